@@ -1,0 +1,22 @@
+"""The one family of errors a person is meant to read.
+
+Here: exceptions whose message is a complete sentence for the user, naming the file, row or option and
+what to do. Not here: programming errors, which stay the built-in exceptions and keep their traceback.
+The standard library alone, because `recommend/` imports this too.
+"""
+
+
+class TuneGraphError(Exception):
+    """Bad input or a lake that cannot be used as asked; the command line prints it and exits 2."""
+
+
+class InputError(TuneGraphError):
+    """A file, column, row or option that a person gave and that cannot be used."""
+
+
+class LakeError(TuneGraphError):
+    """The lake is missing, locked, too new, unwritable or not as it was declared."""
+
+
+class BundleError(TuneGraphError):
+    """A serving bundle that is missing, incomplete or does not match its manifest."""

@@ -1,0 +1,35 @@
+"""The append-only map from track ids to the row a track has in every matrix.
+
+Here: how the map grows. Not here: where it is kept (the `track_ids` table of the lake). Users have no such
+map: nothing that is learnt or served has a row a user, so their order may change from day to day.
+"""
+
+import polars as pl
+
+from tunegraph_pipeline.errors import LakeError
+
+_MAX_TRACKS = 2**31 - 1  # every index of a track is an int32
+
+
+def extend_track_ids(known: pl.Series, seen: pl.Series) -> pl.Series:
+    """Return ``known`` with the ids of ``seen`` it lacks appended in sorted order.
+
+    Both are string series without nulls; ``seen`` may repeat itself and come in any order. The position
+    of an id in the result is its ``track_idx``: ids in ``known`` keep theirs, whatever is seen, and an id
+    nobody likes any more stays, so that an embedding trained yesterday still fits its row today.
+
+    Raises LakeError when ``known`` holds an id twice, when either holds a null, or when the map would
+    outgrow the int32 that indexes it.
+    """
+    known, seen = known.cast(pl.String), seen.cast(pl.String)
+    for name, ids in (("track id map", known), ("new track ids", seen)):
+        if ids.null_count():
+            raise LakeError(f"the {name} has {ids.null_count()} empty id(s); every track needs an id")
+    if known.n_unique() != len(known):
+        twice = known.filter(known.is_duplicated())[0]
+        raise LakeError(f"the track id map holds {twice!r} twice; restore it from the raw batches")
+    new = seen.unique()
+    new = new.filter(~new.is_in(known.implode())).sort()
+    if len(known) + len(new) > _MAX_TRACKS:
+        raise LakeError(f"{len(known) + len(new)} tracks are more than the {_MAX_TRACKS} a matrix can index")
+    return pl.concat([known, new.alias(known.name)], rechunk=True)

@@ -1,0 +1,184 @@
+"""The like graph A: users on one side, tracks on the other, an edge for each current like.
+
+Here: turning the table of current likes into a CSR with the fold of every like beside it, and the cuts of it
+that training, early stopping, the gate and calibration see. Not here: how the folds are drawn (`split.py`),
+what tracks have to do with one another (`co_like.py`).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.split import (
+    TRAIN,
+    calibration_judges,
+    calibration_users,
+    id_hashes,
+    mix,
+    pair_folds,
+)
+from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class LikeGraph:
+    """A, as a CSR of U users x N tracks with a fold a like.
+
+    ``user_ids``: U ids in ascending order; only users with a like are in it.
+    ``indptr``: int64[U+1]; ``indices``: int32[nnz], track_idx, ascending within a user.
+    ``fold``: int8[nnz], beside ``indices``: TRAIN, EARLY_STOPPING or GATE.
+    ``calibration``: bool[U], users no model is trained on; ``judge``: bool[U], those of them on whom the
+    neighbour probability is judged (on the others it is fitted).
+    ``n_tracks``: N, the length of the id map, tracks liked by nobody included.
+    """
+
+    user_ids: StringColumn
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    fold: npt.NDArray[np.int8]
+    calibration: npt.NDArray[np.bool_]
+    judge: npt.NDArray[np.bool_]
+    n_tracks: int
+
+    @property
+    def n_users(self) -> int:
+        return len(self.indptr) - 1
+
+    def matrix(self) -> "csr_matrix":
+        """Return all likes as float32 ones, U x N."""
+        return self._matrix(np.ones(len(self.indices), dtype=np.bool_))
+
+    def fold_matrix(self, fold: int) -> "csr_matrix":
+        """Return the likes of one fold as float32 ones, U x N."""
+        return self._matrix(self.fold == fold)
+
+    def training_matrix(self, min_likes: int = 1, max_likes: int | None = None) -> "csr_matrix":
+        """Return the likes a model may learn from as float32 ones, U x N.
+
+        Those are the likes of the TRAIN fold of users who are not set aside for calibration and whose whole
+        list has at least ``min_likes`` likes; of a user with more than ``max_likes`` of them, a fixed
+        pseudo-random choice of that many, which changes little as the list grows. Every user keeps their
+        row, emptied where they are left out, so that rows line up with every other matrix of this graph.
+
+        Raises InputError unless min_likes and max_likes are at least 1.
+        """
+        for option, value in (("min_likes", min_likes), ("max_likes", max_likes)):
+            if value is not None and value < 1:
+                raise InputError(f"{option} is {value}; it has to be at least 1")
+        lengths = np.diff(self.indptr)
+        keep = (self.fold == TRAIN) & np.repeat(~self.calibration & (lengths >= min_likes), lengths)
+        if max_likes is not None:
+            keep &= self._within_cap(keep, max_likes)
+        return self._matrix(keep)
+
+    def track_degrees(self) -> npt.NDArray[np.int32]:
+        """Return the number of users who like each track, int32[N]."""
+        return np.bincount(self.indices, minlength=self.n_tracks).astype(np.int32)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any] | StringColumn]:
+        """Return the parts to save with `lake.arrays.write_arrays`."""
+        return {
+            "user_ids": self.user_ids,
+            "indptr": self.indptr,
+            "indices": self.indices,
+            "fold": self.fold,
+            "calibration": self.calibration,
+            "judge": self.judge,
+            "n_tracks": np.array([self.n_tracks], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, folder: ArrayFolder) -> Self:
+        """Return the graph over the mapped parts that :meth:`arrays` saved. Raises BundleError."""
+        return cls(
+            user_ids=folder.strings("user_ids"),
+            indptr=folder["indptr"],
+            indices=folder["indices"],
+            fold=folder["fold"],
+            calibration=folder["calibration"],
+            judge=folder["judge"],
+            n_tracks=int(folder["n_tracks"][0]),
+        )
+
+    def _matrix(self, keep: npt.NDArray[np.bool_]) -> "csr_matrix":
+        from scipy.sparse import csr_matrix
+
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        indices = self.indices[keep]
+        return csr_matrix(
+            (np.ones(len(indices), dtype=np.float32), indices, kept_before[self.indptr]),
+            shape=(self.n_users, self.n_tracks),
+        )
+
+    def _within_cap(self, keep: npt.NDArray[np.bool_], cap: int) -> npt.NDArray[np.bool_]:
+        """Return bool[nnz]: false for the likes beyond ``cap`` in each user's kept ones, by hash order."""
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        within = np.ones(len(keep), dtype=np.bool_)
+        long = np.flatnonzero(np.diff(kept_before[self.indptr]) > cap)
+        # By the ids, not by row number: a new user elsewhere must not reshuffle everyone's choice.
+        salts = id_hashes((self.user_ids[int(user)] for user in long), "cut of long lists")
+        for user, salt in zip(long, salts, strict=True):
+            start, end = self.indptr[user], self.indptr[user + 1]
+            likes = start + np.flatnonzero(keep[start:end])
+            order = np.argsort(mix(self.indices[likes].astype(np.uint64) ^ salt))
+            within[likes[order[cap:]]] = False
+        return within
+
+
+def build_like_graph(
+    current_likes: pl.DataFrame,
+    track_ids: pl.Series,
+    *,
+    split_key: str,
+    held_out: float,
+    calibration_share: float,
+) -> LikeGraph:
+    """Build the like graph of ``current_likes``, the columns user_id and track_id of which are read.
+
+    ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
+
+    Raises LakeError when a like has no user or no track, names a track the id map lacks, or is there twice.
+    """
+    from scipy.sparse import csr_matrix
+
+    pairs = current_likes.select(pl.col("user_id", "track_id").cast(pl.String))
+    if pairs.null_count().sum_horizontal().item():
+        raise LakeError("the current likes hold rows without a user or a track; materialise the table again")
+    users = pairs.select(pl.col("user_id").unique().sort()).with_row_index("user")
+    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
+    codes = pairs.join(users, on="user_id", how="left").join(tracks, on="track_id", how="left")
+    if unmapped := codes["track"].null_count():
+        raise LakeError(
+            f"{unmapped} current like(s) are of tracks the track id map lacks; materialise the id map again"
+        )
+    user, track = codes["user"].to_numpy(), codes["track"].to_numpy()
+
+    n_users, n_tracks = len(users), len(tracks)
+    counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=(n_users, n_tracks))
+    counts.sum_duplicates()
+    if counts.nnz != len(codes):
+        raise LakeError(
+            f"{len(codes) - counts.nnz} current like(s) are there twice; materialise the table again"
+        )
+    indptr, indices = counts.indptr.astype(np.int64), counts.indices.astype(np.int32)
+
+    user_ids = users["user_id"].to_list()
+    user_hash = id_hashes(user_ids, split_key)
+    track_hash = id_hashes(tracks["track_id"].to_list(), split_key)
+    calibration = calibration_users(user_hash, calibration_share)
+    return LikeGraph(
+        user_ids=StringColumn.from_strings(user_ids),
+        indptr=indptr,
+        indices=indices,
+        fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out),
+        calibration=calibration,
+        judge=calibration & calibration_judges(user_hash),
+        n_tracks=n_tracks,
+    )

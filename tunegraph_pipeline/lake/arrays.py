@@ -1,0 +1,193 @@
+"""Folders of numpy arrays that are mapped, never loaded: the form of every matrix and of the bundle.
+
+Here: writing and opening such a folder, columns of strings as a UTF-8 blob with offsets, and streaming an
+array larger than memory. Not here: staging and renaming (`storage`), or what the arrays mean (`graph`,
+`recommend`). numpy and the standard library alone, because the torch-free query opens its bundle with this.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from tunegraph_pipeline.errors import BundleError
+
+MANIFEST = "manifest.json"
+_HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
+
+
+class StringColumn:
+    """An immutable column of n strings: ``bytes`` uint8 (UTF-8, end to end) and ``offsets`` int64 of n+1.
+
+    >>> column = StringColumn.from_strings(["a", "bc"])
+    >>> len(column), column[1]
+    (2, 'bc')
+    """
+
+    __slots__ = ("bytes", "offsets")
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self.bytes = data
+        self.offsets = offsets
+
+    @classmethod
+    def from_strings(cls, strings: Sequence[str]) -> Self:
+        encoded = [text.encode() for text in strings]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.bytes[self.offsets[index] : self.offsets[index + 1]].tobytes().decode()
+
+    def tolist(self) -> list[str]:
+        blob = self.bytes.tobytes()
+        bounds = self.offsets.tolist()
+        return [blob[start:end].decode() for start, end in pairwise(bounds)]
+
+
+class ArrayAppender:
+    """Stream a one-dimensional ``.npy`` file block by block; its length is known only at ``close``.
+
+    >>> with ArrayAppender(path, np.int32) as out:  # doctest: +SKIP
+    ...     out.append(block)
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.length = 0
+        self._file = path.open("wb")
+        self._file.write(b"\0" * _HEADER_BYTES)
+
+    def append(self, block: ArrayLike) -> None:
+        values = np.ascontiguousarray(block, dtype=self.dtype)
+        self._file.write(values.data)
+        self.length += values.size
+
+    def close(self) -> None:
+        if self._file.closed:
+            return
+        head = f"{{'descr': '{self.dtype.str}', 'fortran_order': False, 'shape': ({self.length},), }}"
+        text = head.ljust(_HEADER_BYTES - 11) + "\n"
+        self._file.seek(0)
+        self._file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1"))
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_arrays(
+    folder: Path, arrays: Mapping[str, NDArray[Any] | StringColumn], facts: Mapping[str, Any]
+) -> None:
+    """Write each array as ``<name>.npy`` below ``folder``, then the manifest that declares them.
+
+    A :class:`StringColumn` becomes ``<name>.bytes.npy`` and ``<name>.offsets.npy``. Parts that an
+    :class:`ArrayAppender` already put into the folder are declared along with the others. ``facts`` is any
+    JSON the reader needs. The folder is made if missing; the caller stages and renames it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        if isinstance(array, StringColumn):
+            np.save(folder / f"{name}.bytes.npy", array.bytes, allow_pickle=False)
+            np.save(folder / f"{name}.offsets.npy", array.offsets, allow_pickle=False)
+        else:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    parts: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.npy")):
+        part = np.load(path, mmap_mode="r", allow_pickle=False)
+        parts[path.name] = {
+            "shape": list(part.shape),
+            "dtype": part.dtype.str,
+            "bytes": path.stat().st_size,
+            "sha256": _checksum(path),
+        }
+    manifest = {"facts": dict(facts), "parts": parts}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+class ArrayFolder:
+    """A folder of arrays, mapped read-only.
+
+    Opening checks that every declared part is there with the declared shape, dtype and size, and costs no
+    read of the data; :meth:`verify` reads everything and compares checksums.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any], parts: dict[str, Any]) -> None:
+        self.folder = folder
+        self.facts = facts
+        self._declared = parts
+        self._arrays: dict[str, NDArray[Any]] = {}
+        for file_name, declared in parts.items():
+            self._arrays[file_name.removesuffix(".npy")] = _map_part(folder / file_name, declared)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the folder. Raises BundleError, naming the file, where it is not as its manifest says."""
+        path = folder / MANIFEST
+        try:
+            manifest = json.loads(path.read_bytes())
+            facts, parts = manifest["facts"], manifest["parts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{path} cannot be read ({error}); rebuild this version") from error
+        return cls(folder, facts, parts)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise BundleError(f"{self.folder} has no part {name}.npy; rebuild this version") from None
+
+    def strings(self, name: str) -> StringColumn:
+        return StringColumn(self[f"{name}.bytes"], self[f"{name}.offsets"])
+
+    def verify(self) -> None:
+        """Compare every checksum. Raises BundleError naming the first file that differs."""
+        for file_name, declared in self._declared.items():
+            if _checksum(self.folder / file_name) != declared["sha256"]:
+                raise BundleError(
+                    f"{self.folder / file_name} does not match its checksum; rebuild this version"
+                )
+
+
+def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
+    try:
+        size = path.stat().st_size
+        if size != declared["bytes"]:
+            raise BundleError(
+                f"{path} has {size} bytes, its manifest says {declared['bytes']}; rebuild this version"
+            )
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be mapped ({error}); rebuild this version") from error
+    if list(array.shape) != declared["shape"] or array.dtype.str != declared["dtype"]:
+        raise BundleError(
+            f"{path} is {array.dtype.str} of shape {list(array.shape)}, its manifest says"
+            f" {declared['dtype']} of {declared['shape']}; rebuild this version"
+        )
+    # A plain view: numpy's memmap subclass costs microseconds on every slice.
+    return array.view(np.ndarray)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

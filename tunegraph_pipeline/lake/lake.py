@@ -1,0 +1,341 @@
+"""A lake: one folder with a `lake.json`, its tables, raw batches, matrices, models and serving bundles.
+
+Here: making and opening a lake, its format version and migrations, who may write, which days are stale, and
+named versions of array folders. Not here: the form of rows (`schemas`, `tables`) or of batches (`raw`).
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake.lock import write_lock
+from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, raw_days, read_batches
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.storage import STAGING, staged_file, staged_folder, sweep_staging, write_text
+
+if TYPE_CHECKING:
+    import duckdb
+
+FORMAT_VERSION = 1
+"""Raised when a lake written before can no longer be read as it is; each step has its migration below."""
+
+_Section = TypeVar("_Section", bound=BaseModel)
+
+Migration = Callable[[Path], None]
+MIGRATIONS: dict[int, Migration] = {}
+"""From format version n, the function that turns a lake's folder into version n + 1, in place. It has to
+leave a lake that it died in readable as version n: `lake.json` is stamped after it returns."""
+
+FIRST_DAY = date(2026, 1, 1)
+"""Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
+
+SIMULATED = "simulator"
+DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
+
+_KEPT_VERSIONS = 3
+
+
+class LakeFile(BaseModel):
+    """The content of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int
+    created: datetime
+    source: str | None = None
+    """Where users and likes come from; None until the first import or crawl."""
+    mixed: bool = False
+    """Whether simulated and real likes may share this lake."""
+    split_key: str = "tunegraph"
+    """Key of the hash that decides which pairs are held out; the same for the life of the lake."""
+    settings: dict[str, dict[str, Any]] = {}
+    """Settings by section (simulator, graph, training); each is validated by what it configures."""
+
+
+class Lake:
+    """A lake on disk. Open it with :meth:`open` or :meth:`open_or_create`; write inside :meth:`writing`."""
+
+    def __init__(self, root: Path, file: LakeFile) -> None:
+        self.root = root
+        self.file = file
+
+    # --- opening ---
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Open an existing lake. Raises LakeError where there is none, or one from a newer TuneGraph."""
+        path = root / "lake.json"
+        try:
+            file = LakeFile.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise LakeError(
+                f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
+            ) from None
+        except OSError as error:
+            raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        except ValidationError as error:
+            version = _format_version(path)
+            if version is not None and version > FORMAT_VERSION:
+                raise LakeError(_too_new(path, version)) from None
+            raise LakeError(
+                f"{path} is not a lake's description: {_first_problem(error)}; restore it"
+            ) from None
+        if file.format_version > FORMAT_VERSION:
+            raise LakeError(_too_new(path, file.format_version))
+        lake = cls(root, file)
+        if file.format_version < FORMAT_VERSION:
+            lake._migrate()
+        return lake
+
+    @classmethod
+    def open_or_create(cls, root: Path) -> Self:
+        """Open the lake at ``root``, making an empty one where nothing is.
+
+        Raises LakeError where the folder holds other things, so that no stranger's folder is written to.
+        """
+        if (root / "lake.json").exists():
+            return cls.open(root)
+        try:
+            # What a first run that died may have left, and Dagster's history, do not make it a stranger's.
+            strangers = [path.name for path in root.iterdir() if not path.name.startswith(".")]
+        except FileNotFoundError:
+            strangers = []
+        except OSError as error:
+            raise LakeError(f"{root} cannot hold a lake ({error.strerror}); choose another --lake") from error
+        if strangers:
+            raise LakeError(
+                f"{root} holds other things ({strangers[0]}, ...) and no lake.json; choose another --lake"
+            )
+        lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
+        with lake._making_room():
+            root.mkdir(parents=True, exist_ok=True)
+            (root / ".gitignore").write_text("*\n")
+        lake._save()
+        lake.refresh_views()
+        return lake
+
+    @contextmanager
+    def _making_room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LakeError(
+                f"cannot make a lake at {self.root} ({error.strerror}); choose another --lake"
+            ) from error
+
+    def _save(self) -> None:
+        write_text(self.root / "lake.json", self.file.model_dump_json(indent=1) + "\n", self.staging)
+
+    def _migrate(self) -> None:
+        with self.writing("migration"):
+            while self.file.format_version < FORMAT_VERSION:
+                MIGRATIONS[self.file.format_version](self.root)
+                self.file.format_version += 1
+                self._save()
+
+    # --- writing ---
+
+    @property
+    def staging(self) -> Path:
+        return self.root / STAGING
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
+
+    @property
+    def serving(self) -> Path:
+        """The folder of serving bundles, with its ``CURRENT``."""
+        return self.root / "serving"
+
+    @contextmanager
+    def writing(self, purpose: str, wait_seconds: float = 0.0) -> Iterator[str | None]:
+        """Be the lake's one writer. Yields a warning where the last writer died, else None."""
+        with write_lock(self.root, purpose, wait_seconds) as warning:
+            if warning:
+                sweep_staging(self.staging)
+            yield warning
+
+    def admit_source(self, source: str, *, mix: bool = False) -> None:
+        """Record where likes come from; refuse to mix simulated with real ones unless asked to.
+
+        Raises InputError saying which source the lake has and how to go on.
+        """
+        known = self.file.source
+        if (
+            known is not None
+            and (known == SIMULATED) != (source == SIMULATED)
+            and not (mix or self.file.mixed)
+        ):
+            raise InputError(
+                f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
+                " use another --lake, or --mix-sources if that is what you want"
+            )
+        file = self.file.model_copy(update={"source": known or source, "mixed": self.file.mixed or mix})
+        if file != self.file:
+            self.file = file
+            self._save()
+
+    def section(self, name: str, model: type[_Section]) -> _Section:
+        """The settings of a section, validated. Raises LakeError naming the setting that is wrong."""
+        try:
+            return model.model_validate(self.file.settings.get(name, {}))
+        except ValidationError as error:
+            raise LakeError(f"{self.root / 'lake.json'}: settings.{name}: {_first_problem(error)}") from None
+
+    def set_section(self, name: str, values: Mapping[str, Any]) -> None:
+        self.file = self.file.model_copy(update={"settings": {**self.file.settings, name: dict(values)}})
+        self._save()
+
+    # --- tables ---
+
+    def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
+        return tables.write_table(self.root, table, partition, frame, inputs)
+
+    def read(
+        self, table: str, partition: str | None = None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        return tables.read_table(self.root, table, partition, columns)
+
+    def append(self, table: str, rows: pl.DataFrame) -> int:
+        """Add rows to an unpartitioned table by replacing its one file; returns the new length."""
+        path = tables.table_path(self.root, table, None)
+        known = [self.read(table)] if path.exists() else []
+        return self.write(table, None, pl.concat([*known, rows.cast(tables.empty_table(table).schema)]))
+
+    def partitions(self, table: str) -> list[str]:
+        return tables.partitions(self.root, table)
+
+    def batches(self, day: date) -> list[BatchInfo]:
+        return read_batches(self.raw, day)
+
+    def raw_days(self) -> list[date]:
+        return raw_days(self.raw)
+
+    def stale_days(self) -> list[date]:
+        """Days whose daily tables are missing or older than their raw batches, ascending."""
+        stale = []
+        for day in self.raw_days():
+            wanted = day_fingerprint(self.batches(day))
+            if any(tables.inputs_of(self.root, name, day.isoformat()) != wanted for name in DAILY_TABLES):
+                stale.append(day)
+        return stale
+
+    def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
+        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row a track."""
+        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
+        frames = [frame for day in days if len(frame := self.read(table, day))]
+        return tables.latest_known(frames) if frames else tables.empty_table(table)
+
+    def fingerprint(self, table: str, cut_off: date) -> str:
+        """Changes when any partition of a daily table up to the cut-off does."""
+        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
+        return digest({day: tables.inputs_of(self.root, table, day) for day in days})
+
+    # --- versions ---
+
+    def version_folder(self, kind: str, version: str) -> Path:
+        return self.root / kind / version
+
+    def has_version(self, kind: str, version: str) -> bool:
+        return self.version_folder(kind, version).exists()
+
+    def current_version(self, kind: str) -> str:
+        """The version of ``kind`` (like_graph, co_like, models, ...) that is current.
+
+        Raises LakeError where there is none yet.
+        """
+        try:
+            return (self.root / kind / "CURRENT").read_text().strip()
+        except FileNotFoundError:
+            raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+
+    def current_folder(self, kind: str) -> Path:
+        return self.version_folder(kind, self.current_version(kind))
+
+    def write_version(self, kind: str, version: str, fill: Callable[[Path], None]) -> Path:
+        """Fill a new version's folder, make it current, and drop all but the last few.
+
+        A version names its content, so one that exists already is only made current.
+        """
+        folder = self.version_folder(kind, version)
+        if not folder.exists():
+            with staged_folder(folder, self.staging) as draft:
+                fill(draft)
+        write_text(folder.parent / "CURRENT", version + "\n", self.staging)
+        self._prune(kind, version)
+        return folder
+
+    def _prune(self, kind: str, current: str) -> None:
+        versions = sorted(
+            (
+                path
+                for path in (self.root / kind).iterdir()
+                if path.is_dir() and not path.name.startswith(".")
+            ),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
+        )
+        for path in versions[_KEPT_VERSIONS:]:
+            if path.name != current:
+                shutil.rmtree(path)
+
+    # --- DuckDB ---
+
+    def connect(self) -> "duckdb.DuckDBPyConnection":
+        """An in-memory DuckDB with a view of every table in schema ``tunegraph``."""
+        import duckdb
+
+        connection = duckdb.connect()
+        for statement in tables.view_statements(self.root.resolve()):
+            connection.execute(statement)
+        return connection
+
+    def refresh_views(self) -> None:
+        """Rewrite `lake.duckdb`, the same views for any DuckDB client."""
+        import duckdb
+
+        with (
+            staged_file(self.root / "lake.duckdb", self.staging) as draft,
+            duckdb.connect(str(draft)) as connection,
+        ):
+            for statement in tables.view_statements(self.root.resolve()):
+                connection.execute(statement)
+            # Checkpointed here, or the views would stay in a log beside the draft that is not renamed.
+            connection.execute("CHECKPOINT")
+
+
+def digest(value: Any) -> str:
+    """A short hash of any JSON, for fingerprints and version names."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _format_version(path: Path) -> int | None:
+    try:
+        version = json.loads(path.read_bytes())["format_version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
+
+
+def _too_new(path: Path, version: int) -> str:
+    return (
+        f"{path} has format version {version}, this TuneGraph reads up to {FORMAT_VERSION};"
+        " install a newer TuneGraph to use this lake"
+    )
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")

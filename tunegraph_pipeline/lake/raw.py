@@ -1,0 +1,159 @@
+"""Raw batches: what a source said, kept as it said it, the only thing an import or a crawl writes.
+
+Here: the form of a batch, writing it once and reading the batches of a day. Not here: what the daily tables
+make of them (`tables`), or where a batch comes from (`sources`).
+
+A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to four parquet parts and a
+``batch.json``. The id is a hash of the content, so that the same file imported twice on one day is one batch.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
+from tunegraph_pipeline.lake.storage import STAGING, staged_folder
+
+_BATCH = "batch.json"
+
+
+def empty_frame(part: str) -> pl.DataFrame:
+    """An empty frame with the columns and types of a raw part: users, likes, tracks or features."""
+    frame = pl.from_arrow(RAW_SCHEMAS[part].empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """What one file or one crawl said. Every frame follows ``RAW_SCHEMAS``.
+
+    A user with a row in ``likes``, or with state ``listed`` in ``users``, was seen whole. ``origin`` and
+    ``counts`` (what was skipped or noticed, by a short description) are for people.
+    """
+
+    source: str
+    origin: str
+    users: pl.DataFrame = field(default_factory=lambda: empty_frame("users"))
+    likes: pl.DataFrame = field(default_factory=lambda: empty_frame("likes"))
+    tracks: pl.DataFrame = field(default_factory=lambda: empty_frame("tracks"))
+    features: pl.DataFrame = field(default_factory=lambda: empty_frame("features"))
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def parts(self) -> dict[str, pl.DataFrame]:
+        return {"users": self.users, "likes": self.likes, "tracks": self.tracks, "features": self.features}
+
+
+@dataclass(frozen=True)
+class BatchInfo:
+    """A batch on disk: where it is, who said it and what it counted."""
+
+    folder: Path
+    source: str
+    batch_id: str
+    origin: str
+    rows: dict[str, int]
+    counts: dict[str, int]
+
+    def read(self, part: str) -> pl.DataFrame:
+        """One part, empty where the batch has none. Raises LakeError where it cannot be read."""
+        path = self.folder / f"{part}.parquet"
+        if not self.rows.get(part):
+            return empty_frame(part)
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise LakeError(
+                f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
+            ) from error
+        if not table.schema.equals(RAW_SCHEMAS[part]):
+            raise LakeError(f"{path} does not have the columns of raw {part}; remove it and import again")
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+
+def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
+    """Keep ``batch`` as received on ``day``; a batch of the same content and day is already there.
+
+    ``raw`` is the lake's folder of raw batches. Raises LakeError where the disk says no.
+    """
+    tables = {
+        part: frame.to_arrow().cast(RAW_SCHEMAS[part]) for part, frame in batch.parts().items() if len(frame)
+    }
+    digest = hashlib.blake2b(batch.source.encode(), digest_size=10)
+    for part, frame in batch.parts().items():
+        digest.update(part.encode())
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, RAW_SCHEMAS[part]) as stream:
+            if len(frame):
+                stream.write_table(tables[part].combine_chunks())
+        digest.update(sink.getvalue())
+    batch_id = digest.hexdigest()
+    folder = raw / f"dt={day.isoformat()}" / f"{batch.source}-{batch_id}"
+    info = BatchInfo(
+        folder,
+        batch.source,
+        batch_id,
+        batch.origin,
+        {part: len(t) for part, t in tables.items()},
+        batch.counts,
+    )
+    if not (folder / _BATCH).exists():
+        with staged_folder(folder, raw.parent / STAGING) as draft:
+            for part, table in tables.items():
+                pq.write_table(table, draft / f"{part}.parquet", compression="zstd")
+            facts = {"source": info.source, "origin": info.origin, "rows": info.rows, "counts": info.counts}
+            (draft / _BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    return info
+
+
+def read_batches(raw: Path, day: date) -> list[BatchInfo]:
+    """The batches received on ``day``, ordered by source and id so that no order of arrival shows."""
+    folder = raw / f"dt={day.isoformat()}"
+    if not folder.exists():
+        return []
+    return [_read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+
+
+def raw_days(raw: Path) -> list[date]:
+    """The days on which anything was received, ascending."""
+    return sorted(_days(raw))
+
+
+def day_fingerprint(batches: list[BatchInfo]) -> str:
+    """What the tables of a day are a function of: equal fingerprints, equal tables."""
+    text = ",".join(f"{batch.source}-{batch.batch_id}" for batch in batches)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _days(raw: Path) -> Iterator[date]:
+    if raw.exists():
+        for path in raw.iterdir():
+            if path.name.startswith("dt=") and any(path.iterdir()):
+                yield date.fromisoformat(path.name.removeprefix("dt="))
+
+
+def _read_info(folder: Path) -> BatchInfo:
+    try:
+        facts = json.loads((folder / _BATCH).read_bytes())
+        return BatchInfo(
+            folder,
+            facts["source"],
+            folder.name.rpartition("-")[2],
+            facts["origin"],
+            facts["rows"],
+            facts["counts"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise LakeError(
+            f"{folder / _BATCH} cannot be read ({error}); remove {folder} and import again"
+        ) from error

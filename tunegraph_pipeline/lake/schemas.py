@@ -1,0 +1,217 @@
+"""What every table of the lake holds, column by column.
+
+Here: the declared schemas, with a sentence for each column, and how each table is partitioned. Reading,
+writing and checking against them is `tables.py`; nothing here touches a disk.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+AUDIO_FEATURES = (
+    "acousticness",
+    "danceability",
+    "energy",
+    "instrumentalness",
+    "key",
+    "liveness",
+    "loudness",
+    "mode",
+    "speechiness",
+    "tempo",
+    "valence",
+)
+"""The 11 features of a song, in the order every matrix of features has them."""
+
+_TIME = pa.timestamp("us", tz="UTC")
+_NAMES = pa.list_(pa.field("item", pa.string(), nullable=False))
+
+
+class Partition(StrEnum):
+    """How the files of a table are laid out below its folder."""
+
+    DAY = "dt"
+    NONE = "none"
+    MODEL = "model_version"
+    BUNDLE = "bundle_version"
+    CUT_OFF = "cut_off"
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: its name, what a row is, its columns and its partition.
+
+    ``key`` names the columns no two rows of one partition may agree in.
+    """
+
+    name: str
+    row: str
+    partition: Partition
+    schema: pa.Schema
+    key: tuple[str, ...]
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> "pa.Field[Any]":
+    return pa.field(name, kind, nullable=nullable, metadata={"description": meaning})
+
+
+_USER = _column("user_id", pa.string(), "the user, as the source names them")
+_TRACK = _column("track_id", pa.string(), "the track, as the source names it")
+_SOURCE = _column("source", pa.string(), "where the row came from: files, simulator, ...")
+_LIKED_AT = _column("liked_at", _TIME, "when the like was made; null when unknown", nullable=True)
+
+_TRACK_COLUMNS = [
+    _TRACK,
+    _column("isrc", pa.string(), "international recording code", nullable=True),
+    _column("name", pa.string(), "title of the song", nullable=True),
+    _column("artists", _NAMES, "artist names, the first one leading", nullable=True),
+    _column("artist_ids", _NAMES, "artist ids, in the same order", nullable=True),
+    _column("album_id", pa.string(), "the album it is on", nullable=True),
+    _column("genre", pa.string(), "a genre, where the source has one", nullable=True),
+    _column("image_url", pa.string(), "cover image", nullable=True),
+    _column("preview_url", pa.string(), "a short preview to listen to", nullable=True),
+    _column("duration_ms", pa.int64(), "length in milliseconds", nullable=True),
+    _column("explicit", pa.bool_(), "whether the lyrics are marked explicit", nullable=True),
+]
+_FEATURE_COLUMNS = [
+    _column(name, pa.float32(), f"{name} as the provider gives it", nullable=True) for name in AUDIO_FEATURES
+]
+_USER_COLUMNS = [
+    _USER,
+    _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
+    _column("depth", pa.int32(), "steps from a start user; 0 for a start user"),
+    _column("state", pa.string(), "found, listed, private, gone or failed"),
+]
+
+RAW_SCHEMAS: dict[str, pa.Schema] = {
+    "users": pa.schema(_USER_COLUMNS),
+    "likes": pa.schema([_USER, _TRACK, _LIKED_AT]),
+    "tracks": pa.schema(_TRACK_COLUMNS),
+    "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
+}
+"""The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
+was seen whole: the list is what ``likes`` holds of them, which may be nothing."""
+
+_TABLES = (
+    TableSpec(
+        "users",
+        "a user met on that day",
+        Partition.DAY,
+        pa.schema([*_USER_COLUMNS, _SOURCE, _column("seen_at", pa.date32(), "the day they were met")]),
+        ("user_id", "source"),
+    ),
+    TableSpec(
+        "observations",
+        "a user seen whole on that day",
+        Partition.DAY,
+        pa.schema(
+            [
+                _SOURCE,
+                _USER,
+                _column("n_likes", pa.int32(), "length of the list; 0 for an emptied one"),
+                _column("list_hash", pa.string(), "BLAKE2b of the sorted track ids: equal lists, equal hash"),
+            ]
+        ),
+        ("user_id", "source"),
+    ),
+    TableSpec(
+        "likes",
+        "one like in the complete list of a user seen on that day",
+        Partition.DAY,
+        pa.schema([_USER, _TRACK, _LIKED_AT, _SOURCE]),
+        ("user_id", "track_id", "source"),
+    ),
+    TableSpec(
+        "tracks",
+        "what became known of a track on that day",
+        Partition.DAY,
+        pa.schema([*_TRACK_COLUMNS, _SOURCE]),
+        ("track_id",),
+    ),
+    TableSpec(
+        "audio_features",
+        "the features fetched of a track on that day",
+        Partition.DAY,
+        pa.schema(
+            [_TRACK, _column("provider", pa.string(), "who measured or served them"), *_FEATURE_COLUMNS]
+        ),
+        ("track_id",),
+    ),
+    TableSpec(
+        "current_likes",
+        "one like in the current list of a user, as of the cut-off",
+        Partition.CUT_OFF,
+        pa.schema(
+            [
+                _USER,
+                _TRACK,
+                _LIKED_AT,
+                _column("changed", pa.bool_(), "whether this user's list differs from the last cut-off's"),
+            ]
+        ),
+        ("user_id", "track_id"),
+    ),
+    TableSpec(
+        "track_ids",
+        "a track and the index it has in every matrix",
+        Partition.NONE,
+        pa.schema([_column("track_idx", pa.int32(), "0..N-1, given once and never reused"), _TRACK]),
+        ("track_id",),
+    ),
+    TableSpec(
+        "track_embeddings",
+        "a track in the embedding space",
+        Partition.MODEL,
+        pa.schema(
+            [
+                _TRACK,
+                _column("track_idx", pa.int32(), "its index in every matrix"),
+                # The length d is the model's; the check below compares everything but that.
+                _column("embedding", pa.list_(pa.float32(), -1), "d numbers of unit L2 length"),
+                _column("model_version", pa.string(), "the model that placed it"),
+            ]
+        ),
+        ("track_id",),
+    ),
+    TableSpec(
+        "user_recommendations",
+        "one recommendation for one user",
+        Partition.BUNDLE,
+        pa.schema(
+            [
+                _USER,
+                _column("rank", pa.int32(), "1 is the best"),
+                _TRACK,
+                _column("score", pa.float32(), "the score it was ranked by"),
+                _column(
+                    "because_track_id", pa.string(), "the liked track that contributed most", nullable=True
+                ),
+                _column("model_version", pa.string(), "the model behind the score"),
+                _column("bundle_version", pa.string(), "the bundle that was served"),
+            ]
+        ),
+        ("user_id", "rank"),
+    ),
+    TableSpec(
+        "evaluation",
+        "one metric of one model on one split",
+        Partition.NONE,
+        pa.schema(
+            [
+                _column("model", pa.string(), "served, popularity, co_like, ease, ..."),
+                _column("dataset", pa.string(), "what was held out: a split of the lake, or a file's name"),
+                _column("split", pa.string(), "gate or held_out_file"),
+                _column("metric", pa.string(), "recall, ndcg, map, hit_rate, coverage, ..."),
+                _column("k", pa.int32(), "length of the list that was judged"),
+                _column("value", pa.float64(), "the figure"),
+                _column("seconds", pa.float64(), "time it took to rank every user"),
+                _column("run_id", pa.string(), "the run that measured it"),
+            ]
+        ),
+        (),
+    ),
+)
+
+TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _TABLES}

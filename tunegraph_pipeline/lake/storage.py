@@ -1,0 +1,107 @@
+"""Atomic writes: a file or folder is complete under its final name, or it is not there.
+
+Here: staging, syncing and renaming, and turning the errors of a disk into one clear line. Not here: what is
+written. Every write of the lake goes through :func:`staged_file` or :func:`staged_folder`.
+"""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunegraph_pipeline.errors import LakeError
+
+STAGING = ".staging"
+
+
+@contextmanager
+def staged_file(target: Path, staging: Path) -> Iterator[Path]:
+    """Yield a path below ``staging`` to write to; on success sync it and rename it onto ``target``.
+
+    ``staging`` has to be on the file system of ``target``. On any error nothing of the attempt remains and
+    ``target`` is as it was. Raises LakeError for a full disk or a folder that may not be written.
+    """
+    with _disk_errors(target):
+        staging.mkdir(parents=True, exist_ok=True)
+        draft = staging / f"{uuid.uuid4().hex}-{target.name}"
+        try:
+            yield draft
+            _sync(draft)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(target)
+            _sync(target.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
+    """Yield an empty folder below ``staging``; on success sync it and rename it to ``target``.
+
+    An older folder at ``target`` is moved aside first and removed after, so that a reader who has it open
+    keeps its files. Raises LakeError as :func:`staged_file` does.
+    """
+    with _disk_errors(target):
+        draft = staging / f"{uuid.uuid4().hex}-{target.name}"
+        draft.mkdir(parents=True)
+        old = staging / f"{draft.name}.old"
+        try:
+            yield draft
+            for path in sorted(draft.rglob("*")):
+                _sync(path)
+            _sync(draft)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.rename(old)
+            draft.rename(target)
+            _sync(target.parent)
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+            for leftover in (draft, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_text(target: Path, text: str, staging: Path) -> None:
+    """Replace the text file ``target`` atomically."""
+    with staged_file(target, staging) as draft:
+        draft.write_text(text)
+
+
+def sweep_staging(staging: Path) -> None:
+    """Remove what writers that died left behind. Only for the holder of the lock."""
+    with _disk_errors(staging):
+        if staging.exists():
+            shutil.rmtree(staging)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EACCES: "permission denied; make the folder writable or choose another --lake",
+    errno.EPERM: "permission denied; make the folder writable or choose another --lake",
+    errno.EROFS: "the file system is read-only; choose another --lake",
+    errno.EFBIG: "the file would be larger than this system allows; raise the limit or choose another --lake",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --lake",
+}
+
+
+@contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_ERRORS:
+            raise LakeError(f"cannot write {target}: {_DISK_ERRORS[error.errno]}") from error
+        raise

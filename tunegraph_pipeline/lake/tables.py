@@ -1,0 +1,318 @@
+"""The parquet tables: pure functions that derive the daily ones, and checked reads and writes of them all.
+
+Here: what a day's raw batches make of each daily table, what the current lists are as of a cut-off, the
+files of a table, and the DuckDB views. Not here: the columns (`schemas`), the lock and the versions (`lake`).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.raw import BatchInfo
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS, TABLES, Partition, TableSpec
+from tunegraph_pipeline.lake.storage import STAGING, staged_file
+
+_INPUTS = b"tunegraph.inputs"
+
+
+# --- deriving the daily tables: each a pure function of the batches of one day ---
+
+
+def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
+    """One row a (user, source) met: as the batch's users part says, or listed at depth 0 if only in likes."""
+    frames = []
+    for batch in batches:
+        liked = batch.read("likes").select("user_id").unique()
+        implied = liked.with_columns(
+            discovered_from=pl.lit(None, pl.String),
+            depth=pl.lit(0, pl.Int32),
+            state=pl.lit("listed"),
+        )
+        both = pl.concat([batch.read("users").with_columns(said=True), implied.with_columns(said=False)])
+        frames.append(both.with_columns(source=pl.lit(batch.source)))
+    if not frames:
+        return empty_table("users")
+    return (
+        pl.concat(frames)
+        # What a batch says of a user goes before what its likes imply; a list seen whole before the rest.
+        .sort(~pl.col("said"), pl.col("state") != "listed", "depth", "discovered_from", nulls_last=True)
+        .unique(["user_id", "source"], keep="first", maintain_order=True)
+        .drop("said")
+        .with_columns(seen_at=pl.lit(day, pl.Date))
+        .sort("user_id", "source")
+    )
+
+
+def derive_likes(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+    """The union of the lists of the day a (user, source); the earliest known ``liked_at`` of a like wins."""
+    frames = [batch.read("likes").with_columns(source=pl.lit(batch.source)) for batch in batches]
+    if not frames:
+        return empty_table("likes")
+    # Sorting makes equal pairs adjacent and the known, earliest time first: cheaper than a group-by.
+    return (
+        pl.concat(frames)
+        .sort("user_id", "track_id", "source", "liked_at", nulls_last=True)
+        .unique(["user_id", "track_id", "source"], keep="first", maintain_order=True)
+    )
+
+
+def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFrame:
+    """Every user seen whole: the length of the list and a hash that is equal for equal lists.
+
+    Takes the derived ``users`` and ``likes`` of the day.
+    """
+    lists = (
+        likes.sort("user_id", "source", "track_id")
+        .group_by("source", "user_id", maintain_order=True)
+        .agg(n_likes=pl.len().cast(pl.Int32), joined=pl.col("track_id").str.join("\n"))
+    )
+    listed = users.filter(pl.col("state") == "listed").select("source", "user_id")
+    seen = (
+        pl.concat([listed, lists.select("source", "user_id")])
+        .unique()
+        .join(lists, on=["source", "user_id"], how="left")
+        .with_columns(pl.col("n_likes").fill_null(0), pl.col("joined").fill_null(""))
+        .sort("user_id", "source")
+    )
+    hashes = [hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in seen["joined"]]
+    return seen.select("source", "user_id", "n_likes", list_hash=pl.Series(hashes, dtype=pl.String))
+
+
+def derive_tracks(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+    """What the day's batches know of each track; where several speak, the first non-null value by source."""
+    frames = [batch.read("tracks").with_columns(source=pl.lit(batch.source)) for batch in batches]
+    return _first_known(
+        frames, "tracks", [name for name in RAW_SCHEMAS["tracks"].names if name != "track_id"]
+    )
+
+
+def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+    """The features the day's batches give of each track, joined as in :func:`derive_tracks`."""
+    frames = [batch.read("features").with_columns(provider=pl.lit(batch.source)) for batch in batches]
+    return _first_known(frames, "audio_features", list(AUDIO_FEATURES))
+
+
+def _first_known(frames: list[pl.DataFrame], table: str, columns: list[str]) -> pl.DataFrame:
+    names = TABLES[table].schema.names
+    if not frames:
+        return empty_table(table)
+    everything = pl.concat(frames)
+    if not everything["track_id"].is_duplicated().any():
+        return everything.select(names).sort("track_id")
+    who = "source" if "source" in names else "provider"
+    return (
+        everything.group_by("track_id", maintain_order=True)
+        .agg(*[pl.col(name).drop_nulls().first() for name in columns], pl.col(who).first())
+        .select(names)
+        .sort("track_id")
+    )
+
+
+def latest_known(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One row a track over daily ``tracks`` or ``audio_features`` given oldest first: the newest non-null
+    value of every column, so that a later day adds to what an earlier one knew."""
+    everything = pl.concat(tables)
+    if not everything["track_id"].is_duplicated().any():
+        return everything.sort("track_id")
+    return (
+        everything.group_by("track_id", maintain_order=True)
+        .agg(pl.col(name).drop_nulls().last() for name in everything.columns if name != "track_id")
+        .sort("track_id")
+    )
+
+
+def current_lists(days: Mapping[date, tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+    """The current list of every user: that of the latest day on which they were observed.
+
+    ``days`` maps each day up to the cut-off to its ``observations`` and ``likes``. Returns user_id, track_id,
+    liked_at, sorted; a pair that two sources agree on is one row.
+    """
+    kept: list[pl.DataFrame] = []
+    done: pl.DataFrame | None = None
+    for day in sorted(days, reverse=True):
+        observations, likes = days[day]
+        seen = observations.select("source", "user_id")
+        if done is None:
+            fresh, done = likes, seen
+        else:
+            fresh = likes.join(done, on=["source", "user_id"], how="anti")
+            done = pl.concat([done, seen]).unique()
+        if len(fresh):
+            kept.append(fresh)
+    if not kept:
+        return empty_table("current_likes").drop("changed")
+    lists = pl.concat(kept).select("user_id", "track_id", "liked_at")
+    return lists.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
+        ["user_id", "track_id"], keep="first", maintain_order=True
+    )
+
+
+def mark_changed(current: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
+    """Add ``changed``: whether the user's list differs from ``previous``, the current likes of an earlier
+    cut-off. Without one, everything is new."""
+    if previous is None:
+        return current.with_columns(changed=pl.lit(True))
+    pair = ["user_id", "track_id"]
+    added = current.select(pair).join(previous.select(pair), on=pair, how="anti")
+    removed = previous.select(pair).join(current.select(pair), on=pair, how="anti")
+    touched = pl.concat([added, removed])["user_id"].unique()
+    return current.with_columns(changed=pl.col("user_id").is_in(touched.implode()))
+
+
+# --- files ---
+
+
+def empty_table(name: str) -> pl.DataFrame:
+    """An empty frame with the declared columns of a table."""
+    frame = pl.from_arrow(TABLES[name].schema.empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def table_path(root: Path, name: str, partition: str | None) -> Path:
+    """Where the file of a partition lies. ``partition`` is its value, e.g. a day, or None."""
+    kind = TABLES[name].partition
+    if (kind is Partition.NONE) != (partition is None):
+        raise ValueError(f"table {name} is partitioned by {kind.value}, got partition {partition!r}")
+    folder = root / name
+    return (folder if partition is None else folder / f"{kind.value}={partition}") / "data.parquet"
+
+
+def write_table(root: Path, name: str, partition: str | None, frame: pl.DataFrame, inputs: str) -> int:
+    """Replace one partition atomically; returns its number of rows.
+
+    ``inputs`` is a fingerprint of what the rows are a function of; :func:`inputs_of` gives it back. Raises
+    LakeError where the rows do not follow the declared schema, or where the disk says no.
+    """
+    path = table_path(root, name, partition)
+    rows = _conform(frame, TABLES[name], str(path))
+    rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
+    with staged_file(path, root / STAGING) as draft:
+        pq.write_table(rows, draft, compression="zstd")
+    return len(rows)
+
+
+def read_table(
+    root: Path, name: str, partition: str | None, columns: list[str] | None = None
+) -> pl.DataFrame:
+    """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
+    path = table_path(root, name, partition)
+    try:
+        schema = pq.read_schema(path)
+        _check_schema(schema, TABLES[name], str(path))
+        table = pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(f"{path} cannot be read ({error}); remove it and run `tunegraph refresh`") from error
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def inputs_of(root: Path, name: str, partition: str | None) -> str | None:
+    """The fingerprint a partition was written with; None where there is no readable file."""
+    path = table_path(root, name, partition)
+    try:
+        return (pq.read_schema(path).metadata or {}).get(_INPUTS, b"").decode() or None
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def row_count(root: Path, name: str, partition: str | None) -> int:
+    """Rows of a partition by its footer alone; 0 where there is no file."""
+    path = table_path(root, name, partition)
+    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+
+
+def partitions(root: Path, name: str) -> list[str]:
+    """The partition values on disk, ascending."""
+    prefix = f"{TABLES[name].partition.value}="
+    folder = root / name
+    if not folder.exists():
+        return []
+    found = (path.name.removeprefix(prefix) for path in folder.iterdir() if path.name.startswith(prefix))
+    return sorted(value for value in found if table_path(root, name, value).exists())
+
+
+def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:
+    table = frame.to_arrow()
+    if table.column_names != spec.schema.names:
+        raise LakeError(f"{where}: columns are {table.column_names}, declared are {spec.schema.names}")
+    # A vector column keeps the length its producer gave it; everything else is cast to what is declared.
+    fields = [
+        declared.with_type(got.type) if pa.types.is_fixed_size_list(got.type) else declared
+        for declared, got in zip(spec.schema, table.schema, strict=True)
+    ]
+    try:
+        table = table.cast(pa.schema(fields))
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise LakeError(f"{where}: {error}") from error
+    _check_schema(table.schema, spec, where)
+    for column in spec.schema:
+        if not column.nullable and table[column.name].null_count:
+            raise LakeError(f"{where}: column {column.name} holds nulls and may not")
+    return table
+
+
+def _check_schema(schema: pa.Schema, spec: TableSpec, where: str) -> None:
+    if schema.names != spec.schema.names:
+        raise LakeError(f"{where}: columns are {schema.names}, declared are {spec.schema.names}; refresh it")
+    for got, declared in zip(schema, spec.schema, strict=True):
+        vector = pa.types.is_fixed_size_list(got.type) and got.type.value_type == pa.float32()
+        same = got.type.equals(declared.type) or (vector and pa.types.is_list(declared.type))
+        if not same:
+            raise LakeError(
+                f"{where}: column {got.name} is {got.type}, declared is {declared.type}; refresh it"
+            )
+
+
+# --- DuckDB ---
+
+
+def view_statements(root: Path) -> list[str]:
+    """SQL that makes schema ``tunegraph`` with one view a table, typed and empty where no file is yet."""
+    statements = ["CREATE SCHEMA IF NOT EXISTS tunegraph"]
+    for name, spec in TABLES.items():
+        if spec.partition is Partition.NONE:
+            files = [root / name / "data.parquet"]
+            pattern = files[0]
+        else:
+            pattern = root / name / f"{spec.partition.value}=*" / "data.parquet"
+            files = list((root / name).glob(f"{spec.partition.value}=*/data.parquet"))
+        if any(path.exists() for path in files):
+            quoted = str(pattern).replace("'", "''")
+            body = f"SELECT * FROM read_parquet('{quoted}', hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        else:
+            columns = [f"NULL::{_sql_type(column.type)} AS {column.name}" for column in spec.schema]
+            if spec.partition.value not in (*spec.schema.names, Partition.NONE.value):
+                day = spec.partition in (Partition.DAY, Partition.CUT_OFF)
+                columns.append(f"NULL::{'DATE' if day else 'VARCHAR'} AS {spec.partition.value}")
+            body = f"SELECT {', '.join(columns)} WHERE false"
+        statements.append(f"CREATE OR REPLACE VIEW tunegraph.{name} AS {body}")
+    return statements
+
+
+_SQL_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.date32(): "DATE",
+}
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return _sql_type(kind.value_type) + "[]"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    return _SQL_TYPES[kind]

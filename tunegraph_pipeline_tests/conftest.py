@@ -1,0 +1,20 @@
+"""Fixtures that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data beside the project; its tests are skipped on a machine that does not have it."""
+    folder = Path(os.environ.get("TUNEGRAPH_DATA", PROJECT.parent / "shared" / "data"))
+    for place in (folder, PROJECT / "shared" / "data"):
+        if place.exists():
+            return place
+    if os.environ.get("CI"):
+        pytest.fail(f"{folder} is missing, and in CI the tests on real data may not be skipped")
+    pytest.skip(f"no real data at {folder}; set TUNEGRAPH_DATA to a folder that has it")
