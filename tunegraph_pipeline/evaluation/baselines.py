@@ -4,7 +4,9 @@ Here: simple, strong and well-known scorers, each a small class with ``fit`` and
 that is served or trained by gradient descent, and the metrics.
 
 All of them rank the whole catalogue, leave out what the user likes, and give ties to the smaller track index.
-Scores are made a block of users at a time, so memory does not grow with the number of users.
+A user without a known like gets what is popular, as they do from what is served: a comparison is to show the
+scorer, not how a newcomer is greeted. Scores are made a block of users at a time, so memory does not grow
+with the number of users.
 """
 
 from __future__ import annotations
@@ -80,16 +82,21 @@ def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
 
 
 def _rank_in_blocks(
-    score: Callable[[csr_matrix], NDArray[np.float32]], likes: csr_matrix, k: int, score_bytes: int
+    score: Callable[[csr_matrix], NDArray[np.float32]],
+    likes: csr_matrix,
+    k: int,
+    popularity: NDArray[np.float32],
+    score_bytes: int,
 ) -> Ranked:
-    """Rank ``likes`` a block of rows at a time, with what a user likes left out."""
+    """Rank ``likes`` a block of rows at a time, with what a user likes left out; rows without any by popularity."""
     m, n_tracks = likes.shape
-    # A block is held about three times: the scores, their partitioned copy, and the mask.
+    # A block is held about three times: the scores, their partitioned copy, and the mask with its finds.
     block = max(1, score_bytes // (12 * max(1, n_tracks)))
     ranked = np.full((m, k), -1, dtype=np.int32)
     for start in range(0, m, block):
         rows = likes[start : start + block]
         scores = score(rows)
+        scores[np.diff(rows.indptr) == 0] = popularity
         scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
         ranked[start : start + block] = top_k(scores, k)
     return ranked
@@ -102,17 +109,16 @@ class Popularity:
 
     def __init__(self, config: BaselineConfig) -> None:
         self._config = config
-        self.likes_per_track: NDArray[np.float32]
-        """float32[N], training likes of a track; set by ``fit``."""
+        self._popularity: NDArray[np.float32]
 
     def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
-        self.likes_per_track = np.bincount(train.indices, minlength=train.shape[1]).astype(np.float32)
+        self._popularity = likes_per_track(train)
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
-            return np.tile(self.likes_per_track, (rows.shape[0], 1))
+            return np.tile(self._popularity, (rows.shape[0], 1))
 
-        return _rank_in_blocks(score, likes, k, self._config.score_bytes)
+        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 class CoLike:
@@ -120,21 +126,23 @@ class CoLike:
 
     D_i and D_u are the likes of tracks and of users, so that a track everybody likes and a user who likes
     everything both say little. The product is taken from the left, through the users who share a like, and
-    AᵀA itself is never made: memory stays that of a block. A user without a known like is ranked nothing.
+    AᵀA itself is never made: memory stays that of a block.
     """
 
     name = "co_like"
 
     def __init__(self, config: BaselineConfig) -> None:
         self._config = config
+        self._popularity: NDArray[np.float32]
         self._to_users: csr_matrix
         self._to_tracks: csr_matrix
 
     def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
         from scipy.sparse import csr_matrix, diags_array
 
-        track_scale = _power(np.bincount(train.indices, minlength=train.shape[1]), -0.5)
-        user_scale = _power(np.diff(train.indptr), -0.5)
+        self._popularity = likes_per_track(train)
+        track_scale = _inverse_root(self._popularity)
+        user_scale = _inverse_root(np.diff(train.indptr).astype(np.float32))
         self._to_tracks = csr_matrix(train @ diags_array(track_scale))
         self._to_users = csr_matrix(self._to_tracks.T @ diags_array(user_scale))
 
@@ -142,7 +150,7 @@ class CoLike:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
             return np.asarray((rows @ self._to_users @ self._to_tracks).toarray(), dtype=np.float32)
 
-        return _without_likes_nothing(likes, _rank_in_blocks(score, likes, k, self._config.score_bytes))
+        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 class Ease:
@@ -150,13 +158,14 @@ class Ease:
 
     P = (AᵀA + λI)^-1 and B_ij = -P_ij / P_jj, so a user's row x scores track j with -(xP)_j / P_jj. The diagonal
     of B matters to tracks the user likes alone, and those are left out. P is made in place in one float32
-    matrix: 4 N² bytes and a block are all the memory it takes. A user without a known like is ranked nothing.
+    matrix: 4 N² bytes and a block are all the memory it takes.
     """
 
     name = "ease"
 
     def __init__(self, config: BaselineConfig) -> None:
         self._config = config
+        self._popularity: NDArray[np.float32]
         self.precision: NDArray[np.float32]
         """float32[N, N], P, symmetric; set by ``fit``."""
 
@@ -164,6 +173,7 @@ class Ease:
         n = train.shape[1]
         if n > self._config.ease_max_tracks:
             raise ValueError(f"EASE over {n} tracks; {self._config.ease_max_tracks} are allowed")
+        self._popularity = likes_per_track(train)
         self.precision = _inverse_in_place(_penalised_gram(train, self._config, progress), progress)
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
@@ -172,7 +182,7 @@ class Ease:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
             return np.asarray((rows @ self.precision) * scale, dtype=np.float32)
 
-        return _without_likes_nothing(likes, _rank_in_blocks(score, likes, k, self._config.score_bytes))
+        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 def baselines(n_tracks: int, config: BaselineConfig) -> tuple[list[Baseline], dict[str, str]]:
@@ -191,15 +201,14 @@ def baselines(n_tracks: int, config: BaselineConfig) -> tuple[list[Baseline], di
     return chosen, left_out
 
 
-def _power(degrees: NDArray[np.integer], exponent: float) -> NDArray[np.float32]:
-    """degrees ** exponent, with nothing (0) where there is no like."""
-    return np.where(degrees > 0, np.maximum(degrees, 1.0) ** exponent, 0.0).astype(np.float32)
+def likes_per_track(train: csr_matrix) -> NDArray[np.float32]:
+    """How many users like each track: float32[N], whole numbers."""
+    return np.bincount(train.indices, minlength=train.shape[1]).astype(np.float32)
 
 
-def _without_likes_nothing(likes: csr_matrix, ranked: Ranked) -> Ranked:
-    """All scores of a user without likes are 0, which says nothing about any track."""
-    ranked[np.diff(likes.indptr) == 0] = -1
-    return ranked
+def _inverse_root(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1/√degree, and 0 where there is no like."""
+    return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)
 
 
 def _penalised_gram(

@@ -5,7 +5,7 @@ files of a table, and the DuckDB views. Not here: the columns (`schemas`), the l
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -127,16 +127,16 @@ def latest_known(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def current_lists(days: Mapping[date, tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
     """The current list of every user: that of the latest day on which they were observed.
 
-    ``days`` maps each day up to the cut-off to its ``observations`` and ``likes``. Returns user_id, track_id,
-    liked_at, sorted; a pair that two sources agree on is one row.
+    ``days`` gives the ``observations`` and ``likes`` of each day up to the cut-off, the newest first; they
+    are read one day at a time. Returns user_id, track_id, liked_at, sorted; a pair that two sources agree on
+    is one row.
     """
     kept: list[pl.DataFrame] = []
     done: pl.DataFrame | None = None
-    for day in sorted(days, reverse=True):
-        observations, likes = days[day]
+    for observations, likes in days:
         seen = observations.select("source", "user_id")
         if done is None:
             fresh, done = likes, seen
@@ -255,9 +255,6 @@ def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:
     except (pa.ArrowInvalid, ValueError) as error:
         raise LakeError(f"{where}: {error}") from error
     _check_schema(table.schema, spec, where)
-    for column in spec.schema:
-        if not column.nullable and table[column.name].null_count:
-            raise LakeError(f"{where}: column {column.name} holds nulls and may not")
     return table
 
 

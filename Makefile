@@ -1,0 +1,52 @@
+# make setup   a virtual environment with everything, versions pinned
+# make run     the whole pipeline on the embedded default, in data_lake/demo
+# make ui      Dagster on that lake (LAKE=data_lake/main for another)
+# make test    every check
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAKE ?= data_lake/demo
+STAMP := $(VENV)/.installed
+
+.PHONY: setup run ui test check unit constraints clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunegraph needs Python 3.11 to 3.13; name one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: setup
+	$(BIN)/tunegraph refresh --lake $(LAKE) --source simulator
+	@$(BIN)/tunegraph recommend --lake $(LAKE) --user $(DEMO_USER)
+	@echo "Next: make ui                                    the same run in Dagster, with plots"
+	@echo "      $(BIN)/tunegraph recommend --help           for other users, or for songs of your choice"
+	@echo "      $(BIN)/tunegraph import FILE                 your own likes, in a lake of their own"
+
+ui: setup
+	$(BIN)/tunegraph ui --lake $(LAKE)
+
+test: setup check unit
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/dg check defs
+
+unit: setup
+	$(BIN)/python -m pytest
+
+# After a change of dependencies: resolve anew without the old pins, then pin what was installed.
+constraints:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' torch==2.13.0
+	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .constraints.new
+	mv .constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) data_lake/demo

@@ -1,0 +1,441 @@
+"""The command line: `tunegraph …`, a thin face over the same jobs and functions as the Dagster UI.
+
+Here: options, tables, progress bars and exit codes. Not here: anything a test would have to run a terminal
+for; that is in the folders this calls. Heavy imports are made inside the commands, so `--help` is quick.
+
+Exit codes: 0 done, 1 a fault of the program, 2 bad input (one line says what to do), 130 Ctrl-C.
+"""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.raw import BatchInfo
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+app = typer.Typer(
+    name="tunegraph",
+    help="Liked songs in, recommendations out, refreshed every day.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# What a command answers goes to standard output, everything said on the way to standard error.
+answers = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+
+LakeOption = Annotated[
+    Path, typer.Option("--lake", envvar="TUNEGRAPH_LAKE", help="The folder of the lake to work on.")
+]
+CountOption = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many songs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MAIN_LAKE = Path("data_lake/main")
+
+
+def main() -> None:
+    """Run the command line and turn what went wrong into one line and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except TuneGraphError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted; the lake is as it was after the last finished step")
+        sys.exit(130)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except Exception as error:  # noqa: BLE001  # the fault is shown, and told apart from bad input
+        if (usage := getattr(error, "format_message", None)) is not None:
+            _complain(usage())
+            sys.exit(2)
+        notes.print_exception()
+        sys.exit(1)
+
+
+# --- import and refresh ---
+
+
+@app.command("import")
+def import_files(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Files, or folders of Million Playlist slices or the seed's three files."),
+    ],
+    lake: LakeOption = MAIN_LAKE,
+    file_format: Annotated[
+        str, typer.Option("--format", help="What the files are; found by looking unless named.")
+    ] = "auto",
+    kind: Annotated[
+        str, typer.Option(help="likes, tracks or features; found by looking unless named.")
+    ] = "auto",
+    user_column: Annotated[
+        str | None, typer.Option(help="The column with the user, where its name is not understood.")
+    ] = None,
+    track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The day these lists were seen; today unless given."),
+    ] = None,
+    mix_sources: Annotated[bool, typer.Option(help="Allow real likes in a lake of simulated ones.")] = False,
+) -> None:
+    """Add files of likes, tracks or audio features to the lake.
+
+    Each file becomes a raw batch of the day; `tunegraph refresh` makes tables, graph and model of them. A file
+    imported twice on a day counts once. A user in several files of one day likes what all of them say; a list
+    imported on a later day replaces that of an earlier one.
+    """
+    from tunegraph_pipeline.lake.raw import write_batch
+    from tunegraph_pipeline.sources.files import read_files
+
+    day = _day(as_of)
+    with notes.status("reading …"):
+        batches = read_files(
+            paths,
+            format=file_format,
+            kind=kind,
+            user_column=user_column,
+            track_column=track_column,
+            time_column=time_column,
+        )
+    home = Lake.open_or_create(lake)
+    with _writing(home, "tunegraph import"):
+        home.admit_source("files", mix=mix_sources)
+        for batch in batches:
+            _show_batch(write_batch(home.raw, day, batch))
+    notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
+
+
+@app.command()
+def refresh(
+    lake: LakeOption = MAIN_LAKE,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="simulator, or none to rebuild from what was received; the lake's own unless given."
+        ),
+    ] = None,
+    day: Annotated[
+        datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to fill; today unless given."),
+    ] = None,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day to fill.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day to fill.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train the model anew even where nothing changed.")
+    ] = False,
+) -> None:
+    """Fill the days, bring graph, model and bundle up to date, and publish.
+
+    The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose inputs
+    did not change is kept as it is.
+    """
+    home = _lake_to_refresh(lake, source)
+    source = source or home.file.source or "none"
+    if source not in ("simulator", "none", "files"):
+        raise InputError(f"--source {source}: choose simulator or none")
+    if day and (first or last):
+        raise InputError("--date goes alone, without --from and --to")
+    with _writing(home, "tunegraph refresh"):
+        days = _days_to_fill(home, source, _date(first or day), _date(last or day))
+        notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
+        with _progress() as progress:
+            _run_refresh(
+                home, days, {"crawled_users": {"source": source}, "trained_model": {"full": full}}, progress
+            )
+        home.refresh_views()
+    _show_status(home)
+
+
+def _lake_to_refresh(root: Path, source: str | None) -> Lake:
+    # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
+    return Lake.open_or_create(root) if source == "simulator" else Lake.open(root)
+
+
+def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None) -> tuple[date, date]:
+    today = datetime.now(UTC).date()
+    if source == "simulator":
+        first, last = first or last or today, last or first or today
+    chosen = [bound for bound in (first, last) if bound]
+    for bound in chosen:
+        if not FIRST_DAY <= bound <= today:
+            raise InputError(f"{bound} is outside of the days a lake has, {FIRST_DAY} to {today}")
+    if first and last and first > last:
+        raise InputError(f"--from {first} is after --to {last}")
+    wanted = [*chosen, *lake.stale_days()] or lake.raw_days()[-1:]
+    if not wanted:
+        raise InputError(
+            f"{lake.root} has received nothing yet; import files first, or use --source simulator"
+        )
+    return min(wanted), max(wanted)
+
+
+def _run_refresh(lake: Lake, days: tuple[date, date], ops: dict[str, dict[str, Any]], bar: "_Bar") -> None:
+    with warnings.catch_warnings():
+        # Dagster marks parameters as beta each time an asset is defined; that is for developers.
+        warnings.simplefilter("ignore")
+        from tunegraph_pipeline.orchestration.measure import watched_by
+        from tunegraph_pipeline.orchestration.run import run_job
+
+        with watched_by(bar):
+            run_job(lake, "refresh", *days, ops)
+
+
+# --- questions ---
+
+
+@app.command()
+def recommend(
+    lake: LakeOption = MAIN_LAKE,
+    user: Annotated[str | None, typer.Option("--user", help="A user of the lake.")] = None,
+    likes: Annotated[str | None, typer.Option("--likes", help="Track ids with commas between them.")] = None,
+    users: Annotated[Path | None, typer.Option("--users", help="A file with a column of user ids.")] = None,
+    k: CountOption = 10,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A parquet file for the answer to --users.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend songs: for a user, for a list of songs, or for a file of users."""
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    if sum(choice is not None for choice in (user, likes, users)) != 1:
+        raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
+    if (users is None) != (output is None):
+        raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
+    recommender = Recommender.open(Lake.open(lake).serving)
+    if users is not None and output is not None:
+        _recommend_for_file(recommender, users, output, k)
+    elif user is not None:
+        _show_recommendations(
+            recommender, recommender.recommend_user(user, k), _liked_by(recommender, user), as_json
+        )
+    else:
+        ids = [part.strip() for part in (likes or "").split(",") if part.strip()]
+        _show_recommendations(recommender, recommender.recommend(ids, k), ids, as_json)
+
+
+@app.command()
+def similar(
+    track: Annotated[str, typer.Argument(help="A track id.")],
+    lake: LakeOption = MAIN_LAKE,
+    k: CountOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Songs near a song, and how likely somebody likes both."""
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    recommender = Recommender.open(Lake.open(lake).serving)
+    found = recommender.similar(track, k)
+    if as_json:
+        _print_json([{slot: getattr(item, slot) for slot in item.__slots__} for item in found])
+        return
+    table = Table(
+        "", "song", "artists", "cosine", "liked by one listener", title=f"near {_name(recommender, track)}"
+    )
+    for rank, item in enumerate(found, 1):
+        chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
+        table.add_row(str(rank), item.name or item.track_id, item.artists, f"{item.cosine:.3f}", chance)
+    answers.print(table)
+
+
+@app.command()
+def evaluate(
+    held_out: Annotated[Path, typer.Option("--held-out", help="User/track pairs that are not in the lake.")],
+    lake: LakeOption = MAIN_LAKE,
+    k: CountOption = 10,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Judge popularity, co-likes and EASE beside it.")
+    ] = False,
+    user_column: Annotated[str | None, typer.Option(help="The column with the user.")] = None,
+    track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
+) -> None:
+    """Judge the very ranking that is served by likes it has not seen; one line a metric, last."""
+    from tunegraph_pipeline.orchestration.judge import judge_held_out_file
+
+    home = Lake.open(lake)
+    with _writing(home, "tunegraph evaluate"), _progress() as progress:
+        judged = judge_held_out_file(
+            home,
+            held_out,
+            k=k,
+            with_baselines=baselines,
+            user_column=user_column,
+            track_column=track_column,
+            progress=progress,
+        )
+    if baselines:
+        answers.print(judged.comparison())
+    for line in judged.notes:
+        notes.print(line)
+    for metric, value in judged.served.items():
+        answers.print(f"{metric} {value:.4f}")
+
+
+# --- looking after the lake ---
+
+
+@app.command()
+def status(lake: LakeOption = MAIN_LAKE) -> None:
+    """What the lake holds, and which version is live."""
+    _show_status(Lake.open(lake))
+
+
+@app.command()
+def ui(
+    lake: LakeOption = MAIN_LAKE,
+    port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000,
+) -> None:
+    """Open Dagster on the lake: assets, runs, schedules and backfills. Ends with Ctrl-C."""
+    from tunegraph_pipeline.orchestration.run import dagster_home, project_file
+
+    home = Lake.open_or_create(lake)
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home(home)),
+        "TUNEGRAPH_LAKE": str(home.root.resolve()),
+    }
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
+    os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
+        dagster,
+        [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
+        environment,
+    )
+
+
+# --- how things are shown ---
+
+
+class _Bar:
+    """Draws the progress the assets report, one line a piece of work."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+@contextmanager
+def _progress() -> Iterator[_Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=notes) as progress:
+        yield _Bar(progress)
+
+
+@contextmanager
+def _writing(lake: Lake, purpose: str) -> Iterator[None]:
+    with lake.writing(purpose) as warning:
+        if warning:
+            notes.print(f"[yellow]{warning}[/yellow]")
+        yield
+
+
+def _show_batch(info: "BatchInfo") -> None:
+    parts = ", ".join(f"{rows:,} {part}" for part, rows in info.rows.items())
+    notes.print(f"{info.origin}: {parts or 'nothing'}")
+    for what, count in info.counts.items():
+        notes.print(f"  {what}: {count:,}")
+
+
+def _recommend_for_file(recommender: "Recommender", users: Path, output: Path, k: int) -> None:
+    from tunegraph_pipeline.orchestration.judge import recommend_for_users
+
+    with _progress() as progress:
+        asked, unknown = recommend_for_users(recommender, users, output, k=k, progress=progress)
+    notes.print(f"{output}: {k} songs for each of {asked - unknown:,} users")
+    if unknown:
+        notes.print(f"[yellow]{unknown:,} of {asked:,} users are not in the lake and have no rows[/yellow]")
+
+
+def _liked_by(recommender: "Recommender", user: str) -> list[str]:
+    (position,) = recommender.bundle.users.find([user]).tolist()
+    return [recommender.bundle.tracks[int(idx)] for idx in recommender.bundle.user_list(position)]
+
+
+def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
+    if as_json:
+        items = [{slot: getattr(item, slot) for slot in item.__slots__} for item in answer.items]
+        _print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
+        return
+    known = [track for track in liked if track not in set(answer.unknown)]
+    if known:
+        shown = [_name(recommender, track) for track in known[:10]]
+        more = f", and {len(known) - 10} more" if len(known) > 10 else ""
+        answers.print(f"[bold]likes[/bold] {', '.join(shown)}{more}\n", soft_wrap=True)
+    if answer.unknown:
+        notes.print(f"[yellow]{len(answer.unknown)} unknown songs: {', '.join(answer.unknown[:5])}[/yellow]")
+    if answer.degraded:
+        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
+    table = Table("", "song", "artists", "because you like", "score", title="recommendations")
+    for rank, item in enumerate(answer.items, 1):
+        because = "" if item.because_track_id is None else _name(recommender, item.because_track_id)
+        table.add_row(str(rank), item.name or item.track_id, item.artists, because, f"{item.score:.3f}")
+    answers.print(table)
+
+
+def _name(recommender: "Recommender", track: str) -> str:
+    (idx,) = recommender.bundle.tracks.find([track]).tolist()
+    name, artists = recommender.bundle.names[idx], recommender.bundle.artists[idx]
+    return f"{name} ({artists})" if name and artists else name or track
+
+
+def _show_status(lake: Lake) -> None:
+    from tunegraph_pipeline.orchestration.judge import lake_status
+
+    table = Table(show_header=False, title=str(lake.root), title_justify="left")
+    for what, value in lake_status(lake).items():
+        table.add_row(what, value)
+    answers.print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))  # noqa: T201  # rich would wrap long lines
+
+
+def _complain(line: str) -> None:
+    notes.print(f"[red]tunegraph:[/red] {' '.join(line.split())}", soft_wrap=True, markup=True)
+
+
+def _date(moment: datetime | None) -> date | None:
+    return moment.date() if moment else None
+
+
+def _day(as_of: datetime | None) -> date:
+    today = datetime.now(UTC).date()
+    day = _date(as_of) or today
+    if not FIRST_DAY <= day <= today:
+        raise InputError(f"--as-of {day} is outside of the days a lake has, {FIRST_DAY} to {today}")
+    return day
+
+
+def _span(days: tuple[date, date]) -> str:
+    first, last = days
+    return str(first) if first == last else f"{first} to {last}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""One judgement for every ranking: what users like goes in, the table of figures comes out.
+
+Here: what was held out and how it maps to the catalogue, running a ranking over those users, and the rows of
+the ``evaluation`` table. Not here: the formulas (`metrics`), and who ranks (`recommend/`, `baselines`).
+
+Every held-out like stays in the denominator, that of a track or a user nobody has heard of included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.evaluation.metrics import (
+    CATALOGUE_METRICS,
+    USER_METRICS,
+    Ranked,
+    catalogue_metrics,
+    user_metrics,
+)
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Rank = Callable[["csr_matrix", int], Ranked]
+"""(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The users to be judged, one row each: what is known of them, and what is to be found.
+
+    ``likes``: CSR (m x N), what the ranking may know; ``relevant``: CSR (m x N), held-out likes of tracks in the
+    catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes; ``unknown_users``
+    of the m have no likes in the lake, ``unknown_tracks`` of the held-out likes are of tracks it does not know.
+    """
+
+    likes: csr_matrix
+    relevant: csr_matrix
+    n_held_out: NDArray[np.int64]
+    unknown_users: int = 0
+    unknown_tracks: int = 0
+
+    def __post_init__(self) -> None:
+        if self.likes.multiply(self.relevant).nnz:
+            raise ValueError("a held-out like is among the likes the ranking is shown")
+
+    @property
+    def n_users(self) -> int:
+        return int(self.n_held_out.size)
+
+
+def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
+    """Judge on one fold of the lake's own likes: each user is shown the rest of what they like.
+
+    ``likes`` and ``fold`` are CSR (users x tracks) of ones; the nonzeros of ``fold`` are among those of
+    ``likes``. Users with nothing in the fold are not judged. Raises InputError when nothing is held out.
+    """
+    rows = np.flatnonzero(np.diff(fold.indptr))
+    if rows.size == 0:
+        raise InputError("no like is held out, so there is nothing to evaluate; import more users or tracks")
+    relevant = fold[rows]
+    shown = likes[rows] - relevant
+    shown.eliminate_zeros()
+    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+
+
+def held_out_pairs(
+    pairs: pl.DataFrame, *, user_ids: Sequence[str], track_ids: Sequence[str], likes: csr_matrix, origin: str
+) -> HeldOut:
+    """Judge on pairs that somebody else held out.
+
+    ``pairs`` has the text columns user_id and track_id, without nulls; a pair that is there twice counts once.
+    ``likes`` is CSR (users x tracks), row u that of ``user_ids[u]``, column i that of ``track_ids[i]``: what
+    the served bundle says everybody likes. ``origin`` names the file for people. Users are judged in order of
+    their id. Raises InputError when there is no pair, or when a pair is in the lake: it would be left out of
+    that user's ranking, and might have been trained on.
+    """
+    from scipy.sparse import csr_matrix
+
+    if pairs.is_empty():
+        raise InputError(f"{origin} holds no user/track pair")
+    users = pl.DataFrame({"user_id": user_ids}, {"user_id": pl.String}).with_row_index("row")
+    tracks = pl.DataFrame({"track_id": track_ids}, {"track_id": pl.String}).with_row_index("column")
+    mapped = (
+        pairs.select(pl.col("user_id", "track_id").cast(pl.String))
+        .unique(maintain_order=True)
+        .join(users, on="user_id", how="left", maintain_order="left")
+        .join(tracks, on="track_id", how="left", maintain_order="left")
+    )
+    _refuse_pairs_in(likes, mapped, origin)
+
+    judged = mapped.group_by("user_id", "row").agg(pl.len().alias("n_held_out")).sort("user_id")
+    judged = judged.with_row_index("judged")
+    known = mapped.filter(pl.col("column").is_not_null()).join(judged, on="user_id", how="left")
+    relevant = csr_matrix(
+        (
+            np.ones(len(known), dtype=np.float32),
+            (known["judged"].to_numpy(), known["column"].to_numpy()),
+        ),
+        shape=(len(judged), likes.shape[1]),
+    )
+    in_lake = judged.filter(pl.col("row").is_not_null())
+    # One 1 a row picks that user's likes; a user the lake does not know keeps an empty row.
+    pick = csr_matrix(
+        (
+            np.ones(len(in_lake), dtype=np.float32),
+            (in_lake["judged"].to_numpy(), in_lake["row"].to_numpy()),
+        ),
+        shape=(len(judged), likes.shape[0]),
+    )
+    return HeldOut(
+        likes=csr_matrix(pick @ likes),
+        relevant=relevant,
+        n_held_out=judged["n_held_out"].cast(pl.Int64).to_numpy(),
+        unknown_users=judged["row"].null_count(),
+        unknown_tracks=mapped["column"].null_count(),
+    )
+
+
+def _refuse_pairs_in(likes: csr_matrix, mapped: pl.DataFrame, origin: str) -> None:
+    known = mapped.filter(pl.col("row").is_not_null() & pl.col("column").is_not_null())
+    row, column = known["row"].to_numpy().astype(np.int64), known["column"].to_numpy().astype(np.int64)
+    liked_row = np.repeat(np.arange(likes.shape[0], dtype=np.int64), np.diff(likes.indptr))
+    liked = np.isin(row * likes.shape[1] + column, liked_row * likes.shape[1] + likes.indices)
+    if liked.any():
+        first = known.row(int(np.argmax(liked)), named=True)
+        raise InputError(
+            f"{origin}: {int(liked.sum()):,} of {len(mapped):,} held-out pairs are in the lake already, the first "
+            f"of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
+            "evaluate on pairs that were not imported"
+        )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one ranking was found to be worth.
+
+    ``values``: one figure a metric, user metrics averaged over all judged users; ``per_user``: float64[m] for
+    each of the user metrics, in the order of the users judged; ``seconds``: what ranking all of them took.
+    """
+
+    model: str
+    k: int
+    values: dict[str, float]
+    per_user: dict[str, NDArray[np.float64]]
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """One line a metric, ``name value``: ``map@10 0.1234``."""
+        return [f"{name}@{self.k} {value:.4f}" for name, value in self.values.items()]
+
+
+def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.int64], k: int) -> Evaluation:
+    """Rank the whole catalogue for every judged user and judge the first k.
+
+    ``popularity`` int64[N]: training likes of every track, for the mean popularity of what is recommended.
+    Raises ValueError for a ranking of the wrong shape, one that repeats a track, or recommends what is liked.
+    """
+    started = perf_counter()
+    ranked = rank(held_out.likes, k)
+    seconds = perf_counter() - started
+    _check(model, ranked, held_out.likes, k)
+    per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
+    values = {name: float(per_user[name].mean()) for name in USER_METRICS}
+    values |= catalogue_metrics(ranked, popularity, k)
+    return Evaluation(model, k, values, per_user, seconds)
+
+
+def over_lists(rank: Callable[[list[NDArray[np.int32]], int], Ranked]) -> Rank:
+    """Let a ranking that takes a list of int32 arrays of liked tracks be judged."""
+
+    def rank_rows(likes: csr_matrix, k: int) -> Ranked:
+        rows = np.split(likes.indices.astype(np.int32, copy=False), likes.indptr[1:-1])
+        return rank(rows if likes.shape[0] else [], k)
+
+    return rank_rows
+
+
+def _check(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:
+    """A ranking that cheats or stumbles must not get a figure."""
+    m, n_tracks = likes.shape
+    if ranked.shape != (m, k):
+        raise ValueError(f"{model} ranked {ranked.shape}, not {(m, k)}")
+    if ranked.size and not -1 <= ranked.min() <= ranked.max() < n_tracks:
+        raise ValueError(f"{model} ranked a track outside 0..{n_tracks - 1}")
+    places = np.sort(ranked, axis=1)
+    if ((places[:, 1:] == places[:, :-1]) & (places[:, 1:] >= 0)).any():
+        raise ValueError(f"{model} ranked a track twice for one user")
+    rows = np.broadcast_to(np.arange(m, dtype=np.int64)[:, None], ranked.shape)[ranked >= 0]
+    liked_row = np.repeat(np.arange(m, dtype=np.int64), np.diff(likes.indptr))
+    if np.isin(rows * n_tracks + ranked[ranked >= 0], liked_row * n_tracks + likes.indices).any():
+        raise ValueError(f"{model} ranked a track the user likes already")
+
+
+def evaluation_rows(
+    evaluations: Sequence[Evaluation], *, dataset: str, split: str, run_id: str
+) -> pl.DataFrame:
+    """The rows of the ``evaluation`` table, one a model and metric, as `lake.schemas` declares them."""
+    rows = [
+        (one.model, dataset, split, metric, one.k, value, one.seconds, run_id)
+        for one in evaluations
+        for metric, value in one.values.items()
+    ]
+    schema = {
+        "model": pl.String,
+        "dataset": pl.String,
+        "split": pl.String,
+        "metric": pl.String,
+        "k": pl.Int32,
+        "value": pl.Float64,
+        "seconds": pl.Float64,
+        "run_id": pl.String,
+    }
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def comparison(evaluations: Sequence[Evaluation]) -> pl.DataFrame:
+    """The same figures to look at: a row a model, a column a metric (``map@10``), and the seconds."""
+    return pl.DataFrame(
+        [
+            {"model": one.model}
+            | {f"{name}@{one.k}": one.values[name] for name in (*USER_METRICS, *CATALOGUE_METRICS)}
+            | {"seconds": one.seconds}
+            for one in evaluations
+        ]
+    )

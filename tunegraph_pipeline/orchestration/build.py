@@ -1,0 +1,22 @@
+"""The one place where Definitions are assembled; tests, command line and deployments call it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import Definitions, in_process_executor
+
+from tunegraph_pipeline.orchestration.assets import sources
+from tunegraph_pipeline.orchestration.jobs import JOBS, SCHEDULES
+from tunegraph_pipeline.orchestration.resources import LakeResource
+
+
+def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> Definitions:
+    """A fresh Definitions of all assets, checks, jobs and schedules."""
+    return Definitions(
+        assets=[*sources.ASSETS],
+        jobs=JOBS,
+        schedules=SCHEDULES,
+        resources={"lake": LakeResource(), **(resource_overrides or {})},
+        # One process a run: one holder of the lake's lock, and torch is imported once.
+        executor=in_process_executor,
+    )

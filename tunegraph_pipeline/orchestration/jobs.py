@@ -1,0 +1,26 @@
+"""The jobs and the schedule: which assets make one unit of work, and when.
+
+Here: selections. Not here: the assets, or how the command line runs a job (`run`).
+"""
+
+from dagster import AssetSelection, build_schedule_from_partitioned_job, define_asset_job
+
+from tunegraph_pipeline.orchestration.assets import sources
+
+daily_tables = define_asset_job(
+    "daily_tables",
+    selection=AssetSelection.assets(*sources.ASSETS),
+    description="Fill the daily tables of the chosen days from what the source says and what was imported.",
+)
+
+refresh = define_asset_job(
+    "refresh",
+    selection=AssetSelection.all(),
+    description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
+)
+
+# 02:00 UTC for the day that has just ended; off until someone switches it on.
+daily_refresh = build_schedule_from_partitioned_job(refresh, name="daily_refresh", hour_of_day=2)
+
+JOBS = [daily_tables, refresh]
+SCHEDULES = [daily_refresh]

@@ -1,0 +1,79 @@
+"""Seconds, sampled peak memory and progress of a piece of work, for metadata and for whoever watches.
+
+Here: what every asset measures about itself. Not here: what it measures about its data.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol, Self
+
+
+class Progress(Protocol):
+    """Called with what is being done, how much of it is done, and how much there is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None: ...
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    return
+
+
+_watcher: ContextVar[Progress] = ContextVar("tunegraph_progress", default=_silent)
+
+
+def report_progress(what: str, done: int, total: int) -> None:
+    """Tell whoever watches this process, if anyone; the command line draws a bar."""
+    _watcher.get()(what, done, total)
+
+
+@contextmanager
+def watched_by(watcher: Progress) -> Iterator[None]:
+    """Send the progress of everything run inside to ``watcher``."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+class Measured:
+    """Wall seconds and the highest resident memory of this process, sampled every 50 ms while inside.
+
+    >>> with Measured() as cost:
+    ...     pass
+    >>> cost.seconds >= 0
+    True
+    """
+
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+
+    def __enter__(self) -> Self:
+        import psutil
+
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._started = time.perf_counter()
+        self._sample()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._sample()
+        self.seconds = time.perf_counter() - self._started
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.05):
+            self._sample()
+
+    def _sample(self) -> None:
+        self.peak_mib = max(self.peak_mib, self._process.memory_info().rss / 2**20)

@@ -1,0 +1,60 @@
+"""What the assets say about themselves in Dagster's own terms: column schemas, row counts, cost and plots.
+
+Here: turning the project's schemas, measurements and PNGs into metadata values. Not here: the plots
+(`evaluation.plots`) or what a number means (the asset that reports it).
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
+
+from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.orchestration.measure import Measured
+
+OWNERS = ["team:tunegraph"]
+
+
+def definition_metadata(table: str) -> dict[str, Any]:
+    """The declared columns of a table and what its rows are, for an asset's definition."""
+    spec = TABLES[table]
+    return {"dagster/column_schema": _column_schema(spec.schema), "a row": spec.row}
+
+
+def cost_metadata(cost: Measured) -> dict[str, Any]:
+    """Seconds and sampled peak memory; the UI plots them over time."""
+    return {
+        "seconds": MetadataValue.float(round(cost.seconds, 3)),
+        "peak_memory_mib": MetadataValue.float(round(cost.peak_mib, 1)),
+    }
+
+
+def rows_metadata(rows: int) -> dict[str, Any]:
+    return {"dagster/row_count": MetadataValue.int(rows)}
+
+
+def picture(png: bytes) -> Any:
+    """A PNG as Markdown, the one form in which the UI shows a picture."""
+    return MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def counts_table(counts: Mapping[str, int]) -> Any:
+    """Counted skips and the like as a two-column Markdown table."""
+    lines = ["| what | count |", "|---|---:|", *(f"| {what} | {count:,} |" for what, count in counts.items())]
+    return MetadataValue.md("\n".join(lines))
+
+
+def _column_schema(schema: pa.Schema) -> TableSchema:
+    return TableSchema(
+        columns=[
+            TableColumn(
+                name=column.name,
+                type=str(column.type),
+                description=(column.metadata or {}).get(b"description", b"").decode(),
+                constraints=TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in schema
+        ]
+    )

@@ -1,0 +1,37 @@
+"""The lake as a Dagster resource: where it is, and the lock for the length of a run."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import ConfigurableResource, EnvVar, InitResourceContext
+from pydantic import PrivateAttr
+
+from tunegraph_pipeline.lake.lake import Lake
+
+LAKE_VARIABLE = "TUNEGRAPH_LAKE"
+DEFAULT_LAKE = "data_lake/main"
+
+
+class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
+    """The lake at ``root``, held for writing from the start of a run to its end.
+
+    Runs use the in-process executor, so one run is one holder, however many assets it has.
+    """
+
+    root: str = EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE
+
+    _lake: Lake = PrivateAttr()
+
+    @contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
+        lake = Lake.open_or_create(Path(self.root))
+        run = context.run_id or ""
+        with lake.writing(f"Dagster run {run[:8]}") as warning:
+            if warning and context.log:
+                context.log.warning(warning)
+            self._lake = lake
+            yield self
+
+    def open(self) -> Lake:
+        return self._lake

@@ -1,0 +1,65 @@
+"""Running the jobs in this process, on the Dagster instance that lives in the lake.
+
+Here: the instance, and one function that runs a job and turns its failure into the error a person reads.
+Not here: what the jobs are (`jobs`), or how progress is drawn (`cli`).
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterInstance
+from dagster._core.errors import DagsterAssetCheckFailedError
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import Lake
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def project_file(name: str) -> Path:
+    """`dagster.yaml` or `workspace.yaml`: inside an installed package, at the top of a checkout."""
+    installed = _PACKAGE / name
+    return installed if installed.exists() else _PACKAGE.parent / name
+
+
+def dagster_home(lake: Lake) -> Path:
+    """The folder of the lake's Dagster history, ready for use; `DAGSTER_HOME` overrules it."""
+    if chosen := os.environ.get("DAGSTER_HOME"):
+        return Path(chosen)
+    home = lake.root.resolve() / ".dagster"
+    home.mkdir(exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(project_file("dagster.yaml"), home / "dagster.yaml")
+    return home
+
+
+def run_job(
+    lake: Lake, name: str, first: date, last: date, ops: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Run a job over the days from ``first`` to ``last`` and wait for it; the UI shows the run.
+
+    ``ops`` is the config of single assets by name. Raises what the failing asset raised, or LakeError
+    naming the check that stopped the run.
+    """
+    from tunegraph_pipeline.orchestration.build import build_definitions
+
+    config: dict[str, Any] = {
+        "ops": {asset: {"config": dict(values)} for asset, values in (ops or {}).items()},
+        "resources": {"lake": {"config": {"root": str(lake.root.resolve())}}},
+        # The command line draws its own progress; the event log keeps the rest.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    tags = {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+    job = build_definitions().resolve_job_def(name)
+    with DagsterInstance.from_config(str(dagster_home(lake))) as instance:
+        try:
+            job.execute_in_process(run_config=config, instance=instance, tags=tags)
+        except DagsterAssetCheckFailedError as error:
+            raise LakeError(f"a check stopped the run: {error}") from error

@@ -1,0 +1,361 @@
+"""The serving bundle: one folder of mapped arrays with all a query needs, and the file naming the live one.
+
+Here: what a bundle contains, writing and opening it, finding an id in it, and publishing it. Not here: what
+is computed from the arrays (`ranking`, `recommender`), or when a bundle is made (the orchestration decides).
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.storage import STAGING, staged_folder, write_text
+
+BUNDLE_FORMAT = 1
+CURRENT = "CURRENT"
+
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """All that goes into a bundle of N tracks and U users. Row i of everything is ``track_idx`` i.
+
+    ``neighbour_*`` is a CSR matrix W of shape (N, N): row = liked track, column = candidate.
+    ``user_indptr``/``user_tracks`` are the current lists, ascending within a user. Texts are ""
+    where unknown. ``facts`` has to hold ``bundle_version``, ``model_version`` and ``blend`` (``embedding``,
+    ``neighbour``, ``length_exponent``); whatever else it holds (``calibration``, ``cut_off``, ...) is kept.
+    """
+
+    track_ids: Sequence[str]
+    embeddings: NDArray[np.float32]  # [N, d], rows of unit length
+    pooling_weight: NDArray[np.float32]  # [N]
+    popularity: NDArray[np.int32]  # [N], current likes
+    recommendable: NDArray[np.bool_]  # [N]
+    prior: NDArray[np.float32]  # [N]
+    neighbour_indptr: NDArray[np.int64]  # [N + 1]
+    neighbour_indices: NDArray[np.int32]
+    neighbour_weight: NDArray[np.float32]
+    user_ids: Sequence[str]
+    user_indptr: NDArray[np.int64]  # [U + 1]
+    user_tracks: NDArray[np.int32]
+    names: Sequence[str]
+    artists: Sequence[str]
+    image_urls: Sequence[str]
+    preview_urls: Sequence[str]
+    facts: dict[str, Any]
+
+
+class IdIndex:
+    """Finds the position of a string id, from mapped arrays and without building a dictionary.
+
+    ``hashes`` are the 8-byte BLAKE2b hashes of all ids in ascending order, ``order`` the position each
+    belongs to. A binary search finds the hash, and the string itself decides, so that colliding hashes do no
+    harm.
+    """
+
+    __slots__ = ("hashes", "ids", "order")
+
+    def __init__(self, ids: StringColumn, hashes: NDArray[np.uint64], order: NDArray[np.int32]) -> None:
+        self.ids = ids
+        self.hashes = hashes
+        self.order = order
+
+    @classmethod
+    def from_ids(cls, ids: Sequence[str]) -> Self:
+        column = StringColumn.from_strings(ids)
+        hashes = _hash_ids(text.encode() for text in ids)
+        order = np.argsort(hashes, kind="stable").astype(np.int32)
+        return cls(column, hashes[order], order)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> str:
+        return self.ids[position]
+
+    def find(self, wanted: Sequence[str]) -> NDArray[np.int32]:
+        """The position of each id, -1 where it is unknown: int32[len(wanted)]."""
+        # A lone surrogate can be no id of ours, but a query may hold one: it is unknown, not an error.
+        encoded = [text.encode(errors="surrogatepass") for text in wanted]
+        hashes = _hash_ids(encoded)
+        found = np.full(len(encoded), -1, dtype=np.int32)
+        starts = np.searchsorted(self.hashes, hashes)
+        ends = np.searchsorted(self.hashes, hashes, side="right")
+        data, offsets = self.ids.bytes, self.ids.offsets
+        for slot, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            for position in self.order[start:end].tolist():
+                if data[offsets[position] : offsets[position + 1]].tobytes() == encoded[slot]:
+                    found[slot] = position
+                    break
+        return found
+
+
+class Bundle:
+    """An open bundle: mapped, read-only arrays. Safe to share between threads.
+
+    The arrays have the names, shapes and dtypes of :class:`BundleContent`; ``tracks`` and ``users`` find ids;
+    ``popular_order`` int32[<=N] holds the recommendable tracks, most liked first, the smaller index on a tie.
+    """
+
+    def __init__(self, parts: ArrayFolder) -> None:
+        self._parts = parts
+        self.folder = parts.folder
+        self.facts: dict[str, Any] = parts.facts
+        written = self.facts.get("bundle_format")
+        if written != BUNDLE_FORMAT:
+            raise BundleError(
+                f"{self.folder / MANIFEST} has bundle format {written}, this version reads {BUNDLE_FORMAT};"
+                " rebuild the bundle or update the program"
+            )
+        self.tracks = self._id_index("track")
+        self.users = self._id_index("user")
+        self.n_tracks = n = len(self.tracks)
+        self.n_users = len(self.users)
+        self.embeddings: NDArray[np.float32] = self._array("embeddings", "<f4", n, None)
+        self.dimension: int = self.embeddings.shape[1]
+        self.pooling_weight: NDArray[np.float32] = self._array("pooling_weight", "<f4", n)
+        self.popularity: NDArray[np.int32] = self._array("popularity", "<i4", n)
+        self.recommendable: NDArray[np.bool_] = self._array("recommendable", "|b1", n)
+        self.prior: NDArray[np.float32] = self._array("prior", "<f4", n)
+        self.popular_order: NDArray[np.int32] = self._array("popular_order", "<i4", None)
+        self.neighbour_indptr: NDArray[np.int64] = self._array("neighbour_indptr", "<i8", n + 1)
+        entries = int(self.neighbour_indptr[-1])
+        self.neighbour_indices: NDArray[np.int32] = self._array("neighbour_indices", "<i4", entries)
+        self.neighbour_weight: NDArray[np.float32] = self._array("neighbour_weight", "<f4", entries)
+        self.user_indptr: NDArray[np.int64] = self._array("user_indptr", "<i8", self.n_users + 1)
+        self.user_tracks: NDArray[np.int32] = self._array("user_tracks", "<i4", int(self.user_indptr[-1]))
+        self.names = self._strings("names", n)
+        self.artists = self._strings("artists", n)
+        self.image_urls = self._strings("image_urls", n)
+        self.preview_urls = self._strings("preview_urls", n)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the bundle and check every shape, dtype and size, but read no data: milliseconds at any size.
+
+        Raises BundleError, naming the file, where a part is missing, cut short or not as declared.
+        """
+        return cls(ArrayFolder.open(folder))
+
+    def verify(self) -> None:
+        """Read everything and compare checksums. Raises BundleError naming the first file that differs."""
+        self._parts.verify()
+
+    @property
+    def version(self) -> str:
+        return str(self.facts["bundle_version"])
+
+    @property
+    def model_version(self) -> str:
+        return str(self.facts["model_version"])
+
+    def user_list(self, user: int) -> NDArray[np.int32]:
+        """What the user at this position likes now: track_idx, ascending. A view, not a copy."""
+        return self.user_tracks[self.user_indptr[user] : self.user_indptr[user + 1]]
+
+    def _array(self, name: str, dtype: str, *shape: int | None) -> NDArray[Any]:
+        array = self._parts[name]
+        fits = len(array.shape) == len(shape) and all(
+            want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+        )
+        if array.dtype.str != dtype or not fits:
+            wanted = "x".join("any" if size is None else str(size) for size in shape)
+            raise BundleError(
+                f"{self.folder / name}.npy is {array.dtype.str} of shape {array.shape}, a bundle needs"
+                f" {dtype} of {wanted}; rebuild this version"
+            )
+        return array
+
+    def _strings(self, name: str, length: int | None) -> StringColumn:
+        self._array(f"{name}.offsets", "<i8", None if length is None else length + 1)
+        column = self._parts.strings(name)
+        if not len(column.offsets):
+            raise BundleError(f"{self.folder / name}.offsets.npy is empty; rebuild this version")
+        self._array(f"{name}.bytes", "|u1", int(column.offsets[-1]))
+        return column
+
+    def _id_index(self, kind: str) -> IdIndex:
+        ids = self._strings(f"{kind}_ids", None)
+        hashes = self._array(f"{kind}_hashes", "<u8", len(ids))
+        return IdIndex(ids, hashes, self._array(f"{kind}_hash_order", "<i4", len(ids)))
+
+
+def write_bundle(folder: Path, content: BundleContent) -> None:
+    """Check the content and write it as the bundle ``folder``, complete or not at all.
+
+    Raises BundleError where the content contradicts itself (shapes, duplicate ids, indices out of range,
+    numbers that are not finite, embeddings that are not of unit length); LakeError where the disk refuses.
+    """
+    tracks, users = IdIndex.from_ids(content.track_ids), IdIndex.from_ids(content.user_ids)
+    _check(content, tracks, users)
+    # Stable sort of the negated counts: on a tie the smaller index stays first.
+    by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
+    arrays: dict[str, NDArray[Any] | StringColumn] = {
+        "track_ids": tracks.ids,
+        "track_hashes": tracks.hashes,
+        "track_hash_order": tracks.order,
+        "user_ids": users.ids,
+        "user_hashes": users.hashes,
+        "user_hash_order": users.order,
+        "embeddings": np.ascontiguousarray(content.embeddings, dtype=np.float32),
+        "pooling_weight": content.pooling_weight.astype(np.float32, copy=False),
+        "popularity": content.popularity.astype(np.int32, copy=False),
+        "recommendable": content.recommendable.astype(np.bool_, copy=False),
+        "prior": content.prior.astype(np.float32, copy=False),
+        "popular_order": by_popularity[content.recommendable[by_popularity]],
+        "neighbour_indptr": content.neighbour_indptr.astype(np.int64, copy=False),
+        "neighbour_indices": content.neighbour_indices.astype(np.int32, copy=False),
+        "neighbour_weight": content.neighbour_weight.astype(np.float32, copy=False),
+        "user_indptr": content.user_indptr.astype(np.int64, copy=False),
+        "user_tracks": content.user_tracks.astype(np.int32, copy=False),
+        "names": StringColumn.from_strings(content.names),
+        "artists": StringColumn.from_strings(content.artists),
+        "image_urls": StringColumn.from_strings(content.image_urls),
+        "preview_urls": StringColumn.from_strings(content.preview_urls),
+    }
+    with staged_folder(folder, folder.parent / STAGING) as draft:
+        write_arrays(draft, arrays, {**content.facts, "bundle_format": BUNDLE_FORMAT})
+
+
+def publish(serving_folder: Path, bundle_version: str, *, keep: int = 3) -> Bundle:
+    """Verify the bundle ``serving_folder/bundle_version`` and make it the live one, by one rename.
+
+    Of all bundles the ``keep`` most recently written stay, and always the one that was live until now, so
+    that a roll-back is this same call. Returns the bundle, open. Raises BundleError, and leaves ``CURRENT``
+    as it was, where the bundle does not match its manifest.
+    """
+    bundle = Bundle.open(_version_folder(serving_folder, bundle_version))
+    bundle.verify()
+    if bundle.version != bundle_version:
+        raise BundleError(
+            f"{bundle.folder} says it is bundle {bundle.version}; a folder has the name of its bundle"
+        )
+    spared = {bundle_version}
+    if (serving_folder / CURRENT).exists():
+        spared.add(_current_version(serving_folder))
+    write_text(serving_folder / CURRENT, bundle_version + "\n", serving_folder / STAGING)
+    _prune(serving_folder, spared, keep)
+    return bundle
+
+
+def read_current(serving_folder: Path) -> Path:
+    """The folder of the live bundle. Raises BundleError where none is published or it is gone."""
+    folder = _version_folder(serving_folder, _current_version(serving_folder))
+    if not folder.is_dir():
+        raise BundleError(
+            f"{serving_folder / CURRENT} names {folder.name}, which is not there; run `tunegraph refresh`"
+        )
+    return folder
+
+
+def _current_version(serving_folder: Path) -> str:
+    path = serving_folder / CURRENT
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise BundleError(
+            f"no bundle has been published in {serving_folder} yet; run `tunegraph refresh` first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
+
+
+def _version_folder(serving_folder: Path, version: str) -> Path:
+    if not version or version.startswith(".") or "/" in version or "\\" in version or "\0" in version:
+        raise BundleError(f"{version!r} in {serving_folder} is not the name of a bundle")
+    return serving_folder / version
+
+
+def _prune(serving_folder: Path, spared: set[str], keep: int) -> None:
+    written = [
+        (manifest.stat().st_mtime_ns, manifest.parent)
+        for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
+    ]
+    by_age = [folder for _, folder in sorted(written, reverse=True)]
+    for folder in by_age[keep:]:
+        if folder.name not in spared:
+            # Renamed before it is emptied: nobody can open what is half deleted.
+            doomed = folder.rename(serving_folder / STAGING / folder.name)
+            shutil.rmtree(doomed)
+
+
+def _hash_ids(encoded: Iterable[bytes]) -> NDArray[np.uint64]:
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in encoded)
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
+
+
+def _check(content: BundleContent, tracks: IdIndex, users: IdIndex) -> None:
+    n = len(tracks)
+
+    def require(holds: bool | np.bool_, complaint: str) -> None:
+        if not holds:
+            raise BundleError(f"the bundle cannot be written: {complaint}")
+
+    for key in ("bundle_version", "model_version", "blend"):
+        require(key in content.facts, f"its facts lack {key!r}")
+    for key in ("embedding", "neighbour", "length_exponent"):
+        weight = content.facts["blend"].get(key)
+        require(isinstance(weight, int | float) and np.isfinite(weight), f"blend.{key} is {weight!r}")
+    for kind, index in (("track", tracks), ("user", users)):
+        twice = _duplicate(index)
+        require(twice is None, f"{kind} {twice!r} is there twice")
+    for name in ("pooling_weight", "popularity", "recommendable", "prior"):
+        shape = getattr(content, name).shape
+        require(shape == (n,), f"{name} has shape {shape} for {n} tracks")
+    for name in ("names", "artists", "image_urls", "preview_urls"):
+        length = len(getattr(content, name))
+        require(length == n, f"{name} has {length} entries for {n} tracks")
+    shape = content.embeddings.shape
+    require(len(shape) == 2 and shape[0] == n, f"embeddings have shape {shape} for {n} tracks")
+    for name in ("embeddings", "pooling_weight", "prior", "neighbour_weight"):
+        require(np.isfinite(getattr(content, name)).all(), f"{name} holds a number that is not finite")
+    lengths = np.sqrt(np.einsum("ij,ij->i", content.embeddings, content.embeddings))
+    longest = np.abs(lengths - 1).max(initial=0)
+    require(longest <= _UNIT_TOLERANCE, f"an embedding is off unit length by {longest:.3g}")
+    neighbours = (content.neighbour_indptr, content.neighbour_indices)
+    require(
+        _is_csr(*neighbours, rows=n, columns=n), "neighbour_indptr and neighbour_indices are no CSR matrix"
+    )
+    require(
+        content.neighbour_weight.shape == content.neighbour_indices.shape,
+        f"{content.neighbour_weight.size} neighbour weights for {content.neighbour_indices.size} neighbours",
+    )
+    lists = (content.user_indptr, content.user_tracks)
+    require(_is_csr(*lists, rows=len(users), columns=n), "user_indptr and user_tracks are no CSR matrix")
+    rises = np.diff(content.user_tracks) > 0
+    starts = content.user_indptr[1:-1]
+    inner = (starts > 0) & (starts < content.user_tracks.size)
+    rises[starts[inner] - 1] = True  # from one user to the next nothing is asked
+    require(rises.all(), "a user's tracks are not ascending without duplicates")
+
+
+def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:
+    return bool(
+        indptr.shape == (rows + 1,)
+        and indptr[0] == 0
+        and indptr[-1] == indices.size
+        and indices.ndim == 1
+        and (np.diff(indptr) >= 0).all()
+        and (indices >= 0).all()
+        and (indices < columns).all()
+    )
+
+
+def _duplicate(index: IdIndex) -> str | None:
+    """An id that is there twice, or None. Equal ids have equal hashes, so only those are compared."""
+    after = np.flatnonzero(index.hashes[1:] == index.hashes[:-1])
+    seen: set[str] = set()
+    for slot in np.union1d(after, after + 1).tolist():
+        text = index[int(index.order[slot])]
+        if text in seen:
+            return text
+        seen.add(text)
+    return None

@@ -1,0 +1,213 @@
+"""The query as a person puts it: ids in; songs with names, scores and reasons out.
+
+Here: looking ids up, what happens to unknown ones, and the answers. Not here: the scoring rule (`ranking`) or
+the files (`bundle`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.recommend.calibration import neighbour_probability
+from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A song to listen to, and the liked song that contributed most to its score.
+
+    Texts are "" where unknown. ``because_*`` are None where no liked song speaks for it.
+    """
+
+    track_id: str
+    track_idx: int
+    score: float
+    because_track_id: str | None
+    because_name: str | None
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """Songs, best first; the given ids nobody knows, each once; and, in words, why these are not personal.
+
+    ``degraded`` is None for a personal answer. Otherwise the songs are the most popular ones, and their
+    scores are their numbers of likes.
+    """
+
+    items: list[Recommendation]
+    unknown: list[str]
+    degraded: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarTrack:
+    """A song near another one. ``probability`` that somebody likes both; None in a bundle not calibrated."""
+
+    track_id: str
+    track_idx: int
+    cosine: float
+    probability: float | None
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+
+
+class Recommender:
+    """Answers queries from an open bundle. Nothing in it changes after construction: threads may share it.
+
+    >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
+    >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
+    'Together Forever'
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.ranker = Ranker(bundle)
+
+    @classmethod
+    def open(cls, serving_folder: Path) -> Self:
+        """Over the live bundle of a serving folder. Raises BundleError where there is none to use."""
+        return cls(Bundle.open(read_current(serving_folder)))
+
+    def recommend(self, likes: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()) -> Recommendations:
+        """The best k songs for somebody who likes these, their own and the excluded ones left out.
+
+        Unknown ids are reported in the answer. Where no given song is known, the most popular ones are
+        returned, and ``degraded`` says so. Raises InputError for a k below 1.
+        """
+        _check_k(k)
+        known, unknown = self._look_up(likes)
+        if likes:
+            degraded = f"none of the {len(unknown)} given songs is known, so these are the most popular ones"
+        else:
+            degraded = "no liked songs were given, so these are the most popular ones"
+        return self._answer(known, k, exclude, unknown, degraded)
+
+    def recommend_user(self, user_id: str, k: int = 10, *, exclude: Sequence[str] = ()) -> Recommendations:
+        """The same for a stored user. Raises InputError where they are unknown, or k is below 1."""
+        _check_k(k)
+        (user,) = self.bundle.users.find([user_id]).tolist()
+        if user < 0:
+            raise InputError(
+                f"user {_shown(user_id)} is not in bundle {self.bundle.version};"
+                " import their likes and refresh, or give songs with --likes"
+            )
+        degraded = "this user likes no song at present, so these are the most popular ones"
+        return self._answer(self.bundle.user_list(user), k, exclude, [], degraded)
+
+    def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
+        """The k songs nearest to one, by the cosine of their embeddings, itself left out.
+
+        Raises InputError where the bundle does not know the track, or k is below 1.
+        """
+        _check_k(k)
+        (track,) = self.bundle.tracks.find([track_id]).tolist()
+        if track < 0:
+            raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
+        found, cosines = self.ranker.nearest(track, k)
+        probabilities = self._probabilities(track, found, cosines)
+        bundle = self.bundle
+        return [
+            SimilarTrack(
+                bundle.tracks[idx],
+                idx,
+                cosine,
+                probability,
+                bundle.names[idx],
+                bundle.artists[idx],
+                bundle.image_urls[idx],
+                bundle.preview_urls[idx],
+            )
+            for idx, cosine, probability in zip(found.tolist(), cosines.tolist(), probabilities, strict=True)
+        ]
+
+    def rank_users(
+        self, lists: Sequence[Sequence[str]], k: int = 10, *, explain: bool = False
+    ) -> tuple[Rankings, NDArray[np.int32]]:
+        """Rank for many lists of track ids; also how many different unknown ids each had, int32[m].
+
+        Row by row what :meth:`recommend` answers, in the form of :class:`~.ranking.Rankings`.
+        """
+        _check_k(k)
+        looked_up = [self._look_up(likes) for likes in lists]
+        rankings = self.ranker.rank([known for known, _ in looked_up], k, explain=explain)
+        return rankings, np.array([len(unknown) for _, unknown in looked_up], dtype=np.int32)
+
+    def rank_indices(
+        self,
+        lists: Sequence[NDArray[np.int32]],
+        k: int = 10,
+        *,
+        explain: bool = False,
+        progress: Progress | None = None,
+    ) -> Rankings:
+        """Rank for many lists of track_idx: what evaluation judges and the table for everyone is made of.
+
+        For all stored users: ``rank_indices([bundle.user_list(u) for u in range(bundle.n_users)])``.
+        """
+        _check_k(k)
+        return self.ranker.rank(lists, k, explain=explain, progress=progress)
+
+    def _look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
+        found = self.bundle.tracks.find(track_ids)
+        missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
+        return found[found >= 0], list(missing)
+
+    def _answer(
+        self,
+        liked: NDArray[np.int32],
+        k: int,
+        exclude: Sequence[str],
+        unknown: list[str],
+        if_empty: str,
+    ) -> Recommendations:
+        excluded = self._look_up(exclude)[0] if exclude else None
+        best = self.ranker.rank_one(liked, k, exclude=excluded)
+        bundle = self.bundle
+        items = [
+            Recommendation(
+                bundle.tracks[idx],
+                idx,
+                score,
+                None if because < 0 else bundle.tracks[because],
+                None if because < 0 else bundle.names[because],
+                bundle.names[idx],
+                bundle.artists[idx],
+                bundle.image_urls[idx],
+                bundle.preview_urls[idx],
+            )
+            for idx, score, because in zip(*(column.tolist() for column in best), strict=True)
+        ]
+        return Recommendations(items, unknown, None if liked.size else if_empty)
+
+    def _probabilities(
+        self, track: int, others: NDArray[np.int32], cosines: NDArray[np.float32]
+    ) -> Sequence[float | None]:
+        calibration = self.bundle.facts.get("calibration")
+        if calibration is None:
+            return [None] * len(others)
+        popularity = self.bundle.popularity
+        probabilities = neighbour_probability(calibration, cosines, popularity[track], popularity[others])
+        answer: list[float | None] = probabilities.tolist()
+        return answer
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"-k is {k}; ask for at least one song")
+
+
+def _shown(text: str) -> str:
+    """An id as a message can bear it: quoted, and cut where it is absurdly long."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,351 @@
+"""What the columns of a person's table mean, and how their cells become clean rows.
+
+Here: the names under which users, tracks, times, weights, track fields and audio features are recognised, and
+the cleaning that every file goes through whatever its format. Not here: finding the format of a file and
+cutting it into columns (`formats`), or which files there are (`files`).
+
+Everything below works on whole columns; no row is touched one by one.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.raw import empty_frame
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS
+
+Part = Literal["likes", "tracks", "features"]
+
+MAX_ID_BYTES = 1024
+"""An id longer than this, in UTF-8, is taken for damage: its row is skipped and counted."""
+
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "user_id": (
+        "userid", "user", "uid", "username", "playlistid", "pid", "playlisturi", "playlist", "listenerid",
+        "listener", "accountid",
+    ),
+    "track_id": (
+        "trackid", "trackuri", "spotifytrackuri", "spotifytrackid", "itemid", "itemuri", "item", "songid",
+        "songuri", "musicid", "trackmbid", "recordingmbid", "spotifyid", "track", "song", "iid", "sid", "uri", "id",
+    ),
+    "liked_at": (
+        "likedat", "addedat", "savedat", "playedat", "timestamp", "datetime", "createdat", "time", "date", "ts",
+    ),
+    "weight": ("weight", "plays", "playcount", "listens", "listencount", "count", "rating"),
+    "isrc": ("isrc", "trackisrc"),
+    "name": ("trackname", "songname", "songtitle", "tracktitle", "title", "name", "track", "song"),
+    "artists": ("artists", "artistnames", "artistname", "trackartist", "trackartists", "artist"),
+    "artist_ids": ("artistids", "artisturis", "artistid", "artisturi", "artistmbid"),
+    "album_id": ("albumid", "trackalbumid", "albumuri"),
+    "genre": ("genre", "playlistgenre", "trackgenre", "genres"),
+    "image_url": ("imageurl", "albumimageurl", "coverurl", "image"),
+    "preview_url": ("previewurl", "trackpreviewurl"),
+    "duration_ms": ("durationms", "trackdurationms", "lengthms"),
+    "duration_s": ("durationsec", "durationseconds", "durations", "lengthsec", "lengthseconds"),
+    "duration": ("duration", "trackduration", "length"),
+    "explicit": ("explicit",),
+    **{name: (name,) for name in AUDIO_FEATURES},
+}  # fmt: skip
+"""Role of a column -> the names it goes by, the most telling first. Names are compared by their letters and
+digits alone, in lower case: ``User ID``, ``user_id`` and ``userId`` are one. ``duration`` is taken for
+milliseconds where its median is over 10,000 and for seconds otherwise."""
+
+TRACK_FIELDS = (
+    "isrc", "name", "artists", "artist_ids", "album_id", "genre", "image_url", "preview_url",
+    "duration_ms", "duration_s", "duration", "explicit",
+)  # fmt: skip
+"""The roles that make a table one of tracks."""
+
+_FEATURE_RANGES = {
+    **dict.fromkeys(AUDIO_FEATURES, (0.0, 1.0)),
+    "key": (0.0, 11.0),
+    "loudness": (-100.0, 20.0),
+    "tempo": (0.0, 500.0),
+}
+_MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+_SPOTIFY_KINDS = r"(?:track|artist|album|playlist|user)"
+_SPOTIFY_ID = rf"^(?:spotify:{_SPOTIFY_KINDS}:|https?://open\.spotify\.com/{_SPOTIFY_KINDS}/)([^?/:]+).*$"
+_OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
+
+
+def letters(name: str) -> str:
+    """The form in which column names are compared: letters and digits, in lower case."""
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def is_header(cells: Iterable[str], named: Mapping[str, str]) -> int:
+    """How many of ``cells`` name a user or a track, or are named by an option: none, and it is no header."""
+    known = {*COLUMN_NAMES["user_id"], *COLUMN_NAMES["track_id"]}
+    options = {value for value in named.values() if not value.isdigit()}
+    return sum(letters(cell) in known or cell.strip() in options for cell in cells)
+
+
+def recognise(names: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, str]:
+    """Role -> the column that plays it. ``named`` (role -> column) comes first, then the names above.
+
+    Raises InputError where a column named by an option is not there.
+    """
+    roles: dict[str, str] = {}
+    for role, wanted in named.items():
+        found = [name for name in names if name == wanted] or [
+            name for name in names if letters(name) == letters(wanted)
+        ]
+        if not found:
+            raise InputError(
+                f"{where} has no column {wanted!r}; {_OPTIONS[role]} can be one of: {shown(names)}"
+            )
+        roles[role] = found[0]
+    by_letters: dict[str, str] = {}
+    for name in names:
+        by_letters.setdefault(letters(name), name)
+    for role, candidates in COLUMN_NAMES.items():
+        taken = set(roles.values())
+        free = [by_letters[name] for name in candidates if by_letters.get(name, "") not in {"", *taken}]
+        if role not in roles and free:
+            roles[role] = free[0]
+    return roles
+
+
+def shown(names: Sequence[str]) -> str:
+    """Column names for a message, the first dozen of them, each cut to a readable length."""
+    cut = [repr(name if len(name) <= 40 else name[:37] + "...") for name in names[:12]]
+    return ", ".join(cut) + (", ..." if len(names) > 12 else "")
+
+
+def clean(
+    table: pl.DataFrame, parts: Iterable[Part], where: str, counts: Counter[str], *, time_named: bool = False
+) -> dict[Part, pl.DataFrame]:
+    """The rows of ``parts``, clean and without duplicates, from a table whose columns are named by role.
+
+    - Ids become strings, exactly as written but for white space around them and a ``spotify:track:`` or
+      open.spotify.com prefix. A row without a track is skipped; one without a user still tells of its track.
+    - likes: distinct pairs, ``liked_at`` the earliest time given (UTC). ``weight`` decides only whether a row
+      counts at all: zero, negative, NaN or unreadable is no like.
+    - tracks, features: one row a track; the first value that is not null wins, column by column. Feature
+      values that are infinite or out of range become null, as do keys of -1 (not detected).
+
+    Whatever is skipped or changed is added to ``counts``. Raises InputError where a whole column is of the
+    wrong type.
+    """
+    table = table.with_columns(
+        _ids(table[role], role, where, counts) for role in ("track_id", "user_id") if role in table.columns
+    )
+    counts["rows without a track"] += table["track_id"].null_count()
+    table = table.filter(pl.col("track_id").is_not_null())
+    made: dict[Part, pl.DataFrame] = {}
+    for part in parts:
+        if part == "likes":
+            made[part] = _likes(table, where, counts, time_named=time_named)
+        elif part == "tracks":
+            made[part] = _tracks(table, where, counts)
+        else:
+            made[part] = _features(table, where, counts)
+    return made
+
+
+def _ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    kind = column.dtype
+    if kind.is_integer():
+        return column.cast(pl.String)
+    if kind.is_float():
+        # What a table library makes of whole numbers with a gap among them.
+        whole = column.fill_nan(None)
+        if not ((whole == whole.round(0)) | whole.is_null()).all():
+            raise InputError(
+                f"{where}: column {role} holds fractional numbers; ids are text or whole numbers"
+            )
+        return whole.cast(pl.Int64).cast(pl.String)
+    if not (kind in {pl.String, pl.Categorical, pl.Null} or isinstance(kind, pl.Enum)):
+        raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
+    column = column.cast(pl.String).str.strip_chars()
+    column = column.set(column == "", None)
+    if (local := column.str.starts_with("spotify:local:").fill_null(False)).any():
+        counts["local files, which have no id"] += int(local.sum())
+        column = column.set(local, None)
+    column = _bare(column)
+    if (column.str.len_bytes().max() or 0) > MAX_ID_BYTES:  # type: ignore[operator]
+        long = column.str.len_bytes().fill_null(0) > MAX_ID_BYTES
+        counts[f"ids longer than {MAX_ID_BYTES:,} bytes"] += int(long.sum())
+        column = column.set(long, None)
+    return column
+
+
+def _bare(column: pl.Series) -> pl.Series:
+    """Spotify URIs and links reduced to the id in them, so that every source names a track alike."""
+    if column.str.contains("spotify", literal=True).any():
+        return column.str.replace(_SPOTIFY_ID, "${1}")
+    return column
+
+
+def _likes(table: pl.DataFrame, where: str, counts: Counter[str], *, time_named: bool) -> pl.DataFrame:
+    counts["rows without a user"] += table["user_id"].null_count()
+    table = table.filter(pl.col("user_id").is_not_null())
+    if "weight" in table.columns:
+        weight = _numbers(table["weight"], "weight", where, counts).fill_nan(None)
+        liked = (weight > 0).fill_null(False)
+        counts["rows of no weight"] += int((~liked).sum())
+        table = table.filter(liked)
+    if "liked_at" in table.columns:
+        liked_at = _times(table["liked_at"], where, counts, named=time_named)
+    else:
+        liked_at = pl.repeat(None, len(table), dtype=pl.Datetime("us", "UTC"), eager=True)
+    pairs = table.select("user_id", "track_id", liked_at.alias("liked_at"))
+    # Two 32-bit codes in one number: comparing numbers is ten times faster than comparing pairs of strings.
+    codes = [pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")]
+    pairs = pairs.with_columns((codes[0] * 2**32 + codes[1]).alias("pair"))
+    first = pairs["pair"].is_first_distinct()
+    repeated = len(pairs) - int(first.sum())
+    counts["repeated likes"] += repeated
+    if repeated and pairs["liked_at"].null_count() < len(pairs):
+        pairs = pairs.group_by("pair", maintain_order=True).agg(
+            pl.col("user_id", "track_id").first(), pl.col("liked_at").min()
+        )
+    elif repeated:
+        pairs = pairs.filter(first)
+    return pairs.select("user_id", "track_id", "liked_at")
+
+
+def _tracks(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:
+    columns = {"track_id": table["track_id"]}
+    for role in ("name", "isrc", "genre", "image_url", "preview_url"):
+        if role in table.columns:
+            columns[role] = _text(table[role])
+    if "album_id" in table.columns:
+        columns["album_id"] = _bare(_text(table["album_id"]))
+    for role in ("artists", "artist_ids"):
+        if role in table.columns:
+            columns[role] = _list(table[role])
+    for role, scale in (("duration", None), ("duration_s", 1000.0), ("duration_ms", 1.0)):
+        if role in table.columns:
+            columns["duration_ms"] = _duration(table[role], role, scale, where, counts)
+    if "explicit" in table.columns:
+        columns["explicit"] = _truth(table["explicit"])
+    return _first_known(pl.DataFrame(columns), "tracks")
+
+
+def _features(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:
+    columns = {"track_id": table["track_id"]}
+    for name in AUDIO_FEATURES:
+        if name in table.columns:
+            values = _numbers(table[name], name, where, counts).fill_nan(None)
+            if name == "key":
+                unknown = (values == -1).fill_null(False)
+                counts["keys not detected"] += int(unknown.sum())
+                values = values.set(unknown, None)
+            low, high = _FEATURE_RANGES[name]
+            wrong = ~values.is_between(low, high).fill_null(True)
+            counts["feature values out of range"] += int(wrong.sum())
+            columns[name] = values.set(wrong, None)
+    return _first_known(pl.DataFrame(columns), "features")
+
+
+def _first_known(table: pl.DataFrame, part: Part) -> pl.DataFrame:
+    """One row a track, of the declared columns and types; tracks of which nothing is known are left out."""
+    known = [name for name in table.columns if name != "track_id"]
+    table = table.filter(~pl.all_horizontal(pl.col(known).is_null()))
+    if table["track_id"].n_unique() < len(table):
+        table = table.group_by("track_id", maintain_order=True).agg(pl.col(known).drop_nulls().first())
+    empty = empty_frame(part)
+    return table.select(
+        pl.col(name).cast(kind) if name in table.columns else pl.lit(None, dtype=kind).alias(name)
+        for name, kind in empty.schema.items()
+    )
+
+
+def _numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    if column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}:
+        return column.cast(pl.Float64)
+    if column.dtype != pl.String:
+        raise InputError(f"{where}: column {role} is of type {column.dtype}; it has to hold numbers")
+    text = column.str.strip_chars()
+    text = text.set(text.is_in(_MISSING), None)
+    numbers = text.cast(pl.Float64, strict=False)
+    unread = text.is_not_null() & numbers.is_null()
+    if unread.any() and not numbers.is_not_null().any():
+        row = int(unread.arg_true()[0]) + 1
+        raise InputError(
+            f"{where}: column {role} holds no numbers (row {row} has {shown([text[row - 1]])}); "
+            "correct it, or say with --kind that it is not to be read"
+        )
+    counts[f"{role} values that are no numbers"] += int(unread.sum())
+    return numbers
+
+
+def _times(column: pl.Series, where: str, counts: Counter[str], *, named: bool) -> pl.Series:
+    """Times in UTC: dates and times as they are, ISO 8601 text, or a count since 1970 whose size tells whether
+    it is of seconds, milli-, micro- or nanoseconds. Text without an offset is taken for UTC."""
+    name, kind = column.name, column.dtype
+    utc = pl.Datetime("us", "UTC")
+    if isinstance(kind, pl.Datetime):
+        if kind.time_zone is None:
+            return column.dt.replace_time_zone("UTC").cast(utc)
+        return column.dt.convert_time_zone("UTC").cast(utc)
+    if kind == pl.Date:
+        return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if kind.is_numeric():
+        given, times = column, _since_1970(column)
+    elif kind == pl.String:
+        text = column.str.strip_chars()
+        given = text.set(text.is_in(_MISSING), None)
+        iso = given.str.replace("T", " ", literal=True).str.replace(r"\s*[Zz]$", "+00:00")
+        iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00")
+        iso = iso.str.replace(r"(:\d\d(?:\.\d+)?)$", "${1}+00:00").str.replace(
+            r"([+-]\d\d):?(\d\d)\+00:00$", "${1}:${2}"
+        )
+        frame = given.alias("given").to_frame().with_columns(iso.alias("iso"))
+        times = frame.select(
+            pl.coalesce(
+                pl.col("iso").str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", time_unit="us", strict=False),
+                pl.col("iso").str.to_datetime("%Y-%m-%d %H:%M%:z", time_unit="us", strict=False),
+                _since_1970(given.cast(pl.Float64, strict=False)),
+            )
+        ).to_series()
+    else:
+        given, times = column, pl.repeat(None, len(column), dtype=utc, eager=True)
+    unread = int((given.is_not_null() & times.is_null()).sum())
+    if named and unread and times.null_count() == len(times):
+        raise InputError(
+            f"{where}: no time in --time-column is understood; write ISO 8601, or seconds since 1970"
+        )
+    counts["times not understood"] += unread
+    return times.cast(utc).alias(name)
+
+
+def _since_1970(numbers: pl.Series) -> pl.Series:
+    n = pl.col("n")
+    micros = (
+        pl.when(n < 1e11)
+        .then(n * 1e6)
+        .when(n < 1e14)
+        .then(n * 1e3)
+        .when(n < 1e17)
+        .then(n)
+        .otherwise(n / 1e3)
+    )
+    usable = n.is_between(1.0, 4e18)
+    frame = numbers.cast(pl.Float64).alias("n").to_frame()
+    return frame.select(pl.when(usable).then(micros).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))).to_series()
+
+
+def _text(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.List):
+        column = column.list.first()
+    text = column.cast(pl.String, strict=False).str.strip_chars()
+    return text.set(text.is_in(_MISSING), None)
+
+
+def _list(column: pl.Series) -> pl.Series:
+    """Names or ids as lists. Text is one entry, but for a column whose heading is a plural: that is cut at
+    ``;`` where there is one, else at commas that are not escaped by a backslash."""
+    if isinstance(column.dtype, pl.List):
+        lists = column.cast(pl.List(pl.String), strict=False)
+        entries = lists.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
+    else:
+        text = _bare(_text(column))
+        entries = text.to_frame("t").select(pl.concat_list("t")).to_series()
+        entries = entries.set(text.is_null(), None)
+    return entries.set((entries.list.len() == 0).fill_null(False), None)

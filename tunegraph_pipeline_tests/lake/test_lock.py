@@ -1,0 +1,60 @@
+"""One writer at a time, named to the second, and a dead one is noticed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lock import write_lock
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from tunegraph_pipeline.lake.lock import write_lock
+with write_lock(Path(sys.argv[1]), "the other refresh"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def _holder(root: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_writer_is_told_who_holds_the_lake(tmp_path: Path) -> None:
+    holder = _holder(tmp_path)
+    try:
+        said = f"the other refresh \\(process {holder.pid} on "
+        with pytest.raises(LakeError, match=said), write_lock(tmp_path, "mine"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_the_lock_of_a_killed_holder_is_taken_and_its_death_is_said(tmp_path: Path) -> None:
+    holder = _holder(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    with write_lock(tmp_path, "mine", wait_seconds=5) as warning:
+        assert warning is not None
+        assert f"process {holder.pid}" in warning
+    with write_lock(tmp_path, "mine") as warning:
+        assert warning is None
+
+
+def test_the_holder_may_take_the_lock_again_and_frees_it_once(tmp_path: Path) -> None:
+    with write_lock(tmp_path, "outer"):
+        with write_lock(tmp_path, "inner"):
+            pass
+        assert (tmp_path / ".lock.holder.json").exists()
+    holder = _holder(tmp_path)  # only possible when the lock is free
+    holder.kill()
+    holder.communicate()

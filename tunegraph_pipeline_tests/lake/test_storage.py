@@ -1,0 +1,90 @@
+"""A write is there whole or not at all, also when the writer is killed or the disk is full."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.storage import staged_file, staged_folder, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    target, staging = tmp_path / "t" / "file", tmp_path / ".staging"
+    write_text(target, "old", staging)
+    with pytest.raises(ValueError, match="midway"), staged_file(target, staging) as draft:
+        draft.write_text("half")
+        raise ValueError("midway")
+    assert target.read_text() == "old"
+    assert list(staging.iterdir()) == []
+
+
+def test_a_failed_folder_leaves_the_old_folder_and_no_draft(tmp_path: Path) -> None:
+    target, staging = tmp_path / "v1", tmp_path / ".staging"
+    with staged_folder(target, staging) as draft:
+        (draft / "a").write_text("old")
+    with pytest.raises(ValueError, match="midway"), staged_folder(target, staging) as draft:
+        (draft / "a").write_text("new")
+        raise ValueError("midway")
+    assert (target / "a").read_text() == "old"
+    assert list(staging.iterdir()) == []
+
+
+def test_a_replaced_folder_holds_only_the_new_files(tmp_path: Path) -> None:
+    target, staging = tmp_path / "v1", tmp_path / ".staging"
+    for name in ("first", "second"):
+        with staged_folder(target, staging) as draft:
+            (draft / name).write_text(name)
+    assert [path.name for path in target.iterdir()] == ["second"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_says_no_is_one_clear_line(tmp_path: Path, code: int) -> None:
+    target = tmp_path / "file"
+    with (
+        pytest.raises(LakeError, match=f"cannot write {target}: "),
+        staged_file(target, tmp_path / ".staging"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert not target.exists()
+
+
+def test_a_really_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes the kernel refuse the write itself, in a process of its own."""
+    target = tmp_path / "file"
+    target.write_text("old")
+    code = f"""
+import resource, signal
+from pathlib import Path
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.storage import write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_text(Path({str(target)!r}), "x" * 5000, Path({str(tmp_path / ".staging")!r}))
+except LakeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "larger than this system allows" in done.stdout
+    assert target.read_text() == "old"
+
+
+def test_a_writer_killed_midway_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    code = f"""
+import os, signal
+from pathlib import Path
+from tunegraph_pipeline.lake.storage import staged_file
+with staged_file(Path({str(target)!r}), Path({str(tmp_path / ".staging")!r})) as draft:
+    draft.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"

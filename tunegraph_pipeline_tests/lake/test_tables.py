@@ -1,0 +1,179 @@
+"""The daily tables as functions of a day's batches, and the current lists as a function of the days."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, read_batches, write_batch
+from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS, TABLES
+
+DAY = date(2026, 3, 1)
+Pairs = set[tuple[str, str]]
+
+
+def likes_frame(pairs: Pairs, liked_at: datetime | None = None) -> pl.DataFrame:
+    rows = [{"user_id": user, "track_id": track, "liked_at": liked_at} for user, track in sorted(pairs)]
+    return pl.DataFrame(rows, schema=empty_frame("likes").schema)
+
+
+def users_frame(rows: list[tuple[str, str]]) -> pl.DataFrame:
+    table = [{"user_id": user, "discovered_from": None, "depth": 0, "state": state} for user, state in rows]
+    return pl.DataFrame(table, schema=empty_frame("users").schema)
+
+
+def received(raw: Path, *batches: RawBatch, day: date = DAY) -> list[BatchInfo]:
+    for batch in batches:
+        write_batch(raw, day, batch)
+    return read_batches(raw, day)
+
+
+def test_a_second_batch_of_a_day_adds_to_the_first(tmp_path: Path) -> None:
+    batches = received(
+        tmp_path / "raw",
+        RawBatch("files", "one", likes=likes_frame({("u", "a")})),
+        RawBatch("files", "two", likes=likes_frame({("u", "b"), ("u", "a")})),
+    )
+    assert tables.derive_likes(batches)["track_id"].to_list() == ["a", "b"]
+
+
+def test_the_same_batch_twice_is_one_batch(tmp_path: Path) -> None:
+    batch = RawBatch("files", "one", likes=likes_frame({("u", "a")}))
+    assert len(received(tmp_path / "raw", batch, batch)) == 1
+
+
+def test_the_order_of_arrival_does_not_show(tmp_path: Path) -> None:
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    one = RawBatch("files", "one", likes=likes_frame({("u", "a"), ("v", "c")}, late))
+    two = RawBatch("files", "two", likes=likes_frame({("u", "a")}, early))
+    forward = tables.derive_likes(received(tmp_path / "a", one, two))
+    backward = tables.derive_likes(received(tmp_path / "b", two, one))
+    assert forward.equals(backward)
+    assert forward.filter(user_id="u")["liked_at"].to_list() == [early]
+
+
+def test_an_emptied_list_is_an_observation_of_nothing(tmp_path: Path) -> None:
+    batches = received(
+        tmp_path / "raw",
+        RawBatch("files", "x", users=users_frame([("empty", "listed"), ("shy", "private")])),
+        RawBatch("files", "y", likes=likes_frame({("u", "b"), ("u", "a")})),
+    )
+    users = tables.derive_users(batches, DAY)
+    seen = tables.derive_observations(users, tables.derive_likes(batches))
+    assert dict(seen.select("user_id", "n_likes").iter_rows()) == {"empty": 0, "u": 2}
+    assert users.filter(user_id="shy")["state"].item() == "private"
+
+
+def test_equal_lists_have_equal_hashes_and_others_do_not(tmp_path: Path) -> None:
+    pairs = {("u", "a"), ("u", "b"), ("v", "a"), ("v", "b"), ("w", "a")}
+    batches = received(tmp_path / "raw", RawBatch("files", "x", likes=likes_frame(pairs)))
+    seen = tables.derive_observations(tables.derive_users(batches, DAY), tables.derive_likes(batches))
+    of = dict(seen.select("user_id", "list_hash").iter_rows())
+    assert of["u"] == of["v"] != of["w"]
+
+
+def test_what_several_batches_know_of_a_track_is_joined(tmp_path: Path) -> None:
+    def known(**columns: str) -> pl.DataFrame:
+        return pl.DataFrame([{"track_id": "t", **columns}], schema=empty_frame("tracks").schema)
+
+    batches = received(
+        tmp_path / "raw",
+        RawBatch("files", "names", tracks=known(name="Song")),
+        RawBatch("files", "albums", tracks=known(album_id="A")),
+    )
+    row = tables.derive_tracks(batches).row(0, named=True)
+    assert (row["name"], row["album_id"]) == ("Song", "A")
+
+
+def test_a_day_without_batches_is_typed_and_empty(tmp_path: Path) -> None:
+    for frame, name in (
+        (tables.derive_users([], DAY), "users"),
+        (tables.derive_likes([]), "likes"),
+        (tables.derive_tracks([]), "tracks"),
+        (tables.derive_audio_features([]), "audio_features"),
+    ):
+        assert frame.is_empty()
+        tables.write_table(tmp_path, name, DAY.isoformat(), frame, "none")
+        assert tables.read_table(tmp_path, name, DAY.isoformat()).schema == tables.empty_table(name).schema
+
+
+histories = st.lists(
+    st.dictionaries(st.sampled_from("uvw"), st.frozensets(st.sampled_from("abcd")), max_size=3), max_size=5
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(histories)
+def test_the_current_list_is_that_of_the_latest_day_seen(history: list[dict[str, frozenset[str]]]) -> None:
+    """Against the obvious model: a dictionary that each day's observations overwrite."""
+    expected: dict[str, frozenset[str]] = {}
+    days = []
+    for seen in history:
+        expected |= seen
+        pairs = {(user, track) for user, liked in seen.items() for track in liked}
+        likes = likes_frame(pairs).with_columns(source=pl.lit("files"))
+        observed = [
+            {"source": "files", "user_id": user, "n_likes": len(liked), "list_hash": ""}
+            for user, liked in seen.items()
+        ]
+        days.append((pl.DataFrame(observed, schema=tables.empty_table("observations").schema), likes))
+    current = tables.current_lists(reversed(days))
+    got = set(current.select("user_id", "track_id").iter_rows())
+    assert got == {(user, track) for user, liked in expected.items() for track in liked}
+
+
+def test_changed_marks_the_users_whose_list_differs() -> None:
+    before = likes_frame({("same", "a"), ("less", "a"), ("less", "b"), ("more", "a")})
+    after = likes_frame({("same", "a"), ("less", "a"), ("more", "a"), ("more", "b"), ("new", "a")})
+    marked = tables.mark_changed(after, before)
+    changed = dict(marked.group_by("user_id").agg(pl.col("changed").all()).iter_rows())
+    assert changed == {"same": False, "less": True, "more": True, "new": True}
+    assert tables.mark_changed(after, None)["changed"].all()
+
+
+def test_a_later_day_adds_to_what_is_known_of_a_track() -> None:
+    schema = tables.empty_table("tracks").schema
+    old = pl.DataFrame([{"track_id": "t", "name": "Old", "isrc": "X", "source": "files"}], schema=schema)
+    new = pl.DataFrame([{"track_id": "t", "name": "New", "source": "files"}], schema=schema)
+    row = tables.latest_known([old, new]).row(0, named=True)
+    assert (row["name"], row["isrc"]) == ("New", "X")
+
+
+def test_rows_that_do_not_follow_the_schema_are_not_written(tmp_path: Path) -> None:
+    good = tables.derive_likes([])
+    for bad, says in (
+        (good.drop("source"), "columns are"),
+        (pl.DataFrame([{"user_id": "u", "track_id": "a", "liked_at": "soon", "source": "x"}]), "soon"),
+        (
+            pl.DataFrame([{"user_id": None, "track_id": "a"}], schema=good.schema),
+            "'user_id' with null values",
+        ),
+    ):
+        with pytest.raises(LakeError, match=says):
+            tables.write_table(tmp_path, "likes", "2026-03-01", bad, "")
+    assert tables.partitions(tmp_path, "likes") == []
+
+
+def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:
+    path = tables.table_path(tmp_path, "track_ids", None)
+    path.parent.mkdir()
+    pl.DataFrame({"track_idx": ["0"], "track_id": ["a"]}).write_parquet(path)
+    with pytest.raises(LakeError, match="track_idx is"):
+        tables.read_table(tmp_path, "track_ids", None)
+    path.write_bytes(b"garbage")
+    with pytest.raises(LakeError, match="cannot be read"):
+        tables.read_table(tmp_path, "track_ids", None)
+    path.unlink()
+    with pytest.raises(LakeError, match="does not exist"):
+        tables.read_table(tmp_path, "track_ids", None)
+
+
+def test_every_column_says_what_it_means() -> None:
+    schemas = [spec.schema for spec in TABLES.values()] + list(RAW_SCHEMAS.values())
+    for schema in schemas:
+        assert all((column.metadata or {}).get(b"description") for column in schema)
