@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -25,6 +27,8 @@ from tunegraph_pipeline.errors import InputError, TuneGraphError
 from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from tunegraph_pipeline.lake.raw import BatchInfo
     from tunegraph_pipeline.recommend.recommender import Recommender
 
@@ -96,9 +100,9 @@ def import_files(
 ) -> None:
     """Add files of likes, tracks or audio features to the lake.
 
-    Each file becomes a raw batch of the day; `tunegraph refresh` makes tables, graph and model of them. A file
-    imported twice on a day counts once. A user in several files of one day likes what all of them say; a list
-    imported on a later day replaces that of an earlier one.
+    Each file becomes a raw batch of the day; `tunegraph refresh` makes tables, graph and model of them.
+    A file imported twice on a day counts once. A user in several files of one day likes what all of them
+    say; a list imported on a later day replaces that of an earlier one.
     """
     from tunegraph_pipeline.lake.raw import write_batch
     from tunegraph_pipeline.sources.files import read_files
@@ -146,8 +150,8 @@ def refresh(
 ) -> None:
     """Fill the days, bring graph, model and bundle up to date, and publish.
 
-    The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose inputs
-    did not change is kept as it is.
+    The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose
+    inputs did not change is kept as it is.
     """
     home = _lake_to_refresh(lake, source)
     source = source or home.file.source or "none"
@@ -209,6 +213,9 @@ def recommend(
     user: Annotated[str | None, typer.Option("--user", help="A user of the lake.")] = None,
     likes: Annotated[str | None, typer.Option("--likes", help="Track ids with commas between them.")] = None,
     users: Annotated[Path | None, typer.Option("--users", help="A file with a column of user ids.")] = None,
+    user_column: Annotated[
+        str | None, typer.Option(help="The column of --users, where its name is not understood.")
+    ] = None,
     k: CountOption = 10,
     output: Annotated[
         Path | None, typer.Option("--output", help="A parquet file for the answer to --users.")
@@ -224,7 +231,7 @@ def recommend(
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
     recommender = Recommender.open(Lake.open(lake).serving)
     if users is not None and output is not None:
-        _recommend_for_file(recommender, users, output, k)
+        _recommend_for_file(recommender, users, output, k, user_column)
     elif user is not None:
         _show_recommendations(
             recommender, recommender.recommend_user(user, k), _liked_by(recommender, user), as_json
@@ -254,7 +261,8 @@ def similar(
     )
     for rank, item in enumerate(found, 1):
         chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
-        table.add_row(str(rank), item.name or item.track_id, item.artists, f"{item.cosine:.3f}", chance)
+        song, artists = escape(item.name or item.track_id), escape(item.artists)
+        table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
     answers.print(table)
 
 
@@ -270,25 +278,33 @@ def evaluate(
     track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
 ) -> None:
     """Judge the very ranking that is served by likes it has not seen; one line a metric, last."""
+    from tunegraph_pipeline.evaluation.evaluate import comparison
     from tunegraph_pipeline.orchestration.judge import judge_held_out_file
+    from tunegraph_pipeline.recommend.recommender import Recommender
+    from tunegraph_pipeline.sources.files import read_files
 
     home = Lake.open(lake)
+    recommender = Recommender.open(home.serving)
+    (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
     with _writing(home, "tunegraph evaluate"), _progress() as progress:
         judged = judge_held_out_file(
             home,
-            held_out,
+            recommender,
+            batch.likes,
+            held_out.name,
             k=k,
             with_baselines=baselines,
-            user_column=user_column,
-            track_column=track_column,
+            run_id=uuid4().hex,
             progress=progress,
         )
+    for what, count in batch.counts.items():
+        notes.print(f"{held_out.name}: {count:,} {what}")
+    for note in judged.notes:
+        notes.print(note)
     if baselines:
-        answers.print(judged.comparison())
-    for line in judged.notes:
-        notes.print(line)
-    for metric, value in judged.served.items():
-        answers.print(f"{metric} {value:.4f}")
+        answers.print(_comparison_table(comparison(judged.evaluations)))
+    for line in judged.served.lines():
+        answers.print(line)
 
 
 # --- looking after the lake ---
@@ -356,19 +372,32 @@ def _writing(lake: Lake, purpose: str) -> Iterator[None]:
 
 def _show_batch(info: "BatchInfo") -> None:
     parts = ", ".join(f"{rows:,} {part}" for part, rows in info.rows.items())
-    notes.print(f"{info.origin}: {parts or 'nothing'}")
+    notes.print(f"{escape(info.origin)}: {parts or 'nothing'}")
     for what, count in info.counts.items():
         notes.print(f"  {what}: {count:,}")
 
 
-def _recommend_for_file(recommender: "Recommender", users: Path, output: Path, k: int) -> None:
+def _recommend_for_file(
+    recommender: "Recommender", users: Path, output: Path, k: int, user_column: str | None
+) -> None:
     from tunegraph_pipeline.orchestration.judge import recommend_for_users
+    from tunegraph_pipeline.sources.user_ids import read_user_ids
 
+    asked = read_user_ids(users, user_column)
     with _progress() as progress:
-        asked, unknown = recommend_for_users(recommender, users, output, k=k, progress=progress)
-    notes.print(f"{output}: {k} songs for each of {asked - unknown:,} users")
+        unknown = recommend_for_users(recommender, asked, output, k=k, progress=progress)
+    notes.print(f"{output}: {k} songs for each of {len(asked) - unknown:,} users")
     if unknown:
-        notes.print(f"[yellow]{unknown:,} of {asked:,} users are not in the lake and have no rows[/yellow]")
+        notes.print(
+            f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
+        )
+
+
+def _comparison_table(figures: "pl.DataFrame") -> Table:
+    table = Table(*figures.columns)
+    for row in figures.iter_rows():
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+    return table
 
 
 def _liked_by(recommender: "Recommender", user: str) -> list[str]:
@@ -385,15 +414,18 @@ def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[s
     if known:
         shown = [_name(recommender, track) for track in known[:10]]
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
-        answers.print(f"[bold]likes[/bold] {', '.join(shown)}{more}\n", soft_wrap=True)
+        answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
     if answer.unknown:
-        notes.print(f"[yellow]{len(answer.unknown)} unknown songs: {', '.join(answer.unknown[:5])}[/yellow]")
+        notes.print(
+            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
+        )
     if answer.degraded:
         notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
     table = Table("", "song", "artists", "because you like", "score", title="recommendations")
     for rank, item in enumerate(answer.items, 1):
         because = "" if item.because_track_id is None else _name(recommender, item.because_track_id)
-        table.add_row(str(rank), item.name or item.track_id, item.artists, because, f"{item.score:.3f}")
+        song, artists = escape(item.name or item.track_id), escape(item.artists)
+        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
     answers.print(table)
 
 
@@ -404,11 +436,11 @@ def _name(recommender: "Recommender", track: str) -> str:
 
 
 def _show_status(lake: Lake) -> None:
-    from tunegraph_pipeline.orchestration.judge import lake_status
+    from tunegraph_pipeline.orchestration.status import lake_status
 
     table = Table(show_header=False, title=str(lake.root), title_justify="left")
     for what, value in lake_status(lake).items():
-        table.add_row(what, value)
+        table.add_row(what, escape(value))
     answers.print(table)
 
 
@@ -417,7 +449,7 @@ def _print_json(value: Any) -> None:
 
 
 def _complain(line: str) -> None:
-    notes.print(f"[red]tunegraph:[/red] {' '.join(line.split())}", soft_wrap=True, markup=True)
+    notes.print(f"[red]tunegraph:[/red] {escape(' '.join(line.split()))}", soft_wrap=True)
 
 
 def _date(moment: datetime | None) -> date | None:

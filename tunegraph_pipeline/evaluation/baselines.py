@@ -88,7 +88,7 @@ def _rank_in_blocks(
     popularity: NDArray[np.float32],
     score_bytes: int,
 ) -> Ranked:
-    """Rank ``likes`` a block of rows at a time, with what a user likes left out; rows without any by popularity."""
+    """Rank ``likes`` a block of rows at a time, what a user likes left out; empty rows by popularity."""
     m, n_tracks = likes.shape
     # A block is held about three times: the scores, their partitioned copy, and the mask with its finds.
     block = max(1, score_bytes // (12 * max(1, n_tracks)))
@@ -156,9 +156,9 @@ class CoLike:
 class Ease:
     """EASE (Steck 2019): the item-item matrix with zero diagonal that best reproduces A, in closed form.
 
-    P = (AᵀA + λI)^-1 and B_ij = -P_ij / P_jj, so a user's row x scores track j with -(xP)_j / P_jj. The diagonal
-    of B matters to tracks the user likes alone, and those are left out. P is made in place in one float32
-    matrix: 4 N² bytes and a block are all the memory it takes.
+    P = (AᵀA + λI)^-1 and B_ij = -P_ij / P_jj, so a user's row x scores track j with -(xP)_j / P_jj. The
+    diagonal of B matters to tracks the user likes alone, and those are left out. P is made in place in one
+    float32 matrix: 4 N² bytes and a block are all the memory it takes.
     """
 
     name = "ease"
@@ -230,7 +230,7 @@ def _penalised_gram(
 def _inverse_in_place(matrix: NDArray[np.float32], progress: Progress | None) -> NDArray[np.float32]:
     """Inverse of a symmetric positive definite float32[n, n] in C order, in the very memory it came in.
 
-    Cholesky (spotrf) and the inverse from its factor (spotri) work on one triangle; the other is then mirrored.
+    Cholesky (spotrf) and the inverse from its factor (spotri) work on one triangle; it is then mirrored.
     """
     from scipy.linalg import lapack
 
@@ -246,7 +246,7 @@ def _inverse_in_place(matrix: NDArray[np.float32], progress: Progress | None) ->
     if info != 0:
         raise np.linalg.LinAlgError(f"AᵀA + λI could not be inverted (LAPACK info {info}): λ is too small")
     # Lower in LAPACK's view is upper in ours; mirrored in square tiles, which stay in cache.
-    inverse = factor.T
+    inverse: NDArray[np.float32] = factor.T
     tile = 2048
     for start in range(0, n, tile):
         stop = min(n, start + tile)

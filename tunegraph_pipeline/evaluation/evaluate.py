@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from tunegraph_pipeline.evaluation.metrics import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
 Rank = Callable[["csr_matrix", int], Ranked]
 """(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
 
@@ -37,9 +40,10 @@ Rank = Callable[["csr_matrix", int], Ranked]
 class HeldOut:
     """The users to be judged, one row each: what is known of them, and what is to be found.
 
-    ``likes``: CSR (m x N), what the ranking may know; ``relevant``: CSR (m x N), held-out likes of tracks in the
-    catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes; ``unknown_users``
-    of the m have no likes in the lake, ``unknown_tracks`` of the held-out likes are of tracks it does not know.
+    ``likes``: CSR (m x N), what the ranking may know; ``relevant``: CSR (m x N), held-out likes of tracks in
+    the catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes;
+    ``unknown_users`` of the m the lake does not know; ``unknown_tracks`` of the held-out likes are of tracks
+    it does not know.
     """
 
     likes: csr_matrix
@@ -77,7 +81,7 @@ def held_out_pairs(
 ) -> HeldOut:
     """Judge on pairs that somebody else held out.
 
-    ``pairs`` has the text columns user_id and track_id, without nulls; a pair that is there twice counts once.
+    ``pairs`` has the text columns user_id and track_id, without nulls; a pair there twice counts once.
     ``likes`` is CSR (users x tracks), row u that of ``user_ids[u]``, column i that of ``track_ids[i]``: what
     the served bundle says everybody likes. ``origin`` names the file for people. Users are judged in order of
     their id. Raises InputError when there is no pair, or when a pair is in the lake: it would be left out of
@@ -133,8 +137,8 @@ def _refuse_pairs_in(likes: csr_matrix, mapped: pl.DataFrame, origin: str) -> No
     if liked.any():
         first = known.row(int(np.argmax(liked)), named=True)
         raise InputError(
-            f"{origin}: {int(liked.sum()):,} of {len(mapped):,} held-out pairs are in the lake already, the first "
-            f"of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
+            f"{origin}: {int(liked.sum()):,} of {len(mapped):,} held-out pairs are in the lake already, "
+            f"the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
             "evaluate on pairs that were not imported"
         )
 
@@ -178,14 +182,15 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     return Evaluation(model, k, values, per_user, seconds)
 
 
-def over_lists(rank: Callable[[list[NDArray[np.int32]], int], Ranked]) -> Rank:
-    """Let a ranking that takes a list of int32 arrays of liked tracks be judged."""
+def served(recommender: Recommender) -> Rank:
+    """The very ranking that is served, ready to be judged."""
 
-    def rank_rows(likes: csr_matrix, k: int) -> Ranked:
-        rows = np.split(likes.indices.astype(np.int32, copy=False), likes.indptr[1:-1])
-        return rank(rows if likes.shape[0] else [], k)
+    def rank(likes: csr_matrix, k: int) -> Ranked:
+        tracks = likes.indices.astype(np.int32, copy=False)
+        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
+        return recommender.rank_indices(lists, k).indices
 
-    return rank_rows
+    return rank
 
 
 def _check(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:

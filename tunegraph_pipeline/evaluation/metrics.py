@@ -1,8 +1,8 @@
 """Figures of merit of a full ranking against held-out likes.
 
 Here: what one user's ranked list scores (recall, nDCG, MAP, hit rate) and what all lists together do to the
-catalogue (coverage, Gini, mean popularity). A new figure of merit goes here. Not here: who ranks (`baselines`,
-`recommend/`), which likes were held out and how users are mapped (`evaluate`).
+catalogue (coverage, Gini, mean popularity). A new figure of merit goes here. Not here: who ranks
+(`baselines`, `recommend/`), which likes were held out and how users are mapped (`evaluate`).
 
 Nothing is sampled: a list is the head of a ranking of the whole catalogue.
 """
@@ -52,11 +52,11 @@ def user_metrics(
 ) -> dict[str, NDArray[np.float64]]:
     """What each user's list is worth, in the order of `USER_METRICS`: float64[m] each.
 
-    ``n_held_out`` int64[m] counts every held-out like of the user, those of tracks the catalogue does not know
-    included: nobody could have ranked them, and they stay in the denominators all the same.
+    ``n_held_out`` int64[m] counts every held-out like of the user, those of tracks the catalogue does not
+    know included: nobody could have ranked them, and they stay in the denominators all the same.
 
     - ``recall``: hits in the first k, divided by ``n_held_out``;
-    - ``ndcg``: binary gain, discount 1/log2(rank + 1), ideal at min(n_held_out, k) (Järvelin and Kekäläinen 2002);
+    - ``ndcg``: binary gain, discount 1/log2(rank + 1), ideal at min(n_held_out, k) (Järvelin 2002);
     - ``map``: precision at the rank of every hit, summed, divided by min(n_held_out, k);
     - ``hit_rate``: 1 when there is a hit at all.
 
@@ -82,7 +82,7 @@ def user_metrics(
 def gini(counts: NDArray[np.int64]) -> float:
     """Gini coefficient of ``counts`` int64[n]: 0 when all are equal, (n - 1)/n when one has everything.
 
-    Over the sorted counts x_1 <= ... <= x_n it is sum (2i - n - 1) x_i / (n sum x_i). NaN when nothing was counted.
+    Over the sorted counts x_1 <= ... <= x_n it is sum (2i - n - 1) x_i / (n sum x_i). NaN when all are zero.
     """
     total = counts.sum()
     if total == 0:

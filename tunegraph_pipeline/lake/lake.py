@@ -213,8 +213,20 @@ class Lake:
         known = [self.read(table)] if path.exists() else []
         return self.write(table, None, pl.concat([*known, rows.cast(tables.empty_table(table).schema)]))
 
+    def has_table(self, table: str) -> bool:
+        """Whether an unpartitioned table has been written yet."""
+        return tables.table_path(self.root, table, None).exists()
+
     def partitions(self, table: str) -> list[str]:
         return tables.partitions(self.root, table)
+
+    def keep_partitions(self, table: str, current: str) -> None:
+        """Drop all but the last few partitions of a table that has one a version, never the current one."""
+        paths = [tables.table_path(self.root, table, value) for value in self.partitions(table)]
+        by_age = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in by_age[_KEPT_VERSIONS:]:
+            if not path.parent.name.endswith(f"={current}"):
+                shutil.rmtree(path.parent)
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -263,18 +275,24 @@ class Lake:
     def current_folder(self, kind: str) -> Path:
         return self.version_folder(kind, self.current_version(kind))
 
-    def write_version(self, kind: str, version: str, fill: Callable[[Path], None]) -> Path:
+    def write_version(
+        self, kind: str, version: str, fill: Callable[[Path], None], *, replace: bool = False
+    ) -> Path:
         """Fill a new version's folder, make it current, and drop all but the last few.
 
-        A version names its content, so one that exists already is only made current.
+        A version names its content, so one that exists already is only made current, unless ``replace``.
         """
         folder = self.version_folder(kind, version)
-        if not folder.exists():
+        if replace or not folder.exists():
             with staged_folder(folder, self.staging) as draft:
                 fill(draft)
-        write_text(folder.parent / "CURRENT", version + "\n", self.staging)
+        self.set_current(kind, version)
         self._prune(kind, version)
         return folder
+
+    def set_current(self, kind: str, version: str) -> None:
+        """Make a version of ``kind`` the current one, by one rename."""
+        write_text(self.root / kind / "CURRENT", version + "\n", self.staging)
 
     def _prune(self, kind: str, current: str) -> None:
         versions = sorted(

@@ -16,7 +16,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 
 Part = Literal["likes", "tracks", "features"]
 
@@ -30,10 +30,12 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "track_id": (
         "trackid", "trackuri", "spotifytrackuri", "spotifytrackid", "itemid", "itemuri", "item", "songid",
-        "songuri", "musicid", "trackmbid", "recordingmbid", "spotifyid", "track", "song", "iid", "sid", "uri", "id",
+        "songuri", "musicid", "trackmbid", "recordingmbid", "spotifyid", "track", "song", "iid", "sid", "uri",
+        "id",
     ),
     "liked_at": (
-        "likedat", "addedat", "savedat", "playedat", "timestamp", "datetime", "createdat", "time", "date", "ts",
+        "likedat", "addedat", "savedat", "playedat", "timestamp", "datetime", "createdat", "time", "date",
+        "ts",
     ),
     "weight": ("weight", "plays", "playcount", "listens", "listencount", "count", "rating"),
     "isrc": ("isrc", "trackisrc"),
@@ -132,7 +134,7 @@ def clean(
     wrong type.
     """
     table = table.with_columns(
-        _ids(table[role], role, where, counts) for role in ("track_id", "user_id") if role in table.columns
+        as_ids(table[role], role, where, counts) for role in ("track_id", "user_id") if role in table.columns
     )
     counts["rows without a track"] += table["track_id"].null_count()
     table = table.filter(pl.col("track_id").is_not_null())
@@ -147,7 +149,8 @@ def clean(
     return made
 
 
-def _ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    """Ids as clean strings, null where there is none; see `clean`. Raises InputError on a type no id has."""
     kind = column.dtype
     if kind.is_integer():
         return column.cast(pl.String)
@@ -166,6 +169,9 @@ def _ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.S
     if (local := column.str.starts_with("spotify:local:").fill_null(False)).any():
         counts["local files, which have no id"] += int(local.sum())
         column = column.set(local, None)
+    if (broken := column.str.contains("\n", literal=True).fill_null(False)).any():
+        counts["ids with a line break"] += int(broken.sum())
+        column = column.set(broken, None)
     column = _bare(column)
     if (column.str.len_bytes().max() or 0) > MAX_ID_BYTES:  # type: ignore[operator]
         long = column.str.len_bytes().fill_null(0) > MAX_ID_BYTES
@@ -195,7 +201,9 @@ def _likes(table: pl.DataFrame, where: str, counts: Counter[str], *, time_named:
         liked_at = pl.repeat(None, len(table), dtype=pl.Datetime("us", "UTC"), eager=True)
     pairs = table.select("user_id", "track_id", liked_at.alias("liked_at"))
     # Two 32-bit codes in one number: comparing numbers is ten times faster than comparing pairs of strings.
-    codes = [pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")]
+    codes = [
+        pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")
+    ]
     pairs = pairs.with_columns((codes[0] * 2**32 + codes[1]).alias("pair"))
     first = pairs["pair"].is_first_distinct()
     repeated = len(pairs) - int(first.sum())
@@ -276,8 +284,8 @@ def _numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -> 
 
 
 def _times(column: pl.Series, where: str, counts: Counter[str], *, named: bool) -> pl.Series:
-    """Times in UTC: dates and times as they are, ISO 8601 text, or a count since 1970 whose size tells whether
-    it is of seconds, milli-, micro- or nanoseconds. Text without an offset is taken for UTC."""
+    """Times in UTC: dates and times as they are, ISO 8601 text, or a count since 1970 whose size tells
+    whether it is of seconds, milli-, micro- or nanoseconds. Text without an offset is taken for UTC."""
     name, kind = column.name, column.dtype
     utc = pl.Datetime("us", "UTC")
     if isinstance(kind, pl.Datetime):
@@ -318,17 +326,13 @@ def _times(column: pl.Series, where: str, counts: Counter[str], *, named: bool) 
 def _since_1970(numbers: pl.Series) -> pl.Series:
     n = pl.col("n")
     micros = (
-        pl.when(n < 1e11)
-        .then(n * 1e6)
-        .when(n < 1e14)
-        .then(n * 1e3)
-        .when(n < 1e17)
-        .then(n)
-        .otherwise(n / 1e3)
+        pl.when(n < 1e11).then(n * 1e6).when(n < 1e14).then(n * 1e3).when(n < 1e17).then(n).otherwise(n / 1e3)
     )
     usable = n.is_between(1.0, 4e18)
     frame = numbers.cast(pl.Float64).alias("n").to_frame()
-    return frame.select(pl.when(usable).then(micros).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))).to_series()
+    return frame.select(
+        pl.when(usable).then(micros).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))
+    ).to_series()
 
 
 def _text(column: pl.Series) -> pl.Series:
@@ -339,13 +343,29 @@ def _text(column: pl.Series) -> pl.Series:
 
 
 def _list(column: pl.Series) -> pl.Series:
-    """Names or ids as lists. Text is one entry, but for a column whose heading is a plural: that is cut at
-    ``;`` where there is one, else at commas that are not escaped by a backslash."""
-    if isinstance(column.dtype, pl.List):
-        lists = column.cast(pl.List(pl.String), strict=False)
-        entries = lists.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
-    else:
-        text = _bare(_text(column))
-        entries = text.to_frame("t").select(pl.concat_list("t")).to_series()
-        entries = entries.set(text.is_null(), None)
-    return entries.set((entries.list.len() == 0).fill_null(False), None)
+    """Names or ids as lists; text is a list of one. Nulls, blanks and empty lists are left out."""
+    if not isinstance(column.dtype, pl.List):
+        column = _text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
+    entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
+    entry = entry.str.replace(_SPOTIFY_ID, "${1}")
+    lists = column.list.eval(entry.filter(pl.element().is_not_null() & ~entry.is_in(_MISSING)))
+    return lists.set((lists.list.len() == 0).fill_null(False), None)
+
+
+def _duration(
+    column: pl.Series, role: str, scale: float | None, where: str, counts: Counter[str]
+) -> pl.Series:
+    values = _numbers(column, role, where, counts).fill_nan(None)
+    if scale is None:
+        scale = 1.0 if (values.median() or 0) > 10_000 else 1000.0  # type: ignore[operator]
+    milliseconds = (values * scale).round(0)
+    # A day is longer than any song: what is outside is damage, not a length.
+    wrong = ~milliseconds.is_between(1, 86_400_000).fill_null(True)
+    counts["lengths out of range"] += int(wrong.sum())
+    return milliseconds.set(wrong, None).cast(pl.Int64)
+
+
+def _truth(column: pl.Series) -> pl.Series:
+    text = column.cast(pl.String, strict=False).str.to_lowercase().str.strip_chars()
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return text.replace_strict(words, default=None, return_dtype=pl.Boolean)

@@ -1,0 +1,347 @@
+"""The co-like matrix B = AᵀA: which tracks are neighbours, because at least one user likes both.
+
+Here: B with its exact counts, its degree-normalised form cut to the strongest neighbours of each track, both
+built block by block and kept as mapped CSR folders, so that the neighbours of a track are one slice. Not
+here: which likes go in (`like_graph.py` cuts them), what is learnt from the neighbours (`training`).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Progress = Callable[[str, int, int], None]
+Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
+"""Some rows of a CSR: the entries of each row, and their columns and values end to end."""
+
+_ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
+_BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
+_BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
+
+
+@dataclass(frozen=True)
+class CoLike:
+    """B over N tracks, mapped from the folder :func:`build_co_like` wrote.
+
+    ``degrees``: int32[N], users who like each track, which is the diagonal B itself leaves out.
+    ``indptr`` int64[N+1], ``indices`` int32 ascending in a row, ``counts`` int32: B, symmetric; None when the
+    matrix was too large to be kept whole (``facts["exact"]`` is false).
+    ``top_indptr`` int64[N+1], ``top_indices`` int32, ``top_scores`` float32: the pruned, normalised form, the
+    strongest neighbour first.
+    ``facts``: exact, n_tracks, n_likes, nnz (of B; null when not kept), nnz_bound, max_exact_nnz, k,
+    item_exponent, user_exponent.
+    """
+
+    degrees: npt.NDArray[np.int32]
+    indptr: npt.NDArray[np.int64] | None
+    indices: npt.NDArray[np.int32] | None
+    counts: npt.NDArray[np.int32] | None
+    top_indptr: npt.NDArray[np.int64]
+    top_indices: npt.NDArray[np.int32]
+    top_scores: npt.NDArray[np.float32]
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the folder; costs no read of the data. Raises BundleError where it is not as declared."""
+        parts = ArrayFolder.open(folder)
+        exact = bool(parts.facts["exact"])
+        return cls(
+            degrees=parts["degrees"],
+            indptr=parts["indptr"] if exact else None,
+            indices=parts["indices"] if exact else None,
+            counts=parts["counts"] if exact else None,
+            top_indptr=parts["top_indptr"],
+            top_indices=parts["top_indices"],
+            top_scores=parts["top_scores"],
+            facts=parts.facts,
+        )
+
+    @property
+    def exact(self) -> bool:
+        return self.indptr is not None
+
+    def neighbours(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1).
+
+        Raises LakeError when only the pruned form is kept, IndexError when there is no such track.
+        """
+        if self.indptr is None or self.indices is None or self.counts is None:
+            raise LakeError(
+                f"the co-like matrix has up to {self.facts['nnz_bound']} entries and is kept pruned;"
+                " raise max_exact_nnz to keep every count"
+            )
+        row = _row(self.indptr, track_idx)
+        return self.indices[row], self.counts[row]
+
+    def strongest(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return the at most k strongest neighbours of a track, best first, and their scores: O(1).
+
+        Raises IndexError when there is no such track.
+        """
+        row = _row(self.top_indptr, track_idx)
+        return self.top_indices[row], self.top_scores[row]
+
+    def strongest_matrix(self) -> "csr_matrix":
+        """Return the pruned form as float32 N x N; the strongest comes first, so indices are not sorted."""
+        from scipy.sparse import csr_matrix
+
+        n = len(self.degrees)
+        return csr_matrix((self.top_scores, self.top_indices, self.top_indptr), shape=(n, n))
+
+
+def build_co_like(
+    likes: "csr_matrix",
+    folder: Path,
+    *,
+    k: int = 100,
+    item_exponent: float = 0.5,
+    user_exponent: float = 0.5,
+    memory_mib: int = 512,
+    max_exact_nnz: int = 200_000_000,
+    progress: Progress | None = None,
+) -> None:
+    """Write B of ``likes`` (users x tracks; every stored entry is a like) into ``folder`` for `CoLike.open`.
+
+    ``memory_mib`` bounds what building holds beside ``likes`` and its transpose, whatever the size of B,
+    which is streamed to the folder. B is left out, and the facts say so, when it might have more than
+    ``max_exact_nnz`` entries (8 bytes each); the pruned form, at most ``k`` a track, is always written. See
+    :func:`strongest_neighbours` for the exponents. Not atomic: the caller stages the folder.
+
+    Raises InputError for an option out of range.
+    """
+    _check_positive(k=k, memory_mib=memory_mib)
+    folder.mkdir(parents=True, exist_ok=True)
+    nnz_bound = co_like_bound(likes)
+    exact = nnz_bound <= max_exact_nnz
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "degrees": np.bincount(likes.indices, minlength=likes.shape[1]).astype(np.int32)
+    }
+    if exact:
+        blocks = co_like_blocks(likes, memory_mib=memory_mib, progress=progress)
+        arrays["indptr"] = _stream(blocks, folder, "indices", "counts", np.int32)
+    blocks = _strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, progress)
+    arrays["top_indptr"] = _stream(blocks, folder, "top_indices", "top_scores", np.float32)
+    facts = {
+        "exact": exact,
+        "n_tracks": likes.shape[1],
+        "n_likes": likes.nnz,
+        "nnz": int(arrays["indptr"][-1]) if exact else None,
+        "nnz_bound": nnz_bound,
+        "max_exact_nnz": max_exact_nnz,
+        "k": k,
+        "item_exponent": item_exponent,
+        "user_exponent": user_exponent,
+    }
+    write_arrays(folder, arrays, facts)
+
+
+def strongest_neighbours(
+    likes: "csr_matrix",
+    k: int = 100,
+    *,
+    item_exponent: float = 0.5,
+    user_exponent: float = 0.5,
+    memory_mib: int = 512,
+    progress: Progress | None = None,
+) -> "csr_matrix":
+    """Return the k strongest neighbours of each track as a CSR, float32 N x N, the strongest first in a row.
+
+    ``likes`` is users x tracks; every stored entry is a like. The score of two tracks i and j is
+
+        S[i, j] = (d_i d_j) ** -item_exponent * sum over users u who like both of n_u ** -user_exponent
+
+    with d the likes a track has and n those a user has: S = D_i^-a Aᵀ D_u^-b A D_i^-a without its diagonal.
+    a = b = 0.5 is the default; a = 0.5, b = 0 is the cosine of co-likes, a = b = 0 the plain count. Scores
+    equal to within a rounding of float32 are a tie, which goes to the smaller track_idx.
+
+    ``memory_mib`` bounds the working memory beside ``likes``, its transpose and the result. Raises InputError
+    for an option out of range.
+    """
+    from scipy.sparse import csr_matrix
+
+    _check_positive(k=k, memory_mib=memory_mib)
+    none = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    blocks = [none, *_strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, progress)]
+    lengths, indices, scores = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    n = likes.shape[1]
+    return csr_matrix((scores, indices, _offsets(lengths)), shape=(n, n))
+
+
+def co_like_bound(likes: "csr_matrix") -> int:
+    """Return an upper bound of the number of entries of B, from one pass over the likes.
+
+    A track has at most as many neighbours as there are other likes in the lists it is in, and as there are
+    other tracks.
+    """
+    others = _candidates(likes) - np.bincount(likes.indices, minlength=likes.shape[1])
+    return int(np.minimum(others, likes.shape[1] - 1).sum())
+
+
+def co_like_blocks(
+    likes: "csr_matrix", *, memory_mib: int = 512, progress: Progress | None = None
+) -> Iterator[Block]:
+    """Yield B block by block, in order of rows: columns ascending in a row, counts int32, no diagonal.
+
+    A block is cut so that its working memory stays within ``memory_mib``, unless a single row needs more.
+    """
+    from sparse_dot_topn import sp_matmul
+
+    n_tracks = likes.shape[1]
+    by_user = _pattern(likes, np.int32)
+    by_track = by_user.T.tocsr()
+    size = np.minimum(_candidates(likes), n_tracks) * _BYTES_A_CANDIDATE
+    for start, stop in _cut(size, memory_mib * 2**20):
+        block = sp_matmul(by_track[start:stop], by_user, n_threads=_threads())
+        nnz = int(block.indptr[-1])
+        block.sort_indices()
+        row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(block.indptr))
+        columns = block.indices[:nnz]
+        off_diagonal = columns != row + start
+        lengths = np.bincount(row[off_diagonal], minlength=stop - start)
+        yield lengths, columns[off_diagonal], block.data[:nnz][off_diagonal]
+        if progress is not None:
+            progress("co-likes", stop, n_tracks)
+
+
+def _strongest_blocks(
+    likes: "csr_matrix",
+    k: int,
+    item_exponent: float,
+    user_exponent: float,
+    memory_mib: int,
+    progress: Progress | None,
+) -> Iterator[Block]:
+    """Yield the rows of `strongest_neighbours` in order, scores float32.
+
+    The product goes to `sparse_dot_topn`, which keeps a heap of the best k+1 while a row is made (one more,
+    because the diagonal is among them). Three things beside it make it quick and exact:
+
+    - Inside, tracks are numbered by falling popularity. Most of a row's sums then lie close together in the
+      cache, and the heap, which is fed the last-touched column first, meets the rare tracks first, whose
+      score a like is highest, and turns away most of what follows.
+    - The rows of a block are dealt out by their work, since each thread gets one contiguous share of them.
+    - Scores are summed in double precision and column j is shrunk by a factor 1 - j * tie, j its track_idx:
+      too little to be seen in float32, enough to part equal scores in the order of their index.
+    """
+    from scipy.sparse import csr_matrix
+    from sparse_dot_topn import sp_matmul_topn
+
+    n_tracks = likes.shape[1]
+    degrees = np.bincount(likes.indices, minlength=n_tracks)
+    by_popularity = np.argsort(-degrees, kind="stable").astype(np.int32)
+    number = np.empty(n_tracks, dtype=np.int32)
+    number[by_popularity] = np.arange(n_tracks, dtype=np.int32)
+
+    item_weight = np.maximum(degrees, 1.0) ** -item_exponent
+    tie = 2.0**-26 / max(n_tracks, 1)
+    column_weight = item_weight * (1 - tie * np.arange(n_tracks))
+    user_weight = np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent
+
+    by_user = csr_matrix(
+        (column_weight[likes.indices], number[likes.indices], likes.indptr.astype(np.int32)),
+        shape=likes.shape,
+    )
+    by_user.sort_indices()
+    weighted = _pattern(likes, np.float64)
+    weighted.data *= np.repeat(user_weight, np.diff(likes.indptr))
+    by_track = weighted.T.tocsr()
+    del weighted
+
+    work = _candidates(likes)
+    threads = _threads()
+    rows_a_block = max(1, min(_ROWS_A_BLOCK, memory_mib * 2**20 // (_BYTES_A_NEIGHBOUR * (k + 1))))
+    for start in range(0, n_tracks, rows_a_block):
+        stop = min(start + rows_a_block, n_tracks)
+        heaviest = np.argsort(-work[start:stop], kind="stable")
+        dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
+        block = sp_matmul_topn(
+            by_track[start:stop][dealt], by_user, top_n=k + 1, sort=True, n_threads=threads
+        )
+        nnz = int(block.indptr[-1])
+        row = np.repeat(dealt, np.diff(block.indptr))
+        column = by_popularity[block.indices[:nnz]]
+        keep = column != row + start
+        row, column, score = row[keep], column[keep], block.data[:nnz][keep]
+        # Back to the order of track_idx, in which a stable sort leaves the strongest of each row first.
+        in_order = np.argsort(row, kind="stable")
+        row, column = row[in_order], column[in_order]
+        score = score[in_order] * item_weight[row + start]
+        found = np.bincount(row, minlength=stop - start)
+        place = np.arange(len(row)) - np.repeat(_offsets(found)[:-1], found)
+        yield np.minimum(found, k), column[place < k], score[place < k].astype(np.float32)
+        if progress is not None:
+            progress("strongest neighbours", stop, n_tracks)
+
+
+def _stream(
+    blocks: Iterator[Block], folder: Path, columns: str, values: str, value_type: npt.DTypeLike
+) -> npt.NDArray[np.int64]:
+    """Append the columns and values of the blocks to two parts of ``folder`` and return the indptr."""
+    lengths = [np.zeros(0, dtype=np.int64)]
+    with (
+        ArrayAppender(folder / f"{columns}.npy", np.int32) as column_part,
+        ArrayAppender(folder / f"{values}.npy", value_type) as value_part,
+    ):
+        for block_lengths, block_columns, block_values in blocks:
+            lengths.append(block_lengths)
+            column_part.append(block_columns)
+            value_part.append(block_values)
+    return _offsets(np.concatenate(lengths))
+
+
+def _candidates(likes: "csr_matrix") -> npt.NDArray[np.int64]:
+    """Return int64[N], the summed lengths of the lists each track is in: the additions its row takes."""
+    lengths = np.diff(likes.indptr)
+    of_like = np.repeat(lengths, lengths)
+    return np.bincount(likes.indices, weights=of_like, minlength=likes.shape[1]).astype(np.int64)
+
+
+def _cut(size: npt.NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of successive runs of rows of at most ``budget`` in all, or of a single row."""
+    total = np.cumsum(size)
+    start = 0
+    while start < len(size):
+        spent = int(total[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, spent + budget, side="right")))
+        yield start, stop
+        start = stop
+
+
+def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
+    """Return the likes as ones with int32 indices, which `sparse_dot_topn` needs on both sides alike."""
+    from scipy.sparse import csr_matrix
+
+    indices, indptr = (part.astype(np.int32, copy=False) for part in (likes.indices, likes.indptr))
+    return csr_matrix((np.ones(likes.nnz, dtype=dtype), indices, indptr), shape=likes.shape)
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))
+
+
+def _row(indptr: npt.NDArray[np.int64], track_idx: int) -> slice:
+    if not 0 <= track_idx < len(indptr) - 1:
+        raise IndexError(track_idx)
+    return slice(int(indptr[track_idx]), int(indptr[track_idx + 1]))
+
+
+def _threads() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_positive(**options: int) -> None:
+    for option, value in options.items():
+        if value < 1:
+            raise InputError(f"{option} is {value}; it has to be at least 1")

@@ -1,0 +1,222 @@
+"""From graph to embeddings: the trained model, its neighbour probability, and the embedding table."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from dagster import (
+    AssetExecutionContext,
+    AssetObservation,
+    AssetsDefinition,
+    Config,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.lake.tables import inputs_of, row_count
+from tunegraph_pipeline.lake.weights import save_tensors
+from tunegraph_pipeline.orchestration.assets.graph import (
+    co_like_matrix,
+    current_cut_off,
+    known_track_ids,
+    open_like_graph,
+)
+from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.metadata import (
+    OWNERS,
+    cost_metadata,
+    definition_metadata,
+    picture,
+    rows_metadata,
+)
+from tunegraph_pipeline.orchestration.resources import LakeResource
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.training.train import EpochReport, TrainingData
+
+GROUP = "model"
+_CODE = 1  # of the training; raise it when the same data gives another model
+
+
+class TrainConfig(Config):
+    """How this run trains."""
+
+    full: bool = False
+    """Train anew even where a model of the same data and settings is there."""
+
+
+@asset(
+    group_name=GROUP,
+    deps=[co_like_matrix],
+    kinds={"pytorch", "safetensors"},
+    owners=OWNERS,
+    code_version=str(_CODE),
+)
+def trained_model(
+    context: AssetExecutionContext, config: TrainConfig, lake: LakeResource
+) -> MaterializeResult[Any]:
+    """The contrastive graph model with its neighbour weights, blend and calibrated neighbour probability.
+
+    A run that was killed goes on from its last epoch.
+    """
+    from tunegraph_pipeline.evaluation.plots import calibration_diagram, training_curves
+    from tunegraph_pipeline.training.train import TrainingConfig
+
+    root = lake.open()
+    settings = root.section("training", TrainingConfig)
+    cut_off = current_cut_off(root)
+    with Measured() as cost:
+        graph = open_like_graph(root)
+        data = training_data(
+            graph,
+            known_track_ids(root),
+            root.known_tracks("tracks", cut_off),
+            root.known_tracks("audio_features", cut_off),
+        )
+        content = [
+            fingerprint_of(data.features),
+            fingerprint_of(data.album),
+            fingerprint_of(data.track_artists.indices),
+        ]
+        version = f"{cut_off}-" + digest(
+            [_CODE, root.current_version("like_graph"), content, settings.model_dump(mode="json")]
+        )
+        reused = root.has_version("models", version) and not config.full
+        if reused:
+            root.set_current("models", version)
+        else:
+
+            def on_epoch(report: "EpochReport") -> None:
+                context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
+
+            def fill(folder: Path) -> None:
+                _train_into(folder, root, graph, data, settings, version, on_epoch, full=config.full)
+
+            root.write_version("models", version, fill, replace=config.full)
+        facts = ArrayFolder.open(root.current_folder("models")).facts
+    return MaterializeResult(
+        metadata={
+            **cost_metadata(cost),
+            "version": MetadataValue.text(version),
+            "unchanged": MetadataValue.bool(reused),
+            "MAP@10 on validation": MetadataValue.float(facts["validation"]),
+            "MAP@10 of popularity": MetadataValue.float(facts["validation_of_popularity"]),
+            "blend": MetadataValue.json(facts["blend"]),
+            "calibration": MetadataValue.json(facts["calibration_report"]),
+            "curves": picture(training_curves(facts["curves"])),
+        }
+    )
+
+
+@asset(
+    group_name=GROUP,
+    deps=[trained_model],
+    kinds={"parquet", "polars"},
+    owners=OWNERS,
+    code_version="1",
+    metadata=definition_metadata("track_embeddings"),
+)
+def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:
+    """One row a track: where the model placed it, as a vector of unit length."""
+    from tunegraph_pipeline.evaluation.plots import embedding_map
+
+    root = lake.open()
+    with Measured() as cost:
+        folder = ArrayFolder.open(root.current_folder("models"))
+        version = folder.facts["version"]
+        embeddings = folder["embeddings"]
+        ids = known_track_ids(root)
+        fresh = inputs_of(root.root, "track_embeddings", version) == version
+        if not fresh:
+            rows = pl.DataFrame(
+                {
+                    "track_id": ids,
+                    "track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True),
+                    "embedding": pl.Series(embeddings, dtype=pl.Array(pl.Float32, embeddings.shape[1])),
+                    "model_version": pl.Series([version]).new_from_index(0, len(ids)),
+                }
+            )
+            root.write("track_embeddings", version, rows, inputs=version)
+            root.keep_partitions("track_embeddings", version)
+    metadata: dict[str, Any] = {
+        **rows_metadata(row_count(root.root, "track_embeddings", version)),
+        **cost_metadata(cost),
+        "dimension": MetadataValue.int(embeddings.shape[1]),
+        "model version": MetadataValue.text(version),
+        "unchanged": MetadataValue.bool(fresh),
+    }
+    if not fresh:
+        genres = genre_of(ids, root.known_tracks("tracks", current_cut_off(root)))
+        degrees = open_like_graph(root).track_degrees()
+        metadata["map"] = picture(embedding_map(embeddings, degrees, genres))
+    return MaterializeResult(metadata=metadata)
+
+
+ASSETS: list[AssetsDefinition] = [trained_model, track_embeddings]
+
+
+def training_data(
+    graph: LikeGraph, ids: pl.Series, tracks: pl.DataFrame, features: pl.DataFrame
+) -> "TrainingData":
+    """Line up what a model learns from: rows of every array are track_idx, as in ``ids``.
+
+    Tracks without known artists, album or features get empty rows, -1 and NaN.
+    """
+    from tunegraph_pipeline.training.train import TrainingData
+
+    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
+    heard = pl.DataFrame({"track_id": ids}).join(features, on="track_id", how="left", maintain_order="left")
+    train = graph.training_matrix()
+    early = graph.fold_matrix(EARLY_STOPPING)
+    users = np.flatnonzero((np.diff(early.indptr) > 0) & ~graph.calibration)
+    return TrainingData(
+        train=train,
+        context=graph.fold_matrix(TRAIN)[users],
+        targets=early[users],
+        features=heard.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
+        track_artists=_artists(known),
+        album=_codes(known["album_id"]),
+    )
+
+
+def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
+    """The genre of each track, "" where unknown."""
+    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
+    return known["genre"].fill_null("").to_list()
+
+
+def fingerprint_of(array: NDArray[Any]) -> str:
+    return digest([array.shape, hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest()])
+
+
+def _codes(column: pl.Series) -> NDArray[np.int32]:
+    """Number the values of a column in sorted order; -1 for null."""
+    values = column.drop_nulls().unique().sort()
+    codes = column.replace_strict(
+        values, pl.arange(len(values), eager=True), default=-1, return_dtype=pl.Int32
+    )
+    return codes.to_numpy()
+
+
+def _artists(known: pl.DataFrame) -> "csr_matrix":
+    """Tracks by artists, by id where the source has ids, else by name."""
+    from scipy.sparse import csr_matrix
+
+    who = known.with_row_index("track").select(
+        "track", artist=pl.when(pl.col("artist_ids").list.len() > 0).then("artist_ids").otherwise("artists")
+    )
+    pairs = who.explode("artist").drop_nulls("artist").unique(maintain_order=True)
+    codes = _codes(pairs["artist"])
+    shape = (len(known), int(codes.max(initial=-1)) + 1)
+    return csr_matrix((np.ones(len(codes), dtype=np.bool_), (pairs["track"].to_numpy(), codes)), shape=shape)

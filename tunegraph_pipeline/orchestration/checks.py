@@ -1,0 +1,169 @@
+"""The checks that stand between one stage and the next; each stops what is downstream when it fails.
+
+Here: what must hold of what an asset wrote. Not here: schemas, which every read and write checks by itself.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    MetadataValue,
+    PartitionKeyRange,
+    asset_check,
+)
+
+from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
+from tunegraph_pipeline.orchestration.partitions import DAILY
+from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+
+_SAMPLED_ROWS = 50
+
+
+@asset_check(asset=sources.crawled_users, blocking=True)
+def each_user_once_a_day(context: AssetCheckExecutionContext, lake: LakeResource) -> AssetCheckResult:
+    """No user is there twice on a day, and every state is one of those that are known."""
+    states = {"found", "listed", "private", "gone", "failed"}
+    twice = strange = 0
+    for day in _days_of(context):
+        users = lake.open().read("users", day, ["user_id", "source", "state"])
+        twice += _repeated(users, ["user_id", "source"])
+        strange += users.filter(~pl.col("state").is_in(states)).height
+    return _result(twice + strange == 0, {"users there twice": twice, "unknown states": strange})
+
+
+@asset_check(asset=sources.liked_lists, blocking=True)
+def each_like_once_and_counted(context: AssetCheckExecutionContext, lake: LakeResource) -> AssetCheckResult:
+    """No like is there twice on a day, and every list has the length its observation says."""
+    twice = wrong = 0
+    for day in _days_of(context):
+        likes = lake.open().read("likes", day, ["user_id", "track_id", "source"])
+        twice += _repeated(likes, list(TABLES["likes"].key))
+        said = lake.open().read("observations", day).filter(pl.col("n_likes") > 0)
+        counted = likes.group_by("user_id", "source").len()
+        both = said.join(counted, on=["user_id", "source"], how="full")
+        wrong += both.filter(pl.col("n_likes").ne_missing(pl.col("len"))).height
+    return _result(twice + wrong == 0, {"likes there twice": twice, "lists of another length": wrong})
+
+
+@asset_check(asset=graph.current_likes, blocking=True)
+def each_pair_once(lake: LakeResource) -> AssetCheckResult:
+    """No (user, track) pair is there twice: B would count it twice."""
+    root = lake.open()
+    pairs = root.read("current_likes", root.current_version("current_likes"), ["user_id", "track_id"])
+    twice = _repeated(pairs, ["user_id", "track_id"])
+    return _result(twice == 0, {"pairs there twice": twice})
+
+
+@asset_check(asset=graph.track_ids, blocking=True)
+def indices_contiguous(lake: LakeResource) -> AssetCheckResult:
+    """track_idx is exactly 0..N-1 in order, and no id is there twice."""
+    ids = lake.open().read("track_ids")
+    in_order = bool((ids["track_idx"] == pl.arange(len(ids), dtype=pl.Int32, eager=True)).all())
+    twice = _repeated(ids, ["track_id"])
+    return _result(in_order and twice == 0, {"in order": in_order, "ids there twice": twice})
+
+
+@asset_check(asset=graph.co_like_matrix, blocking=True)
+def counts_are_those_of_the_likes(lake: LakeResource) -> AssetCheckResult:
+    """On a sample of tracks, B has the counts that the likes themselves give; pruned rows are sorted."""
+    root = lake.open()
+    co_like = CoLike.open(root.current_folder("co_like"))
+    likes = graph.open_like_graph(root).matrix()
+    n_tracks = likes.shape[1]
+    rows = np.unique(np.linspace(0, n_tracks - 1, _SAMPLED_ROWS).astype(np.int64))
+    wrong = 0
+    by_track = likes[:, rows].T.tocsr()
+    for place, track in enumerate(rows.tolist()):
+        _, scores = co_like.strongest(track)
+        wrong += bool((np.diff(scores) > 0).any())
+        if co_like.exact:
+            counts = np.asarray((by_track[place] @ likes).todense()).ravel().astype(np.int64)
+            counts[track] = 0
+            neighbours, stored = co_like.neighbours(track)
+            found = np.zeros(n_tracks, dtype=np.int64)
+            found[neighbours] = stored
+            wrong += not np.array_equal(counts, found)
+    return _result(wrong == 0, {"tracks looked at": len(rows), "wrong rows": wrong})
+
+
+@asset_check(asset=model.trained_model, blocking=True)
+def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
+    """On likes it was not trained on, the model ranks no worse than the most popular songs do."""
+    facts = ArrayFolder.open(lake.open().current_folder("models")).facts
+    figure, popularity = facts["validation"], facts["validation_of_popularity"]
+    if figure is None:
+        return AssetCheckResult(
+            passed=True,
+            severity=AssetCheckSeverity.WARN,
+            description="a lake this small holds out no like for early stopping: nothing was compared",
+        )
+    return _result(figure >= popularity, {"MAP@10": figure, "MAP@10 of popularity": popularity})
+
+
+@asset_check(asset=model.track_embeddings, blocking=True)
+def finite_and_of_unit_length(lake: LakeResource) -> AssetCheckResult:
+    """Every embedding is finite and of length 1, and there is one for every track of the id map."""
+    root = lake.open()
+    rows = root.read("track_embeddings", root.current_version("models"))
+    embeddings = rows["embedding"].to_numpy()
+    finite = bool(np.isfinite(embeddings).all())
+    furthest = float(np.abs(np.linalg.norm(embeddings, axis=1) - 1).max(initial=0.0))
+    complete = len(rows) == len(graph.known_track_ids(root))
+    facts = {"finite": finite, "furthest from unit length": furthest, "one a track": complete}
+    return _result(finite and furthest < 1e-3 and complete, facts)
+
+
+@asset_check(asset=serving.serving_bundle, blocking=True)
+def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
+    """CURRENT names a bundle that opens and matches its checksums, and it is of the current model."""
+    root = lake.open()
+    bundle = Bundle.open(read_current(root.serving))
+    bundle.verify()
+    current = bundle.model_version == root.current_version("models")
+    return _result(current, {"bundle": bundle.version, "of the current model": current})
+
+
+CHECKS: list[AssetChecksDefinition] = [
+    each_user_once_a_day,
+    each_like_once_and_counted,
+    each_pair_once,
+    indices_contiguous,
+    counts_are_those_of_the_likes,
+    better_than_popularity,
+    finite_and_of_unit_length,
+    live_bundle_opens,
+]
+
+
+def _days_of(context: AssetCheckExecutionContext) -> Iterator[str]:
+    """The days of the run: one partition, or a range of them."""
+    tags = context.run.tags
+    if one := tags.get("dagster/partition"):
+        yield one
+        return
+    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    if first and last:
+        yield from DAILY.get_partition_keys_in_range(PartitionKeyRange(first, last))
+
+
+def _repeated(rows: pl.DataFrame, key: list[str]) -> int:
+    return len(rows) - rows.select(key).n_unique() if len(rows) else 0
+
+
+def _result(passed: bool, facts: dict[str, Any]) -> AssetCheckResult:
+    return AssetCheckResult(
+        passed=bool(passed),
+        severity=AssetCheckSeverity.ERROR,
+        metadata={name: MetadataValue.text(str(value)) for name, value in facts.items()},
+        description="; ".join(f"{name}: {value}" for name, value in facts.items()),
+    )

@@ -1,0 +1,75 @@
+"""What a lake holds, in the few lines a person asks for first."""
+
+import numpy as np
+
+from tunegraph_pipeline.errors import BundleError, LakeError
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+
+
+def lake_status(lake: Lake) -> dict[str, str]:
+    """One line a subject, in the order of the pipeline; says what is missing and how to make it."""
+    days = lake.raw_days()
+    stale = lake.stale_days()
+    lines = {
+        "source": (lake.file.source or "none yet") + (" (mixed)" if lake.file.mixed else ""),
+        "received": f"{len(days)} days, {days[0]} to {days[-1]}"
+        if days
+        else "nothing yet; import or refresh",
+    }
+    if stale:
+        lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
+    lines["tracks known"] = f"{row_count(lake.root, 'track_ids', None):,}"
+    for subject, describe in (
+        ("likes", _likes),
+        ("co-likes", _co_likes),
+        ("model", _model),
+        ("live bundle", _bundle),
+    ):
+        try:
+            lines[subject] = describe(lake)
+        except (LakeError, BundleError) as error:
+            lines[subject] = str(error)
+    if judged := _last_evaluation(lake):
+        lines["last evaluation"] = judged
+    return lines
+
+
+def _likes(lake: Lake) -> str:
+    cut_off = lake.current_version("current_likes")
+    graph = ArrayFolder.open(lake.current_folder("like_graph"))
+    users = len(graph["indptr"]) - 1
+    return f"{len(graph['indices']):,} of {users:,} users, as of {cut_off}"
+
+
+def _co_likes(lake: Lake) -> str:
+    facts = ArrayFolder.open(lake.current_folder("co_like")).facts
+    kept = f"the {facts['k']} strongest a track, normalised"
+    if facts["exact"]:
+        return f"exact, {facts['nnz']:,} entries; {kept}"
+    return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
+
+
+def _model(lake: Lake) -> str:
+    facts = ArrayFolder.open(lake.current_folder("models")).facts
+    best = facts["validation"]
+    return f"{facts['version']}, {facts['encoder']}, MAP@10 {best:.4f} on validation"
+
+
+def _bundle(lake: Lake) -> str:
+    bundle = Bundle.open(read_current(lake.serving))
+    megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
+    recommendable = int(np.count_nonzero(bundle.recommendable))
+    return f"{bundle.version}, {recommendable:,} tracks for {bundle.n_users:,} users, {megabytes:.0f} MiB"
+
+
+def _last_evaluation(lake: Lake) -> str:
+    if not lake.has_table("evaluation"):
+        return ""
+    rows = lake.read("evaluation")
+    last = rows.filter(dataset=rows["dataset"][-1], run_id=rows["run_id"][-1])
+    served = last.filter(model="served").select("metric", "k", "value").rows()
+    figures = ", ".join(f"{metric}@{k} {value:.4f}" for metric, k, value in served[:4])
+    return f"{last['dataset'][0]}: {figures}"

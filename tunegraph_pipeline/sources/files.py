@@ -1,0 +1,160 @@
+"""The user's own files as a source: lists of likes, tracks and audio features in the formats people have.
+
+Here: which files are meant, what of them is wanted, and the raw batches made of them. Not here: how a format
+is found and read (`formats`), how columns are recognised and cleaned (`columns`), or where batches are kept
+(`lake`).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.sources.columns import TRACK_FIELDS, Part, as_ids, clean
+from tunegraph_pipeline.sources.formats import FORMATS, SEED_FILES, Reading, read_format, read_seed
+
+KINDS = ("auto", "likes", "tracks", "features")
+"""What --kind can say: one of the three parts of a batch, or all that the file has."""
+
+_ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
+_LOG = logging.getLogger(__name__)
+
+
+def read_files(
+    paths: Sequence[Path],
+    *,
+    format: str = "auto",  # noqa: A002  (the word of the option)
+    kind: str = "auto",
+    user_column: str | None = None,
+    track_column: str | None = None,
+    time_column: str | None = None,
+) -> list[RawBatch]:
+    """One raw batch for each file of ``paths``, in their order; a folder stands for the data files in it.
+
+    The seed project's ``user_like.json``, ``id_map.json`` and ``id_map.csv``, lying in one folder, make one
+    batch together. The format is found as the opening of `formats` says, unless ``format`` names one of
+    FORMATS. A file may hold likes, tracks and audio features at once; ``kind`` picks one of the three.
+    Columns are recognised by name (`columns.COLUMN_NAMES`) unless named here (in a file without a header by
+    position: "1" is the first); others are ignored.
+
+    Likes are distinct (user, track) pairs; a weight or number of plays decides only whether a row counts (it
+    has to be above zero) and is not kept. Last.fm-1K rows without a track MBID are skipped. ``counts`` of a
+    batch says how many rows were skipped or values set to null, and why.
+
+    Raises InputError, one line, where a file is missing, unreadable, damaged, of no known format, lacks a
+    column it needs or has no row that can be used.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format {format} is not known; it is one of {', '.join(FORMATS)}")
+    if kind not in KINDS:
+        raise InputError(f"--kind {kind} is not known; it is one of {', '.join(KINDS)}")
+    options = {"user_id": user_column, "track_id": track_column, "liked_at": time_column}
+    named = {role: column for role, column in options.items() if column is not None}
+    batches = []
+    for group in _groups(paths, format):
+        if group[0].name in SEED_FILES and format in {"auto", "seed"}:
+            if named:
+                raise InputError(f"{group[0]} is seed, which has no columns to name; leave the options out")
+            where = str(group[0].parent if len(group) > 1 else group[0])
+            reading = read_seed(group)
+        else:
+            where = str(group[0])
+            reading = read_format(group[0], format, named)
+        origin = ", ".join(path.name for path in group)
+        batches.append(_batch(reading, where, origin, kind, time_named=time_column is not None))
+    return batches
+
+
+def _groups(paths: Sequence[Path], format_name: str) -> Iterator[list[Path]]:
+    """The files meant by ``paths``: each alone, but the seed project's files of one folder together."""
+    files = [file for path in paths for file in (_in_folder(path) if path.is_dir() else [path])]
+    seeds = [file for file in files if file.name in SEED_FILES and format_name in {"auto", "seed"}]
+    for file in files:
+        if file not in seeds:
+            yield [file]
+        elif (group := [seed for seed in seeds if seed.parent == file.parent])[0] == file:
+            yield group
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    try:
+        files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in _ENDINGS]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+    files = [file for file in files if not file.name.startswith(".")]
+    if not files:
+        raise InputError(
+            f"{folder} holds no file to import; files there end in {', '.join(sorted(_ENDINGS))}"
+        )
+    return files
+
+
+def _parts(table: pl.DataFrame) -> list[Part]:
+    """The parts that the columns of ``table`` can fill."""
+    columns = set(table.columns)
+    parts: list[Part] = []
+    if "user_id" in columns:
+        parts.append("likes")
+    if columns & set(TRACK_FIELDS):
+        parts.append("tracks")
+    if columns & set(AUDIO_FEATURES):
+        parts.append("features")
+    return parts
+
+
+def _batch(reading: Reading, where: str, origin: str, kind: str, *, time_named: bool) -> RawBatch:
+    counts = Counter(reading.counts)
+    made: dict[Part, list[pl.DataFrame]] = {"likes": [], "tracks": [], "features": []}
+    held: set[Part] = set()
+    for table in reading.tables:
+        parts = _parts(table)
+        held.update(parts)
+        wanted = [part for part in parts if kind in {"auto", part}]
+        for part, frame in clean(table, wanted, where, counts, time_named=time_named).items():
+            made[part].append(frame)
+    if not held:
+        raise InputError(
+            f"{where} has tracks and nothing about them: it lacks users; name their column with --user-column"
+        )
+    if kind != "auto" and kind not in held:
+        raise InputError(f"{where} holds no {kind}, only {' and '.join(sorted(held))}; leave --kind out")
+    likes, tracks, features = (
+        pl.concat(frames) if frames else empty_frame(part) for part, frames in made.items()
+    )
+    users = empty_frame("users")
+    if kind in {"auto", "likes"}:
+        if reading.failed:
+            counts["users whose list is unknown"] += len(reading.failed)
+        users = _users(likes, reading, where)
+    batch = RawBatch(
+        "files", origin, users, likes, tracks, features, {what: n for what, n in counts.items() if n}
+    )
+    if not any(len(frame) for frame in batch.parts().values()):
+        why = "; ".join(f"{n:,} {what}" for what, n in batch.counts.items())
+        raise InputError(f"{where} has no row that can be used ({why or 'no rows'}); correct it")
+    _LOG.debug("%s: %s", origin, {part: len(frame) for part, frame in batch.parts().items()})
+    return batch
+
+
+def _users(likes: pl.DataFrame, reading: Reading, where: str) -> pl.DataFrame:
+    """Everybody met: seen whole (``listed``), with or without likes, or not to be seen (``failed``)."""
+    named = {"listed": reading.seen_whole, "failed": reading.failed}
+    states = []
+    for state, users in named.items():
+        # Cleaned as in the likes, where what is skipped was counted already.
+        met = as_ids(pl.Series("user_id", users, dtype=pl.String), "user_id", where, Counter())
+        met = pl.concat([met, likes["user_id"]]) if state == "listed" else met
+        distinct = met.drop_nulls().unique(maintain_order=True).to_frame()
+        states.append(distinct.with_columns(pl.lit(state).alias("state")))
+    empty = empty_frame("users")
+    return pl.concat(states).select(
+        "user_id",
+        pl.lit(None, dtype=empty.schema["discovered_from"]).alias("discovered_from"),
+        pl.lit(0, dtype=empty.schema["depth"]).alias("depth"),
+        "state",
+    )

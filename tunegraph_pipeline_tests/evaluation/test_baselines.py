@@ -1,0 +1,162 @@
+"""Every baseline has to solve a puzzle with a known answer, and to equal its formula written out densely."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.evaluation.baselines import (
+    Baseline,
+    BaselineConfig,
+    CoLike,
+    Ease,
+    Popularity,
+    baselines,
+    top_k,
+)
+from tunegraph_pipeline.evaluation.metrics import user_metrics
+
+CONFIG = BaselineConfig(ease_lambda=3.0)
+
+
+def random_likes(n_users: int, n_tracks: int, seed: int, density: float = 0.2) -> csr_matrix:
+    rng = np.random.default_rng(seed)
+    return csr_matrix((rng.random((n_users, n_tracks)) < density).astype(np.float32))
+
+
+def ranked_by(scores: NDArray[np.floating], likes: csr_matrix, k: int) -> NDArray[np.int32]:
+    """The slow and obvious ranking of a dense score matrix."""
+    scores = np.where(likes.toarray() > 0, -np.inf, scores)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(scores, best, axis=1) == -np.inf, -1, best).astype(np.int32)
+
+
+def every_baseline() -> list[Baseline]:
+    return [Popularity(CONFIG), CoLike(CONFIG), Ease(CONFIG)]
+
+
+@pytest.mark.parametrize("model", [CoLike(CONFIG), Ease(CONFIG)], ids=lambda model: model.name)
+def test_the_missing_track_of_a_checkerboard_comes_first(model: Baseline) -> None:
+    # User u likes the tracks of their own parity; one of them is withheld and has to be found.
+    n = 20
+    full = (np.add.outer(np.arange(n), np.arange(n)) % 2 == 0).astype(np.float32)
+    shown = full - np.eye(n, dtype=np.float32)
+    model.fit(csr_matrix(shown))
+    assert model.rank(csr_matrix(shown), 1)[:, 0].tolist() == list(range(n))
+
+
+@pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
+def test_nobody_is_recommended_what_they_like_and_short_catalogues_are_padded(model: Baseline) -> None:
+    train = random_likes(30, 12, seed=1)
+    model.fit(train)
+    ranked = model.rank(train, 15)
+    assert ranked.shape == (30, 15)
+    assert ranked.dtype == np.int32
+    for user, row in enumerate(ranked.tolist()):
+        liked = set(train[user].indices.tolist())
+        assert sorted(row[: 12 - len(liked)]) == sorted(set(range(12)) - liked)
+        assert row[12 - len(liked) :] == [-1] * (3 + len(liked))
+
+
+@pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
+def test_many_users_at_once_are_ranked_as_each_alone(model: Baseline) -> None:
+    train = random_likes(40, 25, seed=2)
+    model.fit(train)
+    together = model.rank(train, 5)
+    assert [model.rank(train[user], 5)[0].tolist() for user in range(40)] == together.tolist()
+
+
+@pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
+def test_a_newcomer_gets_what_is_popular_and_ties_go_to_the_smaller_index(model: Baseline) -> None:
+    likes = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=np.float32)
+    model.fit(csr_matrix(likes))
+    assert model.rank(csr_matrix(np.zeros((1, 4), dtype=np.float32)), 4).tolist() == [[2, 0, 3, 1]]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000))
+def test_co_like_is_its_formula(seed: int) -> None:
+    train, users = random_likes(15, 9, seed), random_likes(6, 9, seed + 1, density=0.4)
+    users = users[np.flatnonzero(np.diff(users.indptr))]
+    a = train.toarray().astype(np.float64)
+    track = np.diag(np.where(a.sum(0) > 0, 1 / np.sqrt(np.maximum(a.sum(0), 1)), 0))
+    user = np.diag(np.where(a.sum(1) > 0, 1 / np.sqrt(np.maximum(a.sum(1), 1)), 0))
+    scores = users.toarray() @ track @ a.T @ user @ a @ track
+    model = CoLike(CONFIG)
+    model.fit(train)
+    ranked = model.rank(users, 9)
+    # Rounding may swap near-equal tracks, so the scores have to fall, and the set that is ranked is the same.
+    for row, expected, full in zip(ranked, ranked_by(scores, users, 9), scores, strict=True):
+        assert sorted(row) == sorted(expected)
+        assert np.allclose(full[row[row >= 0]], full[expected[expected >= 0]], atol=1e-6)
+
+
+def test_ease_is_its_formula() -> None:
+    train = random_likes(200, 30, seed=3)
+    a = train.toarray().astype(np.float64)
+    precision = np.linalg.inv(a.T @ a + CONFIG.ease_lambda * np.eye(30))
+    weights = -precision / np.diag(precision)
+    np.fill_diagonal(weights, 0)
+    model = Ease(CONFIG)
+    model.fit(train)
+    assert np.allclose(model.precision, precision, atol=1e-6)
+    assert model.rank(train, 5).tolist() == ranked_by(a @ weights, train, 5).tolist()
+
+
+def test_blocks_of_rows_and_tiles_leave_no_seam() -> None:
+    # More tracks than one tile of the mirroring, and a score budget that holds a few rows of the Gram matrix.
+    train = random_likes(60, 2100, seed=4, density=0.02)
+    model = Ease(BaselineConfig(ease_lambda=5.0, score_bytes=1 << 20))
+    model.fit(train)
+    gram = (train.T @ train).toarray() + 5.0 * np.eye(2100)
+    assert np.array_equal(model.precision, model.precision.T)
+    assert np.allclose(model.precision @ gram, np.eye(2100), atol=1e-4)
+
+
+def test_too_large_a_catalogue_leaves_ease_out_and_says_so() -> None:
+    small = BaselineConfig(ease_max_tracks=10)
+    chosen, left_out = baselines(11, small)
+    assert [model.name for model in chosen] == ["popularity", "co_like"]
+    assert "11 tracks are more than the 10" in left_out["ease"]
+    assert [model.name for model in baselines(10, small)[0]] == ["popularity", "co_like", "ease"]
+    with pytest.raises(ValueError, match="11 tracks"):
+        Ease(small).fit(random_likes(5, 11, seed=5))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 6), st.integers(1, 12), st.integers(1, 15), st.integers(1, 4), st.integers(0, 2**32 - 1)
+)
+def test_top_k_is_a_stable_sort_cut_short(m: int, n: int, k: int, levels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (m, n)).astype(np.float32)
+    scores[rng.random((m, n)) < 0.2] = -np.inf
+    expected = np.full((m, k), -1, dtype=np.int32)
+    for row in range(m):
+        best = [j for j in np.argsort(-scores[row], kind="stable") if scores[row, j] > -np.inf][:k]
+        expected[row, : len(best)] = best
+    assert top_k(scores, k).tolist() == expected.tolist()
+
+
+def test_on_real_listening_the_baselines_reach_their_known_levels(shared_data: Path) -> None:
+    def likes(name: str) -> NDArray[np.int64]:
+        pairs = np.loadtxt(shared_data / "lastfm" / name, usecols=(0, 1)).astype(np.int64) - 1
+        return np.unique(pairs, axis=0)
+
+    train, test = likes("lf_train.txt"), likes("lf_test.txt")
+    shape = tuple(np.maximum(train.max(0), test.max(0)) + 1)
+    known, wanted = (
+        csr_matrix((np.ones(len(pairs), dtype=np.float32), pairs.T), shape=shape) for pairs in (train, test)
+    )
+    rows = np.flatnonzero(np.diff(wanted.indptr))
+    reached = {}
+    for model in baselines(shape[1], BaselineConfig())[0]:
+        model.fit(known)
+        ranked = model.rank(known[rows], 20)
+        found = user_metrics(ranked, wanted[rows], np.diff(wanted[rows].indptr).astype(np.int64), 20)
+        reached[model.name] = round(float(found["recall"].mean()), 2), round(float(found["ndcg"].mean()), 2)
+    assert reached == {"popularity": (0.04, 0.02), "co_like": (0.27, 0.21), "ease": (0.26, 0.20)}

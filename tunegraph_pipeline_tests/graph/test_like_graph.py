@@ -1,0 +1,155 @@
+"""The like graph says who likes what, and who may learn from it."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
+from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+
+names = st.sampled_from("abcdefgh")
+pairs = st.sets(st.tuples(names, names), min_size=1, max_size=40)
+
+
+def graph_of(
+    likes: set[tuple[str, str]] | list[tuple[str, str]],
+    tracks: str = "hgfedcba",
+    *,
+    held_out: float = 0.3,
+    calibration_share: float = 0.0,
+) -> LikeGraph:
+    frame = pl.DataFrame(list(likes), schema={"user_id": pl.String, "track_id": pl.String}, orient="row")
+    return build_like_graph(
+        frame,
+        pl.Series("track_id", list(tracks)),
+        split_key="key",
+        held_out=held_out,
+        calibration_share=calibration_share,
+    )
+
+
+def long_graph(n_users: int = 60, n_tracks: int = 100, **options: float) -> LikeGraph:
+    frame = pl.DataFrame({"user_id": [f"u{i}" for i in range(n_users)]}).join(
+        pl.DataFrame({"track_id": [f"t{i}" for i in range(n_tracks)]}), how="cross"
+    )
+    settings = {"held_out": 0.1, "calibration_share": 0.2} | options
+    return build_like_graph(frame, frame["track_id"].unique().sort(), split_key="key", **settings)
+
+
+@settings(deadline=None)
+@given(pairs)
+def test_the_graph_holds_every_like_once_users_and_tracks_in_order(likes: set[tuple[str, str]]) -> None:
+    graph = graph_of(likes)
+    users = graph.user_ids.tolist()
+
+    assert users == sorted({user for user, _ in likes})
+    rows = [graph.indices[a:b].tolist() for a, b in zip(graph.indptr, graph.indptr[1:], strict=False)]
+    assert all(row == sorted(row) for row in rows)
+    assert {(users[u], "hgfedcba"[t]) for u, row in enumerate(rows) for t in row} == likes
+    assert graph.matrix().toarray().sum() == len(likes)
+    assert graph.track_degrees().tolist() == [sum(t == track for _, t in likes) for track in "hgfedcba"]
+
+
+@settings(deadline=None)
+@given(pairs, st.permutations(range(8)))
+def test_neither_the_order_of_rows_nor_of_the_id_map_moves_a_fold(
+    likes: set[tuple[str, str]], order: list[int]
+) -> None:
+    def folds(graph: LikeGraph, tracks: str) -> dict[tuple[str, str], int]:
+        user = np.repeat(graph.user_ids.tolist(), np.diff(graph.indptr))
+        return {(u, tracks[t]): int(f) for u, t, f in zip(user, graph.indices, graph.fold, strict=True)}
+
+    tracks = "".join("abcdefgh"[i] for i in order)
+    assert folds(graph_of(sorted(likes)), "hgfedcba") == folds(
+        graph_of(sorted(likes, reverse=True), tracks), tracks
+    )
+
+
+def test_the_folds_part_the_likes() -> None:
+    graph = long_graph(calibration_share=0.0)
+    parts = [graph.fold_matrix(fold) for fold in (TRAIN, EARLY_STOPPING, GATE)]
+
+    assert all(part.nnz > 100 for part in parts)
+    assert np.array_equal(sum(part.toarray() for part in parts), graph.matrix().toarray())
+    assert np.array_equal(graph.training_matrix().toarray(), parts[0].toarray())
+
+
+def test_nothing_of_a_calibration_user_is_trained_on_and_rows_stay_in_place() -> None:
+    graph = long_graph()
+    training = graph.training_matrix()
+
+    assert 0 < graph.judge.sum() < graph.calibration.sum() < graph.n_users
+    assert not (graph.judge & ~graph.calibration).any()
+    assert training.shape == (graph.n_users, graph.n_tracks)
+    assert np.array_equal(np.diff(training.indptr) == 0, graph.calibration)
+
+
+def test_a_short_list_trains_nobody_but_stays_in_the_graph() -> None:
+    graph = graph_of([("a", "a"), ("a", "b"), ("b", "a")], held_out=0.0)
+
+    assert graph.training_matrix(min_likes=2).toarray().sum(axis=1).tolist() == [2, 0]
+    assert graph.matrix().toarray().sum(axis=1).tolist() == [2, 1]
+
+
+def test_a_long_list_is_cut_to_a_choice_that_hardly_changes_as_it_grows() -> None:
+    before, after = long_graph(n_tracks=99), long_graph(n_tracks=100)
+    cut = before.training_matrix(max_likes=20)
+
+    lengths = np.diff(cut.indptr)
+    assert set(lengths.tolist()) == {0, 20}
+    assert np.array_equal(cut.toarray(), before.training_matrix(max_likes=20).toarray())
+    assert (cut.multiply(before.fold_matrix(TRAIN)) != cut).nnz == 0
+    assert len({tuple(row.indices) for row in cut if row.nnz}) > 1  # each user has a choice of their own
+    # "t99" sorts last, so the other tracks keep their index.
+    kept = cut.toarray() * after.training_matrix(max_likes=20).toarray()[:, :99]
+    assert (kept.sum(axis=1) >= lengths - 1).all()
+
+
+def test_the_graph_comes_back_from_its_folder(tmp_path: Path) -> None:
+    graph = long_graph()
+    write_arrays(tmp_path / "graph", graph.arrays(), {})
+    back = LikeGraph.from_arrays(ArrayFolder.open(tmp_path / "graph"))
+
+    assert back.user_ids.tolist() == graph.user_ids.tolist()
+    assert back.n_tracks == graph.n_tracks
+    for name in ("indptr", "indices", "fold", "calibration", "judge"):
+        assert np.array_equal(getattr(back, name), getattr(graph, name))
+    assert np.array_equal(back.training_matrix().toarray(), graph.training_matrix().toarray())
+
+
+@pytest.mark.parametrize(
+    ("likes", "message"),
+    [
+        ([("a", "a"), ("b", "x")], "1 current like.* id map lacks"),
+        ([("a", "a"), ("b", "a"), ("a", "a")], "1 current like.* there twice"),
+        ([("a", None)], "without a user or a track"),
+    ],
+)
+def test_likes_that_do_not_fit_are_refused(likes: list[tuple[str, str]], message: str) -> None:
+    with pytest.raises(LakeError, match=message):
+        graph_of(likes)
+
+
+@pytest.mark.parametrize("options", [{"min_likes": 0}, {"max_likes": 0}])
+def test_a_limit_that_is_none_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="has to be at least 1"):
+        graph_of([("a", "a")]).training_matrix(**options)
+
+
+def test_real_playlists_make_a_graph_of_every_like(shared_data: Path) -> None:
+    likes = pl.read_parquet(shared_data / "playlists2018" / "train.parquet").select(
+        pl.col("playlist_id").cast(pl.String).alias("user_id"), pl.col("track_id").cast(pl.String)
+    )
+    tracks = likes["track_id"].unique().sort()
+    graph = build_like_graph(likes, tracks, split_key="key", held_out=0.02, calibration_share=0.02)
+
+    assert len(graph.indices) == len(likes)
+    assert graph.n_users == likes["user_id"].n_unique()
+    assert abs((graph.fold != TRAIN).mean() - 0.02) < 0.001
+    assert abs(graph.calibration.mean() - 0.02) < 0.003

@@ -1,0 +1,106 @@
+"""Small bundles for the tests of `recommend`: one worked out by hand, and random ones of any size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+
+MakeContent = Callable[..., BundleContent]
+OpenBundle = Callable[[BundleContent], Bundle]
+
+
+def golden_content(version: str = "v1") -> BundleContent:
+    """Four songs in the plane, two stored users; every score in the tests is worked out from these."""
+    return BundleContent(
+        track_ids=["a", "b", "c", "d"],
+        embeddings=np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, -0.6]], dtype=np.float32),
+        pooling_weight=np.array([1, 2, 1, 1], dtype=np.float32),
+        popularity=np.array([5, 9, 7, 7], dtype=np.int32),
+        recommendable=np.array([True, True, True, True]),
+        prior=np.array([0, 0, 0.1, 0.2], dtype=np.float32),
+        # a -> c 0.5, a -> d 1.0; b -> c 0.25
+        neighbour_indptr=np.array([0, 2, 3, 3, 3]),
+        neighbour_indices=np.array([2, 3, 2], dtype=np.int32),
+        neighbour_weight=np.array([0.5, 1.0, 0.25], dtype=np.float32),
+        user_ids=["ann", "no likes"],
+        user_indptr=np.array([0, 2, 2]),
+        user_tracks=np.array([0, 1], dtype=np.int32),
+        names=["Song A", "Song B", "Sång C", ""],
+        artists=["Ann", "Ben", "Cem, Dee", ""],
+        image_urls=["", "", "https://example.org/c.jpg", ""],
+        preview_urls=["", "", "https://example.org/c.mp3", ""],
+        facts={
+            "bundle_version": version,
+            "model_version": "m1",
+            "blend": {"embedding": 2.0, "neighbour": 3.0, "length_exponent": 1.0},
+        },
+    )
+
+
+def random_content(seed: int, n_tracks: int = 60, dimension: int = 8, n_users: int = 20) -> BundleContent:
+    """Songs with twins (the same embedding, so that scores tie) and near-twins (off by a last bit)."""
+    rng = np.random.default_rng(seed)
+    models = rng.standard_normal((max(1, n_tracks // 3), dimension))
+    model = rng.integers(len(models), size=n_tracks)
+    embeddings = models[model]
+    near = rng.random(n_tracks) < 0.3
+    embeddings[near] *= 1 + 3e-8 * rng.standard_normal((near.sum(), dimension))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cached = np.triu(rng.random((n_tracks, n_tracks)) < 0.1, 1)
+    rows, columns = np.nonzero(cached | cached.T)
+    liked = [np.flatnonzero(rng.random(n_tracks) < share) for share in rng.random(n_users) * 0.4]
+    return BundleContent(
+        track_ids=[f"t{track}" for track in range(n_tracks)],
+        embeddings=embeddings.astype(np.float32),
+        pooling_weight=rng.choice([0.5, 1.0, 1.7], n_tracks).astype(np.float32),
+        popularity=rng.integers(0, 6, n_tracks, dtype=np.int32),
+        recommendable=rng.random(n_tracks) < 0.9,
+        prior=(rng.integers(0, 2, n_tracks) * 0.1).astype(np.float32),
+        neighbour_indptr=np.searchsorted(rows, np.arange(n_tracks + 1)),
+        neighbour_indices=columns.astype(np.int32),
+        neighbour_weight=rng.choice([-0.25, 0.1, 0.5], len(columns)).astype(np.float32),
+        user_ids=[f"u{user}" for user in range(n_users)],
+        user_indptr=np.cumsum([0, *map(len, liked)]),
+        user_tracks=np.concatenate([*liked, []]).astype(np.int32),
+        names=[f"Song {track}" for track in range(n_tracks)],
+        artists=[""] * n_tracks,
+        image_urls=[""] * n_tracks,
+        preview_urls=[""] * n_tracks,
+        facts={
+            "bundle_version": f"r{seed}",
+            "model_version": "m",
+            "blend": {
+                "embedding": float(rng.choice([0.0, 1.0, 8.0])),
+                "neighbour": float(rng.choice([0.0, 0.5, 10.0])),
+                "length_exponent": float(rng.choice([0.0, 0.5, 1.0])),
+            },
+        },
+    )
+
+
+@pytest.fixture
+def golden() -> Callable[..., BundleContent]:
+    return golden_content
+
+
+@pytest.fixture(scope="session")
+def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+    """Write and open a random bundle; the same arguments give the same one, written once."""
+    root = tmp_path_factory.mktemp("random_bundles")
+
+    def make(seed: int, **sizes: int) -> Bundle:
+        folder = root / "-".join(map(str, [seed, *sizes.values()]))
+        if not folder.exists():
+            write_bundle(folder, random_content(seed, **sizes))
+        return Bundle.open(folder)
+
+    return make
+
+
+@pytest.fixture
+def golden_bundle(tmp_path: Path) -> Bundle:
+    write_bundle(tmp_path / "serving" / "v1", golden_content())
+    return Bundle.open(tmp_path / "serving" / "v1")

@@ -1,0 +1,381 @@
+import dataclasses
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.arrays import MANIFEST
+from tunegraph_pipeline.recommend import bundle as bundle_module
+from tunegraph_pipeline.recommend.bundle import (
+    Bundle,
+    BundleContent,
+    IdIndex,
+    publish,
+    read_current,
+    write_bundle,
+)
+from tunegraph_pipeline.recommend.recommender import Recommender
+
+Golden = Callable[..., BundleContent]
+
+PARTS = [
+    "artists.bytes",
+    "artists.offsets",
+    "embeddings",
+    "image_urls.bytes",
+    "image_urls.offsets",
+    "names.bytes",
+    "names.offsets",
+    "neighbour_indices",
+    "neighbour_indptr",
+    "neighbour_weight",
+    "pooling_weight",
+    "popular_order",
+    "popularity",
+    "preview_urls.bytes",
+    "preview_urls.offsets",
+    "prior",
+    "recommendable",
+    "track_hash_order",
+    "track_hashes",
+    "track_ids.bytes",
+    "track_ids.offsets",
+    "user_hash_order",
+    "user_hashes",
+    "user_ids.bytes",
+    "user_ids.offsets",
+    "user_indptr",
+    "user_tracks",
+]
+
+
+def test_a_written_bundle_opens_with_what_went_in(golden: Golden, golden_bundle: Bundle) -> None:
+    content = golden()
+    golden_bundle.verify()
+    for name in ("embeddings", "pooling_weight", "popularity", "recommendable", "prior", "neighbour_indptr"):
+        np.testing.assert_array_equal(getattr(golden_bundle, name), getattr(content, name))
+    assert golden_bundle.names.tolist() == ["Song A", "Song B", "Sång C", ""]
+    assert golden_bundle.version == "v1"
+    assert golden_bundle.model_version == "m1"
+    assert golden_bundle.user_list(0).tolist() == [0, 1]
+    assert golden_bundle.user_list(1).tolist() == []
+    # 9 likes, then the tie at 7 with the smaller index first, then 5
+    assert golden_bundle.popular_order.tolist() == [1, 2, 3, 0]
+
+
+def test_the_popular_order_leaves_out_what_may_not_be_recommended(golden: Golden, tmp_path: Path) -> None:
+    content = dataclasses.replace(golden(), recommendable=np.array([True, False, True, False]))
+    write_bundle(tmp_path / "v1", content)
+    assert Bundle.open(tmp_path / "v1").popular_order.tolist() == [2, 0]
+
+
+def test_a_bundle_is_written_whole_or_not_at_all(
+    golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_module, "write_arrays", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(tmp_path / "v1", golden())
+    assert list(tmp_path.rglob("*.npy")) == []
+    assert not (tmp_path / "v1").exists()
+
+
+def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
+    empty: dict[str, Any] = {
+        field.name: getattr(golden(), field.name)[:0]
+        for field in dataclasses.fields(BundleContent)
+        if field.name not in {"facts", "neighbour_indptr", "user_indptr"}
+    }
+    none = np.zeros(1, dtype=np.int64)
+    content = BundleContent(**empty, facts=golden().facts, neighbour_indptr=none, user_indptr=none)
+    write_bundle(tmp_path / "v1", content)
+    recommender = Recommender(Bundle.open(tmp_path / "v1"))
+    answer = recommender.recommend(["a"])
+    assert (answer.items, answer.unknown) == ([], ["a"])
+
+
+# ---- finding ids
+
+
+@given(st.lists(st.text(), unique=True), st.lists(st.text()))
+def test_an_id_is_found_where_it_stands_and_nowhere_else(ids: list[str], others: list[str]) -> None:
+    expected = {text: position for position, text in enumerate(ids)}
+    wanted = ids + others
+    assert IdIndex.from_ids(ids).find(wanted).tolist() == [expected.get(text, -1) for text in wanted]
+
+
+def test_ids_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same_hash_for_all(encoded: Any) -> NDArray[np.uint64]:
+        return np.full(len(list(encoded)), 7, dtype=np.uint64)
+
+    monkeypatch.setattr(bundle_module, "_hash_ids", same_hash_for_all)
+    index = IdIndex.from_ids(["x", "y", "z"])
+    assert index.find(["z", "x", "nobody", "y"]).tolist() == [2, 0, -1, 1]
+
+
+def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
+    assert IdIndex.from_ids(["x"]).find(["\ud800"]).tolist() == [-1]
+
+
+# ---- what cannot be written
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"track_ids": ["a", "b", "c", "a"]}, "track 'a' is there twice"),
+        ({"user_ids": ["ann", "ann"]}, "user 'ann' is there twice"),
+        ({"prior": np.zeros(3, dtype=np.float32)}, "prior has shape (3,) for 4 tracks"),
+        ({"prior": np.array([0, np.nan, 0, 0], dtype=np.float32)}, "prior holds a number that is not finite"),
+        ({"names": ["one"]}, "names has 1 entries for 4 tracks"),
+        ({"embeddings": np.ones((4, 2), dtype=np.float32)}, "off unit length by 0.414"),
+        ({"embeddings": np.ones((3, 2), dtype=np.float32)}, "embeddings have shape (3, 2) for 4 tracks"),
+        ({"neighbour_indices": np.array([2, 4, 2], dtype=np.int32)}, "neighbour_indptr and"),
+        ({"neighbour_indices": np.array([2, -1, 2], dtype=np.int32)}, "neighbour_indptr and"),
+        ({"neighbour_indptr": np.array([0, 3, 2, 3, 3])}, "neighbour_indptr and"),
+        ({"neighbour_weight": np.zeros(2, dtype=np.float32)}, "2 neighbour weights for 3 neighbours"),
+        ({"user_tracks": np.array([0, 4], dtype=np.int32)}, "user_indptr and user_tracks"),
+        ({"user_tracks": np.array([1, 0], dtype=np.int32)}, "not ascending without duplicates"),
+        ({"user_tracks": np.array([1, 1], dtype=np.int32)}, "not ascending without duplicates"),
+        ({"facts": {"bundle_version": "v1", "model_version": "m1"}}, "its facts lack 'blend'"),
+    ],
+)
+def test_content_that_contradicts_itself_is_not_written(
+    golden: Golden, tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(BundleError) as refusal:
+        write_bundle(tmp_path / "v1", dataclasses.replace(golden(), **changes))
+    assert complaint in str(refusal.value)
+    assert not (tmp_path / "v1").exists()
+
+
+def test_only_within_a_user_do_tracks_have_to_ascend(golden: Golden, tmp_path: Path) -> None:
+    content = dataclasses.replace(
+        golden(),
+        user_ids=["u", "nobody", "v", "w"],
+        user_indptr=np.array([0, 2, 2, 4, 4]),
+        user_tracks=np.array([1, 3, 0, 3], dtype=np.int32),
+    )
+    write_bundle(tmp_path / "v1", content)
+    bundle = Bundle.open(tmp_path / "v1")
+    assert [bundle.user_list(user).tolist() for user in range(4)] == [[1, 3], [], [0, 3], []]
+
+
+# ---- what cannot be opened
+
+
+def test_these_are_the_parts_of_a_bundle(golden_bundle: Bundle) -> None:
+    assert sorted(path.stem for path in golden_bundle.folder.glob("*.npy")) == PARTS
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_a_truncated_and_a_changed_part_are_refused_by_name(
+    golden_bundle: Bundle, part: str
+) -> None:
+    path = golden_bundle.folder / f"{part}.npy"
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(BundleError, match=path.name):
+        Bundle.open(golden_bundle.folder)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match=path.name):
+        Bundle.open(golden_bundle.folder)
+    changed = bytearray(whole)
+    changed[128] ^= 1  # the first byte after the header: no shape or size tells
+    path.write_bytes(changed)
+    with pytest.raises(BundleError, match=path.name):
+        Bundle.open(golden_bundle.folder).verify()
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part not in {"popular_order", "embeddings"}])
+def test_a_part_of_another_length_is_refused_though_the_manifest_declares_it(
+    golden_bundle: Bundle, part: str
+) -> None:
+    path = golden_bundle.folder / f"{part}.npy"
+    array = np.load(path)
+    np.save(path, np.concatenate([array, array[-1:], array[-1:] + array[-1:]]))
+    declare_again(path)
+    with pytest.raises(BundleError, match=r"rebuild this version"):
+        Bundle.open(golden_bundle.folder)
+
+
+@pytest.mark.parametrize("part", ["embeddings", "popular_order", "user_tracks", "track_ids.bytes"])
+def test_a_part_of_another_type_is_refused_though_the_manifest_declares_it(
+    golden_bundle: Bundle, part: str
+) -> None:
+    path = golden_bundle.folder / f"{part}.npy"
+    np.save(path, np.load(path).astype(np.float64))
+    declare_again(path)
+    with pytest.raises(BundleError, match=path.name):
+        Bundle.open(golden_bundle.folder)
+
+
+def declare_again(path: Path) -> None:
+    """Make the manifest agree with a part that was written anew."""
+    manifest_path = path.parent / MANIFEST
+    manifest = json.loads(manifest_path.read_text())
+    array = np.load(path)
+    manifest["parts"][path.name] |= {
+        "shape": list(array.shape),
+        "dtype": array.dtype.str,
+        "bytes": path.stat().st_size,
+    }
+    manifest_path.write_text(json.dumps(manifest))
+
+
+def test_a_bundle_without_a_readable_manifest_is_refused(golden_bundle: Bundle) -> None:
+    manifest = golden_bundle.folder / MANIFEST
+    manifest.write_text("{")
+    with pytest.raises(BundleError, match=MANIFEST):
+        Bundle.open(golden_bundle.folder)
+    manifest.unlink()
+    with pytest.raises(BundleError, match=MANIFEST):
+        Bundle.open(golden_bundle.folder)
+
+
+def test_a_bundle_of_another_format_is_refused(golden_bundle: Bundle) -> None:
+    manifest = golden_bundle.folder / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"bundle_format": 1', '"bundle_format": 2'))
+    with pytest.raises(BundleError, match="format 2, this version reads 1"):
+        Bundle.open(golden_bundle.folder)
+
+
+# ---- publishing
+
+
+def flip_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_where_nothing_is_published_the_reader_is_told_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no bundle has been published in .*run `tunegraph refresh` first"):
+        read_current(tmp_path / "serving")
+
+
+def test_the_published_bundle_is_the_current_one(golden: Golden, tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        write_bundle(tmp_path / version, golden(version))
+        assert publish(tmp_path, version).version == version
+        assert read_current(tmp_path) == tmp_path / version
+    publish(tmp_path, "v1")
+    assert read_current(tmp_path) == tmp_path / "v1"
+
+
+def test_a_corrupt_bundle_is_not_published_and_the_old_one_stays_live(golden: Golden, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "v1", golden("v1"))
+    publish(tmp_path, "v1")
+    write_bundle(tmp_path / "v2", golden("v2"))
+    flip_last_byte(tmp_path / "v2" / "prior.npy")
+    with pytest.raises(BundleError, match=r"prior\.npy does not match its checksum"):
+        publish(tmp_path, "v2")
+    assert read_current(tmp_path) == tmp_path / "v1"
+
+
+@pytest.mark.parametrize("version", ["", "..", ".staging", "a/b", "missing"])
+def test_what_is_no_bundle_is_not_published(golden_bundle: Bundle, version: str) -> None:
+    serving = golden_bundle.folder.parent
+    publish(serving, "v1")
+    with pytest.raises(BundleError):
+        publish(serving, version)
+    assert read_current(serving) == serving / "v1"
+
+
+def test_a_folder_with_the_name_of_another_bundle_is_not_published(golden: Golden, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "v1", golden("v7"))
+    with pytest.raises(BundleError, match="says it is bundle v7"):
+        publish(tmp_path, "v1")
+
+
+def test_a_current_file_that_names_nothing_usable_is_an_error_of_one_line(golden_bundle: Bundle) -> None:
+    serving = golden_bundle.folder.parent
+    publish(serving, "v1")
+    (serving / "CURRENT").write_text("../elsewhere\n")
+    with pytest.raises(BundleError, match="is not the name of a bundle"):
+        read_current(serving)
+    (serving / "CURRENT").write_text("v1\n")
+    shutil.rmtree(serving / "v1")
+    with pytest.raises(BundleError, match="which is not there"):
+        read_current(serving)
+
+
+def test_the_last_few_bundles_are_kept_and_so_is_the_one_before(golden: Golden, tmp_path: Path) -> None:
+    def versions() -> list[str]:
+        return sorted(path.parent.name for path in tmp_path.glob(f"*/{MANIFEST}"))
+
+    for version in ("v1", "v2", "v3"):
+        write_bundle(tmp_path / version, golden(version))
+        publish(tmp_path, version, keep=2)
+    assert versions() == ["v2", "v3"]
+    publish(tmp_path, "v2", keep=2)
+    for version in ("v4", "v5"):
+        write_bundle(tmp_path / version, golden(version))
+    publish(tmp_path, "v5", keep=2)
+    # v2 was live until this moment; v3 is neither among the last two nor was it live
+    assert versions() == ["v2", "v4", "v5"]
+    (tmp_path / "notes").mkdir()
+    publish(tmp_path, "v5", keep=1)
+    assert versions() == ["v5"]
+    assert (tmp_path / "notes").is_dir()
+
+
+def test_an_open_bundle_answers_on_after_it_was_pruned(golden: Golden, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "v1", golden("v1"))
+    recommender = Recommender(publish(tmp_path, "v1"))
+    before = recommender.recommend_user("ann")
+    for version in ("v2", "v3"):
+        write_bundle(tmp_path / version, golden(version))
+        publish(tmp_path, version, keep=1)
+    assert not (tmp_path / "v1").exists()
+    assert recommender.recommend_user("ann") == before
+
+
+def test_readers_see_the_old_bundle_or_the_new_one_while_current_is_replaced(
+    golden: Golden, tmp_path: Path
+) -> None:
+    # In v2 song d gets a prior that puts it first.
+    write_bundle(tmp_path / "v1", golden("v1"))
+    raised = np.array([0, 0, 0, 9], dtype=np.float32)
+    write_bundle(tmp_path / "v2", dataclasses.replace(golden("v2"), prior=raised))
+    publish(tmp_path, "v1")
+    best = {"v1": "c", "v2": "d"}
+    seen: set[str] = set()
+    failures: list[object] = []
+    stop = threading.Event()
+
+    def query() -> None:
+        while not stop.is_set():
+            try:
+                recommender = Recommender.open(tmp_path)
+                first = recommender.recommend(["a", "b"]).items[0].track_id
+            except BundleError as error:
+                failures.append(error)
+                return
+            version = recommender.bundle.version
+            seen.add(version)
+            if first != best[version]:
+                failures.append((version, first))
+
+    readers = [threading.Thread(target=query) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for turn in range(24):
+        publish(tmp_path, "v2" if turn % 2 == 0 else "v1")
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+    assert seen <= {"v1", "v2"}
+    assert seen

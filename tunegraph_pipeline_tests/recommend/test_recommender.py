@@ -1,0 +1,183 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.recommender import Recommendation, Recommender
+
+Golden = Callable[..., BundleContent]
+
+
+@pytest.fixture
+def recommender(golden_bundle: Bundle) -> Recommender:
+    return Recommender(golden_bundle)
+
+
+def test_a_recommendation_names_the_song_and_the_liked_song_behind_it(recommender: Recommender) -> None:
+    answer = recommender.recommend(["a", "b"], k=1)
+    score = answer.items[0].score
+    assert score == pytest.approx(4.4 / 5**0.5 + 1.225)
+    assert answer.items == [
+        Recommendation(
+            track_id="c",
+            track_idx=2,
+            score=score,
+            because_track_id="b",
+            because_name="Song B",
+            name="Sång C",
+            artists="Cem, Dee",
+            image_url="https://example.org/c.jpg",
+            preview_url="https://example.org/c.mp3",
+        )
+    ]
+    assert (answer.unknown, answer.degraded) == ([], None)
+
+
+def test_unknown_ids_are_reported_once_each_and_do_not_change_the_answer(recommender: Recommender) -> None:
+    answer = recommender.recommend(["x", "a", "y" * 10_000, "b", "x"])
+    assert answer.unknown == ["x", "y" * 10_000]
+    assert answer.items == recommender.recommend(["a", "b"]).items
+    assert answer.degraded is None
+
+
+def test_an_empty_list_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
+    answer = recommender.recommend([], k=2)
+    assert [item.track_id for item in answer.items] == ["b", "c"]
+    assert [item.because_track_id for item in answer.items] == [None, None]
+    assert answer.degraded == "no liked songs were given, so these are the most popular ones"
+
+
+def test_a_wholly_unknown_list_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
+    answer = recommender.recommend(["x", "y"], k=2)
+    assert [item.track_id for item in answer.items] == ["b", "c"]
+    assert answer.unknown == ["x", "y"]
+    assert answer.degraded == "none of the 2 given songs is known, so these are the most popular ones"
+
+
+def test_excluded_songs_are_left_out_known_or_not(recommender: Recommender) -> None:
+    answer = recommender.recommend(["a", "b"], exclude=["c", "nobody knows"])
+    assert [item.track_id for item in answer.items] == ["d"]
+    popular = recommender.recommend([], exclude=["b"])
+    assert [item.track_id for item in popular.items] == ["c", "d", "a"]
+
+
+def test_who_likes_everything_gets_an_empty_answer(recommender: Recommender) -> None:
+    answer = recommender.recommend(["a", "b", "c", "d"])
+    assert (answer.items, answer.degraded) == ([], None)
+
+
+def test_a_stored_user_is_answered_as_their_list(recommender: Recommender) -> None:
+    assert recommender.recommend_user("ann", 5) == recommender.recommend(["a", "b"], 5)
+
+
+def test_a_stored_user_without_likes_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
+    answer = recommender.recommend_user("no likes")
+    assert [item.track_id for item in answer.items] == ["b", "c", "d", "a"]
+    assert answer.degraded is not None
+    assert "likes no song" in answer.degraded
+
+
+def test_an_unknown_user_and_an_unknown_track_are_named(recommender: Recommender) -> None:
+    with pytest.raises(InputError, match="user 'bob' is not in bundle v1"):
+        recommender.recommend_user("bob")
+    with pytest.raises(InputError, match="track 'x' is not in bundle v1"):
+        recommender.similar("x")
+    with pytest.raises(InputError) as error:
+        recommender.similar("x" * 10_000)
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_less_than_one_song_cannot_be_asked_for(recommender: Recommender, k: int) -> None:
+    for ask in (
+        lambda: recommender.recommend(["a"], k),
+        lambda: recommender.recommend_user("ann", k),
+        lambda: recommender.similar("a", k),
+        lambda: recommender.rank_users([["a"]], k),
+        lambda: recommender.rank_indices([], k),
+    ):
+        with pytest.raises(InputError, match=f"-k is {k}"):
+            ask()
+
+
+def test_a_track_that_may_not_be_recommended_is_in_no_answer(golden: Golden, tmp_path: Path) -> None:
+    # Nobody likes c, and nothing but its flag keeps it out of first place.
+    flags, likes = np.array([True, True, False, True]), np.array([5, 9, 0, 7], dtype=np.int32)
+    write_bundle(tmp_path / "v1", dataclasses.replace(golden(), recommendable=flags, popularity=likes))
+    recommender = Recommender(Bundle.open(tmp_path / "v1"))
+    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
+    assert [item.track_id for item in recommender.recommend([]).items] == ["b", "d", "a"]
+    assert [item.track_id for item in recommender.similar("a")] == ["d", "b"]
+    # It may still be liked, and asked about.
+    assert [item.track_id for item in recommender.recommend(["c"]).items] == ["b", "a", "d"]
+    assert [item.track_id for item in recommender.similar("c")] == ["b", "a", "d"]
+
+
+def test_a_track_liked_by_nobody_is_recommended_where_it_is_recommendable(
+    golden: Golden, tmp_path: Path
+) -> None:
+    likes = np.array([5, 9, 0, 7], dtype=np.int32)
+    write_bundle(tmp_path / "v1", dataclasses.replace(golden(), popularity=likes))
+    recommender = Recommender(Bundle.open(tmp_path / "v1"))
+    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["c", "d"]
+
+
+def test_similar_songs_come_with_their_cosine(recommender: Recommender) -> None:
+    found = recommender.similar("a", k=2)
+    assert [(song.track_id, song.name) for song in found] == [("d", ""), ("c", "Sång C")]
+    assert [song.cosine for song in found] == pytest.approx([0.8, 0.6])
+    assert [song.probability for song in found] == [None, None]
+
+
+def test_a_calibrated_bundle_says_how_likely_similar_songs_are_neighbours(
+    golden: Golden, tmp_path: Path
+) -> None:
+    content = golden()
+    calibration = {"kind": "logistic", "coefficients": {"intercept": -1.0, "cosine": 2.0}}
+    content.facts["calibration"] = calibration
+    write_bundle(tmp_path / "v1", content)
+    found = Recommender(Bundle.open(tmp_path / "v1")).similar("a", k=2)
+    expected = [1 / (1 + np.exp(1 - 2 * cosine)) for cosine in (0.8, 0.6)]
+    assert [song.probability for song in found] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_batch_of_id_lists_is_answered_row_by_row(recommender: Recommender) -> None:
+    lists = [["a", "b"], ["x", "x", "y"], [], ["b", "z"]]
+    rankings, unknown = recommender.rank_users(lists, 3, explain=True)
+    assert unknown.tolist() == [0, 2, 0, 1]
+    for row, likes in enumerate(lists):
+        items = recommender.recommend(likes, 3).items
+        wanted = [(item.track_idx, item.score) for item in items]
+        found = zip(rankings.indices[row].tolist(), rankings.scores[row].tolist(), strict=True)
+        assert [pair for pair in found if pair[0] >= 0] == wanted
+    assert rankings.because.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1], [1, -1, -1]]
+
+
+def test_everyone_is_ranked_from_the_stored_lists(recommender: Recommender) -> None:
+    bundle = recommender.bundle
+    rankings = recommender.rank_indices([bundle.user_list(user) for user in range(bundle.n_users)], 2)
+    assert rankings.indices.tolist() == [[2, 3], [1, 2]]
+
+
+def test_answering_loads_numpy_and_nothing_of_the_machinery_that_trains(golden_bundle: Bundle) -> None:
+    program = (
+        "import json, sys; from pathlib import Path;"
+        "from tunegraph_pipeline.recommend.bundle import Bundle;"
+        "from tunegraph_pipeline.recommend.recommender import Recommender;"
+        f"items = Recommender(Bundle.open(Path({str(golden_bundle.folder)!r}))).recommend(['a']).items;"
+        "print(json.dumps([items[0].track_id, sorted({name.split('.')[0] for name in sys.modules})]))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, loaded = json.loads(run.stdout)
+    assert first == "d"
+    third_party = set(loaded) - set(sys.stdlib_module_names) - {"__main__", "_virtualenv"}
+    heavy = {"torch", "polars", "pyarrow", "scipy", "pandas", "dagster", "pydantic", "duckdb", "sklearn"}
+    assert not heavy & set(loaded)
+    assert {"numpy", "tunegraph_pipeline"} <= third_party
