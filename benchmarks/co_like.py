@@ -109,7 +109,7 @@ def in_child(*arguments: str, memory_gib: float | None = None) -> dict[str, Any]
         check=True,
         capture_output=True,
         text=True,
-        preexec_fn=limit,  # noqa: PLW1509  (no threads here)
+        preexec_fn=limit,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # implicit asks for it; no contender uses BLAS
     )
     result: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])

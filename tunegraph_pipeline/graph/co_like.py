@@ -267,19 +267,19 @@ def _strongest_blocks(
         dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
         block = sp_matmul_topn(
             by_track[start:stop][dealt], by_user, top_n=k + 1, sort=True, n_threads=threads
-        )
-        nnz = int(block.indptr[-1])
-        row = np.repeat(dealt, np.diff(block.indptr))
-        column = by_popularity[block.indices[:nnz]]
-        keep = column != row + start
-        row, column, score = row[keep], column[keep], block.data[:nnz][keep]
-        # Back to the order of track_idx, in which a stable sort leaves the strongest of each row first.
-        in_order = np.argsort(row, kind="stable")
-        row, column = row[in_order], column[in_order]
-        score = score[in_order] * item_weight[row + start]
-        found = np.bincount(row, minlength=stop - start)
-        place = np.arange(len(row)) - np.repeat(_offsets(found)[:-1], found)
-        yield np.minimum(found, k), column[place < k], score[place < k].astype(np.float32)
+        )[np.argsort(dealt)]
+        found = np.diff(block.indptr)
+        itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
+        without = np.ones(stop - start, dtype=np.bool_)
+        without[np.searchsorted(block.indptr, itself, side="right") - 1] = False
+        # A row of k+1 that the track itself is not in has one too many: its last, the weakest.
+        too_long = without & (found > k)
+        keep = np.ones(len(block.indices), dtype=np.bool_)
+        keep[itself] = False
+        keep[block.indptr[1:][too_long] - 1] = False
+        lengths = found - (~without | too_long)
+        scores = block.data[keep] * np.repeat(item_weight[start:stop], lengths)
+        yield lengths, by_popularity[block.indices[keep]], scores.astype(np.float32)
         if progress is not None:
             progress("strongest neighbours", stop, n_tracks)
 

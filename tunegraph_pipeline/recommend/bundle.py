@@ -87,14 +87,26 @@ class IdIndex:
         encoded = [text.encode(errors="surrogatepass") for text in wanted]
         hashes = _hash_ids(encoded)
         found = np.full(len(encoded), -1, dtype=np.int32)
-        starts = np.searchsorted(self.hashes, hashes)
-        ends = np.searchsorted(self.hashes, hashes, side="right")
-        data, offsets = self.ids.bytes, self.ids.offsets
-        for slot, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            for position in self.order[start:end].tolist():
-                if data[offsets[position] : offsets[position + 1]].tobytes() == encoded[slot]:
-                    found[slot] = position
-                    break
+        data, offsets = self.ids.bytes.data, self.ids.offsets
+        slots = np.arange(len(encoded))
+        places = np.searchsorted(self.hashes, hashes)
+        while slots.size:
+            # What is left has not met its string yet; it goes on for as long as the hash is its own.
+            ahead = places < len(self)
+            slots, places = slots[ahead], places[ahead]
+            same = self.hashes[places] == hashes[slots]
+            slots, places = slots[same], places[same]
+            positions = self.order[places]
+            starts, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
+            met = np.array(
+                [
+                    data[start:end] == encoded[slot]
+                    for slot, start, end in zip(slots.tolist(), starts, ends, strict=True)
+                ],
+                dtype=np.bool_,
+            )
+            found[slots[met]] = positions[met]
+            slots, places = slots[~met], places[~met] + 1
         return found
 
 

@@ -152,7 +152,7 @@ class Ranker:
         return shortlist[order].astype(np.int32), exact[order]
 
     def _query(self, liked: NDArray[np.int32]) -> _Query:
-        liked = np.unique(liked)
+        liked = _distinct(liked)
         if liked.size and not 0 <= liked[0] <= liked[-1] < self.bundle.n_tracks:
             raise IndexError(f"liked tracks {liked[0]}..{liked[-1]} of {self.bundle.n_tracks}")
         # einsum and not BLAS: the sum must come out the same however many threads BLAS may use.
@@ -225,6 +225,13 @@ class Ranker:
         strongest = contributions.argmax(axis=0)
         speaks = contributions[strongest, np.arange(len(winners))] > 0
         return np.where(speaks, query.liked[strongest], -1).astype(np.int32)
+
+
+def _distinct(tracks: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``np.unique`` for the short lists of a query, in a fraction of its fixed cost."""
+    tracks = np.sort(tracks)
+    repeated = tracks[1:] == tracks[:-1]
+    return np.delete(tracks, np.flatnonzero(repeated)) if repeated.any() else tracks
 
 
 def _shortlist(scores: NDArray[np.float32], k: int, rounding: float) -> NDArray[np.intp]:

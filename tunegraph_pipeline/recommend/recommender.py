@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings
@@ -117,19 +118,19 @@ class Recommender:
             raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
         found, cosines = self.ranker.nearest(track, k)
         probabilities = self._probabilities(track, found, cosines)
-        bundle = self.bundle
+        ids, names, artists, images, previews = self._texts(found)
         return [
             SimilarTrack(
-                bundle.tracks[idx],
+                ids[place],
                 idx,
                 cosine,
-                probability,
-                bundle.names[idx],
-                bundle.artists[idx],
-                bundle.image_urls[idx],
-                bundle.preview_urls[idx],
+                probabilities[place],
+                names[place],
+                artists[place],
+                images[place],
+                previews[place],
             )
-            for idx, cosine, probability in zip(found.tolist(), cosines.tolist(), probabilities, strict=True)
+            for place, (idx, cosine) in enumerate(zip(found.tolist(), cosines.tolist(), strict=True))
         ]
 
     def rank_users(
@@ -174,22 +175,40 @@ class Recommender:
     ) -> Recommendations:
         excluded = self._look_up(exclude)[0] if exclude else None
         best = self.ranker.rank_one(liked, k, exclude=excluded)
-        bundle = self.bundle
+        ids, names, artists, images, previews = self._texts(best.indices)
+        # Where no song speaks for the place, song 0 is read and not shown.
+        reasons = np.maximum(best.because, 0)
+        reason_ids, reason_names = _read(self.bundle.tracks.ids, reasons), _read(self.bundle.names, reasons)
         items = [
             Recommendation(
-                bundle.tracks[idx],
+                ids[place],
                 idx,
                 score,
-                None if because < 0 else bundle.tracks[because],
-                None if because < 0 else bundle.names[because],
-                bundle.names[idx],
-                bundle.artists[idx],
-                bundle.image_urls[idx],
-                bundle.preview_urls[idx],
+                None if because < 0 else reason_ids[place],
+                None if because < 0 else reason_names[place],
+                names[place],
+                artists[place],
+                images[place],
+                previews[place],
             )
-            for idx, score, because in zip(*(column.tolist() for column in best), strict=True)
+            for place, (idx, score, because) in enumerate(
+                zip(*(column.tolist() for column in best), strict=True)
+            )
         ]
         return Recommendations(items, unknown, None if liked.size else if_empty)
+
+    def _texts(
+        self, tracks: NDArray[np.int32]
+    ) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+        """Ids, names, artists, image and preview links of these tracks."""
+        bundle = self.bundle
+        return (
+            _read(bundle.tracks.ids, tracks),
+            _read(bundle.names, tracks),
+            _read(bundle.artists, tracks),
+            _read(bundle.image_urls, tracks),
+            _read(bundle.preview_urls, tracks),
+        )
 
     def _probabilities(
         self, track: int, others: NDArray[np.int32], cosines: NDArray[np.float32]
@@ -201,6 +220,13 @@ class Recommender:
         probabilities = neighbour_probability(calibration, cosines, popularity[track], popularity[others])
         answer: list[float | None] = probabilities.tolist()
         return answer
+
+
+def _read(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
+    """Many strings of a column at once; one at a time costs as much again for each bound."""
+    data = column.bytes.data
+    starts, ends = column.offsets[positions].tolist(), column.offsets[positions + 1].tolist()
+    return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
 
 
 def _check_k(k: int) -> None:

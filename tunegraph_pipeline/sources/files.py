@@ -5,7 +5,6 @@ is found and read (`formats`), how columns are recognised and cleaned (`columns`
 (`lake`).
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ KINDS = ("auto", "likes", "tracks", "features")
 """What --kind can say: one of the three parts of a batch, or all that the file has."""
 
 _ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
-_LOG = logging.getLogger(__name__)
 
 
 def read_files(
@@ -137,7 +135,6 @@ def _batch(reading: Reading, where: str, origin: str, kind: str, *, time_named: 
     if not any(len(frame) for frame in batch.parts().values()):
         why = "; ".join(f"{n:,} {what}" for what, n in batch.counts.items())
         raise InputError(f"{where} has no row that can be used ({why or 'no rows'}); correct it")
-    _LOG.debug("%s: %s", origin, {part: len(frame) for part, frame in batch.parts().items()})
     return batch
 
 

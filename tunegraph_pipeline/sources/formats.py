@@ -9,7 +9,7 @@ How a format is found, in this order. Neither the name of the file nor its endin
 2. The first four bytes of parquet make it ``parquet``: a table.
 3. Text that begins with ``{`` is JSON. A document with ``playlists`` is a slice of the Million Playlist
    Dataset (``mpd``); one object of lists, ``{user: [track, ...]}``, is the ``seed`` project's; one object a
-   line is ``ndjson``: a table.
+   line is ``ndjson``: a table, whose columns are those of its first 500 lines.
 4. Other text has a header where a cell of its first line names a user or a track (`columns.COLUMN_NAMES`),
    or is named by an option. The separator (tab, semicolon, bar, comma, space) is the one that makes most
    cells known. ``userID, artistID, weight`` is ``hetrec``, where the artists are the items; ``Track URI,
@@ -297,26 +297,21 @@ def _read_parquet(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
 
 
 def _read_ndjson(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
-    names: dict[str, None] = {}
     try:
-        names.update(
-            dict.fromkeys(pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, n_rows=1000).columns)
-        )
-        roles = recognise(list(names), named, where)
-        # Ids of a person's file may be a number here and text there; as text each stays as it was written.
-        table = pl.read_ndjson(
-            io.BytesIO(data),
-            infer_schema_length=None,
-            schema_overrides={roles[role]: pl.String for role in ("user_id", "track_id") if role in roles},
-        )
+        sample = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, n_rows=_SAMPLE_LINES).schema
+        roles = recognise(list(sample), named, where)
+        # An id may be a number in one line and text in the next; read as text, each stays as it was written.
+        kinds = {name: sample[name] if sample[name].is_nested() else pl.String() for name in roles.values()}
+        table = pl.read_ndjson(io.BytesIO(data), schema=kinds) if kinds else pl.DataFrame()
     except pl.exceptions.PolarsError as error:
         for number, line in enumerate(data.split(b"\n"), start=1):
             if line.strip() and not isinstance(_json(line, f"{where}, line {number}"), dict):
                 raise InputError(
                     f"{where}, line {number} is no JSON object; write one object a line"
                 ) from error
-        raise InputError(f"{where}: a column changes its type from line to line ({error})") from error
-    return Reading([_by_role(table.select(roles.values()), roles, list(names), where)])
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{where}: a column changes its type from line to line ({reason})") from error
+    return Reading([_by_role(table, roles, list(sample), where)])
 
 
 def _read_text(data: bytes, path: Path, layout: _TextLayout, named: Mapping[str, str]) -> Reading:
@@ -372,7 +367,6 @@ def _cells(data: bytes, where: str, layout: _TextLayout, counts: Counter[str]) -
             io.BytesIO(data),
             read_options=pyarrow.csv.ReadOptions(
                 column_names=names,
-                skip_rows_after_names=int(layout.header),
                 block_size=longest,
                 use_threads=False,
             ),
@@ -389,7 +383,8 @@ def _cells(data: bytes, where: str, layout: _TextLayout, counts: Counter[str]) -
             ),
         )
     except pa.ArrowInvalid as error:
-        raise InputError(f"{where} cannot be cut into columns: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{where} cannot be cut into columns: {reason}") from error
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame[1:] if layout.header else frame

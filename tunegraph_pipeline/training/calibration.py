@@ -1,0 +1,368 @@
+"""How likely two songs are to be neighbours, given the cosine of their embeddings: fitted, and judged.
+
+Here: the panels and the pairs, the fit, and the judgement. Not here: the formula as it is served
+(`recommend.calibration` evaluates it from the coefficients with numpy alone), the plot (`evaluation.plots`).
+
+**What is asked.** A panel is a number of users no model was trained on. Two tracks are neighbours in a panel
+when at least one of its users likes both. The population is every unordered pair of distinct tracks that the
+panel's lists hold, each pair once; so the probability reads: of two songs that somebody in such a panel
+likes, how likely is it that somebody likes both? It grows with the panel, so the panel's size is part of the
+answer, and both panels are cut to the same number of users. Of a list longer than ``MAX_LIST`` a uniform draw
+of that many stands for all: the pairs of a list grow with its square, and one collector is not a panel.
+
+**Base rates.** Neighbours are few, about 1 pair in 100 on real playlists. Where a panel holds more than
+``MAX_TRACKS`` tracks, a uniform draw of them stands for all, which leaves every rate as it is. Within it all
+pairs are taken, so figures are judged at the natural base rate, unweighted. The fit takes all neighbours and
+a uniform draw of the others, weighted up to their true number.
+
+**The formula.** Logistic regression: P = 1 / (1 + exp(-Σ coefficient * term)), with c the cosine and
+l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine`` c, ``cosine_squared`` c²,
+``cosine_cubed`` c³, ``log_popularity`` l_i + l_j, ``log_popularity_product`` l_i l_j.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Floats = NDArray[np.float64]
+
+POPULARITY_TERMS = ("intercept", "log_popularity", "log_popularity_product")
+COSINE_TERMS = ("intercept", "cosine", "cosine_squared", "cosine_cubed")
+REFERENCE = "popularity"
+"""The predictor that knows the popularity of both tracks and nothing else: what has to be beaten."""
+CANDIDATES = {"cosine": COSINE_TERMS, "cosine_and_popularity": (*COSINE_TERMS, *POPULARITY_TERMS[1:])}
+
+MAX_LIST = 100
+"""Likes of one user that count in a panel."""
+MAX_TRACKS = 2_000
+"""Tracks of a panel whose pairs are taken: 2 million pairs, a few hundred MB while they are judged."""
+MAX_OTHERS = 300_000
+"""Pairs that are no neighbours, drawn for the fit."""
+MIN_PAIRS = 200
+"""Neighbours, and other pairs, that either panel has to hold; a tenth of it to choose between the candidates."""
+SKILL_MARGIN = 0.002
+AUC_MARGIN = 0.005
+"""What has to be gained over popularity alone: more than the noise of coefficients that mean nothing."""
+
+
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """A bin of pairs with similar probabilities: their mean, and the share that were neighbours."""
+
+    predicted: float
+    observed: float
+    n_pairs: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A predictor on the panel it was not fitted on.
+
+    ``brier``: mean squared error; ``skill``: 1 - brier / brier of the panel's own base rate, at most 0 for a
+    constant; ``auc``: chance that a neighbour is ranked above another pair; ``calibration_error``: mean over
+    pairs of |predicted - observed| of their bin.
+    """
+
+    brier: float
+    skill: float
+    auc: float
+    calibration_error: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """The third of the judged pairs of least, middle or greatest popularity, by the sum of log likes.
+
+    ``predicted`` is the mean probability, ``observed`` the share of neighbours, errors as in `Judgement`.
+    """
+
+    name: str
+    predicted: float
+    observed: float
+    calibration_error: float
+    reliability: tuple[ReliabilityPoint, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The neighbour probability that is served, and how it did. Plain values all through: ``asdict`` is JSON.
+
+    ``status``: "fitted", or why it was not, and then ``coefficients`` and the figures are empty;
+    ``panel_users``: users of either panel; ``fit_neighbours``, ``judged_neighbours``, ``judged_pairs``: pairs;
+    ``served``: which of `CANDIDATES` it is; ``judgements``: of the reference and every candidate; ``passes``:
+    whether what is served knows more than popularity does, by Brier skill and by AUC.
+    """
+
+    status: str
+    panel_users: int
+    fit_neighbours: int
+    judged_neighbours: int
+    judged_pairs: int
+    served: str
+    coefficients: dict[str, float]
+    judgements: dict[str, Judgement]
+    reliability: tuple[ReliabilityPoint, ...]
+    bands: tuple[Band, ...]
+    passes: bool
+
+    def facts(self) -> dict[str, Any] | None:
+        """What a bundle needs to serve it; None where it was not fitted or knows no more than popularity."""
+        if not self.passes:
+            return None
+        return {"kind": "logistic", "coefficients": self.coefficients, "panel_users": self.panel_users}
+
+    def report(self) -> dict[str, Any]:
+        """Everything, for a JSON file or the metadata of a run."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of a panel: float32[n] of the cosine and of log(1 + likes) of both tracks; ``neighbours`` bool[n]."""
+
+    cosine: NDArray[np.float32]
+    log_i: NDArray[np.float32]
+    log_j: NDArray[np.float32]
+    neighbours: NDArray[np.bool_]
+
+    @property
+    def n_neighbours(self) -> int:
+        return int(np.count_nonzero(self.neighbours))
+
+    def take(self, rows: NDArray[np.intp]) -> _Pairs:
+        return _Pairs(self.cosine[rows], self.log_i[rows], self.log_j[rows], self.neighbours[rows])
+
+    def has(self, least: int) -> bool:
+        """Whether there are at least this many neighbours and as many others."""
+        return min(self.n_neighbours, self.neighbours.size - self.n_neighbours) >= least
+
+    def term(self, name: str) -> Floats:
+        c, log_i, log_j = (x.astype(np.float64) for x in (self.cosine, self.log_i, self.log_j))
+        match name:
+            case "intercept":
+                return np.ones_like(c)
+            case "cosine":
+                return c
+            case "cosine_squared":
+                return c**2
+            case "cosine_cubed":
+                return c**3
+            case "log_popularity":
+                return log_i + log_j
+            case "log_popularity_product":
+                return log_i * log_j
+            case _:
+                raise KeyError(name)
+
+
+def calibrate(
+    embeddings: NDArray[np.float32],
+    popularity: NDArray[np.integer],
+    fit_lists: csr_matrix,
+    judge_lists: csr_matrix,
+    *,
+    seed: int = 0,
+) -> Calibration:
+    """Fit the neighbour probability on one panel and judge it on the other.
+
+    ``embeddings`` float32[N, d], rows of unit length; ``popularity`` int[N], training likes of each track;
+    ``fit_lists`` and ``judge_lists``: CSR (users x N) of what the users of either panel like, none of it ever
+    trained on. Which of `CANDIDATES` is served is chosen inside the fit panel, one half of its users against
+    the other, by Brier score. The same seed gives the same result.
+
+    With fewer than `MIN_PAIRS` neighbours in a panel nothing is fitted, and ``status`` says so.
+    """
+    rng = np.random.default_rng(seed)
+    n_users = min(fit_lists.shape[0], judge_lists.shape[0])
+    fit_panel, judge_panel = _panel(fit_lists, n_users, rng), _panel(judge_lists, n_users, rng)
+    log_popularity = np.log1p(popularity.astype(np.float32))
+    fit = _pairs(fit_panel, embeddings, log_popularity, rng)
+    judge = _pairs(judge_panel, embeddings, log_popularity, rng)
+    if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
+        return _not_fitted(n_users, fit, judge)
+    one, other = np.array_split(rng.permutation(n_users), 2)
+    inner_fit = _pairs(fit_panel[one], embeddings, log_popularity, rng)
+    inner_judge = _pairs(fit_panel[other], embeddings, log_popularity, rng)
+    if not (inner_fit.has(MIN_PAIRS // 10) and inner_judge.has(MIN_PAIRS // 10)):
+        return _not_fitted(n_users, fit, judge)
+    brier = {
+        name: _brier(_probability(inner_judge, _fit(inner_fit, terms, rng)), inner_judge.neighbours)
+        for name, terms in CANDIDATES.items()
+    }
+    served = min(brier, key=lambda name: brier[name])
+    fitted = {
+        name: _fit(fit, terms, rng) for name, terms in {REFERENCE: POPULARITY_TERMS, **CANDIDATES}.items()
+    }
+    predicted = {name: _probability(judge, coefficients) for name, coefficients in fitted.items()}
+    judgements = {name: _judge(probability, judge.neighbours) for name, probability in predicted.items()}
+    best, reference = judgements[served], judgements[REFERENCE]
+    return Calibration(
+        status="fitted",
+        panel_users=n_users,
+        fit_neighbours=fit.n_neighbours,
+        judged_neighbours=judge.n_neighbours,
+        judged_pairs=judge.neighbours.size,
+        served=served,
+        coefficients=fitted[served],
+        judgements=judgements,
+        reliability=_reliability(predicted[served], judge.neighbours),
+        bands=_bands(predicted[served], judge),
+        passes=best.skill > max(0.0, reference.skill) + SKILL_MARGIN
+        and best.auc > reference.auc + AUC_MARGIN,
+    )
+
+
+def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs) -> Calibration:
+    return Calibration(
+        status=(
+            f"not fitted: too few users are set aside; their two panels of {n_users} hold {fit.n_neighbours} "
+            f"and {judge.n_neighbours} neighbours among {fit.neighbours.size} and {judge.neighbours.size} pairs, "
+            f"and {MIN_PAIRS} neighbours and as many other pairs are needed in each"
+        ),
+        panel_users=n_users,
+        fit_neighbours=fit.n_neighbours,
+        judged_neighbours=judge.n_neighbours,
+        judged_pairs=judge.neighbours.size,
+        served="",
+        coefficients={},
+        judgements={},
+        reliability=(),
+        bands=(),
+        passes=False,
+    )
+
+
+def _panel(lists: csr_matrix, n_users: int, rng: np.random.Generator) -> csr_matrix:
+    """``n_users`` of the users, drawn uniformly, with long lists cut."""
+    from scipy.sparse import csr_matrix
+
+    panel = lists[np.sort(rng.choice(lists.shape[0], n_users, replace=False))]
+    lengths = np.diff(panel.indptr)
+    # A random number a like, sorted within its user: the first MAX_LIST of each user are the draw.
+    user = np.repeat(np.arange(n_users), lengths)
+    order = np.lexsort((rng.random(user.size), user))
+    kept = order[np.arange(user.size) - panel.indptr[user] < MAX_LIST]
+    return csr_matrix(
+        (np.ones(kept.size, dtype=np.float32), (user[kept], panel.indices[kept])), shape=panel.shape
+    )
+
+
+def _pairs(
+    panel: csr_matrix,
+    embeddings: NDArray[np.float32],
+    log_popularity: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> _Pairs:
+    """The population of a panel, see the top of the module."""
+    tracks = np.unique(panel.indices)
+    if tracks.size > MAX_TRACKS:
+        tracks = np.sort(rng.choice(tracks, MAX_TRACKS, replace=False))
+    likes = panel[:, tracks]
+    i, j = np.triu_indices(tracks.size, 1)
+    return _Pairs(
+        cosine=(embeddings[tracks] @ embeddings[tracks].T)[i, j],
+        log_i=log_popularity[tracks[i]],
+        log_j=log_popularity[tracks[j]],
+        neighbours=(likes.T @ likes).toarray()[i, j] > 0,
+    )
+
+
+def _fit(pairs: _Pairs, names: tuple[str, ...], rng: np.random.Generator) -> dict[str, float]:
+    """Weighted logistic regression of being neighbours on the named terms, the first the intercept."""
+    from sklearn.linear_model import LogisticRegression
+
+    others = np.flatnonzero(~pairs.neighbours)
+    drawn = others if others.size <= MAX_OTHERS else rng.choice(others, MAX_OTHERS, replace=False)
+    rows = np.concatenate([np.flatnonzero(pairs.neighbours), drawn])
+    sample = pairs.take(rows)
+    weight = np.where(sample.neighbours, 1.0, others.size / drawn.size)
+    terms = np.stack([sample.term(name) for name in names[1:]], axis=1)
+    # Standardised for the solver's sake, undone below; a term that does not vary says nothing and gets 0.
+    mean, scale = terms.mean(axis=0), terms.std(axis=0)
+    varies = scale > 1e-9
+    scale[~varies] = 1.0
+    solved = LogisticRegression(C=1e4, solver="newton-cholesky", max_iter=100).fit(
+        (terms - mean) / scale, sample.neighbours, sample_weight=weight
+    )
+    slopes = np.where(varies, solved.coef_[0] / scale, 0.0)
+    intercept = float(solved.intercept_[0] - slopes @ mean)
+    return {names[0]: intercept, **dict(zip(names[1:], slopes.tolist(), strict=True))}
+
+
+def _probability(pairs: _Pairs, coefficients: dict[str, float]) -> Floats:
+    logit = np.zeros(pairs.neighbours.size)
+    for name, coefficient in coefficients.items():
+        logit += coefficient * pairs.term(name)
+    probability: Floats = 1.0 / (1.0 + np.exp(-logit))
+    return probability
+
+
+def _brier(probability: Floats, neighbours: NDArray[np.bool_]) -> float:
+    return float(np.mean((probability - neighbours) ** 2))
+
+
+def _judge(probability: Floats, neighbours: NDArray[np.bool_]) -> Judgement:
+    from sklearn.metrics import roc_auc_score
+
+    brier = _brier(probability, neighbours)
+    base_rate = float(neighbours.mean())
+    return Judgement(
+        brier=brier,
+        skill=1.0 - brier / (base_rate * (1.0 - base_rate)),
+        auc=float(roc_auc_score(neighbours, probability)),
+        calibration_error=_calibration_error(_reliability(probability, neighbours)),
+    )
+
+
+def _reliability(
+    probability: Floats, neighbours: NDArray[np.bool_], n_bins: int = 15
+) -> tuple[ReliabilityPoint, ...]:
+    """Bins of rising probability that each hold an equal share of the neighbours that are expected.
+
+    Bins of equal numbers of pairs would put nearly all of them where next to nothing is ever found.
+    """
+    order = np.argsort(probability, kind="stable")
+    expected = np.cumsum(probability[order])
+    bins = np.minimum((expected / expected[-1] * n_bins).astype(np.int64), n_bins - 1)
+    sizes = np.bincount(bins, minlength=n_bins)
+    predicted = np.bincount(bins, probability[order], n_bins)
+    observed = np.bincount(bins, neighbours[order], n_bins)
+    return tuple(
+        ReliabilityPoint(float(predicted[b] / sizes[b]), float(observed[b] / sizes[b]), int(sizes[b]))
+        for b in range(n_bins)
+        if sizes[b]
+    )
+
+
+def _calibration_error(points: tuple[ReliabilityPoint, ...]) -> float:
+    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015) over the bins of `_reliability`."""
+    total = sum(point.n_pairs for point in points)
+    return sum(point.n_pairs * abs(point.predicted - point.observed) for point in points) / total
+
+
+def _bands(probability: Floats, pairs: _Pairs) -> tuple[Band, ...]:
+    popularity = pairs.term("log_popularity")
+    band = np.searchsorted(np.quantile(popularity, [1 / 3, 2 / 3]), popularity)
+    bands = []
+    for number, name in enumerate(("least popular third", "middle third", "most popular third")):
+        inside = band == number
+        if not inside.any():  # popularity may be the same for more than a third of the pairs
+            continue
+        points = _reliability(probability[inside], pairs.neighbours[inside], n_bins=10)
+        bands.append(
+            Band(
+                name=name,
+                predicted=float(probability[inside].mean()),
+                observed=float(pairs.neighbours[inside].mean()),
+                calibration_error=_calibration_error(points),
+                reliability=points,
+            )
+        )
+    return tuple(bands)
