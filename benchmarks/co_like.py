@@ -1,6 +1,6 @@
 """Top-100 co-like neighbours of every track against scipy and implicit, on the same generated likes.
 
-    python benchmarks/co_like.py [--sizes 1,5,20] [--rounds 2]
+    python benchmarks/co_like.py [--sizes 1,5,20] [--rounds N]
 
 The task: the 100 nearest tracks of each track by the cosine of their co-likes, from a CSR in memory to a CSR
 in memory. The peers: scipy's full product followed by the best 100 of each row, and implicit's
@@ -84,28 +84,29 @@ def run_contender(name: str, folder: Path) -> dict[str, Any]:
     indptr, indices, shape = (np.load(folder / f"{part}.npy") for part in ("indptr", "indices", "shape"))
     likes = csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=tuple(shape))
     CONTENDERS[name](csr_matrix(np.ones((2, 2), dtype=np.float32)))  # imports are not timed
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     try:
         found = CONTENDERS[name](likes)
     except MemoryError:
         return {"failed": "out of memory"}
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "peak_gb": peak / 1e9,
         "nnz": found.nnz,
         "sum": float(found.data.sum(dtype=float)),
     }
 
 
-def in_child(*arguments: str, memory_gib: float | None = None) -> dict[str, Any]:
+def in_child(script: Path, *arguments: str, memory_gib: float | None = None) -> dict[str, Any]:
     def limit() -> None:
         if memory_gib is not None:
             resource.setrlimit(resource.RLIMIT_AS, (int(memory_gib * 2**30),) * 2)
 
     answer = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, *arguments],
+        [sys.executable, "-W", "ignore", str(script), *arguments],
         check=True,
         capture_output=True,
         text=True,
@@ -116,16 +117,16 @@ def in_child(*arguments: str, memory_gib: float | None = None) -> dict[str, Any]
     return result
 
 
-def compare(millions: float, rounds: int, memory_gib: float) -> list[str]:
+def compare(millions: float, rounds: int | None, memory_gib: float) -> list[str]:
     """Run every contender at one size, print the comparison, return the targets missed."""
     best: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        in_child("--generate", str(millions), "--folder", folder)
-        for _ in range(rounds):
+        in_child(Path(__file__).with_name("likes.py"), str(int(millions * 1e6)), folder)
+        for _ in range(rounds or max(2, round(5 / millions))):
             for name in CONTENDERS:
                 if "failed" in best.get(name, {}):
                     continue
-                run = in_child("--contender", name, "--folder", folder, memory_gib=memory_gib)
+                run = in_child(Path(__file__), "--contender", name, "--folder", folder, memory_gib=memory_gib)
                 if "failed" in run or run["seconds"] < best.get(name, run | {"seconds": 1e9})["seconds"]:
                     best[name] = run
     ours = best["tunegraph"]
@@ -134,7 +135,7 @@ def compare(millions: float, rounds: int, memory_gib: float) -> list[str]:
     ratio = peers[fastest]["seconds"] / ours["seconds"]
     print(f"{ratio:.2f}x as fast as {fastest}, the fastest peer, at {millions:g} million likes")
     for name, run in best.items():
-        took = run.get("failed") or f"{run['seconds']:8.2f} s   peak {run['peak_gb']:5.2f} GB"
+        took = run.get("failed") or f"{run['seconds']:8.2f} s   cpu {run['cpu_seconds']:8.2f} s   peak {run['peak_gb']:5.2f} GB"
         print(f"    {name:10} {took}{f' within {memory_gib:g} GiB' if 'failed' in run else ''}")
     missed = []
     if ratio < 1:
@@ -152,23 +153,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="1,5,20", help="millions of likes, comma separated")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each contender; the best counts")
+    parser.add_argument("--rounds", type=int, help="runs of each contender; 5 at a million likes, 2 beyond")
     parser.add_argument("--memory-gib", type=float, default=8.0, help="address space a contender may use")
-    parser.add_argument("--generate", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         print(json.dumps(run_contender(options.contender, options.folder)))
-        return 0
-    if options.generate:
-        import numpy as np
-        from likes import generate_likes
-
-        likes = generate_likes(int(options.generate * 1e6))
-        for part in ("indptr", "indices", "shape"):
-            np.save(options.folder / f"{part}.npy", getattr(likes, part))
-        print(json.dumps({"likes": likes.nnz}))
         return 0
     missed = [
         target

@@ -3,8 +3,13 @@
 Here: one function from (number of likes, seed) to a CSR. Popularity is Zipf-Mandelbrot, list lengths are
 lognormal, and most of a user's likes come from two of many clusters of tracks, so that co-likes are as uneven
 as they are in life. The simulator of the product makes believable songs; this makes numbers, quickly.
+
+    python benchmarks/likes.py N_LIKES FOLDER    # writes indptr.npy, indices.npy and shape.npy
 """
 
+import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,3 +63,15 @@ def generate_likes(n_likes: int, seed: int = 7) -> "csr_matrix":
     )
     likes.sort_indices()
     return likes
+
+
+def main() -> None:
+    n_likes, folder = int(sys.argv[1]), Path(sys.argv[2])
+    likes = generate_likes(n_likes)
+    for part in ("indptr", "indices", "shape"):
+        np.save(folder / f"{part}.npy", getattr(likes, part))
+    print(json.dumps({"users": likes.shape[0], "tracks": likes.shape[1], "likes": likes.nnz}))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 a fault of the program, 2 bad input (one line says what to
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +68,8 @@ def main() -> None:
         if (usage := getattr(error, "format_message", None)) is not None:
             _complain(usage())
             sys.exit(2)
-        notes.print_exception()
+        # Plain, since rich can take minutes over the long messages of a schema mismatch.
+        traceback.print_exc()
         sys.exit(1)
 
 

@@ -120,8 +120,10 @@ def held_out_pairs(
         ),
         shape=(len(judged), likes.shape[0]),
     )
+    shown = csr_matrix(pick @ likes)
+    shown.sort_indices()
     return HeldOut(
-        likes=csr_matrix(pick @ likes),
+        likes=shown,
         relevant=relevant,
         n_held_out=judged["n_held_out"].cast(pl.Int64).to_numpy(),
         unknown_users=judged["row"].null_count(),

@@ -26,6 +26,7 @@ Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
+_BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of columns touched
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
 
 
@@ -201,8 +202,10 @@ def co_like_blocks(
     by_user = _pattern(likes, np.int32)
     by_track = by_user.T.tocsr()
     size = np.minimum(_candidates(likes), n_tracks) * _BYTES_A_CANDIDATE
-    for start, stop in _cut(size, memory_mib * 2**20):
-        block = sp_matmul(by_track[start:stop], by_user, n_threads=_threads())
+    budget = memory_mib * 2**20
+    threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
+    for start, stop in _cut(size, budget - budget // 4):
+        block = sp_matmul(by_track[start:stop], by_user, n_threads=threads)
         nnz = int(block.indptr[-1])
         block.sort_indices()
         row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(block.indptr))
@@ -259,8 +262,9 @@ def _strongest_blocks(
     del weighted
 
     work = _candidates(likes)
-    threads = _threads()
-    rows_a_block = max(1, min(_ROWS_A_BLOCK, memory_mib * 2**20 // (_BYTES_A_NEIGHBOUR * (k + 1))))
+    budget = memory_mib * 2**20
+    threads = _threads(budget // 2, _BYTES_A_SUM * n_tracks)
+    rows_a_block = max(1, min(_ROWS_A_BLOCK, budget // 2 // (_BYTES_A_NEIGHBOUR * (k + 1))))
     for start in range(0, n_tracks, rows_a_block):
         stop = min(start + rows_a_block, n_tracks)
         heaviest = np.argsort(-work[start:stop], kind="stable")
@@ -336,9 +340,14 @@ def _row(indptr: npt.NDArray[np.int64], track_idx: int) -> slice:
     return slice(int(indptr[track_idx]), int(indptr[track_idx + 1]))
 
 
-def _threads() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _threads(budget: int, bytes_a_thread: int) -> int:
+    """Return how many threads to use: two a core, as far as their sums fit into ``budget`` bytes.
+
+    Two, because every thread gets a fixed share of a block: on a machine with other work to do, the shares
+    of a core that is held up are then taken on by the others.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(2 * cores, budget // max(bytes_a_thread, 1)))
 
 
 def _check_positive(**options: int) -> None:

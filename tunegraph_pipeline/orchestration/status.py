@@ -54,8 +54,9 @@ def _co_likes(lake: Lake) -> str:
 
 def _model(lake: Lake) -> str:
     facts = ArrayFolder.open(lake.current_folder("models")).facts
-    best = facts["validation"]
-    return f"{facts['version']}, {facts['encoder']}, MAP@10 {best:.4f} on validation"
+    figure = facts["validation"]
+    judged = "nothing held out to judge it by" if figure is None else f"MAP@10 {figure:.4f} on validation"
+    return f"{facts['version']}, {facts['settings']['encoder']}, {judged}"
 
 
 def _bundle(lake: Lake) -> str:

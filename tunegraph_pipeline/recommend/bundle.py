@@ -86,28 +86,26 @@ class IdIndex:
         # A lone surrogate can be no id of ours, but a query may hold one: it is unknown, not an error.
         encoded = [text.encode(errors="surrogatepass") for text in wanted]
         hashes = _hash_ids(encoded)
-        found = np.full(len(encoded), -1, dtype=np.int32)
-        data, offsets = self.ids.bytes.data, self.ids.offsets
-        slots = np.arange(len(encoded))
+        if not len(self):
+            return np.full(len(encoded), -1, dtype=np.int32)
         places = np.searchsorted(self.hashes, hashes)
-        while slots.size:
-            # What is left has not met its string yet; it goes on for as long as the hash is its own.
-            ahead = places < len(self)
-            slots, places = slots[ahead], places[ahead]
-            same = self.hashes[places] == hashes[slots]
-            slots, places = slots[same], places[same]
-            positions = self.order[places]
-            starts, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
-            met = np.array(
-                [
-                    data[start:end] == encoded[slot]
-                    for slot, start, end in zip(slots.tolist(), starts, ends, strict=True)
-                ],
-                dtype=np.bool_,
-            )
-            found[slots[met]] = positions[met]
-            slots, places = slots[~met], places[~met] + 1
-        return found
+        # An id past the last hash is compared with the last one, in vain.
+        positions = self.order[np.minimum(places, len(self) - 1)]
+        data, offsets = self.ids.bytes.data, self.ids.offsets
+        starts, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
+        for slot, (text, start, end) in enumerate(zip(encoded, starts, ends, strict=True)):
+            if data[start:end] != text:
+                positions[slot] = self._find_further(int(places[slot]) + 1, hashes[slot], text)
+        return positions
+
+    def _find_further(self, place: int, wanted: np.uint64, text: bytes) -> int:
+        """Go on from ``place`` for as long as the hash is the wanted one: another id may come first."""
+        while place < len(self) and self.hashes[place] == wanted:
+            position = int(self.order[place])
+            if self.ids[position].encode() == text:
+                return position
+            place += 1
+        return -1
 
 
 class Bundle:

@@ -19,9 +19,8 @@ def neighbour_probability(
 
     ``calibration`` is ``{"kind": "logistic", "coefficients": {term: coefficient}}``; the probability is
     ``1 / (1 + exp(-sum of coefficient * term))``. Terms, with c the cosine and l = log(1 + current likes):
-    ``intercept`` 1, ``cosine`` c, ``cosine_squared`` c², ``log_popularity`` l_i + l_j,
-    ``log_popularity_product`` l_i l_j, ``cosine_log_popularity`` c (l_i + l_j). Raises BundleError for a kind
-    or a term this version cannot evaluate.
+    ``intercept`` 1, ``cosine`` c, ``cosine_squared`` c², ``cosine_cubed`` c³, ``log_popularity`` l_i + l_j,
+    ``log_popularity_product`` l_i l_j. Raises BundleError for a kind or a term this version cannot evaluate.
     """
     if calibration.get("kind") != "logistic":
         raise BundleError(
@@ -34,9 +33,9 @@ def neighbour_probability(
         "intercept": np.ones_like(c),
         "cosine": c,
         "cosine_squared": c**2,
+        "cosine_cubed": c**3,
         "log_popularity": log_i + log_j,
         "log_popularity_product": log_i * log_j,
-        "cosine_log_popularity": c * (log_i + log_j),
     }
     unknown = calibration["coefficients"].keys() - terms.keys()
     if unknown:

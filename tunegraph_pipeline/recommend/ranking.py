@@ -221,7 +221,8 @@ class Ranker:
         places = place[near.columns]
         hits = np.flatnonzero(places)
         owners = np.searchsorted(near.ends, hits, side="right")
-        np.add.at(contributions, (owners, places[hits] - 1), near.weights[hits])
+        cells = owners * len(winners) + places[hits] - 1
+        np.add.at(contributions.reshape(-1), cells, near.weights[hits])
         strongest = contributions.argmax(axis=0)
         speaks = contributions[strongest, np.arange(len(winners))] > 0
         return np.where(speaks, query.liked[strongest], -1).astype(np.int32)

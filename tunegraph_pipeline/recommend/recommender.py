@@ -52,7 +52,10 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True)
 class SimilarTrack:
-    """A song near another one. ``probability`` that somebody likes both; None in a bundle not calibrated."""
+    """A song near another one.
+
+    ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
+    """
 
     track_id: str
     track_idx: int

@@ -102,4 +102,5 @@ def scene_affinity() -> NDArray[np.float64]:
     share = np.array([genre.share for genre in GENRES])
     affinity: NDArray[np.float64] = (between * share)[np.ix_(SCENE_GENRE, SCENE_GENRE)]
     np.fill_diagonal(affinity, 0.0)
-    return affinity / affinity.sum(axis=1, keepdims=True)
+    affinity /= affinity.sum(axis=1, keepdims=True)
+    return affinity

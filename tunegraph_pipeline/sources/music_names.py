@@ -6,6 +6,7 @@ is for comes in as its name in `music_genres.py`; every draw comes from the `Dic
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,11 @@ import numpy as np
 T = TypeVar("T")
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_CONTRACTIONS = (
+    (re.compile(r"\b([Aa]) (?=[AEIOU])"), r"\1n "),
+    (re.compile(r"\ba el "), "al "),
+    (re.compile(r"\bde el "), "del "),
+)
 
 
 class Dice:
@@ -69,9 +75,7 @@ _SHARED: Mapping[str, tuple[str, ...]] = {
         "Marisol Caroline June Eleanor Delilah Ruby Annie Josephine Clementine Rosie Vera Daniel Henry Sam Elena "
         "Nadia Leo Frankie Marlene Agnes Theo Isadora Camille Johnny Esther Lucille Maggie Sofia Tommy Violet"
     ),
-    "month": _words(
-        "January February March April May June July August September October November December"
-    ),
+    "month": _words("January February March April May June July August September October November December"),
     "day": _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     "ger": _words(
         "Waiting_for Running_from Thinking_About Looking_for Falling_into Driving_Through Dancing_with Dreaming_of "
@@ -87,8 +91,8 @@ _SHARED: Mapping[str, tuple[str, ...]] = {
     "past": _words(
         "Left Found Lost Saw Heard Followed Kissed Burned Kept Broke Knew Loved Forgot Stole Missed Called"
     ),
-    "num": _words("Two Three Four Five Six Seven Nine Ten Twelve Hundred Thousand"),
-    "num2": _words("17 19 22 29 3 4 5 7 8 9 11 12 24 33 41 64 72 88 99 101 303 808"),
+    "num": _words("Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve"),
+    "num2": _words("17 18 19 22 29 3 4 5 7 8 9 11 12 24 33 41 64 72 88 99 101 303 808"),
     "given": _words(
         "Mara Ines Theo Jonah Noor Lucia Callum Ada Rafa Imani Soren Yuki Dele Freya Omar Bea Caspian Anouk Tomas "
         "Nia Ezra Leila Marcus Petra Kofi Selma Hugo Wren Amara Felix Joni Silas Thea Milo Zadie Bruno Elsie Kaito "
@@ -103,31 +107,49 @@ _SHARED: Mapping[str, tuple[str, ...]] = {
     "the": _words("the_Sun the_Sea the_Wolf the_Pines the_Tide the_Moon the_Machine the_Hours the_Birds"),
 }
 
+# Titles that any genre of songs may have.
+_ANY_SONG = (
+    "{noun}", "{plural}", "{mass}", "{ger} {thing}", "{adj} {noun}", "{adj} {plural}", "Somewhere in {place}",
+    "{num} {plural}", "I {past} the {noun}", "After the {noun}", "Until {day}", "Almost {mass}", "Nobody's {noun}",
+    "How to {verb} a {noun}", "Between {plural}", "Under the {noun}", "{noun} in the {noun}", "{plural} & {plural}",
+    "{verb} the {noun}", "What the {noun} Knows", "{adj} Enough", "{month} Again", "Too Many {plural}", "{name}",
+    "A {noun} for {name}", "{mass} Over {place}", "Since {day}", "Without {mass}", "{place}", "All the {adj} {plural}",
+)  # fmt: skip
+_ALL_THEIR_OWN = {"classical", "techno", "ambient", "latin", "hip-hop", "metal"}
+
 # What each genre adds; a word of its own is twice as likely as a shared one.
+# fmt: off
 _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pop": {
-        "noun": _words("Crush Lipstick Mirrorball Heartbeat Polaroid Butterfly Bubblegum Midnight Sugar Magnet"),
+        "noun": _words(
+            "Crush Lipstick Mirrorball Heartbeat Polaroid Butterfly Bubblegum Midnight Sugar Magnet"
+        ),
         "adj": _words("Cherry Neon Pretty Sweet Dizzy Sparkling Plastic Honest"),
-        "artist": _words("{given} {given}_{family} {given}_{family} {adj}_{plural} {name}_&_{the} {noun} {given}_{adj}"),
+        "artist": _words(
+            "{given} {given}_{family} {given}_{family} {adj}_{plural} {name}_&_{the} {noun} {given}_{noun}"
+        ),
         "song": (
-            "{noun}", "{adj} {noun}", "{verb} Me", "{verb} Me, {verb} Me", "Don't {verb} Me Now", "{ger} {thing}",
-            "If I {verb} You", "{adj}", "Not Your {noun}", "One More {day}", "Ex", "Like a {noun}", "{mass}",
+            "{noun}", "{adj} {noun}", "{verb} Me", "{verb} Me, {verb} Me", "Don't {verb} Me Now",
+            "{ger} {thing}", "If I {verb} You", "{adj}", "Not Your {noun}", "One More {day}", "Ex",
+            "Like a {noun}", "{mass}",
         ),
     },
     "rock": {
-        "noun": _words("Gasoline Motel Arcade Cigarette Crow Televison Basement Machine Riot Wreck Wolf"),
+        "noun": _words("Gasoline Motel Arcade Cigarette Crow Television Basement Machine Riot Wreck Wolf"),
         "adj": _words("Dirty Rusted Black Cold Chrome Lucky Loud Sick"),
         "artist": _words(
             "The_{plural} The_{plural} The_{adj}_{plural} {adj}_{noun} {noun}_{noun} {place}_{plural} {given}_{family}"
         ),
         "song": (
             "{noun}", "{adj} {noun}", "{adj} {plural}", "The {noun}", "{ger} {thing}", "{noun} {num2}",
-            "I {past} {thing}", "{verb} It Down", "Back to {place}", "{plural} and {plural}", "No More {plural}",
-            "Down on {mass}", "Hey, {name}",
+            "I {past} {thing}", "{verb} It Down", "Back to {place}", "{plural} and {plural}",
+            "No More {plural}", "Down on {mass}", "Hey, {name}",
         ),
     },
     "hip-hop": {
-        "noun": _words("Ledger Corner Block Chain Bodega Hustle Throne Bassline Cypher Pager Crown Rooftop Receipt"),
+        "noun": _words(
+            "Ledger Corner Block Chain Bodega Hustle Throne Bassline Cypher Pager Crown Rooftop Receipt"
+        ),
         "plural": _words("Sneakers Receipts Bricks Chains Corners Rivals Cousins Cold_Cuts Crowns Dollars"),
         "adj": _words("Young Big Foreign Solid Lavish Raw Major Icy"),
         "mass": _words("Pressure Paper Ice Drip Sauce Loyalty Static Motion"),
@@ -136,9 +158,10 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "Kid_{noun} {adj}_{given} {mass}_{given} {family}"
         ),
         "song": (
-            "{mass}", "{mass} Talk", "{noun} Freestyle", "{num2} {plural}", "No {plural}", "{plural} & {mass}",
-            "{place} Nights", "{adj} {mass}", "Ask {name}", "{mass} on Me", "{noun}", "{day} Night", "Intro",
-            "Came Up from {place}", "All {mass}", "Can't {verb} Me", "{plural} in the Trunk",
+            "{mass}", "{mass} Talk", "{noun} Freestyle", "{num2} {plural}", "No {plural}",
+            "{plural} & {mass}", "{place} Nights", "{adj} {mass}", "Ask {name}", "{mass} on Me", "{noun}",
+            "{day} Night", "Intro", "Came Up from {place}", "All {mass}", "Can't {verb} Me",
+            "{plural} in the Trunk",
         ),
     },
     "r&b": {
@@ -149,55 +172,73 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{given} {given}_{family} {given}_{mass} {mass} {family} {given}_{family} {adj}_{given} {name}_{mass}"
         ),
         "song": (
-            "{mass}", "{adj} {mass}", "{verb} Me Slow", "{num} A.M.", "{noun}", "{adj} {noun}", "Call Me {day}",
-            "{ger} You", "If You {verb} Me", "{name}'s Interlude", "On My {noun}", "Used to {verb} You", "Stay (for {mass})",
+            "{mass}", "{adj} {mass}", "{verb} Me Slow", "{num} A.M.", "{noun}", "{adj} {noun}",
+            "Call Me {day}", "{ger} You", "If You {verb} Me", "{name}'s Interlude", "On My {noun}",
+            "Used to {verb} You", "Stay (for {mass})",
         ),
     },
     "electronic": {
         "noun": _words("Strobe Pulse Prism Terrace Circuit Mirage Filter Sequence Dancefloor Sunrise Loop"),
         "adj": _words("Lucid Liquid Analog Solar Deep Infinite Balearic Tropic"),
-        "artist": _words("{adj}_{noun} {noun} {noun}_{num2} {family} {given}_{family} {place}_Club DJ_{given} {mass}_Unit"),
+        "artist": _words(
+            "{adj}_{noun} {noun} {noun}_{num2} {family} {given}_{family} {place}_Club DJ_{given} {mass}_Unit"
+        ),
         "song": (
-            "{noun}", "{adj} {noun}", "{adj} {mass}", "{verb} the {noun}", "{place} After Dark", "{ger} {thing}",
-            "Give Me {mass}", "{noun} Theme", "One {noun}", "All Night {noun}", "{mass}", "{verb} You Tonight",
+            "{noun}", "{adj} {noun}", "{adj} {mass}", "{verb} the {noun}", "{place} After Dark",
+            "{ger} {thing}", "Give Me {mass}", "{noun} Theme", "One {noun}", "All Night {noun}", "{mass}",
+            "{verb} You Tonight",
         ),
     },
     "techno": {
-        "noun": _words("Module Sector Relay Vector Concrete Turbine Axis Voltage Lattice Membrane Protocol Reactor Grid"),
+        "noun": _words(
+            "Module Sector Relay Vector Concrete Turbine Axis Voltage Lattice Membrane Protocol Reactor Grid"
+        ),
         "adj": _words("Null Static Obsidian Subterranean Parallel Grey Industrial Modular"),
-        "artist": _words("{family} {noun} {noun}_{num2} {adj}_{noun} {given}_{family} {noun}_{noun} {mass}_Index"),
+        "artist": _words(
+            "{family} {noun} {noun}_{num2} {adj}_{noun} {given}_{family} {noun}_{noun} {mass}_Index"
+        ),
         "song": (
-            "{noun}", "{noun} {num2}", "{adj} {noun}", "{adj} State", "{noun} Loss", "{place} {num2}:00", "{noun} / {noun}",
-            "{adj} Mass", "Untitled {num2}", "{noun} Function", "{mass} Field",
+            "{noun}", "{noun} {num2}", "{adj} {noun}", "{adj} State", "{noun} Loss", "{place} {num2}:00",
+            "{noun} / {noun}", "{adj} Mass", "Untitled {num2}", "{noun} Function", "{mass} Field",
         ),
     },
     "ambient": {
-        "noun": _words("Tundra Estuary Fog Glacier Lichen Moraine Aurora Reed Current Meridian Threshold Dusk"),
+        "noun": _words(
+            "Tundra Estuary Fog Glacier Lichen Moraine Aurora Reed Current Meridian Threshold Dusk"
+        ),
         "plural": _words("Clouds Tides Reeds Currents Stones Particles Fields"),
         "mass": _words("Mist Breath Lichen Drift Stillness Moss Vapour Frost"),
         "adj": _words("Pale Still Tidal Glacial Luminous Submerged"),
-        "artist": _words("{adj}_{noun} {family} {noun} {mass}_&_{mass} {given}_{family} {noun}_Archive {adj}_{plural}"),
+        "artist": _words(
+            "{adj}_{noun} {family} {noun} {mass}_&_{mass} {given}_{family} {noun}_Archive {adj}_{plural}"
+        ),
         "song": (
-            "{noun}", "{mass}", "{adj} {noun}", "{month}, {adj} {mass}", "{noun} Study", "Of {mass} and {mass}",
-            "{num} {plural}", "For {name}, Asleep", "{noun} (Part {num})", "{adj} {mass}", "Above the {noun}",
+            "{noun}", "{mass}", "{adj} {noun}", "{month}, {adj} {mass}", "{noun} Study",
+            "Of {mass} and {mass}", "{num} {plural}", "For {name}, Asleep", "{noun} (Part {num})",
+            "{adj} {mass}", "Above the {noun}",
         ),
     },
     "lo-fi": {
-        "noun": _words("Notebook Teacup Raincoat Kettle Bus_Stop Ramen Cassette Blanket Library Bakery Houseplant Sidewalk"),
+        "noun": _words(
+            "Notebook Teacup Raincoat Kettle Bus_Stop Ramen Cassette Blanket Library Bakery Houseplant Sidewalk"
+        ),
         "adj": _words("Sleepy Cosy Rainy Dusty Hazy Lazy Lukewarm Foggy"),
         "plural": _words("Pancakes Raindrops Slippers Notebooks Dumplings Crayons Cassettes"),
         "mass": _words("Coffee Matcha Cocoa Drizzle Homework Cinnamon Oatmilk"),
         "artist": _words(
             "{adj}_{noun} {given} {mass}_{plural} {adj}_{given} {noun}_Club {mass}.wav {noun}_&_{noun} {given}'s_{noun} "
-            "Dj_{noun} {adj}_{plural} {given}_{noun}"
+            "DJ_{noun} {adj}_{plural} {given}_{noun}"
         ),
         "song": (
-            "{noun}", "{adj} {day}", "{mass} for {num}", "{adj} {noun}", "{plural}", "{month} {mass}", "{mass} & {mass}",
-            "{place}, {num} A.M.", "{ger} {thing}", "{name}'s {noun}", "{mass} at the {noun}", "Before the {noun}",
+            "{noun}", "{adj} {day}", "{mass} for {num}", "{adj} {noun}", "{plural}", "{month} {mass}",
+            "{mass} & {mass}", "{place}, {num} A.M.", "{ger} {thing}", "{name}'s {noun}",
+            "{mass} at the {noun}", "Before the {noun}",
         ),
     },
     "metal": {
-        "noun": _words("Throne Wraith Abyss Serpent Pyre Crypt Oath Maw Titan Eclipse Plague Monolith Ruin Leviathan"),
+        "noun": _words(
+            "Throne Wraith Abyss Serpent Pyre Crypt Oath Maw Titan Eclipse Plague Monolith Ruin Leviathan"
+        ),
         "plural": _words("Ravens Thorns Ruins Martyrs Serpents Graves Oaths Wraiths Colossi"),
         "mass": _words("Ash Blood Iron Ruin Bone Wrath Sorrow Ember"),
         "adj": _words("Black Pale Eternal Rotting Blighted Iron Nameless Drowned Ashen"),
@@ -205,26 +246,30 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{noun} {adj}_{noun} {mass}_{noun} {plural}_of_{mass} {noun}fall {mass}born {adj}_{plural} {noun}_of_{place}"
         ),
         "song": (
-            "{plural} of {mass}", "The {adj} {noun}", "{noun}", "{mass} and {mass}", "{adj} {mass}", "Beneath the {noun}",
-            "Crown of {plural}", "{num} {plural}", "{noun}bringer", "The {noun} and the {noun}", "To {verb} the {noun}",
-            "An Oath in {mass}",
+            "{plural} of {mass}", "The {adj} {noun}", "{noun}", "{mass} and {mass}", "{adj} {mass}",
+            "Beneath the {noun}", "Crown of {plural}", "{num} {plural}", "{noun}bringer",
+            "The {noun} and the {noun}", "To {verb} the {noun}", "An Oath in {mass}",
         ),
     },
     "punk": {
-        "noun": _words("Detention Landlord Skateboard Curfew Suburb Boredom Riot Bus_Lane Paycheck Dropout Denim"),
+        "noun": _words(
+            "Detention Landlord Skateboard Curfew Suburb Boredom Riot Bus_Lane Paycheck Dropout Denim"
+        ),
         "plural": _words("Cops Landlords Dropouts Brats Bad_Habits Scabs Rejects Apologies"),
         "adj": _words("Cheap Wasted Snotty Bitter Nervous Stupid Public"),
         "artist": _words(
             "The_{plural} {adj}_{plural} {noun} {adj}_{noun} {name}_and_the_{plural} {place}_{plural} {num}_{plural}"
         ),
         "song": (
-            "{noun}", "I Hate {place}", "{adj} {noun}", "{name} Says No", "{verb} Your {noun}", "Dead {plural}",
-            "{plural}!", "Sorry, {name}", "Summer of {num2}", "No {noun}, No {noun}", "{adj}", "{num} Minutes to {place}",
-            "My {noun} Is on Fire",
+            "{noun}", "I Hate {place}", "{adj} {noun}", "{name} Says No", "{verb} Your {noun}",
+            "Dead {plural}", "{plural}!", "Sorry, {name}", "Summer of {num2}", "No {noun}, No {noun}",
+            "{adj}", "{num} Minutes to {place}", "My {noun} Is on Fire",
         ),
     },
     "folk": {
-        "noun": _words("Hollow Bramble Meadow Kettle Cedar Heron Quarry Cradle Wren Barn Well Hearth Thistle"),
+        "noun": _words(
+            "Hollow Bramble Meadow Kettle Cedar Heron Quarry Cradle Wren Barn Well Hearth Thistle"
+        ),
         "plural": _words("Pines Herons Brambles Hills Starlings Thistles Crows"),
         "mass": _words("Clover Rye Timber Linen Barley Lilac"),
         "adj": _words("Wooden Mossy Plain Winter Kindly Weary Oaken"),
@@ -233,13 +278,15 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{adj}_{plural} {given}_and_{given}"
         ),
         "song": (
-            "{noun} Song", "{adj} {noun}", "{name}", "The {noun} and the {noun}", "{month}", "Letter to {name}", "{mass}",
-            "{ger} {thing}", "Where the {plural} Go", "{adj} {mass}", "Old {place} Road", "{plural} in {month}",
-            "The Ballad of {given} {family}", "I {past} {thing}",
+            "{noun} Song", "{adj} {noun}", "{name}", "The {noun} and the {noun}", "{month}",
+            "Letter to {name}", "{mass}", "{ger} {thing}", "Where the {plural} Go", "{adj} {mass}",
+            "Old {place} Road", "{plural} in {month}", "The Ballad of {given} {family}", "I {past} {thing}",
         ),
     },
     "country": {
-        "noun": _words("Tailgate Porch Dirt_Road Whiskey Saddle County_Line Truck Jukebox Church Mama Boot Levee"),
+        "noun": _words(
+            "Tailgate Porch Dirt_Road Whiskey Saddle County_Line Truck Jukebox Church Mama Boot Levee"
+        ),
         "plural": _words("Boots Backroads Bootleggers Cowboys Horses Tail_Lights Front_Porches"),
         "mass": _words("Bourbon Whiskey Denim Gravel Moonshine Mud"),
         "adj": _words("Dusty Southern Lonesome Neon Small-Town Old"),
@@ -249,13 +296,15 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{family}_&_{family}"
         ),
         "song": (
-            "{mass} and {mass}", "{place} Line", "Daddy's {noun}", "{adj} {noun}", "{name} from {place}", "{noun} Prayer",
-            "{plural} on {day}", "She {past} the {noun}", "{ger} {thing}", "Ain't No {noun}", "{place}",
-            "{num} {plural} to {place}", "{mass} on My {noun}",
+            "{mass} and {mass}", "{place} Line", "Daddy's {noun}", "{adj} {noun}", "{name} from {place}",
+            "{noun} Prayer", "{plural} on {day}", "She {past} the {noun}", "{ger} {thing}", "Ain't No {noun}",
+            "{place}", "{num} {plural} to {place}", "{mass} on My {noun}",
         ),
     },
     "jazz": {
-        "noun": _words("Waltz Sonnet Alley Sketch Prelude Saxophone Boulevard Stairwell Vermouth Interval Matinee"),
+        "noun": _words(
+            "Waltz Sonnet Alley Sketch Prelude Saxophone Boulevard Stairwell Vermouth Interval Matinee"
+        ),
         "adj": _words("Blue Oblique Smoky Cool Modal Autumnal"),
         "mass": _words("Brass Vermouth Ink Ivory Velvet"),
         "artist": _words(
@@ -263,13 +312,15 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{given}_{family} {adj}_{noun}_Ensemble"
         ),
         "song": (
-            "Blues for {name}", "{name}'s Waltz", "{adj} {noun}", "{place} Sketches", "{noun} in {mass}", "{month} in {place}",
-            "The {adj} {noun}", "{num} for {name}", "Sonnet to {thing}", "{noun}", "One for {given}", "{mass}",
-            "Minor {noun}", "A {noun} Before {day}",
+            "Blues for {name}", "{name}'s Waltz", "{adj} {noun}", "{place} Sketches", "{noun} in {mass}",
+            "{month} in {place}", "The {adj} {noun}", "{num} for {name}", "Sonnet to {thing}", "{noun}",
+            "One for {given}", "{mass}", "Minor {noun}", "A {noun} Before {day}",
         ),
     },
     "soul & funk": {
-        "noun": _words("Groove Boogie Strut Jukebox Backbeat Platform Mirrorball Brother Sister Soulshake Cadillac"),
+        "noun": _words(
+            "Groove Boogie Strut Jukebox Backbeat Platform Mirrorball Brother Sister Soulshake Cadillac"
+        ),
         "plural": _words("Brothers Sisters Disciples Commodities Sensations Ministers"),
         "mass": _words("Soul Funk Sugar Rhythm Sunshine Gravy"),
         "adj": _words("Sweet Mighty Funky Uptown Golden"),
@@ -278,14 +329,18 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "Sister_{given}_{family}"
         ),
         "song": (
-            "{verb} Your {mass}", "{mass} Strut", "Get on the {noun}", "{adj} {mass}", "Keep {ger} Me", "{mass} (Part {num})",
-            "Ain't That {mass}", "{noun} Fever", "{day} Night {noun}", "Shake It, {name}", "{mass} Is Coming", "{noun}",
-            "Take Me to {place}",
+            "{verb} Your {mass}", "{mass} Strut", "Get on the {noun}", "{adj} {mass}", "Keep {ger} Me",
+            "{mass} (Part {num})", "Ain't That {mass}", "{noun} Fever", "{day} Night {noun}",
+            "Shake It, {name}", "{mass} Is Coming", "{noun}", "Take Me to {place}",
         ),
     },
     "latin": {
-        "given": _words("Mateo Valeria Joaquín Ximena Thiago Renata Luisito Catalina Nico Yadira Rubén Maribel Iván Xiomara"),
-        "family": _words("Arroyo Quiñones Zamudio Bermeo Caicedo Luján Palomares Arizmendi Montilla Barragán Tavares Yáñez"),
+        "given": _words(
+            "Mateo Valeria Joaquín Ximena Thiago Renata Luisito Catalina Nico Yadira Rubén Maribel Iván Xiomara"
+        ),
+        "family": _words(
+            "Arroyo Quiñones Zamudio Bermeo Caicedo Luján Palomares Arizmendi Montilla Barragán Tavares Yáñez"
+        ),
         "la": _words(
             "la_Luna el_Mar la_Noche el_Barrio la_Playa el_Fuego la_Calle el_Verano tu_Boca mi_Tierra la_Lluvia el_Cielo "
             "tus_Ojos la_Madrugada el_Olvido mi_Gente"
@@ -300,13 +355,18 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "DJ_{given}"
         ),
         "song": (
-            "{es}", "{es} y {es}", "Bajo {la}", "Sin {es}", "Te {esverb}", "{la}", "Otra {es}", "Dile a {la}", "Hasta {la}",
-            "{es} en {place}", "Cerca de {la}", "No Te {esverb}", "{name}", "Solo {es}", "Pa' {la}", "Desde {la}",
+            "{es}", "{es} y {es}", "Bajo {la}", "Sin {es}", "Te {esverb}", "{la}", "Otra {es}", "Dile a {la}",
+            "Hasta {la}", "{es} en {place}", "Cerca de {la}", "No Te {esverb}", "{name}", "Solo {es}",
+            "Pa' {la}", "Desde {la}",
         ),
     },
     "afrobeats": {
-        "given": _words("Temi Kwame Zola Bayo Ayo Sade-Ann Ekow Lerato Thabo Simi-Joy Dayo Nandi Femi-J Abena Sipho Chidi"),
-        "family": _words("Okonjo Mensah-Bright Dlamini Adewale Boateng Ndlovu Balogun Asante Nwosu Khumalo Eze Sowande"),
+        "given": _words(
+            "Temi Kwame Zola Bayo Ayo Sade-Ann Ekow Lerato Thabo Simi-Joy Dayo Nandi Femi-J Abena Sipho Chidi"
+        ),
+        "family": _words(
+            "Okonjo Mensah-Bright Dlamini Adewale Boateng Ndlovu Balogun Asante Nwosu Khumalo Eze Sowande"
+        ),
         "noun": _words("Lagoon Danfo Oga Rhythm Baby Mango Queen Palmwine Generator Body Highlife"),
         "mass": _words("Palmwine Vibes Gold Body Enjoyment Sunlight Pepper Gbedu"),
         "place": _words("Lagos Accra Ibadan Durban Kumasi Soweto Abuja Lomé Cotonou"),
@@ -315,8 +375,9 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{given}_x_{given}"
         ),
         "song": (
-            "{mass}", "{name}", "{place} to {place}", "Oh {name}", "{noun} (Sweet {mass})", "{mass} Dey", "My {noun}",
-            "{place} Sunrise", "Small {mass}", "Shine, {name}", "No Dey {verb} Me", "Dance for {mass}", "{noun}", "Omo {place}",
+            "{mass}", "{name}", "{place} to {place}", "Oh {name}", "{noun} (Sweet {mass})", "{mass} Dey",
+            "My {noun}", "{place} Sunrise", "Small {mass}", "Shine, {name}", "No Dey {verb} Me",
+            "Dance for {mass}", "{noun}", "Omo {place}",
         ),
     },
     "reggae": {
@@ -326,17 +387,19 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "adj": _words("Righteous Upright Natural Conscious Humble Mighty"),
         "place": _words("Kingston Negril Montego Brixton Port_Antonio Bridgetown"),
         "artist": _words(
-            "{adj}_{noun} {given}_{adj} Jah_{family} The_{place}_{plural} {given}_{family} {adj}_{plural} King_{given} "
+            "{adj}_{noun} {given}_{noun} Jah_{family} The_{place}_{plural} {given}_{family} {adj}_{plural} King_{given} "
             "Sister_{given} {noun}_{family}"
         ),
         "song": (
-            "{mass} in {place}", "{adj} {noun}", "{noun} Dub", "{verb} Them", "{mass} & {mass}", "{place} Rock", "{adj} {mass}",
-            "{noun} Calling", "Version {num2}", "Tell {place}", "{noun} a Come", "Burn Down {noun}", "{mass} Time",
-            "No {noun} Tonight",
+            "{mass} in {place}", "{adj} {noun}", "{noun} Dub", "{verb} Them", "{mass} & {mass}",
+            "{place} Rock", "{adj} {mass}", "{noun} Calling", "Version {num2}", "Tell {place}",
+            "{noun} a Come", "Burn Down {noun}", "{mass} Time", "No {noun} Tonight",
         ),
     },
     "classical": {
-        "family": _words("Halvorsen Leclairmont Dubrovnik Szabolcsi Einhorn Castellucci Wojnarowska Tveit-Larsen Aldermann"),
+        "family": _words(
+            "Halvorsen Leclairmont Dubrovnik Szabolcsi Einhorn Castellucci Wojnarowska Tveit-Larsen Aldermann"
+        ),
         "noun": _words("Elegy Barcarolle Reverie Lullaby Procession Vigil Canticle Garden Ballad"),
         "form": _words(
             "Nocturne Prelude Étude Intermezzo Impromptu Sonatina Waltz Fantasia Arabesque Bagatelle Sarabande Romance"
@@ -350,15 +413,17 @@ _OWN: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "{place}_Sinfonietta {given}_{family} Trio_{family}"
         ),
         "song": (
-            "{form} No. {num2}", "{form} No. {num2}: {tempo}", "{noun} for {name}", "The {adj} {noun}", "{place} Suite: {roman}. {tempo}",
-            "{form} for {month}", "{noun}", "String Quartet No. {num2}: {roman}. {tempo}", "{adj} {noun}", "{num} Miniatures: {roman}",
+            "{form} No. {num2}", "{form} No. {num2}: {tempo}", "{noun} for {name}", "The {adj} {noun}",
+            "{place} Suite: {roman}. {tempo}", "{form} for {month}", "{noun}",
+            "String Quartet No. {num2}: {roman}. {tempo}", "{adj} {noun}", "{num} Miniatures: {roman}",
             "Leaving {place}", "{name}'s Theme",
         ),
     },
 }
+# fmt: on
 
 LEXICON: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    genre: {slot: (*_SHARED.get(slot, ()), *own.get(slot, ()) * 2) for slot in {*_SHARED, *own}}
+    genre: {slot: (*_SHARED.get(slot, ()), *own.get(slot, ()) * 2) for slot in (*_SHARED, *own)}
     for genre, own in _OWN.items()
 }
 """For each genre the words that a slot may take."""
@@ -369,7 +434,7 @@ _UPPER = {"hard techno", "hardcore"}
 
 _HANDLE = (
     "{given}.{family}", "{given}.{family}", "{given}.{family}{nn}", "{given}.{family}{nn}", "{given}{nn}", "{given}_{adj}",
-    "{adj}{noun}", "{adj}{noun}{nn}", "{given}{family}", "{noun}.{given}", "{given}_listens", "the{adj}{noun}",
+    "{adj}{noun}{nn}", "{given}{family}", "{given}{family}{nn}", "{noun}.{given}", "{given}_{family}",
 )  # fmt: skip
 _FIRST = _words(
     "mira jonas aisha lukas priya mateo chloe kenji fatima oscar hanna diego nora samir elif ruben tessa yusuf maya "
@@ -391,7 +456,9 @@ _PLAYLIST = (
 )  # fmt: skip
 _PLAYLIST_WORDS: Mapping[str, tuple[str, ...]] = {
     "noun": _words("essentials crate rabbit_hole favourites only keepers hour gems archive"),
-    "mood": _words("slow soft loud sunny rainy nostalgic restless happy heartbroken dreamy heavy easy cosy late-night"),
+    "mood": _words(
+        "slow soft loud sunny rainy nostalgic restless happy heartbroken dreamy heavy easy cosy late-night"
+    ),
     "activity": _words(
         "cooking running the_commute studying long_drives cleaning_the_flat the_gym walking_home dinner_with_friends "
         "falling_asleep getting_ready deep_work gardening the_train"
@@ -402,16 +469,24 @@ _PLAYLIST_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+class Songbook:
+    """The titles an artist has used, so that none comes twice and no pattern too often."""
+
+    def __init__(self) -> None:
+        self.titles: set[str] = set()
+        self.patterns: Counter[str] = Counter()
+
+
 def _fill(template: str, words: Mapping[str, tuple[str, ...]], dice: Dice) -> str:
     used: set[str] = set()
 
     def word(slot: re.Match[str]) -> str:
         chosen = dice.choice(words[slot[1]])
-        for _ in range(4):  # "Rain and Rain" is nobody's title
-            if chosen not in used:
+        for _ in range(4):  # nobody sings "Rain and Rain", or is called Secret Secrets
+            if chosen[:4] not in used:
                 break
             chosen = dice.choice(words[slot[1]])
-        used.add(chosen)
+        used.add(chosen[:4])
         return chosen
 
     return _SLOT.sub(word, template)
@@ -420,7 +495,7 @@ def _fill(template: str, words: Mapping[str, tuple[str, ...]], dice: Dice) -> st
 def artist_name(genre: str, dice: Dice, taken: set[str]) -> str:
     """A name for an artist of ``genre`` that is not in ``taken``, to which it is added."""
     words = LEXICON[genre]
-    name = _fill(_capital(_fill(dice.choice(words["artist"]), words, dice)), words, dice)
+    name = _fill(dice.choice(words["artist"]), words, dice)
     while name.casefold() in taken:
         name = _fill(dice.choice(words["artist"]), words, dice)
         if name.casefold() in taken and dice.roll() < 0.2:
@@ -429,26 +504,30 @@ def artist_name(genre: str, dice: Dice, taken: set[str]) -> str:
     return name
 
 
-def song_title(genre: str, scene: str, dice: Dice, taken: set[str]) -> str:
-    """A title for a song of a scene that is not in ``taken``, the artist's own titles; it is added there."""
+def song_title(genre: str, scene: str, dice: Dice, book: Songbook) -> str:
+    """A title for a song of a scene that the artist has not used yet; it is added to their book."""
     words = LEXICON[genre]
-    title = _title(genre, words, dice)
+    patterns = words["song"] if genre in _ALL_THEIR_OWN else (*words["song"], *_ANY_SONG)
     tries = 0
-    while title.casefold() in taken:
+    while True:
+        pattern = min((dice.choice(patterns) for _ in range(4)), key=book.patterns.__getitem__)
+        title = _polish(_fill(pattern, words, dice))
+        if tries >= 20:
+            title = f"{title} {dice.choice(words['num2'])}"
+        if title.casefold() not in book.titles:
+            break
         tries += 1
-        title = _title(genre, words, dice) if tries < 20 else f"{title} {dice.choice(words['num2'])}"
-    taken.add(title.casefold())
+    book.titles.add(title.casefold())
+    book.patterns[pattern] += 1
     if scene in _LOWER:
         return title.lower()
     return title.upper() if scene in _UPPER else title
 
 
-def _title(genre: str, words: Mapping[str, tuple[str, ...]], dice: Dice) -> str:
-    return _capital(_fill(dice.choice(words["song"]), words, dice))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _polish(title: str) -> str:
+    for wrong, right in _CONTRACTIONS:
+        title = wrong.sub(right, title)
+    return title[:1].upper() + title[1:]
 
 
 def user_handle(dice: Dice, taken: set[str]) -> str:

@@ -46,7 +46,7 @@ MAX_TRACKS = 2_000
 MAX_OTHERS = 300_000
 """Pairs that are no neighbours, drawn for the fit."""
 MIN_PAIRS = 200
-"""Neighbours, and other pairs, that either panel has to hold; a tenth of it to choose between the candidates."""
+"""Neighbours, and other pairs, that either panel has to hold; a tenth of it to choose between candidates."""
 SKILL_MARGIN = 0.002
 AUC_MARGIN = 0.005
 """What has to be gained over popularity alone: more than the noise of coefficients that mean nothing."""
@@ -95,9 +95,9 @@ class Calibration:
     """The neighbour probability that is served, and how it did. Plain values all through: ``asdict`` is JSON.
 
     ``status``: "fitted", or why it was not, and then ``coefficients`` and the figures are empty;
-    ``panel_users``: users of either panel; ``fit_neighbours``, ``judged_neighbours``, ``judged_pairs``: pairs;
-    ``served``: which of `CANDIDATES` it is; ``judgements``: of the reference and every candidate; ``passes``:
-    whether what is served knows more than popularity does, by Brier skill and by AUC.
+    ``panel_users``: users of either panel; ``fit_neighbours``, ``judged_neighbours``, ``judged_pairs``: pairs
+    of theirs; ``served``: which of `CANDIDATES` it is; ``judgements``: of the reference and every candidate;
+    ``passes``: whether what is served knows more than popularity does, by Brier skill and by AUC.
     """
 
     status: str
@@ -125,7 +125,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs of a panel: float32[n] of the cosine and of log(1 + likes) of both tracks; ``neighbours`` bool[n]."""
+    """Pairs of a panel: cosine and both tracks' log(1 + likes) float32[n]; ``neighbours`` bool[n]."""
 
     cosine: NDArray[np.float32]
     log_i: NDArray[np.float32]
@@ -186,12 +186,15 @@ def calibrate(
     fit = _pairs(fit_panel, embeddings, log_popularity, rng)
     judge = _pairs(judge_panel, embeddings, log_popularity, rng)
     if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
-        return _not_fitted(n_users, fit, judge)
+        return _not_fitted(
+            n_users, fit, judge, f"{MIN_PAIRS} neighbours and as many others are needed in each"
+        )
     one, other = np.array_split(rng.permutation(n_users), 2)
     inner_fit = _pairs(fit_panel[one], embeddings, log_popularity, rng)
     inner_judge = _pairs(fit_panel[other], embeddings, log_popularity, rng)
     if not (inner_fit.has(MIN_PAIRS // 10) and inner_judge.has(MIN_PAIRS // 10)):
-        return _not_fitted(n_users, fit, judge)
+        needed = f"{MIN_PAIRS // 10} neighbours and as many others are needed in each half of the first"
+        return _not_fitted(n_users, fit, judge, needed)
     brier = {
         name: _brier(_probability(inner_judge, _fit(inner_fit, terms, rng)), inner_judge.neighbours)
         for name, terms in CANDIDATES.items()
@@ -219,12 +222,12 @@ def calibrate(
     )
 
 
-def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs) -> Calibration:
+def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs, needed: str) -> Calibration:
     return Calibration(
         status=(
-            f"not fitted: too few users are set aside; their two panels of {n_users} hold {fit.n_neighbours} "
-            f"and {judge.n_neighbours} neighbours among {fit.neighbours.size} and {judge.neighbours.size} pairs, "
-            f"and {MIN_PAIRS} neighbours and as many other pairs are needed in each"
+            f"not fitted: too few users are set aside; their two panels of {n_users} hold "
+            f"{fit.n_neighbours:,} neighbours among {fit.neighbours.size:,} pairs "
+            f"and {judge.n_neighbours:,} among {judge.neighbours.size:,}, and {needed}"
         ),
         panel_users=n_users,
         fit_neighbours=fit.n_neighbours,
@@ -300,7 +303,9 @@ def _probability(pairs: _Pairs, coefficients: dict[str, float]) -> Floats:
     logit = np.zeros(pairs.neighbours.size)
     for name, coefficient in coefficients.items():
         logit += coefficient * pairs.term(name)
-    probability: Floats = 1.0 / (1.0 + np.exp(-logit))
+    probability: Floats = 0.5 * (
+        1.0 + np.tanh(0.5 * logit)
+    )  # the same as 1/(1 + exp(-logit)), without overflow
     return probability
 
 

@@ -1,8 +1,11 @@
 """What is held out, how it maps to the catalogue, and the rows that come out."""
 
+from typing import cast
+
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
@@ -13,9 +16,12 @@ from tunegraph_pipeline.evaluation.evaluate import (
     evaluation_rows,
     held_out_fold,
     held_out_pairs,
+    served,
 )
 from tunegraph_pipeline.evaluation.metrics import Ranked
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.recommend.ranking import Rankings
+from tunegraph_pipeline.recommend.recommender import Recommender
 
 USERS = ["ann", "bob", "cleo"]
 TRACKS = ["t0", "t1", "t2", "t3"]
@@ -134,3 +140,24 @@ def test_figures_are_printed_one_a_line_and_side_by_side() -> None:
     table = comparison([found, found])
     assert table["model"].to_list() == ["simple", "simple"]
     assert table["recall@2"].to_list() == [1.0, 1.0]
+
+
+class _RecordingRanker:
+    """Stands in for the query: remembers the lists it was given and ranks nothing."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+
+    def rank_indices(self, lists: list[NDArray[np.int32]], k: int) -> Rankings:
+        self.lists = [liked.tolist() for liked in lists]
+        shape = (len(lists), k)
+        indices = np.full(shape, -1, dtype=np.int32)
+        return Rankings(indices, np.full(shape, -np.inf, dtype=np.float32), indices)
+
+
+def test_what_is_served_is_asked_with_each_users_own_list() -> None:
+    ranker = _RecordingRanker()
+    held_out = hold_out(("ann", "t3"), ("zoe", "t0"), ("cleo", "t1"))
+    found = evaluate("served", served(cast(Recommender, ranker)), held_out, POPULARITY, k=2)
+    assert ranker.lists == [[0, 1], [3], []]
+    assert found.values["recall"] == 0

@@ -85,6 +85,16 @@ def test_b_is_the_product_without_its_diagonal_whatever_the_blocks(A: npt.NDArra
             assert np.array_equal(joined(A, memory_mib=1), B)
 
 
+def test_a_block_stays_within_its_memory_unless_it_is_one_row() -> None:
+    rng = np.random.default_rng(1)
+    A = csr_matrix((rng.random((200, 600)) < 0.1).astype(np.float32))
+    blocks = list(co_like_blocks(A, memory_mib=1))
+
+    assert len(blocks) > 5
+    for lengths, columns, _ in blocks:
+        assert len(lengths) == 1 or len(columns) * co_like._BYTES_A_CANDIDATE <= 2**20
+
+
 @settings(deadline=None)
 @given(likes)
 def test_the_bound_is_never_below_the_size_of_b(A: npt.NDArray[np.float32]) -> None:
@@ -115,9 +125,9 @@ def test_more_likes_than_a_block_holds_give_the_same_neighbours_with_one_thread_
     rng = np.random.default_rng(3)
     A = csr_matrix((rng.random((400, 300)) < 0.1).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(co_like, "_threads", lambda: 1)
+        patch.setattr(co_like, "_threads", lambda *_: 1)
         alone = strongest_neighbours(A, 10)
-        patch.setattr(co_like, "_threads", lambda: 2)
+        patch.setattr(co_like, "_threads", lambda *_: 2)
         patch.setattr(co_like, "_ROWS_A_BLOCK", 37)
         shared = strongest_neighbours(A, 10)
 

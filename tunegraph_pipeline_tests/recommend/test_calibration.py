@@ -17,9 +17,9 @@ def test_every_term_enters_with_its_coefficient() -> None:
         "intercept": 1.0,
         "cosine": c,
         "cosine_squared": c * c,
+        "cosine_cubed": c * c * c,
         "log_popularity": log_i + log_j,
         "log_popularity_product": log_i * log_j,
-        "cosine_log_popularity": c * (log_i + log_j),
     }
     for term, value in terms.items():
         calibration = {"kind": "logistic", "coefficients": {term: -0.7}}

@@ -512,6 +512,13 @@ def test_bad_input_is_refused_in_one_line_that_names_the_file(
     assert says in message
 
 
+@pytest.mark.parametrize("line", ['{"user": "u", "tra', "[1]", "7", "garbage"])
+def test_a_bad_line_deep_in_ndjson_is_found(line: str, write: Write) -> None:
+    good = [json.dumps({"user": "u", "track": str(number)}) for number in range(1500)]
+    assert "line 1501 is" in refusal(write("\n".join([*good, line])))
+    assert "line 1001 is" in refusal(write("\n".join([*good[:1000], line, *good[1000:]])))
+
+
 def test_a_missing_file_an_empty_folder_and_an_unreadable_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
 ) -> None:

@@ -1,6 +1,8 @@
 """From graph to embeddings: the trained model, its neighbour probability, and the embedding table."""
 
 import hashlib
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,8 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
-from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
-from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.lake.weights import save_tensors
@@ -43,7 +45,8 @@ from tunegraph_pipeline.orchestration.resources import LakeResource
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.training.train import EpochReport, TrainingData
+    from tunegraph_pipeline.training.calibration import Calibration
+    from tunegraph_pipeline.training.train import EpochReport, TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
 _CODE = 1  # of the training; raise it when the same data gives another model
@@ -71,8 +74,9 @@ def trained_model(
     A run that was killed goes on from its last epoch.
     """
     from tunegraph_pipeline.evaluation.plots import calibration_diagram, training_curves
-    from tunegraph_pipeline.training.train import TrainingConfig
+    from tunegraph_pipeline.training.train import TrainingConfig, train
 
+    plots: dict[str, Any] = {}
     root = lake.open()
     settings = root.section("training", TrainingConfig)
     cut_off = current_cut_off(root)
@@ -84,13 +88,15 @@ def trained_model(
             root.known_tracks("tracks", cut_off),
             root.known_tracks("audio_features", cut_off),
         )
-        content = [
-            fingerprint_of(data.features),
-            fingerprint_of(data.album),
-            fingerprint_of(data.track_artists.indices),
-        ]
+        artists = data.track_artists
+        content = [data.features, data.album, artists.indptr, artists.indices]
         version = f"{cut_off}-" + digest(
-            [_CODE, root.current_version("like_graph"), content, settings.model_dump(mode="json")]
+            [
+                _CODE,
+                root.current_version("like_graph"),
+                [fingerprint_of(array) for array in content],
+                settings.model_dump(mode="json"),
+            ]
         )
         reused = root.has_version("models", version) and not config.full
         if reused:
@@ -100,21 +106,38 @@ def trained_model(
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
 
-            def fill(folder: Path) -> None:
-                _train_into(folder, root, graph, data, settings, version, on_epoch, full=config.full)
-
-            root.write_version("models", version, fill, replace=config.full)
+            checkpoint = root.root / "checkpoints" / f"{version}.safetensors"
+            if config.full:
+                checkpoint.unlink(missing_ok=True)
+            model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
+            calibration = calibrate_on(graph, model, data)
+            root.write_version(
+                "models",
+                version,
+                lambda folder: write_model(folder, version, settings, model, calibration),
+                replace=config.full,
+            )
+            checkpoint.unlink(missing_ok=True)
+            plots["calibration"] = picture(calibration_diagram(calibration))
         facts = ArrayFolder.open(root.current_folder("models")).facts
+    curves = facts["curves"]
+    plots["curves"] = picture(
+        training_curves(
+            [epoch["loss"] for epoch in curves],
+            {"MAP@10": [epoch["validation"] for epoch in curves if "validation" in epoch]},
+        )
+    )
     return MaterializeResult(
         metadata={
             **cost_metadata(cost),
+            **plots,
             "version": MetadataValue.text(version),
             "unchanged": MetadataValue.bool(reused),
-            "MAP@10 on validation": MetadataValue.float(facts["validation"]),
-            "MAP@10 of popularity": MetadataValue.float(facts["validation_of_popularity"]),
+            "MAP@10 on validation": MetadataValue.text("nothing held out")
+            if facts["validation"] is None
+            else MetadataValue.float(facts["validation"]),
             "blend": MetadataValue.json(facts["blend"]),
-            "calibration": MetadataValue.json(facts["calibration_report"]),
-            "curves": picture(training_curves(facts["curves"])),
+            "neighbour probability": MetadataValue.json(facts["calibration_report"]),
         }
     )
 
@@ -188,6 +211,46 @@ def training_data(
         track_artists=_artists(known),
         album=_codes(known["album_id"]),
     )
+
+
+def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") -> "Calibration":
+    """Fit and judge the neighbour probability on the two halves of the users nobody was trained on."""
+    from tunegraph_pipeline.training.calibration import calibrate
+
+    likes = graph.matrix()
+    popularity = np.bincount(data.train.indices, minlength=graph.n_tracks)
+    fit, judge = graph.calibration & ~graph.judge, graph.judge
+    return calibrate(model.embeddings, popularity, likes[np.flatnonzero(fit)], likes[np.flatnonzero(judge)])
+
+
+def write_model(
+    folder: Path, version: str, settings: "TrainingConfig", model: "TrainedModel", calibration: "Calibration"
+) -> None:
+    """Put what a bundle needs of a model, its weights and how it was made into ``folder``."""
+    save_tensors(folder / "weights.safetensors", model.tensors, {"version": version})
+    judged = not math.isnan(model.validation)
+    facts = {
+        "version": version,
+        "settings": settings.model_dump(mode="json"),
+        "blend": asdict(model.blend),
+        "curves": [report.metadata() for report in model.curves],
+        "best_epoch": model.best_epoch,
+        # MAP@10 on the early-stopping fold; null in a lake too small to hold anything out.
+        "validation": model.validation if judged else None,
+        "validation_of_popularity": model.validation_of_popularity if judged else None,
+        "calibration": calibration.facts(),
+        "calibration_report": calibration.report(),
+    }
+    arrays: dict[str, NDArray[Any] | StringColumn] = {
+        "embeddings": model.embeddings,
+        "pooling_weight": model.pooling_weight,
+        "neighbour_indptr": model.neighbour_indptr,
+        "neighbour_indices": model.neighbour_indices,
+        "neighbour_weight": model.neighbour_weight,
+        "prior": model.prior,
+        "recommendable": model.recommendable,
+    }
+    write_arrays(folder, arrays, facts)
 
 
 def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:

@@ -1,0 +1,314 @@
+"""The pictures a run leaves behind, as PNG bytes.
+
+Here: pure functions from arrays to a picture, in one style. Not here: computing what is shown (the one
+exception is the projection to the plane, which exists for its picture alone), and where pictures go. Figures
+are made directly, without pyplot, so none is left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.evaluation.metrics import USER_METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from tunegraph_pipeline.evaluation.evaluate import Evaluation
+    from tunegraph_pipeline.training.calibration import Calibration, ReliabilityPoint
+
+_INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
+_COLOURS = ("#2563eb", "#f97316", "#059669", "#a21caf", "#dc2626", "#0891b2", "#ca8a04", "#64748b")
+"""In the order they are given out: blue and orange, told apart with any colour vision, come first."""
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+_DPI = 110
+_STYLED = Lock()
+
+
+def _picture(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+    """Let ``draw`` fill a figure of this size in inches; the same input gives the same bytes."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # The style is matplotlib's global state for as long as it is set.
+    with _STYLED, mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure)
+        png = BytesIO()
+        figure.savefig(png, format="png", metadata={"Software": None})
+    return png.getvalue()
+
+
+def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArray[np.integer]) -> bytes:
+    """How many users like how much, and how many tracks are liked how often, on logarithmic axes.
+
+    ``user_degrees`` int[U] and ``track_degrees`` int[N]. Each is drawn as the share with at least so many
+    likes, which needs no bins and stays readable in the long tail. Zeros are counted in the legend.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        drawn = (("users", user_degrees, "o"), ("tracks", track_degrees, "s"))
+        for (name, degrees, marker), colour in zip(drawn, _COLOURS, strict=False):
+            liked = degrees[degrees > 0]
+            values, counts = np.unique(liked, return_counts=True)
+            at_least = np.cumsum(counts[::-1])[::-1] / max(1, liked.size)
+            label = f"{liked.size:,} {name}"
+            if liked.size:
+                label += f", median {np.median(liked):,.0f}, most {values[-1]:,}"
+            if liked.size < degrees.size:
+                label += f"\n({degrees.size - liked.size:,} without a like)"
+            axes.plot(values, at_least, marker=marker, ms=3, lw=1.2, color=colour, label=label)
+        most = max(10, int(user_degrees.max(initial=0)), int(track_degrees.max(initial=0)))
+        longest = max(10, user_degrees.size, track_degrees.size)
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(0.9, 1.3 * most),
+            ylim=(0.6 / longest, 1.6),
+            xlabel="likes",
+            ylabel="share with at least that many likes",
+        )
+        axes.set_title("Likes per user and per track")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + " %")
+        axes.legend(loc="lower left")
+
+    return _picture(draw, 7, 4.5)
+
+
+def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[float]]) -> bytes:
+    """Training loss and validation metrics by epoch, with the epoch where the first of the metrics is best.
+
+    ``loss``: one figure an epoch, in nats. ``validation``: name -> one figure an epoch, greater is better.
+    """
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
+        epochs = np.arange(1, len(loss) + 1)
+        marker = "o" if len(loss) <= 40 else None
+        left.plot(epochs, loss, marker=marker, ms=4, color=_COLOURS[0])
+        left.set(xlabel="epoch", ylabel="loss, nats a target")
+        left.set_title("Training loss")
+        for (name, values), colour in zip(validation.items(), _COLOURS, strict=False):
+            right.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=name)
+        right.set(xlabel="epoch", ylabel="held-out likes found")
+        right.set_title("Validation")
+        first = next(iter(validation.values()), ())
+        if len(first):
+            best = int(np.argmax(first))
+            for axes in (left, right):
+                axes.axvline(best + 1, color=_FAINT, lw=1, ls=":")
+            right.annotate(
+                f"best: {first[best]:.4f}\nepoch {best + 1}",
+                (best + 1, first[best]),
+                xytext=(-6, -30),
+                textcoords="offset points",
+                ha="right",
+            )
+            right.legend(loc="lower right")
+        for axes in (left, right):
+            axes.set_xlim(0.5, max(1, len(loss)) + 0.5)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+
+    return _picture(draw, 9, 3.6)
+
+
+def calibration_diagram(calibration: Calibration) -> bytes:
+    """Predicted probability against the share that were neighbours, in all and by popularity.
+
+    Below each curve, how many pairs a point stands for. Of a calibration that was not fitted, it says why.
+    """
+
+    def draw(figure: Figure) -> None:
+        if not calibration.reliability:
+            figure.suptitle("Neighbour probability", x=0.01, ha="left", fontsize=11, fontweight="bold")
+            figure.text(0.5, 0.5, calibration.status, ha="center", va="center", wrap=True)
+            return
+        panels = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+        figure.suptitle(_calibration_title(calibration), x=0.01, ha="left", fontsize=10)
+        base_rate = calibration.judged_neighbours / calibration.judged_pairs
+        curves = [("all pairs", calibration.reliability, _COLOURS[0])]
+        by_band = [
+            (f"{band.name} (error {band.calibration_error:.4f})", band.reliability, colour)
+            for band, colour in zip(calibration.bands, _COLOURS[1:], strict=False)
+        ]
+        every = [point for _, points, _ in (*curves, *by_band) for point in points]
+        shares = [value for point in every for value in (point.predicted, point.observed) if value > 0]
+        low, high = min(shares) / 1.5, min(1.0, max(shares) * 1.5)
+        for column, (title, group) in enumerate((("All pairs", curves), ("By popularity", by_band))):
+            top, below = panels[0, column], panels[1, column]
+            top.plot([low, high], [low, high], color=_FAINT, lw=1, ls="--", label="perfect")
+            top.axhline(base_rate, color=_FAINT, lw=1, ls=":", label=f"base rate {base_rate:.3%}")
+            for name, points, colour in group:
+                _reliability_curve(top, below, name, points, colour)
+            top.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
+            top.set_title(title)
+            below.set(yscale="log", xlabel="predicted probability")
+            top.legend(loc="upper left", fontsize=8.5)
+            for axis in (top.xaxis, top.yaxis, below.xaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:g}")
+        panels[0, 0].set_ylabel("share that were neighbours")
+        panels[1, 0].set_ylabel("pairs")
+
+    return _picture(draw, 10, 5.6)
+
+
+def _calibration_title(calibration: Calibration) -> str:
+    served = calibration.judgements[calibration.served]
+    reference = calibration.judgements["popularity"]
+    return (
+        f"Neighbour probability from {calibration.served.replace('_', ' ')}: Brier skill {served.skill:.3f}, "
+        f"AUC {served.auc:.3f}   (popularity alone: {reference.skill:.3f}, {reference.auc:.3f})   "
+        f"{'passes' if calibration.passes else 'does not pass'}\n"
+        f"judged on {calibration.judged_pairs:,} pairs of {calibration.panel_users:,} users "
+        "no model was trained on"
+    )
+
+
+def _reliability_curve(
+    top: Axes, below: Axes, name: str, points: Sequence[ReliabilityPoint], colour: str
+) -> None:
+    predicted = np.array([point.predicted for point in points])
+    observed = np.array([point.observed for point in points])
+    top.plot(predicted, np.where(observed > 0, observed, np.nan), "o-", ms=4, color=colour, label=name)
+    below.plot(predicted, [point.n_pairs for point in points], drawstyle="steps-mid", color=colour)
+
+
+def _lay_out(
+    embeddings: NDArray[np.float32], popularity: NDArray[np.integer], *, n_most: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Place the most liked tracks in the plane so that neighbours in the embedding stay neighbours.
+
+    ``embeddings`` float32[N, d], rows of unit length; ``popularity`` int[N]. Returns the tracks int64[n] and
+    where each is, float32[n, 2]. t-SNE (van der Maaten and Hinton 2008) of the cosine, started from the
+    principal components: those alone show two axes of many and pile the rest up. Seconds for 2,000 tracks.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    tracks = np.argsort(-popularity, kind="stable")[:n_most].astype(np.int64)
+    tracks = tracks[popularity[tracks] > 0]
+    if tracks.size < 5:  # too few for a neighbourhood; a line of them is as good a map as any
+        return tracks, np.stack([np.arange(tracks.size), np.zeros(tracks.size)], axis=1).astype(np.float32)
+    rows = embeddings[tracks]
+    # Squared distances of unit vectors are 2 - 2 cosine; fifty components keep most of that, for less time.
+    n_components = min(50, *rows.shape)
+    reduced = PCA(n_components, random_state=seed).fit_transform(rows).astype(np.float32)
+    # One thread: its parallel loops wait for each other actively, and crawl where another process is busy.
+    with threadpool_limits(1):
+        plane = TSNE(
+            init="pca" if n_components >= 2 else "random",
+            perplexity=min(30, (tracks.size - 1) / 3),
+            max_iter=500,
+            random_state=seed,
+        ).fit_transform(reduced)
+    return tracks, plane.astype(np.float32)
+
+
+def embedding_map(
+    embeddings: NDArray[np.float32],
+    popularity: NDArray[np.integer],
+    genres: Sequence[str | None],
+    *,
+    n_most: int = 2000,
+    seed: int = 0,
+) -> bytes:
+    """The most liked tracks laid out in the plane, larger where more liked, coloured by genre where known.
+
+    ``embeddings`` float32[N, d], rows of unit length; ``popularity`` int[N]; ``genres`` of the same tracks,
+    None or "" where unknown. The most frequent genres get a colour; the others, and unknown ones, are grey.
+    """
+    tracks, points = _lay_out(embeddings, popularity, n_most=n_most, seed=seed)
+    likes = popularity[tracks]
+    genre = [genres[track] or "" for track in tracks.tolist()]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        axes.set(xticks=[], yticks=[], aspect="equal")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        names, counts = np.unique([name for name in genre if name], return_counts=True)
+        shown = names[np.argsort(-counts, kind="stable")][: len(_MAP_COLOURS)].tolist()
+        label = np.array([name if name in shown else "" for name in genre])
+        size = 4 + 46 * np.sqrt(likes / max(1, int(likes.max(initial=1))))
+        for name, colour in (("", _FAINT if shown else _COLOURS[0]), *zip(shown, _MAP_COLOURS, strict=False)):
+            inside = label == name
+            if inside.any():
+                rest = "other or unknown" if shown else "genre unknown"
+                axes.scatter(
+                    points[inside, 0],
+                    points[inside, 1],
+                    s=size[inside],
+                    color=colour,
+                    alpha=0.75 if name or not shown else 0.35,
+                    linewidths=0,
+                    label=f"{name or rest} ({int(inside.sum()):,})",
+                )
+        axes.set_title(f"The {len(points):,} most liked tracks in the embedding space")
+        figure.text(
+            0.01,
+            0.005,
+            "t-SNE of the cosine: near is alike, far says little; larger is more liked",
+            fontsize=8.5,
+        )
+        if len(points):
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.4)
+
+    return _picture(draw, 9, 6.6)
+
+
+_MAP_COLOURS = (*_COLOURS[:-1], "#84cc16", "#db2777", "#92400e", "#0f172a", "#67c5f0")
+
+
+def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
+    """What is served beside the baselines: a group a metric, a bar a model, each with its figure."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / max(1, len(evaluations))
+        places = np.arange(len(USER_METRICS))
+        for number, (one, colour) in enumerate(zip(evaluations, _COLOURS, strict=False)):
+            values = [one.values[name] for name in USER_METRICS]
+            offset = (number - (len(evaluations) - 1) / 2) * width
+            bars = axes.bar(places + offset, values, width * 0.92, color=colour, label=one.model)
+            axes.bar_label(bars, [f"{value:.3f}".lstrip("0") for value in values], padding=2, fontsize=8.5)
+        axes.set_xticks(places, [f"{name}@{evaluations[0].k}" for name in USER_METRICS])
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+        axes.set_title("Held-out likes found, mean over users")
+        axes.legend(loc="upper left")
+        axes.margins(y=0.12)
+
+    return _picture(draw, 9, 4.2)

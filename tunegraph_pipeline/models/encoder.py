@@ -1,0 +1,169 @@
+"""The track encoder: one vector of unit length a track, from its id, its content and its neighbours.
+
+Here: the network and the sparse products it needs. Importing this module imports torch. Not here: what it is
+trained for (`training/objective.py`), where the graph comes from (`graph/co_like.py`).
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+EncoderKind = Literal["propagation", "transformer", "none"]
+
+
+class SparseMatrix:
+    """A constant sparse matrix M with its transpose, for products that can be differentiated.
+
+    PyG's scatter over the edges holds a row of ``d`` numbers an edge; a CSR product holds none, and its
+    gradient is the product with the transpose.
+    """
+
+    def __init__(self, matrix: "csr_matrix") -> None:
+        self.forward = _torch_csr(matrix)
+        self.backward = _torch_csr(matrix.T.tocsr())
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        product: Tensor = _SparseProduct.apply(self, dense)
+        return product
+
+
+class _SparseProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        return matrix.forward @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.matrix.backward @ grads[0].contiguous()
+
+
+class TrackEncoder(nn.Module):
+    """x = id + content, E = normalise(graph encoder of x).
+
+    x of a track is its id vector (none for a track nobody in training likes, so that content alone places
+    it), plus the weighted vectors of its artists and album, plus a small network of its audio features. Then
+
+    - ``propagation``: ``layers`` times x <- x + S x, S the symmetric-normalised co-like graph;
+    - ``transformer``: ``layers`` times x <- x + TransformerConv(x) over the same edges (Shi et al. 2021);
+    - ``none``: x as it is.
+
+    ``initial`` float32[N, d]: where the id vectors start; ``warm`` bool[N]: tracks that have one; ``tags``
+    csr float32[N, T] of `content.content_tags` or None; ``features`` float32[N, F] of
+    `content.encode_features` or None; ``graph`` csr float32[N, N].
+    """
+
+    def __init__(
+        self,
+        initial: NDArray[np.float32],
+        warm: NDArray[np.bool_],
+        tags: "csr_matrix | None",
+        features: NDArray[np.float32] | None,
+        graph: "csr_matrix",
+        *,
+        kind: EncoderKind,
+        layers: int,
+        heads: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        dimension = initial.shape[1]
+        self.kind = kind
+        self.layers = layers
+        self.id = nn.Parameter(torch.from_numpy(initial * warm[:, np.newaxis]))
+        self._warm = torch.from_numpy(warm.astype(np.float32))[:, np.newaxis]
+        self._all_warm = bool(warm.all())
+        # torch draws initial weights from its global state: seeded here, and put back for whoever else draws.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._tags = SparseMatrix(tags) if tags is not None and tags.nnz else None
+            if tags is not None and self._tags is not None:
+                self.tag = nn.Parameter(torch.from_numpy(_tag_means(tags, initial, warm)))
+            self._features = torch.from_numpy(features) if features is not None else None
+            if self._features is not None:
+                hidden = max(32, dimension // 2)
+                self.feature_network = nn.Sequential(
+                    nn.Linear(self._features.shape[1], hidden), nn.GELU(), nn.Linear(hidden, dimension)
+                )
+                # A gentle start: the features may not drown what the likes already say.
+                with torch.no_grad():
+                    for parameter in self.feature_network[2].parameters():
+                        parameter.mul_(0.1)
+            if kind == "propagation":
+                self._graph = SparseMatrix(graph)
+            elif kind == "transformer":
+                from torch_geometric.nn import TransformerConv
+
+                edges = graph.tocoo()
+                self._edges = torch.from_numpy(np.stack([edges.col, edges.row]).astype(np.int64))
+                self.convolutions = nn.ModuleList(
+                    TransformerConv(dimension, dimension // heads, heads=heads, root_weight=False)
+                    for _ in range(layers)
+                )
+
+    def forward(self) -> Tensor:
+        """Return E, float32[N, d], rows of unit length (zero for a track of which nothing is known)."""
+        x: Tensor = self.id if self._all_warm else self.id * self._warm
+        if self._tags is not None:
+            x = x + (self._tags @ self.tag)
+        if self._features is not None:
+            # The last column says whether anything is known: nothing known adds nothing.
+            x = x + self.feature_network(self._features) * self._features[:, -1:]
+        if self.kind == "propagation":
+            for _ in range(self.layers):
+                x = x + (self._graph @ x)
+        elif self.kind == "transformer":
+            for convolution in self.convolutions:
+                x = x + convolution(x, self._edges)
+        return nn.functional.normalize(x)
+
+
+def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
+    """Return S = D^-1/2 (P + Pᵀ elementwise maximum) D^-1/2, float32[N, N], of the k strongest neighbours.
+
+    ``neighbours`` is `graph.co_like.strongest_neighbours`: the strongest first in every row.
+    """
+    from scipy.sparse import csr_matrix, diags_array
+
+    place = np.arange(neighbours.nnz) - np.repeat(neighbours.indptr[:-1], np.diff(neighbours.indptr))
+    row = np.repeat(np.arange(neighbours.shape[0]), np.diff(neighbours.indptr))
+    strong = place < k
+    cut = csr_matrix(
+        (neighbours.data[strong], (row[strong], neighbours.indices[strong])), shape=neighbours.shape
+    )
+    symmetric = cut.maximum(cut.T)
+    degree = np.asarray(symmetric.sum(axis=1), dtype=np.float64).ravel()
+    scale = diags_array(np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0))
+    return csr_matrix(scale @ symmetric @ scale, dtype=np.float32)
+
+
+def _tag_means(
+    tags: "csr_matrix", initial: NDArray[np.float32], warm: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Half the weighted mean of the initial vectors of a tag's trained tracks, float32[T, d]."""
+    by_tag = tags.T.tocsr()
+    total = by_tag @ (initial * warm[:, np.newaxis])
+    weight = by_tag @ warm.astype(np.float32)
+    mean: NDArray[np.float32] = (0.5 * total / np.maximum(weight, 1e-12)[:, np.newaxis]).astype(np.float32)
+    return mean
+
+
+def _torch_csr(matrix: "csr_matrix") -> Tensor:
+    matrix.sort_indices()
+    with warnings.catch_warnings():
+        # torch says once a process that CSR is in beta; a product with a dense matrix is all that is used.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            size=matrix.shape,
+            check_invariants=True,
+        )

@@ -1,0 +1,167 @@
+"""The blend of the scoring rule, and the figure it is chosen by.
+
+Here: scoring early-stopping users by the very rule that is served, MAP@10 over the whole catalogue, and a
+search over the weights of the parts. Not here: serving (`recommend`), judging on what nobody chose by
+(`evaluation`).
+
+    score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j]
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_K = 10
+_BLOCK_ENTRIES = 1 << 23  # scores held at once: three arrays of 32 MB
+_RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_LENGTH_EXPONENTS = (0.0, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """What weight the parts of the score have: see the top of the module."""
+
+    embedding: float
+    neighbour: float
+    length_exponent: float
+
+
+EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)
+"""What serves where there is nothing to choose by: cosines and regression weights both live around 1."""
+
+QUICK = tuple(replace(EVEN, neighbour=ratio) for ratio in (0.5, 1.0, 2.0))
+"""The few blends that a model is judged by while it is trained."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Users with something held out, to judge a scoring rule by.
+
+    ``context`` and ``targets``: csr m x N, what the user likes in training and what was held out, rows alike;
+    ``recommendable``: bool[N].
+    """
+
+    context: "csr_matrix"
+    targets: "csr_matrix"
+    recommendable: NDArray[np.bool_]
+
+    @classmethod
+    def draw(
+        cls, context: "csr_matrix", targets: "csr_matrix", recommendable: NDArray[np.bool_], most: int
+    ) -> "Validation":
+        """Keep at most ``most`` of the users who have both context and targets, evenly spaced over the rows."""
+        usable = np.flatnonzero((np.diff(context.indptr) > 0) & (np.diff(targets.indptr) > 0))
+        if len(usable) > most:
+            usable = usable[np.linspace(0, len(usable) - 1, most).astype(np.int64)]
+        return cls(context[usable].tocsr(), targets[usable].tocsr(), recommendable)
+
+    @property
+    def n_users(self) -> int:
+        return int(self.context.shape[0])
+
+    def of_blends(
+        self,
+        blends: Sequence[Blend],
+        embeddings: NDArray[np.float32],
+        pooling_weight: NDArray[np.float32],
+        weights: "csr_matrix",
+    ) -> NDArray[np.float64]:
+        """Return the MAP@10 of each blend, float64[len(blends)]."""
+        total = np.zeros(len(blends))
+        for rows in self._blocks():
+            context, targets = self.context[rows], self.targets[rows]
+            queries = pooled_queries(context, embeddings, pooling_weight)
+            cosine = queries @ embeddings.T
+            neighbour = (context @ weights).toarray().astype(np.float32)
+            lengths = np.diff(context.indptr)[:, np.newaxis].astype(np.float32)
+            for i, blend in enumerate(blends):
+                scores = neighbour * (blend.neighbour * lengths ** np.float32(-blend.length_exponent))
+                scores += np.float32(blend.embedding) * cosine
+                total[i] += self._average_precision(scores, context, targets).sum()
+        return total / max(self.n_users, 1)
+
+    def of_popularity(self, popularity: NDArray[np.float32]) -> float:
+        """Return the MAP@10 of recommending the most popular tracks to everyone."""
+        total = 0.0
+        for rows in self._blocks():
+            context, targets = self.context[rows], self.targets[rows]
+            scores = np.tile(popularity.astype(np.float32), (context.shape[0], 1))
+            total += float(self._average_precision(scores, context, targets).sum())
+        return total / max(self.n_users, 1)
+
+    def _blocks(self) -> Iterator[slice]:
+        step = max(1, _BLOCK_ENTRIES // self.context.shape[1])
+        for start in range(0, self.n_users, step):
+            yield slice(start, min(start + step, self.n_users))
+
+    def _average_precision(
+        self, scores: NDArray[np.float32], context: "csr_matrix", targets: "csr_matrix"
+    ) -> NDArray[np.float64]:
+        """AP@10 of each row, float64[m]; overwrites ``scores``. Ties go to the smaller track_idx."""
+        n_users, n_tracks = scores.shape
+        scores[:, ~self.recommendable] = -np.inf
+        scores[np.repeat(np.arange(n_users), np.diff(context.indptr)), context.indices] = -np.inf
+        held_out = np.diff(targets.indptr)
+        user = np.repeat(np.arange(n_users), held_out)
+        own = scores[user, targets.indices]
+        ranks = np.empty(len(user), dtype=np.int64)
+        for i, (u, track) in enumerate(zip(user, targets.indices, strict=True)):
+            row = scores[u]
+            ranks[i] = (
+                1 + np.count_nonzero(row > own[i]) + np.count_nonzero(row[:track] == own[i])
+                if own[i] > -np.inf
+                else n_tracks + 1
+            )
+        order = np.lexsort((ranks, user))
+        ranks = ranks[order]
+        hits_so_far = np.arange(len(user)) - targets.indptr[user] + 1
+        gain = np.where(ranks <= _K, hits_so_far / ranks, 0.0)
+        return np.bincount(user, gain, minlength=n_users) / np.minimum(held_out, _K)
+
+
+def pooled_queries(
+    lists: "csr_matrix", embeddings: NDArray[np.float32], pooling_weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return q = normalise(sum of pooling_weight[i] E[i] over each list), float32[m, d]."""
+    from scipy.sparse import csr_matrix
+
+    weighed = csr_matrix((pooling_weight[lists.indices], lists.indices, lists.indptr), shape=lists.shape)
+    pooled = weighed @ embeddings
+    queries: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+    return queries
+
+
+def tune_blend(
+    validation: Validation,
+    embeddings: NDArray[np.float32],
+    pooling_weight: NDArray[np.float32],
+    weights: "csr_matrix",
+) -> tuple[Blend, float]:
+    """Return the blend of highest MAP@10 on the validation users, and that MAP@10 (NaN without users).
+
+    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides.
+    Among equals the first on the grid wins. `EVEN` where there is nobody to choose by.
+    """
+    if validation.n_users == 0:
+        return EVEN, float("nan")
+    grid = [
+        replace(EVEN, neighbour=ratio, length_exponent=exponent)
+        for ratio in _RATIOS
+        for exponent in (_LENGTH_EXPONENTS if ratio else _LENGTH_EXPONENTS[:1])
+    ]
+    grid.append(replace(EVEN, embedding=0.0))
+    judged = validation.of_blends(grid, embeddings, pooling_weight, weights)
+    best, value = grid[int(judged.argmax())], float(judged.max())
+    if best.neighbour == 0 or best.embedding == 0:
+        return best, value
+    finer = [replace(best, neighbour=best.neighbour * step) for step in (0.5**0.5, 2**0.5)]
+    judged = validation.of_blends(finer, embeddings, pooling_weight, weights)
+    if judged.max() > value:
+        return finer[int(judged.argmax())], float(judged.max())
+    return best, value

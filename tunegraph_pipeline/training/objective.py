@@ -1,0 +1,153 @@
+"""The self-supervised set-contrastive objective: one half of a list has to find the other half.
+
+Here: how lists are split into context and targets, how tracks are drawn for the sampled softmax, and the loss
+with its gradient. Not here: the network behind the embeddings (`models`), the loop (`train.py`).
+
+For a user with context C and targets T the query is q = normalise(sum_{i in C} w_i e_i), the very query that
+is served, and the loss is the softmax cross-entropy over the catalogue without the context,
+
+    loss = log Z - mean_{t in T} q.e_t / tau,    Z = sum_{j not in C} exp(q.e_j / tau),
+
+averaged over users. The gradient is written out rather than left to autograd: it needs two products with one
+matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from torch import Tensor
+
+
+class Candidates(NamedTuple):
+    """The tracks the softmax runs over: int64[S] distinct columns and what each stands for, float32[S].
+
+    A weight of c makes a track count c times in Z.
+    """
+
+    columns: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+
+def split_lists(
+    likes: "csr_matrix", pooling_weight: NDArray[np.float32], rng: np.random.Generator
+) -> "tuple[csr_matrix, csr_matrix]":
+    """Split each row of ``likes`` (B x N, at least two likes a row) at random into context and targets.
+
+    Half of a row, rounded up, are targets. The context holds the pooling weight of each of its tracks, the
+    targets of a row have equal values that add up to one.
+    """
+    from scipy.sparse import csr_matrix
+
+    lengths = np.diff(likes.indptr)
+    row = np.repeat(np.arange(likes.shape[0]), lengths)
+    shuffled = np.lexsort((rng.random(likes.nnz), row))
+    place = np.arange(likes.nnz) - likes.indptr[row]
+    n_targets = (lengths + 1) // 2
+    is_target = place < n_targets[row]
+    track = likes.indices[shuffled]
+    context_row, context_track = row[~is_target], track[~is_target]
+    target_row, target_track = row[is_target], track[is_target]
+    context = csr_matrix((pooling_weight[context_track], (context_row, context_track)), shape=likes.shape)
+    share = (1.0 / n_targets[target_row]).astype(np.float32)
+    return context, csr_matrix((share, (target_row, target_track)), shape=likes.shape)
+
+
+def draw_candidates(
+    probability: NDArray[np.float64], size: int, rng: np.random.Generator
+) -> Candidates:
+    """Draw ``size`` tracks with replacement from ``probability`` float64[N]; repeated ones are counted.
+
+    The weight is count / (size * probability), the logQ correction of Bengio and Senécal (2008) taken out of
+    the exponent: a sum over the catalogue is then estimated without bias.
+    """
+    drawn = rng.choice(len(probability), size=size, p=probability)
+    columns, count = np.unique(drawn, return_counts=True)
+    return Candidates(columns.astype(np.int64), (count / (size * probability[columns])).astype(np.float32))
+
+
+def set_contrastive(
+    embeddings: "Tensor",
+    context: "csr_matrix",
+    targets: "csr_matrix",
+    temperature: float,
+    *,
+    keep: "Tensor | None" = None,
+    candidates: Candidates | None = None,
+    sampled: bool = False,
+    scratch: "Tensor | None" = None,
+) -> "tuple[float, Tensor]":
+    """Return the mean loss over the B users and its gradient, float32[N, d], in ``embeddings``.
+
+    ``embeddings`` float32[N, d], rows of at most unit length; ``context`` and ``targets`` as `split_lists`
+    makes them; ``keep`` float32[B, d]: the dropout mask that multiplies q. ``candidates``: the tracks Z runs
+    over, the whole catalogue when None. With ``sampled`` they are a draw: the targets then enter Z exactly
+    and are removed from the draw, as the context always is (accidental hits). ``scratch`` float32, at least
+    B x candidates: memory for the scores, which is costly to get anew in every step.
+    """
+    import torch
+    from scipy.sparse import csr_matrix
+
+    with torch.no_grad():
+        E = embeddings.detach()
+        table = E.numpy()
+        n_users = context.shape[0]
+        pooled = torch.from_numpy(context @ table)
+        length = pooled.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        direction = pooled / length
+        q = direction if keep is None else direction * keep
+
+        pool = E if candidates is None else E[torch.from_numpy(candidates.columns)]
+        scores = q @ pool.T if scratch is None else torch.mm(q, pool.T, out=scratch[:n_users, : len(pool)])
+        # No cosine passes 1 / tau by more than dropout's rescaling, so one constant keeps exp in range.
+        scores.sub_(1.0).div_(temperature).exp_()
+        if candidates is not None:
+            scores.mul_(torch.from_numpy(candidates.weight))
+        _zero(scores, context, candidates)
+
+        target_row = np.repeat(np.arange(n_users), np.diff(targets.indptr))
+        logit = np.einsum("nd,nd->n", q.numpy()[target_row], table[targets.indices]) / temperature
+        hit = float((targets.data * logit).sum(dtype=np.float64))
+        pull = -targets.data
+        Z = scores.sum(dim=1)
+        if sampled:
+            _zero(scores, targets, candidates)
+            exact = np.exp(logit - 1.0 / temperature)
+            Z = scores.sum(dim=1) + torch.from_numpy(
+                np.bincount(target_row, exact, minlength=n_users).astype(np.float32)
+            )
+            pull = pull + exact / Z.numpy()[target_row]
+        Z.clamp_min_(1e-30)
+        loss = (float((Z.log() + 1.0 / temperature).sum()) - hit) / n_users
+
+        step = 1.0 / (temperature * n_users)
+        attract = csr_matrix((pull.astype(np.float32), targets.indices, targets.indptr), shape=targets.shape)
+        grad_q = (scores @ pool).div_(Z[:, None]).add_(torch.from_numpy(attract @ table)).mul_(step)
+        if keep is not None:
+            grad_q.mul_(keep)
+        grad_pooled = (grad_q - direction * (direction * grad_q).sum(dim=1, keepdim=True)) / length
+
+        push = scores.T @ (q * (step / Z)[:, None])
+        if candidates is None:
+            grad = push
+        else:
+            grad = torch.zeros_like(E).index_copy_(0, torch.from_numpy(candidates.columns), push)
+        grad += torch.from_numpy(attract.T @ (q.numpy() * np.float32(step)))
+        grad += torch.from_numpy(context.T @ grad_pooled.numpy())
+    return loss, grad
+
+
+def _zero(scores: "Tensor", entries: "csr_matrix", candidates: Candidates | None) -> None:
+    """Set the stored ``entries`` of ``scores`` to zero, where their column is among the candidates."""
+    import torch
+
+    row = np.repeat(np.arange(entries.shape[0]), np.diff(entries.indptr))
+    column = entries.indices.astype(np.int64)
+    if candidates is not None:
+        at = np.minimum(np.searchsorted(candidates.columns, column), len(candidates.columns) - 1)
+        found = candidates.columns[at] == column
+        row, column = row[found], at[found]
+    scores[torch.from_numpy(row), torch.from_numpy(column)] = 0.0

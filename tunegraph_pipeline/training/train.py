@@ -1,0 +1,484 @@
+"""Training of V3, the contrastive graph model: what goes in, what comes out, and the loop between.
+
+Here: the settings, the loop with early stopping and checkpoints, and putting the parts of the scoring rule
+together. Not here: the network (`models`), the loss (`objective.py`), the sparse part
+(`neighbour_weights.py`), the blend (`blend.py`).
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.lake.weights import load_tensors, save_tensors
+from tunegraph_pipeline.models.content import content_tags, encode_features
+from tunegraph_pipeline.models.spectral import spectral_start
+from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, tune_blend
+from tunegraph_pipeline.training.neighbour_weights import local_ridge
+from tunegraph_pipeline.training.objective import (
+    Candidates,
+    draw_candidates,
+    set_contrastive,
+    split_lists,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.models.encoder import TrackEncoder
+
+Progress = Callable[[str, int, int], None]
+
+
+class TrainingConfig(BaseModel):
+    """How a model is trained. What is None follows from the size of the data by the rule in its line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: Literal["propagation", "transformer", "none"] = "propagation"
+    """The graph encoder: see `models.encoder.TrackEncoder`."""
+    layers: int = Field(default=1, ge=1, le=4)
+    """How many times a track hears its neighbours."""
+    graph_neighbours: int = Field(default=50, ge=1)
+    """Strongest co-like neighbours a track hears in propagation."""
+    transformer_neighbours: int = Field(default=10, ge=1)
+    """The same for the transformer, which holds a vector an edge and head."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads of the transformer; they divide the dimension."""
+    use_features: bool = True
+    """Whether the audio features are an input."""
+    use_tags: bool = True
+    """Whether artists and album are an input."""
+    dimension: int = Field(default=128, ge=2)
+    """Length of a track's embedding."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
+    None: 0.07 from 20,000 users on and 0.1 below, where few lists are soon learnt by heart."""
+    popularity_exponent: float = Field(default=0.25, ge=0)
+    """A liked track weighs popularity ** -this in the query, so that hits do not speak for everyone."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the query's numbers that is left out in a step."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Of Adam at the start; it falls to zero along a cosine."""
+    batch_users: int | None = Field(default=None, ge=1)
+    """Users a step. None: users / 16, rounded to a power of two between 64 and 1,024."""
+    epochs: int | None = Field(default=None, ge=1)
+    """Most passes over the users. None: as many as make 300 steps, between 6 and 30."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation figure before training stops; the best epoch is kept."""
+    validation_users: int = Field(default=4096, ge=1)
+    """Most early-stopping users a figure is taken over."""
+    full_softmax_tracks: int = Field(default=60_000, ge=1)
+    """Largest catalogue whose softmax runs over every track; beyond it tracks are drawn."""
+    sampled_tracks: int = Field(default=16_384, ge=1)
+    """Tracks drawn a step in a sampled softmax, by popularity ** 0.5."""
+    ridge_neighbours: int = Field(default=100, ge=1)
+    """Neighbour weights a track has."""
+    regularisation: float = Field(default=8.0, gt=0)
+    """Lambda of the ridge behind the neighbour weights."""
+    memory_mib: int = Field(default=2048, ge=64)
+    """Bound on the block of the Gram matrix held while the neighbour weights are solved."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random follows from it."""
+
+    def temperature_for(self, n_users: int) -> float:
+        """The temperature, given the users who have two likes to split."""
+        if self.temperature is not None:
+            return self.temperature
+        return 0.07 if n_users >= 20_000 else 0.1
+
+    def batch_for(self, n_users: int) -> int:
+        """Users a step, given the same."""
+        if self.batch_users is not None:
+            return self.batch_users
+        return min(1024, max(64, 2 ** round(math.log2(max(n_users, 1) / 16))))
+
+    def epochs_for(self, n_users: int) -> int:
+        """Most epochs, given the same."""
+        if self.epochs is not None:
+            return self.epochs
+        steps = math.ceil(n_users / self.batch_for(n_users))
+        return min(30, max(6, math.ceil(300 / max(steps, 1))))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model learns from; N tracks, in the order of their track_idx.
+
+    ``train``: csr float32 ones, users x N: the likes a model may learn from;
+    ``context`` and ``targets``: csr, early-stopping users x N, rows alike: what they like in training, and
+    what was held out of it;
+    ``features``: float32[N, 11] in the order of AUDIO_FEATURES, NaN where unknown;
+    ``track_artists``: csr bool, N x artists, an empty row where unknown; ``album``: int32[N], -1 unknown.
+    """
+
+    train: "csr_matrix"
+    context: "csr_matrix"
+    targets: "csr_matrix"
+    features: NDArray[np.float32]
+    track_artists: "csr_matrix"
+    album: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch: ``epoch`` from 1, mean ``loss`` a user, ``validation`` MAP@10 of the served rule (NaN where
+    nothing was held out), ``seconds`` it took."""
+
+    epoch: int
+    loss: float
+    validation: float
+    seconds: float
+
+    def metadata(self) -> dict[str, float]:
+        """The figures that are known, by name."""
+        return {name: value for name, value in asdict(self).items() if not math.isnan(value)}
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """All that the scoring rule needs.
+
+    ``embeddings``: float32[N, d], rows of unit length; ``pooling_weight``: float32[N];
+    ``neighbour_indptr`` int64[N+1], ``neighbour_indices`` int32, ``neighbour_weight`` float32: W, row = liked
+    track, column = candidate; ``prior``: float32[N], added to every score; ``recommendable``: bool[N], false
+    for a track of which neither a like nor content is known; ``blend``: the weights of the parts;
+    ``validation``: MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity``
+    that of popularity, NaN without such users; ``curves``: one report an epoch, up to where training
+    stopped; ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
+    """
+
+    embeddings: NDArray[np.float32]
+    pooling_weight: NDArray[np.float32]
+    neighbour_indptr: NDArray[np.int64]
+    neighbour_indices: NDArray[np.int32]
+    neighbour_weight: NDArray[np.float32]
+    prior: NDArray[np.float32]
+    recommendable: NDArray[np.bool_]
+    blend: Blend
+    validation: float
+    validation_of_popularity: float
+    curves: list[EpochReport]
+    best_epoch: int
+    tensors: dict[str, NDArray[np.float32]]
+
+
+@dataclass
+class _State:
+    """What an epoch leaves to the next one, and a checkpoint holds."""
+
+    curves: list[EpochReport]
+    best_epoch: int
+    best_weights: dict[str, NDArray[np.float32]]
+    weights: "csr_matrix"  # W; part of it because solving it again takes as long as an epoch
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.curves)
+
+    @property
+    def best_validation(self) -> float:
+        return self.curves[self.best_epoch - 1].validation if self.best_epoch else float("-inf")
+
+
+def train(
+    data: TrainingData,
+    config: TrainingConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    progress: Progress | None = None,
+) -> TrainedModel:
+    """Train a model. The same data, settings and seed give the same model, bit for bit, on one machine.
+
+    After every epoch the state is written to the file ``checkpoint``, and a call that finds one of the same
+    data and settings there goes on from it, to the same result as if it had never stopped; one of other data
+    or settings is overwritten. The file is the caller's to delete. ``on_epoch`` is called after an epoch has
+    been written; ``progress`` counts steps.
+
+    Raises InputError when no user has two likes to learn from, or heads do not divide the dimension.
+    """
+    import torch
+
+    _check(data, config)
+    popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
+    warm = popularity > 0
+    pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
+    pooling_weight = pooling_weight.astype(np.float32)
+    recommendable = warm | _has_content(data, config)
+    validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
+
+    n_neighbours = max(config.ridge_neighbours, config.graph_neighbours)
+    neighbours = strongest_neighbours(data.train, n_neighbours, progress=progress)
+    encoder = _encoder(data, config, neighbours, warm)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
+    fingerprint = _fingerprint(data, config)
+    state = _load(checkpoint, fingerprint, encoder, optimiser) if checkpoint is not None else None
+    if state is None:
+        W = local_ridge(
+            data.train,
+            _strongest(neighbours, config.ridge_neighbours),
+            regularisation=config.regularisation,
+            memory_mib=config.memory_mib,
+            progress=progress,
+        )
+        state = _State([], 0, {}, W)
+
+    users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
+    epochs = config.epochs_for(len(users))
+    while state.epochs_done < epochs and state.epochs_done - state.best_epoch < config.patience:
+        epoch = state.epochs_done + 1
+        start = time.perf_counter()
+        loss = _epoch(
+            data.train, users, encoder, optimiser, pooling_weight, warm, config, epoch, epochs, progress
+        )
+        embeddings = _embeddings(encoder)
+        figure = float("nan")
+        if validation.n_users:
+            figure = float(validation.of_blends(QUICK, embeddings, pooling_weight, state.weights).max())
+        # Without anything to judge by, the last epoch is the best one.
+        if math.isnan(figure) or figure > state.best_validation:
+            state.best_epoch = epoch
+            state.best_weights = _tensors(encoder)
+        report = EpochReport(epoch, loss, figure, time.perf_counter() - start)
+        state.curves.append(report)
+        if checkpoint is not None:
+            _save(checkpoint, fingerprint, state, encoder, optimiser)
+        if on_epoch is not None:
+            on_epoch(report)
+
+    encoder.load_state_dict({name: torch.from_numpy(value) for name, value in state.best_weights.items()})
+    embeddings = _unit_rows(_embeddings(encoder), config.seed)
+    blend, figure = tune_blend(validation, embeddings, pooling_weight, state.weights)
+    return TrainedModel(
+        embeddings=embeddings,
+        pooling_weight=pooling_weight,
+        neighbour_indptr=state.weights.indptr.astype(np.int64),
+        neighbour_indices=state.weights.indices.astype(np.int32),
+        neighbour_weight=state.weights.data.astype(np.float32),
+        prior=np.zeros(len(popularity), dtype=np.float32),
+        recommendable=recommendable,
+        blend=blend,
+        validation=figure,
+        validation_of_popularity=(
+            validation.of_popularity(popularity) if validation.n_users else float("nan")
+        ),
+        curves=state.curves,
+        best_epoch=state.best_epoch,
+        tensors=state.best_weights,
+    )
+
+
+def _check(data: TrainingData, config: TrainingConfig) -> None:
+    n_tracks = data.train.shape[1]
+    rows = (len(data.features), data.track_artists.shape[0], len(data.album))
+    if any(count != n_tracks for count in rows):
+        raise ValueError(f"likes of {n_tracks} tracks, but features, artists and albums of {rows}")
+    if data.context.shape != data.targets.shape or data.context.shape[1] != n_tracks:
+        raise ValueError(f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks")
+    if not (np.diff(data.train.indptr) >= 2).any():
+        raise InputError(
+            "no user has two likes to learn from; import liked lists in which users like several tracks"
+        )
+    if config.encoder == "transformer" and config.dimension % config.heads:
+        raise InputError(f"{config.heads} heads do not divide the dimension {config.dimension}; change either")
+
+
+def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_]:
+    """bool[N]: tracks of which an input other than likes is known."""
+    known = np.zeros(len(data.album), dtype=np.bool_)
+    if config.use_tags:
+        known |= (np.diff(data.track_artists.tocsr().indptr) > 0) | (data.album >= 0)
+    if config.use_features:
+        known |= np.isfinite(data.features).any(axis=1)
+    return known
+
+
+def _encoder(
+    data: TrainingData, config: TrainingConfig, neighbours: "csr_matrix", warm: NDArray[np.bool_]
+) -> "TrackEncoder":
+    from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
+
+    features = None
+    if config.use_features and np.isfinite(data.features).any():
+        features = encode_features(data.features, warm)
+    k = config.transformer_neighbours if config.encoder == "transformer" else config.graph_neighbours
+    return TrackEncoder(
+        spectral_start(data.train, config.dimension, seed=config.seed),
+        warm,
+        content_tags(data.track_artists, data.album) if config.use_tags else None,
+        features,
+        propagation_graph(neighbours, k),
+        kind=config.encoder,
+        layers=config.layers,
+        heads=config.heads,
+        seed=config.seed,
+    )
+
+
+def _strongest(neighbours: "csr_matrix", k: int) -> "csr_matrix":
+    """The first k of every row, which are its strongest."""
+    from scipy.sparse import csr_matrix
+
+    lengths = np.diff(neighbours.indptr)
+    kept = np.arange(neighbours.nnz) - np.repeat(neighbours.indptr[:-1], lengths) < k
+    indptr = np.concatenate(([0], np.cumsum(np.minimum(lengths, k))))
+    return csr_matrix((neighbours.data[kept], neighbours.indices[kept], indptr), shape=neighbours.shape)
+
+
+def _epoch(
+    train: "csr_matrix",
+    users: NDArray[np.int64],
+    encoder: "TrackEncoder",
+    optimiser: "torch.optim.Optimizer",
+    pooling_weight: NDArray[np.float32],
+    warm: NDArray[np.bool_],
+    config: TrainingConfig,
+    epoch: int,
+    epochs: int,
+    progress: Progress | None,
+) -> float:
+    """One pass over the users, in place; the mean loss. All that is random follows from seed and epoch."""
+    import torch
+
+    rng = np.random.default_rng([config.seed, epoch])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    batch_users = config.batch_for(len(users))
+    shuffled = rng.permutation(users)
+    steps = math.ceil(len(users) / batch_users)
+    sampled = len(warm) > config.full_softmax_tracks
+    everything = _all_warm(warm)
+    popularity = np.bincount(train.indices, minlength=len(warm))
+    probability = np.sqrt(popularity) / np.sqrt(popularity).sum()
+    width = config.sampled_tracks if sampled else len(warm)
+    scratch = torch.empty(min(batch_users, len(users)), width)
+    total = 0.0
+    for step in range(steps):
+        rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (epochs * steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * rate
+        batch = np.sort(shuffled[step * batch_users : (step + 1) * batch_users])
+        context, targets = split_lists(train[batch], pooling_weight, rng)
+        keep = None
+        if config.dropout:
+            keep = torch.rand(len(batch), config.dimension, generator=generator).ge_(config.dropout)
+            keep.div_(1 - config.dropout)
+        candidates = draw_candidates(probability, config.sampled_tracks, rng) if sampled else everything
+        optimiser.zero_grad(set_to_none=True)
+        embeddings = encoder()
+        loss, gradient = set_contrastive(
+            embeddings,
+            context,
+            targets,
+            config.temperature_for(len(users)),
+            keep=keep,
+            candidates=candidates,
+            sampled=sampled,
+            scratch=scratch,
+        )
+        torch.autograd.backward(embeddings, gradient)
+        optimiser.step()
+        total += loss * len(batch)
+        if progress is not None:
+            progress(f"training, epoch {epoch} of at most {epochs}", step + 1, steps)
+    return total / len(users)
+
+
+def _all_warm(warm: NDArray[np.bool_]) -> Candidates | None:
+    """The softmax runs over the tracks that somebody in training likes; None where those are all tracks."""
+    columns = np.flatnonzero(warm)
+    return None if len(columns) == len(warm) else Candidates(columns, np.ones(len(columns), dtype=np.float32))
+
+
+def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
+    import torch
+
+    with torch.no_grad():
+        embeddings: NDArray[np.float32] = encoder().numpy()
+    return embeddings
+
+
+def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Give the rows that are zero, of tracks nothing is known of, a direction that depends on seed and row."""
+    empty = np.flatnonzero(np.linalg.norm(embeddings, axis=1) < 0.5)
+    for row in empty:
+        direction = np.random.default_rng([seed, int(row)]).standard_normal(embeddings.shape[1])
+        embeddings[row] = direction / np.linalg.norm(direction)
+    return embeddings
+
+
+def _tensors(encoder: "TrackEncoder") -> dict[str, NDArray[np.float32]]:
+    return {name: value.detach().numpy().copy() for name, value in encoder.state_dict().items()}
+
+
+def _fingerprint(data: TrainingData, config: TrainingConfig) -> str:
+    """A digest of everything the result depends on."""
+    digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
+    for matrix in (data.train, data.context, data.targets, data.track_artists.tocsr()):
+        digest.update(repr(matrix.shape).encode())
+        digest.update(matrix.indptr.astype(np.int64).tobytes())
+        digest.update(matrix.indices.astype(np.int64).tobytes())
+    digest.update(np.ascontiguousarray(data.features).tobytes())
+    digest.update(np.ascontiguousarray(data.album).tobytes())
+    return digest.hexdigest()
+
+
+def _save(
+    path: Path,
+    fingerprint: str,
+    state: _State,
+    encoder: "TrackEncoder",
+    optimiser: "torch.optim.Optimizer",
+) -> None:
+    tensors: dict[str, NDArray[Any]] = {f"weight/{name}": value for name, value in _tensors(encoder).items()}
+    tensors |= {f"best/{name}": value for name, value in state.best_weights.items()}
+    for name, parameter in encoder.named_parameters():
+        for part, value in optimiser.state[parameter].items():
+            tensors[f"adam/{name}/{part}"] = value.numpy()
+    tensors["W/indptr"] = state.weights.indptr
+    tensors["W/indices"] = state.weights.indices
+    tensors["W/data"] = state.weights.data
+    tensors["curves"] = np.array([list(asdict(report).values()) for report in state.curves], dtype=np.float64)
+    save_tensors(path, tensors, {"fingerprint": fingerprint, "best_epoch": str(state.best_epoch)})
+
+
+def _load(
+    path: Path, fingerprint: str, encoder: "TrackEncoder", optimiser: "torch.optim.Optimizer"
+) -> _State | None:
+    """Put a checkpoint into encoder and optimiser; None where there is none of this data and settings."""
+    import torch
+    from scipy.sparse import csr_matrix
+
+    if not path.exists():
+        return None
+    tensors, facts = load_tensors(path)
+    if facts.get("fingerprint") != fingerprint:
+        return None
+    encoder.load_state_dict(
+        {name: torch.from_numpy(tensors[f"weight/{name}"]) for name in encoder.state_dict()}
+    )
+    for name, parameter in encoder.named_parameters():
+        prefix = f"adam/{name}/"
+        optimiser.state[parameter] = {
+            key.removeprefix(prefix): torch.from_numpy(value)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
+    n_tracks = len(tensors["W/indptr"]) - 1
+    W = csr_matrix((tensors["W/data"], tensors["W/indices"], tensors["W/indptr"]), shape=(n_tracks, n_tracks))
+    curves = [
+        EpochReport(int(epoch), loss, validation, seconds)
+        for epoch, loss, validation, seconds in tensors["curves"].tolist()
+    ]
+    best = {name: tensors[f"best/{name}"] for name in encoder.state_dict()}
+    return _State(curves, int(facts["best_epoch"]), best, W)

@@ -1,0 +1,94 @@
+"""The encoder places tracks: by id, by content, by their neighbours."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix, random_array
+
+from tunegraph_pipeline.models.content import content_tags
+from tunegraph_pipeline.models.encoder import EncoderKind, SparseMatrix, TrackEncoder, propagation_graph
+from tunegraph_pipeline.models.spectral import spectral_start
+
+N, D = 6, 8
+
+
+def build(kind: EncoderKind, warm: np.ndarray | None = None, tags: csr_matrix | None = None) -> TrackEncoder:
+    rng = np.random.default_rng(0)
+    neighbours = csr_matrix(np.ones((N, N)) - np.eye(N), dtype=np.float32)
+    return TrackEncoder(
+        rng.standard_normal((N, D)).astype(np.float32),
+        np.ones(N, dtype=np.bool_) if warm is None else warm,
+        tags,
+        None,
+        propagation_graph(neighbours, 3),
+        kind=kind,
+        layers=1,
+        heads=2,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("kind", ["propagation", "transformer", "none"])
+def test_every_encoder_gives_unit_rows_and_the_same_seed_the_same_ones(kind: EncoderKind) -> None:
+    first, second = build(kind)(), build(kind)()
+    torch.testing.assert_close(first.norm(dim=1), torch.ones(N))
+    assert torch.equal(first, second)
+
+
+def test_building_one_leaves_the_global_state_of_torch_alone() -> None:
+    before = torch.random.get_rng_state()
+    build("transformer")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_sparse_products_have_the_gradient_of_dense_ones() -> None:
+    matrix = csr_matrix(random_array((5, 4), density=0.5, rng=np.random.default_rng(3)), dtype=np.float32)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    (SparseMatrix(matrix) @ x).pow(2).sum().backward()
+    (torch.from_numpy(matrix.toarray()) @ y).pow(2).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_the_graph_is_symmetric_cut_to_the_strongest_and_normalised() -> None:
+    # Track 0 hears 1 alone, its strongest; 2 hears 0, and what is heard one way is heard both ways.
+    neighbours = csr_matrix(
+        (np.array([4, 1, 4, 1], np.float32), np.array([1, 2, 0, 0]), np.array([0, 2, 3, 4])), shape=(3, 3)
+    )
+    graph = propagation_graph(neighbours, 1).toarray()
+    expected = np.array([[0, 4, 1], [4, 0, 0], [1, 0, 0]]) / np.sqrt(np.outer([5, 4, 1], [5, 4, 1]))
+    np.testing.assert_allclose(graph, expected, rtol=1e-6)
+
+
+def test_a_track_nobody_likes_lies_where_its_artist_lies() -> None:
+    warm = np.array([True, True, True, True, True, False])
+    artists = csr_matrix(np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0], [1, 0]], dtype=np.bool_))
+    tags = content_tags(artists, np.full(N, -1, dtype=np.int32))
+    embeddings = build("none", warm, tags)().detach().numpy()
+    by_artist = embeddings @ embeddings[5]
+    assert by_artist[:2].min() > by_artist[2:5].max()
+
+
+def test_a_track_of_which_nothing_is_known_stays_at_the_origin() -> None:
+    warm = np.array([True] * 5 + [False])
+    assert not build("none", warm)()[5].any()
+
+
+def test_the_spectral_start_is_the_truncated_svd() -> None:
+    rng = np.random.default_rng(0)
+    dense = (rng.random((30, 12)) < 0.4).astype(np.float64)
+    dense[0] = 1  # nobody and nothing is without a like
+    dense[:, 0] = 1
+    start = spectral_start(csr_matrix(dense, dtype=np.float32), 3, seed=0, rounds=30)
+    normal = dense / np.sqrt(dense.sum(1, keepdims=True)) / np.sqrt(dense.sum(0))
+    _, sigma, vt = np.linalg.svd(normal)
+    expected = vt[:3].T * np.sqrt(sigma[:3])
+    expected /= np.linalg.norm(expected, axis=1).mean()
+    np.testing.assert_allclose(np.abs(start), np.abs(expected), atol=1e-3)
+
+
+def test_a_start_wider_than_the_data_is_filled_up() -> None:
+    start = spectral_start(csr_matrix(np.eye(3, dtype=np.float32)), 8, seed=0)
+    assert start.shape == (3, 8)
+    assert np.isfinite(start).all()
+    assert (np.abs(start).sum(axis=0) > 0).all()

@@ -1,0 +1,359 @@
+"""The command line from outside: real processes on a small lake, answers, exit codes, one-line complaints."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline.cli"]
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "TUNEGRAPH_LAKE")
+} | {
+    "COLUMNS": "200",
+    "NO_COLOR": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def tunegraph(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*TUNEGRAPH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+        timeout=300,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def complaint(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line of a command that refused its input."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tunegraph: ")
+    return lines[0]
+
+
+def snapshot(lake: Path) -> dict[str, bytes]:
+    """Every file of a lake but Dagster's own."""
+    return {
+        str(path.relative_to(lake)): path.read_bytes()
+        for path in sorted(lake.rglob("*"))
+        if path.is_file() and ".dagster" not in path.parts and path.name != ".lock"
+    }
+
+
+def two_scenes(path: Path) -> Path:
+    """60 users in two scenes that share no song: 24 songs a scene, 12 of them liked by each user."""
+    pairs = [
+        {"user_id": f"{scene}{user}", "track_id": f"{scene}-{(user * 5 + step * step) % 24}"}
+        for scene in ("rock", "jazz")
+        for user in range(30)
+        for step in range(12)
+    ]
+    pl.DataFrame(pairs).unique(maintain_order=True).write_csv(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of two scenes, refreshed once; tests read it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("cli")
+    lake = folder / "lake"
+    assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
+    done = tunegraph("refresh", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    return lake
+
+
+def test_a_user_is_recommended_songs_of_their_scene(refreshed: Path) -> None:
+    done = tunegraph("recommend", "--lake", refreshed, "--user", "rock3", "-k", 5, "--json")
+    items = json.loads(done.stdout)["items"]
+    assert [item["track_id"].partition("-")[0] for item in items] == ["rock"] * 5
+    assert all(item["because_track_id"].startswith("rock-") for item in items)
+
+
+def test_a_list_of_songs_is_answered_and_unknown_ids_are_named(refreshed: Path) -> None:
+    done = tunegraph("recommend", "--lake", refreshed, "--likes", "jazz-1,jazz-2,nobody-1", "--json", "-k", 3)
+    answer = json.loads(done.stdout)
+    assert answer["unknown"] == ["nobody-1"]
+    assert answer["degraded"] is None
+    assert {item["track_id"][:5] for item in answer["items"]} == {"jazz-"}
+
+
+def test_a_list_nobody_knows_is_answered_by_popularity_and_says_so(refreshed: Path) -> None:
+    done = tunegraph("recommend", "--lake", refreshed, "--likes", "x,y")
+    assert done.returncode == 0
+    assert "not personal" in done.stderr
+
+
+def test_a_file_of_users_gives_ranked_rows_of_the_type_that_was_asked(
+    refreshed: Path, tmp_path: Path
+) -> None:
+    users, output = tmp_path / "users.parquet", tmp_path / "out.parquet"
+    pl.DataFrame({"user_id": ["rock1", "jazz2", "nobody"]}).write_parquet(users)
+    done = tunegraph("recommend", "--lake", refreshed, "--users", users, "--output", output, "-k", 4)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 users are not in the lake" in done.stderr
+    rows = pl.read_parquet(output)
+    assert rows.columns == ["user_id", "rank", "track_id", "score"]
+    assert rows.group_by("user_id", maintain_order=True).agg("rank").rows() == [
+        ("rock1", [1, 2, 3, 4]),
+        ("jazz2", [1, 2, 3, 4]),
+    ]
+
+
+def test_similar_songs_are_of_the_same_scene(refreshed: Path) -> None:
+    done = tunegraph("similar", "rock-1", "--lake", refreshed, "-k", 5, "--json")
+    assert {item["track_id"][:5] for item in json.loads(done.stdout)} == {"rock-"}
+
+
+def test_evaluation_prints_a_line_a_metric_last(refreshed: Path, tmp_path: Path) -> None:
+    likes = pl.read_csv(refreshed.parent / "likes.csv")
+    own = set(likes.filter(user_id="rock1")["track_id"])
+    held_out = tmp_path / "held_out.csv"
+    missing = [f"rock-{song}" for song in range(24) if f"rock-{song}" not in own][:3]
+    pl.DataFrame({"user_id": "rock1", "track_id": missing}).write_csv(held_out)
+    done = tunegraph("evaluate", "--lake", refreshed, "--held-out", held_out, "-k", 5, "--baselines")
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in done.stdout.splitlines()[-7:]]
+    assert names[:4] == ["recall@5", "ndcg@5", "map@5", "hit_rate@5"]
+    assert all(model in done.stdout for model in ("served", "popularity", "co_like", "ease"))
+
+
+def test_evaluating_on_what_was_imported_is_refused(refreshed: Path) -> None:
+    done = tunegraph("evaluate", "--lake", refreshed, "--held-out", refreshed.parent / "likes.csv")
+    assert "are in the lake already" in complaint(done)
+
+
+def test_status_names_what_is_live(refreshed: Path) -> None:
+    done = tunegraph("status", "--lake", refreshed)
+    live = (refreshed / "serving" / "CURRENT").read_text().strip()
+    assert live in done.stdout
+    assert "60 users" in done.stdout
+
+
+def test_a_second_refresh_keeps_every_version(refreshed: Path) -> None:
+    before = {name: (refreshed / name / "CURRENT").read_text() for name in ("models", "co_like", "serving")}
+    assert tunegraph("refresh", "--lake", refreshed).returncode == 0
+    after = {name: (refreshed / name / "CURRENT").read_text() for name in ("models", "co_like", "serving")}
+    assert before == after
+
+
+def test_the_runs_are_in_the_history_of_the_lake(refreshed: Path) -> None:
+    from dagster import DagsterInstance
+
+    with DagsterInstance.from_config(str(refreshed / ".dagster")) as instance:
+        runs = instance.get_runs()
+    assert {run.job_name for run in runs} == {"refresh"}
+    assert all(run.is_success for run in runs)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A lake that has received two scenes and was not refreshed."""
+    lake = tmp_path / "lake"
+    assert tunegraph("import", two_scenes(tmp_path / "likes.csv"), "--lake", lake).returncode == 0
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (bytes(range(256)) * 8, "likes.csv"),
+        (b"colour,size\nred,1\n", "likes.csv"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "gzip"),
+        (b"PAR1garbage", "parquet"),
+        (b"user_id,track_id\n,\n,\n", "no row that can be used"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_the_lake_is_as_it_was(
+    lake: Path, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    bad = tmp_path / "bad" / "likes.csv"
+    bad.parent.mkdir()
+    if content is not None:
+        bad.write_bytes(content)
+    before = snapshot(lake)
+    assert says in complaint(tunegraph("import", bad, "--lake", lake))
+    assert snapshot(lake) == before
+
+
+def test_one_bad_file_among_good_ones_imports_none(tmp_path: Path, lake: Path) -> None:
+    good = tmp_path / "more.csv"
+    good.write_text("user_id,track_id\nnew,new\n")
+    before = snapshot(lake)
+    complaint(tunegraph("import", good, tmp_path / "missing.csv", "--lake", lake))
+    assert snapshot(lake) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recommend"],
+        ["recommend", "--user", "a", "--likes", "b"],
+        ["recommend", "--users", "file.csv"],
+        ["recommend", "--user", "rock1"],
+        ["similar", "rock-1"],
+        ["evaluate", "--held-out", "missing.csv"],
+        ["refresh", "--source", "myspace"],
+        ["refresh", "--date", "2020-01-01"],
+        ["refresh", "--from", "2026-02-01", "--to", "2026-01-05"],
+        ["refresh", "--date", "2026-02-01", "--to", "2026-02-05"],
+        ["refresh", "--date", "yesterday"],
+        ["refresh", "--source", "simulator"],
+        ["import", "x.csv", "--format", "xml"],
+        ["import", "x.csv", "--as-of", "2090-01-01"],
+        ["status", "--colour"],
+        ["recommend", "--user", "rock1", "-k", "0"],
+    ],
+)
+def test_what_cannot_be_done_is_one_line(lake: Path, arguments: list[str]) -> None:
+    before = snapshot(lake)
+    complaint(tunegraph(*arguments, "--lake", lake))
+    assert snapshot(lake) == before
+
+
+def test_commands_on_no_lake_say_how_to_make_one(tmp_path: Path) -> None:
+    for arguments in (["status"], ["refresh"], ["recommend", "--user", "a"], ["similar", "b"]):
+        assert "there is no lake at" in complaint(tunegraph(*arguments, "--lake", tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lake_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    likes = two_scenes(tmp_path / "likes.csv")
+    assert "choose another --lake" in complaint(tunegraph("import", likes, "--lake", likes / "lake"))
+
+
+def test_a_lake_of_a_newer_version_is_left_alone(lake: Path, tmp_path: Path) -> None:
+    path = lake / "lake.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+    before = snapshot(lake)
+    assert "install a newer TuneGraph" in complaint(
+        tunegraph("import", tmp_path / "likes.csv", "--lake", lake)
+    )
+    assert snapshot(lake) == before
+
+
+def test_a_setting_that_makes_no_sense_is_named(lake: Path) -> None:
+    path = lake / "lake.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"graph": {"held_out": 7}}}))
+    assert "settings.graph: held_out" in complaint(tunegraph("refresh", "--lake", lake))
+
+
+@pytest.fixture
+def other_writer(lake: Path) -> Iterator[int]:
+    """Another process that writes to the lake, by its pid."""
+    code = (
+        "import sys, time, pathlib; from tunegraph_pipeline.lake.lock import write_lock\n"
+        "with write_lock(pathlib.Path(sys.argv[1]), 'another refresh'):\n"
+        "    print('held', flush=True); time.sleep(120)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(lake)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process.pid
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_writer_is_told_who_the_first_is(lake: Path, tmp_path: Path, other_writer: int) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text("user_id,track_id\nnew,new\n")
+    for arguments in (["refresh"], ["import", str(more)]):
+        said = complaint(tunegraph(*arguments, "--lake", lake))
+        assert f"another refresh (process {other_writer} on" in said
+    assert tunegraph("status", "--lake", lake).returncode == 0
+
+
+def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path) -> None:
+    """The kernel refuses files above a size, as a full disk would; without the limit all is well again."""
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    many = tmp_path / "many.csv"
+    # Ids without a pattern, or they would be compressed to nothing.
+    dice = random.Random(1)
+    rows = [f"user{row % 200},{dice.getrandbits(64):x}" for row in range(4000)]
+    many.write_text("user_id,track_id\n" + "\n".join(rows) + "\n")
+    before = snapshot(lake)
+    assert "cannot write" in complaint(tunegraph("import", many, "--lake", lake, preexec_fn=small_disk))
+    assert snapshot(lake) == before
+    assert tunegraph("import", many, "--lake", lake).returncode == 0
+
+
+@pytest.mark.parametrize("seconds", [1.5, 4.0, 6.0, 8.0])
+def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, seconds: float) -> None:
+    process = subprocess.Popen(
+        [*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 130), said
+    assert "Traceback" not in said
+    assert tunegraph("refresh", "--lake", lake).returncode == 0
+    assert tunegraph("recommend", "--lake", lake, "--user", "rock1").returncode == 0
+
+
+def test_a_refresh_killed_at_any_moment_is_made_good_by_the_next(refreshed: Path, tmp_path: Path) -> None:
+    """kill -9 at growing delays; what one undisturbed refresh at the end leaves equals the untouched lake."""
+    lake = tmp_path / "lake"
+    assert tunegraph("import", refreshed.parent / "likes.csv", "--lake", lake).returncode == 0
+    for delay in (1.0, 3.0, 5.0, 7.0, 9.0):
+        process = subprocess.Popen(
+            [*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        )
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    done = tunegraph("refresh", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    for name in ("like_graph", "co_like", "models", "serving"):
+        assert (lake / name / "CURRENT").read_text() == (refreshed / name / "CURRENT").read_text()
+    version = (lake / "models" / "CURRENT").read_text().strip()
+    for file in ("embeddings.npy", "neighbour_weight.npy"):
+        one, other = (root / "models" / version / file for root in (lake, refreshed))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_one_user_with_one_like_is_a_lake(tmp_path: Path) -> None:
+    likes = tmp_path / "likes.csv"
+    likes.write_text("user_id,track_id\nana,song\n")
+    lake = tmp_path / "lake"
+    assert tunegraph("import", likes, "--lake", lake).returncode == 0
+    done = tunegraph("refresh", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    assert tunegraph("recommend", "--lake", lake, "--user", "ana").returncode == 0
+
+
+def test_simulated_and_real_likes_do_not_mix_by_accident(lake: Path) -> None:
+    assert "--mix-sources" in complaint(tunegraph("refresh", "--lake", lake, "--source", "simulator"))
+
+
+def test_an_unlike_shows_at_the_next_import(tmp_path: Path) -> None:
+    lake, likes = tmp_path / "lake", two_scenes(tmp_path / "likes.csv")
+    assert tunegraph("import", likes, "--lake", lake, "--as-of", "2026-02-01").returncode == 0
+    shorter = tmp_path / "later.csv"
+    shorter.write_text("user_id,track_id\nrock1,rock-1\n")
+    assert tunegraph("import", shorter, "--lake", lake, "--as-of", "2026-02-02").returncode == 0
+    assert tunegraph("refresh", "--lake", lake).returncode == 0
+    current = pl.read_parquet(lake / "current_likes" / "cut_off=2026-02-02" / "data.parquet")
+    assert current.filter(user_id="rock1")["track_id"].to_list() == ["rock-1"]
+    assert set(current.filter("changed")["user_id"]) == set(current["user_id"])  # the first cut-off
+    assert current["user_id"].n_unique() == 60

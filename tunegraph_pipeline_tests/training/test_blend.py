@@ -1,0 +1,98 @@
+"""The blend follows the part that knows, and its MAP@10 is the one of the served rule."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.training.blend import EVEN, Blend, Validation, tune_blend
+
+N = 40
+
+
+def pairs(rows: list[list[int]]) -> csr_matrix:
+    dense = np.zeros((len(rows), N), dtype=np.float32)
+    for user, tracks in enumerate(rows):
+        dense[user, tracks] = 1
+    return csr_matrix(dense)
+
+
+def validation(context: list[list[int]], targets: list[list[int]]) -> Validation:
+    return Validation.draw(pairs(context), pairs(targets), np.ones(N, dtype=np.bool_), 100)
+
+
+def nothing() -> csr_matrix:
+    return csr_matrix((N, N), dtype=np.float32)
+
+
+def speaks(pairs: dict[int, int]) -> csr_matrix:
+    dense = np.zeros((N, N), dtype=np.float32)
+    for liked, candidate in pairs.items():
+        dense[liked, candidate] = 1
+    return csr_matrix(dense)
+
+
+def test_map_of_a_ranking_by_hand() -> None:
+    # Track 0 speaks for 5 and more weakly for 7; both held out with 30, which ranks below the ties 1..9.
+    weights = nothing().tolil()
+    weights[0, 6], weights[0, 5], weights[0, 7] = 3, 2, 1
+    judge = validation([[0]], [[5, 7, 30]])
+    zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
+    (value,) = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights))
+    assert value == pytest.approx((1 / 2 + 2 / 3) / 3)
+
+
+def test_liked_tracks_are_left_out_and_ties_go_to_the_smaller_index() -> None:
+    zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
+    judge = validation([[0, 1]], [[3]])
+    (value,) = judge.of_blends([EVEN], zeros, ones, nothing())
+    assert value == pytest.approx(1 / 2)  # 2 comes first, then 3
+
+
+def test_what_is_not_recommendable_takes_no_place() -> None:
+    recommendable = np.ones(N, dtype=np.bool_)
+    recommendable[2] = False
+    judge = Validation.draw(pairs([[0, 1]]), pairs([[3]]), recommendable, 100)
+    zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
+    assert judge.of_blends([EVEN], zeros, ones, nothing())[0] == pytest.approx(1.0)
+
+
+def test_popularity_is_judged_alike() -> None:
+    popularity = np.zeros(N, dtype=np.float32)
+    popularity[[9, 8]] = [5, 4]
+    assert validation([[0]], [[8]]).of_popularity(popularity) == pytest.approx(1 / 2)
+
+
+def test_the_part_that_knows_gets_the_weight() -> None:
+    rng = np.random.default_rng(0)
+    users = range(12)
+    judge = validation([[u] for u in users], [[20 + u] for u in users])
+    ones = np.ones(N, dtype=np.float32)
+    noise = rng.standard_normal((N, 8)).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    right = noise.copy()
+    right[20:32] = right[:12]
+    known = speaks({u: 20 + u for u in users})
+    wrong = speaks({u: 12 + u % 8 for u in users})
+
+    by_embedding, value = tune_blend(judge, right, ones, wrong)
+    assert value == pytest.approx(1.0)
+    assert by_embedding.neighbour < by_embedding.embedding
+    against = noise.copy()
+    against[20:32] = -against[:12]
+    by_neighbour, value = tune_blend(judge, against, ones, known)
+    assert value == pytest.approx(1.0)
+    assert by_neighbour.neighbour > by_neighbour.embedding
+
+
+def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
+    empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
+    blend, value = tune_blend(empty, np.zeros((N, 2), dtype=np.float32), np.ones(N, np.float32), nothing())
+    assert blend == Blend(1.0, 1.0, 0.0)
+    assert np.isnan(value)
+
+
+def test_at_most_so_many_users_are_judged_and_only_those_with_both() -> None:
+    context = pairs([[0], [], [1], [2], [3]])
+    targets = pairs([[9], [9], [], [8], [7]])
+    assert Validation.draw(context, targets, np.ones(N, dtype=np.bool_), 100).n_users == 3
+    assert Validation.draw(context, targets, np.ones(N, dtype=np.bool_), 2).n_users == 2

@@ -1,0 +1,61 @@
+"""The neighbour weights are EASE where the neighbourhood is the catalogue, and sparse EASE where it is not."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.training.neighbour_weights import local_ridge
+
+
+def some_likes(users: int = 120, tracks: int = 25) -> csr_matrix:
+    rng = np.random.default_rng(4)
+    return csr_matrix((rng.random((users, tracks)) < 0.25).astype(np.float32))
+
+
+def everybody_else(n: int) -> csr_matrix:
+    return csr_matrix(1 - np.eye(n, dtype=np.float32))
+
+
+def dense_ease(likes: csr_matrix, regularisation: float, user_exponent: float) -> np.ndarray:
+    """Steck (2019): W = I - P / diag(P), P = (XᵀX + lambda I)^-1."""
+    A = likes.toarray().astype(np.float64)
+    X = A * np.maximum(A.sum(axis=1, keepdims=True), 1) ** -user_exponent
+    P = np.linalg.inv(X.T @ X + regularisation * np.eye(A.shape[1]))
+    W = -P / np.diag(P)
+    np.fill_diagonal(W, 0)
+    return W
+
+
+@pytest.mark.parametrize("user_exponent", [0.0, 0.25])
+def test_with_all_tracks_for_neighbours_it_is_ease(user_exponent: float) -> None:
+    likes = some_likes()
+    W = local_ridge(likes, everybody_else(25), regularisation=3.0, user_exponent=user_exponent)
+    np.testing.assert_allclose(W.toarray(), dense_ease(likes, 3.0, user_exponent), atol=1e-5)
+
+
+def test_on_few_neighbours_it_is_the_ridge_on_those() -> None:
+    likes = some_likes()
+    W = local_ridge(likes, strongest_neighbours(likes, 4), regularisation=2.0, user_exponent=0.0).toarray()
+    near = strongest_neighbours(likes, 4)[7].indices
+    X = likes.toarray().astype(np.float64)
+    expected = np.linalg.solve(X[:, near].T @ X[:, near] + 2 * np.eye(4), X[:, near].T @ X[:, 7])
+    np.testing.assert_allclose(W[near, 7], expected, atol=1e-5)
+    assert np.count_nonzero(W[:, 7]) <= 4
+
+
+def test_the_groups_that_little_memory_forces_give_the_same_weights() -> None:
+    # 64 tracks a group are what the smallest setting allows, so that 300 tracks have to be cut.
+    likes = some_likes(400, 300)
+    neighbours = strongest_neighbours(likes, 12)
+    whole = local_ridge(likes, neighbours, regularisation=2.0)
+    cut = local_ridge(likes, neighbours, regularisation=2.0, memory_mib=0)
+    np.testing.assert_allclose(cut.toarray(), whole.toarray(), atol=1e-5)
+
+
+def test_a_track_without_neighbours_has_no_weights() -> None:
+    likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
+    W = local_ridge(likes, strongest_neighbours(likes, 2), regularisation=1.0).toarray()
+    assert W[0, 1] > 0
+    np.testing.assert_array_equal(W[2], 0)
+    np.testing.assert_array_equal(W[:, 2], 0)

@@ -1,0 +1,113 @@
+"""The set-contrastive loss, by hand, against autograd, and its sampled form against the full one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.training.objective import (
+    Candidates,
+    draw_candidates,
+    set_contrastive,
+    split_lists,
+)
+
+
+def csr(dense: list[list[float]]) -> csr_matrix:
+    return csr_matrix(np.array(dense, dtype=np.float32))
+
+
+def unit(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    drawn = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(drawn)
+
+
+def by_autograd(
+    embeddings: torch.Tensor, context: csr_matrix, targets: csr_matrix, tau: float, keep: torch.Tensor | None
+) -> tuple[float, torch.Tensor]:
+    """The definition, written without a thought for speed."""
+    E = embeddings.clone().requires_grad_()
+    q = torch.nn.functional.normalize(torch.from_numpy(context.toarray()) @ E)
+    q = q if keep is None else q * keep
+    logits = (q @ E.T / tau).masked_fill(torch.from_numpy(context.toarray()) != 0, -torch.inf)
+    chosen = torch.from_numpy(targets.toarray())
+    log_p = torch.log_softmax(logits, dim=1)
+    loss = -(chosen * torch.where(chosen > 0, log_p, 0.0)).sum(dim=1).mean()
+    loss.backward()
+    assert E.grad is not None
+    return loss.item(), E.grad
+
+
+def test_the_loss_of_three_tracks_by_hand() -> None:
+    # Liked: track 0 as context, track 1 as target. q = e_0; q.e_1 = 0.6, q.e_2 = 0; track 0 is masked.
+    embeddings = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    loss, _ = set_contrastive(embeddings, csr([[2.0, 0, 0]]), csr([[0, 1.0, 0]]), temperature=0.5)
+    assert loss == pytest.approx(math.log(math.exp(1.2) + math.exp(0.0)) - 1.2, rel=1e-5)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_loss_and_gradient_are_those_of_the_definition(dropout: bool) -> None:
+    rng = np.random.default_rng(1)
+    likes = csr_matrix((rng.random((5, 12)) < 0.5).astype(np.float32))
+    context, targets = split_lists(likes, rng.random(12).astype(np.float32) + 0.1, rng)
+    embeddings = unit(12, 4)
+    keep = (torch.rand(5, 4, generator=torch.Generator().manual_seed(2)) > 0.3) / 0.7 if dropout else None
+    loss, gradient = set_contrastive(embeddings, context, targets, 0.2, keep=keep)
+    expected_loss, expected_gradient = by_autograd(embeddings, context, targets, 0.2, keep)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_tracks_that_are_no_candidates_count_for_nothing() -> None:
+    embeddings = unit(5, 3)
+    context, targets = csr([[1, 0, 0, 0, 0]]), csr([[0, 1, 0, 0, 0]])
+    four = Candidates(np.arange(4), np.ones(4, dtype=np.float32))
+    loss, gradient = set_contrastive(embeddings, context, targets, 0.3, candidates=four)
+    without, _ = set_contrastive(embeddings[:4], context[:, :4], targets[:, :4], 0.3)
+    assert loss == pytest.approx(without, rel=1e-6)
+    assert not gradient[4].any()
+
+
+def test_a_sample_that_holds_every_track_once_is_the_full_softmax() -> None:
+    embeddings = unit(6, 3)
+    context, targets = csr([[1, 1, 0, 0, 0, 0]]), csr([[0, 0, 0.5, 0.5, 0, 0]])
+    everything = Candidates(np.arange(6), np.ones(6, dtype=np.float32))
+    full = set_contrastive(embeddings, context, targets, 0.2)
+    sampled = set_contrastive(embeddings, context, targets, 0.2, candidates=everything, sampled=True)
+    assert sampled[0] == pytest.approx(full[0], rel=1e-6)
+    torch.testing.assert_close(sampled[1], full[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_sampled_sum_is_the_full_one_in_expectation() -> None:
+    embeddings = unit(40, 4)
+    rng = np.random.default_rng(0)
+    context, targets = csr([[1, 1] + [0] * 38]), csr([[0, 0, 1] + [0] * 37])
+    probability = rng.random(40) + 0.1
+    probability /= probability.sum()
+    full, _ = set_contrastive(embeddings, context, targets, 0.5)
+    losses = [
+        set_contrastive(
+            embeddings,
+            context,
+            targets,
+            0.5,
+            candidates=draw_candidates(probability, 20, rng),
+            sampled=True,
+        )[0]
+        for _ in range(2000)
+    ]
+    # Z is estimated without bias; the loss is log Z minus the same target term.
+    assert np.exp(np.array(losses) - full).mean() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_list_is_split_into_two_halves_that_make_it_up() -> None:
+    likes = csr([[1, 1, 1, 0, 0], [0, 0, 0, 1, 1]])
+    weight = np.array([1, 2, 3, 4, 5], dtype=np.float32)
+    context, targets = split_lists(likes, weight, np.random.default_rng(0))
+    np.testing.assert_array_equal((context != 0).toarray() | (targets != 0).toarray(), likes.toarray() != 0)
+    assert (context != 0).multiply(targets != 0).nnz == 0
+    np.testing.assert_array_equal(np.diff(targets.indptr), [2, 1])
+    np.testing.assert_allclose(targets.sum(axis=1).ravel(), 1)
+    np.testing.assert_array_equal(context.data, weight[context.indices])
