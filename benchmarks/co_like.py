@@ -135,7 +135,10 @@ def compare(millions: float, rounds: int | None, memory_gib: float) -> list[str]
     ratio = peers[fastest]["seconds"] / ours["seconds"]
     print(f"{ratio:.2f}x as fast as {fastest}, the fastest peer, at {millions:g} million likes")
     for name, run in best.items():
-        took = run.get("failed") or f"{run['seconds']:8.2f} s   cpu {run['cpu_seconds']:8.2f} s   peak {run['peak_gb']:5.2f} GB"
+        took = (
+            run.get("failed")
+            or f"{run['seconds']:8.2f} s   cpu {run['cpu_seconds']:8.2f} s   peak {run['peak_gb']:5.2f} GB"
+        )
         print(f"    {name:10} {took}{f' within {memory_gib:g} GiB' if 'failed' in run else ''}")
     missed = []
     if ratio < 1:

@@ -163,6 +163,8 @@ def refresh(
         raise InputError("--date goes alone, without --from and --to")
     with _writing(home, "tunegraph refresh"):
         days = _days_to_fill(home, source, _date(first or day), _date(last or day))
+        if source == "simulator":
+            home.admit_source(source)
         notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
         with _progress() as progress:
             _run_refresh(
@@ -258,13 +260,18 @@ def similar(
     if as_json:
         _print_json([{slot: getattr(item, slot) for slot in item.__slots__} for item in found])
         return
+    calibration = recommender.bundle.facts["calibration"]
     table = Table(
-        "", "song", "artists", "cosine", "liked by one listener", title=f"near {_name(recommender, track)}"
+        "", "song", "artists", "cosine", "neighbours", title=f"near {escape(_name(recommender, track))}"
     )
     for rank, item in enumerate(found, 1):
         chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
         song, artists = escape(item.name or item.track_id), escape(item.artists)
         table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
+    if calibration is not None:
+        table.caption = (
+            f"neighbours: how likely it is that of {calibration['panel_users']} listeners one likes both"
+        )
     answers.print(table)
 
 
@@ -470,6 +477,3 @@ def _span(days: tuple[date, date]) -> str:
     first, last = days
     return str(first) if first == last else f"{first} to {last}"
 
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure: how long a test takes is for benchmarks/ to say.
+settings.register_profile("tunegraph", deadline=None)
+settings.load_profile("tunegraph")
 
 PROJECT = Path(__file__).parents[1]
 

@@ -1,47 +1,83 @@
 """The command line from outside: real processes on a small lake, answers, exit codes, one-line complaints."""
 
+import io
 import json
-import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline.cli"]
-ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name not in ("DAGSTER_HOME", "TUNEGRAPH_LAKE")
-} | {
-    "COLUMNS": "200",
-    "NO_COLOR": "1",
-    "OMP_NUM_THREADS": "1",
-}
+from tunegraph_pipeline import cli
+
+TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
+ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
 
 
-def tunegraph(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+@dataclass
+class Done:
+    """How a command ended and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def tunegraph(*arguments: object) -> Done:
+    """Run a command in this process, as `tunegraph` would: a new process costs seconds each."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, ["tunegraph", *map(str, arguments)]
+    code: object = 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            cli.main()
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.argv = argv
+    assert isinstance(code, int)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def tunegraph_process(*arguments: object, preexec_fn: Callable[[], None] | None = None) -> Done:
+    """Run a command in a process of its own, where signals and limits do no harm."""
+    done = subprocess.run(
         [*TUNEGRAPH, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=ENVIRONMENT,
         timeout=300,
-        **options,  # type: ignore[call-overload]
+        preexec_fn=preexec_fn,
     )
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
-def complaint(done: "subprocess.CompletedProcess[str]") -> str:
+@pytest.fixture(autouse=True, scope="module")
+def _environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
+            patch.delenv(name, raising=False)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+def complaint(done: Done) -> str:
     """The one line of a command that refused its input."""
     assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("tunegraph: ")]
     assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("tunegraph: ")
+    assert done.stderr.endswith(lines[0] + "\n")
     return lines[0]
 
 
@@ -160,12 +196,18 @@ def test_the_runs_are_in_the_history_of_the_lake(refreshed: Path) -> None:
     assert all(run.is_success for run in runs)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Path:
-    """A lake that has received two scenes and was not refreshed."""
-    lake = tmp_path / "lake"
-    assert tunegraph("import", two_scenes(tmp_path / "likes.csv"), "--lake", lake).returncode == 0
+@pytest.fixture(scope="module")
+def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("received")
+    lake = folder / "lake"
+    assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
     return lake
+
+
+@pytest.fixture
+def lake(received: Path, tmp_path: Path) -> Path:
+    """A lake that has received two scenes and was not refreshed."""
+    return shutil.copytree(received, tmp_path / "lake")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +334,9 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
     rows = [f"user{row % 200},{dice.getrandbits(64):x}" for row in range(4000)]
     many.write_text("user_id,track_id\n" + "\n".join(rows) + "\n")
     before = snapshot(lake)
-    assert "cannot write" in complaint(tunegraph("import", many, "--lake", lake, preexec_fn=small_disk))
+    assert "cannot write" in complaint(
+        tunegraph_process("import", many, "--lake", lake, preexec_fn=small_disk)
+    )
     assert snapshot(lake) == before
     assert tunegraph("import", many, "--lake", lake).returncode == 0
 
@@ -300,7 +344,7 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
 @pytest.mark.parametrize("seconds", [1.5, 4.0, 6.0, 8.0])
 def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, seconds: float) -> None:
     process = subprocess.Popen(
-        [*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.PIPE, text=True
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
@@ -316,9 +360,7 @@ def test_a_refresh_killed_at_any_moment_is_made_good_by_the_next(refreshed: Path
     lake = tmp_path / "lake"
     assert tunegraph("import", refreshed.parent / "likes.csv", "--lake", lake).returncode == 0
     for delay in (1.0, 3.0, 5.0, 7.0, 9.0):
-        process = subprocess.Popen(
-            [*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.DEVNULL, env=ENVIRONMENT
-        )
+        process = subprocess.Popen([*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.DEVNULL)
         time.sleep(delay)
         process.kill()
         process.wait()

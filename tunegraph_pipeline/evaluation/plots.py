@@ -109,7 +109,8 @@ def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArra
 def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[float]]) -> bytes:
     """Training loss and validation metrics by epoch, with the epoch where the first of the metrics is best.
 
-    ``loss``: one figure an epoch, in nats. ``validation``: name -> one figure an epoch, greater is better.
+    ``loss``: one figure an epoch, in nats. ``validation``: name -> one figure an epoch, greater is
+    better, NaN where nothing was held out.
     """
 
     def draw(figure: Figure) -> None:
@@ -117,15 +118,15 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
         epochs = np.arange(1, len(loss) + 1)
         marker = "o" if len(loss) <= 40 else None
         left.plot(epochs, loss, marker=marker, ms=4, color=_COLOURS[0])
-        left.set(xlabel="epoch", ylabel="loss, nats a target")
+        left.set(xlabel="epoch", ylabel="loss, nats")
         left.set_title("Training loss")
         for (name, values), colour in zip(validation.items(), _COLOURS, strict=False):
             right.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=name)
         right.set(xlabel="epoch", ylabel="held-out likes found")
         right.set_title("Validation")
-        first = next(iter(validation.values()), ())
-        if len(first):
-            best = int(np.argmax(first))
+        first = np.asarray(next(iter(validation.values()), ()), dtype=np.float64)
+        if np.isfinite(first).any():
+            best = int(np.nanargmax(first))
             for axes in (left, right):
                 axes.axvline(best + 1, color=_FAINT, lw=1, ls=":")
             right.annotate(

@@ -30,7 +30,7 @@ class SparseMatrix:
         self.backward = _torch_csr(matrix.T.tocsr())
 
     def __matmul__(self, dense: Tensor) -> Tensor:
-        product: Tensor = _SparseProduct.apply(self, dense)
+        product: Tensor = _SparseProduct.apply(self, dense)  # type: ignore[no-untyped-call]
         return product
 
 

@@ -55,7 +55,7 @@ class Validation:
     def draw(
         cls, context: "csr_matrix", targets: "csr_matrix", recommendable: NDArray[np.bool_], most: int
     ) -> "Validation":
-        """Keep at most ``most`` of the users who have both context and targets, evenly spaced over the rows."""
+        """Keep at most ``most`` of the users who have both context and targets, evenly spaced."""
         usable = np.flatnonzero((np.diff(context.indptr) > 0) & (np.diff(targets.indptr) > 0))
         if len(usable) > most:
             usable = usable[np.linspace(0, len(usable) - 1, most).astype(np.int64)]

@@ -1,4 +1,4 @@
-"""The neighbour weights W: how much a liked track speaks for each of its neighbours, the sparse part of a score.
+"""The neighbour weights W: how much a liked track speaks for its neighbours, the sparse part of a score.
 
 Here: EASE (Steck 2019) solved where it matters. EASE regresses every track on all others,
 
@@ -67,16 +67,21 @@ def local_ridge(
             done += len(batch)
             if progress is not None:
                 progress("neighbour weights", done, n_tracks)
-    parts = (np.concatenate(part) if part else np.zeros(0) for part in (weight, liked, candidate))
-    values, i, j = parts
-    W = csr_matrix((values.astype(np.float32), (i, j)), shape=(n_tracks, n_tracks))
+    W: csr_matrix = csr_matrix(
+        (
+            np.concatenate([np.zeros(0, np.float32), *weight]),
+            (
+                np.concatenate([np.zeros(0, np.int32), *liked]),
+                np.concatenate([np.zeros(0, np.int32), *candidate]),
+            ),
+        ),
+        shape=(n_tracks, n_tracks),
+    )
     W.sort_indices()
     return W
 
 
-def _groups(
-    neighbours: "csr_matrix", most: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _groups(neighbours: "csr_matrix", most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield (targets, union of targets and their neighbours), each target once, unions of at most ``most``.
 
     A group is a track and those of its neighbours that are still to be done: related tracks share most of

@@ -56,9 +56,7 @@ def split_lists(
     return context, csr_matrix((share, (target_row, target_track)), shape=likes.shape)
 
 
-def draw_candidates(
-    probability: NDArray[np.float64], size: int, rng: np.random.Generator
-) -> Candidates:
+def draw_candidates(probability: NDArray[np.float64], size: int, rng: np.random.Generator) -> Candidates:
     """Draw ``size`` tracks with replacement from ``probability`` float64[N]; repeated ones are counted.
 
     The weight is count / (size * probability), the logQ correction of Bengio and Senécal (2008) taken out of

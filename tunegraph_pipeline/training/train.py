@@ -49,6 +49,8 @@ class TrainingConfig(BaseModel):
     """The graph encoder: see `models.encoder.TrackEncoder`."""
     layers: int = Field(default=1, ge=1, le=4)
     """How many times a track hears its neighbours."""
+    co_like_user_exponent: float = Field(default=1.0, ge=0)
+    """Co-likes of a user with n likes count n ** -this each when the strongest neighbours are found."""
     graph_neighbours: int = Field(default=50, ge=1)
     """Strongest co-like neighbours a track hears in propagation."""
     transformer_neighbours: int = Field(default=10, ge=1)
@@ -74,7 +76,7 @@ class TrainingConfig(BaseModel):
     """Users a step. None: users / 16, rounded to a power of two between 64 and 1,024."""
     epochs: int | None = Field(default=None, ge=1)
     """Most passes over the users. None: as many as make 300 steps, between 6 and 30."""
-    patience: int = Field(default=3, ge=1)
+    patience: int = Field(default=5, ge=1)
     """Epochs without a better validation figure before training stops; the best epoch is kept."""
     validation_users: int = Field(default=4096, ge=1)
     """Most early-stopping users a figure is taken over."""
@@ -101,7 +103,7 @@ class TrainingConfig(BaseModel):
         """Users a step, given the same."""
         if self.batch_users is not None:
             return self.batch_users
-        return min(1024, max(64, 2 ** round(math.log2(max(n_users, 1) / 16))))
+        return min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
 
     def epochs_for(self, n_users: int) -> int:
         """Most epochs, given the same."""
@@ -219,7 +221,9 @@ def train(
     validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
 
     n_neighbours = max(config.ridge_neighbours, config.graph_neighbours)
-    neighbours = strongest_neighbours(data.train, n_neighbours, progress=progress)
+    neighbours = strongest_neighbours(
+        data.train, n_neighbours, user_exponent=config.co_like_user_exponent, progress=progress
+    )
     encoder = _encoder(data, config, neighbours, warm)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
     fingerprint = _fingerprint(data, config)
@@ -285,13 +289,17 @@ def _check(data: TrainingData, config: TrainingConfig) -> None:
     if any(count != n_tracks for count in rows):
         raise ValueError(f"likes of {n_tracks} tracks, but features, artists and albums of {rows}")
     if data.context.shape != data.targets.shape or data.context.shape[1] != n_tracks:
-        raise ValueError(f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks")
+        raise ValueError(
+            f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks"
+        )
     if not (np.diff(data.train.indptr) >= 2).any():
         raise InputError(
             "no user has two likes to learn from; import liked lists in which users like several tracks"
         )
     if config.encoder == "transformer" and config.dimension % config.heads:
-        raise InputError(f"{config.heads} heads do not divide the dimension {config.dimension}; change either")
+        raise InputError(
+            f"{config.heads} heads do not divide the dimension {config.dimension}; change either"
+        )
 
 
 def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_]:
@@ -409,7 +417,7 @@ def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
 
 
 def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Give the rows that are zero, of tracks nothing is known of, a direction that depends on seed and row."""
+    """Give rows of zeros, of tracks nothing is known of, a direction that follows from seed and row."""
     empty = np.flatnonzero(np.linalg.norm(embeddings, axis=1) < 0.5)
     for row in empty:
         direction = np.random.default_rng([seed, int(row)]).standard_normal(embeddings.shape[1])

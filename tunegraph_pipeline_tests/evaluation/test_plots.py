@@ -62,6 +62,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         [3.0, 2.0, 1.5], {"map@10": [0.1, 0.2, 0.15], "recall@10": [0.2, 0.3, 0.4]}
     ),
     "curves of one epoch": lambda: training_curves([3.0], {"map@10": [0.1]}),
+    "curves without validation": lambda: training_curves([3.0, 2.0], {"map@10": [float("nan")] * 2}),
     "curves of none": lambda: training_curves([], {}),
     "calibration": lambda: calibration_diagram(some_calibration(60)),
     "calibration that could not be": lambda: calibration_diagram(some_calibration(1)),

@@ -21,7 +21,7 @@ def validation(context: list[list[int]], targets: list[list[int]]) -> Validation
 
 
 def nothing() -> csr_matrix:
-    return csr_matrix((N, N), dtype=np.float32)
+    return csr_matrix(np.zeros((N, N), dtype=np.float32))
 
 
 def speaks(pairs: dict[int, int]) -> csr_matrix:

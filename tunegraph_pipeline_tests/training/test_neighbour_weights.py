@@ -1,4 +1,4 @@
-"""The neighbour weights are EASE where the neighbourhood is the catalogue, and sparse EASE where it is not."""
+"""The neighbour weights are EASE where the neighbourhood is the catalogue, else EASE on the neighbourhood."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def dense_ease(likes: csr_matrix, regularisation: float, user_exponent: float) -
     A = likes.toarray().astype(np.float64)
     X = A * np.maximum(A.sum(axis=1, keepdims=True), 1) ** -user_exponent
     P = np.linalg.inv(X.T @ X + regularisation * np.eye(A.shape[1]))
-    W = -P / np.diag(P)
+    W: np.ndarray = -P / np.diag(P)
     np.fill_diagonal(W, 0)
     return W
 

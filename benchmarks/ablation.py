@@ -1,0 +1,166 @@
+"""What each part of the model is worth: encoders, content and the sparse part, on lakes that have features.
+
+    python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
+
+Every variant is trained on the same likes and chosen between on the early-stopping fold; the test fold takes
+no part in any choice and is read once, at the end. A tenth of all likes is held out for either, five times
+what a lake keeps, because few held-out likes tell variants apart badly. MAP@10 over the whole catalogue,
+liked tracks left out, in per cent, mean over the seeds. Not here: comparison with other people's methods
+(`tunegraph evaluate --baselines`).
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.graph.like_graph import build_like_graph
+from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
+from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.orchestration.assets.model import training_data
+from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline.sources.simulator import World
+from tunegraph_pipeline.training.blend import EVEN, Validation
+from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, train
+
+ENCODERS = ("none", "propagation", "transformer")
+CONTENT = {
+    "id alone": {"use_tags": False, "use_features": False},
+    "+ artist, album": {"use_tags": True, "use_features": False},
+    "+ features": {"use_tags": False, "use_features": True},
+    "+ both": {"use_tags": True, "use_features": True},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant and its MAP@10: of the embedding alone and of the served rule, on either fold."""
+
+    encoder: str
+    content: str
+    embedding: float
+    served: float
+    test: float
+    seconds: float
+
+
+def lake_of(batch: RawBatch, held_out: float = 0.2) -> tuple[TrainingData, Validation]:
+    """What a model learns from, and the test: all other likes for context, the gate's as targets."""
+    ids = batch.likes["track_id"].unique().sort()
+    graph = build_like_graph(batch.likes, ids, split_key="ablation", held_out=held_out, calibration_share=0.0)
+    data = training_data(graph, ids, batch.tracks, batch.features)
+    context = csr_matrix(graph.fold_matrix(TRAIN) + graph.fold_matrix(EARLY_STOPPING))
+    everything = np.ones(len(ids), dtype=np.bool_)
+    return data, Validation.draw(context, graph.fold_matrix(GATE), everything, graph.n_users)
+
+
+def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool = False) -> float:
+    """MAP@10 in per cent."""
+    n_tracks = len(model.prior)
+    weights = csr_matrix(
+        (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(n_tracks, n_tracks)
+    )
+    blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
+    return 100 * float(validation.of_blends([blend], model.embeddings, model.pooling_weight, weights)[0])
+
+
+def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds: int) -> list[Row]:
+    validation = Validation.draw(data.context, data.targets, test.recommendable, config.validation_users)
+    rows = []
+    for encoder in ENCODERS:
+        for content, switches in CONTENT.items():
+            start = time.perf_counter()
+            models = [
+                train(data, config.model_copy(update={"encoder": encoder, "seed": seed, **switches}))
+                for seed in range(seeds)
+            ]
+            seconds = (time.perf_counter() - start) / seeds
+            row = Row(
+                encoder,
+                content,
+                float(np.mean([judge(m, validation, embedding_alone=True) for m in models])),
+                float(np.mean([judge(m, validation) for m in models])),
+                float(np.mean([judge(m, test) for m in models])),
+                seconds,
+            )
+            print(row, file=sys.stderr, flush=True)
+            rows.append(row)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    best = max(rows, key=lambda row: row.served)
+    lines = [
+        "| encoder | content | embedding alone, validation | served, validation | served, test | seconds |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        mark = "**" if row is best else ""
+        lines.append(
+            f"| {mark}{row.encoder}{mark} | {row.content} | {row.embedding:.2f} "
+            f"| {mark}{row.served:.2f}{mark} | {row.test:.2f} | {row.seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def describe(name: str, data: TrainingData, test: Validation, rows: list[Row]) -> str:
+    likes = data.train.nnz + data.targets.nnz + test.targets.nnz
+    return (
+        f"## {name}\n\n{data.train.shape[0]:,} users, {data.train.shape[1]:,} tracks, {likes:,} likes, "
+        f"of which {data.targets.nnz:,} to choose by and {test.targets.nnz:,} to test on.\n\n{table(rows)}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--spotify-songs", type=Path, help="spotify_songs.csv.gz; left out when not given")
+    parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
+    parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="write the markdown here as well")
+    arguments = parser.parse_args()
+    config = TrainingConfig(epochs=arguments.epochs)
+    batches: dict[str, RawBatch] = {}
+    if not arguments.no_simulator:
+        batches["The simulated world"] = World().crawl(date(2026, 12, 31))
+    if arguments.spotify_songs:
+        batches["Spotify songs: playlists as users"] = merged(read_files([arguments.spotify_songs]))
+    doc = [f"# What each part of the model is worth\n\n{opening()}"]
+    for name, batch in batches.items():
+        data, test = lake_of(batch)
+        doc.append(describe(name, data, test, measure(data, test, config, arguments.seeds)))
+    text = "\n".join(doc)
+    print(text)
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+
+
+def opening() -> str:
+    return (
+        "Written by `benchmarks/ablation.py`. MAP@10 in per cent over the whole catalogue, liked tracks left "
+        "out. A tenth of the likes is held out to choose by (validation), another tenth to test on, which no "
+        "choice has seen. *Served* is the whole scoring rule: embedding plus neighbour weights, in the blend "
+        "that validation prefers. Bold is what validation finds best.\n"
+    )
+
+
+def merged(batches: list[RawBatch]) -> RawBatch:
+    """One batch of all, since a file of tracks, features and likes may be read as several."""
+    return replace(
+        batches[0],
+        likes=pl.concat([batch.likes for batch in batches]).unique(
+            ["user_id", "track_id"], maintain_order=True
+        ),
+        tracks=pl.concat([batch.tracks for batch in batches]).unique("track_id", maintain_order=True),
+        features=pl.concat([batch.features for batch in batches]).unique("track_id", maintain_order=True),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Training as a whole: it learns what is there to learn, twice the same, and goes on after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.training.blend import pooled_queries
+from tunegraph_pipeline.training.train import (
+    EpochReport,
+    TrainedModel,
+    TrainingConfig,
+    TrainingData,
+    train,
+)
+
+CONFIG = TrainingConfig(
+    dimension=16, epochs=4, batch_users=16, ridge_neighbours=10, graph_neighbours=10, memory_mib=64
+)
+GROUP = 12  # users and tracks of one half of the checkerboard
+
+
+def checkerboard() -> tuple[csr_matrix, csr_matrix]:
+    """Two groups of users, each liking its own tracks but one apiece: the likes, and the ones left out."""
+    block = np.ones((GROUP, GROUP), dtype=np.float32)
+    likes = np.kron(np.eye(2, dtype=np.float32), block)
+    withheld = np.eye(2 * GROUP, dtype=np.float32)
+    return csr_matrix(likes - withheld), csr_matrix(withheld)
+
+
+def data_of(
+    likes: csr_matrix, context: csr_matrix | None = None, targets: csr_matrix | None = None
+) -> TrainingData:
+    n_tracks = likes.shape[1]
+    nobody = csr_matrix(np.zeros((0, n_tracks), dtype=np.float32))
+    return TrainingData(
+        train=likes,
+        context=nobody if context is None else context,
+        targets=nobody if targets is None else targets,
+        features=np.full((n_tracks, 11), np.nan, dtype=np.float32),
+        track_artists=csr_matrix(np.zeros((n_tracks, 0), dtype=np.bool_)),
+        album=np.full(n_tracks, -1, dtype=np.int32),
+    )
+
+
+def lists(seed: int = 0) -> TrainingData:
+    """Sixty users over forty tracks with features and artists, a few likes held out."""
+    rng = np.random.default_rng(seed)
+    liked = rng.random((60, 40)) < 0.25
+    held_out = liked & (rng.random(liked.shape) < 0.1)
+    held_out[30:] = False
+    train_likes = csr_matrix((liked & ~held_out).astype(np.float32))
+    return replace(
+        data_of(train_likes, train_likes[:30], csr_matrix(held_out[:30].astype(np.float32))),
+        features=rng.random((40, 11)).astype(np.float32),
+        track_artists=csr_matrix(np.eye(8, dtype=np.bool_)[rng.integers(0, 8, 40)]),
+        album=rng.integers(-1, 10, 40).astype(np.int32),
+    )
+
+
+def served_scores(model: TrainedModel, likes: csr_matrix) -> np.ndarray:
+    """The scoring rule, written out, with liked tracks left out."""
+    shape = (len(model.prior), len(model.prior))
+    W = csr_matrix((model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=shape)
+    length = np.diff(likes.indptr)[:, np.newaxis].astype(np.float64)
+    scores: np.ndarray = model.blend.embedding * (
+        pooled_queries(likes, model.embeddings, model.pooling_weight) @ model.embeddings.T
+    )
+    scores = scores + model.blend.neighbour * length**-model.blend.length_exponent * (likes @ W).toarray()
+    scores += model.prior
+    scores[likes.nonzero()] = -np.inf
+    return scores
+
+
+def assert_same(one: TrainedModel, other: TrainedModel) -> None:
+    for name in ("embeddings", "pooling_weight", "neighbour_indptr", "neighbour_indices", "neighbour_weight"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    for name, tensor in one.tensors.items():
+        np.testing.assert_array_equal(tensor, other.tensors[name], err_msg=name)
+    assert [(r.epoch, r.loss) for r in one.curves] == [(r.epoch, r.loss) for r in other.curves]
+    np.testing.assert_array_equal([r.validation for r in one.curves], [r.validation for r in other.curves])
+    assert one.blend == other.blend
+    assert one.best_epoch == other.best_epoch
+
+
+@pytest.mark.parametrize("encoder", ["propagation", "transformer", "none"])
+def test_the_withheld_diagonal_of_a_checkerboard_comes_first(encoder: str) -> None:
+    likes, withheld = checkerboard()
+    model = train(data_of(likes), CONFIG.model_copy(update={"encoder": encoder}))
+    np.testing.assert_array_equal(served_scores(model, likes).argmax(axis=1), withheld.indices)
+
+
+def test_either_part_alone_puts_the_diagonal_first() -> None:
+    likes, withheld = checkerboard()
+    model = train(data_of(likes), CONFIG)
+    for embedding, neighbour in ((1.0, 0.0), (0.0, 1.0)):
+        alone = replace(model, blend=replace(model.blend, embedding=embedding, neighbour=neighbour))
+        np.testing.assert_array_equal(served_scores(alone, likes).argmax(axis=1), withheld.indices)
+
+
+def test_embeddings_are_finite_of_unit_length_and_the_same_for_the_same_seed() -> None:
+    first, second = train(lists(), CONFIG), train(lists(), CONFIG)
+    np.testing.assert_allclose(np.linalg.norm(first.embeddings, axis=1), 1, rtol=1e-5)
+    assert_same(first, second)
+    other = train(lists(), CONFIG.model_copy(update={"seed": 1}))
+    assert not np.array_equal(first.embeddings, other.embeddings)
+
+
+def test_the_loss_falls_and_every_epoch_is_reported() -> None:
+    reports: list[EpochReport] = []
+    model = train(lists(), CONFIG, on_epoch=reports.append)
+    assert reports == model.curves
+    assert [report.epoch for report in reports] == list(range(1, len(reports) + 1))
+    assert reports[-1].loss < reports[0].loss
+    assert all(0 <= report.validation <= 1 for report in reports)
+
+
+def test_training_stops_when_validation_no_longer_rises_and_keeps_the_best_epoch() -> None:
+    patient = CONFIG.model_copy(update={"epochs": 40, "patience": 2})
+    model = train(lists(), patient)
+    figures = [report.validation for report in model.curves]
+    assert len(figures) < 40
+    assert model.best_epoch == 1 + int(np.argmax(figures))
+    assert len(figures) == model.best_epoch + 2
+    stopped_there = train(lists(), patient.model_copy(update={"patience": 40}))
+    assert [r.loss for r in stopped_there.curves[: len(figures)]] == [r.loss for r in model.curves]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    undisturbed = train(lists(), CONFIG)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def stop_after_two(report: EpochReport) -> None:
+        if report.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(lists(), CONFIG, checkpoint=checkpoint, on_epoch=stop_after_two)
+    reports: list[EpochReport] = []
+    resumed = train(lists(), CONFIG, checkpoint=checkpoint, on_epoch=reports.append)
+    assert [report.epoch for report in reports] == [3, 4]
+    assert_same(resumed, undisturbed)
+
+
+_KILLED = """
+import os, signal, sys, importlib.util
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("cases", sys.argv[1])
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+
+def progress(what, done, total):
+    if what.startswith("training, epoch 3") and done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+cases.train(cases.lists(), cases.CONFIG, checkpoint=Path(sys.argv[2]), progress=progress)
+"""
+
+
+def test_a_run_that_was_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, __file__, str(checkpoint)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    reports: list[EpochReport] = []
+    resumed = train(lists(), CONFIG, checkpoint=checkpoint, on_epoch=reports.append)
+    assert [report.epoch for report in reports] == [3, 4]
+    assert_same(resumed, train(lists(), CONFIG))
+
+
+def test_a_checkpoint_of_other_data_is_not_gone_on_from(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train(lists(seed=1), CONFIG, checkpoint=checkpoint)
+    assert_same(train(lists(), CONFIG, checkpoint=checkpoint), train(lists(), CONFIG))
+
+
+def test_a_track_nobody_likes_is_placed_by_its_artist_and_one_without_anything_is_left_out() -> None:
+    likes, _ = checkerboard()
+    n_tracks = likes.shape[1] + 2
+    likes = csr_matrix((likes.data, likes.indices, likes.indptr), shape=(likes.shape[0], n_tracks))
+    artist = np.array([0] * GROUP + [1] * GROUP + [1, -1])
+    known = np.flatnonzero(artist >= 0)
+    artists = csr_matrix((np.ones(len(known), dtype=np.bool_), (known, artist[known])), shape=(n_tracks, 2))
+    model = train(replace(data_of(likes), track_artists=artists), CONFIG)
+    cosine = model.embeddings @ model.embeddings[-2]
+    assert cosine[GROUP : 2 * GROUP].min() > cosine[:GROUP].max()
+    np.testing.assert_array_equal(np.flatnonzero(~model.recommendable), [n_tracks - 1])
+    assert np.linalg.norm(model.embeddings[-1]) == pytest.approx(1)
+
+
+def test_features_alone_place_a_track_nobody_likes_near_what_sounds_alike() -> None:
+    likes, _ = checkerboard()
+    n_tracks = likes.shape[1] + 1
+    likes = csr_matrix((likes.data, likes.indices, likes.indptr), shape=(likes.shape[0], n_tracks))
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 0.1, (n_tracks, 11)).astype(np.float32)
+    features[:GROUP] -= 1
+    features[GROUP:] += 1
+    config = CONFIG.model_copy(update={"epochs": 12})
+    model = train(replace(data_of(likes), features=features), config)
+    cosine = model.embeddings @ model.embeddings[-1]
+    assert cosine[GROUP:-1].mean() > cosine[:GROUP].mean() + 0.5
+
+
+def test_a_catalogue_beyond_the_limit_is_trained_on_samples() -> None:
+    likes, withheld = checkerboard()
+    sampled = CONFIG.model_copy(update={"full_softmax_tracks": 10, "sampled_tracks": 12, "epochs": 8})
+    model = train(data_of(likes), sampled)
+    alone = replace(model, blend=replace(model.blend, neighbour=0.0))
+    np.testing.assert_array_equal(served_scores(alone, likes).argmax(axis=1), withheld.indices)
+
+
+def test_lists_of_one_like_teach_nothing_and_are_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="no user has two likes"):
+        train(data_of(csr_matrix(np.eye(3, dtype=np.float32))), CONFIG)
+
+
+def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
+    bad = CONFIG.model_copy(update={"encoder": "transformer", "heads": 3})
+    with pytest.raises(InputError, match="3 heads do not divide the dimension 16"):
+        train(lists(), bad)
+
+
+@pytest.mark.parametrize(
+    ("users", "batch", "epochs"), [(471, 64, 30), (2_000, 128, 19), (50_000, 1024, 7), (10**6, 1024, 6)]
+)
+def test_batch_and_epochs_follow_from_the_number_of_users(users: int, batch: int, epochs: int) -> None:
+    assert TrainingConfig().batch_for(users) == batch
+    assert TrainingConfig().epochs_for(users) == epochs
