@@ -67,7 +67,9 @@ def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool 
         (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(n_tracks, n_tracks)
     )
     blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
-    return 100 * float(validation.of_blends([blend], model.embeddings, model.pooling_weight, weights)[0])
+    return 100 * float(
+        validation.of_blends([blend], model.embeddings, model.pooling_weight, weights, model.prior)[0]
+    )
 
 
 def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds: int) -> list[Row]:

@@ -309,7 +309,8 @@ def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
         axes.set_title("Held-out likes found, mean over users")
-        axes.legend(loc="upper left")
+        axes.margins(y=0.3)  # room for the legend above the bars
+        axes.legend(loc="upper left", ncols=len(evaluations))
         axes.margins(y=0.12)
 
     return _picture(draw, 9, 4.2)

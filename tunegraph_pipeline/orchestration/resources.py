@@ -26,7 +26,7 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
         lake = Lake.open_or_create(Path(self.root))
-        run = context.run_id or ""
+        run = context.run.run_id if context.run else ""
         with lake.writing(f"Dagster run {run[:8]}") as warning:
             if warning and context.log:
                 context.log.warning(warning)

@@ -4,7 +4,7 @@ Here: scoring early-stopping users by the very rule that is served, MAP@10 over 
 search over the weights of the parts. Not here: serving (`recommend`), judging on what nobody chose by
 (`evaluation`).
 
-    score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j]
+    score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j] + prior[j]
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,6 +34,10 @@ class Blend:
 
 EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)
 """What serves where there is nothing to choose by: cosines and regression weights both live around 1."""
+
+RESERVE = 0.2
+"""How much closer a track nobody in training likes has to be, on the scale of a cosine, to be recommended."""
+_RESERVES = (0.0, 0.1, 0.4, 0.8)
 
 QUICK = tuple(replace(EVEN, neighbour=ratio) for ratio in (0.5, 1.0, 2.0))
 """The few blends that a model is judged by while it is trained."""
@@ -71,6 +75,7 @@ class Validation:
         embeddings: NDArray[np.float32],
         pooling_weight: NDArray[np.float32],
         weights: "csr_matrix",
+        prior: NDArray[np.float32],
     ) -> NDArray[np.float64]:
         """Return the MAP@10 of each blend, float64[len(blends)]."""
         total = np.zeros(len(blends))
@@ -83,6 +88,7 @@ class Validation:
             for i, blend in enumerate(blends):
                 scores = neighbour * (blend.neighbour * lengths ** np.float32(-blend.length_exponent))
                 scores += np.float32(blend.embedding) * cosine
+                scores += prior
                 total[i] += self._average_precision(scores, context, targets).sum()
         return total / max(self.n_users, 1)
 
@@ -137,31 +143,52 @@ def pooled_queries(
     return queries
 
 
+def prior_of(warm: NDArray[np.bool_], reserve: float = RESERVE) -> NDArray[np.float32]:
+    """Return the prior, float32[N]: -``reserve`` for a track nobody in training likes, 0 for all others.
+
+    The softmax teaches every other track to keep away from those who do not like it. A track placed by
+    content alone was never told, and would come up for everyone who likes its artist.
+    """
+    return np.where(warm, 0.0, -reserve).astype(np.float32)
+
+
 def tune_blend(
     validation: Validation,
     embeddings: NDArray[np.float32],
     pooling_weight: NDArray[np.float32],
     weights: "csr_matrix",
-) -> tuple[Blend, float]:
-    """Return the blend of highest MAP@10 on the validation users, and that MAP@10 (NaN without users).
+    warm: NDArray[np.bool_],
+) -> tuple[Blend, NDArray[np.float32], float]:
+    """Return blend and prior of highest MAP@10 on the validation users, and that MAP@10 (NaN without users).
 
-    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides.
-    Among equals the first on the grid wins. `EVEN` where there is nobody to choose by.
+    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides,
+    then the reserve towards tracks nobody in training likes (``warm`` is false for them). Among equals the
+    first on the grid wins. `EVEN` and `RESERVE` where there is nobody to choose by.
     """
+    prior = prior_of(warm)
     if validation.n_users == 0:
-        return EVEN, float("nan")
+        return EVEN, prior, float("nan")
+
+    def judge(blends: Sequence[Blend], prior: NDArray[np.float32]) -> NDArray[np.float64]:
+        return validation.of_blends(blends, embeddings, pooling_weight, weights, prior)
+
     grid = [
         replace(EVEN, neighbour=ratio, length_exponent=exponent)
         for ratio in _RATIOS
         for exponent in (_LENGTH_EXPONENTS if ratio else _LENGTH_EXPONENTS[:1])
     ]
-    grid.append(replace(EVEN, embedding=0.0))
-    judged = validation.of_blends(grid, embeddings, pooling_weight, weights)
+    grid += [replace(EVEN, embedding=0.0)]
+    judged = judge(grid, prior)
     best, value = grid[int(judged.argmax())], float(judged.max())
-    if best.neighbour == 0 or best.embedding == 0:
-        return best, value
-    finer = [replace(best, neighbour=best.neighbour * step) for step in (0.5**0.5, 2**0.5)]
-    judged = validation.of_blends(finer, embeddings, pooling_weight, weights)
-    if judged.max() > value:
-        return finer[int(judged.argmax())], float(judged.max())
-    return best, value
+    if best.neighbour and best.embedding:
+        finer = [replace(best, neighbour=best.neighbour * step) for step in (0.5**0.5, 2**0.5)]
+        judged = judge(finer, prior)
+        if judged.max() > value:
+            best, value = finer[int(judged.argmax())], float(judged.max())
+    if not warm.all():
+        for reserve in _RESERVES:
+            other = prior_of(warm, reserve)
+            (figure,) = judge([best], other)
+            if figure > value:
+                prior, value = other, float(figure)
+    return best, prior, value

@@ -22,7 +22,7 @@ from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.lake.weights import load_tensors, save_tensors
 from tunegraph_pipeline.models.content import content_tags, encode_features
 from tunegraph_pipeline.models.spectral import spectral_start
-from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, tune_blend
+from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
     Candidates,
@@ -49,8 +49,6 @@ class TrainingConfig(BaseModel):
     """The graph encoder: see `models.encoder.TrackEncoder`."""
     layers: int = Field(default=1, ge=1, le=4)
     """How many times a track hears its neighbours."""
-    co_like_user_exponent: float = Field(default=1.0, ge=0)
-    """Co-likes of a user with n likes count n ** -this each when the strongest neighbours are found."""
     graph_neighbours: int = Field(default=50, ge=1)
     """Strongest co-like neighbours a track hears in propagation."""
     transformer_neighbours: int = Field(default=10, ge=1)
@@ -153,8 +151,9 @@ class TrainedModel:
 
     ``embeddings``: float32[N, d], rows of unit length; ``pooling_weight``: float32[N];
     ``neighbour_indptr`` int64[N+1], ``neighbour_indices`` int32, ``neighbour_weight`` float32: W, row = liked
-    track, column = candidate; ``prior``: float32[N], added to every score; ``recommendable``: bool[N], false
-    for a track of which neither a like nor content is known; ``blend``: the weights of the parts;
+    track, column = candidate; ``prior``: float32[N], added to every score, see `blend.prior_of`;
+    ``recommendable``: bool[N], false for a track of which neither a like nor content is known; ``blend``: the
+    weights of the parts;
     ``validation``: MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity``
     that of popularity, NaN without such users; ``curves``: one report an epoch, up to where training
     stopped; ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
@@ -221,9 +220,7 @@ def train(
     validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
 
     n_neighbours = max(config.ridge_neighbours, config.graph_neighbours)
-    neighbours = strongest_neighbours(
-        data.train, n_neighbours, user_exponent=config.co_like_user_exponent, progress=progress
-    )
+    neighbours = strongest_neighbours(data.train, n_neighbours, progress=progress)
     encoder = _encoder(data, config, neighbours, warm)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
     fingerprint = _fingerprint(data, config)
@@ -249,7 +246,8 @@ def train(
         embeddings = _embeddings(encoder)
         figure = float("nan")
         if validation.n_users:
-            figure = float(validation.of_blends(QUICK, embeddings, pooling_weight, state.weights).max())
+            figures = validation.of_blends(QUICK, embeddings, pooling_weight, state.weights, prior_of(warm))
+            figure = float(figures.max())
         # Without anything to judge by, the last epoch is the best one.
         if math.isnan(figure) or figure > state.best_validation:
             state.best_epoch = epoch
@@ -263,14 +261,14 @@ def train(
 
     encoder.load_state_dict({name: torch.from_numpy(value) for name, value in state.best_weights.items()})
     embeddings = _unit_rows(_embeddings(encoder), config.seed)
-    blend, figure = tune_blend(validation, embeddings, pooling_weight, state.weights)
+    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, state.weights, warm)
     return TrainedModel(
         embeddings=embeddings,
         pooling_weight=pooling_weight,
         neighbour_indptr=state.weights.indptr.astype(np.int64),
         neighbour_indices=state.weights.indices.astype(np.int32),
         neighbour_weight=state.weights.data.astype(np.float32),
-        prior=np.zeros(len(popularity), dtype=np.float32),
+        prior=prior,
         recommendable=recommendable,
         blend=blend,
         validation=figure,

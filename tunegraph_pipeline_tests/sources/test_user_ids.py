@@ -11,9 +11,11 @@ from tunegraph_pipeline.sources.user_ids import read_user_ids
 
 def test_integers_of_a_parquet_file_keep_their_type(tmp_path: Path) -> None:
     path = tmp_path / "users.parquet"
-    pl.DataFrame({"playlist_id": pl.Series([7, 3, 7], dtype=pl.Int32), "x": ["a", "b", "c"]}).write_parquet(path)
+    playlists = pl.Series([7, 3, 7], dtype=pl.Int32)
+    pl.DataFrame({"playlist_id": playlists, "x": ["a", "b", "c"]}).write_parquet(path)
     ids = read_user_ids(path)
-    assert (ids.to_list(), ids.dtype) == ([7, 3], pl.Int32)
+    assert ids.to_list() == [7, 3]
+    assert ids.dtype == pl.Int32
 
 
 @pytest.mark.parametrize("text", ["user_id\n7\n3\n", "7\n3\n", "name\tuser_id\na\t7\nb\t3\n"])

@@ -24,6 +24,14 @@ def nothing() -> csr_matrix:
     return csr_matrix(np.zeros((N, N), dtype=np.float32))
 
 
+def flat() -> np.ndarray:
+    return np.zeros(N, dtype=np.float32)
+
+
+def all_warm() -> np.ndarray:
+    return np.ones(N, dtype=np.bool_)
+
+
 def speaks(pairs: dict[int, int]) -> csr_matrix:
     dense = np.zeros((N, N), dtype=np.float32)
     for liked, candidate in pairs.items():
@@ -37,14 +45,14 @@ def test_map_of_a_ranking_by_hand() -> None:
     weights[0, 6], weights[0, 5], weights[0, 7] = 3, 2, 1
     judge = validation([[0]], [[5, 7, 30]])
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    (value,) = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights))
+    (value,) = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights), flat())
     assert value == pytest.approx((1 / 2 + 2 / 3) / 3)
 
 
 def test_liked_tracks_are_left_out_and_ties_go_to_the_smaller_index() -> None:
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
     judge = validation([[0, 1]], [[3]])
-    (value,) = judge.of_blends([EVEN], zeros, ones, nothing())
+    (value,) = judge.of_blends([EVEN], zeros, ones, nothing(), flat())
     assert value == pytest.approx(1 / 2)  # 2 comes first, then 3
 
 
@@ -53,7 +61,7 @@ def test_what_is_not_recommendable_takes_no_place() -> None:
     recommendable[2] = False
     judge = Validation.draw(pairs([[0, 1]]), pairs([[3]]), recommendable, 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    assert judge.of_blends([EVEN], zeros, ones, nothing())[0] == pytest.approx(1.0)
+    assert judge.of_blends([EVEN], zeros, ones, nothing(), flat())[0] == pytest.approx(1.0)
 
 
 def test_popularity_is_judged_alike() -> None:
@@ -74,19 +82,21 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     known = speaks({u: 20 + u for u in users})
     wrong = speaks({u: 12 + u % 8 for u in users})
 
-    by_embedding, value = tune_blend(judge, right, ones, wrong)
+    by_embedding, _, value = tune_blend(judge, right, ones, wrong, all_warm())
     assert value == pytest.approx(1.0)
     assert by_embedding.neighbour < by_embedding.embedding
     against = noise.copy()
     against[20:32] = -against[:12]
-    by_neighbour, value = tune_blend(judge, against, ones, known)
+    by_neighbour, _, value = tune_blend(judge, against, ones, known, all_warm())
     assert value == pytest.approx(1.0)
     assert by_neighbour.neighbour > by_neighbour.embedding
 
 
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
-    blend, value = tune_blend(empty, np.zeros((N, 2), dtype=np.float32), np.ones(N, np.float32), nothing())
+    zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
+    blend, prior, value = tune_blend(empty, zeros, ones, nothing(), all_warm())
+    np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert np.isnan(value)
 
@@ -96,3 +106,21 @@ def test_at_most_so_many_users_are_judged_and_only_those_with_both() -> None:
     targets = pairs([[9], [9], [], [8], [7]])
     assert Validation.draw(context, targets, np.ones(N, dtype=np.bool_), 100).n_users == 3
     assert Validation.draw(context, targets, np.ones(N, dtype=np.bool_), 2).n_users == 2
+
+
+def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> None:
+    # Track 9, liked by nobody in training, is placed nearer to track 0 than track 8 is, and 8 was held out.
+    embeddings = np.zeros((N, 2), dtype=np.float32)
+    embeddings[:, 1] = 1
+    embeddings[0] = embeddings[9] = [1, 0]
+    embeddings[8] = [0.7, 0.51**0.5]
+    warm = np.arange(N) != 9
+    judge, ones = validation([[0]], [[8]]), np.ones(N, dtype=np.float32)
+    _, prior, value = tune_blend(judge, embeddings, ones, nothing(), warm)
+    assert value == pytest.approx(1.0)
+    assert prior[9] < -0.2
+    np.testing.assert_array_equal(prior[warm], 0)
+    wanted = validation([[0]], [[9]])
+    _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), warm)
+    assert value == pytest.approx(1.0)
+    assert prior[9] == np.float32(-0.2)  # the usual reserve does no harm: it stays

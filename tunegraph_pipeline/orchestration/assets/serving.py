@@ -218,5 +218,6 @@ def _markdown(table: pl.DataFrame) -> str:
         tbl_cols=-1,
         tbl_rows=-1,
         float_precision=4,
+        tbl_width_chars=1000,
     ):
         return str(table)

@@ -1,0 +1,204 @@
+"""The daily assets over ranges of days and the checks that stop a run, on small lakes and a real instance."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from dagster import AssetCheckResult, DagsterInstance
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.tables import table_path
+from tunegraph_pipeline.orchestration import checks
+from tunegraph_pipeline.orchestration.assets.model import training_data
+from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.orchestration.run import run_job
+
+FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake that received one list on each of two days, with a day without anything between them."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    for day, tracks in ((FIRST, "abc"), (LAST, "ab")):
+        rows = [{"user_id": user, "track_id": track, "liked_at": None} for user in "uv" for track in tracks]
+        likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
+        write_batch(lake.raw, day, RawBatch("files", "test", likes=likes))
+    return lake
+
+
+def _files(lake: Lake) -> dict[str, bytes]:
+    paths = [path for name in DAILY_TABLES for path in sorted((lake.root / name).rglob("*.parquet"))]
+    return {str(path.relative_to(lake.root)): path.read_bytes() for path in paths}
+
+
+def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
+    run_job(lake, "daily_tables", FIRST, LAST)
+    assert lake.partitions("likes") == ["2026-02-01", "2026-02-02", "2026-02-03"]
+    assert [len(lake.read("likes", day)) for day in lake.partitions("likes")] == [6, 0, 4]
+    assert lake.stale_days() == []
+    with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+        (run,) = instance.get_runs()
+        events = [
+            entry.dagster_event.step_materialization_data.materialization
+            for entry in instance.all_logs(run.run_id)
+            if entry.dagster_event is not None and entry.dagster_event.is_step_materialization
+        ]
+    rows = {
+        event.partition: event.metadata["dagster/row_count"].value
+        for event in events
+        if event.asset_key.to_user_string() == "liked_lists"
+    }
+    assert rows == {"2026-02-01": 6, "2026-02-02": 0, "2026-02-03": 4}
+
+
+def test_days_give_the_same_files_in_any_order_and_when_filled_again(lake: Lake) -> None:
+    run_job(lake, "daily_tables", FIRST, LAST)
+    at_once = _files(lake)
+    for name in DAILY_TABLES:
+        for key in lake.partitions(name):
+            table_path(lake.root, name, key).unlink()
+    for day in (LAST, FIRST, date(2026, 2, 2), LAST):
+        run_job(lake, "daily_tables", day, day)
+    assert _files(lake) == at_once
+
+
+def test_a_later_batch_makes_its_day_stale_and_is_added(lake: Lake) -> None:
+    run_job(lake, "daily_tables", FIRST, LAST)
+    row = {"user_id": "w", "track_id": "z", "liked_at": None}
+    late = pl.DataFrame([row], schema=empty_frame("likes").schema)
+    write_batch(lake.raw, FIRST, RawBatch("files", "late", likes=late))
+    assert lake.stale_days() == [FIRST]
+    run_job(lake, "daily_tables", FIRST, FIRST)
+    assert len(lake.read("likes", FIRST.isoformat())) == 7
+
+
+def test_a_day_of_a_live_run_is_crawled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.set_section("simulator", {"n_users": 20, "n_tracks": 60})
+    for _ in range(2):
+        run_job(lake, "daily_tables", FIRST, FIRST, {"crawled_users": {"source": "simulator"}})
+    assert len(lake.batches(FIRST)) == 1
+    assert Lake.open(lake.root).file.source == "simulator"
+    assert len(lake.read("audio_features", FIRST.isoformat())) > 0
+
+
+def test_an_empty_lake_has_nothing_to_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    with pytest.raises(LakeError, match="has no filled day yet"):
+        run_job(lake, "refresh", FIRST, FIRST)
+
+
+# --- checks ---
+
+
+def _resource(lake: Lake) -> LakeResource:
+    resource = LakeResource(root=str(lake.root))
+    resource._lake = lake
+    return resource
+
+
+def _passed(result: object) -> bool:
+    assert isinstance(result, AssetCheckResult)
+    return bool(result.passed)
+
+
+def test_a_pair_that_is_there_twice_fails_its_check(lake: Lake) -> None:
+    rows = pl.DataFrame({"user_id": ["u", "u"], "track_id": ["a", "b"], "liked_at": None, "changed": True})
+    lake.set_current("current_likes", "2026-02-01")
+    lake.write("current_likes", "2026-02-01", rows)
+    assert _passed(checks.each_pair_once(lake=_resource(lake)))
+    lake.write("current_likes", "2026-02-01", pl.concat([rows, rows[:1]]))
+    assert not _passed(checks.each_pair_once(lake=_resource(lake)))
+
+
+@pytest.mark.parametrize(
+    ("track_idx", "track_id", "holds"),
+    [
+        ([0, 1], ["b", "a"], True),
+        ([1, 0], ["a", "b"], False),
+        ([0, 2], ["a", "b"], False),
+        ([0, 1], ["a", "a"], False),
+    ],
+)
+def test_indices_that_are_not_contiguous_or_unique_fail(
+    lake: Lake, track_idx: list[int], track_id: list[str], holds: bool
+) -> None:
+    lake.write("track_ids", None, pl.DataFrame({"track_idx": track_idx, "track_id": track_id}))
+    assert _passed(checks.indices_contiguous(lake=_resource(lake))) == holds
+
+
+@pytest.mark.parametrize(
+    ("vectors", "holds"),
+    [
+        ([[1.0, 0.0], [0.6, 0.8]], True),
+        ([[1.0, 0.0], [0.6, 0.6]], False),
+        ([[1.0, 0.0], [float("nan"), 0.0]], False),
+        ([[1.0, 0.0]], False),
+    ],
+)
+def test_embeddings_that_are_not_finite_unit_and_complete_fail(
+    lake: Lake, vectors: list[list[float]], holds: bool
+) -> None:
+    lake.write("track_ids", None, pl.DataFrame({"track_idx": [0, 1], "track_id": ["a", "b"]}))
+    n = len(vectors)
+    rows = pl.DataFrame(
+        {
+            "track_id": ["a", "b"][:n],
+            "track_idx": pl.Series(range(n), dtype=pl.Int32),
+            "embedding": pl.Series(np.array(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, 2)),
+            "model_version": ["m"] * n,
+        }
+    )
+    lake.write("track_embeddings", "m", rows)
+    lake.set_current("models", "m")
+    assert _passed(checks.finite_and_of_unit_length(lake=_resource(lake))) == holds
+
+
+def _model(lake: Lake, **facts: object) -> None:
+    folder = lake.version_folder("models", "m")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"facts": facts, "parts": {}}))
+    lake.set_current("models", "m")
+
+
+@pytest.mark.parametrize(("model", "holds"), [(0.12, True), (0.01, False), (None, True)])
+def test_a_model_worse_than_popularity_fails(lake: Lake, model: float | None, holds: bool) -> None:
+    _model(lake, validation=model, validation_of_popularity=0.05)
+    assert _passed(checks.better_than_popularity(lake=_resource(lake))) == holds
+
+
+# --- what training is given ---
+
+
+def test_content_is_lined_up_with_the_id_map(lake: Lake) -> None:
+    from tunegraph_pipeline.graph.like_graph import build_like_graph
+    from tunegraph_pipeline.lake.tables import empty_table
+
+    ids = pl.Series("track_id", ["c", "a", "b"])
+    likes = pl.DataFrame({"user_id": ["u", "u", "v"], "track_id": ["a", "b", "c"]})
+    graph = build_like_graph(likes, ids, split_key="k", held_out=0.0, calibration_share=0.0)
+    rows = [
+        {"track_id": "a", "artist_ids": ["x", "y"], "album_id": "A", "source": "files"},
+        {"track_id": "b", "artists": ["Z"], "album_id": "B", "source": "files"},
+    ]
+    tracks = pl.DataFrame(rows, schema=empty_table("tracks").schema)
+    heard = pl.DataFrame(
+        [{"track_id": "b", "provider": "files", "tempo": 120.0}], schema=empty_table("audio_features").schema
+    )
+    data = training_data(graph, ids, tracks, heard)
+    assert data.album.tolist() == [-1, 0, 1]
+    assert data.track_artists.sum(axis=1).ravel().tolist()[0] == [0, 2, 1]
+    tempo = data.features[:, 9]
+    assert np.isnan(tempo[:2]).all()
+    assert tempo[2] == 120.0
+    assert data.train.toarray().tolist() == [[0, 1, 1], [1, 0, 0]]
