@@ -285,7 +285,7 @@ def embedding_map(
             fontsize=8.5,
         )
         if len(points):
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.4)
+            figure.legend(loc="outside right center", markerscale=1.4)
 
     return _picture(draw, 9, 6.6)
 
