@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAKE ?= data_lake/demo
+DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
 STAMP := $(VENV)/.installed
 
 .PHONY: setup run ui test check unit constraints clean

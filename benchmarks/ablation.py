@@ -67,9 +67,8 @@ def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool 
         (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(n_tracks, n_tracks)
     )
     blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
-    return 100 * float(
-        validation.of_blends([blend], model.embeddings, model.pooling_weight, weights, model.prior)[0]
-    )
+    figures = validation.of_blends([blend], model.embeddings, model.pooling_weight, weights, model.prior)
+    return 100 * float(figures.mean())
 
 
 def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds: int) -> list[Row]:

@@ -476,4 +476,3 @@ def _day(as_of: datetime | None) -> date:
 def _span(days: tuple[date, date]) -> str:
     first, last = days
     return str(first) if first == last else f"{first} to {last}"
-

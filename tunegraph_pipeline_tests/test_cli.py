@@ -321,13 +321,17 @@ def test_a_second_writer_is_told_who_the_first_is(lake: Path, tmp_path: Path, ot
     assert tunegraph("status", "--lake", lake).returncode == 0
 
 
-def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path) -> None:
-    """The kernel refuses files above a size, as a full disk would; without the limit all is well again."""
+def no_file_above(size: int) -> Callable[[], None]:
+    """Make the kernel refuse files above a size, as a full disk would, in a process to be."""
 
-    def small_disk() -> None:
+    def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
+    return limit
+
+
+def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path) -> None:
     many = tmp_path / "many.csv"
     # Ids without a pattern, or they would be compressed to nothing.
     dice = random.Random(1)
@@ -335,10 +339,17 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
     many.write_text("user_id,track_id\n" + "\n".join(rows) + "\n")
     before = snapshot(lake)
     assert "cannot write" in complaint(
-        tunegraph_process("import", many, "--lake", lake, preexec_fn=small_disk)
+        tunegraph_process("import", many, "--lake", lake, preexec_fn=no_file_above(20_000))
     )
     assert snapshot(lake) == before
     assert tunegraph("import", many, "--lake", lake).returncode == 0
+
+
+@pytest.mark.parametrize("size", [15_000, 60_000, 200_000])
+def test_a_disk_that_fills_up_in_a_refresh_is_one_line_and_the_next_goes_on(lake: Path, size: int) -> None:
+    """The sizes stop it in Dagster's history, in the tables, and in the arrays of the model."""
+    assert "cannot" in complaint(tunegraph_process("refresh", "--lake", lake, preexec_fn=no_file_above(size)))
+    assert tunegraph("refresh", "--lake", lake).returncode == 0
 
 
 @pytest.mark.parametrize("seconds", [1.5, 4.0, 6.0, 8.0])

@@ -323,14 +323,15 @@ class Lake:
         """Rewrite `lake.duckdb`, the same views for any DuckDB client."""
         import duckdb
 
-        with (
-            staged_file(self.root / "lake.duckdb", self.staging) as draft,
-            duckdb.connect(str(draft)) as connection,
-        ):
-            for statement in tables.view_statements(self.root.resolve()):
-                connection.execute(statement)
-            # Checkpointed here, or the views would stay in a log beside the draft that is not renamed.
-            connection.execute("CHECKPOINT")
+        path = self.root / "lake.duckdb"
+        try:
+            with staged_file(path, self.staging) as draft, duckdb.connect(str(draft)) as connection:
+                for statement in tables.view_statements(self.root.resolve()):
+                    connection.execute(statement)
+                # Checkpointed here, or the views would stay in a log beside the draft that is not renamed.
+                connection.execute("CHECKPOINT")
+        except duckdb.IOException as error:
+            raise LakeError(f"cannot write {path}: {error}; free some space and run it again") from error
 
 
 def digest(value: Any) -> str:

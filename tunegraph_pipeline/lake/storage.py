@@ -24,7 +24,7 @@ def staged_file(target: Path, staging: Path) -> Iterator[Path]:
     ``staging`` has to be on the file system of ``target``. On any error nothing of the attempt remains and
     ``target`` is as it was. Raises LakeError for a full disk or a folder that may not be written.
     """
-    with _disk_errors(target):
+    with disk_errors(target):
         staging.mkdir(parents=True, exist_ok=True)
         draft = staging / f"{uuid.uuid4().hex}-{target.name}"
         try:
@@ -44,7 +44,7 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
     An older folder at ``target`` is moved aside first and removed after, so that a reader who has it open
     keeps its files. Raises LakeError as :func:`staged_file` does.
     """
-    with _disk_errors(target):
+    with disk_errors(target):
         draft = staging / f"{uuid.uuid4().hex}-{target.name}"
         draft.mkdir(parents=True)
         old = staging / f"{draft.name}.old"
@@ -73,7 +73,7 @@ def write_text(target: Path, text: str, staging: Path) -> None:
 
 def sweep_staging(staging: Path) -> None:
     """Remove what writers that died left behind. Only for the holder of the lock."""
-    with _disk_errors(staging):
+    with disk_errors(staging):
         if staging.exists():
             shutil.rmtree(staging)
 
@@ -98,10 +98,14 @@ _DISK_ERRORS = {
 
 
 @contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turn what a disk may say to a write of ``target`` into a LakeError of one line."""
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_ERRORS:
-            raise LakeError(f"cannot write {target}: {_DISK_ERRORS[error.errno]}") from error
-        raise
+        # numpy reports a short write without an errno; a full disk is what makes one.
+        short = error.errno is None and "requested and" in str(error)
+        code = errno.ENOSPC if short else error.errno
+        if code not in _DISK_ERRORS:
+            raise
+        raise LakeError(f"cannot write {target}: {_DISK_ERRORS[code]}") from error

@@ -15,12 +15,16 @@ from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
-    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename."""
-    from safetensors.numpy import save_file
+    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename.
+
+    Raises LakeError where the disk says no.
+    """
+    from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with staged_file(path, path.parent / STAGING) as draft:
-        save_file(contiguous, draft, metadata=dict(facts))
+        # Written here and not by safetensors, whose own error would not say that the disk is full.
+        draft.write_bytes(save(contiguous, metadata=dict(facts)))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

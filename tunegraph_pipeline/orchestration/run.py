@@ -13,9 +13,11 @@ from typing import Any
 
 from dagster import DagsterInstance
 from dagster._core.errors import DagsterAssetCheckFailedError
+from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.storage import staged_file
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -31,9 +33,10 @@ def dagster_home(lake: Lake) -> Path:
     if chosen := os.environ.get("DAGSTER_HOME"):
         return Path(chosen)
     home = lake.root.resolve() / ".dagster"
-    home.mkdir(exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(project_file("dagster.yaml"), home / "dagster.yaml")
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        with staged_file(settings, home) as draft:
+            shutil.copyfile(project_file("dagster.yaml"), draft)
     return home
 
 
@@ -58,8 +61,14 @@ def run_job(
         "dagster/asset_partition_range_end": last.isoformat(),
     }
     job = build_definitions().resolve_job_def(name)
-    with DagsterInstance.from_config(str(dagster_home(lake))) as instance:
-        try:
+    home = dagster_home(lake)
+    try:
+        with DagsterInstance.from_config(str(home)) as instance:
             job.execute_in_process(run_config=config, instance=instance, tags=tags)
-        except DagsterAssetCheckFailedError as error:
-            raise LakeError(f"a check stopped the run: {error}") from error
+    except DagsterAssetCheckFailedError as error:
+        raise LakeError(f"a check stopped the run: {error}") from error
+    except OperationalError as error:
+        raise LakeError(
+            f"Dagster's history in {home} cannot be written ({error.orig});"
+            " free some space, or end what holds it"
+        ) from error

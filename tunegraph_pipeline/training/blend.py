@@ -77,8 +77,8 @@ class Validation:
         weights: "csr_matrix",
         prior: NDArray[np.float32],
     ) -> NDArray[np.float64]:
-        """Return the MAP@10 of each blend, float64[len(blends)]."""
-        total = np.zeros(len(blends))
+        """Return AP@10 of each blend and user, float64[len(blends), m]; the mean of a row is MAP@10."""
+        figures = np.zeros((len(blends), self.n_users))
         for rows in self._blocks():
             context, targets = self.context[rows], self.targets[rows]
             queries = pooled_queries(context, embeddings, pooling_weight)
@@ -89,8 +89,8 @@ class Validation:
                 scores = neighbour * (blend.neighbour * lengths ** np.float32(-blend.length_exponent))
                 scores += np.float32(blend.embedding) * cosine
                 scores += prior
-                total[i] += self._average_precision(scores, context, targets).sum()
-        return total / max(self.n_users, 1)
+                figures[i, rows] = self._average_precision(scores, context, targets)
+        return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> float:
         """Return the MAP@10 of recommending the most popular tracks to everyone."""
@@ -159,11 +159,12 @@ def tune_blend(
     weights: "csr_matrix",
     warm: NDArray[np.bool_],
 ) -> tuple[Blend, NDArray[np.float32], float]:
-    """Return blend and prior of highest MAP@10 on the validation users, and that MAP@10 (NaN without users).
+    """Return the blend and prior to serve, and their MAP@10 on the validation users (NaN without users).
 
-    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides,
-    then the reserve towards tracks nobody in training likes (``warm`` is false for them). Among equals the
-    first on the grid wins. `EVEN` and `RESERVE` where there is nobody to choose by.
+    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides
+    of the best, then the reserve towards tracks nobody in training likes (``warm`` is false for them). `EVEN`
+    and `RESERVE` stay unless something beats them by two standard errors of the paired difference:
+    a few hundred users cannot tell the points of a grid apart, and the best of them would be a lucky one.
     """
     prior = prior_of(warm)
     if validation.n_users == 0:
@@ -177,18 +178,26 @@ def tune_blend(
         for ratio in _RATIOS
         for exponent in (_LENGTH_EXPONENTS if ratio else _LENGTH_EXPONENTS[:1])
     ]
-    grid += [replace(EVEN, embedding=0.0)]
-    judged = judge(grid, prior)
-    best, value = grid[int(judged.argmax())], float(judged.max())
-    if best.neighbour and best.embedding:
-        finer = [replace(best, neighbour=best.neighbour * step) for step in (0.5**0.5, 2**0.5)]
-        judged = judge(finer, prior)
-        if judged.max() > value:
-            best, value = finer[int(judged.argmax())], float(judged.max())
+    grid.append(replace(EVEN, embedding=0.0))
+    figures = judge(grid, prior)
+    ratio = grid[int(figures.mean(axis=1).argmax())]
+    if ratio.neighbour and ratio.embedding:
+        finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
+        figures = np.concatenate([figures, judge(finer, prior)])
+        grid += finer
+    chosen = _clearly_best(figures, grid.index(EVEN))
+    blend, value = grid[chosen], figures[chosen]
     if not warm.all():
-        for reserve in _RESERVES:
-            other = prior_of(warm, reserve)
-            (figure,) = judge([best], other)
-            if figure > value:
-                prior, value = other, float(figure)
-    return best, prior, value
+        reserves = (RESERVE, *_RESERVES)
+        others = [judge([blend], prior_of(warm, reserve))[0] for reserve in _RESERVES]
+        figures = np.stack([value, *others])
+        chosen = _clearly_best(figures, 0)
+        prior, value = prior_of(warm, reserves[chosen]), figures[chosen]
+    return blend, prior, float(value.mean())
+
+
+def _clearly_best(figures: NDArray[np.float64], usual: int) -> int:
+    """The row of highest mean, or ``usual`` unless that is beaten by two standard errors."""
+    best = int(figures.mean(axis=1).argmax())
+    gain = figures[best] - figures[usual]
+    return best if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)) else usual

@@ -247,7 +247,7 @@ def train(
         figure = float("nan")
         if validation.n_users:
             figures = validation.of_blends(QUICK, embeddings, pooling_weight, state.weights, prior_of(warm))
-            figure = float(figures.max())
+            figure = float(figures.mean(axis=1).max())
         # Without anything to judge by, the last epoch is the best one.
         if math.isnan(figure) or figure > state.best_validation:
             state.best_epoch = epoch

@@ -45,15 +45,15 @@ def test_map_of_a_ranking_by_hand() -> None:
     weights[0, 6], weights[0, 5], weights[0, 7] = 3, 2, 1
     judge = validation([[0]], [[5, 7, 30]])
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    (value,) = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights), flat())
-    assert value == pytest.approx((1 / 2 + 2 / 3) / 3)
+    value = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights), flat())
+    assert value.item() == pytest.approx((1 / 2 + 2 / 3) / 3)
 
 
 def test_liked_tracks_are_left_out_and_ties_go_to_the_smaller_index() -> None:
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
     judge = validation([[0, 1]], [[3]])
-    (value,) = judge.of_blends([EVEN], zeros, ones, nothing(), flat())
-    assert value == pytest.approx(1 / 2)  # 2 comes first, then 3
+    value = judge.of_blends([EVEN], zeros, ones, nothing(), flat())
+    assert value.item() == pytest.approx(1 / 2)  # 2 comes first, then 3
 
 
 def test_what_is_not_recommendable_takes_no_place() -> None:
@@ -61,7 +61,7 @@ def test_what_is_not_recommendable_takes_no_place() -> None:
     recommendable[2] = False
     judge = Validation.draw(pairs([[0, 1]]), pairs([[3]]), recommendable, 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    assert judge.of_blends([EVEN], zeros, ones, nothing(), flat())[0] == pytest.approx(1.0)
+    assert judge.of_blends([EVEN], zeros, ones, nothing(), flat()).item() == pytest.approx(1.0)
 
 
 def test_popularity_is_judged_alike() -> None:
@@ -124,3 +124,17 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] == np.float32(-0.2)  # the usual reserve does no harm: it stays
+
+
+def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:
+    # The embedding finds what one user of twelve holds out; for the others neither part finds anything.
+    users = range(12)
+    judge = validation([[u] for u in users], [[20 + u] for u in users])
+    embeddings = np.zeros((N, 13), dtype=np.float32)
+    embeddings[np.arange(12), np.arange(12)] = 1
+    embeddings[12:, 12] = 1
+    embeddings[20] = embeddings[0]
+    away = speaks({0: 30})
+    blend, _, value = tune_blend(judge, 0.9 * embeddings, np.ones(N, np.float32), away, all_warm())
+    assert blend == EVEN
+    assert value == pytest.approx(1 / 2 / 12)
