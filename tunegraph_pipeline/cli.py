@@ -403,9 +403,10 @@ def _recommend_for_file(
 
 
 def _comparison_table(figures: "pl.DataFrame") -> Table:
-    table = Table(*figures.columns)
-    for row in figures.iter_rows():
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+    """A column a model, a row a metric: narrow enough for any terminal."""
+    table = Table("", *figures["model"])
+    for metric in figures.columns[1:]:
+        table.add_row(metric, *(f"{value:,.4f}" for value in figures[metric]))
     return table
 
 
