@@ -284,9 +284,9 @@ def test_a_lake_of_a_newer_version_is_left_alone(lake: Path, tmp_path: Path) -> 
     path = lake / "lake.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
     before = snapshot(lake)
-    assert "install a newer TuneGraph" in complaint(
-        tunegraph("import", tmp_path / "likes.csv", "--lake", lake)
-    )
+    likes = two_scenes(tmp_path / "likes.csv")
+    for arguments in (["import", likes], ["refresh"], ["status"], ["recommend", "--user", "rock1"]):
+        assert "install a newer TuneGraph" in complaint(tunegraph(*arguments, "--lake", lake))
     assert snapshot(lake) == before
 
 
@@ -385,14 +385,29 @@ def test_a_refresh_killed_at_any_moment_is_made_good_by_the_next(refreshed: Path
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_one_user_with_one_like_is_a_lake(tmp_path: Path) -> None:
+def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_not_recommended(
+    lake: Path, tmp_path: Path
+) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text("user_id,track_id\nana,rock-1\n")
+    unheard = tmp_path / "tracks.csv"
+    unheard.write_text("track_id,track_name,track_artist\nrock-1,One,Band\nunheard,Two,Band\n")
+    assert tunegraph("import", more, unheard, "--lake", lake).returncode == 0
+    done = tunegraph("refresh", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    answer = tunegraph("recommend", "--lake", lake, "--user", "ana", "-k", 100, "--json")
+    found = [item["track_id"] for item in json.loads(answer.stdout)["items"]]
+    assert found[0].startswith("rock-")
+    assert "unheard" not in found
+    assert tunegraph("similar", "unheard", "--lake", lake).returncode == 0
+
+
+def test_a_lake_in_which_nobody_likes_two_songs_says_what_it_lacks(tmp_path: Path) -> None:
     likes = tmp_path / "likes.csv"
     likes.write_text("user_id,track_id\nana,song\n")
     lake = tmp_path / "lake"
     assert tunegraph("import", likes, "--lake", lake).returncode == 0
-    done = tunegraph("refresh", "--lake", lake)
-    assert done.returncode == 0, done.stderr
-    assert tunegraph("recommend", "--lake", lake, "--user", "ana").returncode == 0
+    assert "no user has two likes to learn from" in complaint(tunegraph("refresh", "--lake", lake))
 
 
 def test_simulated_and_real_likes_do_not_mix_by_accident(lake: Path) -> None:

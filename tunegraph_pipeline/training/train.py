@@ -63,7 +63,8 @@ class TrainingConfig(BaseModel):
     """Length of a track's embedding."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
-    None: 0.07 from 20,000 users on and 0.1 below, where few lists are soon learnt by heart."""
+    None: 0.07 where a track has ten likes or more on average and 0.15 below, where most of what a
+    sharp softmax could tell apart is chance."""
     popularity_exponent: float = Field(default=0.25, ge=0)
     """A liked track weighs popularity ** -this in the query, so that hits do not speak for everyone."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -91,14 +92,14 @@ class TrainingConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
-    def temperature_for(self, n_users: int) -> float:
-        """The temperature, given the users who have two likes to split."""
+    def temperature_for(self, likes_per_track: float) -> float:
+        """The temperature, given the mean number of training likes of the tracks that have any."""
         if self.temperature is not None:
             return self.temperature
-        return 0.07 if n_users >= 20_000 else 0.1
+        return 0.07 if likes_per_track >= 10 else 0.15
 
     def batch_for(self, n_users: int) -> int:
-        """Users a step, given the same."""
+        """Users a step, given the users who have two likes to split."""
         if self.batch_users is not None:
             return self.batch_users
         return min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
@@ -362,6 +363,7 @@ def _epoch(
     batch_users = config.batch_for(len(users))
     shuffled = rng.permutation(users)
     steps = math.ceil(len(users) / batch_users)
+    temperature = config.temperature_for(train.nnz / max(int(warm.sum()), 1))
     sampled = len(warm) > config.full_softmax_tracks
     everything = _all_warm(warm)
     popularity = np.bincount(train.indices, minlength=len(warm))
@@ -386,7 +388,7 @@ def _epoch(
             embeddings,
             context,
             targets,
-            config.temperature_for(len(users)),
+            temperature,
             keep=keep,
             candidates=candidates,
             sampled=sampled,

@@ -239,3 +239,8 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
 def test_batch_and_epochs_follow_from_the_number_of_users(users: int, batch: int, epochs: int) -> None:
     assert TrainingConfig().batch_for(users) == batch
     assert TrainingConfig().epochs_for(users) == epochs
+
+
+def test_few_likes_a_track_are_learnt_with_a_soft_softmax_unless_the_setting_says_otherwise() -> None:
+    assert TrainingConfig().temperature_for(7.5) > TrainingConfig().temperature_for(50.0)
+    assert TrainingConfig(temperature=0.3).temperature_for(50.0) == 0.3
