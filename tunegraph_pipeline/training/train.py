@@ -76,7 +76,9 @@ class TrainingConfig(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     """Most passes over the users. None: as many as make 300 steps, between 6 and 30."""
     patience: int = Field(default=5, ge=1)
-    """Epochs without a better validation figure before training stops; the best epoch is kept."""
+    """Epochs in a row clearly worse than the best one before training stops. Kept is the last that is not:
+    within two standard errors of the best. The learning rate falls, so of what validation cannot tell apart
+    the later is the better."""
     validation_users: int = Field(default=4096, ge=1)
     """Most early-stopping users a figure is taken over."""
     full_softmax_tracks: int = Field(default=60_000, ge=1)
@@ -180,17 +182,25 @@ class _State:
     """What an epoch leaves to the next one, and a checkpoint holds."""
 
     curves: list[EpochReport]
-    best_epoch: int
+    best_epoch: int  # the one that is kept, whose weights are
     best_weights: dict[str, NDArray[np.float32]]
+    peak: NDArray[np.float64]  # AP@10 of every validation user in the epoch of highest MAP@10
     weights: "csr_matrix"  # W; part of it because solving it again takes as long as an epoch
 
     @property
     def epochs_done(self) -> int:
         return len(self.curves)
 
-    @property
-    def best_validation(self) -> float:
-        return self.curves[self.best_epoch - 1].validation if self.best_epoch else float("-inf")
+    def keeps(self, figures: NDArray[np.float64]) -> bool:
+        """Whether an epoch of these AP@10 is not clearly worse than the best; a better one is the new peak.
+
+        Without users to judge by every epoch is kept, and so the last.
+        """
+        if not len(self.peak) or figures.mean() > self.peak.mean():
+            self.peak = figures
+            return True
+        loss = self.peak - figures
+        return bool(loss.mean() <= 2 * loss.std() / np.sqrt(len(loss)))
 
 
 def train(
@@ -234,7 +244,7 @@ def train(
             memory_mib=config.memory_mib,
             progress=progress,
         )
-        state = _State([], 0, {}, W)
+        state = _State([], 0, {}, np.zeros(0), W)
 
     users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
     epochs = config.epochs_for(len(users))
@@ -245,14 +255,12 @@ def train(
             data.train, users, encoder, optimiser, pooling_weight, warm, config, epoch, epochs, progress
         )
         embeddings = _embeddings(encoder)
-        figure = float("nan")
-        if validation.n_users:
-            figures = validation.of_blends(QUICK, embeddings, pooling_weight, state.weights, prior_of(warm))
-            figure = float(figures.mean(axis=1).max())
-        # Without anything to judge by, the last epoch is the best one.
-        if math.isnan(figure) or figure > state.best_validation:
+        figures = validation.of_blends(QUICK, embeddings, pooling_weight, state.weights, prior_of(warm))
+        figures = figures[figures.sum(axis=1).argmax()]
+        if state.keeps(figures):
             state.best_epoch = epoch
             state.best_weights = _tensors(encoder)
+        figure = float(figures.mean()) if len(figures) else float("nan")
         report = EpochReport(epoch, loss, figure, time.perf_counter() - start)
         state.curves.append(report)
         if checkpoint is not None:
@@ -456,6 +464,7 @@ def _save(
     tensors["W/indptr"] = state.weights.indptr
     tensors["W/indices"] = state.weights.indices
     tensors["W/data"] = state.weights.data
+    tensors["peak"] = state.peak
     tensors["curves"] = np.array([list(asdict(report).values()) for report in state.curves], dtype=np.float64)
     save_tensors(path, tensors, {"fingerprint": fingerprint, "best_epoch": str(state.best_epoch)})
 
@@ -489,4 +498,4 @@ def _load(
         for epoch, loss, validation, seconds in tensors["curves"].tolist()
     ]
     best = {name: tensors[f"best/{name}"] for name in encoder.state_dict()}
-    return _State(curves, int(facts["best_epoch"]), best, W)
+    return _State(curves, int(facts["best_epoch"]), best, tensors["peak"], W)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.training.blend import pooled_queries
+from tunegraph_pipeline.training.blend import Blend, Validation, pooled_queries
 from tunegraph_pipeline.training.train import (
     EpochReport,
     TrainedModel,
@@ -122,15 +123,32 @@ def test_the_loss_falls_and_every_epoch_is_reported() -> None:
     assert all(0 <= report.validation <= 1 for report in reports)
 
 
-def test_training_stops_when_validation_no_longer_rises_and_keeps_the_best_epoch() -> None:
-    patient = CONFIG.model_copy(update={"epochs": 40, "patience": 2})
-    model = train(lists(), patient)
-    figures = [report.validation for report in model.curves]
-    assert len(figures) < 40
-    assert model.best_epoch == 1 + int(np.argmax(figures))
-    assert len(figures) == model.best_epoch + 2
-    stopped_there = train(lists(), patient.model_copy(update={"patience": 40}))
-    assert [r.loss for r in stopped_there.curves[: len(figures)]] == [r.loss for r in model.curves]
+def judged_as(monkeypatch: pytest.MonkeyPatch, epochs: list[list[float]]) -> None:
+    """Let validation find these AP@10, one list an epoch, whatever the model; the last one from then on."""
+    rest = iter(epochs)
+    last = epochs[-1]
+
+    def of_blends(self: Validation, blends: Sequence[Blend], *_: object) -> np.ndarray:
+        return np.tile(np.array(next(rest, last)), (len(blends), 1))
+
+    monkeypatch.setattr(Validation, "of_blends", of_blends)
+
+
+def test_training_stops_when_validation_has_clearly_fallen_and_keeps_the_epoch_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 10, "patience": 3})
+    judged_as(monkeypatch, [[0.4] * 9, [0.5] * 9, [0.1] * 9])
+    model = train(lists(), config)
+    assert [report.validation for report in model.curves] == pytest.approx([0.4, 0.5, 0.1, 0.1, 0.1])
+    assert model.best_epoch == 2
+
+
+def test_of_epochs_that_validation_cannot_tell_apart_the_last_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged_as(monkeypatch, [[1.0, 0.0, 0.5, 0.6], [0.0, 1.0, 0.5, 0.5], [0.9, 0.1, 0.6, 0.4]])
+    assert train(lists(), CONFIG.model_copy(update={"patience": 1})).best_epoch == 4
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path: Path) -> None:
