@@ -132,7 +132,7 @@ def main() -> None:
         batches["The simulated world"] = World().crawl(date(2026, 12, 31))
     if arguments.spotify_songs:
         batches["Spotify songs: playlists as users"] = merged(read_files([arguments.spotify_songs]))
-    doc = [f"# What each part of the model is worth\n\n{opening()}"]
+    doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs)}"]
     for name, batch in batches.items():
         data, test = lake_of(batch)
         doc.append(describe(name, data, test, measure(data, test, config, arguments.seeds)))
@@ -142,12 +142,13 @@ def main() -> None:
         arguments.output.write_text(text, encoding="utf-8")
 
 
-def opening() -> str:
+def opening(epochs: int | None) -> str:
+    limit = "" if epochs is None else f" No variant trains for more than {epochs} epochs."
     return (
         "Written by `benchmarks/ablation.py`. MAP@10 in per cent over the whole catalogue, liked tracks left "
         "out. A tenth of the likes is held out to choose by (validation), another tenth to test on, which no "
         "choice has seen. *Served* is the whole scoring rule: embedding plus neighbour weights, in the blend "
-        "that validation prefers. Bold is what validation finds best.\n"
+        f"that validation prefers. Bold is what validation finds best.{limit}\n"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance
-from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
@@ -46,7 +46,7 @@ def run_job(
     """Run a job over the days from ``first`` to ``last`` and wait for it; the UI shows the run.
 
     ``ops`` is the config of single assets by name. Raises what the failing asset raised, or LakeError
-    naming the check that stopped the run.
+    naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends the run as failed.
     """
     from tunegraph_pipeline.orchestration.build import build_definitions
 
@@ -65,6 +65,9 @@ def run_job(
     try:
         with DagsterInstance.from_config(str(home)) as instance:
             job.execute_in_process(run_config=config, instance=instance, tags=tags)
+    except DagsterExecutionInterruptedError:
+        # Dagster takes the signal, so that the run is closed in its history; then it is Ctrl-C again.
+        raise KeyboardInterrupt from None
     except DagsterAssetCheckFailedError as error:
         raise LakeError(f"a check stopped the run: {error}") from error
     except OperationalError as error:
