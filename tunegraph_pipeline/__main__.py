@@ -3,6 +3,7 @@
 It is this small so that Ctrl-C is answered with one line while the imports of the command line still run.
 """
 
+import signal
 import sys
 
 
@@ -12,7 +13,11 @@ def main() -> None:
         from tunegraph_pipeline import cli
     except KeyboardInterrupt:
         sys.exit(130)
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        # The command is over; what is left is the interpreter taking itself apart.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -50,20 +50,19 @@ LakeOption = Annotated[
 CountOption = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many songs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MAIN_LAKE = Path("data_lake/main")
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and turn what went wrong into one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        # typer turns Ctrl-C and Exit into the code it returns here.
+        code = app(standalone_mode=False) or 0
     except TuneGraphError as error:
         _complain(str(error))
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; the lake is as it was after the last finished step")
-        sys.exit(130)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the fault is shown, and told apart from bad input
         if (usage := getattr(error, "format_message", None)) is not None:
             _complain(usage())
@@ -71,6 +70,9 @@ def main() -> None:
         # Plain, since rich can take minutes over the long messages of a schema mismatch.
         traceback.print_exc()
         sys.exit(1)
+    if code == INTERRUPTED:
+        _complain("interrupted; the lake is as it was after the last finished step")
+    sys.exit(code)
 
 
 # --- import and refresh ---
