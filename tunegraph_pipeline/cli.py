@@ -260,7 +260,7 @@ def similar(
     recommender = Recommender.open(Lake.open(lake).serving)
     found = recommender.similar(track, k)
     if as_json:
-        _print_json([{slot: getattr(item, slot) for slot in item.__slots__} for item in found])
+        _print_json([item._asdict() for item in found])
         return
     calibration = recommender.bundle.facts["calibration"]
     table = Table(
@@ -419,7 +419,7 @@ def _liked_by(recommender: "Recommender", user: str) -> list[str]:
 
 def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
     if as_json:
-        items = [{slot: getattr(item, slot) for slot in item.__slots__} for item in answer.items]
+        items = [item._asdict() for item in answer.items]
         _print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
         return
     known = [track for track in liked if track not in set(answer.unknown)]

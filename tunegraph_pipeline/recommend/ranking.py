@@ -113,7 +113,7 @@ class Ranker:
             queries = [self._query(liked) for liked in lists[start : start + per_block]]
             directions = np.stack([query.direction for query in queries])
             block = scores[: len(queries)]
-            np.matmul(directions, self.bundle.embeddings.T, out=block)
+            np.matmul(directions * np.float32(self.blend.embedding), self.bundle.embeddings.T, out=block)
             for row, query in enumerate(queries):
                 indices, values, because = self._best(block[row], query, k, explain=explain)
                 found = len(indices)
@@ -137,7 +137,7 @@ class Ranker:
         The tracks in ``exclude`` are left out as if they were liked, but say nothing about taste.
         """
         query = self._query(liked)
-        scores = self.bundle.embeddings @ query.direction
+        scores = self.bundle.embeddings @ (query.direction * np.float32(self.blend.embedding))
         return self._best(scores, query, k, explain=explain, exclude=exclude)
 
     def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -169,12 +169,11 @@ class Ranker:
         explain: bool,
         exclude: NDArray[np.int32] | None = None,
     ) -> Rankings:
-        """The best k, given the dot products of ``query`` with every track, which are overwritten."""
+        """The best k, given the embedding part of every track's score, which is overwritten."""
         left_out = query.liked if exclude is None else np.union1d(query.liked, exclude)
         if not query.liked.size:
             return self._popular(k, left_out)
         near = self._neighbours(query.liked)
-        scores *= np.float32(self.blend.embedding)
         scores += near.sums.astype(np.float32)
         scores += self._base
         scores[left_out] = -np.inf
