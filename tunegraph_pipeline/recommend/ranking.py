@@ -17,6 +17,7 @@ else, and ranked by that score rounded to float32. One list alone and the same l
 rank alike, whatever BLAS, block or number of threads.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -62,6 +63,7 @@ class _Query(NamedTuple):
     """What a list asks with: its tracks, ascending and distinct, and their normalised pooled embedding."""
 
     liked: NDArray[np.int32]
+    rows: NDArray[np.float32]  # [n, d], the embeddings of the liked tracks
     direction: NDArray[np.float32]  # [d], unit length, or zero where the liked tracks cancel out
     length: float  # of the pooled embedding before it was normalised
 
@@ -155,10 +157,11 @@ class Ranker:
         liked = _distinct(liked)
         if liked.size and not 0 <= liked[0] <= liked[-1] < self.bundle.n_tracks:
             raise IndexError(f"liked tracks {liked[0]}..{liked[-1]} of {self.bundle.n_tracks}")
+        rows = self.bundle.embeddings[liked]
         # einsum and not BLAS: the sum must come out the same however many threads BLAS may use.
-        pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[liked], self.bundle.embeddings[liked])
-        length = float(np.sqrt(np.einsum("j,j->", pooled, pooled)))
-        return _Query(liked, pooled / np.float32(length) if length > 0 else pooled, length)
+        pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[liked], rows)
+        length = math.sqrt(np.einsum("j,j->", pooled, pooled))
+        return _Query(liked, rows, pooled / np.float32(length) if length > 0 else pooled, length)
 
     def _best(
         self,
@@ -195,14 +198,17 @@ class Ranker:
 
     def _neighbours(self, liked: NDArray[np.int32]) -> _Neighbours:
         starts = self.bundle.neighbour_indptr[liked]
-        ends = self.bundle.neighbour_indptr[liked + 1]
-        rows = [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-        columns = np.concatenate([self.bundle.neighbour_indices[row] for row in rows], dtype=np.intp)
-        weights = np.concatenate([self.bundle.neighbour_weight[row] for row in rows], dtype=np.float64)
+        lengths = self.bundle.neighbour_indptr[liked + 1] - starts
+        ends = lengths.cumsum()
+        # Places of the rows end to end: a gather of all costs less than a slice a row.
+        places = np.arange(ends[-1])
+        places += np.repeat(starts - ends + lengths, lengths)
+        columns = self.bundle.neighbour_indices[places].astype(np.intp)
+        weights = self.bundle.neighbour_weight[places].astype(np.float64)
         weights *= self.blend.neighbour * len(liked) ** -self.blend.length_exponent
         # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
         sums = np.bincount(columns, weights, minlength=self.bundle.n_tracks).astype(np.float64, copy=False)
-        return _Neighbours(columns, weights, np.cumsum(ends - starts), sums)
+        return _Neighbours(columns, weights, ends, sums)
 
     def _because(self, query: _Query, near: _Neighbours, winners: NDArray[np.int32]) -> NDArray[np.int32]:
         """The liked track with the largest contribution to each winner, -1 where none is above zero.
@@ -210,16 +216,15 @@ class Ranker:
         Liked track i adds to the score of j ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus
         its own neighbour weight; summed over i that is the score without the prior.
         """
-        embeddings = self.bundle.embeddings
-        contributions = (embeddings[query.liked] @ embeddings[winners].T).astype(np.float64)
+        contributions = (query.rows @ self.bundle.embeddings[winners].T).astype(np.float64)
         if query.length > 0:
             weight = self.bundle.pooling_weight[query.liked] * (self.blend.embedding / query.length)
             contributions *= weight[:, np.newaxis]
         place = np.zeros(self.bundle.n_tracks, dtype=np.int32)
         place[winners] = np.arange(1, len(winners) + 1)
         places = place[near.columns]
-        hits = np.flatnonzero(places)
-        owners = np.searchsorted(near.ends, hits, side="right")
+        (hits,) = places.nonzero()
+        owners = near.ends.searchsorted(hits, side="right")
         cells = owners * len(winners) + places[hits] - 1
         np.add.at(contributions.reshape(-1), cells, near.weights[hits])
         strongest = contributions.argmax(axis=0)

@@ -59,7 +59,7 @@ class TrainingConfig(BaseModel):
     """Whether the audio features are an input."""
     use_tags: bool = True
     """Whether artists and album are an input."""
-    dimension: int = Field(default=128, ge=2)
+    dimension: int = Field(default=256, ge=2)
     """Length of a track's embedding."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
