@@ -135,7 +135,14 @@ def refresh(
     source: Annotated[
         str | None,
         typer.Option(
-            help="simulator, or none to rebuild from what was received; the lake's own unless given."
+            help="simulator, listenbrainz, spotify or files; none to rebuild from what was received;"
+            " the lake's own unless given."
+        ),
+    ] = None,
+    start_user: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--start-user", help="A user the crawl starts from; may be given several times, and is kept."
         ),
     ] = None,
     day: Annotated[
@@ -157,16 +164,17 @@ def refresh(
     The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose
     inputs did not change is kept as it is.
     """
-    home = _lake_to_refresh(lake, source)
-    source = source or home.file.source or "none"
-    if source not in ("simulator", "none", "files"):
-        raise InputError(f"--source {source}: choose simulator or none")
+    from tunegraph_pipeline.sources.open import SOURCES
+
+    if source not in (None, "none", *SOURCES):
+        raise InputError(f"--source {source}: choose one of {', '.join(SOURCES)}, or none")
     if day and (first or last):
         raise InputError("--date goes alone, without --from and --to")
+    home = _lake_to_refresh(lake, source)
+    source = source or home.file.source or "none"
     with _writing(home, "tunegraph refresh"):
         days = _days_to_fill(home, source, _date(first or day), _date(last or day))
-        if source == "simulator":
-            home.admit_source(source)
+        _prepare_crawl(home, source, start_user or [])
         notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
         with _progress() as progress:
             _run_refresh(
@@ -178,12 +186,32 @@ def refresh(
 
 def _lake_to_refresh(root: Path, source: str | None) -> Lake:
     # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
-    return Lake.open_or_create(root) if source == "simulator" else Lake.open(root)
+    return Lake.open(root) if source in (None, "none", "files") else Lake.open_or_create(root)
+
+
+def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
+    """Keep what a crawl of ``source`` was told on the command line, and say what a person has to know."""
+    from tunegraph_pipeline.sources.open import LISTENBRAINZ, SPOTIFY
+
+    if source not in ("none", "files"):
+        lake.admit_source(source)
+    if start_users:
+        if source not in (LISTENBRAINZ, SPOTIFY):
+            raise InputError(
+                f"--start-user goes with --source {LISTENBRAINZ} or {SPOTIFY}, not with {source}"
+            )
+        section = dict(lake.file.settings.get(source, {}))
+        known = section.get("start_users", [])
+        lake.set_section(source, {**section, "start_users": list(dict.fromkeys([*known, *start_users]))})
+    if source == SPOTIFY and not lake.frontier_path(SPOTIFY).exists():
+        from tunegraph_pipeline.sources.spotify import TERMS
+
+        notes.print(f"[yellow]{TERMS}[/yellow]")
 
 
 def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None) -> tuple[date, date]:
     today = datetime.now(UTC).date()
-    if source == "simulator":
+    if source not in ("none", "files"):
         first, last = first or last or today, last or first or today
     chosen = [bound for bound in (first, last) if bound]
     for bound in chosen:
@@ -206,8 +234,73 @@ def _run_refresh(lake: Lake, days: tuple[date, date], ops: dict[str, dict[str, A
         from tunegraph_pipeline.orchestration.measure import watched_by
         from tunegraph_pipeline.orchestration.run import run_job
 
-        with watched_by(bar):
+        with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
             run_job(lake, "refresh", *days, ops)
+
+
+@app.command()
+def login(
+    lake: LakeOption = MAIN_LAKE,
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, or only print its address.")
+    ] = True,
+) -> None:
+    """Let a Spotify user authorise your app, so that their library can be read in development mode.
+
+    Needs SPOTIPY_CLIENT_ID, SPOTIPY_CLIENT_SECRET and, unless it is http://127.0.0.1:8888/callback,
+    SPOTIPY_REDIRECT_URI. The token is kept in your configuration folder, readable by you alone.
+    """
+    from tunegraph_pipeline.sources.spotify import TERMS, SpotifySettings, authorise, token_folder
+
+    settings = Lake.open(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
+    notes.print(f"[yellow]{TERMS}[/yellow]")
+    user = authorise(settings, open_browser=browser)
+    answers.print(f"{escape(user)} authorised the app; the token is in {token_folder()}")
+
+
+@app.command()
+def simulator(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 for any that is free.")] = 8765,
+    day: Annotated[
+        datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The day that is served; today unless given."),
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="Listeners of the world after a year.")] = 2_000,
+    tracks: Annotated[int, typer.Option(min=1, help="Songs of the world after a year.")] = 4_000,
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 7,
+    faults: Annotated[
+        str, typer.Option(help='What goes wrong, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}')
+    ] = "{}",
+    development: Annotated[
+        bool, typer.Option("--development", help="Answer as Spotify does apps in development mode.")
+    ] = False,
+) -> None:
+    """Serve the simulated world over HTTP in the shapes of Spotify, ListenBrainz and ReccoBeats."""
+    from pydantic import ValidationError
+
+    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.sources.simulator_server import Faults, Mode, SimulatorServer, serve
+
+    try:
+        what = Faults.model_validate_json(faults)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(
+            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg']}"
+        ) from None
+    world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
+
+    def announce(server: SimulatorServer) -> None:
+        answers.print(
+            f"Spotify       {server.url}/v1, tokens at {server.url}/api/token (simulator / simulator)"
+        )
+        answers.print(f"ListenBrainz  {server.url}/1")
+        answers.print(f"ReccoBeats    {server.url}/reccobeats/v1")
+        answers.print(f"start users   {', '.join(world.start_users())}")
+        notes.print("Ctrl-C ends it")
+
+    mode = Mode.DEVELOPMENT if development else Mode.EXTENDED
+    serve(world, _date(day) or datetime.now(UTC).date(), port=port, mode=mode, faults=what, announce=announce)
 
 
 # --- questions ---

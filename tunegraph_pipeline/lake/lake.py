@@ -40,6 +40,7 @@ FIRST_DAY = date(2026, 1, 1)
 """Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
 
 SIMULATED = "simulator"
+FILES = "files"
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 _KEPT_VERSIONS = 3
@@ -153,6 +154,10 @@ class Lake:
     def raw(self) -> Path:
         return self.root / "raw"
 
+    def frontier_path(self, source: str, day: date | None = None) -> Path:
+        """The file of a crawl's frontier; one for every day where ``day`` is given."""
+        return self.root / "crawl" / (f"{source}.sqlite" if day is None else f"{source}-{day}.sqlite")
+
     @property
     def serving(self) -> Path:
         """The folder of serving bundles, with its ``CURRENT``."""
@@ -181,7 +186,9 @@ class Lake:
                 f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
                 " use another --lake, or --mix-sources if that is what you want"
             )
-        file = self.file.model_copy(update={"source": known or source, "mixed": self.file.mixed or mix})
+        # An import adds to whatever the lake crawls; a source that is crawled is what the next refresh asks.
+        kept = known if known is not None and source == FILES else source
+        file = self.file.model_copy(update={"source": kept, "mixed": self.file.mixed or mix})
         if file != self.file:
             self.file = file
             self._save()

@@ -71,6 +71,23 @@ def write_text(target: Path, text: str, staging: Path) -> None:
         draft.write_text(text)
 
 
+def private_file(target: Path, text: str) -> None:
+    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), outside any lake.
+
+    Raises LakeError for a full disk or a folder that may not be written.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = target.with_name(f".{uuid.uuid4().hex}")
+        try:
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def sweep_staging(staging: Path) -> None:
     """Remove what writers that died left behind. Only for the holder of the lock."""
     with disk_errors(staging):

@@ -19,6 +19,8 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS, TABLES,
 from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
 _INPUTS = b"tunegraph.inputs"
+_BY_NEWS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
+"""Of several things said of a user on one day the first of these counts."""
 
 
 # --- deriving the daily tables: each a pure function of the batches of one day ---
@@ -40,8 +42,14 @@ def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
         return empty_table("users")
     return (
         pl.concat(frames)
-        # What a batch says of a user goes before what its likes imply; a list seen whole before the rest.
-        .sort(~pl.col("said"), pl.col("state") != "listed", "depth", "discovered_from", nulls_last=True)
+        # What a batch says of a user goes before what its likes imply; what was seen before what was not.
+        .sort(
+            ~pl.col("said"),
+            pl.col("state").replace_strict(_BY_NEWS, default=len(_BY_NEWS), return_dtype=pl.Int8),
+            "depth",
+            "discovered_from",
+            nulls_last=True,
+        )
         .unique(["user_id", "source"], keep="first", maintain_order=True)
         .drop("said")
         .with_columns(seen_at=pl.lit(day, pl.Date))

@@ -5,7 +5,7 @@ Here: what every asset measures about itself. Not here: what it measures about i
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -25,19 +25,28 @@ def _silent(what: str, done: int, total: int) -> None:
 _watcher: ContextVar[Progress] = ContextVar("tunegraph_progress", default=_silent)
 
 
+_reader: ContextVar[Callable[[str], None]] = ContextVar("tunegraph_notes", default=lambda _: None)
+
+
+def report_note(note: str) -> None:
+    """Tell whoever watches this process a sentence they should not miss."""
+    _reader.get()(note)
+
+
 def report_progress(what: str, done: int, total: int) -> None:
     """Tell whoever watches this process, if anyone; the command line draws a bar."""
     _watcher.get()(what, done, total)
 
 
 @contextmanager
-def watched_by(watcher: Progress) -> Iterator[None]:
-    """Send the progress of everything run inside to ``watcher``."""
-    token = _watcher.set(watcher)
+def watched_by(watcher: Progress, reader: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Send the progress of everything run inside to ``watcher``, and notes to ``reader``."""
+    token, notes = _watcher.set(watcher), _reader.set(reader)
     try:
         yield
     finally:
         _watcher.reset(token)
+        _reader.reset(notes)
 
 
 class Measured:

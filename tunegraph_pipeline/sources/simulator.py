@@ -57,16 +57,47 @@ class WorldConfig(BaseModel, frozen=True):
     n_tracks: int = Field(default=4_000, ge=1, description="songs released by the end of the first year")
     likes_per_user: float = Field(default=46.0, gt=0, description="about the mean length of a list by then")
     start: date = Field(default=date(2026, 1, 1), description="the first day that may be asked for")
+    twins: float = Field(
+        default=0.0, ge=0, le=1, description="share of songs released twice: two ids, one recording code"
+    )
 
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist as its owner's page shows it; ``track_ids`` in the order in which they were added."""
+    """A playlist as its owner's page shows it; ``track_ids`` in the order in which they were added.
+
+    ``added_at`` has the time of each in seconds since 1970.
+    """
 
     playlist_id: str
     name: str
     owner_id: str
     track_ids: list[str]
+    added_at: list[int]
+
+
+@dataclass(frozen=True)
+class Song:
+    """What there is to know of a song under one of its ids.
+
+    ``recording_id`` is the same for both ids of a song that was released twice. ``features`` are there for
+    every song, by name, None where undetected; ``measured`` says whether the provider knows them.
+    """
+
+    track_id: str
+    recording_id: str
+    isrc: str
+    name: str
+    artists: list[str]
+    artist_ids: list[str]
+    album_id: str
+    album: str
+    genre: str
+    released: date
+    duration_ms: int
+    explicit: bool
+    features: dict[str, float | None]
+    measured: bool
 
 
 @dataclass(frozen=True)
@@ -119,6 +150,17 @@ class _Likes:
     interest: Ints  # the playlist it went into
     at: Ints  # seconds from the start
     undone: Ints  # second from which it is liked no more
+
+
+@dataclass(frozen=True)
+class _Releases:
+    """Every id a track may have: first one for each song, then the second ids; arrays over ids."""
+
+    track_ids: Strings
+    album_ids: Strings
+    song: Ints
+    measured: Bools
+    second: Ints  # over songs: the index here of the second id, -1 for none
 
 
 class _Shelf:
@@ -329,6 +371,20 @@ def _make_features(
     return features.astype(np.float32), rng.random(n) >= 0.025
 
 
+def _make_releases(config: WorldConfig, songs: _Catalogue, rng: np.random.Generator) -> _Releases:
+    n = len(songs.track_ids)
+    again = np.flatnonzero(rng.random(n) < config.twins)
+    second = np.full(n, -1)
+    second[again] = n + np.arange(len(again))
+    return _Releases(
+        track_ids=np.concatenate([songs.track_ids, _opaque_ids(rng, len(again))]),
+        album_ids=np.concatenate([songs.album_ids, _opaque_ids(rng, len(again))]),
+        song=np.concatenate([np.arange(n), again]),
+        measured=np.concatenate([songs.measured, rng.random(len(again)) >= 0.025]),
+        second=second,
+    )
+
+
 def _make_population(config: WorldConfig, songs: _Catalogue, rng: np.random.Generator) -> _Population:
     n = ceil(config.n_users / _AFTER_A_YEAR)
     joined = np.floor(_growth((np.arange(n) + rng.random(n)) / n, 0.58, 4, 1.3)).astype(np.int64)
@@ -532,6 +588,9 @@ class World:
 
     def __init__(self, config: WorldConfig | None = None) -> None:
         self.config = config or WorldConfig()
+        self._titles: dict[tuple[int, int], tuple[str, str]] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        self._all_placed = False
 
     def crawl(self, day: date) -> RawBatch:
         """What a crawl at the end of ``day`` finds: everyone who has joined, the liked list of each whose
@@ -540,7 +599,7 @@ class World:
         Raises InputError for a day before the world's start.
         """
         today = self._number(day)
-        songs, people, likes = self._songs, self._people, self._likes
+        people, likes, releases = self._people, self._likes, self._releases
         n_users = self._joined_by(today)
         listed = self._listed(today)
 
@@ -566,18 +625,19 @@ class World:
             (likes.at < end) & (likes.at < people.gone[likes.user] * _SECONDS) & ~people.private[likes.user]
         )
         held = np.flatnonzero(seen & listed[likes.user] & (likes.undone >= end))
-        midnight = int(datetime.combine(self.config.start, datetime.min.time(), UTC).timestamp())
         like_frame = pl.DataFrame(
             {
                 "user_id": user_ids.gather(likes.user[held]),
-                "track_id": self._track_column.gather(likes.track[held]),
-                "liked_at": pl.Series((likes.at[held] + midnight) * 1_000_000).cast(pl.Datetime("us", "UTC")),
+                "track_id": self._track_column.gather(self._release_of[held]),
+                "liked_at": pl.Series((likes.at[held] + self._midnight) * 1_000_000).cast(
+                    pl.Datetime("us", "UTC")
+                ),
             },
             schema=empty_frame("likes").schema,
         )
-        known = np.zeros(len(songs.track_ids), bool)
-        known[likes.track[seen]] = True
-        features = self._feature_table.filter(pl.Series(known & songs.measured))
+        known = np.zeros(len(releases.track_ids), bool)
+        known[self._release_of[seen]] = True
+        features = self._feature_table.filter(pl.Series(known & releases.measured))
         return RawBatch(
             source="simulator",
             origin=f"world of seed {self.config.seed} on {day:%Y-%m-%d}",
@@ -600,11 +660,83 @@ class World:
         """Whom a user follows at the end of ``day``, the longest-standing first; none if not listed."""
         return [self._people.user_ids[other] for other in self._follows(*self._user(user_id, day))]
 
-    def playlists(self, user_id: str, day: date) -> list[Playlist]:
+    def followers(self, user_id: str, day: date) -> list[str]:
+        """Who among those with an open page follows a user at the end of ``day``; none if not listed."""
+        user, today = self._user(user_id, day)
+        if self._state(user, today) != "listed":
+            return []
+        people, by_followed = self._people, self._by_followed
+        first, last = np.searchsorted(people.followed, [user, user + 1], sorter=by_followed)
+        mine = by_followed[int(first) : int(last)]
+        others = people.follower[mine][people.followed_on[mine] <= today].tolist()
+        return [people.user_ids[other] for other in others if self._state(other, today) == "listed"]
+
+    def liked(self, user_id: str, day: date) -> list[tuple[str, int]]:
+        """The liked list of a user at the end of ``day``, the oldest like first, with its time in seconds
+        since 1970; nothing if not listed."""
+        user, today = self._user(user_id, day)
+        if self._state(user, today) != "listed":
+            return []
+        held = self._held(user, today)
+        tracks = self._releases.track_ids[self._release_of[held]].tolist()
+        return list(zip(tracks, (self._likes.at[held] + self._midnight).tolist(), strict=True))
+
+    def song(self, track_id: str, day: date) -> Song | None:
+        """The song of that id, None where there is none or it is not out by the end of ``day``."""
+        today = self._number(day)
+        release = self._release_number.get(track_id)
+        if release is None or self._songs.released[self._releases.song[release]] > today:
+            return None
+        return self._song(release)
+
+    def recording_ids(self) -> list[str]:
+        """One id for every song there will ever be, the one that songs released twice share."""
+        ids: list[str] = self._songs.track_ids.tolist()
+        return ids
+
+    def _song(self, release: int) -> Song:
+        songs, number = self._songs, int(self._releases.song[release])
+        row = self._track_table.row(release, named=True)
+        day = self.config.start.toordinal() + int(songs.released[number])
+        return Song(
+            track_id=row["track_id"],
+            recording_id=str(songs.track_ids[number]),
+            isrc=row["isrc"],
+            name=row["name"],
+            artists=row["artists"],
+            artist_ids=row["artist_ids"],
+            album_id=row["album_id"],
+            album=self._album_names[row["album_id"]],
+            genre=row["genre"],
+            released=date.fromordinal(min(max(day, 1), date.max.toordinal())),
+            duration_ms=row["duration_ms"],
+            explicit=row["explicit"],
+            features={
+                name: None if np.isnan(value) else round(value, 4)
+                for name, value in zip(AUDIO_FEATURES, songs.features[number].tolist(), strict=True)
+            },
+            measured=bool(self._releases.measured[release]),
+        )
+
+    def playlist(self, playlist_id: str, day: date) -> Playlist | None:
+        """The playlist of that id; None where there is none or its owner's page is not open on ``day``."""
+        today = self._number(day)
+        if playlist_id not in self._places and not self._all_placed:
+            for number in range(len(self._people.user_ids)):
+                for interest in range(_INTERESTS):
+                    self._title(number, interest)
+            self._all_placed = True
+        place = self._places.get(playlist_id)
+        if place is None or place[0] >= self._joined_by(today) or self._state(place[0], today) != "listed":
+            return None
+        return self._playlist(*place, today)
+
+    def playlists(self, user_id: str, day: date, *, closed: bool = False) -> list[Playlist]:
         """The playlists on a user's page at the end of ``day``: their own, then those they follow.
 
         Their own make up the liked list, each song in one of them. Of everyone they follow whose page is
-        open they follow the first playlist. A page that is not open shows none.
+        open they follow the first playlist; with ``closed``, of the others too. A page that is not open
+        shows none.
         """
         user, today = self._user(user_id, day)
         if self._state(user, today) != "listed":
@@ -613,27 +745,44 @@ class World:
         first, last = np.searchsorted(likes.user, [user, user + 1])
         begun = np.flatnonzero(likes.at[first:last] < (today + 1) * _SECONDS) + first
         interests = sorted({0, *likes.interest[begun].tolist()})
-        others = [other for other in self._follows(user, today) if self._state(other, today) == "listed"]
+        others = [
+            other for other in self._follows(user, today) if closed or self._state(other, today) == "listed"
+        ]
         return [
             *(self._playlist(user, interest, today) for interest in interests),
             *(self._playlist(other, 0, today) for other in others),
         ]
 
     def _playlist(self, user: int, interest: int, today: int) -> Playlist:
-        likes = self._likes
-        end = (today + 1) * _SECONDS
+        likes, held = self._likes, self._held(user, today)
+        held = held[likes.interest[held] == interest]
+        playlist_id, name = self._title(user, interest)
+        return Playlist(
+            playlist_id=playlist_id,
+            name=name,
+            owner_id=self._people.user_ids[user],
+            track_ids=self._releases.track_ids[self._release_of[held]].tolist(),
+            added_at=(likes.at[held] + self._midnight).tolist(),
+        )
+
+    def _held(self, user: int, today: int) -> Ints:
+        """The likes of a user that stand at the end of a day, as indices, in the order of time."""
+        likes, end = self._likes, (today + 1) * _SECONDS
         first, last = np.searchsorted(likes.user, [user, user + 1])
         mine = slice(int(first), int(last))
-        held = (likes.interest[mine] == interest) & (likes.at[mine] < end) & (likes.undone[mine] >= end)
-        owner = self._people.user_ids[user]
-        key = _key(self.config.seed, "playlist", owner, interest)
-        rng = np.random.default_rng(np.frombuffer(key, np.uint32))
-        return Playlist(
-            playlist_id=str(_opaque_ids(rng, 1)[0]),
-            name=playlist_name(SCENES[self._people.scenes[user, interest]][1], Dice(rng)),
-            owner_id=owner,
-            track_ids=self._songs.track_ids[likes.track[mine][held]].tolist(),
-        )
+        return np.flatnonzero((likes.at[mine] < end) & (likes.undone[mine] >= end)) + int(first)
+
+    def _title(self, user: int, interest: int) -> tuple[str, str]:
+        """Id and name of a playlist."""
+        known = self._titles.get((user, interest))
+        if known is None:
+            key = _key(self.config.seed, "playlist", self._people.user_ids[user], interest)
+            rng = np.random.default_rng(np.frombuffer(key, np.uint32))
+            playlist_id = str(_opaque_ids(rng, 1)[0])
+            known = playlist_id, playlist_name(SCENES[self._people.scenes[user, interest]][1], Dice(rng))
+            self._titles[user, interest] = known
+            self._places[playlist_id] = user, interest
+        return known
 
     def _follows(self, user: int, today: int) -> list[int]:
         if self._state(user, today) != "listed":
@@ -692,12 +841,17 @@ class World:
             depth[new] = level
 
     def _generator(self, purpose: str) -> np.random.Generator:
-        key = _key(self.config.model_dump_json(), purpose)
+        # A world with second releases is the same world in everything else.
+        key = _key(self.config.model_dump_json(exclude={"twins"}), purpose)
         return np.random.default_rng(np.frombuffer(key, np.uint32))
 
     @cached_property
     def _songs(self) -> _Catalogue:
         return _make_catalogue(self.config, self._generator("songs"))
+
+    @cached_property
+    def _releases(self) -> _Releases:
+        return _make_releases(self.config, self._songs, self._generator("releases"))
 
     @cached_property
     def _people(self) -> _Population:
@@ -708,16 +862,45 @@ class World:
         return _make_likes(self.config, self._songs, self._people, self._generator("likes"))
 
     @cached_property
+    def _release_of(self) -> Ints:
+        """For every like the id it was given to: that of a song released twice is chosen by a hash."""
+        likes, second = self._likes, self._releases.second[self._likes.track]
+        mixed = (likes.user * len(self._songs.track_ids) + likes.track).astype(np.uint64)
+        mixed = (mixed + np.uint64(self.config.seed % 2**63)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+        chosen: Ints = np.where((second >= 0) & (mixed >> np.uint64(63) == 1), second, likes.track)
+        return chosen
+
+    @cached_property
+    def _release_number(self) -> dict[str, int]:
+        return {track_id: number for number, track_id in enumerate(self._releases.track_ids.tolist())}
+
+    @cached_property
+    def _by_followed(self) -> Ints:
+        return np.argsort(self._people.followed, kind="stable")
+
+    @cached_property
+    def _midnight(self) -> int:
+        """The start in seconds since 1970."""
+        return int(datetime.combine(self.config.start, datetime.min.time(), UTC).timestamp())
+
+    @cached_property
+    def _album_names(self) -> dict[str, str]:
+        """An album is called as the first of its songs."""
+        albums = self._track_table.group_by("album_id", maintain_order=True).agg(pl.col("name").first())
+        return dict(albums.rows())
+
+    @cached_property
     def _number_of(self) -> dict[str, int]:
         return {user_id: number for number, user_id in enumerate(self._people.user_ids)}
 
     @cached_property
     def _track_column(self) -> pl.Series:
-        return pl.Series("track_id", self._songs.track_ids.tolist(), dtype=pl.String)
+        return pl.Series("track_id", self._releases.track_ids.tolist(), dtype=pl.String)
 
     @cached_property
     def _track_table(self) -> pl.DataFrame:
-        """Every song, as raw tracks; the names are made here."""
+        """Every id of every song, as raw tracks; the names are made here."""
         songs = self._songs
         dice = Dice(self._generator("names"))
         taken: set[str] = set()
@@ -735,9 +918,9 @@ class World:
             artists.append([names[i] for i in who])
             artist_ids.append([str(songs.artist_ids[i]) for i in who])
         n = len(titles)
-        return pl.DataFrame(
+        tracks = pl.DataFrame(
             {
-                "track_id": self._track_column,
+                "track_id": self._track_column.head(n),
                 "isrc": songs.isrc,
                 "name": titles,
                 "artists": artists,
@@ -751,11 +934,15 @@ class World:
             },
             schema=empty_frame("tracks").schema,
         )
+        releases = self._releases
+        return tracks[releases.song].with_columns(
+            self._track_column, pl.Series("album_id", releases.album_ids.tolist(), dtype=pl.String)
+        )
 
     @cached_property
     def _feature_table(self) -> pl.DataFrame:
         columns = {
-            name: pl.Series(self._songs.features[:, i]).fill_nan(None)
+            name: pl.Series(self._songs.features[self._releases.song, i]).fill_nan(None)
             for i, name in enumerate(AUDIO_FEATURES)
         }
         return pl.DataFrame(

@@ -4,15 +4,24 @@
 each a pure function of the day's batches, so filling a day again, in any order, gives the same files.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from datetime import date
+from typing import Any
 
 import polars as pl
-from dagster import AssetExecutionContext, AssetsDefinition, BackfillPolicy, Config, MetadataValue, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetObservation,
+    AssetsDefinition,
+    BackfillPolicy,
+    Config,
+    MetadataValue,
+    asset,
+)
 
-from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.lake import SIMULATED, Lake
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, write_batch
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint
 from tunegraph_pipeline.lake.tables import (
     derive_audio_features,
     derive_likes,
@@ -22,7 +31,8 @@ from tunegraph_pipeline.lake.tables import (
     inputs_of,
     row_count,
 )
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.crawling import crawl_day
+from tunegraph_pipeline.orchestration.measure import Measured, report_note, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -32,8 +42,12 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.sources.crawl import CrawlReport
 
 GROUP = "sources"
+API_POOL = "api"
+"""Two runs that crawl at once would double the rate a service sees; the pool lets one at a time."""
+_OBSERVE_SECONDS = 5.0
 ONE_RUN = BackfillPolicy.single_run()  # a backfill of many days is one run
 Derive = Callable[[list[BatchInfo], date], dict[str, pl.DataFrame]]
 
@@ -42,7 +56,8 @@ class CrawlConfig(Config):
     """What to ask for users and likes on the days of this run."""
 
     source: str = ""
-    """simulator, or none to use only what was received already; empty for the source in lake.json."""
+    """simulator, listenbrainz, spotify or files; none to use only what was received already; empty for the
+    source in lake.json."""
 
 
 @asset(
@@ -51,14 +66,18 @@ class CrawlConfig(Config):
     backfill_policy=ONE_RUN,
     kinds={"parquet", "polars"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
+    pool=API_POOL,
     metadata=definition_metadata("users"),
 )
 def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: LakeResource) -> None:
-    """Who was met on each day. Crawls the source first where the day has not been crawled yet."""
+    """Who was met on each day. Asks the source first, for what of the day has not been answered yet."""
     root = lake.open()
     for key in context.partition_keys:
-        crawl(root, config.source, date.fromisoformat(key))
+        observer = _Observer(context, key)
+        report = crawl_day(root, config.source, date.fromisoformat(key), observer.hear)
+        if report is not None:
+            observer.finish(report)
     _fill(context, root, lambda batches, day: {"users": derive_users(batches, day)})
 
 
@@ -115,21 +134,45 @@ def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
 ASSETS: list[AssetsDefinition] = [crawled_users, liked_lists, tracks, audio_features]
 
 
-def crawl(lake: Lake, source: str, day: date) -> None:
-    """Ask ``source`` for ``day`` unless its answer is in the lake already.
+class _Observer:
+    """Tells Dagster, and whoever watches, how a crawl goes; in figures alone, never by a user's name."""
 
-    ``source`` is empty for the lake's own. Raises InputError for a source that nobody knows.
-    """
-    source = source or lake.file.source or "none"
-    if source in ("none", "files"):
-        return  # files come in through `tunegraph import`
-    if source != SIMULATED:
-        raise InputError(f"source {source!r} is not known; use simulator or none")
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    def __init__(self, context: AssetExecutionContext, partition: str) -> None:
+        self._context = context
+        self._partition = partition
+        self._observed = time.monotonic()
 
-    lake.admit_source(source)
-    if not any(batch.source == source for batch in lake.batches(day)):
-        write_batch(lake.raw, day, World(lake.section("simulator", WorldConfig)).crawl(day))
+    def hear(self, report: CrawlReport) -> None:
+        visited = sum(n for state, n in report.known.items() if state != "found")
+        report_progress("crawled_users: visits", visited, sum(report.known.values()))
+        if time.monotonic() - self._observed >= _OBSERVE_SECONDS:
+            self._observed = time.monotonic()
+            self._context.log_event(
+                AssetObservation(
+                    self._context.asset_key, partition=self._partition, metadata=_crawl_metadata(report)
+                )
+            )
+
+    def finish(self, report: CrawlReport) -> None:
+        for note in report.notes:
+            self._context.log.warning(note)
+            report_note(note)
+        metadata = _crawl_metadata(report)
+        if report.notes:
+            metadata["notes"] = MetadataValue.md("\n".join(f"- {note}" for note in report.notes))
+        self._context.add_asset_metadata(metadata, partition_key=self._partition)
+
+
+def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
+    counts = report.counts
+    return {
+        "users visited": MetadataValue.int(report.users),
+        "requests": MetadataValue.int(counts["requests"]),
+        "429": MetadataValue.int(counts["429"]),
+        "retries": MetadataValue.int(counts["retries"]),
+        "users known, by state": counts_table(report.known),
+        "requests, by what became of them": counts_table(dict(sorted(counts.items()))),
+    }
 
 
 def _fill(context: AssetExecutionContext, lake: Lake, derive: Derive) -> None:

@@ -1,0 +1,404 @@
+"""The frontier of a crawl: whom to visit, what was answered, and rows not yet in a raw batch, in one file.
+
+Here: the SQLite file of one source below ``<lake>/crawl/`` and every question asked of it. Not here: whom to
+visit when (`sources.crawl` decides), or how a service is asked (`sources.session`).
+
+Each answer is kept the moment it comes, and what became of a user is one transaction: their state, the users
+they led to, and their rows in the journal. So a process that is killed at any moment leaves nothing half
+said, and asks again only what it had in flight. The journal is emptied into raw batches in ranges that are
+fixed before the batch is written; a range interrupted in between is written again, with the same content and
+so as the same batch.
+"""
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from tunegraph_pipeline.errors import LakeError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of discovery
+    user_id TEXT NOT NULL UNIQUE,
+    discovered_from TEXT,
+    depth INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,    -- in a row
+    visited TEXT                            -- the last day they were asked for
+);
+CREATE INDEX IF NOT EXISTS users_by_state ON users (state, seq);
+CREATE INDEX IF NOT EXISTS users_by_visit ON users (visited, seq);
+CREATE TABLE IF NOT EXISTS answers (
+    day TEXT NOT NULL, request BLOB NOT NULL, status INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (day, request)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    day TEXT NOT NULL, source TEXT NOT NULL, part TEXT NOT NULL, rows BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS tracks (track_id TEXT PRIMARY KEY, described TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, track_id TEXT NOT NULL, batch INTEGER
+);
+CREATE INDEX IF NOT EXISTS waiting_by_batch ON waiting (topic, batch, id);
+CREATE TABLE IF NOT EXISTS spending (
+    day TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (day, what)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A user to visit, and how they were found."""
+
+    user_id: str
+    discovered_from: str | None
+    depth: int
+    failures: int
+
+
+class Frontier:
+    """The open file. Threads may share it: one connection behind one lock, each call one transaction.
+
+    ``day`` is the day that is being crawled: answers and spending belong to it.
+    """
+
+    def __init__(self, path: Path, day: date) -> None:
+        self.path = path
+        self.day = day.isoformat()
+        self._lock = threading.RLock()
+        self._old_exhausted = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # An answer is on its way to disk once it is in the log: a killed process loses nothing.
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA cache_size = -8192")
+            self._db.executescript(_SCHEMA)
+            with self._transaction():
+                self._db.execute("DELETE FROM answers WHERE day < ?", (self.day,))
+        except (sqlite3.Error, OSError) as error:
+            raise _broken(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise _broken(self.path, error) from error
+
+    def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise _broken(self.path, error) from error
+
+    # --- users ---
+
+    def add_start_users(self, user_ids: Iterable[str], source: str) -> None:
+        """Put users at depth 0 into the frontier, unless they are known."""
+        with self._transaction():
+            self._add_users(source, [(user_id, None, 0) for user_id in user_ids])
+
+    def next_users(
+        self,
+        how_many: int,
+        *,
+        order: str,
+        visited_before: date,
+        max_failures: int,
+        busy: Iterable[str] = (),
+    ) -> list[Due]:
+        """Users to visit now, those in ``busy`` left out: at most ``how_many``.
+
+        Users found and not yet visited take turns with those whose visit is older than ``visited_before``
+        or failed on another day, fewer than ``max_failures`` times in a row. ``order`` is ``depth_first``
+        (the latest found first) or ``breadth_first``.
+        """
+        taken = set(busy)
+        limit = how_many + len(taken)
+        direction = "DESC" if order == "depth_first" else "ASC"
+        columns = "user_id, discovered_from, depth, failures"
+        new = self._all(
+            f"SELECT {columns} FROM users WHERE state = 'found' ORDER BY seq {direction} LIMIT ?",  # noqa: S608
+            (limit,),
+        )
+        old = []
+        if not self._old_exhausted:
+            old = self._all(
+                f"SELECT {columns} FROM users WHERE visited < ?"  # noqa: S608
+                " AND ((visited < ? AND state IN ('listed', 'private'))"
+                " OR (state = 'failed' AND failures < ?))"
+                " ORDER BY visited, seq LIMIT ?",
+                (self.day, visited_before.isoformat(), max_failures, limit),
+            )
+            # A visit makes none older: what a day has few of, it will not have more of.
+            self._old_exhausted = not old
+        chosen = [Due(*row) for pair in _alternate(new, old) for row in pair]
+        return [due for due in chosen if due.user_id not in taken][:how_many]
+
+    def finish_user(
+        self,
+        due: Due,
+        state: str,
+        found: Sequence[str],
+        rows: Iterable[tuple[str, str, list[Any]]],
+        track_ids: Sequence[str] = (),
+        described: Sequence[str] = (),
+        topics: Sequence[str] = (),
+        *,
+        source: str,
+    ) -> None:
+        """Everything one visit said, in one transaction.
+
+        ``rows``: (source, part, rows) for the journal. ``found``: the users the page led to. ``track_ids``
+        not met before wait for each of ``topics``; those in ``described`` do not wait to be described.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE users SET state = ?, visited = ?, failures = CASE ? WHEN 'failed' THEN failures + 1"
+                " ELSE 0 END WHERE user_id = ?",
+                (state, self.day, state, due.user_id),
+            )
+            self._add_users(source, [(user_id, due.user_id, due.depth + 1) for user_id in found])
+            for origin, part, values in rows:
+                self._write_journal(origin, part, values)
+            known = set(described)
+            for track_id in track_ids:
+                if db.execute("INSERT OR IGNORE INTO tracks VALUES (?, NULL)", (track_id,)).rowcount:
+                    db.executemany(
+                        "INSERT INTO waiting (topic, track_id) VALUES (?, ?)",
+                        [(t, track_id) for t in topics if t != "describe" or track_id not in known],
+                    )
+            if described:
+                db.executemany(
+                    "UPDATE tracks SET described = ? WHERE track_id = ?",
+                    [(self.day, track_id) for track_id in described],
+                )
+            self._spend("users", 1)
+
+    def undescribed(self, track_ids: Sequence[str], described_before: date) -> set[str]:
+        """Those of ``track_ids`` of whom nothing was written since ``described_before``."""
+        fresh: set[str] = set()
+        for start in range(0, len(track_ids), 500):
+            some = track_ids[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._all(
+                f"SELECT track_id FROM tracks WHERE described >= ? AND track_id IN ({marks})",  # noqa: S608
+                (described_before.isoformat(), *some),
+            )
+            fresh.update(row[0] for row in rows)
+        return set(track_ids) - fresh
+
+    def states(self) -> dict[str, int]:
+        """How many users are in each state."""
+        return dict(self._all("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
+
+    def _add_users(self, source: str, users: Iterable[tuple[str, str | None, int]]) -> None:
+        added = []
+        for user_id, discovered_from, depth in users:
+            cursor = self._db.execute(
+                "INSERT INTO users (user_id, discovered_from, depth, state) VALUES (?, ?, ?, 'found')"
+                " ON CONFLICT (user_id) DO NOTHING",
+                (user_id, discovered_from, depth),
+            )
+            if cursor.rowcount:
+                added.append([user_id, discovered_from, depth, "found"])
+        if added:
+            self._write_journal(source, "users", added)
+
+    # --- tracks that wait to be described, or for features ---
+
+    def claim_tracks(
+        self, topic: str, size: int, *, partial: bool, busy: Iterable[int]
+    ) -> tuple[int, list[str]]:
+        """A batch of waiting tracks and its number; an empty list where there is none to take.
+
+        A batch keeps its tracks until it is finished, so that one a killed process had asked for in part is
+        asked for again as it was, and answered from what was kept. Smaller batches only when ``partial``.
+        """
+        taken = set(busy)
+        with self._transaction() as db:
+            for (number,) in db.execute(
+                "SELECT DISTINCT batch FROM waiting WHERE topic = ? AND batch IS NOT NULL ORDER BY batch",
+                (topic,),
+            ):
+                if number not in taken:
+                    return number, self._batch(topic, number)
+            free = db.execute(
+                "SELECT id, track_id FROM waiting WHERE topic = ? AND batch IS NULL ORDER BY id LIMIT ?",
+                (topic, size),
+            ).fetchall()
+            if not free or (len(free) < size and not partial):
+                return 0, []
+            number = free[0][0]
+            db.executemany("UPDATE waiting SET batch = ? WHERE id = ?", [(number, row[0]) for row in free])
+            return number, [row[1] for row in free]
+
+    def _batch(self, topic: str, number: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT track_id FROM waiting WHERE topic = ? AND batch = ? ORDER BY id", (topic, number)
+        )
+        return [row[0] for row in rows]
+
+    def finish_tracks(
+        self,
+        topic: str,
+        number: int,
+        rows: Iterable[tuple[str, str, list[Any]]],
+        described: Sequence[str] = (),
+    ) -> None:
+        """Write what was said of a batch into the journal and take it out of the queue."""
+        with self._transaction() as db:
+            for origin, part, values in rows:
+                self._write_journal(origin, part, values)
+            db.executemany(
+                "UPDATE tracks SET described = ? WHERE track_id = ?", [(self.day, t) for t in described]
+            )
+            db.execute("DELETE FROM waiting WHERE topic = ? AND batch = ?", (topic, number))
+
+    # --- answers of the day ---
+
+    def answer(self, request: bytes) -> tuple[int, bytes] | None:
+        """Status and body of what was answered to this request today, or None."""
+        rows = self._all(
+            "SELECT status, body FROM answers WHERE day = ? AND request = ?", (self.day, request)
+        )
+        return (rows[0][0], zlib.decompress(rows[0][1])) if rows else None
+
+    def keep_answer(self, request: bytes, status: int, body: bytes) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
+                (self.day, request, status, zlib.compress(body, 1)),
+            )
+
+    # --- spending and waiting ---
+
+    def spend(self, what: str, count: int = 1) -> None:
+        """Count requests (or anything else) against the day."""
+        with self._transaction():
+            self._spend(what, count)
+
+    def spent(self, what: str) -> int:
+        """How many were counted on this day so far."""
+        rows = self._all("SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what))
+        return int(rows[0][0]) if rows else 0
+
+    def _spend(self, what: str, count: int) -> None:
+        self._db.execute(
+            "INSERT INTO spending VALUES (?, ?, ?) ON CONFLICT (day, what) DO UPDATE SET count = count + ?",
+            (self.day, what, count, count),
+        )
+
+    def not_before(self, api: str) -> datetime | None:
+        """The moment before which this API asked not to be asked; None where it did not."""
+        value = self.fact(f"not before: {api}")
+        return datetime.fromtimestamp(float(value), UTC) if value else None
+
+    def keep_not_before(self, api: str, until: datetime) -> None:
+        self.set_fact(f"not before: {api}", str(until.timestamp()))
+
+    def fact(self, name: str) -> str | None:
+        rows = self._all("SELECT value FROM facts WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    # --- the journal ---
+
+    def _write_journal(self, source: str, part: str, rows: list[Any]) -> None:
+        if rows:
+            body = zlib.compress(json.dumps(rows, ensure_ascii=False).encode(), 1)
+            self._db.execute(
+                "INSERT INTO journal (day, source, part, rows) VALUES (?, ?, ?, ?)",
+                (self.day, source, part, body),
+            )
+
+    def journal_length(self) -> int:
+        """Entries that wait to be written as raw batches."""
+        return int(self._all("SELECT count(*) FROM journal")[0][0])
+
+    def empty_journal(
+        self, write: Callable[[date, str, dict[str, list[list[Any]]], Counter[str]], None]
+    ) -> None:
+        """Hand everything journalled to ``write``, by day and source, and forget it once it is written.
+
+        ``write`` gets the rows of each part (users, likes, tracks, features) in the order of their columns,
+        and the counts; given the same it has to write the same.
+        """
+        while True:
+            bound = self._bound()
+            if bound is None:
+                return
+            pairs = self._all(
+                "SELECT DISTINCT day, source FROM journal WHERE id <= ? ORDER BY 1, 2", (bound,)
+            )
+            for day, source in pairs:
+                parts: dict[str, list[list[Any]]] = {}
+                counts: Counter[str] = Counter()
+                for part, body in self._all(
+                    "SELECT part, rows FROM journal WHERE id <= ? AND day = ? AND source = ? ORDER BY id",
+                    (bound, day, source),
+                ):
+                    rows = json.loads(zlib.decompress(body))
+                    if part == "counts":
+                        counts.update(dict(rows))
+                    else:
+                        parts.setdefault(part, []).extend(rows)
+                write(date.fromisoformat(day), source, parts, counts)
+            with self._transaction() as db:
+                db.execute("DELETE FROM journal WHERE id <= ?", (bound,))
+                db.execute("DELETE FROM facts WHERE name = 'emptying the journal up to'")
+
+    def _bound(self) -> int | None:
+        """Up to which entry to write now: where an interrupted writing had stopped, else the last one."""
+        with self._transaction() as db:
+            begun = db.execute("SELECT value FROM facts WHERE name = 'emptying the journal up to'").fetchone()
+            if begun:
+                return int(begun[0])
+            (last,) = db.execute("SELECT max(id) FROM journal").fetchone()
+            if last is not None:
+                db.execute("INSERT INTO facts VALUES ('emptying the journal up to', ?)", (str(last),))
+            return None if last is None else int(last)
+
+
+def _alternate(one: list[Any], two: list[Any]) -> Iterator[list[Any]]:
+    for place in range(max(len(one), len(two))):
+        yield [rows[place] for rows in (one, two) if place < len(rows)]
+
+
+def _broken(path: Path, error: Exception) -> LakeError:
+    full = "full" in str(error)
+    what = "free some space and run it again" if full else "remove it to start the crawl from the beginning"
+    return LakeError(f"{path} cannot be used ({error}); {what}")

@@ -1,0 +1,107 @@
+"""Asking a source for a day: what may be asked, what is in the lake already, and the crawl itself.
+
+Here: the meaning of a day for sources. Not here: the crawl (`sources.crawl`), or the asset that starts it.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.frontier import Frontier
+from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
+from tunegraph_pipeline.lake.raw import write_batch
+from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings
+from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
+
+_UNLIMITED = 10**12
+
+
+def crawl_day(
+    lake: Lake,
+    source: str,
+    day: date,
+    tell: Callable[[CrawlReport], None] = lambda _: None,
+    *,
+    today: date | None = None,
+) -> CrawlReport | None:
+    """Ask ``source`` for ``day``; None where nothing was asked: it is known, or there is nobody to ask.
+
+    ``source`` is empty for the lake's own. The simulated world may be asked for any day, and each day once; a
+    live source only for today, as often as its budget lasts. ``tell`` hears how the crawl goes.
+
+    Raises InputError for a source nobody knows or that cannot be used as configured, for a past day of a live
+    source of which nothing was kept, and (CrawlPaused) where a service asks for a long wait.
+    """
+    source = source or lake.file.source or "none"
+    today = today or datetime.now(UTC).date()
+    if source == "none" or (source == FILES and not lake.section(FILES, FilesSettings).paths):
+        return None  # files come in through `tunegraph import`
+    if source not in SOURCES:
+        raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
+    lake.admit_source(source)
+    kept = any(batch.source == source for batch in lake.batches(day))
+    if source == SIMULATED:
+        # Every day of the world is a crawl of its own, so that days may be filled in any order.
+        path = lake.frontier_path(source, day)
+        if kept and not path.exists():
+            return None
+        if not lake.section(SIMULATED, SimulatorSettings).over_http:
+            _look_into_world(lake, day)
+            return None
+        report = _crawl(lake, source, day, path, tell)
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
+        return report
+    if day != today:
+        if kept or day > today:
+            return None
+        raise InputError(
+            f"{source} cannot be asked for {day}: the day is over, and nothing it said then was kept;"
+            " ask for today, or use --source none"
+        )
+    return _crawl(lake, source, day, lake.frontier_path(source), tell)
+
+
+def _crawl(
+    lake: Lake, source: str, day: date, path: Path, tell: Callable[[CrawlReport], None]
+) -> CrawlReport:
+    settings = lake.section("crawl", CrawlSettings)
+    if source in (SIMULATED, FILES):
+        # Budgets are for services; a setting that was made on purpose holds all the same.
+        free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED}
+        unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=unset)
+    with Frontier(path, day) as frontier:
+        opened = open_source(source, lake.section, settings, frontier, day)
+        try:
+            known = FILES if source == SIMULATED else None
+            return Crawl(
+                opened,
+                frontier,
+                lake.raw,
+                settings,
+                has_features=_has_features(lake, day, known),
+                report=tell,
+            ).run()
+        finally:
+            opened.close()
+
+
+def _look_into_world(lake: Lake, day: date) -> None:
+    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+
+    write_batch(lake.raw, day, World(lake.section(SIMULATED, WorldConfig)).crawl(day))
+
+
+def _has_features(lake: Lake, day: date, provider: str | None) -> Callable[[Sequence[str]], set[str]]:
+    """Which of some tracks have features in the lake, by this provider or by any."""
+    known = lake.known_tracks("audio_features", day)
+    if provider is not None:
+        known = known.filter(pl.col("provider") == provider)
+    track_ids = known["track_id"]
+    if not len(track_ids):
+        return lambda _: set()
+    return lambda asked: set(track_ids.filter(track_ids.is_in(list(asked))).to_list())

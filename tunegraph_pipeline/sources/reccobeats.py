@@ -1,0 +1,60 @@
+"""ReccoBeats: audio features for Spotify's track ids, open to everyone.
+
+Here: one call and what its answer means. Not here: pace and retries (`session`), or who is asked before
+(`SpotifySource.feature_providers`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunegraph_pipeline.lake.frontier import Frontier
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.sources.session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.source import Features, ProviderClosed, Unanswered, feature_values
+
+_KEEP: Keep = {"content": {"href": True, **dict.fromkeys(AUDIO_FEATURES, True)}}
+_CEILING = 5.0
+
+
+class ReccoBeats:
+    """A provider of audio features; ``url`` is the address of its API."""
+
+    name = "reccobeats"
+    batch_size = 40
+
+    def __init__(
+        self,
+        manners: Manners,
+        frontier: Frontier,
+        url: str = "https://api.reccobeats.com/v1",
+        ceiling: float = _CEILING,
+    ) -> None:
+        self._url, origin = base_url(url, "the address of ReccoBeats")
+        self.session = ApiSession("ReccoBeats", {origin}, frontier, manners, _KEEP, ceiling)
+        self.session.check_not_before()
+
+    def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
+        response = self.session.get(f"{self._url}/audio-features", params={"ids": ",".join(track_ids)})
+        if response.status_code in (401, 403, 410):
+            raise ProviderClosed(f"ReccoBeats gives no audio features (status {response.status_code})")
+        if response.status_code == 404:
+            return {}  # none of these
+        if response.status_code != 200:
+            raise Unanswered(f"ReccoBeats answered with status {response.status_code}")
+        content = response.json().get("content")
+        wanted = set(track_ids)
+        found: dict[str, Features] = {}
+        for value in content if isinstance(content, list) else []:
+            track_id = _track_id(value)
+            if track_id in wanted:
+                found[track_id] = feature_values(value)
+        return found
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def _track_id(value: Any) -> str:
+    """The last part of the link to Spotify: the answer has its own ids, and not the order asked in."""
+    href = value.get("href") if isinstance(value, dict) else None
+    return href.rstrip("/").rpartition("/")[2].partition("?")[0] if isinstance(href, str) else ""
