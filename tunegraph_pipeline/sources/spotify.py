@@ -676,7 +676,7 @@ def _credentials() -> tuple[str, str]:
 def _refused(error: Any) -> InputError:
     if error.error == "invalid_grant":
         return InputError(
-            "Spotify takes a user's authorisation no longer (it lasts six months); run `tunegraph login` again"
+            "Spotify no longer takes a user's authorisation (six months are over); run `tunegraph login` again"
         )
     if error.error == "invalid_client":
         return InputError("Spotify does not know this app: check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET")

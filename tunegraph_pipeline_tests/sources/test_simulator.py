@@ -211,6 +211,69 @@ def test_an_unknown_or_future_user_is_refused(world: World) -> None:
         world.follows(late, date(2026, 1, 1))
 
 
+TWINS = WorldConfig(n_users=200, n_tracks=500, likes_per_user=30, twins=0.4)
+
+
+def test_songs_released_twice_leave_all_else_as_it_is() -> None:
+    once, twice = World(TWINS.model_copy(update={"twins": 0.0})).crawl(YEAR_END), World(TWINS).crawl(YEAR_END)
+    assert_frame_equal(once.users, twice.users)
+    song_of = dict(twice.tracks.select("track_id", "isrc").rows())
+    single = dict(once.tracks.select("isrc", "track_id").rows())
+    merged = twice.likes.with_columns(pl.col("track_id").replace_strict(song_of).replace_strict(single))
+    assert_frame_equal(once.likes, merged)
+    assert_frame_equal(
+        once.tracks.drop("track_id", "album_id"),
+        twice.tracks.drop("track_id", "album_id").unique("isrc", keep="first", maintain_order=True),
+        check_row_order=False,
+    )
+
+
+def test_both_ids_of_a_song_are_liked_but_never_by_the_same_user() -> None:
+    world = World(TWINS)
+    batch = world.crawl(YEAR_END)
+    assert batch.tracks["track_id"].is_unique().all()
+    ids = batch.tracks.group_by("isrc").agg("track_id", "album_id", "name")
+    assert 0.2 < (ids["track_id"].list.len() == 2).mean() < 0.4  # type: ignore[operator]
+    assert (ids["track_id"].list.len() <= 2).all()
+    pairs = ids.filter(pl.col("track_id").list.len() == 2)
+    assert (pairs["album_id"].list.n_unique() == 2).all()
+    assert (pairs["name"].list.n_unique() == 1).all()
+    likes = batch.likes.join(batch.tracks.select("track_id", "isrc"), on="track_id")
+    assert not likes.select("user_id", "isrc").is_duplicated().any()
+    halves = likes.filter(pl.col("isrc").is_in(pairs["isrc"].implode()))
+    firsts = halves["track_id"].is_in(pairs["track_id"].list.first().implode())
+    assert 0.4 < firsts.mean() < 0.6  # type: ignore[operator]
+
+
+def test_a_song_released_twice_has_one_id_in_all_that_is_said_of_a_like() -> None:
+    world = World(TWINS)
+    batch = world.crawl(YEAR_END)
+    listed = batch.users.filter(pl.col("state") == "listed")["user_id"]
+    for user_id in listed[:40]:
+        rows = batch.likes.filter(pl.col("user_id") == user_id)
+        likes = {(track, int(at.timestamp())) for _, track, at in rows.rows()}
+        own = [page for page in world.playlists(user_id, YEAR_END) if page.owner_id == user_id]
+        shown = {pair for page in own for pair in zip(page.track_ids, page.added_at, strict=True)}
+        assert shown == likes == set(world.liked(user_id, YEAR_END))
+        assert all(world.playlist(page.playlist_id, YEAR_END) == page for page in own)
+    for row in batch.tracks.rows(named=True):
+        song = world.song(row["track_id"], YEAR_END)
+        assert song is not None
+        assert (song.isrc, song.album_id) == (row["isrc"], row["album_id"])
+        assert song.measured == (row["track_id"] in set(batch.features["track_id"]))
+
+
+def test_a_song_is_not_known_before_it_is_out(world: World) -> None:
+    start = world.config.start
+    songs = {one: world.song(one, YEAR_END) for one in world.recording_ids()}
+    late = [song for song in songs.values() if song is not None and song.released > start]
+    assert late
+    assert None in songs.values(), "some come out in later years"
+    for song in late:
+        assert world.song(song.track_id, song.released - timedelta(days=1)) is None
+        assert world.song(song.track_id, song.released) == song
+
+
 def test_popularity_has_a_long_tail(year_end: RawBatch) -> None:
     counts = np.sort(year_end.likes["track_id"].value_counts()["count"].to_numpy())[::-1].astype(float)
     assert 0.3 < counts[: len(counts) // 10].sum() / counts.sum() < 0.7
