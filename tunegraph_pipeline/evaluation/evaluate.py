@@ -43,7 +43,8 @@ class HeldOut:
     ``likes``: CSR (m x N), what the ranking may know; ``relevant``: CSR (m x N), held-out likes of tracks in
     the catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes;
     ``unknown_users`` of the m the lake does not know; ``unknown_tracks`` of the held-out likes are of tracks
-    it does not know.
+    it does not know; ``liked_already`` of them are of recordings the user is known to like under one of
+    several ids, which no ranking will repeat.
     """
 
     likes: csr_matrix
@@ -51,6 +52,7 @@ class HeldOut:
     n_held_out: NDArray[np.int64]
     unknown_users: int = 0
     unknown_tracks: int = 0
+    liked_already: int = 0
 
     def __post_init__(self) -> None:
         if self.likes.multiply(self.relevant).nnz:
@@ -77,33 +79,52 @@ def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
 
 
 def held_out_pairs(
-    pairs: pl.DataFrame, *, user_ids: Sequence[str], track_ids: Sequence[str], likes: csr_matrix, origin: str
+    pairs: pl.DataFrame,
+    *,
+    user_ids: Sequence[str],
+    track_ids: Sequence[str],
+    likes: csr_matrix,
+    origin: str,
+    canonical: NDArray[np.int32] | None = None,
 ) -> HeldOut:
     """Judge on pairs that somebody else held out.
 
     ``pairs`` has the text columns user_id and track_id, without nulls; a pair there twice counts once.
     ``likes`` is CSR (users x tracks), row u that of ``user_ids[u]``, column i that of ``track_ids[i]``: what
     the served bundle says everybody likes. ``origin`` names the file for people. Users are judged in order of
-    their id. Raises InputError when there is no pair, or when a pair is in the lake: it would be left out of
-    that user's ranking, and might have been trained on.
+    their id. ``canonical`` int32[N] is the track that stands for the recording each track is of, None where
+    that is always itself: two held-out ids of one recording count once, as that track, and a recording of
+    several ids that the user is known to like counts as missed, as any one of its ids may be in the lake.
+
+    Raises InputError when there is no pair, or when a pair is in the lake: it would be left out of that
+    user's ranking, and might have been trained on.
     """
     from scipy.sparse import csr_matrix
 
     if pairs.is_empty():
         raise InputError(f"{origin} holds no user/track pair")
     users = pl.DataFrame({"user_id": user_ids}, {"user_id": pl.String}).with_row_index("row")
-    tracks = pl.DataFrame({"track_id": track_ids}, {"track_id": pl.String}).with_row_index("column")
+    if canonical is None:
+        canonical = np.arange(len(track_ids), dtype=np.int32)
+    tracks = pl.DataFrame(
+        {"track_id": track_ids, "column": canonical}, {"track_id": pl.String, "column": pl.Int32}
+    ).with_columns(several=pl.len().over("column") > 1)
     mapped = (
         pairs.select(pl.col("user_id", "track_id").cast(pl.String))
         .unique(maintain_order=True)
         .join(users, on="user_id", how="left", maintain_order="left")
         .join(tracks, on="track_id", how="left", maintain_order="left")
+        .with_columns(unknown=pl.when(pl.col("column").is_null()).then("track_id"))
+        .unique(["user_id", "column", "unknown"], keep="first", maintain_order=True)
     )
-    _refuse_pairs_in(likes, mapped, origin)
+    mapped = mapped.with_columns(liked=_pairs_in(likes, mapped))
+    _refuse(mapped.filter(pl.col("liked") & ~pl.col("several")), len(mapped), origin)
 
     judged = mapped.group_by("user_id", "row").agg(pl.len().alias("n_held_out")).sort("user_id")
     judged = judged.with_row_index("judged")
-    known = mapped.filter(pl.col("column").is_not_null()).join(judged, on="user_id", how="left")
+    known = mapped.filter(pl.col("column").is_not_null() & ~pl.col("liked")).join(
+        judged, on="user_id", how="left"
+    )
     relevant = csr_matrix(
         (
             np.ones(len(known), dtype=np.float32),
@@ -128,18 +149,25 @@ def held_out_pairs(
         n_held_out=judged["n_held_out"].cast(pl.Int64).to_numpy(),
         unknown_users=judged["row"].null_count(),
         unknown_tracks=mapped["column"].null_count(),
+        liked_already=int(mapped["liked"].sum()),
     )
 
 
-def _refuse_pairs_in(likes: csr_matrix, mapped: pl.DataFrame, origin: str) -> None:
-    known = mapped.filter(pl.col("row").is_not_null() & pl.col("column").is_not_null())
-    row, column = known["row"].to_numpy().astype(np.int64), known["column"].to_numpy().astype(np.int64)
+def _pairs_in(likes: csr_matrix, mapped: pl.DataFrame) -> pl.Series:
+    """Which pairs of ``row`` and ``column`` are likes; none where either is null."""
+    known = (mapped["row"].is_not_null() & mapped["column"].is_not_null()).to_numpy()
+    row = mapped["row"].cast(pl.Int64).fill_null(0).to_numpy()
+    column = mapped["column"].cast(pl.Int64).fill_null(0).to_numpy()
     liked_row = np.repeat(np.arange(likes.shape[0], dtype=np.int64), np.diff(likes.indptr))
     liked = np.isin(row * likes.shape[1] + column, liked_row * likes.shape[1] + likes.indices)
-    if liked.any():
-        first = known.row(int(np.argmax(liked)), named=True)
+    return pl.Series(known & liked)
+
+
+def _refuse(liked: pl.DataFrame, n_pairs: int, origin: str) -> None:
+    if len(liked):
+        first = liked.row(0, named=True)
         raise InputError(
-            f"{origin}: {int(liked.sum()):,} of {len(mapped):,} held-out pairs are in the lake already, "
+            f"{origin}: {len(liked):,} of {n_pairs:,} held-out pairs are in the lake already, "
             f"the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
             "evaluate on pairs that were not imported"
         )

@@ -2,7 +2,7 @@
 
 Here: turning the table of current likes into a CSR with the fold of every like beside it, and the cuts of it
 that training, early stopping, the gate and calibration see. Not here: how the folds are drawn (`split.py`),
-what tracks have to do with one another (`co_like.py`).
+which ids are one recording (`recordings.py`), what tracks have to do with one another (`co_like.py`).
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.recordings import all_apart
 from tunegraph_pipeline.graph.split import (
     TRAIN,
     calibration_judges,
@@ -36,6 +37,7 @@ class LikeGraph:
     ``fold``: int8[nnz], beside ``indices``: TRAIN, EARLY_STOPPING or GATE.
     ``calibration``: bool[U], users no model is trained on; ``judge``: bool[U], those of them on whom the
     neighbour probability is judged (on the others it is fitted).
+    ``canonical``: int32[N], the track that stands for the recording each track is of; only those have likes.
     ``n_tracks``: N, the length of the id map, tracks liked by nobody included.
     """
 
@@ -45,6 +47,7 @@ class LikeGraph:
     fold: npt.NDArray[np.int8]
     calibration: npt.NDArray[np.bool_]
     judge: npt.NDArray[np.bool_]
+    canonical: npt.NDArray[np.int32]
     n_tracks: int
 
     @property
@@ -91,6 +94,7 @@ class LikeGraph:
             "fold": self.fold,
             "calibration": self.calibration,
             "judge": self.judge,
+            "canonical": self.canonical,
             "n_tracks": np.array([self.n_tracks], dtype=np.int64),
         }
 
@@ -104,6 +108,7 @@ class LikeGraph:
             fold=folder["fold"],
             calibration=folder["calibration"],
             judge=folder["judge"],
+            canonical=folder["canonical"],
             n_tracks=int(folder["n_tracks"][0]),
         )
 
@@ -139,10 +144,14 @@ def build_like_graph(
     split_key: str,
     held_out: float,
     calibration_share: float,
+    canonical: npt.NDArray[np.int32] | None = None,
 ) -> LikeGraph:
     """Build the like graph of ``current_likes``, the columns user_id and track_id of which are read.
 
     ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
+    ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` gives it; who
+    likes a recording under several ids likes it once, and its fold is that of the canonical pair. None: every
+    track keeps its own likes.
 
     Raises LakeError when a like has no user or no track, names a track the id map lacks, or is there twice.
     """
@@ -167,7 +176,11 @@ def build_like_graph(
         raise LakeError(
             f"{len(codes) - counts.nnz} current like(s) are there twice; materialise the table again"
         )
-    indptr, indices = counts.indptr.astype(np.int64), counts.indices.astype(np.int32)
+    if canonical is None:
+        canonical = all_apart(n_tracks).canonical
+    merged = csr_matrix((counts.data, canonical[counts.indices], counts.indptr), shape=counts.shape)
+    merged.sum_duplicates()
+    indptr, indices = merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
 
     user_ids = users["user_id"].to_list()
     user_hash = id_hashes(user_ids, split_key)
@@ -180,5 +193,6 @@ def build_like_graph(
         fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out),
         calibration=calibration,
         judge=calibration & calibration_judges(user_hash),
+        canonical=canonical.astype(np.int32, copy=False),
         n_tracks=n_tracks,
     )

@@ -90,6 +90,7 @@ def judge_held_out_file(
         track_ids=bundle.tracks.ids.tolist(),
         likes=likes,
         origin=origin,
+        canonical=bundle.canonical,
     )
     config = BaselineConfig() if with_baselines else None
     judged = _judge(recommender, held_out, likes, config, k=k, progress=progress)
@@ -120,6 +121,11 @@ def _judge(
     if held_out.unknown_tracks:
         notes.append(
             f"{held_out.unknown_tracks:,} of the held-out likes are of unknown tracks; they count as missed"
+        )
+    if held_out.liked_already:
+        notes.append(
+            f"{held_out.liked_already:,} of the held-out likes are of recordings with several ids that the"
+            " user is known to like; they count as missed"
         )
     if config is not None:
         chosen, left_out = baselines(recommender.bundle.n_tracks, config)

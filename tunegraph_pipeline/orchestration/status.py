@@ -21,8 +21,8 @@ def lake_status(lake: Lake) -> dict[str, str]:
     }
     if stale:
         lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
-    lines["tracks known"] = f"{row_count(lake.root, 'track_ids', None):,}"
     for subject, describe in (
+        ("tracks known", _tracks),
         ("likes", _likes),
         ("co-likes", _co_likes),
         ("model", _model),
@@ -35,6 +35,16 @@ def lake_status(lake: Lake) -> dict[str, str]:
     if judged := _last_evaluation(lake):
         lines["last evaluation"] = judged
     return lines
+
+
+def _tracks(lake: Lake) -> str:
+    known = f"{row_count(lake.root, 'track_ids', None):,}"
+    try:
+        facts = ArrayFolder.open(lake.current_folder("like_graph")).facts
+    except (LakeError, BundleError):
+        return known  # the line of the likes says what is missing
+    merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
+    return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
 
 
 def _likes(lake: Lake) -> str:

@@ -18,7 +18,7 @@ from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder, write_text
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
 CURRENT = "CURRENT"
 
 _UNIT_TOLERANCE = 1e-3
@@ -32,6 +32,10 @@ class BundleContent:
     ``user_indptr``/``user_tracks`` are the current lists, ascending within a user. Texts are ""
     where unknown. ``facts`` has to hold ``bundle_version``, ``model_version`` and ``blend`` (``embedding``,
     ``neighbour``, ``length_exponent``); whatever else it holds (``calibration``, ``cut_off``, ...) is kept.
+
+    ``canonical``: the track that stands for the recording each track is of, the smallest index among its
+    ids; None where every track is a recording of its own. A track that is not its own is not recommendable
+    and in no user's list, and a query that gives it is answered as if it gave the other.
     """
 
     track_ids: Sequence[str]
@@ -51,6 +55,7 @@ class BundleContent:
     image_urls: Sequence[str]
     preview_urls: Sequence[str]
     facts: dict[str, Any]
+    canonical: NDArray[np.int32] | None = None  # [N]
 
 
 class IdIndex:
@@ -135,6 +140,7 @@ class Bundle:
         self.popularity: NDArray[np.int32] = self._array("popularity", "<i4", n)
         self.recommendable: NDArray[np.bool_] = self._array("recommendable", "|b1", n)
         self.prior: NDArray[np.float32] = self._array("prior", "<f4", n)
+        self.canonical: NDArray[np.int32] = self._array("canonical", "<i4", n)
         self.popular_order: NDArray[np.int32] = self._array("popular_order", "<i4", None)
         self.neighbour_indptr: NDArray[np.int64] = self._array("neighbour_indptr", "<i8", n + 1)
         entries = int(self.neighbour_indptr[-1])
@@ -205,7 +211,10 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
     numbers that are not finite, embeddings that are not of unit length); LakeError where the disk refuses.
     """
     tracks, users = IdIndex.from_ids(content.track_ids), IdIndex.from_ids(content.user_ids)
-    _check(content, tracks, users)
+    canonical = content.canonical
+    if canonical is None:
+        canonical = np.arange(len(tracks), dtype=np.int32)
+    _check(content, canonical, tracks, users)
     # Stable sort of the negated counts: on a tie the smaller index stays first.
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
     arrays: dict[str, NDArray[Any] | StringColumn] = {
@@ -220,6 +229,7 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
         "popularity": content.popularity.astype(np.int32, copy=False),
         "recommendable": content.recommendable.astype(np.bool_, copy=False),
         "prior": content.prior.astype(np.float32, copy=False),
+        "canonical": canonical.astype(np.int32, copy=False),
         "popular_order": by_popularity[content.recommendable[by_popularity]],
         "neighbour_indptr": content.neighbour_indptr.astype(np.int64, copy=False),
         "neighbour_indices": content.neighbour_indices.astype(np.int32, copy=False),
@@ -302,7 +312,7 @@ def _hash_ids(encoded: Iterable[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 
 
-def _check(content: BundleContent, tracks: IdIndex, users: IdIndex) -> None:
+def _check(content: BundleContent, canonical: NDArray[np.int32], tracks: IdIndex, users: IdIndex) -> None:
     n = len(tracks)
 
     def require(holds: bool | np.bool_, complaint: str) -> None:
@@ -345,6 +355,17 @@ def _check(content: BundleContent, tracks: IdIndex, users: IdIndex) -> None:
     inner = (starts > 0) & (starts < content.user_tracks.size)
     rises[starts[inner] - 1] = True  # from one user to the next nothing is asked
     require(rises.all(), "a user's tracks are not ascending without duplicates")
+
+    require(canonical.shape == (n,), f"canonical has shape {canonical.shape} for {n} tracks")
+    own = np.arange(n)
+    pointing = (canonical >= 0).all() and (canonical <= own).all()
+    require(
+        pointing and (canonical[canonical] == canonical).all(),
+        "canonical does not name the first track of a recording",
+    )
+    alias = canonical != own
+    require(not (alias & content.recommendable).any(), "a track that is not canonical is recommendable")
+    require(not alias[content.user_tracks].any(), "a user likes a track that is not canonical")
 
 
 def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:

@@ -86,6 +86,7 @@ class Recommender:
     def recommend(self, likes: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()) -> Recommendations:
         """The best k songs for somebody who likes these, their own and the excluded ones left out.
 
+        A recording may be given by any of its ids, and is answered by one of them, the same everywhere.
         Unknown ids are reported in the answer. Where no given song is known, the most popular ones are
         returned, and ``degraded`` says so. Raises InputError for a k below 1.
         """
@@ -110,7 +111,7 @@ class Recommender:
         return self._answer(self.bundle.user_list(user), k, exclude, [], degraded)
 
     def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
-        """The k songs nearest to one, by the cosine of their embeddings, itself left out.
+        """The k songs nearest to one, by the cosine of their embeddings, itself left out under all its ids.
 
         Raises InputError where the bundle does not know the track, or k is below 1.
         """
@@ -118,6 +119,7 @@ class Recommender:
         (track,) = self.bundle.tracks.find([track_id]).tolist()
         if track < 0:
             raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
+        track = int(self.bundle.canonical[track])
         found, cosines = self.ranker.nearest(track, k)
         probabilities = self._probabilities(track, found, cosines)
         ids, names, artists, images, previews = self._texts(found)
@@ -156,6 +158,7 @@ class Recommender:
         progress: Progress | None = None,
     ) -> Rankings:
         """Rank for many lists of track_idx: what evaluation judges and the table for everyone is made of.
+        Of a recording under several ids they hold the canonical one, as stored lists and the like graph do.
 
         For all stored users: ``rank_indices([bundle.user_list(u) for u in range(bundle.n_users)])``.
         """
@@ -163,9 +166,10 @@ class Recommender:
         return self.ranker.rank(lists, k, explain=explain, progress=progress)
 
     def _look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
+        """The canonical track of each known id, and the unknown ids, each once."""
         found = self.bundle.tracks.find(track_ids)
         missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
-        return found[found >= 0], list(missing)
+        return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
     def _answer(
         self,

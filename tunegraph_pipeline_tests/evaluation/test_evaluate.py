@@ -69,6 +69,40 @@ def test_a_pair_given_twice_counts_once() -> None:
     assert hold_out(("ann", "t2"), ("ann", "t2")).n_held_out.tolist() == [1]
 
 
+def test_held_out_ids_of_one_recording_are_judged_as_one_song() -> None:
+    # t3 is another id of t2, so its likes lie with t2.
+    likes = csr_matrix(np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]], dtype=np.float32))
+    held_out = held_out_pairs(
+        pairs(
+            ("ann", "t3"), ("ann", "t2"), ("ann", "nowhere"), ("bob", "t3"), ("bob", "t0"), ("cleo", "t2"),
+            ("zoe", "t3"),
+        ),
+        user_ids=USERS,
+        track_ids=TRACKS,
+        likes=likes,
+        origin="held.csv",
+        canonical=np.array([0, 1, 2, 2], dtype=np.int32),
+    )  # fmt: skip
+    assert held_out.relevant.toarray().tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+    # What bob and cleo like under one of the two ids is missed, and still counted, like what nobody knows.
+    assert held_out.n_held_out.tolist() == [2, 2, 1, 1]
+    assert (held_out.unknown_users, held_out.unknown_tracks, held_out.liked_already) == (1, 1, 2)
+    found = evaluate("simple", smallest_unliked, held_out, POPULARITY, k=3)
+    assert found.per_user["recall"].tolist() == [0.5, 0.5, 0.0, 1.0]
+
+
+def test_a_pair_of_a_recording_with_one_id_is_refused_beside_others_with_several() -> None:
+    with pytest.raises(InputError, match=r"1 of 2 .* first of them user 'ann', track 't1'"):
+        held_out_pairs(
+            pairs(("cleo", "t3"), ("ann", "t1")),
+            user_ids=USERS,
+            track_ids=TRACKS,
+            likes=LIKES,
+            origin="held.csv",
+            canonical=np.array([0, 1, 2, 2], dtype=np.int32),
+        )
+
+
 def test_pairs_that_are_in_the_lake_are_refused_with_their_number_and_the_first() -> None:
     with pytest.raises(
         InputError, match=r"held\.csv: 2 of 3 .* first of them user 'bob', track 't1'"

@@ -23,6 +23,7 @@ def graph_of(
     *,
     held_out: float = 0.3,
     calibration_share: float = 0.0,
+    canonical: list[int] | None = None,
 ) -> LikeGraph:
     frame = pl.DataFrame(list(likes), schema={"user_id": pl.String, "track_id": pl.String}, orient="row")
     return build_like_graph(
@@ -31,6 +32,7 @@ def graph_of(
         split_key="key",
         held_out=held_out,
         calibration_share=calibration_share,
+        canonical=None if canonical is None else np.array(canonical, dtype=np.int32),
     )
 
 
@@ -39,7 +41,13 @@ def long_graph(n_users: int = 60, n_tracks: int = 100, **options: float) -> Like
         pl.DataFrame({"track_id": [f"t{i}" for i in range(n_tracks)]}), how="cross"
     )
     settings = {"held_out": 0.1, "calibration_share": 0.2} | options
-    return build_like_graph(frame, frame["track_id"].unique().sort(), split_key="key", **settings)
+    return build_like_graph(
+        frame,
+        frame["track_id"].unique().sort(),
+        split_key="key",
+        held_out=settings["held_out"],
+        calibration_share=settings["calibration_share"],
+    )
 
 
 @settings(deadline=None)
@@ -118,9 +126,37 @@ def test_the_graph_comes_back_from_its_folder(tmp_path: Path) -> None:
 
     assert back.user_ids.tolist() == graph.user_ids.tolist()
     assert back.n_tracks == graph.n_tracks
-    for name in ("indptr", "indices", "fold", "calibration", "judge"):
+    for name in ("indptr", "indices", "fold", "calibration", "judge", "canonical"):
         assert np.array_equal(getattr(back, name), getattr(graph, name))
     assert np.array_equal(back.training_matrix().toarray(), graph.training_matrix().toarray())
+
+
+def test_likes_of_any_id_of_a_recording_go_to_the_first_once() -> None:
+    # b is the first track, d and a are other ids of it.
+    likes = [("u", "a"), ("u", "c"), ("v", "b"), ("w", "a"), ("w", "b"), ("w", "d")]
+    graph = graph_of(likes, "bcda", canonical=[0, 1, 0, 0])
+    assert graph.user_ids.tolist() == ["u", "v", "w"]
+    assert graph.matrix().toarray().tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]]
+    assert graph.track_degrees().tolist() == [3, 1, 0, 0]
+    assert graph.canonical.tolist() == [0, 1, 0, 0]
+    assert graph.n_tracks == 4
+
+
+@given(pairs, st.lists(st.integers(0, 7), min_size=8, max_size=8))
+def test_merging_is_building_from_relabelled_likes(likes: set[tuple[str, str]], draws: list[int]) -> None:
+    tracks = "hgfedcba"
+    canonical: list[int] = []
+    for track, draw in enumerate(draws):
+        canonical.append(canonical[draw] if draw < track else track)
+    name = dict(zip(tracks, (tracks[first] for first in canonical), strict=True))
+    merged = graph_of(likes, canonical=canonical)
+    relabelled = graph_of({(user, name[track]) for user, track in likes})
+    for part in ("indptr", "indices", "fold", "calibration", "judge"):
+        np.testing.assert_array_equal(getattr(merged, part), getattr(relabelled, part))
+    assert merged.user_ids.tolist() == relabelled.user_ids.tolist()
+    apart, before = graph_of(likes, canonical=list(range(8))), graph_of(likes)
+    for part in ("indptr", "indices", "fold", "canonical"):
+        np.testing.assert_array_equal(getattr(apart, part), getattr(before, part))
 
 
 @pytest.mark.parametrize(

@@ -202,3 +202,124 @@ def test_content_is_lined_up_with_the_id_map(lake: Lake) -> None:
     assert np.isnan(tempo[:2]).all()
     assert tempo[2] == 120.0
     assert data.train.toarray().tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+# --- one song, one node ---
+
+
+def test_training_is_told_what_is_known_of_a_recording_once() -> None:
+    from tunegraph_pipeline.graph.like_graph import build_like_graph
+    from tunegraph_pipeline.lake.tables import empty_table
+
+    ids = pl.Series("track_id", ["a", "b", "a again"])
+    likes = pl.DataFrame({"user_id": ["u", "u", "v"], "track_id": ["a again", "b", "a"]})
+    canonical = np.array([0, 1, 0], dtype=np.int32)
+    graph = build_like_graph(
+        likes, ids, split_key="k", held_out=0.0, calibration_share=0.0, canonical=canonical
+    )
+    rows = [
+        {"track_id": "a", "album_id": "A", "source": "files"},
+        {"track_id": "a again", "artist_ids": ["x"], "album_id": "Best of", "source": "files"},
+        {"track_id": "b", "artist_ids": ["x"], "source": "files"},
+    ]
+    heard = [{"track_id": "a again", "provider": "files", "tempo": 120.0}]
+    data = training_data(
+        graph,
+        ids,
+        pl.DataFrame(rows, schema=empty_table("tracks").schema),
+        pl.DataFrame(heard, schema=empty_table("audio_features").schema),
+    )
+    assert data.album.tolist() == [0, -1, -1]
+    assert data.track_artists.toarray().tolist() == [[True], [True], [False]]
+    assert data.features[0, 9] == 120.0
+    assert np.isnan(data.features[1:]).all()
+    assert data.train.toarray().tolist() == [[1, 1, 0], [1, 0, 0]]
+
+
+@pytest.fixture
+def two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake in which every third song has a second id that every other user likes it under."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("training", {"dimension": 4, "epochs": 1, "encoder": "none"})
+    lake.set_section("graph", {"held_out": 0.0})  # likes by chance: no model has to foresee them
+    rng = np.random.default_rng(5)
+    likes, tracks = [], []
+    for song in range(30):
+        described = {"isrc": f"XTABC26{song:05d}", "duration_ms": 200_000}
+        tracks.append({"track_id": f"s{song:02d}", **described})
+        if song % 3 == 0:
+            tracks.append({"track_id": f"s{song:02d} again", "name": f"Song {song}", **described})
+    for user in range(60):
+        for song in rng.choice(30, 12, replace=False).tolist():
+            again = song % 3 == 0 and user % 2
+            likes.append({"user_id": f"u{user}", "track_id": f"s{song:02d}{' again' if again else ''}"})
+    # Somebody likes a song under both ids.
+    likes += [{"user_id": "both", "track_id": "s00"}, {"user_id": "both", "track_id": "s00 again"}]
+    batch = RawBatch(
+        "files",
+        "test",
+        likes=pl.DataFrame(likes, schema=empty_frame("likes").schema),
+        tracks=pl.DataFrame(tracks, schema=empty_frame("tracks").schema),
+    )
+    write_batch(lake.raw, FIRST, batch)
+    return lake
+
+
+def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_back(two_ids: Lake) -> None:
+    from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
+    from tunegraph_pipeline.orchestration.judge import judge_held_out_file
+    from tunegraph_pipeline.orchestration.status import lake_status
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    lake = two_ids
+    run_job(lake, "refresh", FIRST, FIRST)
+    ids = known_track_ids(lake).to_list()
+    aliases = [place for place, name in enumerate(ids) if name.endswith("again")]
+    assert len(ids) == 40
+    graph = open_like_graph(lake)
+    assert graph.canonical[aliases].tolist() == [ids.index(ids[place][:3]) for place in aliases]
+    assert graph.track_degrees()[aliases].sum() == 0
+    assert len(graph.indices) == 60 * 12 + 1
+    assert lake_status(lake)["tracks known"] == "40, of which 10 are other ids of the same recordings"
+
+    rows = lake.read("track_embeddings", lake.current_version("models"))
+    places = rows["embedding"].to_numpy()
+    np.testing.assert_array_equal(places, places[graph.canonical])
+    recommender = Recommender.open(lake.serving)
+    answer = recommender.recommend(["s00 again", "s01"])
+    assert answer == recommender.recommend(["s00", "s01"])
+    assert answer.unknown == []
+    assert recommender.similar("s03 again") == recommender.similar("s03")
+    # The name that only the other id has is shown with the one that is recommended.
+    names = {item.track_id: item.name for item in recommender.recommend(["s01"], 40).items}
+    assert names["s03"] == "Song 3"
+    shown = lake.read("user_recommendations", recommender.bundle.version)
+    assert not any(track.endswith("again") for track in shown["track_id"])
+
+    held_out = pl.DataFrame({"user_id": ["both", "new"], "track_id": ["s03 again", "s06 again"]})
+    judged = judge_held_out_file(
+        lake, recommender, held_out, "held.csv", k=30, with_baselines=False, run_id="r", progress=_silent
+    )
+    assert judged.served.values["recall"] == 1.0
+
+    merged = lake.current_version("like_graph")
+    lake.set_section("graph", {"held_out": 0.0, "merge_recordings": False})
+    run_job(lake, "refresh", FIRST, FIRST)
+    apart = open_like_graph(lake)
+    assert lake.current_version("like_graph") != merged
+    assert apart.canonical.tolist() == list(range(40))
+    assert len(apart.indices) == 60 * 12 + 2
+    assert apart.track_degrees()[aliases].min() > 0
+    assert lake_status(lake)["tracks known"] == "40"
+    liked = Recommender.open(lake.serving).recommend(["s00"], 40).items
+    assert "s00 again" in {item.track_id for item in liked}
+
+    lake.set_section("graph", {"held_out": 0.0})
+    run_job(lake, "refresh", FIRST, FIRST)
+    assert lake.current_version("like_graph") == merged
+
+
+def _silent(label: str, done: int, total: int) -> None:
+    """A progress bar nobody looks at."""

@@ -30,6 +30,7 @@ Golden = Callable[..., BundleContent]
 PARTS = [
     "artists.bytes",
     "artists.offsets",
+    "canonical",
     "embeddings",
     "image_urls.bytes",
     "image_urls.offsets",
@@ -95,7 +96,7 @@ def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
     empty: dict[str, Any] = {
         field.name: getattr(golden(), field.name)[:0]
         for field in dataclasses.fields(BundleContent)
-        if field.name not in {"facts", "neighbour_indptr", "user_indptr"}
+        if field.name not in {"facts", "canonical", "neighbour_indptr", "user_indptr"}
     }
     none = np.zeros(1, dtype=np.int64)
     content = BundleContent(**empty, facts=golden().facts, neighbour_indptr=none, user_indptr=none)
@@ -149,6 +150,18 @@ def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
         ({"user_tracks": np.array([1, 0], dtype=np.int32)}, "not ascending without duplicates"),
         ({"user_tracks": np.array([1, 1], dtype=np.int32)}, "not ascending without duplicates"),
         ({"facts": {"bundle_version": "v1", "model_version": "m1"}}, "its facts lack 'blend'"),
+        ({"canonical": np.zeros(3, dtype=np.int32)}, "canonical has shape (3,) for 4 tracks"),
+        ({"canonical": np.array([0, 2, 2, 3], dtype=np.int32)}, "does not name the first track"),
+        ({"canonical": np.array([0, 0, 1, 3], dtype=np.int32)}, "does not name the first track"),
+        ({"canonical": np.array([0, -1, 2, 3], dtype=np.int32)}, "does not name the first track"),
+        ({"canonical": np.array([0, 1, 2, 2], dtype=np.int32)}, "not canonical is recommendable"),
+        (
+            {
+                "canonical": np.array([0, 0, 2, 3], dtype=np.int32),
+                "recommendable": np.array([True, False, True, True]),
+            },
+            "likes a track that is not canonical",
+        ),
     ],
 )
 def test_content_that_contradicts_itself_is_not_written(
@@ -246,8 +259,8 @@ def test_a_bundle_without_a_readable_manifest_is_refused(golden_bundle: Bundle) 
 
 def test_a_bundle_of_another_format_is_refused(golden_bundle: Bundle) -> None:
     manifest = golden_bundle.folder / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"bundle_format": 1', '"bundle_format": 2'))
-    with pytest.raises(BundleError, match="format 2, this version reads 1"):
+    manifest.write_text(manifest.read_text().replace('"bundle_format": 2', '"bundle_format": 1'))
+    with pytest.raises(BundleError, match="format 1, this version reads 2"):
         Bundle.open(golden_bundle.folder)
 
 

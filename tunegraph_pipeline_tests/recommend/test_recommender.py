@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +165,51 @@ def test_everyone_is_ranked_from_the_stored_lists(recommender: Recommender) -> N
     bundle = recommender.bundle
     rankings = recommender.rank_indices([bundle.user_list(user) for user in range(bundle.n_users)], 2)
     assert rankings.indices.tolist() == [[2, 3], [1, 2]]
+
+
+@pytest.fixture
+def two_ids(golden: Golden, tmp_path: Path) -> Recommender:
+    """The golden songs and "e", another id of "b"."""
+    content = golden()
+    again: dict[str, Any] = {
+        name: np.concatenate([getattr(content, name), getattr(content, name)[1:2]])
+        for name in ("embeddings", "pooling_weight", "prior")
+    }
+    for name in ("names", "artists", "image_urls", "preview_urls"):
+        again[name] = [*getattr(content, name), ""]
+    write_bundle(
+        tmp_path / "v1",
+        dataclasses.replace(
+            content,
+            **again,
+            track_ids=[*content.track_ids, "e"],
+            popularity=np.append(content.popularity, np.int32(0)),
+            recommendable=np.append(content.recommendable, False),
+            neighbour_indptr=np.append(content.neighbour_indptr, 3),
+            canonical=np.array([0, 1, 2, 3, 1], dtype=np.int32),
+        ),
+    )
+    return Recommender(Bundle.open(tmp_path / "v1"))
+
+
+def test_every_id_of_a_recording_gets_the_same_answer(two_ids: Recommender, recommender: Recommender) -> None:
+    by_its_own = recommender.recommend(["a", "b"])
+    for likes in (["a", "b"], ["a", "e"], ["e", "a", "b", "e"]):
+        assert two_ids.recommend(likes) == by_its_own
+    assert two_ids.similar("e") == two_ids.similar("b") == recommender.similar("b")
+    rankings, unknown = two_ids.rank_users([["b"], ["e"], ["b", "e"]], explain=True)
+    assert unknown.tolist() == [0, 0, 0]
+    for column in rankings:
+        np.testing.assert_array_equal(column[1:], column[[0, 0]])
+
+
+def test_a_recording_is_in_no_answer_twice_nor_where_it_is_liked_or_excluded(two_ids: Recommender) -> None:
+    assert [item.track_id for item in two_ids.recommend(["e"]).items] == ["c", "a", "d"]
+    assert [item.track_id for item in two_ids.recommend([]).items] == ["b", "c", "d", "a"]
+    assert [item.track_id for item in two_ids.recommend([], exclude=["e"]).items] == ["c", "d", "a"]
+    assert [item.track_id for item in two_ids.recommend(["a"], exclude=["e"]).items] == ["d", "c"]
+    assert [item.track_id for item in two_ids.similar("a")] == ["d", "c", "b"]
+    assert "b" not in {item.track_id for item in two_ids.recommend_user("ann").items}
 
 
 def test_answering_loads_numpy_and_nothing_of_the_machinery_that_trains(golden_bundle: Bundle) -> None:

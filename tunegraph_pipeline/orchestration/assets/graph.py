@@ -17,6 +17,7 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
+from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import current_lists, inputs_of, mark_changed, row_count
@@ -32,7 +33,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 GROUP = "graph"
-_CODE = 1  # of the matrices; raise it when the same likes give other arrays
+_CODE = 2  # of the matrices; raise it when the same likes give other arrays
 
 
 class GraphSettings(BaseModel):
@@ -44,6 +45,8 @@ class GraphSettings(BaseModel):
     """Share of the (user, track) pairs no model is trained on; half for early stopping, half for the gate."""
     calibration_share: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of the users no model is trained on, for the neighbour probability alone."""
+    merge_recordings: bool = True
+    """Whether ids with the same ISRC are one node; off, every id is a song of its own."""
     neighbours: int = Field(default=100, ge=1)
     """How many neighbours a track the pruned form of B keeps."""
     memory_mib: int = Field(default=1024, ge=16)
@@ -152,9 +155,14 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     with Measured() as cost:
         cut_off = current_cut_off(root)
         key = cut_off.isoformat()
+        recordings = recordings_of(root, settings, cut_off)
+        aliases = recordings.aliases
         version = f"{key}-" + digest(
             [
                 _CODE,
+                settings.merge_recordings,
+                # An ISRC may become known, or known to be wrong, without a change to likes or ids.
+                [aliases.tolist(), recordings.canonical[aliases].tolist()],
                 inputs_of(root.root, "current_likes", key),
                 inputs_of(root.root, "track_ids", None),
                 [root.file.split_key, settings.held_out, settings.calibration_share],
@@ -168,14 +176,17 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
                 split_key=root.file.split_key,
                 held_out=settings.held_out,
                 calibration_share=settings.calibration_share,
+                canonical=recordings.canonical,
             )
-            write_arrays(folder, graph.arrays(), {"version": version, "cut_off": key})
+            facts = {"version": version, "cut_off": key, **recordings.facts()}
+            write_arrays(folder, graph.arrays(), facts)
 
         root.write_version("like_graph", version, fill)
         graph = open_like_graph(root)
     if not len(graph.indices):
         raise LakeError(f"nobody likes anything as of {key}; import likes, then refresh again")
     degrees = graph.track_degrees()
+    merged = recordings.facts()
     return MaterializeResult(
         metadata={
             **rows_metadata(len(graph.indices)),
@@ -183,7 +194,13 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
             "version": MetadataValue.text(version),
             "users": MetadataValue.int(graph.n_users),
             "tracks": MetadataValue.int(graph.n_tracks),
-            "tracks nobody likes": MetadataValue.int(int((degrees == 0).sum())),
+            "tracks nobody likes": MetadataValue.int(int((degrees == 0).sum()) - len(aliases)),
+            "recordings merged": MetadataValue.int(merged["recordings_merged"]),
+            "ids merged away": MetadataValue.int(merged["ids_merged_away"]),
+            f"ISRCs on more than {MAX_IDS} ids, not merged": MetadataValue.int(
+                merged["isrcs_on_too_many_ids"]
+            ),
+            "ISRCs of several lengths, kept apart": MetadataValue.int(merged["isrcs_of_several_lengths"]),
             "calibration users": MetadataValue.int(int(graph.calibration.sum())),
             "degrees": picture(degree_distribution(np.diff(graph.indptr), degrees)),
         }
@@ -257,6 +274,14 @@ def known_track_ids(lake: Lake) -> pl.Series:
     if not row_count(lake.root, "track_ids", None):
         return pl.Series("track_id", [], dtype=pl.String)
     return lake.read("track_ids")["track_id"]
+
+
+def recordings_of(lake: Lake, settings: GraphSettings, cut_off: date) -> Recordings:
+    """Which ids are one recording by what is known up to the cut-off; each its own where not to be merged."""
+    ids = known_track_ids(lake)
+    if not settings.merge_recordings:
+        return all_apart(len(ids))
+    return find_recordings(ids, lake.known_tracks("tracks", cut_off))
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from dagster import (
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.lake import digest
@@ -110,6 +111,7 @@ def trained_model(
             if config.full:
                 checkpoint.unlink(missing_ok=True)
             model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
+            model = under_every_id(model, graph.canonical)
             calibration = calibrate_on(graph, model, data)
             root.write_version(
                 "models",
@@ -194,12 +196,13 @@ def training_data(
 ) -> "TrainingData":
     """Line up what a model learns from: rows of every array are track_idx, as in ``ids``.
 
-    Tracks without known artists, album or features get empty rows, -1 and NaN.
+    Tracks without known artists, album or features get empty rows, -1 and NaN. So do those another id stands
+    for: what is known of a recording under any id is told once, under the id that has the likes.
     """
     from tunegraph_pipeline.training.train import TrainingData
 
-    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
-    heard = pl.DataFrame({"track_id": ids}).join(features, on="track_id", how="left", maintain_order="left")
+    known = _told_once(known_under_any_id(ids, graph.canonical, tracks), graph)
+    heard = _told_once(known_under_any_id(ids, graph.canonical, features), graph)
     train = graph.training_matrix()
     early = graph.fold_matrix(EARLY_STOPPING)
     users = np.flatnonzero((np.diff(early.indptr) > 0) & ~graph.calibration)
@@ -210,6 +213,16 @@ def training_data(
         features=heard.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
         track_artists=_artists(known),
         album=_codes(known["album_id"]),
+    )
+
+
+def under_every_id(model: "TrainedModel", canonical: NDArray[np.int32]) -> "TrainedModel":
+    """Give every id of a recording the place, weight and prior of the one that was trained on."""
+    return replace(
+        model,
+        embeddings=model.embeddings[canonical],
+        pooling_weight=model.pooling_weight[canonical],
+        prior=model.prior[canonical],
     )
 
 
@@ -261,6 +274,15 @@ def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
 
 def fingerprint_of(array: NDArray[Any]) -> str:
     return digest([array.shape, hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest()])
+
+
+def _told_once(rows: pl.DataFrame, graph: LikeGraph) -> pl.DataFrame:
+    """Empty the rows of tracks that another one stands for."""
+    aliases = is_alias(graph.canonical)
+    if not aliases.any():
+        return rows
+    own = pl.lit(pl.Series(~aliases))
+    return rows.with_columns(pl.when(own).then(pl.exclude("track_id")).name.keep())
 
 
 def _codes(column: pl.Series) -> NDArray[np.int32]:

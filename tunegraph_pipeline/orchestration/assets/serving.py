@@ -9,6 +9,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
+from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
@@ -29,7 +30,7 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 
 GROUP = "serving"
 K = 10
-_bundle_code = 1
+_bundle_code = 2
 
 
 @asset(
@@ -150,20 +151,18 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
             f" {graph.n_tracks}; materialise trained_model first"
         )
     degrees = graph.track_degrees()
-    shown = (
-        pl.DataFrame({"track_id": ids})
-        .join(display, on="track_id", how="left", maintain_order="left")
-        .select(
-            pl.col("name", "image_url", "preview_url").fill_null(""),
-            artists=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
-        )
+    display = display.select("track_id", "name", "artists", "image_url", "preview_url")
+    shown = known_under_any_id(ids, graph.canonical, display).select(
+        pl.col("name", "image_url", "preview_url").fill_null(""),
+        artists=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
     )
     return BundleContent(
         track_ids=ids.to_list(),
         embeddings=model["embeddings"],
         pooling_weight=model["pooling_weight"],
         popularity=degrees,
-        # A track nobody likes has no evidence behind its place in the space; it is not put before anyone.
+        # A track nobody likes has no evidence behind its place in the space; it is not put before anyone. The
+        # likes of a recording all lie with one of its ids, so the others are never shown beside it.
         recommendable=degrees > 0,
         prior=model["prior"],
         neighbour_indptr=model["neighbour_indptr"],
@@ -176,6 +175,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         artists=shown["artists"].to_list(),
         image_urls=shown["image_url"].to_list(),
         preview_urls=shown["preview_url"].to_list(),
+        canonical=graph.canonical,
         facts={
             "bundle_version": version,
             "model_version": model.facts["version"],

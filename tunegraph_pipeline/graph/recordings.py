@@ -1,0 +1,148 @@
+"""Which track ids are one recording: the same ISRC under several ids is one node of the graph.
+
+Here: the map from every track to the one that stands for its recording, and what is known of a recording
+under any of its ids. Not here: the id map itself (`id_map.py`), which keeps every id, and the likes
+(`like_graph.py`).
+
+A catalogue lists a recording once for every album, single and compilation it is on. Its listeners would be
+split over these ids, its neighbours too, and a person would be offered a song they like under another id.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+MAX_IDS = 20
+"""An ISRC on more ids than this is a placeholder somebody typed in, and says nothing about the recording."""
+LENGTH_TOLERANCE_MS = 10_000
+"""Ids whose lengths differ by more than this are two recordings, whatever their ISRC says."""
+
+_ISRC = "^[A-Z]{2}[A-Z0-9]{3}[0-9]{7}$"
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """``canonical``: int32[N], the smallest track_idx of the recording a track is of, its own where that is
+    known under one id alone.
+
+    ``placeholders``: ISRCs on too many ids, and ``of_several_lengths``: ISRCs whose ids differ in length.
+    """
+
+    canonical: npt.NDArray[np.int32]
+    placeholders: int = 0
+    of_several_lengths: int = 0
+
+    @property
+    def aliases(self) -> npt.NDArray[np.int32]:
+        """The tracks another one stands for, ascending."""
+        return np.flatnonzero(is_alias(self.canonical)).astype(np.int32)
+
+    def facts(self) -> dict[str, int]:
+        """The counts a person is shown, as JSON."""
+        aliases = self.aliases
+        return {
+            "recordings_merged": len(np.unique(self.canonical[aliases])),
+            "ids_merged_away": len(aliases),
+            "isrcs_on_too_many_ids": self.placeholders,
+            "isrcs_of_several_lengths": self.of_several_lengths,
+        }
+
+
+def all_apart(n_tracks: int) -> Recordings:
+    """Every track stands for itself."""
+    return Recordings(np.arange(n_tracks, dtype=np.int32))
+
+
+def is_alias(canonical: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """bool[N]: the tracks another one stands for."""
+    aliases: npt.NDArray[np.bool_] = canonical != np.arange(len(canonical), dtype=np.int32)
+    return aliases
+
+
+def find_recordings(track_ids: pl.Series, tracks: pl.DataFrame) -> Recordings:
+    """Find which tracks of the id map ``track_ids`` have one ISRC, from the columns track_id, isrc and
+    duration_ms of ``tracks``, one row a track in any order. Rows of tracks the id map lacks are not read.
+
+    Case, blanks and hyphens of an ISRC do not matter; one of another shape counts as unknown. Where the
+    lengths of one ISRC differ too much, those within the tolerance of the shortest go together, then those
+    of the shortest that is left, and so on; an id of unknown length then stays alone, as it might be either.
+    """
+    recordings = all_apart(len(track_ids))
+    by_isrc = _sharing_an_isrc(track_ids, tracks)
+    lengths = pl.col("length")
+    by_isrc = by_isrc.with_columns(
+        ids=pl.len().over("isrc"),
+        differ=((lengths.max() - lengths.min()).over("isrc") > LENGTH_TOLERANCE_MS).fill_null(value=False),
+        first=pl.col("track").min().over("isrc"),
+    )
+    few = by_isrc.filter(pl.col("ids") <= MAX_IDS)
+    alike, unlike = few.filter(~pl.col("differ")), few.filter("differ")
+    canonical = recordings.canonical
+    canonical[alike["track"].to_numpy()] = alike["first"].to_numpy()
+    for together in _of_one_length(unlike):
+        canonical[together] = min(together)
+    return Recordings(
+        canonical,
+        placeholders=by_isrc.filter(pl.col("ids") > MAX_IDS)["isrc"].n_unique(),
+        of_several_lengths=unlike["isrc"].n_unique(),
+    )
+
+
+def known_under_any_id(
+    track_ids: pl.Series, canonical: npt.NDArray[np.int32], described: pl.DataFrame
+) -> pl.DataFrame:
+    """Line ``described`` up with the id map: row i is what is known of track i, all null where nothing is.
+
+    ``described`` has track_id, one row a track, and any other columns. What is null of a track is taken from
+    the other ids of its recording, in order of their track_idx.
+    """
+    ids = pl.DataFrame({"track_id": track_ids.cast(pl.String), "recording": canonical})
+    rows = ids.join(described, on="track_id", how="left", maintain_order="left")
+    columns = [name for name in described.columns if name != "track_id"]
+    aliases = is_alias(canonical)
+    if aliases.any() and columns:
+        of_several = pl.Series(np.unique(canonical[aliases]))
+        known = (
+            rows.filter(pl.col("recording").is_in(of_several.implode()))
+            .group_by("recording", maintain_order=True)
+            .agg(pl.col(name).drop_nulls().first().alias(f"{name} of any") for name in columns)
+        )
+        rows = rows.join(known, on="recording", how="left", maintain_order="left").with_columns(
+            pl.coalesce(name, f"{name} of any").alias(name) for name in columns
+        )
+    return rows.select("track_id", *columns)
+
+
+def _of_one_length(tracks: pl.DataFrame) -> Iterator[list[int]]:
+    """Yield the tracks of each ISRC that are of one length, from the columns track, isrc and length."""
+    together: list[int] = []
+    begun: tuple[str, int] | None = None
+    ordered = tracks.drop_nulls("length").sort("isrc", "length", "track")
+    for track, isrc, length in ordered.select("track", "isrc", "length").iter_rows():
+        if begun is None or isrc != begun[0] or length - begun[1] > LENGTH_TOLERANCE_MS:
+            if together:
+                yield together
+            together, begun = [], (isrc, length)
+        together.append(track)
+    if together:
+        yield together
+
+
+def _sharing_an_isrc(track_ids: pl.Series, tracks: pl.DataFrame) -> pl.DataFrame:
+    """Return track, isrc and length (ms, null where unknown) of the tracks whose ISRC is on other ids too."""
+    code = pl.col("isrc").str.to_uppercase().str.replace_all(r"[\s-]", "")
+    return (
+        pl.DataFrame({"track_id": track_ids.cast(pl.String)})
+        .with_row_index("track")
+        .join(tracks.select("track_id", "isrc", "duration_ms"), on="track_id", how="inner")
+        .select(
+            "track",
+            isrc=pl.when(code.str.contains(_ISRC)).then(code),
+            length=pl.when(pl.col("duration_ms") > 0).then("duration_ms"),
+        )
+        .drop_nulls("isrc")
+        .filter(pl.col("isrc").is_duplicated())
+    )
