@@ -13,7 +13,7 @@ import json
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -42,9 +42,10 @@ Keep = Mapping[str, Any]
 A list is kept element by element; ``"*"`` names every field; what is not named is dropped."""
 
 _REQUEST_TIMEOUT = (5.0, 20.0)  # to connect, between bytes
+_RENEWALS = 3  # of a token for one request; one refused as often is not out of date
 _LONGEST_SAID = 30 * 86_400.0  # seconds; a service that says more is taken to mean this
-_PACE = 0.97  # of the ceiling: two clocks and a queue lie between a pace and what the service counts
-_CATCH_UP = 2  # slots a late thread may make up for
+_MARGIN = 0.03  # of a window: what a request takes from here to where the service counts it is not even
+_CATCH_UP = 5  # slots a late thread may make up for
 _CUT, _REGAIN = 0.8, 0.02  # of the rate after a 429; of the ceiling a second after that
 
 
@@ -68,9 +69,10 @@ class Manners(BaseModel):
 class Limiter:
     """Spaces requests evenly below a ceiling; all threads share one.
 
-    Slots lie ``1 / rate`` seconds apart; who comes late may make up for two. A 429 stops everyone for as long
-    as it says and cuts the rate by a fifth, at most once a second; it is regained at 2 % of the ceiling a
-    second. What the service says of its remaining requests slows the pace before it comes to that.
+    Slots lie ``1 / rate`` seconds apart, and who comes late may make up for a few. However late threads wake,
+    no more requests leave in any second (and 3 % more) than the ceiling allows. A 429 stops everyone for as
+    long as it says and cuts the rate by a fifth, at most once a second; it is regained at 2 % of the ceiling
+    a second. What a service says of its remaining requests slows the pace before it comes to that.
     """
 
     def __init__(
@@ -80,33 +82,36 @@ class Limiter:
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.closed = threading.Event()
-        self._ceiling = ceiling * _PACE
-        self._rate = self._ceiling
-        self._rate_at = self._cut_at = self._slot = clock()
-        self._cut_at -= 1
-        self._stopped_until = 0.0
+        self._ceiling = self._rate = ceiling
+        window = max(1, round(ceiling))
+        self._left: deque[float] = deque(maxlen=window)  # when the last requests left
+        self._span = window / ceiling * (1 + _MARGIN)
+        self._rate_at = self._slot = clock()
+        self._cut_at = self._rate_at - 1
+        self._stopped_until = self._rate_at
         self._lock = threading.Lock()
         self._clock = clock
         self._pause = pause or self.closed.wait
 
     def acquire(self) -> None:
-        """Wait for the next slot; not at all once the limiter is closed."""
+        """Wait until a request may leave; not at all once the limiter is closed."""
         with self._lock:
             now = self._clock()
             self._rate = min(self._ceiling, self._rate + self._ceiling * _REGAIN * (now - self._rate_at))
             self._rate_at = now
-            slot = max(self._slot, now - _CATCH_UP / self._rate, self._stopped_until)
+            slot = max(self._slot, now - _CATCH_UP / self._rate)
             self._slot = slot + 1 / self._rate
-        while True:
+        while not self.closed.is_set():
             wait = slot - self._clock()
             if wait > 0:
                 self._pause(wait)
             with self._lock:
-                if self.closed.is_set() or self._stopped_until <= self._clock():
+                now = self._clock()
+                full = len(self._left) == self._left.maxlen
+                slot = max(self._stopped_until, self._left[0] + self._span if full else now)
+                if slot <= now:
+                    self._left.append(now)
                     return
-                # Told to stop while waiting: queue again behind the stop.
-                slot = max(self._slot, self._stopped_until)
-                self._slot = slot + 1 / self._rate
 
     def stop_for(self, seconds: float) -> None:
         """A 429: nobody asks for that long, and more slowly after."""
@@ -161,7 +166,7 @@ class ApiSession(requests.Session):
     ) -> None:
         super().__init__()
         self.api = api
-        self.renew: Callable[[str], str | None] | None = None
+        self.renew: Callable[[str], str] | None = None
         self.counts: Counter[str] = Counter()
         self._origins = origins
         self._frontier = frontier
@@ -194,6 +199,7 @@ class ApiSession(requests.Session):
         """Send a request, as `requests` does, in the manner this module describes."""
         options["timeout"] = _REQUEST_TIMEOUT
         options["allow_redirects"] = False
+        options["renewals"] = 0
         prepared = requests.Request(method, url, params=options.get("params")).prepare()
         target = str(prepared.url)
         parts = urlsplit(target)
@@ -223,12 +229,12 @@ class ApiSession(requests.Session):
                 f"the {self._manners.requests_per_day:,} requests to {self.api} a day may cost are used up"
             )
             raise self._ended
+        self._frontier.spend(f"requests to {self.api}")
+        sent = {name: value for name, value in options.items() if name not in ("params", "renewals")}
         self.limiter.acquire()
         if self._ended is not None:
             raise self._ended
-        self._frontier.spend(f"requests to {self.api}")
         self._count("requests")
-        sent = {name: value for name, value in options.items() if name != "params"}
         try:
             response = super().request(method, target, **sent)
         except (Timeout, ConnectionError, ChunkedEncodingError, ContentDecodingError) as error:
@@ -248,11 +254,11 @@ class ApiSession(requests.Session):
             raise _Again("too many requests (429)", 0.0)
         if status >= 500 or status == 408 or 300 <= status < 400:
             raise self._again(f"status {status}", f"status {status}")
-        if status == 401 and self.renew is not None:
+        if status == 401 and self.renew is not None and options["renewals"] < _RENEWALS:
+            options["renewals"] += 1
             fresh = self.renew(str(options["headers"].get("Authorization", "")))
-            if fresh is not None:
-                options["headers"] = {**options["headers"], "Authorization": fresh}
-                raise _Again("status 401", 0.0)
+            options["headers"] = {**options["headers"], "Authorization": fresh}
+            raise _Again("status 401", 0.0)
         body = response.content
         if status < 300:
             try:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import threading
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -492,7 +491,6 @@ class _Token:
     def __init__(self, source: SpotifySource) -> None:
         self._source = source
         self._lock = threading.RLock()
-        self._renewed = float("-inf")
 
     def connect(self, session: ApiSession) -> None:
         raise NotImplementedError
@@ -501,15 +499,11 @@ class _Token:
         with self._lock:
             return self._current()
 
-    def renew(self, refused: str) -> str | None:
-        """Another Authorization header, or None where a fresh token was refused too."""
+    def renew(self, refused: str) -> str:
+        """Another Authorization header: of the token another thread has renewed meanwhile, or a fresh one."""
         with self._lock:
-            if f"Bearer {(token := self._current())}" != refused:
-                return f"Bearer {token}"
-            if time.monotonic() - self._renewed < 1:
-                return None
-            self._renewed = time.monotonic()
-            return f"Bearer {self._fresh()}"
+            current = f"Bearer {self._current()}"
+            return current if current != refused else f"Bearer {self._fresh()}"
 
     def _current(self) -> str:
         raise NotImplementedError
@@ -676,7 +670,7 @@ def _credentials() -> tuple[str, str]:
 def _refused(error: Any) -> InputError:
     if error.error == "invalid_grant":
         return InputError(
-            "Spotify no longer takes a user's authorisation (six months are over); run `tunegraph login` again"
+            "Spotify no longer takes a user's authorisation (it lasts six months): run `tunegraph login` again"
         )
     if error.error == "invalid_client":
         return InputError("Spotify does not know this app: check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET")
