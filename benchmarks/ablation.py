@@ -46,6 +46,8 @@ class Row:
     content: str
     embedding: float
     served: float
+    spread: float
+    """Standard deviation of ``served`` over the seeds, 0 for a single one."""
     test: float
     seconds: float
 
@@ -86,7 +88,8 @@ def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds:
                 encoder,
                 content,
                 float(np.mean([judge(m, validation, embedding_alone=True) for m in models])),
-                float(np.mean([judge(m, validation) for m in models])),
+                float(np.mean(served := [judge(m, validation) for m in models])),
+                float(np.std(served)),
                 float(np.mean([judge(m, test) for m in models])),
                 seconds,
             )
@@ -105,7 +108,7 @@ def table(rows: list[Row]) -> str:
         mark = "**" if row is best else ""
         lines.append(
             f"| {mark}{row.encoder}{mark} | {row.content} | {row.embedding:.2f} "
-            f"| {mark}{row.served:.2f}{mark} | {row.test:.2f} | {row.seconds:.0f} |"
+            f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} | {row.seconds:.0f} |"
         )
     return "\n".join(lines)
 
@@ -132,7 +135,7 @@ def main() -> None:
         batches["The simulated world"] = World().crawl(date(2026, 12, 31))
     if arguments.spotify_songs:
         batches["Spotify songs: playlists as users"] = merged(read_files([arguments.spotify_songs]))
-    doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs)}"]
+    doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs, arguments.seeds)}"]
     for name, batch in batches.items():
         data, test = lake_of(batch)
         doc.append(describe(name, data, test, measure(data, test, config, arguments.seeds)))
@@ -142,13 +145,14 @@ def main() -> None:
         arguments.output.write_text(text, encoding="utf-8")
 
 
-def opening(epochs: int | None) -> str:
+def opening(epochs: int | None, seeds: int) -> str:
     limit = "" if epochs is None else f" No variant trains for more than {epochs} epochs."
     return (
         "Written by `benchmarks/ablation.py`. MAP@10 in per cent over the whole catalogue, liked tracks left "
         "out. A tenth of the likes is held out to choose by (validation), another tenth to test on, which no "
         "choice has seen. *Served* is the whole scoring rule: embedding plus neighbour weights, in the blend "
-        f"that validation prefers. Bold is what validation finds best.{limit}\n"
+        "that validation prefers. Bold is what validation finds best; ± is the spread over "
+        f"{seeds} seeds.{limit}\n"
     )
 
 

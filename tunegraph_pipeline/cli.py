@@ -82,7 +82,10 @@ def main() -> None:
 def import_files(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Files, or folders of Million Playlist slices or the seed's three files."),
+        typer.Argument(
+            help="Files, or folders of Million Playlist slices or the seed's three files; a Spotify account "
+            "export as downloaded (all of its zips) or unpacked."
+        ),
     ],
     lake: LakeOption = MAIN_LAKE,
     file_format: Annotated[
@@ -96,6 +99,21 @@ def import_files(
     ] = None,
     track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
     time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
+    user_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose a Spotify account export is, `me` unless given. Exports under one name are one "
+            "person's: people who share a lake need one each."
+        ),
+    ] = None,
+    min_plays: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Count songs played this often, by a Spotify account export, as liked; unless given the "
+            "library alone, or 5 plays where it has none.",
+        ),
+    ] = None,
     as_of: Annotated[
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="The day these lists were seen; today unless given."),
@@ -120,6 +138,8 @@ def import_files(
             user_column=user_column,
             track_column=track_column,
             time_column=time_column,
+            user_id=user_id,
+            min_plays=min_plays,
         )
     home = Lake.open_or_create(lake)
     with _writing(home, "tunegraph import"):
@@ -194,7 +214,7 @@ def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
     from tunegraph_pipeline.sources.open import LISTENBRAINZ, SPOTIFY
 
     if source not in ("none", "files"):
-        lake.admit_source(source)
+        lake.admit_source(source, record=False)
     if start_users:
         if source not in (LISTENBRAINZ, SPOTIFY):
             raise InputError(
@@ -210,8 +230,10 @@ def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
 
 
 def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None) -> tuple[date, date]:
+    from tunegraph_pipeline.sources.open import FilesSettings
+
     today = datetime.now(UTC).date()
-    if source not in ("none", "files"):
+    if source not in ("none", "files") or (source == "files" and lake.section(source, FilesSettings).paths):
         first, last = first or last or today, last or first or today
     chosen = [bound for bound in (first, last) if bound]
     for bound in chosen:

@@ -16,7 +16,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -222,6 +222,16 @@ class Frontier:
         """How many users are in each state."""
         return dict(self._all("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
 
+    def start_states(self) -> dict[str, int]:
+        """The same of the users the crawl started from."""
+        return dict(self._all("SELECT state, count(*) FROM users WHERE depth = 0 GROUP BY state"))
+
+    def start_over(self) -> None:
+        """Forget every user and what is journalled, as if nobody had been asked."""
+        with self._transaction() as db:
+            for table in ("users", "journal", "answers"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608  # the names above
+
     def _add_users(self, source: str, users: Iterable[tuple[str, str | None, int]]) -> None:
         added = []
         for user_id, discovered_from, depth in users:
@@ -391,6 +401,18 @@ class Frontier:
             if last is not None:
                 db.execute("INSERT INTO facts VALUES ('emptying the journal up to', ?)", (str(last),))
             return None if last is None else int(last)
+
+
+def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:
+    """Users by state in a frontier's file, and the latest moment a service asked to wait for; reads only."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            states = dict(db.execute("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
+            waits = db.execute("SELECT value FROM facts WHERE name LIKE 'not before: %'").fetchall()
+    except sqlite3.Error as error:
+        raise _broken(path, error) from error
+    moments = [datetime.fromtimestamp(float(value), UTC) for (value,) in waits]
+    return states, max(moments, default=None)
 
 
 def _alternate(one: list[Any], two: list[Any]) -> Iterator[list[Any]]:

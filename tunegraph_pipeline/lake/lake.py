@@ -171,8 +171,8 @@ class Lake:
                 sweep_staging(self.staging)
             yield warning
 
-    def admit_source(self, source: str, *, mix: bool = False) -> None:
-        """Record where likes come from; refuse to mix simulated with real ones unless asked to.
+    def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
+        """Record where likes come from, or only check; refuse to mix simulated with real ones.
 
         Raises InputError saying which source the lake has and how to go on.
         """
@@ -189,7 +189,7 @@ class Lake:
         # An import adds to whatever the lake crawls; a source that is crawled is what the next refresh asks.
         kept = known if known is not None and source == FILES else source
         file = self.file.model_copy(update={"source": kept, "mixed": self.file.mixed or mix})
-        if file != self.file:
+        if record and file != self.file:
             self.file = file
             self._save()
 

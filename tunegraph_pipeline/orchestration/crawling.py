@@ -13,8 +13,9 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import write_batch
-from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings
+from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
+from tunegraph_pipeline.sources.source import AskLater
 
 _UNLIMITED = 10**12
 
@@ -41,7 +42,7 @@ def crawl_day(
         return None  # files come in through `tunegraph import`
     if source not in SOURCES:
         raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
-    lake.admit_source(source)
+    lake.admit_source(source, record=False)
     kept = any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:
         # Every day of the world is a crawl of its own, so that days may be filled in any order.
@@ -50,6 +51,7 @@ def crawl_day(
             return None
         if not lake.section(SIMULATED, SimulatorSettings).over_http:
             _look_into_world(lake, day)
+            lake.admit_source(source)
             return None
         report = _crawl(lake, source, day, path, tell)
         for leftover in path.parent.glob(f"{path.name}*"):
@@ -71,11 +73,15 @@ def _crawl(
     settings = lake.section("crawl", CrawlSettings)
     if source in (SIMULATED, FILES):
         # Budgets are for services; a setting that was made on purpose holds all the same.
-        free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED}
+        free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
         unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
     with Frontier(path, day) as frontier:
-        opened = open_source(source, lake.section, settings, frontier, day)
+        try:
+            opened = open_source(source, lake.section, settings, frontier, day)
+        except AskLater as error:
+            raise paused(error) from None
+        lake.admit_source(source)  # only now: a source that cannot be opened leaves the lake as it was
         try:
             known = FILES if source == SIMULATED else None
             return Crawl(

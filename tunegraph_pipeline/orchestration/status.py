@@ -1,9 +1,13 @@
 """What a lake holds, in the few lines a person asks for first."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import numpy as np
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.frontier import crawl_summary
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
@@ -19,6 +23,8 @@ def lake_status(lake: Lake) -> dict[str, str]:
         if days
         else "nothing yet; import or refresh",
     }
+    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+        lines[f"crawl of {path.stem}"] = _crawl(path)
     if stale:
         lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
     for subject, describe in (
@@ -45,6 +51,14 @@ def _tracks(lake: Lake) -> str:
         return known  # the line of the likes says what is missing
     merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
     return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
+
+
+def _crawl(path: Path) -> str:
+    states, until = crawl_summary(path)
+    known = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    if until is None or until <= datetime.now(UTC):
+        return f"users: {known or 'none yet'}"
+    return f"users: {known}; the service asked to be left alone until {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _likes(lake: Lake) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Due, Frontier
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
@@ -141,17 +142,29 @@ class Crawl:
             self._frontier.add_start_users(self._source.start_users(), self._source.name)
             self._chain = self._source.feature_providers()
             self._work()
+            self._check_start()
         finally:
             self.write_journal()
             self._update_report()
         if isinstance(self._ended, AskLater):
-            raise CrawlPaused(
-                f"{self._ended}; {self.report.users:,} users were visited and are kept: run it again then, or"
-                " `tunegraph refresh --source none` to build from what there is"
-            )
+            raise paused(self._ended, self.report.users)
         if self._ended is not None:
             self.report.notes.append(str(self._ended))
         return self.report
+
+    def _check_start(self) -> None:
+        """Raise InputError, and keep nothing, where no start user could be seen and nobody else is known."""
+        states = self._frontier.start_states()
+        if self._ended is not None or set(states) - {"gone", "failed"} or self._frontier.states() != states:
+            return
+        self._frontier.start_over()
+        name = self._source.name
+        if "failed" in states:
+            raise InputError(f"{name} did not answer; check the network, or its address in lake.json")
+        raise InputError(
+            f"none of the {states['gone']} start users is known to {name}; check settings.{name}.start_users"
+            " in lake.json, or name others with --start-user"
+        )
 
     def write_journal(self) -> None:
         """Write what is journalled as raw batches."""
@@ -330,6 +343,14 @@ class Crawl:
         self.report.counts = counted + Counter(put_off)
         self.report.known = self._frontier.states()
         self._tell(self.report)
+
+
+def paused(asked: AskLater, visited: int = 0) -> CrawlPaused:
+    """What a person is told when a service asks for a long wait."""
+    kept = f"{visited:,} users were visited and are kept; " if visited else ""
+    return CrawlPaused(
+        f"{asked}; {kept}run it again then, or `tunegraph refresh --source none` to build from what there is"
+    )
 
 
 _COLUMNS: dict[str, dict[str, Any]] = {

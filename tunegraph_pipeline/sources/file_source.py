@@ -1,4 +1,4 @@
-"""Files as a source to crawl: those named in `lake.json` are read again at every refresh.
+"""Files as a source to crawl: those named in `lake.json` are read again on every day.
 
 Here: files behind the protocol of `source`. Not here: their formats (`files`, `formats`), or `tunegraph
 import`, which keeps a file once as a raw batch.

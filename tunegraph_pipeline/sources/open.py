@@ -48,7 +48,7 @@ class FilesSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     paths: tuple[str, ...] = ()
-    """Files read again at every refresh; those of `tunegraph import` are not named here."""
+    """Files read again on every day that is refreshed; those of `tunegraph import` are not named here."""
 
 
 def open_source(

@@ -10,7 +10,6 @@ not followed; what is stored of an answer is only what the tables need.
 
 import hashlib
 import json
-import random
 import threading
 import time
 from collections import Counter, deque
@@ -82,6 +81,7 @@ class Limiter:
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.closed = threading.Event()
+        self.ended: AskLater | BudgetSpent | None = None
         self._ceiling = self._rate = ceiling
         window = max(1, round(ceiling))
         self._left: deque[float] = deque(maxlen=window)  # when the last requests left
@@ -112,6 +112,12 @@ class Limiter:
                 if slot <= now:
                     self._left.append(now)
                     return
+
+    def end(self, why: AskLater | BudgetSpent) -> None:
+        """Nobody asks any more, for the reason of whoever said so first; who waits comes back."""
+        with self._lock:
+            self.ended = self.ended or why
+        self.closed.set()
 
     def stop_for(self, seconds: float) -> None:
         """A 429: nobody asks for that long, and more slowly after."""
@@ -174,9 +180,7 @@ class ApiSession(requests.Session):
         self._keep = keep
         self._scope = scope
         self.limiter = limiter or Limiter(manners.requests_per_second or ceiling)
-        self._ended: AskLater | BudgetSpent | None = None
         self._lock = threading.Lock()
-        self._jitter = random.Random(0)  # noqa: S311  # spreads retries; nothing secret
         self.trust_env = False  # no .netrc, no proxy that the user did not name to us
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=manners.threads + 4)
         self.mount("https://", adapter)
@@ -190,9 +194,7 @@ class ApiSession(requests.Session):
 
     def close(self) -> None:
         """End what waits, so that every thread comes back soon, and let go of the connections."""
-        if self._ended is None:
-            self._ended = BudgetSpent(f"the session with {self.api} was closed")
-        self.limiter.closed.set()
+        self.limiter.end(BudgetSpent(f"the session with {self.api} was closed"))
         super().close()
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
@@ -200,9 +202,12 @@ class ApiSession(requests.Session):
         options["timeout"] = _REQUEST_TIMEOUT
         options["allow_redirects"] = False
         options["renewals"] = 0
-        prepared = requests.Request(method, url, params=options.get("params")).prepare()
-        target = str(prepared.url)
-        parts = urlsplit(target)
+        try:
+            prepared = requests.Request(method, url, params=options.get("params")).prepare()
+            target = str(prepared.url)
+            parts = urlsplit(target)
+        except (RequestException, ValueError):
+            raise Unanswered(f"{self.api} named an address that is none") from None
         if (parts.scheme, parts.netloc) not in self._origins:
             raise Unanswered(f"{self.api} named an address on another host; it was not followed")
         key = hashlib.blake2b(f"{self._scope} {method} {target}".encode(), digest_size=16).digest()
@@ -222,18 +227,15 @@ class ApiSession(requests.Session):
             raise Unanswered(f"{self.api}: {error}, {self._manners.attempts} times in a row") from None
 
     def _ask(self, method: str, target: str, key: bytes, options: dict[str, Any]) -> requests.Response:
-        if self._ended is not None:
-            raise self._ended
-        if self._frontier.spent(f"requests to {self.api}") >= self._manners.requests_per_day:
-            self._ended = BudgetSpent(
-                f"the {self._manners.requests_per_day:,} requests to {self.api} a day may cost are used up"
-            )
-            raise self._ended
+        self._check_ended()
+        most = self._manners.requests_per_day
+        if self._frontier.spent(f"requests to {self.api}") >= most:
+            self.limiter.end(BudgetSpent(f"the {most:,} requests to {self.api} a day may cost are used up"))
+            self._check_ended()
         self._frontier.spend(f"requests to {self.api}")
         sent = {name: value for name, value in options.items() if name not in ("params", "renewals")}
         self.limiter.acquire()
-        if self._ended is not None:
-            raise self._ended
+        self._check_ended()
         self._count("requests")
         try:
             response = super().request(method, target, **sent)
@@ -242,6 +244,10 @@ class ApiSession(requests.Session):
         except RequestException as error:
             raise Unanswered(f"{self.api} could not be asked ({type(error).__name__})") from error
         return self._judge(response, method, key, options)
+
+    def _check_ended(self) -> None:
+        if self.limiter.ended is not None:
+            raise self.limiter.ended
 
     def _judge(
         self, response: requests.Response, method: str, key: bytes, options: dict[str, Any]
@@ -263,13 +269,13 @@ class ApiSession(requests.Session):
         if status < 300:
             try:
                 value = json.loads(body)
+                if not isinstance(value, dict):
+                    raise self._again("an answer that is no JSON object", "broken body")
+                if method == "GET":
+                    # Half a surrogate pair is legal in JSON and in no text: it becomes a question mark here.
+                    body = json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
             except (ValueError, RecursionError):
                 raise self._again("an answer that is no JSON", "broken body") from None
-            if not isinstance(value, dict):
-                raise self._again("an answer that is no JSON object", "broken body")
-            if method == "GET":
-                # Half a surrogate pair is legal in JSON and in no text: it becomes a question mark here.
-                body = json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
         elif method == "GET":
             body = b'{"error": {"status": %d}}' % status
         if method != "GET":
@@ -285,15 +291,20 @@ class ApiSession(requests.Session):
             return
         until = datetime.now(UTC) + timedelta(seconds=wait)
         self._frontier.keep_not_before(self.api, until)
-        self._ended = AskLater(self.api, until, f"it asked for a wait of {_duration(wait)}")
-        self.limiter.closed.set()
-        raise self._ended
+        later = AskLater(self.api, until, f"it asked for a wait of {_duration(wait)}")
+        self.limiter.end(later)
+        raise later
 
     def _heed_headers(self, response: requests.Response) -> None:
-        remaining = response.headers.get("X-RateLimit-Remaining", "")
-        reset_in = response.headers.get("X-RateLimit-Reset-In", "")
-        if remaining.isdigit() and reset_in.replace(".", "", 1).isdigit():
-            self.limiter.told(int(remaining), float(reset_in))
+        try:
+            remaining = int(response.headers.get("X-RateLimit-Remaining", ""))
+            reset_in = min(float(response.headers.get("X-RateLimit-Reset-In", "")), _LONGEST_SAID)
+        except ValueError:
+            return
+        if remaining <= 0:
+            # After the longest wait of a run the service is asked, and says itself if that was too early.
+            reset_in = min(reset_in, self._manners.longest_wait)
+        self.limiter.told(remaining, reset_in)
 
     def _again(self, why: str, counted: str) -> _Again:
         self._count("retries")
@@ -358,9 +369,10 @@ def _retry_after(response: requests.Response) -> float:
     try:
         then = parsedate_to_datetime(value)
         now = parsedate_to_datetime(response.headers.get("Date", ""))
-    except (TypeError, ValueError):
+        seconds = (then - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return 1.0
-    return min(max(0.0, (then - now).total_seconds()), _LONGEST_SAID)
+    return min(max(0.0, seconds), _LONGEST_SAID)
 
 
 def _duration(seconds: float) -> str:

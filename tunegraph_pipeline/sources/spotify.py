@@ -13,17 +13,27 @@ alone; the tokens of authorised users lie outside every lake, readable by their 
 import json
 import logging
 import os
+import re
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+)
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
@@ -56,6 +66,7 @@ _PAGE, _ITEMS, _SAVED = 50, 100, 50  # what one call may return
 _PROBE = "11dFghVXANMlKmJXsNCbNl"  # any well-formed id: the answer tells the mode, not the track
 _CEILING = 5.0  # requests a second; Spotify publishes no figure
 _OWNER = "tunegraph_user"  # beside the token, whose it is
+_TOKEN = re.compile(r"^[!-~]+$")  # what a header may carry
 _FIRST_YEAR = 2006  # an older "added at" means unknown
 
 _TRACK: Keep = {
@@ -121,7 +132,16 @@ def _or_none(value: Any) -> Any:
     return value if isinstance(value, str) and value else None
 
 
+def _if_sound(value: Any, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
 Text = Annotated[str | None, BeforeValidator(_or_none)]
+IfSound = WrapValidator(_if_sound)
+"""The same for fields of another kind."""
 
 
 class _Artist(BaseModel):
@@ -135,7 +155,7 @@ class _Image(BaseModel):
 
 class _Album(BaseModel):
     id: Text = None
-    images: list[_Image] | None = None
+    images: Annotated[list[_Image] | None, IfSound] = None
 
 
 class _ExternalIds(BaseModel):
@@ -147,12 +167,12 @@ class TrackObject(BaseModel):
 
     id: TrackId
     name: Text = None
-    artists: list[_Artist] | None = None
-    album: _Album | None = None
-    external_ids: _ExternalIds | None = None
+    artists: Annotated[list[_Artist] | None, IfSound] = None
+    album: Annotated[_Album | None, IfSound] = None
+    external_ids: Annotated[_ExternalIds | None, IfSound] = None
     preview_url: Text = None
-    duration_ms: Annotated[int | None, Field(ge=0, le=2**40)] = None
-    explicit: bool | None = None
+    duration_ms: Annotated[int | None, Field(ge=0, le=2**40), IfSound] = None
+    explicit: Annotated[bool | None, IfSound] = None
     genre: Text = None  # the simulator's own
 
     def track(self) -> Track:
@@ -178,14 +198,14 @@ class _Owner(BaseModel):
 
 
 class _Total(BaseModel):
-    total: int | None = None
+    total: Annotated[int | None, IfSound] = None
 
 
 class _Playlist(BaseModel):
     id: UserId
     owner: _Owner
-    tracks: _Total | None = None
-    items: _Total | None = None
+    tracks: Annotated[_Total | None, IfSound] = None
+    items: Annotated[_Total | None, IfSound] = None
 
     @property
     def empty(self) -> bool:
@@ -231,9 +251,12 @@ class SpotifySource:
         self._people: dict[str, Client] = {}
         self._providers = providers
         self.session.check_not_before()
-        self.mode = self._find_mode() if settings.mode is Mode.AUTO else settings.mode
-        if self.mode is Mode.DEVELOPMENT:
-            self._sign_in()
+        try:
+            self.mode = self._find_mode() if settings.mode is Mode.AUTO else settings.mode
+            if self.mode is Mode.DEVELOPMENT:
+                self._sign_in()
+        except Unanswered as error:
+            raise InputError(f"{error}; check the network and try again") from None
 
     # --- the protocol ---
 
@@ -277,7 +300,9 @@ class SpotifySource:
         else:
             answer = self._ask(lambda: self._app.tracks(list(track_ids)))
             objects = _rows(answer, "tracks")
-        return [track.track() for value in objects if (track := _parsed(TrackObject, value)) is not None]
+        said = (_parsed(TrackObject, value) for value in objects)
+        known = {track.id: track.track() for track in said if track is not None}
+        return [known[track_id] for track_id in dict.fromkeys(track_ids) if track_id in known]
 
     def feature_providers(self) -> list[FeatureProvider]:
         if self._providers is not None:
@@ -383,16 +408,15 @@ class SpotifySource:
             raise InputError(f"Spotify answered with status {error.http_status}; try again later") from None
         except SpotifyOauthError as error:
             raise _refused(error) from None
-        except Unanswered as error:
-            raise InputError(f"{error}; check the network and try again") from None
         return Mode.EXTENDED
 
     def _sign_in(self) -> None:
         """A client for each user who authorised this app."""
         for path in token_files(self._client_id):
-            session = self._new_session(path.name, self.session.limiter)
+            token = _UserToken(self, path)
+            session = self._new_session(token.scope(), self.session.limiter)
             self._sessions.append(session)
-            client = self._client(session, _UserToken(self, path))
+            client = self._client(session, token)
             me = self._ask(client.me)
             user = _parsed(_Owner, me)
             if user is None:
@@ -485,6 +509,16 @@ class _Gathered:
         return LikedList(likes, list(self._tracks.values()), self.counts)
 
 
+class _TokenInfo(BaseModel):
+    """What a token file holds at least."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    access_token: Annotated[str, StringConstraints(pattern=_TOKEN.pattern)]
+    refresh_token: Annotated[str, StringConstraints(min_length=1)]
+    expires_at: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class _Token:
     """What spotipy asks for a token: fetched once, however many threads want it, and renewed when refused."""
 
@@ -497,18 +531,28 @@ class _Token:
 
     def get_access_token(self, as_dict: bool = False) -> str:  # spotipy's signature
         with self._lock:
-            return self._current()
+            return self._read(self._current)
 
     def renew(self, refused: str) -> str:
         """Another Authorization header: of the token another thread has renewed meanwhile, or a fresh one."""
         with self._lock:
-            current = f"Bearer {self._current()}"
-            return current if current != refused else f"Bearer {self._fresh()}"
+            current = f"Bearer {self._read(self._current)}"
+            return current if current != refused else f"Bearer {self._read(self._fresh)}"
 
-    def _current(self) -> str:
+    def _read(self, call: Callable[[], Any]) -> str:
+        """A token as spotipy takes it from an answer; it looks at none of its fields."""
+        try:
+            token = call()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            token = None
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise Unanswered("Spotify answered with a token that cannot be read")
+        return token
+
+    def _current(self) -> Any:
         raise NotImplementedError
 
-    def _fresh(self) -> str:
+    def _fresh(self) -> Any:
         raise NotImplementedError
 
 
@@ -527,11 +571,11 @@ class _AppToken(_Token):
         )
         self._manager.OAUTH_TOKEN_URL = self._source._token_url
 
-    def _current(self) -> str:
-        return str(self._manager.get_access_token(as_dict=False))
+    def _current(self) -> Any:
+        return self._manager.get_access_token(as_dict=False)
 
-    def _fresh(self) -> str:
-        return str(self._manager.get_access_token(as_dict=False, check_cache=False))
+    def _fresh(self) -> Any:
+        return self._manager.get_access_token(as_dict=False, check_cache=False)
 
 
 class _UserToken(_Token):
@@ -540,6 +584,10 @@ class _UserToken(_Token):
     def __init__(self, source: SpotifySource, path: Path) -> None:
         super().__init__(source)
         self._cache = token_cache(path)
+
+    def scope(self) -> str:
+        """Tells apart whose answers are kept: a file may come to hold another user's token."""
+        return str(self._cache.get_cached_token()["refresh_token"])
 
     def connect(self, session: ApiSession) -> None:
         from spotipy.oauth2 import SpotifyOAuth
@@ -555,15 +603,15 @@ class _UserToken(_Token):
         )
         self._manager.OAUTH_TOKEN_URL = self._source._token_url
 
-    def _current(self) -> str:
+    def _current(self) -> Any:
         info = self._manager.validate_token(self._cache.get_cached_token())
         if info is None:
             raise InputError("a Spotify authorisation lacks what is needed; run `tunegraph login` again")
-        return str(info["access_token"])
+        return info["access_token"]
 
-    def _fresh(self) -> str:
+    def _fresh(self) -> Any:
         info = self._manager.refresh_access_token(self._cache.get_cached_token()["refresh_token"])
-        return str(info["access_token"])
+        return info["access_token"]
 
 
 REDIRECT = "http://127.0.0.1:8888/callback"
@@ -591,15 +639,14 @@ def token_cache(path: Path) -> Any:
     class PrivateFile(CacheHandler):  # type: ignore[misc]
         def get_cached_token(self) -> Any:
             try:
-                return json.loads(path.read_bytes())
-            except FileNotFoundError:
-                return None
-            except (OSError, ValueError):
+                return _TokenInfo.model_validate_json(path.read_bytes()).model_dump()
+            except (OSError, ValidationError):
                 raise InputError(
                     f"{path} cannot be read; remove it and run `tunegraph login` again"
                 ) from None
 
         def save_token_to_cache(self, token_info: Any) -> None:
+            _TokenInfo.model_validate(token_info)  # or an answer nobody can read would cost the login
             owner = token_owner(path)
             private_file(path, json.dumps({**token_info, _OWNER: token_info.get(_OWNER) or owner}))
 
@@ -612,6 +659,7 @@ def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
     Raises InputError where the credentials or the authorisation are refused.
     """
     import spotipy
+    from requests.exceptions import RequestException
     from spotipy.exceptions import SpotifyException, SpotifyOauthError
 
     client_id, client_secret = _credentials()
@@ -639,13 +687,16 @@ def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
         raise InputError(
             f"Spotify refuses this user (status {error.http_status}); add them to the app"
         ) from None
+    except (RequestException, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"Spotify did not answer as it should ({type(error).__name__}); try again") from None
     if user is None:
         raise InputError("Spotify did not say who authorised the app; try again")
-    number = len(token_files(client_id)) + 1
-    for path in token_files(client_id):
-        if token_owner(path) == user.id:
-            number = int(path.stem.rpartition("-")[2])
-    path = token_folder() / f"spotify-{client_id[:8]}-{number}.json"
+    taken = token_files(client_id)
+    free = (token_folder() / f"spotify-{client_id[:8]}-{number}.json" for number in count(1))
+    path = next(
+        (path for path in taken if token_owner(path) == user.id),
+        next(path for path in free if path not in taken),
+    )
     private_file(path, json.dumps({**draft.get_cached_token(), _OWNER: user.id}))
     return user.id
 
@@ -670,7 +721,8 @@ def _credentials() -> tuple[str, str]:
 def _refused(error: Any) -> InputError:
     if error.error == "invalid_grant":
         return InputError(
-            "Spotify no longer takes a user's authorisation (it lasts six months): run `tunegraph login` again"
+            "Spotify no longer takes a user's authorisation (they last six months);"
+            " run `tunegraph login` again"
         )
     if error.error == "invalid_client":
         return InputError("Spotify does not know this app: check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET")

@@ -1,0 +1,267 @@
+"""`tunegraph refresh` from sources that are crawled: what it says, what it keeps, and what it never keeps."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.sources.simulator import World, WorldConfig
+from tunegraph_pipeline.sources.simulator_server import PERSONAL_MARK, Faults, SimulatorServer
+
+from tunegraph_pipeline_tests.test_cli import Done, tunegraph
+
+WORLD = WorldConfig(n_users=150, n_tracks=300)
+TODAY = datetime.now(UTC).date()
+SECRET = "a-secret-nobody-may-see"
+QUICK = {
+    "training": {"epochs": 4, "dimension": 32},
+    "crawl": {"requests_per_second": 5_000, "users_per_day": 10_000, "attempts": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(WORLD)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "lake"
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "simulator")
+    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("TUNEGRAPH_TOKENS", str(tmp_path / "tokens"))
+
+
+def lake_for(root: Path, server: SimulatorServer, source: str, **crawl: object) -> Lake:
+    """A lake whose sources are this server."""
+    lake = Lake.open_or_create(root)
+    for section, values in QUICK.items():
+        lake.set_section(section, {**values, **(crawl if section == "crawl" else {})})
+    addresses = {
+        "spotify": {"api_url": f"{server.url}/v1", "accounts_url": server.url, "reccobeats": False},
+        "listenbrainz": {"api_url": f"{server.url}/1"},
+    }
+    lake.set_section(source, addresses[source])
+    return lake
+
+
+def spotify_server(world: World, **options: object) -> SimulatorServer:
+    return SimulatorServer(world, TODAY, client_secret=SECRET, **options)  # type: ignore[arg-type]
+
+
+def every_byte(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path, path.read_bytes()
+
+
+def refresh(root: Path, source: str, *more: str) -> Done:
+    return tunegraph("refresh", "--lake", root, "--source", source, *more)
+
+
+def start(world: World) -> list[str]:
+    return [part for user in world.start_users() for part in ("--start-user", user)]
+
+
+def test_refresh_from_spotify_ends_with_recommendations(world: World, root: Path) -> None:
+    with spotify_server(world, faults=Faults(server_error=0.05, token_seconds=2)) as server:
+        lake_for(root, server, "spotify")
+        done = refresh(root, "spotify", *start(world))
+    assert done.returncode == 0, done.stderr
+    assert "forbid training models" in done.stderr  # the terms, at first use
+    likes = Lake.open(root).read("current_likes", TODAY.isoformat())
+    assert likes.select("user_id", "track_id").equals(
+        world.crawl(TODAY).likes.select("user_id", "track_id").sort("user_id", "track_id")
+    )
+    user = likes["user_id"][0]
+    assert tunegraph("recommend", "--lake", root, "--user", user).returncode == 0
+    assert "crawl of spotify" in tunegraph("status", "--lake", root).stdout
+
+    for path, data in every_byte(root):
+        assert SECRET.encode() not in data, path
+        assert b"Bearer" not in data, path
+        assert PERSONAL_MARK.encode() not in data, path
+    with spotify_server(world) as server:
+        lake = Lake.open(root)
+        settings = lake.file.settings["spotify"]
+        lake.set_section("spotify", {**settings, "api_url": f"{server.url}/v1", "accounts_url": server.url})
+        again = refresh(root, "spotify")
+    assert again.returncode == 0
+    assert "forbid training models" not in again.stderr
+
+
+def test_no_user_and_no_secret_is_in_dagsters_history(world: World, root: Path) -> None:
+    with spotify_server(world) as server:
+        lake_for(root, server, "spotify")
+        refresh(root, "spotify", *start(world))
+    for path, data in every_byte(root / ".dagster"):
+        for name in [SECRET, *world.start_users()]:
+            assert name.encode() not in data, path
+
+
+def test_refresh_from_listenbrainz(world: World, root: Path) -> None:
+    with SimulatorServer(world, TODAY) as server:
+        lake_for(root, server, "listenbrainz")
+        done = refresh(root, "listenbrainz", *start(world))
+        assert done.returncode == 0, done.stderr
+        likes = Lake.open(root).read("current_likes", TODAY.isoformat())
+        listed = world.crawl(TODAY).likes.group_by("user_id").len().sort("user_id")
+        assert likes.group_by("user_id").len().sort("user_id").equals(listed.cast({"len": pl.UInt32}))
+        assert Lake.open(root).file.source == "listenbrainz"
+
+
+def test_files_named_in_the_lake_are_read_again(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "likes.csv"
+    file.write_text("user_id,track_id\n" + "".join(f"u{i % 9},t{i % 7}\n" for i in range(63)))
+    lake = Lake.open_or_create(root)
+    lake.set_section("training", QUICK["training"])
+    lake.set_section("files", {"paths": [str(file)]})
+    done = tunegraph("refresh", "--lake", root, "--source", "files")
+    assert "files" in done.stderr
+    assert len(Lake.open(root).read("current_likes", TODAY.isoformat())) == 63
+    file.write_text(file.read_text() + "u10,t1\n")
+    tunegraph("refresh", "--lake", root, "--source", "files")
+    assert "u10" in Lake.open(root).read("users", TODAY.isoformat())["user_id"].to_list()
+
+
+def complaint(done: Done) -> str:
+    """The one line of a failed command; anything else fails the test."""
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("tunegraph:")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def holds_nothing(root: Path) -> bool:
+    return not (root / "raw").exists() and Lake.open(root).file.source is None
+
+
+def test_credentials_that_are_missing(world: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPOTIPY_CLIENT_SECRET")
+    line = complaint(refresh(root, "spotify", *start(world)))
+    assert "SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET" in line
+    assert holds_nothing(root)
+
+
+def test_credentials_that_are_wrong(world: World, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", "wrong-" + SECRET)
+    with spotify_server(world) as server:
+        lake_for(root, server, "spotify")
+        done = refresh(root, "spotify", *start(world))
+    assert "check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET" in complaint(done)
+    assert SECRET not in done.stderr + done.stdout
+    assert holds_nothing(root)
+
+
+def _token(world: World, server: SimulatorServer, tokens: Path) -> None:
+    tokens.mkdir()
+    info = {
+        "access_token": "none",
+        "refresh_token": server.refresh_token,
+        "expires_at": 0,
+        "expires_in": 3600,
+    }
+    info |= {"scope": "user-library-read playlist-read-private playlist-read-collaborative"}
+    info |= {"token_type": "Bearer", "tunegraph_user": world.start_users()[0]}
+    (tokens / "spotify-simulato-1.json").write_text(json.dumps(info))
+
+
+def test_development_mode_reads_the_library_of_who_authorised_it(
+    world: World, root: Path, tmp_path: Path
+) -> None:
+    from tunegraph_pipeline.sources.simulator_server import Mode
+
+    with spotify_server(world, mode=Mode.DEVELOPMENT) as server:
+        lake_for(root, server, "spotify")
+        nobody = complaint(refresh(root, "spotify"))
+        assert "development mode" in nobody
+        assert "tunegraph login" in nobody
+        _token(world, server, tmp_path / "tokens")
+        refresh(root, "spotify")
+        (batch,) = Lake.open(root).batches(TODAY)
+        mine = world.crawl(TODAY).likes.filter(user_id=world.start_users()[0])
+        assert set(batch.read("likes")["track_id"]) == set(mine["track_id"])
+        server.revoke(server.refresh_token)
+        (tmp_path / "tokens" / "spotify-simulato-1.json").unlink()
+        (tmp_path / "tokens").rmdir()
+        _token(world, server, tmp_path / "tokens")
+        assert "run `tunegraph login` again" in complaint(refresh(root, "spotify"))
+
+
+def test_a_start_user_who_does_not_exist(world: World, root: Path) -> None:
+    with spotify_server(world) as server:
+        lake_for(root, server, "spotify")
+        line = complaint(refresh(root, "spotify", "--start-user", "nobody-of-that-name"))
+    assert "start_users" in line
+    assert not (root / "raw").exists()
+
+
+def test_no_network(world: World, root: Path) -> None:
+    with spotify_server(world) as server:
+        lake_for(root, server, "spotify", attempts=2)
+    assert "check the network" in complaint(refresh(root, "spotify", *start(world)))
+    assert holds_nothing(root)
+
+
+def test_a_past_day_of_a_live_source(world: World, root: Path) -> None:
+    yesterday = (TODAY - timedelta(days=1)).isoformat()
+    with SimulatorServer(world, TODAY) as server:
+        lake_for(root, server, "listenbrainz")
+        line = complaint(refresh(root, "listenbrainz", *start(world), "--date", yesterday))
+        assert "the day is over" in line
+        assert not server.requests
+    assert holds_nothing(root)
+
+
+def test_a_past_day_that_was_kept_is_filled_again_without_a_request(world: World, root: Path) -> None:
+    with SimulatorServer(world, TODAY) as server:
+        lake = lake_for(root, server, "listenbrainz")
+        refresh(root, "listenbrainz", *start(world))
+        kept = lake.read("likes", TODAY.isoformat())
+        # The day goes by: what was received today becomes what was received yesterday.
+        yesterday = TODAY - timedelta(days=1)
+        os.rename(root / "raw" / f"dt={TODAY}", root / "raw" / f"dt={yesterday}")  # noqa: PTH104
+        asked = server.requests.total()
+        done = refresh(root, "listenbrainz", "--date", yesterday.isoformat())
+        assert done.returncode == 0, done.stderr
+        assert server.requests.total() == asked
+    assert lake.read("likes", yesterday.isoformat()).equals(kept)
+
+
+def test_a_wait_of_a_day_ends_the_run_and_the_next_one_asks_nothing(world: World, root: Path) -> None:
+    with spotify_server(world, faults=Faults(long_wait_after=40)) as server:
+        lake_for(root, server, "spotify")
+        line = complaint(refresh(root, "spotify", *start(world)))
+        assert f"before {date.today() + timedelta(days=1):%Y}" in line or "UTC" in line  # noqa: DTZ011
+        assert "are kept" in line
+        asked = server.requests.total()
+        again = complaint(refresh(root, "spotify"))
+        assert "not to be asked again before" in again
+        assert server.requests.total() == asked
+    assert (root / "raw").exists()
+    assert "asked to be left alone until" in " ".join(tunegraph("status", "--lake", root).stdout.split())
+    # What was kept is enough to go on with.
+    assert tunegraph("refresh", "--lake", root, "--source", "none").returncode == 0
+
+
+def test_start_users_go_with_a_source_that_has_them(root: Path) -> None:
+    line = complaint(refresh(root, "simulator", "--start-user", "someone"))
+    assert "--start-user goes with" in line
+
+
+def test_simulated_likes_are_not_mixed_with_real_ones(world: World, root: Path) -> None:
+    Lake.open_or_create(root).admit_source("simulator")
+    with SimulatorServer(world, TODAY) as server:
+        lake_for(root, server, "listenbrainz")
+        assert "mix" in complaint(refresh(root, "listenbrainz", *start(world)))
+        assert not server.requests
