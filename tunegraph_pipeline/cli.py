@@ -200,6 +200,7 @@ def refresh(
             _run_refresh(
                 home, days, {"crawled_users": {"source": source}, "trained_model": {"full": full}}, progress
             )
+        home = Lake.open(home.root)  # the run has its own view of the lake, and may have changed it
         home.refresh_views()
     _show_status(home)
 

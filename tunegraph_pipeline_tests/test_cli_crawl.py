@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,7 +19,7 @@ from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 WORLD = WorldConfig(n_users=150, n_tracks=300)
 TODAY = datetime.now(UTC).date()
 SECRET = "a-secret-nobody-may-see"
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "training": {"epochs": 4, "dimension": 32},
     "crawl": {"requests_per_second": 5_000, "users_per_day": 10_000, "attempts": 4},
 }
@@ -41,12 +42,12 @@ def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUNEGRAPH_TOKENS", str(tmp_path / "tokens"))
 
 
-def lake_for(root: Path, server: SimulatorServer, source: str, **crawl: object) -> Lake:
+def lake_for(root: Path, server: SimulatorServer, source: str, **crawl: Any) -> Lake:
     """A lake whose sources are this server."""
     lake = Lake.open_or_create(root)
     for section, values in QUICK.items():
         lake.set_section(section, {**values, **(crawl if section == "crawl" else {})})
-    addresses = {
+    addresses: dict[str, dict[str, Any]] = {
         "spotify": {"api_url": f"{server.url}/v1", "accounts_url": server.url, "reccobeats": False},
         "listenbrainz": {"api_url": f"{server.url}/1"},
     }

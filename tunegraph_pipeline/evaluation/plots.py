@@ -216,7 +216,7 @@ def _lay_out(
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     tracks = np.argsort(-popularity, kind="stable")[:n_most].astype(np.int64)
     tracks = tracks[popularity[tracks] > 0]

@@ -1,8 +1,8 @@
 """The user's own files as a source: lists of likes, tracks and audio features in the formats people have.
 
 Here: which files are meant, what of them is wanted, and the raw batches made of them. Not here: how a format
-is found and read (`formats`), how columns are recognised and cleaned (`columns`), or where batches are kept
-(`lake`).
+is found and read (`formats`, and `account_export` for a person's Spotify data), how columns are recognised
+and cleaned (`columns`), or where batches are kept (`lake`).
 """
 
 from collections import Counter
@@ -14,13 +14,14 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.sources.account_export import holds_export, is_export, read_export
 from tunegraph_pipeline.sources.columns import TRACK_FIELDS, Part, as_ids, clean
-from tunegraph_pipeline.sources.formats import FORMATS, SEED_FILES, Reading, read_format, read_seed
+from tunegraph_pipeline.sources.formats import ENDINGS, FORMATS, SEED_FILES, Reading, read_format, read_seed
 
 KINDS = ("auto", "likes", "tracks", "features")
 """What --kind can say: one of the three parts of a batch, or all that the file has."""
 
-_ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
+_EXPORT = "spotify-export"
 
 
 def read_files(
@@ -31,14 +32,19 @@ def read_files(
     user_column: str | None = None,
     track_column: str | None = None,
     time_column: str | None = None,
+    user_id: str | None = None,
+    min_plays: int | None = None,
 ) -> list[RawBatch]:
     """One raw batch for each file of ``paths``, in their order; a folder stands for the data files in it.
 
     The seed project's ``user_like.json``, ``id_map.json`` and ``id_map.csv``, lying in one folder, make one
-    batch together. The format is found as the opening of `formats` says, unless ``format`` names one of
-    FORMATS. A file may hold likes, tracks and audio features at once; ``kind`` picks one of the three.
-    Columns are recognised by name (`columns.COLUMN_NAMES`) unless named here (in a file without a header by
-    position: "1" is the first); others are ignored.
+    batch together. So do all Spotify account exports among ``paths``, as the first batch: they are one
+    person's, ``user_id``, and ``min_plays`` is for them (`account_export.read_export`).
+
+    The format is found as the opening of `formats` says, unless ``format`` names one of FORMATS. A file may
+    hold likes, tracks and audio features at once; ``kind`` picks one of the three. Columns are recognised by
+    name (`columns.COLUMN_NAMES`) unless named here (in a file without a header by position: "1" is the
+    first); others are ignored.
 
     Likes are distinct (user, track) pairs; a weight or number of plays decides only whether a row counts (it
     has to be above zero) and is not kept. Last.fm-1K rows without a track MBID are skipped. ``counts`` of a
@@ -54,8 +60,17 @@ def read_files(
     options = {"user_id": user_column, "track_id": track_column, "liked_at": time_column}
     named = {role: column for role, column in options.items() if column is not None}
     batches = []
-    for group in _groups(paths, format):
-        if group[0].name in SEED_FILES and format in {"auto", "seed"}:
+    exports_met = False
+    for kind_of_group, group in _groups(paths, format):
+        if kind_of_group == _EXPORT:
+            exports_met = True
+            if named:
+                raise InputError(
+                    f"{group[0]} is {_EXPORT}, which has no columns to name; leave the options out"
+                )
+            where = str(group[0])
+            reading = read_export(group, user_id, min_plays)
+        elif kind_of_group == "seed":
             if named:
                 raise InputError(f"{group[0]} is seed, which has no columns to name; leave the options out")
             where = str(group[0].parent if len(group) > 1 else group[0])
@@ -63,32 +78,54 @@ def read_files(
         else:
             where = str(group[0])
             reading = read_format(group[0], format, named)
-        origin = ", ".join(path.name for path in group)
+        # The files of an export may be named after its person.
+        origin = (
+            "Spotify account export" if kind_of_group == _EXPORT else ", ".join(path.name for path in group)
+        )
         batches.append(_batch(reading, where, origin, kind, time_named=time_column is not None))
+    for option, value in (("--user-id", user_id), ("--min-plays", min_plays)):
+        if value is not None and not exports_met:
+            raise InputError(f"{option} is for a Spotify account export, and none was given; leave it out")
     return batches
 
 
-def _groups(paths: Sequence[Path], format_name: str) -> Iterator[list[Path]]:
-    """The files meant by ``paths``: each alone, but the seed project's files of one folder together."""
-    files = [file for path in paths for file in (_in_folder(path) if path.is_dir() else [path])]
+def _groups(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, list[Path]]]:
+    """What ``paths`` mean: files each alone ("file"), but the seed project's files of one folder ("seed")
+    and all account exports ("spotify-export"), folders of them included, together."""
+    files: list[Path] = []
+    exports: list[Path] = []
+    for path in paths:
+        for file in [path] if not path.is_dir() or _is_export(path, format_name) else _in_folder(path):
+            files.append(file)
+            if format_name == _EXPORT or _is_export(file, format_name):
+                exports.append(file)
     seeds = [file for file in files if file.name in SEED_FILES and format_name in {"auto", "seed"}]
+    if exports:
+        yield _EXPORT, list(dict.fromkeys(exports))
     for file in files:
+        if file in exports:
+            continue
         if file not in seeds:
-            yield [file]
+            yield "file", [file]
         elif (group := [seed for seed in seeds if seed.parent == file.parent])[0] == file:
-            yield group
+            yield "seed", group
+
+
+def _is_export(path: Path, format_name: str) -> bool:
+    return format_name in {"auto", _EXPORT} and is_export(path)
 
 
 def _in_folder(folder: Path) -> list[Path]:
     try:
-        files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix in _ENDINGS]
+        files = [file for file in sorted(folder.iterdir()) if file.is_file()]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from error
     files = [file for file in files if not file.name.startswith(".")]
+    files = [
+        file for file in files if file.suffix in ENDINGS or (file.suffix == ".zip" and holds_export(file))
+    ]
     if not files:
-        raise InputError(
-            f"{folder} holds no file to import; files there end in {', '.join(sorted(_ENDINGS))}"
-        )
+        raise InputError(f"{folder} holds no file to import; files there end in {', '.join(sorted(ENDINGS))}")
     return files
 
 

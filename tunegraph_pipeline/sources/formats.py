@@ -3,7 +3,8 @@
 Here: opening (gzip or not), the rules by which a format is found, and one reader a format. Not here: what the
 columns mean and how their cells are cleaned (`columns`), or which files there are (`files`).
 
-How a format is found, in this order. Neither the name of the file nor its ending has a say.
+How a format is found, in this order. Neither the name of the file nor its ending has a say, but for
+``spotify-export``: that is a zip, or files named as Spotify names them, and `account_export` reads it.
 
 1. gzip is unpacked (by its first two bytes), and the rules below look at what was in it.
 2. The first four bytes of parquet make it ``parquet``: a table.
@@ -58,10 +59,14 @@ FORMATS = (
     "mpd",
     "exportify",
     "seed",
+    "spotify-export",
 )
 """What --format can say. ``csv`` is delimited text of any separator, ``tsv`` that of tabs."""
 
 SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
+
+ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
+"""The files of a folder that are imported with it; of its zips, only account exports are."""
 
 _TABLES = {"csv", "tsv", "parquet", "ndjson", "hetrec", "exportify"}
 _SEPARATORS = ("\t", ";", "|", ",", " ")

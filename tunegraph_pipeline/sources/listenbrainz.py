@@ -148,7 +148,7 @@ class ListenBrainzSource:
         self._metadata.close()
 
     def _feedback(self, user_id: str) -> Iterator[Any]:
-        offset = 0
+        offset, before = 0, None
         while True:
             page = self._get(
                 f"feedback/user/{quote(user_id, safe='')}/get-feedback",
@@ -158,6 +158,9 @@ class ListenBrainzSource:
             feedback = page.get("feedback")
             if not isinstance(feedback, list):
                 raise Unanswered("ListenBrainz answered with a listing that cannot be read")
+            if feedback and feedback == before:
+                raise Unanswered("ListenBrainz answered with the same page again and again")
+            before = feedback
             yield from feedback
             offset += len(feedback)
             total = page.get("total_count")

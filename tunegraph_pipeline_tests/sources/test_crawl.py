@@ -166,7 +166,7 @@ def test_depth_first_follows_the_latest_found(world: World, tmp_path: Path) -> N
         with SimulatorServer(world, DAY) as server:
             crawl(server, root, order=order, threads=1, users_per_day=30)
         visited = derive_users(read_batches(root / "raw", DAY), DAY).filter(pl.col("state") != "found")
-        depth[order] = visited["depth"].max()
+        depth[order] = max(visited["depth"].to_list())
     assert depth[Order.DEPTH_FIRST] > depth[Order.BREADTH_FIRST]
 
 
@@ -215,8 +215,10 @@ def test_lists_are_looked_at_again_when_they_are_old(world: World, tmp_path: Pat
     assert visits[2] == joined[2] - gone
     seen = world.crawl(days[2])
     pairs = ["user_id", "track_id", "liked_at"]
-    assert tables(tmp_path, days[2])["likes"].select(pairs).equals(
-        seen.likes.select(pairs).sort("user_id", "track_id")
+    assert (
+        tables(tmp_path, days[2])["likes"]
+        .select(pairs)
+        .equals(seen.likes.select(pairs).sort("user_id", "track_id"))
     )
 
 
