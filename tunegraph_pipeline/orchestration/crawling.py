@@ -97,9 +97,9 @@ def _crawl(
 
 
 def _look_into_world(lake: Lake, day: date) -> None:
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.sources.simulator import World
 
-    write_batch(lake.raw, day, World(lake.section(SIMULATED, WorldConfig)).crawl(day))
+    write_batch(lake.raw, day, World(lake.section(SIMULATED, SimulatorSettings).world()).crawl(day))
 
 
 def _has_features(lake: Lake, day: date, provider: str | None) -> Callable[[Sequence[str]], set[str]]:

@@ -80,7 +80,7 @@ class FileSource:
     def _check(self, user_id: str) -> None:
         if user_id not in self._rows and user_id not in self._states:
             raise UserGone(user_id)
-        if self._states.get(user_id) == "failed":
+        if self._states.get(user_id) == "failed" and user_id not in self._rows:
             raise UserPrivate(user_id)  # the file says that their list is not known
 
 

@@ -36,10 +36,16 @@ class SettingsReader(Protocol):
 class SimulatorSettings(WorldConfig, frozen=True):
     """Settings of the simulator, section ``simulator`` of `lake.json`: its world, and how it is read."""
 
+    twins: float = Field(default=0.03, ge=0, le=1)
+    """Share of the songs that are there under two ids, as on a single and an album."""
     over_http: bool = True
     """Crawl a server of its own over HTTP, as a real source; else look into the world, to play many days."""
     server: dict[str, Any] = Field(default_factory=dict)
     """What goes wrong at that server, see `simulator_server.Faults`."""
+
+    def world(self) -> WorldConfig:
+        """The world alone."""
+        return WorldConfig(**self.model_dump(include=set(WorldConfig.model_fields)))
 
 
 class FilesSettings(BaseModel):
@@ -88,7 +94,7 @@ def _open_simulator(settings: SettingsReader, manners: Manners, frontier: Fronti
     from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
 
     config = settings(SIMULATED, SimulatorSettings)
-    world = WorldConfig(**config.model_dump(include=set(WorldConfig.model_fields)))
+    world = config.world()
     server = _start_server(world, day, config.server)
 
     class SimulatorSource(SpotifySource):
