@@ -13,7 +13,6 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.sources.simulator import World, WorldConfig
 from tunegraph_pipeline.sources.simulator_server import PERSONAL_MARK, Faults, SimulatorServer
-
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 
 WORLD = WorldConfig(n_users=150, n_tracks=300)
@@ -243,7 +242,7 @@ def test_a_wait_of_a_day_ends_the_run_and_the_next_one_asks_nothing(world: World
     with spotify_server(world, faults=Faults(long_wait_after=40)) as server:
         lake_for(root, server, "spotify")
         line = complaint(refresh(root, "spotify", *start(world)))
-        assert f"before {date.today() + timedelta(days=1):%Y}" in line or "UTC" in line  # noqa: DTZ011
+        assert f"before {date.today() + timedelta(days=1):%Y}" in line or "UTC" in line
         assert "are kept" in line
         asked = server.requests.total()
         again = complaint(refresh(root, "spotify"))
