@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.status import lake_status
 from tunegraph_pipeline.sources.simulator import World, WorldConfig
 from tunegraph_pipeline.sources.simulator_server import PERSONAL_MARK, Faults, SimulatorServer
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
@@ -249,7 +250,7 @@ def test_a_wait_of_a_day_ends_the_run_and_the_next_one_asks_nothing(world: World
         assert "not to be asked again before" in again
         assert server.requests.total() == asked
     assert (root / "raw").exists()
-    assert "asked to be left alone until" in " ".join(tunegraph("status", "--lake", root).stdout.split())
+    assert "asked to be left alone until" in lake_status(Lake.open(root))["crawl of spotify"]
     # What was kept is enough to go on with.
     assert tunegraph("refresh", "--lake", root, "--source", "none").returncode == 0
 
