@@ -43,8 +43,9 @@ class FileSource:
         self._rows = dict(
             zip(lengths["value"], zip(ends - lengths["len"], lengths["len"], strict=True), strict=True)
         )
-        self._tracks = _joined(read, "tracks").unique("track_id", keep="first")
-        self._features = _joined(read, "features").unique("track_id", keep="first")
+        self._tracks = _joined(read, "tracks").unique("track_id", keep="first", maintain_order=True)
+        features = _joined(read, "features")
+        self._features = features.unique("track_id", keep="first", maintain_order=True)
 
     def start_users(self) -> list[str]:
         """Everybody in the files: nobody leads to anybody else."""

@@ -260,10 +260,13 @@ class ApiSession(requests.Session):
             raise _Again("too many requests (429)", 0.0)
         if status >= 500 or status == 408 or 300 <= status < 400:
             raise self._again(f"status {status}", f"status {status}")
-        if status == 401 and self.renew is not None and options["renewals"] < _RENEWALS:
+        headers = options.get("headers") or {}
+        refused = str(headers.get("Authorization", ""))
+        # A token alone is renewed: what asks for one shows the app's own credentials.
+        bearer = refused.startswith("Bearer ") and options["renewals"] < _RENEWALS
+        if status == 401 and self.renew is not None and bearer:
             options["renewals"] += 1
-            fresh = self.renew(str(options["headers"].get("Authorization", "")))
-            options["headers"] = {**options["headers"], "Authorization": fresh}
+            options["headers"] = {**headers, "Authorization": self.renew(refused)}
             raise _Again("status 401", 0.0)
         body = response.content
         if status < 300:

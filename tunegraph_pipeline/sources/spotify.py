@@ -83,7 +83,7 @@ _TRACK: Keep = {
     "genre": True,
 }
 KEEP: Keep = {
-    "id": True,
+    **_TRACK,  # a track asked for alone; no answer about a person has more of these fields than the id
     "next": True,
     "items": {
         "id": True,

@@ -36,6 +36,9 @@ from tunegraph_pipeline.sources.source import (
 )
 from tunegraph_pipeline.sources.spotify import SCOPES, SpotifyFeatures, SpotifySettings, SpotifySource
 
+# spotipy marks what Spotify took from new apps; pytest undoes how the source silences that.
+pytestmark = pytest.mark.filterwarnings("ignore:You're using:DeprecationWarning")
+
 DAY = date(2026, 6, 1)
 CONFIG = WorldConfig(n_users=120, n_tracks=300, likes_per_user=25, twins=0.2)
 MANNERS = Manners(requests_per_second=10_000)
@@ -109,7 +112,7 @@ def case(
             )
         )
 
-        def asked(_: Source) -> int:
+        def asked(source: Source) -> int:
             return sum(server.requests.values())
 
         private: list[str] = states["private"]
@@ -157,12 +160,13 @@ def case(
 
             def open_one(path: Path) -> Source:
                 frontier = closing.enter_context(Frontier(path, DAY))
-                return open_source("simulator", lambda *_: settings, MANNERS, frontier, DAY)  # type: ignore[arg-type, return-value]
+                return open_source("simulator", lambda *_: settings, MANNERS, frontier, DAY)  # type: ignore[arg-type]
 
             def asked(source: Source) -> int:
                 assert isinstance(source, SpotifySource)
                 summary = requests.get(source.settings.accounts_url + "/simulator", timeout=30).json()
-                return int(summary["requests"])
+                by_route: dict[str, int] = summary["by_route"]
+                return sum(count for route, count in by_route.items() if route.startswith("/v1/"))
 
         source = open_one(folder / "one.sqlite")
         closing.callback(source.close)
@@ -299,14 +303,13 @@ def test_providers_know_eleven_features_of_some_and_leave_out_the_rest(case: Cas
 
 
 def test_batch_sizes_are_the_most_a_service_takes(case: Case) -> None:
-    if not case.over_http:
-        pytest.skip("files take any number")
     tracks = [f"{number:022d}" for number in range(2_000)]
     chain = [one for one in providers(case) if (case.name, one.name) != ("spotify development", "spotify")]
     for provider in chain:
         assert provider.audio_features(tracks[: provider.batch_size]) == {}
-        with pytest.raises(Refusal):
-            provider.audio_features(tracks[: provider.batch_size + 1])
+        if case.over_http:
+            with pytest.raises(Refusal):
+                provider.audio_features(tracks[: provider.batch_size + 1])
     if case.name in ("spotify extended", "simulator"):
         assert case.source.describe(tracks[: case.source.describe_size]) == []
         with pytest.raises(Refusal):
