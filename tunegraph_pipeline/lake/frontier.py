@@ -313,10 +313,16 @@ class Frontier:
 
     # --- spending and waiting ---
 
-    def spend(self, what: str, count: int = 1) -> None:
-        """Count requests (or anything else) against the day."""
-        with self._transaction():
-            self._spend(what, count)
+    def spend(self, what: str, most: int) -> bool:
+        """Count one request (or whatever) against the day; False, and no count, where ``most`` are spent."""
+        with self._transaction() as db:
+            spent = db.execute(
+                "SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what)
+            ).fetchone()
+            if spent is not None and spent[0] >= most:
+                return False
+            self._spend(what, 1)
+            return True
 
     def spent(self, what: str) -> int:
         """How many were counted on this day so far."""

@@ -15,7 +15,7 @@ from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import write_batch
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
-from tunegraph_pipeline.sources.source import AskLater
+from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
 
 _UNLIMITED = 10**12
 
@@ -81,6 +81,8 @@ def _crawl(
             opened = open_source(source, lake.section, settings, frontier, day)
         except AskLater as error:
             raise paused(error) from None
+        except BudgetSpent as error:
+            return CrawlReport(notes=[str(error)], known=frontier.states())
         lake.admit_source(source)  # only now: a source that cannot be opened leaves the lake as it was
         try:
             known = FILES if source == SIMULATED else None

@@ -123,6 +123,7 @@ class Crawl:
         self._day = date.fromisoformat(frontier.day)
         self._chain: list[FeatureProvider] = []
         self._closed: set[str] = set()
+        self._waiting: set[str] = set()
         self._lock = threading.Lock()
         self._busy_users: dict[str, Due] = {}
         self._busy_batches: dict[str, set[int]] = {_DESCRIBE: set(), _FEATURES: set()}
@@ -254,6 +255,8 @@ class Crawl:
         missing = [track_id for track_id in track_ids if track_id not in known]
         said: list[tuple[str, list[list[Any]]]] = []
         for provider in self._chain:
+            if missing and provider.name in self._waiting:
+                return _Answered(_FEATURES, number, put_off=True)
             found: dict[str, Any] = {}
             for start in range(0, len(missing), provider.batch_size):
                 if provider.name in self._closed:
@@ -263,6 +266,11 @@ class Crawl:
                     found.update(provider.audio_features(some))
                 except ProviderClosed as error:
                     self._close(provider, str(error))
+                except (AskLater, BudgetSpent) as error:
+                    # Whoever is not to be asked now is not unknowing: these tracks wait for another run.
+                    self._waiting.add(provider.name)
+                    self._close(provider, str(error))
+                    return _Answered(_FEATURES, number, put_off=True)
                 except Unanswered:
                     return _Answered(_FEATURES, number, put_off=True)
             if found:

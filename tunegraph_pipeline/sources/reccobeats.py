@@ -31,9 +31,9 @@ class ReccoBeats:
     ) -> None:
         self._url, origin = base_url(url, "the address of ReccoBeats")
         self.session = ApiSession("ReccoBeats", {origin}, frontier, manners, _KEEP, ceiling)
-        self.session.check_not_before()
 
     def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
+        self.session.check_not_before()
         response = self.session.get(f"{self._url}/audio-features", params={"ids": ",".join(track_ids)})
         if response.status_code in (401, 403, 410):
             raise ProviderClosed(f"ReccoBeats gives no audio features (status {response.status_code})")

@@ -229,10 +229,9 @@ class ApiSession(requests.Session):
     def _ask(self, method: str, target: str, key: bytes, options: dict[str, Any]) -> requests.Response:
         self._check_ended()
         most = self._manners.requests_per_day
-        if self._frontier.spent(f"requests to {self.api}") >= most:
+        if not self._frontier.spend(f"requests to {self.api}", most):
             self.limiter.end(BudgetSpent(f"the {most:,} requests to {self.api} a day may cost are used up"))
             self._check_ended()
-        self._frontier.spend(f"requests to {self.api}")
         sent = {name: value for name, value in options.items() if name not in ("params", "renewals")}
         self.limiter.acquire()
         self._check_ended()

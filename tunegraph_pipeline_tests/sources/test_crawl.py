@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date, timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, 
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.simulator import World, WorldConfig
 from tunegraph_pipeline.sources.simulator_server import Faults, SimulatorServer
-from tunegraph_pipeline.sources.source import CrawlPaused
+from tunegraph_pipeline.sources.source import AskLater, CrawlPaused, Features, feature_values
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
 
 DAY = date(2026, 6, 1)
@@ -148,6 +148,54 @@ def test_faults_leave_no_trace_in_the_tables(world: World, tmp_path: Path, fault
     assert stray["entries without a track"] > 0
     assert stray["local files"] > 0
     assert stray["podcast episodes"] > 0
+
+
+class Resting:
+    """A provider that asks to be left alone, until it does not."""
+
+    name, batch_size = "resting", 40
+
+    def __init__(self, awake: bool) -> None:
+        self.awake, self.asked = awake, 0
+
+    def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
+        self.asked += 1
+        if not self.awake:
+            raise AskLater("resting", datetime.now(UTC) + timedelta(hours=3), "it rests")
+        return {track_id: feature_values({"energy": 0.5}) for track_id in track_ids}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_provider_that_rests_does_not_end_the_crawl_and_is_asked_another_time(
+    world: World, tmp_path: Path, faultless: Tables
+) -> None:
+    def crawl_with(provider: Resting) -> CrawlReport:
+        with Frontier(tmp_path / "crawl" / "simulator.sqlite", DAY) as frontier:
+            source = SpotifySource(
+                SpotifySettings(
+                    start_users=tuple(world.start_users()), api_url=f"{url}/v1", accounts_url=url
+                ),
+                settings(threads=1),
+                frontier,
+                name="simulator",
+                credentials=("simulator", "simulator"),
+                providers=lambda _: [provider],
+            )
+            with closing(source):
+                return Crawl(source, frontier, tmp_path / "raw", settings(threads=1)).run()
+
+    with SimulatorServer(world, DAY) as server:
+        url = server.url
+        resting = Resting(awake=False)
+        report = crawl_with(resting)
+        assert resting.asked == 1
+        assert any("not to be asked again before" in note for note in report.notes)
+        assert tables(tmp_path)["likes"].equals(faultless["likes"])
+        assert not len(tables(tmp_path)["audio_features"])
+        crawl_with(Resting(awake=True))
+    assert set(tables(tmp_path)["audio_features"]["track_id"]) == set(faultless["likes"]["track_id"])
 
 
 @pytest.mark.parametrize("order", list(Order))

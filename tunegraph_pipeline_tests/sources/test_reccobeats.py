@@ -84,4 +84,4 @@ def test_refusals(provider: ReccoBeats, stub: Any, reply: Any, frontier: Frontie
     with pytest.raises(AskLater):
         provider.audio_features([A, B])
     with pytest.raises(AskLater, match="ReccoBeats"):
-        ReccoBeats(MANNERS, frontier, stub.url)
+        ReccoBeats(MANNERS, frontier, stub.url).audio_features([C])
