@@ -40,6 +40,7 @@ from tunegraph_pipeline.sources.source import (
 )
 
 _JOURNAL = 2_000  # entries after which the journal is written as raw batches
+_FAILED_IN_A_ROW = 25  # visits after which it is not about the users
 _DESCRIBE, _FEATURES = "describe", "features"
 
 
@@ -128,7 +129,8 @@ class Crawl:
         self._busy_users: dict[str, Due] = {}
         self._busy_batches: dict[str, set[int]] = {_DESCRIBE: set(), _FEATURES: set()}
         self._put_off: dict[str, set[int]] = {_DESCRIBE: set(), _FEATURES: set()}
-        self._ended: AskLater | BudgetSpent | None = None
+        self._ended: AskLater | BudgetSpent | Unanswered | None = None
+        self._failed_in_a_row = 0
         self.report = CrawlReport()
 
     def run(self) -> CrawlReport:
@@ -149,6 +151,11 @@ class Crawl:
             self._update_report()
         if isinstance(self._ended, AskLater):
             raise paused(self._ended, self.report.users)
+        if isinstance(self._ended, Unanswered):
+            raise CrawlPaused(
+                f"{self._ended}; {self.report.users:,} users were visited and are kept: check the network and"
+                " run it again"
+            )
         if self._ended is not None:
             self.report.notes.append(str(self._ended))
         return self.report
@@ -321,6 +328,10 @@ class Crawl:
             source=name,
         )
         del self._busy_users[due.user_id]
+        self._failed_in_a_row = self._failed_in_a_row + 1 if visit.state == "failed" else 0
+        if self._failed_in_a_row >= _FAILED_IN_A_ROW:
+            # A day's users would fail one by one; that is a fault of the service or the network, not theirs.
+            self._ended = Unanswered(f"{name} failed to answer for {self._failed_in_a_row} users in a row")
         self.report.users += 1
         self.report.states[visit.state] += 1
 

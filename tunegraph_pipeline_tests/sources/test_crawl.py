@@ -24,7 +24,17 @@ from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, 
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.simulator import World, WorldConfig
 from tunegraph_pipeline.sources.simulator_server import Faults, SimulatorServer
-from tunegraph_pipeline.sources.source import AskLater, CrawlPaused, Features, feature_values
+from tunegraph_pipeline.sources.source import (
+    AskLater,
+    CrawlPaused,
+    FeatureProvider,
+    Features,
+    Like,
+    LikedList,
+    Track,
+    Unanswered,
+    feature_values,
+)
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
 
 DAY = date(2026, 6, 1)
@@ -196,6 +206,46 @@ def test_a_provider_that_rests_does_not_end_the_crawl_and_is_asked_another_time(
         assert not len(tables(tmp_path)["audio_features"])
         crawl_with(Resting(awake=True))
     assert set(tables(tmp_path)["audio_features"]["track_id"]) == set(faultless["likes"]["track_id"])
+
+
+class Silent:
+    """A source that stops answering after some users."""
+
+    name, describe_size = "silent", 50
+
+    def __init__(self, answers: int) -> None:
+        self.left = answers
+
+    def start_users(self) -> list[str]:
+        return [f"user {number}" for number in range(400)]
+
+    def discover(self, user_id: str) -> list[str]:
+        self.left -= 1
+        if self.left < 0:
+            raise Unanswered("nothing but silence")
+        return []
+
+    def liked_list(self, user_id: str) -> LikedList:
+        return LikedList([Like("a track")])
+
+    def describe(self, track_ids: Sequence[str]) -> list[Track]:
+        return []
+
+    def feature_providers(self) -> list[FeatureProvider]:
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_service_that_falls_silent_ends_the_run_and_not_every_user(tmp_path: Path) -> None:
+    with Frontier(tmp_path / "crawl.sqlite", DAY) as frontier:
+        with pytest.raises(CrawlPaused, match=r"failed to answer for \d+ users in a row.*check the network"):
+            Crawl(Silent(answers=100), frontier, tmp_path / "raw", settings(threads=4)).run()
+        states = frontier.states()
+    assert states["listed"] == 100
+    assert states["failed"] < 40
+    assert len(tables(tmp_path)["likes"]) == 100
 
 
 @pytest.mark.parametrize("order", list(Order))
