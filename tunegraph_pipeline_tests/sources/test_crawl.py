@@ -1,18 +1,15 @@
 """The crawl against the simulated world over real HTTP: complete, undisturbed by faults, and safe to kill."""
 
-import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -36,6 +33,9 @@ from tunegraph_pipeline.sources.source import (
     feature_values,
 )
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
 
 DAY = date(2026, 6, 1)
 WORLD = WorldConfig(n_users=120, n_tracks=300)
@@ -66,7 +66,9 @@ def settings(**changes: Any) -> CrawlSettings:
 
 
 @contextmanager
-def opened(url: str, root: Path, world: World, day: date, chosen: CrawlSettings) -> Iterator[Crawl]:
+def opened(
+    url: str, root: Path, world: "World | Starts", day: date, chosen: CrawlSettings
+) -> Iterator[Crawl]:
     with Frontier(root / "crawl" / "simulator.sqlite", day) as frontier:
         source = SpotifySource(
             SpotifySettings(start_users=tuple(world.start_users()), api_url=f"{url}/v1", accounts_url=url),
@@ -350,20 +352,20 @@ def test_a_user_who_fails_is_counted_and_tried_on_another_day(world: World, tmp_
         assert frontier.next_users(1, order="breadth_first", visited_before=DAY, max_failures=2) == []
 
 
-_CHILD = """
-import json, sys
-from datetime import date
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_crawl import opened, settings, World, WorldConfig
-url, root, day, starts = sys.argv[2:6]
 class Starts:
-    def start_users(self): return json.loads(starts)
-with opened(url, Path(root), Starts(), date.fromisoformat(day), settings(threads=4)) as crawling:
-    print("ready", flush=True)
-    crawling.run()
-print("done", flush=True)
-"""
+    """As much of a world as a crawl needs to know of it."""
+
+    def __init__(self, users: list[str]) -> None:
+        self.users = users
+
+    def start_users(self) -> list[str]:
+        return self.users
+
+
+def crawl_to_be_killed(url: str, root: Path, starts: list[str], ready: "Event") -> None:
+    with opened(url, root, Starts(starts), DAY, settings(threads=4)) as crawling:
+        ready.set()
+        crawling.run()
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(
@@ -372,30 +374,25 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(
     """30 kills at random moments: the same tables, and nothing asked for twice but what was in flight."""
     moments = random.Random(1)
     kills = 0
+    # Children of a server that has imported everything start in no time, and die like any process.
+    children = multiprocessing.get_context("forkserver")
+    children.set_forkserver_preload(["tunegraph_pipeline_tests.sources.test_crawl", "spotipy"])
     with SimulatorServer(world, DAY, faults=Faults(latency_ms=3), log=True) as server:
-        arguments = [
-            sys.executable,
-            "-c",
-            _CHILD,
-            str(Path(__file__).parent),
-            server.url,
-            str(tmp_path),
-            DAY.isoformat(),
-            json.dumps(world.start_users()),
-        ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         while True:
-            child = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
+            ready = children.Event()
+            child = children.Process(
+                target=crawl_to_be_killed, args=(server.url, tmp_path, world.start_users(), ready)
+            )
+            child.start()
+            assert ready.wait(60)
             if kills < 30:
                 time.sleep(moments.random() * 0.06)
-                child.send_signal(signal.SIGKILL)
+                child.kill()
                 kills += 1
-            finished = child.wait(timeout=120) == 0
-            child.stdout.close()
-            if finished:
+            child.join(120)
+            if child.exitcode == 0:
                 break
+            assert child.exitcode == -signal.SIGKILL
         asked = Counter(entry.key for entry in server.asked if "/v1/" in entry.key)
     assert kills == 30
     assert_same(faultless, tables(tmp_path))
