@@ -6,18 +6,22 @@ Not here: what the jobs are (`jobs`), or how progress is drawn (`cli`).
 
 import os
 import shutil
+import socket
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+
+_PROCESS = "tunegraph/process"
+"""Tag of a run with the process it is in: host, pid and the moment that process began."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -59,11 +63,13 @@ def run_job(
     tags = {
         "dagster/asset_partition_range_start": first.isoformat(),
         "dagster/asset_partition_range_end": last.isoformat(),
+        _PROCESS: _process(),
     }
     job = build_definitions().resolve_job_def(name)
     home = dagster_home(lake)
     try:
         with DagsterInstance.from_config(str(home)) as instance:
+            _close_dead_runs(instance)
             job.execute_in_process(run_config=config, instance=instance, tags=tags)
     except DagsterExecutionInterruptedError:
         # Dagster takes the signal, so that the run is closed in its history; then it is Ctrl-C again.
@@ -75,3 +81,38 @@ def run_job(
             f"Dagster's history in {home} cannot be written ({error.orig});"
             " free some space, or end what holds it"
         ) from error
+
+
+def _close_dead_runs(instance: DagsterInstance) -> None:
+    """End in the history the runs whose process died (kill -9, a power cut).
+
+    Dagster takes them for running, shows them so for ever, and keeps their place in the pools: the next run
+    would wait for it without end.
+    """
+    open_runs = instance.get_runs(
+        RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+    )
+    for run in open_runs:
+        if _is_dead(run.tags.get(_PROCESS, "")):
+            instance.report_run_failed(run, "the process of this run died")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _process(pid: int | None = None) -> str:
+    import psutil
+
+    process = psutil.Process(pid)
+    return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a process of this host is gone; pids are used again, beginnings are not."""
+    import psutil
+
+    host, _, rest = process.partition(" ")
+    if host != socket.gethostname():
+        return False
+    try:
+        return _process(int(rest.split()[0])) != process
+    except psutil.NoSuchProcess:
+        return True
