@@ -6,8 +6,11 @@ Not here: what the jobs are (`jobs`), or how progress is drawn (`cli`).
 
 import os
 import shutil
+import signal
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -70,7 +73,8 @@ def run_job(
     try:
         with DagsterInstance.from_config(str(home)) as instance:
             _close_dead_runs(instance)
-            job.execute_in_process(run_config=config, instance=instance, tags=tags)
+            with _noticing_interrupts():
+                job.execute_in_process(run_config=config, instance=instance, tags=tags)
     except DagsterExecutionInterruptedError:
         # Dagster takes the signal, so that the run is closed in its history; then it is Ctrl-C again.
         raise KeyboardInterrupt from None
@@ -81,6 +85,32 @@ def run_job(
             f"Dagster's history in {home} cannot be written ({error.orig});"
             " free some space, or end what holds it"
         ) from error
+
+
+@contextmanager
+def _noticing_interrupts() -> Iterator[None]:
+    """Make an error that Ctrl-C caused the KeyboardInterrupt it was.
+
+    An extension module may swallow the exception of a signal that comes while it looks at its arguments, and
+    say that these do not fit (pybind11 does so). The signal itself is seen here, whatever became of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    seen, told = socket.socketpair()
+    with seen, told:
+        seen.setblocking(False)
+        told.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        except Exception as error:
+            with suppress(BlockingIOError):
+                if signal.SIGINT in seen.recv(4096):
+                    raise KeyboardInterrupt from error
+            raise
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def _close_dead_runs(instance: DagsterInstance) -> None:
