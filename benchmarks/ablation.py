@@ -101,14 +101,14 @@ def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds:
 def table(rows: list[Row]) -> str:
     best = max(rows, key=lambda row: row.served)
     lines = [
-        "| encoder | content | embedding alone, validation | served, validation | served, test | seconds |",
-        "|---|---|---:|---:|---:|---:|",
+        "| encoder | content | embedding alone, validation | served, validation | served, test |",
+        "|---|---|---:|---:|---:|",
     ]
     for row in rows:
         mark = "**" if row is best else ""
         lines.append(
             f"| {mark}{row.encoder}{mark} | {row.content} | {row.embedding:.2f} "
-            f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} | {row.seconds:.0f} |"
+            f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} |"
         )
     return "\n".join(lines)
 
