@@ -349,6 +349,6 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("new model against the live one, percent")
         axes.set_title(f"Challenger and champion, {n_users:,} users")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
     return _picture(draw, 7, 3.2)
