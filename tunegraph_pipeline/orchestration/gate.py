@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.evaluation.gate import (
     GateSettings,
     PairedDifference,
@@ -102,17 +101,8 @@ def objection_to(lake: Lake, model_version: str) -> str:
     return f"MAP@10 on validation is {figure:.4f}, below the {popularity:.4f} of the most popular songs"
 
 
-def require_champion(lake: Lake, model_version: str) -> None:
-    """Raise LakeError where the weights of the live model are not there to be judged or served."""
-    if not lake.has_version("models", model_version):
-        raise LakeError(
-            f"{lake.version_folder('models', model_version)} is gone, the model that is live; restore it, or"
-            ' publish the new model unjudged with `tunegraph publish --override "why"`'
-        )
-
-
-def unjudged(lake: Lake, champion: str, challenger: Bundle, override: str) -> Decision:
-    """The decision to publish without a comparison, where the weights of the live model are gone."""
+def unjudged(lake: Lake, champion: str, challenger: Bundle, why_not: str, override: str) -> Decision:
+    """The decision to publish without a comparison, which there cannot be for the reason ``why_not``."""
     return Decision(
         champion=champion,
         challenger=challenger.model_version,
@@ -120,7 +110,7 @@ def unjudged(lake: Lake, champion: str, challenger: Bundle, override: str) -> De
         users=0,
         figures={},
         settings=lake.section("gate", GateSettings).model_dump(mode="json"),
-        objection="the weights of the live model are gone, so it was not judged against it",
+        objection=f"it could not be judged against the live model: {why_not}",
         override=override,
     )
 

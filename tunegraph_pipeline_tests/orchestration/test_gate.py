@@ -1,5 +1,7 @@
 """The gate on a lake: a broken model is refused in a run that succeeds, and only an override lets it in."""
 
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -168,9 +170,18 @@ def test_without_the_live_weights_nothing_is_judged_and_the_remedy_is_named(refu
     lake = refused.lake
     folder = lake.version_folder("models", refused.champion)
     away = folder.rename(lake.root / "away")
-    with pytest.raises(LakeError, match=r"is gone, the model that is live; .* --override"):
+    shutil.rmtree(lake.serving / live(lake).version)
+    with pytest.raises(LakeError, match=r"the live model .* cannot be judged .* --override"):
         publish_current(lake, "")
+    # Neither is one whose rows are those of other tracks.
+    shutil.copytree(away, folder)
+    manifest = folder / "manifest.json"
+    manifest.write_text(re.sub(r'"id_map": "\w+"', '"id_map": "another"', manifest.read_text()))
+    with pytest.raises(LakeError, match="was trained over another id map"):
+        publish_current(lake, "")
+    shutil.rmtree(folder)
     away.rename(folder)
+    publish_current(lake, "")
     assert live_model(lake.serving) == refused.champion
 
 

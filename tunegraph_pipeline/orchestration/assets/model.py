@@ -19,6 +19,7 @@ from dagster import (
 )
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
@@ -115,12 +116,15 @@ def trained_model(
             model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
             model = under_every_id(model, graph.canonical)
             calibration = calibrate_on(graph, model, data)
-            split = {"held_out": root.section("graph", GraphSettings).held_out}
+            trained_on = {
+                "held_out": root.section("graph", GraphSettings).held_out,
+                "id_map": id_map_fingerprint(known_track_ids(root)),
+            }
             root.write_version(
                 "models",
                 version,
                 lambda folder: write_model(
-                    folder, version, settings, model, calibration, graph.canonical, split
+                    folder, version, settings, model, calibration, graph.canonical, trained_on
                 ),
                 replace=config.full,
                 # The live model is judged against, and served on, for as long as no other one is accepted.
@@ -250,17 +254,18 @@ def write_model(
     model: "TrainedModel",
     calibration: "Calibration",
     canonical: NDArray[np.int32],
-    split: dict[str, float],
+    trained_on: dict[str, Any],
 ) -> None:
     """Put what a bundle needs of a model, its weights and how it was made into ``folder``.
 
-    ``canonical`` of the graph and the ``split`` it was trained on tell which likes it never was shown.
+    ``canonical`` of the graph and ``trained_on``, the share that was held out and the id map, tell a later
+    day which likes it never was shown, and which rows are whose.
     """
     save_tensors(folder / "weights.safetensors", model.tensors, {"version": version})
     judged = not math.isnan(model.validation)
     facts = {
         "version": version,
-        **split,
+        **trained_on,
         "settings": settings.model_dump(mode="json"),
         "blend": asdict(model.blend),
         "curves": [report.metadata() for report in model.curves],

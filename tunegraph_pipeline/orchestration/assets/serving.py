@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
+from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
@@ -21,7 +22,7 @@ from tunegraph_pipeline.orchestration.assets.graph import (
     open_like_graph,
 )
 from tunegraph_pipeline.orchestration.assets.model import track_embeddings
-from tunegraph_pipeline.orchestration.gate import decide, require_champion, unjudged
+from tunegraph_pipeline.orchestration.gate import decide, unjudged
 from tunegraph_pipeline.orchestration.judge import judge_gate
 from tunegraph_pipeline.orchestration.measure import Measured, report_note, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
@@ -175,11 +176,16 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
             raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
         return publish(lake.serving, bundle_of(lake, current).version), None
     challenger = bundle_of(lake, current)
-    if override and not lake.has_version("models", live):
-        decision = unjudged(lake, live, challenger, override)
+    try:
+        champion = bundle_of(lake, live)
+    except TuneGraphError as error:
+        if not override:
+            raise LakeError(
+                f"the live model {live} cannot be judged against or served on: {error}; restore it, or"
+                ' publish the new one unjudged with `tunegraph publish --override "why"`'
+            ) from error
+        decision = unjudged(lake, live, challenger, str(error), override.strip())
         return publish(lake.serving, challenger.version, decision), decision
-    require_champion(lake, live)
-    champion = bundle_of(lake, live)
     decision = decide(
         lake,
         graph,
@@ -225,10 +231,15 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
 def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
     """Put together what the current graph, a model and the track table hold for a query.
 
-    A model from before some of the tracks is carried over; those it cannot know are not recommendable.
+    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Raises
+    LakeError where the id map is not a continuation of the model's.
     """
     graph = open_like_graph(lake)
     ids = known_track_ids(lake)
+    n_trained = len(model["embeddings"])
+    same = model.facts.get("id_map") in (None, id_map_fingerprint(ids[:n_trained]))
+    if n_trained > len(ids) or not same:
+        raise LakeError(f"model {model.facts['version']} was trained over another id map than the lake has")
     weights = carry_over(Weights.of_model(model), graph.canonical)
     degrees = graph.track_degrees()
     display = display.select("track_id", "name", "artists", "image_url", "preview_url")
