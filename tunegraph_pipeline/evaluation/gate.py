@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
+from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
 from tunegraph_pipeline.evaluation.metrics import USER_METRICS
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -169,7 +169,11 @@ def held_out_for_both(
 
 
 def compare_bundles(
-    champion: Bundle, challenger: Bundle, held_out: HeldOut, settings: GateSettings
+    champion: Bundle,
+    challenger: Bundle,
+    held_out: HeldOut,
+    settings: GateSettings,
+    progress: Progress | None = None,
 ) -> dict[str, PairedDifference]:
     """Rank with both bundles, each by its own weights, and pair the figures: metric name -> difference.
 
@@ -178,10 +182,15 @@ def compare_bundles(
     """
     candidates = common_candidates(champion, challenger)
     popularity = challenger.popularity.astype(np.int64)
-    figures = [
-        evaluate(name, served(Recommender(_among(bundle, candidates))), held_out, popularity, settings.k)
-        for name, bundle in (("champion", champion), ("challenger", challenger))
-    ]
+    figures = []
+    for name, bundle in (("the live model", champion), ("the new model", challenger)):
+
+        def tell(_: str, done: int, total: int, name: str = name) -> None:
+            if progress is not None:
+                progress(f"judge {name}", done, total)
+
+        rank = served(Recommender(_among(bundle, candidates)), tell)
+        figures.append(evaluate(name, rank, held_out, popularity, settings.k))
     names = [name for name in USER_METRICS if name in (settings.metric, "recall")]
     return {
         name: paired_bootstrap(

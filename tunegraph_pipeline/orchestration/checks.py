@@ -169,7 +169,8 @@ def no_worse_than_the_live_model(lake: LakeResource) -> AssetCheckResult:
         if one["challenger"] is not None and one["champion"] is not None
     }
     override = {"published by override": decision.override} if decision.override else {}
-    facts = {"live": live, "instead of": decision.champion, **figures, **override}
+    replaced = {"instead of": decision.champion, "users": f"{decision.users:,}"}
+    facts = {"live": live, **replaced, **figures, **override}
     return _result(True, facts, AssetCheckSeverity.WARN)
 
 

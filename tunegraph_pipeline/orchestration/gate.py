@@ -52,7 +52,6 @@ def decide(
     if before is not None:
         figures, users, counts = before.figures, before.users, before.counts
     else:
-        progress("judge the new model against the live one", 0, 1)
         folders = [
             ArrayFolder.open(lake.version_folder("models", bundle.model_version))
             for bundle in (champion, challenger)
@@ -72,13 +71,12 @@ def decide(
             seed=settings.seed,
         )
         users = asked.n_users
-        compared = compare_bundles(champion, challenger, asked, settings) if users else {}
+        compared = compare_bundles(champion, challenger, asked, settings, progress) if users else {}
         figures = {f"{name}@{settings.k}": _plain(one) for name, one in compared.items()}
         counts = {
             "held-out likes judged": int(asked.n_held_out.sum()),
             "tracks new to the live model": int(champion.facts.get("tracks_new_to_the_model", 0)),
         }
-        progress("judge the new model against the live one", 1, 1)
     return Decision(
         champion=champion.model_version,
         challenger=challenger.model_version,
@@ -88,7 +86,7 @@ def decide(
         settings=settings.model_dump(mode="json"),
         objection=objection_to(lake, challenger.model_version),
         override=override,
-        counts={**counts},
+        counts=counts,
     )
 
 
