@@ -197,10 +197,44 @@ def refresh(
         _prepare_crawl(home, source, start_user or [])
         notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
         with _progress() as progress:
-            _run_refresh(
-                home, days, {"crawled_users": {"source": source}, "trained_model": {"full": full}}, progress
-            )
+            ops: dict[str, dict[str, Any]] = {
+                "crawled_users": {"source": source},
+                "trained_model": {"full": full},
+            }
+            _run(home, "refresh", progress, *days, ops=ops)
         home = Lake.open(home.root)  # the run has its own view of the lake, and may have changed it
+        home.refresh_views()
+    _show_status(home)
+
+
+@app.command()
+def publish(
+    lake: LakeOption = MAIN_LAKE,
+    override: Annotated[
+        str | None, typer.Option(help="Publish the model that the gate refused, and why; recorded.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--roll-back", help="A bundle to make live again, by its version.")
+    ] = None,
+) -> None:
+    """Say by hand what is live: a refreshed model that was refused, or a bundle that was live before.
+
+    Without options: publish as a refresh does, the gate deciding. A roll-back lasts until a refresh finds a
+    model that the gate accepts.
+    """
+    from tunegraph_pipeline.recommend.publication import roll_back
+
+    home = Lake.open(lake)
+    if override is not None and to is not None:
+        raise InputError("--override goes alone, without --roll-back")
+    if override is not None and not override.strip():
+        raise InputError('--override has to say why: --override "the new catalogue is worth it"')
+    with _writing(home, "tunegraph publish"):
+        if to is not None:
+            roll_back(home.serving, to)
+        else:
+            with _progress() as progress:
+                _run(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
         home.refresh_views()
     _show_status(home)
 
@@ -250,7 +284,15 @@ def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None
     return min(wanted), max(wanted)
 
 
-def _run_refresh(lake: Lake, days: tuple[date, date], ops: dict[str, dict[str, Any]], bar: "_Bar") -> None:
+def _run(
+    lake: Lake,
+    job: str,
+    bar: "_Bar",
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    ops: dict[str, dict[str, Any]],
+) -> None:
     with warnings.catch_warnings():
         # Dagster marks parameters as beta each time an asset is defined; that is for developers.
         warnings.simplefilter("ignore")
@@ -258,7 +300,7 @@ def _run_refresh(lake: Lake, days: tuple[date, date], ops: dict[str, dict[str, A
         from tunegraph_pipeline.orchestration.run import run_job
 
         with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
-            run_job(lake, "refresh", *days, ops)
+            run_job(lake, job, first, last, ops)
 
 
 @app.command()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.recommend.recommender import Recommender
 
+Progress = Callable[[str, int, int], None]
 Rank = Callable[["csr_matrix", int], Ranked]
 """(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
 
@@ -212,13 +213,15 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     return Evaluation(model, k, values, per_user, seconds)
 
 
-def served(recommender: Recommender) -> Rank:
-    """The very ranking that is served, ready to be judged."""
+def served(recommender: Recommender, progress: Progress | None = None) -> Rank:
+    """The very ranking that is served, ready to be judged; ``progress`` is told how many users are ranked."""
 
     def rank(likes: csr_matrix, k: int) -> Ranked:
         tracks = likes.indices.astype(np.int32, copy=False)
         lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
-        return recommender.rank_indices(lists, k).indices
+        if progress is None:
+            return recommender.rank_indices(lists, k).indices
+        return recommender.rank_indices(lists, k, progress=progress).indices
 
     return rank
 

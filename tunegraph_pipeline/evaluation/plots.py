@@ -314,3 +314,41 @@ def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
         axes.margins(y=0.12)
 
     return _picture(draw, 9, 4.2)
+
+
+def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: float, n_users: int) -> bytes:
+    """How far a new model is from the live one, a metric a line, in percent of the live one's figure.
+
+    ``figures``: metric -> ``champion``, ``challenger``, ``low`` and ``high`` as a decision of the gate has
+    them; a metric that is not finite, or zero for the live model, is named and has no line. ``margin``: the
+    share of the first metric's figure that may be lost; an interval left of it altogether is refused.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, one in enumerate(figures.values()):
+            champion, challenger, low, high = (
+                one[name] for name in ("champion", "challenger", "low", "high")
+            )
+            if not champion or challenger is None or low is None or high is None:
+                continue
+            middle = 100 * (challenger / champion - 1)
+            axes.plot([100 * low / champion, 100 * high / champion], [place, place], lw=3, color=_COLOURS[0])
+            axes.plot([middle], [place], "o", ms=8, color=_COLOURS[0])
+            axes.annotate(
+                f"{challenger:.4f} against {champion:.4f}",
+                (middle, place),
+                xytext=(0, 9),
+                textcoords="offset points",
+                ha="center",
+            )
+        axes.axvline(0, color=_FAINT, lw=1)
+        axes.axvline(-100 * margin, color=_COLOURS[1], lw=1.5, ls="--", label="what may be lost")
+        axes.set_yticks(range(len(figures)), list(figures))
+        axes.set_ylim(len(figures) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("new model against the live one, percent")
+        axes.set_title(f"Challenger and champion, {n_users:,} users")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+
+    return _picture(draw, 7, 3.2)

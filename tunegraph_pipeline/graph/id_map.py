@@ -1,8 +1,11 @@
 """The append-only map from track ids to the row a track has in every matrix.
 
-Here: how the map grows. Not here: where it is kept (the `track_ids` table of the lake). Users have no such
-map: nothing that is learnt or served has a row a user, so their order may change from day to day.
+Here: how the map grows, and telling one map from another. Not here: where it is kept (the `track_ids` table
+of the lake). Users have no such map: nothing that is learnt or served has a row a user, so their order may
+change from day to day.
 """
+
+import hashlib
 
 import polars as pl
 
@@ -33,3 +36,10 @@ def extend_track_ids(known: pl.Series, seen: pl.Series) -> pl.Series:
     if len(known) + len(new) > _MAX_TRACKS:
         raise LakeError(f"{len(known) + len(new)} tracks are more than the {_MAX_TRACKS} a matrix can index")
     return pl.concat([known, new.alias(known.name)], rechunk=True)
+
+
+def id_map_fingerprint(ids: pl.Series) -> str:
+    """A short hash of an id map, order included: of the beginning of a map, whether it is that of another."""
+    # A length before each id: no two maps are the same text.
+    text = "".join(f"{len(one)}:{one}" for one in ids)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -7,7 +7,7 @@ named versions of array folders. Not here: the form of rows (`schemas`, `tables`
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -283,9 +283,15 @@ class Lake:
         return self.version_folder(kind, self.current_version(kind))
 
     def write_version(
-        self, kind: str, version: str, fill: Callable[[Path], None], *, replace: bool = False
+        self,
+        kind: str,
+        version: str,
+        fill: Callable[[Path], None],
+        *,
+        replace: bool = False,
+        spare: Collection[str] = (),
     ) -> Path:
-        """Fill a new version's folder, make it current, and drop all but the last few.
+        """Fill a new version's folder, make it current, and drop all but the last few and those to ``spare``.
 
         A version names its content, so one that exists already is only made current, unless ``replace``.
         """
@@ -294,14 +300,14 @@ class Lake:
             with staged_folder(folder, self.staging) as draft:
                 fill(draft)
         self.set_current(kind, version)
-        self._prune(kind, version)
+        self._prune(kind, {version, *spare})
         return folder
 
     def set_current(self, kind: str, version: str) -> None:
         """Make a version of ``kind`` the current one, by one rename."""
         write_text(self.root / kind / "CURRENT", version + "\n", self.staging)
 
-    def _prune(self, kind: str, current: str) -> None:
+    def _prune(self, kind: str, spared: Collection[str]) -> None:
         versions = sorted(
             (
                 path
@@ -312,7 +318,7 @@ class Lake:
             reverse=True,
         )
         for path in versions[_KEPT_VERSIONS:]:
-            if path.name != current:
+            if path.name not in spared:
                 shutil.rmtree(path)
 
     # --- DuckDB ---

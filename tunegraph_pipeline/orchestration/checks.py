@@ -1,4 +1,5 @@
-"""The checks that stand between one stage and the next; each stops what is downstream when it fails.
+"""The checks that stand between one stage and the next. One that fails stops what is downstream, but for the
+gate's: a refused model is shown, and the live one is served on.
 
 Here: what must hold of what an asset wrote. Not here: schemas, which every read and write checks by itself.
 """
@@ -20,11 +21,13 @@ from dagster import (
 
 from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.recommend.publication import last_judged, live_model
 
 _SAMPLED_ROWS = 50
 
@@ -98,8 +101,12 @@ def counts_are_those_of_the_likes(lake: LakeResource) -> AssetCheckResult:
 
 @asset_check(asset=model.trained_model, blocking=True)
 def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
-    """On likes it was not trained on, the model ranks no worse than the most popular songs do."""
-    facts = ArrayFolder.open(lake.open().current_folder("models")).facts
+    """On likes it was not trained on, the model ranks no worse than the most popular songs do.
+
+    Stops the run where there is no live model to keep in its place; the gate refuses it where there is.
+    """
+    root = lake.open()
+    facts = ArrayFolder.open(root.current_folder("models")).facts
     figure, popularity = facts["validation"], facts["validation_of_popularity"]
     if figure is None:
         return AssetCheckResult(
@@ -107,7 +114,12 @@ def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
             severity=AssetCheckSeverity.WARN,
             description="a lake this small holds out no like for early stopping: nothing was compared",
         )
-    return _result(figure >= popularity, {"MAP@10": figure, "MAP@10 of popularity": popularity})
+    live = live_model(root.serving)
+    return _result(
+        figure >= popularity,
+        {"MAP@10": figure, "MAP@10 of popularity": popularity, "live model": live or "none"},
+        AssetCheckSeverity.ERROR if live is None else AssetCheckSeverity.WARN,
+    )
 
 
 @asset_check(asset=model.track_embeddings, blocking=True)
@@ -125,12 +137,41 @@ def finite_and_of_unit_length(lake: LakeResource) -> AssetCheckResult:
 
 @asset_check(asset=serving.serving_bundle, blocking=True)
 def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
-    """CURRENT names a bundle that opens and matches its checksums, and it is of the current model."""
+    """CURRENT names a bundle that opens and matches its checksums, of the current likes, and of the current
+    model or of the one that the gate kept in its place."""
     root = lake.open()
     bundle = Bundle.open(read_current(root.serving))
     bundle.verify()
+    cut_off = bundle.facts.get("cut_off") == graph.current_cut_off(root).isoformat()
     current = bundle.model_version == root.current_version("models")
-    return _result(current, {"bundle": bundle.version, "of the current model": current})
+    kept = not current and _refused(root, bundle.model_version) is not None
+    facts = {"bundle": bundle.version, "of the current model": current, "kept by the gate": kept}
+    return _result(cut_off and (current or kept), facts)
+
+
+@asset_check(asset=serving.serving_bundle, blocking=False)
+def no_worse_than_the_live_model(lake: LakeResource) -> AssetCheckResult:
+    """On likes that neither was trained on, the current model is not worse than the one it was to replace by
+    more than the margin; where it is, the live one is served on, with the likes of today."""
+    root = lake.open()
+    live = live_model(root.serving)
+    refusal = _refused(root, live)
+    if refusal is not None:
+        facts = {"refused": root.current_version("models"), "live": live, "because": refusal}
+        return _result(False, facts, AssetCheckSeverity.WARN)
+    last = last_judged(root.serving)
+    if last is None or last.decision is None or last.decision.challenger != live:
+        return _result(True, {"live": live, "because": "nothing was to be replaced"}, AssetCheckSeverity.WARN)
+    decision = last.decision
+    figures = {
+        name: f"{one['challenger']:.4f} against {one['champion']:.4f}"
+        for name, one in decision.figures.items()
+        if one["challenger"] is not None and one["champion"] is not None
+    }
+    override = {"published by override": decision.override} if decision.override else {}
+    replaced = {"instead of": decision.champion, "users": f"{decision.users:,}"}
+    facts = {"live": live, **replaced, **figures, **override}
+    return _result(True, facts, AssetCheckSeverity.WARN)
 
 
 CHECKS: list[AssetChecksDefinition] = [
@@ -142,6 +183,7 @@ CHECKS: list[AssetChecksDefinition] = [
     better_than_popularity,
     finite_and_of_unit_length,
     live_bundle_opens,
+    no_worse_than_the_live_model,
 ]
 
 
@@ -160,10 +202,21 @@ def _repeated(rows: pl.DataFrame, key: list[str]) -> int:
     return len(rows) - rows.select(key).n_unique() if len(rows) else 0
 
 
-def _result(passed: bool, facts: dict[str, Any]) -> AssetCheckResult:
+def _refused(lake: Lake, live: str | None) -> str | None:
+    """Why the gate kept the live model and not the current one, None where it did not."""
+    last = last_judged(lake.serving)
+    if last is None or last.decision is None or last.decision.goes_live:
+        return None
+    judged = last.decision.champion == live and last.decision.challenger == lake.current_version("models")
+    return last.decision.refusal if judged else None
+
+
+def _result(
+    passed: bool, facts: dict[str, Any], severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
+) -> AssetCheckResult:
     return AssetCheckResult(
         passed=bool(passed),
-        severity=AssetCheckSeverity.ERROR,
+        severity=severity,
         metadata={name: MetadataValue.text(str(value)) for name, value in facts.items()},
         description="; ".join(f"{name}: {value}" for name, value in facts.items()),
     )

@@ -5,7 +5,7 @@ Here: selections. Not here: the assets, or how the command line runs a job (`run
 
 from dagster import AssetSelection, build_schedule_from_partitioned_job, define_asset_job
 
-from tunegraph_pipeline.orchestration.assets import sources
+from tunegraph_pipeline.orchestration.assets import serving, sources
 
 daily_tables = define_asset_job(
     "daily_tables",
@@ -19,8 +19,14 @@ refresh = define_asset_job(
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
 )
 
+publish = define_asset_job(
+    "publish",
+    selection=AssetSelection.assets(serving.serving_bundle).downstream(),
+    description="Publish the current model if the gate accepts it, or by an override that says why.",
+)
+
 # 02:00 UTC for the day that has just ended; off until someone switches it on.
 daily_refresh = build_schedule_from_partitioned_job(refresh, name="daily_refresh", hour_of_day=2)
 
-JOBS = [daily_tables, refresh]
+JOBS = [daily_tables, refresh, publish]
 SCHEDULES = [daily_refresh]

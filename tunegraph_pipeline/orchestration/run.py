@@ -48,10 +48,15 @@ def dagster_home(lake: Lake) -> Path:
 
 
 def run_job(
-    lake: Lake, name: str, first: date, last: date, ops: Mapping[str, Mapping[str, Any]] | None = None
+    lake: Lake,
+    name: str,
+    first: date | None = None,
+    last: date | None = None,
+    ops: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Run a job over the days from ``first`` to ``last`` and wait for it; the UI shows the run.
+    """Run a job and wait for it; the UI shows the run.
 
+    One that fills days does so from ``first`` to ``last``; for any other both are None.
     ``ops`` is the config of single assets by name. Raises what the failing asset raised, or LakeError
     naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends the run as failed.
     """
@@ -63,11 +68,9 @@ def run_job(
         # The command line draws its own progress; the event log keeps the rest.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
-    tags = {
-        "dagster/asset_partition_range_start": first.isoformat(),
-        "dagster/asset_partition_range_end": last.isoformat(),
-        _PROCESS: _process(),
-    }
+    bounds = {"start": first, "end": last}
+    tags = {f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items() if day}
+    tags[_PROCESS] = _process()
     job = build_definitions().resolve_job_def(name)
     home = dagster_home(lake)
     try:

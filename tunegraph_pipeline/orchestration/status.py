@@ -11,6 +11,7 @@ from tunegraph_pipeline.lake.frontier import crawl_summary
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.recommend.publication import publications
 
 
 def lake_status(lake: Lake) -> dict[str, str]:
@@ -33,9 +34,11 @@ def lake_status(lake: Lake) -> dict[str, str]:
         ("co-likes", _co_likes),
         ("model", _model),
         ("live bundle", _bundle),
+        ("gate", _gate),
     ):
         try:
-            lines[subject] = describe(lake)
+            if line := describe(lake):
+                lines[subject] = line
         except (LakeError, BundleError) as error:
             lines[subject] = str(error)
     if judged := _last_evaluation(lake):
@@ -87,7 +90,34 @@ def _bundle(lake: Lake) -> str:
     bundle = Bundle.open(read_current(lake.serving))
     megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
     recommendable = int(np.count_nonzero(bundle.recommendable))
-    return f"{bundle.version}, {recommendable:,} tracks for {bundle.n_users:,} users, {megabytes:.0f} MiB"
+    line = f"{bundle.version}, {recommendable:,} tracks for {bundle.n_users:,} users, {megabytes:.0f} MiB"
+    if bundle.model_version != lake.current_version("models"):
+        line += f"; of model {bundle.model_version}"
+    return line
+
+
+def _gate(lake: Lake) -> str:
+    """What was decided last; nothing where no model ever was judged, or made live by hand."""
+    told = [one for one in publications(lake.serving) if one.outcome not in ("first", "same model")]
+    if not told:
+        return ""
+    last = told[-1]
+    line = f"{last.when[:10]}: "
+    if last.outcome == "rolled back" or last.decision is None:
+        return f"{line}rolled back to bundle {last.bundle}" + (f": {last.reason}" if last.reason else "")
+    decision = last.decision
+    if last.outcome == "refused":
+        return (
+            f"{line}model {decision.challenger} refused, {decision.champion} stays live: {decision.refusal}"
+        )
+    if last.outcome == "overridden":
+        return f"{line}model {decision.challenger} published by override ({last.reason}): {decision.refusal}"
+    found = decision.figures.get(decision.metric)
+    line += f"model {decision.challenger} accepted"
+    if found is None or decision.users < decision.settings["min_users"]:
+        return f"{line}: {decision.users:,} users with held-out likes are too few to judge by"
+    bounds = f"{found['low']:+.4f} to {found['high']:+.4f}"
+    return f"{line}: {decision.metric} {found['challenger']:.4f}, {bounds} against {decision.champion}"
 
 
 def _last_evaluation(lake: Lake) -> str:

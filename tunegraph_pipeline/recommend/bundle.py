@@ -1,11 +1,10 @@
 """The serving bundle: one folder of mapped arrays with all a query needs, and the file naming the live one.
 
-Here: what a bundle contains, writing and opening it, finding an id in it, and publishing it. Not here: what
-is computed from the arrays (`ranking`, `recommender`), or when a bundle is made (the orchestration decides).
+Here: what a bundle contains, writing and opening it, finding an id in it, and which one is live. Not here:
+what is computed from the arrays (`ranking`, `recommender`), or how a bundle goes live (`publication`).
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
-from tunegraph_pipeline.lake.storage import STAGING, staged_folder, write_text
+from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 
 BUNDLE_FORMAT = 2
 CURRENT = "CURRENT"
@@ -245,30 +244,9 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
         write_arrays(draft, arrays, {**content.facts, "bundle_format": BUNDLE_FORMAT})
 
 
-def publish(serving_folder: Path, bundle_version: str, *, keep: int = 3) -> Bundle:
-    """Verify the bundle ``serving_folder/bundle_version`` and make it the live one, by one rename.
-
-    Of all bundles the ``keep`` most recently written stay, and always the one that was live until now, so
-    that a roll-back is this same call. Returns the bundle, open. Raises BundleError, and leaves ``CURRENT``
-    as it was, where the bundle does not match its manifest.
-    """
-    bundle = Bundle.open(_version_folder(serving_folder, bundle_version))
-    bundle.verify()
-    if bundle.version != bundle_version:
-        raise BundleError(
-            f"{bundle.folder} says it is bundle {bundle.version}; a folder has the name of its bundle"
-        )
-    spared = {bundle_version}
-    if (serving_folder / CURRENT).exists():
-        spared.add(_current_version(serving_folder))
-    write_text(serving_folder / CURRENT, bundle_version + "\n", serving_folder / STAGING)
-    _prune(serving_folder, spared, keep)
-    return bundle
-
-
 def read_current(serving_folder: Path) -> Path:
     """The folder of the live bundle. Raises BundleError where none is published or it is gone."""
-    folder = _version_folder(serving_folder, _current_version(serving_folder))
+    folder = version_folder(serving_folder, current_version(serving_folder))
     if not folder.is_dir():
         raise BundleError(
             f"{serving_folder / CURRENT} names {folder.name}, which is not there; run `tunegraph refresh`"
@@ -276,7 +254,8 @@ def read_current(serving_folder: Path) -> Path:
     return folder
 
 
-def _current_version(serving_folder: Path) -> str:
+def current_version(serving_folder: Path) -> str:
+    """The name of the live bundle. Raises BundleError where none is published."""
     path = serving_folder / CURRENT
     try:
         return path.read_text().strip()
@@ -288,23 +267,11 @@ def _current_version(serving_folder: Path) -> str:
         raise BundleError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
 
 
-def _version_folder(serving_folder: Path, version: str) -> Path:
+def version_folder(serving_folder: Path, version: str) -> Path:
+    """Where the bundle of this name lies. Raises BundleError for what cannot be the name of one."""
     if not version or version.startswith(".") or "/" in version or "\\" in version or "\0" in version:
         raise BundleError(f"{version!r} in {serving_folder} is not the name of a bundle")
     return serving_folder / version
-
-
-def _prune(serving_folder: Path, spared: set[str], keep: int) -> None:
-    written = [
-        (manifest.stat().st_mtime_ns, manifest.parent)
-        for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
-    ]
-    by_age = [folder for _, folder in sorted(written, reverse=True)]
-    for folder in by_age[keep:]:
-        if folder.name not in spared:
-            # Renamed before it is emptied: nobody can open what is half deleted.
-            doomed = folder.rename(serving_folder / STAGING / folder.name)
-            shutil.rmtree(doomed)
 
 
 def _hash_ids(encoded: Iterable[bytes]) -> NDArray[np.uint64]:

@@ -16,6 +16,7 @@ from tunegraph_pipeline.evaluation.plots import (
     degree_distribution,
     embedding_map,
     metric_bars,
+    paired_intervals,
     training_curves,
 )
 from tunegraph_pipeline.training.calibration import Calibration, calibrate
@@ -69,6 +70,17 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "map": lambda: embedding_map(some_embeddings(40), np.arange(40), ["rock", "", None, "jazz"] * 10),
     "map of two tracks": lambda: embedding_map(some_embeddings(2), np.array([1, 1]), ["", "rock"]),
     "map of nothing": lambda: embedding_map(some_embeddings(3), np.zeros(3, dtype=np.int64), [None] * 3),
+    "challenger": lambda: paired_intervals(
+        {
+            "map@10": {"champion": 0.2, "challenger": 0.19, "low": -0.03, "high": 0.01},
+            "recall@10": {"champion": 0.4, "challenger": 0.41, "low": -0.01, "high": 0.03},
+        },
+        0.01,
+        120,
+    ),
+    "challenger that has no figures": lambda: paired_intervals(
+        {"map@10": {"champion": 0.0, "challenger": None, "low": None, "high": None}}, 0.01, 1
+    ),
     "bars": lambda: metric_bars([evaluation("served", 0.2), evaluation("ease", 0.1)]),
 }
 
@@ -80,7 +92,7 @@ def test_every_picture_is_a_png_that_shows_something(name: str) -> None:
     assert (image[..., :3] < 0.5).any()
 
 
-@pytest.mark.parametrize("name", ["degrees", "curves", "calibration", "map", "bars"])
+@pytest.mark.parametrize("name", ["degrees", "curves", "calibration", "map", "challenger", "bars"])
 def test_the_same_input_gives_the_same_bytes(name: str) -> None:
     assert PICTURES[name]() == PICTURES[name]()
 

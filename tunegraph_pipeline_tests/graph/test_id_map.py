@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.graph.id_map import extend_track_ids
+from tunegraph_pipeline.graph.id_map import extend_track_ids, id_map_fingerprint
 
 ids = st.text(alphabet="abcé0 ", min_size=1, max_size=3)
 
@@ -53,3 +53,10 @@ def test_the_order_in_which_tracks_are_seen_does_not_matter(seen: list[str], ran
 def test_a_map_that_cannot_be_trusted_is_refused(known: pl.Series, seen: pl.Series, message: str) -> None:
     with pytest.raises(LakeError, match=message):
         extend_track_ids(known, seen)
+
+
+def test_the_fingerprint_tells_order_and_boundaries_and_finds_the_beginning_again() -> None:
+    ids = pl.Series(["a", "bc", "d"])
+    assert id_map_fingerprint(ids[:2]) == id_map_fingerprint(pl.Series(["a", "bc"]))
+    others = (pl.Series(["bc", "a"]), pl.Series(["ab", "c"]), pl.Series(["a"]), pl.Series(["a", "bc", ""]))
+    assert len({id_map_fingerprint(other) for other in (ids[:2], *others)}) == 5

@@ -106,6 +106,9 @@ def test_versions_are_made_current_kept_and_pruned(tmp_path: Path) -> None:
     assert lake.current_version("models") == "v5"
     kept = {path.name for path in (tmp_path / "models").iterdir() if path.is_dir()}
     assert kept == {"v3", "v4", "v5"}
+    lake.write_version("models", "v6", lambda folder: (folder / "x").touch(), spare={"v3", "gone"})
+    kept = {path.name for path in (tmp_path / "models").iterdir() if path.is_dir()}
+    assert kept == {"v3", "v4", "v5", "v6"}
 
 
 def test_every_table_has_a_view_from_the_first_day(tmp_path: Path) -> None:

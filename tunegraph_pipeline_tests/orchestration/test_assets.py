@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from dagster import AssetCheckResult, DagsterInstance
+from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
@@ -175,6 +175,28 @@ def _model(lake: Lake, **facts: object) -> None:
 def test_a_model_worse_than_popularity_fails(lake: Lake, model: float | None, holds: bool) -> None:
     _model(lake, validation=model, validation_of_popularity=0.05)
     assert _passed(checks.better_than_popularity(lake=_resource(lake))) == holds
+
+
+def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_be_kept(lake: Lake) -> None:
+    from tunegraph_pipeline.orchestration.gate import objection_to
+
+    _model(lake, validation=0.01, validation_of_popularity=0.05)
+
+    def severity() -> AssetCheckSeverity:
+        found = checks.better_than_popularity(lake=_resource(lake))
+        assert isinstance(found, AssetCheckResult)
+        return found.severity
+
+    assert severity() == AssetCheckSeverity.ERROR
+    bundle = lake.serving / "b1"
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").write_text(json.dumps({"facts": {"model_version": "m0"}, "parts": {}}))
+    (lake.serving / "CURRENT").write_text("b1\n")
+    assert severity() == AssetCheckSeverity.WARN
+    # The gate takes over: such a model is refused whatever the comparison says.
+    assert objection_to(lake, "m") == (
+        "MAP@10 on validation is 0.0100, below the 0.0500 of the most popular songs"
+    )
 
 
 # --- what training is given ---

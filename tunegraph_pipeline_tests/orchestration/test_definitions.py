@@ -64,6 +64,7 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
     assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} == {
         "daily_tables",
         "refresh",
+        "publish",
     }
     assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh"]
     graph = defs.resolve_asset_graph()

@@ -19,10 +19,10 @@ from tunegraph_pipeline.recommend.bundle import (
     Bundle,
     BundleContent,
     IdIndex,
-    publish,
     read_current,
     write_bundle,
 )
+from tunegraph_pipeline.recommend.publication import publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 Golden = Callable[..., BundleContent]

@@ -19,6 +19,7 @@ from dagster import (
 )
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
@@ -28,6 +29,7 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.lake.weights import save_tensors
 from tunegraph_pipeline.orchestration.assets.graph import (
+    GraphSettings,
     co_like_matrix,
     current_cut_off,
     known_track_ids,
@@ -42,6 +44,7 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.recommend.publication import bundled_models
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -113,11 +116,19 @@ def trained_model(
             model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
             model = under_every_id(model, graph.canonical)
             calibration = calibrate_on(graph, model, data)
+            trained_on = {
+                "held_out": root.section("graph", GraphSettings).held_out,
+                "id_map": id_map_fingerprint(known_track_ids(root)),
+            }
             root.write_version(
                 "models",
                 version,
-                lambda folder: write_model(folder, version, settings, model, calibration),
+                lambda folder: write_model(
+                    folder, version, settings, model, calibration, graph.canonical, trained_on
+                ),
                 replace=config.full,
+                # The live model is judged against, and served on, for as long as no other one is accepted.
+                spare=bundled_models(root.serving),
             )
             checkpoint.unlink(missing_ok=True)
             plots["calibration"] = picture(calibration_diagram(calibration))
@@ -237,13 +248,24 @@ def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") 
 
 
 def write_model(
-    folder: Path, version: str, settings: "TrainingConfig", model: "TrainedModel", calibration: "Calibration"
+    folder: Path,
+    version: str,
+    settings: "TrainingConfig",
+    model: "TrainedModel",
+    calibration: "Calibration",
+    canonical: NDArray[np.int32],
+    trained_on: dict[str, Any],
 ) -> None:
-    """Put what a bundle needs of a model, its weights and how it was made into ``folder``."""
+    """Put what a bundle needs of a model, its weights and how it was made into ``folder``.
+
+    ``canonical`` of the graph and ``trained_on``, the share that was held out and the id map, tell a later
+    day which likes it never was shown, and which rows are whose.
+    """
     save_tensors(folder / "weights.safetensors", model.tensors, {"version": version})
     judged = not math.isnan(model.validation)
     facts = {
         "version": version,
+        **trained_on,
         "settings": settings.model_dump(mode="json"),
         "blend": asdict(model.blend),
         "curves": [report.metadata() for report in model.curves],
@@ -262,6 +284,7 @@ def write_model(
         "neighbour_weight": model.neighbour_weight,
         "prior": model.prior,
         "recommendable": model.recommendable,
+        "canonical": canonical,
     }
     write_arrays(folder, arrays, facts)
 

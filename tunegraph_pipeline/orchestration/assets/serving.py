@@ -1,22 +1,30 @@
 """From model to answers: the published bundle, everyone's recommendations, and how good they are."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
+from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
-from tunegraph_pipeline.orchestration.assets.graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.orchestration.assets.graph import (
+    GraphSettings,
+    current_cut_off,
+    known_track_ids,
+    open_like_graph,
+)
 from tunegraph_pipeline.orchestration.assets.model import track_embeddings
+from tunegraph_pipeline.orchestration.gate import decide, unjudged
 from tunegraph_pipeline.orchestration.judge import judge_gate
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.measure import Measured, report_note, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -25,46 +33,59 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.recommend.bundle import BundleContent, publish, write_bundle
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 GROUP = "serving"
 K = 10
-_bundle_code = 2
+_bundle_code = 3
+
+
+class PublishConfig(Config):
+    """How this run publishes."""
+
+    override: str = ""
+    """Why a model that the gate refuses is to go live all the same; recorded. Empty: the gate decides."""
 
 
 @asset(
     group_name=GROUP, deps=[track_embeddings], kinds={"numpy"}, owners=OWNERS, code_version=str(_bundle_code)
 )
-def serving_bundle(lake: LakeResource) -> MaterializeResult[Any]:
-    """All that a query needs, as mapped arrays; verified, then made live by one rename."""
+def serving_bundle(
+    context: AssetExecutionContext, config: PublishConfig, lake: LakeResource
+) -> MaterializeResult[Any]:
+    """All that a query needs, as mapped arrays; verified, then made live by one rename.
+
+    A new model is judged against the live one first; where it is refused, the likes of today are published
+    with the weights that are live.
+    """
+    from tunegraph_pipeline.evaluation.plots import paired_intervals
+
     root = lake.open()
     with Measured() as cost:
-        model = ArrayFolder.open(root.current_folder("models"))
-        display = root.known_tracks("tracks", current_cut_off(root))
-        version = f"{current_cut_off(root)}-" + digest(
-            [
-                _bundle_code,
-                model.facts["version"],
-                root.current_version("like_graph"),
-                root.fingerprint("tracks", current_cut_off(root)),
-            ]
-        )
-        if not root.has_version("serving", version):
-            write_bundle(root.serving / version, bundle_content(root, model, display, version))
-        bundle = publish(root.serving, version)
-    return MaterializeResult(
-        metadata={
-            **cost_metadata(cost),
-            "bundle version": MetadataValue.text(version),
-            "model version": MetadataValue.text(bundle.model_version),
-            "folder": MetadataValue.path(str(bundle.folder)),
-            "users": MetadataValue.int(bundle.n_users),
-            "tracks": MetadataValue.int(bundle.n_tracks),
-            "tracks with a name": MetadataValue.int(int(np.count_nonzero(np.diff(bundle.names.offsets)))),
-            "mib": MetadataValue.float(_mib(bundle.folder)),
-        }
-    )
+        bundle, decision = publish_current(root, config.override)
+    metadata: dict[str, Any] = {
+        **cost_metadata(cost),
+        "bundle version": MetadataValue.text(bundle.version),
+        "model version": MetadataValue.text(bundle.model_version),
+        "folder": MetadataValue.path(str(bundle.folder)),
+        "users": MetadataValue.int(bundle.n_users),
+        "tracks": MetadataValue.int(bundle.n_tracks),
+        "tracks new to the model": MetadataValue.int(bundle.facts["tracks_new_to_the_model"]),
+        "tracks with a name": MetadataValue.int(int(np.count_nonzero(np.diff(bundle.names.offsets)))),
+        "mib": MetadataValue.float(_mib(bundle.folder)),
+    }
+    if decision is not None:
+        context.log.info(f"gate: {decision.refusal or 'accepted'}")
+        metadata["gate"] = MetadataValue.json(asdict(decision))
+        metadata["went live"] = MetadataValue.bool(decision.goes_live)
+        if decision.figures:
+            metadata["challenger against champion"] = picture(
+                paired_intervals(decision.figures, decision.settings["margin"], decision.users)
+            )
+    return MaterializeResult(metadata=metadata)
 
 
 @asset(
@@ -138,18 +159,88 @@ def evaluation(context: AssetExecutionContext, lake: LakeResource) -> Materializ
 ASSETS: list[AssetsDefinition] = [serving_bundle, user_recommendations, evaluation]
 
 
-def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
-    """Put together what the current graph, model and track table hold for a query.
+def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]:
+    """Publish the likes of today with the current model, or where the gate refuses it with the live one.
 
-    Raises LakeError where the model is older than the graph and lacks some of its tracks.
+    Returns the bundle that is live now, and the decision, None where there was nothing to decide: the first
+    model, or the one that is live. Raises InputError for an ``override`` without a reason, or of nothing;
+    LakeError where a model is needed that is not there.
+    """
+    if override and not override.strip():
+        raise InputError("an override has to say why; give a reason")
+    graph = open_like_graph(lake)
+    current, live = lake.current_version("models"), live_model(lake.serving)
+    require_tracks(lake, current, graph.n_tracks)
+    if live is None or live == current:
+        if override:
+            raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
+        return publish(lake.serving, bundle_of(lake, current).version), None
+    challenger = bundle_of(lake, current)
+    try:
+        champion = bundle_of(lake, live)
+    except TuneGraphError as error:
+        if not override:
+            raise LakeError(
+                f"the live model {live} cannot be judged against or served on: {error}; restore it, or"
+                ' publish the new one unjudged with `tunegraph publish --override "why"`'
+            ) from error
+        decision = unjudged(lake, live, challenger, str(error), override.strip())
+        return publish(lake.serving, challenger.version, decision), decision
+    decision = decide(
+        lake,
+        graph,
+        known_track_ids(lake),
+        champion,
+        challenger,
+        held_out=lake.section("graph", GraphSettings).held_out,
+        override=override.strip(),
+        progress=report_progress,
+    )
+    if decision.refusal is not None:
+        report_note(
+            f"the new model was refused: {decision.refusal}; "
+            + (f"published all the same: {override}" if decision.goes_live else f"model {live} stays live")
+        )
+    winner = challenger if decision.goes_live else champion
+    return publish(lake.serving, winner.version, decision), decision
+
+
+def require_tracks(lake: Lake, model_version: str, n_tracks: int) -> None:
+    """Raise LakeError where the current model is older than the graph and lacks some of its tracks."""
+    known = len(ArrayFolder.open(lake.version_folder("models", model_version))["embeddings"])
+    if known != n_tracks:
+        raise LakeError(
+            f"model {model_version} has {known} tracks, the like graph {n_tracks}; materialise trained_model"
+            " first"
+        )
+
+
+def bundle_of(lake: Lake, model_version: str) -> Bundle:
+    """The bundle of a model over the graph and track table of today, written unless it is there; not live."""
+    cut_off = current_cut_off(lake)
+    version = f"{cut_off}-" + digest(
+        [_bundle_code, model_version, lake.current_version("like_graph"), lake.fingerprint("tracks", cut_off)]
+    )
+    if not lake.has_version("serving", version):
+        model = ArrayFolder.open(lake.version_folder("models", model_version))
+        display = lake.known_tracks("tracks", cut_off)
+        write_bundle(lake.serving / version, bundle_content(lake, model, display, version))
+    return Bundle.open(lake.serving / version)
+
+
+def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
+    """Put together what the current graph, a model and the track table hold for a query.
+
+    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Raises
+    LakeError where the id map is not a continuation of the model's.
     """
     graph = open_like_graph(lake)
     ids = known_track_ids(lake)
-    if len(model["embeddings"]) != graph.n_tracks:
-        raise LakeError(
-            f"model {model.facts['version']} has {len(model['embeddings'])} tracks, the like graph"
-            f" {graph.n_tracks}; materialise trained_model first"
-        )
+    n_trained = len(model["embeddings"])
+    same = model.facts.get("id_map") in (None, id_map_fingerprint(ids[:n_trained]))
+    if n_trained > len(ids) or not same:
+        raise LakeError(f"model {model.facts['version']} was trained over another id map than the lake has")
+    weights = carry_over(Weights.of_model(model), graph.canonical)
     degrees = graph.track_degrees()
     display = display.select("track_id", "name", "artists", "image_url", "preview_url")
     shown = known_under_any_id(ids, graph.canonical, display).select(
@@ -158,16 +249,16 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
     )
     return BundleContent(
         track_ids=ids.to_list(),
-        embeddings=model["embeddings"],
-        pooling_weight=model["pooling_weight"],
+        embeddings=weights.embeddings,
+        pooling_weight=weights.pooling_weight,
         popularity=degrees,
         # A track nobody likes has no evidence behind its place in the space; it is not put before anyone. The
         # likes of a recording all lie with one of its ids, so the others are never shown beside it.
-        recommendable=degrees > 0,
-        prior=model["prior"],
-        neighbour_indptr=model["neighbour_indptr"],
-        neighbour_indices=model["neighbour_indices"],
-        neighbour_weight=model["neighbour_weight"],
+        recommendable=(degrees > 0) & weights.known,
+        prior=weights.prior,
+        neighbour_indptr=weights.neighbour_indptr,
+        neighbour_indices=weights.neighbour_indices,
+        neighbour_weight=weights.neighbour_weight,
         user_ids=graph.user_ids.tolist(),
         user_indptr=graph.indptr,
         user_tracks=graph.indices,
@@ -182,6 +273,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
             "cut_off": current_cut_off(lake).isoformat(),
             "blend": model.facts["blend"],
             "calibration": model.facts["calibration"],
+            "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
         },
     )
 

@@ -1,0 +1,217 @@
+"""Champion and challenger: two models judged on the same users, and how sure one can be of the difference.
+
+Here: which held-out likes neither model learned from, ranking both over the same candidates, and the paired
+bootstrap. Not here: the rule that makes a verdict of the figures, and its enforcement
+(`recommend.publication`), or where the models and the likes come from (`orchestration.gate`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
+from tunegraph_pipeline.evaluation.metrics import USER_METRICS
+from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
+from tunegraph_pipeline.recommend.recommender import Recommender
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.graph.like_graph import LikeGraph
+    from tunegraph_pipeline.recommend.bundle import Bundle
+
+_DRAWS_AT_A_TIME = 1 << 22
+
+
+class GateSettings(BaseModel):
+    """When a refreshed model may replace the live one, section ``gate`` of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: Literal["map", "recall", "ndcg", "hit_rate"] = "map"
+    """What is compared; recall is reported beside it."""
+    k: int = Field(default=10, ge=1)
+    """Length of the lists that are judged."""
+    margin: float = Field(default=0.01, ge=0, lt=1)
+    """How much worse than the live model a new one may be, as a share of the live one's figure."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the interval of the difference."""
+    samples: int = Field(default=2000, ge=100)
+    """Bootstrap samples of the users."""
+    min_users: int = Field(default=30, ge=1)
+    """With fewer held-out users than this nothing can be told, and nothing is refused."""
+    max_users: int = Field(default=20_000, ge=1)
+    """Most users that are judged: where there are more, a fixed draw of them."""
+    seed: int = Field(default=0, ge=0)
+    """Of the bootstrap and of that draw."""
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Means of the same users under two models, and bounds of the interval of challenger - champion."""
+
+    champion: float
+    challenger: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What tells which likes a model was not shown: ``held_out``, the share of the pairs that were kept from
+    it, and ``canonical`` int32[n], the track that stood for the recording each track of then was of."""
+
+    held_out: float
+    canonical: NDArray[np.int32]
+
+
+def paired_bootstrap(
+    champion: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    *,
+    samples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedDifference:
+    """The interval of the mean difference between two models over users, by the percentile bootstrap.
+
+    ``champion`` and ``challenger`` float64[m]: a figure a user, the same user in the same row. Users are
+    drawn m at a time with replacement, ``samples`` times; the bounds are the (1 ± confidence)/2 quantiles of
+    the means of their differences (Efron and Tibshirani 1993, chapter 13). Pairing takes out what makes a
+    user easy or hard for both. The same seed gives the same bounds.
+
+    All four are NaN where there is no user, and the bounds where a figure is not finite. Raises ValueError
+    unless both have one dimension and one length.
+    """
+    if champion.shape != challenger.shape or champion.ndim != 1:
+        raise ValueError(f"figures of shape {champion.shape} and {challenger.shape} cannot be paired")
+    m = champion.size
+    if not m:
+        return PairedDifference(*[float("nan")] * 4)
+    means = float(champion.mean()), float(challenger.mean())
+    difference = challenger - champion
+    if not np.isfinite(difference).all():
+        return PairedDifference(*means, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(samples)
+    rows = max(1, _DRAWS_AT_A_TIME // m)
+    for start in range(0, samples, rows):
+        size = min(rows, samples - start)
+        drawn[start : start + size] = difference[rng.integers(m, size=(size, m))].mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return PairedDifference(*means, float(low), float(high))
+
+
+def never_shown(
+    graph: LikeGraph,
+    track_ids: Sequence[str],
+    *,
+    split_key: str,
+    held_out: float,
+    models: Sequence[TrainedOn],
+) -> csr_matrix:
+    """The likes of the gate fold that none of the models can have been trained on: CSR (users x tracks).
+
+    The fold of a pair never changes while the settings and the id map of recordings stay, so that is the
+    whole gate fold on most days. Left out are pairs that a model was shown because it was trained when a
+    smaller share than today's ``held_out`` was held out, and those of recordings whose ids it knew as others
+    (an ISRC became known since: the pair had another hash then). Row and column order are the graph's.
+    """
+    gate = graph.fold_matrix(GATE)
+    keep = np.ones(gate.nnz, dtype=np.bool_)
+    smallest = min(model.held_out for model in models)
+    if smallest < held_out:
+        user_hash = id_hashes(graph.user_ids.tolist(), split_key)
+        track_hash = id_hashes(track_ids, split_key)
+        users = np.repeat(user_hash, np.diff(gate.indptr))
+        keep &= pair_folds(users, track_hash[gate.indices], smallest) == GATE
+    for model in models:
+        now = graph.canonical[: len(model.canonical)]
+        other = np.zeros(graph.n_tracks, dtype=np.bool_)
+        other[now[now != model.canonical]] = True
+        keep &= ~other[gate.indices]
+    gate.data = keep.astype(np.float32)
+    gate.eliminate_zeros()
+    return gate
+
+
+def held_out_for_both(
+    likes: csr_matrix,
+    gate: csr_matrix,
+    candidates: NDArray[np.bool_],
+    *,
+    max_users: int,
+    seed: int,
+) -> HeldOut:
+    """Both models' task: given the rest of what a user likes, find their gate likes among ``candidates``.
+
+    ``likes`` and ``gate`` CSR (users x tracks), ``candidates`` bool[tracks]. Likes of tracks that are no
+    candidate are not asked for, users with nothing else in the gate are not judged. Of more than
+    ``max_users`` a draw is judged, the same for the same users and seed. May be of no user at all.
+    """
+    asked = gate.copy()
+    asked.data = candidates[asked.indices].astype(np.float32)
+    asked.eliminate_zeros()
+    rows = np.flatnonzero(np.diff(asked.indptr))
+    if rows.size > max_users:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_users, replace=False))
+    shown = likes[rows] - gate[rows]
+    shown.eliminate_zeros()
+    relevant = asked[rows]
+    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+
+
+def compare_bundles(
+    champion: Bundle,
+    challenger: Bundle,
+    held_out: HeldOut,
+    settings: GateSettings,
+    progress: Progress | None = None,
+) -> dict[str, PairedDifference]:
+    """Rank with both bundles, each by its own weights, and pair the figures: metric name -> difference.
+
+    The bundles are of the same tracks and ``held_out`` is over them. Candidates of both are the tracks that
+    both may recommend, so that neither is judged by songs the other cannot know.
+    """
+    candidates = common_candidates(champion, challenger)
+    popularity = challenger.popularity.astype(np.int64)
+    figures = []
+    for name, bundle in (("the live model", champion), ("the new model", challenger)):
+
+        def tell(_: str, done: int, total: int, name: str = name) -> None:
+            if progress is not None:
+                progress(f"judge {name}", done, total)
+
+        rank = served(Recommender(_among(bundle, candidates)), tell)
+        figures.append(evaluate(name, rank, held_out, popularity, settings.k))
+    names = [name for name in USER_METRICS if name in (settings.metric, "recall")]
+    return {
+        name: paired_bootstrap(
+            figures[0].per_user[name],
+            figures[1].per_user[name],
+            samples=settings.samples,
+            confidence=settings.confidence,
+            seed=settings.seed,
+        )
+        for name in sorted(names, key=lambda name: name != settings.metric)
+    }
+
+
+def common_candidates(champion: Bundle, challenger: Bundle) -> NDArray[np.bool_]:
+    """The tracks that both may recommend, bool[N]."""
+    return champion.recommendable & challenger.recommendable
+
+
+def _among(bundle: Bundle, candidates: NDArray[np.bool_]) -> Bundle:
+    """The same bundle, of which only the candidates may be recommended."""
+    view = copy.copy(bundle)
+    view.recommendable = candidates
+    view.popular_order = bundle.popular_order[candidates[bundle.popular_order]]
+    return view

@@ -1,0 +1,279 @@
+"""Making a bundle the live one, the gate in front of it, and the record of what was published and refused.
+
+Here: the rule by which a new model may replace the live one, its enforcement, roll-back, and the log. Not
+here: how two models are compared (`evaluation.gate`), or when (the orchestration decides).
+
+`publications.jsonl` lies beside ``CURRENT``: a JSON object a line, oldest first, rewritten atomically.
+"""
+
+import json
+import math
+import shutil
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.arrays import MANIFEST
+from tunegraph_pipeline.lake.storage import STAGING, write_text
+from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, version_folder
+
+LOG = "publications.jsonl"
+
+Outcome = Literal["first", "same model", "accepted", "refused", "overridden", "rolled back"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found when a refreshed model, the challenger, was judged against the live one, the champion.
+
+    ``champion`` and ``challenger`` are model versions, ``bundle`` is the challenger's bundle version.
+    ``users`` were judged. ``figures``: for every metric (``map@10``) the mean of ``champion`` and
+    ``challenger`` and the bounds ``low`` and ``high`` of the interval of challenger - champion; null where
+    not finite. ``settings``: those of the gate; read here are ``metric``, ``k``, ``margin`` and
+    ``min_users``. ``objection``: why the challenger was refused whatever its figures, "" where it was not.
+    ``override``: why it is to go live although refused, "" where it is not. ``counts``: what was left out of
+    the comparison.
+
+    Whether it may go live is not stored but follows from these, so that no record can claim it.
+    """
+
+    champion: str
+    challenger: str
+    bundle: str
+    users: int
+    figures: dict[str, dict[str, float | None]]
+    settings: dict[str, Any]
+    objection: str = ""
+    override: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        return f"{self.settings['metric']}@{self.settings['k']}"
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the gate refuses the challenger, None where it does not.
+
+        Refused is a challenger that is worse by more than the margin beyond reasonable doubt: the whole
+        interval of challenger - champion, its *upper* bound included, lies below -margin x the champion's
+        figure. The burden of proof is on the refusal, because a model that saw more likes is expected to be
+        the better one; where few likes are held out the interval is wide and refuses nothing. Below
+        ``min_users`` users an interval by resampling is too narrow to be believed (of one user it has no
+        width), and is not looked at. A figure that is not finite is refused.
+        """
+        if self.objection:
+            return self.objection
+        if self.users < self.settings["min_users"]:
+            return None
+        found = self.figures[self.metric]
+        values = [found[name] for name in ("champion", "challenger", "low", "high")]
+        finite = [value for value in values if value is not None and math.isfinite(value)]
+        if len(finite) < len(values):
+            return f"its {self.metric} or that of the live model is not a finite number"
+        champion, challenger, low, high = finite
+        allowed = -self.settings["margin"] * champion
+        if high >= allowed:
+            return None
+        return (
+            f"{self.metric} is {challenger:.4f} against {champion:.4f} of the live model; the difference lies"
+            f" between {low:+.4f} and {high:+.4f}, all of it below the allowed {allowed:+.4f}"
+        )
+
+    @property
+    def goes_live(self) -> bool:
+        return self.refusal is None or bool(self.override.strip())
+
+    @property
+    def winner(self) -> str:
+        """The version of the model that is to be live."""
+        return self.challenger if self.goes_live else self.champion
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One line of the log: ``bundle`` of ``model`` became or stayed the live one, in the place of
+    ``replaced``, a bundle of ``replaced_model`` (None where there was none)."""
+
+    when: str
+    outcome: Outcome
+    bundle: str
+    model: str
+    replaced: str | None
+    replaced_model: str | None
+    reason: str
+    decision: Decision | None
+
+    def line(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
+
+
+def publish(
+    serving_folder: Path, bundle_version: str, decision: Decision | None = None, *, keep: int = 3
+) -> Bundle:
+    """Verify the bundle ``serving_folder/bundle_version`` and make it the live one, by one rename.
+
+    This is where the gate is enforced, whoever calls. A bundle of the live model, fresh likes with the same
+    weights, needs no ``decision``, and where there is no live model neither does the first. A bundle of any
+    other model needs the decision about this very bundle against the live model, by which it goes live. A
+    decision that refused a challenger may be given along with a bundle of the champion, and is recorded.
+
+    Of all bundles the ``keep`` most recently written stay, and always the one that was live until now.
+    Returns the bundle, open. Raises BundleError, and leaves ``CURRENT`` as it was, where the bundle does not
+    match its manifest, or may not go live.
+    """
+    bundle = _verified(serving_folder, bundle_version)
+    live = live_model(serving_folder)
+    if decision is not None:
+        decision_fits(decision, bundle, live)
+    elif live is not None and live != bundle.model_version:
+        raise BundleError(
+            f"bundle {bundle_version} is of model {bundle.model_version}, which was not judged against the"
+            f" live model {live}; `tunegraph refresh` judges and publishes it"
+        )
+    outcome: Outcome
+    if decision is None:
+        outcome = "first" if live is None else "same model"
+    elif not decision.goes_live:
+        outcome = "refused"
+    else:
+        outcome = "accepted" if decision.refusal is None else "overridden"
+    reason = "" if decision is None else (decision.override.strip() or decision.refusal or "")
+    return _make_live(serving_folder, bundle, outcome, reason, decision, keep)
+
+
+def decision_fits(decision: Decision, bundle: Bundle, live: str | None) -> None:
+    """Raise BundleError unless by this decision this bundle is to be live after the model ``live``."""
+    if decision.champion != live:
+        raise BundleError(
+            f"the decision about bundle {bundle.version} is against model {decision.champion}, and live is"
+            f" {live or 'none'}; `tunegraph refresh` judges it anew"
+        )
+    if bundle.model_version == decision.challenger and not decision.goes_live:
+        raise BundleError(
+            f"bundle {bundle.version} was refused: {decision.refusal}; the live model stays, unless"
+            ' `tunegraph publish --override "why"` says otherwise'
+        )
+    judged = decision.bundle == bundle.version
+    if bundle.model_version != decision.winner or (decision.goes_live and not judged):
+        raise BundleError(
+            f"the decision is about bundle {decision.bundle} of model {decision.challenger}, not about"
+            f" {bundle.version} of model {bundle.model_version}; `tunegraph refresh` judges it"
+        )
+
+
+def roll_back(serving_folder: Path, bundle_version: str, reason: str = "", *, keep: int = 3) -> Bundle:
+    """Make a bundle live again whose model was live before, without a comparison; the log says so.
+
+    It holds until a refresh finds a challenger that the gate accepts. Raises BundleError where the bundle is
+    damaged, or its model never was live: that a person wants one the gate refused is said by an override.
+    """
+    bundle = _verified(serving_folder, bundle_version)
+    if bundle.model_version not in _models_once_live(serving_folder):
+        raise BundleError(
+            f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; a roll-back"
+            " is to one that was"
+        )
+    return _make_live(serving_folder, bundle, "rolled back", reason.strip(), None, keep)
+
+
+def live_model(serving_folder: Path) -> str | None:
+    """The version of the model that is live, None where nothing was ever published.
+
+    Asked of the live bundle, whatever its format; where that is damaged or gone, of the log, so that losing
+    a bundle does not open the gate.
+    """
+    log = publications(serving_folder)
+    logged = log[-1].model if log else None
+    try:
+        return _model_of(version_folder(serving_folder, current_version(serving_folder))) or logged
+    except BundleError:
+        return logged
+
+
+def bundled_models(serving_folder: Path) -> set[str]:
+    """The versions of the models that the bundles at hand are of; a roll-back may make any of them live."""
+    found = (_model_of(path.parent) for path in serving_folder.glob(f"[!.]*/{MANIFEST}"))
+    return {model for model in found if model is not None}
+
+
+def publications(serving_folder: Path) -> list[Publication]:
+    """The log, oldest first. Raises BundleError naming the line that cannot be read."""
+    path = serving_folder / LOG
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    log = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            decision = entry.pop("decision")
+            log.append(Publication(**entry, decision=decision and Decision(**decision)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(
+                f"{path} line {number} is no publication ({error}); remove the line or restore the file"
+            ) from error
+    return log
+
+
+def last_judged(serving_folder: Path) -> Publication | None:
+    """The last publication with a decision, None where no challenger has been judged yet."""
+    return next((one for one in reversed(publications(serving_folder)) if one.decision is not None), None)
+
+
+def _verified(serving_folder: Path, bundle_version: str) -> Bundle:
+    bundle = Bundle.open(version_folder(serving_folder, bundle_version))
+    bundle.verify()
+    if bundle.version != bundle_version:
+        raise BundleError(
+            f"{bundle.folder} says it is bundle {bundle.version}; a folder has the name of its bundle"
+        )
+    return bundle
+
+
+def _make_live(
+    serving_folder: Path, bundle: Bundle, outcome: Outcome, reason: str, decision: Decision | None, keep: int
+) -> Bundle:
+    replaced = current_version(serving_folder) if (serving_folder / CURRENT).exists() else None
+    log = publications(serving_folder)
+    if replaced != bundle.version or not log or (decision is not None and log[-1].decision != decision):
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        before = live_model(serving_folder)
+        entry = Publication(
+            when, outcome, bundle.version, bundle.model_version, replaced, before, reason, decision
+        )
+        # Before CURRENT: a bundle is never live without the line that says why.
+        text = "".join(one.line() + "\n" for one in [*log, entry])
+        write_text(serving_folder / LOG, text, serving_folder / STAGING)
+    write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
+    _prune(serving_folder, {bundle.version, replaced}, keep)
+    return bundle
+
+
+def _models_once_live(serving_folder: Path) -> set[str | None]:
+    log = publications(serving_folder)
+    return {one.model for one in log} | {one.replaced_model for one in log} | {live_model(serving_folder)}
+
+
+def _model_of(folder: Path) -> str | None:
+    # Not by opening the bundle: one of an older format, or with a part cut short, still says whose it is.
+    try:
+        return str(json.loads((folder / MANIFEST).read_text())["facts"]["model_version"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _prune(serving_folder: Path, spared: set[str | None], keep: int) -> None:
+    written = [
+        (manifest.stat().st_mtime_ns, manifest.parent)
+        for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
+    ]
+    by_age = [folder for _, folder in sorted(written, reverse=True)]
+    for folder in by_age[keep:]:
+        if folder.name not in spared:
+            # Renamed before it is emptied: nobody can open what is half deleted.
+            doomed = folder.rename(serving_folder / STAGING / folder.name)
+            shutil.rmtree(doomed)
