@@ -23,6 +23,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     BANDS,
     catalogue_metrics,
     intra_list_distance,
+    novelty,
     popularity_bands,
     r_precision,
     relevance,
@@ -115,6 +116,7 @@ def judge(
     per_user["r_precision"] = r_precision(ranked, held_out.relevant, held_out.n_held_out)
     values = {metric: float(figures.mean()) for metric, figures in per_user.items()}
     values |= catalogue_metrics(ranked, popularity, k)
+    values["novelty"] = novelty(ranked, popularity, k)
     values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
     query_ms = new_user_ms = _milliseconds(model, split, k, known=False)
     if isinstance(model, RanksKnown) and (split.users >= 0).any():

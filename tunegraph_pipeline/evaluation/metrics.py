@@ -24,7 +24,7 @@ Ranked = NDArray[np.int32]
 USER_METRICS = ("recall", "ndcg", "map", "hit_rate")
 """The metrics that have a value for every user; the figure that is reported is their mean."""
 
-CATALOGUE_METRICS = ("coverage", "gini", "mean_popularity", "novelty")
+CATALOGUE_METRICS = ("coverage", "gini", "mean_popularity")
 """The metrics that all lists have together."""
 
 
@@ -100,11 +100,9 @@ def catalogue_metrics(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> 
 
     - ``coverage``: share of the N tracks that are in somebody's first k;
     - ``gini``: inequality of how often each of the N tracks is recommended;
-    - ``mean_popularity``: training likes of a recommended track, averaged over every place of every list;
-    - ``novelty``: -log2 of a recommended track's share of all training likes, in bits, averaged likewise
-      (the self-information of Zhou 2010); a track without a like counts as one with a single like.
+    - ``mean_popularity``: training likes of a recommended track, averaged over every place of every list.
 
-    The last three are NaN when nothing was recommended to anybody.
+    The last two are NaN when nothing was recommended to anybody.
     """
     shown = ranked[:, :k]
     shown = shown[shown >= 0]
@@ -113,14 +111,20 @@ def catalogue_metrics(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> 
         "coverage": float(np.count_nonzero(exposure) / popularity.size),
         "gini": gini(exposure),
         "mean_popularity": float(popularity[shown].mean()) if shown.size else float("nan"),
-        "novelty": float(_information(popularity)[shown].mean()) if shown.size else float("nan"),
     }
 
 
-def _information(popularity: NDArray[np.int64]) -> NDArray[np.float64]:
-    """-log2 of each track's share of all likes: float64[N]."""
-    bits: NDArray[np.float64] = -np.log2(np.maximum(popularity, 1) / max(1, int(popularity.sum())))
-    return bits
+def novelty(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> float:
+    """-log2 of a recommended track's share of all training likes, averaged over every place of every first k.
+
+    In bits (the self-information of Zhou 2010); ``popularity`` int64[N], where a track without a like counts
+    as one with a single like. NaN when nothing was recommended to anybody.
+    """
+    shown = ranked[:, :k]
+    shown = shown[shown >= 0]
+    if not shown.size:
+        return float("nan")
+    return float(-np.log2(np.maximum(popularity[shown], 1) / max(1, int(popularity.sum()))).mean())
 
 
 def r_precision(ranked: Ranked, held_out: csr_matrix, n_held_out: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -164,7 +164,7 @@ def test_the_rows_are_those_of_the_evaluation_table() -> None:
     rows = evaluation_rows([found], dataset="held.csv", split="held_out_file", run_id="r1")
     declared = TABLES["evaluation"].schema
     assert rows.columns == declared.names
-    assert rows.to_arrow().cast(declared).num_rows == len(found.values) == 8
+    assert rows.to_arrow().cast(declared).num_rows == len(found.values) == 7
     assert rows.filter(pl.col("metric") == "ndcg")["value"].to_list() == [pytest.approx(1 / np.log2(3))]
 
 

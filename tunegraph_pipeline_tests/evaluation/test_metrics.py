@@ -14,6 +14,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     catalogue_metrics,
     gini,
     intra_list_distance,
+    novelty,
     popularity_bands,
     r_precision,
     relevance,
@@ -172,7 +173,6 @@ def test_catalogue_figures_worked_out_by_hand() -> None:
     assert found["mean_popularity"] == pytest.approx((10 + 1 + 10) / 3)
     # Sorted counts 0 0 1 2, weights -3 -1 1 3: (1 + 6) / (4 * 3).
     assert found["gini"] == pytest.approx(7 / 12)
-    assert found["novelty"] == pytest.approx((2 * log2(23 / 10) + log2(23)) / 3)
 
 
 def test_nothing_recommended_has_no_popularity_and_no_inequality() -> None:
@@ -188,6 +188,14 @@ def test_gini_is_half_the_relative_mean_absolute_difference(counts: list[int]) -
     x = np.array(counts)
     differences = np.abs(x[:, None] - x[None, :]).mean()
     assert gini(x) == pytest.approx(differences / (2 * x.mean()))
+
+
+def test_novelty_is_the_information_in_what_is_shown() -> None:
+    ranked = np.array([[0, 1, 3], [0, -1, -1]], dtype=np.int32)
+    popularity = np.array([10, 1, 5, 7])
+    assert novelty(ranked, popularity, 2) == pytest.approx((2 * log2(23 / 10) + log2(23)) / 3)
+    assert novelty(np.array([[0]], dtype=np.int32), np.array([0, 4]), 1) == 2  # as if somebody liked it
+    assert np.isnan(novelty(ranked[:0], popularity, 2))
 
 
 def test_agrees_with_ranx() -> None:

@@ -7,6 +7,7 @@ every neighbour (`closed_form`), and the neighbour weights that are served (`tra
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,15 @@ from tunegraph_pipeline.evaluation.baselines.common import (
     Progress,
     likes_per_track,
     rank_in_blocks,
-    top_k,
 )
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
+
+
+Rescale = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]], NDArray[np.float32]]
 
 
 class ItemKnn:
@@ -47,9 +50,11 @@ class ItemKnn:
         self._popularity = likes_per_track(train)
         root = np.sqrt(self._popularity)
 
-        def similarity(counts: NDArray[np.float32], rows: slice) -> None:
-            # A row without a like has no co-likes either, so what it is divided by does not matter.
-            counts /= np.maximum(np.outer(root[rows], root) + np.float32(self._config.item_knn_shrink), 1e-12)
+        def similarity(
+            counts: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int32]
+        ) -> NDArray[np.float32]:
+            size = root[rows] * root[columns] + np.float32(self._config.item_knn_shrink)
+            return np.divide(counts, size, dtype=np.float32)
 
         of_candidates = _strongest(
             csr_matrix(train.T), train, similarity, self._config.item_knn_k, self._config, "ItemKNN", progress
@@ -85,8 +90,10 @@ class Rp3Beta:
         from_user = diags_array(np.maximum(np.diff(train.indptr), 1).astype(np.float32) ** -alpha)
         held_back = (np.maximum(self._popularity, 1) ** -config.rp3beta_beta).astype(np.float32)
 
-        def penalise(walks: NDArray[np.float32], _: slice) -> None:
-            walks *= held_back
+        def penalise(
+            walks: NDArray[np.float32], _: NDArray[np.int64], columns: NDArray[np.int32]
+        ) -> NDArray[np.float32]:
+            return walks * held_back[columns]
 
         self.weights = _strongest(
             csr_matrix(from_track @ train.T, dtype=np.float32),
@@ -105,7 +112,7 @@ class Rp3Beta:
 def _strongest(
     left: csr_matrix,
     right: csr_matrix,
-    rescale: Callable[[NDArray[np.float32], slice], None],
+    rescale: Rescale,
     k: int,
     config: BaselineConfig,
     what: str,
@@ -113,31 +120,39 @@ def _strongest(
 ) -> csr_matrix:
     """The k largest positive entries of each row of ``left @ right``, diagonal left out, as CSR N x N.
 
-    ``rescale`` is given a dense block of rows and which rows they are, and changes it in place. Ties go to
-    the smaller column.
+    ``rescale`` is given entries of the product with their rows and columns, and returns what they become.
+    Ties go to the smaller column.
     """
     from scipy.sparse import csr_matrix
 
     n = left.shape[0]
     block = max(1, config.score_bytes // (16 * max(1, n)))
-    columns, values, lengths = [], [], []
+    columns: list[NDArray[np.int32]] = []
+    values: list[NDArray[np.float32]] = []
     for start in range(0, n, block):
-        rows = slice(start, min(n, start + block))
-        scores = (left[rows] @ right).toarray().astype(np.float32, copy=False)
-        rescale(scores, rows)
-        scores[np.arange(scores.shape[0]), np.arange(rows.start, rows.stop)] = 0
-        scores[scores <= 0] = -np.inf
-        best = top_k(scores, min(k, n))
-        kept = best >= 0
-        lengths.append(kept.sum(axis=1))
-        columns.append(best[kept])
-        values.append(np.take_along_axis(scores, np.maximum(best, 0), axis=1)[kept])
+        product = csr_matrix(left[start : start + block] @ right)
+        product.sort_indices()
+        rows = np.repeat(np.arange(start, start + product.shape[0]), np.diff(product.indptr))
+        product.data = rescale(product.data, rows, product.indices).astype(np.float32, copy=False)
+        product.data[rows == product.indices] = 0
+        for begin, end in pairwise(product.indptr.tolist()):
+            kept = begin + _largest(product.data[begin:end], k)
+            columns.append(product.indices[kept])
+            values.append(product.data[kept])
         if progress:
-            progress(f"{what}: neighbours", rows.stop, n)
-    indptr = np.concatenate(([0], np.cumsum(np.concatenate(lengths or [np.zeros(0, dtype=np.int64)]))))
-    matrix = csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), shape=(n, n))
-    matrix.sort_indices()
-    return matrix
+            progress(f"{what}: neighbours", min(n, start + block), n)
+    indptr = np.concatenate(([0], np.cumsum([len(row) for row in columns])))
+    return csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), shape=(n, n))
+
+
+def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Places, ascending, of the k largest of ``values`` that are above 0; of equal ones the first."""
+    if len(values) <= k:
+        return np.flatnonzero(values > 0)
+    bar = max(np.partition(values, len(values) - k)[len(values) - k], np.float32(0))
+    above = np.flatnonzero(values > bar)
+    level = np.flatnonzero(values == bar)[: k - len(above)] if bar > 0 else above[:0]
+    return np.sort(np.concatenate([above, level]))
 
 
 def _rank_by(
