@@ -124,6 +124,8 @@ def compare_lake(
                     f"{split.name}: {split.train.nnz:,} likes to learn from, "
                     f"{split.held_out.n_users:,} users judged on {found_likes:,} held-out likes"
                 )
+    if not any(outcomes.values()):
+        raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
     return Comparison(
         {name: _in_order(found, names) for name, found in outcomes.items()}, list(dict.fromkeys(notes))
     )
