@@ -520,7 +520,7 @@ def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
     words += ["--held-out", origin] if origin else [f"--protocol {name}" for name in settings.protocols]
     words += [f"--model {name}" for name in settings.models]
     words += [f"--tuned {settings.tuned}"] if settings.tuned else []
-    words += [f"-k {settings.k}", f"--seeds {settings.seeds}"]
+    words += [f"-k {settings.k}", f"--seeds {settings.seeds}", f"--users {settings.users}"]
     return " ".join(words)
 
 

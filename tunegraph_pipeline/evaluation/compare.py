@@ -299,7 +299,7 @@ def _row(cells: Sequence[str]) -> str:
 def put_section(text: str, title: str, section: str) -> str:
     """``text`` with the body of its section ``## title`` replaced by ``section``, or put at its end."""
     parts = text.split("\n## ")
-    body = f"{title}\n\n{section.strip()}\n"
+    body = title + "\n\n" + section.strip("\n") + "\n"
     for number, part in enumerate(parts[1:], 1):
         if part.splitlines()[0] == title:
             parts[number] = body

@@ -5,9 +5,11 @@ document that comes out. Not here: splits, models and tables themselves (`evalua
 (`assets.comparison`), or how a terminal shows them (`cli`). What is trained here is never served.
 """
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +143,6 @@ def _judge_all(
     notes: list[str],
     progress: Progress,
 ) -> list["Outcome"]:
-    from dataclasses import replace
-
     from tunegraph_pipeline.evaluation.baselines import too_large_for
     from tunegraph_pipeline.evaluation.compare import judge, material_of
     from tunegraph_pipeline.evaluation.contenders import CONTENDERS
@@ -154,7 +154,7 @@ def _judge_all(
         if why := too_large_for(name, split.train.shape[1], told.baselines):
             notes.append(f"{name} was left out: {why}")
             continue
-        gc.collect()  # what the model before held is no cost of this one
+        give_memory_back()  # what the model before held is no cost of this one
         held = resident_mib()
         with Measured() as cost:
             model = CONTENDERS[name](replace(told, seed=seed))
@@ -177,6 +177,13 @@ def _judge_all(
         del model
     progress(f"{split.name}, seed {seed}", len(names), len(names))
     return judged
+
+
+def give_memory_back() -> None:
+    """Free what nothing refers to, and hand it back to the system where the C library can (glibc)."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_mib() -> float:

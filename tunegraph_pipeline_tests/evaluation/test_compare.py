@@ -190,8 +190,8 @@ def test_the_rows_are_those_of_the_evaluation_table() -> None:
 
 
 def test_a_section_replaces_its_own_and_leaves_the_others() -> None:
-    text = put_section("# Results\n\nOpening.\n", "One", "first")
+    text = put_section("# Results\n\nOpening.\n", "One", "    first")
     text = put_section(text, "Two", "second\n\n### Weak\n\n| a |")
-    assert text == "# Results\n\nOpening.\n\n## One\n\nfirst\n\n## Two\n\nsecond\n\n### Weak\n\n| a |\n"
-    assert put_section(text, "One", "anew") == text.replace("first", "anew")
+    assert text == "# Results\n\nOpening.\n\n## One\n\n    first\n\n## Two\n\nsecond\n\n### Weak\n\n| a |\n"
+    assert put_section(text, "One", "anew") == text.replace("    first", "anew")
     assert put_section(text, "Two", "anew") == text[: text.index("second")] + "anew\n"
