@@ -14,6 +14,7 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
 from tunegraph_pipeline.orchestration.comparison import ComparisonSettings, compare_lake, liked_at
 from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.orchestration.status import lake_status
 
 DAY = date(2026, 2, 1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,6 +66,8 @@ def test_the_job_leaves_tables_pictures_and_rows(lake: Lake, monkeypatch: pytest
     assert set(rows["model"]) == {"tunegraph", "popularity"}
     assert set(rows["k"]) == {3}
     assert (lake.root / "serving" / "CURRENT").read_text() == served
+    # What a person is told about is still what is served.
+    assert lake_status(lake)["last evaluation"].startswith("gate of")
 
 
 def test_times_stand_beside_the_likes_they_are_of(lake: Lake) -> None:
