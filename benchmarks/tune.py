@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
 from tunegraph_pipeline.evaluation.protocol import Split, weak_generalisation
-from tunegraph_pipeline.evaluation.tuned import TunedBaseline, TunedSet, read_tuned, write_tuned
+from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned
 from tunegraph_pipeline.sources.files import read_files
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def item_knn(trial: "Trial") -> Values:
 
 def rp3beta(trial: "Trial") -> Values:
     return {
-        "rp3beta_alpha": trial.suggest_float("rp3beta_alpha", 0.1, 2.0),
-        "rp3beta_beta": trial.suggest_float("rp3beta_beta", 0.0, 1.5),
+        "rp3beta_alpha": trial.suggest_float("rp3beta_alpha", 0.2, 1.2),
+        "rp3beta_beta": trial.suggest_float("rp3beta_beta", 0.0, 0.7),
         "rp3beta_k": trial.suggest_int("rp3beta_k", 5, 1000, log=True),
     }
 
@@ -97,8 +97,10 @@ def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
     return likes
 
 
-def tune(name: str, split: Split, trials: int, metric: str, k: int, seed: int) -> TunedBaseline:
-    """Find the values of one baseline that do best on ``split``."""
+def tune(
+    name: str, split: Split, trials: int, metric: str, k: int, seed: int, about: dict[str, str]
+) -> TunedBaseline:
+    """Find the values of one baseline that do best on ``split``; ``about``: command and likes, as kept."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -129,7 +131,12 @@ def tune(name: str, split: Split, trials: int, metric: str, k: int, seed: int) -
     untuned = study.trials[0].value
     assert untuned is not None
     return TunedBaseline(
-        settings=settings, trials=trials, validation=round(study.best_value, 5), untuned=round(untuned, 5)
+        settings=settings,
+        **about,
+        trials=trials,
+        metric=f"{metric}@{k}",
+        validation=round(study.best_value, 5),
+        untuned=round(untuned, 5),
     )
 
 
@@ -150,17 +157,14 @@ def main() -> None:
     words = [word if Path(word) != arguments.likes else arguments.likes.name for word in sys.argv[1:]]
     about = {
         "command": " ".join(["python benchmarks/tune.py", *words]),
-        "metric": f"{arguments.metric}@{arguments.k}",
         "likes": f"{likes.shape[0]:,} users, {likes.shape[1]:,} tracks, {likes.nnz:,} likes, "
         f"{split.held_out.n_users:,} users judged",
     }
-    known = read_tuned().get(arguments.name)
-    found = dict(known.baselines) if known is not None else {}
     for name in arguments.baselines:
-        found[name] = tune(name, split, arguments.trials, arguments.metric, arguments.k, arguments.seed)
+        found = tune(name, split, arguments.trials, arguments.metric, arguments.k, arguments.seed, about)
         # After each, so that what was found stays when a later one is interrupted.
-        write_tuned(arguments.name, TunedSet(**about, baselines=found))
-        print(name, found[name].model_dump(), flush=True)
+        write_tuned(arguments.name, {name: found})
+        print(name, found.model_dump(), flush=True)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def compare_lake(
     if settings.tuned:
         found = tuned(settings.tuned)
         told = Settings(baselines=found.config(), training=told.training)
-        notes.append(f"baselines tuned by `{found.command}` ({found.metric} of {found.likes})")
+        notes += found.notes()
     else:
         notes.append("baselines at their default values")
     graph, ids = open_like_graph(lake), known_track_ids(lake)
