@@ -38,6 +38,7 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "serving_bundle": ["track_embeddings"],
         "user_recommendations": ["serving_bundle"],
         "evaluation": ["serving_bundle"],
+        "model_comparison": ["like_graph"],
     }
 
 
@@ -65,6 +66,7 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
         "daily_tables",
         "refresh",
         "publish",
+        "compare",
     }
     assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh"]
     graph = defs.resolve_asset_graph()
