@@ -81,7 +81,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
     return ranked
 
 
-def _rank_in_blocks(
+def rank_in_blocks(
     score: Callable[[csr_matrix], NDArray[np.float32]],
     likes: csr_matrix,
     k: int,
@@ -118,7 +118,7 @@ class Popularity:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
             return np.tile(self._popularity, (rows.shape[0], 1))
 
-        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 class CoLike:
@@ -150,7 +150,7 @@ class CoLike:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
             return np.asarray((rows @ self._to_users @ self._to_tracks).toarray(), dtype=np.float32)
 
-        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 class Ease:
@@ -182,7 +182,7 @@ class Ease:
         def score(rows: csr_matrix) -> NDArray[np.float32]:
             return np.asarray((rows @ self.precision) * scale, dtype=np.float32)
 
-        return _rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
 
 
 def baselines(n_tracks: int, config: BaselineConfig) -> tuple[list[Baseline], dict[str, str]]:

@@ -5,6 +5,7 @@ Importing this module imports torch. Not here: what they are trained for (`train
 encoder of today's default (`encoder.py`).
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ class BipartiteTransformer(nn.Module):
         super().__init__()
         sizes = (n_features, 16, 32, self.dimension)
         self.convolutions = nn.ModuleList(
-            TransformerConv(size, following) for size, following in zip(sizes, sizes[1:], strict=False)
+            TransformerConv(size, following) for size, following in pairwise(sizes)
         )
         self.dropout = dropout
 

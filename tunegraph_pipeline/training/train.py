@@ -218,7 +218,8 @@ def train(
 
     def judge() -> NDArray[np.float64]:
         figures = validation.of_blends(QUICK, _embeddings(encoder), pooling_weight, W, prior_of(warm))
-        return figures[figures.sum(axis=1).argmax()]
+        best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
+        return best
 
     course = run_epochs(
         encoder,
