@@ -201,10 +201,9 @@ class V1(_PooledQueries):
         sample = some_likes(self._lists[users], self.config.sampled_likes, rng)
         row = rows_of(sample)
         to = torch.from_numpy(row)[:, None].expand(-1, songs.shape[1])
+        heard = songs.index_select(0, torch.from_numpy(sample.indices.astype(np.int64)))
         pooled = songs.new_zeros(len(users), songs.shape[1])
-        pooled = pooled.scatter_reduce(
-            0, to, songs[torch.from_numpy(sample.indices.astype(np.int64))], "amax", include_self=False
-        )
+        pooled = pooled.scatter_reduce(0, to, heard, "amax", include_self=False)
         pairs = with_strangers(row, sample.indices, self._likes, self.config.negatives, rng, users)
         return pair_loss(normalize(pooled), songs, pairs)
 
@@ -488,7 +487,9 @@ def pair_loss(left: "torch.Tensor", right: "torch.Tensor", pairs: Pairs) -> "tor
     """Mean binary cross-entropy of sigmoid(cosine); the rows of both tables have unit length."""
     import torch
 
-    one, other = left[torch.from_numpy(pairs.left)], right[torch.from_numpy(pairs.right)]
+    # index_select and not left[...]: the gradient of the latter is added up in no fixed order.
+    one = left.index_select(0, torch.from_numpy(pairs.left))
+    other = right.index_select(0, torch.from_numpy(pairs.right))
     label = torch.from_numpy(pairs.together.astype(np.float32))
     loss: torch.Tensor = torch.nn.functional.binary_cross_entropy_with_logits((one * other).sum(1), label)
     return loss
