@@ -271,10 +271,16 @@ class V2(_OnGraph, _PooledQueries):
 
     def queries(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """A list is a user whom no song hears; that of a training user comes out as their node did."""
+        import torch
+        from scipy.sparse import csr_matrix
+
         from tunegraph_pipeline.models.generations import edges_of
 
-        users, edges = self.user_features(likes), edges_of(likes)
-        return _unit(_evaluated(self.module, lambda: self.module.listen(self._heard, users, edges)))
+        liked, place = np.unique(likes.indices, return_inverse=True)
+        heard = [songs[torch.from_numpy(liked)] for songs in self._heard]
+        edges = edges_of(csr_matrix((likes.data, place, likes.indptr), shape=(likes.shape[0], len(liked))))
+        users = self.user_features(likes)
+        return _unit(_evaluated(self.module, lambda: self.module.listen(heard, users, edges)))
 
     def with_new_user(self, likes: "csr_matrix") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Add a user with these likes (1 x N) to the graph and run the model again.
