@@ -69,23 +69,24 @@ class GenerationRanking:
         return rank_in_blocks(generation.scores, likes, k, generation.popularity, self._score_bytes)
 
     def search(self, likes: csr_matrix, k: int) -> Ranked:
-        """The k best as the generation itself found them, for rows with at least one placed track.
+        """The k best for each row of ``likes`` as the generation itself found them: int32[m, k].
 
         V1 and V2 ask a K-d tree for the nearest points. As all points have unit length, ``|x - y|² = 2 - 2
         cos(x, y)``: the nearest are those of highest cosine, and the answer is that of :meth:`rank` but for
         ties. V3 draws `CANDIDATES` tracks, anew for every list but the same for the same list and seed, and
-        returns the best k of those the list does not hold.
+        returns the best k of them. A row without a placed track gets what is popular.
         """
         generation = self.trained.generation
-        lists = [likes.indices[start:end] for start, end in pairwise(likes.indptr.tolist())]
+        usable = generation.usable(likes)
+        asked = np.flatnonzero(np.diff(usable.indptr))
+        if len(asked) < likes.shape[0]:
+            ranked = self.rank(likes, k)
+            ranked[asked] = self.search(likes[asked], k)
+            return ranked
         if isinstance(generation, V3Seed):
-            return np.stack([self._best_candidates(generation, liked, k) for liked in lists])
+            return self._best_candidates(generation, usable, likes, k)
         assert isinstance(generation, V1 | V2)
-        queries = generation.queries(likes)
-        tree, tracks = self._tree
-        return np.stack(
-            [_nearest(tree, tracks, query, liked, k) for query, liked in zip(queries, lists, strict=True)]
-        )
+        return _nearest(*self._tree, generation.queries(usable), likes, k)
 
     def new_user(self, likes: csr_matrix, k: int) -> Ranked:
         """The k best for somebody who has just arrived with these likes (1 x N): int32[1, k].
@@ -94,24 +95,28 @@ class GenerationRanking:
         answer as they answer anyone.
         """
         generation = self.trained.generation
-        if not isinstance(generation, V2):
+        usable = generation.usable(likes)
+        if not isinstance(generation, V2) or not usable.nnz:
             return self.search(likes, k)
-        songs, user = generation.with_new_user(likes)
-        tree, tracks = _tree_of(songs, generation.placed)
-        return _nearest(tree, tracks, user, likes.indices, k)[np.newaxis]
+        songs, user = generation.with_new_user(usable)
+        return _nearest(*_tree_of(songs, generation.placed), user[np.newaxis], likes, k)
 
     @cached_property
     def _tree(self) -> tuple[cKDTree, NDArray[np.int64]]:
         generation = self.trained.generation
         return _tree_of(generation.embeddings, generation.placed)
 
-    def _best_candidates(self, generation: V3Seed, liked: NDArray[np.int32], k: int) -> NDArray[np.int32]:
-        rng = np.random.default_rng([self.config.seed, *np.sort(liked).tolist()])
-        tracks = np.setdiff1d(np.flatnonzero(generation.placed), liked)
-        drawn = np.sort(rng.choice(tracks, size=min(CANDIDATES, len(tracks)), replace=False))
-        cosines = (generation.embeddings[liked] @ generation.embeddings[drawn].T).max(axis=0)
-        place = top_k(cosines[np.newaxis], k)[0]
-        return np.where(place < 0, -1, np.append(drawn, -1)[place]).astype(np.int32)
+    def _best_candidates(self, generation: V3Seed, usable: csr_matrix, likes: csr_matrix, k: int) -> Ranked:
+        placed = np.flatnonzero(generation.placed)
+        ranked = np.full((likes.shape[0], k), -1, dtype=np.int32)
+        for row, (known, liked) in enumerate(zip(_lists(usable), _lists(likes), strict=True)):
+            rng = np.random.default_rng([self.config.seed, *np.sort(liked).tolist()])
+            others = np.setdiff1d(placed, liked)
+            drawn = np.sort(rng.choice(others, size=min(CANDIDATES, len(others)), replace=False))
+            cosines = (generation.embeddings[known] @ generation.embeddings[drawn].T).max(axis=0)
+            best = top_k(cosines[np.newaxis], min(k, len(drawn)))[0]
+            ranked[row, : len(best)] = drawn[best]
+        return ranked
 
 
 class ServedModel:
@@ -208,16 +213,20 @@ def _tree_of(embeddings: NDArray[np.float32], placed: NDArray[np.bool_]) -> tupl
 
 
 def _nearest(
-    tree: cKDTree,
-    tracks: NDArray[np.int64],
-    query: NDArray[np.float32],
-    liked: NDArray[np.int32],
-    k: int,
-) -> NDArray[np.int32]:
-    """The k tracks nearest to a point that are not liked, int32[k], padded with -1."""
-    # As many more as there are likes, which may all be nearer; ties in the order of the index.
-    answer = tree.query(query, k=np.arange(1, min(k + len(liked), len(tracks)) + 1))
-    distance, found = (np.atleast_1d(part) for part in answer)
-    track = tracks[found[np.lexsort((found, distance))]]
-    track = track[~np.isin(track, liked)][:k]
-    return np.pad(track, (0, k - len(track)), constant_values=-1).astype(np.int32)
+    tree: cKDTree, tracks: NDArray[np.int64], queries: NDArray[np.float32], likes: csr_matrix, k: int
+) -> Ranked:
+    """The k tracks nearest to each point that its row of ``likes`` does not hold, padded with -1."""
+    ranked = np.full((len(queries), k), -1, dtype=np.int32)
+    for row, (query, liked) in enumerate(zip(queries, _lists(likes), strict=True)):
+        # As many more as there are likes, which may all be nearer; ties in the order of the index.
+        answer = tree.query(query, k=np.arange(1, min(k + len(liked), len(tracks)) + 1))
+        distance, found = (np.atleast_1d(part) for part in answer)
+        track = tracks[found[np.lexsort((found, distance))]]
+        best = track[~np.isin(track, liked)][:k]
+        ranked[row, : len(best)] = best
+    return ranked
+
+
+def _lists(likes: csr_matrix) -> list[NDArray[np.int32]]:
+    """The tracks of each row."""
+    return [likes.indices[start:end] for start, end in pairwise(likes.indptr.tolist())]

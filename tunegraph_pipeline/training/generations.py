@@ -152,12 +152,16 @@ class Generation(ABC):
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """Cosines float32[m, N] for lists of placed tracks, none of them empty."""
 
+    def usable(self, likes: "csr_matrix") -> "csr_matrix":
+        """The likes without those of tracks that are not placed, which say nothing; rows stay."""
+        return _columns(likes, self.placed)
+
     def scores(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """The score of every track for each row of ``likes`` (m x N): float32[m, N].
 
         -inf for tracks that are not placed. A row in which no track is placed gets popularity.
         """
-        usable = _columns(likes, self.placed)
+        usable = self.usable(likes)
         scores = np.tile(self.popularity, (likes.shape[0], 1))
         rows = np.flatnonzero(np.diff(usable.indptr))
         if len(rows):
@@ -490,15 +494,17 @@ def with_strangers(
 
 
 def pair_loss(left: "torch.Tensor", right: "torch.Tensor", pairs: Pairs) -> "torch.Tensor":
-    """Mean binary cross-entropy of sigmoid(cosine); the rows of both tables have unit length."""
+    """Mean binary cross-entropy of sigmoid(cosine), 0 without pairs; rows of both tables have unit length."""
     import torch
 
     # index_select and not left[...]: the gradient of the latter is added up in no fixed order.
     one = left.index_select(0, torch.from_numpy(pairs.left))
     other = right.index_select(0, torch.from_numpy(pairs.right))
     label = torch.from_numpy(pairs.together.astype(np.float32))
-    loss: torch.Tensor = torch.nn.functional.binary_cross_entropy_with_logits((one * other).sum(1), label)
-    return loss
+    loss: torch.Tensor = torch.nn.functional.binary_cross_entropy_with_logits(
+        (one * other).sum(1), label, reduction="sum"
+    )
+    return loss / max(len(label), 1)
 
 
 def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:

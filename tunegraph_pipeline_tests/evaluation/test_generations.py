@@ -35,6 +35,26 @@ def test_the_tree_finds_what_the_full_ranking_does(generation: GenerationName) -
     np.testing.assert_array_equal(model.search(likes, 10), model.rank(likes, 10))
 
 
+@pytest.mark.parametrize("generation", ["v1", "v2", "v3_seed"])
+def test_a_list_without_a_placed_song_gets_what_is_popular_among_other_lists(
+    generation: GenerationName,
+) -> None:
+    likes, features = world()
+    features[likes[0].indices] = np.nan  # V1 knows none of user 0's songs
+    model = GenerationRanking(GenerationConfig(generation=generation, epochs=1, steps=1))
+    model.fit(likes, features)
+    lists = csr_matrix(np.stack([likes[0].toarray()[0], np.zeros(N_TRACKS), likes[1].toarray()[0]]))
+    found = model.search(lists, 5)
+    popularity = np.bincount(likes.indices, minlength=N_TRACKS)
+    popular = np.argsort(-popularity, kind="stable")
+    assert found[1].tolist() == popular[:5].tolist()
+    if generation == "v1":
+        own = likes[0].indices
+        assert found[0].tolist() == [track for track in popular if track not in own][:5]
+    np.testing.assert_array_equal(found[2], model.search(likes[1], 5)[0])
+    assert model.new_user(lists[1], 5).tolist() == found[1:2].tolist()
+
+
 def test_songs_without_features_are_not_ranked_by_v1() -> None:
     ranked = fitted("v1").rank(world()[0], N_TRACKS)
     assert not np.isin(ranked, np.arange(5)).any()
