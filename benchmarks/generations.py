@@ -26,8 +26,9 @@ from scipy.sparse import csr_matrix
 
 from benchmarks.ablation import merged
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig, Popularity
-from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, held_out_fold
+from tunegraph_pipeline.evaluation.evaluate import Evaluation, HeldOut, evaluate, held_out_fold
 from tunegraph_pipeline.evaluation.generations import GenerationRanking, ServedModel
+from tunegraph_pipeline.evaluation.plots import metric_bars
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.orchestration.assets.model import training_data
@@ -158,6 +159,11 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def picture(rows: list[Row]) -> bytes:
+    """The qualities as bars, PNG."""
+    return metric_bars([Evaluation(NAMES[row.model], K, row.values, {}, 0.0) for row in rows])
+
+
 def describe(likes: Likes) -> str:
     data, held_out = likes.data, likes.held_out
     n_likes = data.train.nnz + data.targets.nnz + held_out.relevant.nnz + likes.newcomers.nnz
@@ -180,6 +186,7 @@ def main() -> None:
     parser.add_argument("--spotify-songs", type=Path, help="spotify_songs.csv.gz instead of the world")
     parser.add_argument("--epochs", type=int, help="most epochs of every model (default: its own)")
     parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--figure", type=Path, help="draw the qualities into this PNG")
     options = parser.parse_args()
     rows = []
     for name in options.models:
@@ -187,6 +194,8 @@ def main() -> None:
             rows.append(process.submit(measure, name, options).result())
         print(f"\n{rows[-1]}", file=sys.stderr, flush=True)
     print(f"{describe(likes_of(options))}\n\n{table(rows)}\n")
+    if options.figure:
+        options.figure.write_bytes(picture(rows))
     new_user = {row.model: row.new_user_ms for row in rows if row.new_user_ms is not None}
     if {"v2", "tunegraph"} <= new_user.keys():
         ratio = new_user["v2"] / new_user["tunegraph"]
