@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,14 @@ def shared_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(f"{folder} is missing, and in CI the tests on real data may not be skipped")
     pytest.skip(f"no real data at {folder}; set TUNEGRAPH_DATA to a folder that has it")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread: with small tensors on a busy machine, threads mostly wait for one another."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

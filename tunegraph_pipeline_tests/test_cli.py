@@ -173,6 +173,65 @@ def test_evaluating_on_what_was_imported_is_refused(refreshed: Path) -> None:
     assert "are in the lake already" in complaint(done)
 
 
+def tables(document: str) -> list[list[str]]:
+    """The cells of every table row of a markdown document."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in document.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def test_models_are_compared_and_the_tables_go_into_a_document(refreshed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.md"
+    output.write_text("# Results\n\nSaid before.\n\n## Other\n\nkept\n")
+    arguments = ["compare", "--lake", refreshed, "--model", "tunegraph", "--model", "item_knn", "-k", 5]
+    done = tunegraph(
+        *arguments, "--protocol", "weak", "--tuned", "lastfm", "--output", output, "--title", "Two"
+    )
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert text.startswith("# Results\n\nSaid before.\n\n## Other\n\nkept\n\n## Two\n")
+    assert "tunegraph compare --protocol weak --model tunegraph --model item_knn --tuned lastfm -k 5" in text
+    assert "python benchmarks/tune.py lf_train.txt --name lastfm" in text
+    assert [row[0].strip("*") for row in tables(text)] == ["model", "---", "tunegraph", "item_knn"] * 2
+    assert tables(done.stdout) == tables(text)
+    again = tunegraph(*arguments, "--protocol", "weak", "--tuned", "lastfm")
+    # All but what was measured.
+    assert [row[:-4] for row in tables(again.stdout)[:4]] == [row[:-4] for row in tables(text)[:4]]
+    assert tables(again.stdout)[4:] == tables(text)[4:]
+    rows = pl.read_parquet(sorted((refreshed / "evaluation").rglob("*.parquet"))[-1])
+    assert set(rows.filter(pl.col("split").str.starts_with("weak"))["model"]) == {"tunegraph", "item_knn"}
+
+
+def test_models_are_compared_on_a_file_of_likes_that_were_held_out(refreshed: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held.csv"
+    liked = pl.read_csv(refreshed.parent / "likes.csv")
+    lists = liked.group_by("user_id").agg("track_id").sort("user_id").head(20)
+    unliked = [
+        (user, next(track for n in range(24) if (track := f"{user[:4]}-{n}") not in tracks))
+        for user, tracks in lists.rows()
+    ]
+    pl.DataFrame([*unliked, ("stranger", "rock-1")], ["user_id", "track_id"], orient="row").write_csv(
+        held_out
+    )
+    done = tunegraph(
+        "compare", "--lake", refreshed, "--held-out", held_out, "--model", "popularity", "--model", "co_like"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "21 users judged on 21 held-out likes" in done.stdout
+    assert [row[0].strip("*") for row in tables(done.stdout)][2:4] == ["popularity", "co_like"]
+
+
+def test_comparing_refuses_in_one_line(refreshed: Path) -> None:
+    for arguments, says in (
+        (["--protocol", "temporal", "--model", "popularity"], "no like has a time"),
+        (["--model", "prophet"], "there is no model 'prophet'"),
+        (["--tuned", "jukebox"], "no baseline was tuned on 'jukebox'; there is lastfm"),
+    ):
+        assert says in complaint(tunegraph("compare", "--lake", refreshed, *arguments))
+
+
 def test_status_names_what_is_live(refreshed: Path) -> None:
     done = tunegraph("status", "--lake", refreshed)
     live = (refreshed / "serving" / "CURRENT").read_text().strip()
@@ -251,6 +310,8 @@ def test_one_bad_file_among_good_ones_imports_none(tmp_path: Path, lake: Path) -
         ["recommend", "--user", "rock1"],
         ["similar", "rock-1"],
         ["evaluate", "--held-out", "missing.csv"],
+        ["compare", "--protocol", "sideways"],
+        ["compare", "--held-out", "missing.csv", "--protocol", "weak"],
         ["refresh", "--source", "myspace"],
         ["refresh", "--date", "2020-01-01"],
         ["refresh", "--from", "2026-02-01", "--to", "2026-01-05"],

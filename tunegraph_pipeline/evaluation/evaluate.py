@@ -206,7 +206,7 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     started = perf_counter()
     ranked = rank(held_out.likes, k)
     seconds = perf_counter() - started
-    _check(model, ranked, held_out.likes, k)
+    check_ranking(model, ranked, held_out.likes, k)
     per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
     values = {name: float(per_user[name].mean()) for name in USER_METRICS}
     values |= catalogue_metrics(ranked, popularity, k)
@@ -226,8 +226,8 @@ def served(recommender: Recommender, progress: Progress | None = None) -> Rank:
     return rank
 
 
-def _check(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:
-    """A ranking that cheats or stumbles must not get a figure."""
+def check_ranking(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:
+    """Raise ValueError for a ranking that cheats or stumbles, which must not get a figure."""
     m, n_tracks = likes.shape
     if ranked.shape != (m, k):
         raise ValueError(f"{model} ranked {ranked.shape}, not {(m, k)}")

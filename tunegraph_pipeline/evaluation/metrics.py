@@ -1,8 +1,9 @@
 """Figures of merit of a full ranking against held-out likes.
 
-Here: what one user's ranked list scores (recall, nDCG, MAP, hit rate) and what all lists together do to the
-catalogue (coverage, Gini, mean popularity). A new figure of merit goes here. Not here: who ranks
-(`baselines`, `recommend/`), which likes were held out and how users are mapped (`evaluate`).
+Here: what one user's ranked list scores (recall, nDCG, MAP, hit rate, R-precision) and what all lists
+together do to the catalogue (coverage, Gini, popularity, novelty, intra-list distance). A new figure of merit
+goes here. Not here: who ranks (`baselines`, `recommend/`), which likes were held out and how users are mapped
+(`evaluate`, `protocol`), how sure a mean is (`bootstrap`).
 
 Nothing is sampled: a list is the head of a ranking of the whole catalogue.
 """
@@ -111,3 +112,81 @@ def catalogue_metrics(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> 
         "gini": gini(exposure),
         "mean_popularity": float(popularity[shown].mean()) if shown.size else float("nan"),
     }
+
+
+def novelty(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> float:
+    """-log2 of a recommended track's share of all training likes, averaged over every place of every first k.
+
+    In bits (the self-information of Zhou 2010); ``popularity`` int64[N], where a track without a like counts
+    as one with a single like. NaN when nothing was recommended to anybody.
+    """
+    shown = ranked[:, :k]
+    shown = shown[shown >= 0]
+    if not shown.size:
+        return float("nan")
+    return float(-np.log2(np.maximum(popularity[shown], 1) / max(1, int(popularity.sum()))).mean())
+
+
+def r_precision(ranked: Ranked, held_out: csr_matrix, n_held_out: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of a user's first R places that hold a held-out like, R being their number: float64[m].
+
+    Needs no k, but lists as long as the largest R; of a shorter list of L places the first min(R, L) count,
+    divided by the same. Arguments as for `user_metrics`. Raises ValueError for a user with nothing held out.
+    """
+    if n_held_out.size and n_held_out.min() < 1:
+        raise ValueError("a user with nothing held out cannot be judged")
+    places = np.minimum(n_held_out, ranked.shape[1])
+    within = np.arange(ranked.shape[1]) < places[:, np.newaxis]
+    found: NDArray[np.float64] = (relevance(ranked, held_out) & within).sum(axis=1) / places
+    return found
+
+
+def intra_list_distance(ranked: Ranked, vectors: csr_matrix, k: int) -> float:
+    """Mean of 1 - cosine over the pairs of tracks in a user's first k, then over users (Ziegler 2005).
+
+    ``vectors`` is CSR (N x d), a row a track, of any length; given the transposed likes (a row the users who
+    like the track) the cosine is that of co-likes, which knows nothing of the model that is judged. A track
+    with an empty row is at distance 1 from every other. Lists of fewer than two tracks are left out; NaN
+    where there is no other.
+    """
+    from scipy.sparse import csr_matrix, diags_array
+
+    # Everybody has the same list of popularity, and nothing depends on the order within a list.
+    lists, times = np.unique(np.sort(ranked[:, :k], axis=1), axis=0, return_counts=True)
+    lengths = (lists >= 0).sum(axis=1)
+    several = lengths >= 2
+    lists, times, lengths = lists[several], times[several], lengths[several]
+    if not times.size:
+        return float("nan")
+    norms = np.sqrt(np.asarray(vectors.multiply(vectors).sum(axis=1, dtype=np.float64)).ravel())
+    unit = csr_matrix(diags_array(1 / np.where(norms > 0, norms, 1.0)) @ vectors)
+    indptr = np.concatenate(([0], np.cumsum(lengths)))
+    members = csr_matrix((np.ones(indptr[-1]), lists[lists >= 0], indptr), shape=(len(lists), unit.shape[0]))
+    # |sum of unit vectors|² is the sum of the cosines of all ordered pairs, a track with itself included.
+    cosines = np.empty(len(lists))
+    block = 512
+    for start in range(0, len(lists), block):
+        sums = members[start : start + block] @ unit
+        cosines[start : start + block] = np.asarray(sums.multiply(sums).sum(axis=1)).ravel()
+    cosines -= members @ (norms > 0).astype(np.float64)
+    return float(times @ (1 - cosines / (lengths * (lengths - 1))) / times.sum())
+
+
+BANDS = ("tail", "middle", "head")
+"""Thirds of all likes, from those of the least liked tracks to those of the most liked."""
+
+
+def popularity_bands(popularity: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Band of each track, its place in `BANDS`: int8[N].
+
+    ``popularity`` int64[N], likes in training. In order of rising popularity (ties by index), a track is in
+    the band in which the middle of its likes falls, so each band holds about a third of all likes: few tracks
+    make up the head, many the tail. Without any like every track is in the tail.
+    """
+    order = np.argsort(popularity, kind="stable")
+    middle = np.cumsum(popularity[order]) - popularity[order] / 2
+    bands = np.zeros(popularity.size, dtype=np.int8)
+    total = popularity.sum()
+    if total:
+        bands[order] = np.minimum(middle * len(BANDS) / total, len(BANDS) - 1).astype(np.int8)
+    return bands

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.metrics import USER_METRICS
+from tunegraph_pipeline.evaluation.bootstrap import intervals
+from tunegraph_pipeline.evaluation.metrics import BANDS, USER_METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tunegraph_pipeline.evaluation.compare import Outcome
     from tunegraph_pipeline.evaluation.evaluate import Evaluation
     from tunegraph_pipeline.training.calibration import Calibration, ReliabilityPoint
 
@@ -352,3 +354,39 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
     return _picture(draw, 7, 3.2)
+
+
+def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
+    """Models side by side on one protocol: MAP with its interval, and recall by popularity band.
+
+    Of a model with several seeds the first is shown.
+    """
+    first = [one for one in outcomes if one.seed == outcomes[0].seed]
+    sure = intervals(np.stack([one.per_user["map"] for one in first]))
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = np.arange(len(first))
+        for place, found in zip(places, sure, strict=True):
+            colour = _COLOURS[0] if place == 0 else _FAINT
+            left.plot([found.low, found.high], [place, place], color=colour, lw=3, solid_capstyle="round")
+            left.plot([found.mean], [place], "o", color=colour, ms=8)
+            left.annotate(
+                f"{found.mean:.4f}",
+                (found.mean, place),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center",
+            )
+        left.set_yticks(places, [one.model for one in first])
+        left.set_ylim(len(first) - 0.5, -0.6)
+        left.set(xlabel="mean over users, 95 %")
+        left.set_title(f"MAP@{first[0].k}, {first[0].protocol}")
+        left.grid(visible=False, axis="y")
+        for band, colour, marker in zip(BANDS, _COLOURS, "os^", strict=False):
+            right.plot([one.bands[band] for one in first], places, marker, color=colour, ms=7, label=band)
+        right.set(xlabel="share of the held-out likes found")
+        right.set_title(f"Recall@{first[0].k} by popularity")
+        right.legend(loc="lower right")
+
+    return _picture(draw, 10, 1.6 + 0.5 * max(3, len(first)))

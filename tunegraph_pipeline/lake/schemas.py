@@ -202,7 +202,9 @@ _TABLES = (
             [
                 _column("model", pa.string(), "served, popularity, co_like, ease, ..."),
                 _column("dataset", pa.string(), "what was held out: a split of the lake, or a file's name"),
-                _column("split", pa.string(), "gate or held_out_file"),
+                _column(
+                    "split", pa.string(), "gate, held_out_file, or the protocol and seed of a comparison"
+                ),
                 _column("metric", pa.string(), "recall, ndcg, map, hit_rate, coverage, ..."),
                 _column("k", pa.int32(), "length of the list that was judged"),
                 _column("value", pa.float64(), "the figure"),

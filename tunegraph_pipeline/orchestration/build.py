@@ -5,7 +5,7 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
-from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
+from tunegraph_pipeline.orchestration.assets import comparison, generations, graph, model, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS, SCHEDULES
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -14,7 +14,14 @@ from tunegraph_pipeline.orchestration.resources import LakeResource
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> Definitions:
     """A fresh Definitions of all assets, checks, jobs and schedules."""
     return Definitions(
-        assets=[*sources.ASSETS, *graph.ASSETS, *model.ASSETS, *serving.ASSETS],
+        assets=[
+            *sources.ASSETS,
+            *graph.ASSETS,
+            *model.ASSETS,
+            *serving.ASSETS,
+            *comparison.ASSETS,
+            *generations.ASSETS,
+        ],
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,

@@ -5,7 +5,8 @@ Here: selections. Not here: the assets, or how the command line runs a job (`run
 
 from dagster import AssetSelection, build_schedule_from_partitioned_job, define_asset_job
 
-from tunegraph_pipeline.orchestration.assets import serving, sources
+from tunegraph_pipeline.orchestration.assets import comparison, serving, sources
+from tunegraph_pipeline.orchestration.assets import generations as earlier
 
 daily_tables = define_asset_job(
     "daily_tables",
@@ -15,7 +16,7 @@ daily_tables = define_asset_job(
 
 refresh = define_asset_job(
     "refresh",
-    selection=AssetSelection.all(),
+    selection=AssetSelection.all() - AssetSelection.assets(*comparison.ASSETS, *earlier.ASSETS),
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
 )
 
@@ -25,8 +26,20 @@ publish = define_asset_job(
     description="Publish the current model if the gate accepts it, or by an override that says why.",
 )
 
+compare = define_asset_job(
+    "compare",
+    selection=AssetSelection.assets(*comparison.ASSETS),
+    description="Train every model anew on splits of the current likes, and judge them side by side.",
+)
+
+generations = define_asset_job(
+    "generations",
+    selection=AssetSelection.assets(*earlier.ASSETS),
+    description="Train the three earlier generations on the current graph, to stand beside today's model.",
+)
+
 # 02:00 UTC for the day that has just ended; off until someone switches it on.
 daily_refresh = build_schedule_from_partitioned_job(refresh, name="daily_refresh", hour_of_day=2)
 
-JOBS = [daily_tables, refresh, publish]
+JOBS = [daily_tables, refresh, publish, compare, generations]
 SCHEDULES = [daily_refresh]

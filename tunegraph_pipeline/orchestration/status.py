@@ -123,8 +123,11 @@ def _gate(lake: Lake) -> str:
 def _last_evaluation(lake: Lake) -> str:
     if not lake.has_table("evaluation"):
         return ""
-    rows = lake.read("evaluation")
+    # A comparison of models trained for it adds rows too, none of which is of what is served.
+    rows = lake.read("evaluation").filter(model="served")
+    if rows.is_empty():
+        return ""
     last = rows.filter(dataset=rows["dataset"][-1], run_id=rows["run_id"][-1])
-    served = last.filter(model="served").select("metric", "k", "value").rows()
+    served = last.select("metric", "k", "value").rows()
     figures = ", ".join(f"{metric}@{k} {value:.4f}" for metric, k, value in served[:4])
     return f"{last['dataset'][0]}: {figures}"

@@ -7,7 +7,7 @@ search over the weights of the parts. Not here: serving (`recommend`), judging o
     score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j] + prior[j]
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,14 @@ class Validation:
                 scores += np.float32(blend.embedding) * cosine
                 scores += prior
                 figures[i, rows] = self._average_precision(scores, context, targets)
+        return figures
+
+    def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
+        """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
+        figures = np.zeros(self.n_users)
+        for rows in self._blocks():
+            context, targets = self.context[rows], self.targets[rows]
+            figures[rows] = self._average_precision(score(context), context, targets)
         return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> float:

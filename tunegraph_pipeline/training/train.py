@@ -1,17 +1,16 @@
 """Training of V3, the contrastive graph model: what goes in, what comes out, and the loop between.
 
-Here: the settings, the loop with early stopping and checkpoints, and putting the parts of the scoring rule
-together. Not here: the network (`models`), the loss (`objective.py`), the sparse part
+Here: the settings, what an epoch does, and putting the parts of the scoring rule together. Not here: early
+stopping and checkpoints (`loop.py`), the network (`models`), the loss (`objective.py`), the sparse part
 (`neighbour_weights.py`), the blend (`blend.py`).
 """
 
 import hashlib
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
-from tunegraph_pipeline.lake.weights import load_tensors, save_tensors
 from tunegraph_pipeline.models.content import content_tags, encode_features
 from tunegraph_pipeline.models.spectral import spectral_start
 from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, prior_of, tune_blend
+from tunegraph_pipeline.training.loop import Arrays, Checkpoint, EpochReport, Progress, run_epochs
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
     Candidates,
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.models.encoder import TrackEncoder
-
-Progress = Callable[[str, int, int], None]
 
 
 class TrainingConfig(BaseModel):
@@ -134,21 +131,6 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class EpochReport:
-    """One epoch: ``epoch`` from 1, mean ``loss`` a user, ``validation`` MAP@10 of the served rule (NaN where
-    nothing was held out), ``seconds`` it took."""
-
-    epoch: int
-    loss: float
-    validation: float
-    seconds: float
-
-    def metadata(self) -> dict[str, float]:
-        """The figures that are known, by name."""
-        return {name: value for name, value in asdict(self).items() if not math.isnan(value)}
-
-
-@dataclass(frozen=True)
 class TrainedModel:
     """All that the scoring rule needs.
 
@@ -177,32 +159,6 @@ class TrainedModel:
     tensors: dict[str, NDArray[np.float32]]
 
 
-@dataclass
-class _State:
-    """What an epoch leaves to the next one, and a checkpoint holds."""
-
-    curves: list[EpochReport]
-    best_epoch: int  # the one that is kept, whose weights are
-    best_weights: dict[str, NDArray[np.float32]]
-    peak: NDArray[np.float64]  # AP@10 of every validation user in the epoch of highest MAP@10
-    weights: "csr_matrix"  # W; part of it because solving it again takes as long as an epoch
-
-    @property
-    def epochs_done(self) -> int:
-        return len(self.curves)
-
-    def keeps(self, figures: NDArray[np.float64]) -> bool:
-        """Whether an epoch of these AP@10 is not clearly worse than the best; a better one is the new peak.
-
-        Without users to judge by every epoch is kept, and so the last.
-        """
-        if not len(self.peak) or figures.mean() > self.peak.mean():
-            self.peak = figures
-            return True
-        loss = self.peak - figures
-        return bool(loss.mean() <= 2 * loss.std() / np.sqrt(len(loss)))
-
-
 def train(
     data: TrainingData,
     config: TrainingConfig,
@@ -221,6 +177,7 @@ def train(
     Raises InputError when no user has two likes to learn from, or heads do not divide the dimension.
     """
     import torch
+    from scipy.sparse import csr_matrix
 
     _check(data, config)
     popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
@@ -234,9 +191,8 @@ def train(
     neighbours = strongest_neighbours(data.train, n_neighbours, progress=progress)
     encoder = _encoder(data, config, neighbours, warm)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
-    fingerprint = _fingerprint(data, config)
-    state = _load(checkpoint, fingerprint, encoder, optimiser) if checkpoint is not None else None
-    if state is None:
+
+    def solve() -> Arrays:
         W = local_ridge(
             data.train,
             _strongest(neighbours, config.ridge_neighbours),
@@ -244,39 +200,45 @@ def train(
             memory_mib=config.memory_mib,
             progress=progress,
         )
-        state = _State([], 0, {}, np.zeros(0), W)
+        return {"indptr": W.indptr, "indices": W.indices, "data": W.data}
+
+    # Kept with the checkpoint, because solving it again takes as long as an epoch.
+    state = Checkpoint.open(checkpoint, _fingerprint(data, config), solve)
+    W = csr_matrix(
+        (state.kept["data"], state.kept["indices"], state.kept["indptr"]), shape=(len(warm), len(warm))
+    )
 
     users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
     epochs = config.epochs_for(len(users))
-    while state.epochs_done < epochs and state.epochs_done - state.best_epoch < config.patience:
-        epoch = state.epochs_done + 1
-        start = time.perf_counter()
-        loss = _epoch(
+
+    def one_epoch(epoch: int) -> float:
+        return _epoch(
             data.train, users, encoder, optimiser, pooling_weight, warm, config, epoch, epochs, progress
         )
-        embeddings = _embeddings(encoder)
-        figures = validation.of_blends(QUICK, embeddings, pooling_weight, state.weights, prior_of(warm))
-        figures = figures[figures.sum(axis=1).argmax()]
-        if state.keeps(figures):
-            state.best_epoch = epoch
-            state.best_weights = _tensors(encoder)
-        figure = float(figures.mean()) if len(figures) else float("nan")
-        report = EpochReport(epoch, loss, figure, time.perf_counter() - start)
-        state.curves.append(report)
-        if checkpoint is not None:
-            _save(checkpoint, fingerprint, state, encoder, optimiser)
-        if on_epoch is not None:
-            on_epoch(report)
 
-    encoder.load_state_dict({name: torch.from_numpy(value) for name, value in state.best_weights.items()})
+    def judge() -> NDArray[np.float64]:
+        figures = validation.of_blends(QUICK, _embeddings(encoder), pooling_weight, W, prior_of(warm))
+        best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
+        return best
+
+    course = run_epochs(
+        encoder,
+        optimiser,
+        one_epoch,
+        judge,
+        epochs=epochs,
+        patience=config.patience,
+        checkpoint=state,
+        on_epoch=on_epoch,
+    )
     embeddings = _unit_rows(_embeddings(encoder), config.seed)
-    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, state.weights, warm)
+    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, warm)
     return TrainedModel(
         embeddings=embeddings,
         pooling_weight=pooling_weight,
-        neighbour_indptr=state.weights.indptr.astype(np.int64),
-        neighbour_indices=state.weights.indices.astype(np.int32),
-        neighbour_weight=state.weights.data.astype(np.float32),
+        neighbour_indptr=W.indptr.astype(np.int64),
+        neighbour_indices=W.indices.astype(np.int32),
+        neighbour_weight=W.data.astype(np.float32),
         prior=prior,
         recommendable=recommendable,
         blend=blend,
@@ -284,9 +246,9 @@ def train(
         validation_of_popularity=(
             validation.of_popularity(popularity) if validation.n_users else float("nan")
         ),
-        curves=state.curves,
-        best_epoch=state.best_epoch,
-        tensors=state.best_weights,
+        curves=course.curves,
+        best_epoch=course.best_epoch,
+        tensors=course.best_weights,
     )
 
 
@@ -433,10 +395,6 @@ def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32
     return embeddings
 
 
-def _tensors(encoder: "TrackEncoder") -> dict[str, NDArray[np.float32]]:
-    return {name: value.detach().numpy().copy() for name, value in encoder.state_dict().items()}
-
-
 def _fingerprint(data: TrainingData, config: TrainingConfig) -> str:
     """A digest of everything the result depends on."""
     digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
@@ -447,55 +405,3 @@ def _fingerprint(data: TrainingData, config: TrainingConfig) -> str:
     digest.update(np.ascontiguousarray(data.features).tobytes())
     digest.update(np.ascontiguousarray(data.album).tobytes())
     return digest.hexdigest()
-
-
-def _save(
-    path: Path,
-    fingerprint: str,
-    state: _State,
-    encoder: "TrackEncoder",
-    optimiser: "torch.optim.Optimizer",
-) -> None:
-    tensors: dict[str, NDArray[Any]] = {f"weight/{name}": value for name, value in _tensors(encoder).items()}
-    tensors |= {f"best/{name}": value for name, value in state.best_weights.items()}
-    for name, parameter in encoder.named_parameters():
-        for part, value in optimiser.state[parameter].items():
-            tensors[f"adam/{name}/{part}"] = value.numpy()
-    tensors["W/indptr"] = state.weights.indptr
-    tensors["W/indices"] = state.weights.indices
-    tensors["W/data"] = state.weights.data
-    tensors["peak"] = state.peak
-    tensors["curves"] = np.array([list(asdict(report).values()) for report in state.curves], dtype=np.float64)
-    save_tensors(path, tensors, {"fingerprint": fingerprint, "best_epoch": str(state.best_epoch)})
-
-
-def _load(
-    path: Path, fingerprint: str, encoder: "TrackEncoder", optimiser: "torch.optim.Optimizer"
-) -> _State | None:
-    """Put a checkpoint into encoder and optimiser; None where there is none of this data and settings."""
-    import torch
-    from scipy.sparse import csr_matrix
-
-    if not path.exists():
-        return None
-    tensors, facts = load_tensors(path)
-    if facts.get("fingerprint") != fingerprint:
-        return None
-    encoder.load_state_dict(
-        {name: torch.from_numpy(tensors[f"weight/{name}"]) for name in encoder.state_dict()}
-    )
-    for name, parameter in encoder.named_parameters():
-        prefix = f"adam/{name}/"
-        optimiser.state[parameter] = {
-            key.removeprefix(prefix): torch.from_numpy(value)
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
-    n_tracks = len(tensors["W/indptr"]) - 1
-    W = csr_matrix((tensors["W/data"], tensors["W/indices"], tensors["W/indptr"]), shape=(n_tracks, n_tracks))
-    curves = [
-        EpochReport(int(epoch), loss, validation, seconds)
-        for epoch, loss, validation, seconds in tensors["curves"].tolist()
-    ]
-    best = {name: tensors[f"best/{name}"] for name in encoder.state_dict()}
-    return _State(curves, int(facts["best_epoch"]), best, tensors["peak"], W)

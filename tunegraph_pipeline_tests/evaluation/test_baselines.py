@@ -1,5 +1,6 @@
 """Every baseline has to solve a puzzle with a known answer, and to equal its formula written out densely."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,25 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import (
+    ALL,
+    Als,
     Baseline,
     BaselineConfig,
     CoLike,
     Ease,
-    Popularity,
+    ItemKnn,
+    LightGcn,
+    Rp3Beta,
     baselines,
     top_k,
 )
 from tunegraph_pipeline.evaluation.metrics import user_metrics
 
-CONFIG = BaselineConfig(ease_lambda=3.0)
+CONFIG = BaselineConfig(
+    ease_lambda=3.0, als_factors=8, lightgcn_dimension=8, lightgcn_epochs=30, lightgcn_batch=100
+)
 
 
 def random_likes(n_users: int, n_tracks: int, seed: int, density: float = 0.2) -> csr_matrix:
@@ -36,10 +44,10 @@ def ranked_by(scores: NDArray[np.floating], likes: csr_matrix, k: int) -> NDArra
 
 
 def every_baseline() -> list[Baseline]:
-    return [Popularity(CONFIG), CoLike(CONFIG), Ease(CONFIG)]
+    return [make(CONFIG) for make in ALL.values()]
 
 
-@pytest.mark.parametrize("model", [CoLike(CONFIG), Ease(CONFIG)], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", every_baseline()[1:], ids=lambda model: model.name)
 def test_the_missing_track_of_a_checkerboard_comes_first(model: Baseline) -> None:
     # User u likes the tracks of their own parity; one of them is withheld and has to be found.
     n = 20
@@ -47,6 +55,8 @@ def test_the_missing_track_of_a_checkerboard_comes_first(model: Baseline) -> Non
     shown = full - np.eye(n, dtype=np.float32)
     model.fit(csr_matrix(shown))
     assert model.rank(csr_matrix(shown), 1)[:, 0].tolist() == list(range(n))
+    if isinstance(model, LightGcn):
+        assert model.rank_known(np.arange(n), csr_matrix(shown), 1)[:, 0].tolist() == list(range(n))
 
 
 @pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
@@ -75,6 +85,111 @@ def test_a_newcomer_gets_what_is_popular_and_ties_go_to_the_smaller_index(model:
     likes = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=np.float32)
     model.fit(csr_matrix(likes))
     assert model.rank(csr_matrix(np.zeros((1, 4), dtype=np.float32)), 4).tolist() == [[2, 0, 3, 1]]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_seed_gives_the_same_lists(name: str) -> None:
+    train = random_likes(40, 25, seed=6)
+    lists = []
+    for _ in range(2):
+        model = ALL[name](CONFIG)
+        model.fit(train)
+        lists.append(model.rank(train, 10).tolist())
+    assert lists[0] == lists[1]
+
+
+THREE_USERS = csr_matrix(np.array([[1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=np.float32))
+
+
+def test_item_knn_worked_out_by_hand() -> None:
+    # Every track has two likes; 0 and 1 share both, 2 shares one with either. With a shrink of 1 the
+    # similarities are 2/3 and 1/3, and each candidate keeps its nearest track alone, the smaller on a tie.
+    model = ItemKnn(BaselineConfig(item_knn_k=1, item_knn_shrink=1.0))
+    model.fit(THREE_USERS)
+    assert np.allclose(model.weights.toarray(), np.array([[0, 2, 1], [2, 0, 0], [0, 0, 0]]) / 3)
+    assert model.rank(csr_matrix(np.array([[1, 0, 0]], dtype=np.float32)), 2).tolist() == [[1, 2]]
+
+
+def test_rp3beta_worked_out_by_hand() -> None:
+    # From track 0 (2 users) to user 0 (2 likes) and user 1 (3): 1/2 (1/2 + 1/3) = 5/12 arrive at track 1,
+    # 1/6 at track 2; the likes of the end, 2, divide both.
+    model = Rp3Beta(BaselineConfig(rp3beta_alpha=1.0, rp3beta_beta=1.0, rp3beta_k=2))
+    model.fit(THREE_USERS)
+    expected = np.array([[0, 5, 2], [5, 0, 2], [2, 2, 0]]) / 24
+    assert np.allclose(model.weights.toarray(), expected)
+    cut = Rp3Beta(BaselineConfig(rp3beta_alpha=1.0, rp3beta_beta=1.0, rp3beta_k=1))
+    cut.fit(THREE_USERS)
+    assert np.allclose(cut.weights.toarray(), [[0, 5 / 24, 0], [5 / 24, 0, 0], [1 / 12, 0, 0]])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000))
+def test_neighbourhoods_are_their_formulas(seed: int) -> None:
+    train = random_likes(25, 12, seed)
+    a = train.toarray().astype(np.float64)
+    likes, lists = np.maximum(a.sum(0), 1), np.maximum(a.sum(1), 1)
+    knn = ItemKnn(BaselineConfig(item_knn_k=12, item_knn_shrink=2.5))
+    cosine = (a.T @ a) / (np.sqrt(np.outer(a.sum(0), a.sum(0))) + 2.5)
+    rp3 = Rp3Beta(BaselineConfig(rp3beta_alpha=0.7, rp3beta_beta=0.3, rp3beta_k=12))
+    walks = (a / likes**0.7).T @ (a / lists[:, np.newaxis] ** 0.7) / likes**0.3
+    for model, expected in ((knn, cosine), (rp3, walks)):
+        model.fit(train)
+        np.fill_diagonal(expected, 0)
+        assert np.allclose(model.weights.toarray(), expected, atol=1e-5)
+
+
+def test_als_solves_for_a_user_it_has_never_seen() -> None:
+    train, users = random_likes(60, 15, seed=8), random_likes(5, 15, seed=9, density=0.4)
+    config = BaselineConfig(als_factors=6, als_regularisation=0.5, als_alpha=4.0)
+    model = Als(config)
+    model.fit(train)
+    y = model.tracks.astype(np.float64)
+    scores = np.empty((5, 15))
+    for user, row in enumerate(users.toarray()):
+        confidence = np.where(row > 0, config.als_alpha, 1.0)
+        normal = y.T @ (confidence[:, np.newaxis] * y) + config.als_regularisation * np.eye(y.shape[1])
+        scores[user] = y @ np.linalg.solve(normal, y.T @ (confidence * row))
+    assert model.rank(users, 15).tolist() == ranked_by(scores, users, 15).tolist()
+    assert users.max() == 1
+
+
+def test_als_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    with pytest.raises(InputError, match=r"pip install 'tunegraph-pipeline\[als\]'"):
+        Als(CONFIG).fit(THREE_USERS)
+
+
+def test_lightgcn_is_its_formula_for_users_it_knows_and_for_others() -> None:
+    train, users = random_likes(12, 7, seed=2, density=0.7), random_likes(4, 7, seed=3, density=0.5)
+    assert min(np.diff(train.indptr).min(), np.diff(users.indptr).min()) > 0
+    # A step too small to move anything leaves the embeddings where they start.
+    config = BaselineConfig(
+        lightgcn_dimension=4, lightgcn_layers=2, lightgcn_epochs=1, lightgcn_learning_rate=1e-12
+    )
+    model = LightGcn(config)
+    model.fit(train)
+    start = np.random.default_rng(0).standard_normal((19, 4), dtype=np.float32).astype(np.float64) * 0.1
+    a = train.toarray().astype(np.float64)
+    both = np.block([[np.zeros((12, 12)), a], [a.T, np.zeros((7, 7))]])
+    root = 1 / np.sqrt(np.maximum(both.sum(1), 1))
+    both *= np.outer(root, root)
+    layers = [start, both @ start, both @ both @ start]
+    nodes = sum(layers) / 3
+    assert np.allclose(model.users, nodes[:12], atol=1e-6)
+    assert np.allclose(model.tracks, nodes[12:], atol=1e-6)
+    known = np.arange(12)
+    scores = nodes[:12] @ nodes[12:].T
+    assert model.rank_known(known, train, 7).tolist() == ranked_by(scores, train, 7).tolist()
+    row = users.toarray().astype(np.float64)
+    spread = row / np.sqrt(row.sum(1, keepdims=True)) * root[12:]
+    scores = spread @ (layers[0][12:] + layers[1][12:]) / 3 @ nodes[12:].T
+    assert model.rank(users, 7).tolist() == ranked_by(scores, users, 7).tolist()
+
+
+def test_lightgcn_learns() -> None:
+    model = LightGcn(CONFIG)
+    model.fit(random_likes(40, 25, seed=6))
+    assert model.losses[-1] < 0.8 * model.losses[0]
 
 
 @settings(deadline=None)

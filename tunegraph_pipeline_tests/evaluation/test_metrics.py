@@ -13,6 +13,10 @@ from tunegraph_pipeline.evaluation.metrics import (
     USER_METRICS,
     catalogue_metrics,
     gini,
+    intra_list_distance,
+    novelty,
+    popularity_bands,
+    r_precision,
     relevance,
     user_metrics,
 )
@@ -184,3 +188,84 @@ def test_gini_is_half_the_relative_mean_absolute_difference(counts: list[int]) -
     x = np.array(counts)
     differences = np.abs(x[:, None] - x[None, :]).mean()
     assert gini(x) == pytest.approx(differences / (2 * x.mean()))
+
+
+def test_novelty_is_the_information_in_what_is_shown() -> None:
+    ranked = np.array([[0, 1, 3], [0, -1, -1]], dtype=np.int32)
+    popularity = np.array([10, 1, 5, 7])
+    assert novelty(ranked, popularity, 2) == pytest.approx((2 * log2(23 / 10) + log2(23)) / 3)
+    assert novelty(np.array([[0]], dtype=np.int32), np.array([0, 4]), 1) == 2  # as if somebody liked it
+    assert np.isnan(novelty(ranked[:0], popularity, 2))
+
+
+def test_agrees_with_ranx() -> None:
+    """Figures of ranx 0.3.21 (which wants numba, so it is not installed here), a user a column."""
+    relevant = [[0, 6, 7, 8, 10], [1, 5, 7, 8, 9, 14], [0, 4, 6, 11, 14], [4], [2, 4, 7, 9, 13, 14]]
+    ranked = np.array(
+        [
+            [12, 7, 10, 3, 8, 6, 9, 1, 0, 11, 13, 14],
+            [6, 1, 13, 0, 10, 2, 9, 11, 5, 4, 8, 14],
+            [8, 5, 7, 11, 1, 3, 4, 12, 13, 14, 10, 6],
+            [12, 14, 9, 13, 6, 10, 7, 11, 0, 8, 4, 3],
+            [7, 5, 1, 4, 14, 0, 12, 6, 11, 8, 9, 2],
+        ],
+        dtype=np.int32,
+    )
+    held_out = held_out_of(relevant, 15)
+    n_held_out = np.diff(held_out.indptr).astype(np.int64)
+    found = user_metrics(ranked, held_out, n_held_out, k=5)
+    assert found["recall"] == pytest.approx([0.6, 0.166667, 0.2, 0.0, 0.5], abs=1e-6)
+    assert found["ndcg"] == pytest.approx([0.514771, 0.213986, 0.146068, 0.0, 0.616434], abs=1e-6)
+    assert found["hit_rate"].tolist() == [1, 1, 1, 0, 1]
+    # Theirs divides by all that was held out, ours by what a list of five can hold.
+    theirs = found["map"] * np.minimum(n_held_out, 5) / n_held_out
+    assert theirs == pytest.approx([0.353333, 0.083333, 0.05, 0.0, 0.35], abs=1e-6)
+    precision = r_precision(ranked, held_out, n_held_out)
+    assert precision == pytest.approx([0.6, 0.166667, 0.2, 0.0, 0.5], abs=1e-6)
+
+
+def test_r_precision_counts_as_many_places_as_were_held_out() -> None:
+    ranked = np.array([[0, 9, 1], [9, 0, 1], [0, -1, -1]], dtype=np.int32)
+    held_out = held_out_of([[0, 1], [0], [0, 1, 2, 3]], 10)
+    assert r_precision(ranked, held_out, np.array([2, 1, 4])).tolist() == [0.5, 0.0, 1 / 3]
+    with pytest.raises(ValueError, match="nothing held out"):
+        r_precision(ranked, held_out, np.array([2, 0, 4]))
+
+
+def test_distance_within_a_list_worked_out_by_hand() -> None:
+    # Tracks 0 and 1 have the same two users, track 2 shares one of its two with them, track 3 has none.
+    likes = csr_matrix(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 0]], dtype=np.float32))
+    vectors = csr_matrix(likes.T)
+    one = np.array([[0, 1, -1]], dtype=np.int32)
+    assert intra_list_distance(one, vectors, 3) == pytest.approx(0)
+    three = np.array([[0, 1, 2]], dtype=np.int32)
+    assert intra_list_distance(three, vectors, 3) == pytest.approx((0 + 0.5 + 0.5) / 3)
+    assert intra_list_distance(np.array([[0, 3]], dtype=np.int32), vectors, 2) == pytest.approx(1)
+    assert intra_list_distance(np.concatenate([three, one, one]), vectors, 3) == pytest.approx(1 / 9)
+    assert np.isnan(intra_list_distance(np.array([[1, -1]], dtype=np.int32), vectors, 2))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 6))
+def test_distance_within_a_list_is_the_mean_over_its_pairs(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.random((9, 5)) * (rng.random((9, 5)) < 0.6)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    ranked = np.array([rng.permutation(9)[:k] for _ in range(7)], dtype=np.int32)
+    pairs = [1 - unit[row[i]] @ unit[row[j]] for row in ranked for i in range(k) for j in range(k) if i < j]
+    assert intra_list_distance(ranked, csr_matrix(vectors), k) == pytest.approx(np.mean(pairs))
+
+
+def test_bands_hold_a_third_of_the_likes_each() -> None:
+    assert popularity_bands(np.array([6, 1, 3, 2, 0, 6])).tolist() == [1, 0, 0, 0, 0, 2]
+    assert popularity_bands(np.array([0, 0])).tolist() == [0, 0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60))
+def test_bands_rise_with_popularity_and_are_as_even_as_single_tracks_allow(counts: list[int]) -> None:
+    popularity = np.array(counts, dtype=np.int64)
+    bands = popularity_bands(popularity)
+    assert (np.diff(bands[np.argsort(popularity, kind="stable")]) >= 0).all()
+    likes = np.bincount(bands, popularity, minlength=3)
+    assert (np.abs(likes - popularity.sum() / 3) <= popularity.max() + 1e-9).all()

@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.evaluation.compare import Cost, Outcome
 from tunegraph_pipeline.evaluation.evaluate import Evaluation
 from tunegraph_pipeline.evaluation.metrics import CATALOGUE_METRICS, USER_METRICS
 from tunegraph_pipeline.evaluation.plots import (
     calibration_diagram,
+    comparison_chart,
     degree_distribution,
     embedding_map,
     metric_bars,
@@ -54,7 +56,14 @@ def evaluation(model: str, value: float) -> Evaluation:
     return Evaluation(model, 10, dict.fromkeys((*USER_METRICS, *CATALOGUE_METRICS), value), {}, 1.0)
 
 
+def outcome(model: str, value: float) -> Outcome:
+    per_user = {"map": np.array([value / 2, value, value])}
+    bands = {"tail": value / 3, "middle": value, "head": float("nan")}
+    return Outcome(model, "weak generalisation", 10, 0, {}, per_user, bands, Cost(1.0, 1.0, 1.0, 1.0))
+
+
 PICTURES: dict[str, Callable[[], bytes]] = {
+    "comparison": lambda: comparison_chart([outcome("ours", 0.3), outcome("ease", 0.2)]),
     "degrees": lambda: degree_distribution(np.array([1, 2, 2, 9]), np.array([0, 3, 1, 1])),
     "degrees of nothing": lambda: degree_distribution(
         np.zeros(0, dtype=np.int64), np.zeros(2, dtype=np.int64)

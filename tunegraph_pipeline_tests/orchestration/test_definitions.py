@@ -38,12 +38,16 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "serving_bundle": ["track_embeddings"],
         "user_recommendations": ["serving_bundle"],
         "evaluation": ["serving_bundle"],
+        "model_comparison": ["like_graph"],
+        "v1_model": ["co_like_matrix"],
+        "v2_model": ["co_like_matrix"],
+        "v3_seed_model": ["co_like_matrix"],
     }
 
 
 def test_every_asset_says_what_it_is(defs: Definitions) -> None:
     for name, spec in _specs(defs).items():
-        assert spec.group_name in {"sources", "graph", "model", "serving"}, name
+        assert spec.group_name in {"sources", "graph", "model", "serving", "generations"}, name
         assert spec.owners, name
         assert spec.kinds, name
         assert spec.code_version, name
@@ -65,7 +69,11 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
         "daily_tables",
         "refresh",
         "publish",
+        "compare",
+        "generations",
     }
+    refreshed = defs.resolve_job_def("refresh").asset_layer.executable_asset_keys
+    assert {"v1_model", "v2_model", "v3_seed_model"}.isdisjoint(key.to_user_string() for key in refreshed)
     assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh"]
     graph = defs.resolve_asset_graph()
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} >= {

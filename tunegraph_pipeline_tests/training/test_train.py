@@ -14,8 +14,8 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.training.blend import Blend, Validation, pooled_queries
+from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import (
-    EpochReport,
     TrainedModel,
     TrainingConfig,
     TrainingData,

@@ -1,1 +1,4 @@
-"""The assets, a module a stage: `sources`, `graph`, `model`, `serving`. Each reads from top to bottom."""
+"""The assets, a module a stage: `sources`, `graph`, `model`, `serving`; and `generations` beside them.
+
+Each reads from top to bottom.
+"""

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.training.calibration import Calibration
-    from tunegraph_pipeline.training.train import EpochReport, TrainedModel, TrainingConfig, TrainingData
+    from tunegraph_pipeline.training.loop import EpochReport
+    from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
 _CODE = 1  # of the training; raise it when the same data gives another model

@@ -1,0 +1,171 @@
+"""Tune every baseline on a validation split of its own training likes, with the same number of trials.
+
+    python benchmarks/tune.py lf_train.txt --name lastfm --metric ndcg -k 20
+
+Reads one file of likes and no other: a fifth of each judged user's likes in it is the validation split, the
+rest is trained on (weak generalisation, full ranking). The first trial is the default values, the others are
+drawn by Optuna's TPE with a fixed seed. What is found goes into `tunegraph_pipeline/evaluation/tuned.json`,
+beside the command. Not here: judging on a test (`tunegraph compare`), tuning of our own model.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
+from tunegraph_pipeline.evaluation.evaluate import evaluate
+from tunegraph_pipeline.evaluation.protocol import Split, weak_generalisation
+from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned
+from tunegraph_pipeline.sources.files import read_files
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+Values = dict[str, float | int]
+
+
+def item_knn(trial: "Trial") -> Values:
+    return {
+        "item_knn_k": trial.suggest_int("item_knn_k", 5, 1000, log=True),
+        "item_knn_shrink": trial.suggest_float("item_knn_shrink", 0.1, 1000, log=True),
+    }
+
+
+def rp3beta(trial: "Trial") -> Values:
+    return {
+        "rp3beta_alpha": trial.suggest_float("rp3beta_alpha", 0.2, 1.2),
+        "rp3beta_beta": trial.suggest_float("rp3beta_beta", 0.0, 0.7),
+        "rp3beta_k": trial.suggest_int("rp3beta_k", 5, 1000, log=True),
+    }
+
+
+def ease(trial: "Trial") -> Values:
+    return {"ease_lambda": trial.suggest_float("ease_lambda", 5, 5000, log=True)}
+
+
+def als(trial: "Trial") -> Values:
+    return {
+        "als_factors": trial.suggest_int("als_factors", 16, 256, log=True),
+        "als_regularisation": trial.suggest_float("als_regularisation", 0.01, 100, log=True),
+        "als_alpha": trial.suggest_float("als_alpha", 1.0, 100, log=True),
+        "als_iterations": trial.suggest_int("als_iterations", 5, 40),
+    }
+
+
+def lightgcn(trial: "Trial") -> Values:
+    return {
+        "lightgcn_dimension": trial.suggest_categorical("lightgcn_dimension", [64, 128]),
+        "lightgcn_layers": trial.suggest_int("lightgcn_layers", 1, 3),
+        "lightgcn_epochs": trial.suggest_int("lightgcn_epochs", 10, 60),
+        "lightgcn_learning_rate": trial.suggest_float("lightgcn_learning_rate", 1e-3, 5e-2, log=True),
+        "lightgcn_regularisation": trial.suggest_float("lightgcn_regularisation", 1e-6, 1e-1, log=True),
+    }
+
+
+SPACES: dict[str, Callable[["Trial"], Values]] = {
+    "item_knn": item_knn,
+    "rp3beta": rp3beta,
+    "ease": ease,
+    "als": als,
+    "lightgcn": lightgcn,
+}
+
+
+def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
+    """The likes of a file, users x tracks; of ``lists`` users drawn at random, and the tracks they like."""
+    (batch,) = read_files([path], kind="likes")
+    pairs = batch.likes.select("user_id", "track_id").unique(maintain_order=True)
+    users = pairs["user_id"].unique().sort()
+    if lists is not None and lists < len(users):
+        users = users.sample(lists, seed=seed).sort()
+        pairs = pairs.filter(pairs["user_id"].is_in(users.implode()))
+    tracks = pairs["track_id"].unique().sort()
+    rows, columns = (
+        np.searchsorted(ids.to_numpy(), pairs[column].to_numpy())
+        for ids, column in ((users, "user_id"), (tracks, "track_id"))
+    )
+    likes = csr_matrix(
+        (np.ones(len(pairs), dtype=np.float32), (rows, columns)), shape=(len(users), len(tracks))
+    )
+    likes.sort_indices()
+    return likes
+
+
+def tune(
+    name: str, split: Split, trials: int, metric: str, k: int, seed: int, about: dict[str, str]
+) -> TunedBaseline:
+    """Find the values of one baseline that do best on ``split``; ``about``: command and likes, as kept."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    popularity = np.bincount(split.train.indices, minlength=split.train.shape[1]).astype(np.int64)
+    defaults = BaselineConfig()
+
+    def figure(trial: "Trial") -> float:
+        started = time.perf_counter()
+        values = SPACES[name](trial)
+        model = ALL[name](BaselineConfig.model_validate(values))
+        model.fit(split.train)
+        judged = evaluate(name, split.ranking(model), split.held_out, popularity, k)
+        seconds = time.perf_counter() - started
+        print(
+            f"{name} {trial.number}: {judged.values[metric]:.4f} in {seconds:.1f} s, {values}",
+            file=sys.stderr,
+        )
+        return judged.values[metric]
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    fields = [field for field in BaselineConfig.model_fields if field.startswith(f"{name}_")]
+    study.enqueue_trial({field: getattr(defaults, field) for field in fields})
+    study.optimize(figure, n_trials=trials)
+    settings = {
+        key: round(value, 6) if isinstance(value, float) else value
+        for key, value in study.best_params.items()
+    }
+    untuned = study.trials[0].value
+    assert untuned is not None
+    return TunedBaseline(
+        settings=settings,
+        **about,
+        trials=trials,
+        metric=f"{metric}@{k}",
+        validation=round(study.best_value, 5),
+        untuned=round(untuned, 5),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("likes", type=Path, help="a file of likes: the training part alone")
+    parser.add_argument("--name", required=True, help="what the values are kept under")
+    parser.add_argument("--baselines", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--metric", choices=["recall", "ndcg", "map"], default="map")
+    parser.add_argument("-k", type=int, default=10)
+    parser.add_argument("--lists", type=int, help="use the lists of that many users, drawn at random")
+    parser.add_argument("--judged", type=int, help="judge that many users (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    likes = likes_in(arguments.likes, arguments.lists, arguments.seed)
+    split = weak_generalisation(likes, users=arguments.judged, seed=arguments.seed)
+    words = [word if Path(word) != arguments.likes else arguments.likes.name for word in sys.argv[1:]]
+    about = {
+        "command": " ".join(["python benchmarks/tune.py", *words]),
+        "likes": f"{likes.shape[0]:,} users, {likes.shape[1]:,} tracks, {likes.nnz:,} likes, "
+        f"{split.held_out.n_users:,} users judged",
+    }
+    for name in arguments.baselines:
+        found = tune(name, split, arguments.trials, arguments.metric, arguments.k, arguments.seed, about)
+        # After each, so that what was found stays when a later one is interrupted.
+        write_tuned(arguments.name, {name: found})
+        print(name, found.model_dump(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What every baseline shares: its settings, what it promises, and ranking a block of users at a time.
+
+Here: `BaselineConfig`, the `Baseline` protocol, top-k with settled ties. Not here: any one scorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.evaluation.metrics import Ranked
+
+Progress = Callable[[str, int, int], None]
+
+
+class BaselineConfig(BaseModel):
+    """What the baselines may be told. Values tuned for a set of likes are in `tuned.json`: see `tuned`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ease_lambda: float = Field(default=200.0, gt=0)
+    """L2 penalty of EASE; in likes, like the diagonal of AᵀA it is added to."""
+    ease_max_tracks: int = Field(default=25_000, ge=1)
+    """Above this many tracks EASE is left out: its dense matrix is 4 N² bytes (2.5 GB at 25,000)."""
+    item_knn_k: int = Field(default=100, ge=1)
+    """Most similar tracks a candidate is compared with."""
+    item_knn_shrink: float = Field(default=10.0, ge=0)
+    """Added to the denominator of the cosine: how many likes a similarity has to rest on to be believed."""
+    rp3beta_alpha: float = Field(default=1.0, gt=0)
+    """Exponent of the transition probabilities."""
+    rp3beta_beta: float = Field(default=0.5, ge=0)
+    """A candidate's score is divided by its likes to this power."""
+    rp3beta_k: int = Field(default=100, ge=1)
+    """Candidates kept a liked track."""
+    als_factors: int = Field(default=128, ge=1)
+    """Length of the vectors of implicit ALS."""
+    als_regularisation: float = Field(default=1.0, ge=0)
+    """L2 penalty on them."""
+    als_alpha: float = Field(default=10.0, gt=0)
+    """Confidence in a like, beside 1 for the absence of one."""
+    als_iterations: int = Field(default=15, ge=1)
+    """Alternations between users and tracks."""
+    lightgcn_dimension: int = Field(default=64, ge=1)
+    """Length of the embeddings of LightGCN."""
+    lightgcn_layers: int = Field(default=2, ge=1)
+    """Its propagation layers."""
+    lightgcn_epochs: int = Field(default=20, ge=1)
+    """Passes over the likes."""
+    lightgcn_learning_rate: float = Field(default=0.01, gt=0)
+    """Of Adam."""
+    lightgcn_regularisation: float = Field(default=1e-4, ge=0)
+    """L2 penalty on the embeddings of a batch."""
+    lightgcn_batch: int = Field(default=8192, ge=1)
+    """Likes a step, each against one track that is not liked."""
+    seed: int = Field(default=0, ge=0)
+    """Everything random follows from it."""
+    score_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    """Roughly how much memory a block of scores may take."""
+
+
+class Baseline(Protocol):
+    """A ranking that is fitted to likes.
+
+    >>> baseline.fit(train)                   # CSR (users x tracks), nonzeros are likes, all ones
+    >>> baseline.rank(likes, 10)              # CSR (m x tracks): what each of m users likes -> int32[m, 10]
+
+    One that learns something of each user has a method ``rank_known(users, likes, k)`` as well, with users
+    int64[m] the row of each in ``train``, -1 for who has none.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is called in the evaluation table."""
+        ...
+
+    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+        """Learn from ``train``: float32 CSR (users x tracks) of ones."""
+        ...
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
+        ...
+
+
+def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
+    """The k best columns of each row, best first, ties to the smaller column: int32[m, k].
+
+    Columns at -inf are never chosen; a row with fewer than k others is padded with -1.
+    """
+    m, n = scores.shape
+    ranked = np.full((m, k), -1, dtype=np.int32)
+    kept = min(k, n)
+    if m == 0 or kept == 0:
+        return ranked
+    # Whatever reaches the k-th best value may be in the list; only these few are sorted.
+    threshold = np.partition(scores, n - kept, axis=1)[:, n - kept]
+    rows, columns = np.nonzero((scores >= threshold[:, None]) & (scores > -np.inf))
+    order = np.lexsort((columns, -scores[rows, columns], rows))
+    rows, columns = rows[order], columns[order]
+    place = np.arange(rows.size) - np.searchsorted(rows, rows)
+    inside = place < k
+    ranked[rows[inside], place[inside]] = columns[inside]
+    return ranked
+
+
+def rank_in_blocks(
+    score: Callable[[csr_matrix], NDArray[np.float32]],
+    likes: csr_matrix,
+    k: int,
+    popularity: NDArray[np.float32],
+    score_bytes: int,
+) -> Ranked:
+    """Rank ``likes`` a block of rows at a time, what a user likes left out; empty rows by popularity."""
+    m, n_tracks = likes.shape
+    # A block is held about three times: the scores, their partitioned copy, and the mask with its finds.
+    block = max(1, score_bytes // (12 * max(1, n_tracks)))
+    ranked = np.full((m, k), -1, dtype=np.int32)
+    for start in range(0, m, block):
+        rows = likes[start : start + block]
+        scores = score(rows)
+        scores[np.diff(rows.indptr) == 0] = popularity
+        scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        ranked[start : start + block] = top_k(scores, k)
+    return ranked
+
+
+def likes_per_track(train: csr_matrix) -> NDArray[np.float32]:
+    """How many users like each track: float32[N], whole numbers."""
+    return np.bincount(train.indices, minlength=train.shape[1]).astype(np.float32)
+
+
+def inverse_root(degrees: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1/√degree, and 0 where there is no like."""
+    return np.where(degrees > 0, 1 / np.sqrt(np.maximum(degrees, 1)), 0).astype(np.float32)

@@ -1,0 +1,64 @@
+"""How sure a mean over users is: bootstrap intervals, of one figure or of the difference of two.
+
+Here: resampling users. Not here: the figures (`metrics`). The same seed draws the same users for every
+figure, so two models are always compared on the same resamples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+_BLOCK_ENTRIES = 1 << 24
+
+
+class Interval(NamedTuple):
+    """A mean over users and where it lies with 95 % confidence."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def resampled_means(
+    values: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Mean of each row of ``values`` float64[v, m] over m users drawn with replacement.
+
+    Returns float64[v, resamples]. All rows are resampled alike. Raises ValueError without users.
+    """
+    n_users = values.shape[1]
+    if not n_users:
+        raise ValueError("no user to resample")
+    rng = np.random.default_rng(seed)
+    means = np.empty((len(values), resamples))
+    block = max(1, _BLOCK_ENTRIES // n_users)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, n_users, (size, n_users))
+        drawn += np.arange(size)[:, np.newaxis] * n_users
+        times = np.bincount(drawn.ravel(), minlength=size * n_users).reshape(size, n_users)
+        means[:, start : start + size] = values @ times.T / n_users
+    return means
+
+
+def intervals(
+    values: NDArray[np.float64], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Interval]:
+    """Percentile bootstrap interval (Efron 1979) of the mean of each row of ``values`` float64[v, m].
+
+    Of the difference of two models give the differences, user by user: the interval is then a paired one.
+    """
+    means = resampled_means(values, resamples=resamples, seed=seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return [
+        Interval(float(mean), float(lowest), float(highest))
+        for mean, lowest, highest in zip(values.mean(axis=1), low, high, strict=True)
+    ]

@@ -1,0 +1,307 @@
+"""Models side by side on one split: what each is worth, how sure that is, and what it costs.
+
+Here: judging one fitted contender on one split, and the tables that come out. Not here: the splits
+(`protocol`), the models (`contenders`), going through all of them on a lake and sampling memory
+(`orchestration.comparison`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.evaluation.bootstrap import Interval, intervals
+from tunegraph_pipeline.evaluation.contenders import Contender, Material
+from tunegraph_pipeline.evaluation.evaluate import check_ranking
+from tunegraph_pipeline.evaluation.metrics import (
+    BANDS,
+    catalogue_metrics,
+    intra_list_distance,
+    novelty,
+    popularity_bands,
+    r_precision,
+    relevance,
+    user_metrics,
+)
+from tunegraph_pipeline.evaluation.protocol import RanksKnown, Split
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.training.train import TrainingData
+
+R_PRECISION_PLACES = 100
+"""R-precision looks at no more places than that, however much of a user was held out."""
+EARLY_STOPPING_SHARE = 0.01
+"""Share of the training likes that is taken out to stop and blend by, as in a refresh."""
+_TIMED_QUERIES = 50
+_TIMED_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model took: seconds to train, MiB of memory above what was held before (NaN where not measured),
+    milliseconds for one list of a user it knows and of one it has never seen (median)."""
+
+    training_seconds: float
+    peak_mib: float
+    query_ms: float
+    new_user_ms: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model was found to be worth on one split, with one seed.
+
+    ``values``: a figure a metric, user metrics averaged over all judged users; ``per_user``: float64[m] for
+    each of these; ``bands``: recall@k of the held-out likes in each popularity band, averaged over the users
+    who have any there, and NaN where nobody has.
+    """
+
+    model: str
+    protocol: str
+    k: int
+    seed: int
+    values: dict[str, float]
+    per_user: dict[str, NDArray[np.float64]]
+    bands: dict[str, float]
+    cost: Cost
+
+
+def material_of(split: Split, known: TrainingData, seed: int) -> Material:
+    """What the models may learn from on ``split``: ``known`` with other likes, features and tags as they are.
+
+    `EARLY_STOPPING_SHARE` of the training likes, drawn by ``seed``, are those to stop by.
+    """
+    from scipy.sparse import csr_matrix
+
+    train = split.train
+    drawn = np.random.default_rng([seed, 1]).random(train.nnz) < EARLY_STOPPING_SHARE
+    targets, rest = train.copy(), train.copy()
+    targets.data = drawn.astype(np.float32)
+    rest.data = (~drawn).astype(np.float32)
+    targets.eliminate_zeros()
+    rest.eliminate_zeros()
+    users = np.flatnonzero(np.diff(targets.indptr))
+    data = replace(known, train=rest, context=csr_matrix(rest[users]), targets=csr_matrix(targets[users]))
+    return Material(train, data)
+
+
+def judge(
+    name: str,
+    model: Contender,
+    split: Split,
+    *,
+    k: int,
+    seed: int,
+    training_seconds: float = float("nan"),
+    peak_mib: float = float("nan"),
+) -> Outcome:
+    """Rank for every user of ``split``, judge the first k, and time single queries.
+
+    Raises ValueError for a ranking that repeats a track or recommends what is shown as liked.
+    """
+    held_out = split.held_out
+    depth = max(k, min(R_PRECISION_PLACES, int(held_out.n_held_out.max()), split.train.shape[1]))
+    ranked = split.ranking(model)(held_out.likes, depth)
+    check_ranking(name, ranked, held_out.likes, depth)
+    popularity = np.bincount(split.train.indices, minlength=split.train.shape[1]).astype(np.int64)
+    per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
+    per_user["r_precision"] = r_precision(ranked, held_out.relevant, held_out.n_held_out)
+    values = {metric: float(figures.mean()) for metric, figures in per_user.items()}
+    values |= catalogue_metrics(ranked, popularity, k)
+    values["novelty"] = novelty(ranked, popularity, k)
+    values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
+    query_ms = new_user_ms = _milliseconds(model, split, k, known=False)
+    if isinstance(model, RanksKnown) and (split.users >= 0).any():
+        query_ms = _milliseconds(model, split, k, known=True)
+    return Outcome(
+        model=name,
+        protocol=split.name,
+        k=k,
+        seed=seed,
+        values=values,
+        per_user=per_user,
+        bands=_recall_by_band(ranked[:, :k], held_out.relevant, popularity_bands(popularity)),
+        cost=Cost(training_seconds, peak_mib, query_ms, new_user_ms),
+    )
+
+
+def _recall_by_band(
+    ranked: NDArray[np.int32], relevant: csr_matrix, bands: NDArray[np.int8]
+) -> dict[str, float]:
+    hits = relevance(ranked, relevant)
+    found: dict[str, float] = {}
+    for number, band in enumerate(BANDS):
+        inside = bands == number
+        wanted = relevant @ inside.astype(np.float64)
+        got = (hits & inside[ranked]).sum(axis=1)
+        some = wanted > 0
+        found[band] = float((got[some] / wanted[some]).mean()) if some.any() else float("nan")
+    return found
+
+
+def _milliseconds(model: Contender, split: Split, k: int, *, known: bool) -> float:
+    """Median time of one list, over users evenly spaced, after one that warms up."""
+    users = np.flatnonzero(split.users >= 0) if known else np.arange(len(split.users))
+    chosen = users[np.linspace(0, len(users) - 1, min(_TIMED_QUERIES, len(users))).astype(np.int64)]
+    taken: list[float] = []
+    began = perf_counter()
+    for row in (chosen[0], *chosen):
+        likes = split.held_out.likes[[row]]
+        started = perf_counter()
+        if known and isinstance(model, RanksKnown):
+            model.rank_known(split.users[[row]], likes, k)
+        else:
+            model.rank(likes, k)
+        taken.append(1000 * (perf_counter() - started))
+        if perf_counter() - began > _TIMED_SECONDS and len(taken) > 1:
+            break
+    return float(np.median(taken[1:]))
+
+
+# --- tables ---
+
+
+_NAMES = {
+    "map": "MAP",
+    "recall": "recall",
+    "ndcg": "nDCG",
+    "hit_rate": "hit rate",
+    "r_precision": "R-precision",
+    "coverage": "coverage",
+    "gini": "Gini",
+    "novelty": "novelty, bits",
+    "distance": "distance in a list",
+}
+
+
+def outcome_rows(outcomes: Sequence[Outcome], *, dataset: str, run_id: str) -> pl.DataFrame:
+    """The rows of the ``evaluation`` table, one a model, protocol, seed and metric."""
+    rows = [
+        (
+            one.model,
+            dataset,
+            f"{one.protocol}, seed {one.seed}",
+            metric,
+            one.k,
+            value,
+            one.cost.training_seconds,
+            run_id,
+        )
+        for one in outcomes
+        for metric, value in {
+            **one.values,
+            **{f"recall of {band}": value for band, value in one.bands.items()},
+        }.items()
+        if np.isfinite(value)
+    ]
+    names = ("model", "dataset", "split", "metric", "k", "value", "seconds", "run_id")
+    types = (pl.String, pl.String, pl.String, pl.String, pl.Int32, pl.Float64, pl.Float64, pl.String)
+    return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
+
+
+def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interval]:
+    """Of one protocol, how far each model but the first is from it, per user and with the first seed.
+
+    Negative where it is behind; the interval is a paired one.
+    """
+    first = [one for one in outcomes if one.seed == outcomes[0].seed]
+    others = first[1:]
+    if not others:
+        return {}
+    reference = first[0].per_user[metric]
+    found = intervals(np.stack([one.per_user[metric] - reference for one in others]))
+    return {one.model: interval for one, interval in zip(others, found, strict=True)}
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The tables of one protocol: quality and cost, then what it does to the catalogue and by popularity.
+
+    ``outcomes`` are in the order of the table, the seeds of a model among them. Everything but the last four
+    columns of the first table is the same for the same likes, settings and seeds.
+    """
+    k = outcomes[0].k
+    by_model: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_model.setdefault(one.model, []).append(one)
+    first = [runs[0] for runs in by_model.values()]
+    sure = intervals(np.stack([one.per_user["map"] for one in first]))
+    difference = behind(outcomes)
+    several = len(next(iter(by_model.values()))) > 1
+    best = max(by_model, key=lambda name: _mean(by_model[name], "map"))
+    head = [
+        "model",
+        f"MAP@{k}",
+        "95 %",
+        *(["± seeds"] if several else []),
+        f"MAP@{k} − {first[0].model}",
+        f"recall@{k}",
+        f"nDCG@{k}",
+        f"hit rate@{k}",
+        "R-precision",
+        "training, s",
+        "peak, MiB",
+        "query, ms",
+        "new user, ms",
+    ]
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for (name, runs), interval in zip(by_model.items(), sure, strict=True):
+        mark = "**" if name == best else ""
+        apart = difference.get(name)
+        cells = [
+            f"{mark}{name}{mark}",
+            f"{mark}{_mean(runs, 'map'):.4f}{mark}",
+            f"{interval.low:.4f} … {interval.high:.4f}",
+            *([f"{np.std([one.values['map'] for one in runs]):.4f}"] if several else []),
+            "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})",
+            *(f"{_mean(runs, metric):.4f}" for metric in ("recall", "ndcg", "hit_rate", "r_precision")),
+            *_costs([one.cost for one in runs]),
+        ]
+        lines.append(_row(cells))
+    shown = ("coverage", "gini", "novelty", "distance")
+    head = ["model", *(_NAMES[metric] for metric in shown), *(f"recall@{k}, {band}" for band in BANDS)]
+    lines += ["", _row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    for name, runs in by_model.items():
+        figures = [_mean(runs, metric) for metric in shown]
+        figures += [float(np.mean([one.bands[band] for one in runs])) for band in BANDS]
+        lines.append(_row([name, *("–" if np.isnan(value) else f"{value:.4f}" for value in figures)]))
+    return "\n".join(lines)
+
+
+def _mean(runs: Sequence[Outcome], metric: str) -> float:
+    return float(np.mean([one.values[metric] for one in runs]))
+
+
+def _costs(costs: Sequence[Cost]) -> list[str]:
+    def middle(values: list[float], digits: int) -> str:
+        value = float(np.median(values))
+        return "–" if np.isnan(value) else f"{value:,.{digits}f}"
+
+    return [
+        middle([cost.training_seconds for cost in costs], 1),
+        middle([cost.peak_mib for cost in costs], 0),
+        middle([cost.query_ms for cost in costs], 2),
+        middle([cost.new_user_ms for cost in costs], 2),
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def put_section(text: str, title: str, section: str) -> str:
+    """``text`` with the body of its section ``## title`` replaced by ``section``, or put at its end."""
+    parts = text.split("\n## ")
+    body = title + "\n\n" + section.strip("\n") + "\n"
+    for number, part in enumerate(parts[1:], 1):
+        if part.splitlines()[0] == title:
+            parts[number] = body
+            return "\n## ".join(parts)
+    return "\n## ".join([text.rstrip("\n") + "\n", body])

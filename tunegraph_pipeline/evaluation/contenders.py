@@ -1,0 +1,146 @@
+"""Who takes part in a comparison: every model by its name, fitted and asked in one way.
+
+Here: the `Contender` protocol, the registry `CONTENDERS`, the baselines and our own model as contenders. A
+new model is one more entry of the registry. Not here: what it is judged on (`protocol`), judging (`compare`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.training.train import TrainingConfig
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.training.train import TrainedModel, TrainingData
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a model may learn from, in two forms of which it takes one.
+
+    ``likes``: CSR (U x N) float32 ones, the whole training part of a split; ``data``: the same likes cut into
+    those to train on and those to stop by, with what is known of the tracks.
+    """
+
+    likes: csr_matrix
+    data: TrainingData
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a contender may be told: values of the baselines, those of our training, and the seed of all."""
+
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+
+
+class Contender(Protocol):
+    """A model in a comparison.
+
+    ``rank`` is asked with lists of users it has never seen: whatever that takes, it takes there. One that
+    knows users of its training has a method ``rank_known(users, likes, k)`` as well, see
+    `protocol.RanksKnown`; it is asked with the users it knows, and their queries are timed with it.
+    """
+
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        """Learn, from ``material`` alone."""
+        ...
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        """The k best tracks of the catalogue for each row of ``likes`` CSR (m x N) that are not in it.
+
+        int32[m, k], best first, padded with -1.
+        """
+        ...
+
+
+class TuneGraph:
+    """What `tunegraph refresh` trains, ranked by the very code that serves, from a bundle on disk."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._config = settings.training.model_copy(update={"seed": settings.seed})
+        # Mapped by the bundle for as long as this lives.
+        self._folder = TemporaryDirectory(prefix="tunegraph-compare-")
+
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        from tunegraph_pipeline.recommend.ranking import Ranker
+        from tunegraph_pipeline.training.train import train
+
+        model = train(material.data, self._config, progress=progress)
+        self._ranker = Ranker(bundle_of(model, material.likes, Path(self._folder.name) / "bundle"))
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        tracks = likes.indices.astype(np.int32, copy=False)
+        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
+        return self._ranker.rank(lists, k).indices
+
+
+def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
+    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs.
+
+    ``likes`` CSR (U x N) are those whose counts are the popularity that a user without likes is answered by.
+    """
+    from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+
+    n_tracks = len(model.prior)
+    nothing = [""] * n_tracks
+    content = BundleContent(
+        track_ids=[str(track) for track in range(n_tracks)],
+        embeddings=model.embeddings,
+        pooling_weight=model.pooling_weight,
+        popularity=likes_per_track(likes).astype(np.int32),
+        recommendable=model.recommendable,
+        prior=model.prior,
+        neighbour_indptr=model.neighbour_indptr,
+        neighbour_indices=model.neighbour_indices,
+        neighbour_weight=model.neighbour_weight,
+        user_ids=[],
+        user_indptr=np.zeros(1, dtype=np.int64),
+        user_tracks=np.zeros(0, dtype=np.int32),
+        names=nothing,
+        artists=nothing,
+        image_urls=nothing,
+        preview_urls=nothing,
+        facts={"bundle_version": "compared", "model_version": "compared", "blend": asdict(model.blend)},
+    )
+    write_bundle(folder, content)
+    return Bundle.open(folder)
+
+
+class FromLikes:
+    """A baseline as a contender: it learns from all likes of the training part."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline
+        self.rank = baseline.rank
+        if (known := getattr(baseline, "rank_known", None)) is not None:
+            self.rank_known = known
+
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        self._baseline.fit(material.likes, progress)
+
+
+def _baseline(make: Callable[[BaselineConfig], Baseline]) -> Callable[[Settings], Contender]:
+    return lambda settings: FromLikes(make(settings.baselines.model_copy(update={"seed": settings.seed})))
+
+
+OURS = "tunegraph"
+
+CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
+    OURS: TuneGraph,
+    **{name: _baseline(make) for name, make in ALL.items()},
+}
+"""How each model is made, by its name, in the order of the table. The first is the one others are held to."""

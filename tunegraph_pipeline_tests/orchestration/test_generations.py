@@ -1,0 +1,83 @@
+"""The assets of the three generations, on a small lake with features and on one without."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.weights import load_tensors
+from tunegraph_pipeline.orchestration.assets import graph, sources
+from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.orchestration.run import run_job
+
+DAY = date(2026, 2, 1)
+KINDS = ("v1_model", "v2_model", "v3_seed_model")
+QUICK = {"epochs": 2, "steps": 2, "validation_users": 20}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.set_section("generations", QUICK)
+    return lake
+
+
+def fill(lake: Lake, source: str) -> ExecuteInProcessResult:
+    """The daily tables and the graph, without today's model, which the generations do not need."""
+    return materialize(
+        [*sources.ASSETS, *graph.ASSETS],
+        resources={"lake": LakeResource(root=str(lake.root))},
+        run_config={"ops": {"crawled_users": {"config": {"source": source}}}},
+        partition_key=DAY.isoformat(),
+    )
+
+
+def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
+    lake.set_section("simulator", {"n_users": 60, "n_tracks": 150})
+    fill(lake, "simulator")
+    assert not (lake.root / "v1_model").exists()
+    written = []
+    for _ in range(2):
+        run_job(lake, "generations", DAY, DAY)
+        written.append([lake.current_folder(kind).stat().st_mtime_ns for kind in KINDS])
+    assert written[0] == written[1]
+    for kind in KINDS:
+        folder = ArrayFolder.open(lake.current_folder(kind))
+        placed = folder["embeddings"][folder["placed"]]
+        np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 1, rtol=1e-5)
+        assert folder.facts["settings"]["generation"] == kind.removesuffix("_model")
+        assert folder.facts["tracks"]["liked, without audio features"] > 0
+        assert load_tensors(lake.current_folder(kind) / "weights.safetensors")[0]
+    assert not list((lake.root / "checkpoints").glob("*.safetensors"))
+    with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+        run = instance.get_runs()[0]
+        metadata = {
+            event.asset_key.to_user_string(): event.metadata
+            for entry in instance.all_logs(run.run_id)
+            if entry.dagster_event is not None and entry.dagster_event.is_step_materialization
+            for event in [entry.dagster_event.step_materialization_data.materialization]
+        }
+    assert set(metadata) == set(KINDS)
+    for said in metadata.values():
+        assert {"seconds", "peak_memory_mib", "curves", "version", "tracks"} <= set(said)
+
+
+def test_a_lake_without_features_ends_in_one_clear_line(lake: Lake) -> None:
+    lake.admit_source("files")
+    rows = [{"user_id": user, "track_id": track, "liked_at": None} for user in "uvw" for track in "abcd"]
+    likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
+    write_batch(lake.raw, DAY, RawBatch("files", "test", likes=likes))
+    fill(lake, "none")
+    with pytest.raises(InputError, match="no liked track has audio features") as caught:
+        run_job(lake, "generations", DAY, DAY)
+    assert "\n" not in str(caught.value)
