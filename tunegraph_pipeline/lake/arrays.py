@@ -7,6 +7,7 @@ array larger than memory. Not here: staging and renaming (`storage`), or what th
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tunegraph_pipeline.errors import BundleError
 
 MANIFEST = "manifest.json"
+_header = threading.Lock()
 _HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
 
 
@@ -111,7 +113,7 @@ def write_arrays(
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     parts: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npy")):
-        part = np.load(path, mmap_mode="r", allow_pickle=False)
+        part = _map(path)
         parts[path.name] = {
             "shape": list(part.shape),
             "dtype": part.dtype.str,
@@ -169,6 +171,17 @@ class ArrayFolder:
                 )
 
 
+def _map(path: Path) -> NDArray[Any]:
+    """``np.load``, mapped, by one thread at a time.
+
+    It reads the header with `ast`, whose parser in some versions of CPython 3.11 takes two threads for one
+    and fails with a SystemError: a service that opens bundles in several threads would come upon it.
+    """
+    with _header:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
 def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
     try:
         size = path.stat().st_size
@@ -176,7 +189,7 @@ def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
             raise BundleError(
                 f"{path} has {size} bytes, its manifest says {declared['bytes']}; rebuild this version"
             )
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = _map(path)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be mapped ({error}); rebuild this version") from error
     if list(array.shape) != declared["shape"] or array.dtype.str != declared["dtype"]:
