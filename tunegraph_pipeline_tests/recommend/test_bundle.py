@@ -384,11 +384,13 @@ def test_readers_see_the_old_bundle_or_the_new_one_while_current_is_replaced(
     readers = [threading.Thread(target=query) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for turn in range(24):
-        publish(tmp_path, "v2" if turn % 2 == 0 else "v1")
-    stop.set()
-    for reader in readers:
-        reader.join()
+    try:
+        for turn in range(24):
+            publish(tmp_path, "v2" if turn % 2 == 0 else "v1")
+    finally:
+        stop.set()  # or they would go on behind whatever went wrong
+        for reader in readers:
+            reader.join()
     assert failures == []
     assert seen <= {"v1", "v2"}
     assert seen
