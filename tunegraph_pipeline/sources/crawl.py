@@ -8,6 +8,7 @@ day, and a visit cut short goes on from the answers that were kept. See `lake.fr
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -40,6 +41,7 @@ from tunegraph_pipeline.sources.source import (
 )
 
 _JOURNAL = 2_000  # entries after which the journal is written as raw batches
+_REPORT_SECONDS = 0.5
 _FAILED_IN_A_ROW = 25  # visits after which it is not about the users
 _DESCRIBE, _FEATURES = "describe", "features"
 
@@ -131,6 +133,7 @@ class Crawl:
         self._put_off: dict[str, set[int]] = {_DESCRIBE: set(), _FEATURES: set()}
         self._ended: AskLater | BudgetSpent | Unanswered | None = None
         self._failed_in_a_row = 0
+        self._report_at = 0.0
         self.report = CrawlReport()
 
     def run(self) -> CrawlReport:
@@ -199,7 +202,10 @@ class Crawl:
                     self._finish(future)
                 if self._frontier.journal_length() >= _JOURNAL:
                     self.write_journal()
-                self._update_report()
+                if time.monotonic() >= self._report_at:
+                    # It counts every known user, which after each visit would cost more than the visits.
+                    self._update_report()
+                    self._report_at = time.monotonic() + _REPORT_SECONDS
         finally:
             if running:  # something went wrong: whoever still waits for an answer comes back at once
                 self._source.close()
