@@ -661,7 +661,7 @@ def _comparison_table(figures: "pl.DataFrame") -> Table:
 
 
 def _liked_by(recommender: "Recommender", user: str) -> list[str]:
-    (position,) = recommender.bundle.users.find([user]).tolist()
+    position = recommender.bundle.users.position(user)
     return [recommender.bundle.tracks[int(idx)] for idx in recommender.bundle.user_list(position)]
 
 
@@ -690,7 +690,7 @@ def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[s
 
 
 def _name(recommender: "Recommender", track: str) -> str:
-    (idx,) = recommender.bundle.tracks.find([track]).tolist()
+    idx = recommender.bundle.tracks.position(track)
     name, artists = recommender.bundle.names[idx], recommender.bundle.artists[idx]
     return f"{name} ({artists})" if name and artists else name or track
 

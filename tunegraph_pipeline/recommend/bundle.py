@@ -5,6 +5,7 @@ what is computed from the arrays (`ranking`, `recommender`), or how a bundle goe
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,14 @@ class IdIndex:
     def __getitem__(self, position: int) -> str:
         return self.ids[position]
 
+    def position(self, wanted: str) -> int:
+        """The position of one id, -1 where it is unknown: what `find` gives, in a third of its fixed cost."""
+        text = wanted.encode(errors="surrogatepass")
+        (hashed,) = _hash_ids([text]).tolist()
+        # Plain bisection over the buffer: ten calls of numpy cost more than sixteen comparisons.
+        place = bisect_left(self.hashes.data, hashed)
+        return self._find_from(place, hashed, text)
+
     def find(self, wanted: Sequence[str]) -> NDArray[np.int32]:
         """The position of each id, -1 where it is unknown: int32[len(wanted)]."""
         # A lone surrogate can be no id of ours, but a query may hold one: it is unknown, not an error.
@@ -99,14 +108,15 @@ class IdIndex:
         starts, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
         for slot, (text, start, end) in enumerate(zip(encoded, starts, ends, strict=True)):
             if data[start:end] != text:
-                positions[slot] = self._find_further(int(places[slot]) + 1, hashes[slot], text)
+                positions[slot] = self._find_from(int(places[slot]) + 1, int(hashes[slot]), text)
         return positions
 
-    def _find_further(self, place: int, wanted: np.uint64, text: bytes) -> int:
+    def _find_from(self, place: int, hashed: int, text: bytes) -> int:
         """Go on from ``place`` for as long as the hash is the wanted one: another id may come first."""
-        while place < len(self) and self.hashes[place] == wanted:
-            position = int(self.order[place])
-            if self.ids[position].encode() == text:
+        hashes, data, offsets = self.hashes.data, self.ids.bytes.data, self.ids.offsets.data
+        while place < len(hashes) and hashes[place] == hashed:
+            position: int = self.order.data[place]
+            if data[offsets[position] : offsets[position + 1]] == text:
                 return position
             place += 1
         return -1

@@ -31,6 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
+_GROUP = 64  # scores of which the largest alone is compared, see `_shortlist`
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -204,8 +205,8 @@ class Ranker:
         places = np.arange(ends[-1])
         places += np.repeat(starts - ends + lengths, lengths)
         columns = self.bundle.neighbour_indices[places].astype(np.intp)
-        weights = self.bundle.neighbour_weight[places].astype(np.float64)
-        weights *= self.blend.neighbour * len(liked) ** -self.blend.length_exponent
+        scale = self.blend.neighbour * len(liked) ** -self.blend.length_exponent
+        weights = np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64)
         # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
         sums = np.bincount(columns, weights, minlength=self.bundle.n_tracks).astype(np.float64, copy=False)
         return _Neighbours(columns, weights, ends, sums)
@@ -216,27 +217,27 @@ class Ranker:
         Liked track i adds to the score of j ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus
         its own neighbour weight; summed over i that is the score without the prior.
         """
-        contributions = (query.rows @ self.bundle.embeddings[winners].T).astype(np.float64)
+        contributions = (self.bundle.embeddings[winners] @ query.rows.T).astype(np.float64)
         if query.length > 0:
-            weight = self.bundle.pooling_weight[query.liked] * (self.blend.embedding / query.length)
-            contributions *= weight[:, np.newaxis]
+            contributions *= self.bundle.pooling_weight[query.liked] * (self.blend.embedding / query.length)
         place = np.zeros(self.bundle.n_tracks, dtype=np.int32)
         place[winners] = np.arange(1, len(winners) + 1)
         places = place[near.columns]
         (hits,) = places.nonzero()
         owners = near.ends.searchsorted(hits, side="right")
-        cells = owners * len(winners) + places[hits] - 1
+        cells = (places[hits] - 1) * len(query.liked) + owners
         np.add.at(contributions.reshape(-1), cells, near.weights[hits])
-        strongest = contributions.argmax(axis=0)
-        speaks = contributions[strongest, np.arange(len(winners))] > 0
+        strongest = contributions.argmax(axis=1)
+        speaks = contributions.max(axis=1) > 0
         return np.where(speaks, query.liked[strongest], -1).astype(np.int32)
 
 
 def _distinct(tracks: NDArray[np.int32]) -> NDArray[np.int32]:
     """``np.unique`` for the short lists of a query, in a fraction of its fixed cost."""
+    if (tracks[1:] > tracks[:-1]).all():  # stored lists are kept so
+        return tracks
     tracks = np.sort(tracks)
-    repeated = tracks[1:] == tracks[:-1]
-    return np.delete(tracks, np.flatnonzero(repeated)) if repeated.any() else tracks
+    return np.delete(tracks, np.flatnonzero(tracks[1:] == tracks[:-1]))
 
 
 def _shortlist(scores: NDArray[np.float32], k: int, rounding: float) -> NDArray[np.intp]:
@@ -244,17 +245,25 @@ def _shortlist(scores: NDArray[np.float32], k: int, rounding: float) -> NDArray[
 
     ``scores`` are off the exact ones by at most ``rounding + 8 |score|`` units of float32's epsilon; -inf
     marks what is left out. The k-th largest of the maxima of disjoint groups is no larger than the k-th
-    largest score, and costs one pass that vectorises, where a selection over all scores costs many.
+    largest score, and costs one pass that vectorises, where a selection over all scores costs many. Only the
+    few groups whose maximum reaches that bar are looked into.
     """
-    lowest = _LOWEST
-    if k < scores.size:
-        width = min(16, max(1, scores.size // (4 * k)))
-        groups = scores.size // width
-        maxima = scores[: groups * width].reshape(width, groups).max(axis=0)
-        bar = float(np.partition(maxima, groups - k)[groups - k])
-        if bar > _LOWEST:
-            lowest = bar - 2 * _EPSILON * (rounding + 8 * abs(bar))
-    return np.flatnonzero(scores >= np.float32(lowest))
+    if k >= scores.size:
+        return np.flatnonzero(scores >= np.float32(_LOWEST))
+    width = min(_GROUP, max(1, scores.size // (4 * k)))
+    groups = scores.size // width
+    table, rest = scores[: groups * width].reshape(width, groups), scores[groups * width :]
+    maxima = table.max(axis=0)
+    bar = float(np.partition(maxima, groups - k)[groups - k])
+    lowest = np.float32(_LOWEST)
+    if bar > _LOWEST:
+        lowest = np.float32(bar - 2 * _EPSILON * (rounding + 8 * abs(bar)))
+    (reached,) = (maxima >= lowest).nonzero()
+    # Rows of the table are stretches of the catalogue, so what is found comes in ascending order.
+    row, column = (table[:, reached] >= lowest).nonzero()
+    found = row * groups + reached[column]
+    (after,) = (rest >= lowest).nonzero()
+    return np.concatenate([found, after + groups * width]) if after.size else found
 
 
 def _dots(

@@ -113,7 +113,9 @@ def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
 def test_an_id_is_found_where_it_stands_and_nowhere_else(ids: list[str], others: list[str]) -> None:
     expected = {text: position for position, text in enumerate(ids)}
     wanted = ids + others
-    assert IdIndex.from_ids(ids).find(wanted).tolist() == [expected.get(text, -1) for text in wanted]
+    index = IdIndex.from_ids(ids)
+    assert index.find(wanted).tolist() == [expected.get(text, -1) for text in wanted]
+    assert [index.position(text) for text in wanted] == [expected.get(text, -1) for text in wanted]
 
 
 def test_ids_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +125,12 @@ def test_ids_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bundle_module, "_hash_ids", same_hash_for_all)
     index = IdIndex.from_ids(["x", "y", "z"])
     assert index.find(["z", "x", "nobody", "y"]).tolist() == [2, 0, -1, 1]
+    assert [index.position(text) for text in ("z", "x", "nobody", "y")] == [2, 0, -1, 1]
 
 
 def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
-    assert IdIndex.from_ids(["x"]).find(["\ud800"]).tolist() == [-1]
+    index = IdIndex.from_ids(["x"])
+    assert index.find(["\ud800"]).tolist() == [index.position("\ud800")] == [-1]
 
 
 # ---- what cannot be written

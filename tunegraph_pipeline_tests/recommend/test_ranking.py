@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.ranking import Blend, Ranker, Rankings
+from tunegraph_pipeline.recommend.ranking import Blend, Ranker, Rankings, _shortlist
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)
@@ -39,6 +39,41 @@ def parts_of_scores(bundle: Bundle, liked: list[int]) -> tuple[NDArray[np.float6
             share = blend.neighbour * len(liked) ** -blend.length_exponent
             contributions[row, bundle.neighbour_indices[entry]] += share * bundle.neighbour_weight[entry]
     return contributions, contributions.sum(axis=0) + bundle.prior
+
+
+# ---- the shortlist
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, 3000),
+    k=st.integers(1, 40),
+    distinct=st.sampled_from([2, 30, 10**6]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_shortlist_holds_all_that_the_best_k_may_be_and_little_more(
+    size: int, k: int, distinct: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(distinct, size=size) / distinct).astype(np.float32)
+    scores[rng.random(size) < rng.random()] = -np.inf  # from none left out to nearly all
+    rounding = 64.0
+    found = _shortlist(scores, k, rounding)
+    assert (np.diff(found) > 0).all()
+    allowed = np.flatnonzero(scores > -np.inf)
+    assert np.isin(found, allowed).all()
+    if len(allowed) > k:
+        # Off by at most this much each, a track below the k-th may yet be among the best k.
+        slack = 2 * float(np.finfo(np.float32).eps) * (rounding + 8)
+        best = np.sort(scores[allowed].astype(np.float64))[-k]
+        assert np.isin(np.flatnonzero(scores >= best - slack / 2), found).all()
+    else:
+        assert found.tolist() == allowed.tolist()
+
+
+def test_the_shortlist_of_a_large_catalogue_is_short() -> None:
+    scores = np.random.default_rng(3).standard_normal(20_635).astype(np.float32)
+    assert 10 <= len(_shortlist(scores, 10, 64.0)) < 40
 
 
 # ---- by hand
