@@ -26,6 +26,7 @@ from rich.table import Table
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
 from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
+from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -396,6 +397,7 @@ def recommend(
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
     recommender = Recommender.open(Lake.open(lake).serving)
     if users is not None and output is not None:
+        check_writable(output)
         _recommend_for_file(recommender, users, output, k, user_column)
     elif user is not None:
         _show_recommendations(
@@ -533,6 +535,8 @@ def compare(
     if held_out and protocol:
         raise InputError("--held-out FILE is a protocol of its own; give it without --protocol")
     home = Lake.open(lake)
+    if output is not None:
+        check_writable(output)
     given = {
         "protocols": tuple(protocol or ()),
         "models": tuple(model or ()),

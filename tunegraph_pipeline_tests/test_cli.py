@@ -150,6 +150,18 @@ def test_a_file_of_users_gives_ranked_rows_of_the_type_that_was_asked(
     ]
 
 
+def test_an_answer_that_could_not_be_written_is_refused_before_the_work(
+    refreshed: Path, tmp_path: Path
+) -> None:
+    users = tmp_path / "users.csv"
+    users.write_text("user_id\nrock1\n")
+    output = users / "out.parquet"
+    arguments = ("--lake", refreshed, "--output", output)
+    for command in (("recommend", "--users", users), ("compare",)):
+        assert f"cannot write {output}" in complaint(tunegraph(*command, *arguments))
+    assert [path.name for path in tmp_path.iterdir()] == ["users.csv"]
+
+
 def test_similar_songs_are_of_the_same_scene(refreshed: Path) -> None:
     done = tunegraph("similar", "rock-1", "--lake", refreshed, "-k", 5, "--json")
     assert {item["track_id"][:5] for item in json.loads(done.stdout)} == {"rock-"}

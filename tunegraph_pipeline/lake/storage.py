@@ -65,6 +65,19 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+def check_writable(target: Path) -> None:
+    """Raise LakeError where ``target`` could not be written: asked before an hour of work, not after it."""
+    with disk_errors(target):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{uuid.uuid4().hex}")
+        try:
+            draft.touch(exist_ok=False)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
 def write_text(target: Path, text: str, staging: Path) -> None:
     """Replace the text file ``target`` atomically."""
     with staged_file(target, staging) as draft:
@@ -106,11 +119,13 @@ def _sync(path: Path) -> None:
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
-    errno.EACCES: "permission denied; make the folder writable or choose another --lake",
-    errno.EPERM: "permission denied; make the folder writable or choose another --lake",
-    errno.EROFS: "the file system is read-only; choose another --lake",
-    errno.EFBIG: "the file would be larger than this system allows; raise the limit or choose another --lake",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --lake",
+    errno.EACCES: "permission denied; make the folder writable or choose another one",
+    errno.EPERM: "permission denied; make the folder writable or choose another one",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EFBIG: "the file would be larger than this system allows; raise the limit or choose another folder",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.EEXIST: "a part of the path is a file, not a folder; choose another path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
 }
 
 

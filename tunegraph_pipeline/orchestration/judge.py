@@ -5,6 +5,7 @@ Here: reading the lake, calling the pure functions of `evaluation`, writing the 
 baselines themselves (`evaluation`), Dagster (`assets`), or how a terminal shows the answer (`cli`).
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,8 @@ def recommend_for_users(
             "score": best.scores[row, place],
         }
     )
+    file = io.BytesIO()  # polars tells of a full disk in an error of its own; Python in one that is known
+    rows.write_parquet(file)
     with staged_file(output, output.parent) as draft:
-        rows.write_parquet(draft)
+        draft.write_bytes(file.getbuffer())
     return len(users) - len(known)

@@ -4,10 +4,13 @@ Here: the instance, and one function that runs a job and turns its failure into 
 Not here: what the jobs are (`jobs`), or how progress is drawn (`cli`).
 """
 
+import _thread
+import logging
 import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -92,19 +95,33 @@ def run_job(
 
 @contextmanager
 def _noticing_interrupts() -> Iterator[None]:
-    """Make an error that Ctrl-C caused the KeyboardInterrupt it was.
+    """Let Ctrl-C end what runs, and end it as a KeyboardInterrupt, wherever its exception strikes.
 
-    An extension module may swallow the exception of a signal that comes while it looks at its arguments, and
-    say that these do not fit (pybind11 does so). The signal itself is seen here, whatever became of it.
+    - An extension module may swallow it while it looks at its arguments, and say that these do not fit
+      (pybind11 does so). The signal itself is seen here, whatever became of it.
+    - Python swallows it in a finaliser, with a traceback on the terminal. It is sent again.
+    - SQLAlchemy passes it on when a connection is closed, but logs its traceback first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
+    pool = logging.getLogger("sqlalchemy.pool")
+    level = pool.level
+    unraisable = sys.unraisablehook
+
+    def resend(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt | DagsterExecutionInterruptedError):
+            threading.Timer(0.01, _thread.interrupt_main).start()  # once this hook has ended
+        else:
+            unraisable(lost)
+
     seen, told = socket.socketpair()
     with seen, told:
         seen.setblocking(False)
         told.setblocking(False)
         before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        pool.setLevel(logging.CRITICAL)
+        sys.unraisablehook = resend
         try:
             yield
         except Exception as error:
@@ -113,6 +130,8 @@ def _noticing_interrupts() -> Iterator[None]:
                     raise KeyboardInterrupt from error
             raise
         finally:
+            sys.unraisablehook = unraisable
+            pool.setLevel(level)
             signal.set_wakeup_fd(before)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.storage import staged_file, staged_folder, write_text
+from tunegraph_pipeline.lake.storage import check_writable, staged_file, staged_folder, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
@@ -51,6 +51,17 @@ def test_a_disk_that_says_no_is_one_clear_line(tmp_path: Path, code: int) -> Non
     ):
         raise OSError(code, os.strerror(code))
     assert not target.exists()
+
+
+def test_a_target_that_cannot_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(LakeError, match="a part of the path is a file"):
+        check_writable(tmp_path / "file" / "answer.parquet")
+    with pytest.raises(LakeError, match="it is a folder"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_really_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

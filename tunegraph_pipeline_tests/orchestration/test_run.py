@@ -2,11 +2,15 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, job, op
+from dagster._core.errors import DagsterExecutionInterruptedError
+from sqlalchemy import create_engine
 
 from tunegraph_pipeline.orchestration import run
 
@@ -28,6 +32,32 @@ def test_an_error_that_ctrl_c_caused_is_ctrl_c(deaf: None) -> None:
 def test_an_error_of_its_own_stays_what_it_is(deaf: None) -> None:
     with pytest.raises(TypeError, match="of its own"), run._noticing_interrupts():
         raise TypeError("of its own")
+
+
+class Lasting(sqlite3.Connection):
+    """Ctrl-C strikes while it is closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise DagsterExecutionInterruptedError
+
+
+def test_ctrl_c_while_a_connection_is_closed_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(":memory:", factory=Lasting))
+    with pytest.raises(DagsterExecutionInterruptedError), run._noticing_interrupts():
+        engine.connect().invalidate()
+    assert not caplog.records
+
+
+def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), run._noticing_interrupts():
+        Finalised()
+        time.sleep(10)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:

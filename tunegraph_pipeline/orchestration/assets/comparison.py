@@ -39,7 +39,7 @@ def model_comparison(context: AssetExecutionContext, lake: LakeResource) -> Mate
     with Measured() as cost:
         found = compare_lake(root, root.section("comparison", ComparisonSettings), report_progress)
         rows = keep_figures(
-            root, found, dataset=f"likes of {root.current_version('like_graph')}", run_id=context.run_id
+            root, found, dataset=f"likes of {root.current_version('like_graph')}", run_id=context.run.run_id
         )
     tables = {name: MetadataValue.md(markdown(outcomes)) for name, outcomes in found.outcomes.items()}
     charts = {

@@ -141,7 +141,7 @@ def evaluation(context: AssetExecutionContext, lake: LakeResource) -> Materializ
         except InputError as error:
             context.log.warning(str(error))
             return MaterializeResult(metadata={"not judged": MetadataValue.text(str(error))})
-        rows = evaluation_rows(judged.evaluations, dataset=dataset, split="gate", run_id=context.run_id)
+        rows = evaluation_rows(judged.evaluations, dataset=dataset, split="gate", run_id=context.run.run_id)
         root.append("evaluation", rows)
     table = comparison(judged.evaluations)
     return MaterializeResult(
