@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, job, op
@@ -16,7 +17,7 @@ from tunegraph_pipeline.orchestration import run
 
 
 @pytest.fixture
-def deaf() -> object:
+def deaf() -> Iterator[None]:
     """SIGINT is noted by nobody, as where an extension module swallowed its exception."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     yield
@@ -49,7 +50,17 @@ def test_ctrl_c_while_a_connection_is_closed_logs_nothing(caplog: pytest.LogCapt
     assert not caplog.records
 
 
-def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def alert() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, in a process too that the background of a shell makes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(
+    alert: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Finalised:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGINT)
