@@ -90,16 +90,20 @@ def compare_lake(
     """
     from tunegraph_pipeline.evaluation.contenders import CONTENDERS, Settings
     from tunegraph_pipeline.evaluation.tuned import tuned
+    from tunegraph_pipeline.training.generations import GenerationConfig
     from tunegraph_pipeline.training.train import TrainingConfig
 
     _check_names("protocol", settings.protocols, PROTOCOLS)
     _check_names("model", settings.models, tuple(CONTENDERS))
     names = [name for name in CONTENDERS if not settings.models or name in settings.models]
-    told = Settings(training=lake.section("training", TrainingConfig))
+    told = Settings(
+        training=lake.section("training", TrainingConfig),
+        generations=lake.section("generations", GenerationConfig),
+    )
     notes: list[str] = []
     if settings.tuned:
         found = tuned(settings.tuned)
-        told = Settings(baselines=found.config(), training=told.training)
+        told = replace(told, baselines=found.config())
         notes += found.notes()
     else:
         notes.append("baselines at their default values")
