@@ -115,7 +115,7 @@ def judge(
     per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
     per_user["r_precision"] = r_precision(ranked, held_out.relevant, held_out.n_held_out)
     values = {metric: float(figures.mean()) for metric, figures in per_user.items()}
-    values |= catalogue_metrics(ranked, popularity, k)
+    values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     values["novelty"] = novelty(ranked, popularity, k)
     values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
     query_ms, new_user_ms = _times(model, split, k)
