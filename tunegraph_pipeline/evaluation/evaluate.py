@@ -45,8 +45,8 @@ class HeldOut:
     the catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes;
     ``unknown_users`` of the m the lake does not know; ``unknown_tracks`` of the held-out likes are of tracks
     it does not know; ``liked_already`` of them are of recordings the user is known to like under one of
-    several ids, which no ranking will repeat; ``own`` bool[N]: tracks that stand for a recording, the catalogue
-    that coverage and Gini are of; None where all do.
+    several ids, which no ranking will repeat; ``own`` bool[N]: tracks that stand for a recording, the
+    catalogue that coverage and Gini are of; None where all do.
     """
 
     likes: csr_matrix

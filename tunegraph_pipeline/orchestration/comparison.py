@@ -122,8 +122,8 @@ def compare_lake(
             splits: Iterator[Split] = iter([_split_of_file(graph, ids, likes, held_out, origin)])
         else:
             splits = (_split(lake, graph, likes, name, settings.users, seed) for name in settings.protocols)
-        for split in splits:
-            split = replace(split, held_out=replace(split.held_out, own=own))
+        for drawn in splits:
+            split = replace(drawn, held_out=replace(drawn.held_out, own=own))
             judged = _judge_all(names, told, split, known, settings, seed, notes, progress)
             outcomes.setdefault(split.name, []).extend(judged)
             if seed == 0:
