@@ -26,8 +26,16 @@ from scipy.sparse import csr_matrix
 
 from benchmarks.ablation import merged
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig, Popularity
+from tunegraph_pipeline.evaluation.contenders import (
+    CONTENDERS,
+    Material,
+    Searches,
+    Settings,
+    TakesInUsers,
+    TuneGraph,
+)
 from tunegraph_pipeline.evaluation.evaluate import Evaluation, HeldOut, evaluate, held_out_fold
-from tunegraph_pipeline.evaluation.generations import GenerationRanking, ServedModel
+from tunegraph_pipeline.evaluation.generations import GenerationRanking
 from tunegraph_pipeline.evaluation.plots import metric_bars
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
@@ -109,15 +117,18 @@ def measure(name: str, options: argparse.Namespace) -> Row:
             elapsed = time.perf_counter() - started
             print(f"\r{elapsed:6.0f} s  {what}: {done} of {total}   ", end="", file=sys.stderr, flush=True)
 
-        model: GenerationRanking | ServedModel
         epochs = {} if options.epochs is None else {"epochs": options.epochs}
-        if name == "tunegraph":
-            model = ServedModel(TrainingConfig.model_validate(epochs))
-        else:
-            model = GenerationRanking(GenerationConfig.model_validate({"generation": name, **epochs}))
+        settings = Settings(
+            training=TrainingConfig.model_validate(epochs),
+            generations=GenerationConfig.model_validate(epochs),
+        )
+        model = CONTENDERS[name](settings)
+        assert isinstance(model, TuneGraph | GenerationRanking)
         start = time.perf_counter()
-        model.fit_data(likes.data, progress)
+        model.fit(Material(likes.data.train, likes.data), progress)
         seconds = time.perf_counter() - start
+    search = model.search if isinstance(model, Searches) else model.rank
+    new_user = model.new_user if isinstance(model, TakesInUsers) else model.rank
     values = evaluate(name, model.rank, likes.held_out, popularity, K).values
     return Row(
         name,
@@ -125,8 +136,8 @@ def measure(name: str, options: argparse.Namespace) -> Row:
         seconds,
         len(model.trained.curves),
         cost.peak_mib,
-        milliseconds(lambda likes: model.search(likes, K), likes.held_out.likes, 200),
-        milliseconds(lambda likes: model.new_user(likes, K), likes.newcomers, 7 if name == "v2" else 50),
+        milliseconds(lambda likes: search(likes, K), likes.held_out.likes, 200),
+        milliseconds(lambda likes: new_user(likes, K), likes.newcomers, 7 if name == "v2" else 50),
     )
 
 

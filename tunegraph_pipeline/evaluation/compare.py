@@ -7,7 +7,7 @@ Here: judging one fitted contender on one split, and the tables that come out. N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.evaluation.bootstrap import Interval, intervals
-from tunegraph_pipeline.evaluation.contenders import Contender, Material
+from tunegraph_pipeline.evaluation.contenders import Contender, Material, Searches, TakesInUsers
 from tunegraph_pipeline.evaluation.evaluate import check_ranking
 from tunegraph_pipeline.evaluation.metrics import (
     BANDS,
@@ -115,12 +115,10 @@ def judge(
     per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
     per_user["r_precision"] = r_precision(ranked, held_out.relevant, held_out.n_held_out)
     values = {metric: float(figures.mean()) for metric, figures in per_user.items()}
-    values |= catalogue_metrics(ranked, popularity, k)
+    values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     values["novelty"] = novelty(ranked, popularity, k)
     values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
-    query_ms = new_user_ms = _milliseconds(model, split, k, known=False)
-    if isinstance(model, RanksKnown) and (split.users >= 0).any():
-        query_ms = _milliseconds(model, split, k, known=True)
+    query_ms, new_user_ms = _times(model, split, k)
     return Outcome(
         model=name,
         protocol=split.name,
@@ -147,19 +145,33 @@ def _recall_by_band(
     return found
 
 
-def _milliseconds(model: Contender, split: Split, k: int, *, known: bool) -> float:
+def _times(model: Contender, split: Split, k: int) -> tuple[float, float]:
+    """Milliseconds of a query and of a new user, each answered as the model does when it serves."""
+    everyone, known = np.arange(len(split.users)), np.flatnonzero(split.users >= 0)
+    arrive = model.new_user if isinstance(model, TakesInUsers) else model.rank
+    new_user_ms = _milliseconds(lambda row, likes: arrive(likes, k), split, everyone)
+    if isinstance(model, Searches):
+        search = model.search
+        return _milliseconds(lambda row, likes: search(likes, k), split, everyone), new_user_ms
+    if isinstance(model, RanksKnown) and known.size:
+        rank_known = model.rank_known
+        return _milliseconds(
+            lambda row, likes: rank_known(split.users[[row]], likes, k), split, known
+        ), new_user_ms
+    return new_user_ms, new_user_ms
+
+
+def _milliseconds(
+    answer: Callable[[int, csr_matrix], object], split: Split, users: NDArray[np.int64]
+) -> float:
     """Median time of one list, over users evenly spaced, after one that warms up."""
-    users = np.flatnonzero(split.users >= 0) if known else np.arange(len(split.users))
     chosen = users[np.linspace(0, len(users) - 1, min(_TIMED_QUERIES, len(users))).astype(np.int64)]
     taken: list[float] = []
     began = perf_counter()
     for row in (chosen[0], *chosen):
         likes = split.held_out.likes[[row]]
         started = perf_counter()
-        if known and isinstance(model, RanksKnown):
-            model.rank_known(split.users[[row]], likes, k)
-        else:
-            model.rank(likes, k)
+        answer(row, likes)
         taken.append(1000 * (perf_counter() - started))
         if perf_counter() - began > _TIMED_SECONDS and len(taken) > 1:
             break

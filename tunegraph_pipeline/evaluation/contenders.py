@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.generations import GenerationRanking
+from tunegraph_pipeline.training.generations import GenerationConfig, GenerationName
 from tunegraph_pipeline.training.train import TrainingConfig
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a contender may be told: values of the baselines, those of our training, and the seed of all."""
+    """What a contender may be told: values of the baselines, of our training and of the generations
+    before it, and the seed of all."""
 
     baselines: BaselineConfig = field(default_factory=BaselineConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    generations: GenerationConfig = field(default_factory=GenerationConfig)
     seed: int = 0
 
 
@@ -67,6 +71,20 @@ class Contender(Protocol):
         ...
 
 
+@runtime_checkable
+class Searches(Protocol):
+    """A model that does not look at the whole catalogue when it serves; its queries are timed with this."""
+
+    def search(self, likes: csr_matrix, k: int) -> Ranked: ...
+
+
+@runtime_checkable
+class TakesInUsers(Protocol):
+    """A model that has more to do for somebody who has just arrived, whose likes are CSR (1 x N)."""
+
+    def new_user(self, likes: csr_matrix, k: int) -> Ranked: ...
+
+
 class TuneGraph:
     """What `tunegraph refresh` trains, ranked by the very code that serves, from a bundle on disk."""
 
@@ -79,8 +97,8 @@ class TuneGraph:
         from tunegraph_pipeline.recommend.ranking import Ranker
         from tunegraph_pipeline.training.train import train
 
-        model = train(material.data, self._config, progress=progress)
-        self._ranker = Ranker(bundle_of(model, material.likes, Path(self._folder.name) / "bundle"))
+        self.trained = train(material.data, self._config, progress=progress)
+        self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
         tracks = likes.indices.astype(np.int32, copy=False)
@@ -137,10 +155,22 @@ def _baseline(make: Callable[[BaselineConfig], Baseline]) -> Callable[[Settings]
     return lambda settings: FromLikes(make(settings.baselines.model_copy(update={"seed": settings.seed})))
 
 
+def _generation(name: GenerationName, *, by_search: bool = False) -> Callable[[Settings], Contender]:
+    return lambda settings: GenerationRanking(
+        settings.generations.model_copy(update={"generation": name, "seed": settings.seed}),
+        by_search=by_search,
+    )
+
+
 OURS = "tunegraph"
 
 CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
     OURS: TuneGraph,
     **{name: _baseline(make) for name, make in ALL.items()},
+    "v1": _generation("v1"),
+    "v2": _generation("v2"),
+    "v3_seed": _generation("v3_seed"),
+    # As it answered: the best of 300 tracks drawn at random.
+    "v3_seed_300": _generation("v3_seed", by_search=True),
 }
 """How each model is made, by its name, in the order of the table. The first is the one others are held to."""

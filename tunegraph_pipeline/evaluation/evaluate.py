@@ -45,7 +45,8 @@ class HeldOut:
     the catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes;
     ``unknown_users`` of the m the lake does not know; ``unknown_tracks`` of the held-out likes are of tracks
     it does not know; ``liked_already`` of them are of recordings the user is known to like under one of
-    several ids, which no ranking will repeat.
+    several ids, which no ranking will repeat; ``own`` bool[N]: tracks that stand for a recording, the
+    catalogue that coverage and Gini are of; None where all do.
     """
 
     likes: csr_matrix
@@ -54,6 +55,7 @@ class HeldOut:
     unknown_users: int = 0
     unknown_tracks: int = 0
     liked_already: int = 0
+    own: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.likes.multiply(self.relevant).nnz:
@@ -151,6 +153,7 @@ def held_out_pairs(
         unknown_users=judged["row"].null_count(),
         unknown_tracks=mapped["column"].null_count(),
         liked_already=int(mapped["liked"].sum()),
+        own=canonical == np.arange(len(track_ids)),
     )
 
 
@@ -209,7 +212,7 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     check_ranking(model, ranked, held_out.likes, k)
     per_user = user_metrics(ranked, held_out.relevant, held_out.n_held_out, k)
     values = {name: float(per_user[name].mean()) for name in USER_METRICS}
-    values |= catalogue_metrics(ranked, popularity, k)
+    values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     return Evaluation(model, k, values, per_user, seconds)
 
 

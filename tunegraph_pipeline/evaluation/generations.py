@@ -1,25 +1,20 @@
-"""The generations and today's model as rankings that can be judged, and searched as each of them was.
+"""The earlier generations as contenders, and searched as each of them was.
 
 Here: fitting a generation and ranking the whole catalogue with it, the K-d tree of V1 and V2, what a new user
-costs V2, the 300 candidates of the first V3, and today's model behind the bundle it is served from. Not here:
-how they learn (`training`) and what a ranking is worth (`evaluate`).
+costs V2, and the 300 candidates of the first V3. Not here: how they learn (`training`), what a ranking is
+worth (`compare`).
 """
 
 from __future__ import annotations
 
-import tempfile
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, likes_per_track, rank_in_blocks, top_k
-from tunegraph_pipeline.evaluation.evaluate import served
-from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.evaluation.baselines import BaselineConfig, rank_in_blocks, top_k
 from tunegraph_pipeline.training.generations import (
     V1,
     V2,
@@ -28,12 +23,12 @@ from tunegraph_pipeline.training.generations import (
     V3Seed,
     train_generation,
 )
-from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, train
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from scipy.spatial import cKDTree
 
+    from tunegraph_pipeline.evaluation.contenders import Material
     from tunegraph_pipeline.evaluation.metrics import Ranked
     from tunegraph_pipeline.training.loop import Progress
 
@@ -42,22 +37,16 @@ CANDIDATES = 300
 
 
 class GenerationRanking:
-    """A generation behind ``fit`` and ``rank``, like `baselines.Baseline`; it needs features as well."""
+    """A generation as a `contenders.Contender`. ``by_search``: it ranks what it finds by :meth:`search`."""
 
-    def __init__(self, config: GenerationConfig, score_bytes: int = BaselineConfig().score_bytes) -> None:
+    def __init__(self, config: GenerationConfig, *, by_search: bool = False) -> None:
         self.config = config
-        self.name: str = config.generation
-        self._score_bytes = score_bytes
+        self._by_search = by_search
         self.trained: TrainedGeneration
 
-    def fit(self, train: csr_matrix, features: NDArray[np.float32], progress: Progress | None = None) -> None:
-        """Learn from ``train``, csr float32 of ones, users x N, and ``features`` float32[N, 11] with NaN
-        where unknown, for all epochs. Raises InputError as `train_generation` does."""
-        self.fit_data(only(train, features), progress)
-
-    def fit_data(self, data: TrainingData, progress: Progress | None = None) -> None:
-        """Learn from data with users to stop early by."""
-        self.trained = train_generation(data, self.config, progress=progress)
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        """Learn from likes and audio features. Raises InputError as `train_generation` does."""
+        self.trained = train_generation(material.data, self.config, progress=progress)
         self.__dict__.pop("_tree", None)
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
@@ -65,8 +54,12 @@ class GenerationRanking:
 
         What a row likes is left out; ties go to the smaller index; an empty row gets what is popular.
         """
+        return self.search(likes, k) if self._by_search else self._rank_all(likes, k)
+
+    def _rank_all(self, likes: csr_matrix, k: int) -> Ranked:
         generation = self.trained.generation
-        return rank_in_blocks(generation.scores, likes, k, generation.popularity, self._score_bytes)
+        score_bytes = BaselineConfig().score_bytes
+        return rank_in_blocks(generation.scores, likes, k, generation.popularity, score_bytes)
 
     def search(self, likes: csr_matrix, k: int) -> Ranked:
         """The k best for each row of ``likes`` as the generation itself found them: int32[m, k].
@@ -80,7 +73,7 @@ class GenerationRanking:
         usable = generation.usable(likes)
         asked = np.flatnonzero(np.diff(usable.indptr))
         if len(asked) < likes.shape[0]:
-            ranked = self.rank(likes, k)
+            ranked = self._rank_all(likes, k)
             ranked[asked] = self.search(likes[asked], k)
             return ranked
         if isinstance(generation, V3Seed):
@@ -117,91 +110,6 @@ class GenerationRanking:
             best = top_k(cosines[np.newaxis], min(k, len(drawn)))[0]
             ranked[row, : len(best)] = drawn[best]
         return ranked
-
-
-class ServedModel:
-    """Today's model, judged by what a bundle of it answers."""
-
-    name = "tunegraph"
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-        self.trained: TrainedModel
-        self.recommender: Recommender
-        self._folder: tempfile.TemporaryDirectory[str]
-
-    def fit(self, train: csr_matrix, features: NDArray[np.float32], progress: Progress | None = None) -> None:
-        """Learn from likes and features alone, for all epochs; see :meth:`GenerationRanking.fit`."""
-        self.fit_data(only(train, features), progress)
-
-    def fit_data(self, data: TrainingData, progress: Progress | None = None) -> None:
-        """Learn from all there is, and write the bundle."""
-        self.trained = train(data, self.config, progress=progress)
-        self._folder = tempfile.TemporaryDirectory()
-        bundle = Path(self._folder.name) / "bundle"
-        write_bundle(bundle, bundle_of(self.trained, data.train))
-        self.recommender = Recommender(Bundle.open(bundle))
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        """As `Baseline.rank`, by the very ranking that is served."""
-        return served(self.recommender)(likes, k)
-
-    def search(self, likes: csr_matrix, k: int) -> Ranked:
-        return self.rank(likes, k)
-
-    def new_user(self, likes: csr_matrix, k: int) -> Ranked:
-        """A new user is a query like any other."""
-        return self.rank(likes, k)
-
-
-def only(train: csr_matrix, features: NDArray[np.float32]) -> TrainingData:
-    """Likes and features, with neither artists and albums nor anything held out."""
-    from scipy.sparse import csr_matrix
-
-    n_tracks = train.shape[1]
-    nobody = csr_matrix(np.zeros((0, n_tracks), dtype=np.float32))
-    return TrainingData(
-        train=train,
-        context=nobody,
-        targets=nobody,
-        features=features,
-        track_artists=csr_matrix(np.zeros((n_tracks, 0), dtype=np.bool_)),
-        album=np.full(n_tracks, -1, dtype=np.int32),
-    )
-
-
-def bundle_of(model: TrainedModel, train: csr_matrix) -> BundleContent:
-    """A bundle of a model and its training likes, in which ids are numbers and nothing has a name."""
-    n_users, n_tracks = train.shape
-    facts: dict[str, Any] = {
-        "bundle_version": "judged",
-        "model_version": "judged",
-        "blend": {
-            "embedding": model.blend.embedding,
-            "neighbour": model.blend.neighbour,
-            "length_exponent": model.blend.length_exponent,
-        },
-    }
-    popularity = likes_per_track(train).astype(np.int32)
-    return BundleContent(
-        track_ids=[str(track) for track in range(n_tracks)],
-        embeddings=model.embeddings,
-        pooling_weight=model.pooling_weight,
-        popularity=popularity,
-        recommendable=popularity > 0,
-        prior=model.prior,
-        neighbour_indptr=model.neighbour_indptr,
-        neighbour_indices=model.neighbour_indices,
-        neighbour_weight=model.neighbour_weight,
-        user_ids=[str(user) for user in range(n_users)],
-        user_indptr=train.indptr.astype(np.int64),
-        user_tracks=train.indices.astype(np.int32),
-        names=[""] * n_tracks,
-        artists=[""] * n_tracks,
-        image_urls=[""] * n_tracks,
-        preview_urls=[""] * n_tracks,
-        facts=facts,
-    )
 
 
 def _tree_of(embeddings: NDArray[np.float32], placed: NDArray[np.bool_]) -> tuple[cKDTree, NDArray[np.int64]]:

@@ -93,13 +93,16 @@ def gini(counts: NDArray[np.int64]) -> float:
     return float(weights @ np.sort(counts) / (n * float(total)))
 
 
-def catalogue_metrics(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> dict[str, float]:
+def catalogue_metrics(
+    ranked: Ranked, popularity: NDArray[np.int64], k: int, own: NDArray[np.bool_] | None = None
+) -> dict[str, float]:
     """What the lists together do to the catalogue, in the order of `CATALOGUE_METRICS`.
 
-    ``popularity`` int64[N] is the likes of every track in training.
+    ``popularity`` int64[N] is the likes of every track in training; ``own`` bool[N] the tracks that stand for
+    a recording, all where None: further ids of one are no part of the catalogue.
 
-    - ``coverage``: share of the N tracks that are in somebody's first k;
-    - ``gini``: inequality of how often each of the N tracks is recommended;
+    - ``coverage``: share of these tracks that are in somebody's first k;
+    - ``gini``: inequality of how often each of these tracks is recommended;
     - ``mean_popularity``: training likes of a recommended track, averaged over every place of every list.
 
     The last two are NaN when nothing was recommended to anybody.
@@ -107,8 +110,9 @@ def catalogue_metrics(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> 
     shown = ranked[:, :k]
     shown = shown[shown >= 0]
     exposure = np.bincount(shown, minlength=popularity.size).astype(np.int64)
+    exposure = exposure if own is None else exposure[own]
     return {
-        "coverage": float(np.count_nonzero(exposure) / popularity.size),
+        "coverage": float(np.count_nonzero(exposure) / exposure.size),
         "gini": gini(exposure),
         "mean_popularity": float(popularity[shown].mean()) if shown.size else float("nan"),
     }

@@ -90,21 +90,26 @@ def compare_lake(
     """
     from tunegraph_pipeline.evaluation.contenders import CONTENDERS, Settings
     from tunegraph_pipeline.evaluation.tuned import tuned
+    from tunegraph_pipeline.training.generations import GenerationConfig
     from tunegraph_pipeline.training.train import TrainingConfig
 
     _check_names("protocol", settings.protocols, PROTOCOLS)
     _check_names("model", settings.models, tuple(CONTENDERS))
     names = [name for name in CONTENDERS if not settings.models or name in settings.models]
-    told = Settings(training=lake.section("training", TrainingConfig))
+    told = Settings(
+        training=lake.section("training", TrainingConfig),
+        generations=lake.section("generations", GenerationConfig),
+    )
     notes: list[str] = []
     if settings.tuned:
         found = tuned(settings.tuned)
-        told = Settings(baselines=found.config(), training=told.training)
+        told = replace(told, baselines=found.config())
         notes += found.notes()
     else:
         notes.append("baselines at their default values")
     graph, ids = open_like_graph(lake), known_track_ids(lake)
     likes = graph.matrix()
+    own = graph.canonical == np.arange(graph.n_tracks)
     cut_off = current_cut_off(lake)
     known = training_data(
         graph, ids, lake.known_tracks("tracks", cut_off), lake.known_tracks("audio_features", cut_off)
@@ -117,7 +122,8 @@ def compare_lake(
             splits: Iterator[Split] = iter([_split_of_file(graph, ids, likes, held_out, origin)])
         else:
             splits = (_split(lake, graph, likes, name, settings.users, seed) for name in settings.protocols)
-        for split in splits:
+        for drawn in splits:
+            split = replace(drawn, held_out=replace(drawn.held_out, own=own))
             judged = _judge_all(names, told, split, known, settings, seed, notes, progress)
             outcomes.setdefault(split.name, []).extend(judged)
             if seed == 0:

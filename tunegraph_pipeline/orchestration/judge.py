@@ -7,7 +7,7 @@ baselines themselves (`evaluation`), Dagster (`assets`), or how a terminal shows
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,8 @@ def bundle_likes(bundle: "Bundle") -> "csr_matrix":
 def judge_gate(recommender: "Recommender", graph: LikeGraph, *, k: int, progress: Progress) -> Judgement:
     """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the same
     training likes. Raises InputError where no like is held out."""
-    held_out = held_out_fold(graph.matrix(), graph.fold_matrix(GATE))
+    own = graph.canonical == np.arange(graph.n_tracks)
+    held_out = replace(held_out_fold(graph.matrix(), graph.fold_matrix(GATE)), own=own)
     config = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH)
     return _judge(recommender, held_out, graph.training_matrix(), config, k=k, progress=progress)
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.evaluation.contenders import Material
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.training.train import TrainingData
 
 GROUP = 12  # users and tracks of one half of the checkerboard
 
@@ -36,6 +38,15 @@ def features() -> NDArray[np.float32]:
     sound += np.repeat([[-1.0], [1.0]], GROUP, axis=0).astype(np.float32)
     sound[:, AUDIO_FEATURES.index("key")] = np.tile(np.arange(GROUP), 2)
     return sound
+
+
+def material(likes: csr_matrix, sound: NDArray[np.float32]) -> Material:
+    """Likes and features, with neither artists and albums nor anything held out."""
+    n_tracks = likes.shape[1]
+    nobody = csr_matrix(np.zeros((0, n_tracks), dtype=np.float32))
+    tags = csr_matrix(np.zeros((n_tracks, 0), dtype=np.bool_))
+    album = np.full(n_tracks, -1, dtype=np.int32)
+    return Material(likes, TrainingData(likes, nobody, nobody, sound, tags, album))
 
 
 class RecommenderContract:

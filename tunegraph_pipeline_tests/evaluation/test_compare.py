@@ -28,6 +28,7 @@ from tunegraph_pipeline.evaluation.protocol import (
     weak_generalisation,
 )
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.training.generations import GenerationConfig
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 SETTINGS = Settings(
@@ -35,6 +36,7 @@ SETTINGS = Settings(
         ease_lambda=3.0, als_factors=8, lightgcn_dimension=8, lightgcn_epochs=30, lightgcn_batch=200
     ),
     training=TrainingConfig(dimension=8, epochs=8),
+    generations=GenerationConfig(epochs=20, dropout=0),
 )
 SCENES, TRACKS_A_SCENE = 4, 15
 
@@ -56,7 +58,10 @@ def known_of(n_tracks: int) -> TrainingData:
         (np.zeros(0, dtype=np.float32), (np.zeros(0, int), np.zeros(0, int))), shape=(0, n_tracks)
     )
     artists = csr_matrix((np.ones(n_tracks, dtype=np.bool_), (np.arange(n_tracks), scene)))
-    features = np.full((n_tracks, 11), np.nan, dtype=np.float32)
+    sound = (
+        np.random.default_rng(0).random((SCENES, 11))[scene] + 0.01 * np.arange(n_tracks)[:, np.newaxis] % 0.1
+    )
+    features = sound.astype(np.float32)
     return TrainingData(none, none, none, features, artists, np.full(n_tracks, -1, dtype=np.int32))
 
 

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.generations import CANDIDATES, GenerationRanking, ServedModel
+from tunegraph_pipeline.evaluation.generations import CANDIDATES, GenerationRanking
 from tunegraph_pipeline.training.generations import GenerationConfig, GenerationName
-from tunegraph_pipeline.training.train import TrainingConfig
+from tunegraph_pipeline_tests.evaluation.recommender_contract import material
 
 N_USERS, N_TRACKS = 40, 400
 
@@ -24,7 +24,7 @@ def world() -> tuple[csr_matrix, NDArray[np.float32]]:
 
 def fitted(generation: GenerationName) -> GenerationRanking:
     model = GenerationRanking(GenerationConfig(generation=generation, epochs=2, steps=2))
-    model.fit(*world())
+    model.fit(material(*world()))
     return model
 
 
@@ -42,7 +42,7 @@ def test_a_list_without_a_placed_song_gets_what_is_popular_among_other_lists(
     likes, features = world()
     features[likes[0].indices] = np.nan  # V1 knows none of user 0's songs
     model = GenerationRanking(GenerationConfig(generation=generation, epochs=1, steps=1))
-    model.fit(likes, features)
+    model.fit(material(likes, features))
     lists = csr_matrix(np.stack([likes[0].toarray()[0], np.zeros(N_TRACKS), likes[1].toarray()[0]]))
     found = model.search(lists, 5)
     popularity = np.bincount(likes.indices, minlength=N_TRACKS)
@@ -94,13 +94,6 @@ def test_another_seed_draws_other_candidates() -> None:
     first = fitted("v3_seed")
     config = first.config.model_copy(update={"seed": 1})
     second = GenerationRanking(config)
-    second.fit(likes, features)
+    second.fit(material(likes, features))
     asked = [set(model.search(likes[:1], N_TRACKS)[0].tolist()) for model in (first, second)]
     assert asked[0] != asked[1]
-
-
-def test_todays_model_answers_a_new_user_as_anyone() -> None:
-    likes, features = world()
-    model = ServedModel(TrainingConfig(dimension=8, epochs=1, memory_mib=64))
-    model.fit(likes, features)
-    np.testing.assert_array_equal(model.new_user(likes[:1], 10), model.rank(likes, 10)[:1])

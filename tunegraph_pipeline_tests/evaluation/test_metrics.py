@@ -269,3 +269,10 @@ def test_bands_rise_with_popularity_and_are_as_even_as_single_tracks_allow(count
     assert (np.diff(bands[np.argsort(popularity, kind="stable")]) >= 0).all()
     likes = np.bincount(bands, popularity, minlength=3)
     assert (np.abs(likes - popularity.sum() / 3) <= popularity.max() + 1e-9).all()
+
+
+def test_further_ids_of_a_recording_are_no_part_of_the_catalogue() -> None:
+    ranked = np.array([[0, 1], [1, 0]], dtype=np.int32)
+    own = np.array([True, True, False, False])
+    found = catalogue_metrics(ranked, np.array([3, 2, 0, 0]), 2, own)
+    assert found == {"coverage": 1.0, "gini": 0.0, "mean_popularity": 2.5}

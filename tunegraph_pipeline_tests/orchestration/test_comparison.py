@@ -120,6 +120,15 @@ def test_what_cannot_be_compared_is_left_out_with_its_reason(
     assert any("als was left out: baseline als needs the library implicit" in note for note in found.notes)
 
 
+def test_the_generations_are_left_out_where_no_features_are_known(lake: Lake) -> None:
+    models = ("popularity", "v1", "v2", "v3_seed", "v3_seed_300")
+    found = compare_lake(lake, ComparisonSettings(protocols=("weak",), models=models), silent)
+    assert [one.model for one in found.outcomes["weak generalisation"]] == ["popularity"]
+    for name in models[1:]:
+        why = f"{name} was left out: no liked track has audio features"
+        assert any(note.startswith(why) for note in found.notes)
+
+
 def test_nothing_left_to_compare_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
     with pytest.raises(InputError, match="none of the models"):

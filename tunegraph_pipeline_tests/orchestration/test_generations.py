@@ -14,6 +14,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.weights import load_tensors
 from tunegraph_pipeline.orchestration.assets import graph, sources
+from tunegraph_pipeline.orchestration.comparison import ComparisonSettings, compare_lake
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.run import run_job
 
@@ -70,6 +71,14 @@ def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
     assert set(metadata) == set(KINDS)
     for said in metadata.values():
         assert {"seconds", "peak_memory_mib", "curves", "version", "tracks"} <= set(said)
+
+
+def test_all_three_are_compared_with_the_settings_of_the_lake(lake: Lake) -> None:
+    lake.set_section("simulator", {"n_users": 60, "n_tracks": 150})
+    fill(lake, "simulator")
+    models = ("popularity", "v1", "v2", "v3_seed", "v3_seed_300")
+    found = compare_lake(lake, ComparisonSettings(protocols=("weak",), models=models), lambda *_: None)
+    assert [one.model for one in found.outcomes["weak generalisation"]] == list(models)
 
 
 def test_a_lake_without_features_ends_in_one_clear_line(lake: Lake) -> None:
