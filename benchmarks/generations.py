@@ -142,13 +142,16 @@ def measure(name: str, options: argparse.Namespace) -> Row:
 
 
 def milliseconds(answer: Callable[[csr_matrix], object], lists: csr_matrix, n: int) -> float:
-    """Median over at most n lists, one at a time; the first one, which may build a tree, is not counted."""
+    """Median over at most n lists, one at a time; the first one, which may build a tree, is not counted.
+
+    NaN where there are not two of them.
+    """
     took = []
     for row in range(min(n + 1, lists.shape[0])):
         start = time.perf_counter()
         answer(lists[row])
         took.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(took[1:]))
+    return 1e3 * float(np.median(took[1:])) if len(took) > 1 else float("nan")
 
 
 def table(rows: list[Row]) -> str:

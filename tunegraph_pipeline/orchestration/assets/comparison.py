@@ -28,7 +28,7 @@ GROUP = "model"
     metadata=definition_metadata("evaluation"),
 )
 def model_comparison(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
-    """Our model and the tuned baselines on one protocol: quality with intervals, memory and time.
+    """Our model, the baselines and the earlier generations on one protocol: quality, memory and time.
 
     What is compared is section `comparison` of the lake's settings. Nothing it trains is served.
     """
