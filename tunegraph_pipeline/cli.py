@@ -490,7 +490,10 @@ def compare(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model to compare: tunegraph, a baseline, v1, v2 or v3_seed; all unless given."),
+        typer.Option(
+            help="A model to compare: tunegraph, a baseline such as ease or same_artist, v1, v2 or v3_seed; "
+            "all unless given."
+        ),
     ] = None,
     tuned: Annotated[
         str | None, typer.Option(help="Take the values the baselines were tuned to on likes of that name.")

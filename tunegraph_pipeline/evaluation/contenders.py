@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.evaluation.generations import GenerationRanking
 from tunegraph_pipeline.training.generations import GenerationConfig, GenerationName
 from tunegraph_pipeline.training.train import TrainingConfig
@@ -167,6 +168,9 @@ OURS = "tunegraph"
 CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
     OURS: TuneGraph,
     **{name: _baseline(make) for name, make in ALL.items()},
+    "feature_neighbours": lambda settings: FeatureNeighbours(settings.baselines),
+    "feature_nearest": lambda settings: FeatureNeighbours(settings.baselines, nearest=True),
+    "same_artist": lambda settings: SameArtist(settings.baselines),
     "v1": _generation("v1"),
     "v2": _generation("v2"),
     "v3_seed": _generation("v3_seed"),

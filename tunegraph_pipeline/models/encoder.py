@@ -5,6 +5,7 @@ trained for (`training/objective.py`), where the graph comes from (`graph/co_lik
 """
 
 import warnings
+from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,6 +29,17 @@ class SparseMatrix:
     def __init__(self, matrix: "csr_matrix") -> None:
         self.forward = _torch_csr(matrix)
         self.backward = _torch_csr(matrix.T.tocsr())
+        # Where the entries of the transpose stand in the matrix.
+        entries = type(matrix)((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
+        self._order = torch.from_numpy(entries.T.tocsr().data)
+
+    def only(self, kept: Tensor) -> "SparseMatrix":
+        """The same matrix without the stored entries for which ``kept`` bool[nnz], row by row, is false."""
+        values = self.forward.values() * kept
+        one = copy(self)
+        one.forward = _with_values(self.forward, values)
+        one.backward = _with_values(self.backward, values[self._order])
+        return one
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         product: Tensor = _SparseProduct.apply(self, dense)  # type: ignore[no-untyped-call]
@@ -54,6 +66,9 @@ class TrackEncoder(nn.Module):
     - ``propagation``: ``layers`` times x <- x + S x, S the symmetric-normalised co-like graph;
     - ``transformer``: ``layers`` times x <- x + TransformerConv(x) over the same edges (Shi et al. 2021);
     - ``none``: x as it is.
+
+    In training some tracks are placed as if nobody liked them, see `forward`: otherwise their likes would say
+    everything there is to say, and content would never learn to place a track without any.
 
     ``initial`` float32[N, d]: where the id vectors start; ``warm`` bool[N]: tracks that have one; ``tags``
     csr float32[N, T] of `content.content_tags` or None; ``features`` float32[N, F] of
@@ -108,21 +123,51 @@ class TrackEncoder(nn.Module):
                     for _ in range(layers)
                 )
 
-    def forward(self) -> Tensor:
-        """Return E, float32[N, d], rows of unit length (zero for a track of which nothing is known)."""
-        x: Tensor = self.id if self._all_warm else self.id * self._warm
-        if self._tags is not None:
-            x = x + (self._tags @ self.tag)
+    def forward(self, cold: Tensor | None = None) -> Tensor:
+        """Return E, float32[N, d], rows of unit length (zero for a track of which nothing is known).
+
+        The tracks in ``cold`` bool[N] are placed as if nobody liked them: without id vector, neighbours, and
+        the artists and albums of which no other track is left, whose vectors are ids by another name. Those
+        that this would leave with nothing stay as they are.
+        """
+        tags, liked = self._tags, self._warm
+        if cold is not None:
+            tags, cold = self._shared_tags(cold)
+            liked = liked * ~cold
+        x: Tensor = self.id if self._all_warm and cold is None else self.id * liked
+        if tags is not None:
+            x = x + (tags @ self.tag)
         if self._features is not None:
             # The last column says whether anything is known: nothing known adds nothing.
             x = x + self.feature_network(self._features) * self._features[:, -1:]
         if self.kind == "propagation":
             for _ in range(self.layers):
-                x = x + (self._graph @ x)
+                x = x + _to(liked, self._graph @ x, cold)
         elif self.kind == "transformer":
             for convolution in self.convolutions:
-                x = x + convolution(x, self._edges)
+                x = x + _to(liked, convolution(x, self._edges), cold)
         return nn.functional.normalize(x)
+
+    def _shared_tags(self, cold: Tensor) -> tuple[SparseMatrix | None, Tensor]:
+        """The tags without those of ``cold`` tracks that no liked track beside them has; who can be cold.
+
+        The latter is bool[N, 1]: the cold tracks of which a tag or a feature is left.
+        """
+        cold = cold[:, None]
+        left = torch.zeros_like(cold) if self._features is None else self._features[:, -1:] > 0
+        if self._tags is None:
+            return None, cold & left
+        shared = (self._tags.backward @ (self._warm * ~cold)) > 0
+        left = left | ((self._tags.forward @ shared.float()) > 0)
+        cold = cold & left
+        columns = self._tags.forward.col_indices().long()
+        lengths = self._tags.forward.crow_indices().diff().long()
+        return self._tags.only(shared[columns, 0] | ~cold[:, 0].repeat_interleave(lengths)), cold
+
+
+def _to(liked: Tensor, message: Tensor, cold: Tensor | None) -> Tensor:
+    """What the neighbours say, to liked tracks alone: without ``cold`` the others have no edges anyway."""
+    return message if cold is None else message * liked
 
 
 def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
@@ -153,6 +198,12 @@ def _tag_means(
     weight = by_tag @ warm.astype(np.float32)
     mean: NDArray[np.float32] = (0.5 * total / np.maximum(weight, 1e-12)[:, np.newaxis]).astype(np.float32)
     return mean
+
+
+def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
+    return torch.sparse_csr_tensor(
+        matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape, check_invariants=False
+    )
 
 
 def _torch_csr(matrix: "csr_matrix") -> Tensor:

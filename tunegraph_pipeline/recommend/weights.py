@@ -16,7 +16,8 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 @dataclass(frozen=True)
 class Weights:
     """The model's part of :class:`~.bundle.BundleContent`, for N tracks; ``known`` bool[N]: which of them the
-    model has a place for. A row that is not known stands for nothing and must not be recommended."""
+    model has a place for. A row that is not known stands for nothing and must not be recommended. ``placed``
+    bool[N]: which of them have that place by their content, even if nobody likes them."""
 
     embeddings: NDArray[np.float32]  # [N, d], rows of unit length
     pooling_weight: NDArray[np.float32]  # [N]
@@ -25,10 +26,16 @@ class Weights:
     neighbour_indices: NDArray[np.int32]
     neighbour_weight: NDArray[np.float32]
     known: NDArray[np.bool_]  # [N]
+    placed: NDArray[np.bool_]  # [N]
 
     @classmethod
     def of_model(cls, model: ArrayFolder) -> Self:
-        """Those of a model's folder, mapped; every track it has is known."""
+        """Those of a model's folder, mapped; every track it has is known.
+
+        A model from before this was kept places none by content: it never was taught to.
+        """
+        known = np.ones(len(model["embeddings"]), dtype=np.bool_)
+        placed = "placed" in model
         return cls(
             embeddings=model["embeddings"],
             pooling_weight=model["pooling_weight"],
@@ -36,7 +43,8 @@ class Weights:
             neighbour_indptr=model["neighbour_indptr"],
             neighbour_indices=model["neighbour_indices"],
             neighbour_weight=model["neighbour_weight"],
-            known=np.ones(len(model["embeddings"]), dtype=np.bool_),
+            known=known,
+            placed=model["placed"] if placed else ~known,
         )
 
     @property
@@ -67,6 +75,8 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
     pooling_weight, prior = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
     pooling_weight[known] = weights.pooling_weight[source]
     prior[known] = weights.prior[source]
+    placed = known.copy()
+    placed[known] = weights.placed[source]
     no_neighbours = np.full(n - n_old, weights.neighbour_indptr[-1], dtype=np.int64)
     return Weights(
         embeddings=embeddings,
@@ -76,6 +86,7 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
         neighbour_indices=weights.neighbour_indices,
         neighbour_weight=weights.neighbour_weight,
         known=known,
+        placed=placed,
     )
 
 

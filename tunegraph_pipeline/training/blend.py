@@ -37,7 +37,10 @@ EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)
 
 RESERVE = 0.2
 """How much closer a track nobody in training likes has to be, on the scale of a cosine, to be recommended."""
-_RESERVES = (0.0, 0.1, 0.4, 0.8)
+_RESERVES = (0.0, 0.1, 0.2, 0.4)
+_MOST_SHOWN = (
+    0.05  # share of all places that goes to tracks nobody in training likes, unless likes ask for more
+)
 
 QUICK = tuple(replace(EVEN, neighbour=ratio) for ratio in (0.5, 1.0, 2.0))
 """The few blends that a model is judged by while it is trained."""
@@ -91,6 +94,32 @@ class Validation:
                 scores += prior
                 figures[i, rows] = self._average_precision(scores, context, targets)
         return figures
+
+    def leads(
+        self,
+        blend: Blend,
+        embeddings: NDArray[np.float32],
+        pooling_weight: NDArray[np.float32],
+        weights: "csr_matrix",
+        warm: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """Return by how much tracks without likes lead those with likes, float32[m, 10].
+
+        Column i - 1: the score of the i-th best track without likes less that of the (11 - i)-th best of the
+        others. With a reserve of r, as many of the first ten places of a user go to tracks without likes as
+        there are leads above r. Tracks that are not there score -inf.
+        """
+        leads = np.empty((self.n_users, _K), dtype=np.float32)
+        for rows in self._blocks():
+            context = self.context[rows]
+            scores = blend.embedding * (pooled_queries(context, embeddings, pooling_weight) @ embeddings.T)
+            lengths = np.diff(context.indptr)[:, np.newaxis].astype(np.float32)
+            scores += (context @ weights).toarray() * (blend.neighbour * lengths**-blend.length_exponent)
+            scores[context.nonzero()] = -np.inf
+            cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
+            there = cold > -np.inf
+            leads[rows] = np.where(there, cold - np.where(there, liked[:, ::-1], 0), -np.inf)
+        return leads
 
     def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
@@ -171,8 +200,10 @@ def tune_blend(
 
     A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides
     of the best, then the reserve towards tracks nobody in training likes (``warm`` is false for them). `EVEN`
-    and `RESERVE` stay unless something beats them by two standard errors of the paired difference:
-    a few hundred users cannot tell the points of a grid apart, and the best of them would be a lucky one.
+    and the reserve of `fair_reserve` stay unless something beats them by two standard errors of the paired
+    difference: a few hundred users cannot tell the points of a grid apart, and the best of them would be a
+    lucky one. Only smaller reserves are tried: what is held out are mostly likes of tracks that have others,
+    by which tracks without likes would best never be shown.
     """
     prior = prior_of(warm)
     if validation.n_users == 0:
@@ -196,12 +227,46 @@ def tune_blend(
     chosen = _clearly_best(figures, grid.index(EVEN))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
-        reserves = (RESERVE, *_RESERVES)
-        others = [judge([blend], prior_of(warm, reserve))[0] for reserve in _RESERVES]
-        figures = np.stack([value, *others])
+        fair = fair_reserve(validation, blend, embeddings, pooling_weight, weights, warm)
+        reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
+        figures = np.stack([judge([blend], prior_of(warm, reserve))[0] for reserve in reserves])
         chosen = _clearly_best(figures, 0)
         prior, value = prior_of(warm, reserves[chosen]), figures[chosen]
     return blend, prior, float(value.mean())
+
+
+def fair_reserve(
+    validation: Validation,
+    blend: Blend,
+    embeddings: NDArray[np.float32],
+    pooling_weight: NDArray[np.float32],
+    weights: "csr_matrix",
+    warm: NDArray[np.bool_],
+) -> float:
+    """The reserve at which tracks nobody in training likes are shown as often as all others, on average.
+
+    They then take the share of the first ten places that they are of the catalogue, but no more than
+    `_MOST_SHOWN`: a catalogue may be described far beyond what anybody likes. So they are neither kept from
+    everyone nor put before everyone. `RESERVE` where there are none, or only they.
+    """
+    candidates = validation.recommendable
+    n_cold, n_all = int(np.count_nonzero(candidates & ~warm)), int(np.count_nonzero(candidates))
+    if n_cold in (0, n_all):
+        return RESERVE
+    leads = validation.leads(blend, embeddings, pooling_weight, weights, warm).ravel()
+    share = min(n_cold / n_all, _MOST_SHOWN)
+    # Bounded like the cosines it is set against, for catalogues of a few tracks.
+    return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))
+
+
+def _best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The ten largest of each row, the largest first, padded with -inf: float32[m, 10]."""
+    best = np.full((len(scores), _K), -np.inf, dtype=np.float32)
+    kept = min(_K, scores.shape[1])
+    if kept:
+        largest = np.partition(scores, scores.shape[1] - kept, axis=1)[:, -kept:]
+        best[:, :kept] = np.sort(largest, axis=1)[:, ::-1]
+    return best
 
 
 def _clearly_best(figures: NDArray[np.float64], usual: int) -> int:

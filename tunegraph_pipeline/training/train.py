@@ -8,7 +8,7 @@ stopping and checkpoints (`loop.py`), the network (`models`), the loss (`objecti
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.models.content import content_tags, encode_features
 from tunegraph_pipeline.models.spectral import spectral_start
 from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, prior_of, tune_blend
+from tunegraph_pipeline.training.cold_start import drawn_as_cold
 from tunegraph_pipeline.training.loop import Arrays, Checkpoint, EpochReport, Progress, run_epochs
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
@@ -58,6 +59,9 @@ class TrainingConfig(BaseModel):
     """Whether artists and album are an input."""
     dimension: int = Field(default=256, ge=2)
     """Length of a track's embedding."""
+    content_likes: float = Field(default=1.0, ge=0)
+    """How many likes what is known of a track counts as. In this / (this + its likes) of the steps that alone
+    places it, so that content learns to place what nobody likes yet; 0: never."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
     None: 0.07 where a track has ten likes or more on average and 0.15 below, where most of what a
@@ -137,8 +141,8 @@ class TrainedModel:
     ``embeddings``: float32[N, d], rows of unit length; ``pooling_weight``: float32[N];
     ``neighbour_indptr`` int64[N+1], ``neighbour_indices`` int32, ``neighbour_weight`` float32: W, row = liked
     track, column = candidate; ``prior``: float32[N], added to every score, see `blend.prior_of`;
-    ``recommendable``: bool[N], false for a track of which neither a like nor content is known; ``blend``: the
-    weights of the parts;
+    ``placed``: bool[N], tracks of which content is known that says where they belong; ``recommendable``:
+    bool[N], those and the tracks that somebody in training likes; ``blend``: the weights of the parts;
     ``validation``: MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity``
     that of popularity, NaN without such users; ``curves``: one report an epoch, up to where training
     stopped; ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
@@ -150,6 +154,7 @@ class TrainedModel:
     neighbour_indices: NDArray[np.int32]
     neighbour_weight: NDArray[np.float32]
     prior: NDArray[np.float32]
+    placed: NDArray[np.bool_]
     recommendable: NDArray[np.bool_]
     blend: Blend
     validation: float
@@ -184,7 +189,8 @@ def train(
     warm = popularity > 0
     pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
     pooling_weight = pooling_weight.astype(np.float32)
-    recommendable = warm | _has_content(data, config)
+    has_content = _has_content(data, config)
+    recommendable = warm | has_content
     validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
 
     n_neighbours = max(config.ridge_neighbours, config.graph_neighbours)
@@ -231,7 +237,11 @@ def train(
         checkpoint=state,
         on_epoch=on_epoch,
     )
-    embeddings = _unit_rows(_embeddings(encoder), config.seed)
+    embeddings = _embeddings(encoder)
+    # An artist of whom nobody in training likes a track says nothing, and alone leaves a row of zeros.
+    placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
+    validation = replace(validation, recommendable=warm | placed)
+    embeddings = _unit_rows(embeddings, config.seed)
     blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, warm)
     return TrainedModel(
         embeddings=embeddings,
@@ -240,7 +250,8 @@ def train(
         neighbour_indices=W.indices.astype(np.int32),
         neighbour_weight=W.data.astype(np.float32),
         prior=prior,
-        recommendable=recommendable,
+        placed=placed,
+        recommendable=validation.recommendable,
         blend=blend,
         validation=figure,
         validation_of_popularity=(
@@ -353,7 +364,7 @@ def _epoch(
             keep.div_(1 - config.dropout)
         candidates = draw_candidates(probability, config.sampled_tracks, rng) if sampled else everything
         optimiser.zero_grad(set_to_none=True)
-        embeddings = encoder()
+        embeddings = encoder(drawn_as_cold(popularity, config.content_likes, generator))
         loss, gradient = set_contrastive(
             embeddings,
             context,

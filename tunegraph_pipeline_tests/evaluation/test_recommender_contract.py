@@ -1,5 +1,6 @@
 """Every model keeps the contract: the generations, today's model behind its bundle, and the baselines."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,12 @@ from tunegraph_pipeline.evaluation.baselines import BaselineConfig
 from tunegraph_pipeline.evaluation.contenders import CONTENDERS, Settings
 from tunegraph_pipeline.training.generations import GenerationConfig
 from tunegraph_pipeline.training.train import TrainingConfig
-from tunegraph_pipeline_tests.evaluation.recommender_contract import Fitted, RecommenderContract, material
+from tunegraph_pipeline_tests.evaluation.recommender_contract import (
+    GROUP,
+    Fitted,
+    RecommenderContract,
+    material,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +62,27 @@ class TestV3SeedOf300Candidates(_Contender):
 
 class TestTuneGraph(_Contender):
     name = "tunegraph"
+
+
+class TestFeatureNeighbours(_Contender):
+    name = "feature_neighbours"
+
+
+class TestFeatureNearest(_Contender):
+    name = "feature_nearest"
+
+
+class TestSameArtist(RecommenderContract):
+    def fitted(self, likes: csr_matrix, sound: NDArray[np.float32], seed: int) -> Fitted:
+        # One artist for each half of the board, and nobody for what is beyond it.
+        half = np.repeat([0, 1], GROUP)
+        artists = csr_matrix(
+            (np.ones(len(half), dtype=np.bool_), (np.arange(len(half)), half)), shape=(likes.shape[1], 2)
+        )
+        known = material(likes, sound)
+        model = CONTENDERS["same_artist"](Settings(seed=seed))
+        model.fit(replace(known, data=replace(known.data, track_artists=artists)))
+        return model
 
 
 class TestPopularity(_Contender):

@@ -12,14 +12,19 @@ from tunegraph_pipeline.models.spectral import spectral_start
 N, D = 6, 8
 
 
-def build(kind: EncoderKind, warm: np.ndarray | None = None, tags: csr_matrix | None = None) -> TrackEncoder:
+def build(
+    kind: EncoderKind,
+    warm: np.ndarray | None = None,
+    tags: csr_matrix | None = None,
+    features: np.ndarray | None = None,
+) -> TrackEncoder:
     rng = np.random.default_rng(0)
     neighbours = csr_matrix(np.ones((N, N)) - np.eye(N), dtype=np.float32)
     return TrackEncoder(
         rng.standard_normal((N, D)).astype(np.float32),
         np.ones(N, dtype=np.bool_) if warm is None else warm,
         tags,
-        None,
+        features,
         propagation_graph(neighbours, 3),
         kind=kind,
         layers=1,
@@ -73,6 +78,60 @@ def test_a_track_nobody_likes_lies_where_its_artist_lies() -> None:
 def test_a_track_of_which_nothing_is_known_stays_at_the_origin() -> None:
     warm = np.array([True] * 5 + [False])
     assert not build("none", warm)()[5].any()
+
+
+ARTISTS = csr_matrix(np.array([[1, 0], [1, 0], [0, 1], [0, 0], [0, 0], [1, 0]], dtype=np.bool_))
+ALBUM = np.array([0, 0, 1, 2, -1, 3], dtype=np.int32)
+"""Track 5 shares its artist with 0 and 1, its album with nobody; 2 shares nothing, of 4 nothing is known."""
+
+
+def mask(*tracks: int) -> torch.Tensor:
+    return torch.isin(torch.arange(N), torch.tensor(tracks))
+
+
+@pytest.mark.parametrize("kind", ["propagation", "transformer", "none"])
+def test_a_track_placed_as_if_nobody_liked_it_keeps_the_artist_alone_that_others_have(
+    kind: EncoderKind,
+) -> None:
+    encoder = build(kind, tags=content_tags(ARTISTS, ALBUM))
+    placed, liked = encoder(mask(5))[5], encoder()[5]
+    torch.testing.assert_close(placed, torch.nn.functional.normalize(encoder.tag[0], dim=0))
+    with torch.no_grad():  # what it has for itself: its id vector, and the vector of its album
+        encoder.id[5] += 1
+        encoder.tag[2 + 3] += 1
+    torch.testing.assert_close(encoder(mask(5))[5], placed)
+    assert (encoder()[5] - liked).norm() > 0.1
+
+
+def test_an_artist_whose_tracks_are_all_placed_without_likes_is_left_out_with_them() -> None:
+    features = np.zeros((N, 3), dtype=np.float32)
+    features[:, :2], features[:, 2] = np.random.default_rng(0).random((N, 2)), 1
+    encoder = build("none", tags=content_tags(ARTISTS, ALBUM), features=features)
+    by_sound = torch.nn.functional.normalize(encoder.feature_network(torch.from_numpy(features)))
+    torch.testing.assert_close(encoder(mask(0, 1, 5))[5], by_sound[5])
+    assert (encoder(mask(5))[5] - by_sound[5]).norm() > 0.1
+
+
+def test_a_track_of_which_nothing_would_be_left_keeps_its_likes() -> None:
+    encoder = build("propagation", tags=content_tags(ARTISTS, ALBUM))
+    kept = [2, 3, 4]
+    torch.testing.assert_close(encoder(mask(*kept))[kept], encoder()[kept])
+    torch.testing.assert_close(build("none")(mask(0, 1)), build("none")())
+
+
+def test_what_a_sparse_matrix_keeps_has_the_gradient_of_the_dense_rest() -> None:
+    rng = np.random.default_rng(3)
+    matrix = csr_matrix(rng.random((5, 4)).astype(np.float32) * (rng.random((5, 4)) < 0.7))
+    kept = torch.from_numpy(rng.random(matrix.nnz) < 0.5)
+    dense = torch.zeros(5, 4)
+    dense[tuple(torch.from_numpy(place[kept.numpy()]) for place in matrix.nonzero())] = torch.from_numpy(
+        matrix.data
+    )[kept]
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    torch.autograd.backward((SparseMatrix(matrix).only(kept) @ x).pow(2).sum())
+    torch.autograd.backward((dense @ y).pow(2).sum())
+    torch.testing.assert_close(x.grad, y.grad)
 
 
 def test_the_spectral_start_is_the_truncated_svd() -> None:

@@ -343,5 +343,103 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert lake.current_version("like_graph") == merged
 
 
+# --- tracks nobody likes ---
+
+
+@pytest.fixture
+def two_genres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """Two genres of four artists with eight songs each, whose listeners like most songs of two of the four;
+    a song of x0 that nobody likes, one of an artist nobody knows, and one of which nothing is said."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("training", {"dimension": 16, "epochs": 8})
+    rng = np.random.default_rng(7)
+    artists = {genre: [f"{genre}{number}" for number in range(4)] for genre in "xy"}
+    songs = {
+        who: [f"{who} song {number}" for number in range(8)] for names in artists.values() for who in names
+    }
+    likes = []
+    for user in range(80):
+        for who in rng.choice(artists["xy"[user % 2]], 2, replace=False).tolist():
+            heard = rng.choice(songs[who], 5, replace=False).tolist()
+            likes += [{"user_id": f"u{user}", "track_id": song} for song in heard]
+    tracks = [
+        {"track_id": song, "name": song, "artists": [who], "source": "files"}
+        for who, names in songs.items()
+        for song in names
+    ]
+    tracks += [
+        {"track_id": "new of x0", "name": "New", "artists": ["x0"], "source": "files"},
+        {"track_id": "of nobody known", "artists": ["z"], "source": "files"},
+        {"track_id": "of nobody at all", "name": "Untold", "source": "files"},
+    ]
+    batch = RawBatch(
+        "files",
+        "test",
+        likes=pl.DataFrame(likes, schema=empty_frame("likes").schema),
+        tracks=pl.DataFrame(tracks, schema=empty_frame("tracks").schema),
+    )
+    write_batch(lake.raw, FIRST, batch)
+    return lake
+
+
+def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplaced_one_to_nobody(
+    two_genres: Lake,
+) -> None:
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    lake = two_genres
+    run_job(lake, "refresh", FIRST, FIRST)
+    recommender = Recommender.open(lake.serving)
+    bundle = recommender.bundle
+    left_out = np.flatnonzero(~bundle.recommendable)
+    assert sorted(bundle.tracks.ids.tolist()[track] for track in left_out) == [
+        "of nobody at all",
+        "of nobody known",
+    ]
+
+    near = recommender.similar("new of x0", 8)
+    assert [song.track_id.split()[0] for song in near] == ["x0"] * 8
+    assert near[0].cosine > near[-1].cosine > 0
+    assert "new of x0" in {song.track_id for song in recommender.similar("x0 song 0", 8)}
+
+    heard = [f"x0 song {number}" for number in range(6)]
+    shown = recommender.recommend(heard, 5).items
+    (new,) = [item for item in shown if item.track_id == "new of x0"]
+    assert new.because_track_id in heard
+    other_genre = recommender.recommend([f"y0 song {number}" for number in range(6)], 10).items
+    assert "new of x0" not in {item.track_id for item in other_genre}
+
+    rows = lake.read("user_recommendations", bundle.version)
+    to_whom = set(rows.filter(track_id="new of x0")["user_id"])
+    likes = lake.read("current_likes", FIRST.isoformat())
+    of_artist = likes.filter(pl.col("track_id").str.starts_with("x0"))["user_id"].unique()
+    assert to_whom
+    assert to_whom <= set(of_artist)
+    # One song of 65 takes about that share of all places.
+    assert len(to_whom) <= 2 * len(rows) / 65
+    assert not rows["track_id"].str.starts_with("of nobody").any()
+
+
+def test_a_described_track_that_arrives_after_the_training_waits_for_the_next_model(two_genres: Lake) -> None:
+    from tunegraph_pipeline.orchestration.assets.serving import bundle_of
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    lake = two_genres
+    run_job(lake, "refresh", FIRST, FIRST)
+    model = lake.current_version("models")
+    row = {"track_id": "later of x0", "artists": ["x0"], "source": "files"}
+    later = pl.DataFrame([row], schema=empty_frame("tracks").schema)
+    write_batch(lake.raw, LAST, RawBatch("files", "later", tracks=later))
+    run_job(lake, "refresh", LAST, LAST)
+    place = bundle_of(lake, model).tracks.position("later of x0")
+    assert place >= 0
+    assert not bundle_of(lake, model).recommendable[place]
+    recommender = Recommender.open(lake.serving)
+    assert recommender.bundle.model_version != model
+    assert recommender.bundle.recommendable[place]
+
+
 def _silent(label: str, done: int, total: int) -> None:
     """A progress bar nobody looks at."""

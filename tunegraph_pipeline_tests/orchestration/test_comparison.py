@@ -129,6 +129,15 @@ def test_the_generations_are_left_out_where_no_features_are_known(lake: Lake) ->
         assert any(note.startswith(why) for note in found.notes)
 
 
+def test_rankings_by_content_are_left_out_where_none_is_known(lake: Lake) -> None:
+    models = ("popularity", "feature_neighbours", "feature_nearest", "same_artist")
+    found = compare_lake(lake, ComparisonSettings(protocols=("weak",), models=models), silent)
+    assert [one.model for one in found.outcomes["weak generalisation"]] == ["popularity"]
+    for name, what in zip(models[1:], ("audio features", "audio features", "artists"), strict=True):
+        why = f"{name} was left out: it ranks by {what}, and no track has any"
+        assert any(note.startswith(why) for note in found.notes)
+
+
 def test_nothing_left_to_compare_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
     with pytest.raises(InputError, match="none of the models"):

@@ -16,6 +16,7 @@ def weights() -> Weights:
         neighbour_indices=np.array([1], dtype=np.int32),
         neighbour_weight=np.array([0.5], dtype=np.float32),
         known=np.ones(2, dtype=np.bool_),
+        placed=np.array([True, False]),
     )
 
 
@@ -27,6 +28,7 @@ def test_a_new_track_is_neutral_and_a_new_id_of_a_known_one_has_its_place(weight
     )
     assert carried.embeddings.dtype == np.float32
     assert carried.known.tolist() == [True, True, False, True, False]
+    assert carried.placed.tolist() == [True, False, False, False, False]
     assert carried.pooling_weight.tolist() == [1, 2, 0, 2, 0]
     np.testing.assert_allclose(carried.prior, [0.1, 0.2, 0, 0.2, 0])
     assert carried.neighbour_indptr.tolist() == [0, 1, 1, 1, 1, 1]
@@ -38,6 +40,7 @@ def test_the_model_of_today_is_left_as_it_is_and_merged_ids_share_a_place(weight
     merged = carry_over(weights, np.array([0, 0], dtype=np.int32))
     assert merged.embeddings.tolist() == [[1, 0], [1, 0]]
     assert merged.known.all()
+    assert merged.placed.all()
 
 
 def test_directions_that_cancel_out_still_give_a_row_of_unit_length(weights: Weights) -> None:

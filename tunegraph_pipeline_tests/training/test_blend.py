@@ -1,10 +1,20 @@
 """The blend follows the part that knows, and its MAP@10 is the one of the served rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.training.blend import EVEN, Blend, Validation, tune_blend
+from tunegraph_pipeline.training.blend import (
+    EVEN,
+    RESERVE,
+    Blend,
+    Validation,
+    fair_reserve,
+    pooled_queries,
+    tune_blend,
+)
 
 N = 40
 
@@ -123,7 +133,47 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     wanted = validation([[0]], [[9]])
     _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), warm)
     assert value == pytest.approx(1.0)
-    assert prior[9] == np.float32(-0.2)  # the usual reserve does no harm: it stays
+    assert prior[9] == 0  # somebody clearly wants it: it is not held back
+
+
+def shown(cold: np.ndarray, reserve: float, seed: int = 0) -> tuple[float, float]:
+    """What `fair_reserve` finds in a random space, and the share of the places that ``reserve`` gives to
+    ``cold`` tracks there (the found one where that is NaN), ranked in the slow and obvious way."""
+    rng = np.random.default_rng(seed)
+    embeddings = rng.standard_normal((N, 4)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    weights = csr_matrix(rng.random((N, N)).astype(np.float32) * ~cold * (rng.random((N, N)) < 0.2))
+    liked = [rng.choice(np.flatnonzero(~cold), 3, replace=False).tolist() for _ in range(400)]
+    judge, ones = validation(liked, [[0 if 0 not in one else 1] for one in liked]), np.ones(N, np.float32)
+    judge = replace(judge, recommendable=np.arange(N) != N - 1)
+    blend = Blend(embedding=1.0, neighbour=0.5, length_exponent=0.25)
+    found = fair_reserve(judge, blend, embeddings, ones, weights, ~cold)
+    reserve = found if np.isnan(reserve) else reserve
+    scores = pooled_queries(judge.context, embeddings, ones) @ embeddings.T
+    scores = scores + 0.5 * 3**-0.25 * (judge.context @ weights).toarray() - reserve * cold
+    scores[judge.context.nonzero()] = scores[:, ~judge.recommendable] = -np.inf
+    places = np.argsort(-scores, axis=1)[:, :10]
+    return found, float(cold[places].mean())
+
+
+def test_tracks_nobody_likes_get_the_share_of_the_places_that_they_are_of_the_catalogue() -> None:
+    one = np.arange(N) == 5
+    found, share = shown(one, np.nan)
+    assert share == pytest.approx(1 / (N - 1), abs=0.002)
+    # A little less held back, and they would have more than that.
+    assert shown(one, found - 0.05)[1] > 1 / (N - 1) + 0.002
+
+
+def test_however_many_tracks_nobody_likes_they_do_not_flood_the_lists() -> None:
+    half = np.arange(N) % 2 == 0
+    found, share = shown(half, np.nan)
+    assert 0.045 < share <= 0.05
+    assert shown(half, 0.0)[1] > 0.1
+    assert found > 0
+
+
+def test_without_tracks_of_either_kind_the_usual_reserve_stays() -> None:
+    assert shown(np.zeros(N, dtype=np.bool_), np.nan)[0] == RESERVE
 
 
 def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:

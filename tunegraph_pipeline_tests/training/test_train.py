@@ -232,6 +232,48 @@ def test_features_alone_place_a_track_nobody_likes_near_what_sounds_alike() -> N
     assert cosine[GROUP:-1].mean() > cosine[:GROUP].mean() + 0.5
 
 
+def test_likes_that_are_left_out_now_and_then_teach_content_to_place_a_track() -> None:
+    # Two genres that sound different, songs that mostly one person each likes: by its likes every song is one
+    # of a kind, and what a song without any sounds like has to be learnt from songs that have some.
+    rng = np.random.default_rng(1)
+    n_users, each, n_cold = 60, 10, 60
+    n_tracks = n_users * each + n_cold
+    genre = np.concatenate([np.repeat(np.arange(n_users) % 2, each), np.arange(n_cold) % 2])
+    liked = np.zeros((n_users, n_tracks), dtype=np.float32)
+    liked[np.repeat(np.arange(n_users), each), np.arange(n_users * each)] = 1
+    for user in range(n_users):  # and one song of the genre that others like as well
+        liked[user, rng.choice(np.flatnonzero(genre[:-n_cold] == user % 2))] = 1
+    features = rng.normal(0, 1, (n_tracks, 11)).astype(np.float32)
+    features[:, 0] += 2 * genre
+    data = replace(data_of(csr_matrix(liked)), features=features)
+    found = {}
+    for content_likes in (0.0, 1.0):
+        model = train(data, CONFIG.model_copy(update={"epochs": 20, "content_likes": content_likes}))
+        queries = pooled_queries(csr_matrix(liked), model.embeddings, model.pooling_weight)
+        best = np.argsort(-(queries @ model.embeddings[-n_cold:].T), axis=1)[:, :10]
+        found[content_likes] = (genre[-n_cold:][best] == np.arange(n_users)[:, np.newaxis] % 2).mean()
+    assert found[1.0] > found[0.0] + 0.1
+
+
+def test_a_new_song_of_an_artist_is_nearest_to_their_songs_and_goes_to_their_listeners() -> None:
+    # Two genres of three artists with six songs; everybody likes most songs of one and some of their genre.
+    rng = np.random.default_rng(2)
+    artist = np.append(np.repeat(np.arange(6), 6), 1)
+    liked = np.zeros((60, 37), dtype=np.float32)
+    listens = np.arange(60) % 6
+    for user, favourite in enumerate(listens):
+        chance = np.where(artist == favourite, 0.7, np.where(artist // 3 == favourite // 3, 0.15, 0))
+        liked[user, :-1] = rng.random(36) < chance[:-1]
+    data = replace(data_of(csr_matrix(liked)), track_artists=csr_matrix(np.eye(6, dtype=np.bool_)[artist]))
+    model = train(data, CONFIG.model_copy(update={"epochs": 12}))
+    cosine = model.embeddings[:-1] @ model.embeddings[-1]
+    of_artist = artist[:-1] == 1
+    assert cosine[of_artist].min() > cosine[~of_artist].max()
+    place = (np.argsort(-served_scores(model, csr_matrix(liked)), axis=1) == 36).argmax(axis=1)
+    assert np.median(place[listens == 1]) < place[(listens == 0) | (listens == 2)].min()
+    assert place[listens < 3].max() < place[listens >= 3].min()
+
+
 def test_a_catalogue_beyond_the_limit_is_trained_on_samples() -> None:
     likes, withheld = checkerboard()
     sampled = CONFIG.model_copy(update={"full_softmax_tracks": 10, "sampled_tracks": 12, "epochs": 8})

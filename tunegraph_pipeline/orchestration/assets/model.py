@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
-_CODE = 1  # of the training; raise it when the same data gives another model
+_CODE = 2  # of the training; raise it when the same data gives another model
 
 
 class TrainConfig(Config):
@@ -284,6 +284,7 @@ def write_model(
         "neighbour_indices": model.neighbour_indices,
         "neighbour_weight": model.neighbour_weight,
         "prior": model.prior,
+        "placed": model.placed,
         "recommendable": model.recommendable,
         "canonical": canonical,
     }

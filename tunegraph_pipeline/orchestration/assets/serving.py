@@ -40,7 +40,7 @@ from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 GROUP = "serving"
 K = 10
-_bundle_code = 3
+_bundle_code = 4
 
 
 class PublishConfig(Config):
@@ -231,7 +231,8 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
 def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
     """Put together what the current graph, a model and the track table hold for a query.
 
-    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Raises
+    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Of the
+    tracks nobody likes, those are that the model has placed by what is known of them. Raises
     LakeError where the id map is not a continuation of the model's.
     """
     graph = open_like_graph(lake)
@@ -242,6 +243,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         raise LakeError(f"model {model.facts['version']} was trained over another id map than the lake has")
     weights = carry_over(Weights.of_model(model), graph.canonical)
     degrees = graph.track_degrees()
+    own = graph.canonical == np.arange(graph.n_tracks)
     display = display.select("track_id", "name", "artists", "image_url", "preview_url")
     shown = known_under_any_id(ids, graph.canonical, display).select(
         pl.col("name", "image_url", "preview_url").fill_null(""),
@@ -252,9 +254,9 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         embeddings=weights.embeddings,
         pooling_weight=weights.pooling_weight,
         popularity=degrees,
-        # A track nobody likes has no evidence behind its place in the space; it is not put before anyone. The
-        # likes of a recording all lie with one of its ids, so the others are never shown beside it.
-        recommendable=(degrees > 0) & weights.known,
+        # A track that neither likes nor content have placed has no evidence behind its place in the space; it
+        # is not put before anyone. Of the ids of a recording one stands for it, the others are never shown.
+        recommendable=((degrees > 0) | weights.placed) & weights.known & own,
         prior=weights.prior,
         neighbour_indptr=weights.neighbour_indptr,
         neighbour_indices=weights.neighbour_indices,
