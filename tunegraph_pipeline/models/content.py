@@ -70,3 +70,15 @@ def content_tags(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_
         shape=(n_tracks, int(album.max(initial=-1)) + 1),
     )
     return csr_matrix(hstack([diags_array(share) @ artists, albums]), dtype=np.float32)
+
+
+def content_rows(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_matrix":
+    """Return float32[T, N] of ones: a row for each artist and album that two tracks or more have in common.
+
+    Each is a list of tracks, like that of a person who likes nothing else. Arguments as for `content_tags`.
+    """
+    from scipy.sparse import csr_matrix
+
+    rows = csr_matrix(content_tags(track_artists, album).T)
+    rows.data = np.ones_like(rows.data)
+    return rows[np.flatnonzero(np.diff(rows.indptr) >= 2)]

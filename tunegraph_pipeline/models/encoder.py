@@ -4,6 +4,7 @@ Here: the network and the sparse products it needs. Importing this module import
 trained for (`training/objective.py`), where the graph comes from (`graph/co_like.py`).
 """
 
+import math
 import warnings
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,7 +59,7 @@ class _SparseProduct(torch.autograd.Function):
 
 
 class TrackEncoder(nn.Module):
-    """x = id + content, E = normalise(graph encoder of x).
+    """x = id + content, E = normalise(graph encoder of x), and a bias a track.
 
     x of a track is its id vector (none for a track nobody in training likes, so that content alone places
     it), plus the weighted vectors of its artists and album, plus a small network of its audio features. Then
@@ -69,6 +70,10 @@ class TrackEncoder(nn.Module):
 
     In training some tracks are placed as if nobody liked them, see `forward`: otherwise their likes would say
     everything there is to say, and content would never learn to place a track without any.
+
+    E may be made of several spaces that stand side by side, d / spaces numbers each: a track has the same
+    length in all of them, so that a cosine is the mean of those in the spaces. Each is trained on lists of
+    its own, and where likes are few their mean errs less than one space of the same size.
 
     ``initial`` float32[N, d]: where the id vectors start; ``warm`` bool[N]: tracks that have one; ``tags``
     csr float32[N, T] of `content.content_tags` or None; ``features`` float32[N, F] of
@@ -87,9 +92,12 @@ class TrackEncoder(nn.Module):
         layers: int,
         heads: int,
         seed: int,
+        spaces: int = 1,
     ) -> None:
         super().__init__()
         dimension = initial.shape[1]
+        self.spaces = spaces
+        self.bias = nn.Parameter(torch.zeros(len(initial)))
         self.kind = kind
         self.layers = layers
         self.id = nn.Parameter(torch.from_numpy(initial * warm[:, np.newaxis]))
@@ -146,7 +154,8 @@ class TrackEncoder(nn.Module):
         elif self.kind == "transformer":
             for convolution in self.convolutions:
                 x = x + _to(liked, convolution(x, self._edges), cold)
-        return nn.functional.normalize(x)
+        apart = nn.functional.normalize(x.reshape(len(x), self.spaces, -1), dim=2)
+        return apart.reshape(x.shape) / math.sqrt(self.spaces)
 
     def _shared_tags(self, cold: Tensor) -> tuple[SparseMatrix | None, Tensor]:
         """The tags without those of ``cold`` tracks that no liked track beside them has; who can be cold.

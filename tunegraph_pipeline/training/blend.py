@@ -101,6 +101,7 @@ class Validation:
         embeddings: NDArray[np.float32],
         pooling_weight: NDArray[np.float32],
         weights: "csr_matrix",
+        level: NDArray[np.float32],
         warm: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
         """Return by how much tracks without likes lead those with likes, float32[m, 10].
@@ -115,6 +116,7 @@ class Validation:
             scores = blend.embedding * (pooled_queries(context, embeddings, pooling_weight) @ embeddings.T)
             lengths = np.diff(context.indptr)[:, np.newaxis].astype(np.float32)
             scores += (context @ weights).toarray() * (blend.neighbour * lengths**-blend.length_exponent)
+            scores += level
             scores[context.nonzero()] = -np.inf
             cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
             there = cold > -np.inf
@@ -180,13 +182,16 @@ def pooled_queries(
     return queries
 
 
-def prior_of(warm: NDArray[np.bool_], reserve: float = RESERVE) -> NDArray[np.float32]:
-    """Return the prior, float32[N]: -``reserve`` for a track nobody in training likes, 0 for all others.
+def prior_of(
+    level: NDArray[np.float32], warm: NDArray[np.bool_], reserve: float = RESERVE
+) -> NDArray[np.float32]:
+    """Return the prior, float32[N]: ``level``, less ``reserve`` for a track nobody in training likes.
 
-    The softmax teaches every other track to keep away from those who do not like it. A track placed by
+    ``level`` float32[N] is how much a track is liked whatever a person likes else, on the scale of a cosine.
+    The softmax teaches every liked track to keep away from those who do not like it. A track placed by
     content alone was never told, and would come up for everyone who likes its artist.
     """
-    return np.where(warm, 0.0, -reserve).astype(np.float32)
+    return np.where(warm, level, level - np.float32(reserve)).astype(np.float32)
 
 
 def tune_blend(
@@ -194,6 +199,7 @@ def tune_blend(
     embeddings: NDArray[np.float32],
     pooling_weight: NDArray[np.float32],
     weights: "csr_matrix",
+    level: NDArray[np.float32],
     warm: NDArray[np.bool_],
 ) -> tuple[Blend, NDArray[np.float32], float]:
     """Return the blend and prior to serve, and their MAP@10 on the validation users (NaN without users).
@@ -205,7 +211,7 @@ def tune_blend(
     lucky one. Only smaller reserves are tried: what is held out are mostly likes of tracks that have others,
     by which tracks without likes would best never be shown.
     """
-    prior = prior_of(warm)
+    prior = prior_of(level, warm)
     if validation.n_users == 0:
         return EVEN, prior, float("nan")
 
@@ -227,11 +233,11 @@ def tune_blend(
     chosen = _clearly_best(figures, grid.index(EVEN))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
-        fair = fair_reserve(validation, blend, embeddings, pooling_weight, weights, warm)
+        fair = fair_reserve(validation, blend, embeddings, pooling_weight, weights, level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
-        figures = np.stack([judge([blend], prior_of(warm, reserve))[0] for reserve in reserves])
+        figures = np.stack([judge([blend], prior_of(level, warm, reserve))[0] for reserve in reserves])
         chosen = _clearly_best(figures, 0)
-        prior, value = prior_of(warm, reserves[chosen]), figures[chosen]
+        prior, value = prior_of(level, warm, reserves[chosen]), figures[chosen]
     return blend, prior, float(value.mean())
 
 
@@ -241,6 +247,7 @@ def fair_reserve(
     embeddings: NDArray[np.float32],
     pooling_weight: NDArray[np.float32],
     weights: "csr_matrix",
+    level: NDArray[np.float32],
     warm: NDArray[np.bool_],
 ) -> float:
     """The reserve at which tracks nobody in training likes are shown as often as all others, on average.
@@ -253,7 +260,7 @@ def fair_reserve(
     n_cold, n_all = int(np.count_nonzero(candidates & ~warm)), int(np.count_nonzero(candidates))
     if n_cold in (0, n_all):
         return RESERVE
-    leads = validation.leads(blend, embeddings, pooling_weight, weights, warm).ravel()
+    leads = validation.leads(blend, embeddings, pooling_weight, weights, level, warm).ravel()
     share = min(n_cold / n_all, _MOST_SHOWN)
     # Bounded like the cosines it is set against, for catalogues of a few tracks.
     return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))

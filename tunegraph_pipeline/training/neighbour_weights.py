@@ -29,25 +29,28 @@ def local_ridge(
     neighbours: "csr_matrix",
     *,
     regularisation: float,
+    content: "csr_matrix | None" = None,
     user_exponent: float = 0.25,
     memory_mib: int = 2048,
     progress: Progress | None = None,
 ) -> "csr_matrix":
     """Return W as csr float32[N, N]: row = liked track, column = the track it speaks for; zero diagonal.
 
-    ``likes`` is users x N of ones; ``neighbours`` N x N: the columns stored in row j are the tracks that may
-    speak for track j, its values are not read. Rows of ``likes`` are scaled by (likes of the user) **
+    ``likes`` is users x N of ones; ``content`` T x N, rows of X beside them, taken as they are;
+    ``neighbours`` N x N: the columns stored in row j are the tracks that may speak for track j, its values
+    are not read. Rows of ``likes`` are scaled by (likes of the user) **
     -``user_exponent``, so that long lists do not drown short ones. With all other tracks for neighbours this
     is EASE itself.
 
     ``memory_mib`` bounds the block of G that is held: where the whole catalogue fits (4 N^2 bytes) it is
     made once, else for groups of related tracks, cut until the union of their neighbours fits.
     """
-    from scipy.sparse import csc_matrix, csr_matrix, diags_array
+    from scipy.sparse import csc_matrix, csr_matrix, diags_array, vstack
 
     n_tracks = likes.shape[1]
     scale = np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent
-    rows = csc_matrix(diags_array(scale) @ likes, dtype=np.float32)
+    X = diags_array(scale) @ likes
+    rows = csc_matrix(X if content is None else vstack([X, content]), dtype=np.float32)
     most = max(64, int(np.sqrt(memory_mib * 2**20 / 4)))
     done = 0
     liked: list[NDArray[np.int32]] = []

@@ -6,9 +6,10 @@ with its gradient. Not here: the network behind the embeddings (`models`), the l
 For a user with context C and targets T the query is q = normalise(sum_{i in C} w_i e_i), the very query that
 is served, and the loss is the softmax cross-entropy over the catalogue without the context,
 
-    loss = log Z - mean_{t in T} q.e_t / tau,    Z = sum_{j not in C} exp(q.e_j / tau),
+    loss = log Z - mean_{t in T} (q.e_t / tau + b_t),    Z = sum_{j not in C} exp(q.e_j / tau + b_j),
 
-averaged over users. The gradient is written out rather than left to autograd: it needs two products with one
+averaged over users. The bias b of a track says how much it is liked whatever a person likes else, which a
+cosine cannot. The gradient is written out rather than left to autograd: it needs two products with one
 matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
 """
 
@@ -30,6 +31,15 @@ class Candidates(NamedTuple):
 
     columns: NDArray[np.int64]
     weight: NDArray[np.float32]
+
+
+class LossAndGradient(NamedTuple):
+    """The mean ``loss`` over the users and its gradient in the ``embeddings``, float32[N, d], and in the
+    ``bias``, float32[N]."""
+
+    loss: float
+    embeddings: "Tensor"
+    bias: "Tensor"
 
 
 def split_lists(
@@ -73,24 +83,27 @@ def set_contrastive(
     targets: "csr_matrix",
     temperature: float,
     *,
+    bias: "Tensor | None" = None,
     keep: "Tensor | None" = None,
     candidates: Candidates | None = None,
     sampled: bool = False,
     scratch: "Tensor | None" = None,
-) -> "tuple[float, Tensor]":
-    """Return the mean loss over the B users and its gradient, float32[N, d], in ``embeddings``.
+) -> LossAndGradient:
+    """Return the mean loss over the B users and its gradient.
 
     ``embeddings`` float32[N, d], rows of at most unit length; ``context`` and ``targets`` as `split_lists`
-    makes them; ``keep`` float32[B, d]: the dropout mask that multiplies q. ``candidates``: the tracks Z runs
-    over, the whole catalogue when None. With ``sampled`` they are a draw: the targets then enter Z exactly
-    and are removed from the draw, as the context always is (accidental hits). ``scratch`` float32, at least
-    B x candidates: memory for the scores, which is costly to get anew in every step.
+    makes them; ``bias`` float32[N], zeros when None; ``keep`` float32[B, d]: the dropout mask that
+    multiplies q. ``candidates``: the tracks Z runs over, the whole catalogue when None. With ``sampled`` they
+    are a draw: the targets then enter Z exactly and are removed from the draw, as the context always is
+    (accidental hits). ``scratch`` float32, at least B x candidates: memory for the scores, which is costly to
+    get anew in every step.
     """
     import torch
     from scipy.sparse import csr_matrix
 
     with torch.no_grad():
         E = embeddings.detach()
+        b = E.new_zeros(len(E)) if bias is None else bias.detach()
         table = E.numpy()
         n_users = context.shape[0]
         pooled = torch.from_numpy(context @ table)
@@ -98,16 +111,20 @@ def set_contrastive(
         direction = pooled / length
         q = direction if keep is None else direction * keep
 
-        pool = E if candidates is None else E[torch.from_numpy(candidates.columns)]
+        pool, pool_bias = E, b
+        if candidates is not None:
+            columns = torch.from_numpy(candidates.columns)
+            pool, pool_bias = E[columns], b[columns]
         scores = q @ pool.T if scratch is None else torch.mm(q, pool.T, out=scratch[:n_users, : len(pool)])
         # No cosine passes 1 / tau by more than dropout's rescaling, so one constant keeps exp in range.
-        scores.sub_(1.0).div_(temperature).exp_()
+        scores.sub_(1.0).div_(temperature).add_(pool_bias).exp_()
         if candidates is not None:
             scores.mul_(torch.from_numpy(candidates.weight))
         _zero(scores, context, candidates)
 
         target_row = np.repeat(np.arange(n_users), np.diff(targets.indptr))
         logit = np.einsum("nd,nd->n", q.numpy()[target_row], table[targets.indices]) / temperature
+        logit += b.numpy()[targets.indices]
         hit = float((targets.data * logit).sum(dtype=np.float64))
         pull = -targets.data
         Z = scores.sum(dim=1)
@@ -128,14 +145,15 @@ def set_contrastive(
             grad_q.mul_(keep)
         grad_pooled = (grad_q - direction * (direction * grad_q).sum(dim=1, keepdim=True)) / length
 
-        push = scores.T @ (q * (step / Z)[:, None])
-        if candidates is None:
-            grad = push
-        else:
-            grad = torch.zeros_like(E).index_copy_(0, torch.from_numpy(candidates.columns), push)
+        grad = scores.T @ (q * (step / Z)[:, None])
+        grad_bias = scores.T @ (1.0 / (n_users * Z))
+        if candidates is not None:
+            grad = torch.zeros_like(E).index_copy_(0, columns, grad)
+            grad_bias = torch.zeros_like(b).index_copy_(0, columns, grad_bias)
         grad += torch.from_numpy(attract.T @ (q.numpy() * np.float32(step)))
         grad += torch.from_numpy(context.T @ grad_pooled.numpy())
-    return loss, grad
+        grad_bias += torch.from_numpy(np.asarray(attract.sum(axis=0), dtype=np.float32).ravel() / n_users)
+    return LossAndGradient(loss, grad, grad_bias)
 
 
 def _zero(scores: "Tensor", entries: "csr_matrix", candidates: Candidates | None) -> None:

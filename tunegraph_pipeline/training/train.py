@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
-from tunegraph_pipeline.models.content import content_tags, encode_features
+from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.models.spectral import spectral_start
 from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.cold_start import drawn_as_cold
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.models.encoder import TrackEncoder
+
+
+_MANY = 10  # likes a track, on average, from where on likes alone tell most of what there is to tell
 
 
 class TrainingConfig(BaseModel):
@@ -59,14 +62,18 @@ class TrainingConfig(BaseModel):
     """Whether artists and album are an input."""
     dimension: int = Field(default=256, ge=2)
     """Length of a track's embedding."""
-    content_likes: float = Field(default=1.0, ge=0)
+    spaces: int | None = Field(default=None, ge=1)
+    """Spaces an embedding is made of, each trained on lists drawn for it alone; they divide the dimension.
+    None: 4, if they do, where a track has fewer than ten likes on average, else 1."""
+    content_likes: float | None = Field(default=None, ge=0)
     """How many likes what is known of a track counts as. In this / (this + its likes) of the steps that alone
-    places it, so that content learns to place what nobody likes yet; 0: never."""
+    places it, so that content learns to place what nobody likes yet; 0: never. None: 1 where a track has
+    fewer than ten likes on average, else 0.25, as it costs tracks that likes place well."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
-    None: 0.07 where a track has ten likes or more on average and 0.15 below, where most of what a
+    None: 0.07 where a track has ten likes or more on average and 0.2 below, where most of what a
     sharp softmax could tell apart is chance."""
-    popularity_exponent: float = Field(default=0.25, ge=0)
+    popularity_exponent: float = Field(default=0.15, ge=0)
     """A liked track weighs popularity ** -this in the query, so that hits do not speak for everyone."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of the query's numbers that is left out in a step."""
@@ -90,6 +97,8 @@ class TrainingConfig(BaseModel):
     """Neighbour weights a track has."""
     regularisation: float = Field(default=8.0, gt=0)
     """Lambda of the ridge behind the neighbour weights."""
+    content_weight: float = Field(default=1.0, ge=0)
+    """What an artist or album counts there beside a user with a single like; used where tags are."""
     memory_mib: int = Field(default=2048, ge=64)
     """Bound on the block of the Gram matrix held while the neighbour weights are solved."""
     seed: int = Field(default=0, ge=0)
@@ -99,7 +108,19 @@ class TrainingConfig(BaseModel):
         """The temperature, given the mean number of training likes of the tracks that have any."""
         if self.temperature is not None:
             return self.temperature
-        return 0.07 if likes_per_track >= 10 else 0.15
+        return 0.07 if likes_per_track >= _MANY else 0.2
+
+    def spaces_for(self, likes_per_track: float) -> int:
+        """The spaces an embedding is made of, given the same."""
+        if self.spaces is not None:
+            return self.spaces
+        return 4 if likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+
+    def content_likes_for(self, likes_per_track: float) -> float:
+        """How many likes content counts as, given the same."""
+        if self.content_likes is not None:
+            return self.content_likes
+        return 1.0 if likes_per_track < _MANY else 0.25
 
     def batch_for(self, n_users: int) -> int:
         """Users a step, given the users who have two likes to split."""
@@ -179,10 +200,11 @@ def train(
     or settings is overwritten. The file is the caller's to delete. ``on_epoch`` is called after an epoch has
     been written; ``progress`` counts steps.
 
-    Raises InputError when no user has two likes to learn from, or heads do not divide the dimension.
+    Raises InputError when no user has two likes to learn from, or heads or spaces do not divide the
+    dimension.
     """
     import torch
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csr_matrix, vstack
 
     _check(data, config)
     popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
@@ -193,16 +215,22 @@ def train(
     recommendable = warm | has_content
     validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
 
-    n_neighbours = max(config.ridge_neighbours, config.graph_neighbours)
-    neighbours = strongest_neighbours(data.train, n_neighbours, progress=progress)
-    encoder = _encoder(data, config, neighbours, warm)
+    likes_per_track = data.train.nnz / max(int(warm.sum()), 1)
+    temperature = config.temperature_for(likes_per_track)
+    content_likes = config.content_likes_for(likes_per_track)
+    encoder = _encoder(data, config, warm, config.spaces_for(likes_per_track), progress)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
 
     def solve() -> Arrays:
+        content = None
+        if config.use_tags and config.content_weight:
+            content = content_rows(data.track_artists, data.album)
+        lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
         W = local_ridge(
             data.train,
-            _strongest(neighbours, config.ridge_neighbours),
+            strongest_neighbours(lists, config.ridge_neighbours, progress=progress),
             regularisation=config.regularisation,
+            content=None if content is None else config.content_weight * content,
             memory_mib=config.memory_mib,
             progress=progress,
         )
@@ -219,11 +247,23 @@ def train(
 
     def one_epoch(epoch: int) -> float:
         return _epoch(
-            data.train, users, encoder, optimiser, pooling_weight, warm, config, epoch, epochs, progress
+            data.train,
+            users,
+            encoder,
+            optimiser,
+            pooling_weight,
+            warm,
+            temperature,
+            content_likes,
+            config,
+            epoch,
+            epochs,
+            progress,
         )
 
     def judge() -> NDArray[np.float64]:
-        figures = validation.of_blends(QUICK, _embeddings(encoder), pooling_weight, W, prior_of(warm))
+        prior = prior_of(_level(encoder, temperature), warm)
+        figures = validation.of_blends(QUICK, _embeddings(encoder), pooling_weight, W, prior)
         best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
         return best
 
@@ -242,7 +282,8 @@ def train(
     placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     validation = replace(validation, recommendable=warm | placed)
     embeddings = _unit_rows(embeddings, config.seed)
-    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, warm)
+    level = _level(encoder, temperature)
+    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, level, warm)
     return TrainedModel(
         embeddings=embeddings,
         pooling_weight=pooling_weight,
@@ -276,6 +317,10 @@ def _check(data: TrainingData, config: TrainingConfig) -> None:
         raise InputError(
             "no user has two likes to learn from; import liked lists in which users like several tracks"
         )
+    if config.spaces and config.dimension % config.spaces:
+        raise InputError(
+            f"{config.spaces} spaces do not divide the dimension {config.dimension}; change either"
+        )
     if config.encoder == "transformer" and config.dimension % config.heads:
         raise InputError(
             f"{config.heads} heads do not divide the dimension {config.dimension}; change either"
@@ -293,7 +338,11 @@ def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_
 
 
 def _encoder(
-    data: TrainingData, config: TrainingConfig, neighbours: "csr_matrix", warm: NDArray[np.bool_]
+    data: TrainingData,
+    config: TrainingConfig,
+    warm: NDArray[np.bool_],
+    spaces: int,
+    progress: Progress | None,
 ) -> "TrackEncoder":
     from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
 
@@ -301,8 +350,10 @@ def _encoder(
     if config.use_features and np.isfinite(data.features).any():
         features = encode_features(data.features, warm)
     k = config.transformer_neighbours if config.encoder == "transformer" else config.graph_neighbours
+    neighbours = strongest_neighbours(data.train, k, progress=progress)
+    start = spectral_start(data.train, config.dimension // spaces, seed=config.seed)
     return TrackEncoder(
-        spectral_start(data.train, config.dimension, seed=config.seed),
+        np.tile(start, spaces),
         warm,
         content_tags(data.track_artists, data.album) if config.use_tags else None,
         features,
@@ -311,17 +362,8 @@ def _encoder(
         layers=config.layers,
         heads=config.heads,
         seed=config.seed,
+        spaces=spaces,
     )
-
-
-def _strongest(neighbours: "csr_matrix", k: int) -> "csr_matrix":
-    """The first k of every row, which are its strongest."""
-    from scipy.sparse import csr_matrix
-
-    lengths = np.diff(neighbours.indptr)
-    kept = np.arange(neighbours.nnz) - np.repeat(neighbours.indptr[:-1], lengths) < k
-    indptr = np.concatenate(([0], np.cumsum(np.minimum(lengths, k))))
-    return csr_matrix((neighbours.data[kept], neighbours.indices[kept], indptr), shape=neighbours.shape)
 
 
 def _epoch(
@@ -331,20 +373,28 @@ def _epoch(
     optimiser: "torch.optim.Optimizer",
     pooling_weight: NDArray[np.float32],
     warm: NDArray[np.bool_],
+    temperature: float,
+    content_likes: float,
     config: TrainingConfig,
     epoch: int,
     epochs: int,
     progress: Progress | None,
 ) -> float:
-    """One pass over the users, in place; the mean loss. All that is random follows from seed and epoch."""
+    """One pass over the users in every space, in place; the mean loss.
+
+    All that is random follows from seed and epoch. The spaces see the users in orders of their own, and split
+    their lists each in its own way.
+    """
     import torch
 
     rng = np.random.default_rng([config.seed, epoch])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     batch_users = config.batch_for(len(users))
-    shuffled = rng.permutation(users)
+    spaces = encoder.spaces
+    size = config.dimension // spaces
+    stretch = math.sqrt(spaces)  # brings a track to unit length within a space
+    shuffled = [rng.permutation(users) for _ in range(spaces)]
     steps = math.ceil(len(users) / batch_users)
-    temperature = config.temperature_for(train.nnz / max(int(warm.sum()), 1))
     sampled = len(warm) > config.full_softmax_tracks
     everything = _all_warm(warm)
     popularity = np.bincount(train.indices, minlength=len(warm))
@@ -356,28 +406,37 @@ def _epoch(
         rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (epochs * steps)))
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * rate
-        batch = np.sort(shuffled[step * batch_users : (step + 1) * batch_users])
-        context, targets = split_lists(train[batch], pooling_weight, rng)
-        keep = None
-        if config.dropout:
-            keep = torch.rand(len(batch), config.dimension, generator=generator).ge_(config.dropout)
-            keep.div_(1 - config.dropout)
-        candidates = draw_candidates(probability, config.sampled_tracks, rng) if sampled else everything
         optimiser.zero_grad(set_to_none=True)
-        embeddings = encoder(drawn_as_cold(popularity, config.content_likes, generator))
-        loss, gradient = set_contrastive(
-            embeddings,
-            context,
-            targets,
-            temperature,
-            keep=keep,
-            candidates=candidates,
-            sampled=sampled,
-            scratch=scratch,
-        )
+        embeddings = encoder(drawn_as_cold(popularity, content_likes, generator))
+        gradient = torch.empty_like(embeddings)
+        bias_gradient = torch.zeros_like(encoder.bias)
+        for space, order in enumerate(shuffled):
+            batch = np.sort(order[step * batch_users : (step + 1) * batch_users])
+            context, targets = split_lists(train[batch], pooling_weight, rng)
+            keep = None
+            if config.dropout:
+                keep = torch.rand(len(batch), size, generator=generator).ge_(config.dropout)
+                keep.div_(1 - config.dropout)
+            columns = slice(space * size, (space + 1) * size)
+            found = set_contrastive(
+                embeddings.detach()[:, columns] * stretch,
+                context,
+                targets,
+                temperature,
+                bias=encoder.bias,
+                keep=keep,
+                candidates=draw_candidates(probability, config.sampled_tracks, rng)
+                if sampled
+                else everything,
+                sampled=sampled,
+                scratch=scratch,
+            )
+            gradient[:, columns] = found.embeddings * stretch
+            bias_gradient += found.bias / spaces
+            total += found.loss * len(batch) / spaces
         torch.autograd.backward(embeddings, gradient)
+        encoder.bias.grad = bias_gradient
         optimiser.step()
-        total += loss * len(batch)
         if progress is not None:
             progress(f"training, epoch {epoch} of at most {epochs}", step + 1, steps)
     return total / len(users)
@@ -395,6 +454,11 @@ def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
     with torch.no_grad():
         embeddings: NDArray[np.float32] = encoder().numpy()
     return embeddings
+
+
+def _level(encoder: "TrackEncoder", temperature: float) -> NDArray[np.float32]:
+    """How much a track is liked whatever a person likes else, float32[N], on the scale of a cosine."""
+    return np.float32(temperature) * encoder.bias.detach().numpy().astype(np.float32)
 
 
 def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, content_tags, encode_features
+from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, content_rows, content_tags, encode_features
 
 KEY = AUDIO_FEATURES.index("key")
 ENERGY = AUDIO_FEATURES.index("energy")
@@ -61,3 +61,11 @@ def test_artists_share_half_and_the_album_has_half() -> None:
     artists = csr_matrix(np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=np.bool_))
     tags = content_tags(artists, np.array([0, -1, -1], dtype=np.int32)).toarray()
     np.testing.assert_array_equal(tags, [[0.25, 0.25, 0, 0.5], [0, 0, 0.5, 0], [0, 0, 0, 0]])
+
+
+def test_artists_and_albums_of_two_songs_or_more_are_lists_of_songs() -> None:
+    artists = csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], dtype=np.bool_))
+    rows = content_rows(artists, np.array([0, 1, 1, -1], dtype=np.int32)).toarray()
+    np.testing.assert_array_equal(rows, [[1, 1, 0, 0], [0, 1, 1, 0]])
+    nothing = csr_matrix(np.zeros((4, 0), dtype=np.bool_))
+    assert content_rows(nothing, np.full(4, -1, np.int32)).shape == (0, 4)

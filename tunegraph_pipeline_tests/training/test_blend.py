@@ -92,12 +92,12 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     known = speaks({u: 20 + u for u in users})
     wrong = speaks({u: 12 + u % 8 for u in users})
 
-    by_embedding, _, value = tune_blend(judge, right, ones, wrong, all_warm())
+    by_embedding, _, value = tune_blend(judge, right, ones, wrong, flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_embedding.neighbour < by_embedding.embedding
     against = noise.copy()
     against[20:32] = -against[:12]
-    by_neighbour, _, value = tune_blend(judge, against, ones, known, all_warm())
+    by_neighbour, _, value = tune_blend(judge, against, ones, known, flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_neighbour.neighbour > by_neighbour.embedding
 
@@ -105,7 +105,7 @@ def test_the_part_that_knows_gets_the_weight() -> None:
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    blend, prior, value = tune_blend(empty, zeros, ones, nothing(), all_warm())
+    blend, prior, value = tune_blend(empty, zeros, ones, nothing(), flat(), all_warm())
     np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert np.isnan(value)
@@ -126,12 +126,12 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     embeddings[8] = [0.7, 0.51**0.5]
     warm = np.arange(N) != 9
     judge, ones = validation([[0]], [[8]]), np.ones(N, dtype=np.float32)
-    _, prior, value = tune_blend(judge, embeddings, ones, nothing(), warm)
+    _, prior, value = tune_blend(judge, embeddings, ones, nothing(), flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] < -0.2
     np.testing.assert_array_equal(prior[warm], 0)
     wanted = validation([[0]], [[9]])
-    _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), warm)
+    _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] == 0  # somebody clearly wants it: it is not held back
 
@@ -147,7 +147,7 @@ def shown(cold: np.ndarray, reserve: float, seed: int = 0) -> tuple[float, float
     judge, ones = validation(liked, [[0 if 0 not in one else 1] for one in liked]), np.ones(N, np.float32)
     judge = replace(judge, recommendable=np.arange(N) != N - 1)
     blend = Blend(embedding=1.0, neighbour=0.5, length_exponent=0.25)
-    found = fair_reserve(judge, blend, embeddings, ones, weights, ~cold)
+    found = fair_reserve(judge, blend, embeddings, ones, weights, flat(), ~cold)
     reserve = found if np.isnan(reserve) else reserve
     scores = pooled_queries(judge.context, embeddings, ones) @ embeddings.T
     scores = scores + 0.5 * 3**-0.25 * (judge.context @ weights).toarray() - reserve * cold
@@ -185,6 +185,6 @@ def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:
     embeddings[12:, 12] = 1
     embeddings[20] = embeddings[0]
     away = speaks({0: 30})
-    blend, _, value = tune_blend(judge, 0.9 * embeddings, np.ones(N, np.float32), away, all_warm())
+    blend, _, value = tune_blend(judge, 0.9 * embeddings, np.ones(N, np.float32), away, flat(), all_warm())
     assert blend == EVEN
     assert value == pytest.approx(1 / 2 / 12)

@@ -53,6 +53,15 @@ def test_the_groups_that_little_memory_forces_give_the_same_weights() -> None:
     np.testing.assert_allclose(cut.toarray(), whole.toarray(), atol=1e-5)
 
 
+def test_content_counts_like_more_users_whose_lists_are_not_scaled() -> None:
+    likes = some_likes()
+    content = csr_matrix((np.random.default_rng(5).random((7, 25)) < 0.3).astype(np.float32))
+    W = local_ridge(likes, everybody_else(25), regularisation=3.0, content=2 * content, user_exponent=0.25)
+    scaled = likes.toarray() * np.maximum(np.diff(likes.indptr), 1)[:, np.newaxis] ** -0.25
+    rows = csr_matrix(np.vstack([scaled, 2 * content.toarray()]).astype(np.float32))
+    np.testing.assert_allclose(W.toarray(), dense_ease(rows, 3.0, 0.0), atol=1e-4)
+
+
 def test_a_track_without_neighbours_has_no_weights() -> None:
     likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
     W = local_ridge(likes, strongest_neighbours(likes, 2), regularisation=1.0).toarray()

@@ -26,25 +26,31 @@ def unit(n: int, d: int, seed: int = 0) -> torch.Tensor:
 
 
 def by_autograd(
-    embeddings: torch.Tensor, context: csr_matrix, targets: csr_matrix, tau: float, keep: torch.Tensor | None
-) -> tuple[float, torch.Tensor]:
+    embeddings: torch.Tensor,
+    context: csr_matrix,
+    targets: csr_matrix,
+    tau: float,
+    keep: torch.Tensor | None,
+    bias: torch.Tensor,
+) -> tuple[float, torch.Tensor, torch.Tensor]:
     """The definition, written without a thought for speed."""
-    E = embeddings.clone().requires_grad_()
+    E, b = embeddings.clone().requires_grad_(), bias.clone().requires_grad_()
     q = torch.nn.functional.normalize(torch.from_numpy(context.toarray()) @ E)
     q = q if keep is None else q * keep
-    logits = (q @ E.T / tau).masked_fill(torch.from_numpy(context.toarray()) != 0, -torch.inf)
+    logits = (q @ E.T / tau + b).masked_fill(torch.from_numpy(context.toarray()) != 0, -torch.inf)
     chosen = torch.from_numpy(targets.toarray())
     log_p = torch.log_softmax(logits, dim=1)
     loss = -(chosen * torch.where(chosen > 0, log_p, 0.0)).sum(dim=1).mean()
     torch.autograd.backward(loss)
     assert E.grad is not None
-    return loss.item(), E.grad
+    assert b.grad is not None
+    return loss.item(), E.grad, b.grad
 
 
 def test_the_loss_of_three_tracks_by_hand() -> None:
     # Liked: track 0 as context, track 1 as target. q = e_0; q.e_1 = 0.6, q.e_2 = 0; track 0 is masked.
     embeddings = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    loss, _ = set_contrastive(embeddings, csr([[2.0, 0, 0]]), csr([[0, 1.0, 0]]), temperature=0.5)
+    loss, *_ = set_contrastive(embeddings, csr([[2.0, 0, 0]]), csr([[0, 1.0, 0]]), temperature=0.5)
     assert loss == pytest.approx(math.log(math.exp(1.2) + math.exp(0.0)) - 1.2, rel=1e-5)
 
 
@@ -55,30 +61,38 @@ def test_loss_and_gradient_are_those_of_the_definition(dropout: bool) -> None:
     context, targets = split_lists(likes, rng.random(12).astype(np.float32) + 0.1, rng)
     embeddings = unit(12, 4)
     keep = (torch.rand(5, 4, generator=torch.Generator().manual_seed(2)) > 0.3) / 0.7 if dropout else None
-    loss, gradient = set_contrastive(embeddings, context, targets, 0.2, keep=keep)
-    expected_loss, expected_gradient = by_autograd(embeddings, context, targets, 0.2, keep)
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+    bias = torch.randn(12, generator=torch.Generator().manual_seed(3))
+    found = set_contrastive(embeddings, context, targets, 0.2, bias=bias, keep=keep)
+    loss, of_embeddings, of_bias = by_autograd(embeddings, context, targets, 0.2, keep, bias)
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(found.embeddings, of_embeddings, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.bias, of_bias, rtol=1e-4, atol=1e-6)
 
 
 def test_tracks_that_are_no_candidates_count_for_nothing() -> None:
-    embeddings = unit(5, 3)
+    embeddings, bias = unit(5, 3), torch.tensor([0.1, -0.2, 0.3, 0.0, 5.0])
     context, targets = csr([[1, 0, 0, 0, 0]]), csr([[0, 1, 0, 0, 0]])
     four = Candidates(np.arange(4), np.ones(4, dtype=np.float32))
-    loss, gradient = set_contrastive(embeddings, context, targets, 0.3, candidates=four)
-    without, _ = set_contrastive(embeddings[:4], context[:, :4], targets[:, :4], 0.3)
-    assert loss == pytest.approx(without, rel=1e-6)
-    assert not gradient[4].any()
+    found = set_contrastive(embeddings, context, targets, 0.3, bias=bias, candidates=four)
+    without = set_contrastive(embeddings[:4], context[:, :4], targets[:, :4], 0.3, bias=bias[:4])
+    assert found.loss == pytest.approx(without.loss, rel=1e-6)
+    torch.testing.assert_close(found.bias[:4], without.bias)
+    assert not found.embeddings[4].any()
+    assert found.bias[4] == 0
 
 
 def test_a_sample_that_holds_every_track_once_is_the_full_softmax() -> None:
     embeddings = unit(6, 3)
     context, targets = csr([[1, 1, 0, 0, 0, 0]]), csr([[0, 0, 0.5, 0.5, 0, 0]])
     everything = Candidates(np.arange(6), np.ones(6, dtype=np.float32))
-    full = set_contrastive(embeddings, context, targets, 0.2)
-    sampled = set_contrastive(embeddings, context, targets, 0.2, candidates=everything, sampled=True)
-    assert sampled[0] == pytest.approx(full[0], rel=1e-6)
-    torch.testing.assert_close(sampled[1], full[1], rtol=1e-5, atol=1e-6)
+    bias = torch.linspace(-1, 1, 6)
+    full = set_contrastive(embeddings, context, targets, 0.2, bias=bias)
+    sampled = set_contrastive(
+        embeddings, context, targets, 0.2, bias=bias, candidates=everything, sampled=True
+    )
+    assert sampled.loss == pytest.approx(full.loss, rel=1e-6)
+    torch.testing.assert_close(sampled.embeddings, full.embeddings, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sampled.bias, full.bias, rtol=1e-5, atol=1e-6)
 
 
 def test_the_sampled_sum_is_the_full_one_in_expectation() -> None:
@@ -87,7 +101,7 @@ def test_the_sampled_sum_is_the_full_one_in_expectation() -> None:
     context, targets = csr([[1, 1] + [0] * 38]), csr([[0, 0, 1] + [0] * 37])
     probability = rng.random(40) + 0.1
     probability /= probability.sum()
-    full, _ = set_contrastive(embeddings, context, targets, 0.5)
+    full, *_ = set_contrastive(embeddings, context, targets, 0.5)
     losses = [
         set_contrastive(
             embeddings,

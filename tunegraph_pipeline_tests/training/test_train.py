@@ -287,6 +287,56 @@ def test_lists_of_one_like_teach_nothing_and_are_refused_in_one_line() -> None:
         train(data_of(csr_matrix(np.eye(3, dtype=np.float32))), CONFIG)
 
 
+def test_spaces_side_by_side_agree_on_the_answer_and_each_gives_it_alone() -> None:
+    likes, withheld = checkerboard()
+    config = CONFIG.model_copy(update={"spaces": 2, "epochs": 8})
+    model = train(data_of(likes), config)
+    np.testing.assert_array_equal(served_scores(model, likes).argmax(axis=1), withheld.indices)
+    halves = np.split(model.embeddings, 2, axis=1)
+    for half in halves:
+        np.testing.assert_allclose(np.linalg.norm(half, axis=1), 0.5**0.5, rtol=1e-5)
+        alone = replace(model, embeddings=half, blend=replace(model.blend, neighbour=0.0))
+        np.testing.assert_array_equal(served_scores(alone, likes).argmax(axis=1), withheld.indices)
+    assert np.abs(halves[0] - halves[1]).max() > 0.01  # trained apart, though they start alike
+
+
+def test_the_prior_says_which_of_two_songs_is_liked_more_whatever_else_is_liked() -> None:
+    # Six groups of users with five songs each, in a space too small to be near all of them; of two songs that
+    # people of every group like, one is liked six times as often.
+    rng = np.random.default_rng(3)
+    group = np.arange(300) % 6
+    liked = np.zeros((300, 32), dtype=np.float32)
+    for user in range(300):
+        liked[user, 5 * group[user] + rng.choice(5, 4, replace=False)] = 1
+    liked[:, 30] = rng.random(300) < 0.6
+    liked[:, 31] = rng.random(300) < 0.1
+    config = CONFIG.model_copy(update={"epochs": 12, "dimension": 4, "learning_rate": 0.02})
+    model = train(data_of(csr_matrix(liked)), config)
+    assert model.prior[30] > model.prior[31] + 0.01
+
+
+def test_songs_of_one_album_speak_for_each_other_though_nobody_likes_two_of_them() -> None:
+    liked = csr_matrix(np.array([[1, 0, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1]], dtype=np.float32))
+    data = replace(data_of(liked), album=np.array([0, 0, 1, 2], dtype=np.int32))
+
+    def weight(config: TrainingConfig) -> np.ndarray:
+        model = train(data, config.model_copy(update={"epochs": 1}))
+        found: np.ndarray = csr_matrix(
+            (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(4, 4)
+        ).toarray()
+        return found
+
+    assert weight(CONFIG)[0, 1] > 0
+    assert weight(CONFIG)[2, 3] == 0  # alone on their albums
+    assert weight(CONFIG.model_copy(update={"content_weight": 0.0}))[0, 1] == 0
+    assert weight(CONFIG.model_copy(update={"use_tags": False}))[0, 1] == 0
+
+
+def test_spaces_that_do_not_divide_the_dimension_are_refused() -> None:
+    with pytest.raises(InputError, match="3 spaces do not divide the dimension 16"):
+        train(lists(), CONFIG.model_copy(update={"spaces": 3}))
+
+
 def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
     bad = CONFIG.model_copy(update={"encoder": "transformer", "heads": 3})
     with pytest.raises(InputError, match="3 heads do not divide the dimension 16"):
@@ -301,6 +351,13 @@ def test_batch_and_epochs_follow_from_the_number_of_users(users: int, batch: int
     assert TrainingConfig().epochs_for(users) == epochs
 
 
-def test_few_likes_a_track_are_learnt_with_a_soft_softmax_unless_the_setting_says_otherwise() -> None:
-    assert TrainingConfig().temperature_for(7.5) > TrainingConfig().temperature_for(50.0)
-    assert TrainingConfig(temperature=0.3).temperature_for(50.0) == 0.3
+def test_few_likes_a_track_are_learnt_softly_in_several_spaces_and_with_more_of_content() -> None:
+    usual = TrainingConfig()
+    assert usual.temperature_for(7.5) > usual.temperature_for(50.0)
+    assert usual.spaces_for(7.5) > usual.spaces_for(50.0) == 1
+    assert usual.content_likes_for(7.5) > usual.content_likes_for(50.0) > 0
+    set_by_hand = TrainingConfig(temperature=0.3, spaces=2, content_likes=0.0)
+    assert set_by_hand.temperature_for(50.0) == 0.3
+    assert set_by_hand.spaces_for(50.0) == 2
+    assert set_by_hand.content_likes_for(7.5) == 0
+    assert TrainingConfig(dimension=6).spaces_for(7.5) == 1
