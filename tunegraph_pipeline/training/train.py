@@ -71,7 +71,7 @@ class TrainingConfig(BaseModel):
     fewer than ten likes on average, else 0.25, as it costs tracks that likes place well."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
-    None: 0.07 where a track has ten likes or more on average and 0.2 below, where most of what a
+    None: 0.07 where a track has ten likes or more on average and 0.15 below, where most of what a
     sharp softmax could tell apart is chance."""
     popularity_exponent: float = Field(default=0.15, ge=0)
     """A liked track weighs popularity ** -this in the query, so that hits do not speak for everyone."""
@@ -108,7 +108,7 @@ class TrainingConfig(BaseModel):
         """The temperature, given the mean number of training likes of the tracks that have any."""
         if self.temperature is not None:
             return self.temperature
-        return 0.07 if likes_per_track >= _MANY else 0.2
+        return 0.07 if likes_per_track >= _MANY else 0.15
 
     def spaces_for(self, likes_per_track: float) -> int:
         """The spaces an embedding is made of, given the same."""
