@@ -1,7 +1,9 @@
 """What each part of the model is worth: encoders, content and the sparse part, on lakes that have features.
 
     python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
+    python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
 
+With ``--parts`` the encoder stays and the rest is taken away piece by piece, on files of likes and tracks.
 Every variant is trained on the same likes and chosen between on the early-stopping fold; the test fold takes
 no part in any choice and is read once, at the end. A tenth of all likes is held out for either, five times
 what a lake keeps, because few held-out likes tell variants apart badly. MAP@10 over the whole catalogue,
@@ -15,6 +17,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +32,8 @@ from tunegraph_pipeline.sources.simulator import World
 from tunegraph_pipeline.training.blend import EVEN, Validation
 from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, train
 
+Variants = dict[tuple[str, ...], dict[str, Any]]
+
 ENCODERS = ("none", "propagation", "transformer")
 CONTENT = {
     "id alone": {"use_tags": False, "use_features": False},
@@ -38,12 +43,20 @@ CONTENT = {
 }
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "one space": {"spaces": 1},
+    "four spaces": {"spaces": 4},
+    "no list of an artist or album among the neighbour weights": {"content_weight": 0.0},
+    "content never placed alone": {"content_likes": 0.0},
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """A variant and its MAP@10: of the embedding alone and of the served rule, on either fold."""
 
-    encoder: str
-    content: str
+    name: tuple[str, ...]
     embedding: float
     served: float
     spread: float
@@ -73,41 +86,57 @@ def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool 
     return 100 * float(figures.mean())
 
 
-def measure(data: TrainingData, test: Validation, config: TrainingConfig, seeds: int) -> list[Row]:
+def encoders_and_content() -> Variants:
+    return {
+        (encoder, content): {"encoder": encoder, **switches}
+        for encoder in ENCODERS
+        for content, switches in CONTENT.items()
+    }
+
+
+def parts(data: TrainingData) -> Variants:
+    """Those of `PARTS` that make a difference on ``data``."""
+    tagged = bool(data.track_artists.nnz or (data.album >= 0).any())
+    return {
+        (name,): switches
+        for name, switches in PARTS.items()
+        if tagged or not {"content_weight", "content_likes"} & set(switches)
+    }
+
+
+def measure(
+    variants: Variants, data: TrainingData, test: Validation, config: TrainingConfig, seeds: int
+) -> list[Row]:
     validation = Validation.draw(data.context, data.targets, test.recommendable, config.validation_users)
     rows = []
-    for encoder in ENCODERS:
-        for content, switches in CONTENT.items():
-            start = time.perf_counter()
-            models = [
-                train(data, config.model_copy(update={"encoder": encoder, "seed": seed, **switches}))
-                for seed in range(seeds)
-            ]
-            seconds = (time.perf_counter() - start) / seeds
-            row = Row(
-                encoder,
-                content,
-                float(np.mean([judge(m, validation, embedding_alone=True) for m in models])),
-                float(np.mean(served := [judge(m, validation) for m in models])),
-                float(np.std(served)),
-                float(np.mean([judge(m, test) for m in models])),
-                seconds,
-            )
-            print(row, file=sys.stderr, flush=True)
-            rows.append(row)
+    for name, switches in variants.items():
+        start = time.perf_counter()
+        models = [train(data, config.model_copy(update={"seed": seed, **switches})) for seed in range(seeds)]
+        seconds = (time.perf_counter() - start) / seeds
+        row = Row(
+            name,
+            float(np.mean([judge(m, validation, embedding_alone=True) for m in models])),
+            float(np.mean(served := [judge(m, validation) for m in models])),
+            float(np.std(served)),
+            float(np.mean([judge(m, test) for m in models])),
+            seconds,
+        )
+        print(row, file=sys.stderr, flush=True)
+        rows.append(row)
     return rows
 
 
 def table(rows: list[Row]) -> str:
     best = max(rows, key=lambda row: row.served)
+    what = ("encoder", "content") if len(rows[0].name) == 2 else ("variant",)
     lines = [
-        "| encoder | content | embedding alone, validation | served, validation | served, test |",
-        "|---|---|---:|---:|---:|",
+        f"| {' | '.join(what)} | embedding alone, validation | served, validation | served, test |",
+        f"|{'---|' * len(what)}---:|---:|---:|",
     ]
     for row in rows:
         mark = "**" if row is best else ""
         lines.append(
-            f"| {mark}{row.encoder}{mark} | {row.content} | {row.embedding:.2f} "
+            f"| {mark}{row.name[0]}{mark} | {' | '.join([*row.name[1:], f'{row.embedding:.2f}'])} "
             f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} |"
         )
     return "\n".join(lines)
@@ -124,6 +153,14 @@ def describe(name: str, data: TrainingData, test: Validation, rows: list[Row]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--spotify-songs", type=Path, help="spotify_songs.csv.gz; left out when not given")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE"),
+        help="take the model apart on the likes of these files; may be given several times",
+    )
     parser.add_argument("--no-simulator", action="store_true", help="leave the simulated world out")
     parser.add_argument("--epochs", type=int, help="most epochs of every variant (default: the model's own)")
     parser.add_argument("--seeds", type=int, default=1)
@@ -138,7 +175,11 @@ def main() -> None:
     doc = [f"# What each part of the model is worth\n\n{opening(arguments.epochs, arguments.seeds)}"]
     for name, batch in batches.items():
         data, test = lake_of(batch)
-        doc.append(describe(name, data, test, measure(data, test, config, arguments.seeds)))
+        rows = measure(encoders_and_content(), data, test, config, arguments.seeds)
+        doc.append(describe(name, data, test, rows))
+    for name, *files in arguments.parts:
+        data, test = lake_of(merged(read_files([Path(file) for file in files])))
+        doc.append(describe(name, data, test, measure(parts(data), data, test, config, arguments.seeds)))
     text = "\n".join(doc)
     print(text)
     if arguments.output:
