@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.evaluation.compare import Outcome
     from tunegraph_pipeline.evaluation.evaluate import Evaluation
-    from tunegraph_pipeline.training.calibration import Calibration, ReliabilityPoint
+    from tunegraph_pipeline.training.calibration import Band, Calibration, ReliabilityPoint
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 _COLOURS = ("#2563eb", "#f97316", "#059669", "#a21caf", "#dc2626", "#0891b2", "#ca8a04", "#64748b")
@@ -162,7 +162,7 @@ def calibration_diagram(calibration: Calibration) -> bytes:
         base_rate = calibration.judged_neighbours / calibration.judged_pairs
         curves = [("all pairs", calibration.reliability, _COLOURS[0])]
         by_band = [
-            (f"{band.name} (error {band.calibration_error:.4f})", band.reliability, colour)
+            (_band_label(band, calibration.served), band.reliability, colour)
             for band, colour in zip(calibration.bands, _COLOURS[1:], strict=False)
         ]
         every = [point for _, points, _ in (*curves, *by_band) for point in points]
@@ -184,6 +184,13 @@ def calibration_diagram(calibration: Calibration) -> bytes:
         panels[1, 0].set_ylabel("pairs")
 
     return _picture(draw, 10, 5.6)
+
+
+def _band_label(band: Band, served: str) -> str:
+    told = f"error {band.calibration_error:.4f}"
+    if band.judgements:
+        told += f", AUC {band.judgements[served].auc:.3f}"
+    return f"{band.name} ({told})"
 
 
 def _calibration_title(calibration: Calibration) -> str:

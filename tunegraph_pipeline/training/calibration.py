@@ -80,7 +80,9 @@ class Judgement:
 class Band:
     """The third of the judged pairs of least, middle or greatest popularity, by the sum of log likes.
 
-    ``predicted`` is the mean probability, ``observed`` the share of neighbours, errors as in `Judgement`.
+    ``predicted`` is the mean probability, ``observed`` the share of neighbours, errors as in `Judgement`;
+    ``judgements`` of what is served and of the reference, on the pairs of the band alone, by their names;
+    empty where all of them are neighbours, or none.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Band:
     observed: float
     calibration_error: float
     reliability: tuple[ReliabilityPoint, ...]
+    judgements: dict[str, Judgement]
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def calibrate(
         coefficients=fitted[served],
         judgements=judgements,
         reliability=_reliability(predicted[served], judge.neighbours),
-        bands=_bands(predicted[served], judge),
+        bands=_bands({name: predicted[name] for name in (served, REFERENCE)}, judge),
         passes=best.skill > max(0.0, reference.skill) + SKILL_MARGIN
         and best.auc > reference.auc + AUC_MARGIN,
     )
@@ -352,7 +355,9 @@ def _calibration_error(points: tuple[ReliabilityPoint, ...]) -> float:
     return sum(point.n_pairs * abs(point.predicted - point.observed) for point in points) / total
 
 
-def _bands(probability: Floats, pairs: _Pairs) -> tuple[Band, ...]:
+def _bands(predicted: dict[str, Floats], pairs: _Pairs) -> tuple[Band, ...]:
+    """The bands of the first predictor, judged beside the others."""
+    probability = next(iter(predicted.values()))
     popularity = pairs.term("log_popularity")
     band = np.searchsorted(np.quantile(popularity, [1 / 3, 2 / 3]), popularity)
     bands = []
@@ -360,14 +365,18 @@ def _bands(probability: Floats, pairs: _Pairs) -> tuple[Band, ...]:
         inside = band == number
         if not inside.any():  # popularity may be the same for more than a third of the pairs
             continue
-        points = _reliability(probability[inside], pairs.neighbours[inside], n_bins=10)
+        neighbours = pairs.neighbours[inside]
+        points = _reliability(probability[inside], neighbours, n_bins=10)
         bands.append(
             Band(
                 name=name,
                 predicted=float(probability[inside].mean()),
-                observed=float(pairs.neighbours[inside].mean()),
+                observed=float(neighbours.mean()),
                 calibration_error=_calibration_error(points),
                 reliability=points,
+                judgements={name: _judge(one[inside], neighbours) for name, one in predicted.items()}
+                if 0 < np.count_nonzero(neighbours) < neighbours.size
+                else {},
             )
         )
     return tuple(bands)

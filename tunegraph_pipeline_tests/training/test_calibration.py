@@ -61,6 +61,15 @@ def test_the_probability_holds_overall_and_in_every_band_of_popularity(informati
     assert observed == sorted(observed)
 
 
+def test_in_every_band_of_popularity_the_cosine_knows_more_than_popularity(informative: Calibration) -> None:
+    for band in informative.bands:
+        assert set(band.judgements) == {informative.served, "popularity"}
+        served, popularity = band.judgements[informative.served], band.judgements["popularity"]
+        assert served.auc > popularity.auc + 0.1
+        assert served.skill > popularity.skill
+        assert served.calibration_error == pytest.approx(band.calibration_error, abs=0.01)
+
+
 def test_the_bins_hold_every_judged_pair_once(informative: Calibration) -> None:
     for points in (informative.reliability, *(band.reliability for band in informative.bands)):
         assert [point.predicted for point in points] == sorted(point.predicted for point in points)
