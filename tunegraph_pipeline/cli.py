@@ -286,6 +286,14 @@ def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None
     return min(wanted), max(wanted)
 
 
+@contextmanager
+def _beta_unsaid() -> Iterator[None]:
+    """Dagster marks parameters as beta each time an asset is defined; that is for developers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _run(
     lake: Lake,
     job: str,
@@ -295,9 +303,7 @@ def _run(
     *,
     ops: dict[str, dict[str, Any]],
 ) -> None:
-    with warnings.catch_warnings():
-        # Dagster marks parameters as beta each time an asset is defined; that is for developers.
-        warnings.simplefilter("ignore")
+    with _beta_unsaid():
         from tunegraph_pipeline.orchestration.measure import watched_by
         from tunegraph_pipeline.orchestration.run import run_job
 
@@ -527,12 +533,13 @@ def compare(
     Quality with intervals, training time, peak memory, time of a query. Takes minutes to hours; nothing that
     is trained here is served. The same lake, settings and seeds give the same figures.
     """
-    from tunegraph_pipeline.orchestration.comparison import (
-        ComparisonSettings,
-        compare_lake,
-        keep_figures,
-        write_section,
-    )
+    with _beta_unsaid():
+        from tunegraph_pipeline.orchestration.comparison import (
+            ComparisonSettings,
+            compare_lake,
+            keep_figures,
+            write_section,
+        )
     from tunegraph_pipeline.sources.files import read_files
 
     if held_out and protocol:

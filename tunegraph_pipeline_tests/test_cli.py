@@ -469,21 +469,23 @@ def test_a_refresh_killed_at_any_moment_is_made_good_by_the_next(refreshed: Path
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_not_recommended(
+def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_where_its_artist_is_known(
     lake: Path, tmp_path: Path
 ) -> None:
     more = tmp_path / "more.csv"
     more.write_text("user_id,track_id\nana,rock-1\n")
     unheard = tmp_path / "tracks.csv"
-    unheard.write_text("track_id,track_name,track_artist\nrock-1,One,Band\nunheard,Two,Band\n")
+    unheard.write_text("track_id,track_name,track_artist\nrock-1,One,Band\nunheard,Two,Band\nnobody,Three,\n")
     assert tunegraph("import", more, unheard, "--lake", lake).returncode == 0
     done = tunegraph("refresh", "--lake", lake)
     assert done.returncode == 0, done.stderr
     answer = tunegraph("recommend", "--lake", lake, "--user", "ana", "-k", 100, "--json")
     found = [item["track_id"] for item in json.loads(answer.stdout)["items"]]
     assert found[0].startswith("rock-")
-    assert "unheard" not in found
-    assert tunegraph("similar", "unheard", "--lake", lake).returncode == 0
+    assert "unheard" in found
+    assert "nobody" not in found  # nothing says where it belongs
+    for track in ("unheard", "nobody"):
+        assert tunegraph("similar", track, "--lake", lake).returncode == 0
 
 
 def test_a_lake_in_which_nobody_likes_two_songs_says_what_it_lacks(tmp_path: Path) -> None:

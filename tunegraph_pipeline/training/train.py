@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.models.encoder import TrackEncoder
 
 
-_MANY = 10  # likes a track, on average, from where on likes alone tell most of what there is to tell
+# Likes a track, on average: below the first it is mostly content that places a track, from the second on
+# likes alone tell most of what there is to tell.
+_FEW, _MANY = 2, 10
 
 
 class TrainingConfig(BaseModel):
@@ -64,7 +66,8 @@ class TrainingConfig(BaseModel):
     """Length of a track's embedding."""
     spaces: int | None = Field(default=None, ge=1)
     """Spaces an embedding is made of, each trained on lists drawn for it alone; they divide the dimension.
-    None: 4, if they do, where a track has fewer than ten likes on average, else 1."""
+    None: 4, if they do, where a track has from two to ten likes on average, else 1: with fewer, content has
+    most to say, and says it better with all the numbers there are."""
     content_likes: float | None = Field(default=None, ge=0)
     """How many likes what is known of a track counts as. In this / (this + its likes) of the steps that alone
     places it, so that content learns to place what nobody likes yet; 0: never. None: 1 where a track has
@@ -114,7 +117,7 @@ class TrainingConfig(BaseModel):
         """The spaces an embedding is made of, given the same."""
         if self.spaces is not None:
             return self.spaces
-        return 4 if likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+        return 4 if _FEW <= likes_per_track < _MANY and self.dimension % 4 == 0 else 1
 
     def content_likes_for(self, likes_per_track: float) -> float:
         """How many likes content counts as, given the same."""
