@@ -481,8 +481,9 @@ def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_where_its_ar
     assert done.returncode == 0, done.stderr
     answer = tunegraph("recommend", "--lake", lake, "--user", "ana", "-k", 100, "--json")
     found = [item["track_id"] for item in json.loads(answer.stdout)["items"]]
-    assert found[0].startswith("rock-")
     assert "unheard" in found
+    found.remove("unheard")
+    assert found[0].startswith("rock-")
     assert "nobody" not in found  # nothing says where it belongs
     for track in ("unheard", "nobody"):
         assert tunegraph("similar", track, "--lake", lake).returncode == 0
