@@ -97,10 +97,12 @@ def encoders_and_content() -> Variants:
 def parts(data: TrainingData) -> Variants:
     """Those of `PARTS` that make a difference on ``data``."""
     tagged = bool(data.track_artists.nnz or (data.album >= 0).any())
+    usual = TrainingConfig().spaces_for(data.train.nnz / np.unique(data.train.indices).size)
     return {
         (name,): switches
         for name, switches in PARTS.items()
-        if tagged or not {"content_weight", "content_likes"} & set(switches)
+        if (tagged or not {"content_weight", "content_likes"} & set(switches))
+        and switches.get("spaces") != usual
     }
 
 
