@@ -20,6 +20,9 @@ N_FEATURE_COLUMNS = len(_OTHERS) + 3
 """Columns of :func:`encode_features`: the ten features that have an order, sine and cosine of the key, and
 whether anything is known."""
 
+LONGEST_ROW = 1000
+"""Most tracks of an artist or album that is a list of tracks: "Various Artists" has more."""
+
 _TAG_WEIGHT = 0.5  # of an artist's or album's vector beside a track's own
 
 
@@ -75,10 +78,12 @@ def content_tags(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_
 def content_rows(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_matrix":
     """Return float32[T, N] of ones: a row for each artist and album that two tracks or more have in common.
 
-    Each is a list of tracks, like that of a person who likes nothing else. Arguments as for `content_tags`.
+    Each is a list of tracks, like that of a person who likes nothing else. One of more than `LONGEST_ROW` is
+    left out: it is hardly an artist, and every pair of its tracks would cost. Arguments as for `content_tags`.
     """
     from scipy.sparse import csr_matrix
 
     rows = csr_matrix(content_tags(track_artists, album).T)
     rows.data = np.ones_like(rows.data)
-    return rows[np.flatnonzero(np.diff(rows.indptr) >= 2)]
+    lengths = np.diff(rows.indptr)
+    return rows[np.flatnonzero((lengths >= 2) & (lengths <= LONGEST_ROW))]

@@ -6,7 +6,13 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, content_rows, content_tags, encode_features
+from tunegraph_pipeline.models.content import (
+    LONGEST_ROW,
+    N_FEATURE_COLUMNS,
+    content_rows,
+    content_tags,
+    encode_features,
+)
 
 KEY = AUDIO_FEATURES.index("key")
 ENERGY = AUDIO_FEATURES.index("energy")
@@ -67,5 +73,8 @@ def test_artists_and_albums_of_two_songs_or_more_are_lists_of_songs() -> None:
     artists = csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], dtype=np.bool_))
     rows = content_rows(artists, np.array([0, 1, 1, -1], dtype=np.int32)).toarray()
     np.testing.assert_array_equal(rows, [[1, 1, 0, 0], [0, 1, 1, 0]])
+    various = csr_matrix(np.ones((LONGEST_ROW + 1, 1), dtype=np.bool_))
+    assert content_rows(various, np.full(LONGEST_ROW + 1, -1, np.int32)).shape[0] == 0
+    assert content_rows(various[1:], np.full(LONGEST_ROW, -1, np.int32)).shape[0] == 1
     nothing = csr_matrix(np.zeros((4, 0), dtype=np.bool_))
     assert content_rows(nothing, np.full(4, -1, np.int32)).shape == (0, 4)
