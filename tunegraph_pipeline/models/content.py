@@ -79,7 +79,7 @@ def content_rows(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_
     """Return float32[T, N] of ones: a row for each artist and album that two tracks or more have in common.
 
     Each is a list of tracks, like that of a person who likes nothing else. One of more than `LONGEST_ROW` is
-    left out: it is hardly an artist, and every pair of its tracks would cost. Arguments as for `content_tags`.
+    left out: it is hardly an artist, and every pair of its tracks costs. Arguments as for `content_tags`.
     """
     from scipy.sparse import csr_matrix
 
