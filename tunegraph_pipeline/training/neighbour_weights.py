@@ -52,7 +52,7 @@ def local_ridge(
     X = diags_array(scale) @ likes
     rows = csc_matrix(X if content is None else vstack([X, content]), dtype=np.float32)
     most = max(64, int(np.sqrt(memory_mib * 2**20 / 4)))
-    done = 0
+    done, n_with_neighbours = 0, int(np.count_nonzero(np.diff(neighbours.indptr)))
     liked: list[NDArray[np.int32]] = []
     candidate: list[NDArray[np.int32]] = []
     weight: list[NDArray[np.float32]] = []
@@ -69,7 +69,7 @@ def local_ridge(
             weight.append(solved[row, column])
             done += len(batch)
             if progress is not None:
-                progress("neighbour weights", done, n_tracks)
+                progress("neighbour weights", done, n_with_neighbours)
     W: csr_matrix = csr_matrix(
         (
             np.concatenate([np.zeros(0, np.float32), *weight]),

@@ -68,3 +68,15 @@ def test_a_track_without_neighbours_has_no_weights() -> None:
     assert W[0, 1] > 0
     np.testing.assert_array_equal(W[2], 0)
     np.testing.assert_array_equal(W[:, 2], 0)
+
+
+def test_progress_ends_where_it_said_it_would() -> None:
+    likes = csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.float32))
+    told: list[tuple[int, int]] = []
+    local_ridge(
+        likes,
+        strongest_neighbours(likes, 2),
+        regularisation=1.0,
+        progress=lambda _, done, total: told.append((done, total)),
+    )
+    assert told[-1] == (2, 2)

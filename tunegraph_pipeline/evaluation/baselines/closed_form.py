@@ -117,9 +117,9 @@ def _penalised_gram(
     transposed = train.T.tocsr()
     block = max(1, config.score_bytes // (12 * max(1, n)))
     for start in range(0, n, block):
-        if progress:
-            progress("EASE: co-likes", start, n)
         (transposed[start : start + block] @ train).toarray(out=gram[start : start + block])
+        if progress:
+            progress("EASE: co-likes", min(start + block, n), n)
     gram[np.diag_indices(n)] += np.float32(config.ease_lambda)
     return gram
 
