@@ -84,14 +84,9 @@ class Validation:
         figures = np.zeros((len(blends), self.n_users))
         for rows in self._blocks():
             context, targets = self.context[rows], self.targets[rows]
-            queries = pooled_queries(context, embeddings, pooling_weight)
-            cosine = queries @ embeddings.T
-            neighbour = (context @ weights).toarray().astype(np.float32)
-            lengths = np.diff(context.indptr)[:, np.newaxis].astype(np.float32)
+            score = _scorer(context, embeddings, pooling_weight, weights)
             for i, blend in enumerate(blends):
-                scores = neighbour * (blend.neighbour * lengths ** np.float32(-blend.length_exponent))
-                scores += np.float32(blend.embedding) * cosine
-                scores += prior
+                scores = score(blend, prior)
                 figures[i, rows] = self._average_precision(scores, context, targets)
         return figures
 
@@ -113,10 +108,7 @@ class Validation:
         leads = np.empty((self.n_users, _K), dtype=np.float32)
         for rows in self._blocks():
             context = self.context[rows]
-            scores = blend.embedding * (pooled_queries(context, embeddings, pooling_weight) @ embeddings.T)
-            lengths = np.diff(context.indptr)[:, np.newaxis].astype(np.float32)
-            scores += (context @ weights).toarray() * (blend.neighbour * lengths**-blend.length_exponent)
-            scores += level
+            scores = _scorer(context, embeddings, pooling_weight, weights)(blend, level)
             scores[context.nonzero()] = -np.inf
             cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
             there = cold > -np.inf
@@ -168,6 +160,31 @@ class Validation:
         hits_so_far = np.arange(len(user)) - targets.indptr[user] + 1
         gain = np.where(ranks <= _K, hits_so_far / ranks, 0.0)
         return np.bincount(user, gain, minlength=n_users) / np.minimum(held_out, _K)
+
+
+def _scorer(
+    lists: "csr_matrix",
+    embeddings: NDArray[np.float32],
+    pooling_weight: NDArray[np.float32],
+    weights: "csr_matrix",
+) -> Callable[[Blend, NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what scores ``lists``, csr m x N, by a blend and a prior: float32[m, N].
+
+    The products are made once for all of them.
+    """
+    cosine = pooled_queries(lists, embeddings, pooling_weight) @ embeddings.T
+    neighbour = (lists @ weights).toarray().astype(np.float32)
+    lengths = np.diff(lists.indptr)[:, np.newaxis].astype(np.float32)
+
+    def score(blend: Blend, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = neighbour * (
+            blend.neighbour * lengths ** np.float32(-blend.length_exponent)
+        )
+        scores += np.float32(blend.embedding) * cosine
+        scores += prior
+        return scores
+
+    return score
 
 
 def pooled_queries(

@@ -116,7 +116,8 @@ def set_contrastive(
             columns = torch.from_numpy(candidates.columns)
             pool, pool_bias = E[columns], b[columns]
         scores = q @ pool.T if scratch is None else torch.mm(q, pool.T, out=scratch[:n_users, : len(pool)])
-        # No cosine passes 1 / tau by more than dropout's rescaling, so one constant keeps exp in range.
+        # No cosine passes 1 / tau by more than dropout's rescaling, and a bias, whose exp is how many times
+        # as much a track is liked, is of the order of one: one constant keeps exp in range.
         scores.sub_(1.0).div_(temperature).add_(pool_bias).exp_()
         if candidates is not None:
             scores.mul_(torch.from_numpy(candidates.weight))
