@@ -232,6 +232,7 @@ def test_models_are_compared_on_a_file_of_likes_that_were_held_out(refreshed: Pa
     )
     assert done.returncode == 0, done.stderr
     assert "21 users judged on 21 held-out likes" in done.stdout
+    assert "Warning" not in done.stderr  # what Dagster tells developers
     assert [row[0].strip("*") for row in tables(done.stdout)][2:4] == ["popularity", "co_like"]
 
 
