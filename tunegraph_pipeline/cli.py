@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.lake.raw import BatchInfo
     from tunegraph_pipeline.orchestration.comparison import ComparisonSettings
-    from tunegraph_pipeline.recommend.recommender import Recommender
+    from tunegraph_pipeline.recommend.recommender import Reason, Recommender
 
 app = typer.Typer(
     name="tunegraph",
@@ -681,7 +681,10 @@ def _liked_by(recommender: "Recommender", user: str) -> list[str]:
 
 def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
     if as_json:
-        items = [item._asdict() for item in answer.items]
+        items = [
+            {**item._asdict(), "reasons": [reason._asdict() for reason in item.reasons]}
+            for item in answer.items
+        ]
         _print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
         return
     known = [track for track in liked if track not in set(answer.unknown)]
@@ -695,12 +698,19 @@ def _show_recommendations(recommender: "Recommender", answer: Any, liked: list[s
         )
     if answer.degraded:
         notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
-    table = Table("", "song", "artists", "because you like", "score", title="recommendations")
+    table = Table(
+        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
+    )
     for rank, item in enumerate(answer.items, 1):
-        because = "" if item.because_track_id is None else _name(recommender, item.because_track_id)
+        because = _because(item.reasons)
         song, artists = escape(item.name or item.track_id), escape(item.artists)
         table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
     answers.print(table)
+
+
+def _because(reasons: "Sequence[Reason]") -> str:
+    """The liked songs that speak for a recommended one, and how many listeners like both."""
+    return " and ".join(f"{reason.name or reason.track_id} ({reason.listeners:,})" for reason in reasons)
 
 
 def _name(recommender: "Recommender", track: str) -> str:

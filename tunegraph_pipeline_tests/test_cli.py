@@ -117,7 +117,7 @@ def test_a_user_is_recommended_songs_of_their_scene(refreshed: Path) -> None:
     done = tunegraph("recommend", "--lake", refreshed, "--user", "rock3", "-k", 5, "--json")
     items = json.loads(done.stdout)["items"]
     assert [item["track_id"].partition("-")[0] for item in items] == ["rock"] * 5
-    assert all(item["because_track_id"].startswith("rock-") for item in items)
+    assert all(item["reasons"][0]["track_id"].startswith("rock-") for item in items)
 
 
 def test_a_list_of_songs_is_answered_and_unknown_ids_are_named(refreshed: Path) -> None:

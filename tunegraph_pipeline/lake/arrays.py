@@ -101,8 +101,9 @@ def write_arrays(
     """Write each array as ``<name>.npy`` below ``folder``, then the manifest that declares them.
 
     A :class:`StringColumn` becomes ``<name>.bytes.npy`` and ``<name>.offsets.npy``. Parts that an
-    :class:`ArrayAppender` already put into the folder are declared along with the others. ``facts`` is any
-    JSON the reader needs. The folder is made if missing; the caller stages and renames it.
+    :class:`ArrayAppender` already put into the folder, and files of any other kind that lie in it, are
+    declared along with the others. ``facts`` is any JSON the reader needs. The folder is made if missing; the
+    caller stages and renames it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
@@ -112,20 +113,18 @@ def write_arrays(
         else:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     parts: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.npy")):
-        part = _map(path)
-        parts[path.name] = {
-            "shape": list(part.shape),
-            "dtype": part.dtype.str,
-            "bytes": path.stat().st_size,
-            "sha256": _checksum(path),
-        }
+    for path in sorted(folder.iterdir()):
+        declared: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        if path.suffix == ".npy":
+            part = _map(path)
+            declared |= {"shape": list(part.shape), "dtype": part.dtype.str}
+        parts[path.name] = declared
     manifest = {"facts": dict(facts), "parts": parts}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 class ArrayFolder:
-    """A folder of arrays, mapped read-only.
+    """A folder of arrays, mapped read-only, and of the other files declared beside them.
 
     Opening checks that every declared part is there with the declared shape, dtype and size, and costs no
     read of the data; :meth:`verify` reads everything and compares checksums.
@@ -137,7 +136,10 @@ class ArrayFolder:
         self._declared = parts
         self._arrays: dict[str, NDArray[Any]] = {}
         for file_name, declared in parts.items():
-            self._arrays[file_name.removesuffix(".npy")] = _map_part(folder / file_name, declared)
+            path = folder / file_name
+            _check_size(path, declared)
+            if path.suffix == ".npy":
+                self._arrays[path.stem] = _map_part(path, declared)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -158,6 +160,10 @@ class ArrayFolder:
             return self._arrays[name]
         except KeyError:
             raise BundleError(f"{self.folder} has no part {name}.npy; rebuild this version") from None
+
+    def file(self, name: str) -> Path | None:
+        """Where a declared file that is no array lies, None where there is none of that name."""
+        return self.folder / name if name in self._declared else None
 
     def strings(self, name: str) -> StringColumn:
         return StringColumn(self[f"{name}.bytes"], self[f"{name}.offsets"])
@@ -182,13 +188,19 @@ def _map(path: Path) -> NDArray[Any]:
     return array
 
 
-def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
+def _check_size(path: Path, declared: Mapping[str, Any]) -> None:
     try:
         size = path.stat().st_size
-        if size != declared["bytes"]:
-            raise BundleError(
-                f"{path} has {size} bytes, its manifest says {declared['bytes']}; rebuild this version"
-            )
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error}); rebuild this version") from error
+    if size != declared["bytes"]:
+        raise BundleError(
+            f"{path} has {size} bytes, its manifest says {declared['bytes']}; rebuild this version"
+        )
+
+
+def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
+    try:
         array = _map(path)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be mapped ({error}); rebuild this version") from error

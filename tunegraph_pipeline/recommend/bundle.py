@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,57 @@ from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 
-BUNDLE_FORMAT = 2
+BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
+SCREEN_EXTRAS = 3
+"""Columns of ``screen`` after the coordinates: length of the rest, prior, popularity."""
+LEFT_OUT = np.float32(-1e30)
+"""The prior, in ``screen``, of a track that may not be recommended. Finite, because 0 * inf is no number."""
 
 _UNIT_TOLERANCE = 1e-3
+_SCREEN_STEP = 16  # float32 of a cache line: rows of the screen start on one
+_SCREENED = 0.7  # share of the squared length that the screen's coordinates hold at least
+
+
+class Artists(NamedTuple):
+    """Who made each track: CSR of N tracks over artists, the one named first first.
+
+    ``ids`` is the name where a source has no id for an artist. Of one artist there is one id.
+    """
+
+    indptr: NDArray[np.int64]  # [N + 1]
+    indices: NDArray[np.int32]
+    ids: Sequence[str]
+    names: Sequence[str]
+
+    @classmethod
+    def of_lists(cls, ids: Iterable[Sequence[str | None]], names: Iterable[Sequence[str | None]]) -> Self:
+        """Of the ids and the names that each track has; names alone count where they are not as many."""
+        known: dict[str, int] = {}
+        called: list[str] = []
+        indptr: list[int] = [0]
+        indices: list[int] = []
+        for some_ids, some_names in zip(ids, names, strict=True):
+            texts = some_names or some_ids
+            keys = some_ids if len(some_ids) == len(texts) else texts
+            makers: dict[int, None] = {}
+            for given, name in zip(keys, texts, strict=True):
+                key = given or name
+                if not key:
+                    continue
+                place = known.setdefault(key, len(called))
+                if place == len(called):
+                    called.append(name or key)
+                makers[place] = None
+            indices += makers
+            indptr.append(len(indices))
+        return cls(np.array(indptr, dtype=np.int64), np.array(indices, dtype=np.int32), list(known), called)
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> Self:
+        """Every different text that is not empty is taken for one artist."""
+        lists = [[text] if text else [] for text in texts]
+        return cls.of_lists(lists, lists)
 
 
 @dataclass(frozen=True)
@@ -56,6 +103,11 @@ class BundleContent:
     preview_urls: Sequence[str]
     facts: dict[str, Any]
     canonical: NDArray[np.int32] | None = None  # [N]
+    disliked_indptr: NDArray[np.int64] | None = None  # [U + 1]
+    disliked_tracks: NDArray[np.int32] | None = None
+    explicit: NDArray[np.int8] | None = None  # [N]
+    layout: NDArray[np.float32] | None = None  # [N, 2]
+    by: Artists | None = None
 
 
 class IdIndex:
@@ -127,6 +179,14 @@ class Bundle:
 
     The arrays have the names, shapes and dtypes of :class:`BundleContent`; ``tracks`` and ``users`` find ids;
     ``popular_order`` int32[<=N] holds the recommendable tracks, most liked first, the smaller index on a tie.
+    ``listener_indptr`` int64[N + 1] and ``listeners`` int32 are who likes each track, ascending: the lists of
+    the users, transposed.
+
+    ``screen`` float32[N, w] is what a first look over all tracks reads in the place of ``embeddings``: the
+    first ``w - SCREEN_EXTRAS`` coordinates of each, the length of the others, the prior (``LEFT_OUT`` where
+    it may not be recommended), and the standardised logarithm of its popularity. With it one product bounds
+    the score of every track from above (Cauchy and Schwarz); see `ranking`. Where few coordinates hold little
+    of the length it has them all.
     """
 
     def __init__(self, parts: ArrayFolder) -> None:
@@ -151,12 +211,25 @@ class Bundle:
         self.prior: NDArray[np.float32] = self._array("prior", "<f4", n)
         self.canonical: NDArray[np.int32] = self._array("canonical", "<i4", n)
         self.popular_order: NDArray[np.int32] = self._array("popular_order", "<i4", None)
+        self.screen: NDArray[np.float32] = self._array("screen", "<f4", n, None)
+        self.explicit: NDArray[np.int8] = self._array("explicit", "|i1", n)
+        self.layout: NDArray[np.float32] = self._array("layout", "<f4", n, 2)
         self.neighbour_indptr: NDArray[np.int64] = self._array("neighbour_indptr", "<i8", n + 1)
         entries = int(self.neighbour_indptr[-1])
         self.neighbour_indices: NDArray[np.int32] = self._array("neighbour_indices", "<i4", entries)
         self.neighbour_weight: NDArray[np.float32] = self._array("neighbour_weight", "<f4", entries)
         self.user_indptr: NDArray[np.int64] = self._array("user_indptr", "<i8", self.n_users + 1)
         self.user_tracks: NDArray[np.int32] = self._array("user_tracks", "<i4", int(self.user_indptr[-1]))
+        self.disliked_indptr: NDArray[np.int64] = self._array("disliked_indptr", "<i8", self.n_users + 1)
+        dislikes = int(self.disliked_indptr[-1])
+        self.disliked_tracks: NDArray[np.int32] = self._array("disliked_tracks", "<i4", dislikes)
+        self.listener_indptr: NDArray[np.int64] = self._array("listener_indptr", "<i8", n + 1)
+        self.listeners: NDArray[np.int32] = self._array("listeners", "<i4", int(self.listener_indptr[-1]))
+        self.artist_ids = self._strings("artist_ids", None)
+        self.artist_names = self._strings("artist_names", len(self.artist_ids))
+        self.artist_indptr: NDArray[np.int64] = self._array("artist_indptr", "<i8", n + 1)
+        named = int(self.artist_indptr[-1])
+        self.artist_indices: NDArray[np.int32] = self._array("artist_indices", "<i4", named)
         self.names = self._strings("names", n)
         self.artists = self._strings("artists", n)
         self.image_urls = self._strings("image_urls", n)
@@ -169,6 +242,18 @@ class Bundle:
         Raises BundleError, naming the file, where a part is missing, cut short or not as declared.
         """
         return cls(ArrayFolder.open(folder))
+
+    @classmethod
+    def verified(cls, folder: Path) -> Self:
+        """Open the bundle, and read every byte of it. Raises BundleError where it is not as its manifest
+        says, or is not that of which the folder has the name."""
+        bundle = cls.open(folder)
+        if bundle.version != folder.name:
+            raise BundleError(
+                f"{folder} says it is bundle {bundle.version}; a folder has the name of its bundle"
+            )
+        bundle.verify()
+        return bundle
 
     def verify(self) -> None:
         """Read everything and compare checksums. Raises BundleError naming the first file that differs."""
@@ -185,6 +270,14 @@ class Bundle:
     def user_list(self, user: int) -> NDArray[np.int32]:
         """What the user at this position likes now: track_idx, ascending. A view, not a copy."""
         return self.user_tracks[self.user_indptr[user] : self.user_indptr[user + 1]]
+
+    def user_dislikes(self, user: int) -> NDArray[np.int32]:
+        """What they turned down: track_idx, ascending. A view, not a copy."""
+        return self.disliked_tracks[self.disliked_indptr[user] : self.disliked_indptr[user + 1]]
+
+    def file(self, name: str) -> Path | None:
+        """Where a declared file that is no array lies, None where the bundle has none of that name."""
+        return self._parts.file(name)
 
     def _array(self, name: str, dtype: str, *shape: int | None) -> NDArray[Any]:
         array = self._parts[name]
@@ -220,10 +313,8 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
     numbers that are not finite, embeddings that are not of unit length); LakeError where the disk refuses.
     """
     tracks, users = IdIndex.from_ids(content.track_ids), IdIndex.from_ids(content.user_ids)
-    canonical = content.canonical
-    if canonical is None:
-        canonical = np.arange(len(tracks), dtype=np.int32)
-    _check(content, canonical, tracks, users)
+    filled = _Filled.of(content, len(tracks), len(users))
+    _check(content, filled, tracks, users)
     # Stable sort of the negated counts: on a tie the smaller index stays first.
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
     arrays: dict[str, NDArray[Any] | StringColumn] = {
@@ -238,13 +329,23 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
         "popularity": content.popularity.astype(np.int32, copy=False),
         "recommendable": content.recommendable.astype(np.bool_, copy=False),
         "prior": content.prior.astype(np.float32, copy=False),
-        "canonical": canonical.astype(np.int32, copy=False),
+        "canonical": filled.canonical.astype(np.int32, copy=False),
         "popular_order": by_popularity[content.recommendable[by_popularity]],
+        "screen": _screen(content),
+        "explicit": filled.explicit.astype(np.int8, copy=False),
+        "layout": filled.layout.astype(np.float32, copy=False),
         "neighbour_indptr": content.neighbour_indptr.astype(np.int64, copy=False),
         "neighbour_indices": content.neighbour_indices.astype(np.int32, copy=False),
         "neighbour_weight": content.neighbour_weight.astype(np.float32, copy=False),
         "user_indptr": content.user_indptr.astype(np.int64, copy=False),
         "user_tracks": content.user_tracks.astype(np.int32, copy=False),
+        "disliked_indptr": filled.disliked_indptr.astype(np.int64, copy=False),
+        "disliked_tracks": filled.disliked_tracks.astype(np.int32, copy=False),
+        **_listeners(content, len(tracks)),
+        "artist_indptr": filled.by.indptr.astype(np.int64, copy=False),
+        "artist_indices": filled.by.indices.astype(np.int32, copy=False),
+        "artist_ids": StringColumn.from_strings(filled.by.ids),
+        "artist_names": StringColumn.from_strings(filled.by.names),
         "names": StringColumn.from_strings(content.names),
         "artists": StringColumn.from_strings(content.artists),
         "image_urls": StringColumn.from_strings(content.image_urls),
@@ -289,7 +390,60 @@ def _hash_ids(encoded: Iterable[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 
 
-def _check(content: BundleContent, canonical: NDArray[np.int32], tracks: IdIndex, users: IdIndex) -> None:
+class _Filled(NamedTuple):
+    """What a content may leave open, filled in."""
+
+    canonical: NDArray[np.int32]
+    disliked_indptr: NDArray[np.int64]
+    disliked_tracks: NDArray[np.int32]
+    explicit: NDArray[np.int8]
+    layout: NDArray[np.float32]
+    by: Artists
+
+    @classmethod
+    def of(cls, content: BundleContent, n_tracks: int, n_users: int) -> Self:
+        def given(array: NDArray[Any] | None, otherwise: NDArray[Any]) -> NDArray[Any]:
+            return otherwise if array is None else array
+
+        return cls(
+            canonical=given(content.canonical, np.arange(n_tracks, dtype=np.int32)),
+            disliked_indptr=given(content.disliked_indptr, np.zeros(n_users + 1, dtype=np.int64)),
+            disliked_tracks=given(content.disliked_tracks, np.zeros(0, dtype=np.int32)),
+            explicit=given(content.explicit, np.full(n_tracks, -1, dtype=np.int8)),
+            layout=given(content.layout, np.full((n_tracks, 2), 0.5, dtype=np.float32)),
+            by=Artists.of_texts(content.artists) if content.by is None else content.by,
+        )
+
+
+def _screen(content: BundleContent) -> NDArray[np.float32]:
+    """The ``screen`` of a bundle: as few coordinates as hold enough of the length, or all."""
+    embeddings = content.embeddings
+    n, d = embeddings.shape
+    held = np.cumsum(np.einsum("ij,ij->j", embeddings, embeddings))
+    enough = int(np.searchsorted(held, _SCREENED * held[-1])) + 1 if n else d
+    width = -(-(enough + SCREEN_EXTRAS) // _SCREEN_STEP) * _SCREEN_STEP
+    coordinates = min(width - SCREEN_EXTRAS, d)
+    rest = np.sqrt(np.einsum("ij,ij->i", embeddings[:, coordinates:], embeddings[:, coordinates:]))
+    popularity = np.log1p(content.popularity.astype(np.float64))
+    known = popularity[content.recommendable]
+    spread = float(known.std()) if known.size else 0.0
+    screen = np.empty((n, coordinates + SCREEN_EXTRAS), dtype=np.float32)
+    screen[:, :coordinates] = embeddings[:, :coordinates]
+    screen[:, -3] = rest
+    screen[:, -2] = np.where(content.recommendable, content.prior, LEFT_OUT)
+    screen[:, -1] = (popularity - known.mean()) / spread if spread > 0 else 0
+    return screen
+
+
+def _listeners(content: BundleContent, n_tracks: int) -> dict[str, NDArray[Any]]:
+    users = np.repeat(np.arange(len(content.user_ids), dtype=np.int32), np.diff(content.user_indptr))
+    order = np.argsort(content.user_tracks, kind="stable")
+    indptr = np.zeros(n_tracks + 1, dtype=np.int64)
+    np.cumsum(np.bincount(content.user_tracks, minlength=n_tracks), out=indptr[1:])
+    return {"listener_indptr": indptr, "listeners": users[order]}
+
+
+def _check(content: BundleContent, filled: _Filled, tracks: IdIndex, users: IdIndex) -> None:
     n = len(tracks)
 
     def require(holds: bool | np.bool_, complaint: str) -> None:
@@ -325,13 +479,25 @@ def _check(content: BundleContent, canonical: NDArray[np.int32], tracks: IdIndex
         content.neighbour_weight.shape == content.neighbour_indices.shape,
         f"{content.neighbour_weight.size} neighbour weights for {content.neighbour_indices.size} neighbours",
     )
-    lists = (content.user_indptr, content.user_tracks)
-    require(_is_csr(*lists, rows=len(users), columns=n), "user_indptr and user_tracks are no CSR matrix")
-    rises = np.diff(content.user_tracks) > 0
-    starts = content.user_indptr[1:-1]
-    inner = (starts > 0) & (starts < content.user_tracks.size)
-    rises[starts[inner] - 1] = True  # from one user to the next nothing is asked
-    require(rises.all(), "a user's tracks are not ascending without duplicates")
+    canonical, disliked_indptr, disliked_tracks, explicit, layout, by = filled
+    for name, lists in (
+        ("user", (content.user_indptr, content.user_tracks)),
+        ("disliked", (disliked_indptr, disliked_tracks)),
+    ):
+        require(
+            _is_csr(*lists, rows=len(users), columns=n), f"{name}_indptr and {name}_tracks are no CSR matrix"
+        )
+        require(_ascending(*lists), f"a user's {name}_tracks are not ascending without duplicates")
+    both = np.intersect1d(_pairs(content.user_indptr, content.user_tracks, n), _pairs(*lists, n))
+    require(not both.size, "a user likes and dislikes the same track")
+    require(
+        _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids)), "the artists of tracks are no CSR matrix"
+    )
+    require(len(set(by.ids)) == len(by.ids) == len(by.names), "an artist's id is there twice, or has no name")
+    require(layout.shape == (n, 2), f"layout has shape {layout.shape} for {n} tracks")
+    require(((layout >= 0) & (layout <= 1)).all(), "layout has a place outside of the map")
+    require(explicit.shape == (n,), f"explicit has shape {explicit.shape} for {n} tracks")
+    require(np.isin(explicit, (-1, 0, 1)).all(), "explicit holds something else than 1, 0 and -1")
 
     require(canonical.shape == (n,), f"canonical has shape {canonical.shape} for {n} tracks")
     own = np.arange(n)
@@ -343,6 +509,7 @@ def _check(content: BundleContent, canonical: NDArray[np.int32], tracks: IdIndex
     alias = canonical != own
     require(not (alias & content.recommendable).any(), "a track that is not canonical is recommendable")
     require(not alias[content.user_tracks].any(), "a user likes a track that is not canonical")
+    require(not alias[disliked_tracks].any(), "a user dislikes a track that is not canonical")
 
 
 def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:
@@ -355,6 +522,20 @@ def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int,
         and (indices >= 0).all()
         and (indices < columns).all()
     )
+
+
+def _ascending(indptr: NDArray[np.int64], tracks: NDArray[np.int32]) -> bool:
+    """Whether every list rises, without duplicates."""
+    rises = np.diff(tracks) > 0
+    starts = indptr[1:-1]
+    inner = (starts > 0) & (starts < tracks.size)
+    rises[starts[inner] - 1] = True  # from one user to the next nothing is asked
+    return bool(rises.all())
+
+
+def _pairs(indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int) -> NDArray[np.int64]:
+    """A number for each (user, track) of these lists."""
+    return np.repeat(np.arange(len(indptr) - 1) * n_tracks, np.diff(indptr)) + tracks
 
 
 def _duplicate(index: IdIndex) -> str | None:

@@ -124,7 +124,7 @@ def publish(
     Returns the bundle, open. Raises BundleError, and leaves ``CURRENT`` as it was, where the bundle does not
     match its manifest, or may not go live.
     """
-    bundle = _verified(serving_folder, bundle_version)
+    bundle = Bundle.verified(version_folder(serving_folder, bundle_version))
     live = live_model(serving_folder)
     if decision is not None:
         decision_fits(decision, bundle, live)
@@ -170,7 +170,7 @@ def roll_back(serving_folder: Path, bundle_version: str, reason: str = "", *, ke
     It holds until a refresh finds a challenger that the gate accepts. Raises BundleError where the bundle is
     damaged, or its model never was live: that a person wants one the gate refused is said by an override.
     """
-    bundle = _verified(serving_folder, bundle_version)
+    bundle = Bundle.verified(version_folder(serving_folder, bundle_version))
     if bundle.model_version not in _models_once_live(serving_folder):
         raise BundleError(
             f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; a roll-back"
@@ -222,16 +222,6 @@ def publications(serving_folder: Path) -> list[Publication]:
 def last_judged(serving_folder: Path) -> Publication | None:
     """The last publication with a decision, None where no challenger has been judged yet."""
     return next((one for one in reversed(publications(serving_folder)) if one.decision is not None), None)
-
-
-def _verified(serving_folder: Path, bundle_version: str) -> Bundle:
-    bundle = Bundle.open(version_folder(serving_folder, bundle_version))
-    bundle.verify()
-    if bundle.version != bundle_version:
-        raise BundleError(
-            f"{bundle.folder} says it is bundle {bundle.version}; a folder has the name of its bundle"
-        )
-    return bundle
 
 
 def _make_live(

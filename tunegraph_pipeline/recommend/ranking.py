@@ -1,4 +1,4 @@
-"""The scoring rule over the arrays of a bundle: for liked tracks, the best k and the liked track behind each.
+"""The scoring rule over the arrays of a bundle: for liked tracks, the best k and what speaks for each.
 
 Here: arithmetic on track indices, for one list or for many, equal to the last bit. Not here: ids, names and
 what a person is told (`recommender`), or where the arrays lie (`bundle`).
@@ -8,7 +8,16 @@ A list L of n > 0 liked tracks asks with ``q = normalise(sum_{i in L} pooling_we
     score[j] = blend.embedding * E[j].q  +  blend.neighbour * n**-blend.length_exponent * sum_{i in L} W[i, j]
                + prior[j]
 
-Liked tracks and tracks that are not recommendable are left out; ties go to the smaller index.
+Disliked tracks D are a list of their own, of which ``DISLIKE`` times the first two terms is taken off
+(Rocchio 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, popularity
+being the standardised logarithm of the likes; at one half the score is that of the model. Liked, disliked and
+excluded tracks and those that are not recommendable are left out; ties go to the smaller index. A diversity
+above zero chooses one after the other by maximal marginal relevance (Carbonell and Goldstein 1998).
+
+No track is left unread, but most are read in part. A product over the bundle's ``screen`` bounds every score
+from above: the coordinates it holds are exact, and those it lacks can add no more than the product of two
+lengths. The true scores of the tracks with the highest bounds set a bar, and whatever is bounded below the
+bar is done with.
 
 Two ways of multiplying the same matrices differ in the last bits of a float32, and with them the order of
 near-equal tracks. So BLAS only draws up a shortlist, wide enough that rounding cannot have kept a winner out
@@ -25,26 +34,55 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
 
 Progress = Callable[[str, int, int], None]
 
+REASONS = 2
+"""Liked tracks named as the reason of a recommendation, at most."""
+DISLIKE = 0.5
+"""What disliked tracks weigh against liked ones."""
+FAMILIARITY = 0.25
+"""At either end of familiarity a standard deviation of popularity counts as much as this cosine."""
+
 _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
-_GROUP = 64  # scores of which the largest alone is compared, see `_shortlist`
-_LOWEST = float(np.finfo(np.float32).min)
+_GROUP = 64  # bounds of which the largest alone is compared, see `_highest`
+_POOL = 100  # tracks that diversity chooses among, at least
+_LONG = 256  # rows of neighbours from which they are added up in float64
+_ALLOWED = float(LEFT_OUT) / 2  # a bound below this is of a track that is left out
+
+_no_tracks = np.zeros(0, dtype=np.int32)
 
 
 class Rankings(NamedTuple):
     """The best tracks of m lists, best first, padded where fewer than k could be recommended.
 
     ``indices`` int32[m, k], -1 where padded; ``scores`` float32[m, k], -inf where padded; ``because``
-    int32[m, k], the liked track that contributed most, -1 where there is none or none was asked for.
+    int32[m, k, REASONS], the liked tracks that contributed most, the strongest first, -1 where there is none
+    or none was asked for. Of one list alone all lack the first axis and nothing is padded.
     """
 
     indices: NDArray[np.int32]
     scores: NDArray[np.float32]
     because: NDArray[np.int32]
+
+
+class Taste(NamedTuple):
+    """What one list asks for, in track_idx int32, in any order and with or without repeats.
+
+    A track both liked and disliked is disliked. ``excluded`` tracks are left out and say nothing about taste;
+    ``explicit`` False leaves out those marked so. At most ``max_per_artist`` tracks have the same first
+    artist, where it is known. ``familiarity`` and ``diversity`` go from 0 to 1.
+    """
+
+    liked: NDArray[np.int32]
+    disliked: NDArray[np.int32] = _no_tracks
+    excluded: NDArray[np.int32] = _no_tracks
+    familiarity: float = 0.5
+    diversity: float = 0.0
+    max_per_artist: int | None = None
+    explicit: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,35 +98,36 @@ class Blend:
         return cls(*(float(facts[name]) for name in ("embedding", "neighbour", "length_exponent")))
 
 
-class _Query(NamedTuple):
-    """What a list asks with: its tracks, ascending and distinct, and their normalised pooled embedding."""
+class _Question(NamedTuple):
+    """What a taste asks the arrays with."""
 
-    liked: NDArray[np.int32]
+    liked: NDArray[np.int32]  # ascending and distinct, and so are the next two
+    left_out: NDArray[np.int32]  # the liked, disliked, excluded, ... tracks
     rows: NDArray[np.float32]  # [n, d], the embeddings of the liked tracks
-    direction: NDArray[np.float32]  # [d], unit length, or zero where the liked tracks cancel out
-    length: float  # of the pooled embedding before it was normalised
-
-
-class _Neighbours(NamedTuple):
-    """The cached rows of the liked tracks end to end, already weighed, and their sum for every track."""
-
-    columns: NDArray[np.intp]
-    weights: NDArray[np.float64]
-    ends: NDArray[np.int64]  # [n], where the row of each liked track ends in the two above
-    sums: NDArray[np.float64]  # [N]
+    direction: NDArray[np.float64]  # [d]: dot product with an embedding is the embedding part of a score
+    probe: NDArray[np.float32]  # [w]: dot product with a row of the screen is the bound
+    like_scale: float  # times pooling weight and cosine: what a liked track adds to the embedding part
+    columns: NDArray[np.intp]  # the cached rows of liked, then of disliked tracks, end to end,
+    weights: NDArray[np.float64]  # already weighed,
+    ends: NDArray[np.int64]  # and where the row of each liked track ends
+    familiarity: float  # times popularity: what it adds to a score
+    rounding: float  # how far float32 may be off, in units of its epsilon, but for 8 units of the score
 
 
 class Ranker:
-    """Ranks the whole catalogue of a bundle. Holds no mutable state: threads may share it."""
+    """Ranks the whole catalogue of a bundle. Holds no mutable state: threads may share it.
 
-    def __init__(self, bundle: Bundle) -> None:
+    ``blocked`` tracks, by index, are never recommended. They may still be liked.
+    """
+
+    def __init__(self, bundle: Bundle, blocked: NDArray[np.int32] = _no_tracks) -> None:
         self.bundle = bundle
         self.blend = Blend.from_facts(bundle.facts["blend"])
-        # One addition both adds the prior and leaves out what may not be recommended.
-        self._base = np.where(bundle.recommendable, bundle.prior, np.float32(-np.inf)).astype(np.float32)
-        # Bounds the rounding error of a score in units of epsilon: d products of unit vectors, and the prior.
-        largest_prior = float(np.abs(bundle.prior).max(initial=0))
-        self._rounding = 2 * abs(self.blend.embedding) * (bundle.dimension + 8) + 8 * largest_prior
+        self._blocked = np.unique(blocked)
+        self._explicit = np.flatnonzero(bundle.explicit == 1).astype(np.int32)
+        self._coordinates = bundle.screen.shape[1] - SCREEN_EXTRAS
+        self._whole = self._coordinates == bundle.dimension
+        self._largest_prior = float(np.abs(bundle.prior).max(initial=0))
 
     def rank(
         self,
@@ -101,31 +140,53 @@ class Ranker:
     ) -> Rankings:
         """The best k tracks for each list of liked track_idx, in any order and with or without repeats.
 
-        An empty list gets the most popular tracks, each with its number of likes as the score. Scores are
-        held for one block of lists at a time, in about ``block_bytes`` bytes.
+        An empty list gets the most popular tracks, each with its number of likes as the score.
         """
-        n_tracks = self.bundle.n_tracks
+        tastes = [Taste(liked) for liked in lists]
+        return self.rank_tastes(tastes, k, explain=explain, block_bytes=block_bytes, progress=progress)
+
+    def rank_tastes(
+        self,
+        tastes: Sequence[Taste],
+        k: int,
+        *,
+        explain: bool = False,
+        block_bytes: int = 32 << 20,
+        progress: Progress | None = None,
+    ) -> Rankings:
+        """The same for tastes. Bounds are held for one block at a time, in about ``block_bytes`` bytes."""
         rankings = Rankings(
-            np.full((len(lists), k), -1, dtype=np.int32),
-            np.full((len(lists), k), -np.inf, dtype=np.float32),
-            np.full((len(lists), k), -1, dtype=np.int32),
+            np.full((len(tastes), k), -1, dtype=np.int32),
+            np.full((len(tastes), k), -np.inf, dtype=np.float32),
+            np.full((len(tastes), k, REASONS), -1, dtype=np.int32),
         )
-        per_block = max(1, block_bytes // max(1, 4 * n_tracks))
-        scores = np.empty((min(per_block, len(lists)), n_tracks), dtype=np.float32)
-        for start in range(0, len(lists), per_block):
-            queries = [self._query(liked) for liked in lists[start : start + per_block]]
-            directions = np.stack([query.direction for query in queries])
-            block = scores[: len(queries)]
-            np.matmul(directions * np.float32(self.blend.embedding), self.bundle.embeddings.T, out=block)
-            for row, query in enumerate(queries):
-                indices, values, because = self._best(block[row], query, k, explain=explain)
-                found = len(indices)
-                rankings.indices[start + row, :found] = indices
-                rankings.scores[start + row, :found] = values
-                rankings.because[start + row, :found] = because
+        per_block = max(1, block_bytes // max(1, 4 * self.bundle.n_tracks))
+        for start in range(0, len(tastes), per_block):
+            block = tastes[start : start + per_block]
+            for row, best in enumerate(self.answer(block, [k] * len(block), explain=explain), start):
+                for table, found in zip(rankings, best, strict=True):
+                    table[row, : len(found)] = found
             if progress is not None:
-                progress("rank users", start + len(queries), len(lists))
+                progress("rank users", start + len(block), len(tastes))
         return rankings
+
+    def answer(self, tastes: Sequence[Taste], ks: Sequence[int], *, explain: bool = True) -> list[Rankings]:
+        """The best ``ks[i]`` tracks for each of the tastes, from one product with all of them: for each,
+        three arrays without the axis of lists, at most ``ks[i]`` long and never padded.
+
+        Raises IndexError for a track outside of the catalogue.
+        """
+        questions = [self._question(taste) for taste in tastes]
+        if not questions:
+            return []
+        if len(questions) == 1:
+            bounds = (self.bundle.screen @ questions[0].probe)[None]
+        else:
+            bounds = np.stack([question.probe for question in questions]) @ self.bundle.screen.T
+        return [
+            self._best(bound, question, taste, k, explain=explain)
+            for bound, question, taste, k in zip(bounds, questions, tastes, ks, strict=True)
+        ]
 
     def rank_one(
         self,
@@ -133,141 +194,371 @@ class Ranker:
         k: int,
         *,
         explain: bool = True,
-        exclude: NDArray[np.int32] | None = None,
+        exclude: NDArray[np.int32] = _no_tracks,
     ) -> Rankings:
-        """The same for one list: three arrays of one dimension, at most k long and never padded.
-
-        The tracks in ``exclude`` are left out as if they were liked, but say nothing about taste.
-        """
-        query = self._query(liked)
-        scores = self.bundle.embeddings @ (query.direction * np.float32(self.blend.embedding))
-        return self._best(scores, query, k, explain=explain, exclude=exclude)
+        """:meth:`answer` for one list of liked tracks."""
+        return self.answer([Taste(liked, excluded=exclude)], [k], explain=explain)[0]
 
     def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k recommendable tracks nearest to one track, itself left out, and their cosines."""
-        direction = self.bundle.embeddings[track]
-        cosines = self.bundle.embeddings @ direction
-        cosines[~self.bundle.recommendable] = -np.inf
-        cosines[track] = -np.inf
-        shortlist = _shortlist(cosines, k, direction.size)
-        exact = _dots(self.bundle.embeddings, shortlist, direction).astype(np.float32)
+        row = self.bundle.embeddings[track]
+        known = self._coordinates
+        probe = np.zeros(self.bundle.screen.shape[1], dtype=np.float32)
+        probe[:known] = row[:known]
+        probe[-3] = np.linalg.norm(row[known:])
+        bound = self.bundle.screen @ probe
+        bound[~self.bundle.recommendable] = LEFT_OUT
+        bound[self._blocked] = LEFT_OUT
+        bound[track] = LEFT_OUT
+        shortlist = self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
+        exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
         order = _descending(exact)[:k]
         return shortlist[order].astype(np.int32), exact[order]
 
-    def _query(self, liked: NDArray[np.int32]) -> _Query:
-        liked = _distinct(liked)
-        if liked.size and not 0 <= liked[0] <= liked[-1] < self.bundle.n_tracks:
-            raise IndexError(f"liked tracks {liked[0]}..{liked[-1]} of {self.bundle.n_tracks}")
-        rows = self.bundle.embeddings[liked]
+    def parts(self, taste: Taste, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
+        """What the score of one track is made of: (score, liked int32[n], contribution of each float64[n]).
+
+        The score less the contributions is the prior, what familiarity adds and what dislikes take off. With
+        no liked track the score is the prior. A track that is left out has a score all the same.
+        """
+        question = self._question(taste)
+        winner = np.array([track])
+        contributions = self._contributions(question, winner)[0] if question.liked.size else np.zeros(0)
+        prior = float(self.bundle.prior[track])
+        familiar = question.familiarity * float(self.bundle.screen[track, -1])
+        exact = _dots(self.bundle.embeddings, winner, question.direction)
+        near = question.weights[question.columns == track].sum()
+        return float(exact[0] + near) + prior + familiar, question.liked, contributions
+
+    def listeners_of_both(self, some: NDArray[np.int32], others: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How many stored users like both ``some[i]`` and ``others[i]``: int64 of the same length."""
+        indptr, listeners = self.bundle.listener_indptr, self.bundle.listeners
+        swap = indptr[some + 1] - indptr[some] > indptr[others + 1] - indptr[others]
+        keys = []
+        for tracks in (np.where(swap, others, some), np.where(swap, some, others)):
+            starts = indptr[tracks]
+            lengths = indptr[tracks + 1] - starts
+            ends = lengths.cumsum()
+            places = np.arange(ends[-1] if ends.size else 0)
+            places += np.repeat(starts - ends + lengths, lengths)
+            # A pair's listeners are told from those of the other pairs by an offset.
+            pair = np.repeat(np.arange(len(tracks)), lengths)
+            keys.append((pair, pair * np.int64(self.bundle.n_users) + listeners[places]))
+        (pair, fewer), (_, more) = keys
+        if not fewer.size:
+            return np.zeros(len(some), dtype=np.int64)
+        found = more[np.minimum(more.searchsorted(fewer), len(more) - 1)] == fewer
+        return np.bincount(pair[found], minlength=len(some))
+
+    def _question(self, taste: Taste) -> _Question:
+        bundle, blend = self.bundle, self.blend
+        liked, disliked = self._checked(taste.liked), self._checked(taste.disliked)
+        if disliked.size:
+            liked = liked[np.isin(liked, disliked, invert=True)]
+        out = [liked, disliked, self._checked(taste.excluded), self._blocked]
+        if not taste.explicit:
+            out.append(self._explicit)
+        out = [some for some in out if some.size]
+        left_out = out[0] if len(out) == 1 else np.concatenate([_no_tracks, *out])
+        rows, pooled, length = self._pool(liked)
+        direction = pooled.astype(np.float64)
+        direction *= blend.embedding
+        lists, scales = [liked], [self._neighbour_scale(len(liked))]
+        if disliked.size and liked.size:
+            direction -= DISLIKE * blend.embedding * self._pool(disliked)[1].astype(np.float64)
+            lists.append(disliked)
+            scales.append(-DISLIKE * self._neighbour_scale(len(disliked)))
+        columns, weights, ends = self._neighbours(lists, scales)
+        familiarity = (2 * taste.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
+        known = self._coordinates
+        probe = np.empty(known + SCREEN_EXTRAS, dtype=np.float32)
+        probe[:known] = direction[:known]
+        rest = direction[known:]
+        probe[known:] = (math.sqrt(rest @ rest), 1.0, familiarity)
+        # d products of a unit vector with the direction, and the sum of the other parts.
+        size = (1 + DISLIKE) * abs(blend.embedding)
+        rounding = 2 * size * (bundle.dimension + 8) + 8 * self._largest_prior + 64 * abs(familiarity)
+        if weights.size:
+            rounding += 2 * len(ends) * float(np.abs(weights).max()) * (min(len(ends), _LONG) + 8)
+        return _Question(
+            liked,
+            left_out,
+            rows,
+            direction,
+            probe,
+            blend.embedding / length if length > 0 else 0.0,
+            columns,
+            weights,
+            ends,
+            familiarity,
+            rounding,
+        )
+
+    def _checked(self, tracks: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The same, ascending and distinct. Raises IndexError for one that is not there."""
+        if tracks.size < 2 or (tracks[1:] > tracks[:-1]).all():  # stored lists are kept so
+            distinct = tracks
+        else:
+            tracks = np.sort(tracks)
+            distinct = np.delete(tracks, np.flatnonzero(tracks[1:] == tracks[:-1]))
+        if distinct.size and not 0 <= distinct[0] <= distinct[-1] < self.bundle.n_tracks:
+            raise IndexError(f"tracks {distinct[0]}..{distinct[-1]} of {self.bundle.n_tracks}")
+        return distinct
+
+    def _pool(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+        """The embeddings of these tracks, their weighed mean direction, and the length before that was one.
+
+        The direction is of unit length, or zero where the tracks cancel out.
+        """
+        rows = self.bundle.embeddings[tracks]
         # einsum and not BLAS: the sum must come out the same however many threads BLAS may use.
-        pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[liked], rows)
+        pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[tracks], rows)
         length = math.sqrt(np.einsum("j,j->", pooled, pooled))
-        return _Query(liked, rows, pooled / np.float32(length) if length > 0 else pooled, length)
+        return rows, pooled / np.float32(length) if length > 0 else pooled, length
 
-    def _best(
-        self,
-        scores: NDArray[np.float32],
-        query: _Query,
-        k: int,
-        *,
-        explain: bool,
-        exclude: NDArray[np.int32] | None = None,
-    ) -> Rankings:
-        """The best k, given the embedding part of every track's score, which is overwritten."""
-        left_out = query.liked if exclude is None else np.union1d(query.liked, exclude)
-        if not query.liked.size:
-            return self._popular(k, left_out)
-        near = self._neighbours(query.liked)
-        scores += near.sums.astype(np.float32)
-        scores += self._base
-        scores[left_out] = -np.inf
-        shortlist = _shortlist(scores, k, self._rounding)
-        exact = self.blend.embedding * _dots(self.bundle.embeddings, shortlist, query.direction)
-        exact += near.sums[shortlist]
-        exact += self._base[shortlist]
-        rounded = exact.astype(np.float32)
-        order = _descending(rounded)[:k]
-        winners = shortlist[order].astype(np.int32)
-        because = self._because(query, near, winners) if explain else np.full_like(winners, -1)
-        return Rankings(winners, rounded[order], because)
+    def _neighbour_scale(self, n: int) -> float:
+        return self.blend.neighbour * n**-self.blend.length_exponent if n else 0.0
 
-    def _popular(self, k: int, left_out: NDArray[np.int32]) -> Rankings:
-        candidates = self.bundle.popular_order[: k + len(left_out)]
-        winners = candidates[np.isin(candidates, left_out, invert=True)][:k]
-        scores = self.bundle.popularity[winners].astype(np.float32)
-        return Rankings(winners, scores, np.full_like(winners, -1))
-
-    def _neighbours(self, liked: NDArray[np.int32]) -> _Neighbours:
-        starts = self.bundle.neighbour_indptr[liked]
-        lengths = self.bundle.neighbour_indptr[liked + 1] - starts
+    def _neighbours(
+        self, lists: list[NDArray[np.int32]], scales: list[float]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
+        """The cached rows of these tracks end to end: columns, weighed entries, and where each row ends."""
+        tracks = lists[0] if len(lists) == 1 else np.concatenate(lists)
+        if not tracks.size:
+            nothing = np.zeros(0, dtype=np.int64)
+            return nothing, nothing.astype(np.float64), nothing
+        starts = self.bundle.neighbour_indptr[tracks]
+        lengths = self.bundle.neighbour_indptr[tracks + 1] - starts
         ends = lengths.cumsum()
         # Places of the rows end to end: a gather of all costs less than a slice a row.
         places = np.arange(ends[-1])
         places += np.repeat(starts - ends + lengths, lengths)
         columns = self.bundle.neighbour_indices[places].astype(np.intp)
-        scale = self.blend.neighbour * len(liked) ** -self.blend.length_exponent
-        weights = np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64)
-        # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
-        sums = np.bincount(columns, weights, minlength=self.bundle.n_tracks).astype(np.float64, copy=False)
-        return _Neighbours(columns, weights, ends, sums)
+        scale: float | NDArray[np.float64] = scales[0]
+        if len(lists) > 1:
+            of_each = np.repeat(scales, [len(some) for some in lists])
+            scale = np.repeat(of_each, lengths)
+        return columns, np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64), ends
 
-    def _because(self, query: _Query, near: _Neighbours, winners: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The liked track with the largest contribution to each winner, -1 where none is above zero.
+    def _best(
+        self, bound: NDArray[np.float32], question: _Question, taste: Taste, k: int, *, explain: bool
+    ) -> Rankings:
+        """The best k, given the bound of every track but for its neighbours, which is overwritten."""
+        if not question.liked.size:
+            winners = self._popular(question, taste, k)
+            scores = self.bundle.popularity[winners].astype(np.float32)
+            return Rankings(winners, scores, np.full((len(winners), REASONS), -1, dtype=np.int32))
+        if len(question.ends) < _LONG:
+            # In float32, which `rounding` accounts for: a pass over the catalogue costs more.
+            np.add.at(bound, question.columns, question.weights.astype(np.float32))
+        else:
+            bound += np.bincount(question.columns, question.weights, minlength=bound.size)
+        bound[question.left_out] = LEFT_OUT
+        plain = taste.diversity <= 0 and taste.max_per_artist is None
+        wanted = k if plain else max(_POOL, 4 * k)
+        while True:
+            pool, scores = self._highest(bound, question, wanted)
+            chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, taste, k)
+            if len(chosen) == k or len(pool) < wanted:
+                break
+            wanted *= 4  # one artist had filled the pool
+        winners = pool[chosen].astype(np.int32)
+        if explain:
+            because = self._because(question, winners)
+        else:
+            because = np.full((len(winners), REASONS), -1, dtype=np.int32)
+        return Rankings(winners, scores[chosen], because)
+
+    def _popular(self, question: _Question, taste: Taste, k: int) -> NDArray[np.int32]:
+        """The most popular tracks that are not left out, no more of an artist than may be."""
+        order, wanted = self.bundle.popular_order, k + len(question.left_out)
+        while True:
+            pool = order[:wanted]
+            pool = pool[np.isin(pool, question.left_out, invert=True)]
+            if taste.max_per_artist is None:
+                return pool[:k]
+            scores = self.bundle.popularity[pool].astype(np.float32)
+            chosen = self._choose(pool, scores, taste._replace(diversity=0.0), k)
+            if len(chosen) == k or wanted >= len(order):
+                return pool[chosen]
+            wanted *= 4
+
+    def _highest(
+        self, bound: NDArray[np.float32], question: _Question, k: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The k tracks of the highest score, best first, and their scores, exact."""
+        rest = float(question.probe[-3])
+        direction = question.direction.astype(np.float32)
+        shortlist = self._shortlist(bound, direction, rest, k, question.rounding)
+        exact = _dots(self.bundle.embeddings, shortlist, question.direction)
+        place = np.zeros(bound.size, dtype=np.int32)
+        place[shortlist] = np.arange(1, len(shortlist) + 1)
+        places = place[question.columns]
+        (hits,) = places.nonzero()
+        # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
+        exact += np.bincount(places[hits] - 1, question.weights[hits], minlength=len(shortlist))
+        exact += self.bundle.prior[shortlist]
+        if question.familiarity:
+            exact += question.familiarity * self.bundle.screen[shortlist, -1]
+        rounded = exact.astype(np.float32)
+        order = _descending(rounded)[:k]
+        return shortlist[order], rounded[order]
+
+    def _shortlist(
+        self,
+        bound: NDArray[np.float32],
+        direction: NDArray[np.float32],
+        rest: float,
+        k: int,
+        rounding: float,
+    ) -> NDArray[np.intp]:
+        """Indices, ascending, of every track that may be among the best k.
+
+        The true score of a track is its bound, less the length ``rest`` of the direction times its own, plus
+        the dot product of the coordinates that the screen lacks.
+        """
+        bar, reached = _bar(bound, k, rounding)
+        if self._whole or bar is None or rest == 0:
+            return reached(bar)
+        known = self._coordinates
+
+        def true_scores(tracks: NDArray[np.intp]) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = self.bundle.embeddings[tracks, known:] @ direction[known:]
+            scores += bound[tracks] - np.float32(rest) * self.bundle.screen[tracks, known]
+            return scores
+
+        # The tracks of the highest bounds are most of the winners; the k-th of them is a bar for all.
+        pilot = reached(bar)
+        if len(pilot) > 4 * k + _GROUP:
+            pilot = pilot[np.argpartition(bound[pilot], -4 * k)[-4 * k :]]
+        scores = true_scores(pilot)
+        bar = _lowered(float(np.partition(scores, len(scores) - k)[len(scores) - k]), rounding)
+        candidates = reached(bar)
+        if len(candidates) <= 4 * k + _GROUP:
+            return candidates
+        scores = true_scores(candidates)
+        bar = _lowered(float(np.partition(scores, len(scores) - k)[len(scores) - k]), rounding)
+        return candidates[scores >= np.float32(bar)]
+
+    def _choose(
+        self, pool: NDArray[Any], scores: NDArray[np.float32], taste: Taste, k: int
+    ) -> NDArray[np.intp]:
+        """Places in ``pool``, ordered by falling score, of at most k tracks, one chosen after the other.
+
+        The next one has the largest ``(1 - diversity) * relevance - diversity * similarity``: its score as a
+        share of the pool's range, and its cosine with the nearest one chosen before.
+        """
+        quota = taste.max_per_artist
+        artists = self._first_artists(pool) if quota is not None else []
+        counts: dict[int, int] = {}
+        chosen: list[int] = []
+        if taste.diversity > 0 and len(pool):
+            spread = float(scores[0] - scores[-1])
+            relevance = (scores - scores[-1]) / spread if spread > 0 else np.zeros_like(scores)
+            value = (1 - taste.diversity) * relevance.astype(np.float64)
+            rows = self.bundle.embeddings[pool].astype(np.float64)
+            nearest = np.full(len(pool), -1.0)
+        open_places = np.ones(len(pool), dtype=np.bool_)
+        following = iter(range(len(pool)))
+        while len(chosen) < k:
+            if taste.diversity > 0:
+                if not open_places.any():
+                    break
+                gain = value - taste.diversity * nearest if chosen else value
+                place = int(np.where(open_places, gain, -np.inf).argmax())
+            else:
+                place = next(following, -1)
+                if place < 0:
+                    break
+            open_places[place] = False
+            if quota is not None and artists[place] >= 0:
+                if counts.get(artists[place], 0) >= quota:
+                    continue
+                counts[artists[place]] = counts.get(artists[place], 0) + 1
+            chosen.append(place)
+            if taste.diversity > 0:
+                np.maximum(nearest, (rows * rows[place]).sum(axis=1), out=nearest)
+        return np.array(chosen, dtype=np.intp)
+
+    def _first_artists(self, tracks: NDArray[Any]) -> list[int]:
+        """The artist named first of each track, -1 where none is known."""
+        starts = self.bundle.artist_indptr[tracks]
+        known = self.bundle.artist_indptr[tracks + 1] > starts
+        first = np.full(len(tracks), -1, dtype=np.int64)
+        first[known] = self.bundle.artist_indices[starts[known]]
+        answer: list[int] = first.tolist()
+        return answer
+
+    def _because(self, question: _Question, winners: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The liked tracks with the largest contributions to each winner, -1 where none is above zero."""
+        contributions = self._contributions(question, winners)
+        because = np.full((len(winners), REASONS), -1, dtype=np.int32)
+        every = np.arange(len(winners))
+        for rank in range(min(REASONS, len(question.liked))):
+            strongest = contributions.argmax(axis=1)
+            speaks = contributions[every, strongest] > 0
+            because[:, rank] = np.where(speaks, question.liked[strongest], -1)
+            contributions[every, strongest] = -np.inf
+        return because
+
+    def _contributions(self, question: _Question, winners: NDArray[Any]) -> NDArray[np.float64]:
+        """What each liked track adds to the score of each winner: float64[winners, n].
 
         Liked track i adds to the score of j ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus
-        its own neighbour weight; summed over i that is the score without the prior.
+        its own neighbour weight; summed over i that is what likes contribute.
         """
-        contributions = (self.bundle.embeddings[winners] @ query.rows.T).astype(np.float64)
-        if query.length > 0:
-            contributions *= self.bundle.pooling_weight[query.liked] * (self.blend.embedding / query.length)
+        liked = question.liked
+        cosines = self.bundle.embeddings[winners] @ question.rows.T
+        contributions: NDArray[np.float64] = cosines.astype(np.float64)
+        contributions *= self.bundle.pooling_weight[liked] * question.like_scale
         place = np.zeros(self.bundle.n_tracks, dtype=np.int32)
         place[winners] = np.arange(1, len(winners) + 1)
-        places = place[near.columns]
+        places = place[question.columns]
         (hits,) = places.nonzero()
-        owners = near.ends.searchsorted(hits, side="right")
-        cells = (places[hits] - 1) * len(query.liked) + owners
-        np.add.at(contributions.reshape(-1), cells, near.weights[hits])
-        strongest = contributions.argmax(axis=1)
-        speaks = contributions.max(axis=1) > 0
-        return np.where(speaks, query.liked[strongest], -1).astype(np.int32)
+        owners = question.ends.searchsorted(hits, side="right")
+        likes = owners < len(liked)  # rows of the disliked come after
+        cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
+        np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
+        return contributions
 
 
-def _distinct(tracks: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``np.unique`` for the short lists of a query, in a fraction of its fixed cost."""
-    if (tracks[1:] > tracks[:-1]).all():  # stored lists are kept so
-        return tracks
-    tracks = np.sort(tracks)
-    return np.delete(tracks, np.flatnonzero(tracks[1:] == tracks[:-1]))
+def _lowered(bar: float, rounding: float) -> float:
+    """So far below that two scores off by rounding cannot have changed sides."""
+    return bar - 2 * _EPSILON * (rounding + 8 * abs(bar))
 
 
-def _shortlist(scores: NDArray[np.float32], k: int, rounding: float) -> NDArray[np.intp]:
-    """Indices, ascending, of every track that may be among the best k once rounding is undone.
+def _bar(
+    bound: NDArray[np.float32], k: int, rounding: float
+) -> tuple[float | None, Callable[[float | None], NDArray[np.intp]]]:
+    """A bar that at least k bounds reach where there are so many, lowered by rounding, or None where it is
+    everything that is not left out; and a function giving the indices, ascending, of all that reach a bar.
 
-    ``scores`` are off the exact ones by at most ``rounding + 8 |score|`` units of float32's epsilon; -inf
-    marks what is left out. The k-th largest of the maxima of disjoint groups is no larger than the k-th
-    largest score, and costs one pass that vectorises, where a selection over all scores costs many. Only the
-    few groups whose maximum reaches that bar are looked into.
+    The k-th largest of the maxima of disjoint groups is no larger than the k-th largest bound, and costs one
+    pass that vectorises, where a selection over all bounds costs many. Only the few groups whose maximum
+    reaches the bar are looked into.
     """
-    if k >= scores.size:
-        return np.flatnonzero(scores >= np.float32(_LOWEST))
-    width = min(_GROUP, max(1, scores.size // (4 * k)))
-    groups = scores.size // width
-    table, rest = scores[: groups * width].reshape(width, groups), scores[groups * width :]
-    maxima = table.max(axis=0)
-    bar = float(np.partition(maxima, groups - k)[groups - k])
-    lowest = np.float32(_LOWEST)
-    if bar > _LOWEST:
-        lowest = np.float32(bar - 2 * _EPSILON * (rounding + 8 * abs(bar)))
-    (reached,) = (maxima >= lowest).nonzero()
-    # Rows of the table are stretches of the catalogue, so what is found comes in ascending order.
-    row, column = (table[:, reached] >= lowest).nonzero()
-    found = row * groups + reached[column]
-    (after,) = (rest >= lowest).nonzero()
-    return np.concatenate([found, after + groups * width]) if after.size else found
+    width = min(_GROUP, max(1, bound.size // (4 * k)))
+    groups = bound.size // width
+    table, after = bound[: groups * width].reshape(width, groups), bound[groups * width :]
+    maxima = table.max(axis=0) if groups else after[:0]
+
+    def reached(bar: float | None) -> NDArray[np.intp]:
+        least = np.float32(_ALLOWED if bar is None else bar)
+        (some,) = (maxima >= least).nonzero()
+        # Rows of the table are stretches of the catalogue, so what is found comes in ascending order.
+        row, column = (table[:, some] >= least).nonzero()
+        found = row * groups + some[column]
+        (last,) = (after >= least).nonzero()
+        return np.concatenate([found, last + groups * width]) if last.size else found
+
+    if k >= groups:
+        return None, reached
+    kth = float(np.partition(maxima, groups - k)[groups - k])
+    return (_lowered(kth, rounding) if kth > _ALLOWED else None), reached
 
 
 def _dots(
-    embeddings: NDArray[np.float32], tracks: NDArray[np.intp], direction: NDArray[np.float32]
+    embeddings: NDArray[np.float32], tracks: NDArray[np.intp], direction: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Dot product of the embedding of each track with ``direction``: float64, each summed on its own.
 
@@ -276,7 +567,7 @@ def _dots(
     dots = np.empty(len(tracks))
     for start in range(0, len(tracks), _DOTS_BLOCK):
         block = slice(start, start + _DOTS_BLOCK)
-        dots[block] = np.multiply(embeddings[tracks[block]], direction, dtype=np.float64).sum(axis=1)
+        dots[block] = (embeddings[tracks[block]] * direction).sum(axis=1)
     return dots
 
 

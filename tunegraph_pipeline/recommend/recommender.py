@@ -1,10 +1,10 @@
 """The query as a person puts it: ids in; songs with names, scores and reasons out.
 
-Here: looking ids up, what happens to unknown ones, and the answers. Not here: the scoring rule (`ranking`) or
-the files (`bundle`).
+Here: looking ids up, what happens to unknown ones, and the answers. Not here: the scoring rule (`ranking`),
+the files (`bundle`), or following what is live (`live`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -16,25 +16,124 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
-from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings
+from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings, Taste
+
+_no_tracks = np.zeros(0, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question: who likes these songs, or is this stored user, may like which others?
+
+    The likes of a stored user are added to ``likes``, what they turned down to ``dislikes``. Disliked songs
+    push what is like them away and are never in the answer; ``exclude`` is left out without saying anything
+    about taste. A song that is liked and disliked is disliked.
+
+    ``familiarity`` goes from discovery, 0, to what everybody knows, 1; at one half songs are ranked as the
+    model scores them. ``diversity`` from 0 to 1 keeps songs apart that are much alike. At most
+    ``max_per_artist`` songs have the same first artist. ``explicit`` False leaves out songs marked explicit;
+    one of which that is not known stays.
+    """
+
+    likes: Sequence[str] = ()
+    user_id: str | None = None
+    k: int = 10
+    dislikes: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    familiarity: float = 0.5
+    diversity: float = 0.0
+    max_per_artist: int | None = None
+    explicit: bool = True
 
 
 # Named tuples: ten frozen dataclasses cost a query ten times as long to make.
-class Recommendation(NamedTuple):
-    """A song to listen to, and the liked song that contributed most to its score.
+class Reason(NamedTuple):
+    """A liked song that speaks for a recommended one, and how many stored users like both."""
 
-    Texts are "" where unknown. ``because_*`` are None where no liked song speaks for it.
+    track_id: str
+    name: str
+    artists: str
+    listeners: int
+
+
+class Recommendation(NamedTuple):
+    """A song to listen to, with at most two liked songs that speak for it, the strongest first.
+
+    Texts are "" and ``explicit`` is None where unknown. ``x`` and ``y``, from 0 to 1, are its place on the
+    map.
     """
 
     track_id: str
     track_idx: int
     score: float
-    because_track_id: str | None
-    because_name: str | None
+    reasons: tuple[Reason, ...]
     name: str
     artists: str
     image_url: str
     preview_url: str
+    explicit: bool | None
+    x: float
+    y: float
+
+
+class SimilarTrack(NamedTuple):
+    """A song near another one, and how many stored users like both.
+
+    ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
+    """
+
+    track_id: str
+    track_idx: int
+    cosine: float
+    probability: float | None
+    listeners: int
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+    explicit: bool | None
+    x: float
+    y: float
+
+
+class Track(NamedTuple):
+    """A song of the catalogue; ``popularity`` is how many like it now."""
+
+    track_id: str
+    track_idx: int
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+    popularity: int
+    explicit: bool | None
+    x: float
+    y: float
+
+
+class Contribution(NamedTuple):
+    """What one liked song adds to the score of another one, how near the two are, and who likes both."""
+
+    track_id: str
+    name: str
+    artists: str
+    contribution: float
+    cosine: float
+    listeners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a song has its score: what every liked song adds, the largest first, and the song's own prior.
+
+    ``score`` is the sum of the contributions and the prior. ``unknown`` are the given ids nobody knows.
+    """
+
+    track: Track
+    score: float
+    prior: float
+    contributions: list[Contribution]
+    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +147,125 @@ class Recommendations:
     items: list[Recommendation]
     unknown: list[str]
     degraded: str | None
+    bundle_version: str
 
 
-class SimilarTrack(NamedTuple):
-    """A song near another one.
+class _Asked(NamedTuple):
+    """A query looked up."""
 
-    ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
-    """
-
-    track_id: str
-    track_idx: int
-    cosine: float
-    probability: float | None
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
+    taste: Taste
+    unknown: list[str]
+    degraded: str | None
 
 
 class Recommender:
     """Answers queries from an open bundle. Nothing in it changes after construction: threads may share it.
+
+    ``blocked_tracks`` (ids) and songs of ``blocked_artists`` (an id, or a name in any case) are in no answer;
+    ``unknown_blocked`` are those of them that the bundle does not know.
 
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
     >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
     'Together Forever'
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        blocked_tracks: Collection[str] = (),
+        blocked_artists: Collection[str] = (),
+    ) -> None:
         self.bundle = bundle
-        self.ranker = Ranker(bundle)
+        blocked, self.unknown_blocked = _blocked(bundle, blocked_tracks, blocked_artists)
+        self.ranker = Ranker(bundle, blocked)
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
         """Over the live bundle of a serving folder. Raises BundleError where there is none to use."""
         return cls(Bundle.open(read_current(serving_folder)))
 
-    def recommend(self, likes: Sequence[str], k: int = 10, *, exclude: Sequence[str] = ()) -> Recommendations:
+    def recommend(
+        self,
+        likes: Sequence[str],
+        k: int = 10,
+        *,
+        dislikes: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        familiarity: float = 0.5,
+        diversity: float = 0.0,
+        max_per_artist: int | None = None,
+        explicit: bool = True,
+    ) -> Recommendations:
         """The best k songs for somebody who likes these, their own and the excluded ones left out.
 
-        A recording may be given by any of its ids, and is answered by one of them, the same everywhere.
-        Unknown ids are reported in the answer. Where no given song is known, the most popular ones are
-        returned, and ``degraded`` says so. Raises InputError for a k below 1.
+        The options are those of :class:`Query`. A recording may be given by any of its ids, and is answered
+        by one of them, the same everywhere. Unknown ids are reported in the answer. Where no given song is
+        known, the most popular ones are returned, and ``degraded`` says so. Raises InputError for an option
+        out of its range.
         """
-        _check_k(k)
-        known, unknown = self._look_up(likes)
-        if likes:
-            degraded = f"none of the {len(unknown)} given songs is known, so these are the most popular ones"
-        else:
-            degraded = "no liked songs were given, so these are the most popular ones"
-        return self._answer(known, k, exclude, unknown, degraded)
-
-    def recommend_user(self, user_id: str, k: int = 10, *, exclude: Sequence[str] = ()) -> Recommendations:
-        """The same for a stored user. Raises InputError where they are unknown, or k is below 1."""
-        _check_k(k)
-        user = self.bundle.users.position(user_id)
-        if user < 0:
-            raise InputError(
-                f"user {_shown(user_id)} is not in bundle {self.bundle.version};"
-                " import their likes and refresh, or give songs with --likes"
+        return self._one(
+            Query(
+                likes,
+                None,
+                k,
+                dislikes,
+                exclude,
+                familiarity,
+                diversity,
+                max_per_artist,
+                explicit,
             )
-        degraded = "this user likes no song at present, so these are the most popular ones"
-        return self._answer(self.bundle.user_list(user), k, exclude, [], degraded)
+        )
+
+    def recommend_user(
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        dislikes: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        familiarity: float = 0.5,
+        diversity: float = 0.0,
+        max_per_artist: int | None = None,
+        explicit: bool = True,
+    ) -> Recommendations:
+        """The same for a stored user. Raises InputError where they are unknown, too."""
+        return self._one(
+            Query(
+                (),
+                user_id,
+                k,
+                dislikes,
+                exclude,
+                familiarity,
+                diversity,
+                max_per_artist,
+                explicit,
+            )
+        )
+
+    def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
+        """Many queries at once, with one product for all; each is answered as it is alone, to the last bit.
+
+        A query that cannot be answered has its error in the place of the answer; the others are not affected.
+        """
+        asked: list[_Asked | InputError] = []
+        for query in queries:
+            try:
+                asked.append(self._ask(query))
+            except InputError as error:
+                asked.append(error)
+        valid = [one for one in asked if isinstance(one, _Asked)]
+        ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, _Asked)]
+        best = self.ranker.answer([one.taste for one in valid], ks)
+        items = iter(self._items(best))
+        return [
+            one
+            if isinstance(one, InputError)
+            else Recommendations(next(items), one.unknown, one.degraded, self.bundle.version)
+            for one in asked
+        ]
 
     def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
         """The k songs nearest to one, by the cosine of their embeddings, itself left out under all its ids.
@@ -116,25 +273,84 @@ class Recommender:
         Raises InputError where the bundle does not know the track, or k is below 1.
         """
         _check_k(k)
-        track = self.bundle.tracks.position(track_id)
-        if track < 0:
-            raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
-        track = int(self.bundle.canonical[track])
+        track = self._known(track_id)
         found, cosines = self.ranker.nearest(track, k)
         probabilities = self._probabilities(track, found, cosines)
-        ids, names, artists, images, previews = self._texts(found)
+        listeners = self.ranker.listeners_of_both(np.full(len(found), track, dtype=np.int32), found)
         return [
             SimilarTrack(
-                ids[place],
-                idx,
+                song.track_id,
+                song.track_idx,
                 cosine,
-                probabilities[place],
-                names[place],
-                artists[place],
-                images[place],
-                previews[place],
+                probability,
+                both,
+                song.name,
+                song.artists,
+                song.image_url,
+                song.preview_url,
+                song.explicit,
+                song.x,
+                song.y,
             )
-            for place, (idx, cosine) in enumerate(zip(found.tolist(), cosines.tolist(), strict=True))
+            for song, cosine, probability, both in zip(
+                self.describe(found), cosines.tolist(), probabilities, listeners.tolist(), strict=True
+            )
+        ]
+
+    def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
+        """Why a song has the score it has for somebody with these likes. Raises InputError where the bundle
+        does not know the song."""
+        track = self._known(track_id)
+        liked, unknown = self._look_up(likes)
+        score, liked, contributions = self.ranker.parts(Taste(liked), track)
+        order = np.argsort(-contributions, kind="stable")
+        liked, contributions = liked[order], contributions[order]
+        embeddings = self.bundle.embeddings
+        cosines = (embeddings[liked].astype(np.float64) * embeddings[track]).sum(axis=1)
+        listeners = self.ranker.listeners_of_both(np.full(len(liked), track, dtype=np.int32), liked)
+        return Explanation(
+            self.describe(np.array([track], dtype=np.int32))[0],
+            score,
+            float(self.bundle.prior[track]),
+            [
+                Contribution(*row)
+                for row in zip(
+                    _read(self.bundle.tracks.ids, liked),
+                    _read(self.bundle.names, liked),
+                    _read(self.bundle.artists, liked),
+                    contributions.tolist(),
+                    cosines.tolist(),
+                    listeners.tolist(),
+                    strict=True,
+                )
+            ],
+            unknown,
+        )
+
+    def track(self, track_id: str) -> Track | None:
+        """The song of this id, None where the bundle does not know it."""
+        position = self.bundle.tracks.position(track_id)
+        if position < 0:
+            return None
+        return self.describe(self.bundle.canonical[[position]])[0]
+
+    def describe(self, tracks: NDArray[np.int32]) -> list[Track]:
+        """The songs at these indices."""
+        bundle = self.bundle
+        return [
+            Track(*row)
+            for row in zip(
+                _read(bundle.tracks.ids, tracks),
+                tracks.tolist(),
+                _read(bundle.names, tracks),
+                _read(bundle.artists, tracks),
+                _read(bundle.image_urls, tracks),
+                _read(bundle.preview_urls, tracks),
+                bundle.popularity[tracks].tolist(),
+                _marks(bundle.explicit[tracks]),
+                *bundle.layout[tracks].T.tolist(),
+                strict=True,
+            )
         ]
 
     def rank_users(
@@ -157,13 +373,67 @@ class Recommender:
         explain: bool = False,
         progress: Progress | None = None,
     ) -> Rankings:
-        """Rank for many lists of track_idx: what evaluation judges and the table for everyone is made of.
-        Of a recording under several ids they hold the canonical one, as stored lists and the like graph do.
-
-        For all stored users: ``rank_indices([bundle.user_list(u) for u in range(bundle.n_users)])``.
-        """
+        """Rank for many lists of track_idx: what evaluation judges. Of a recording under several ids they
+        hold the canonical one, as stored lists and the like graph do."""
         _check_k(k)
         return self.ranker.rank(lists, k, explain=explain, progress=progress)
+
+    def rank_everyone(self, k: int = 10, *, progress: Progress | None = None) -> Rankings:
+        """For all stored users what :meth:`recommend_user` answers: the table for everyone is made of it."""
+        _check_k(k)
+        bundle = self.bundle
+        tastes = [Taste(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)]
+        return self.ranker.rank_tastes(tastes, k, explain=True, progress=progress)
+
+    def _one(self, query: Query) -> Recommendations:
+        (answer,) = self.answer([query])
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def _ask(self, query: Query) -> _Asked:
+        _check_options(query)
+        liked, unknown = self._look_up(query.likes)
+        n_unknown = len(unknown)
+        disliked = excluded = _no_tracks
+        if query.dislikes:
+            disliked, more = self._look_up(query.dislikes)
+            unknown += more
+        if query.exclude:
+            excluded, more = self._look_up(query.exclude)
+            unknown += more
+        if query.user_id is not None:
+            user = self.bundle.users.position(query.user_id)
+            if user < 0:
+                raise InputError(
+                    f"user {_shown(query.user_id)} is not in bundle {self.bundle.version};"
+                    " import their likes and refresh, or give songs with --likes"
+                )
+            stored, turned_down = self.bundle.user_list(user), self.bundle.user_dislikes(user)
+            liked = np.concatenate([liked, stored]) if liked.size else stored
+            if turned_down.size:
+                # What they like now, in this very query, they have come to like.
+                kept = turned_down[np.isin(turned_down, liked, invert=True)]
+                disliked = np.concatenate([disliked, kept])
+        taste = Taste(
+            liked,
+            disliked,
+            excluded,
+            query.familiarity,
+            query.diversity,
+            query.max_per_artist,
+            query.explicit,
+        )
+        if disliked.size:
+            liked = liked[np.isin(liked, disliked, invert=True)]
+        degraded = None if liked.size else _degraded(query, n_unknown)
+        return _Asked(taste, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+
+    def _known(self, track_id: str) -> int:
+        track = self.bundle.tracks.position(track_id)
+        if track < 0:
+            raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
+        return int(self.bundle.canonical[track])
 
     def _look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
         """The canonical track of each known id, and the unknown ids, each once."""
@@ -171,50 +441,45 @@ class Recommender:
         missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
         return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
-    def _answer(
-        self,
-        liked: NDArray[np.int32],
-        k: int,
-        exclude: Sequence[str],
-        unknown: list[str],
-        if_empty: str,
-    ) -> Recommendations:
-        excluded = self._look_up(exclude)[0] if exclude else None
-        best = self.ranker.rank_one(liked, k, exclude=excluded)
-        ids, names, artists, images, previews = self._texts(best.indices)
-        # Where no song speaks for the place, its -1 reads as an empty text, which is not shown.
-        reason_ids = _read(self.bundle.tracks.ids, best.because)
-        reason_names = _read(self.bundle.names, best.because)
-        items = [
-            Recommendation(
-                ids[place],
-                idx,
-                score,
-                None if because < 0 else reason_ids[place],
-                None if because < 0 else reason_names[place],
-                names[place],
-                artists[place],
-                images[place],
-                previews[place],
-            )
-            for place, (idx, score, because) in enumerate(
-                zip(*(column.tolist() for column in best), strict=True)
-            )
-        ]
-        return Recommendations(items, unknown, None if liked.size else if_empty)
-
-    def _texts(
-        self, tracks: NDArray[np.int32]
-    ) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-        """Ids, names, artists, image and preview links of these tracks."""
+    def _items(self, best: list[Rankings]) -> list[list[Recommendation]]:
+        """Every ranking's songs in words. The texts of all are read together, which costs less."""
         bundle = self.bundle
-        return (
-            _read(bundle.tracks.ids, tracks),
-            _read(bundle.names, tracks),
-            _read(bundle.artists, tracks),
-            _read(bundle.image_urls, tracks),
-            _read(bundle.preview_urls, tracks),
+        if not best:
+            return []
+        tracks = np.concatenate([one.indices for one in best])
+        because = np.concatenate([one.because for one in best])
+        place, rank = np.nonzero(because >= 0)
+        liked = because[place, rank]
+        # Columns become tuples in C; a loop over the items in Python costs a query more than its ranking.
+        spoken = map(
+            Reason,
+            _read(bundle.tracks.ids, liked),
+            _read(bundle.names, liked),
+            _read(bundle.artists, liked),
+            self.ranker.listeners_of_both(liked, tracks[place]).tolist(),
         )
+        reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
+        for at, reason in zip(place.tolist(), spoken, strict=True):
+            reasons[at] += (reason,)
+        items = list(
+            map(
+                Recommendation,
+                _read(bundle.tracks.ids, tracks),
+                tracks.tolist(),
+                np.concatenate([one.scores for one in best]).tolist(),
+                reasons,
+                _read(bundle.names, tracks),
+                _read(bundle.artists, tracks),
+                _read(bundle.image_urls, tracks),
+                _read(bundle.preview_urls, tracks),
+                _marks(bundle.explicit[tracks]),
+                *bundle.layout[tracks].T.tolist(),
+            )
+        )
+        if len(best) == 1:
+            return [items]
+        ends = np.cumsum([len(one.indices) for one in best]).tolist()
+        return [items[end - len(one.indices) : end] for one, end in zip(best, ends, strict=True)]
 
     def _probabilities(
         self, track: int, others: NDArray[np.int32], cosines: NDArray[np.float32]
@@ -228,6 +493,35 @@ class Recommender:
         return answer
 
 
+def _blocked(
+    bundle: Bundle, track_ids: Collection[str], artists: Collection[str]
+) -> tuple[NDArray[np.int32], list[str]]:
+    """The tracks that these keep out of every answer, and those of these that the bundle does not know."""
+    asked = list(dict.fromkeys(track_ids))
+    found = bundle.tracks.find(asked)
+    unknown = [track for track, at in zip(asked, found.tolist(), strict=True) if at < 0]
+    blocked = bundle.canonical[found[found >= 0]]
+    if not artists:
+        return blocked, unknown
+    places: dict[str, list[int]] = {}
+    for texts in (bundle.artist_ids, bundle.artist_names):
+        for place, text in enumerate(texts.tolist()):
+            places.setdefault(text.casefold(), []).append(place)
+    unknown += [artist for artist in dict.fromkeys(artists) if artist.casefold() not in places]
+    makers = sorted({place for artist in artists for place in places.get(artist.casefold(), [])})
+    credited = np.isin(bundle.artist_indices, makers)
+    owners = np.repeat(np.arange(bundle.n_tracks, dtype=np.int32), np.diff(bundle.artist_indptr))
+    return np.union1d(blocked, owners[credited]).astype(np.int32), unknown
+
+
+def _degraded(query: Query, n_unknown: int) -> str:
+    if query.user_id is not None:
+        return "this user likes no song at present, so these are the most popular ones"
+    if query.likes and n_unknown:
+        return f"none of the {n_unknown} given songs is known, so these are the most popular ones"
+    return "no liked songs were given, so these are the most popular ones"
+
+
 def _read(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
     """Many strings of a column at once; one at a time costs as much again for each bound."""
     data = column.bytes.data
@@ -235,6 +529,20 @@ def _read(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
         return [""] * len(positions)
     offsets = column.offsets.data  # plain integers out of the buffer, at a fraction of numpy's fixed cost
     return [str(data[offsets[at] : offsets[at + 1]], "utf-8") for at in positions.tolist()]
+
+
+def _marks(explicit: NDArray[np.int8]) -> list[bool | None]:
+    return [None if mark < 0 else mark > 0 for mark in explicit.tolist()]
+
+
+def _check_options(query: Query) -> None:
+    _check_k(query.k)
+    for name in ("familiarity", "diversity"):
+        value = getattr(query, name)
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} is {value}; it goes from 0 to 1")
+    if query.max_per_artist is not None and query.max_per_artist < 1:
+        raise InputError(f"max_per_artist is {query.max_per_artist}; ask for at least one song of an artist")
 
 
 def _check_k(k: int) -> None:

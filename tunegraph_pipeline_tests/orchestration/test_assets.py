@@ -407,7 +407,7 @@ def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplace
     heard = [f"x0 song {number}" for number in range(6)]
     shown = recommender.recommend(heard, 5).items
     (new,) = [item for item in shown if item.track_id == "new of x0"]
-    assert new.because_track_id in heard
+    assert new.reasons[0].track_id in heard
     other_genre = recommender.recommend([f"y0 song {number}" for number in range(6)], 10).items
     assert "new of x0" not in {item.track_id for item in other_genre}
 

@@ -13,7 +13,7 @@ OpenBundle = Callable[[BundleContent], Bundle]
 
 
 def golden_content(version: str = "v1") -> BundleContent:
-    """Four songs in the plane, two stored users; every score in the tests is worked out from these."""
+    """Four songs in the plane, two stored users, one of whom only ever turned a song down; every score in the tests is worked out from these."""
     return BundleContent(
         track_ids=["a", "b", "c", "d"],
         embeddings=np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, -0.6]], dtype=np.float32),
@@ -28,6 +28,8 @@ def golden_content(version: str = "v1") -> BundleContent:
         user_ids=["ann", "no likes"],
         user_indptr=np.array([0, 2, 2]),
         user_tracks=np.array([0, 1], dtype=np.int32),
+        disliked_indptr=np.array([0, 0, 1]),
+        disliked_tracks=np.array([0], dtype=np.int32),
         names=["Song A", "Song B", "Sång C", ""],
         artists=["Ann", "Ben", "Cem, Dee", ""],
         image_urls=["", "", "https://example.org/c.jpg", ""],

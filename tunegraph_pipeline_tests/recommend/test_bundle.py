@@ -28,12 +28,24 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 Golden = Callable[..., BundleContent]
 
 PARTS = [
+    "artist_ids.bytes",
+    "artist_ids.offsets",
+    "artist_indices",
+    "artist_indptr",
+    "artist_names.bytes",
+    "artist_names.offsets",
     "artists.bytes",
     "artists.offsets",
     "canonical",
+    "disliked_indptr",
+    "disliked_tracks",
     "embeddings",
+    "explicit",
     "image_urls.bytes",
     "image_urls.offsets",
+    "layout",
+    "listener_indptr",
+    "listeners",
     "names.bytes",
     "names.offsets",
     "neighbour_indices",
@@ -46,6 +58,7 @@ PARTS = [
     "preview_urls.offsets",
     "prior",
     "recommendable",
+    "screen",
     "track_hash_order",
     "track_hashes",
     "track_ids.bytes",
@@ -96,7 +109,8 @@ def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
     empty: dict[str, Any] = {
         field.name: getattr(golden(), field.name)[:0]
         for field in dataclasses.fields(BundleContent)
-        if field.name not in {"facts", "canonical", "neighbour_indptr", "user_indptr"}
+        if field.default is dataclasses.MISSING
+        and field.name not in {"facts", "neighbour_indptr", "user_indptr"}
     }
     none = np.zeros(1, dtype=np.int64)
     content = BundleContent(**empty, facts=golden().facts, neighbour_indptr=none, user_indptr=none)
@@ -183,10 +197,13 @@ def test_only_within_a_user_do_tracks_have_to_ascend(golden: Golden, tmp_path: P
         user_ids=["u", "nobody", "v", "w"],
         user_indptr=np.array([0, 2, 2, 4, 4]),
         user_tracks=np.array([1, 3, 0, 3], dtype=np.int32),
+        disliked_indptr=np.array([0, 2, 3, 3, 3]),
+        disliked_tracks=np.array([0, 2, 1], dtype=np.int32),
     )
     write_bundle(tmp_path / "v1", content)
     bundle = Bundle.open(tmp_path / "v1")
     assert [bundle.user_list(user).tolist() for user in range(4)] == [[1, 3], [], [0, 3], []]
+    assert [bundle.user_dislikes(user).tolist() for user in range(4)] == [[0, 2], [1], [], []]
 
 
 # ---- what cannot be opened
@@ -263,8 +280,8 @@ def test_a_bundle_without_a_readable_manifest_is_refused(golden_bundle: Bundle) 
 
 def test_a_bundle_of_another_format_is_refused(golden_bundle: Bundle) -> None:
     manifest = golden_bundle.folder / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"bundle_format": 2', '"bundle_format": 1'))
-    with pytest.raises(BundleError, match="format 1, this version reads 2"):
+    manifest.write_text(manifest.read_text().replace('"bundle_format": 3', '"bundle_format": 2'))
+    with pytest.raises(BundleError, match="format 2, this version reads 3"):
         Bundle.open(golden_bundle.folder)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.recommender import Recommendation, Recommender
+from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommender
 
 Golden = Callable[..., BundleContent]
 
@@ -30,12 +30,14 @@ def test_a_recommendation_names_the_song_and_the_liked_song_behind_it(recommende
             track_id="c",
             track_idx=2,
             score=score,
-            because_track_id="b",
-            because_name="Song B",
+            reasons=(Reason("b", "Song B", "Ben", 0), Reason("a", "Song A", "Ann", 0)),
             name="Sång C",
             artists="Cem, Dee",
             image_url="https://example.org/c.jpg",
             preview_url="https://example.org/c.mp3",
+            explicit=None,
+            x=0.5,
+            y=0.5,
         )
     ]
     assert (answer.unknown, answer.degraded) == ([], None)
@@ -51,7 +53,7 @@ def test_unknown_ids_are_reported_once_each_and_do_not_change_the_answer(recomme
 def test_an_empty_list_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
     answer = recommender.recommend([], k=2)
     assert [item.track_id for item in answer.items] == ["b", "c"]
-    assert [item.because_track_id for item in answer.items] == [None, None]
+    assert [item.reasons for item in answer.items] == [(), ()]
     assert answer.degraded == "no liked songs were given, so these are the most popular ones"
 
 
@@ -80,7 +82,7 @@ def test_a_stored_user_is_answered_as_their_list(recommender: Recommender) -> No
 
 def test_a_stored_user_without_likes_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
     answer = recommender.recommend_user("no likes")
-    assert [item.track_id for item in answer.items] == ["b", "c", "d", "a"]
+    assert [item.track_id for item in answer.items] == ["b", "c", "d"]  # and not a, which they turned down
     assert answer.degraded is not None
     assert "likes no song" in answer.degraded
 
@@ -158,7 +160,8 @@ def test_a_batch_of_id_lists_is_answered_row_by_row(recommender: Recommender) ->
         wanted = [(item.track_idx, item.score) for item in items]
         found = zip(rankings.indices[row].tolist(), rankings.scores[row].tolist(), strict=True)
         assert [pair for pair in found if pair[0] >= 0] == wanted
-    assert rankings.because.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1], [1, -1, -1]]
+    strongest = rankings.because[:, :, 0]
+    assert strongest.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1], [1, -1, -1]]
 
 
 def test_everyone_is_ranked_from_the_stored_lists(recommender: Recommender) -> None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
-_CODE = 2  # of the training; raise it when the same data gives another model
+_CODE = 3  # of the training; raise it when the same data gives another model
 
 
 class TrainConfig(Config):

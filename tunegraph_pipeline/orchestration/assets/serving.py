@@ -33,14 +33,14 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 GROUP = "serving"
 K = 10
-_bundle_code = 4
+_bundle_code = 5
 
 
 class PublishConfig(Config):
@@ -244,10 +244,14 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
     weights = carry_over(Weights.of_model(model), graph.canonical)
     degrees = graph.track_degrees()
     own = graph.canonical == np.arange(graph.n_tracks)
-    display = display.select("track_id", "name", "artists", "image_url", "preview_url")
-    shown = known_under_any_id(ids, graph.canonical, display).select(
+    display = display.select(
+        "track_id", "name", "artists", "artist_ids", "explicit", "image_url", "preview_url"
+    )
+    shown = known_under_any_id(ids, graph.canonical, display).with_columns(
         pl.col("name", "image_url", "preview_url").fill_null(""),
-        artists=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
+        pl.col("artists", "artist_ids").fill_null([]),
+        pl.col("explicit").cast(pl.Int8).fill_null(-1),
+        made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
     )
     return BundleContent(
         track_ids=ids.to_list(),
@@ -265,10 +269,12 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         user_indptr=graph.indptr,
         user_tracks=graph.indices,
         names=shown["name"].to_list(),
-        artists=shown["artists"].to_list(),
+        artists=shown["made_by"].to_list(),
         image_urls=shown["image_url"].to_list(),
         preview_urls=shown["preview_url"].to_list(),
         canonical=graph.canonical,
+        explicit=shown["explicit"].to_numpy(),
+        by=Artists.of_lists(shown["artist_ids"], shown["artists"]),
         facts={
             "bundle_version": version,
             "model_version": model.facts["version"],
@@ -283,12 +289,11 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
 def recommendations_for_everyone(recommender: Recommender, k: int) -> pl.DataFrame:
     """The ``user_recommendations`` rows of every user of the bundle."""
     bundle = recommender.bundle
-    lists = [bundle.user_list(user) for user in range(bundle.n_users)]
-    best = recommender.rank_indices(lists, k, explain=True, progress=report_progress)
+    best = recommender.rank_everyone(k, progress=report_progress)
     user, place = np.nonzero(best.indices >= 0)
     tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
     users = pl.Series(bundle.users.ids.tolist(), dtype=pl.String)
-    because = pl.Series(best.because[user, place])
+    because = pl.Series(best.because[user, place, 0])
     return pl.DataFrame(
         {
             "user_id": users.gather(user),
