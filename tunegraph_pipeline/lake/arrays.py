@@ -113,7 +113,7 @@ def write_arrays(
         else:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
     parts: dict[str, Any] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
         declared: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
         if path.suffix == ".npy":
             part = _map(path)

@@ -13,7 +13,10 @@ OpenBundle = Callable[[BundleContent], Bundle]
 
 
 def golden_content(version: str = "v1") -> BundleContent:
-    """Four songs in the plane, two stored users, one of whom only ever turned a song down; every score in the tests is worked out from these."""
+    """Four songs in the plane, two stored users, one of whom only ever turned a song down.
+
+    Every score in the tests is worked out from these.
+    """
     return BundleContent(
         track_ids=["a", "b", "c", "d"],
         embeddings=np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, -0.6]], dtype=np.float32),

@@ -274,7 +274,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         preview_urls=shown["preview_url"].to_list(),
         canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
-        by=Artists.of_lists(shown["artist_ids"], shown["artists"]),
+        by=Artists.of_lists(shown["artist_ids"].to_list(), shown["artists"].to_list()),
         facts={
             "bundle_version": version,
             "model_version": model.facts["version"],
