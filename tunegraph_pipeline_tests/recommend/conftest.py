@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
 
 MakeContent = Callable[..., BundleContent]
 OpenBundle = Callable[[BundleContent], Bundle]
@@ -45,18 +45,28 @@ def golden_content(version: str = "v1") -> BundleContent:
     )
 
 
-def random_content(seed: int, n_tracks: int = 60, dimension: int = 8, n_users: int = 20) -> BundleContent:
-    """Songs with twins (the same embedding, so that scores tie) and near-twins (off by a last bit)."""
+def random_content(
+    seed: int, n_tracks: int = 60, dimension: int = 8, n_users: int = 20, decay: float = 1.0
+) -> BundleContent:
+    """Songs with twins (the same embedding, so that scores tie) and near-twins (off by a last bit).
+
+    Each coordinate is ``decay`` times as large as the one before, as it is on principal axes.
+    """
     rng = np.random.default_rng(seed)
     models = rng.standard_normal((max(1, n_tracks // 3), dimension))
     model = rng.integers(len(models), size=n_tracks)
-    embeddings = models[model]
+    embeddings = models[model] * decay ** np.arange(dimension)
     near = rng.random(n_tracks) < 0.3
     embeddings[near] *= 1 + 3e-8 * rng.standard_normal((near.sum(), dimension))
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     cached = np.triu(rng.random((n_tracks, n_tracks)) < 0.1, 1)
     rows, columns = np.nonzero(cached | cached.T)
     liked = [np.flatnonzero(rng.random(n_tracks) < share) for share in rng.random(n_users) * 0.4]
+    disliked = [
+        np.setdiff1d(np.flatnonzero(rng.random(n_tracks) < 0.05), likes, assume_unique=True)
+        for likes in liked
+    ]
+    n_artists = rng.integers(0, 3, n_tracks)  # artists a track has; of many none is known
     return BundleContent(
         track_ids=[f"t{track}" for track in range(n_tracks)],
         embeddings=embeddings.astype(np.float32),
@@ -70,6 +80,14 @@ def random_content(seed: int, n_tracks: int = 60, dimension: int = 8, n_users: i
         user_ids=[f"u{user}" for user in range(n_users)],
         user_indptr=np.cumsum([0, *map(len, liked)]),
         user_tracks=np.concatenate([*liked, []]).astype(np.int32),
+        disliked_indptr=np.cumsum([0, *map(len, disliked)]),
+        disliked_tracks=np.concatenate([*disliked, []]).astype(np.int32),
+        explicit=rng.integers(-1, 2, n_tracks).astype(np.int8),
+        layout=rng.random((n_tracks, 2), dtype=np.float32),
+        by=Artists.of_lists(
+            [[f"artist {artist}" for artist in rng.integers(0, 5, size)] for size in n_artists.tolist()],
+            [[]] * n_tracks,
+        ),
         names=[f"Song {track}" for track in range(n_tracks)],
         artists=[""] * n_tracks,
         image_urls=[""] * n_tracks,
@@ -96,10 +114,10 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bun
     """Write and open a random bundle; the same arguments give the same one, written once."""
     root = tmp_path_factory.mktemp("random_bundles")
 
-    def make(seed: int, **sizes: int) -> Bundle:
+    def make(seed: int, **sizes: float) -> Bundle:
         folder = root / "-".join(map(str, [seed, *sizes.values()]))
         if not folder.exists():
-            write_bundle(folder, random_content(seed, **sizes))
+            write_bundle(folder, random_content(seed, **sizes))  # type: ignore[arg-type]
         return Bundle.open(folder)
 
     return make

@@ -133,8 +133,8 @@ def test_an_id_is_found_where_it_stands_and_nowhere_else(ids: list[str], others:
 
 
 def test_ids_whose_hashes_collide_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def same_hash_for_all(encoded: Any) -> NDArray[np.uint64]:
-        return np.full(len(list(encoded)), 7, dtype=np.uint64)
+    def same_hash_for_all(encoded: Any) -> NDArray[np.uint32]:
+        return np.full(len(list(encoded)), 7, dtype=np.uint32)
 
     monkeypatch.setattr(bundle_module, "_hash_ids", same_hash_for_all)
     index = IdIndex.from_ids(["x", "y", "z"])

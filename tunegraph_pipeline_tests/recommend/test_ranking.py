@@ -3,6 +3,7 @@ import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.recommend.bundle import LEFT_OUT, Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.ranking import Blend, Ranker, Rankings, _bar
+from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, Blend, Ranker, Rankings, Taste, _bar
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)
@@ -161,7 +162,9 @@ def test_an_index_outside_the_catalogue_is_an_error(golden_bundle: Bundle) -> No
 # ---- ties
 
 
-def tied_bundle(folder: Path, n_tracks: int, levels: NDArray[np.float32]) -> Bundle:
+def tied_bundle(
+    folder: Path, n_tracks: int, levels: NDArray[np.float32], artists: list[str] | None = None
+) -> Bundle:
     """Track 0 is liked; every other one has cosine 0 with it, no neighbour, and its prior for a score."""
     embeddings = np.zeros((n_tracks, 2), dtype=np.float32)
     embeddings[0, 0] = embeddings[1:, 1] = 1
@@ -181,7 +184,7 @@ def tied_bundle(folder: Path, n_tracks: int, levels: NDArray[np.float32]) -> Bun
         user_indptr=np.zeros(1, dtype=np.int64),
         user_tracks=none,
         names=texts,
-        artists=texts,
+        artists=texts if artists is None else artists,
         image_urls=texts,
         preview_urls=texts,
         facts={
@@ -321,3 +324,217 @@ def test_progress_ends_with_everyone(random_bundle: RandomBundle) -> None:
         progress=lambda _, done, total: told.append((done, total)),
     )
     assert told == [(6, 20), (12, 20), (18, 20), (20, 20)]
+
+
+# ---- what a taste may ask for beyond its likes
+
+
+def no_more_than(quota: int, artists: list[int]) -> bool:
+    named = [artist for artist in artists if artist >= 0]
+    return all(named.count(artist) <= quota for artist in named)
+
+
+def scores_of(bundle: Bundle, taste: Taste) -> NDArray[np.float64]:
+    """The rule spelled out in float64, for a taste with likes that are not disliked."""
+    blend = Blend.from_facts(bundle.facts["blend"])
+    disliked = sorted(set(taste.disliked.tolist()))
+    liked = sorted(set(taste.liked.tolist()) - set(disliked))
+    _, scores = parts_of_scores(bundle, liked)
+    if disliked:
+        against, _ = parts_of_scores(bundle, disliked)
+        scores = scores - DISLIKE * against.sum(axis=0)
+    log_likes = np.log1p(bundle.popularity.astype(np.float64))
+    among = log_likes[bundle.recommendable]
+    weight = (2 * taste.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1)
+    scores += weight * (log_likes - among.mean()) / (among.std() or 1)
+    return scores
+
+
+@st.composite
+def tastes(draw: st.DrawFn, bundle: Bundle) -> Taste:
+    tracks = st.lists(st.integers(0, bundle.n_tracks - 1), max_size=12)
+    disliked = draw(tracks)
+    liked = draw(tracks.filter(lambda some: bool(set(some) - set(disliked))))
+    return Taste(
+        indices(*liked),
+        indices(*disliked),
+        indices(*draw(tracks)),
+        familiarity=draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])),
+        max_per_artist=draw(st.sampled_from([None, 1, 2])),
+        explicit=draw(st.booleans()),
+    )
+
+
+@many_examples
+@given(seed=st.integers(0, 20), k=st.integers(1, 70), decay=st.sampled_from([1.0, 0.9]), data=st.data())
+def test_the_best_are_those_of_the_rule_whatever_is_asked_for(
+    random_bundle: RandomBundle, seed: int, k: int, decay: float, data: st.DataObject
+) -> None:
+    bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=decay)
+    blocked = indices(*data.draw(st.lists(st.integers(0, 239), max_size=5)))
+    ranker = Ranker(bundle, blocked)
+    taste = data.draw(tastes(bundle))
+    best = ranker.answer([taste], [k])[0]
+    scores = scores_of(bundle, taste)
+    allowed = bundle.recommendable.copy()
+    for left_out in (taste.liked, taste.disliked, taste.excluded, blocked):
+        allowed[left_out] = False
+    if not taste.explicit:
+        allowed[bundle.explicit == 1] = False
+    assert allowed[best.indices].all()
+    assert len(set(best.indices.tolist())) == len(best.indices) <= k
+    assert (np.diff(best.scores) <= 0).all()
+    np.testing.assert_allclose(best.scores, scores[best.indices], rtol=1e-5, atol=2e-5)
+    quota = len(scores) if taste.max_per_artist is None else taste.max_per_artist
+    artists = ranker._first_artists(np.arange(bundle.n_tracks))
+    chosen = [artists[track] for track in best.indices.tolist()]
+    assert no_more_than(quota, chosen)
+    full = {artist for artist in chosen if artist >= 0 and chosen.count(artist) == quota}
+    others = [
+        track
+        for track in np.flatnonzero(allowed).tolist()
+        if track not in best.indices and artists[track] not in full
+    ]
+    if len(best.indices) < k:
+        assert others == []
+    elif others:
+        assert scores[others].max() <= best.scores[-1] + 2e-5
+
+
+@many_examples
+@given(seed=st.integers(0, 20), decay=st.sampled_from([1.0, 0.9]), data=st.data())
+def test_tastes_answered_together_are_answered_as_each_alone(
+    random_bundle: RandomBundle, seed: int, decay: float, data: st.DataObject
+) -> None:
+    bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=decay)
+    ranker = Ranker(bundle)
+    asked = [*data.draw(st.lists(tastes(bundle), min_size=2, max_size=5)), Taste(indices())]
+    asked = [taste._replace(diversity=data.draw(st.sampled_from([0.0, 0.5]))) for taste in asked]
+    ks = [data.draw(st.integers(1, 40)) for _ in asked]
+    for taste, k, together in zip(asked, ks, ranker.answer(asked, ks), strict=True):
+        assert_same(together, ranker.answer([taste], [k])[0])
+
+
+def test_the_screen_of_a_decaying_space_is_narrow_and_bounds_every_score(random_bundle: RandomBundle) -> None:
+    bundle = random_bundle(4, n_tracks=900, dimension=96, n_users=30, decay=0.9)
+    screen = bundle.screen.astype(np.float64)
+    coordinates = screen.shape[1] - SCREEN_EXTRAS
+    assert coordinates < 48
+    E = bundle.embeddings.astype(np.float64)
+    for direction in E[:50]:
+        rest = np.linalg.norm(direction[coordinates:])
+        bound = screen[:, :coordinates] @ direction[:coordinates] + rest * screen[:, coordinates]
+        assert (bound >= E @ direction - 1e-6).all()
+    found, cosines = Ranker(bundle).nearest(3, 25)
+    exact = E @ E[3]
+    exact[~bundle.recommendable], exact[3] = -2, -2
+    np.testing.assert_allclose(cosines, np.sort(exact)[::-1][:25], atol=1e-6)
+    assert len(set(found.tolist())) == 25
+
+
+def test_a_disliked_song_takes_half_of_what_it_would_add_off_the_others(golden_bundle: Bundle) -> None:
+    # Likes b, dislikes a. c: 2*(0.8 - 0.6/2) + 3*(0.25 - 0.5/2) + 0.1 = 1.1.
+    # d: 2*(-0.6 - 0.8/2) - 3*1/2 + 0.2 = -3.3. And a itself is never in the answer.
+    (best,) = Ranker(golden_bundle).answer([Taste(indices(1), indices(0))], [10])
+    assert best.indices.tolist() == [2, 3]
+    np.testing.assert_allclose(best.scores, [1.1, -3.3], atol=1e-6)
+    assert best.because.tolist() == [[1, -1], [-1, -1]]
+
+
+def test_a_song_that_is_liked_and_disliked_is_disliked(golden_bundle: Bundle) -> None:
+    ranker = Ranker(golden_bundle)
+    both, disliked = ranker.answer(
+        [Taste(indices(0, 1), indices(0)), Taste(indices(1), indices(0))], [10, 10]
+    )
+    assert_same(both, disliked)
+    (nothing_liked,) = ranker.answer([Taste(indices(0), indices(0))], [10])
+    assert nothing_liked.indices.tolist() == [1, 2, 3]  # the popular ones, without it
+
+
+def test_familiarity_moves_known_songs_up_and_discovery_moves_them_down(random_bundle: RandomBundle) -> None:
+    bundle = random_bundle(5, n_tracks=240, dimension=48, n_users=10, decay=0.9)
+    ranker = Ranker(bundle)
+    means = []
+    for familiarity in (0.0, 0.5, 1.0):
+        tastes = [
+            Taste(bundle.user_list(user)[:5], familiarity=familiarity) for user in range(bundle.n_users)
+        ]
+        found = ranker.answer(tastes, [10] * len(tastes))
+        means.append(np.mean([bundle.popularity[best.indices].mean() for best in found]))
+    assert means[0] < means[1] < means[2]
+
+
+def test_diversity_is_maximal_marginal_relevance_worked_out_by_hand(
+    golden: Callable[..., BundleContent], tmp_path: Path
+) -> None:
+    # Likes track 0 at (1, 0). The others have scores 2 cos: 1 and 2 are twins at cos 0.8, 3 has 0.6 on the
+    # other side, 4 has 0. Relevance is 1, 1, 0.75, 0. With diversity one half:
+    #   first 1 (the smaller of the equals); then 2 has 1/2 - 1/2*1 = 0, 3 has 3/8 - 1/2*0 = 0.375,
+    #   4 has 0 - 1/2*0.6 = -0.3: so 3; then 2 with 0 before 4 with 0 - 1/2*0.8.
+    content = golden()
+    embeddings = np.array([[1, 0], [0.8, 0.6], [0.8, 0.6], [0.6, -0.8], [0, 1]], dtype=np.float32)
+    many: dict[str, Any] = {name: [*getattr(content, name), ""] for name in ("names", "artists")}
+    write_bundle(
+        tmp_path / "v1",
+        dataclasses.replace(
+            content,
+            **many,
+            track_ids=["a", "b", "c", "d", "e"],
+            embeddings=embeddings,
+            pooling_weight=np.ones(5, dtype=np.float32),
+            popularity=np.ones(5, dtype=np.int32),
+            recommendable=np.ones(5, dtype=np.bool_),
+            prior=np.zeros(5, dtype=np.float32),
+            neighbour_indptr=np.zeros(6, dtype=np.int64),
+            neighbour_indices=indices(),
+            neighbour_weight=np.zeros(0, dtype=np.float32),
+            image_urls=[""] * 5,
+            preview_urls=[""] * 5,
+        ),
+    )
+    ranker = Ranker(Bundle.open(tmp_path / "v1"))
+    plain, diverse = ranker.answer([Taste(indices(0)), Taste(indices(0), diversity=0.5)], [4, 4])
+    assert plain.indices.tolist() == [1, 2, 3, 4]
+    assert diverse.indices.tolist() == [1, 3, 2, 4]
+    np.testing.assert_allclose(diverse.scores, [1.6, 1.2, 1.6, 0], atol=1e-6)
+
+
+def test_an_artist_who_fills_the_first_places_leaves_room_for_the_others(tmp_path: Path) -> None:
+    # 900 songs of one artist score above all others, more than are looked at first.
+    levels = np.linspace(2, 1, 1000, dtype=np.float32)
+    bundle = tied_bundle(tmp_path / "v1", 1000, levels, artists=["x"] * 900 + ["y"] * 50 + [""] * 50)
+    (best,) = Ranker(bundle).answer([Taste(indices(0), max_per_artist=2)], [10])
+    assert best.indices.tolist() == [1, 2, 900, 901, *range(950, 956)]
+    (popular,) = Ranker(bundle).answer([Taste(indices(), max_per_artist=3)], [7])
+    assert popular.indices.tolist() == [0, 1, 2, 900, 901, 902, 950]
+
+
+@many_examples
+@given(seed=st.integers(0, 20), data=st.data())
+def test_the_listeners_of_both_are_counted_from_the_stored_lists(
+    random_bundle: RandomBundle, seed: int, data: st.DataObject
+) -> None:
+    bundle = random_bundle(seed)
+    track = st.integers(0, bundle.n_tracks - 1)
+    pairs = data.draw(st.lists(st.tuples(track, track), max_size=8))
+    lists = [set(bundle.user_list(user).tolist()) for user in range(bundle.n_users)]
+    expected = [sum({i, j} <= likes for likes in lists) for i, j in pairs]
+    some, others = (indices(*(pair[side] for pair in pairs)) for side in (0, 1))
+    assert Ranker(bundle).listeners_of_both(some, others).tolist() == expected
+
+
+@many_examples
+@given(seed=st.integers(0, 20), data=st.data())
+def test_the_parts_of_a_score_add_up_to_it(
+    random_bundle: RandomBundle, seed: int, data: st.DataObject
+) -> None:
+    bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=0.9)
+    ranker = Ranker(bundle)
+    taste = data.draw(tastes(bundle))
+    (best,) = ranker.answer([taste], [5])
+    for track, score in zip(best.indices.tolist(), best.scores.tolist(), strict=True):
+        total, liked, contributions = ranker.parts(taste, track)
+        assert total == pytest.approx(score, rel=1e-5, abs=1e-5)
+        if not taste.disliked.size and taste.familiarity == 0.5:
+            assert contributions.sum() + bundle.prior[track] == pytest.approx(score, rel=1e-5, abs=1e-5)
+        assert liked.tolist() == sorted(set(taste.liked.tolist()) - set(taste.disliked.tolist()))

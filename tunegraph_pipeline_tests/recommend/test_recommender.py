@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommender
+from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender
 
 Golden = Callable[..., BundleContent]
 
@@ -213,6 +213,114 @@ def test_a_recording_is_in_no_answer_twice_nor_where_it_is_liked_or_excluded(two
     assert [item.track_id for item in two_ids.recommend(["a"], exclude=["e"]).items] == ["d", "c"]
     assert [item.track_id for item in two_ids.similar("a")] == ["d", "c", "b"]
     assert "b" not in {item.track_id for item in two_ids.recommend_user("ann").items}
+
+
+# ---- options, batches, explanations
+
+
+def test_options_out_of_their_range_are_named(recommender: Recommender) -> None:
+    for options, complaint in (
+        ({"familiarity": 1.1}, "familiarity is 1.1; it goes from 0 to 1"),
+        ({"diversity": float("nan")}, "diversity is nan"),
+        ({"max_per_artist": 0}, "max_per_artist is 0; ask for at least one song"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            recommender.recommend(["a"], **options)
+
+
+def test_a_disliked_song_is_in_no_answer_and_an_unknown_one_is_reported(recommender: Recommender) -> None:
+    answer = recommender.recommend(["b"], dislikes=["c", "x"], exclude=["y", "x"])
+    assert "c" not in {item.track_id for item in answer.items}
+    assert answer.unknown == ["x", "y"]
+
+
+def test_a_stored_user_who_likes_in_this_query_what_they_turned_down_is_believed(
+    recommender: Recommender,
+) -> None:
+    (answer,) = recommender.answer([Query(["a"], user_id="no likes")])
+    assert answer == recommender.recommend(["a"])
+    (with_more,) = recommender.answer([Query(["b"], user_id="no likes")])
+    assert with_more == recommender.recommend(["b"], dislikes=["a"])
+
+
+def test_a_batch_answers_each_query_as_alone_and_an_error_is_its_own(recommender: Recommender) -> None:
+    queries = [
+        Query(["a", "b"], k=1),
+        Query(user_id="bob"),
+        Query([], k=2),
+        Query(["a"], k=0),
+        Query(user_id="ann", familiarity=0.1, diversity=0.4, max_per_artist=1),
+        Query(["b"], dislikes=["a"], explicit=False),
+    ]
+    answers = recommender.answer(queries)
+    assert isinstance(answers[1], InputError)
+    assert isinstance(answers[3], InputError)
+    for query, answer in zip(queries, answers, strict=True):
+        if not isinstance(answer, InputError):
+            assert recommender.answer([query]) == [answer]
+    assert recommender.answer([]) == []
+
+
+def test_explicit_songs_are_left_out_on_request_and_marked_otherwise(golden: Golden, tmp_path: Path) -> None:
+    explicit = np.array([0, -1, 1, -1], dtype=np.int8)
+    write_bundle(tmp_path / "v1", dataclasses.replace(golden(), explicit=explicit))
+    recommender = Recommender(Bundle.open(tmp_path / "v1"))
+    answer = recommender.recommend(["a", "b"])
+    assert [(item.track_id, item.explicit) for item in answer.items] == [("c", True), ("d", None)]
+    clean = recommender.recommend(["a", "b"], explicit=False)
+    assert [item.track_id for item in clean.items] == ["d"]
+    assert "c" not in {item.track_id for item in recommender.recommend([], explicit=False).items}
+
+
+def test_blocked_songs_and_artists_are_in_no_answer(golden: Golden, tmp_path: Path) -> None:
+    makers = Artists.of_lists([["1"], ["2"], ["3", "4"], []], [["Ann"], ["Ben"], ["Cem", "DEE"], []])
+    write_bundle(tmp_path / "v1", dataclasses.replace(golden(), by=makers))
+    bundle = Bundle.open(tmp_path / "v1")
+    for blocked in (["dee"], ["4"], ["Cem"]):
+        recommender = Recommender(bundle, blocked_artists=[*blocked, "nobody"])
+        assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
+        assert "c" not in {item.track_id for item in recommender.recommend([]).items}
+        assert "c" not in {item.track_id for item in recommender.similar("a")}
+        assert recommender.unknown_blocked == ["nobody"]
+    recommender = Recommender(bundle, blocked_tracks=["d", "x"])
+    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["c"]
+    assert recommender.unknown_blocked == ["x"]
+    assert [item.track_id for item in recommender.recommend(["d"]).items]  # liking it is no recommendation
+
+
+def test_an_explanation_says_what_every_liked_song_adds(recommender: Recommender) -> None:
+    # b and a speak for c as worked out in test_ranking; the prior of c is 0.1.
+    why = recommender.explain(["a", "x", "b"], "c")
+    assert [part.track_id for part in why.contributions] == ["b", "a"]
+    of_b, of_a = 2 * 2 * 0.8 / 5**0.5 + 1.5 * 0.25, 2 * 0.6 / 5**0.5 + 1.5 * 0.5
+    assert [part.contribution for part in why.contributions] == pytest.approx([of_b, of_a])
+    assert [part.cosine for part in why.contributions] == pytest.approx([0.8, 0.6])
+    assert why.prior == pytest.approx(0.1)
+    assert why.score == pytest.approx(of_a + of_b + 0.1)
+    assert (why.track.name, why.track.popularity, why.unknown) == ("Sång C", 7, ["x"])
+    assert recommender.explain([], "d").contributions == []
+    # What has a place among the liked is explained too.
+    assert recommender.explain(["a", "b"], "a").score == pytest.approx(2 * 1 / 5**0.5)
+    with pytest.raises(InputError, match="track 'x'"):
+        recommender.explain(["a"], "x")
+
+
+def test_a_song_is_described_by_any_of_its_ids(two_ids: Recommender) -> None:
+    found = two_ids.track("e")
+    assert found is not None
+    assert (found.track_id, found.name, found.popularity) == ("b", "Song B", 9)
+    assert two_ids.track("x") is None
+
+
+def test_everyone_is_ranked_as_their_own_query(random_bundle: Callable[..., Bundle]) -> None:
+    bundle = random_bundle(6)
+    recommender = Recommender(bundle)
+    everyone = recommender.rank_everyone(5)
+    for user in range(bundle.n_users):
+        items = recommender.recommend_user(bundle.users[user], 5).items
+        found = [track for track in everyone.indices[user].tolist() if track >= 0]
+        assert found == [item.track_idx for item in items]
+        assert not set(found) & set(bundle.user_dislikes(user).tolist())
 
 
 def test_answering_loads_numpy_and_nothing_of_the_machinery_that_trains(golden_bundle: Bundle) -> None:
