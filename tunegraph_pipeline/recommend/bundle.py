@@ -22,6 +22,8 @@ BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
 SCREEN_EXTRAS = 3
 """Columns of ``screen`` after the coordinates: length of the rest, prior, popularity."""
+RARE = -0.5
+"""Standard deviations below which the popularity of all tracks counts alike: being unknown is no merit."""
 LEFT_OUT = np.float32(-1e30)
 """The prior, in ``screen``, of a track that may not be recommended. Finite, because 0 * inf is no number."""
 
@@ -183,9 +185,9 @@ class Bundle:
 
     ``screen`` float32[N, w] is what a first look over all tracks reads in the place of ``embeddings``: the
     first ``w - SCREEN_EXTRAS`` coordinates of each, the length of the others, the prior (``LEFT_OUT`` where
-    it may not be recommended), and the standardised logarithm of its popularity. With it one product bounds
-    the score of every track from above (Cauchy and Schwarz); see `ranking`. Where few coordinates hold little
-    of the length it has them all.
+    it may not be recommended), and the standardised logarithm of its popularity, ``RARE`` at least. With it
+    one product bounds the score of every track from above (Cauchy and Schwarz); see `ranking`. Where few
+    coordinates hold little of the length it has them all.
     """
 
     def __init__(self, parts: ArrayFolder) -> None:
@@ -430,7 +432,7 @@ def _screen(content: BundleContent) -> NDArray[np.float32]:
     screen[:, :coordinates] = embeddings[:, :coordinates]
     screen[:, -3] = rest
     screen[:, -2] = np.where(content.recommendable, content.prior, LEFT_OUT)
-    screen[:, -1] = (popularity - known.mean()) / spread if spread > 0 else 0
+    screen[:, -1] = np.maximum((popularity - known.mean()) / spread, RARE) if spread > 0 else 0
     return screen
 
 

@@ -10,7 +10,7 @@ A list L of n > 0 liked tracks asks with ``q = normalise(sum_{i in L} pooling_we
 
 Disliked tracks D are a list of their own, of which ``DISLIKE`` times the first two terms is taken off
 (Rocchio 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, popularity
-being the standardised logarithm of the likes; at one half the score is that of the model. Liked, disliked and
+being the standardised logarithm of the likes (`bundle`); at one half the score is that of the model. Liked, disliked and
 excluded tracks and those that are not recommendable are left out; ties go to the smaller index. A diversity
 above zero chooses one after the other by maximal marginal relevance (Carbonell and Goldstein 1998).
 
@@ -42,7 +42,7 @@ REASONS = 2
 """Liked tracks named as the reason of a recommendation, at most."""
 DISLIKE = 0.5
 """What disliked tracks weigh against liked ones."""
-FAMILIARITY = 0.25
+FAMILIARITY = 0.15
 """At either end of familiarity a standard deviation of popularity counts as much as this cosine."""
 
 _EPSILON = float(np.finfo(np.float32).eps)

@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.bundle import (
+    LEFT_OUT,
+    RARE,
+    SCREEN_EXTRAS,
+    Bundle,
+    BundleContent,
+    write_bundle,
+)
 from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, Blend, Ranker, Rankings, Taste, _bar
 
 RandomBundle = Callable[..., Bundle]
@@ -346,7 +353,7 @@ def scores_of(bundle: Bundle, taste: Taste) -> NDArray[np.float64]:
     log_likes = np.log1p(bundle.popularity.astype(np.float64))
     among = log_likes[bundle.recommendable]
     weight = (2 * taste.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1)
-    scores += weight * (log_likes - among.mean()) / (among.std() or 1)
+    scores += weight * np.maximum((log_likes - among.mean()) / (among.std() or 1), RARE)
     return scores
 
 
