@@ -10,9 +10,10 @@ A list L of n > 0 liked tracks asks with ``q = normalise(sum_{i in L} pooling_we
 
 Disliked tracks D are a list of their own, of which ``DISLIKE`` times the first two terms is taken off
 (Rocchio 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, popularity
-being the standardised logarithm of the likes (`bundle`); at one half the score is that of the model. Liked, disliked and
-excluded tracks and those that are not recommendable are left out; ties go to the smaller index. A diversity
-above zero chooses one after the other by maximal marginal relevance (Carbonell and Goldstein 1998).
+being the standardised logarithm of the likes (see `bundle`); at one half the score is that of the model.
+Liked, disliked and excluded tracks and those that are not recommendable are left out; ties go to the smaller
+index. A diversity above zero chooses one after the other by maximal marginal relevance (Carbonell and
+Goldstein 1998).
 
 No track is left unread, but most are read in part. A product over the bundle's ``screen`` bounds every score
 from above: the coordinates it holds are exact, and those it lacks can add no more than the product of two
