@@ -49,8 +49,8 @@ class RawBatch:
     likes: pl.DataFrame = field(default_factory=lambda: empty_frame("likes"))
     tracks: pl.DataFrame = field(default_factory=lambda: empty_frame("tracks"))
     features: pl.DataFrame = field(default_factory=lambda: empty_frame("features"))
-    feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
     counts: dict[str, int] = field(default_factory=dict)
+    feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
 
     def parts(self) -> dict[str, pl.DataFrame]:
         return {
