@@ -195,12 +195,13 @@ def refresh(
     home = _lake_to_refresh(lake, source)
     source = source or home.file.source or "none"
     with _writing(home, "tunegraph refresh"):
-        days = _days_to_fill(home, source, _date(first or day), _date(last or day))
+        _take_in_feedback(home)
+        days, asked = _days_to_fill(home, source, _date(first or day), _date(last or day))
         _prepare_crawl(home, source, start_user or [])
         notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
         with _progress() as progress:
             ops: dict[str, dict[str, Any]] = {
-                "crawled_users": {"source": source},
+                "crawled_users": {"source": source, **asked},
                 "trained_model": {"full": full},
             }
             _run(home, "refresh", progress, *days, ops=ops)
@@ -266,7 +267,26 @@ def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
         notes.print(f"[yellow]{TERMS}[/yellow]")
 
 
-def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None) -> tuple[date, date]:
+def _take_in_feedback(lake: Lake) -> None:
+    """Before the days are chosen: what listeners said makes the day on which they did stale."""
+    from tunegraph_pipeline.lake.feedback_spool import collect
+
+    found = collect(lake)
+    for batch in found.batches:
+        notes.print(f"feedback: {batch.rows['feedback']:,} of {batch.folder.parent.name.removeprefix('dt=')}")
+    for note in found.sentences():
+        notes.print(f"[yellow]{escape(note)}[/yellow]")
+
+
+def _days_to_fill(
+    lake: Lake, source: str, first: date | None, last: date | None
+) -> tuple[tuple[date, date], dict[str, str]]:
+    """The first and the last day to fill, and those of them to ask the source for, by `first` and `last`;
+    empty where these are all.
+
+    Other days are filled because something was received on them, an import or feedback. A live source could
+    not tell of them any more, and nobody asked for them.
+    """
     from tunegraph_pipeline.sources.open import FilesSettings
 
     today = datetime.now(UTC).date()
@@ -283,7 +303,8 @@ def _days_to_fill(lake: Lake, source: str, first: date | None, last: date | None
         raise InputError(
             f"{lake.root} has received nothing yet; import files first, or use --source simulator"
         )
-    return min(wanted), max(wanted)
+    asked = {"first": min(chosen).isoformat(), "last": max(chosen).isoformat()} if chosen else {}
+    return (min(wanted), max(wanted)), asked
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Here: the form of a batch, writing it once and reading the batches of a day. Not here: what the daily tables
 make of them (`tables`), or where a batch comes from (`sources`).
 
-A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to four parquet parts and a
+A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to five parquet parts and a
 ``batch.json``. The id is a hash of the content, so that the same file imported twice on one day is one batch.
 """
 
@@ -23,10 +23,13 @@ from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 
 _BATCH = "batch.json"
+_ALWAYS_HASHED = ("users", "likes", "tracks", "features")
+"""The parts of the first format, hashed also where they are empty; one that came later is hashed where it is
+there, so that the ids of older batches stay what they are."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
-    """An empty frame with the columns and types of a raw part: users, likes, tracks or features."""
+    """An empty frame with the columns and types of a raw part: users, likes, tracks, features or feedback."""
     frame = pl.from_arrow(RAW_SCHEMAS[part].empty_table())
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -47,9 +50,16 @@ class RawBatch:
     tracks: pl.DataFrame = field(default_factory=lambda: empty_frame("tracks"))
     features: pl.DataFrame = field(default_factory=lambda: empty_frame("features"))
     counts: dict[str, int] = field(default_factory=dict)
+    feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
 
     def parts(self) -> dict[str, pl.DataFrame]:
-        return {"users": self.users, "likes": self.likes, "tracks": self.tracks, "features": self.features}
+        return {
+            "users": self.users,
+            "likes": self.likes,
+            "tracks": self.tracks,
+            "features": self.features,
+            "feedback": self.feedback,
+        }
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,8 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
     }
     digest = hashlib.blake2b(batch.source.encode(), digest_size=10)
     for part, frame in batch.parts().items():
+        if part not in _ALWAYS_HASHED and not len(frame):
+            continue
         digest.update(part.encode())
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, RAW_SCHEMAS[part]) as stream:

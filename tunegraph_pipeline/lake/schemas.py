@@ -25,6 +25,9 @@ AUDIO_FEATURES = (
 )
 """The 11 features of a song, in the order every matrix of features has them."""
 
+FEEDBACK = "feedback"
+"""The source of what listeners say through the service."""
+
 _TIME = pa.timestamp("us", tz="UTC")
 _NAMES = pa.list_(pa.field("item", pa.string(), nullable=False))
 
@@ -78,6 +81,14 @@ _TRACK_COLUMNS = [
 _FEATURE_COLUMNS = [
     _column(name, pa.float32(), f"{name} as the provider gives it", nullable=True) for name in AUDIO_FEATURES
 ]
+_FEEDBACK_COLUMNS = [
+    _USER,
+    _TRACK,
+    _column("action", pa.string(), "like, dislike or skip"),
+    _column("at", _TIME, "when the service received it"),
+    _column("shown", _NAMES, "the tracks of the list it was said about, the best first; empty for none"),
+    _column("bundle_version", pa.string(), "the bundle that list was from; empty where unknown"),
+]
 _USER_COLUMNS = [
     _USER,
     _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
@@ -90,9 +101,11 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "likes": pa.schema([_USER, _TRACK, _LIKED_AT]),
     "tracks": pa.schema(_TRACK_COLUMNS),
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
+    "feedback": pa.schema(_FEEDBACK_COLUMNS),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
-was seen whole: the list is what ``likes`` holds of them, which may be nothing."""
+was seen whole: the list is what ``likes`` holds of them, which may be nothing. A row in ``feedback`` is of
+one track alone, and says nothing about the rest of a list."""
 
 _TABLES = (
     TableSpec(
@@ -140,6 +153,13 @@ _TABLES = (
         ("track_id",),
     ),
     TableSpec(
+        "feedback",
+        "what a listener said of one track on that day",
+        Partition.DAY,
+        pa.schema([*_FEEDBACK_COLUMNS, _SOURCE]),
+        ("user_id", "track_id", "action", "at", "source"),
+    ),
+    TableSpec(
         "current_likes",
         "one like in the current list of a user, as of the cut-off",
         Partition.CUT_OFF,
@@ -151,6 +171,13 @@ _TABLES = (
                 _column("changed", pa.bool_(), "whether this user's list differs from the last cut-off's"),
             ]
         ),
+        ("user_id", "track_id"),
+    ),
+    TableSpec(
+        "current_dislikes",
+        "a track that a user does not want to hear, as of the cut-off",
+        Partition.CUT_OFF,
+        pa.schema([_USER, _TRACK, _column("disliked_at", _TIME, "when the user said so last")]),
         ("user_id", "track_id"),
     ),
     TableSpec(

@@ -29,10 +29,10 @@ def staged_file(target: Path, staging: Path) -> Iterator[Path]:
         draft = staging / f"{uuid.uuid4().hex}-{target.name}"
         try:
             yield draft
-            _sync(draft)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            sync(draft)
+            make_folder(target.parent)
             draft.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -51,18 +51,26 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
         try:
             yield draft
             for path in sorted(draft.rglob("*")):
-                _sync(path)
-            _sync(draft)
-            target.parent.mkdir(parents=True, exist_ok=True)
+                sync(path)
+            sync(draft)
+            make_folder(target.parent)
             if target.exists():
                 target.rename(old)
             draft.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             if old.exists() and not target.exists():
                 old.rename(target)
             for leftover in (draft, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and the folders above it where they are missing, to survive a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
 
 
 def check_writable(target: Path) -> None:
@@ -108,7 +116,8 @@ def sweep_staging(staging: Path) -> None:
             shutil.rmtree(staging)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk keep what ``path`` holds: a file's content, or which names a folder has."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

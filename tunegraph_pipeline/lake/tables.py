@@ -27,16 +27,23 @@ _BY_NEWS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
 
 
 def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
-    """One row a (user, source) met: as the batch's users part says, or listed at depth 0 if only in likes."""
+    """One row a (user, source) met: as the batch's users part says, or at depth 0 if only in its likes
+    (listed) or only in its feedback (found)."""
     frames = []
     for batch in batches:
-        liked = batch.read("likes").select("user_id").unique()
-        implied = liked.with_columns(
-            discovered_from=pl.lit(None, pl.String),
-            depth=pl.lit(0, pl.Int32),
-            state=pl.lit("listed"),
-        )
-        both = pl.concat([batch.read("users").with_columns(said=True), implied.with_columns(said=False)])
+        implied = [
+            batch.read(part)
+            .select("user_id")
+            .unique()
+            .with_columns(
+                discovered_from=pl.lit(None, pl.String),
+                depth=pl.lit(0, pl.Int32),
+                state=pl.lit(state),
+                said=False,
+            )
+            for part, state in (("likes", "listed"), ("feedback", "found"))
+        ]
+        both = pl.concat([batch.read("users").with_columns(said=True), *implied])
         frames.append(both.with_columns(source=pl.lit(batch.source)))
     if not frames:
         return empty_table("users")
@@ -104,6 +111,18 @@ def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
     """The features the day's batches give of each track, joined as in :func:`derive_tracks`."""
     frames = [batch.read("features").with_columns(provider=pl.lit(batch.source)) for batch in batches]
     return _first_known(frames, "audio_features", list(AUDIO_FEATURES))
+
+
+def derive_feedback(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+    """All that was said on the day, in the order it was said; what two batches both hold is one row."""
+    frames = [batch.read("feedback").with_columns(source=pl.lit(batch.source)) for batch in batches]
+    if not frames:
+        return empty_table("feedback")
+    return (
+        pl.concat(frames)
+        .sort("at", "user_id", "track_id", "action", "source", maintain_order=True)
+        .unique(list(TABLES["feedback"].key), keep="first", maintain_order=True)
+    )
 
 
 def _first_known(frames: list[pl.DataFrame], table: str, columns: list[str]) -> pl.DataFrame:

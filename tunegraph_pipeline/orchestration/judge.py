@@ -27,6 +27,7 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.recommend.ranking import Taste
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,8 +155,8 @@ def recommend_for_users(
     bundle = recommender.bundle
     positions = bundle.users.find(users.cast(pl.String).to_list())
     known = np.flatnonzero(positions >= 0)
-    lists = [bundle.user_list(int(position)) for position in positions[known]]
-    best = recommender.rank_indices(lists, k, progress=progress)
+    tastes = [Taste(bundle.user_list(at), bundle.user_dislikes(at)) for at in positions[known].tolist()]
+    best = recommender.ranker.rank_tastes(tastes, k, progress=progress)
     row, place = np.nonzero(best.indices >= 0)
     tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
     rows = pl.DataFrame(

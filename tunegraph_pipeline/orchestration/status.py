@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.frontier import crawl_summary
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import publications
 
@@ -28,6 +30,8 @@ def lake_status(lake: Lake) -> dict[str, str]:
         lines[f"crawl of {path.stem}"] = _crawl(path)
     if stale:
         lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
+    if said := _feedback(lake):
+        lines["feedback"] = said
     for subject, describe in (
         ("tracks known", _tracks),
         ("likes", _likes),
@@ -54,6 +58,24 @@ def _tracks(lake: Lake) -> str:
         return known  # the line of the likes says what is missing
     merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
     return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
+
+
+def _feedback(lake: Lake) -> str:
+    """What listeners said so far, by kind; nothing where nobody ever said anything."""
+    days = [day for day in lake.partitions("feedback") if row_count(lake.root, "feedback", day)]
+    waiting = waiting_lines(lake.root)
+    said = pl.concat(
+        [empty_table("feedback").select("user_id", "action")]
+        + [lake.read("feedback", day, ["user_id", "action"]) for day in days]
+    )
+    told = []
+    if len(said):
+        counts = dict(said.group_by("action").len().iter_rows())
+        kinds = ", ".join(f"{counts.get(action, 0):,} {action}s" for action in ACTIONS)
+        told.append(f"{kinds} by {said['user_id'].n_unique():,} listeners")
+    if waiting:
+        told.append(f"{waiting:,} waiting for the next refresh")
+    return "; ".join(told)
 
 
 def _crawl(path: Path) -> str:

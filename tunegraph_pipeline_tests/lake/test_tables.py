@@ -27,6 +27,21 @@ def users_frame(rows: list[tuple[str, str]]) -> pl.DataFrame:
     return pl.DataFrame(table, schema=empty_frame("users").schema)
 
 
+def feedback_frame(rows: list[tuple[str, str, str, int]]) -> pl.DataFrame:
+    table = [
+        {
+            "user_id": user,
+            "track_id": track,
+            "action": action,
+            "at": datetime(2026, 3, 1, hour, tzinfo=UTC),
+            "shown": [track],
+            "bundle_version": "v",
+        }
+        for user, track, action, hour in rows
+    ]
+    return pl.DataFrame(table, schema=empty_frame("feedback").schema)
+
+
 def received(raw: Path, *batches: RawBatch, day: date = DAY) -> list[BatchInfo]:
     for batch in batches:
         write_batch(raw, day, batch)
@@ -90,12 +105,41 @@ def test_what_several_batches_know_of_a_track_is_joined(tmp_path: Path) -> None:
     assert (row["name"], row["album_id"]) == ("Song", "A")
 
 
+def test_feedback_is_in_the_order_it_was_said_and_nobody_is_seen_whole_by_it(tmp_path: Path) -> None:
+    batches = received(
+        tmp_path / "raw",
+        RawBatch("feedback", "x", feedback=feedback_frame([("new", "b", "skip", 9), ("u", "a", "like", 7)])),
+        RawBatch("feedback", "y", feedback=feedback_frame([("u", "a", "like", 7), ("u", "a", "dislike", 8)])),
+        RawBatch("files", "z", likes=likes_frame({("u", "c")})),
+    )
+    said = tables.derive_feedback(batches)
+    assert said.select("user_id", "action", "source").rows() == [
+        ("u", "like", "feedback"),
+        ("u", "dislike", "feedback"),
+        ("new", "skip", "feedback"),
+    ]
+    users = tables.derive_users(batches, DAY)
+    assert users.select("user_id", "source", "state").rows() == [
+        ("new", "feedback", "found"),
+        ("u", "feedback", "found"),
+        ("u", "files", "listed"),
+    ]
+    seen = tables.derive_observations(users, tables.derive_likes(batches))
+    assert seen.select("user_id", "source", "n_likes").rows() == [("u", "files", 1)]
+
+
+def test_a_batch_has_the_id_it_had_before_there_was_feedback(tmp_path: Path) -> None:
+    (batch,) = received(tmp_path / "raw", RawBatch("files", "x", likes=likes_frame({("u", "a")})))
+    assert batch.batch_id == "164f013008f1626b69ad"
+
+
 def test_a_day_without_batches_is_typed_and_empty(tmp_path: Path) -> None:
     for frame, name in (
         (tables.derive_users([], DAY), "users"),
         (tables.derive_likes([]), "likes"),
         (tables.derive_tracks([]), "tracks"),
         (tables.derive_audio_features([]), "audio_features"),
+        (tables.derive_feedback([]), "feedback"),
     ):
         assert frame.is_empty()
         tables.write_table(tmp_path, name, DAY.isoformat(), frame, "none")

@@ -29,7 +29,8 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "liked_lists": ["crawled_users"],
         "tracks": ["crawled_users"],
         "audio_features": ["crawled_users"],
-        "current_likes": ["liked_lists"],
+        "feedback": ["crawled_users"],
+        "current_likes": ["feedback", "liked_lists", "tracks"],
         "track_ids": ["audio_features", "current_likes", "tracks"],
         "like_graph": ["track_ids"],
         "co_like_matrix": ["like_graph"],
@@ -56,7 +57,7 @@ def test_every_asset_says_what_it_is(defs: Definitions) -> None:
 
 def test_the_daily_assets_are_partitioned_from_the_start_and_backfilled_in_one_run(defs: Definitions) -> None:
     daily = {name: spec for name, spec in _specs(defs).items() if spec.partitions_def is not None}
-    assert set(daily) == {"crawled_users", "liked_lists", "tracks", "audio_features"}
+    assert set(daily) == {"crawled_users", "liked_lists", "tracks", "audio_features", "feedback"}
     graph = defs.resolve_asset_graph()
     for spec in daily.values():
         policy = graph.get(spec.key).backfill_policy

@@ -4,6 +4,7 @@ Every stage is versioned by a fingerprint of what it is a function of, so that o
 is kept. The cut-off is chosen in one place, `current_likes`; what follows is brought to it.
 """
 
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
-from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
+from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings, is_alias
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import current_lists, inputs_of, mark_changed, row_count
+from tunegraph_pipeline.lake.tables import current_lists, empty_table, inputs_of, mark_changed, row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.measure import Measured, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
@@ -33,6 +35,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 GROUP = "graph"
+_SETTLED = ("current_dislikes", "current_likes")
 _CODE = 2  # of the matrices; raise it when the same likes give other arrays
 
 
@@ -64,40 +67,45 @@ class CutOffConfig(Config):
 
 @asset(
     group_name=GROUP,
-    deps=[sources.liked_lists],
+    deps=[sources.liked_lists, sources.feedback, sources.tracks],
     kinds={"parquet", "polars"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     metadata=definition_metadata("current_likes"),
 )
 def current_likes(
     context: AssetExecutionContext, config: CutOffConfig, lake: LakeResource
 ) -> MaterializeResult[Any]:
-    """The current list of every user: that of the latest day they were observed, up to the cut-off."""
+    """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
+    they liked since; and beside it (`current_dislikes`) what they do not want to hear."""
     root = lake.open()
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()
     with Measured() as cost:
+        said = feedback_until(root, cut_off)
+        recordings = _recordings_by_id(root, cut_off) if len(said) else None
         earlier = [day for day in root.partitions("current_likes") if day < key]
         previous = earlier[-1] if earlier else None
-        inputs = digest(
-            [
-                root.fingerprint("likes", cut_off),
-                previous and inputs_of(root.root, "current_likes", previous),
-            ]
-        )
-        fresh = inputs_of(root.root, "current_likes", key) == inputs
+        basis: list[Any] = [
+            root.fingerprint("likes", cut_off),
+            previous and inputs_of(root.root, "current_likes", previous),
+        ]
+        if recordings is not None:
+            basis += [said.write_csv(), recordings.write_csv()]
+        inputs = digest(basis)
+        fresh = all(inputs_of(root.root, table, key) == inputs for table in _SETTLED)
         if not fresh:
-            days = [day for day in reversed(root.partitions("observations")) if day <= key]
-            lists = current_lists((root.read("observations", day), root.read("likes", day)) for day in days)
+            settled = settle(_whole_lists(root, cut_off), said, _seen(root, cut_off), recordings)
             known = root.read("current_likes", previous) if previous else None
-            root.write("current_likes", key, mark_changed(lists, known), inputs)
+            root.write("current_dislikes", key, settled.dislikes, inputs)
+            root.write("current_likes", key, mark_changed(settled.likes, known), inputs)
         root.set_current("current_likes", key)
     return MaterializeResult(
         metadata={
             **rows_metadata(row_count(root.root, "current_likes", key)),
             **cost_metadata(cost),
             "cut-off": MetadataValue.text(key),
+            "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
             "unchanged": MetadataValue.bool(fresh),
         }
     )
@@ -269,6 +277,18 @@ def current_cut_off(lake: Lake) -> date:
     return date.fromisoformat(lake.current_version("current_likes"))
 
 
+def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
+    """The likes and dislikes by feedback up to the cut-off: user_id, track_id, action, at. No skips."""
+    days = [day for day in lake.partitions("feedback") if day <= cut_off.isoformat()]
+    columns = ["user_id", "track_id", "action", "at"]
+    found = [
+        lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
+        for day in days
+        if row_count(lake.root, "feedback", day)
+    ]
+    return pl.concat([empty_table("feedback").select(columns), *found])
+
+
 def known_track_ids(lake: Lake) -> pl.Series:
     """The id map, empty before the first refresh: position is track_idx."""
     if not row_count(lake.root, "track_ids", None):
@@ -287,3 +307,26 @@ def recordings_of(lake: Lake, settings: GraphSettings, cut_off: date) -> Recordi
 def open_like_graph(lake: Lake) -> LikeGraph:
     """The current like graph, mapped."""
     return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
+
+
+def _seen(lake: Lake, cut_off: date) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
+    """The day, observations and likes of every day up to the cut-off, the newest first, read one by one."""
+    for key in reversed(lake.partitions("observations")):
+        if key <= cut_off.isoformat():
+            yield date.fromisoformat(key), lake.read("observations", key), lake.read("likes", key)
+
+
+def _whole_lists(lake: Lake, cut_off: date) -> pl.DataFrame:
+    return current_lists((observations, likes) for _, observations, likes in _seen(lake, cut_off))
+
+
+def _recordings_by_id(lake: Lake, cut_off: date) -> pl.DataFrame:
+    """The recording (one of its ids) of every track that is known under several: track_id, recording."""
+    settings = lake.section("graph", GraphSettings)
+    tracks = lake.known_tracks("tracks", cut_off)
+    if not settings.merge_recordings:
+        tracks = tracks.clear()
+    ids = tracks["track_id"]
+    canonical = find_recordings(ids, tracks).canonical
+    shared = np.isin(canonical, canonical[is_alias(canonical)])
+    return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)

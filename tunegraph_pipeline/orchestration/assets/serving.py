@@ -2,19 +2,21 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
+from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
+from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import inputs_of, row_count
+from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets.graph import (
     GraphSettings,
     current_cut_off,
@@ -72,6 +74,7 @@ def serving_bundle(
         "model version": MetadataValue.text(bundle.model_version),
         "folder": MetadataValue.path(str(bundle.folder)),
         "users": MetadataValue.int(bundle.n_users),
+        "dislikes": MetadataValue.int(len(bundle.disliked_tracks)),
         "tracks": MetadataValue.int(bundle.n_tracks),
         "tracks new to the model": MetadataValue.int(bundle.facts["tracks_new_to_the_model"]),
         "tracks with a name": MetadataValue.int(int(np.count_nonzero(np.diff(bundle.names.offsets)))),
@@ -219,7 +222,13 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     """The bundle of a model over the graph and track table of today, written unless it is there; not live."""
     cut_off = current_cut_off(lake)
     version = f"{cut_off}-" + digest(
-        [_bundle_code, model_version, lake.current_version("like_graph"), lake.fingerprint("tracks", cut_off)]
+        [
+            _bundle_code,
+            model_version,
+            lake.current_version("like_graph"),
+            lake.fingerprint("tracks", cut_off),
+            inputs_of(lake.root, "current_dislikes", cut_off.isoformat()),
+        ]
     )
     if not lake.has_version("serving", version):
         model = ArrayFolder.open(lake.version_folder("models", model_version))
@@ -253,6 +262,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         pl.col("explicit").cast(pl.Int8).fill_null(-1),
         made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
     )
+    user_ids, user_indptr, disliked_indptr, disliked_tracks = with_dislikes(graph, known_dislikes(lake), ids)
     return BundleContent(
         track_ids=ids.to_list(),
         embeddings=weights.embeddings,
@@ -265,9 +275,11 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         neighbour_indptr=weights.neighbour_indptr,
         neighbour_indices=weights.neighbour_indices,
         neighbour_weight=weights.neighbour_weight,
-        user_ids=graph.user_ids.tolist(),
-        user_indptr=graph.indptr,
+        user_ids=user_ids,
+        user_indptr=user_indptr,
         user_tracks=graph.indices,
+        disliked_indptr=disliked_indptr,
+        disliked_tracks=disliked_tracks,
         names=shown["name"].to_list(),
         artists=shown["made_by"].to_list(),
         image_urls=shown["image_url"].to_list(),
@@ -284,6 +296,55 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
             "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
         },
     )
+
+
+class Audience(NamedTuple):
+    """The users of a bundle: those of the like graph first, then those who like nothing but turned something
+    down. Lists as in :class:`BundleContent`."""
+
+    user_ids: list[str]
+    user_indptr: NDArray[np.int64]
+    disliked_indptr: NDArray[np.int64]
+    disliked_tracks: NDArray[np.int32]
+
+
+def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series) -> Audience:
+    """Line up what users turned down (user_id, track_id) with the graph.
+
+    A track counts under the id that stands for its recording. Left out is one that the id map ``track_ids``
+    lacks, since nobody can be recommended it, and one that the graph has the user like.
+    """
+    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String), "track": graph.canonical})
+    users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, schema={"user_id": pl.String})
+    found = dislikes.join(tracks, on="track_id")
+    users = pl.concat(
+        [users, found.select("user_id").unique().join(users, on="user_id", how="anti").sort("user_id")]
+    )
+    rows = (
+        found.join(users.with_row_index("user"), on="user_id")
+        .select("user", "track")
+        .unique()
+        .sort("user", "track")
+    )
+    owners = np.repeat(np.arange(graph.n_users), np.diff(graph.indptr))
+    keys = rows["user"].to_numpy().astype(np.int64) * graph.n_tracks + rows["track"].to_numpy()
+    rows = rows.filter(~np.isin(keys, owners * graph.n_tracks + graph.indices))
+    more = len(users) - graph.n_users
+    counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
+    return Audience(
+        users["user_id"].to_list(),
+        np.concatenate([graph.indptr, np.repeat(graph.indptr[-1:], more)]),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows["track"].to_numpy().astype(np.int32),
+    )
+
+
+def known_dislikes(lake: Lake) -> pl.DataFrame:
+    """Who wants no more of what as of the cut-off: user_id, track_id. None in a lake from before feedback."""
+    key = current_cut_off(lake).isoformat()
+    if key not in lake.partitions("current_dislikes"):
+        return empty_table("current_dislikes").select("user_id", "track_id")
+    return lake.read("current_dislikes", key, ["user_id", "track_id"])
 
 
 def recommendations_for_everyone(recommender: Recommender, k: int) -> pl.DataFrame:

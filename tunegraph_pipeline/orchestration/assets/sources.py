@@ -1,7 +1,8 @@
-"""From sources to daily tables: who was met, what they like, and what is known of the tracks.
+"""From sources to daily tables: who was met, what they like, what they said, and what is known of the tracks.
 
-`crawled_users` asks the lake's source for a day and keeps what it said as a raw batch; the four tables are
-each a pure function of the day's batches, so filling a day again, in any order, gives the same files.
+`crawled_users` takes in what listeners said through the service, asks the lake's source for a day, and keeps
+both as raw batches; the tables are each a pure function of the day's batches, so filling a day again, in any
+order, gives the same files.
 """
 
 import time
@@ -20,10 +21,12 @@ from dagster import (
     asset,
 )
 
+from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint
 from tunegraph_pipeline.lake.tables import (
     derive_audio_features,
+    derive_feedback,
     derive_likes,
     derive_observations,
     derive_tracks,
@@ -58,6 +61,11 @@ class CrawlConfig(Config):
     source: str = ""
     """simulator, listenbrainz, spotify or files; none to use only what was received already; empty for the
     source in lake.json."""
+    first: str = ""
+    """The first day to ask the source for, empty for that of the run. Days that are not asked for are filled
+    from what was received on them."""
+    last: str = ""
+    """The last day to ask the source for, empty for that of the run."""
 
 
 @asset(
@@ -66,14 +74,20 @@ class CrawlConfig(Config):
     backfill_policy=ONE_RUN,
     kinds={"parquet", "polars"},
     owners=OWNERS,
-    code_version="2",
+    code_version="3",
     pool=API_POOL,
     metadata=definition_metadata("users"),
 )
 def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: LakeResource) -> None:
-    """Who was met on each day. Asks the source first, for what of the day has not been answered yet."""
+    """Who was met on each day. Takes in the feedback that lies in the spool, and asks the source for what of
+    the day has not been answered yet, first."""
     root = lake.open()
+    for note in collect(root).sentences():
+        context.log.warning(note)
+        report_note(note)
     for key in context.partition_keys:
+        if key < config.first or (config.last and key > config.last):
+            continue
         observer = _Observer(context, key)
         report = crawl_day(root, config.source, date.fromisoformat(key), observer.hear)
         if report is not None:
@@ -131,7 +145,22 @@ def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open(), lambda batches, day: {"audio_features": derive_audio_features(batches)})
 
 
-ASSETS: list[AssetsDefinition] = [crawled_users, liked_lists, tracks, audio_features]
+@asset(
+    group_name=GROUP,
+    partitions_def=DAILY,
+    backfill_policy=ONE_RUN,
+    deps=[crawled_users],
+    kinds={"parquet", "polars"},
+    owners=OWNERS,
+    code_version="1",
+    metadata=definition_metadata("feedback"),
+)
+def feedback(context: AssetExecutionContext, lake: LakeResource) -> None:
+    """What listeners said of single songs through the service on each day: like, dislike or skip."""
+    _fill(context, lake.open(), lambda batches, day: {"feedback": derive_feedback(batches)})
+
+
+ASSETS: list[AssetsDefinition] = [crawled_users, liked_lists, tracks, audio_features, feedback]
 
 
 class _Observer:
@@ -210,6 +239,7 @@ def _tables_of(asset_name: str) -> list[str]:
         "liked_lists": ["observations", "likes"],
         "tracks": ["tracks"],
         "audio_features": ["audio_features"],
+        "feedback": ["feedback"],
     }[asset_name]
 
 

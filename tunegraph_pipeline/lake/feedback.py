@@ -1,0 +1,139 @@
+"""What feedback makes of the current lists: which songs it adds to them, and which a user wants no more.
+
+Here: one pure function of the lists, the feedback and the days on which lists were seen. Not here: how
+feedback reaches the lake (`feedback_spool`, `tables.derive_feedback`), or the lists without it
+(`tables.current_lists`).
+
+In time, a list that was seen on a day comes before all feedback of that day: of the list the day alone is
+known, and what a listener said should not be lost to it. Then, for a user and a song:
+
+- What they said last of it counts, like or dislike. A skip says nothing.
+- A like adds the song to the list, until a whole list of that user is seen on a later day: from then on the
+  song is liked where that list has it.
+- A dislike takes the song out of the list, and keeps it out of whole lists seen later, which may simply not
+  have heard of it. It ends with a like, or with a list that has the song where the one seen before it from
+  the same source did not: then the user added it anew.
+
+A song here is a recording: where a catalogue has it under several ids, what is said of one is said of all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from tunegraph_pipeline.lake.tables import empty_table
+
+_SONG = ["user_id", "recording"]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """``likes``: user_id, track_id, liked_at; ``dislikes``: user_id, track_id, disliked_at. Both sorted; no
+    song is in both for a user."""
+
+    likes: pl.DataFrame
+    dislikes: pl.DataFrame
+
+
+def settle(
+    lists: pl.DataFrame,
+    feedback: pl.DataFrame,
+    seen: Iterable[tuple[date, pl.DataFrame, pl.DataFrame]],
+    recordings: pl.DataFrame | None = None,
+) -> Settled:
+    """Bring the whole lists and the feedback together, as of a cut-off.
+
+    ``lists`` are the current ones (user_id, track_id, liked_at), ``feedback`` all rows of the table of that
+    name, and ``seen`` the day, ``observations`` and ``likes`` of every day, each up to the cut-off and in any
+    order. ``recordings`` (track_id, recording) names the recording of tracks that have several ids.
+    """
+    said = _with_recording(feedback.filter(pl.col("action") != "skip"), recordings)
+    if said.is_empty():
+        return Settled(lists, empty_table("current_dislikes"))
+    opinions = _opinions(said)
+    disliked = opinions.filter("disliked")
+    observed, listed = _history(seen, said["user_id"].unique(), disliked, recordings)
+
+    latest = observed.group_by("user_id").agg(latest=pl.col("day").max())
+    added = (
+        opinions.filter(~pl.col("disliked"))
+        .join(latest, on="user_id", how="left")
+        .filter(pl.col("latest").is_null() | (pl.col("at").dt.date() >= pl.col("latest")))
+        .select(*_SONG, "track_id", liked_at="since")
+    )
+    dislikes = disliked.join(_added_anew(disliked, observed, listed), on=_SONG, how="anti")
+    kept = _with_recording(lists, recordings).join(dislikes, on=_SONG, how="anti")
+    likes = pl.concat(
+        [
+            kept.select("user_id", "track_id", "liked_at"),
+            added.join(kept, on=_SONG, how="anti").select("user_id", "track_id", "liked_at"),
+        ]
+    )
+    return Settled(
+        likes.sort("user_id", "track_id"),
+        dislikes.select("user_id", "track_id", disliked_at="at").sort("user_id", "track_id"),
+    )
+
+
+def _with_recording(rows: pl.DataFrame, recordings: pl.DataFrame | None) -> pl.DataFrame:
+    if recordings is None:
+        return rows.with_columns(recording="track_id")
+    return rows.join(recordings, on="track_id", how="left").with_columns(
+        pl.col("recording").fill_null(pl.col("track_id"))
+    )
+
+
+def _opinions(said: pl.DataFrame) -> pl.DataFrame:
+    """What each user said last of a song: user_id, recording, track_id, disliked, ``at``, and ``since``, when
+    they said so first without having said the opposite in between."""
+    # Of a like and a dislike at the very same time, the dislike is taken to be later.
+    ordered = said.with_columns(disliked=pl.col("action") == "dislike").sort("at", "disliked", "track_id")
+    return (
+        ordered.with_columns(last=pl.col("disliked").last().over(_SONG))
+        .with_columns(opposite=(pl.col("disliked") != pl.col("last")).cum_sum(reverse=True).over(_SONG))
+        .filter(pl.col("opposite") == 0)
+        .group_by(_SONG)
+        .agg(pl.col("track_id", "disliked", "at").last(), since=pl.col("at").first())
+    )
+
+
+def _history(
+    seen: Iterable[tuple[date, pl.DataFrame, pl.DataFrame]],
+    users: pl.Series,
+    disliked: pl.DataFrame,
+    recordings: pl.DataFrame | None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """On which days ``users`` were seen whole (source, user_id, day), and which disliked songs the lists of
+    those days had (the same and recording)."""
+    songs = disliked.select(_SONG)
+    observed = [pl.DataFrame(schema={"source": pl.String, "user_id": pl.String, "day": pl.Date})]
+    listed = [observed[0].with_columns(recording=pl.lit(None, pl.String))]
+    for day, observations, likes in seen:
+        whole = observations.filter(pl.col("user_id").is_in(users.implode()))
+        if whole.is_empty():
+            continue
+        observed.append(whole.select("source", "user_id", day=pl.lit(day, pl.Date)))
+        of_users = likes.filter(pl.col("user_id").is_in(songs["user_id"].unique().implode()))
+        had = _with_recording(of_users, recordings).join(songs, on=_SONG, how="semi")
+        listed.append(had.select("source", "user_id", pl.lit(day, pl.Date).alias("day"), "recording"))
+    return pl.concat(observed), pl.concat(listed).unique()
+
+
+def _added_anew(disliked: pl.DataFrame, observed: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
+    """The disliked songs that a list seen on a later day has, and the one before it from that source has not:
+    user_id, recording."""
+    place = ["source", "user_id", "recording"]
+    return (
+        disliked.select(*_SONG, "at")
+        .join(observed, on="user_id")
+        .join(listed.with_columns(has=pl.lit(value=True)), on=[*place, "day"], how="left")
+        .with_columns(pl.col("has").fill_null(value=False))
+        .sort("day")
+        .with_columns(had=pl.col("has").shift(1).over(place))
+        # Of the first list ever seen from a source nobody knows what it had before.
+        .filter(pl.col("has") & ~pl.col("had") & (pl.col("day") > pl.col("at").dt.date()))
+        .select(_SONG)
+        .unique()
+    )
