@@ -26,7 +26,8 @@ from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.orchestration.services import ServicesSettings, served_by
+from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import last_judged, live_model
 
 _SAMPLED_ROWS = 50
@@ -174,6 +175,17 @@ def no_worse_than_the_live_model(lake: LakeResource) -> AssetCheckResult:
     return _result(True, facts, AssetCheckSeverity.WARN)
 
 
+@asset_check(asset=serving.serving_bundle, blocking=False)
+def services_serve_it(lake: LakeResource) -> AssetCheckResult:
+    """Every service named in the lake's settings serves the version that is live; none is named unless the
+    section `services` says so."""
+    root = lake.open()
+    live = current_version(root.serving)
+    answers = served_by(root.section("services", ServicesSettings), live)
+    facts = {"live": live, **(answers or {"services": "none is named in the settings"})}
+    return _result(all(said == live for said in answers.values()), facts, AssetCheckSeverity.WARN)
+
+
 CHECKS: list[AssetChecksDefinition] = [
     each_user_once_a_day,
     each_like_once_and_counted,
@@ -184,6 +196,7 @@ CHECKS: list[AssetChecksDefinition] = [
     finite_and_of_unit_length,
     live_bundle_opens,
     no_worse_than_the_live_model,
+    services_serve_it,
 ]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
+from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import known_under_any_id
@@ -35,6 +36,7 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.orchestration.services import ServicesSettings
 from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -79,7 +81,10 @@ def serving_bundle(
         "tracks new to the model": MetadataValue.int(bundle.facts["tracks_new_to_the_model"]),
         "tracks with a name": MetadataValue.int(int(np.count_nonzero(np.diff(bundle.names.offsets)))),
         "mib": MetadataValue.float(_mib(bundle.folder)),
+        **_query_metadata(bundle),
     }
+    for url in root.section("services", ServicesSettings).urls:
+        metadata[f"served by {url}"] = MetadataValue.url(f"{url.rstrip('/')}/version")
     if decision is not None:
         context.log.info(f"gate: {decision.refusal or 'accepted'}")
         metadata["gate"] = MetadataValue.json(asdict(decision))
@@ -364,6 +369,18 @@ def recommendations_for_everyone(recommender: Recommender, k: int) -> pl.DataFra
             "because_track_id": tracks.gather(because.set(because < 0, None)),
         }
     ).with_columns(model_version=pl.lit(bundle.model_version), bundle_version=pl.lit(bundle.version))
+
+
+def _query_metadata(bundle: Bundle) -> dict[str, Any]:
+    """How long a query of the bundle takes on this machine, now."""
+    took = query_times(Recommender(bundle))
+    if not took.queries:
+        return {}
+    return {
+        "query p50 (ms)": MetadataValue.float(round(took.p50_ms, 3)),
+        "query p99 (ms)": MetadataValue.float(round(took.p99_ms, 3)),
+        "query p50 / plain E @ q": MetadataValue.float(round(took.ratio, 2)),
+    }
 
 
 def _mib(folder: Path) -> float:
