@@ -233,23 +233,19 @@ class Ranker:
 
     def listeners_of_both(self, some: NDArray[np.int32], others: NDArray[np.int32]) -> NDArray[np.int64]:
         """How many stored users like both ``some[i]`` and ``others[i]``: int64 of the same length."""
-        indptr, listeners = self.bundle.listener_indptr, self.bundle.listeners
-        swap = indptr[some + 1] - indptr[some] > indptr[others + 1] - indptr[others]
-        keys = []
-        for tracks in (np.where(swap, others, some), np.where(swap, some, others)):
-            starts = indptr[tracks]
-            lengths = indptr[tracks + 1] - starts
-            ends = lengths.cumsum()
-            places = np.arange(ends[-1] if ends.size else 0)
-            places += np.repeat(starts - ends + lengths, lengths)
-            # A pair's listeners are told from those of the other pairs by an offset.
-            pair = np.repeat(np.arange(len(tracks)), lengths)
-            keys.append((pair, pair * np.int64(self.bundle.n_users) + listeners[places]))
-        (pair, fewer), (_, more) = keys
-        if not fewer.size:
+        pair, these = self._listeners(some)
+        _, those = self._listeners(others)
+        if not those.size:
             return np.zeros(len(some), dtype=np.int64)
-        found = more[np.minimum(more.searchsorted(fewer), len(more) - 1)] == fewer
+        found = those[np.minimum(those.searchsorted(these), len(those) - 1)] == these
         return np.bincount(pair[found], minlength=len(some))
+
+    def _listeners(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who likes each of these tracks, end to end: the place of the track, and a number for place and
+        user, which rises."""
+        places, lengths = _rows(self.bundle.listener_indptr, tracks)
+        place = np.arange(len(tracks)).repeat(lengths)
+        return place, place * np.int64(self.bundle.n_users) + self.bundle.listeners[places]
 
     def _question(self, taste: Taste) -> _Question:
         bundle, blend = self.bundle, self.blend
@@ -328,18 +324,17 @@ class Ranker:
         if not tracks.size:
             nothing = np.zeros(0, dtype=np.int64)
             return nothing, nothing.astype(np.float64), nothing
-        starts = self.bundle.neighbour_indptr[tracks]
-        lengths = self.bundle.neighbour_indptr[tracks + 1] - starts
-        ends = lengths.cumsum()
-        # Places of the rows end to end: a gather of all costs less than a slice a row.
-        places = np.arange(ends[-1])
-        places += np.repeat(starts - ends + lengths, lengths)
+        places, lengths = _rows(self.bundle.neighbour_indptr, tracks)
         columns = self.bundle.neighbour_indices[places].astype(np.intp)
         scale: float | NDArray[np.float64] = scales[0]
         if len(lists) > 1:
             of_each = np.repeat(scales, [len(some) for some in lists])
             scale = np.repeat(of_each, lengths)
-        return columns, np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64), ends
+        return (
+            columns,
+            np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64),
+            lengths.cumsum(),
+        )
 
     def _best(
         self, bound: NDArray[np.float32], question: _Question, taste: Taste, k: int, *, explain: bool
@@ -521,6 +516,19 @@ class Ranker:
         cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
         np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
         return contributions
+
+
+def _rows(indptr: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the entries of these rows of a CSR matrix lie, end to end, and how many each has.
+
+    A gather of all costs less than a slice a row.
+    """
+    starts = indptr[rows]
+    lengths = indptr[rows + 1] - starts
+    ends = lengths.cumsum()
+    places = np.arange(ends[-1] if ends.size else 0)
+    places += (starts - ends + lengths).repeat(lengths)
+    return places, lengths
 
 
 def _lowered(bar: float, rounding: float) -> float:

@@ -438,6 +438,8 @@ class Recommender:
     def _look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
         """The canonical track of each known id, and the unknown ids, each once."""
         found = self.bundle.tracks.find(track_ids)
+        if not found.size or found.min() >= 0:
+            return self.bundle.canonical[found], []
         missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
         return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
@@ -451,25 +453,25 @@ class Recommender:
         place, rank = np.nonzero(because >= 0)
         liked = because[place, rank]
         # Columns become tuples in C; a loop over the items in Python costs a query more than its ranking.
-        spoken = map(
-            Reason,
-            _read(bundle.tracks.ids, liked),
-            _read(bundle.names, liked),
-            _read(bundle.artists, liked),
-            self.ranker.listeners_of_both(liked, tracks[place]).tolist(),
+        named = np.concatenate([tracks, liked])
+        ids, names, artists = (
+            _read(column, named) for column in (bundle.tracks.ids, bundle.names, bundle.artists)
         )
+        n = len(tracks)
+        both = self.ranker.listeners_of_both(liked, tracks[place]).tolist()
+        spoken = map(Reason, ids[n:], names[n:], artists[n:], both)
         reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
         for at, reason in zip(place.tolist(), spoken, strict=True):
             reasons[at] += (reason,)
         items = list(
             map(
                 Recommendation,
-                _read(bundle.tracks.ids, tracks),
+                ids[:n],
                 tracks.tolist(),
                 np.concatenate([one.scores for one in best]).tolist(),
                 reasons,
-                _read(bundle.names, tracks),
-                _read(bundle.artists, tracks),
+                names[:n],
+                artists[:n],
                 _read(bundle.image_urls, tracks),
                 _read(bundle.preview_urls, tracks),
                 _marks(bundle.explicit[tracks]),

@@ -1,0 +1,427 @@
+"""How fast recommendations are served, on one core: ranking, starting, and answering over HTTP.
+
+    python benchmarks/serving.py [--only exact start http large] [--requests 100000] [--lake DIR]
+
+Each part prints its ratios to a named peer of the same run first, and the exit code is 1 where a target is
+missed. The catalogue of 22,481 songs is a simulated world with as many liked songs and likes as the first
+project had (about 22,600 and 125,000), trained at d=128; those of 200,000 and 1,000,000 are made as
+`ann.py` says, where the approximate ranking is judged.
+
+exact   the best 10 of the whole catalogue for stored users' lists, against ``E @ q`` in float32, the same
+        plus ``argpartition``, and faiss's flat index. `ranked` is from track indices to track indices, with
+        two reasons each; `answered` has ids looked up, names, links, and the listeners of both besides.
+start   a new process, from its start to its first recommendation, and its peak memory, beside a bare
+        ``python -c "import numpy"``.
+http    ``tunegraph serve`` on one core and the load on another: POST /recommendations with lists of real
+        length, while a new version is published every second.
+large   the approximate ranking of 1,000,000 songs.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks.load import Load, load, post
+from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
+from tunegraph_pipeline.recommend.ranking import Taste
+from tunegraph_pipeline.recommend.recommender import Recommender
+
+DIMENSION = 128
+K = 10
+EXACT_TARGET = 1.3  # times E @ q
+START_TARGET_MS, START_TARGET_MB = 150.0, 80.0
+HTTP_TARGET, P99_TARGET_MS = 1_500.0, 15.0
+GROWTH_TARGET_MB = 16.0
+SEED_MS = {"V2, the model run again": 410_000.0, "V3, the smallest Lambda, 300 candidates": 680.0}
+ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class Figure(NamedTuple):
+    """A measured value and what it has to be below, or above."""
+
+    what: str
+    value: float
+    target: float | None = None
+    at_least: bool = False
+    unit: str = ""
+
+    @property
+    def missed(self) -> bool:
+        if self.target is None:
+            return False
+        return self.value < self.target if self.at_least else self.value > self.target
+
+    def line(self) -> str:
+        text = f"{self.what:<58} {self.value:10,.2f} {self.unit}".rstrip()
+        if self.target is None:
+            return text
+        wanted = f"at {'least' if self.at_least else 'most'} {self.target:,g}"
+        return f"{text}   ({wanted}{': missed' if self.missed else ''})"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# --- the catalogue of the seed's size ---
+
+
+def seed_lake(folder: Path) -> Path:
+    """A lake of a simulated world of the seed's size, refreshed once; kept if it is there already."""
+    if (folder / "serving" / "CURRENT").exists():
+        return folder
+    from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.lake.raw import write_batch
+    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+
+    say(f"making a lake of the seed's size in {folder}: a minute or two")
+    batch = World(WorldConfig(n_users=2_950, n_tracks=28_700)).crawl(date(2026, 12, 31))
+    lake = Lake.open_or_create(folder)
+    with lake.writing("benchmarks/serving.py"):
+        lake.admit_source("simulator", mix=False)
+        lake.set_section("training", {"dimension": DIMENSION})
+        write_batch(lake.raw, datetime.now(UTC).date(), batch)
+    command = [
+        sys.executable,
+        "-m",
+        "tunegraph_pipeline",
+        "refresh",
+        "--lake",
+        str(folder),
+        "--source",
+        "none",
+    ]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return folder
+
+
+# --- exact ---
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def exact(bundle: Bundle, rounds: int, target: float | None = EXACT_TARGET) -> list[Figure]:
+    """Time the exact query and its peers in turn, so that all see the same neighbours on the machine."""
+    import faiss
+
+    recommender = Recommender(bundle)
+    rng = np.random.default_rng(7)
+    users = rng.integers(bundle.n_users, size=rounds).tolist()
+    lists = [bundle.user_list(user) for user in users]
+    ids = [[bundle.tracks[track] for track in likes.tolist()] for likes in lists]
+    # In memory of their own, as whoever loads an array has them: a mapped page costs a little more.
+    embeddings = np.array(bundle.embeddings)
+    directions = embeddings[rng.integers(bundle.n_tracks, size=rounds)]
+    flat = faiss.IndexFlatIP(bundle.dimension)
+    flat.add(embeddings)
+    faiss.omp_set_num_threads(1)
+    names = ("ranked", "answered", "E @ q", "E @ q and argpartition", "faiss flat")
+    took: dict[str, list[float]] = {name: [] for name in names}
+    with threadpool_limits(1):
+        for turn in range(-5, rounds):
+            q, likes, given = directions[turn], lists[turn], ids[turn]
+            calls: Sequence[Callable[[], object]] = (
+                partial(recommender.ranker.answer, [Taste(likes)], [K]),
+                partial(recommender.recommend, given, K),
+                partial(np.matmul, embeddings, q),
+                lambda q=q: np.argpartition(embeddings @ q, -K)[-K:],  # type: ignore[misc]
+                partial(flat.search, q[None], K),
+            )
+            for name, call in zip(names, calls, strict=True):
+                spent = seconds(call)
+                if turn >= 0:  # the first ones map the pages
+                    took[name].append(spent)
+    p50 = {name: float(np.median(times)) * 1e3 for name, times in took.items()}
+    size = f"{bundle.n_tracks:,} songs"
+    width, mean = bundle.screen.shape[1], np.mean([len(likes) for likes in lists])
+    return [
+        Figure(f"{size}: ranked / E @ q", p50["ranked"] / p50["E @ q"], target),
+        Figure(f"{size}: answered / E @ q", p50["answered"] / p50["E @ q"]),
+        Figure(f"{size}: answered / faiss flat", p50["answered"] / p50["faiss flat"]),
+        *(Figure(f"  {name}, p50", value, unit="ms") for name, value in p50.items()),
+        Figure("  answered, p99", float(np.percentile(took["answered"], 99)) * 1e3, unit="ms"),
+        Figure(f"  likes a list, screen of {width} columns for d={bundle.dimension}", float(mean)),
+    ]
+
+
+# --- start ---
+
+_FIRST = """
+import sys
+from pathlib import Path
+from tunegraph_pipeline.recommend.recommender import Recommender
+answer = Recommender.open(Path(sys.argv[1])).recommend(sys.argv[2].split(","))
+assert len(answer.items) == 10 and answer.degraded is None
+"""
+# What the process had at its highest; the counter of the system includes what its parent had before it.
+_PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def start(lake: Path, rounds: int = 21) -> list[Figure]:
+    """A new interpreter up to its first answer, in turn with one that imports numpy and is done."""
+    bundle = Bundle.open(read_current(lake / "serving"))
+    likes = ",".join(bundle.tracks[track] for track in bundle.user_list(0).tolist())
+    programs = {
+        "first recommendation": [sys.executable, "-c", _FIRST + _PEAK, str(lake / "serving"), likes],
+        "import numpy": [sys.executable, "-c", "import numpy" + _PEAK],
+    }
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for turn in range(rounds + 2):
+        for name, command in programs.items():
+            began = time.perf_counter()
+            done = subprocess.run(command, env={**os.environ, **ONE_THREAD}, check=True, capture_output=True)
+            spent = time.perf_counter() - began
+            if turn >= 2:  # the first ones read the files from the disk
+                took[name].append((spent, int(done.stdout) * 1024 / 1e6))
+    wall = {name: float(np.median([one[0] for one in times])) * 1e3 for name, times in took.items()}
+    memory = {name: float(np.median([one[1] for one in times])) for name, times in took.items()}
+    first, bare = programs
+    return [
+        Figure("new process to first recommendation / import numpy", wall[first] / wall[bare]),
+        Figure("  new process to first recommendation", wall[first], START_TARGET_MS, unit="ms"),
+        Figure("  its peak memory", memory[first], START_TARGET_MB, unit="MB"),
+        Figure("  import numpy", wall[bare], unit="ms"),
+        Figure("  its peak memory", memory[bare], unit="MB"),
+    ]
+
+
+# --- http ---
+
+
+@dataclass
+class Running:
+    """A service in a process of its own, on the first core; this process then keeps to the others."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def memory_mb(self) -> float:
+        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Anonymous:"):
+                return int(line.split()[1]) / 1e3
+        raise SystemExit("this system does not say what a process has of memory")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+
+
+def serve(lake: Path, core: int, log: Path) -> Running:
+    """Start ``tunegraph serve`` on one core, and wait until it is ready."""
+    import socket
+
+    import requests
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tunegraph_pipeline", "serve", "--lake", str(lake), "--port", str(port)]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **ONE_THREAD},
+        stdout=log.open("wb"),
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509  # no threads run yet
+    )
+    for _ in range(200):
+        if process.poll() is not None:
+            raise SystemExit(f"the service ended: {log.read_text()}")
+        with suppress(requests.ConnectionError):
+            if requests.get(f"http://127.0.0.1:{port}/ready", timeout=5).ok:
+                return Running(process, port)
+        time.sleep(0.05)
+    raise SystemExit("the service does not become ready")
+
+
+def two_versions(lake: Path, folder: Path) -> Path:
+    """A lake with the live bundle twice, under two versions."""
+    live = read_current(lake / "serving")
+    for version in ("first", "second"):
+        shutil.copytree(live, folder / "serving" / version)
+        manifest = folder / "serving" / version / "manifest.json"
+        facts = json.loads(manifest.read_text())
+        facts["facts"]["bundle_version"] = version
+        manifest.write_text(json.dumps(facts))
+    shutil.copy(lake / "lake.json", folder / "lake.json")
+    make_current(folder, "first")
+    return folder
+
+
+def make_current(lake: Path, version: str) -> None:
+    draft = lake / "serving" / ".draft"
+    draft.write_text(version + "\n")
+    draft.replace(lake / "serving" / "CURRENT")
+
+
+def http(lake: Path, scratch: Path, total: int, connections: int) -> list[Figure]:
+    """Load the service from another core while its bundle changes every second."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("the load needs a core of its own")
+    served = two_versions(lake, scratch / "served")
+    bundle = Bundle.open(read_current(lake / "serving"))
+    rng = np.random.default_rng(5)
+    bodies = []
+    for user in rng.integers(bundle.n_users, size=2_000).tolist():
+        likes = [bundle.tracks[track] for track in bundle.user_list(user)[:30].tolist()]
+        bodies.append(json.dumps({"likes": likes, "k": K}).encode())
+    requests = [post("/recommendations", body) for body in bodies]
+    running = serve(served, cores[0], scratch / "service.log")
+    over = threading.Event()
+    changes: list[str] = []
+
+    def publish_every_second() -> None:
+        while not over.wait(1.0):
+            version = "first" if current_version(served / "serving") == "second" else "second"
+            make_current(served, version)
+            changes.append(version)
+
+    publisher = threading.Thread(target=publish_every_second, daemon=True)
+    os.sched_setaffinity(0, set(cores[1:]))
+    try:
+        load(running.port, requests, total=2_000, connections=connections)  # warms both sides up
+        publisher.start()
+        early = load(running.port, requests, total=total // 10, connections=connections)
+        after_a_tenth = running.memory_mb
+
+        def progress(sent: int) -> None:
+            if sent % 10_000 == 0:
+                say(f"{sent:,} of {total - total // 10:,} requests")
+
+        rest = load(
+            running.port, requests, total=total - total // 10, connections=connections, progress=progress
+        )
+        growth = running.memory_mb - after_a_tenth
+        alone = load(running.port, requests, total=2_000, connections=1)
+    finally:
+        over.set()
+        running.stop()
+        os.sched_setaffinity(0, set(cores))
+    seen = Load(early.statuses + rest.statuses, early.lost + rest.lost, early.seconds + rest.seconds)
+    seen.took = early.took + rest.took
+    plain = echo(cores, requests, connections)
+    return [
+        Figure("requests a second / those of a bare uvicorn answer", seen.per_second / plain.per_second),
+        Figure("  requests a second", seen.per_second, HTTP_TARGET, at_least=True),
+        Figure(f"  p50 of {connections} connections", seen.percentile(50), unit="ms"),
+        Figure(f"  p99 of {connections} connections", seen.percentile(99), P99_TARGET_MS, unit="ms"),
+        Figure("  p50 of one connection", alone.percentile(50), unit="ms"),
+        Figure("  requests", float(len(seen.seconds))),
+        Figure("  errors and lost requests", float(seen.errors), 0.0),
+        Figure("  versions published meanwhile", float(len(changes))),
+        Figure("  growth of memory over the last 90 %", growth, GROWTH_TARGET_MB, unit="MB"),
+        Figure("  bare uvicorn, requests a second", plain.per_second),
+    ]
+
+
+_ECHO = """
+import sys, uvicorn
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"{}"})
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="off")
+"""
+
+
+def echo(cores: Sequence[int], requests: Sequence[bytes], connections: int) -> Load:
+    """The same load on an application that reads the request and says two bytes: what HTTP alone costs."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ECHO, str(port)],
+        preexec_fn=lambda: os.sched_setaffinity(0, {cores[0]}),  # noqa: PLW1509
+    )
+    os.sched_setaffinity(0, set(cores[1:]))
+    try:
+        for _ in range(100):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        load(port, requests, total=1_000, connections=connections)
+        return load(port, requests, total=10_000, connections=connections)
+    finally:
+        process.terminate()
+        process.wait()
+        os.sched_setaffinity(0, set(cores))
+
+
+def beside_the_seed(answered_ms: float) -> list[Figure]:
+    return [
+        *(Figure(f"  {name} (another machine)", value, unit="ms") for name, value in SEED_MS.items()),
+        Figure("  ours, all songs, in words and with reasons", answered_ms, unit="ms"),
+    ]
+
+
+def show(title: str, figures: Sequence[Figure]) -> bool:
+    print(f"\n{title}")
+    for figure in figures:
+        print(figure.line())
+    sys.stdout.flush()
+    return any(figure.missed for figure in figures)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ("exact", "start", "http", "large")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="which parts to run")
+    parser.add_argument("--lake", type=Path, help="a lake of the seed's size, made there unless it is there")
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=500, help="queries timed at the seed's size")
+    options = parser.parse_args()
+    missed = False
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        lake = seed_lake(options.lake or scratch / "lake")
+        bundle = Bundle.open(read_current(lake / "serving"))
+        if "exact" in options.only:
+            figures = exact(bundle, options.rounds)
+            missed |= show("exact", figures)
+            answered = next(figure for figure in figures if figure.what.endswith("answered, p50"))
+            show("beside the first project", beside_the_seed(answered.value))
+        if "start" in options.only:
+            missed |= show("start", start(lake))
+        if "http" in options.only:
+            missed |= show("http", http(lake, scratch, options.requests, options.connections))
+    print(
+        f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB"
+    )
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
