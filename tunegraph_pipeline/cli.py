@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.lake.raw import BatchInfo
     from tunegraph_pipeline.orchestration.comparison import ComparisonSettings
-    from tunegraph_pipeline.recommend.recommender import Reason, Recommender
+    from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommender
 
 app = typer.Typer(
     name="tunegraph",
@@ -410,29 +410,54 @@ def recommend(
         str | None, typer.Option(help="The column of --users, where its name is not understood.")
     ] = None,
     k: CountOption = 10,
+    dislikes: Annotated[
+        str | None,
+        typer.Option("--dislikes", help="Track ids of which, and of songs like them, there should be less."),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", help="Track ids to leave out, that say nothing about taste.")
+    ] = None,
+    familiarity: Annotated[
+        float, typer.Option(min=0, max=1, help="From discovery, 0, to what everybody knows, 1.")
+    ] = 0.5,
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, help="From the best songs, however alike, to the most varied.")
+    ] = 0.0,
+    max_per_artist: Annotated[int | None, typer.Option(min=1, help="Songs of one artist, at most.")] = None,
+    explicit: Annotated[bool, typer.Option(help="Whether songs marked explicit may be shown.")] = True,
     output: Annotated[
         Path | None, typer.Option("--output", help="A parquet file for the answer to --users.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend songs: for a user, for a list of songs, or for a file of users."""
-    from tunegraph_pipeline.recommend.recommender import Recommender
+    from dataclasses import replace
+
+    from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
     if sum(choice is not None for choice in (user, likes, users)) != 1:
         raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
     if (users is None) != (output is None):
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
     recommender = Recommender.open(Lake.open(lake).serving)
+    query = Query(
+        k=k,
+        dislikes=_ids(dislikes),
+        exclude=_ids(exclude),
+        familiarity=familiarity,
+        diversity=diversity,
+        max_per_artist=max_per_artist,
+        explicit=explicit,
+    )
     if users is not None and output is not None:
         check_writable(output)
-        _recommend_for_file(recommender, users, output, k, user_column)
-    elif user is not None:
-        _show_recommendations(
-            recommender, recommender.recommend_user(user, k), _liked_by(recommender, user), as_json
-        )
-    else:
-        ids = [part.strip() for part in (likes or "").split(",") if part.strip()]
-        _show_recommendations(recommender, recommender.recommend(ids, k), ids, as_json)
+        _recommend_for_file(recommender, users, output, query, user_column)
+        return
+    ids = _ids(likes)
+    (answer,) = recommender.answer([replace(query, likes=ids, user_id=user)])
+    if isinstance(answer, InputError):
+        raise answer
+    _show_recommendations(recommender, answer, ids if user is None else _liked_by(recommender, user), as_json)
 
 
 @app.command()
@@ -672,15 +697,15 @@ def _show_batch(info: "BatchInfo") -> None:
 
 
 def _recommend_for_file(
-    recommender: "Recommender", users: Path, output: Path, k: int, user_column: str | None
+    recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
 ) -> None:
     from tunegraph_pipeline.orchestration.judge import recommend_for_users
     from tunegraph_pipeline.sources.user_ids import read_user_ids
 
     asked = read_user_ids(users, user_column)
     with _progress() as progress:
-        unknown = recommend_for_users(recommender, asked, output, k=k, progress=progress)
-    notes.print(f"{output}: {k} songs for each of {len(asked) - unknown:,} users")
+        unknown = recommend_for_users(recommender, asked, output, query, progress=progress)
+    notes.print(f"{output}: {query.k} songs for each of {len(asked) - unknown:,} users")
     if unknown:
         notes.print(
             f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
@@ -693,6 +718,10 @@ def _comparison_table(figures: "pl.DataFrame") -> Table:
     for metric in figures.columns[1:]:
         table.add_row(metric, *(f"{value:,.4f}" for value in figures[metric]))
     return table
+
+
+def _ids(given: str | None) -> list[str]:
+    return [part.strip() for part in (given or "").split(",") if part.strip()]
 
 
 def _liked_by(recommender: "Recommender", user: str) -> list[str]:

@@ -120,6 +120,20 @@ def test_a_user_is_recommended_songs_of_their_scene(refreshed: Path) -> None:
     assert all(item["reasons"][0]["track_id"].startswith("rock-") for item in items)
 
 
+def test_a_list_is_answered_as_its_options_say(refreshed: Path) -> None:
+    def asked(*options: object) -> list[str]:
+        done = tunegraph("recommend", "--lake", refreshed, "--user", "rock3", "--json", *options)
+        return [item["track_id"] for item in json.loads(done.stdout)["items"]]
+
+    first = asked("-k", 4)
+    assert not set(first[:2]) & set(asked("-k", 4, "--dislikes", first[0], "--exclude", f"{first[1]}, ,"))
+    varied = asked("-k", 4, "--diversity", 1, "--familiarity", 0, "--max-per-artist", 2, "--no-explicit")
+    assert len(set(varied)) == 4
+    assert varied != first
+    for wrong in (("--familiarity", 2), ("--max-per-artist", 0)):
+        assert tunegraph("recommend", "--lake", refreshed, "--user", "rock3", *wrong).returncode == 2
+
+
 def test_a_list_of_songs_is_answered_and_unknown_ids_are_named(refreshed: Path) -> None:
     done = tunegraph("recommend", "--lake", refreshed, "--likes", "jazz-1,jazz-2,nobody-1", "--json", "-k", 3)
     answer = json.loads(done.stdout)

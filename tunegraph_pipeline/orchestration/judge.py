@@ -27,14 +27,13 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
-from tunegraph_pipeline.recommend.ranking import Taste
 
 if TYPE_CHECKING:
     import polars as pl
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.recommend.bundle import Bundle
-    from tunegraph_pipeline.recommend.recommender import Recommender
+    from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 Progress = Callable[[str, int, int], None]
 SERVED = "served"
@@ -144,19 +143,20 @@ def _judge(
 
 
 def recommend_for_users(
-    recommender: "Recommender", users: "pl.Series", output: Path, *, k: int, progress: Progress
+    recommender: "Recommender", users: "pl.Series", output: Path, query: "Query", *, progress: Progress
 ) -> int:
-    """Write k songs for each of ``users`` to the parquet file ``output``; returns how many users are unknown.
+    """Write the answer to ``query`` for each of ``users``, asked in their place, to the parquet file
+    ``output``; returns how many users are unknown.
 
     Columns: user_id of the type of ``users``, rank from 1, track_id, score. Unknown users have no rows.
     """
     import polars as pl
 
     bundle = recommender.bundle
-    positions = bundle.users.find(users.cast(pl.String).to_list())
-    known = np.flatnonzero(positions >= 0)
-    tastes = [Taste(bundle.user_list(at), bundle.user_dislikes(at)) for at in positions[known].tolist()]
-    best = recommender.ranker.rank_tastes(tastes, k, progress=progress)
+    ids = users.cast(pl.String).to_list()
+    known = np.flatnonzero(bundle.users.find(ids) >= 0)
+    tastes = [recommender.ask(replace(query, user_id=ids[at])).taste for at in known.tolist()]
+    best = recommender.ranker.rank_tastes(tastes, query.k, progress=progress)
     row, place = np.nonzero(best.indices >= 0)
     tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
     rows = pl.DataFrame(

@@ -150,8 +150,8 @@ class Recommendations:
     bundle_version: str
 
 
-class _Asked(NamedTuple):
-    """A query looked up."""
+class Asked(NamedTuple):
+    """A query looked up: its taste in track_idx, the given ids nobody knows, and why it is not personal."""
 
     taste: Taste
     unknown: list[str]
@@ -250,14 +250,14 @@ class Recommender:
 
         A query that cannot be answered has its error in the place of the answer; the others are not affected.
         """
-        asked: list[_Asked | InputError] = []
+        asked: list[Asked | InputError] = []
         for query in queries:
             try:
-                asked.append(self._ask(query))
+                asked.append(self.ask(query))
             except InputError as error:
                 asked.append(error)
-        valid = [one for one in asked if isinstance(one, _Asked)]
-        ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, _Asked)]
+        valid = [one for one in asked if isinstance(one, Asked)]
+        ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, Asked)]
         best = self.ranker.answer([one.taste for one in valid], ks)
         items = iter(self._items(best))
         return [
@@ -391,7 +391,8 @@ class Recommender:
             raise answer
         return answer
 
-    def _ask(self, query: Query) -> _Asked:
+    def ask(self, query: Query) -> Asked:
+        """Look a query up. Raises InputError for an unknown user or an option out of its range."""
         _check_options(query)
         liked, unknown = self._look_up(query.likes)
         n_unknown = len(unknown)
@@ -427,7 +428,7 @@ class Recommender:
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
-        return _Asked(taste, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+        return Asked(taste, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)

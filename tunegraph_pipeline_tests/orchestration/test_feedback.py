@@ -17,7 +17,7 @@ from tunegraph_pipeline.orchestration.assets.serving import with_dislikes
 from tunegraph_pipeline.orchestration.judge import recommend_for_users
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.status import lake_status
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)
 
@@ -106,7 +106,7 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     assert set(rows["user_id"]) == {*(f"u{user}" for user in range(40)), "new", "picky"}
     asked = pl.Series("user_id", ["u0", "picky", "nobody"])
     output = tmp_path / "answers.parquet"
-    assert recommend_for_users(recommender, asked, output, k=40, progress=lambda *_: None) == 1
+    assert recommend_for_users(recommender, asked, output, Query(k=40), progress=lambda *_: None) == 1
     answers = pl.read_parquet(output)
     assert set(answers.filter(user_id="u0")["track_id"]) == shown_to(recommender, "u0")
     assert set(answers.filter(user_id="picky")["track_id"]) == shown_to(recommender, "picky")
