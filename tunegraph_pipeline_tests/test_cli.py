@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline import cli
+from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
 ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
@@ -527,3 +528,26 @@ def test_an_unlike_shows_at_the_next_import(tmp_path: Path) -> None:
     assert current.filter(user_id="rock1")["track_id"].to_list() == ["rock-1"]
     assert set(current.filter("changed")["user_id"]) == set(current["user_id"])  # the first cut-off
     assert current["user_id"].n_unique() == 60
+
+
+def test_what_listeners_said_is_in_the_next_refresh_and_half_a_line_is_told(
+    refreshed: Path, tmp_path: Path
+) -> None:
+    lake = shutil.copytree(refreshed, tmp_path / "lake")
+    before = json.loads(tunegraph("recommend", "--lake", lake, "--user", "rock3", "--json").stdout)["items"]
+    liked, disliked = (item["track_id"] for item in before[:2])
+    append(lake, "worker", "rock3", [(liked, "like"), (disliked, "dislike")])
+    (spooled,) = (lake / SPOOL).rglob("*.jsonl")
+    spooled.write_bytes(spooled.read_bytes() + b'{"at": "20')
+    done = tunegraph("refresh", "--lake", lake, "--source", "none")
+    assert done.returncode == 0, done.stderr
+    assert f"feedback: 2 of {spooled.parent.name}" in done.stderr
+    assert "feedback not taken in, half-written or no JSON: 1" in done.stderr
+    assert "like 1, dislike 1, skip 0; listeners 1" in done.stdout
+    after = json.loads(tunegraph("recommend", "--lake", lake, "--user", "rock3", "-k", 100, "--json").stdout)[
+        "items"
+    ]
+    assert not {liked, disliked} & {item["track_id"] for item in after}
+    answer = tunegraph("recommend", "--lake", lake, "--user", "rock3").stdout
+    assert liked in answer.split("recommendations")[0]
+    assert len(list((lake / SPOOL / "rejected").iterdir())) == 1

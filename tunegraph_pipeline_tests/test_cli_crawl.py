@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.status import lake_status
 from tunegraph_pipeline.sources.simulator import World, WorldConfig
@@ -237,6 +238,24 @@ def test_a_past_day_that_was_kept_is_filled_again_without_a_request(world: World
         assert done.returncode == 0, done.stderr
         assert server.requests.total() == asked
     assert lake.read("likes", yesterday.isoformat()).equals(kept)
+
+
+def test_feedback_of_a_past_day_is_taken_in_without_asking_the_source_for_it(
+    world: World, root: Path
+) -> None:
+    """Nor is the day between asked for, on which nothing was received."""
+    now = datetime.now(UTC)
+    with SimulatorServer(world, TODAY) as server:
+        lake = lake_for(root, server, "listenbrainz")
+        append(root, "w", "a new listener", [("a song", "like")], at=now - timedelta(days=2))
+        done = refresh(root, "listenbrainz", *start(world))
+        assert done.returncode == 0, done.stderr
+    said_on = (TODAY - timedelta(days=2)).isoformat()
+    assert f"feedback: 1 of {said_on}" in done.stderr
+    assert lake.partitions("feedback") == [(TODAY - timedelta(days=days)).isoformat() for days in (2, 1, 0)]
+    likes = lake.read("current_likes", TODAY.isoformat())
+    assert likes.filter(user_id="a new listener")["track_id"].to_list() == ["a song"]
+    assert lake.stale_days() == []
 
 
 def test_a_wait_of_a_day_ends_the_run_and_the_next_one_asks_nothing(world: World, root: Path) -> None:

@@ -179,7 +179,7 @@ class Collected:
     def sentences(self) -> list[str]:
         """What a person has to be told: of lines that were not used, and of what lies there still."""
         kept_in = f"kept in {SPOOL}/{_REJECTED}/"
-        told = [f"feedback: {count:,} lines {why}; {kept_in}" for why, count in self.rejected.items()]
+        told = [f"feedback not taken in, {why}: {count:,}; {kept_in}" for why, count in self.rejected.items()]
         return told + self.left
 
 
@@ -305,7 +305,7 @@ def _parse(line: bytes, day: date) -> dict[str, Any]:
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError("half-written, or no JSON") from None
+        raise ValueError("half-written or no JSON") from None
     unlike = ValueError("not of the form of feedback")
     if not isinstance(said, dict):
         raise unlike

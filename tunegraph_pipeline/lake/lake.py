@@ -245,8 +245,11 @@ class Lake:
         """Days whose daily tables are missing or older than their raw batches, ascending."""
         stale = []
         for day in self.raw_days():
-            wanted = day_fingerprint(self.batches(day))
-            if any(tables.inputs_of(self.root, name, day.isoformat()) != wanted for name in DAILY_TABLES):
+            batches, key = self.batches(day), day.isoformat()
+            if any(
+                tables.inputs_of(self.root, name, key) != day_fingerprint(batches, name)
+                for name in DAILY_TABLES
+            ):
                 stale.append(day)
         return stale
 

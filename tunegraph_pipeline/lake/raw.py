@@ -141,8 +141,16 @@ def raw_days(raw: Path) -> list[date]:
     return sorted(_days(raw))
 
 
-def day_fingerprint(batches: list[BatchInfo]) -> str:
-    """What the tables of a day are a function of: equal fingerprints, equal tables."""
+def day_fingerprint(batches: list[BatchInfo], table: str) -> str:
+    """What a daily table is a function of: equal fingerprints of a day, equal tables.
+
+    A batch that has nothing but feedback says nothing about lists and tracks, and the other way round: what
+    a listener said must not look like another list, on which a model would be trained anew.
+    """
+    if table == "feedback":
+        batches = [batch for batch in batches if batch.rows.get("feedback")]
+    elif table != "users":
+        batches = [batch for batch in batches if set(batch.rows) != {"feedback"}]
     text = ",".join(f"{batch.source}-{batch.batch_id}" for batch in batches)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 

@@ -71,8 +71,8 @@ def _feedback(lake: Lake) -> str:
     told = []
     if len(said):
         counts = dict(said.group_by("action").len().iter_rows())
-        kinds = ", ".join(f"{counts.get(action, 0):,} {action}s" for action in ACTIONS)
-        told.append(f"{kinds} by {said['user_id'].n_unique():,} listeners")
+        kinds = ", ".join(f"{action} {counts.get(action, 0):,}" for action in ACTIONS)
+        told.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
     if waiting:
         told.append(f"{waiting:,} waiting for the next refresh")
     return "; ".join(told)

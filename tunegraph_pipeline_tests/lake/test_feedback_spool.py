@@ -203,9 +203,9 @@ LINE = (
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (LINE[:-9], "half-written, or no JSON"),
-        (b"\xff\xfe", "half-written, or no JSON"),
-        (b"[" * 100_000, "half-written, or no JSON"),
+        (LINE[:-9], "half-written or no JSON"),
+        (b"\xff\xfe", "half-written or no JSON"),
+        (b"[" * 100_000, "half-written or no JSON"),
         (b"7", "not of the form of feedback"),
         (b"{}", "not of the form of feedback"),
         (LINE.replace(b'"like"', b'"love"'), "not of the form of feedback"),
@@ -233,13 +233,13 @@ def test_a_line_that_cannot_be_used_is_counted_and_put_aside(lake: Lake, line: b
     (kept,) = leftovers(lake)
     assert kept.parent.name == "rejected"
     assert kept.read_bytes() == line + b"\n"
-    assert found.sentences() == [f"feedback: 1 lines {why}; kept in feedback_spool/rejected/"]
+    assert found.sentences() == [f"feedback not taken in, {why}: 1; kept in feedback_spool/rejected/"]
 
 
 def test_lines_of_which_none_can_be_used_make_no_batch(lake: Lake) -> None:
     append(lake.root, "w", "bob", [("b", "like")], at=NOON)
     (lake.root / SPOOL / "2026-11-24" / "w.jsonl").write_bytes(b"nonsense\n")
-    assert collect(lake, TODAY).rejected == {"half-written, or no JSON": 1}
+    assert collect(lake, TODAY).rejected == {"half-written or no JSON": 1}
     assert lake.raw_days() == []
     assert collect(lake, TODAY).rejected == {}
 
@@ -334,16 +334,24 @@ def test_lines_appended_during_collections_all_arrive_once(lake: Lake) -> None:
     code = (
         "import sys; from pathlib import Path; from datetime import *\n"
         "from tunegraph_pipeline.lake.feedback_spool import append\n"
-        "noon = datetime(2026, 11, 24, 12, tzinfo=UTC)\n"
-        "for n in range(60):\n"
-        "    append(Path(sys.argv[1]), 'shared', sys.argv[2], [(str(n), 'like')], at=noon)"
+        "lake, noon, n = Path(sys.argv[1]), datetime(2026, 11, 24, 12, tzinfo=UTC), 0\n"
+        "while not (lake / 'enough').exists():\n"
+        "    append(lake, 'shared', sys.argv[2], [(str(n), 'like')], at=noon)\n"
+        "    n += 1\n"
+        "print(n)"
     )
-    users = ["ann", "bob"]
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(lake.root), user]) for user in users]
+    writers = {
+        user: subprocess.Popen(
+            [sys.executable, "-c", code, str(lake.root), user], stdout=subprocess.PIPE, text=True
+        )
+        for user in ("ann", "bob")
+    }
     batches = 0
-    while any(writer.poll() is None for writer in writers):
+    while batches < 8:
         batches += len(collect(lake, TODAY).batches)
-    batches += len(collect(lake, TODAY).batches)
-    assert [writer.returncode for writer in writers] == [0, 0]
-    assert batches > 1  # or nothing was appended during one
-    assert received(lake) == sorted((user, str(n), "like") for user in users for n in range(60))
+    (lake.root / "enough").touch()
+    appended = {user: int(writer.communicate()[0]) for user, writer in writers.items()}
+    collect(lake, TODAY)
+    assert received(lake) == sorted(
+        (user, str(n), "like") for user in appended for n in range(appended[user])
+    )

@@ -1,7 +1,7 @@
 """Opening, making, migrating and mixing lakes; stale days; versions; DuckDB."""
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -93,7 +93,8 @@ def test_a_day_is_stale_until_its_tables_were_made_of_all_its_batches(tmp_path: 
         write_batch(lake.raw, DAY, a_batch(track))
         assert lake.stale_days() == [DAY]
         for name in DAILY_TABLES:
-            lake.write(name, DAY.isoformat(), tables.empty_table(name), day_fingerprint(lake.batches(DAY)))
+            made_of = day_fingerprint(lake.batches(DAY), name)
+            lake.write(name, DAY.isoformat(), tables.empty_table(name), made_of)
         assert lake.stale_days() == []
 
 
@@ -141,3 +142,23 @@ def test_raw_batches_with_a_spoilt_part_name_the_file(tmp_path: Path) -> None:
     (info.folder / "batch.json").write_text("{")
     with pytest.raises(LakeError, match=r"batch\.json cannot be read"):
         lake.batches(DAY)
+
+
+def test_feedback_and_lists_of_a_day_do_not_make_each_other_stale(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path)
+
+    def prints() -> dict[str, str]:
+        return {name: day_fingerprint(lake.batches(DAY), name) for name in DAILY_TABLES}
+
+    nothing = prints()
+    said = {"user_id": "u", "track_id": "a", "action": "like", "at": datetime(2026, 1, 1, tzinfo=UTC)}
+    row = {**said, "shown": [], "bundle_version": ""}
+    feedback = pl.DataFrame([row], schema=empty_frame("feedback").schema)
+    write_batch(lake.raw, DAY, RawBatch("feedback", "x", feedback=feedback))
+    after_feedback = prints()
+    changed = {name for name in DAILY_TABLES if after_feedback[name] != nothing[name]}
+    assert changed == {"feedback", "users"}
+    write_batch(lake.raw, DAY, a_batch("a"))
+    after_lists = prints()
+    changed = {name for name in DAILY_TABLES if after_lists[name] != after_feedback[name]}
+    assert changed == set(DAILY_TABLES) - {"feedback"}

@@ -86,7 +86,7 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     assert lake_status(lake)["feedback"] == "7 waiting for the next refresh"
 
     run_job(lake, "refresh", DAY, DAY)
-    assert lake_status(lake)["feedback"] == "3 likes, 3 dislikes, 1 skips by 3 listeners"
+    assert lake_status(lake)["feedback"] == "like 3, dislike 3, skip 1; listeners 3"
     assert first in liked_by(lake, "u0")
     assert own not in liked_by(lake, "u0")
     assert liked_by(lake, "new") == {"s00", "s01"}
@@ -112,13 +112,22 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     assert set(answers.filter(user_id="picky")["track_id"]) == shown_to(recommender, "picky")
 
 
-def test_nothing_said_keeps_every_version_and_a_skip_changes_no_list(lake: Lake) -> None:
+def test_what_changes_no_list_trains_no_model(lake: Lake) -> None:
     kinds = ("current_likes", "like_graph", "models", "serving")
     versions = [lake.current_version(kind) for kind in kinds]
     append(lake.root, "w", "u0", [("s00", "skip")], at=at(DAY))
     run_job(lake, "refresh", DAY, DAY)
     assert len(lake.read("feedback", DAY.isoformat())) == 1
+    assert lake.stale_days() == []
     assert [lake.current_version(kind) for kind in kinds] == versions
+
+    turned_down = next(f"s{song:02d}" for song in range(20) if f"s{song:02d}" not in liked_by(lake, "u0"))
+    append(lake.root, "w", "u0", [(turned_down, "dislike")], at=at(DAY))
+    run_job(lake, "refresh", DAY, DAY)
+    after = [lake.current_version(kind) for kind in kinds]
+    assert after[:3] == versions[:3]
+    assert after[3] != versions[3]
+    assert turned_down not in shown_to(Recommender.open(lake.serving), "u0")
 
 
 def test_a_dislike_alone_is_a_new_bundle_and_only_who_said_something_has_changed(lake: Lake) -> None:

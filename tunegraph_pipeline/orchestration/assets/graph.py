@@ -35,7 +35,6 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 GROUP = "graph"
-_SETTLED = ("current_dislikes", "current_likes")
 _CODE = 2  # of the matrices; raise it when the same likes give other arrays
 
 
@@ -86,19 +85,22 @@ def current_likes(
         recordings = _recordings_by_id(root, cut_off) if len(said) else None
         earlier = [day for day in root.partitions("current_likes") if day < key]
         previous = earlier[-1] if earlier else None
-        basis: list[Any] = [
+        whole: list[Any] = [
             root.fingerprint("likes", cut_off),
             previous and inputs_of(root.root, "current_likes", previous),
         ]
-        if recordings is not None:
-            basis += [said.write_csv(), recordings.write_csv()]
-        inputs = digest(basis)
-        fresh = all(inputs_of(root.root, table, key) == inputs for table in _SETTLED)
+        basis = [*whole, *(table.write_csv() for table in (said, recordings) if table is not None)]
+        # Written last, the dislikes say that both are there.
+        fresh = inputs_of(root.root, "current_dislikes", key) == digest(basis)
         if not fresh:
-            settled = settle(_whole_lists(root, cut_off), said, _seen(root, cut_off), recordings)
+            lists = current_lists((observed, likes) for _, observed, likes in _seen(root, cut_off))
+            settled = settle(lists, said, _seen(root, cut_off), recordings)
             known = root.read("current_likes", previous) if previous else None
-            root.write("current_dislikes", key, settled.dislikes, inputs)
-            root.write("current_likes", key, mark_changed(settled.likes, known), inputs)
+            # Of feedback the lists are a function only as far as it changed them: a dislike of a song that
+            # is in no list is another bundle, and no reason to train.
+            effect = [table.write_csv() for table in _difference(lists, settled.likes) if len(table)]
+            root.write("current_likes", key, mark_changed(settled.likes, known), digest([*whole, *effect]))
+            root.write("current_dislikes", key, settled.dislikes, digest(basis))
         root.set_current("current_likes", key)
     return MaterializeResult(
         metadata={
@@ -316,8 +318,10 @@ def _seen(lake: Lake, cut_off: date) -> Iterator[tuple[date, pl.DataFrame, pl.Da
             yield date.fromisoformat(key), lake.read("observations", key), lake.read("likes", key)
 
 
-def _whole_lists(lake: Lake, cut_off: date) -> pl.DataFrame:
-    return current_lists((observations, likes) for _, observations, likes in _seen(lake, cut_off))
+def _difference(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of lists that are gone, and those that are new."""
+    pair = ["user_id", "track_id"]
+    return before.join(after, on=pair, how="anti"), after.join(before, on=pair, how="anti")
 
 
 def _recordings_by_id(lake: Lake, cut_off: date) -> pl.DataFrame:

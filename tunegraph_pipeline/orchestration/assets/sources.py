@@ -212,12 +212,12 @@ def _fill(context: AssetExecutionContext, lake: Lake, derive: Derive) -> None:
         report_progress(name, done, len(days))
         with Measured() as cost:
             batches = lake.batches(date.fromisoformat(key))
-            inputs = day_fingerprint(batches)
             tables = _tables_of(name)
-            fresh = all(inputs_of(lake.root, table, key) == inputs for table in tables)
+            inputs = {table: day_fingerprint(batches, table) for table in tables}
+            fresh = all(inputs_of(lake.root, table, key) == inputs[table] for table in tables)
             if not fresh:
                 for table, frame in derive(batches, date.fromisoformat(key)).items():
-                    lake.write(table, key, frame, inputs)
+                    lake.write(table, key, frame, inputs[table])
         rows = row_count(lake.root, tables[-1], key)
         metadata = {
             **rows_metadata(rows),
