@@ -7,7 +7,7 @@ new model is one more entry of the registry. Not here: what it is judged on (`pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,9 +96,10 @@ class TuneGraph:
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
         from tunegraph_pipeline.recommend.ranking import Ranker
-        from tunegraph_pipeline.training.train import train
+        from tunegraph_pipeline.training.train import on_principal_axes, train
 
-        self.trained = train(material.data, self._config, progress=progress)
+        trained = train(material.data, self._config, progress=progress)
+        self.trained = replace(trained, embeddings=on_principal_axes(trained.embeddings))
         self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:

@@ -30,7 +30,7 @@ from tunegraph_pipeline.evaluation.metrics import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.recommend.recommender import Recommender
+    from tunegraph_pipeline.recommend.ranking import Ranker
 
 Progress = Callable[[str, int, int], None]
 Rank = Callable[["csr_matrix", int], Ranked]
@@ -216,15 +216,13 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     return Evaluation(model, k, values, per_user, seconds)
 
 
-def served(recommender: Recommender, progress: Progress | None = None) -> Rank:
+def served(ranker: Ranker, progress: Progress | None = None) -> Rank:
     """The very ranking that is served, ready to be judged; ``progress`` is told how many users are ranked."""
 
     def rank(likes: csr_matrix, k: int) -> Ranked:
         tracks = likes.indices.astype(np.int32, copy=False)
         lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
-        if progress is None:
-            return recommender.rank_indices(lists, k).indices
-        return recommender.rank_indices(lists, k, progress=progress).indices
+        return ranker.rank(lists, k, progress=progress).indices
 
     return rank
 

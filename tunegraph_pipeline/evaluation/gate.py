@@ -7,7 +7,6 @@ bootstrap. Not here: the rule that makes a verdict of the figures, and its enfor
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
 from tunegraph_pipeline.evaluation.metrics import USER_METRICS
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.recommend.ranking import Ranker
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -180,7 +179,7 @@ def compare_bundles(
     The bundles are of the same tracks and ``held_out`` is over them. Candidates of both are the tracks that
     both may recommend, so that neither is judged by songs the other cannot know.
     """
-    candidates = common_candidates(champion, challenger)
+    others = np.flatnonzero(~common_candidates(champion, challenger)).astype(np.int32)
     popularity = challenger.popularity.astype(np.int64)
     figures = []
     for name, bundle in (("the live model", champion), ("the new model", challenger)):
@@ -189,7 +188,7 @@ def compare_bundles(
             if progress is not None:
                 progress(f"judge {name}", done, total)
 
-        rank = served(Recommender(_among(bundle, candidates)), tell)
+        rank = served(Ranker(bundle, others), tell)
         figures.append(evaluate(name, rank, held_out, popularity, settings.k))
     names = [name for name in USER_METRICS if name in (settings.metric, "recall")]
     return {
@@ -207,11 +206,3 @@ def compare_bundles(
 def common_candidates(champion: Bundle, challenger: Bundle) -> NDArray[np.bool_]:
     """The tracks that both may recommend, bool[N]."""
     return champion.recommendable & challenger.recommendable
-
-
-def _among(bundle: Bundle, candidates: NDArray[np.bool_]) -> Bundle:
-    """The same bundle, of which only the candidates may be recommended."""
-    view = copy.copy(bundle)
-    view.recommendable = candidates
-    view.popular_order = bundle.popular_order[candidates[bundle.popular_order]]
-    return view

@@ -113,7 +113,7 @@ def _judge(
     popularity = recommender.bundle.popularity.astype(np.int64)
 
     progress("served", 0, 1)
-    judged = [evaluate(SERVED, served(recommender), held_out, popularity, k)]
+    judged = [evaluate(SERVED, served(recommender.ranker), held_out, popularity, k)]
     progress("served", 1, 1)
     notes = [f"judged on {held_out.n_users:,} users and {int(held_out.n_held_out.sum()):,} held-out likes"]
     if held_out.unknown_users:

@@ -284,7 +284,7 @@ def train(
     # An artist of whom nobody in training likes a track says nothing, and alone leaves a row of zeros.
     placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     validation = replace(validation, recommendable=warm | placed)
-    embeddings = _on_principal_axes(_unit_rows(embeddings, config.seed))
+    embeddings = _unit_rows(embeddings, config.seed)
     level = _level(encoder, temperature)
     blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, level, warm)
     return TrainedModel(
@@ -307,7 +307,7 @@ def train(
     )
 
 
-def _on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+def on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same turned so that the first coordinates hold the most of the lengths, float32[N, d], unit rows.
 
     No cosine changes. A query can tell by the first coordinates which tracks it need not look at further.

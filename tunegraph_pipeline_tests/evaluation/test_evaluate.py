@@ -20,8 +20,7 @@ from tunegraph_pipeline.evaluation.evaluate import (
 )
 from tunegraph_pipeline.evaluation.metrics import Ranked
 from tunegraph_pipeline.lake.schemas import TABLES
-from tunegraph_pipeline.recommend.ranking import Rankings
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.recommend.ranking import Ranker, Rankings
 
 USERS = ["ann", "bob", "cleo"]
 TRACKS = ["t0", "t1", "t2", "t3"]
@@ -182,7 +181,7 @@ class _RecordingRanker:
     def __init__(self) -> None:
         self.lists: list[list[int]] = []
 
-    def rank_indices(self, lists: list[NDArray[np.int32]], k: int) -> Rankings:
+    def rank(self, lists: list[NDArray[np.int32]], k: int, **_: object) -> Rankings:
         self.lists = [liked.tolist() for liked in lists]
         shape = (len(lists), k)
         indices = np.full(shape, -1, dtype=np.int32)
@@ -192,6 +191,6 @@ class _RecordingRanker:
 def test_what_is_served_is_asked_with_each_users_own_list() -> None:
     ranker = _RecordingRanker()
     held_out = hold_out(("ann", "t3"), ("zoe", "t0"), ("cleo", "t1"))
-    found = evaluate("served", served(cast(Recommender, ranker)), held_out, POPULARITY, k=2)
+    found = evaluate("served", served(cast(Ranker, ranker)), held_out, POPULARITY, k=2)
     assert ranker.lists == [[0, 1], [3], []]
     assert found.values["recall"] == 0

@@ -79,7 +79,7 @@ def trained_model(
     A run that was killed goes on from its last epoch.
     """
     from tunegraph_pipeline.evaluation.plots import calibration_diagram, training_curves
-    from tunegraph_pipeline.training.train import TrainingConfig, train
+    from tunegraph_pipeline.training.train import TrainingConfig, on_principal_axes, train
 
     plots: dict[str, Any] = {}
     root = lake.open()
@@ -115,6 +115,7 @@ def trained_model(
             if config.full:
                 checkpoint.unlink(missing_ok=True)
             model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
+            model = replace(model, embeddings=on_principal_axes(model.embeddings))
             model = under_every_id(model, graph.canonical)
             calibration = calibrate_on(graph, model, data)
             trained_on = {
