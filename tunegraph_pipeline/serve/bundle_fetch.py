@@ -223,9 +223,9 @@ def _archive(path: Path, address: str) -> Iterator[tuple[list[_Member], Any]]:
     except OSError as error:
         if error.errno is not None:  # of the disk; decompressors raise it without a number
             raise
-        raise BundleError(f"{_plain(address)} is no archive that can be read ({error})") from error
+        raise BundleError(f"{_plain(address)} is no archive that can be read") from error
     except _BROKEN as error:
-        raise BundleError(f"{_plain(address)} is no archive that can be read ({error})") from error
+        raise BundleError(f"{_plain(address)} is no archive that can be read") from error
 
 
 def _unpack(archive: tuple[list[_Member], Any], target: Path, address: str) -> None:
