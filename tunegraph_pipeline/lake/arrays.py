@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from types import TracebackType
 from typing import Any, Self
 
@@ -147,10 +148,10 @@ class ArrayFolder:
         path = folder / MANIFEST
         try:
             manifest = json.loads(path.read_bytes())
-            facts, parts = manifest["facts"], manifest["parts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            facts, parts = dict(manifest["facts"]), dict(manifest["parts"])
+            return cls(folder, facts, parts)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path} cannot be read ({error}); rebuild this version") from error
-        return cls(folder, facts, parts)
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
@@ -171,7 +172,7 @@ class ArrayFolder:
     def verify(self) -> None:
         """Compare every checksum. Raises BundleError naming the first file that differs."""
         for file_name, declared in self._declared.items():
-            if _checksum(self.folder / file_name) != declared["sha256"]:
+            if _checksum(self.folder / file_name) != declared.get("sha256"):
                 raise BundleError(
                     f"{self.folder / file_name} does not match its checksum; rebuild this version"
                 )
@@ -202,8 +203,9 @@ def _check_size(path: Path, declared: Mapping[str, Any]) -> None:
 def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
     try:
         array = _map(path)
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be mapped ({error}); rebuild this version") from error
+    except (OSError, ValueError, OverflowError, SyntaxError, TokenError) as error:
+        # The header is a Python literal: damage to it is found by the parser.
+        raise BundleError(f"{path} cannot be mapped ({error!r}); rebuild this version") from error
     if list(array.shape) != declared["shape"] or array.dtype.str != declared["dtype"]:
         raise BundleError(
             f"{path} is {array.dtype.str} of shape {list(array.shape)}, its manifest says"

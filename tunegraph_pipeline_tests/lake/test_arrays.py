@@ -1,5 +1,6 @@
 """Array folders give back what was written, and refuse what was damaged."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,23 @@ def test_a_folder_without_a_readable_manifest_is_refused(tmp_path: Path) -> None
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(BundleError, match="manifest"):
         ArrayFolder.open(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+@pytest.mark.parametrize("name", ["matrix.npy", "manifest.json"])
+def test_damage_anywhere_is_refused_or_does_no_harm(tmp_path: Path, name: str) -> None:
+    """Whatever byte it strikes, of a header that numpy has Python parse or of the manifest."""
+    folder = _write(tmp_path / "f")
+    sound = {part: ArrayFolder.open(folder)[part].tolist() for part in ("matrix", "streamed")}
+    path = folder / name
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for change in (0x01, 0x0A, 0x55, 0x80):
+            damaged = bytearray(whole)
+            damaged[place] ^= change
+            path.write_bytes(bytes(damaged))
+            with suppress(BundleError):
+                opened = ArrayFolder.open(folder)
+                opened.verify()
+                assert name == "manifest.json"  # of which there is no checksum
+                assert {part: opened[part].tolist() for part in sound} == sound
