@@ -1,0 +1,489 @@
+// The page, put together: what is done moves the taste, and a changed taste is asked about and shown.
+// All that comes from the service is set as text, never as HTML.
+
+import * as api from "./api.js";
+import { cover } from "./cover.js";
+import { SongMap } from "./map.js";
+import { Taste } from "./taste.js";
+
+const K = 12;
+const PAUSE = 120; // milliseconds without another key or move, after which the service is asked
+
+const $ = (id) => document.getElementById(id);
+const taste = new Taste();
+const known = new Map(); // songs by id, all that were ever seen
+
+let answer = null;
+let asking = null;
+let retry = 0;
+
+// --- making elements ---
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const nameOf = (song) => song.name || song.track_id;
+const titleOf = (song) => (song.artists ? `${nameOf(song)} by ${song.artists}` : nameOf(song));
+
+function button(kind, label, sign, act) {
+  return element("button", { type: "button", class: kind, "aria-label": label, title: label, onclick: act }, sign);
+}
+
+function reasonOf(reasons) {
+  if (!reasons.length) return null;
+  const line = element("p", { class: "reason" }, "because you like ");
+  reasons.forEach((reason, place) => {
+    const listeners = reason.listeners === 1 ? "1 listener likes" : `${reason.listeners.toLocaleString()} listeners like`;
+    line.append(
+      place ? " and " : "",
+      element("strong", { title: reason.artists }, reason.name || reason.track_id),
+      reason.listeners ? ` (${listeners} both)` : "",
+    );
+  });
+  return line;
+}
+
+function row(song, reason, ...actions) {
+  const made = element(
+    "li",
+    { class: "song", "data-track": song.track_id },
+    cover(song, taste.media),
+    element(
+      "div",
+      {},
+      element(
+        "p",
+        { class: "name" },
+        nameOf(song),
+        song.explicit ? element("span", { class: "mark", title: "explicit" }, "E") : null,
+      ),
+      song.artists ? element("p", { class: "artists" }, song.artists) : null,
+      reason,
+    ),
+    element("div", { class: "actions" }, player(song), ...actions),
+  );
+  made.addEventListener("pointerenter", () => map.mark(song));
+  made.addEventListener("pointerleave", () => map.mark(null));
+  return made;
+}
+
+function say(text) {
+  $("said").textContent = text;
+}
+
+// --- playing previews, one at a time ---
+
+const sound = new Audio();
+sound.preload = "none";
+let playing = null;
+
+function player(song) {
+  if (!taste.media || !song.preview_url?.startsWith("https://")) return null;
+  const made = button("play", `Play a preview of ${titleOf(song)}`, "▶", () => toggle(song, made));
+  made.setAttribute("aria-pressed", String(playing?.id === song.track_id));
+  if (playing?.id === song.track_id) {
+    playing.button = made;
+    made.textContent = "❚❚";
+  }
+  return made;
+}
+
+function silence() {
+  sound.pause();
+  if (!playing) return;
+  playing.button.setAttribute("aria-pressed", "false");
+  playing.button.textContent = "▶";
+  playing = null;
+}
+
+function toggle(song, pressed) {
+  const again = playing?.id === song.track_id;
+  silence();
+  if (again) return;
+  playing = { id: song.track_id, button: pressed };
+  pressed.setAttribute("aria-pressed", "true");
+  pressed.textContent = "❚❚";
+  sound.src = song.preview_url;
+  sound.play().catch((error) => {
+    if (error.name === "AbortError") return;
+    silence();
+    say("This preview cannot be played.");
+  });
+}
+
+sound.addEventListener("ended", silence);
+
+// --- liking and not ---
+
+function like(song) {
+  if (!known.has(song.track_id)) known.set(song.track_id, song);
+  taste.like(song.track_id);
+  say(`${titleOf(song)}: added to your songs`);
+}
+
+function dislike(song) {
+  const before = { likes: taste.likes, dislikes: taste.dislikes };
+  known.set(song.track_id, song);
+  taste.dislike(song.track_id);
+  offerUndo(`Not for me: ${titleOf(song)}`, before);
+}
+
+function forget(song) {
+  taste.forget(song.track_id);
+  say(`${titleOf(song)}: taken off the list`);
+}
+
+let undoing = 0;
+
+function offerUndo(what, before) {
+  const box = $("undo");
+  box.querySelector("span").textContent = what;
+  box.querySelector("button").onclick = () => {
+    box.hidden = true;
+    taste.restore(before);
+    say("Undone");
+  };
+  box.hidden = false;
+  clearTimeout(undoing);
+  undoing = setTimeout(() => {
+    // Not taken away from under somebody who is about to press it.
+    if (!box.contains(document.activeElement)) box.hidden = true;
+  }, 8000);
+  say(`${what}. It can be undone.`);
+}
+
+// --- showing ---
+
+/** Put these rows in the place of the old ones, and leave the keyboard where it was. */
+function replace(list, rows) {
+  const held = list.contains(document.activeElement) ? document.activeElement : null;
+  const at = held?.closest(".song")?.dataset.track;
+  const kind = held?.className;
+  const order = [...list.children].findIndex((one) => one.dataset.track === at);
+  list.replaceChildren(...rows);
+  if (!held) return;
+  const same = rows.find((one) => one.dataset.track === at) ?? rows[Math.min(Math.max(order, 0), rows.length - 1)];
+  (same?.querySelector(`button.${kind}`) ?? same?.querySelector("button") ?? $("search")).focus();
+}
+
+function showTaste() {
+  const songOf = (id) => known.get(id) ?? { track_id: id, name: "", artists: "", x: 0.5, y: 0.5 };
+  replace(
+    $("likes"),
+    taste.likes.toReversed().map((id) => {
+      const song = songOf(id);
+      return row(song, null, button("drop", `Take ${titleOf(song)} off your songs`, "×", () => forget(song)));
+    }),
+  );
+  replace(
+    $("dislikes"),
+    taste.dislikes.toReversed().map((id) => {
+      const song = songOf(id);
+      return row(song, null, button("drop", `Allow ${titleOf(song)} again`, "↩", () => forget(song)));
+    }),
+  );
+  $("no-likes").hidden = taste.likes.length > 0;
+  $("disliked").hidden = !taste.dislikes.length;
+  $("n-disliked").textContent = String(taste.dislikes.length);
+  $("clear").hidden = !taste.likes.length && !taste.dislikes.length;
+  $("familiarity").value = String(taste.familiarity);
+  $("diversity").value = String(taste.diversity);
+  for (const id of ["familiarity", "diversity"]) $(id).setAttribute("aria-valuetext", `${Math.round(taste[id] * 100)} %`);
+  $("max-per-artist").value = taste.maxPerArtist === null ? "" : String(taste.maxPerArtist);
+  $("explicit").checked = taste.explicit;
+  $("media").checked = taste.media;
+  markFound();
+}
+
+function showAnswer() {
+  const items = answer.items;
+  for (const song of items) known.set(song.track_id, song);
+  replace(
+    $("recommendations"),
+    items.map((song) =>
+      row(
+        song,
+        reasonOf(song.reasons),
+        button("like", `I like ${titleOf(song)}`, "♥", () => like(song)),
+        button("dislike", `${titleOf(song)} is not for me`, "✕", () => dislike(song)),
+      ),
+    ),
+  );
+  $("degraded").hidden = answer.degraded === null;
+  $("degraded").textContent = answer.degraded === null ? "" : `Not personal yet: ${answer.degraded}.`;
+  const lost = answer.unknown.length;
+  $("unknown").hidden = !lost;
+  $("unknown").textContent =
+    lost === 1 ? "One song of your lists is not in this catalogue." : `${lost} songs of your lists are not in this catalogue.`;
+  $("nothing").hidden = items.length > 0;
+  showOnMap();
+  say(`${items.length} recommendations`);
+}
+
+function showOnMap() {
+  const liked = taste.likes.map((id) => known.get(id)).filter((song) => song?.x !== undefined);
+  map.setSongs(liked, answer?.items ?? []);
+}
+
+// --- asking ---
+
+let pausing = 0;
+
+function askSoon() {
+  clearTimeout(pausing);
+  clearTimeout(retry);
+  pausing = setTimeout(askNow, PAUSE);
+}
+
+async function askNow() {
+  clearTimeout(pausing);
+  clearTimeout(retry);
+  asking?.abort();
+  asking = new AbortController();
+  const mine = asking;
+  $("recommendations").classList.add("loading");
+  try {
+    answer = await api.recommend(taste.query(K), mine.signal);
+    $("problem").hidden = true;
+    showAnswer();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    showProblem(error);
+  }
+  if (mine === asking) $("recommendations").classList.remove("loading");
+}
+
+function showProblem(error) {
+  if (!(error instanceof api.Unanswered)) throw error;
+  $("problem").querySelector("p").textContent = error.message;
+  $("problem").hidden = false;
+  if (error.retryAfter !== null) retry = setTimeout(askNow, 1000 * error.retryAfter);
+}
+
+async function learnSongs() {
+  // Of a song chosen on the map no more than its name is known.
+  const missing = [...taste.likes, ...taste.dislikes].filter((id) => known.get(id)?.image_url === undefined);
+  if (!missing.length) return;
+  for (const id of missing) known.set(id, { track_id: id, name: "", artists: "", ...known.get(id), image_url: "" });
+  try {
+    for (const song of await api.tracks(missing)) known.set(song.track_id, song);
+  } catch (error) {
+    showProblem(error);
+    return;
+  }
+  showTaste();
+  showOnMap();
+}
+
+// --- searching ---
+
+let found = [];
+let active = -1;
+let searching = null;
+let typing = 0;
+
+function showFound(songs) {
+  found = songs;
+  active = -1;
+  $("found").replaceChildren(
+    ...songs.map((song, place) =>
+      element(
+        "li",
+        {
+          role: "option",
+          id: `found-${place}`,
+          onpointerdown: (event) => event.preventDefault(), // the keyboard stays with the search
+          onclick: () => choose(place),
+        },
+        element("span", { class: "tick", "aria-hidden": "true" }),
+        element(
+          "span",
+          {},
+          element("span", { class: "name" }, nameOf(song)),
+          element("span", { class: "artists" }, song.artists ? ` ${song.artists}` : ""),
+        ),
+      ),
+    ),
+  );
+  open(songs.length > 0);
+  markFound();
+}
+
+function markFound() {
+  [...$("found").children].forEach((option, place) => {
+    const ticked = taste.likes.includes(found[place].track_id);
+    option.setAttribute("aria-selected", String(ticked));
+    option.querySelector(".tick").textContent = ticked ? "✓" : "";
+  });
+}
+
+function open(yes) {
+  $("found").hidden = !yes;
+  $("search").setAttribute("aria-expanded", String(yes));
+  if (!yes) activate(-1);
+}
+
+function activate(place) {
+  active = place;
+  [...$("found").children].forEach((option, other) => option.classList.toggle("active", other === place));
+  if (place < 0) $("search").removeAttribute("aria-activedescendant");
+  else {
+    $("search").setAttribute("aria-activedescendant", `found-${place}`);
+    $(`found-${place}`).scrollIntoView({ block: "nearest" });
+  }
+}
+
+function choose(place) {
+  const song = found[place];
+  if (taste.likes.includes(song.track_id)) forget(song);
+  else like(song);
+}
+
+async function searchNow() {
+  const text = $("search").value.trim();
+  searching?.abort();
+  searching = new AbortController();
+  $("search-note").hidden = true;
+  if (!text) {
+    showFound([]);
+    return;
+  }
+  try {
+    const songs = await api.search(text, searching.signal);
+    showFound(songs);
+    $("search-note").hidden = songs.length > 0;
+    $("search-note").textContent = "No song is called anything like this.";
+    say(songs.length ? `${songs.length} songs found` : "No song found");
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof api.Unanswered)) throw error;
+    $("search-note").hidden = false;
+    $("search-note").textContent = error.message;
+    if (error.retryAfter !== null) typing = setTimeout(searchNow, 1000 * error.retryAfter);
+  }
+}
+
+$("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(searchNow, PAUSE);
+});
+
+$("search").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    open(false);
+    return;
+  }
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step && found.length) {
+    open(true);
+    activate((active + step + found.length + (active < 0 && step < 0 ? 1 : 0)) % found.length);
+  } else if (event.key === "Enter" && !$("found").hidden) {
+    choose(active < 0 ? 0 : active);
+  } else return;
+  event.preventDefault();
+});
+
+$("search").addEventListener("focus", () => open(found.length > 0));
+$("search").addEventListener("blur", () => open(false));
+
+// --- the map ---
+
+const map = new SongMap(
+  $("map"),
+  (song) => {
+    const tip = $("tip");
+    for (const one of document.querySelectorAll(".song.pointed")) one.classList.remove("pointed");
+    tip.hidden = !song;
+    if (!song) return;
+    tip.textContent = titleOf(song);
+    const [left, top] = map.placeOf(song);
+    const box = $("map").getBoundingClientRect();
+    // On the side where there is room.
+    tip.style.left = left < box.width / 2 ? `${left + 14}px` : "auto";
+    tip.style.right = left < box.width / 2 ? "auto" : `${box.width - left + 14}px`;
+    tip.style.top = `${Math.min(Math.max(top - 14, 4), box.height - 40)}px`;
+    for (const one of document.querySelectorAll(".song")) {
+      one.classList.toggle("pointed", one.dataset.track === song.track_id);
+    }
+    say(titleOf(song));
+  },
+  (song) => {
+    if (taste.likes.includes(song.track_id)) forget(song);
+    else like(song);
+  },
+);
+
+$("closer").addEventListener("click", () => map.zoom(1.5));
+$("farther").addEventListener("click", () => map.zoom(1 / 1.5));
+$("whole").addEventListener("click", () => map.whole());
+
+// --- everything else that is pressed ---
+
+for (const id of ["familiarity", "diversity"]) {
+  $(id).addEventListener("input", () => taste.set({ [id]: Number($(id).value) }));
+}
+$("max-per-artist").addEventListener("change", () => taste.set({ maxPerArtist: Number($("max-per-artist").value) || null }));
+$("explicit").addEventListener("change", () => taste.set({ explicit: $("explicit").checked }));
+$("media").addEventListener("change", () => {
+  silence();
+  taste.set({ media: $("media").checked });
+  if (answer) showAnswer();
+});
+$("again").addEventListener("click", () => {
+  askNow();
+  learnSongs();
+});
+$("clear").addEventListener("click", () => {
+  const before = { likes: taste.likes, dislikes: taste.dislikes };
+  taste.clear();
+  $("search").focus();
+  offerUndo("All songs are off your lists", before);
+});
+$("share").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(taste.link());
+    say("The link is copied");
+    $("share").textContent = "Copied";
+  } catch {
+    // Without leave to write to the clipboard, the link is where links are found.
+    history.replaceState(null, "", taste.link());
+    $("share").textContent = "It is in the address";
+  }
+  setTimeout(() => ($("share").textContent = "Copy link"), 2500);
+});
+for (const one of document.querySelectorAll("[data-format]")) {
+  one.addEventListener("click", async () => {
+    const format = one.dataset.format;
+    try {
+      const file = URL.createObjectURL(await api.recommendAs(format, taste.query(50)));
+      const name = `tunegraph.${format === "uris" ? "txt" : format}`;
+      element("a", { href: file, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(file), 10_000);
+    } catch (error) {
+      showProblem(error);
+    }
+  });
+}
+
+taste.addEventListener("change", () => {
+  showTaste();
+  showOnMap();
+  askSoon();
+  learnSongs();
+});
+
+// A link followed within the page: the browser loads nothing anew by itself.
+addEventListener("hashchange", () => location.reload());
+
+showTaste();
+askNow();
+learnSongs();
+api.mapPoints().then((points) => map.setOthers(points), showProblem);
+api.version().then((live) => ($("version").textContent = `Catalogue ${live.bundle_version}.`), showProblem);
