@@ -2,14 +2,16 @@
 # make run     the whole pipeline on the embedded default, in data_lake/demo
 # make ui      Dagster on that lake (LAKE=data_lake/main for another)
 # make test    every check
+# make lambda  the zip of an AWS Lambda function with the live bundle of LAKE, in build/ (docs/lambda.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAKE ?= data_lake/demo
 DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
+LAMBDA_OPTIONS ?=# --arch arm64, --python 3.12, --without-bundle or --only-bundle
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run ui test check unit constraints clean
+.PHONY: setup run ui test check unit lambda constraints clean
 
 setup: $(STAMP)
 
@@ -42,6 +44,9 @@ check: setup
 unit: setup
 	$(BIN)/python -m pytest
 
+lambda: setup
+	$(BIN)/python -m tunegraph_pipeline.serve.lambda_package --lake $(LAKE) $(LAMBDA_OPTIONS)
+
 # After a change of dependencies: resolve anew without the old pins, then pin what was installed.
 constraints:
 	$(PYTHON) -m venv --clear $(VENV)
@@ -50,4 +55,4 @@ constraints:
 	mv .constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) data_lake/demo
+	rm -rf $(VENV) data_lake/demo build

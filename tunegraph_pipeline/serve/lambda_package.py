@@ -256,8 +256,9 @@ def write_zip(output: Path, folder: Path) -> None:
         staged_file(output, output.parent) as draft,
         zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
     ):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), _LONG_AGO)
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            info = zipfile.ZipInfo(name, _LONG_AGO)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3  # Unix, whose rights are given next
             info.external_attr = (0o100755 if ".so" in path.suffixes else 0o100644) << 16

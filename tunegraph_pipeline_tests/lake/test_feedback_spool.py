@@ -8,6 +8,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -328,6 +330,27 @@ def test_a_collection_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Pat
         step += 1
     assert code == 0
     assert step > 10
+
+
+def test_a_writer_whose_file_is_taken_away_while_it_waits_opens_a_new_one(lake: Lake) -> None:
+    append(lake.root, "w", "ann", [("a", "like")], at=NOON)
+    path = lake.root / SPOOL / "2026-11-24" / "w.jsonl"
+    taken = path.with_name("taken")
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = f":{path.stat().st_ino} "
+        writer = threading.Thread(
+            target=append, args=(lake.root, "w", "bob", [("b", "like")]), kwargs={"at": NOON}
+        )
+        writer.start()
+        while not any(
+            "->" in line and waiting in line for line in Path("/proc/locks").read_text().splitlines()
+        ):
+            time.sleep(0.01)
+        path.rename(taken)
+    writer.join()
+    assert [json.loads(line)["user_id"] for line in taken.read_text().splitlines()] == ["ann"]
+    assert [json.loads(line)["user_id"] for line in path.read_text().splitlines()] == ["bob"]
 
 
 def test_lines_appended_during_collections_all_arrive_once(lake: Lake) -> None:
