@@ -25,12 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
-from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.raw import BatchInfo
     from tunegraph_pipeline.orchestration.comparison import ComparisonSettings
     from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommender
@@ -143,7 +143,7 @@ def import_files(
             user_id=user_id,
             min_plays=min_plays,
         )
-    home = Lake.open_or_create(lake)
+    home = _open_or_create(lake)
     with _writing(home, "tunegraph import"):
         home.admit_source("files", mix=mix_sources)
         for batch in batches:
@@ -205,7 +205,7 @@ def refresh(
                 "trained_model": {"full": full},
             }
             _run(home, "refresh", progress, *days, ops=ops)
-        home = Lake.open(home.root)  # the run has its own view of the lake, and may have changed it
+        home = _open(home.root)  # the run has its own view of the lake, and may have changed it
         home.refresh_views()
     _show_status(home)
 
@@ -227,7 +227,7 @@ def publish(
     """
     from tunegraph_pipeline.recommend.publication import roll_back
 
-    home = Lake.open(lake)
+    home = _open(lake)
     if override is not None and to is not None:
         raise InputError("--override goes alone, without --roll-back")
     if override is not None and not override.strip():
@@ -242,12 +242,12 @@ def publish(
     _show_status(home)
 
 
-def _lake_to_refresh(root: Path, source: str | None) -> Lake:
+def _lake_to_refresh(root: Path, source: str | None) -> "Lake":
     # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
-    return Lake.open(root) if source in (None, "none", "files") else Lake.open_or_create(root)
+    return _open(root) if source in (None, "none", "files") else _open_or_create(root)
 
 
-def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
+def _prepare_crawl(lake: "Lake", source: str, start_users: list[str]) -> None:
     """Keep what a crawl of ``source`` was told on the command line, and say what a person has to know."""
     from tunegraph_pipeline.sources.open import LISTENBRAINZ, SPOTIFY
 
@@ -267,7 +267,7 @@ def _prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> None:
         notes.print(f"[yellow]{TERMS}[/yellow]")
 
 
-def _take_in_feedback(lake: Lake) -> None:
+def _take_in_feedback(lake: "Lake") -> None:
     """Before the days are chosen: what listeners said makes the day on which they did stale."""
     from tunegraph_pipeline.lake.feedback_spool import collect
 
@@ -279,7 +279,7 @@ def _take_in_feedback(lake: Lake) -> None:
 
 
 def _days_to_fill(
-    lake: Lake, source: str, first: date | None, last: date | None
+    lake: "Lake", source: str, first: date | None, last: date | None
 ) -> tuple[tuple[date, date], dict[str, str]]:
     """The first and the last day to fill, and those of them to ask the source for, by `first` and `last`;
     empty where these are all.
@@ -287,6 +287,7 @@ def _days_to_fill(
     Other days are filled because something was received on them, an import or feedback. A live source could
     not tell of them any more, and nobody asked for them.
     """
+    from tunegraph_pipeline.lake.lake import FIRST_DAY
     from tunegraph_pipeline.sources.open import FilesSettings
 
     today = datetime.now(UTC).date()
@@ -316,7 +317,7 @@ def _beta_unsaid() -> Iterator[None]:
 
 
 def _run(
-    lake: Lake,
+    lake: "Lake",
     job: str,
     bar: "_Bar",
     first: date | None = None,
@@ -346,7 +347,7 @@ def login(
     """
     from tunegraph_pipeline.sources.spotify import TERMS, SpotifySettings, authorise, token_folder
 
-    settings = Lake.open(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
+    settings = _open(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
     notes.print(f"[yellow]{TERMS}[/yellow]")
     user = authorise(settings, open_browser=browser)
     answers.print(f"{escape(user)} authorised the app; the token is in {token_folder()}")
@@ -397,6 +398,74 @@ def simulator(
     serve(world, _date(day) or datetime.now(UTC).date(), port=port, mode=mode, faults=what, announce=announce)
 
 
+@app.command()
+def serve(
+    lake: LakeOption = MAIN_LAKE,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any that is free.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that answer; they share the mapped bundle.")
+    ] = 1,
+    reload_seconds: Annotated[
+        float, typer.Option(min=0.05, help="How often to look for a newly published bundle.")
+    ] = 1.0,
+    rate_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Requests a second of one client, twice that at once; 0 for no limit. Unless given, none on"
+            " loopback and 50 elsewhere.",
+        ),
+    ] = None,
+    proxies: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many proxies of yours stand before the service; so many entries of X-Forwarded-For"
+            " are believed.",
+        ),
+    ] = 0,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin",
+            help="An origin whose pages may ask, or * for all; may be given several times.",
+        ),
+    ] = None,
+    blocklist: Annotated[
+        Path | None,
+        typer.Option(
+            "--blocklist", help="A file of what is never shown: track:ID, artist:ID or artist:NAME a line."
+        ),
+    ] = None,
+    access_log: Annotated[
+        bool, typer.Option(help="Write a line of JSON a request to standard output.")
+    ] = True,
+) -> None:
+    """Answer over HTTP, with a page at / and the API at /docs, until Ctrl-C or SIGTERM.
+
+    The lake is only read, but for the feedback it receives, and a newly published bundle is taken up while
+    requests go on. TUNEGRAPH_API_KEY in the environment is the key that is asked for where a request is about
+    a stored user; without one, an address that others can reach answers none of these.
+    """
+    from tunegraph_pipeline.serve.run import serve as serve_lake
+    from tunegraph_pipeline.serve.settings import ServiceSettings, check_origin
+
+    settings = ServiceSettings(
+        lake=lake,
+        host=host,
+        port=port,
+        workers=workers,
+        reload_seconds=reload_seconds,
+        rate_limit=rate_limit,
+        proxies=proxies,
+        cors_origins=tuple(check_origin(origin) for origin in cors_origin or ()),
+        blocklist=blocklist,
+        access_log=access_log,
+    )
+    serve_lake(settings, lambda line: notes.print(escape(line), soft_wrap=True))
+
+
 # --- questions ---
 
 
@@ -439,7 +508,7 @@ def recommend(
         raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
     if (users is None) != (output is None):
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
-    recommender = Recommender.open(Lake.open(lake).serving)
+    recommender = Recommender.open(_open(lake).serving)
     query = Query(
         k=k,
         dislikes=_ids(dislikes),
@@ -470,7 +539,7 @@ def similar(
     """Songs near a song, and how likely somebody likes both."""
     from tunegraph_pipeline.recommend.recommender import Recommender
 
-    recommender = Recommender.open(Lake.open(lake).serving)
+    recommender = Recommender.open(_open(lake).serving)
     found = recommender.similar(track, k)
     if as_json:
         _print_json([item._asdict() for item in found])
@@ -507,7 +576,7 @@ def evaluate(
     from tunegraph_pipeline.recommend.recommender import Recommender
     from tunegraph_pipeline.sources.files import read_files
 
-    home = Lake.open(lake)
+    home = _open(lake)
     recommender = Recommender.open(home.serving)
     (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
     with _writing(home, "tunegraph evaluate"), _progress() as progress:
@@ -590,7 +659,7 @@ def compare(
 
     if held_out and protocol:
         raise InputError("--held-out FILE is a protocol of its own; give it without --protocol")
-    home = Lake.open(lake)
+    home = _open(lake)
     if output is not None:
         check_writable(output)
     given = {
@@ -632,7 +701,7 @@ def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
 @app.command()
 def status(lake: LakeOption = MAIN_LAKE) -> None:
     """What the lake holds, and which version is live."""
-    _show_status(Lake.open(lake))
+    _show_status(_open(lake))
 
 
 @app.command()
@@ -643,7 +712,7 @@ def ui(
     """Open Dagster on the lake: assets, runs, schedules and backfills. Ends with Ctrl-C."""
     from tunegraph_pipeline.orchestration.run import dagster_home, project_file
 
-    home = Lake.open_or_create(lake)
+    home = _open_or_create(lake)
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(dagster_home(home)),
@@ -656,6 +725,21 @@ def ui(
         [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
         environment,
     )
+
+
+# --- opening a lake: here, for to import it is to import polars, which a service does not need ---
+
+
+def _open(root: Path) -> "Lake":
+    from tunegraph_pipeline.lake.lake import Lake
+
+    return Lake.open(root)
+
+
+def _open_or_create(root: Path) -> "Lake":
+    from tunegraph_pipeline.lake.lake import Lake
+
+    return Lake.open_or_create(root)
 
 
 # --- how things are shown ---
@@ -682,7 +766,7 @@ def _progress() -> Iterator[_Bar]:
 
 
 @contextmanager
-def _writing(lake: Lake, purpose: str) -> Iterator[None]:
+def _writing(lake: "Lake", purpose: str) -> Iterator[None]:
     with lake.writing(purpose) as warning:
         if warning:
             notes.print(f"[yellow]{warning}[/yellow]")
@@ -769,7 +853,7 @@ def _name(recommender: "Recommender", track: str) -> str:
     return f"{name} ({artists})" if name and artists else name or track
 
 
-def _show_status(lake: Lake) -> None:
+def _show_status(lake: "Lake") -> None:
     from tunegraph_pipeline.orchestration.status import lake_status
 
     table = Table(show_header=False, title=str(lake.root), title_justify="left")
@@ -791,6 +875,8 @@ def _date(moment: datetime | None) -> date | None:
 
 
 def _day(as_of: datetime | None) -> date:
+    from tunegraph_pipeline.lake.lake import FIRST_DAY
+
     today = datetime.now(UTC).date()
     day = _date(as_of) or today
     if not FIRST_DAY <= day <= today:

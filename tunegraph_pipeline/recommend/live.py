@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
+from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current, version_folder
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 
@@ -30,14 +30,19 @@ class LiveRecommender:
         *,
         blocked_tracks: Collection[str] = (),
         blocked_artists: Collection[str] = (),
+        version: str | None = None,
     ) -> None:
-        """Open the live bundle, without reading it all. Raises BundleError where there is none to use."""
+        """Open the live bundle, or begin with another ``version``, without reading it all.
+
+        Raises BundleError where there is none to use.
+        """
         self.serving_folder = serving_folder
         self.problem: str | None = None
         self._blocked = (tuple(blocked_tracks), tuple(blocked_artists))
         self._refreshing = threading.Lock()
         self._refused: tuple[str, int] | None = None
-        self.current = self._over(Bundle.open(read_current(serving_folder)))
+        folder = read_current(serving_folder) if version is None else version_folder(serving_folder, version)
+        self.current = self._over(Bundle.open(folder))
 
     def refresh(self) -> bool:
         """Change over to the bundle that ``CURRENT`` names, if it is another one and sound; True if changed.

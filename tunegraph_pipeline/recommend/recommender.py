@@ -162,7 +162,8 @@ class Recommender:
     """Answers queries from an open bundle. Nothing in it changes after construction: threads may share it.
 
     ``blocked_tracks`` (ids) and songs of ``blocked_artists`` (an id, or a name in any case) are in no answer;
-    ``unknown_blocked`` are those of them that the bundle does not know.
+    ``unknown_blocked`` are those of them that the bundle does not know, ``blocked`` int32 the tracks it does,
+    ascending.
 
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
     >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
@@ -178,7 +179,8 @@ class Recommender:
     ) -> None:
         self.bundle = bundle
         blocked, self.unknown_blocked = _blocked(bundle, blocked_tracks, blocked_artists)
-        self.ranker = Ranker(bundle, blocked)
+        self.blocked: NDArray[np.int32] = np.unique(blocked)
+        self.ranker = Ranker(bundle, self.blocked)
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:

@@ -1,0 +1,128 @@
+"""The application of one worker, assembled: routes, what becomes of errors, CORS, and the door around all.
+
+Here: assembly, and the OpenAPI. Not here: any behaviour of its own.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.serve import problems
+from tunegraph_pipeline.serve.access_log import note
+from tunegraph_pipeline.serve.door import Door
+from tunegraph_pipeline.serve.routes import add_routes
+from tunegraph_pipeline.serve.service import Service
+from tunegraph_pipeline.serve.settings import ServiceSettings
+
+_ABOUT = (
+    "Liked songs in, recommendations out. Songs need no key; what is about a stored user may need one."
+    " What cannot be answered is a problem as of RFC 9457."
+)
+_KEY = {"type": "http", "scheme": "bearer", "description": "The same key may be sent as `X-API-Key`, too."}
+_ABOUT_STORED_USERS = {"/users/{user_id}/recommendations", "/feedback"}
+_GONE = 499
+
+
+def of_environment() -> ASGIApp:
+    """What a worker of several calls: the application by the settings it was started with.
+
+    A worker whose supervisor was killed has nobody to end it, and ends itself.
+    """
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        threading.Thread(target=_end_with, args=(supervisor,), name="supervisor", daemon=True).start()
+    try:
+        return create_app(ServiceSettings.of_environment())
+    except TuneGraphError as error:  # what was checked at the start has changed since, as a blocklist may
+        note(f"a worker cannot start: {error}")
+        sys.exit(1)
+
+
+def create_app(settings: ServiceSettings) -> ASGIApp:
+    """One worker's application. Its bundle is opened when the server starts it, not here."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def alive(_app: FastAPI) -> AsyncIterator[None]:
+        async with service:
+            yield
+
+    app = FastAPI(
+        title="TuneGraph",
+        summary=_ABOUT,
+        lifespan=alive,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        exception_handlers={
+            problems.Problem: problems.answer_problem,
+            HTTPException: problems.answer_http_exception,
+            ClientDisconnect: _nobody_listens,
+            Exception: problems.answer_fault,
+        },
+    )
+    add_routes(app.router, service)
+    plain_openapi = app.openapi
+    app.openapi = lambda: _completed(plain_openapi(), service)  # type: ignore[method-assign]
+    inner: ASGIApp = app
+    if settings.cors_origins:
+        inner = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
+            expose_headers=("X-Request-ID", "X-Bundle-Version", "Retry-After"),
+            max_age=600,
+        )
+    return Door(
+        inner,
+        routes=app.routes,
+        metrics=service.metrics,
+        log=service.log,
+        limiter=service.limiter,
+        proxies=settings.proxies,
+    )
+
+
+def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
+    """The OpenAPI with what this very service asks for and answers with, which FastAPI cannot know."""
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    if "Problem" in schemas:
+        return schema
+    problem = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"))
+    schemas["Problem"] = problem
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    if service.access.asks_for_key:
+        components["securitySchemes"] = {"key": _KEY}
+        for path in _ABOUT_STORED_USERS:
+            for operation in schema["paths"][path].values():
+                operation["security"] = [{"key": []}]
+    return schema
+
+
+def _end_with(supervisor: BaseProcess) -> None:
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_GONE)

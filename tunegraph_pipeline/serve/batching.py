@@ -1,0 +1,141 @@
+"""Micro-batching: requests that wait at the same time are answered by one matrix product.
+
+Here: gathering queries, when a batch runs, and how large it may be. Not here: the answer (`recommend`).
+
+There is no timer: a query that comes alone is answered at once. While a batch is computed the operating
+system keeps what arrives, and all of it is the next batch. A query costs a fraction of a millisecond, less
+than handing it to a thread, so batches run on the event loop; where they are expected to take longer, as over
+a huge catalogue without an index, they run in a thread, one at a time, and the loop goes on gathering.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from time import perf_counter
+from typing import NamedTuple
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
+from tunegraph_pipeline.serve.problems import Problem
+
+MOST_QUERIES = 64
+_MOST_WAITING = 1_024
+_BATCH_SECONDS = 0.008  # what a batch should take: everybody behind it waits as long
+_LEAST_QUERIES = 8  # together they are cheaper than one by one, however long they take
+_INLINE_SECONDS = 0.02  # longer than that, and the loop is not to stand still for it
+_FIRST_GUESS = 0.0005
+_SMOOTHING = 0.2
+
+
+class Answered(NamedTuple):
+    """An answer, or what was wrong with the query, and the recommender that gave it."""
+
+    recommender: Recommender
+    answer: Recommendations | InputError
+
+
+class QueryBatcher:
+    """Answers queries in batches. To be used from one event loop.
+
+    ``current`` gives the recommender to use, and may raise Problem where there is none; ``observe`` is told
+    the size of each batch.
+    """
+
+    def __init__(self, current: Callable[[], Recommender], observe: Callable[[float], None]) -> None:
+        self._current = current
+        self._observe = observe
+        self._waiting: deque[tuple[Query, asyncio.Future[Answered]]] = deque()
+        self._running = False
+        self._seconds_each = _FIRST_GUESS
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queries")
+
+    def ask(self, query: Query) -> "asyncio.Future[Answered]":
+        """The answer to come. Raises Problem 503 where more wait already than can be answered soon."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "more is asked at once than can be answered; ask again in a second",
+                name="busy",
+                headers={"Retry-After": "1"},
+            )
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answered] = loop.create_future()
+        self._waiting.append((query, future))
+        if not self._running:
+            self._running = True
+            # Not at once: whatever the loop read along with this one joins it.
+            loop.call_soon(self._run)
+        return future
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    def _run(self) -> None:
+        most = min(MOST_QUERIES, max(_LEAST_QUERIES, int(_BATCH_SECONDS / self._seconds_each)))
+        batch: list[tuple[Query, asyncio.Future[Answered]]] = []
+        while self._waiting and len(batch) < most:
+            query, future = self._waiting.popleft()
+            if not future.done():  # whoever asked may be gone
+                batch.append((query, future))
+        if not batch:
+            self._running = False
+            return
+        try:
+            recommender = self._current()
+        except Problem as problem:
+            for _, future in batch:
+                future.set_exception(problem)
+            self._go_on()
+            return
+        queries = [query for query, _ in batch]
+        if self._seconds_each * len(batch) <= _INLINE_SECONDS:
+            self._finish(recommender, batch, *_timed_answers(recommender, queries))
+            return
+        job = asyncio.get_running_loop().run_in_executor(self._thread, _timed_answers, recommender, queries)
+        job.add_done_callback(lambda done: self._finish(recommender, batch, *done.result()))
+
+    def _finish(
+        self,
+        recommender: Recommender,
+        batch: Sequence[tuple[Query, "asyncio.Future[Answered]"]],
+        answers: Sequence[Recommendations | InputError | Exception],
+        seconds: float,
+    ) -> None:
+        self._seconds_each += _SMOOTHING * (seconds / len(batch) - self._seconds_each)
+        self._observe(len(batch))
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception) and not isinstance(answer, InputError):
+                future.set_exception(answer)
+            else:
+                future.set_result(Answered(recommender, answer))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+        else:
+            self._running = False
+
+
+def _timed_answers(
+    recommender: Recommender, queries: Sequence[Query]
+) -> tuple[Sequence[Recommendations | InputError | Exception], float]:
+    """An answer or a fault for each query, and the seconds they took together."""
+    started = perf_counter()
+    answers: Sequence[Recommendations | InputError | Exception]
+    try:
+        answers = recommender.answer(queries)
+    except Exception:  # noqa: BLE001  # one query by one, so that a fault hits only the one that has it
+        answers = [_alone(recommender, query) for query in queries]
+    return answers, perf_counter() - started
+
+
+def _alone(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
+    try:
+        return recommender.answer([query])[0]
+    except Exception as error:  # noqa: BLE001  # handed to whoever asked, who fails with it
+        return error

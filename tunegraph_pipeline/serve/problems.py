@@ -1,0 +1,135 @@
+"""What a client is told when it does not get what it asked for: RFC 9457 problems, one clear line each.
+
+Here: the problem as an exception, as a response, and as what FastAPI and pydantic raise. Not here: who finds
+something to object to.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "tunegraph.request_id"
+"""Where the door puts the id of a request into its scope."""
+
+_MOST_ERRORS = 20
+
+
+class InvalidInput(BaseModel):
+    """One thing that is wrong with a request: where, and why."""
+
+    model_config = ConfigDict(title="InvalidInput")
+
+    location: str = Field(description="Such as `body.likes.3` or `query.k`.")
+    reason: str
+
+
+class ProblemDetails(BaseModel):
+    """Why a request was not answered (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(description="`about:blank`, or `urn:tunegraph:problem:` and the name of the problem.")
+    title: str
+    status: int
+    detail: str = Field(description="One line: what is wrong and what to do.")
+    request_id: str = Field(description="The same as in `X-Request-ID` and in the service's log.")
+    errors: list[InvalidInput] | None = Field(default=None, description="All that is wrong with the input.")
+
+
+class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
+    """Raised by whoever cannot answer; becomes the response.
+
+    ``detail`` is for the client: a line without anything of the service's inside. ``name`` says which problem
+    it is where the status alone does not.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        name: str = "",
+        headers: Mapping[str, str] | None = None,
+        errors: Sequence[InvalidInput] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.name = name
+        self.headers = dict(headers or {})
+        self.errors = errors
+
+    def response(self, scope: Scope) -> Response:
+        content: dict[str, Any] = {
+            "type": f"urn:tunegraph:problem:{self.name}" if self.name else "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "detail": self.detail,
+            "request_id": scope.get(REQUEST_ID, ""),
+        }
+        if self.errors:
+            content["errors"] = [error.model_dump() for error in self.errors]
+        return Response(
+            pydantic_core.to_json(content), int(self.status), headers=self.headers, media_type=MEDIA_TYPE
+        )
+
+
+def invalid(error: ValidationError, part: str) -> Problem:
+    """What pydantic has to say about a ``part`` of a request, which is body, query or path."""
+    found = [
+        InvalidInput(location=".".join([part, *map(str, problem["loc"])]), reason=problem["msg"])
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    if (
+        error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
+        == "json_invalid"
+    ):
+        return Problem(
+            HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0].reason}", name="not-json", errors=found
+        )
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        f"{found[0].location}: {found[0].reason}{more}",
+        name="invalid-input",
+        errors=found[:_MOST_ERRORS],
+    )
+
+
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """The handler of :class:`Problem`."""
+    assert isinstance(error, Problem)
+    return error.response(request.scope)
+
+
+async def answer_http_exception(request: Request, error: Exception) -> Response:
+    """The handler of what the router itself raises: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    details = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs says what can be asked",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path is not asked with this method; /docs says with which",
+    }
+    return Problem(status, details.get(status, status.description), headers=error.headers).response(
+        request.scope
+    )
+
+
+async def answer_fault(request: Request, _error: Exception) -> Response:
+    """The handler of everything else: nothing of the fault goes out but the id to find it by."""
+    return fault(request.scope)
+
+
+def fault(scope: Scope) -> Response:
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "the service failed to answer; its log says more under this request id",
+    ).response(scope)

@@ -1,0 +1,75 @@
+"""How often one client may ask: a token bucket each, in bounded memory.
+
+Here: the buckets, and who counts as one client. Not here: what a client over its limit is told (`door`).
+"""
+
+import ipaddress
+from collections import OrderedDict
+from math import ceil
+from typing import NamedTuple
+
+MOST_CLIENTS = 20_000
+_BURST_SECONDS = 2.0
+_UNKNOWN = "unknown"
+
+
+class _Bucket(NamedTuple):
+    tokens: float
+    at: float
+
+
+class RateLimiter:
+    """Allows each client ``per_second`` requests a second, and twice that at once after a pause.
+
+    Of the clients seen last ``most_clients`` are remembered; one that is forgotten starts with a full bucket,
+    which is what it would have after two seconds anyway.
+    """
+
+    def __init__(self, per_second: float, most_clients: int = MOST_CLIENTS) -> None:
+        self._rate = per_second
+        self._capacity = max(1.0, per_second * _BURST_SECONDS)
+        self._most = most_clients
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def wait_of(self, client: str, now: float) -> int:
+        """Count a request of ``client`` at ``now`` (seconds of any steady clock).
+
+        0 where it is allowed, else the whole seconds until one will be; a refused request costs nothing.
+        """
+        last = self._buckets.get(client)
+        tokens = self._capacity
+        if last is not None:
+            tokens = min(self._capacity, last.tokens + max(0.0, now - last.at) * self._rate)
+        allowed = tokens >= 1.0
+        self._buckets[client] = _Bucket(tokens - 1.0 if allowed else tokens, now)
+        self._buckets.move_to_end(client)
+        if len(self._buckets) > self._most:
+            self._buckets.popitem(last=False)
+        return 0 if allowed else max(1, ceil((1.0 - tokens) / self._rate))
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+
+def client_of(peer: str | None, forwarded_for: list[bytes], proxies: int) -> str:
+    """Who asks: the address of the connection, or what the outermost of one's own proxies saw.
+
+    Each proxy appends the address it was asked from to X-Forwarded-For, so with ``proxies`` of one's own the
+    entry that many places from the end is the client; what stands before it the client may have made up. An
+    IPv6 client is its /64, since that is what one subscriber has.
+    """
+    if proxies:
+        entries = [part.strip() for value in forwarded_for for part in value.decode("latin-1").split(",")]
+        if len(entries) >= proxies:
+            peer = entries[-proxies]
+    if not peer:
+        return _UNKNOWN
+    if ":" not in peer:
+        return peer[:64]
+    try:
+        address = ipaddress.IPv6Address(peer.strip("[]").partition("%")[0])
+    except ValueError:
+        return peer[:64]
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))

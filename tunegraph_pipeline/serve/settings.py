@@ -1,0 +1,94 @@
+"""What a service is told at its start, in a form that travels to its workers.
+
+Here: the settings, and what follows from them (is this address public, which limits hold). Not here: the API
+key, which stays in the environment and is read by `access` alone, or what the settings configure.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.errors import InputError
+
+ENVIRONMENT = "TUNEGRAPH_SERVICE"
+"""The variable by which the workers get the settings."""
+
+MOST_BODY_BYTES = 262_144
+MOST_LISTED = 2_000
+"""Ids in one list of a request."""
+MOST_ID_CHARACTERS = 256
+MOST_K = 500
+MOST_LOOKED_UP = 200
+"""Ids in one query string."""
+MOST_MAP_POINTS = 20_000
+
+DEFAULT_PUBLIC_RATE = 50.0
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)
+
+
+class ServiceSettings(BaseModel):
+    """How one service runs; the same for all of its workers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lake: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=64)
+    reload_seconds: float = Field(default=1.0, gt=0)
+    """How often a newly published bundle is looked for."""
+    rate_limit: float | None = Field(default=None, ge=0)
+    """Requests a second of one client; 0 for no limit, None for the default of the address."""
+    proxies: int = Field(default=0, ge=0)
+    """How many proxies of one's own stand before the service: so many entries of X-Forwarded-For, counted
+    from its end, are believed."""
+    cors_origins: tuple[str, ...] = ()
+    blocklist: Path | None = None
+    access_log: bool = True
+    run_folder: Path | None = None
+    """What the workers of one service share: their counts, and the version they serve. None with one."""
+
+    @property
+    def serving(self) -> Path:
+        return self.lake / "serving"
+
+    @property
+    def public(self) -> bool:
+        """Whether others than the people on this machine can ask, itself or by way of a proxy."""
+        return self.proxies > 0 or not is_loopback(self.host)
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """What one client may ask, None without a limit."""
+        if self.rate_limit is None:
+            return DEFAULT_PUBLIC_RATE if self.public else None
+        return self.rate_limit or None
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        return cls.model_validate_json(os.environ[ENVIRONMENT])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, an address or a name, is this machine alone. A name has to be so with every address."""
+    try:
+        addresses = [str(entry[4][0]) for entry in socket.getaddrinfo(host, None)] if host else []
+    except OSError:
+        return False
+    return bool(addresses) and all(
+        ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses
+    )
+
+
+def check_origin(origin: str) -> str:
+    """An origin as browsers send it. Raises InputError for what none would send."""
+    if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+        raise InputError(
+            f"--cors-origin {origin}: an origin is scheme and host, as in https://music.example.org, or *"
+        )
+    return origin.lower()

@@ -1,0 +1,91 @@
+"""The service against its own description: schemathesis asks by the OpenAPI and looks for a lie."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunegraph_pipeline_tests.conftest import PROJECT
+from tunegraph_pipeline_tests.serve.conftest import StartService, track_id
+
+KEY = "0123456789abcdef0123456789abcdef"
+KNOWN = f"""
+[parameters]
+"path.user_id" = "listener-1"
+"path.track_id" = "{track_id(7)}"
+"""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("known", [False, True], ids=["any ids", "known ids"])
+@pytest.mark.parametrize("key", ["", KEY], ids=["no key", "a key"])
+def test_schemathesis_finds_nothing(
+    running_service: StartService, tmp_path: Path, known: bool, key: str
+) -> None:
+    service = running_service(environment={"TUNEGRAPH_API_KEY": key} if key else {})
+    (tmp_path / "schemathesis.toml").write_text(KNOWN if known else "")
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    options = ["--seed", "20", "--max-examples", "20", "--generation-database", "none", "--no-color"]
+    command = [
+        schemathesis,
+        "--config-file",
+        tmp_path / "schemathesis.toml",
+        "run",
+        f"{service.url}/openapi.json",
+    ]
+    done = subprocess.run(
+        [*map(str, command), *options, *(["--header", f"Authorization: Bearer {key}"] if key else [])],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "11 selected / 11 total" in done.stdout
+    assert not any("fault" in line for line in service.said)
+
+
+def test_every_example_of_the_documentation_is_answered_as_it_says(running_service: StartService) -> None:
+    curl = shutil.which("curl")
+    assert curl, "the examples are curl commands; install curl"
+    service = running_service()
+    text = (PROJECT / "docs" / "service.md").read_text()
+    examples = re.findall(r"(?m)^    (curl (?:.*\\\n)*.*)$", text)
+    asked = set()
+    for example in examples:
+        if "$TUNEGRAPH_API_KEY" in example:
+            continue
+        command = example.replace("http://127.0.0.1:8000", service.url).replace(
+            "/users/0275i1VNfBnsNbPl0QIBpG", "/users/listener-1"
+        )
+        command = re.sub(r"\b[0-9A-Za-z]{22}\b", track_id(7), command)
+        command = command.replace(
+            "curl", f"{curl} --silent --output /dev/null --write-out '%{{http_code}}'", 1
+        )
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, timeout=30)
+        wanted = "422" if '"k": 0' in example else "202" if "/feedback" in example else "200"
+        assert done.stdout == wanted, example
+        asked.add(
+            re.sub(
+                r"track0\d+|listener-1",
+                "…",
+                re.sub(r".*http://[^/]+(/[\w/-]*).*", r"\1", command, flags=re.S),
+            )
+        )
+    assert asked == {
+        "/recommendations",
+        "/users/…/recommendations",
+        "/explanations",
+        "/tracks",
+        "/tracks/…/similar",
+        "/map",
+        "/feedback",
+        "/health",
+        "/ready",
+        "/version",
+        "/metrics",
+    }

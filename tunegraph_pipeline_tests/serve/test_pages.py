@@ -1,0 +1,55 @@
+"""Files for a browser, from memory."""
+
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from tunegraph_pipeline.serve.pages import PageFiles
+from tunegraph_pipeline.serve.problems import Problem
+
+
+def request(tag: str = "") -> Request:
+    headers = [(b"if-none-match", tag.encode())] if tag else []
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> PageFiles:
+    (tmp_path / "page" / "parts").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("not for anybody")
+    (tmp_path / "page" / "index.html").write_text("<p>é")
+    (tmp_path / "page" / "parts" / "map.js").write_text("1")
+    (tmp_path / "page" / "icon.svg").write_text("<svg/>")
+    return PageFiles(tmp_path / "page")
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("index.html", "text/html; charset=utf-8"),
+        ("parts/map.js", "text/javascript; charset=utf-8"),
+        ("icon.svg", "image/svg+xml; charset=utf-8"),
+    ],
+)
+def test_a_file_has_its_type_and_is_sent_once(files: PageFiles, name: str, media_type: str) -> None:
+    first = files.response(name, request())
+    assert first.headers["content-type"] == media_type
+    assert first.headers["cache-control"] == "no-cache"
+    again = files.response(name, request(first.headers["etag"]))
+    assert (again.status_code, again.body) == (304, b"")
+    assert files.response(name, request('"another"')).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["", "nothing", "../secret.txt", "parts", "/index.html", "parts/../index.html"]
+)
+def test_nothing_else_can_be_reached(files: PageFiles, name: str) -> None:
+    with pytest.raises(Problem) as refused:
+        files.response(name, request())
+    assert refused.value.status == 404
+
+
+def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
+    with pytest.raises(Problem):
+        PageFiles(tmp_path / "nowhere").response("index.html", request())
