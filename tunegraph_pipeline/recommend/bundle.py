@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
+from tunegraph_pipeline.recommend.search import search_arrays
 
 BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
@@ -188,6 +189,8 @@ class Bundle:
     it may not be recommended), and the standardised logarithm of its popularity, ``RARE`` at least. With it
     one product bounds the score of every track from above (Cauchy and Schwarz); see `ranking`. Where few
     coordinates hold little of the length it has them all.
+
+    ``search_*`` are the index of the names; see `search`.
     """
 
     def __init__(self, parts: ArrayFolder) -> None:
@@ -231,6 +234,16 @@ class Bundle:
         self.artist_indptr: NDArray[np.int64] = self._array("artist_indptr", "<i8", n + 1)
         named = int(self.artist_indptr[-1])
         self.artist_indices: NDArray[np.int32] = self._array("artist_indices", "<i4", named)
+        self.search_tracks: NDArray[np.int32] = self._array("search_tracks", "<i4", None)
+        self.search_codes: NDArray[np.uint64] = self._array("search_codes", "<u8", None)
+        codes = len(self.search_codes)
+        self.search_indptr: NDArray[np.int64] = self._array("search_indptr", "<i8", codes + 1)
+        self.search_places: NDArray[np.int32] = self._array(
+            "search_places", "<i4", int(self.search_indptr[-1])
+        )
+        self.search_words: NDArray[np.int64] = self._array("search_words", "<i8", None)
+        words = len(self.search_words)
+        self.search_word_sums: NDArray[np.int64] = self._array("search_word_sums", "<i8", words + 1)
         self.names = self._strings("names", n)
         self.artists = self._strings("artists", n)
         self.image_urls = self._strings("image_urls", n)
@@ -347,6 +360,15 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
         "artist_indices": filled.by.indices.astype(np.int32, copy=False),
         "artist_ids": StringColumn.from_strings(filled.by.ids),
         "artist_names": StringColumn.from_strings(filled.by.names),
+        **search_arrays(
+            content.track_ids,
+            content.names,
+            filled.by.indptr,
+            filled.by.indices,
+            filled.by.names,
+            content.popularity,
+            filled.canonical,
+        ),
         "names": StringColumn.from_strings(content.names),
         "artists": StringColumn.from_strings(content.artists),
         "image_urls": StringColumn.from_strings(content.image_urls),

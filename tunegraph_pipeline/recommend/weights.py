@@ -27,12 +27,14 @@ class Weights:
     neighbour_weight: NDArray[np.float32]
     known: NDArray[np.bool_]  # [N]
     placed: NDArray[np.bool_]  # [N]
+    layout: NDArray[np.float32]  # [N, 2], places on the map
 
     @classmethod
     def of_model(cls, model: ArrayFolder) -> Self:
         """Those of a model's folder, mapped; every track it has is known.
 
-        A model from before this was kept places none by content: it never was taught to.
+        A model from before this was kept places none by content: it never was taught to. One from before
+        there was a map has all of its tracks in the middle of it.
         """
         known = np.ones(len(model["embeddings"]), dtype=np.bool_)
         placed = "placed" in model
@@ -45,6 +47,7 @@ class Weights:
             neighbour_weight=model["neighbour_weight"],
             known=known,
             placed=model["placed"] if placed else ~known,
+            layout=model["layout"] if "layout" in model else np.full((len(known), 2), 0.5, dtype=np.float32),
         )
 
     @property
@@ -58,8 +61,8 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
     ``canonical`` int32[N] is the track that stands for the recording each track is of. A new id of a
     recording the model knows has the place of the id that stands for it. Every other new track gets a neutral
     row that says nothing: the mean direction of all embeddings (of unit length, as every row must be),
-    pooling weight 0, prior 0, no neighbours, and is not ``known``. Raises ValueError where the id map is
-    shorter than the model: indices are never taken back.
+    pooling weight 0, prior 0, no neighbours, the middle of the map, and is not ``known``. Raises ValueError
+    where the id map is shorter than the model: indices are never taken back.
     """
     n_old, n = weights.n_tracks, len(canonical)
     if n < n_old:
@@ -77,6 +80,8 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
     prior[known] = weights.prior[source]
     placed = known.copy()
     placed[known] = weights.placed[source]
+    layout = np.full((n, 2), 0.5, dtype=np.float32)
+    layout[known] = weights.layout[source]
     no_neighbours = np.full(n - n_old, weights.neighbour_indptr[-1], dtype=np.int64)
     return Weights(
         embeddings=embeddings,
@@ -87,6 +92,7 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
         neighbour_weight=weights.neighbour_weight,
         known=known,
         placed=placed,
+        layout=layout,
     )
 
 

@@ -142,7 +142,7 @@ def _warm_up() -> None:
 def _read(event: Mapping[str, Any]) -> _Request:
     try:
         return _parsed(event)
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, ValueError):
         raise _Refusal(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
 
 

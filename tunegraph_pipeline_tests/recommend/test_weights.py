@@ -17,6 +17,7 @@ def weights() -> Weights:
         neighbour_weight=np.array([0.5], dtype=np.float32),
         known=np.ones(2, dtype=np.bool_),
         placed=np.array([True, False]),
+        layout=np.array([[0.1, 0.2], [0.3, 0.4]], dtype=np.float32),
     )
 
 
@@ -33,6 +34,7 @@ def test_a_new_track_is_neutral_and_a_new_id_of_a_known_one_has_its_place(weight
     np.testing.assert_allclose(carried.prior, [0.1, 0.2, 0, 0.2, 0])
     assert carried.neighbour_indptr.tolist() == [0, 1, 1, 1, 1, 1]
     assert carried.neighbour_indices.tolist() == [1]
+    np.testing.assert_allclose(carried.layout, [[0.1, 0.2], [0.3, 0.4], [0.5, 0.5], [0.3, 0.4], [0.5, 0.5]])
 
 
 def test_the_model_of_today_is_left_as_it_is_and_merged_ids_share_a_place(weights: Weights) -> None:

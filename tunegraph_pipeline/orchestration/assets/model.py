@@ -79,6 +79,7 @@ def trained_model(
     A run that was killed goes on from its last epoch.
     """
     from tunegraph_pipeline.evaluation.plots import calibration_diagram, training_curves
+    from tunegraph_pipeline.training.layout import map_of
     from tunegraph_pipeline.training.train import TrainingConfig, on_principal_axes, train
 
     plots: dict[str, Any] = {}
@@ -118,6 +119,9 @@ def trained_model(
             model = replace(model, embeddings=on_principal_axes(model.embeddings))
             model = under_every_id(model, graph.canonical)
             calibration = calibrate_on(graph, model, data)
+            report_progress("lay out the map", 0, 1)
+            layout = map_of(model.embeddings, graph.track_degrees(), seed=settings.seed)
+            report_progress("lay out the map", 1, 1)
             trained_on = {
                 "held_out": root.section("graph", GraphSettings).held_out,
                 "id_map": id_map_fingerprint(known_track_ids(root)),
@@ -126,7 +130,7 @@ def trained_model(
                 "models",
                 version,
                 lambda folder: write_model(
-                    folder, version, settings, model, calibration, graph.canonical, trained_on
+                    folder, version, settings, model, calibration, graph.canonical, layout, trained_on
                 ),
                 replace=config.full,
                 # The live model is judged against, and served on, for as long as no other one is accepted.
@@ -256,12 +260,14 @@ def write_model(
     model: "TrainedModel",
     calibration: "Calibration",
     canonical: NDArray[np.int32],
+    layout: NDArray[np.float32],
     trained_on: dict[str, Any],
 ) -> None:
     """Put what a bundle needs of a model, its weights and how it was made into ``folder``.
 
-    ``canonical`` of the graph and ``trained_on``, the share that was held out and the id map, tell a later
-    day which likes it never was shown, and which rows are whose.
+    ``layout`` is where the tracks lie on the map. ``canonical`` of the graph and ``trained_on``, the share
+    that was held out and the id map, tell a later day which likes it never was shown, and which rows are
+    whose.
     """
     save_tensors(folder / "weights.safetensors", model.tensors, {"version": version})
     judged = not math.isnan(model.validation)
@@ -288,6 +294,7 @@ def write_model(
         "placed": model.placed,
         "recommendable": model.recommendable,
         "canonical": canonical,
+        "layout": layout,
     }
     write_arrays(folder, arrays, facts)
 

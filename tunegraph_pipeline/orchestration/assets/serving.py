@@ -291,6 +291,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
         preview_urls=shown["preview_url"].to_list(),
         canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
+        layout=weights.layout,
         by=Artists.of_lists(shown["artist_ids"].to_list(), shown["artists"].to_list()),
         facts={
             "bundle_version": version,
