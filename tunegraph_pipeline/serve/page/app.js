@@ -285,6 +285,7 @@ async function learnSongs() {
 // --- searching ---
 
 let found = [];
+let foundFor = ""; // the text that these were found for
 let active = -1;
 let searching = null;
 let typing = 0;
@@ -352,11 +353,13 @@ async function searchNow() {
   searching = new AbortController();
   $("search-note").hidden = true;
   if (!text) {
+    foundFor = "";
     showFound([]);
     return;
   }
   try {
     const songs = await api.search(text, searching.signal);
+    foundFor = text;
     showFound(songs);
     $("search-note").hidden = songs.length > 0;
     $("search-note").textContent = "No song is called anything like this.";
@@ -378,6 +381,13 @@ $("search").addEventListener("input", () => {
 $("search").addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     open(false);
+    return;
+  }
+  if (event.key === "Enter" && $("search").value.trim() !== foundFor) {
+    // What is shown was found for other words: nobody means to choose among that.
+    clearTimeout(typing);
+    searchNow();
+    event.preventDefault();
     return;
   }
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

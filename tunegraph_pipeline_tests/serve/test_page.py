@@ -1,0 +1,538 @@
+"""The page in a real browser, over a real service: Debian's chromium, driven by Playwright."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tunegraph_pipeline_tests.serve.conftest import (
+    RunningService,
+    StartService,
+    make_lake,
+    small_content,
+    start_service,
+    track_id,
+    track_name,
+)
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None and not os.environ.get("TUNEGRAPH_REQUIRE_BROWSER"):
+    pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
+
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright  # noqa: E402
+
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1400, "height": 900}
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what it did: every request, and what a console or a policy complained of."""
+
+    page: Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def recommended(self) -> list[str]:
+        return self._tracks("#recommendations")
+
+    def liked(self) -> list[str]:
+        return self._tracks("#likes")
+
+    def _tracks(self, where: str) -> list[str]:
+        found: list[str] = self.page.eval_on_selector_all(
+            f"{where} .song", "rows => rows.map(row => row.dataset.track)"
+        )
+        return found
+
+    def after(self, act: Callable[[], object]) -> dict[str, Any]:
+        """Do something and wait for the recommendations it asks for; the body of the request."""
+        with self.page.expect_response(lambda got: "/recommendations" in got.url) as told:
+            act()
+        body: Any = told.value.request.post_data_json
+        expect(self.page.locator("#recommendations")).not_to_have_class(re.compile("loading"))
+        assert isinstance(body, dict)
+        return body
+
+    def tick(self, text: str) -> None:
+        """Search, tick the first song found, and close what was found."""
+        self.find(text)
+        self.after(lambda: self.page.press("#search", "Enter"))
+        self.page.press("#search", "Escape")
+
+    def find(self, text: str) -> None:
+        with self.page.expect_response(lambda got: "/tracks?query=" in got.url):
+            self.page.fill("#search", text)
+        expect(self.page.locator("#found li").first).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    content = small_content()
+    names = list(content.names)
+    names[1] = '<img src=x onerror="document.title = 1"> & <b>bold</b>'
+    lake = make_lake(tmp_path_factory.mktemp("page") / "lake", _replaced(content, names=names))
+    running = start_service(lake)
+    yield running
+    running.stop()
+
+
+def _replaced(content: Any, **changes: object) -> Any:
+    from dataclasses import replace
+
+    return replace(content, **changes)
+
+
+@pytest.fixture
+def visit(browser: Browser, service: RunningService) -> Iterator[Callable[..., Visit]]:
+    """Opens the page; in a context of its own, so that nothing is kept from one test to the next."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(path: str = "/", url: str = service.url, **options: Any) -> Visit:
+        context = browser.new_context(viewport=options.pop("viewport", DESK), **options)
+        contexts.append(context)
+        context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", _a_picture)
+        found = Visit(context.new_page())
+        found.page.on("request", lambda request: found.requests.append(request.url))
+        found.page.on(
+            "console",
+            lambda said: found.complaints.append(said.text) if said.type in ("error", "warning") else None,
+        )
+        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
+        found.page.goto(url + path)
+        expect(found.page.locator("#recommendations .song").first).to_be_visible()
+        return found
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def _a_picture(route: Route) -> None:
+    """What the world outside answers: one pixel."""
+    pixel = "<svg xmlns='http://www.w3.org/2000/svg' width='1' height='1'/>"
+    route.fulfill(body=pixel, content_type="image/svg+xml")
+
+
+Open = Callable[..., Visit]
+
+
+def test_who_arrives_sees_what_is_popular_and_that_it_is_not_personal(visit: Open) -> None:
+    seen = visit()
+    expect(seen.page.locator("#degraded")).to_contain_text("no liked songs were given")
+    assert len(seen.recommended()) == 12
+    expect(seen.page.locator("#no-likes")).to_be_visible()
+    assert seen.complaints == []
+
+
+def test_a_song_found_with_a_typing_error_is_ticked_and_answered_with_reasons(visit: Open) -> None:
+    seen = visit()
+    name = track_name(5)
+    assert name.startswith("Neon")
+    seen.find(name.replace("Neon", "Noen"))
+    seen.after(lambda: seen.page.press("#search", "Enter"))
+    assert seen.liked() == [track_id(5)]
+    expect(seen.page.locator("#degraded")).to_be_hidden()
+    reasons = seen.page.locator("#recommendations .reason")
+    expect(reasons.first).to_contain_text(f"because you like {name}")
+    # The four scenes of the little world: who likes one of a scene likes others of it.
+    assert all(int(track[5:]) % 4 == 1 for track in seen.recommended()[:8])
+    assert track_id(5) not in seen.recommended()
+    # Ticked again, it is off the list.
+    seen.after(lambda: seen.page.press("#search", "Enter"))
+    assert seen.liked() == []
+    assert seen.complaints == []
+
+
+def test_a_reason_says_how_many_listeners_like_both(visit: Open) -> None:
+    seen = visit()
+    seen.tick(track_name(8))
+    texts = seen.page.locator("#recommendations .reason").all_inner_texts()
+    assert any(re.search(r"\(\d+ listeners? likes? both\)", text) for text in texts)
+
+
+def test_a_disliked_song_goes_at_once_never_returns_and_can_be_taken_back(visit: Open) -> None:
+    seen = visit()
+    seen.tick(track_name(4))
+    gone = seen.recommended()[0]
+    body = seen.after(lambda: seen.page.click("#recommendations .song:first-child .dislike"))
+    assert body["dislikes"] == [gone]
+    assert gone not in seen.recommended()
+    for _ in range(3):
+        seen.after(lambda: seen.page.click("#recommendations .song:first-child .like"))
+        assert gone not in seen.recommended()
+    assert len(seen.liked()) == 4
+    seen.page.reload()
+    expect(seen.page.locator("#disliked")).to_contain_text("Not for me (1)")
+    assert gone not in seen.recommended()
+    seen.page.click("#disliked summary")
+    body = seen.after(lambda: seen.page.click("#dislikes .drop"))
+    assert body["dislikes"] == []
+    expect(seen.page.locator("#disliked")).to_be_hidden()
+
+
+def test_undo_takes_back_the_last_click(visit: Open) -> None:
+    seen = visit()
+    seen.tick(track_name(4))
+    first = seen.recommended()
+    seen.after(lambda: seen.page.click("#recommendations .song:first-child .dislike"))
+    body = seen.after(lambda: seen.page.click("#undo button"))
+    assert (body["dislikes"], body["likes"]) == ([], [track_id(4)])
+    assert seen.recommended() == first
+    seen.after(lambda: seen.page.click("#clear"))
+    assert seen.liked() == []
+    seen.after(lambda: seen.page.click("#undo button"))
+    assert seen.liked() == [track_id(4)]
+
+
+def test_every_choice_is_in_the_question(visit: Open) -> None:
+    seen = visit()
+    body = seen.after(lambda: seen.page.fill("#familiarity", "0.2"))
+    assert (body["familiarity"], body["diversity"]) == (0.2, 0)
+    body = seen.after(lambda: seen.page.fill("#diversity", "0.75"))
+    assert (body["familiarity"], body["diversity"]) == (0.2, 0.75)
+    assert seen.after(lambda: seen.page.select_option("#max-per-artist", "2"))["max_per_artist"] == 2
+    assert seen.after(lambda: seen.page.select_option("#max-per-artist", ""))["max_per_artist"] is None
+    assert seen.after(lambda: seen.page.uncheck("#explicit"))["explicit"] is False
+    assert seen.page.locator("#recommendations .mark").count() == 0
+    seen.page.reload()
+    expect(seen.page.locator("#familiarity")).to_have_value("0.2")
+    expect(seen.page.locator("#explicit")).not_to_be_checked()
+
+
+def test_the_keyboard_alone_is_enough(visit: Open) -> None:
+    seen = visit()
+    page = seen.page
+    press = page.keyboard.press
+    for _ in range(4):
+        press("Tab")
+        if page.evaluate("document.activeElement.id") == "search":
+            break
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.keyboard.type("harbour")
+    expect(page.locator("#found li").first).to_be_visible()
+    press("ArrowDown")
+    press("ArrowDown")
+    active = page.get_attribute("#search", "aria-activedescendant")
+    assert active == "found-1"
+    seen.after(lambda: press("Enter"))
+    expect(page.locator("#found-1")).to_have_attribute("aria-selected", "true")
+    seen.after(lambda: (press("ArrowUp"), press("Enter")))
+    assert len(seen.liked()) == 2
+    press("Escape")
+    expect(page.locator("#found")).to_be_hidden()
+    expect(page.locator("#search")).to_have_attribute("aria-expanded", "false")
+    # On to the first recommendation, which is then disliked, and the keyboard stays in the list.
+    page.locator("#recommendations .like").first.focus()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    press("Tab")
+    gone = seen.recommended()[0]
+    seen.after(lambda: press("Enter"))
+    assert gone not in seen.recommended()
+    assert page.evaluate("document.activeElement.closest('#recommendations') !== null")
+    # The map answers the keyboard too, and says what it points at.
+    page.locator("#map").focus()
+    press("n")
+    expect(page.locator("#tip")).to_be_visible()
+    seen.after(lambda: press("Enter"))
+    assert len(seen.liked()) == 3
+    for key in ("+", "ArrowLeft", "-", "0"):
+        press(key)
+    assert seen.complaints == []
+
+
+def test_a_slider_moves_with_the_keys_and_says_where_it_is(visit: Open) -> None:
+    seen = visit()
+    seen.page.locator("#familiarity").focus()
+    body = seen.after(lambda: seen.page.keyboard.press("ArrowRight"))
+    assert body["familiarity"] == 0.55
+    expect(seen.page.locator("#familiarity")).to_have_attribute("aria-valuetext", "55 %")
+
+
+@pytest.mark.parametrize("width", [320, 360, 720, 1080, 1400])
+def test_nothing_sticks_out_at_any_width(visit: Open, width: int) -> None:
+    seen = visit(viewport={"width": width, "height": 740}, has_touch=width < 800)
+    seen.tick(track_name(8))
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    for button in seen.page.locator("main button:visible, header button:visible").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 32  # large enough for a thumb
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def test_a_tap_on_the_map_likes_a_song(visit: Open) -> None:
+    content = small_content()
+    assert content.layout is None  # so all songs lie in the middle
+    seen = visit(viewport=PHONE, has_touch=True)
+    seen.page.locator("#map").scroll_into_view_if_needed()
+    seen.after(lambda: seen.page.locator("#map").tap())
+    assert len(seen.liked()) == 1
+
+
+def _contrast(page: Page, text: str, ground: str) -> float:
+    """Of two colours of the style, by the formula of WCAG 2."""
+    found: float = page.evaluate(
+        """([text, ground]) => {
+          const luminance = (name) => {
+            const probe = document.createElement("i");
+            probe.style.color = `var(--${name})`;
+            document.body.append(probe);
+            const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3);
+            probe.remove();
+            const [r, g, b] = parts.map((part) => part / 255)
+              .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const [light, dark] = [luminance(text), luminance(ground)].sort((a, b) => b - a);
+          return (light + 0.05) / (dark + 0.05);
+        }""",
+        [text, ground],
+    )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(visit: Open, scheme: str) -> None:
+    seen = visit(color_scheme=scheme)
+    ground = seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert ground == {"light": "rgb(246, 245, 251)", "dark": "rgb(20, 18, 29)"}[scheme]
+    for text, behind in (
+        ("text", "page"),
+        ("text", "card"),
+        ("soft", "card"),
+        ("soft", "page"),
+        ("accent", "card"),
+        ("on-accent", "accent"),
+        ("on-note", "note"),
+        ("on-problem", "problem"),
+        ("page", "text"),
+    ):
+        assert _contrast(seen.page, text, behind) >= 4.5, (text, behind)
+    for mark in ("others", "liked", "accent"):
+        assert _contrast(seen.page, mark, "page") >= 3, mark
+
+
+def test_everything_that_can_be_used_has_a_name(visit: Open) -> None:
+    seen = visit()
+    seen.tick(track_name(8))
+    nameless = seen.page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, a, canvas, ul, ol")]
+          .filter((one) => one.offsetParent !== null)
+          .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.length
+            || one.closest("section")))
+          .map((one) => one.outerHTML)"""
+    )
+    assert nameless == []
+    assert seen.page.locator("h1").count() == 1
+    assert seen.page.get_attribute("html", "lang") == "en"
+    doubled = seen.page.evaluate(
+        "() => { const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);"
+        " return ids.filter((id, at) => ids.indexOf(id) !== at); }"
+    )
+    assert doubled == []
+
+
+def test_a_name_that_looks_like_html_stays_text(visit: Open) -> None:
+    seen = visit()
+    seen.tick("onerror")
+    expect(seen.page.locator("#likes .name")).to_have_text(
+        '<img src=x onerror="document.title = 1"> & <b>bold</b>'
+    )
+    assert seen.page.title() == "TuneGraph"
+    assert seen.page.locator("#likes b, #recommendations .name img").count() == 0
+    assert seen.complaints == []
+
+
+def test_covers_and_previews_come_from_elsewhere_only_where_there_is_a_link(visit: Open) -> None:
+    seen = visit()
+    seen.tick(track_name(8))
+    elsewhere = {urlsplit(address).hostname for address in seen.requests} - {"127.0.0.1"}
+    assert elsewhere == {"img.example.org"}  # and no preview before somebody plays one
+    assert seen.page.locator("#recommendations svg.cover, #recommendations img.cover").count() == 12
+    with seen.page.expect_request(re.compile("cdn.example.org")):
+        seen.page.locator("#likes .play").click()
+    assert seen.complaints == []
+
+
+def test_with_covers_switched_off_nothing_leaves_this_machine(visit: Open) -> None:
+    seen = visit()
+    seen.page.uncheck("#media")
+    seen.page.reload()
+    seen.requests.clear()
+    expect(seen.page.locator("#recommendations .song").first).to_be_visible()
+    seen.tick(track_name(8))
+    assert {urlsplit(address).hostname for address in seen.requests} <= {"127.0.0.1"}
+    assert seen.page.locator("#recommendations img.cover").count() == 0
+    assert seen.page.locator("#recommendations svg.cover").count() == 12
+    assert seen.page.locator(".play").count() == 0
+
+
+def test_the_same_song_is_always_drawn_the_same(visit: Open) -> None:
+    pictures = []
+    for _ in range(2):
+        seen = visit()
+        seen.page.uncheck("#media")
+        pictures.append(seen.page.locator("#recommendations .cover").first.evaluate("one => one.outerHTML"))
+    assert pictures[0] == pictures[1]
+
+
+def test_one_preview_plays_at_a_time(visit: Open) -> None:
+    seen = visit()
+    seen.page.evaluate(
+        "HTMLMediaElement.prototype.play = function () { return Promise.resolve(); }"  # no sound card here
+    )
+    seen.tick(track_name(8))
+    seen.tick(track_name(0))
+    buttons = seen.page.locator("#likes .play")
+    assert buttons.count() == 2
+    buttons.nth(0).click()
+    expect(buttons.nth(0)).to_have_attribute("aria-pressed", "true")
+    buttons.nth(1).click()
+    expect(buttons.nth(0)).to_have_attribute("aria-pressed", "false")
+    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
+    buttons.nth(1).click()
+    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_link_opens_the_page_with_the_same_songs(visit: Open) -> None:
+    likes, away = f"{track_id(4)},{track_id(8)}", track_id(12)
+    followed = f"/#likes={likes}&dislikes={away}&familiarity=0.3&artist=1&explicit=no"
+    seen = visit(followed, permissions=["clipboard-read", "clipboard-write"])
+    assert set(seen.liked()) == {track_id(4), track_id(8)}
+    expect(seen.page.locator("#likes .name").first).to_have_text(track_name(8))
+    expect(seen.page.locator("#familiarity")).to_have_value("0.3")
+    expect(seen.page.locator("#max-per-artist")).to_have_value("1")
+    expect(seen.page.locator("#explicit")).not_to_be_checked()
+    seen.page.click("#share")
+    expect(seen.page.locator("#share")).to_have_text("Copied")
+    link = seen.page.evaluate("navigator.clipboard.readText()")
+    copy = visit("/" + link[link.index("#") :])
+    assert set(copy.liked()) == set(seen.liked())
+
+
+def test_unknown_songs_of_a_link_are_told_of(visit: Open) -> None:
+    seen = visit(f"/#likes=nobody-knows-this,{track_id(4)}")
+    expect(seen.page.locator("#unknown")).to_have_text("One song of your lists is not in this catalogue.")
+    assert len(seen.liked()) == 2
+    assert seen.complaints == []
+
+
+@pytest.mark.parametrize("kept", ["not json", '{"likes": 7, "familiarity": "x"}', "null", '{"likes": [1]}'])
+def test_whatever_was_kept_the_page_opens(visit: Open, kept: str) -> None:
+    seen = visit()
+    seen.page.evaluate("kept => localStorage.setItem('tunegraph', kept)", kept)
+    seen.page.reload()
+    expect(seen.page.locator("#recommendations .song").first).to_be_visible()
+    assert seen.liked() == []
+    assert seen.complaints == []
+
+
+def test_a_list_is_saved_as_a_file(visit: Open, tmp_path: Path) -> None:
+    seen = visit()
+    seen.tick(track_name(8))
+    for kind, name in (("csv", "tunegraph.csv"), ("m3u", "tunegraph.m3u"), ("uris", "tunegraph.txt")):
+        with seen.page.expect_download() as coming:
+            seen.page.click(f"[data-format={kind}]")
+        coming.value.save_as(tmp_path / name)
+        assert coming.value.suggested_filename == name
+    assert "track_id" in (tmp_path / "tunegraph.csv").read_text().splitlines()[0]
+    assert (tmp_path / "tunegraph.m3u").read_text().startswith("#EXTM3U")
+    assert (tmp_path / "tunegraph.txt").read_text().startswith("spotify:track:")
+
+
+def test_a_search_without_a_match_says_so(visit: Open) -> None:
+    seen = visit()
+    seen.page.fill("#search", "zzzzqqqq xxyyzz")
+    expect(seen.page.locator("#search-note")).to_have_text("No song is called anything like this.")
+    expect(seen.page.locator("#found")).to_be_hidden()
+
+
+def test_who_presses_enter_before_an_answer_came_ticks_nothing_that_was_found_for_other_words(
+    visit: Open,
+) -> None:
+    seen = visit()
+    seen.find(track_name(5))
+    with seen.page.expect_response(lambda got: "/tracks?query=" in got.url):
+        seen.page.fill("#search", track_name(8))
+        seen.page.press("#search", "Enter")
+    assert seen.liked() == []
+    seen.after(lambda: seen.page.press("#search", "Enter"))
+    assert seen.liked() == [track_id(8)]
+
+
+def test_only_the_last_of_quick_changes_is_shown(visit: Open) -> None:
+    seen = visit()
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    seen.page.route("**/recommendations", hold_the_first)
+    seen.page.fill("#familiarity", "0")
+    seen.page.wait_for_timeout(400)
+    assert len(held) == 1
+    body = seen.after(lambda: seen.page.fill("#familiarity", "1"))
+    assert body["familiarity"] == 1
+    expect(seen.page.locator("#recommendations")).not_to_have_class(re.compile("loading"))
+    assert seen.complaints == []
+
+
+def test_a_service_that_is_gone_is_told_of_and_asked_again(
+    visit: Open, running_service: StartService
+) -> None:
+    service = running_service()
+    seen = visit(url=service.url)
+    service.stop()
+    seen.page.fill("#familiarity", "0.9")
+    problem = seen.page.locator("#problem")
+    expect(problem).to_contain_text("The service does not answer.")
+    port = str(urlsplit(service.url).port)
+    again = running_service("--port", port)
+    assert again.url == service.url
+    seen.after(lambda: seen.page.click("#again"))
+    expect(problem).to_be_hidden()
+
+
+def test_a_limit_of_questions_is_waited_for(visit: Open, running_service: StartService) -> None:
+    seen = visit(url=running_service().url)
+    refusals = iter([True, True])
+
+    def refuse_twice(route: Route) -> None:
+        if next(refusals, False):
+            route.fulfill(status=429, headers={"Retry-After": "1"}, body="{}")
+        else:
+            route.continue_()
+
+    seen.page.route("**/recommendations", refuse_twice)
+    seen.page.fill("#familiarity", "0.9")
+    expect(seen.page.locator("#problem")).to_contain_text("Too many questions at once; asking again in 1 s.")
+    expect(seen.page.locator("#problem")).to_be_hidden(timeout=10_000)
+
+
+def test_what_the_service_objects_to_is_shown_in_its_words(visit: Open) -> None:
+    seen = visit()
+    body = '{"title": "Bad Request", "detail": "familiarity is 7; it goes from 0 to 1"}'
+    seen.page.route("**/recommendations", lambda route: route.fulfill(status=400, body=body))
+    seen.page.fill("#familiarity", "0.9")
+    expect(seen.page.locator("#problem")).to_contain_text("familiarity is 7; it goes from 0 to 1")
