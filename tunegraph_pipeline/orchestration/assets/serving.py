@@ -44,7 +44,7 @@ from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 GROUP = "serving"
 K = 10
-_bundle_code = 5
+_bundle_code = 6
 
 
 class PublishConfig(Config):
