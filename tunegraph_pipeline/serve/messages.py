@@ -267,6 +267,7 @@ class FeedbackAnswer(BaseModel):
     """How many events were kept; they are in the next refresh."""
 
     received: int
+    unknown: list[str] = Field(description="Ids of songs that nobody knows, of which nothing was kept.")
 
 
 class HealthAnswer(BaseModel):

@@ -229,12 +229,18 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
     )
     @checked_by(service.access.check)
     async def feedback(body: messages.FeedbackRequest) -> Response:
-        """Keep likes, dislikes and skips. They are on disk when this answers, and in the next refresh."""
-        events = [(event.track_id, event.action) for event in body.events]
-        await service.spool.add(body.user_id, events, body.shown, body.bundle_version)
+        """Keep likes, dislikes and skips. They are on disk when this answers, and in the next refresh. Of
+        songs that nobody knows nothing is kept: an id made up would become a song of the catalogue."""
+        recommender = service.versions.current.recommender
+        _, unknown = _looked_up(recommender, [event.track_id for event in body.events])
+        events = [
+            (event.track_id, event.action) for event in body.events if event.track_id not in set(unknown)
+        ]
+        if events:
+            await service.spool.add(body.user_id, events, body.shown, body.bundle_version)
         for _, action in events:
             service.metrics.feedback(action)
-        return _json({"received": len(events)}, HTTPStatus.ACCEPTED)
+        return _json({"received": len(events), "unknown": unknown}, HTTPStatus.ACCEPTED)
 
 
 def _add_state(router: APIRouter, service: Service) -> None:

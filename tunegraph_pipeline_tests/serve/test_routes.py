@@ -364,12 +364,13 @@ def test_feedback_is_kept_before_it_is_acknowledged(running_service: StartServic
         "events": [
             {"track_id": track_id(1), "action": "like"},
             {"track_id": track_id(2), "action": "dislike"},
+            {"track_id": "made up", "action": "like"},
         ],
         "shown": [track_id(1), track_id(2), track_id(3)],
         "bundle_version": "v1",
     }
     response = service.post("/feedback", body)
-    assert (response.status_code, response.json()) == (202, {"received": 2})
+    assert (response.status_code, response.json()) == (202, {"received": 2, "unknown": ["made up"]})
     service.process.kill()
     service.process.wait()
     kept = spooled(service.lake)
