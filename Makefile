@@ -26,6 +26,7 @@ run: setup
 	$(BIN)/tunegraph refresh --lake $(LAKE) --source simulator
 	@$(BIN)/tunegraph recommend --lake $(LAKE) --user $(DEMO_USER)
 	@echo "Next: make ui                                    the same run in Dagster, with plots"
+	@echo "      $(BIN)/tunegraph serve --lake $(LAKE)   a page to try it in, and the API"
 	@echo "      $(BIN)/tunegraph recommend --help           for other users, or for songs of your choice"
 	@echo "      $(BIN)/tunegraph import FILE                 your own likes, in a lake of their own"
 
