@@ -36,7 +36,8 @@ _SHORTLIST = (64, 600_000)
 """How many songs it has, and how many entries of the index are read for it: a few milliseconds' worth."""
 _SHORTLIST_RESPELLED = (12, 200_000)
 _MAX_RESPELLINGS = 6
-_WORST = 0.34  # the share of the letters that may be wrong
+_WORST = 0.34  # the share of the letters that may be wrong ...
+_FARTHER = 1  # ... and how many more than in the song that fits best
 _BLOCK = 50_000  # songs indexed at a time, which bounds what making the index takes
 
 _FIELD = "\n"  # ends each field of a song's text, and is in none
@@ -165,7 +166,9 @@ class TrackSearch:
                 for place in self._shortlist(respelled, *_SHORTLIST_RESPELLED):
                     if place not in compared:
                         compared[place] = typed.errors(self._fields_at(place))
-        most = max(1, int(_WORST * len(text)))
+        fewest = min((errors for errors, _ in compared.values()), default=0)
+        # What is much farther off than the best is no answer to it.
+        most = min(max(1, int(_WORST * len(text))), fewest + _FARTHER)
         return [
             place
             for (errors, _), place in sorted((key, place) for place, key in compared.items())

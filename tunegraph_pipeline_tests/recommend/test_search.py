@@ -172,6 +172,11 @@ def test_nothing_like_it_finds_nothing(find: Find) -> None:
     assert find("") == find("   ") == find("\0") == []
 
 
+def test_what_is_much_farther_off_than_the_best_is_left_out(find: Find) -> None:
+    assert find("hlao") == ["Halo"]
+    assert find("smels like ten spirit") == ["Smells Like Teen Spirit"]
+
+
 def test_the_limit_holds(songs: TrackSearch) -> None:
     everything = songs.find("e", 100)
     assert songs.find("e", 2) == everything[:2]

@@ -22,7 +22,7 @@ from tunegraph_pipeline_tests.serve.conftest import (
 )
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None and not os.environ.get("TUNEGRAPH_REQUIRE_BROWSER"):
+if CHROMIUM is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.environ.get("CI")):
     pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
 
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright  # noqa: E402
@@ -285,6 +285,58 @@ def test_a_tap_on_the_map_likes_a_song(visit: Open) -> None:
     seen.page.locator("#map").scroll_into_view_if_needed()
     seen.after(lambda: seen.page.locator("#map").tap())
     assert len(seen.liked()) == 1
+
+
+def test_songs_on_one_place_make_room_so_that_each_can_be_pointed_at(visit: Open) -> None:
+    seen = visit()  # all songs lie in the middle of the map
+    box = seen.page.locator("#map").bounding_box()
+    assert box is not None
+    pointed = set()
+    for across in range(-56, 57, 8):
+        for down in range(-56, 57, 8):
+            seen.page.mouse.move(box["x"] + box["width"] / 2 + across, box["y"] + box["height"] / 2 + down)
+            pointed |= set(
+                seen.page.eval_on_selector_all(
+                    "#recommendations .pointed", "rows => rows.map(row => row.dataset.track)"
+                )
+            )
+    assert pointed == set(seen.recommended())
+    ranks = seen.page.locator("#recommendations .rank").all_text_contents()
+    assert ranks == [str(rank) for rank in range(1, len(pointed) + 1)]
+
+
+def test_the_name_of_a_song_moves_with_it(visit: Open) -> None:
+    seen = visit()
+
+    def spread_out(route: Route) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        for place, item in enumerate(content["items"]):
+            item["x"], item["y"] = 0.3 + 0.04 * place, 0.6
+        route.fulfill(response=answer, json=content)
+
+    seen.page.route("**/recommendations", spread_out)
+    seen.after(lambda: seen.page.press("#diversity", "ArrowRight"))
+    seen.page.focus("#map")
+    seen.page.keyboard.press("n")
+    tip, chart = seen.page.locator("#tip"), seen.page.locator("#map")
+    name = seen.page.locator("#recommendations .name").first.inner_text()
+    expect(tip).to_contain_text(name)
+
+    def middle() -> float:
+        box, around = tip.bounding_box(), chart.bounding_box()
+        assert box is not None
+        assert around is not None
+        assert around["x"] <= box["x"]
+        assert box["x"] + box["width"] <= around["x"] + around["width"] + 1
+        return box["x"] + box["width"] / 2 - around["x"] - around["width"] / 2
+
+    assert abs(middle()) < 2  # the song is in the middle of the view
+    before = middle()
+    seen.page.keyboard.press("ArrowRight")
+    width = chart.evaluate("canvas => canvas.clientWidth")
+    assert middle() - before == pytest.approx(-width / 8, abs=2)
+    expect(tip).to_contain_text(name)
 
 
 def _contrast(page: Page, text: str, ground: str) -> float:

@@ -50,14 +50,20 @@ function reasonOf(reasons) {
   return line;
 }
 
-function row(song, reason, ...actions) {
+/** A line of a list. `rank` is its number on the map, null where it has none. */
+function row(song, rank, reason, ...actions) {
   const made = element(
     "li",
     { class: "song", "data-track": song.track_id },
-    cover(song, taste.media),
     element(
       "div",
-      {},
+      { class: "picture" },
+      cover(song, taste.media),
+      rank === null ? null : element("span", { class: "rank", "aria-hidden": "true" }, String(rank)),
+    ),
+    element(
+      "div",
+      { class: "title" },
       element(
         "p",
         { class: "name" },
@@ -65,8 +71,8 @@ function row(song, reason, ...actions) {
         song.explicit ? element("span", { class: "mark", title: "explicit" }, "E") : null,
       ),
       song.artists ? element("p", { class: "artists" }, song.artists) : null,
-      reason,
     ),
+    reason,
     element("div", { class: "actions" }, player(song), ...actions),
   );
   made.addEventListener("pointerenter", () => map.mark(song));
@@ -179,14 +185,14 @@ function showTaste() {
     $("likes"),
     taste.likes.toReversed().map((id) => {
       const song = songOf(id);
-      return row(song, null, button("drop", `Take ${titleOf(song)} off your songs`, "×", () => forget(song)));
+      return row(song, null, null, button("drop", `Take ${titleOf(song)} off your songs`, "×", () => forget(song)));
     }),
   );
   replace(
     $("dislikes"),
     taste.dislikes.toReversed().map((id) => {
       const song = songOf(id);
-      return row(song, null, button("drop", `Allow ${titleOf(song)} again`, "↩", () => forget(song)));
+      return row(song, null, null, button("drop", `Allow ${titleOf(song)} again`, "↩", () => forget(song)));
     }),
   );
   $("no-likes").hidden = taste.likes.length > 0;
@@ -207,9 +213,10 @@ function showAnswer() {
   for (const song of items) known.set(song.track_id, song);
   replace(
     $("recommendations"),
-    items.map((song) =>
+    items.map((song, place) =>
       row(
         song,
+        place + 1,
         reasonOf(song.reasons),
         button("like", `I like ${titleOf(song)}`, "♥", () => like(song)),
         button("dislike", `${titleOf(song)} is not for me`, "✕", () => dislike(song)),
@@ -405,24 +412,29 @@ $("search").addEventListener("blur", () => open(false));
 
 // --- the map ---
 
+let toldOf = null;
+
 const map = new SongMap(
   $("map"),
   (song) => {
     const tip = $("tip");
     for (const one of document.querySelectorAll(".song.pointed")) one.classList.remove("pointed");
     tip.hidden = !song;
-    if (!song) return;
+    if (!song) {
+      toldOf = null;
+      return;
+    }
     tip.textContent = titleOf(song);
     const [left, top] = map.placeOf(song);
     const box = $("map").getBoundingClientRect();
-    // On the side where there is room.
-    tip.style.left = left < box.width / 2 ? `${left + 14}px` : "auto";
-    tip.style.right = left < box.width / 2 ? "auto" : `${box.width - left + 14}px`;
-    tip.style.top = `${Math.min(Math.max(top - 14, 4), box.height - 40)}px`;
+    // Above the song, or below it where there is no room, and never beyond the sides.
+    tip.style.left = `${Math.min(Math.max(left - tip.offsetWidth / 2, 4), box.width - tip.offsetWidth - 4)}px`;
+    tip.style.top = `${top - tip.offsetHeight > 20 ? top - tip.offsetHeight - 16 : top + 16}px`;
     for (const one of document.querySelectorAll(".song")) {
       one.classList.toggle("pointed", one.dataset.track === song.track_id);
     }
-    say(titleOf(song));
+    if (song !== toldOf) say(titleOf(song));
+    toldOf = song;
   },
   (song) => {
     if (taste.likes.includes(song.track_id)) forget(song);

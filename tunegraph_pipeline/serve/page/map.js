@@ -2,8 +2,14 @@
 
 const REACH = 14; // pixels around a song in which it is pointed at
 const CLOSEST = 60;
+const NAMED = 3; // scale from which songs in the background have their names beside them, as far as there is room
+const MOST_NAMES = 24;
+const MOST_SPREAD = 80; // songs that make room for each other
 
-/** Songs drawn on a canvas by their x and y in [0, 1]. `onPoint(song)` is told what is pointed at, or null; `onChoose(song)` what was clicked. */
+/**
+ * Songs drawn on a canvas by their x and y in [0, 1]. `onPoint(song)` is told what is pointed at, or null, and
+ * told again when that moves; `onChoose(song)` what was clicked.
+ */
 export class SongMap {
   #context;
   #size = 0;
@@ -11,7 +17,9 @@ export class SongMap {
   #others = [];
   #likes = [];
   #recommendations = [];
+  #places = new Map(); // where songs that matter are drawn: beside each other, were they to lie on one place
   #pointed = null;
+  #told = false;
   #pointers = new Map();
   #moved = false;
   #colours = {};
@@ -48,8 +56,9 @@ export class SongMap {
     this.#paint();
   }
 
-  /** Mark a song, wherever it was pointed at; null for none. */
+  /** Mark a song that is pointed at elsewhere; null for none. */
   mark(song) {
+    this.#point(null);
     this.#pointed = song;
     this.#paint();
   }
@@ -67,7 +76,7 @@ export class SongMap {
 
   /** Where on the canvas a song is, in pixels. */
   placeOf(song) {
-    return this.#place(song);
+    return this.#places.get(song) ?? this.#place(song);
   }
 
   #place(song) {
@@ -81,10 +90,12 @@ export class SongMap {
   }
 
   #look(x, y, scale) {
-    const edge = 0.5 / scale;
+    // The whole map stays whole; from close by one may look a little beyond its edge, where songs lie too.
+    const edge = Math.max(0, 0.5 / scale - 0.25 * (1 - 1 / scale));
     const within = (value) => Math.min(1 - edge, Math.max(edge, value));
     this.#view = { x: within(x), y: within(y), scale };
     this.#paint();
+    if (this.#told) this.onPoint(this.#pointed);
   }
 
   #fit() {
@@ -97,7 +108,7 @@ export class SongMap {
 
   #paint() {
     const style = getComputedStyle(this.canvas);
-    for (const name of ["others", "liked", "accent", "card", "on-accent", "text"]) {
+    for (const name of ["others", "liked", "accent", "card", "page", "on-accent", "text"]) {
       this.#colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     const paper = this.#context;
@@ -107,6 +118,8 @@ export class SongMap {
     paper.globalAlpha = 0.6;
     for (const song of this.#others) this.#dot(song, Math.min(4, 1.4 * closer));
     paper.globalAlpha = 1;
+    this.#spread();
+    this.#lead();
     for (const song of this.#likes) this.#dot(song, 6, this.#colours.liked);
     paper.font = "600 10px system-ui, sans-serif";
     paper.textAlign = "center";
@@ -116,11 +129,12 @@ export class SongMap {
       const song = this.#recommendations[rank - 1];
       this.#dot(song, 8, this.#colours.accent);
       paper.fillStyle = this.#colours["on-accent"];
-      const [left, top] = this.#place(song);
+      const [left, top] = this.placeOf(song);
       paper.fillText(String(rank), left, top + 0.5);
     }
+    this.#name();
     if (this.#pointed) {
-      const [left, top] = this.#place(this.#pointed);
+      const [left, top] = this.placeOf(this.#pointed);
       paper.beginPath();
       paper.arc(left, top, 12, 0, 2 * Math.PI);
       paper.strokeStyle = this.#colours.text;
@@ -129,8 +143,84 @@ export class SongMap {
     }
   }
 
+  /** Give songs that matter room: those that would lie on each other are moved apart. */
+  #spread() {
+    const near = this.#recommendations.map((song) => [song, 8]);
+    for (const song of this.#likes.slice(-MOST_SPREAD)) near.push([song, 6]);
+    const spread = near.slice(0, MOST_SPREAD).map(([song, radius]) => ({ song, radius, at: this.#place(song) }));
+    for (let turn = 0; turn < 30; turn += 1) {
+      let moved = false;
+      spread.forEach((one, place) => {
+        for (const other of spread.slice(0, place)) {
+          const across = one.at[0] - other.at[0];
+          const down = one.at[1] - other.at[1];
+          const apart = Math.hypot(across, down);
+          const missing = one.radius + other.radius + 1 - apart;
+          if (missing <= 0.1) continue;
+          // Two on the very same point part in a direction of their own, not all in the same.
+          const [x, y] = apart > 0.01 ? [across / apart, down / apart] : [Math.cos(place), Math.sin(place)];
+          one.at = [one.at[0] + (x * missing) / 2, one.at[1] + (y * missing) / 2];
+          other.at = [other.at[0] - (x * missing) / 2, other.at[1] - (y * missing) / 2];
+          moved = true;
+        }
+      });
+      if (!moved) break;
+    }
+    this.#places = new Map(spread.map(({ song, at }) => [song, at]));
+    // At the edge of the map they stay in sight; outside of the view they stay outside.
+    for (const { song, radius } of spread) {
+      const [left, top] = this.#place(song);
+      if (left < 0 || top < 0 || left > this.#size || top > this.#size) continue;
+      const within = (value) => Math.min(this.#size - radius - 1, Math.max(radius + 1, value));
+      this.#places.set(song, this.#places.get(song).map(within));
+    }
+  }
+
+  /** Lines from where songs belong to where they found room. */
+  #lead() {
+    const paper = this.#context;
+    paper.strokeStyle = this.#colours.others;
+    paper.lineWidth = 1;
+    paper.beginPath();
+    for (const [song, at] of this.#places) {
+      const home = this.#place(song);
+      if (Math.hypot(home[0] - at[0], home[1] - at[1]) < 6) continue;
+      paper.moveTo(...home);
+      paper.lineTo(...at);
+    }
+    paper.stroke();
+  }
+
+  /** Names beside songs, those that matter first, wherever no other song or name is in the way. */
+  #name() {
+    if (this.#view.scale < NAMED) return;
+    const paper = this.#context;
+    const taken = [...this.#places.values()].map(([left, top]) => [left - 9, top - 9, left + 9, top + 9]);
+    paper.font = "11px system-ui, sans-serif";
+    paper.textAlign = "left";
+    paper.lineJoin = "round";
+    paper.lineWidth = 3;
+    paper.strokeStyle = this.#colours.page;
+    paper.fillStyle = this.#colours.text;
+    const named = new Set();
+    for (const song of [...this.#recommendations, ...this.#likes, ...this.#others]) {
+      const [left, top] = this.placeOf(song);
+      if (!song.name || named.has(song.track_id) || left < 0 || top < 0 || left > this.#size || top > this.#size) continue;
+      const text = song.name.length > 26 ? `${song.name.slice(0, 25)}…` : song.name;
+      const from = left + (this.#places.has(song) ? 11 : 6);
+      const to = from + paper.measureText(text).width;
+      const free = taken.every(([a, b, c, d]) => to < a || from > c || top + 7 < b || top - 7 > d);
+      if (!free || to > this.#size || top < 8) continue;
+      taken.push([from, top - 7, to, top + 7]);
+      paper.strokeText(text, from, top);
+      paper.fillText(text, from, top);
+      named.add(song.track_id);
+      if (named.size === MOST_NAMES) return;
+    }
+  }
+
   #dot(song, radius, colour) {
-    const [left, top] = this.#place(song);
+    const [left, top] = this.placeOf(song);
     if (left < -radius || top < -radius || left > this.#size + radius || top > this.#size + radius) return;
     const paper = this.#context;
     paper.beginPath();
@@ -151,7 +241,7 @@ export class SongMap {
     let distance = REACH;
     // What matters is found first, and wins over the background at the same distance.
     for (const song of [...this.#recommendations, ...this.#likes, ...this.#others]) {
-      const [left, top] = this.#place(song);
+      const [left, top] = this.placeOf(song);
       const away = Math.hypot(left - at[0], top - at[1]);
       if (away < distance) [best, distance] = [song, away];
     }
@@ -159,8 +249,10 @@ export class SongMap {
   }
 
   #point(song) {
-    if (song === this.#pointed) return;
-    this.mark(song);
+    if (song === this.#pointed && this.#told === (song !== null)) return;
+    this.#pointed = song;
+    this.#told = song !== null;
+    this.#paint();
     this.onPoint(song);
   }
 
