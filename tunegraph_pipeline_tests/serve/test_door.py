@@ -129,7 +129,7 @@ def test_behind_a_proxy_its_clients_have_a_rate_each(running_service: StartServi
 # --- keys, where others can ask ---
 
 KEY = "0123456789abcdef0123456789abcdef"
-FEEDBACK = {"user_id": "listener-1", "events": [{"track_id": "t", "action": "like"}]}
+FEEDBACK = {"user_id": "listener-1", "events": [{"track_id": track_id(1), "action": "like"}]}
 
 
 def test_elsewhere_than_on_loopback_stored_users_need_a_key_to_be_set(running_service: StartService) -> None:

@@ -99,7 +99,7 @@ def test_it_serves_a_lake_it_cannot_write_to_and_says_so_of_feedback(
     service = running_service(prefix=unwritable(serving_lake))
     try:
         assert service.post("/recommendations", {"likes": [track_id(1)]}).status_code == 200
-        said = {"user_id": "a", "events": [{"track_id": "t", "action": "like"}]}
+        said = {"user_id": "a", "events": [{"track_id": track_id(1), "action": "like"}]}
         refused = service.post("/feedback", said)
         assert refused.status_code == 503
         assert refused.json()["type"] == "urn:tunegraph:problem:feedback-unwritable"
@@ -236,7 +236,7 @@ def test_feedback_that_was_acknowledged_outlives_a_killed_worker(running_service
         with service.client() as client:
             for step in range(200):
                 user = f"u{number}-{step}"
-                body = {"user_id": user, "events": [{"track_id": "t", "action": "like"}]}
+                body = {"user_id": user, "events": [{"track_id": track_id(1), "action": "like"}]}
                 try:
                     if client.post("/feedback", json=body).status_code == 202:
                         acknowledged.append(user)
