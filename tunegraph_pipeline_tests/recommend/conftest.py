@@ -141,7 +141,9 @@ def clustered_content(n_tracks: int = 6_000, n_clusters: int = 80, dimension: in
     members = [np.flatnonzero(cluster == one) for one in range(n_clusters)]
     rows = [np.sort(rng.permutation(members[one])[:15]) for one in cluster.tolist()]
     homes = rng.integers(n_clusters, size=(300, 2))
-    liked = [np.unique(rng.permutation(np.concatenate([members[a], members[b]]))[:14]) for a, b in homes.tolist()]
+    liked = [
+        np.unique(rng.permutation(np.concatenate([members[a], members[b]]))[:14]) for a, b in homes.tolist()
+    ]
     return BundleContent(
         track_ids=[f"t{track}" for track in range(n_tracks)],
         embeddings=embeddings.astype(np.float32),
@@ -176,6 +178,6 @@ def clustered_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clustered() -> Callable[..., BundleContent]:
     return clustered_content
