@@ -15,7 +15,7 @@ from tunegraph_pipeline.errors import LibraryMissingError
 from tunegraph_pipeline.orchestration.measure import report_note
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.index import Storage
-from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, THRESHOLD, K, Mode, add_index
+from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, THRESHOLD, Mode, add_index
 
 
 class ServingSettings(BaseModel):
@@ -55,8 +55,8 @@ def index_if_wanted(folder: Path, settings: ServingSettings) -> dict[str, Any]:
     if facts["probes"] is None:
         found = min(facts["recall"][str(kind)] for kind in ORDINARY)
         report_note(
-            f"an index of {n_tracks:,} tracks found {found:.3f} of the best {K} and not {RECALL}: it was left"
-            " out, and queries are answered exactly"
+            f"an index of {n_tracks:,} tracks found {found:.3f} of the best, not {RECALL}: it was left out,"
+            " and queries are answered exactly"
         )
     return {"index": facts}
 
@@ -72,7 +72,9 @@ def index_metadata(bundle: Bundle) -> dict[str, Any]:
     recall = "\n".join(f"| {kind} | {found:.4f} |" for kind, found in facts["recall"].items())
     return {
         "index": MetadataValue.text(f"{facts['library']}, {form}"),
-        f"index recall@{facts['k']}": MetadataValue.md(f"| queries | found |\n|---|---:|\n{recall}"),
+        f"index recall@{' and @'.join(map(str, facts['k']))}": MetadataValue.md(
+            f"| queries | found |\n|---|---:|\n{recall}"
+        ),
         "index build (s)": MetadataValue.float(facts["seconds"]),
         "index mib": MetadataValue.float(round(facts["bytes"] / 2**20, 1)),
     }

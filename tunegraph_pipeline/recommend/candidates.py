@@ -9,6 +9,10 @@ hold all of the neighbour part. A track that is neither found nor in a row score
 found, and one that is in a row no more than that and what its neighbours add. So of the rows only the tracks
 that could pass the k-th best are scored, and where the k-th best lies below the last one found, the index is
 asked for more.
+
+The index overlooks some. Of a track in no row that cannot be helped, but of one in a row it can: there it is
+not taken at its word that whatever it did not find is less than the last it found, only that it is less than
+one somewhat before the k-th.
 """
 
 import math
@@ -22,7 +26,8 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex
 
-_ASKED = 48  # tracks asked of an index beyond those wanted, because some will be liked already
+_ASKED = 32  # tracks asked of an index beyond those wanted, because some will be liked already
+_DOUBTED = 10  # of those, how many it may have found wrongly, because it overlooked better ones
 _MOST_ASKED = 8192  # more than this costs what the exact ranking does
 
 
@@ -71,7 +76,6 @@ class CandidateSearch:
         """
         columns, place = wanted.columns, self._scratch.place
         order = np.arange(1, len(columns) + 1, dtype=np.int32)
-        found: NDArray[Any] = columns[:0]
         # Of equal columns the last one stays, and stands for all of them: no sort is needed.
         place[columns] = order
         try:
@@ -87,10 +91,13 @@ class CandidateSearch:
             place[wanted.named] = -1
             asked = k + _ASKED + min(len(wanted.named) // 2, _ASKED)
             while asked <= _MOST_ASKED:
-                found, floor = self.index.search(wanted.direction, 1.0, wanted.familiarity, asked, probes)
-                candidates = self._merged(wanted, found, place[found], floor, near, fresh.copy(), k)
+                found, products = self.index.search(wanted.direction, 1.0, wanted.familiarity, asked, probes)
+                if not len(found):
+                    break
+                trusted = products[min(k - min(k // 2, _DOUBTED), len(found) - 1)]
+                candidates = self._merged(wanted, found, place[found], trusted, near, fresh.copy(), k)
                 bar = wanted.lowered(_kth(candidates.scores, k))
-                if bar > floor or len(found) == self.index.size:
+                if bar > products[-1] or len(found) == self.index.size:
                     return candidates.best(bar)
                 asked *= 4
         finally:
@@ -103,12 +110,13 @@ class CandidateSearch:
         wanted: Wanted,
         found: NDArray[np.int64],
         at: NDArray[np.int32],
-        floor: float,
+        trusted: np.float32,
         near: NDArray[np.float64],
         fresh: NDArray[np.bool_],
         k: int,
     ) -> "_Scored":
-        """The tracks found and those of the rows that could pass, scored.
+        """The tracks found, and those of the rows that could pass if none that was overlooked has more than
+        ``trusted`` without its neighbours; scored.
 
         ``at``: where in the rows each found track is, 0 nowhere, -1 for one that is named; ``near`` what the
         rows add, by place; ``fresh``: the places that stand for a track not looked at yet.
@@ -122,7 +130,7 @@ class CandidateSearch:
         # Those of the strongest neighbours first: they raise the bar for the others.
         for most in (2 * k, len(sums)):
             bar = wanted.lowered(_kth(candidates.scores, k))
-            (reach,) = (fresh & (sums >= bar - floor)).nonzero()
+            (reach,) = (fresh & (sums >= bar - trusted)).nonzero()
             if len(reach) > 2 * most:
                 reach = reach[np.argpartition(sums[reach], -most)[-most:]]
             if not len(reach):

@@ -17,7 +17,6 @@ axes: the last of them say next to nothing, and prior and popularity take the pl
 The library is an extra, ``pip install 'tunegraph-pipeline[index]'``, imported when an index is opened.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -43,11 +42,10 @@ _WHOLE = 127
 
 
 class Found(NamedTuple):
-    """Tracks of the highest inner products, highest first, int64[m], and the last of the products, minus
-    infinity where there is none."""
+    """Tracks of the highest inner products, highest first: int64[m] and float32[m]."""
 
     tracks: NDArray[np.int64]
-    floor: float
+    products: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -170,9 +168,9 @@ class CandidateIndex:
         vector[0, -2] = prior
         vector[0, -1] = familiarity
         stretch = self._form.fit(vector)
-        values, tracks = self._index.search(vector, m, params=self._parameters(nprobe=probes))
+        products, tracks = self._index.search(vector, m, params=self._parameters(nprobe=probes))
         found = m if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
-        return Found(tracks[0, :found], float(values[0, found - 1]) * stretch if found else -math.inf)
+        return Found(tracks[0, :found], products[0, :found] * np.float32(stretch))
 
 
 def read_index(path: Path) -> Any:

@@ -32,7 +32,7 @@ def random_taste(rng: np.random.Generator, n: int) -> Taste:
         some(rng, n, 20),
         familiarity=float(rng.choice([0.0, 0.3, 0.5, 0.5, 1.0])),
         diversity=float(rng.choice([0.0, 0.0, 0.5])),
-        max_per_artist=rng.choice([None, 1, 3]),
+        max_per_artist=(None, 1, 3)[rng.integers(3)],
         explicit=bool(rng.random() < 0.7),
     )
 
