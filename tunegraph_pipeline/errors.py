@@ -20,3 +20,7 @@ class LakeError(TuneGraphError):
 
 class BundleError(TuneGraphError):
     """A serving bundle that is missing, incomplete or does not match its manifest."""
+
+
+class LibraryMissingError(TuneGraphError):
+    """Something was asked for that takes a library of an extra, which is not installed."""

@@ -5,7 +5,7 @@ what is computed from the arrays (`ranking`, `recommender`), or how a bundle goe
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -320,8 +320,13 @@ class Bundle:
         return IdIndex(ids, hashes, self._array(f"{kind}_hash_order", "<i4", len(ids)))
 
 
-def write_bundle(folder: Path, content: BundleContent) -> None:
+def write_bundle(
+    folder: Path, content: BundleContent, finish: Callable[[Path], dict[str, Any]] | None = None
+) -> None:
     """Check the content and write it as the bundle ``folder``, complete or not at all.
+
+    ``finish`` is called with a folder that is the bundle already, though not yet in its place; it may put
+    files there, which become parts of the bundle, and returns facts that are added to those of the content.
 
     Raises BundleError where the content contradicts itself (shapes, duplicate ids, indices out of range,
     numbers that are not finite, embeddings that are not of unit length); LakeError where the disk refuses.
@@ -375,7 +380,12 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
         "preview_urls": StringColumn.from_strings(content.preview_urls),
     }
     with staged_folder(folder, folder.parent / STAGING) as draft:
-        write_arrays(draft, arrays, {**content.facts, "bundle_format": BUNDLE_FORMAT})
+        facts = {**content.facts, "bundle_format": BUNDLE_FORMAT}
+        write_arrays(draft, arrays, facts)
+        if finish is not None:
+            facts |= finish(draft)
+            (draft / MANIFEST).unlink()  # declares its folder, and is no part of it
+            write_arrays(draft, {}, facts)
 
 
 def read_current(serving_folder: Path) -> Path:

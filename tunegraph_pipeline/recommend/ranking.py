@@ -25,17 +25,23 @@ near-equal tracks. So BLAS only draws up a shortlist, wide enough that rounding 
 of it; the few tracks on it are scored again in float64, in an order of summation that depends on nothing
 else, and ranked by that score rounded to float32. One list alone and the same list among 50,000 therefore
 rank alike, whatever BLAS, block or number of threads.
+
+In a large catalogue even one product takes milliseconds. With the bundle's index only candidates are scored
+(see `candidates`). What the index overlooks is all that is lost; the scores are those of the exact ranking.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
+from tunegraph_pipeline.recommend.candidates import CandidateSearch, Scratch, TooFewError, Wanted
+from tunegraph_pipeline.recommend.index import CandidateIndex
 
 Progress = Callable[[str, int, int], None]
 
@@ -102,8 +108,9 @@ class Blend:
 class _Question(NamedTuple):
     """What a taste asks the arrays with."""
 
-    liked: NDArray[np.int32]  # ascending and distinct, and so are the next two
-    left_out: NDArray[np.int32]  # the liked, disliked, excluded, ... tracks
+    liked: NDArray[np.int32]  # ascending and distinct
+    named: NDArray[np.int32]  # the liked, disliked and excluded tracks
+    left_out: NDArray[np.int32]  # those, and all that are blocked or explicit where that is not wanted
     rows: NDArray[np.float32]  # [n, d], the embeddings of the liked tracks
     direction: NDArray[np.float64]  # [d]: dot product with an embedding is the embedding part of a score
     probe: NDArray[np.float32]  # [w]: dot product with a row of the screen is the bound
@@ -115,20 +122,39 @@ class _Question(NamedTuple):
     rounding: float  # how far float32 may be off, in units of its epsilon, but for 8 units of the score
 
 
-class Ranker:
-    """Ranks the whole catalogue of a bundle. Holds no mutable state: threads may share it.
+_Highest = Callable[[int], tuple[NDArray[np.intp], NDArray[np.float32]]]
+"""Given k, the k tracks of the highest score, best first, and their scores."""
 
-    ``blocked`` tracks, by index, are never recommended. They may still be liked.
+
+class Ranker:
+    """Ranks the whole catalogue of a bundle. Threads may share it.
+
+    ``blocked`` tracks, by index, are never recommended. They may still be liked. With the bundle's ``index``
+    queries are answered from candidates where it is known to find enough; others look at all tracks.
     """
 
-    def __init__(self, bundle: Bundle, blocked: NDArray[np.int32] = _no_tracks) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        blocked: NDArray[np.int32] = _no_tracks,
+        *,
+        index: CandidateIndex | None = None,
+    ) -> None:
         self.bundle = bundle
         self.blend = Blend.from_facts(bundle.facts["blend"])
         self._blocked = np.unique(blocked)
+        self._allowed = bundle.recommendable
+        if self._blocked.size:
+            self._allowed = self._allowed.copy()
+            self._allowed[self._blocked] = False
         self._explicit = np.flatnonzero(bundle.explicit == 1).astype(np.int32)
         self._coordinates = bundle.screen.shape[1] - SCREEN_EXTRAS
         self._whole = self._coordinates == bundle.dimension
         self._largest_prior = float(np.abs(bundle.prior).max(initial=0))
+        self._scratch = Scratch(bundle.n_tracks)
+        self._candidates = (
+            None if index is None else CandidateSearch(bundle, index, self._allowed, self._scratch)
+        )
 
     def rank(
         self,
@@ -178,16 +204,21 @@ class Ranker:
         Raises IndexError for a track outside of the catalogue.
         """
         questions = [self._question(taste) for taste in tastes]
-        if not questions:
-            return []
-        if len(questions) == 1:
-            bounds = (self.bundle.screen @ questions[0].probe)[None]
-        else:
-            bounds = np.stack([question.probe for question in questions]) @ self.bundle.screen.T
-        return [
-            self._best(bound, question, taste, k, explain=explain)
-            for bound, question, taste, k in zip(bounds, questions, tastes, ks, strict=True)
+        answers = [
+            self._of_candidates(question, taste, k, explain=explain)
+            for question, taste, k in zip(questions, tastes, ks, strict=True)
         ]
+        open_places = [place for place, answer in enumerate(answers) if answer is None]
+        if len(open_places) == 1:
+            bounds = (self.bundle.screen @ questions[open_places[0]].probe)[None]
+        elif open_places:
+            probes = np.stack([questions[place].probe for place in open_places])
+            bounds = probes @ self.bundle.screen.T
+        for row, place in enumerate(open_places):
+            question, taste, k = questions[place], tastes[place], ks[place]
+            highest = self._of_everything(bounds[row], question)
+            answers[place] = self._best(highest, question, taste, k, explain=explain)
+        return [answer for answer in answers if answer is not None]
 
     def rank_one(
         self,
@@ -203,18 +234,37 @@ class Ranker:
     def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k recommendable tracks nearest to one track, itself left out, and their cosines."""
         row = self.bundle.embeddings[track]
+        shortlist = self._near_candidates(track, k)
+        if shortlist is None:
+            shortlist = self._near_shortlist(track, k)
+        exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
+        order = _descending(exact)[:k]
+        return shortlist[order].astype(np.int32), exact[order]
+
+    def _near_shortlist(self, track: int, k: int) -> NDArray[np.intp]:
+        """Indices, ascending, of every track that may be among the k nearest to this one."""
+        row = self.bundle.embeddings[track]
         known = self._coordinates
         probe = np.zeros(self.bundle.screen.shape[1], dtype=np.float32)
         probe[:known] = row[:known]
         probe[-3] = np.linalg.norm(row[known:])
         bound = self.bundle.screen @ probe
-        bound[~self.bundle.recommendable] = LEFT_OUT
-        bound[self._blocked] = LEFT_OUT
+        bound[~self._allowed] = LEFT_OUT
         bound[track] = LEFT_OUT
-        shortlist = self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
-        exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
-        order = _descending(exact)[:k]
-        return shortlist[order].astype(np.int32), exact[order]
+        return self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
+
+    def _near_candidates(self, track: int, k: int) -> NDArray[np.intp] | None:
+        """The same as far as the index knows, and the track's cached neighbours; None where that is not
+        enough to go by."""
+        search, bundle = self._candidates, self.bundle
+        probes = None if search is None else search.index.probes.similar
+        if search is None or probes is None:
+            return None
+        found = search.index.search(bundle.embeddings[track], 0.0, 0.0, 2 * k + 1, probes).tracks
+        cached = bundle.neighbour_indices[bundle.neighbour_indptr[track] : bundle.neighbour_indptr[track + 1]]
+        candidates = np.union1d(found, cached)
+        candidates = candidates[self._allowed[candidates] & (candidates != track)]
+        return candidates if len(candidates) >= k else None
 
     def parts(self, taste: Taste, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
         """What the score of one track is made of: (score, liked int32[n], contribution of each float64[n]).
@@ -252,11 +302,8 @@ class Ranker:
         liked, disliked = self._checked(taste.liked), self._checked(taste.disliked)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
-        out = [liked, disliked, self._checked(taste.excluded), self._blocked]
-        if not taste.explicit:
-            out.append(self._explicit)
-        out = [some for some in out if some.size]
-        left_out = out[0] if len(out) == 1 else np.concatenate([_no_tracks, *out])
+        named = _joined([liked, disliked, self._checked(taste.excluded)])
+        left_out = _joined([named, self._blocked, _no_tracks if taste.explicit else self._explicit])
         rows, pooled, length = self._pool(liked)
         direction = pooled.astype(np.float64)
         direction *= blend.embedding
@@ -279,6 +326,7 @@ class Ranker:
             rounding += 2 * len(ends) * float(np.abs(weights).max()) * (min(len(ends), _LONG) + 8)
         return _Question(
             liked,
+            named,
             left_out,
             rows,
             direction,
@@ -336,24 +384,29 @@ class Ranker:
             lengths.cumsum(),
         )
 
-    def _best(
-        self, bound: NDArray[np.float32], question: _Question, taste: Taste, k: int, *, explain: bool
-    ) -> Rankings:
-        """The best k, given the bound of every track but for its neighbours, which is overwritten."""
-        if not question.liked.size:
-            winners = self._popular(question, taste, k)
-            scores = self.bundle.popularity[winners].astype(np.float32)
-            return Rankings(winners, scores, np.full((len(winners), REASONS), -1, dtype=np.int32))
+    def _of_everything(self, bound: NDArray[np.float32], question: _Question) -> _Highest:
+        """What finds the highest scores of the catalogue, given the bound of every track but for its
+        neighbours, which is overwritten."""
         if len(question.ends) < _LONG:
             # In float32, which `rounding` accounts for: a pass over the catalogue costs more.
             np.add.at(bound, question.columns, question.weights.astype(np.float32))
         else:
             bound += np.bincount(question.columns, question.weights, minlength=bound.size)
         bound[question.left_out] = LEFT_OUT
+        return partial(self._highest, bound, question)
+
+    def _best(
+        self, highest: _Highest, question: _Question, taste: Taste, k: int, *, explain: bool
+    ) -> Rankings:
+        """The best k, given what finds the tracks of the highest scores."""
+        if not question.liked.size:
+            winners = self._popular(question, taste, k)
+            scores = self.bundle.popularity[winners].astype(np.float32)
+            return Rankings(winners, scores, np.full((len(winners), REASONS), -1, dtype=np.int32))
         plain = taste.diversity <= 0 and taste.max_per_artist is None
         wanted = k if plain else max(_POOL, 4 * k)
         while True:
-            pool, scores = self._highest(bound, question, wanted)
+            pool, scores = highest(wanted)
             chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, taste, k)
             if len(chosen) == k or len(pool) < wanted:
                 break
@@ -364,6 +417,33 @@ class Ranker:
         else:
             because = np.full((len(winners), REASONS), -1, dtype=np.int32)
         return Rankings(winners, scores[chosen], because)
+
+    def _of_candidates(self, question: _Question, taste: Taste, k: int, *, explain: bool) -> Rankings | None:
+        """The best k of the candidates; None where those are not enough to go by."""
+        search = self._candidates
+        if search is None:
+            return None
+        probes = search.index.probes.of(len(question.liked), taste.familiarity)
+        if probes is None:
+            return None
+        wanted = Wanted(
+            question.direction,
+            question.familiarity,
+            question.columns,
+            question.weights,
+            question.named,
+            taste.explicit,
+            partial(_lowered, rounding=question.rounding),
+        )
+
+        def highest(wanted_tracks: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+            shortlist, near = search.shortlist(wanted, probes, wanted_tracks)
+            return self._in_order(question, shortlist, near, wanted_tracks)
+
+        try:
+            return self._best(highest, question, taste, k, explain=explain)
+        except TooFewError:
+            return None
 
     def _popular(self, question: _Question, taste: Taste, k: int) -> NDArray[np.int32]:
         """The most popular tracks that are not left out, no more of an artist than may be."""
@@ -386,13 +466,26 @@ class Ranker:
         rest = float(question.probe[-3])
         direction = question.direction.astype(np.float32)
         shortlist = self._shortlist(bound, direction, rest, k, question.rounding)
-        exact = _dots(self.bundle.embeddings, shortlist, question.direction)
-        place = np.zeros(bound.size, dtype=np.int32)
-        place[shortlist] = np.arange(1, len(shortlist) + 1)
-        places = place[question.columns]
+        places = self._places(question, shortlist)
         (hits,) = places.nonzero()
         # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
-        exact += np.bincount(places[hits] - 1, question.weights[hits], minlength=len(shortlist))
+        near = np.bincount(places[hits] - 1, question.weights[hits], minlength=len(shortlist))
+        return self._in_order(question, shortlist, near, k)
+
+    def _places(self, question: _Question, tracks: NDArray[Any]) -> NDArray[np.int32]:
+        """Of every cached entry the place of its column in ``tracks``, from 1; 0 where it is not there."""
+        place = self._scratch.place
+        place[tracks] = np.arange(1, len(tracks) + 1)
+        places = place[question.columns]
+        place[tracks] = 0
+        return places
+
+    def _in_order(
+        self, question: _Question, shortlist: NDArray[np.intp], near: NDArray[Any], k: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The best k of these tracks, which ascend, and their scores, exact, given what neighbours add."""
+        exact = _dots(self.bundle.embeddings, shortlist, question.direction)
+        exact += near
         exact += self.bundle.prior[shortlist]
         if question.familiarity:
             exact += question.familiarity * self.bundle.screen[shortlist, -1]
@@ -507,9 +600,7 @@ class Ranker:
         cosines = self.bundle.embeddings[winners] @ question.rows.T
         contributions: NDArray[np.float64] = cosines.astype(np.float64)
         contributions *= self.bundle.pooling_weight[liked] * question.like_scale
-        place = np.zeros(self.bundle.n_tracks, dtype=np.int32)
-        place[winners] = np.arange(1, len(winners) + 1)
-        places = place[question.columns]
+        places = self._places(question, winners)
         (hits,) = places.nonzero()
         owners = question.ends.searchsorted(hits, side="right")
         likes = owners < len(liked)  # rows of the disliked come after
@@ -529,6 +620,11 @@ def _rows(indptr: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[n
     places = np.arange(ends[-1] if ends.size else 0)
     places += (starts - ends + lengths).repeat(lengths)
     return places, lengths
+
+
+def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    some = [tracks for tracks in some if tracks.size]
+    return some[0] if len(some) == 1 else np.concatenate([_no_tracks, *some])
 
 
 def _lowered(bar: float, rounding: float) -> float:

@@ -4,6 +4,7 @@ Here: looking ids up, what happens to unknown ones, and the answers. Not here: t
 the files (`bundle`), or following what is live (`live`).
 """
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LibraryMissingError
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
+from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings, Taste
 
+_log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
 
 
@@ -165,6 +168,9 @@ class Recommender:
     ``unknown_blocked`` are those of them that the bundle does not know, ``blocked`` int32 the tracks it does,
     ascending.
 
+    Where the bundle has an index, queries are answered with it. ``index_problem`` says why it cannot be used,
+    None where nothing is wrong: queries are then answered exactly, which takes longer; a warning is logged.
+
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
     >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
     'Together Forever'
@@ -180,7 +186,8 @@ class Recommender:
         self.bundle = bundle
         blocked, self.unknown_blocked = _blocked(bundle, blocked_tracks, blocked_artists)
         self.blocked: NDArray[np.int32] = np.unique(blocked)
-        self.ranker = Ranker(bundle, self.blocked)
+        index, self.index_problem = _usable_index(bundle)
+        self.ranker = Ranker(bundle, self.blocked, index=index)
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
@@ -496,6 +503,16 @@ class Recommender:
         probabilities = neighbour_probability(calibration, cosines, popularity[track], popularity[others])
         answer: list[float | None] = probabilities.tolist()
         return answer
+
+
+def _usable_index(bundle: Bundle) -> tuple[CandidateIndex | None, str | None]:
+    """The bundle's index, if it has one that can be used here, and in words why it cannot."""
+    try:
+        return CandidateIndex.open(bundle), None
+    except LibraryMissingError as error:
+        problem = f"bundle {bundle.version} is answered exactly, which takes longer: {error}"
+        _log.warning(problem)
+        return None, problem
 
 
 def _blocked(

@@ -647,6 +647,13 @@ class World:
             features=features,
         )
 
+    def lifetime_likes(self) -> tuple[Ints, Ints]:
+        """Every like ever made, undone ones too: the numbers of users and of songs, a user's together.
+
+        Songs are numbered as `recording_ids` lists them. For experiments that need no ids, dates or names.
+        """
+        return self._likes.user, self._likes.track
+
     def start_users(self) -> list[str]:
         """The users that a crawl of the social graph starts from."""
         return self._people.user_ids[: self._joined_by(0)][:_START_USERS]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.indexing import add_index
 
 MakeContent = Callable[..., BundleContent]
 OpenBundle = Callable[[BundleContent], Bundle]
@@ -127,3 +128,56 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bun
 def golden_bundle(tmp_path: Path) -> Bundle:
     write_bundle(tmp_path / "serving" / "v1", golden_content())
     return Bundle.open(tmp_path / "serving" / "v1")
+
+
+def clustered_content(n_tracks: int = 6_000, n_clusters: int = 80, dimension: int = 16) -> BundleContent:
+    """Songs in clusters, neighbours and liked lists within them, popularity with a long tail: a small
+    catalogue that an index can cut into lists. One song in ten may not be recommended."""
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((n_clusters, dimension)) * 0.97 ** np.arange(dimension)
+    cluster = rng.integers(n_clusters, size=n_tracks)
+    embeddings = centres[cluster] + 0.35 * rng.standard_normal((n_tracks, dimension))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    members = [np.flatnonzero(cluster == one) for one in range(n_clusters)]
+    rows = [np.sort(rng.permutation(members[one])[:15]) for one in cluster.tolist()]
+    homes = rng.integers(n_clusters, size=(300, 2))
+    liked = [
+        np.unique(rng.permutation(np.concatenate([members[a], members[b]]))[:14]) for a, b in homes.tolist()
+    ]
+    return BundleContent(
+        track_ids=[f"t{track}" for track in range(n_tracks)],
+        embeddings=embeddings.astype(np.float32),
+        pooling_weight=rng.choice([0.5, 1.0], n_tracks).astype(np.float32),
+        popularity=rng.lognormal(2.0, 1.0, n_tracks).astype(np.int32),
+        recommendable=rng.random(n_tracks) < 0.9,
+        prior=(0.05 * rng.standard_normal(n_tracks)).astype(np.float32),
+        neighbour_indptr=np.cumsum([0, *map(len, rows)]),
+        neighbour_indices=np.concatenate(rows).astype(np.int32),
+        neighbour_weight=(0.05 * rng.random(sum(map(len, rows)))).astype(np.float32),
+        user_ids=[f"u{user}" for user in range(len(liked))],
+        user_indptr=np.cumsum([0, *map(len, liked)]),
+        user_tracks=np.concatenate(liked).astype(np.int32),
+        explicit=rng.integers(-1, 2, n_tracks).astype(np.int8),
+        names=[f"Song {track}" for track in range(n_tracks)],
+        artists=[f"Artist {track % 500}" for track in range(n_tracks)],
+        image_urls=[""] * n_tracks,
+        preview_urls=[""] * n_tracks,
+        facts={
+            "bundle_version": "clustered",
+            "model_version": "m",
+            "blend": {"embedding": 1.0, "neighbour": 1.0, "length_exponent": 0.5},
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def clustered_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With an index in 8 bits."""
+    folder = tmp_path_factory.mktemp("clustered") / "clustered"
+    write_bundle(folder, clustered_content(), lambda draft: {"index": add_index(draft)})
+    return Bundle.open(folder)
+
+
+@pytest.fixture(scope="session")
+def clustered() -> Callable[..., BundleContent]:
+    return clustered_content

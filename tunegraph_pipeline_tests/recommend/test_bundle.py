@@ -111,6 +111,26 @@ def test_a_bundle_is_written_whole_or_not_at_all(
     assert not (tmp_path / "v1").exists()
 
 
+def test_what_finishes_a_bundle_finds_it_complete_and_adds_to_it(golden: Golden, tmp_path: Path) -> None:
+    def finish(draft: Path) -> dict[str, int]:
+        (draft / "more.txt").write_text(Bundle.open(draft).tracks[0])
+        return {"more": 1}
+
+    write_bundle(tmp_path / "v1", golden(), finish)
+    bundle = Bundle.verified(tmp_path / "v1")
+    more = bundle.file("more.txt")
+    assert more is not None
+    assert (more.read_text(), bundle.facts["more"], bundle.version) == ("a", 1, "v1")
+    assert bundle.file("manifest.json") is None
+
+    def fail(draft: Path) -> dict[str, int]:
+        raise ValueError(draft.name)
+
+    with pytest.raises(ValueError, match="v2"):
+        write_bundle(tmp_path / "v2", golden("v2"), fail)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["v1"]
+
+
 def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
     empty: dict[str, Any] = {
         field.name: getattr(golden(), field.name)[:0]

@@ -203,6 +203,19 @@ def test_the_liked_list_is_the_songs_of_ones_own_playlists(world: World, year_en
         assert all(page.name and len(page.playlist_id) == 22 for page in pages)
 
 
+def test_the_likes_of_a_lifetime_hold_those_that_any_day_shows(world: World, year_end: RawBatch) -> None:
+    users, tracks = world.lifetime_likes()
+    assert len(users) == len(tracks) > len(year_end.likes)
+    assert (np.diff(users) >= 0).all()
+    pairs = np.stack([users, tracks], axis=1)
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    ids = np.array(world.recording_ids())
+    ever = pl.DataFrame({"track_id": ids[tracks]})["track_id"].value_counts()
+    shown = year_end.likes["track_id"].value_counts(name="shown")
+    both = shown.join(ever, on="track_id", how="left")
+    assert (both["count"] >= both["shown"]).all()
+
+
 def test_an_unknown_or_future_user_is_refused(world: World) -> None:
     with pytest.raises(InputError, match="nobody"):
         world.playlists("nobody", YEAR_END)

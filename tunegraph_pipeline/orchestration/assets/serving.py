@@ -1,6 +1,7 @@
 """From model to answers: the published bundle, everyone's recommendations, and how good they are."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.services import ServicesSettings
+from tunegraph_pipeline.orchestration.serving_index import ServingSettings, index_if_wanted, index_metadata
 from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -81,6 +83,7 @@ def serving_bundle(
         "tracks new to the model": MetadataValue.int(bundle.facts["tracks_new_to_the_model"]),
         "tracks with a name": MetadataValue.int(int(np.count_nonzero(np.diff(bundle.names.offsets)))),
         "mib": MetadataValue.float(_mib(bundle.folder)),
+        **index_metadata(bundle),
         **_query_metadata(bundle),
     }
     for url in root.section("services", ServicesSettings).urls:
@@ -225,10 +228,11 @@ def require_tracks(lake: Lake, model_version: str, n_tracks: int) -> None:
 
 def bundle_of(lake: Lake, model_version: str) -> Bundle:
     """The bundle of a model over the graph and track table of today, written unless it is there; not live."""
-    cut_off = current_cut_off(lake)
+    cut_off, settings = current_cut_off(lake), lake.section("serving", ServingSettings)
     version = f"{cut_off}-" + digest(
         [
             _bundle_code,
+            settings.model_dump(),
             model_version,
             lake.current_version("like_graph"),
             lake.fingerprint("tracks", cut_off),
@@ -238,7 +242,8 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     if not lake.has_version("serving", version):
         model = ArrayFolder.open(lake.version_folder("models", model_version))
         display = lake.known_tracks("tracks", cut_off)
-        write_bundle(lake.serving / version, bundle_content(lake, model, display, version))
+        content = bundle_content(lake, model, display, version)
+        write_bundle(lake.serving / version, content, partial(index_if_wanted, settings=settings))
     return Bundle.open(lake.serving / version)
 
 

@@ -1,0 +1,204 @@
+"""The approximate index of a large catalogue: which tracks are worth scoring for a query.
+
+Here: the form of the index in a bundle, opening it and searching it. Not here: scoring what it finds
+(`ranking`), or building it and choosing how far it looks (`indexing`).
+
+A score has two parts that no single list of tracks is sorted by. The neighbour part is sparse, and the cached
+rows of the liked tracks hold all of it. The rest is one inner product,
+
+    [E_j, prior_j, popularity_j] . [direction, 1, familiarity],
+
+and for that the catalogue is cut into lists of tracks that lie close together, each with a centre (an
+inverted file, Sivic and Zisserman 2003). A query is compared with all centres and then with the tracks of the
+nearest lists alone. Vectors are kept in 8, 16 or 32 bits, and what they find is scored anew from the
+embeddings, so that rounding may cost a candidate but never changes a score. Embeddings lie on their principal
+axes: the last of them say next to nothing, and prior and popularity take the place of the weakest.
+
+The library is an extra, ``pip install 'tunegraph-pipeline[index]'``, imported when an index is opened.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import BundleError, LibraryMissingError
+from tunegraph_pipeline.recommend.bundle import Bundle
+
+INDEX_FILE = "index.faiss"
+"""The name of the index in a bundle; what it is like is in the bundle's facts under ``index``."""
+INSTALL = "pip install 'tunegraph-pipeline[index]'"
+EXTRAS = 2
+"""Coordinates of an indexed vector after those of the embedding: prior and popularity."""
+Storage = Literal["float32", "float16", "int8"]
+LANES = 16
+"""Numbers a vector instruction takes: a vector is a multiple of it long, others are searched far slower."""
+MANY = 10
+"""Likes from which a list is long: its neighbours bring in most winners, and less has to be searched."""
+
+_WHOLE = 127
+
+
+class Found(NamedTuple):
+    """Tracks of the highest inner products, highest first: int64[m] and float32[m]."""
+
+    tracks: NDArray[np.int64]
+    products: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How vectors are kept: each coordinate multiplied with its ``scale``, float32[width], as a number of the
+    ``storage``. Eight bits are whole numbers up to 127 on both sides of a product, which is then a sum of
+    products of small integers, the fastest there is."""
+
+    storage: Storage
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], storage: Storage) -> Self:
+        """What brings these vectors into the range of the storage: one factor for all coordinates of the
+        embedding, and one each for prior and popularity."""
+        scale = np.ones(vectors.shape[1], dtype=np.float32)
+        if storage == "int8":
+            largest = np.abs(vectors).max(axis=0, initial=1e-6)
+            largest[:-EXTRAS] = largest[:-EXTRAS].max()
+            scale = np.float32(_WHOLE) / largest
+        return cls(storage, scale)
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Self:
+        return cls(facts["storage"], np.array(facts["scale"], dtype=np.float32))
+
+    def keep(self, vectors: NDArray[np.float32]) -> None:
+        """Bring vectors into this form, in place."""
+        vectors *= self.scale
+        if self.storage == "int8":
+            np.rint(vectors, out=vectors)
+
+    def fit(self, query: NDArray[np.float32]) -> float:
+        """Bring a query into the form that goes with it, in place; by what to multiply its products."""
+        query /= self.scale
+        if self.storage != "int8":
+            return 1.0
+        stretch = float(np.abs(query).max()) / _WHOLE or 1.0
+        query /= np.float32(stretch)
+        np.rint(query, out=query)
+        return stretch
+
+
+@dataclass(frozen=True)
+class Probes:
+    """How many lists a query looks into; None where no reasonable number finds what the exact ranking does.
+
+    ``few`` and ``many``: of lists of fewer than `MANY` liked tracks and of others, for some familiarities
+    from 0 to 1, ascending; ``similar``: for the tracks nearest to one track.
+    """
+
+    few: tuple[tuple[float, int | None], ...]
+    many: tuple[tuple[float, int | None], ...]
+    similar: int | None
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Self:
+        few, many = (tuple((float(of), probes) for of, probes in facts[name]) for name in ("few", "many"))
+        return cls(few, many, facts["similar"])
+
+    @classmethod
+    def everywhere(cls, probes: int) -> Self:
+        """The same number for every query."""
+        both = ((0.0, probes), (1.0, probes))
+        return cls(both, both, probes)
+
+    def of(self, likes: int, familiarity: float) -> int | None:
+        """For a query of so many likes: what is enough for the known familiarities on either side of its."""
+        known = self.many if likes >= MANY else self.few
+        below = [probes for of, probes in known if of <= familiarity][-1:]
+        above = [probes for of, probes in known if of >= familiarity][:1]
+        enough = [probes for probes in below + above if probes is not None]
+        return max(enough) if len(enough) == 2 else None
+
+
+class CandidateIndex:
+    """The index of a bundle, open: mapped, read-only, and safe to share between threads."""
+
+    def __init__(self, index: Any, form: Form, probes: Probes) -> None:
+        self._index = index
+        self._form = form
+        self._parameters = library().SearchParametersIVF
+        self.probes = probes
+        self.size: int = index.ntotal
+        self.width: int = index.d
+        self.lists: int = index.nlist
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> Self | None:
+        """The index of a bundle, None where it has none.
+
+        Raises LibraryMissingError, naming the extra, where the library is not installed; BundleError where
+        the file is not an index of the bundle's tracks.
+        """
+        path = bundle.file(INDEX_FILE)
+        if path is None:
+            return None
+        try:
+            facts = bundle.facts["index"]
+            form = Form.from_facts(facts)
+            index = cls(read_index(path), form, Probes.from_facts(facts["probes"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{bundle.folder} does not say how its index is to be searched; rebuild this version"
+            ) from error
+        size = int(np.count_nonzero(bundle.recommendable))
+        if index.size != size or not len(form.scale) == index.width <= widest(bundle.dimension):
+            raise BundleError(f"{path} is not an index of this bundle's tracks; rebuild this version")
+        return index
+
+    def with_probes(self, probes: Probes) -> Self:
+        return type(self)(self._index, self._form, probes)
+
+    def search(self, direction: NDArray[Any], prior: float, familiarity: float, m: int, probes: int) -> Found:
+        """The m tracks of the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
+        on the ``probes`` nearest lists; fewer where those hold fewer."""
+        vector = np.zeros((1, self.width), dtype=np.float32)
+        known = min(self.width - EXTRAS, len(direction))
+        vector[0, :known] = direction[:known]
+        vector[0, -2] = prior
+        vector[0, -1] = familiarity
+        stretch = self._form.fit(vector)
+        products, tracks = self._index.search(vector, m, params=self._parameters(nprobe=probes))
+        found = m if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
+        return Found(tracks[0, :found], products[0, :found] * np.float32(stretch))
+
+
+def read_index(path: Path) -> Any:
+    """Map the file. Raises LibraryMissingError as `library` does, BundleError where it is no such index."""
+    faiss = library()
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        # It would start a thread for each probed list to read ahead from the disk, at ten times the cost of
+        # the search itself.
+        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+    except (RuntimeError, AttributeError) as error:
+        # The library puts its own source lines before what is wrong.
+        problem = str(error).rsplit(": ", 1)[-1].strip()[:120]
+        raise BundleError(f"{path} cannot be read ({problem}); rebuild this version") from error
+    return index
+
+
+def library() -> Any:
+    """The index library. Raises LibraryMissingError where it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise LibraryMissingError(
+            f"the index of a large catalogue needs faiss, which is not installed; {INSTALL}"
+        ) from error
+    return faiss
+
+
+def widest(dimension: int) -> int:
+    """The most numbers an indexed vector has, given those of an embedding."""
+    return -(-(dimension + EXTRAS) // LANES) * LANES

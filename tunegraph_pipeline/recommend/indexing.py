@@ -1,0 +1,261 @@
+"""Building the approximate index of a bundle, and choosing how far it looks by measuring what it misses.
+
+Here: when a bundle gets an index, its vectors and lists, recall against the exact ranking, and the number of
+lists a query looks into. Not here: searching (`index`), or scoring what is found (`ranking`).
+
+Nothing about recall is taken for granted. Once the lists are made, queries like those of real listeners are
+ranked exactly and with the index, and a query looks into the smallest number of lists that finds what is
+asked. Where no reasonable number does, queries of that kind are ranked exactly: a wish for the unknown is
+answered from all over a catalogue, wherever it is cut.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.index import (
+    EXTRAS,
+    INDEX_FILE,
+    LANES,
+    MANY,
+    CandidateIndex,
+    Form,
+    Probes,
+    Storage,
+    library,
+    read_index,
+)
+from tunegraph_pipeline.recommend.ranking import Ranker, Taste
+
+Mode = Literal["auto", "exact", "approximate"]
+Answer = Callable[[Ranker, int], list[NDArray[np.int32]]]
+"""The best k that a ranker names for each of some queries."""
+
+THRESHOLD = 150_000
+"""Tracks from which an index is built by itself: about where an exact query takes a millisecond or two."""
+RECALL = 0.99
+"""Share of the exact best that is to be found, of as few and of as many as `KS` says."""
+KS = (10, 50)
+FAMILIARITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FEW, LONG, SIMILAR = "three likes", "stored lists", "similar tracks"
+
+_AIM = 0.992  # what probes are chosen for, because other queries are not those measured
+_PROBES = sorted({round(base * 2.0**octave) for base in (8, 12) for octave in range(10)})
+_QUARTER = 4  # probes beyond a quarter of the lists cost as much as an exact query
+_QUERIES = 300  # of each kind
+_FEW = 3  # songs of the short lists
+_LISTS_A_ROOT = (
+    4  # times the root of the number of tracks: as many lists as balance the two steps of a search
+)
+_STEERING = 0.5  # what popularity counts beside the coordinates of an embedding when tracks are put on lists
+_HELD = 0.97  # share of the squared length that the indexed coordinates hold at least
+_SEEN_A_LIST = 64  # tracks that k-means looks at
+_ROUNDS = 10
+_SEED = 1
+
+
+class Kind(NamedTuple):
+    """What is asked, and with which familiarity."""
+
+    name: str
+    familiarity: float = 0.5
+
+    def __str__(self) -> str:
+        return self.name if self.familiarity == 0.5 else f"{self.name}, familiarity {self.familiarity}"
+
+
+ORDINARY = (Kind(FEW), Kind(LONG))
+"""Queries that an index has to answer, or it is of no use."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The share of the exact best k that queries of a kind find, on average, looking into ``probes`` lists;
+    where that is None, the most that was tried found it."""
+
+    kind: Kind
+    probes: int | None
+    found: float
+
+
+def add_index(folder: Path, storage: Storage = "int8") -> dict[str, Any]:
+    """Build the index of the complete bundle in ``folder``, put it there, and return the facts about it.
+
+    They are ``library``, ``storage``, ``lists``, ``width``, ``probes`` (see `Probes`), ``recall`` (of each
+    kind of query that was measured), ``k``, ``seconds`` and ``bytes``. Where ordinary queries do not find
+    `RECALL` there is no index, and ``probes`` is None. The same bundle gives the same file.
+
+    Raises LibraryMissingError where the library is not installed.
+    """
+    start = time.perf_counter()
+    bundle = Bundle.open(folder)
+    path = folder / INDEX_FILE
+    form = write_index(bundle, path, storage)
+    index = CandidateIndex(read_index(path), form, Probes((), (), None))
+    recalls = measure(bundle, index)
+    probes = chosen_probes(recalls)
+    size = path.stat().st_size
+    if probes is None:
+        path.unlink()
+    return {
+        "library": "faiss",
+        "storage": storage,
+        "lists": index.lists,
+        "width": index.width,
+        "scale": form.scale.tolist(),
+        "probes": None if probes is None else asdict(probes),
+        "recall": {str(recall.kind): round(recall.found, 4) for recall in recalls},
+        "k": list(KS),
+        "seconds": round(time.perf_counter() - start, 1),
+        "bytes": size,
+    }
+
+
+def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
+    """Put the recommendable tracks on lists of those that lie together, and write that to ``path``."""
+    faiss = library()
+    tracks = np.flatnonzero(bundle.recommendable).astype(np.int64)
+    vectors = _vectors(bundle, tracks)
+    width = vectors.shape[1]
+    steered = vectors.copy()
+    steered[:, -1] *= _STEERING
+    n_lists = int(min(_LISTS_A_ROOT * len(tracks) ** 0.5, max(1, len(tracks) // 8)))
+    means = faiss.Kmeans(
+        width,
+        n_lists,
+        niter=_ROUNDS,
+        seed=_SEED,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=_SEEN_A_LIST,
+    )
+    means.train(steered)
+    _, nearest = means.index.search(steered, 1)
+    on_list = np.ascontiguousarray(nearest[:, 0])
+    form = Form.of(vectors, storage)
+    quantiser = faiss.IndexFlatIP(width)
+    quantiser.add(_centres(vectors, on_list, n_lists) * form.scale)
+    if storage == "float32":
+        index = faiss.IndexIVFFlat(quantiser, width, n_lists, faiss.METRIC_INNER_PRODUCT)
+    else:
+        kinds = {
+            "float16": faiss.ScalarQuantizer.QT_fp16,
+            "int8": faiss.ScalarQuantizer.QT_8bit_direct_signed,
+        }
+        index = faiss.IndexIVFScalarQuantizer(
+            quantiser, width, n_lists, kinds[storage], faiss.METRIC_INNER_PRODUCT, False
+        )
+    form.keep(vectors)
+    index.train(vectors[:1])  # these kinds learn nothing
+    pointers = [faiss.swig_ptr(array) for array in (vectors, tracks, on_list)]
+    index.add_core(len(tracks), *pointers)
+    faiss.write_index(index, str(path))
+    return form
+
+
+def measure(bundle: Bundle, index: CandidateIndex) -> list[Recall]:
+    """For each kind of query the fewest lists with which it finds what is aimed at."""
+    rng = np.random.default_rng(_SEED)
+    exact = Ranker(bundle)
+    recalls = []
+    many = _lists(bundle, MANY, rng)
+    few = [np.sort(rng.permutation(liked)[:_FEW]) for liked in many]
+    for of in FAMILIARITIES:
+        for name, lists in ((FEW, few), (LONG, many)):
+            answer = partial(_rank, tastes=[Taste(liked, familiarity=of) for liked in lists])
+            recalls.append(_fewest(Kind(name, of), bundle, index, exact, answer))
+    tracks = rng.permutation(bundle.popular_order)[:_QUERIES]
+    answer = partial(_nearest, tracks=tracks)
+    return [*recalls, _fewest(Kind(SIMILAR), bundle, index, exact, answer)]
+
+
+def chosen_probes(recalls: Sequence[Recall]) -> Probes | None:
+    """How far each kind of query looks; None where ordinary ones do not find enough, and none should."""
+    fewest = {recall.kind: recall.probes for recall in recalls}
+    few, many = (tuple((of, fewest[Kind(name, of)]) for of in FAMILIARITIES) for name in (FEW, LONG))
+    if any(fewest[kind] is None for kind in ORDINARY):
+        return None
+    return Probes(few, many, fewest[Kind(SIMILAR)])
+
+
+def recall_of(found: Sequence[NDArray[np.int32]], truth: Sequence[NDArray[np.int32]]) -> float:
+    """The mean share of a row of ``truth`` that is in the same row of ``found``; 1 where there is none."""
+    shares = [np.isin(right, some).mean() for some, right in zip(found, truth, strict=True) if right.size]
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def _fewest(kind: Kind, bundle: Bundle, index: CandidateIndex, exact: Ranker, answer: Answer) -> Recall:
+    """By halving: who looks into more lists finds more."""
+    truth = answer(exact, max(KS))
+    most = max(1, index.lists // _QUARTER)
+    tried = [probes for probes in _PROBES if probes < most] + [most]
+
+    def found_with(probes: int) -> float:
+        ranker = Ranker(bundle, index=index.with_probes(Probes.everywhere(probes)))
+        return min(recall_of(answer(ranker, k), [best[:k] for best in truth]) for k in KS)
+
+    low, high = 0, len(tried) - 1
+    found = {high: found_with(tried[high])}
+    if found[high] < _AIM:
+        return Recall(kind, most if found[high] >= RECALL else None, found[high])
+    while low < high:
+        middle = (low + high) // 2
+        found[middle] = found_with(tried[middle])
+        if found[middle] >= _AIM:
+            high = middle
+        else:
+            low = middle + 1
+    return Recall(kind, tried[high], found[high])
+
+
+def _rank(ranker: Ranker, k: int, tastes: list[Taste]) -> list[NDArray[np.int32]]:
+    return [best.indices for best in ranker.answer(tastes, [k] * len(tastes), explain=False)]
+
+
+def _nearest(ranker: Ranker, k: int, tracks: NDArray[np.int32]) -> list[NDArray[np.int32]]:
+    return [ranker.nearest(track, k)[0] for track in tracks.tolist()]
+
+
+def _lists(bundle: Bundle, length: int, rng: np.random.Generator) -> list[NDArray[np.int32]]:
+    """Lists of ``length`` tracks or more to measure with: stored ones, and where there are few of them,
+    tracks with some that are cached as near to them."""
+    users = np.flatnonzero(np.diff(bundle.user_indptr) >= length)
+    lists = [bundle.user_list(user) for user in rng.permutation(users)[:_QUERIES].tolist()]
+    for track in rng.permutation(bundle.popular_order)[: _QUERIES - len(lists)].tolist():
+        row = slice(bundle.neighbour_indptr[track], bundle.neighbour_indptr[track + 1])
+        near = rng.permutation(bundle.neighbour_indices[row])[: length - 1]
+        lists.append(np.unique(np.append(near, track)).astype(np.int32))
+    return lists
+
+
+def _vectors(bundle: Bundle, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What is indexed of each of these tracks: as many coordinates as hold enough, prior and popularity."""
+    embeddings = bundle.embeddings
+    held = np.cumsum(np.einsum("ij,ij->j", embeddings, embeddings, dtype=np.float64))
+    enough = int(np.searchsorted(held, _HELD * held[-1])) + 1
+    width = -(-(enough + EXTRAS) // LANES) * LANES
+    known = min(width - EXTRAS, bundle.dimension)
+    vectors = np.zeros((len(tracks), width), dtype=np.float32)
+    vectors[:, :known] = embeddings[tracks, :known]
+    vectors[:, -2] = bundle.prior[tracks]
+    vectors[:, -1] = bundle.screen[tracks, -1]
+    return vectors
+
+
+def _centres(vectors: NDArray[np.float32], on_list: NDArray[np.int64], n_lists: int) -> NDArray[np.float32]:
+    """The mean of each list, its embedding stretched to unit length as those of its tracks are."""
+    order = np.argsort(on_list, kind="stable")
+    starts = np.searchsorted(on_list[order], np.arange(n_lists + 1))
+    centres = np.zeros((n_lists, vectors.shape[1]), dtype=np.float32)
+    for one in np.flatnonzero(np.diff(starts)).tolist():
+        centres[one] = vectors[order[starts[one] : starts[one + 1]]].mean(axis=0)
+    lengths = np.linalg.norm(centres[:, :-EXTRAS], axis=1, keepdims=True)
+    centres[:, :-EXTRAS] /= np.maximum(lengths, np.float32(1e-12))
+    return centres
