@@ -218,7 +218,8 @@ def test_the_log_has_a_line_a_request_and_nothing_of_who_asked_about_whom(
         client.post("/recommendations", json={"likes": [secret]})
         client.post("/recommendations", json={"k": secret})
         client.put(f"/users/{secret}/recommendations")
-        client.post("/feedback", json={"user_id": secret, "events": [{"track_id": secret, "action": "like"}]})
+        events = [{"track_id": track, "action": "like"} for track in (secret, track_id(1))]
+        client.post("/feedback", json={"user_id": secret, "events": events})
     service.wait_for(lambda: len(service.log) >= 10)
     assert secret not in str(service.log)
     assert "127.0.0.1" not in str(service.log)
