@@ -1,6 +1,6 @@
 """How fast recommendations are served, on one core: ranking, starting, and answering over HTTP.
 
-    python benchmarks/serving.py [--only exact start http large] [--requests 100000] [--lake DIR]
+    python benchmarks/serving.py [--only exact start http large] [--requests N] [--lake DIR] [--world DIR]
 
 Each part prints its ratios to a named peer of the same run first, and the exit code is 1 where a target is
 missed. The catalogue of 22,481 songs is a simulated world with as many liked songs and likes as the first
@@ -14,7 +14,8 @@ start   a new process, from its start to its first recommendation, and its peak 
         ``python -c "import numpy"``.
 http    ``tunegraph serve`` on one core and the load on another: POST /recommendations with lists of real
         length, while a new version is published every second.
-large   the approximate ranking of 1,000,000 songs.
+large   `exact` for 200,000 and 1,000,000 songs, and the approximate ranking of the latter. Their worlds take
+        five minutes and an hour to train; ``--world`` keeps them for the next run.
 """
 
 import argparse
@@ -399,6 +400,7 @@ def main() -> int:
     parts = ("exact", "start", "http", "large")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="which parts to run")
     parser.add_argument("--lake", type=Path, help="a lake of the seed's size, made there unless it is there")
+    parser.add_argument("--world", type=Path, help="where the large worlds are kept")
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=500, help="queries timed at the seed's size")
@@ -417,6 +419,13 @@ def main() -> int:
             missed |= show("start", start(lake))
         if "http" in options.only:
             missed |= show("http", http(lake, scratch, options.requests, options.connections))
+        if "large" in options.only:
+            from benchmarks import ann
+
+            worlds = options.world or scratch
+            for n_tracks, rounds in ((200_000, 100), (1_000_000, 40)):
+                missed |= show(f"exact, {n_tracks:,} songs", exact(ann.world(worlds, n_tracks), rounds))
+            missed |= show("approximate, 1,000,000 songs", ann.approximate(worlds, 1_000_000))
     print(
         f"\npeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB"
     )
