@@ -11,8 +11,8 @@ no name holds are replaced by known ones one error away, and their shortlists jo
 
 The index is arrays, so it is mapped, checked and shared between workers as the rest of the bundle is, and a
 query has a bounded cost: beyond a number of entries the most frequent codes are not read. (SQLite's full text
-over the same three letters scores every song that has any of them: at a million songs, a hundred times as
-long.)
+over the same three letters scores every song that has any of them: at a million songs it takes twenty to
+fifty times as long, and finds fewer; see `benchmarks/search.py`.)
 """
 
 import hashlib
