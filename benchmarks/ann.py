@@ -1,7 +1,7 @@
 """The approximate ranking of a large catalogue, beside the libraries that the index was chosen among.
 
     python benchmarks/ann.py [--tracks 1000000] [--world DIR] [--quick]
-    python benchmarks/ann.py --compare [--tracks 100000] [--world DIR] [--json FILE]
+    python benchmarks/ann.py --compare [--tracks 100000] [--world DIR] [--json FILE] [--plot FILE]
     python benchmarks/ann.py --hardness LAKE... [--tracks 100000] [--world DIR]
 
 One core, everything in one run, twenty queries of each in turn, ratios first; the exit code is 1 where a
@@ -31,13 +31,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.serving import Figure, say, seconds, show
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, Storage, library, read_index
 from tunegraph_pipeline.recommend.indexing import add_index, recall_of, write_index
@@ -154,13 +155,28 @@ class _Telling:
             say(f"  {what}: {done:,} of {total:,}")
 
 
-def stored_lists(bundle: Bundle, m: int, rng: np.random.Generator) -> list[NDArray[np.int32]]:
+class Embedded(NamedTuple):
+    """What of a bundle, of any format, says how it is to search."""
+
+    embeddings: Floats
+    pooling_weight: Floats
+    user_indptr: NDArray[np.int64]
+    user_tracks: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        parts = ArrayFolder.open(folder)
+        return cls(*(parts[name] for name in cls._fields))
+
+
+def stored_lists(bundle: Bundle | Embedded, m: int, rng: np.random.Generator) -> list[NDArray[np.int32]]:
     """The lists of m users who like five songs or more."""
-    users = rng.choice(np.flatnonzero(np.diff(bundle.user_indptr) >= 5), m, replace=False)
-    return [bundle.user_list(user) for user in users.tolist()]
+    indptr = bundle.user_indptr
+    users = rng.choice(np.flatnonzero(np.diff(indptr) >= 5), m, replace=False)
+    return [bundle.user_tracks[indptr[user] : indptr[user + 1]] for user in users.tolist()]
 
 
-def directions(bundle: Bundle, lists: Sequence[NDArray[np.int32]]) -> Floats:
+def directions(bundle: Bundle | Embedded, lists: Sequence[NDArray[np.int32]]) -> Floats:
     """What each list asks with, of unit length."""
     pooled = np.stack([bundle.pooling_weight[liked] @ bundle.embeddings[liked] for liked in lists])
     unit: Floats = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -479,8 +495,6 @@ def _ask(search: Search, asked: Floats, at: int) -> NDArray[Any]:
 
 def indexed_bundle(folder: Path, bundle: Bundle) -> Bundle:
     """The same bundle with an index; its other parts are links to those of the first."""
-    from tunegraph_pipeline.lake.arrays import write_arrays
-
     home = folder / f"{bundle.folder.name}-indexed"
     if not (home / "manifest.json").exists():
         shutil.rmtree(home, ignore_errors=True)
@@ -577,10 +591,45 @@ def tell(some: Sequence[Point]) -> None:
         )
 
 
+COLOURS = {"TuneGraph": "#c1121f", "faiss": "#1b6ca8", "usearch": "#3a7d44", "voyager": "#8a5a9e"}
+MARKS = {"float32": "o", "float16": "s", "int8": "^", "float8": "v", "4-bit codes": "D", "1 bit": "P"}
+
+
+def draw(some: Sequence[Point], title: str, target: Path) -> None:
+    """What is overlooked against the time of a query: the lower left is where one wants to be."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "path", "svg.hashsalt": "index"})
+    figure, axes = plt.subplots(figsize=(9, 5.2), layout="constrained")
+    figure.patch.set_facecolor("white")  # legible on a dark page too
+    lines: dict[tuple[str, str, str], list[Point]] = {}
+    for point in some:
+        lines.setdefault((point.name, point.kind, point.numbers), []).append(point)
+    for (name, kind, numbers), points in lines.items():
+        axes.plot(
+            [point.p50_ms for point in points],
+            [1 - point.recall for point in points],
+            color=COLOURS[name],
+            marker=MARKS[numbers],
+            linestyle="--" if kind == "lists" else "-",
+            linewidth=2.2 if name == "TuneGraph" else 1.0,
+            markersize=5,
+            label=f"{name}, {kind}, {numbers}",
+        )
+    axes.axhline(1 - RECALL, color="#777777", linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", yscale="log", xlabel="p50 of a query, ms", title=title)
+    axes.set_ylabel(f"share of the best {K} that is overlooked")
+    axes.legend(fontsize=8, ncols=2, loc="lower left")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(target, metadata={"Date": None})
+
+
 # --- how hard the world is ---
 
 
-def hardness(name: str, bundle: Bundle, sample: int = 20_000) -> str:
+def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> str:
     """A row of the table: how stored users' directions and tracks lie among 20,000 of the tracks.
 
     Local intrinsic dimension by maximum likelihood over 100 neighbours (Levina and Bickel 2005), contrast of
@@ -590,26 +639,27 @@ def hardness(name: str, bundle: Bundle, sample: int = 20_000) -> str:
     rng = np.random.default_rng(1)
     m = min(500, int((np.diff(bundle.user_indptr) >= 5).sum()))
     lists = stored_lists(bundle, m, rng)
-    tracks = rng.choice(bundle.n_tracks, min(sample, bundle.n_tracks), replace=False)
+    n_tracks, dimension = bundle.embeddings.shape
+    tracks = rng.choice(n_tracks, min(sample, n_tracks), replace=False)
     vectors = np.ascontiguousarray(bundle.embeddings[np.sort(tracks)])
     graph = faiss.IndexHNSWFlat(vectors.shape[1], CONNECTIONS, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = CONSTRUCTION
     graph.add(vectors)
-    cells = [name, f"{bundle.n_tracks:,}", str(bundle.dimension)]
-    for asked in (directions(bundle, lists), bundle.embeddings[rng.choice(bundle.n_tracks, 500)]):
+    cells = [name, f"{n_tracks:,}", str(dimension)]
+    for asked in (directions(bundle, lists), bundle.embeddings[rng.choice(n_tracks, 500)]):
         cosines = asked @ vectors.T
         highest = -np.partition(-cosines, 101, axis=1)[:, :102]
         highest = -np.sort(-highest, axis=1)[:, :101]
         distance = np.sqrt(np.maximum(2 - 2 * highest, 1e-9))
         ratios = np.minimum(distance[:, 1:100] / distance[:, 100:101], 1 - 1e-6)
-        dimension = float(np.median(-1 / np.mean(np.log(ratios), axis=1)))
+        local = float(np.median(-1 / np.mean(np.log(ratios), axis=1)))
         contrast = float(np.sqrt(2 - 2 * cosines.mean()) / distance[:, 49].mean())
         truth = nearest(vectors, asked)
         recalls = []
         for ef in (50, 100):
             graph.hnsw.efSearch = ef
             recalls.append(recall_of(list(graph.search(asked, K)[1].astype(np.int32)), truth))
-        cells += [f"{dimension:.1f}", f"{contrast:.2f}", *(f"{recall:.4f}" for recall in recalls)]
+        cells += [f"{local:.1f}", f"{contrast:.2f}", *(f"{recall:.4f}" for recall in recalls)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -621,8 +671,8 @@ def tell_hardness(folder: Path, n_tracks: int, lakes: Sequence[Path]) -> None:
     print("|---|---:|---:|" + "---:|" * 8)
     with threadpool_limits(1):
         for lake in lakes:
-            print(hardness(lake.name, Bundle.open(read_current(lake / "serving"))), flush=True)
-        print(hardness("simulated", world(folder, n_tracks)))
+            print(hardness(lake.name, Embedded.of(read_current(lake / "serving"))), flush=True)
+        print(hardness("simulated", Embedded.of(world(folder, n_tracks).folder)))
 
 
 def main() -> int:
@@ -634,7 +684,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=400, help="queries timed, in twenties")
     parser.add_argument("--quick", action="store_true", help="60,000 tracks, and no targets but recall")
     parser.add_argument("--compare", action="store_true", help="all libraries and number formats")
-    parser.add_argument("--json", type=Path, help="where --compare writes its points, for the plot")
+    parser.add_argument("--json", type=Path, help="a file that --compare writes its points to")
+    parser.add_argument("--plot", type=Path, help="a picture that --compare draws of them")
     parser.add_argument("--hardness", type=Path, nargs="+", metavar="LAKE", help="beside real lakes")
     options = parser.parse_args()
     n_tracks = 60_000 if options.quick else options.tracks
@@ -648,6 +699,8 @@ def main() -> int:
             tell(some)
             if options.json:
                 options.json.write_text(json.dumps([asdict(point) for point in some], indent=1) + "\n")
+            if options.plot:
+                draw(some, f"{n_tracks:,} tracks, one core", options.plot)
         else:
             title = f"approximate, {n_tracks:,} songs, the best {K}, one core"
             missed = show(title, approximate(folder, n_tracks, options.rounds, enforce=not options.quick))
