@@ -312,12 +312,17 @@ def on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
     No cosine changes. A query can tell by the first coordinates which tracks it need not look at further.
     """
-    moments = np.einsum("ij,ik->jk", embeddings, embeddings, dtype=np.float64, optimize=True)
-    _, axes = np.linalg.eigh(moments)  # the weakest first
-    axes = axes[:, ::-1]
-    strongest = np.abs(axes).argmax(axis=0)
-    axes *= np.sign(axes[strongest, np.arange(len(axes))])  # an axis has no direction of its own
-    turned = embeddings @ axes.astype(np.float32)
+    from threadpoolctl import threadpool_limits
+
+    # One thread, which adds in one order: the last bits decide how axes of equal strength lie.
+    with threadpool_limits(1, user_api="blas"):
+        wide = embeddings.astype(np.float64)
+        strengths, axes = np.linalg.eigh(wide.T @ wide)  # the weakest first
+        strengths, axes = strengths[::-1], axes[:, ::-1]
+        strongest = np.abs(axes).argmax(axis=0)
+        axes *= np.sign(axes[strongest, np.arange(len(axes))])  # an axis has no direction of its own
+        turned: NDArray[np.float32] = (wide @ axes).astype(np.float32)
+    turned[:, strengths <= 1e-9 * strengths[0]] = 0  # nothing lies there but rounding
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     return turned
 
