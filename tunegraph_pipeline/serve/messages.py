@@ -277,7 +277,7 @@ class HealthAnswer(BaseModel):
 
 
 class ReadyAnswer(BaseModel):
-    """A bundle is served; `degraded` where a newer one is refused, and why."""
+    """A bundle is served; `degraded` where a newer one is refused or an index cannot be used, and why."""
 
     status: Literal["ready", "degraded"]
     bundle_version: str

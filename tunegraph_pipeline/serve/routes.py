@@ -265,8 +265,10 @@ def _add_state(router: APIRouter, service: Service) -> None:
         responses=_problems(_BUSY),
     )
     async def ready() -> Response:
-        """503 where no bundle is served. Says why where a newer one is refused and the old one stays."""
-        version, problem = service.versions.current, service.versions.problem
+        """503 where no bundle is served. Says why where a newer one is refused and the old one stays, or
+        where the index of the bundle cannot be used, so that queries take longer."""
+        version = service.versions.current
+        problem = service.versions.problem or version.recommender.index_problem
         return _json(
             {
                 "status": "ready" if problem is None else "degraded",

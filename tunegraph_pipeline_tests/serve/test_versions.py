@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.recommend.bundle import CURRENT, write_bundle
+from tunegraph_pipeline.recommend.indexing import add_index
+from tunegraph_pipeline_tests.recommend.conftest import clustered_content
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
@@ -190,3 +192,19 @@ def test_a_worker_that_takes_the_place_of_a_dead_one_does_not_begin_with_a_damag
         assert found.status_code == 200
         assert found.json()["bundle_version"] == "v1"
         assert "v2" in found.json()["problem"]
+
+
+def test_an_index_without_its_library_is_told_of_and_queries_are_answered(
+    running_service: StartService, serving_lake: Path, tmp_path: Path
+) -> None:
+    folder = serving_lake / "serving" / "clustered"
+    write_bundle(folder, clustered_content(), lambda draft: {"index": add_index(draft)})
+    make_current(serving_lake, "clustered")
+    (tmp_path / "faiss.py").write_text("raise ImportError('no faiss here')\n")
+    assert ready(running_service()) == {"status": "ready", "bundle_version": "clustered", "problem": None}
+    without = running_service(environment={"PYTHONPATH": str(tmp_path)})
+    found = ready(without)
+    assert found["status"] == "degraded"
+    assert "pip install 'tunegraph-pipeline[index]'" in found["problem"]
+    answer = without.post("/recommendations", {"likes": ["t1", "t2"], "k": 5})
+    assert len(answer.json()["items"]) == 5
