@@ -3,6 +3,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
 from tunegraph_pipeline.recommend import bundle as bundle_module
 from tunegraph_pipeline.recommend.bundle import (
+    Artists,
     Bundle,
     BundleContent,
     IdIndex,
@@ -144,6 +146,17 @@ def test_a_bundle_may_be_empty(golden: Golden, tmp_path: Path) -> None:
     recommender = Recommender(Bundle.open(tmp_path / "v1"))
     answer = recommender.recommend(["a"])
     assert (answer.items, answer.unknown) == ([], ["a"])
+
+
+def test_artists_are_told_apart_by_id_and_by_name_where_there_is_none() -> None:
+    found = Artists.of_lists(
+        [["1", "2", "1"], ["2"], [], [None], ["3"]],
+        [["Ann", "Ben", "Ann"], ["Benjamin"], ["Cem"], ["Cem"], []],
+    )
+    rows = [found.indices[a:b].tolist() for a, b in pairwise(found.indptr.tolist())]
+    assert rows == [[0, 1], [1], [2], [2], [3]]
+    assert list(found.ids) == ["1", "2", "Cem", "3"]
+    assert list(found.names) == ["Ann", "Ben", "Cem", "3"]  # the first name an id comes with
 
 
 # ---- finding ids
