@@ -97,7 +97,7 @@ def _co_likes(lake: Lake) -> str:
     facts = ArrayFolder.open(lake.current_folder("co_like")).facts
     kept = f"the {facts['k']} strongest a track, normalised"
     if facts["exact"]:
-        return f"exact, {facts['nnz']:,} entries; {kept}"
+        return f"exact, {facts['nnz']:,} entries on {facts['frozen_on']}, brought up to date since; {kept}"
     return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
 
 
