@@ -252,7 +252,8 @@ class _Pruned:
             own = adrift[adrift < len(part)]
             owner, place = _places(part.indptr, own)
             pairs.append(part.indices[place].astype(np.int64) * n + own[owner])
-        keys = np.unique(np.concatenate(pairs))
+        keys = np.sort(np.concatenate(pairs))
+        keys = keys[np.diff(keys, prepend=-1) > 0]
         row, column = keys // n, keys % n
         now = _counts_at(before.base, row, column) + _counts_at(self._delta, row, column)
         return row, column, now - _counts_at(self._added, row, column), now
