@@ -26,8 +26,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from likes import LIKES_PER_USER, generate_likes
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.likes import LIKES_PER_USER, generate_likes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,7 @@ def bring_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]
     done = materialize([*sources.ASSETS, *stages], selection=stages, resources=resources)
     for asset in stages:
         (event,) = done.asset_materializations_for_node(asset.op.name)
-        took[asset.op.name] = float(event.metadata["seconds"].value)
+        took[asset.op.name] = float(str(event.metadata["seconds"].value))
         made[asset.op.name] = str(event.metadata["made"].value) if "made" in event.metadata else ""
     return took, made
 
