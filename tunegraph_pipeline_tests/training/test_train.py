@@ -19,7 +19,6 @@ from tunegraph_pipeline.training.train import (
     TrainedModel,
     TrainingConfig,
     TrainingData,
-    on_principal_axes,
     train,
 )
 
@@ -286,17 +285,6 @@ def test_a_catalogue_beyond_the_limit_is_trained_on_samples() -> None:
 def test_lists_of_one_like_teach_nothing_and_are_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="no user has two likes"):
         train(data_of(csr_matrix(np.eye(3, dtype=np.float32))), CONFIG)
-
-
-def test_turning_to_principal_axes_changes_no_cosine_and_puts_the_most_first() -> None:
-    rng = np.random.default_rng(5)
-    embeddings = (rng.standard_normal((200, 12)) * rng.permutation(0.7 ** np.arange(12))).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    turned = on_principal_axes(embeddings)
-    np.testing.assert_allclose(turned @ turned.T, embeddings @ embeddings.T, atol=1e-5)
-    assert (np.diff((turned**2).sum(axis=0)) <= 1e-4).all()
-    np.testing.assert_allclose(on_principal_axes(turned), turned, atol=1e-5)
-    np.testing.assert_array_equal(on_principal_axes(embeddings), turned)
 
 
 def test_spaces_side_by_side_agree_on_the_answer_and_each_gives_it_alone() -> None:
