@@ -35,6 +35,7 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.graph.id_map import extend_track_ids
@@ -153,7 +154,7 @@ def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folde
     return Trained(ArrayFolder.open(folder), seconds, made.drift)
 
 
-def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> np.ndarray:
+def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> NDArray[np.float64]:
     """AP@10 of the served rule for everyone in ``valid`` who is there on the day, float64[m]."""
     from tunegraph_pipeline.training.blend import Blend
 
@@ -170,7 +171,8 @@ def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> np.n
     lists = Validation.draw(day.graph.matrix(), targets, model["recommendable"], day.graph.n_users)
     blend = Blend(**model.facts["blend"])
     embeddings, weight, prior = (model[name] for name in ("embeddings", "pooling_weight", "prior"))
-    return lists.of_blends([blend], embeddings, weight, weights, prior)[0]
+    figures: NDArray[np.float64] = lists.of_blends([blend], embeddings, weight, weights, prior)[0]
+    return figures
 
 
 def tell(report: Any) -> None:
@@ -184,9 +186,9 @@ def show(name: str, model: Trained, against: Trained | None = None) -> None:
     if model.drift is not None:
         drift = model.drift
         print(
-            f"  against the model before: mean cosine {drift.mean:.3f} ({drift.unaligned:.3f} on its own axes)"
-            f", {drift.overlap:.1%} of the ten nearest the same; a query's screen needs {drift.width}"
-            f" coordinates ({drift.least_width} on its own axes)",
+            f"  the model before: mean cosine {drift.mean:.3f} ({drift.unaligned:.3f} on its own axes), "
+            f"{drift.overlap:.1%} of the ten nearest the same; a query's screen needs {drift.width} "
+            f"coordinates ({drift.least_width} on its own axes)",
             flush=True,
         )
 

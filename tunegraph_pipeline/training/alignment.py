@@ -117,7 +117,7 @@ def drift_of(
     sample = np.unique(np.linspace(0, len(shared) - 1, _SAMPLE).astype(np.int64))
     near = _nearest(now, sample), _nearest(then, sample)
     common = [len(np.intersect1d(one, other)) for one, other in zip(*near, strict=True)]
-    kept = np.array(common) / max(near[0].shape[1], 1)
+    kept = np.array(common) / near[0].shape[1] if near[0].shape[1] else np.ones(len(sample))
     farthest = np.argsort(cosines, kind="stable")[:_MOVED]
     return Drift(
         tracks=len(shared),

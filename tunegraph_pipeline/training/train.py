@@ -441,7 +441,7 @@ def _encoder(
     if start is not None:
         begun = tensors_of(encoder)
         begun |= start.network({name: tensor.shape for name, tensor in begun.items()})
-        begun["bias"] = start.bias(known, warm, popularity)
+        begun["bias"] = start.bias(known, warm)
         if "tag" in begun:
             begun["tag"] = start.tags(data.artists, data.albums, begun["tag"])
         encoder.load_state_dict(as_tensors(begun))

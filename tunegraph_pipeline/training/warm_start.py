@@ -64,23 +64,16 @@ class Start:
         ids[lost] = _NOISE * rng.standard_normal((len(lost), ids.shape[1]))
         return ids, known
 
-    def bias(
-        self, known: NDArray[np.bool_], warm: NDArray[np.bool_], popularity: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Where the biases begin, float32[N]: those of ``known`` tracks as they were, of other ``warm`` ones
-        that of the known tracks which are liked as often, along a line in the logarithm of the likes.
+    def bias(self, known: NDArray[np.bool_], warm: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Where the biases begin, float32[N]: those of ``known`` tracks as they were, the lowest of those for
+        other ``warm`` ones.
 
-        Not that of their neighbours: a bias says how much a track is liked, in which neighbours differ.
+        Training teaches every track to keep away from those who do not like it. One that begins amid its
+        neighbours never was taught, and would come up for everyone who likes any of them.
         """
         bias = self._on_rows(self.tensors["bias"], len(warm))
-        new, old = warm & ~known, warm & known
         bias[~known] = 0
-        if new.any() and old.any():
-            log = np.log(np.maximum(popularity, 1).astype(np.float64))
-            mean, centred = log[old].mean(), log[old] - log[old].mean()
-            spread = float(centred @ centred)
-            slope = float(centred @ bias[old]) / spread if spread > 0 else 0.0
-            bias[new] = bias[old].mean(dtype=np.float64) + slope * (log[new] - mean)
+        bias[warm & ~known] = bias[warm & known].min(initial=0)
         return bias
 
     def tags(self, artists: list[str], albums: list[str], fresh: NDArray[np.float32]) -> NDArray[np.float32]:
