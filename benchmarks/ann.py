@@ -77,7 +77,8 @@ def trained_content(n_tracks: int, version: str) -> BundleContent:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.sources.simulator import World, WorldConfig
-    from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, on_principal_axes, train
+    from tunegraph_pipeline.training.alignment import on_principal_axes
+    from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, train
 
     simulated = World(
         WorldConfig(n_tracks=n_tracks * 4 // 5, n_users=max(n_tracks // 5, 2_000), likes_per_user=40)

@@ -96,7 +96,8 @@ class TuneGraph:
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
         from tunegraph_pipeline.recommend.ranking import Ranker
-        from tunegraph_pipeline.training.train import on_principal_axes, train
+        from tunegraph_pipeline.training.alignment import on_principal_axes
+        from tunegraph_pipeline.training.train import train
 
         trained = train(material.data, self._config, progress=progress)
         self.trained = replace(trained, embeddings=on_principal_axes(trained.embeddings))

@@ -146,6 +146,26 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
     return _picture(draw, 9, 3.6)
 
 
+def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
+    """How far the tracks of a space have moved from where an earlier one had them.
+
+    ``cosines``: of the vectors of each track then and now, both spaces aligned.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        low = min(0.0, float(cosines.min(initial=1.0)))
+        axes.hist(cosines, bins=np.linspace(low, 1, 61).tolist(), color=_COLOURS[0])
+        mean = float(cosines.mean()) if cosines.size else 1.0
+        axes.axvline(mean, color=_COLOURS[1], label=f"mean {mean:.3f}")
+        axes.set_title(f"Where {cosines.size:,} tracks lie now, against the earlier model")
+        axes.set_xlabel("cosine of a track's vector then and now")
+        axes.set_ylabel("tracks")
+        axes.legend(loc="upper left")
+
+    return _picture(draw, 7, 4)
+
+
 def calibration_diagram(calibration: Calibration) -> bytes:
     """Predicted probability against the share that were neighbours, in all and by popularity.
 

@@ -218,6 +218,7 @@ def tune_blend(
     weights: "csr_matrix",
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
+    around: Blend | None = None,
 ) -> tuple[Blend, NDArray[np.float32], float]:
     """Return the blend and prior to serve, and their MAP@10 on the validation users (NaN without users).
 
@@ -227,27 +228,26 @@ def tune_blend(
     difference: a few hundred users cannot tell the points of a grid apart, and the best of them would be a
     lucky one. Only smaller reserves are tried: what is held out are mostly likes of tracks that have others,
     by which tracks without likes would best never be shown.
+
+    With ``around``, the blend of an earlier model, the grid is what lies next to it, and it is what stays
+    unless something beats it: little can have changed, and a grid takes time.
     """
+    usual = EVEN if around is None else around
     prior = prior_of(level, warm)
     if validation.n_users == 0:
-        return EVEN, prior, float("nan")
+        return usual, prior, float("nan")
 
     def judge(blends: Sequence[Blend], prior: NDArray[np.float32]) -> NDArray[np.float64]:
         return validation.of_blends(blends, embeddings, pooling_weight, weights, prior)
 
-    grid = [
-        replace(EVEN, neighbour=ratio, length_exponent=exponent)
-        for ratio in _RATIOS
-        for exponent in (_LENGTH_EXPONENTS if ratio else _LENGTH_EXPONENTS[:1])
-    ]
-    grid.append(replace(EVEN, embedding=0.0))
+    grid = _whole_grid() if around is None else _next_to(around)
     figures = judge(grid, prior)
     ratio = grid[int(figures.mean(axis=1).argmax())]
-    if ratio.neighbour and ratio.embedding:
+    if around is None and ratio.neighbour and ratio.embedding:
         finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
         figures = np.concatenate([figures, judge(finer, prior)])
         grid += finer
-    chosen = _clearly_best(figures, grid.index(EVEN))
+    chosen = _clearly_best(figures, grid.index(usual))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
         fair = fair_reserve(validation, blend, embeddings, pooling_weight, weights, level, warm)
@@ -256,6 +256,28 @@ def tune_blend(
         chosen = _clearly_best(figures, 0)
         prior, value = prior_of(level, warm, reserves[chosen]), figures[chosen]
     return blend, prior, float(value.mean())
+
+
+def _whole_grid() -> list[Blend]:
+    grid = [
+        replace(EVEN, neighbour=ratio, length_exponent=exponent)
+        for ratio in _RATIOS
+        for exponent in (_LENGTH_EXPONENTS if ratio else _LENGTH_EXPONENTS[:1])
+    ]
+    return [*grid, replace(EVEN, embedding=0.0)]
+
+
+def _next_to(blend: Blend) -> list[Blend]:
+    """The blend, half a step of the grid to both sides of it, and the length exponents beside its own."""
+    if not (blend.neighbour and blend.embedding):
+        return [blend, EVEN]  # one part alone: whether both are better by now
+    place = _LENGTH_EXPONENTS.index(blend.length_exponent)
+    exponents = [_LENGTH_EXPONENTS[at] for at in (place - 1, place + 1) if 0 <= at < len(_LENGTH_EXPONENTS)]
+    return [
+        blend,
+        *(replace(blend, neighbour=blend.neighbour * step) for step in (0.5**0.5, 2**0.5)),
+        *(replace(blend, length_exponent=exponent) for exponent in exponents),
+    ]
 
 
 def fair_reserve(

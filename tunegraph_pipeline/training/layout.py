@@ -4,7 +4,8 @@ Here: the layout, as a pure function. Not here: drawing it (the page of the serv
 when it is made (`orchestration`).
 
 It is t-SNE (van der Maaten and Hinton 2008; scikit-learn's) on the most liked tracks, as many as a bound
-allows. Every other track lies by the ones it is most like.
+allows. Every other track lies by the ones it is most like. A map that is there can be kept, and only what is
+new placed on it: who has learnt where a song lies finds it there the next day.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ _PERPLEXITY = 20.0
 _ITERATIONS = 500
 _ROWS = 1024  # of similarities held at a time
 _NEAR = 5  # landmarks among which another track finds its place
+_WIDE = 80.0  # what t-SNE lays out spans about so many of its own units, which `_beside` measures in
 _SPREAD = 99.0  # per cent of the tracks that take up the map but for its margin ...
 _MARGIN = 0.03  # ... which is left to the few far outside, so that they do not squash the rest
 
@@ -39,6 +41,32 @@ def map_of(
         rows = others[start : start + _ROWS]
         places[rows] = _beside(embeddings[rows] @ by_forces.T, places[landmarks])
     return _framed(places).astype(np.float32)
+
+
+def map_with_new(
+    embeddings: NDArray[np.float32],
+    popularity: NDArray[np.integer],
+    earlier: NDArray[np.float32],
+    settled: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """An earlier map, float32[M, 2] in [0, 1], with the tracks added that had no place on it: float32[N, 2].
+
+    ``settled`` bool[M] tells those that had one; they stay where they were. Every other of the N tracks lies
+    by the most liked of them that it is most like. Other arguments as for `map_of`; raises ValueError where
+    nothing is settled.
+    """
+    old = np.flatnonzero(settled)
+    if not len(old):
+        raise ValueError("nothing has a place on the earlier map")
+    landmarks = np.sort(old[np.argsort(-popularity[old].astype(np.int64), kind="stable")[:_LANDMARKS]])
+    places = np.empty((len(embeddings), 2), dtype=np.float32)
+    places[old] = earlier[old]
+    new = np.setdiff1d(np.arange(len(embeddings)), old, assume_unique=True)
+    at = earlier[landmarks].astype(np.float64) * _WIDE
+    for start in range(0, len(new), _ROWS):
+        rows = new[start : start + _ROWS]
+        places[rows] = _beside(embeddings[rows] @ embeddings[landmarks].T, at) / _WIDE
+    return places
 
 
 def _laid_out(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float64]:

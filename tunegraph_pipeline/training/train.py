@@ -2,15 +2,15 @@
 
 Here: the settings, what an epoch does, and putting the parts of the scoring rule together. Not here: early
 stopping and checkpoints (`loop.py`), the network (`models`), the loss (`objective.py`), the sparse part
-(`neighbour_weights.py`), the blend (`blend.py`).
+(`neighbour_weights.py`), the blend (`blend.py`), what an earlier model hands on (`warm_start.py`).
 """
 
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,15 @@ from tunegraph_pipeline.models.content import content_rows, content_tags, encode
 from tunegraph_pipeline.models.spectral import spectral_start
 from tunegraph_pipeline.training.blend import QUICK, Blend, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.cold_start import drawn_as_cold
-from tunegraph_pipeline.training.loop import Arrays, Checkpoint, EpochReport, Progress, run_epochs
+from tunegraph_pipeline.training.loop import (
+    Arrays,
+    Checkpoint,
+    EpochReport,
+    Progress,
+    as_tensors,
+    run_epochs,
+    tensors_of,
+)
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
     Candidates,
@@ -30,6 +38,7 @@ from tunegraph_pipeline.training.objective import (
     set_contrastive,
     split_lists,
 )
+from tunegraph_pipeline.training.warm_start import Start
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +115,14 @@ class TrainingConfig(BaseModel):
     """Bound on the block of the Gram matrix held while the neighbour weights are solved."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
+    warm_epochs: int | None = Field(default=None, ge=1)
+    """Passes over the users in a warm start. None: a seventh of `epochs`, one at least."""
+    warm_learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam at the start of those."""
+    full_after_days: int = Field(default=7, ge=0)
+    """More days than this after the last training from nothing, by cut-off, the next one is from nothing."""
+    full_after_share: float = Field(default=0.2, ge=0)
+    """So is one after more than this share of the likes has changed since, counted by track."""
 
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes of the tracks that have any."""
@@ -138,6 +155,19 @@ class TrainingConfig(BaseModel):
         steps = math.ceil(n_users / self.batch_for(n_users))
         return min(30, max(6, math.ceil(300 / max(steps, 1))))
 
+    def warm_epochs_for(self, n_users: int) -> int:
+        """Epochs of a warm start, given the same."""
+        if self.warm_epochs is not None:
+            return self.warm_epochs
+        return max(1, round(self.epochs_for(n_users) / 7))
+
+    def from_nothing(self) -> dict[str, Any]:
+        """The settings a model trained from nothing depends on, as JSON: all but those of a warm start."""
+        return self.model_dump(mode="json", exclude=set(_OF_A_WARM_START))
+
+
+_OF_A_WARM_START = ("warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share")
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -147,7 +177,9 @@ class TrainingData:
     ``context`` and ``targets``: csr, early-stopping users x N, rows alike: what they like in training, and
     what was held out of it;
     ``features``: float32[N, 11] in the order of AUDIO_FEATURES, NaN where unknown;
-    ``track_artists``: csr bool, N x artists, an empty row where unknown; ``album``: int32[N], -1 unknown.
+    ``track_artists``: csr bool, N x artists, an empty row where unknown; ``album``: int32[N], -1 unknown;
+    ``artists`` and ``albums``: the names of their columns and numbers, by which a later training knows them
+    again; needed to go on from a model that has tags, or to be gone on from.
     """
 
     train: "csr_matrix"
@@ -156,6 +188,13 @@ class TrainingData:
     features: NDArray[np.float32]
     track_artists: "csr_matrix"
     album: NDArray[np.int32]
+    artists: list[str] = field(default_factory=list)
+    albums: list[str] = field(default_factory=list)
+
+    @property
+    def likes_per_track(self) -> float:
+        """The mean number of training likes of the tracks that have any."""
+        return float(self.train.nnz / max(len(np.unique(self.train.indices)), 1))
 
 
 @dataclass(frozen=True)
@@ -192,11 +231,16 @@ def train(
     data: TrainingData,
     config: TrainingConfig,
     *,
+    start: Start | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a model. The same data, settings and seed give the same model, bit for bit, on one machine.
+
+    With ``start`` an earlier model is gone on from, for the few epochs and at the low learning rate of a warm
+    start; the same start gives the same model then. What is solved rather than learnt, the neighbour weights,
+    is solved anew from the likes of today, and the blend is looked for around the earlier one.
 
     After every epoch the state is written to the file ``checkpoint``, and a call that finds one of the same
     data and settings there goes on from it, to the same result as if it had never stopped; one of other data
@@ -204,12 +248,12 @@ def train(
     been written; ``progress`` counts steps.
 
     Raises InputError when no user has two likes to learn from, or heads or spaces do not divide the
-    dimension.
+    dimension; ValueError where ``start`` is of another dimension, or tags have no names to know them by.
     """
     import torch
     from scipy.sparse import csr_matrix, vstack
 
-    _check(data, config)
+    _check(data, config, start)
     popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
     warm = popularity > 0
     pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
@@ -218,11 +262,12 @@ def train(
     recommendable = warm | has_content
     validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
 
-    likes_per_track = data.train.nnz / max(int(warm.sum()), 1)
+    likes_per_track = data.likes_per_track
     temperature = config.temperature_for(likes_per_track)
     content_likes = config.content_likes_for(likes_per_track)
-    encoder = _encoder(data, config, warm, config.spaces_for(likes_per_track), progress)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
+    encoder = _encoder(data, config, popularity, config.spaces_for(likes_per_track), start, progress)
+    learning_rate = config.learning_rate if start is None else config.warm_learning_rate
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=learning_rate)
 
     def solve() -> Arrays:
         content = None
@@ -240,13 +285,13 @@ def train(
         return {"indptr": W.indptr, "indices": W.indices, "data": W.data}
 
     # Kept with the checkpoint, because solving it again takes as long as an epoch.
-    state = Checkpoint.open(checkpoint, _fingerprint(data, config), solve)
+    state = Checkpoint.open(checkpoint, _fingerprint(data, config, start), solve)
     W = csr_matrix(
         (state.kept["data"], state.kept["indices"], state.kept["indptr"]), shape=(len(warm), len(warm))
     )
 
     users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
-    epochs = config.epochs_for(len(users))
+    epochs = config.epochs_for(len(users)) if start is None else config.warm_epochs_for(len(users))
 
     def one_epoch(epoch: int) -> float:
         return _epoch(
@@ -259,6 +304,8 @@ def train(
             temperature,
             content_likes,
             config,
+            learning_rate,
+            0 if start is None else start.turn,
             epoch,
             epochs,
             progress,
@@ -286,7 +333,15 @@ def train(
     validation = replace(validation, recommendable=warm | placed)
     embeddings = _unit_rows(embeddings, config.seed)
     level = _level(encoder, temperature)
-    blend, prior, figure = tune_blend(validation, embeddings, pooling_weight, W, level, warm)
+    blend, prior, figure = tune_blend(
+        validation,
+        embeddings,
+        pooling_weight,
+        W,
+        level,
+        warm,
+        around=None if start is None else start.blend,
+    )
     return TrainedModel(
         embeddings=embeddings,
         pooling_weight=pooling_weight,
@@ -307,27 +362,7 @@ def train(
     )
 
 
-def on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same turned so that the first coordinates hold the most of the lengths, float32[N, d], unit rows.
-
-    No cosine changes. A query can tell by the first coordinates which tracks it need not look at further.
-    """
-    from threadpoolctl import threadpool_limits
-
-    # One thread, which adds in one order: the last bits decide how axes of equal strength lie.
-    with threadpool_limits(1, user_api="blas"):
-        wide = embeddings.astype(np.float64)
-        strengths, axes = np.linalg.eigh(wide.T @ wide)  # the weakest first
-        strengths, axes = strengths[::-1], axes[:, ::-1]
-        strongest = np.abs(axes).argmax(axis=0)
-        axes *= np.sign(axes[strongest, np.arange(len(axes))])  # an axis has no direction of its own
-        turned: NDArray[np.float32] = (wide @ axes).astype(np.float32)
-    turned[:, strengths <= 1e-9 * strengths[0]] = 0  # nothing lies there but rounding
-    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
-    return turned
-
-
-def _check(data: TrainingData, config: TrainingConfig) -> None:
+def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> None:
     n_tracks = data.train.shape[1]
     rows = (len(data.features), data.track_artists.shape[0], len(data.album))
     if any(count != n_tracks for count in rows):
@@ -349,6 +384,16 @@ def _check(data: TrainingData, config: TrainingConfig) -> None:
             f"{config.heads} heads do not divide the dimension {config.dimension}; change either"
         )
 
+    if start is None:
+        return
+    if start.tensors["id"].shape[1] != config.dimension:
+        raise ValueError(
+            f"a start of {start.tensors['id'].shape[1]} dimensions, {config.dimension} are wanted"
+        )
+    counts = (data.track_artists.shape[1], int(data.album.max(initial=-1)) + 1)
+    if config.use_tags and (len(data.artists), len(data.albums)) != counts:
+        raise ValueError(f"{counts} artists and albums, names of {len(data.artists)} and {len(data.albums)}")
+
 
 def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_]:
     """bool[N]: tracks of which an input other than likes is known."""
@@ -363,20 +408,26 @@ def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_
 def _encoder(
     data: TrainingData,
     config: TrainingConfig,
-    warm: NDArray[np.bool_],
+    popularity: NDArray[np.float32],
     spaces: int,
+    start: Start | None,
     progress: Progress | None,
 ) -> "TrackEncoder":
     from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
 
+    warm = popularity > 0
     features = None
     if config.use_features and np.isfinite(data.features).any():
         features = encode_features(data.features, warm)
     k = config.transformer_neighbours if config.encoder == "transformer" else config.graph_neighbours
     neighbours = strongest_neighbours(data.train, k, progress=progress)
-    start = spectral_start(data.train, config.dimension // spaces, seed=config.seed)
-    return TrackEncoder(
-        np.tile(start, spaces),
+    if start is None:
+        one_space = spectral_start(data.train, config.dimension // spaces, seed=config.seed)
+        ids = np.tile(one_space, spaces)
+    else:
+        ids, known = start.ids(warm, neighbours, config.seed)
+    encoder = TrackEncoder(
+        ids,
         warm,
         content_tags(data.track_artists, data.album) if config.use_tags else None,
         features,
@@ -387,6 +438,14 @@ def _encoder(
         seed=config.seed,
         spaces=spaces,
     )
+    if start is not None:
+        begun = tensors_of(encoder)
+        begun |= start.network({name: tensor.shape for name, tensor in begun.items()})
+        begun["bias"] = start.bias(known, warm)
+        if "tag" in begun:
+            begun["tag"] = start.tags(data.artists, data.albums, begun["tag"])
+        encoder.load_state_dict(as_tensors(begun))
+    return encoder
 
 
 def _epoch(
@@ -399,18 +458,21 @@ def _epoch(
     temperature: float,
     content_likes: float,
     config: TrainingConfig,
+    learning_rate: float,
+    turn: int,
     epoch: int,
     epochs: int,
     progress: Progress | None,
 ) -> float:
     """One pass over the users in every space, in place; the mean loss.
 
-    All that is random follows from seed and epoch. The spaces see the users in orders of their own, and split
-    their lists each in its own way.
+    All that is random follows from seed, epoch and ``turn``, which is 0 in a training from nothing and else
+    tells the warm starts of a chain apart: the same splits every day would be learnt by heart. The spaces see
+    the users in orders of their own, and split their lists each in its own way.
     """
     import torch
 
-    rng = np.random.default_rng([config.seed, epoch])
+    rng = np.random.default_rng([config.seed, epoch] if turn == 0 else [config.seed, epoch, turn])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     batch_users = config.batch_for(len(users))
     spaces = encoder.spaces
@@ -428,7 +490,7 @@ def _epoch(
     for step in range(steps):
         rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (epochs * steps)))
         for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * rate
+            group["lr"] = learning_rate * rate
         optimiser.zero_grad(set_to_none=True)
         embeddings = encoder(drawn_as_cold(popularity, content_likes, generator))
         gradient = torch.empty_like(embeddings)
@@ -493,7 +555,7 @@ def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32
     return embeddings
 
 
-def _fingerprint(data: TrainingData, config: TrainingConfig) -> str:
+def _fingerprint(data: TrainingData, config: TrainingConfig, start: Start | None) -> str:
     """A digest of everything the result depends on."""
     digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
     for matrix in (data.train, data.context, data.targets, data.track_artists.tocsr()):
@@ -502,4 +564,7 @@ def _fingerprint(data: TrainingData, config: TrainingConfig) -> str:
         digest.update(matrix.indices.astype(np.int64).tobytes())
     digest.update(np.ascontiguousarray(data.features).tobytes())
     digest.update(np.ascontiguousarray(data.album).tobytes())
+    if start is not None:
+        digest.update(start.fingerprint())
+        digest.update(repr((data.artists, data.albums)).encode())
     return digest.hexdigest()

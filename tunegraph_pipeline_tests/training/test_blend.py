@@ -102,6 +102,29 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     assert by_neighbour.neighbour > by_neighbour.embedding
 
 
+def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_unless_clearly_beaten() -> (
+    None
+):
+    context, targets = [[u] for u in range(8)], [[u + 10] for u in range(8)]
+    embeddings = np.zeros((N, 9), dtype=np.float32)
+    embeddings[:, 8] = 1
+    for u in range(8):  # the cosine of what was held out is 0.8, of another track 1
+        embeddings[u] = embeddings[u + 20] = np.eye(9)[u]
+        embeddings[u + 10] = 0.8 * np.eye(9)[u] + 0.6 * np.eye(9)[8]
+    judge, ones = validation(context, targets), np.ones(N, dtype=np.float32)
+    known = speaks({u: u + 10 for u in range(8)}) * 0.16
+    around = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.25)
+    blend, _, value = tune_blend(judge, embeddings, ones, known, flat(), all_warm(), around=around)
+    assert value == pytest.approx(1.0)
+    assert blend == replace(around, neighbour=2**0.5)
+    far = replace(around, neighbour=0.25)
+    blend, _, value = tune_blend(judge, embeddings, ones, known, flat(), all_warm(), around=far)
+    assert value == pytest.approx(0.5)
+    assert blend == far
+    one_part = Blend(embedding=1.0, neighbour=0.0, length_exponent=0.0)
+    assert tune_blend(judge, embeddings, ones, 9 * known, flat(), all_warm(), around=one_part)[0] == EVEN
+
+
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
@@ -109,6 +132,8 @@ def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert np.isnan(value)
+    earlier = Blend(1.0, 2.0, 0.25)
+    assert tune_blend(empty, zeros, ones, nothing(), flat(), all_warm(), around=earlier)[0] == earlier
 
 
 def test_at_most_so_many_users_are_judged_and_only_those_with_both() -> None:

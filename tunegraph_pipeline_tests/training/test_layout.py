@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.training import layout
-from tunegraph_pipeline.training.layout import _framed, map_of
+from tunegraph_pipeline.training.layout import _framed, map_of, map_with_new
 
 
 def clustered(
@@ -73,6 +73,28 @@ def test_the_same_seed_gives_the_same_map_and_rows_in_another_order_move_with_th
     first = map_of(embeddings, likes, seed=7)
     np.testing.assert_array_equal(first, map_of(embeddings, likes, seed=7))
     assert not np.array_equal(first, map_of(embeddings, likes, seed=8))
+
+
+def test_on_a_map_that_is_kept_only_what_is_new_finds_a_place_beside_what_it_is_like() -> None:
+    embeddings, cluster = clustered(6, 600, 8)
+    likes = np.ones(600, dtype=np.int32)
+    earlier = map_of(embeddings[:500], likes[:500])
+    settled = np.arange(500) % 10 != 0  # the others were known, and had no place worth keeping
+    places = map_with_new(embeddings, likes, earlier, settled)
+    assert places.dtype == np.float32
+    np.testing.assert_array_equal(places[:500][settled], earlier[settled])
+    new = np.setdiff1d(np.arange(600), np.flatnonzero(settled))
+    centres = np.array([np.median(earlier[settled & (cluster[:500] == one)], axis=0) for one in range(8)])
+    apart = ((places[new, None] - centres[None]) ** 2).sum(axis=2)
+    assert (apart.argmin(axis=1) == cluster[new]).mean() > 0.95
+    assert ((places >= 0) & (places <= 1)).all()
+    np.testing.assert_array_equal(map_with_new(embeddings, likes, earlier, settled), places)
+
+
+def test_a_map_on_which_nothing_has_a_place_cannot_be_kept() -> None:
+    embeddings, _ = clustered(7, 5, 2)
+    with pytest.raises(ValueError, match="nothing has a place"):
+        map_with_new(embeddings, np.ones(5, np.int32), np.zeros((3, 2), np.float32), np.zeros(3, np.bool_))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 13, 60])

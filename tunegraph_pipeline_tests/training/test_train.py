@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ from tunegraph_pipeline.training.train import (
     TrainedModel,
     TrainingConfig,
     TrainingData,
-    on_principal_axes,
     train,
 )
+from tunegraph_pipeline.training.warm_start import Start
 
 CONFIG = TrainingConfig(
     dimension=16, epochs=4, batch_users=16, ridge_neighbours=10, graph_neighbours=10, memory_mib=64
@@ -288,17 +289,6 @@ def test_lists_of_one_like_teach_nothing_and_are_refused_in_one_line() -> None:
         train(data_of(csr_matrix(np.eye(3, dtype=np.float32))), CONFIG)
 
 
-def test_turning_to_principal_axes_changes_no_cosine_and_puts_the_most_first() -> None:
-    rng = np.random.default_rng(5)
-    embeddings = (rng.standard_normal((200, 12)) * rng.permutation(0.7 ** np.arange(12))).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    turned = on_principal_axes(embeddings)
-    np.testing.assert_allclose(turned @ turned.T, embeddings @ embeddings.T, atol=1e-5)
-    assert (np.diff((turned**2).sum(axis=0)) <= 1e-4).all()
-    np.testing.assert_allclose(on_principal_axes(turned), turned, atol=1e-5)
-    np.testing.assert_array_equal(on_principal_axes(embeddings), turned)
-
-
 def test_spaces_side_by_side_agree_on_the_answer_and_each_gives_it_alone() -> None:
     likes, withheld = checkerboard()
     config = CONFIG.model_copy(update={"spaces": 2, "epochs": 8})
@@ -373,3 +363,185 @@ def test_few_likes_a_track_are_learnt_softly_in_several_spaces_and_with_more_of_
     assert set_by_hand.spaces_for(50.0) == 2
     assert set_by_hand.content_likes_for(7.5) == 0
     assert TrainingConfig(dimension=6).spaces_for(7.5) == 1
+
+
+# --- going on from an earlier model ---
+
+WARM = CONFIG.model_copy(update={"epochs": 8, "warm_epochs": 3})
+
+
+def named(data: TrainingData) -> TrainingData:
+    """The same with names for its artists and albums, in sorted order."""
+    artists = [f"artist {number:03}" for number in range(data.track_artists.shape[1])]
+    albums = [f"album {number:03}" for number in range(int(data.album.max(initial=-1)) + 1)]
+    return replace(data, artists=artists, albums=albums)
+
+
+def going_on(model: TrainedModel, data: TrainingData, turn: int = 1) -> Start:
+    return Start(model.tensors, data.artists, data.albums, model.blend, turn)
+
+
+def a_day_later(data: TrainingData, seed: int) -> TrainingData:
+    """Some likes gone, as many new ones."""
+    rng = np.random.default_rng(seed)
+    liked = data.train.toarray() > 0
+    free = ~liked & ~(np.vstack([data.targets.toarray() > 0, np.zeros_like(liked[30:])]))
+    changed = (liked & (rng.random(liked.shape) < 0.05)) | (free & (rng.random(liked.shape) < 0.02))
+    train_likes = csr_matrix((liked ^ changed).astype(np.float32))
+    return replace(data, train=train_likes, context=train_likes[:30])
+
+
+def test_a_warm_start_is_the_same_each_time_and_has_few_epochs() -> None:
+    first = named(lists())
+    model, later = train(first, WARM), a_day_later(first, 1)
+    start = going_on(model, first)
+    one, other = (train(later, WARM, start=start) for _ in range(2))
+    assert_same(one, other)
+    assert len(one.curves) <= 3
+    other_turn = train(later, WARM, start=going_on(model, first, turn=2))
+    assert not np.array_equal(one.embeddings, other_turn.embeddings)
+
+
+def test_a_warm_start_that_was_stopped_goes_on_to_the_same_model_and_not_to_that_of_another_start(
+    tmp_path: Path,
+) -> None:
+    first = named(lists())
+    later, start = a_day_later(first, 1), going_on(train(first, WARM), first)
+    undisturbed = train(later, WARM, start=start)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+
+    def stop(report: EpochReport) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(later, WARM, start=start, checkpoint=checkpoint, on_epoch=stop)
+    reports: list[EpochReport] = []
+    resumed = train(later, WARM, start=start, checkpoint=checkpoint, on_epoch=reports.append)
+    assert reports[0].epoch == 2
+    assert_same(resumed, undisturbed)
+    another = replace(start, turn=5)
+    assert_same(train(later, WARM, start=another, checkpoint=checkpoint), train(later, WARM, start=another))
+
+
+def test_what_is_solved_is_that_of_a_training_from_nothing_on_the_same_likes() -> None:
+    first = named(lists())
+    later = a_day_later(first, 1)
+    warm, full = train(later, WARM, start=going_on(train(first, WARM), first)), train(later, WARM)
+    for name in ("neighbour_indptr", "neighbour_indices", "neighbour_weight", "pooling_weight"):
+        np.testing.assert_array_equal(getattr(warm, name), getattr(full, name))
+
+
+def two_genres() -> tuple[TrainingData, np.ndarray, np.ndarray]:
+    """Two genres of three artists with six songs, and what tells them apart: as below, with names."""
+    rng = np.random.default_rng(2)
+    artist = np.repeat(np.arange(6), 6)
+    liked = np.zeros((90, 36), dtype=np.float32)
+    listens = np.arange(90) % 6
+    for user, favourite in enumerate(listens):
+        chance = np.where(artist == favourite, 0.7, np.where(artist // 3 == favourite // 3, 0.15, 0))
+        liked[user] = rng.random(36) < chance
+    artists = csr_matrix(np.eye(6, dtype=np.bool_)[artist])
+    return named(replace(data_of(csr_matrix(liked)), track_artists=artists)), artist, listens
+
+
+def with_new_tracks(
+    data: TrainingData, columns: np.ndarray, artist: list[int], names: list[str]
+) -> TrainingData:
+    """``data`` with tracks added: who likes them, users x new, and the column of their artist in ``names``,
+    which lists the artists of today in order."""
+    liked = np.hstack([data.train.toarray(), columns]).astype(np.float32)
+    before = [names.index(name) for name in data.artists]
+    made_by = np.zeros((liked.shape[1], len(names)), dtype=np.bool_)
+    made_by[: data.train.shape[1], before] = data.track_artists.toarray()
+    made_by[np.arange(data.train.shape[1], liked.shape[1]), artist] = True
+    grown = data_of(csr_matrix(liked))
+    return replace(grown, track_artists=csr_matrix(made_by), artists=names, albums=[])
+
+
+def test_before_any_training_a_new_song_lies_with_its_artist_and_with_its_neighbours() -> None:
+    data, artist, listens = two_genres()
+    model = train(data, WARM)
+    # One by an artist who is known, liked by nobody; one by somebody new who sorts before all others and so
+    # moves all tags, liked by those who listen to artist 4.
+    likers = np.zeros((90, 2), dtype=np.float32)
+    likers[np.flatnonzero(listens == 4)[:5], 1] = 1
+    names = ["aaa", *data.artists]
+    later = with_new_tracks(data, likers, [1 + 1, 0], names)
+    still = WARM.model_copy(update={"warm_epochs": 1, "warm_learning_rate": 1e-12})
+    begun = train(later, still, start=going_on(model, data))
+    cosine = begun.embeddings[:36] @ begun.embeddings[36:].T
+    assert cosine[artist == 1, 0].min() > cosine[artist != 1, 0].max()
+    assert cosine[artist == 4, 1].mean() > cosine[artist != 4, 1].max()
+    # Nothing else has moved, though the tags have other numbers today.
+    unmoved = np.einsum("ij,ij->i", begun.embeddings[:36], model.embeddings)
+    assert unmoved.min() > 0.95
+    assert np.median(unmoved) > 0.999
+
+
+def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_nothing() -> None:
+    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+
+    batch = World(WorldConfig(n_users=300, n_tracks=300)).crawl(date(2026, 12, 31))
+    users, tracks = (batch.likes[name].unique().sort() for name in ("user_id", "track_id"))
+    user, track = (
+        ids.search_sorted(batch.likes[name]).to_numpy()
+        for ids, name in ((users, "user_id"), (tracks, "track_id"))
+    )
+    everything = np.zeros((len(users), len(tracks)), dtype=np.float32)
+    everything[user, track] = 1
+    rng = np.random.default_rng(0)
+    held_out = everything * (rng.random(everything.shape) < 0.2)
+    day = rng.integers(-20, 5, everything.shape)  # a fifth of the likes come on five days
+    config = TrainingConfig(dimension=32, epochs=14, memory_mib=64)
+
+    def on(number: int) -> TrainingData:
+        likes = csr_matrix((everything - held_out) * (day < number))
+        return named(data_of(likes))
+
+    def figure(model: TrainedModel) -> float:
+        likes = on(5).train
+        judged = Validation.draw(likes, csr_matrix(held_out), model.recommendable, 10_000)
+        return float(judged.of_scores(lambda lists: served_scores(model, lists).astype(np.float32)).mean())
+
+    model = first = train(on(0), config)
+    for turn in range(1, 6):
+        model = train(on(turn), config, start=going_on(model, on(turn - 1), turn))
+    full = train(on(5), config)
+    popularity = float(
+        Validation.draw(on(5).train, csr_matrix(held_out), full.recommendable, 10_000).of_popularity(
+            on(5).train.toarray().sum(axis=0)
+        )
+    )
+    assert figure(full) > 1.5 * popularity
+    assert figure(model) > 0.95 * figure(full)
+    assert figure(model) > figure(first)
+
+
+def test_a_start_that_does_not_fit_is_refused() -> None:
+    first = named(lists())
+    start = going_on(train(first, CONFIG), first)
+    with pytest.raises(ValueError, match="16 dimensions, 32 are wanted"):
+        train(first, CONFIG.model_copy(update={"dimension": 32}), start=start)
+    with pytest.raises(ValueError, match="names of 0 and 0"):
+        train(lists(), CONFIG, start=start)
+
+
+def test_features_that_were_unknown_until_today_begin_as_from_nothing() -> None:
+    first = named(replace(lists(), features=np.full((40, 11), np.nan, dtype=np.float32)))
+    model = train(first, CONFIG)
+    assert not any(name.startswith("feature_network") for name in model.tensors)
+    warm = train(named(lists()), WARM, start=going_on(model, first))
+    assert any(name.startswith("feature_network") for name in warm.tensors)
+
+
+@pytest.mark.parametrize(("users", "epochs"), [(471, 4), (2_000, 3), (50_000, 1), (10**6, 1)])
+def test_a_warm_start_takes_a_seventh_of_the_epochs(users: int, epochs: int) -> None:
+    assert TrainingConfig().warm_epochs_for(users) == epochs
+    assert TrainingConfig(warm_epochs=9).warm_epochs_for(users) == 9
+
+
+def test_how_a_warm_start_goes_is_no_setting_of_a_model_from_nothing() -> None:
+    usual = TrainingConfig()
+    other = TrainingConfig(warm_epochs=3, warm_learning_rate=0.1, full_after_days=1, full_after_share=0.5)
+    assert usual.from_nothing() == other.from_nothing()
+    assert usual.from_nothing() != TrainingConfig(seed=1).from_nothing()

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ from dagster import (
 )
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
-from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
-from tunegraph_pipeline.lake.lake import digest
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.lake.weights import save_tensors
@@ -35,7 +37,7 @@ from tunegraph_pipeline.orchestration.assets.graph import (
     known_track_ids,
     open_like_graph,
 )
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.measure import Measured, Progress, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -43,25 +45,28 @@ from tunegraph_pipeline.orchestration.metadata import (
     picture,
     rows_metadata,
 )
+from tunegraph_pipeline.orchestration.parent import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.recommend.publication import bundled_models
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from tunegraph_pipeline.training.alignment import Drift
     from tunegraph_pipeline.training.calibration import Calibration
     from tunegraph_pipeline.training.loop import EpochReport
     from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
-_CODE = 3  # of the training; raise it when the same data gives another model
+_CODE = 4  # of the training; raise it when the same data gives another model
+_WIDER = 1.25  # how much wider a query's screen may be for the sake of alignment before it is said
 
 
 class TrainConfig(Config):
     """How this run trains."""
 
     full: bool = False
-    """Train anew even where a model of the same data and settings is there."""
+    """Train anew, and from nothing, even where a model of the same data and settings is there."""
 
 
 @asset(
@@ -76,38 +81,34 @@ def trained_model(
 ) -> MaterializeResult[Any]:
     """The contrastive graph model with its neighbour weights, blend and calibrated neighbour probability.
 
-    A run that was killed goes on from its last epoch.
+    It goes on from the live model where it can, else it begins from nothing, and is turned onto the space
+    that is there. A run that was killed goes on from its last epoch.
     """
-    from tunegraph_pipeline.evaluation.plots import calibration_diagram, training_curves
-    from tunegraph_pipeline.training.layout import map_of
-    from tunegraph_pipeline.training.train import TrainingConfig, on_principal_axes, train
+    from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram, training_curves
+    from tunegraph_pipeline.training.train import TrainingConfig
 
     plots: dict[str, Any] = {}
     root = lake.open()
     settings = root.section("training", TrainingConfig)
     cut_off = current_cut_off(root)
     with Measured() as cost:
-        graph = open_like_graph(root)
+        graph, ids = open_like_graph(root), known_track_ids(root)
         data = training_data(
-            graph,
-            known_track_ids(root),
-            root.known_tracks("tracks", cut_off),
-            root.known_tracks("audio_features", cut_off),
+            graph, ids, root.known_tracks("tracks", cut_off), root.known_tracks("audio_features", cut_off)
         )
-        artists = data.track_artists
-        content = [data.features, data.album, artists.indptr, artists.indices]
-        version = f"{cut_off}-" + digest(
-            [
-                _CODE,
-                root.current_version("like_graph"),
-                [fingerprint_of(array) for array in content],
-                settings.model_dump(mode="json"),
-            ]
-        )
-        reused = root.has_version("models", version) and not config.full
-        if reused:
+        held_out = root.section("graph", GraphSettings).held_out
+        trained_on = data_digest(graph, data, ids, held_out, settings)
+        version = None if config.full else trained_version(root, trained_on)
+        reused = version is not None
+        if version is not None:
             root.set_current("models", version)
         else:
+            spaces = settings.spaces_for(data.likes_per_track)
+            likes = training_likes(data)
+            today = Today(_CODE, settings, spaces, ids, cut_off, likes)
+            origin = origin_of(root, today, full=config.full)
+            context.log.info(origin.said)
+            version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
 
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
@@ -115,29 +116,36 @@ def trained_model(
             checkpoint = root.root / "checkpoints" / f"{version}.safetensors"
             if config.full:
                 checkpoint.unlink(missing_ok=True)
-            model = train(data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress)
-            model = replace(model, embeddings=on_principal_axes(model.embeddings))
-            model = under_every_id(model, graph.canonical)
-            calibration = calibrate_on(graph, model, data)
-            report_progress("lay out the map", 0, 1)
-            layout = map_of(model.embeddings, graph.track_degrees(), seed=settings.seed)
-            report_progress("lay out the map", 1, 1)
-            trained_on = {
-                "held_out": root.section("graph", GraphSettings).held_out,
-                "id_map": id_map_fingerprint(known_track_ids(root)),
+            made = make_model(
+                graph,
+                data,
+                settings,
+                origin,
+                checkpoint=checkpoint,
+                on_epoch=on_epoch,
+                progress=report_progress,
+            )
+            facts = {
+                "code": _CODE,
+                "data": trained_on,
+                "cut_off": cut_off.isoformat(),
+                "held_out": held_out,
+                "id_map": id_map_fingerprint(ids),
+                "spaces": spaces,
+                **origin.facts(cut_off),
             }
             root.write_version(
                 "models",
                 version,
-                lambda folder: write_model(
-                    folder, version, settings, model, calibration, graph.canonical, layout, trained_on
-                ),
-                replace=config.full,
+                lambda folder: write_model(folder, version, settings, made, facts),
+                replace=True,  # one of this version that is there could not be kept, or was not to be
                 # The live model is judged against, and served on, for as long as no other one is accepted.
                 spare=bundled_models(root.serving),
             )
             checkpoint.unlink(missing_ok=True)
-            plots["calibration"] = picture(calibration_diagram(calibration))
+            plots["calibration"] = picture(calibration_diagram(made.calibration))
+            if made.drift is not None:
+                plots["drift of the tracks"] = picture(drift_histogram(made.drift.cosines))
         facts = ArrayFolder.open(root.current_folder("models")).facts
     curves = facts["curves"]
     plots["curves"] = picture(
@@ -152,6 +160,11 @@ def trained_model(
             **plots,
             "version": MetadataValue.text(version),
             "unchanged": MetadataValue.bool(reused),
+            "trained": MetadataValue.text(facts["trained"]),
+            "last trained from nothing": MetadataValue.text(facts["from_nothing"]),
+            "warm starts since": MetadataValue.int(facts["chain"]),
+            "epochs": MetadataValue.int(facts["epochs"]),
+            **drift_metadata(facts["drift"]),
             "MAP@10 on validation": MetadataValue.text("nothing held out")
             if facts["validation"] is None
             else MetadataValue.float(facts["validation"]),
@@ -220,6 +233,8 @@ def training_data(
 
     known = _told_once(known_under_any_id(ids, graph.canonical, tracks), graph)
     heard = _told_once(known_under_any_id(ids, graph.canonical, features), graph)
+    track_artists, artists = _artists(known)
+    album, albums = _codes(known["album_id"])
     train = graph.training_matrix()
     early = graph.fold_matrix(EARLY_STOPPING)
     users = np.flatnonzero((np.diff(early.indptr) > 0) & ~graph.calibration)
@@ -228,8 +243,10 @@ def training_data(
         context=graph.fold_matrix(TRAIN)[users],
         targets=early[users],
         features=heard.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
-        track_artists=_artists(known),
-        album=_codes(known["album_id"]),
+        track_artists=track_artists,
+        album=album,
+        artists=artists,
+        albums=albums,
     )
 
 
@@ -253,38 +270,156 @@ def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") 
     return calibrate(model.embeddings, popularity, likes[np.flatnonzero(fit)], likes[np.flatnonzero(judge)])
 
 
-def write_model(
-    folder: Path,
-    version: str,
-    settings: "TrainingConfig",
-    model: "TrainedModel",
-    calibration: "Calibration",
-    canonical: NDArray[np.int32],
-    layout: NDArray[np.float32],
-    trained_on: dict[str, Any],
-) -> None:
-    """Put what a bundle needs of a model, its weights and how it was made into ``folder``.
+@dataclass(frozen=True)
+class Made:
+    """A model and all that is kept with it: see `TrainedModel`, `Drift` (None where there is nothing to
+    compare with) and `Calibration`; ``arrays`` that go beside those of the model."""
 
-    ``layout`` is where the tracks lie on the map. ``canonical`` of the graph and ``trained_on``, the share
-    that was held out and the id map, tell a later day which likes it never was shown, and which rows are
-    whose.
+    model: "TrainedModel"
+    drift: "Drift | None"
+    calibration: "Calibration"
+    arrays: dict[str, NDArray[Any] | StringColumn]
+
+
+def make_model(
+    graph: LikeGraph,
+    data: "TrainingData",
+    settings: "TrainingConfig",
+    origin: Origin,
+    *,
+    checkpoint: Path | None = None,
+    on_epoch: "Callable[[EpochReport], None] | None" = None,
+    progress: Progress = report_progress,
+) -> Made:
+    """Train from ``origin``, turn the space onto the earlier one, calibrate, and lay out the map.
+
+    Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` of the graph tells a later day
+    which likes the model never was shown, ``likes_from_nothing`` how many each track had at the last training
+    from nothing, ``artists`` and ``albums`` are the names of its tags.
     """
-    save_tensors(folder / "weights.safetensors", model.tensors, {"version": version})
+    from tunegraph_pipeline.training.train import train
+
+    model = train(
+        data, settings, start=origin.start(), checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
+    )
+    likes = training_likes(data)
+    model, drift = turned(model, likes, origin.earlier)
+    model = under_every_id(model, graph.canonical)
+    calibration = calibrate_on(graph, model, data)
+    progress("lay out the map", 0, 1)
+    layout = laid_out(model, graph, settings, origin)
+    progress("lay out the map", 1, 1)
+    arrays: dict[str, NDArray[Any] | StringColumn] = {
+        "canonical": graph.canonical,
+        "layout": layout,
+        "likes_from_nothing": origin.likes_from_nothing(likes),
+        "artists": StringColumn.from_strings(data.artists),
+        "albums": StringColumn.from_strings(data.albums),
+    }
+    return Made(model, drift, calibration, arrays)
+
+
+def training_likes(data: "TrainingData") -> NDArray[np.int32]:
+    """How many people in training like each track, int32[N]."""
+    return np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.int32)
+
+
+def turned(
+    model: "TrainedModel", likes: NDArray[np.integer], earlier: Earlier | None
+) -> "tuple[TrainedModel, Drift | None]":
+    """The model turned onto the space of the earlier one, and how far it has moved from it.
+
+    By the tracks that had a place then and are liked now, ``likes`` int[N] each. On axes of its own, without
+    a drift, where there is no earlier model, none of the same dimension, or no such track.
+    """
+    from tunegraph_pipeline.training.alignment import drift_of, on_principal_axes, turned_onto
+
+    if earlier is not None and earlier.embeddings.shape[1] == model.embeddings.shape[1]:
+        then = earlier.folder["recommendable"]
+        shared = np.flatnonzero(then & (likes[: len(then)] > 0))
+        if len(shared):
+            embeddings = turned_onto(model.embeddings, earlier.embeddings, shared)
+            return replace(model, embeddings=embeddings), drift_of(embeddings, earlier.embeddings, shared)
+    return replace(model, embeddings=on_principal_axes(model.embeddings)), None
+
+
+def laid_out(
+    model: "TrainedModel", graph: LikeGraph, settings: "TrainingConfig", origin: Origin
+) -> NDArray[np.float32]:
+    """The map: that of the parent with what is new on it, or a new one where the model is."""
+    from tunegraph_pipeline.training.layout import map_of, map_with_new
+
+    degrees = graph.track_degrees()
+    if origin.parent is None:
+        return map_of(model.embeddings, degrees, seed=settings.seed)
+    parent = origin.parent.folder
+    return map_with_new(model.embeddings, degrees, parent["layout"], parent["recommendable"])
+
+
+def data_digest(
+    graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
+) -> str:
+    """Of all that a training from nothing depends on: likes and folds, content, the id map, settings."""
+    artists = data.track_artists
+    arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
+    arrays += [graph.calibration, graph.judge]
+    arrays += [data.features, data.album, artists.indptr, artists.indices]
+    return digest(
+        [
+            _CODE,
+            [fingerprint_of(array) for array in arrays],
+            [digest(data.artists), digest(data.albums)],
+            id_map_fingerprint(ids),
+            held_out,
+            settings.from_nothing(),
+        ]
+    )
+
+
+def trained_version(lake: Lake, data: str) -> str | None:
+    """The version of a model that was trained on data of this digest, whatever its parent; None if none was.
+
+    The current one first: a run that was killed between training and publication has no other.
+    """
+    versions = sorted(
+        (path.parent.name for path in (lake.root / "models").glob(f"[!.]*/{MANIFEST}")), reverse=True
+    )
+    if (lake.root / "models" / "CURRENT").exists():
+        versions.insert(0, lake.current_version("models"))
+    for version in versions:
+        try:
+            facts = ArrayFolder.open(lake.version_folder("models", version)).facts
+        except BundleError:
+            continue  # a damaged model cannot be kept
+        if facts.get("data") == data:
+            return version
+    return None
+
+
+def write_model(
+    folder: Path, version: str, settings: "TrainingConfig", made: Made, facts: Mapping[str, Any]
+) -> None:
+    """Put what a bundle needs of a model, what the next training goes on from, and how it was made into
+    ``folder``; ``facts`` go beside those of the model."""
+    model, calibration = made.model, made.calibration
+    save_tensors(folder / WEIGHTS, model.tensors, {"version": version})
     judged = not math.isnan(model.validation)
-    facts = {
+    all_facts = {
+        **facts,
         "version": version,
-        **trained_on,
         "settings": settings.model_dump(mode="json"),
         "blend": asdict(model.blend),
         "curves": [report.metadata() for report in model.curves],
+        "epochs": len(model.curves),
         "best_epoch": model.best_epoch,
         # MAP@10 on the early-stopping fold; null in a lake too small to hold anything out.
         "validation": model.validation if judged else None,
         "validation_of_popularity": model.validation_of_popularity if judged else None,
         "calibration": calibration.facts(),
         "calibration_report": calibration.report(),
+        "drift": None if made.drift is None else made.drift.facts(),
     }
-    arrays: dict[str, NDArray[Any] | StringColumn] = {
+    all_arrays = {
         "embeddings": model.embeddings,
         "pooling_weight": model.pooling_weight,
         "neighbour_indptr": model.neighbour_indptr,
@@ -293,10 +428,27 @@ def write_model(
         "prior": model.prior,
         "placed": model.placed,
         "recommendable": model.recommendable,
-        "canonical": canonical,
-        "layout": layout,
+        **made.arrays,
     }
-    write_arrays(folder, arrays, facts)
+    write_arrays(folder, all_arrays, all_facts)
+
+
+def drift_metadata(drift: dict[str, Any] | None) -> dict[str, Any]:
+    """The drift from the earlier model, and a word where a query's screen would be better off unaligned."""
+    if drift is None:
+        return {"drift": MetadataValue.text("no earlier model to compare with")}
+    metadata: dict[str, Any] = {
+        "drift": MetadataValue.json(drift),
+        "drift, mean cosine": MetadataValue.float(drift["mean_cosine"]),
+        "drift, overlap@10": MetadataValue.float(drift["overlap@10"]),
+    }
+    width, least = drift["screen_width"], drift["least_screen_width"]
+    if width > _WIDER * least:
+        metadata["screen"] = MetadataValue.text(
+            f"a query's first look reads {width} coordinates a track in the aligned space, {least} would do"
+            " on axes of its own; a training with another dimension turns it anew"
+        )
+    return metadata
 
 
 def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
@@ -318,23 +470,26 @@ def _told_once(rows: pl.DataFrame, graph: LikeGraph) -> pl.DataFrame:
     return rows.with_columns(pl.when(own).then(pl.exclude("track_id")).name.keep())
 
 
-def _codes(column: pl.Series) -> NDArray[np.int32]:
-    """Number the values of a column in sorted order; -1 for null."""
+def _codes(column: pl.Series) -> tuple[NDArray[np.int32], list[str]]:
+    """Number the values of a column in sorted order, -1 for null; and the values in that order."""
     values = column.drop_nulls().unique().sort()
     codes = column.replace_strict(
         values, pl.arange(len(values), eager=True), default=-1, return_dtype=pl.Int32
     )
-    return codes.to_numpy()
+    return codes.to_numpy(), values.to_list()
 
 
-def _artists(known: pl.DataFrame) -> "csr_matrix":
-    """Tracks by artists, by id where the source has ids, else by name."""
+def _artists(known: pl.DataFrame) -> "tuple[csr_matrix, list[str]]":
+    """Tracks by artists, by id where the source has ids, else by name; and the columns' ids or names."""
     from scipy.sparse import csr_matrix
 
     who = known.with_row_index("track").select(
         "track", artist=pl.when(pl.col("artist_ids").list.len() > 0).then("artist_ids").otherwise("artists")
     )
     pairs = who.explode("artist").drop_nulls("artist").unique(maintain_order=True)
-    codes = _codes(pairs["artist"])
-    shape = (len(known), int(codes.max(initial=-1)) + 1)
-    return csr_matrix((np.ones(len(codes), dtype=np.bool_), (pairs["track"].to_numpy(), codes)), shape=shape)
+    codes, names = _codes(pairs["artist"])
+    shape = (len(known), len(names))
+    matrix = csr_matrix(
+        (np.ones(len(codes), dtype=np.bool_), (pairs["track"].to_numpy(), codes)), shape=shape
+    )
+    return matrix, names
