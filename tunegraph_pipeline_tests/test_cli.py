@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -399,6 +401,20 @@ def other_writer(lake: Path) -> Iterator[int]:
     yield process.pid
     process.kill()
     process.communicate()
+
+
+def test_a_second_writer_that_is_to_wait_goes_on_when_the_first_is_killed(
+    lake: Path, tmp_path: Path, other_writer: int
+) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text("user_id,track_id\nnew,new\n")
+    killing = threading.Timer(3, os.kill, (other_writer, signal.SIGKILL))
+    killing.start()
+    done = tunegraph("import", more, "--lake", lake, "--wait", 60)
+    killing.join()
+    assert done.returncode == 0, done.stderr
+    assert f"waiting for another refresh (process {other_writer} on" in done.stderr
+    assert "died without finishing" in done.stderr
 
 
 def test_a_second_writer_is_told_who_the_first_is(lake: Path, tmp_path: Path, other_writer: int) -> None:

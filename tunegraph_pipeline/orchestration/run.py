@@ -67,7 +67,8 @@ def run_job(
 
     config: dict[str, Any] = {
         "ops": {asset: {"config": dict(values)} for asset, values in (ops or {}).items()},
-        "resources": {"lake": {"config": {"root": str(lake.root.resolve())}}},
+        # Who runs a job by hand is told at once that the lake is being written.
+        "resources": {"lake": {"config": {"root": str(lake.root.resolve()), "wait_seconds": 0.0}}},
         # The command line draws its own progress; the event log keeps the rest.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
