@@ -698,9 +698,11 @@ def ui(
     from tunegraph_pipeline.orchestration.run import dagster_home, project_file
 
     home = _open_or_create(lake)
+    history = dagster_home(home)
+    _close_dead_runs(history)
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(dagster_home(home)),
+        "DAGSTER_HOME": str(history),
         "TUNEGRAPH_LAKE": str(home.root.resolve()),
     }
     dagster = str(Path(sys.executable).with_name("dagster"))
@@ -710,6 +712,16 @@ def ui(
         [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
         environment,
     )
+
+
+def _close_dead_runs(history: Path) -> None:
+    """Before the daemon begins: behind a run that only seems to go on, every other would queue for ever."""
+    from dagster import DagsterInstance
+
+    from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
+
+    with DagsterInstance.from_config(str(history)) as instance:
+        close_dead_runs(instance)
 
 
 # --- opening a lake: here, for to import it is to import polars, which a service does not need ---

@@ -33,6 +33,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import alert, inbox
 from tunegraph_pipeline.orchestration.days import days_to_catch_up
+from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
 from tunegraph_pipeline.orchestration.jobs import refresh
 from tunegraph_pipeline.orchestration.resources import LakeResource, lake_folder
 
@@ -90,6 +91,8 @@ def _refresh_schedule(name: str, cron: str, description: str, *, full: bool = Fa
             return SkipReason(
                 f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
             )
+        # Behind a run that only seems to go on, this one would queue for ever.
+        close_dead_runs(context.instance)
         try:
             days = days_to_catch_up(Lake.open(root))
         except InputError as error:

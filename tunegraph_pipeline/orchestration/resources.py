@@ -8,6 +8,7 @@ from dagster import ConfigurableResource, EnvVar, InitResourceContext
 from pydantic import PrivateAttr
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
@@ -34,6 +35,9 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
     def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
         lake = Lake.open_or_create(Path(self.root))
         run = context.run.run_id if context.run else ""
+        if run and context.instance:
+            # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
+            context.instance.add_run_tags(run, {PROCESS: this_process()})
 
         def on_wait(holder: str) -> None:
             if context.log:

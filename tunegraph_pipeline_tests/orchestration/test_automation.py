@@ -39,7 +39,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 def _tick(name: str, at: datetime | None = None) -> Any:
     (schedule,) = [one for one in automation.schedules(ScheduleSettings()) if one.name == name]
-    return schedule(build_schedule_context(scheduled_execution_time=at or datetime.now(UTC)))
+    with DagsterInstance.local_temp() as instance:
+        return schedule(build_schedule_context(instance, scheduled_execution_time=at or datetime.now(UTC)))
 
 
 # --- schedules ---
