@@ -1,5 +1,5 @@
 """A real `dagster dev`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
-it, and a schedule that ticks and brings a new version live."""
+it, a schedule that ticks and brings a new version live, and an alert about a run that failed."""
 
 import json
 import os
@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +38,7 @@ DAYS = [FIRST + timedelta(days=number) for number in range(90)]
 RECEIVED = DAYS[::18]
 """The days on which lists were imported; between them nothing happened."""
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
+FIRST_TAG, LAST_TAG = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
 PATIENCE = 400.0  # seconds; a daemon looks for backfills every 30 and for schedules every minute
 
 Found = TypeVar("Found")
@@ -47,6 +50,7 @@ class Dagster:
 
     port: int
     log: Path
+    alerts: list[dict[str, Any]]
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         request = urllib.request.Request(
@@ -120,10 +124,24 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("log") / "dagster.log"
+    alerts: list[dict[str, Any]] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            alerts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    webhook = HTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=webhook.serve_forever, daemon=True).start()
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home),
         "TUNEGRAPH_LAKE": str(lake.root),
+        "TUNEGRAPH_ALERT_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": str(project_file("workspace.yaml").parent),
@@ -143,7 +161,7 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
             start_new_session=True,
         )
         try:
-            running = Dagster(port, log)
+            running = Dagster(port, log, alerts)
             assert running.wait_for("webserver", running.locations) == ["tunegraph"]
             yield running
         finally:
@@ -153,8 +171,11 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            webhook.shutdown()
+            webhook.server_close()
 
 
+WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
 LAUNCH = """mutation ($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}
@@ -166,13 +187,16 @@ BACKFILL = """query ($id: String!) {
 START = """mutation ($selector: ScheduleSelector!) {
   startSchedule(scheduleSelector: $selector) {__typename ... on ScheduleStateResult {scheduleState {status}}}
 }"""
+RUN = """mutation ($selector: JobOrPipelineSelector!) {
+  launchRun(executionParams: {selector: $selector}) {__typename ... on LaunchRunSuccess {run {runId}}}
+}"""
 ASSETS = """{
   assetNodes {assetKey {path} jobNames freshnessStatusInfo {freshnessStatus}}
 }"""
 
 
 @pytest.mark.timeout(1200)
-def test_a_backfill_of_90_days_is_two_runs_and_a_tick_of_the_schedule_goes_live(
+def test_a_backfill_of_90_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_goes_live(
     lake: Lake, twin: Lake, dagster: Dagster
 ) -> None:
     nodes = dagster.ask(ASSETS)["assetNodes"]
@@ -195,20 +219,22 @@ def test_a_backfill_of_90_days_is_two_runs_and_a_tick_of_the_schedule_goes_live(
             run_job(twin, "daily_tables", day, day)
         run_job(twin, "refresh", RECEIVED[-1], RECEIVED[-1])
 
-    def second_run() -> bool | None:
-        failed = [run for run in dagster.runs() if run["status"] == "FAILURE"]
-        assert not failed, failed
-        return len(dagster.runs()) == 2 or None
+    def of_backfill() -> list[dict[str, Any]]:
+        runs = [run for run in dagster.runs() if "dagster/backfill" in run["tags"]]
+        assert all(run["status"] != "FAILURE" for run in runs), runs
+        return runs
 
-    dagster.wait_for("second run of the backfill", second_run)
+    def run_of_days() -> bool | None:
+        return any(run["status"] == "SUCCESS" for run in of_backfill() if FIRST_TAG in run["tags"]) or None
+
+    dagster.wait_for("end of the run that fills the days", run_of_days)
     # The schedule is switched on already: its run waits for that of the backfill, for a lake has one writer.
-    selector = {
-        "repositoryName": "__repository__",
-        "repositoryLocationName": "tunegraph",
-        "scheduleName": "daily_refresh",
-    }
+    selector = {**WHERE, "scheduleName": "daily_refresh"}
     started = dagster.ask(START, selector=selector)["startSchedule"]
     assert started["scheduleState"]["status"] == "RUNNING", started
+    # A run that fails: there is no inbox beside this lake.
+    doomed = dagster.ask(RUN, selector={**WHERE, "jobName": "import_inbox"})["launchRun"]
+    assert doomed["__typename"] == "LaunchRunSuccess", doomed
 
     def backfilled() -> str | None:
         found = dagster.ask(BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
@@ -216,9 +242,11 @@ def test_a_backfill_of_90_days_is_two_runs_and_a_tick_of_the_schedule_goes_live(
         return str(found["status"]) if found["status"].startswith("COMPLETED") else None
 
     assert dagster.wait_for("end of the backfill", backfilled) == "COMPLETED_SUCCESS"
-    runs = [run for run in dagster.runs() if run["tags"].get("dagster/backfill") == launched["backfillId"]]
-    bounds = [run["tags"].get("dagster/asset_partition_range_start") for run in runs]
-    assert bounds == [FIRST.isoformat(), None]  # the days in one run, and what follows from them in another
+    runs = of_backfill()
+    days = [(run["tags"][FIRST_TAG], run["tags"][LAST_TAG]) for run in runs if FIRST_TAG in run["tags"]]
+    assert days == [(FIRST.isoformat(), DAYS[-1].isoformat())]
+    # All days in one run; what comes before them, and what follows from them, in one each.
+    assert len(runs) <= 3
 
     def ticked() -> dict[str, Any] | None:
         by_schedule = [run for run in dagster.runs() if "dagster/schedule_name" in run["tags"]]
@@ -226,7 +254,7 @@ def test_a_backfill_of_90_days_is_two_runs_and_a_tick_of_the_schedule_goes_live(
         return by_schedule[0] if by_schedule and by_schedule[0]["status"] == "SUCCESS" else None
 
     run = dagster.wait_for("run of the schedule", ticked)
-    today = run["tags"]["dagster/asset_partition_range_end"]
+    today = run["tags"][LAST_TAG]
     assert today == lake.raw_days()[-1].isoformat()
     assert (lake.current_version("current_likes"), lake.stale_days()) == (today, [])
     live = current_version(lake.serving)
@@ -237,6 +265,11 @@ def test_a_backfill_of_90_days_is_two_runs_and_a_tick_of_the_schedule_goes_live(
     assert status["serving_bundle"] is not None
 
     _assert_equal_up_to(DAYS[-1], lake, twin)
+
+    alert = dagster.wait_for("alert", lambda: dagster.alerts[0] if dagster.alerts else None)
+    assert (alert["job"], alert["run_id"]) == ("import_inbox", doomed["run"]["runId"])
+    assert alert["error"].startswith("there is no inbox at")
+    assert len(dagster.alerts) == 1
 
 
 def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:
