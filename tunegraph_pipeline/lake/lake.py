@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake import schemas, tables
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, raw_days, read_batches
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
@@ -40,7 +40,7 @@ FIRST_DAY = date(2026, 1, 1)
 """Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
 
 SIMULATED = "simulator"
-FILES = "files"
+FILES = schemas.FILES
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 _KEPT_VERSIONS = 3

@@ -170,6 +170,11 @@ class Crawl:
             return
         self._frontier.start_over()
         name = self._source.name
+        if not states:
+            raise InputError(
+                f"every start user of {name} is somebody who was forgotten, and stays away; name others with"
+                " --start-user"
+            )
         if "failed" in states:
             raise InputError(f"{name} did not answer; check the network, or its address in lake.json")
         raise InputError(
