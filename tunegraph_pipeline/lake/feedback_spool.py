@@ -24,6 +24,7 @@ import shutil
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -226,15 +227,14 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
     return found
 
 
-def take_users_out(lake: "Lake", user_ids: Collection[str]) -> int:
-    """Remove what these users said from what lies in the spool; returns how many lines.
+def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
+    """Remove what these users said from the spool, lines that were rejected included; returns how many lines
+    each of them had.
 
-    Call it after :func:`collect`, which takes in all that it can: what is left are lines that were rejected,
-    of days that a lake does not have, or in a file that is being written. Only for the holder of the lake's
-    lock; services may go on appending. Raises LakeError where a writer does not let go of a file, or the disk
-    says no.
+    Only for the holder of the lake's lock; services may go on appending. Raises LakeError where a writer does
+    not let go of a file, or the disk says no.
     """
-    removed = 0
+    removed: Counter[str] = Counter()
     spool = lake.root / SPOOL
     for path in sorted(spool.rglob("*.jsonl")) if spool.is_dir() else []:
         with disk_errors(path):
@@ -243,34 +243,36 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> int:
                 if not _lock_within(file, _WRITER_SECONDS):
                     raise LakeError(f"{path} is being written all the while; end what hangs and try again")
                 lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-                kept = [line for line in lines if not _said_by(line, user_ids)]
-                if len(kept) < len(lines):
+                said_by = [_said_by(line, user_ids) for line in lines]
+                theirs = [user_id for user_id in said_by if user_id is not None]
+                if theirs:
+                    kept = [line + b"\n" for line, by in zip(lines, said_by, strict=True) if by is None]
                     # A writer who waits for the lock finds that the file was taken away.
                     with staged_file(path, lake.staging) as draft:
-                        draft.write_bytes(b"".join(line + b"\n" for line in kept))
+                        draft.write_bytes(b"".join(kept))
+                    removed.update(theirs)
             finally:
                 os.close(file)
-        removed += len(lines) - len(kept)
     return removed
 
 
-def _said_by(line: bytes, user_ids: Collection[str]) -> bool:
-    """Whether a line is of one of these users, also where it is cut short or no line of feedback."""
+def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
+    """Which of these users a line is of, also where it is cut short or no line of feedback."""
     try:
         said = json.loads(line)
         if isinstance(said["user_id"], str):
-            return said["user_id"] in user_ids
+            return said["user_id"] if said["user_id"] in user_ids else None
     except (ValueError, RecursionError, TypeError, KeyError):
         pass
     _, begins, rest = line.partition(b'"user_id": "')
     name, ends, _ = rest.partition(b'"')
     for user_id in user_ids:
         written = json.dumps(user_id)[1:-1].encode()
-        if begins and not ends and written.startswith(name):
-            return True
+        if begins and name and not ends and written.startswith(name):
+            return user_id
         if written in line or user_id.encode(errors="replace") in line:
-            return True
-    return False
+            return user_id
+    return None
 
 
 def waiting_lines(lake: Path) -> int:

@@ -425,14 +425,15 @@ class Frontier:
             return None if last is None else int(last)
 
 
-def take_users_out(path: Path, user_ids: Collection[str]) -> int:
-    """Remove every trace of these users from a frontier's file; returns how many rows named them.
+def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
+    """Remove every trace of these users from a frontier's file; returns how often it named each of them.
 
     All answers of the day go, since one may be about a user without naming them; what of it is still needed
     is asked for again. The file is then written anew, so that no page of it, used or free, and no log beside
     it holds an id. Only where no crawl is running. Raises LakeError where the file cannot be used.
     """
     gone = set(user_ids)
+    named: Counter[str] = Counter()
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA secure_delete = ON")
@@ -441,19 +442,33 @@ def take_users_out(path: Path, user_ids: Collection[str]) -> int:
             db.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
             db.executemany("INSERT INTO gone VALUES (?)", [(user_id,) for user_id in gone])
             db.execute("BEGIN IMMEDIATE")
-            named = db.execute("DELETE FROM users WHERE user_id IN (SELECT user_id FROM gone)").rowcount
-            named += db.execute(
+            for column in ("user_id", "discovered_from"):
+                named.update(
+                    row[0]
+                    for row in db.execute(
+                        f"SELECT {column} FROM users WHERE {column} IN (SELECT user_id FROM gone)"  # noqa: S608
+                    )
+                )
+            db.execute("DELETE FROM users WHERE user_id IN (SELECT user_id FROM gone)")
+            db.execute(
                 "UPDATE users SET discovered_from = NULL WHERE discovered_from IN (SELECT user_id FROM gone)"
-            ).rowcount
-            for entry, part, body in db.execute("SELECT id, part, rows FROM journal").fetchall():
+            )
+            for entry, part, body in db.execute(
+                "SELECT id, part, rows FROM journal WHERE part IN ('users', 'likes')"
+            ).fetchall():
                 rows = json.loads(zlib.decompress(body))
+                met = [value for row in rows for value in row[:2] if value in gone]
+                if not met:
+                    continue
+                named.update(met)
+                # The second of a user is who led to them; of a like it is a track.
                 kept = [
-                    _without(row, gone, part) for row in rows if part not in _OF_PEOPLE or row[0] not in gone
+                    [row[0], None, *row[2:]] if part == "users" and row[1] in gone else row
+                    for row in rows
+                    if row[0] not in gone
                 ]
-                if kept != rows:
-                    named += 1
-                    anew = zlib.compress(json.dumps(kept, ensure_ascii=False).encode(), 1)
-                    db.execute("UPDATE journal SET rows = ? WHERE id = ?", (anew, entry))
+                anew = zlib.compress(json.dumps(kept, ensure_ascii=False).encode(), 1)
+                db.execute("UPDATE journal SET rows = ? WHERE id = ?", (anew, entry))
             db.execute("DELETE FROM answers")
             db.execute("COMMIT")
             db.execute("VACUUM")
@@ -461,16 +476,6 @@ def take_users_out(path: Path, user_ids: Collection[str]) -> int:
     except (sqlite3.Error, OSError, ValueError, zlib.error) as error:
         raise _broken(path, error) from error
     return named
-
-
-_OF_PEOPLE = ("users", "likes")
-"""The parts of the journal whose rows begin with the id of a user."""
-
-
-def _without(row: list[Any], gone: Collection[str], part: str) -> list[Any]:
-    """A row of the journal, without the user it says led to another."""
-    led_here = part == "users" and row[1] in gone
-    return [row[0], None, *row[2:]] if led_here else row
 
 
 def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:

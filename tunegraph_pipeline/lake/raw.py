@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -162,28 +163,32 @@ def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tu
     return (rest if any(map(len, left.values())) or catalogue else None), named
 
 
-def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> int:
-    """Replace a batch on disk by one without these users; returns how many rows named them.
+def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Counter[str]:
+    """Replace a batch on disk by one without these users; returns how often it named each of them.
 
     The new one, under the id of its content, is in place before the old one goes, so that a process killed in
     between has nothing lost and only to do it again.
     """
-    raw = info.folder.parents[1]
-    gone = pl.Series(sorted(user_ids), dtype=pl.String)
-    columns = [(part, "user_id") for part in _OF_PEOPLE] + [("users", "discovered_from")]
-    in_name = any(re.search(rf"(?<!\w){re.escape(user_id)}(?!\w)", info.origin) for user_id in user_ids)
-    if not in_name and not any(
-        info.read(part, [name])[name].is_in(gone.implode()).any() for part, name in columns
-    ):
-        return 0
-    rest, named = without_users(info.read_whole(), lambda ids: ids.is_in(gone.implode()).fill_null(False))
+    gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
+    named = Counter(one for one in user_ids if _is_named(one, info.origin))
+    named_after = bool(named)
+    for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
+        ids = info.read(part, [column])[column]
+        named.update(ids.filter(ids.is_in(gone)).to_list())
+    if not named:
+        return named
+    rest, _ = without_users(info.read_whole(), lambda ids: ids.is_in(gone).fill_null(False))
     if rest is not None:
-        origin = _NAMED_AFTER if in_name else rest.origin
-        new = _keep(raw, day, replace(rest, origin=origin), again=in_name)
+        origin = _NAMED_AFTER if named_after else rest.origin
+        new = _keep(info.folder.parents[1], day, replace(rest, origin=origin), again=named_after)
         if new.folder == info.folder:
-            return named + in_name
+            return named
     remove_batch(info)
-    return named + in_name
+    return named
+
+
+def _is_named(user_id: str, origin: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(user_id)}(?!\w)", origin) is not None
 
 
 def remove_batch(info: BatchInfo) -> None:

@@ -5,7 +5,16 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
-from tunegraph_pipeline.orchestration.assets import comparison, generations, graph, model, serving, sources
+from tunegraph_pipeline.orchestration.assets import (
+    comparison,
+    forgetting,
+    generations,
+    graph,
+    model,
+    retention,
+    serving,
+    sources,
+)
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS, SCHEDULES
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -15,10 +24,12 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> De
     """A fresh Definitions of all assets, checks, jobs and schedules."""
     return Definitions(
         assets=[
+            *forgetting.ASSETS,
             *sources.ASSETS,
             *graph.ASSETS,
             *model.ASSETS,
             *serving.ASSETS,
+            *retention.ASSETS,
             *comparison.ASSETS,
             *generations.ASSETS,
         ],

@@ -5,7 +5,7 @@ Here: selections. Not here: the assets, or how the command line runs a job (`run
 
 from dagster import AssetSelection, build_schedule_from_partitioned_job, define_asset_job
 
-from tunegraph_pipeline.orchestration.assets import comparison, serving, sources
+from tunegraph_pipeline.orchestration.assets import comparison, forgetting, graph, retention, serving, sources
 from tunegraph_pipeline.orchestration.assets import generations as earlier
 
 daily_tables = define_asset_job(
@@ -18,6 +18,12 @@ refresh = define_asset_job(
     "refresh",
     selection=AssetSelection.all() - AssetSelection.assets(*comparison.ASSETS, *earlier.ASSETS),
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
+)
+
+forget = define_asset_job(
+    forgetting.JOB,
+    selection=AssetSelection.assets(*forgetting.ASSETS, *graph.ASSETS, *serving.ASSETS, *retention.ASSETS),
+    description="Take the users named in forget_requests/ out of the lake, and publish without them.",
 )
 
 publish = define_asset_job(
@@ -41,5 +47,5 @@ generations = define_asset_job(
 # 02:00 UTC for the day that has just ended; off until someone switches it on.
 daily_refresh = build_schedule_from_partitioned_job(refresh, name="daily_refresh", hour_of_day=2)
 
-JOBS = [daily_tables, refresh, publish, compare, generations]
+JOBS = [daily_tables, refresh, forget, publish, compare, generations]
 SCHEDULES = [daily_refresh]

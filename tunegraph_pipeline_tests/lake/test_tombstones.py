@@ -4,6 +4,7 @@ import json
 import stat
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -93,7 +94,7 @@ def test_a_text_that_names_them_is_noticed(lake: Lake, text: str, names: bool) -
 
 def test_a_batch_is_kept_without_them_as_if_they_had_not_been_in_it(lake: Lake) -> None:
     others = {"users": [user("u"), user("v")], "likes": [like("u"), like("v", "b")]}
-    said = {
+    said: dict[str, Any] = {
         "users": frame("users", user("u", GONE), user(GONE, "u"), user("v")),
         "likes": frame("likes", like("u"), like(GONE), like(GONE, "z"), like("v", "b")),
     }
@@ -105,7 +106,10 @@ def test_a_batch_is_kept_without_them_as_if_they_had_not_been_in_it(lake: Lake) 
 
 
 def test_a_batch_of_nobody_else_is_not_kept_and_says_what_was_left_out(lake: Lake) -> None:
-    theirs = {"likes": frame("likes", like(GONE)), "tracks": frame("tracks", {"track_id": "a"})}
+    theirs: dict[str, Any] = {
+        "likes": frame("likes", like(GONE)),
+        "tracks": frame("tracks", {"track_id": "a"}),
+    }
     info = write_batch(lake.raw, DAY, RawBatch("files", "x", **theirs))
     assert (info.rows, info.counts) == ({}, {LEFT_OUT: 1})
     assert read_batches(lake.raw, DAY) == []

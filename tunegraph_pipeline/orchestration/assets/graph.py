@@ -24,6 +24,7 @@ from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import current_lists, empty_table, inputs_of, mark_changed, row_count
 from tunegraph_pipeline.orchestration.assets import sources
+from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.measure import Measured, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
@@ -66,7 +67,7 @@ class CutOffConfig(Config):
 
 @asset(
     group_name=GROUP,
-    deps=[sources.liked_lists, sources.feedback, sources.tracks],
+    deps=[forgotten_users, sources.liked_lists, sources.feedback, sources.tracks],
     kinds={"parquet", "polars"},
     owners=OWNERS,
     code_version="2",
