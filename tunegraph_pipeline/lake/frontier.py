@@ -84,6 +84,8 @@ class Frontier:
         self.day = day.isoformat()
         self._lock = threading.RLock()
         self._old_exhausted = False
+        self.left_alone = 0
+        """How often somebody who was forgotten was met since the file was opened."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # An answer is on its way to disk once it is in the log: a killed process loses nothing.
@@ -255,6 +257,7 @@ class Frontier:
                 added.append([user_id, discovered_from, depth, "found"])
         if added:
             self._write_journal(source, "users", added)
+        self.left_alone += left_alone
         if left_alone:
             self._write_journal(source, "counts", [[LEFT_ALONE, left_alone]])
 

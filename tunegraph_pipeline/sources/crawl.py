@@ -22,7 +22,7 @@ import polars as pl
 from pydantic import Field
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Due, Frontier
+from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.session import Manners
@@ -161,6 +161,8 @@ class Crawl:
             )
         if self._ended is not None:
             self.report.notes.append(str(self._ended))
+        if self._frontier.left_alone:
+            self.report.notes.append(f"{LEFT_ALONE}: {self._frontier.left_alone:,}")
         return self.report
 
     def _check_start(self) -> None:

@@ -2,7 +2,12 @@
 do not come back; whatever is killed in between."""
 
 import json
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -14,18 +19,26 @@ import polars as pl
 import pytest
 from dagster import DagsterInstance
 
+from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
-from tunegraph_pipeline.lake.frontier import Due, Frontier
+from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
-from tunegraph_pipeline.lake.purge import pending_requests
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.purge import REQUESTS, pending_requests, request, users_left
+from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.orchestration.forgetting import drop_old_versions
+from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.status import lake_status
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
+from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.sources.simulator import World
 from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
+from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_for, spotify_server
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
 GONE = f"forget-me-{uuid.uuid4()}"
@@ -250,3 +263,186 @@ def test_weights_stay_those_of_the_live_model(forgotten: tuple[Lake, str], refre
     assert [
         path.name for path in forgotten[0].serving.iterdir() if path.is_dir() and path.name[0] != "."
     ] == [after.version]
+
+
+# --- they stay away ---
+
+
+def test_an_import_and_feedback_do_not_bring_them_back(forgotten: tuple[Lake, str], tmp_path: Path) -> None:
+    root = shutil.copytree(forgotten[0].root, tmp_path / "lake")
+    again = pl.DataFrame({"user_id": [GONE, "u1", GONE, "new"], "track_id": ["s01", "s02", "s03", "s04"]})
+    again.write_csv(tmp_path / "again.csv")
+    done = tunegraph("import", tmp_path / "again.csv", "--lake", root, "--as-of", "2026-02-05")
+    assert f"{LEFT_OUT}: 3" in done.stderr  # a user and two likes
+    append(root, "w", GONE, [("s01", "like")])
+    done = tunegraph("refresh", "--source", "none", "--lake", root)
+    assert done.returncode == 0, done.stderr
+    assert "feedback of users who were forgotten, not taken in: 1" in done.stderr
+    lake = Lake.open(root)
+    assert "new" in lists(lake)
+    assert GONE not in lists(lake)
+    assert places_with(root, GONE) == []
+    done = tunegraph("refresh", "--source", "spotify", "--start-user", GONE, "--lake", root)
+    assert done.returncode == 2
+    assert "forgotten" in done.stderr
+    assert places_with(root, GONE) == []
+
+
+def test_a_crawl_that_meets_them_goes_round_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(WORLD)
+    everybody = set(world.crawl(TODAY).users["user_id"])
+    theirs = min(everybody - set(world.start_users()))
+    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "simulator")
+    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("TUNEGRAPH_TOKENS", str(tmp_path / "tokens"))
+    root = tmp_path / "lake"
+    with spotify_server(world) as server:
+        lake = lake_for(root, server, "spotify")
+        Tombstones().with_users([theirs]).write(root)
+        section = {**lake.file.settings["spotify"], "start_users": [*world.start_users(), theirs]}
+        lake.set_section("spotify", section)
+        run_job(lake, "daily_tables", TODAY, TODAY, {"crawled_users": {"source": "spotify"}})
+    lake.set_section("spotify", {})
+    users = lake.read("users", TODAY.isoformat())["user_id"]
+    assert theirs not in users
+    assert len(users) > len(everybody) / 2
+    assert sum(batch.counts.get(LEFT_ALONE, 0) for batch in lake.batches(TODAY)) >= 2
+    assert not [place for place in places_with(root, f'"{theirs}"') if not place.startswith("lake.json")]
+    assert not Tombstones.of(root).buries(users).any()
+
+
+# --- what a lake may be like when somebody has to go ---
+
+
+def test_somebody_nobody_knows_is_said_and_kept_out_and_costs_nothing(lake: Lake) -> None:
+    live = current_version(lake.serving)
+    done = tunegraph("forget", "nobody", "nobody else", "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert "2 users, of whom the lake knew 0" in done.stderr
+    assert "did not know" in done.stderr
+    assert current_version(lake.serving) == live
+    assert len(Tombstones.of(lake.root)) == 2
+    likes = frame("likes", [{"user_id": "nobody else", "track_id": "s01"}])
+    assert write_batch(lake.raw, NEXT, RawBatch("files", "x", likes=likes)).rows == {}
+
+
+def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(lake: Lake) -> None:
+    folder = lake.root / REQUESTS
+    folder.mkdir()
+    (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
+    assert "1 requests wait" in lake_status(lake)["forgotten"]
+    run_job(lake, "forget")
+    assert not {GONE, "u1"} & set(lists(lake))
+    assert places_with(lake.root, GONE) == []
+    request(lake, ["u2"])
+    run_job(lake, "refresh", NEXT, NEXT)
+    assert "u2" not in lists(lake)
+    assert pending_requests(lake) == users_left(lake) == 0
+    assert "u2" not in set(lake.read("users", DAY.isoformat())["user_id"])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"  \n"])
+def test_a_request_that_cannot_be_read_is_named_and_left(lake: Lake, content: bytes) -> None:
+    (lake.root / REQUESTS).mkdir()
+    (lake.root / REQUESTS / "odd.txt").write_bytes(content)
+    done = tunegraph("forget", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "odd.txt" in done.stderr
+    assert "the request is kept" in done.stderr
+    assert pending_requests(lake) == 1
+    assert not Tombstones.of(lake.root)
+
+
+def test_nobody_to_forget_and_ids_that_are_none_are_refused(lake: Lake, tmp_path: Path) -> None:
+    for wrong in ([], [""], ["two\nlines"], ["--file", tmp_path / "missing"]):
+        done = tunegraph("forget", *wrong, "--lake", lake.root)
+        assert done.returncode == 2, wrong
+    assert pending_requests(lake) == 0
+    (tmp_path / "ids").write_text("u1\nu2\n")
+    assert tunegraph("forget", "--file", tmp_path / "ids", "--lake", lake.root).returncode == 0
+    assert not {"u1", "u2"} & set(lists(lake))
+
+
+def test_a_lake_that_was_never_refreshed_is_cleaned_and_refreshed_later(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    received(lake, with_them=True)
+    done = tunegraph("forget", GONE, "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert "nothing was published" in done.stderr
+    assert places_with(lake.root, GONE) == []
+    assert pending_requests(lake) == 0
+    assert lake.partitions("users") == []
+    run_job(lake, "refresh", DAY, NEXT)
+    assert "u0" in lists(lake)
+    assert GONE not in lists(lake)
+
+
+def test_after_the_last_user_nothing_is_served(lake: Lake) -> None:
+    request(lake, {user for day in lake.partitions("users") for user in lake.read("users", day)["user_id"]})
+    done = tunegraph("forget", "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert "nobody is left" in done.stderr
+    assert not (lake.serving / "CURRENT").exists()
+    assert lake.partitions("user_recommendations") == lake.partitions("current_likes") == []
+    assert pending_requests(lake) == users_left(lake) == 0
+    assert places_with(lake.root, GONE) == []
+
+
+def test_tracks_newer_than_the_model_wait_for_the_next_one(lake: Lake) -> None:
+    rows = [{"user_id": f"u{user}", "track_id": "brand new"} for user in range(4)]
+    day = NEXT + timedelta(2)
+    write_batch(lake.raw, day, RawBatch("files", "x", likes=frame("likes", rows)))
+    run_job(lake, "daily_tables", day, day)
+    model = Bundle.open(read_current(lake.serving)).model_version
+    assert tunegraph("forget", GONE, "--lake", lake.root).returncode == 0
+    bundle = Bundle.open(read_current(lake.serving))
+    assert bundle.model_version == model
+    assert bundle.facts["tracks_new_to_the_model"] == 1
+    assert lists(lake)["u0"][0] == ["brand new"]
+    assert Recommender.open(lake.serving).recommend_user("u9", 5).items
+    assert places_with(lake.root, GONE) == []
+
+
+# --- checks, and not being done ---
+
+
+def test_a_forgotten_user_who_is_still_there_fails_the_checks(lake: Lake) -> None:
+    resource = LakeResource(root=str(lake.root))
+    resource._lake = lake
+    both = (checks.nobody_forgotten_in_the_lists, checks.nobody_forgotten_in_the_live_bundle)
+    assert [check(lake=resource).passed for check in both] == [True, True]  # type: ignore[union-attr]
+    Tombstones().with_users(["u0"]).write(lake.root)
+    assert [check(lake=resource).passed for check in both] == [False, False]  # type: ignore[union-attr]
+
+
+def test_a_request_is_not_done_with_while_something_current_names_them(lake: Lake) -> None:
+    Tombstones().with_users(["u0"]).write(lake.root)
+    purged = lake.root / REQUESTS / ".purged"
+    purged.mkdir(parents=True)
+    (purged / "x.txt").write_text("u0\n")
+    with pytest.raises(LakeError, match="still named"):
+        drop_old_versions(lake)
+    assert pending_requests(lake) == 1
+    assert current_version(lake.serving)
+
+
+def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_readable_all_along(
+    lake: Lake,
+) -> None:
+    """Real processes, kill -9 at random moments, a reader that asks all the while."""
+    rng = random.Random(5)
+    request(lake, [GONE])
+    command = [sys.executable, "-m", "tunegraph_pipeline", "forget", "--lake", str(lake.root)]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + rng.uniform(2, 9)
+        while time.monotonic() < until and process.poll() is None:
+            assert Recommender.open(lake.serving).recommend_user("u1", 3).items
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = tunegraph("forget", *([GONE] if not pending_requests(lake) else []), "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert places_with(lake.root, GONE) == []
+    assert pending_requests(lake) == users_left(lake) == 0
+    assert "u1" in lists(lake)
