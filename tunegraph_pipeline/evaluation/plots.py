@@ -229,9 +229,11 @@ def _lay_out(
 
     tracks = np.argsort(-popularity, kind="stable")[:n_most].astype(np.int64)
     tracks = tracks[popularity[tracks] > 0]
-    if tracks.size < 5:  # too few for a neighbourhood; a line of them is as good a map as any
-        return tracks, np.stack([np.arange(tracks.size), np.zeros(tracks.size)], axis=1).astype(np.float32)
     rows = embeddings[tracks]
+    # Too few for a neighbourhood, or all in one place, which t-SNE divides by and dies of: a line of them is
+    # as good a map as any.
+    if tracks.size < 5 or float(np.ptp(rows, axis=0).max()) < 1e-6:
+        return tracks, np.stack([np.arange(tracks.size), np.zeros(tracks.size)], axis=1).astype(np.float32)
     # Squared distances of unit vectors are 2 - 2 cosine; fifty components keep most of that, for less time.
     n_components = min(50, *rows.shape)
     reduced = PCA(n_components, random_state=seed).fit_transform(rows).astype(np.float32)

@@ -29,8 +29,9 @@ class RetentionSettings(BaseModel):
 
     versions: int = Field(default=3, ge=1)
     """How many versions of every matrix, model, bundle and table of recommendations stay."""
-    cut_offs: int = Field(default=7, ge=1)
-    """How many cut-offs of the current lists stay; an earlier day can be asked for all the same."""
+    cut_offs: int = Field(default=7, ge=2)
+    """How many cut-offs of the current lists stay, with the one that the current is told apart from; an
+    earlier day can be asked for all the same."""
     raw_days: int | None = Field(default=None, ge=1)
     """Raw batches older than so many days go once their daily tables are written; null keeps them for ever.
     A day without them can be given nothing more."""

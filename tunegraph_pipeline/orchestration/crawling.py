@@ -13,6 +13,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
+from tunegraph_pipeline.lake.retention import RetentionSettings, expires_before
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
@@ -29,7 +30,8 @@ def crawl_day(
     *,
     today: date | None = None,
 ) -> CrawlReport | None:
-    """Ask ``source`` for ``day``; None where nothing was asked: it is known, or there is nobody to ask.
+    """Ask ``source`` for ``day``; None where nothing was asked: it is known, past its time-to-live, or there
+    is nobody to ask.
 
     ``source`` is empty for the lake's own. The simulated world may be asked for any day, and each day once; a
     live source only for today, as often as its budget lasts. ``tell`` hears how the crawl goes.
@@ -44,6 +46,9 @@ def crawl_day(
     if source not in SOURCES:
         raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
     lake.admit_source(source, record=False)
+    bound = expires_before(lake.section("retention", RetentionSettings), source, today)
+    if bound is not None and day < bound:
+        return None  # it would have to go again at once
     kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:
         # Every day of the world is a crawl of its own, so that days may be filled in any order.

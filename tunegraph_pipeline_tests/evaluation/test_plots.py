@@ -78,6 +78,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "calibration that could not be": lambda: calibration_diagram(some_calibration(1)),
     "map": lambda: embedding_map(some_embeddings(40), np.arange(40), ["rock", "", None, "jazz"] * 10),
     "map of two tracks": lambda: embedding_map(some_embeddings(2), np.array([1, 1]), ["", "rock"]),
+    "map of one place": lambda: embedding_map(some_embeddings(1)[[0] * 9], np.arange(9), [None] * 9),
     "map of nothing": lambda: embedding_map(some_embeddings(3), np.zeros(3, dtype=np.int64), [None] * 3),
     "challenger": lambda: paired_intervals(
         {
