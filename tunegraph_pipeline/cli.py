@@ -257,6 +257,51 @@ def publish(
     _show_status(home)
 
 
+@app.command()
+def forget(
+    users: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="USER", help="Whom to forget, as the source names them; may be several."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="A file of users, one a line; unlike USER it is in no shell's history."),
+    ] = None,
+    lake: LakeOption = MAIN_LAKE,
+) -> None:
+    """Take users out of the lake for good, and publish lists and recommendations without them.
+
+    They go from raw batches, tables, crawls, feedback, matrices, bundles and recommendations; a keyed hash of
+    their id keeps a later import or crawl from bringing them back. The weights of the model go at the next
+    full retrain. Without USER and --file it works off the requests that wait. The same job as `forget` in the
+    Dagster UI, which takes its users from files in `forget_requests/`; no id is in Dagster's history.
+    """
+    from tunegraph_pipeline.lake.purge import pending_requests, read_user_ids, request
+
+    home = _open(lake)
+    ids = [*(users or []), *(read_user_ids(file) if file is not None else [])]
+    if ids:
+        request(home, ids)
+    elif not pending_requests(home):
+        raise InputError(
+            "nobody to forget: give a USER or --file FILE with one a line; no request waits in the lake"
+        )
+    try:
+        with _writing(home, "tunegraph forget"):
+            with _progress() as progress:
+                _run(home, "forget", progress, ops={})
+            home = _open(home.root)
+            home.refresh_views()
+    except BaseException:
+        if pending_requests(home):
+            notes.print(
+                "[yellow]the request is kept: `tunegraph forget` without a USER, or the next refresh, goes on"
+                " with it[/yellow]"
+            )
+        raise
+    _show_status(home)
+
+
 def _lake_to_refresh(root: Path, source: str | None) -> "Lake":
     # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
     return _open(root) if source in (None, "none", "files") else _open_or_create(root)
@@ -264,11 +309,15 @@ def _lake_to_refresh(root: Path, source: str | None) -> "Lake":
 
 def _prepare_crawl(lake: "Lake", source: str, start_users: list[str]) -> None:
     """Keep what a crawl of ``source`` was told on the command line, and say what a person has to know."""
+    from tunegraph_pipeline.lake.tombstones import Tombstones
     from tunegraph_pipeline.sources.open import LISTENBRAINZ, SPOTIFY
 
     if source not in ("none", "files"):
         lake.admit_source(source, record=False)
     if start_users:
+        tombstones = Tombstones.of(lake.root)
+        if any(map(tombstones.buries_one, start_users)):
+            raise InputError("a --start-user is somebody who was forgotten, and stays away; leave them out")
         if source not in (LISTENBRAINZ, SPOTIFY):
             raise InputError(
                 f"--start-user goes with --source {LISTENBRAINZ} or {SPOTIFY}, not with {source}"

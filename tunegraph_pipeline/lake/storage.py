@@ -93,7 +93,8 @@ def write_text(target: Path, text: str, staging: Path) -> None:
 
 
 def private_file(target: Path, text: str) -> None:
-    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), outside any lake.
+    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), synced; it need not
+    be in a lake.
 
     Raises LakeError for a full disk or a folder that may not be written.
     """
@@ -104,7 +105,10 @@ def private_file(target: Path, text: str) -> None:
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(handle)
             draft.replace(target)
+            sync(target.parent)
         finally:
             draft.unlink(missing_ok=True)
 

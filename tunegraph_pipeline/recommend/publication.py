@@ -239,7 +239,7 @@ def _make_live(
         text = "".join(one.line() + "\n" for one in [*log, entry])
         write_text(serving_folder / LOG, text, serving_folder / STAGING)
     write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
-    _prune(serving_folder, {bundle.version, replaced}, keep)
+    prune(serving_folder, {bundle.version, replaced}, keep)
     return bundle
 
 
@@ -256,14 +256,26 @@ def _model_of(folder: Path) -> str | None:
         return None
 
 
-def _prune(serving_folder: Path, spared: set[str | None], keep: int) -> None:
+def prune(serving_folder: Path, spared: set[str | None], keep: int) -> int:
+    """Remove all but the ``keep`` most recently written bundles and those ``spared``; returns how many went.
+
+    A reader that has one open keeps its files.
+    """
     written = [
         (manifest.stat().st_mtime_ns, manifest.parent)
         for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
     ]
     by_age = [folder for _, folder in sorted(written, reverse=True)]
-    for folder in by_age[keep:]:
-        if folder.name not in spared:
-            # Renamed before it is emptied: nobody can open what is half deleted.
-            doomed = folder.rename(serving_folder / STAGING / folder.name)
-            shutil.rmtree(doomed)
+    doomed = [folder for folder in by_age[keep:] if folder.name not in spared]
+    for folder in doomed:
+        # Renamed before it is emptied: nobody can open what is half deleted.
+        (serving_folder / STAGING).mkdir(exist_ok=True)
+        shutil.rmtree(folder.rename(serving_folder / STAGING / folder.name))
+    return len(doomed)
+
+
+def withdraw(serving_folder: Path) -> int:
+    """Make no bundle the live one and remove them all, where there is nobody left to serve; returns how many
+    there were. The log stays, so that a new model is judged against the one that was live."""
+    (serving_folder / CURRENT).unlink(missing_ok=True)
+    return prune(serving_folder, set(), 0)
