@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
@@ -702,6 +702,64 @@ def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
 def status(lake: LakeOption = MAIN_LAKE) -> None:
     """What the lake holds, and which version is live."""
     _show_status(_open(lake))
+
+
+@app.command()
+def verify(
+    lake: LakeOption = MAIN_LAKE,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Remove what is damaged and can be made again; the next refresh makes it. What was received"
+            " is never touched.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file of the lake, and say what is damaged and what repairs it.
+
+    Ends with 0 where nothing is damaged, and with 2 otherwise. Notes, such as days that are not refreshed
+    yet, are no damage.
+    """
+    from tunegraph_pipeline.orchestration.verify import verify as verify_lake
+
+    with _progress() as progress:
+        found = verify_lake(lake, progress, repair=repair)
+    for note in found.notes:
+        notes.print(f"note: {escape(note.line())}", soft_wrap=True)
+    if as_json:
+        _print_json(
+            {
+                "problems": [finding.facts() for finding in found.problems],
+                "notes": [finding.facts() for finding in found.notes],
+                "files": found.files,
+                "bytes": found.bytes,
+            }
+        )
+    else:
+        for finding in found.problems:
+            answers.print(escape(finding.line()), soft_wrap=True)
+    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
+    if not found.problems:
+        notes.print(f"nothing is damaged in {lake}: {read} were read")
+        return
+    mended = sum(finding.mend is not None for finding in found.problems)
+    left = len(found.problems) - mended
+    if repair:
+        advice = f"{mended} of them were repaired or removed; run {_refresh_of(lake)} now"
+    else:
+        advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, put {mended} right"
+    if left:
+        advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
+    elif repair:
+        notes.print(advice, soft_wrap=True)
+        return
+    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} were read): {advice}")
+
+
+def _refresh_of(lake: Path) -> str:
+    return f"`tunegraph refresh --source none --lake {lake}`"
 
 
 @app.command()

@@ -6,7 +6,6 @@ named versions of array folders. Not here: the form of rows (`schemas`, `tables`
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -21,7 +20,14 @@ from tunegraph_pipeline.lake import tables
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, raw_days, read_batches
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.storage import STAGING, staged_file, staged_folder, sweep_staging, write_text
+from tunegraph_pipeline.lake.storage import (
+    STAGING,
+    remove_folder,
+    staged_file,
+    staged_folder,
+    sweep_staging,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -168,7 +174,9 @@ class Lake:
         """Be the lake's one writer. Yields a warning where the last writer died, else None."""
         with write_lock(self.root, purpose, wait_seconds) as warning:
             if warning:
-                sweep_staging(self.staging)
+                # A folder with drafts of its own, as `serving` has, is swept along.
+                for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
+                    sweep_staging(staging)
             yield warning
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
@@ -233,7 +241,7 @@ class Lake:
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in by_age[_KEPT_VERSIONS:]:
             if not path.parent.name.endswith(f"={current}"):
-                shutil.rmtree(path.parent)
+                remove_folder(path.parent, self.staging)
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -281,6 +289,9 @@ class Lake:
             return (self.root / kind / "CURRENT").read_text().strip()
         except FileNotFoundError:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+        except (OSError, ValueError) as error:
+            path = self.root / kind / "CURRENT"
+            raise LakeError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
 
     def current_folder(self, kind: str) -> Path:
         return self.version_folder(kind, self.current_version(kind))
@@ -322,7 +333,7 @@ class Lake:
         )
         for path in versions[_KEPT_VERSIONS:]:
             if path.name not in spared:
-                shutil.rmtree(path)
+                remove_folder(path, self.staging)
 
     # --- DuckDB ---
 

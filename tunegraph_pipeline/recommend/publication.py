@@ -8,7 +8,7 @@ here: how two models are compared (`evaluation.gate`), or when (the orchestratio
 
 import json
 import math
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
-from tunegraph_pipeline.lake.storage import STAGING, write_text
-from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, version_folder
+from tunegraph_pipeline.lake.storage import STAGING, remove_folder, write_text
+from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, read_current, version_folder
 
 LOG = "publications.jsonl"
 
@@ -179,6 +179,14 @@ def roll_back(serving_folder: Path, bundle_version: str, reason: str = "", *, ke
     return _make_live(serving_folder, bundle, "rolled back", reason.strip(), None, keep)
 
 
+def live_version(serving_folder: Path) -> str | None:
+    """The name of the live bundle, None where nothing is live or ``CURRENT`` names none that is there."""
+    try:
+        return read_current(serving_folder).name
+    except BundleError:
+        return None
+
+
 def live_model(serving_folder: Path) -> str | None:
     """The version of the model that is live, None where nothing was ever published.
 
@@ -201,22 +209,51 @@ def bundled_models(serving_folder: Path) -> set[str]:
 
 def publications(serving_folder: Path) -> list[Publication]:
     """The log, oldest first. Raises BundleError naming the line that cannot be read."""
-    path = serving_folder / LOG
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
     log = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(serving_folder), 1):
         try:
-            entry = json.loads(line)
-            decision = entry.pop("decision")
-            log.append(Publication(**entry, decision=decision and Decision(**decision)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.append(_publication(line))
+        except ValueError as error:
             raise BundleError(
-                f"{path} line {number} is no publication ({error}); remove the line or restore the file"
+                f"{serving_folder / LOG} line {number} is no publication ({error}); restore the file, or let"
+                " `tunegraph verify --repair` drop the line"
             ) from error
     return log
+
+
+def readable_lines(serving_folder: Path) -> tuple[list[Publication], list[int]]:
+    """The lines of the log that can be read, and the numbers, from 1, of those that cannot."""
+    kept: list[Publication] = []
+    damaged: list[int] = []
+    for number, line in enumerate(_lines(serving_folder), 1):
+        try:
+            kept.append(_publication(line))
+        except ValueError:
+            damaged.append(number)
+    return kept, damaged
+
+
+def write_log(serving_folder: Path, log: Sequence[Publication]) -> None:
+    """Replace the log atomically."""
+    text = "".join(one.line() + "\n" for one in log)
+    write_text(serving_folder / LOG, text, serving_folder / STAGING)
+
+
+def _lines(serving_folder: Path) -> list[bytes]:
+    try:
+        return (serving_folder / LOG).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _publication(line: bytes) -> Publication:
+    """Raises ValueError with the reason where the line is none."""
+    try:
+        entry = json.loads(line)
+        decision = entry.pop("decision")
+        return Publication(**entry, decision=decision and Decision(**decision))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def last_judged(serving_folder: Path) -> Publication | None:
@@ -227,17 +264,17 @@ def last_judged(serving_folder: Path) -> Publication | None:
 def _make_live(
     serving_folder: Path, bundle: Bundle, outcome: Outcome, reason: str, decision: Decision | None, keep: int
 ) -> Bundle:
-    replaced = current_version(serving_folder) if (serving_folder / CURRENT).exists() else None
+    replaced = live_version(serving_folder)
     log = publications(serving_folder)
-    if replaced != bundle.version or not log or (decision is not None and log[-1].decision != decision):
+    told = bool(log) and log[-1].bundle == bundle.version == replaced
+    if not told or (decision is not None and log[-1].decision != decision):
         when = datetime.now(UTC).isoformat(timespec="seconds")
         before = live_model(serving_folder)
         entry = Publication(
             when, outcome, bundle.version, bundle.model_version, replaced, before, reason, decision
         )
         # Before CURRENT: a bundle is never live without the line that says why.
-        text = "".join(one.line() + "\n" for one in [*log, entry])
-        write_text(serving_folder / LOG, text, serving_folder / STAGING)
+        write_log(serving_folder, [*log, entry])
     write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
     _prune(serving_folder, {bundle.version, replaced}, keep)
     return bundle
@@ -264,6 +301,4 @@ def _prune(serving_folder: Path, spared: set[str | None], keep: int) -> None:
     by_age = [folder for _, folder in sorted(written, reverse=True)]
     for folder in by_age[keep:]:
         if folder.name not in spared:
-            # Renamed before it is emptied: nobody can open what is half deleted.
-            doomed = folder.rename(serving_folder / STAGING / folder.name)
-            shutil.rmtree(doomed)
+            remove_folder(folder, serving_folder / STAGING)
