@@ -216,30 +216,46 @@ def publish(
     override: Annotated[
         str | None, typer.Option(help="Publish the model that the gate refused, and why; recorded.")
     ] = None,
-    to: Annotated[
-        str | None, typer.Option("--roll-back", help="A bundle to make live again, by its version.")
-    ] = None,
 ) -> None:
-    """Say by hand what is live: a refreshed model that was refused, or a bundle that was live before.
+    """Publish by hand: as a refresh does, the gate deciding, or a model that it refused.
 
-    Without options: publish as a refresh does, the gate deciding. A roll-back lasts until a refresh finds a
-    model that the gate accepts.
+    `tunegraph rollback` goes back to a bundle that was live before.
     """
-    from tunegraph_pipeline.recommend.publication import roll_back
-
     home = _open(lake)
-    if override is not None and to is not None:
-        raise InputError("--override goes alone, without --roll-back")
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with _writing(home, "tunegraph publish"):
-        if to is not None:
-            roll_back(home.serving, to)
-        else:
-            with _progress() as progress:
-                _run(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
+        with _progress() as progress:
+            _run(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
         home.refresh_views()
     _show_status(home)
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="The bundle to go back to; the one live before this unless given.")
+    ] = None,
+    lake: LakeOption = MAIN_LAKE,
+    reason: Annotated[str, typer.Option(help="Why; recorded.")] = "",
+) -> None:
+    """Make the bundle live again that was live before, or another one at hand whose model was live.
+
+    Services change over within a second. It lasts until a refresh publishes: fresh likes with the model gone
+    back to, or a model that the gate accepts against it.
+    """
+    from tunegraph_pipeline.recommend.publication import live_version, roll_back
+
+    home = _open(lake)
+    with _writing(home, "tunegraph rollback"):
+        before = live_version(home.serving) or "nothing that can be read"
+        bundle = roll_back(home.serving, version, reason)
+    answers.print(
+        f"live was {before}, is {bundle.version}: model {bundle.model_version}, likes up to"
+        f" {bundle.facts.get('cut_off', 'a day that is not known')}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _lake_to_refresh(root: Path, source: str | None) -> "Lake":

@@ -383,6 +383,9 @@ def test_one_bad_file_among_good_ones_imports_none(tmp_path: Path, lake: Path) -
         ["import", "x.csv", "--format", "xml"],
         ["import", "x.csv", "--as-of", "2090-01-01"],
         ["status", "--colour"],
+        ["rollback"],
+        ["rollback", "2026-11-23-82b796fa220a"],
+        ["rollback", "../models"],
         ["recommend", "--user", "rock1", "-k", "0"],
     ],
 )

@@ -164,19 +164,56 @@ def decision_fits(decision: Decision, bundle: Bundle, live: str | None) -> None:
         )
 
 
-def roll_back(serving_folder: Path, bundle_version: str, reason: str = "", *, keep: int = 3) -> Bundle:
+def roll_back(
+    serving_folder: Path, bundle_version: str | None = None, reason: str = "", *, keep: int = 3
+) -> Bundle:
     """Make a bundle live again whose model was live before, without a comparison; the log says so.
 
-    It holds until a refresh finds a challenger that the gate accepts. Raises BundleError where the bundle is
+    Without a version, the one that was live before the present one; a second time, the one before that. It
+    holds until a refresh has fresh likes of its model, or a challenger that the gate accepts. Raises
+    BundleError, naming the bundles at hand, where there is none to go back to; where the bundle is live, is
     damaged, or its model never was live: that a person wants one the gate refused is said by an override.
     """
-    bundle = Bundle.verified(version_folder(serving_folder, bundle_version))
+    live = live_version(serving_folder)
+    if bundle_version is None:
+        bundle_version = _live_before(serving_folder, live)
+    folder = version_folder(serving_folder, bundle_version)
+    if bundle_version == live:
+        raise BundleError(f"bundle {live} is live already; {_at_hand(serving_folder, live)}")
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle {bundle_version}; {_at_hand(serving_folder, live)}")
+    bundle = Bundle.verified(folder)
     if bundle.model_version not in _models_once_live(serving_folder):
         raise BundleError(
             f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; a roll-back"
             " is to one that was"
         )
     return _make_live(serving_folder, bundle, "rolled back", reason.strip(), None, keep)
+
+
+def _live_before(serving_folder: Path, live: str | None) -> str:
+    """The bundle at hand that was live last before ``live``; what was rolled back from does not count."""
+    course: list[str] = []
+    for one in publications(serving_folder):
+        if one.outcome == "rolled back" and one.bundle in course:
+            del course[course.index(one.bundle) + 1 :]
+        elif not course or course[-1] != one.bundle:
+            course.append(one.bundle)
+    for version in reversed(course):
+        if version != live and (serving_folder / version / MANIFEST).exists():
+            return version
+    raise BundleError(
+        f"no bundle that was live before {live or 'this'} is at hand; {_at_hand(serving_folder, live)}"
+    )
+
+
+def _at_hand(serving_folder: Path, live: str | None) -> str:
+    others = [
+        f"{folder.name} of model {_model_of(folder)}"
+        for folder in _by_age(serving_folder)[::-1]
+        if folder.name != live
+    ]
+    return f"at hand: {', '.join(others)}" if others else "there is no other one"
 
 
 def live_version(serving_folder: Path) -> str | None:
@@ -294,11 +331,12 @@ def _model_of(folder: Path) -> str | None:
 
 
 def _prune(serving_folder: Path, spared: set[str | None], keep: int) -> None:
-    written = [
-        (manifest.stat().st_mtime_ns, manifest.parent)
-        for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
-    ]
-    by_age = [folder for _, folder in sorted(written, reverse=True)]
-    for folder in by_age[keep:]:
+    for folder in _by_age(serving_folder)[::-1][keep:]:
         if folder.name not in spared:
             remove_folder(folder, serving_folder / STAGING)
+
+
+def _by_age(serving_folder: Path) -> list[Path]:
+    """The folders of all bundles, the one written last at the end."""
+    manifests = serving_folder.glob(f"[!.]*/{MANIFEST}")
+    return [path.parent for _, path in sorted((path.stat().st_mtime_ns, path) for path in manifests)]
