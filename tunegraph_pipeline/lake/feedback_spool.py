@@ -297,6 +297,23 @@ def _waiting(lake: Path) -> Iterator[tuple[date, Path]]:
                     yield day, path
 
 
+def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
+    """The files of the spool that hold lines which a refresh will put aside, and how many."""
+    for folder in sorted((lake / SPOOL).glob("????-??-??")):
+        if (day := _day_of(folder)) is None:
+            continue
+        for path in sorted(folder.rglob("*.jsonl")):
+            count = 0
+            for line in path.read_bytes().split(b"\n"):
+                try:
+                    if line.strip():
+                        _parse(line, day)
+                except ValueError:
+                    count += 1
+            if count:
+                yield path, count
+
+
 def _day_of(folder: Path) -> date | None:
     try:
         return date.fromisoformat(folder.name) if folder.is_dir() else None

@@ -6,7 +6,6 @@ named versions of array folders. Not here: the form of rows (`schemas`, `tables`
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -24,7 +23,7 @@ from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import (
     STAGING,
-    disk_errors,
+    remove_folder,
     staged_file,
     staged_folder,
     sweep_staging,
@@ -179,7 +178,9 @@ class Lake:
         """
         with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
-                sweep_staging(self.staging)
+                # A folder with drafts of its own, as `serving` has, is swept along.
+                for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
+                    sweep_staging(staging)
             yield warning
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
@@ -244,13 +245,11 @@ class Lake:
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in by_age[self.kept_versions :]:
             if not path.parent.name.endswith(f"={current}"):
-                shutil.rmtree(path.parent)
+                remove_folder(path.parent, self.staging)
 
     def drop_partition(self, table: str, partition: str) -> None:
         """Remove a partition of a table. Raises LakeError where the disk says no."""
-        folder = tables.table_path(self.root, table, partition).parent
-        with disk_errors(folder):
-            shutil.rmtree(folder)
+        remove_folder(tables.table_path(self.root, table, partition).parent, self.staging)
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -299,6 +298,9 @@ class Lake:
             return (self.root / kind / "CURRENT").read_text().strip()
         except FileNotFoundError:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+        except (OSError, ValueError) as error:
+            path = self.root / kind / "CURRENT"
+            raise LakeError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
 
     def current_folder(self, kind: str) -> Path:
         return self.version_folder(kind, self.current_version(kind))
@@ -349,7 +351,7 @@ class Lake:
         )
         doomed = [path for path in versions[keep:] if path.name not in spared]
         for path in doomed:
-            shutil.rmtree(path)
+            remove_folder(path, self.staging)
         return len(doomed)
 
     # --- DuckDB ---

@@ -13,32 +13,31 @@ a marker in their place, and takes no batch any more: its tables are all that is
 import hashlib
 import json
 import re
-import shutil
-import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
-from tunegraph_pipeline.lake.storage import STAGING, disk_errors, staged_folder, write_text
+from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
-_BATCH = "batch.json"
+BATCH = "batch.json"
 _PRUNED = "pruned.json"
 _OF_PEOPLE = ("users", "likes", "feedback")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
 LEFT_OUT = "rows of forgotten users, left out"
-_ALWAYS_HASHED = ("users", "likes", "tracks", "features")
-"""The parts of the first format, hashed also where they are empty; one that came later is hashed where it is
-there, so that the ids of older batches stay what they are."""
+_ID_FORM = 2
+"""In `batch.json`: the id is what :func:`content_id` gives. Older batches have none, and another id."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
@@ -94,7 +93,7 @@ class BatchInfo:
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
         try:
             schema = pq.read_schema(path)
-            table = pq.read_table(path, columns=columns, partitioning=None)
+            table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise LakeError(
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
@@ -194,10 +193,7 @@ def _is_named(user_id: str, origin: str) -> bool:
 def remove_batch(info: BatchInfo) -> None:
     """Remove a batch, and the folder of its day where it was the last one; nobody sees half of it."""
     with disk_errors(info.folder):
-        staging = info.folder.parents[2] / STAGING
-        staging.mkdir(exist_ok=True)
-        doomed = info.folder.rename(staging / f"{uuid.uuid4().hex}-{info.folder.name}")
-        shutil.rmtree(doomed)
+        remove_folder(info.folder, info.folder.parents[2] / STAGING)
         if not any(info.folder.parent.iterdir()):
             info.folder.parent.rmdir()
 
@@ -210,9 +206,8 @@ def prune_day(raw: Path, day: date) -> int:
     if batches:
         # First, so that no table is ever derived from a part of the batches.
         write_text(folder / _PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
-        with disk_errors(folder):
-            for path in batches:
-                shutil.rmtree(path)
+        for path in batches:
+            remove_folder(path, raw.parent / STAGING)
     return len(batches)
 
 
@@ -226,17 +221,7 @@ def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> Batc
     tables = {
         part: frame.to_arrow().cast(RAW_SCHEMAS[part]) for part, frame in batch.parts().items() if len(frame)
     }
-    digest = hashlib.blake2b(batch.source.encode(), digest_size=10)
-    for part, frame in batch.parts().items():
-        if part not in _ALWAYS_HASHED and not len(frame):
-            continue
-        digest.update(part.encode())
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, RAW_SCHEMAS[part]) as stream:
-            if len(frame):
-                stream.write_table(tables[part].combine_chunks())
-        digest.update(sink.getvalue())
-    batch_id = digest.hexdigest()
+    batch_id = content_id(batch.source, tables)
     folder = raw / f"dt={day.isoformat()}" / f"{batch.source}-{batch_id}"
     info = BatchInfo(
         folder,
@@ -246,13 +231,57 @@ def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> Batc
         {part: len(t) for part, t in tables.items()},
         batch.counts,
     )
-    if again or not (folder / _BATCH).exists():
+    if again or not (folder / BATCH).exists():
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
-                pq.write_table(table, draft / f"{part}.parquet", compression="zstd")
-            facts = {"source": info.source, "origin": info.origin, "rows": info.rows, "counts": info.counts}
-            (draft / _BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+                path = draft / f"{part}.parquet"
+                pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+            facts = {
+                "source": info.source,
+                "origin": info.origin,
+                "rows": info.rows,
+                "counts": info.counts,
+                "id_form": _ID_FORM,
+            }
+            (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return info
+
+
+def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
+    """The id of a batch of these parts: a hash of the source and of every value, in the order of the rows.
+
+    ``tables`` has the parts that have rows. How they lie in memory does not show, so that a batch read from
+    disk gives the id it was written with.
+    """
+    digest = hashlib.blake2b(source.encode(), digest_size=10)
+    for part in sorted(tables):
+        digest.update(part.encode())
+        for name, column in zip(
+            tables[part].column_names, tables[part].combine_chunks().columns, strict=True
+        ):
+            for values in _canonical(column):
+                sink = pa.BufferOutputStream()
+                block = pa.table([values], [name]).combine_chunks()
+                with pa.ipc.new_stream(sink, block.schema) as stream:
+                    stream.write_table(block)
+                digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _canonical(column: Any) -> Iterator[Any]:
+    """What says all about a column and is laid out in one way alone: which rows are known, and their values,
+    of lists the lengths and what is in them. What lies in memory where a null is, is anything."""
+    yield pc.cast(pc.is_valid(column), pa.uint8())
+    known = column.drop_null()
+    if pa.types.is_list(known.type):
+        yield pc.list_value_length(known)
+        known = pc.list_flatten(known)
+    yield pc.cast(known, pa.uint8()) if pa.types.is_boolean(known.type) else known
+
+
+def id_is_comparable(folder: Path) -> bool:
+    """Whether the id of a batch is what :func:`content_id` gives; older batches have another one."""
+    return bool(json.loads((folder / BATCH).read_bytes()).get("id_form") == _ID_FORM)
 
 
 def read_batches(raw: Path, day: date) -> list[BatchInfo]:
@@ -261,7 +290,7 @@ def read_batches(raw: Path, day: date) -> list[BatchInfo]:
     folder = raw / f"dt={day.isoformat()}"
     if not folder.exists() or is_pruned(raw, day):
         return []
-    return [_read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
 
 
 def raw_days(raw: Path) -> list[date]:
@@ -290,9 +319,10 @@ def _days(raw: Path) -> Iterator[date]:
                 yield date.fromisoformat(path.name.removeprefix("dt="))
 
 
-def _read_info(folder: Path) -> BatchInfo:
+def read_info(folder: Path) -> BatchInfo:
+    """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
-        facts = json.loads((folder / _BATCH).read_bytes())
+        facts = json.loads((folder / BATCH).read_bytes())
         return BatchInfo(
             folder,
             facts["source"],
@@ -301,7 +331,7 @@ def _read_info(folder: Path) -> BatchInfo:
             facts["rows"],
             facts["counts"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{folder / _BATCH} cannot be read ({error}); remove {folder} and import again"
+            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import again"
         ) from error
