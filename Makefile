@@ -1,5 +1,6 @@
 # make setup   a virtual environment with everything, versions pinned
 # make run     the whole pipeline on the embedded default, in data_lake/demo
+# make year    a simulated year in a few minutes, in data_lake/year, to be looked at in Dagster
 # make ui      Dagster on that lake (LAKE=data_lake/main for another)
 # make test    every check
 # make lambda  the zip of an AWS Lambda function with the live bundle of LAKE, in build/ (docs/lambda.md)
@@ -7,11 +8,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAKE ?= data_lake/demo
+YEAR ?= data_lake/year
+STEP ?= 60# days between two refreshes
 DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
 LAMBDA_OPTIONS ?=# --arch arm64, --python 3.12, --without-bundle or --only-bundle
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run ui test check unit lambda constraints clean
+.PHONY: setup run year ui test check unit lambda constraints clean
 
 setup: $(STAMP)
 
@@ -29,6 +32,13 @@ run: setup
 	@echo "      $(BIN)/tunegraph serve --lake $(LAKE)   a page to try it in, and the API"
 	@echo "      $(BIN)/tunegraph recommend --help           for other users, or for songs of your choice"
 	@echo "      $(BIN)/tunegraph import FILE                 your own likes, in a lake of their own"
+
+# A small world that is looked into, not crawled over HTTP; a day that is there already costs next to nothing.
+year: setup
+	@mkdir -p $(YEAR)
+	@test -e $(YEAR)/lake.json || cp docs/year.json $(YEAR)/lake.json
+	$(BIN)/tunegraph refresh --lake $(YEAR) --source simulator --from 2026-01-01 --to $$(date -u +%F) --step $(STEP)
+	@echo "Next: make ui LAKE=$(YEAR)   every day and every run of it in Dagster"
 
 ui: setup
 	$(BIN)/tunegraph ui --lake $(LAKE)

@@ -49,6 +49,10 @@ notes = Console(stderr=True, highlight=False)
 LakeOption = Annotated[
     Path, typer.Option("--lake", envvar="TUNEGRAPH_LAKE", help="The folder of the lake to work on.")
 ]
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", min=0, help="Seconds to wait for another writer of the lake; none unless given."),
+]
 CountOption = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many songs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MAIN_LAKE = Path("data_lake/main")
@@ -121,6 +125,7 @@ def import_files(
         typer.Option(formats=["%Y-%m-%d"], help="The day these lists were seen; today unless given."),
     ] = None,
     mix_sources: Annotated[bool, typer.Option(help="Allow real likes in a lake of simulated ones.")] = False,
+    wait: WaitOption = 0,
 ) -> None:
     """Add files of likes, tracks or audio features to the lake.
 
@@ -128,7 +133,7 @@ def import_files(
     A file imported twice on a day counts once. A user in several files of one day likes what all of them
     say; a list imported on a later day replaces that of an earlier one.
     """
-    from tunegraph_pipeline.lake.raw import write_batch
+    from tunegraph_pipeline.orchestration.inbox import receive
     from tunegraph_pipeline.sources.files import read_files
 
     day = _day(as_of)
@@ -144,10 +149,9 @@ def import_files(
             min_plays=min_plays,
         )
     home = _open_or_create(lake)
-    with _writing(home, "tunegraph import"):
-        home.admit_source("files", mix=mix_sources)
-        for batch in batches:
-            _show_batch(write_batch(home.raw, day, batch))
+    with _writing(home, "tunegraph import", wait) as home:
+        for info in receive(home, day, batches, mix=mix_sources):
+            _show_batch(info)
     notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
 
 
@@ -180,12 +184,20 @@ def refresh(
     full: Annotated[
         bool, typer.Option("--full", help="Train the model anew even where nothing changed.")
     ] = False,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Refresh after each so many days, one run each; once at the end unless given."
+        ),
+    ] = None,
+    wait: WaitOption = 0,
 ) -> None:
     """Fill the days, bring graph, model and bundle up to date, and publish.
 
     The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose
     inputs did not change is kept as it is.
     """
+    from tunegraph_pipeline.orchestration.days import days_to_fill
     from tunegraph_pipeline.sources.open import SOURCES
 
     if source not in (None, "none", *SOURCES):
@@ -193,21 +205,23 @@ def refresh(
     if day and (first or last):
         raise InputError("--date goes alone, without --from and --to")
     home = _lake_to_refresh(lake, source)
-    source = source or home.file.source or "none"
-    with _writing(home, "tunegraph refresh"):
+    with _writing(home, "tunegraph refresh", wait) as home:
+        source = source or home.file.source or "none"
         _take_in_feedback(home)
-        days, asked = _days_to_fill(home, source, _date(first or day), _date(last or day))
+        days = days_to_fill(home, source, _date(first or day), _date(last or day))
         _prepare_crawl(home, source, start_user or [])
-        notes.print(f"refreshing {home.root} from {source}, {_span(days)}")
-        with _progress() as progress:
-            ops: dict[str, dict[str, Any]] = {
-                "crawled_users": {"source": source, **asked},
-                "trained_model": {"full": full},
-            }
-            _run(home, "refresh", progress, *days, ops=ops)
-        home = _open(home.root)  # the run has its own view of the lake, and may have changed it
-        home.refresh_views()
-    _show_status(home)
+        for span in days.steps(step) if step else [days]:
+            notes.print(f"refreshing {home.root} from {source}, {_span(span.first, span.last)}")
+            with _progress() as progress:
+                ops: dict[str, dict[str, Any]] = {
+                    # Who looks on tries again when they like; a schedule has nobody who would.
+                    "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
+                    "trained_model": {"full": full},
+                }
+                _run(home, "refresh", progress, span.first, span.last, ops=ops)
+        refreshed = _open(home.root)  # the run has its own view of the lake, and may have changed it
+        refreshed.refresh_views()
+    _show_status(refreshed)
 
 
 @app.command()
@@ -219,6 +233,7 @@ def publish(
     to: Annotated[
         str | None, typer.Option("--roll-back", help="A bundle to make live again, by its version.")
     ] = None,
+    wait: WaitOption = 0,
 ) -> None:
     """Say by hand what is live: a refreshed model that was refused, or a bundle that was live before.
 
@@ -232,7 +247,7 @@ def publish(
         raise InputError("--override goes alone, without --roll-back")
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
-    with _writing(home, "tunegraph publish"):
+    with _writing(home, "tunegraph publish", wait) as home:
         if to is not None:
             roll_back(home.serving, to)
         else:
@@ -276,36 +291,6 @@ def _take_in_feedback(lake: "Lake") -> None:
         notes.print(f"feedback: {batch.rows['feedback']:,} of {batch.folder.parent.name.removeprefix('dt=')}")
     for note in found.sentences():
         notes.print(f"[yellow]{escape(note)}[/yellow]")
-
-
-def _days_to_fill(
-    lake: "Lake", source: str, first: date | None, last: date | None
-) -> tuple[tuple[date, date], dict[str, str]]:
-    """The first and the last day to fill, and those of them to ask the source for, by `first` and `last`;
-    empty where these are all.
-
-    Other days are filled because something was received on them, an import or feedback. A live source could
-    not tell of them any more, and nobody asked for them.
-    """
-    from tunegraph_pipeline.lake.lake import FIRST_DAY
-    from tunegraph_pipeline.sources.open import FilesSettings
-
-    today = datetime.now(UTC).date()
-    if source not in ("none", "files") or (source == "files" and lake.section(source, FilesSettings).paths):
-        first, last = first or last or today, last or first or today
-    chosen = [bound for bound in (first, last) if bound]
-    for bound in chosen:
-        if not FIRST_DAY <= bound <= today:
-            raise InputError(f"{bound} is outside of the days a lake has, {FIRST_DAY} to {today}")
-    if first and last and first > last:
-        raise InputError(f"--from {first} is after --to {last}")
-    wanted = [*chosen, *lake.stale_days()] or lake.raw_days()[-1:]
-    if not wanted:
-        raise InputError(
-            f"{lake.root} has received nothing yet; import files first, or use --source simulator"
-        )
-    asked = {"first": min(chosen).isoformat(), "last": max(chosen).isoformat()} if chosen else {}
-    return (min(wanted), max(wanted)), asked
 
 
 @contextmanager
@@ -713,9 +698,11 @@ def ui(
     from tunegraph_pipeline.orchestration.run import dagster_home, project_file
 
     home = _open_or_create(lake)
+    history = dagster_home(home)
+    _close_dead_runs(history)
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(dagster_home(home)),
+        "DAGSTER_HOME": str(history),
         "TUNEGRAPH_LAKE": str(home.root.resolve()),
     }
     dagster = str(Path(sys.executable).with_name("dagster"))
@@ -725,6 +712,16 @@ def ui(
         [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
         environment,
     )
+
+
+def _close_dead_runs(history: Path) -> None:
+    """Before the daemon begins: behind a run that only seems to go on, every other would queue for ever."""
+    from dagster import DagsterInstance
+
+    from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
+
+    with DagsterInstance.from_config(str(history)) as instance:
+        close_dead_runs(instance)
 
 
 # --- opening a lake: here, for to import it is to import polars, which a service does not need ---
@@ -766,11 +763,16 @@ def _progress() -> Iterator[_Bar]:
 
 
 @contextmanager
-def _writing(lake: "Lake", purpose: str) -> Iterator[None]:
-    with lake.writing(purpose) as warning:
+def _writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
+    """Be the lake's one writer; yields the lake as it is then, after whoever was waited for."""
+
+    def on_wait(holder: str) -> None:
+        notes.print(f"[yellow]waiting for {escape(holder)}[/yellow]")
+
+    with lake.writing(purpose, wait, on_wait) as warning:
         if warning:
             notes.print(f"[yellow]{warning}[/yellow]")
-        yield
+        yield _open(lake.root)
 
 
 def _show_batch(info: "BatchInfo") -> None:
@@ -884,6 +886,5 @@ def _day(as_of: datetime | None) -> date:
     return day
 
 
-def _span(days: tuple[date, date]) -> str:
-    first, last = days
+def _span(first: date, last: date) -> str:
     return str(first) if first == last else f"{first} to {last}"

@@ -51,6 +51,8 @@ _STYLE: Any = {
     "savefig.facecolor": "white",
 }
 _DPI = 110
+_ONE_PLACE = 1e-5
+"""Unit vectors that differ by less in every coordinate are one."""
 _STYLED = Lock()
 
 
@@ -249,7 +251,9 @@ def _lay_out(
 
     tracks = np.argsort(-popularity, kind="stable")[:n_most].astype(np.int64)
     tracks = tracks[popularity[tracks] > 0]
-    if tracks.size < 5:  # too few for a neighbourhood; a line of them is as good a map as any
+    # Where there are too few for a neighbourhood, a line of them is as good a map as any. So it is where all
+    # lie in one place, on which t-SNE would crash, and the whole process with it.
+    if tracks.size < 5 or float(np.ptp(embeddings[tracks], axis=0).max()) < _ONE_PLACE:
         return tracks, np.stack([np.arange(tracks.size), np.zeros(tracks.size)], axis=1).astype(np.float32)
     rows = embeddings[tracks]
     # Squared distances of unit vectors are 2 - 2 cosine; fifty components keep most of that, for less time.

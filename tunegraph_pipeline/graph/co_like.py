@@ -2,14 +2,15 @@
 
 Here: B with its exact counts, its degree-normalised form cut to the strongest neighbours of each track, both
 built block by block and kept as mapped CSR folders, so that the neighbours of a track are one slice. Not
-here: which likes go in (`like_graph.py` cuts them), what is learnt from the neighbours (`training`).
+here: which likes go in (`like_graph.py` cuts them), bringing B up to date by what changed
+(`co_like_update.py`), what is learnt from the neighbours (`training`).
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,81 +25,143 @@ Progress = Callable[[str, int, int], None]
 Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 """Some rows of a CSR: the entries of each row, and their columns and values end to end."""
 
+_SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
 _BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of columns touched
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
 
 
+_Value = TypeVar("_Value", np.int32, np.float32)
+
+
+@dataclass(frozen=True)
+class Rows(Generic[_Value]):
+    """A CSR: ``indptr`` int64[n+1], ``indices`` int32 and ``values`` end to end, row after row."""
+
+    indptr: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int32]
+    values: npt.NDArray[_Value]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, number: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[_Value]]:
+        """Return the columns and values of a row, as views."""
+        place = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
+        return self.indices[place], self.values[place]
+
+
 @dataclass(frozen=True)
 class CoLike:
-    """B over N tracks, mapped from the folder :func:`build_co_like` wrote.
+    """B over N tracks, mapped from the folder that :func:`build_co_like` or `co_like_update` wrote.
+
+    B is kept as a base and what was added to it since: ``B = base + delta``, both symmetric, without
+    diagonal, columns ascending in a row. The base has the tracks there were when it was made, the first ones.
 
     ``degrees``: int32[N], users who like each track, which is the diagonal B itself leaves out.
-    ``indptr`` int64[N+1], ``indices`` int32 ascending in a row, ``counts`` int32: B, symmetric; None when the
-    matrix was too large to be kept whole (``facts["exact"]`` is false).
-    ``top_indptr`` int64[N+1], ``top_indices`` int32, ``top_scores`` float32: the pruned, normalised form, the
-    strongest neighbour first.
-    ``facts``: exact, n_tracks, n_likes, nnz (of B; null when not kept), nnz_bound, max_exact_nnz, k,
-    item_exponent, user_exponent.
+    ``frozen``: int32[N], the degrees by which the pruned form is normalised; those of the time when the base
+    was made, but for tracks whose degree moved far since.
+    ``base``: counts int32, None when the matrix was too large to be kept whole (``exact`` is false);
+    ``delta``: counts int32 of either sign, with all N rows.
+    ``top``: scores float32, the strongest neighbour first, for the rows of the base; ``moved``: int32[m]
+    ascending, the tracks whose row is another one since, and ``moved_top``: their m rows. Rows hold more than
+    the k that are shown, up to ``facts["kept"]``, so that one that is lost has a successor at hand;
+    ``top_complete`` and ``moved_complete``, bool: whether a row holds all neighbours there are.
+    ``facts``: exact, n_tracks, n_likes, nnz (of the base; null when not kept), nnz_bound, max_exact_nnz, k,
+    kept.
     """
 
     degrees: npt.NDArray[np.int32]
-    indptr: npt.NDArray[np.int64] | None
-    indices: npt.NDArray[np.int32] | None
-    counts: npt.NDArray[np.int32] | None
-    top_indptr: npt.NDArray[np.int64]
-    top_indices: npt.NDArray[np.int32]
-    top_scores: npt.NDArray[np.float32]
+    frozen: npt.NDArray[np.int32]
+    base: "Rows[np.int32] | None"
+    delta: "Rows[np.int32]"
+    top: "Rows[np.float32]"
+    top_complete: npt.NDArray[np.bool_]
+    moved: npt.NDArray[np.int32]
+    moved_top: "Rows[np.float32]"
+    moved_complete: npt.NDArray[np.bool_]
     facts: dict[str, Any]
+    parts: ArrayFolder
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Map the folder; costs no read of the data. Raises BundleError where it is not as declared."""
         parts = ArrayFolder.open(folder)
-        exact = bool(parts.facts["exact"])
+        exact, updated = bool(parts.facts["exact"]), "moved" in parts
+        degrees = parts["degrees"]
+        no_delta = Rows(
+            np.zeros(len(degrees) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, np.int32)
+        )
+        no_moved = Rows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, np.float32))
         return cls(
-            degrees=parts["degrees"],
-            indptr=parts["indptr"] if exact else None,
-            indices=parts["indices"] if exact else None,
-            counts=parts["counts"] if exact else None,
-            top_indptr=parts["top_indptr"],
-            top_indices=parts["top_indices"],
-            top_scores=parts["top_scores"],
+            degrees=degrees,
+            frozen=parts["frozen"] if updated else degrees,
+            base=Rows(parts["indptr"], parts["indices"], parts["counts"]) if exact else None,
+            delta=Rows(parts["delta_indptr"], parts["delta_indices"], parts["delta_counts"])
+            if updated
+            else no_delta,
+            top=Rows(parts["top_indptr"], parts["top_indices"], parts["top_scores"]),
+            top_complete=parts["top_complete"],
+            moved=parts["moved"] if updated else np.zeros(0, dtype=np.int32),
+            moved_top=Rows(parts["moved_indptr"], parts["moved_indices"], parts["moved_scores"])
+            if updated
+            else no_moved,
+            moved_complete=parts["moved_complete"] if updated else np.zeros(0, dtype=np.bool_),
             facts=parts.facts,
+            parts=parts,
         )
 
     @property
     def exact(self) -> bool:
-        return self.indptr is not None
+        return self.base is not None
+
+    @property
+    def n_tracks(self) -> int:
+        return len(self.degrees)
 
     def neighbours(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1).
+        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1), and
+        where the row changed since the base was made, a sum of two.
 
         Raises LakeError when only the pruned form is kept, IndexError when there is no such track.
         """
-        if self.indptr is None or self.indices is None or self.counts is None:
+        if self.base is None:
             raise LakeError(
                 f"the co-like matrix has up to {self.facts['nnz_bound']} entries and is kept pruned;"
                 " raise max_exact_nnz to keep every count"
             )
-        row = _row(self.indptr, track_idx)
-        return self.indices[row], self.counts[row]
+        changed, by = self.delta.row(self._track(track_idx))
+        known, counts = self.base.row(track_idx) if track_idx < len(self.base) else self.delta.row(track_idx)
+        if track_idx >= len(self.base) or not len(changed):
+            return known, counts
+        columns = np.union1d(known, changed)
+        total = np.zeros(len(columns), dtype=np.int32)
+        total[np.searchsorted(columns, known)] = counts
+        total[np.searchsorted(columns, changed)] += by
+        return columns[total != 0], total[total != 0]
 
     def strongest(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-        """Return the at most k strongest neighbours of a track, best first, and their scores: O(1).
+        """Return the at most k strongest neighbours of a track, best first, and their scores: O(log m).
 
-        Raises IndexError when there is no such track.
+        The score of i and j is their cosine, B[i, j] / sqrt(d_i d_j), of the ``frozen`` degrees. Raises
+        IndexError when there is no such track.
         """
-        row = _row(self.top_indptr, track_idx)
-        return self.top_indices[row], self.top_scores[row]
+        k = self.facts["k"]
+        track = self._track(track_idx)
+        place = int(np.searchsorted(self.moved, track))
+        if place < len(self.moved) and self.moved[place] == track:
+            columns, scores = self.moved_top.row(place)
+        elif track < len(self.top):
+            columns, scores = self.top.row(track)
+        else:
+            columns, scores = self.top.indices[:0], self.top.values[:0]
+        return columns[:k], scores[:k]
 
-    def strongest_matrix(self) -> "csr_matrix":
-        """Return the pruned form as float32 N x N; the strongest comes first, so indices are not sorted."""
-        from scipy.sparse import csr_matrix
-
-        n = len(self.degrees)
-        return csr_matrix((self.top_scores, self.top_indices, self.top_indptr), shape=(n, n))
+    def _track(self, track_idx: int) -> int:
+        if not 0 <= track_idx < len(self.degrees):
+            raise IndexError(track_idx)
+        return track_idx
 
 
 def build_co_like(
@@ -106,18 +169,17 @@ def build_co_like(
     folder: Path,
     *,
     k: int = 100,
-    item_exponent: float = 0.5,
-    user_exponent: float = 0.5,
     memory_mib: int = 512,
-    max_exact_nnz: int = 200_000_000,
+    max_exact_nnz: int = 1_000_000_000,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write B of ``likes`` (users x tracks; every stored entry is a like) into ``folder`` for `CoLike.open`.
 
     ``memory_mib`` bounds what building holds beside ``likes`` and its transpose, whatever the size of B,
     which is streamed to the folder. B is left out, and the facts say so, when it might have more than
-    ``max_exact_nnz`` entries (8 bytes each); the pruned form, at most ``k`` a track, is always written. See
-    :func:`strongest_neighbours` for the exponents. Not atomic: the caller stages the folder.
+    ``max_exact_nnz`` entries (8 bytes each); the pruned form, cosines, is always written. ``facts`` are kept
+    beside those of the matrix. Not atomic: the caller stages the folder.
 
     Raises InputError for an option out of range.
     """
@@ -130,10 +192,12 @@ def build_co_like(
     }
     if exact:
         blocks = co_like_blocks(likes, memory_mib=memory_mib, progress=progress)
-        arrays["indptr"] = _stream(blocks, folder, "indices", "counts", np.int32)
-    blocks = _strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, progress)
-    arrays["top_indptr"] = _stream(blocks, folder, "top_indices", "top_scores", np.float32)
-    facts = {
+        arrays["indptr"] = stream_rows(blocks, folder, "indices", "counts", np.int32)
+    kept = k + max(_SPARE, k // 4)
+    blocks = _strongest_blocks(likes, kept, 0.5, 0.0, memory_mib, progress)
+    arrays["top_indptr"] = stream_rows(blocks, folder, "top_indices", "top_scores", np.float32)
+    arrays["top_complete"] = np.diff(arrays["top_indptr"]) < kept
+    found = {
         "exact": exact,
         "n_tracks": likes.shape[1],
         "n_likes": likes.nnz,
@@ -141,10 +205,9 @@ def build_co_like(
         "nnz_bound": nnz_bound,
         "max_exact_nnz": max_exact_nnz,
         "k": k,
-        "item_exponent": item_exponent,
-        "user_exponent": user_exponent,
+        "kept": kept,
     }
-    write_arrays(folder, arrays, facts)
+    write_arrays(folder, arrays, {**(facts or {}), **found})
 
 
 def strongest_neighbours(
@@ -288,7 +351,7 @@ def _strongest_blocks(
             progress("strongest neighbours", stop, n_tracks)
 
 
-def _stream(
+def stream_rows(
     blocks: Iterator[Block], folder: Path, columns: str, values: str, value_type: npt.DTypeLike
 ) -> npt.NDArray[np.int64]:
     """Append the columns and values of the blocks to two parts of ``folder`` and return the indptr."""
@@ -332,12 +395,6 @@ def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
 
 def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))
-
-
-def _row(indptr: npt.NDArray[np.int64], track_idx: int) -> slice:
-    if not 0 <= track_idx < len(indptr) - 1:
-        raise IndexError(track_idx)
-    return slice(int(indptr[track_idx]), int(indptr[track_idx + 1]))
 
 
 def _threads(budget: int, bytes_a_thread: int) -> int:

@@ -1,8 +1,9 @@
 """The like graph A: users on one side, tracks on the other, an edge for each current like.
 
-Here: turning the table of current likes into a CSR with the fold of every like beside it, and the cuts of it
-that training, early stopping, the gate and calibration see. Not here: how the folds are drawn (`split.py`),
-which ids are one recording (`recordings.py`), what tracks have to do with one another (`co_like.py`).
+Here: turning the table of current likes into a CSR with the fold of every like beside it, replacing the
+lists that changed, and the cuts of it that training, early stopping, the gate and calibration see. Not here:
+how the folds are drawn (`split.py`), which ids are one recording (`recordings.py`), what tracks have to do
+with one another (`co_like.py`).
 """
 
 from dataclasses import dataclass
@@ -184,15 +185,78 @@ def build_like_graph(
 
     user_ids = users["user_id"].to_list()
     user_hash = id_hashes(user_ids, split_key)
-    track_hash = id_hashes(tracks["track_id"].to_list(), split_key)
+    liked, of_like = np.unique(indices, return_inverse=True)
+    track_hash = id_hashes(track_ids.gather(liked).to_list(), split_key)
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(
         user_ids=StringColumn.from_strings(user_ids),
         indptr=indptr,
         indices=indices,
-        fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out),
+        fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[of_like], held_out),
         calibration=calibration,
         judge=calibration & calibration_judges(user_hash),
         canonical=canonical.astype(np.int32, copy=False),
         n_tracks=n_tracks,
     )
+
+
+def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGraph) -> LikeGraph:
+    """Return ``before`` with the lists of ``changed_users`` replaced by those that ``now`` has of them.
+
+    ``now`` is the graph of their likes alone, over an id map that continues the one of ``before``, with the
+    same settings and recordings; whoever of them it lacks likes nothing any more. The result is that of
+    :func:`build_like_graph` over all likes, array by array.
+    """
+    known = _users(before)
+    staying = np.flatnonzero(~known.is_in(changed_users.cast(pl.String).implode()).to_numpy())
+    ids = pl.concat([known.gather(staying), _users(now)])
+    order = ids.arg_sort().to_numpy()
+    lengths = np.concatenate([np.diff(before.indptr)[staying], np.diff(now.indptr)])[order]
+    starts = np.concatenate([before.indptr[staying], now.indptr[:-1] + len(before.indices)])[order]
+    indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+
+    def of_users(old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        both: npt.NDArray[np.bool_] = np.concatenate([old[staying], new])[order]
+        return both
+
+    return LikeGraph(
+        user_ids=StringColumn.from_strings(ids.gather(order).to_list()),
+        indptr=indptr,
+        indices=np.concatenate([before.indices, now.indices])[place],
+        fold=np.concatenate([before.fold, now.fold])[place],
+        calibration=of_users(before.calibration, now.calibration),
+        judge=of_users(before.judge, now.judge),
+        canonical=now.canonical,
+        n_tracks=now.n_tracks,
+    )
+
+
+def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "csr_matrix"]:
+    """Return the likes of ``before`` and what changed since, csr users x N: float32 ones, and int8 with 1 for
+    a like that came and -1 for one that went.
+
+    The rows are the users of both graphs whose lists differ. N is that of ``after``, whose id map continues
+    the one of ``before``.
+    """
+    from scipy.sparse import csr_matrix
+
+    users = pl.DataFrame({"user_id": pl.concat([_users(before), _users(after)]).unique().sort()})
+    users = users.with_row_index("row")
+
+    def over_all(graph: LikeGraph) -> csr_matrix:
+        row = pl.DataFrame({"user_id": _users(graph)}).join(users, on="user_id", how="left")["row"].to_numpy()
+        lengths = np.zeros(len(users) + 1, dtype=np.int64)
+        lengths[row + 1] = np.diff(graph.indptr)  # both are in the order of the ids
+        ones = np.ones(len(graph.indices), dtype=np.int8)
+        return csr_matrix((ones, graph.indices, np.cumsum(lengths)), shape=(len(users), after.n_tracks))
+
+    old = over_all(before)
+    change = over_all(after) - old
+    change.eliminate_zeros()
+    rows = np.flatnonzero(np.diff(change.indptr))
+    return csr_matrix(old[rows], dtype=np.float32), change[rows]
+
+
+def _users(graph: LikeGraph) -> pl.Series:
+    return pl.Series("user_id", graph.user_ids.tolist(), dtype=pl.String)

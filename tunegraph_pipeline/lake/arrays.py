@@ -7,8 +7,10 @@ array larger than memory. Not here: staging and renaming (`storage`), or what th
 
 import hashlib
 import json
+import os
+import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tokenize import TokenError
@@ -97,14 +99,18 @@ class ArrayAppender:
 
 
 def write_arrays(
-    folder: Path, arrays: Mapping[str, NDArray[Any] | StringColumn], facts: Mapping[str, Any]
+    folder: Path,
+    arrays: Mapping[str, NDArray[Any] | StringColumn],
+    facts: Mapping[str, Any],
+    declared: Mapping[str, Any] | None = None,
 ) -> None:
     """Write each array as ``<name>.npy`` below ``folder``, then the manifest that declares them.
 
     A :class:`StringColumn` becomes ``<name>.bytes.npy`` and ``<name>.offsets.npy``. Parts that an
     :class:`ArrayAppender` already put into the folder, and files of any other kind that lie in it, are
-    declared along with the others. ``facts`` is any JSON the reader needs. The folder is made if missing; the
-    caller stages and renames it.
+    declared along with the others. ``facts`` is any JSON the reader needs. ``declared`` is what
+    :meth:`ArrayFolder.link` gave for the files it put there; these are not read again. The folder is made if
+    missing; the caller stages and renames it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
@@ -113,13 +119,13 @@ def write_arrays(
             np.save(folder / f"{name}.offsets.npy", array.offsets, allow_pickle=False)
         else:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    parts: dict[str, Any] = {}
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        declared: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+    parts: dict[str, Any] = dict(declared or {})
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in parts):
+        found: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
         if path.suffix == ".npy":
             part = _map(path)
-            declared |= {"shape": list(part.shape), "dtype": part.dtype.str}
-        parts[path.name] = declared
+            found |= {"shape": list(part.shape), "dtype": part.dtype.str}
+        parts[path.name] = found
     manifest = {"facts": dict(facts), "parts": parts}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -168,6 +174,21 @@ class ArrayFolder:
 
     def strings(self, name: str) -> StringColumn:
         return StringColumn(self[f"{name}.bytes"], self[f"{name}.offsets"])
+
+    def link(self, folder: Path, names: Iterable[str]) -> dict[str, Any]:
+        """Put the arrays of these names into another folder as well, and return how they are declared.
+
+        They are hard links: no byte is copied, and the array is there until the last folder that has it is
+        gone. Where the file system has no such links they are copied.
+        """
+        files = [f"{name}.npy" for name in names]
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            try:
+                os.link(self.folder / file, folder / file)
+            except OSError:
+                shutil.copyfile(self.folder / file, folder / file)
+        return {file: self._declared[file] for file in files}
 
     def verify(self) -> None:
         """Compare every checksum. Raises BundleError naming the first file that differs."""

@@ -218,13 +218,24 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
 
 def waiting_lines(lake: Path) -> int:
     """How many lines no refresh has taken in yet."""
-    paths = [path for folder in (lake / SPOOL).glob("????-??-??") for path in folder.rglob("*.jsonl")]
     count = 0
-    for path in paths:
-        if not path.parent.name.startswith(_DONE):
-            with suppress(FileNotFoundError):  # taken just now
-                count += path.read_bytes().count(b"\n")
+    for _, path in _waiting(lake):
+        with suppress(FileNotFoundError):  # taken just now
+            count += path.read_bytes().count(b"\n")
     return count
+
+
+def waiting_days(lake: Path) -> list[date]:
+    """The days of which there are lines that no refresh has taken in yet, ascending."""
+    return sorted({day for day, _ in _waiting(lake)})
+
+
+def _waiting(lake: Path) -> Iterator[tuple[date, Path]]:
+    for folder in (lake / SPOOL).glob("????-??-??"):
+        if day := _day_of(folder):
+            for path in folder.rglob("*.jsonl"):
+                if not path.parent.name.startswith(_DONE):
+                    yield day, path
 
 
 def _day_of(folder: Path) -> date | None:

@@ -164,9 +164,14 @@ class Lake:
         return self.root / "serving"
 
     @contextmanager
-    def writing(self, purpose: str, wait_seconds: float = 0.0) -> Iterator[str | None]:
-        """Be the lake's one writer. Yields a warning where the last writer died, else None."""
-        with write_lock(self.root, purpose, wait_seconds) as warning:
+    def writing(
+        self, purpose: str, wait_seconds: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
+    ) -> Iterator[str | None]:
+        """Be the lake's one writer. Yields a warning where the last writer died, else None.
+
+        Waits that long for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`.
+        """
+        with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
                 sweep_staging(self.staging)
             yield warning

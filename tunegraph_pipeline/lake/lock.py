@@ -9,25 +9,39 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunegraph_pipeline.errors import LakeError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+WAITED_SECONDS = 60.0
+"""Who waits is told again who holds the lock each time that long has passed."""
 
 _held: dict[Path, int] = {}
 _guard = threading.RLock()
 
 
 @contextmanager
-def write_lock(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[str | None]:
+def write_lock(
+    root: Path,
+    purpose: str,
+    wait_seconds: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Iterator[str | None]:
     """Hold the lake at ``root`` for writing; re-entrant within a process.
 
-    Yields a sentence about the last holder if it died without releasing, else None. Raises LakeError naming
+    Yields a sentence about the last holder if it died without releasing, else None. ``on_wait`` hears who
+    holds the lock, at once and then every minute, for as long as it is waited for. Raises LakeError naming
     the holder when the lock is not free within ``wait_seconds``.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     root = root.resolve()
     with _guard:
@@ -47,9 +61,8 @@ def write_lock(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[
     note = root / ".lock.holder.json"
     lock = FileLock(root / ".lock", thread_local=False)
     try:
-        lock.acquire(timeout=wait_seconds)
-    except Timeout:
-        raise LakeError(f"{root} is being written by {_describe(note)}; wait for it and try again") from None
+        if not _acquire(lock, wait_seconds, lambda: on_wait(_describe(note))):
+            raise LakeError(f"{root} is being written by {_describe(note)}; wait for it and try again")
     except OSError as error:
         raise LakeError(f"{root} cannot be locked ({error.strerror}); make the folder writable") from error
     try:
@@ -74,6 +87,24 @@ def write_lock(root: Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[
             _held.pop(root, None)
         note.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: "FileLock", wait_seconds: float, tell: Callable[[], None]) -> bool:
+    """Whether the lock could be taken within that time; ``tell`` is called while it cannot."""
+    from filelock import Timeout
+
+    until = time.monotonic() + wait_seconds
+    patience = 0.0
+    while True:
+        try:
+            lock.acquire(timeout=patience, poll_interval=0.1)
+        except Timeout:
+            patience = min(WAITED_SECONDS, until - time.monotonic())
+            if patience <= 0:
+                return False
+            tell()
+        else:
+            return True
 
 
 def _describe(note: Path) -> str:

@@ -65,6 +65,12 @@ _TRACK = _column("track_id", pa.string(), "the track, as the source names it")
 _SOURCE = _column("source", pa.string(), "where the row came from: files, simulator, ...")
 _LIKED_AT = _column("liked_at", _TIME, "when the like was made; null when unknown", nullable=True)
 
+_LIST_HASH = _column(
+    "list_hash",
+    pa.string(),
+    "BLAKE2b of the sorted track ids and, where known, times: equal lists, equal hash",
+)
+
 _TRACK_COLUMNS = [
     _TRACK,
     _column("isrc", pa.string(), "international recording code", nullable=True),
@@ -124,7 +130,7 @@ _TABLES = (
                 _SOURCE,
                 _USER,
                 _column("n_likes", pa.int32(), "length of the list; 0 for an emptied one"),
-                _column("list_hash", pa.string(), "BLAKE2b of the sorted track ids: equal lists, equal hash"),
+                _LIST_HASH,
             ]
         ),
         ("user_id", "source"),
@@ -168,7 +174,6 @@ _TABLES = (
                 _USER,
                 _TRACK,
                 _LIKED_AT,
-                _column("changed", pa.bool_(), "whether this user's list differs from the last cut-off's"),
             ]
         ),
         ("user_id", "track_id"),
@@ -179,6 +184,20 @@ _TABLES = (
         Partition.CUT_OFF,
         pa.schema([_USER, _TRACK, _column("disliked_at", _TIME, "when the user said so last")]),
         ("user_id", "track_id"),
+    ),
+    TableSpec(
+        "changed_users",
+        "a user whose current list is another one than before the refresh that made it; also an emptied one",
+        Partition.CUT_OFF,
+        pa.schema([_USER]),
+        ("user_id",),
+    ),
+    TableSpec(
+        "last_observations",
+        "the last time, as of the cut-off, that a user was seen whole",
+        Partition.CUT_OFF,
+        pa.schema([_SOURCE, _USER, _column("seen", pa.date32(), "the day"), _LIST_HASH]),
+        ("user_id", "source"),
     ),
     TableSpec(
         "track_ids",

@@ -80,12 +80,16 @@ def derive_likes(batches: Sequence[BatchInfo]) -> pl.DataFrame:
 def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFrame:
     """Every user seen whole: the length of the list and a hash that is equal for equal lists.
 
-    Takes the derived ``users`` and ``likes`` of the day.
+    Takes the derived ``users`` and ``likes`` of the day. A list in which a time became known is another one.
     """
+    at = pl.col("liked_at").dt.epoch("us").cast(pl.String)
     lists = (
         likes.sort("user_id", "source", "track_id")
+        .with_columns(
+            row=pl.when(at.is_null()).then("track_id").otherwise(pl.format("{}\t{}", "track_id", at))
+        )
         .group_by("source", "user_id", maintain_order=True)
-        .agg(n_likes=pl.len().cast(pl.Int32), joined=pl.col("track_id").str.join("\n"))
+        .agg(n_likes=pl.len().cast(pl.Int32), joined=pl.col("row").str.join("\n"))
     )
     listed = users.filter(pl.col("state") == "listed").select("source", "user_id")
     seen = (
@@ -173,23 +177,11 @@ def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataF
         if len(fresh):
             kept.append(fresh)
     if not kept:
-        return empty_table("current_likes").drop("changed")
+        return empty_table("current_likes")
     lists = pl.concat(kept).select("user_id", "track_id", "liked_at")
     return lists.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
         ["user_id", "track_id"], keep="first", maintain_order=True
     )
-
-
-def mark_changed(current: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
-    """Add ``changed``: whether the user's list differs from ``previous``, the current likes of an earlier
-    cut-off. Without one, everything is new."""
-    if previous is None:
-        return current.with_columns(changed=pl.lit(True))
-    pair = ["user_id", "track_id"]
-    added = current.select(pair).join(previous.select(pair), on=pair, how="anti")
-    removed = previous.select(pair).join(current.select(pair), on=pair, how="anti")
-    touched = pl.concat([added, removed])["user_id"].unique()
-    return current.with_columns(changed=pl.col("user_id").is_in(touched.implode()))
 
 
 # --- files ---

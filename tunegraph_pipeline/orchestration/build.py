@@ -5,14 +5,17 @@ from typing import Any
 
 from dagster import Definitions, in_process_executor
 
+from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import comparison, generations, graph, model, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
-from tunegraph_pipeline.orchestration.jobs import JOBS, SCHEDULES
+from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 
-def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> Definitions:
-    """A fresh Definitions of all assets, checks, jobs and schedules."""
+def build_definitions(
+    resource_overrides: Mapping[str, Any] | None = None, times: automation.ScheduleSettings | None = None
+) -> Definitions:
+    """A fresh Definitions of all there is; ``times`` is when the schedules tick."""
     return Definitions(
         assets=[
             *sources.ASSETS,
@@ -23,8 +26,9 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> De
             *generations.ASSETS,
         ],
         asset_checks=CHECKS,
-        jobs=JOBS,
-        schedules=SCHEDULES,
+        jobs=[*JOBS, *automation.JOBS],
+        schedules=automation.schedules(times or automation.ScheduleSettings()),
+        sensors=automation.SENSORS,
         resources={"lake": LakeResource(), **(resource_overrides or {})},
         # One process a run: one holder of the lake's lock, and torch is imported once.
         executor=in_process_executor,

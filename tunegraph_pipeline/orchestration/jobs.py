@@ -1,9 +1,10 @@
-"""The jobs and the schedule: which assets make one unit of work, and when.
+"""The jobs: which assets make one unit of work.
 
-Here: selections. Not here: the assets, or how the command line runs a job (`run`).
+Here: selections. Not here: the assets, when a job runs (`automation`), or how the command line runs one
+(`run`).
 """
 
-from dagster import AssetSelection, build_schedule_from_partitioned_job, define_asset_job
+from dagster import AssetSelection, define_asset_job
 
 from tunegraph_pipeline.orchestration.assets import comparison, serving, sources
 from tunegraph_pipeline.orchestration.assets import generations as earlier
@@ -38,8 +39,4 @@ generations = define_asset_job(
     description="Train the three earlier generations on the current graph, to stand beside today's model.",
 )
 
-# 02:00 UTC for the day that has just ended; off until someone switches it on.
-daily_refresh = build_schedule_from_partitioned_job(refresh, name="daily_refresh", hour_of_day=2)
-
 JOBS = [daily_tables, refresh, publish, compare, generations]
-SCHEDULES = [daily_refresh]

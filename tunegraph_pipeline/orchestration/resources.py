@@ -8,9 +8,15 @@ from dagster import ConfigurableResource, EnvVar, InitResourceContext
 from pydantic import PrivateAttr
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
+
+
+def lake_folder() -> Path:
+    """The lake of this code location, by the environment."""
+    return Path(EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE)
 
 
 class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
@@ -19,7 +25,9 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
     Runs use the in-process executor, so one run is one holder, however many assets it has.
     """
 
-    root: str = EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE
+    root: str = str(lake_folder())
+    wait_seconds: float = 3600.0
+    """How long a run waits for another writer before it fails."""
 
     _lake: Lake = PrivateAttr()
 
@@ -27,10 +35,18 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
     def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
         lake = Lake.open_or_create(Path(self.root))
         run = context.run.run_id if context.run else ""
-        with lake.writing(f"Dagster run {run[:8]}") as warning:
+        if run and context.instance:
+            # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
+            context.instance.add_run_tags(run, {PROCESS: this_process()})
+
+        def on_wait(holder: str) -> None:
+            if context.log:
+                context.log.warning(f"waiting for {holder}, which writes to the lake")
+
+        with lake.writing(f"Dagster run {run[:8]}", self.wait_seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            self._lake = lake
+            self._lake = Lake.open(lake.root)  # as it is after whoever was waited for
             yield self
 
     def open(self) -> Lake:

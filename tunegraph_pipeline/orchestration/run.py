@@ -18,16 +18,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
-
-_PROCESS = "tunegraph/process"
-"""Tag of a run with the process it is in: host, pid and the moment that process began."""
+from tunegraph_pipeline.orchestration.dead_runs import PROCESS, close_dead_runs, this_process
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -67,18 +65,19 @@ def run_job(
 
     config: dict[str, Any] = {
         "ops": {asset: {"config": dict(values)} for asset, values in (ops or {}).items()},
-        "resources": {"lake": {"config": {"root": str(lake.root.resolve())}}},
+        # Who runs a job by hand is told at once that the lake is being written.
+        "resources": {"lake": {"config": {"root": str(lake.root.resolve()), "wait_seconds": 0.0}}},
         # The command line draws its own progress; the event log keeps the rest.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
     bounds = {"start": first, "end": last}
     tags = {f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items() if day}
-    tags[_PROCESS] = _process()
+    tags[PROCESS] = this_process()
     job = build_definitions().resolve_job_def(name)
     home = dagster_home(lake)
     try:
         with DagsterInstance.from_config(str(home)) as instance:
-            _close_dead_runs(instance)
+            close_dead_runs(instance)
             with _noticing_interrupts():
                 job.execute_in_process(run_config=config, instance=instance, tags=tags)
     except DagsterExecutionInterruptedError:
@@ -133,38 +132,3 @@ def _noticing_interrupts() -> Iterator[None]:
             sys.unraisablehook = unraisable
             pool.setLevel(level)
             signal.set_wakeup_fd(before)
-
-
-def _close_dead_runs(instance: DagsterInstance) -> None:
-    """End in the history the runs whose process died (kill -9, a power cut).
-
-    Dagster takes them for running, shows them so for ever, and keeps their place in the pools: the next run
-    would wait for it without end.
-    """
-    open_runs = instance.get_runs(
-        RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
-    )
-    for run in open_runs:
-        if _is_dead(run.tags.get(_PROCESS, "")):
-            instance.report_run_failed(run, "the process of this run died")
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _process(pid: int | None = None) -> str:
-    import psutil
-
-    process = psutil.Process(pid)
-    return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
-
-
-def _is_dead(process: str) -> bool:
-    """Whether a process of this host is gone; pids are used again, beginnings are not."""
-    import psutil
-
-    host, _, rest = process.partition(" ")
-    if host != socket.gethostname():
-        return False
-    try:
-        return _process(int(rest.split()[0])) != process
-    except psutil.NoSuchProcess:
-        return True

@@ -12,6 +12,7 @@ from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.frontier import crawl_summary
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import empty_table, row_count
+from tunegraph_pipeline.orchestration.inbox import inbox_status
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import publications
 
@@ -30,6 +31,8 @@ def lake_status(lake: Lake) -> dict[str, str]:
         lines[f"crawl of {path.stem}"] = _crawl(path)
     if stale:
         lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
+    if dropped := inbox_status(lake):
+        lines["inbox"] = dropped
     if said := _feedback(lake):
         lines["feedback"] = said
     for subject, describe in (
@@ -97,7 +100,7 @@ def _co_likes(lake: Lake) -> str:
     facts = ArrayFolder.open(lake.current_folder("co_like")).facts
     kept = f"the {facts['k']} strongest a track, normalised"
     if facts["exact"]:
-        return f"exact, {facts['nnz']:,} entries; {kept}"
+        return f"exact, {facts['nnz']:,} entries on {facts['frozen_on']}, brought up to date since; {kept}"
     return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
 
 

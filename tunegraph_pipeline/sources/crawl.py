@@ -32,6 +32,7 @@ from tunegraph_pipeline.sources.source import (
     CrawlPaused,
     FeatureProvider,
     LikedList,
+    NoAnswer,
     ProviderClosed,
     Source,
     Track,
@@ -139,7 +140,8 @@ class Crawl:
     def run(self) -> CrawlReport:
         """Crawl until nobody is due or the day's budget is spent.
 
-        Raises CrawlPaused where the service asks for a wait longer than a run waits, and InputError for
+        Raises CrawlPaused where the service asks for a wait longer than a run waits, NoAnswer where it gives
+        none, and InputError for
         what only a person can mend (credentials, start users); in either case what was said so far is in
         raw batches.
         """
@@ -155,7 +157,7 @@ class Crawl:
         if isinstance(self._ended, AskLater):
             raise paused(self._ended, self.report.users)
         if isinstance(self._ended, Unanswered):
-            raise CrawlPaused(
+            raise NoAnswer(
                 f"{self._ended}; {self.report.users:,} users were visited and are kept: check the network and"
                 " run it again"
             )
@@ -171,7 +173,7 @@ class Crawl:
         self._frontier.start_over()
         name = self._source.name
         if "failed" in states:
-            raise InputError(f"{name} did not answer; check the network, or its address in lake.json")
+            raise NoAnswer(f"{name} did not answer; check the network, or its address in lake.json")
         raise InputError(
             f"none of the {states['gone']} start users is known to {name}; check settings.{name}.start_users"
             " in lake.json, or name others with --start-user"

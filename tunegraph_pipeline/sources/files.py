@@ -89,6 +89,11 @@ def read_files(
     return batches
 
 
+def files_together(paths: Sequence[Path]) -> list[list[Path]]:
+    """Files in groups of those that :func:`read_files` makes one batch of; every file is in one group."""
+    return [group for _, group in _groups(paths, "auto")]
+
+
 def _groups(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, list[Path]]]:
     """What ``paths`` mean: files each alone ("file"), but the seed project's files of one folder ("seed")
     and all account exports ("spotify-export"), folders of them included, together."""

@@ -152,6 +152,10 @@ class CrawlPaused(InputError):  # noqa: N818  # nothing failed: it is to go on l
     """A crawl that ended early because a service asked for a long wait; what it has is kept."""
 
 
+class NoAnswer(CrawlPaused):
+    """A crawl that ended early because the network or the service is down: it may well go on in a minute."""
+
+
 def feature_values(answer: Mapping[str, Any]) -> Features:
     """The 11 features of a provider's answer; None for what is no sensible number, and for key -1 (not
     detected)."""

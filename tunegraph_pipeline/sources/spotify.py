@@ -45,6 +45,7 @@ from tunegraph_pipeline.sources.source import (
     Features,
     Like,
     LikedList,
+    NoAnswer,
     ProviderClosed,
     Track,
     Unanswered,
@@ -256,7 +257,7 @@ class SpotifySource:
             if self.mode is Mode.DEVELOPMENT:
                 self._sign_in()
         except Unanswered as error:
-            raise InputError(f"{error}; check the network and try again") from None
+            raise NoAnswer(f"{error}; check the network and try again") from None
 
     # --- the protocol ---
 

@@ -81,6 +81,9 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "drift of nothing": lambda: drift_histogram(np.zeros(0, dtype=np.float32)),
     "map": lambda: embedding_map(some_embeddings(40), np.arange(40), ["rock", "", None, "jazz"] * 10),
     "map of two tracks": lambda: embedding_map(some_embeddings(2), np.array([1, 1]), ["", "rock"]),
+    "map of tracks in one place": lambda: embedding_map(
+        np.tile(some_embeddings(1), (22, 1)), np.arange(22), [""] * 22
+    ),
     "map of nothing": lambda: embedding_map(some_embeddings(3), np.zeros(3, dtype=np.int64), [None] * 3),
     "challenger": lambda: paired_intervals(
         {

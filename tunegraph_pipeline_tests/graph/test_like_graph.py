@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
+from tunegraph_pipeline.graph.like_graph import (
+    LikeGraph,
+    build_like_graph,
+    changed_likes,
+    update_like_graph,
+)
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 
@@ -189,3 +194,41 @@ def test_real_playlists_make_a_graph_of_every_like(shared_data: Path) -> None:
     assert graph.n_users == likes["user_id"].n_unique()
     assert abs((graph.fold != TRAIN).mean() - 0.02) < 0.001
     assert abs(graph.calibration.mean() - 0.02) < 0.003
+
+
+def same(left: LikeGraph, right: LikeGraph) -> None:
+    for (name, one), other in zip(left.arrays().items(), right.arrays().values(), strict=True):
+        if isinstance(one, np.ndarray):
+            assert isinstance(other, np.ndarray)
+            assert one.dtype == other.dtype, name
+            assert np.array_equal(one, other), name
+        else:
+            assert one.tolist() == other.tolist()
+
+
+@settings(deadline=None)
+@given(pairs, pairs, st.integers(0, 3))
+def test_a_graph_whose_changed_lists_are_replaced_is_that_of_all_likes(
+    old: set[tuple[str, str]], new: set[tuple[str, str]], grown: int
+) -> None:
+    tracks = "hgfedcba"
+    later = tracks + "xyz"[:grown]
+    new |= {("a", track) for track in later[8:]}
+    canonical = [0, 0, *range(2, len(later))]
+    changed = {user for user, _ in old ^ new}
+    options = {"held_out": 0.3, "calibration_share": 0.4}
+    before = graph_of(old, tracks, canonical=canonical[:8], **options)
+    now = graph_of({pair for pair in new if pair[0] in changed}, later, canonical=canonical, **options)
+    after = graph_of(new, later, canonical=canonical, **options)
+
+    updated = update_like_graph(before, pl.Series(sorted(changed), dtype=pl.String), now)
+
+    same(updated, after)
+    likes, change = changed_likes(before, updated)
+    assert (np.diff(change.indptr) > 0).all()
+    assert set(change.data) <= {-1, 1}
+    A = np.zeros(change.shape[1])
+    A[:8] = before.track_degrees()
+    assert (A + np.asarray(change.sum(axis=0)).ravel()).tolist() == after.track_degrees().tolist()
+    assert (likes + change).toarray().min(initial=0) >= 0
+    assert (likes + change).toarray().max(initial=0) <= 1

@@ -206,7 +206,7 @@ def test_a_like_has_the_time_it_was_first_made_since_the_last_dislike() -> None:
 
 def test_a_like_and_a_dislike_at_the_same_time_are_a_dislike() -> None:
     both = feedback_of([Day(said=[("u", "a", "dislike"), ("u", "a", "like")])])
-    lists = empty_table("current_likes").drop("changed")
+    lists = empty_table("current_likes")
     for order in (both, both.reverse()):
         found = settle(lists, order.with_columns(at=time_of(0, 0)), [])
         assert (len(found.likes), len(found.dislikes)) == (0, 1)
@@ -220,7 +220,7 @@ def test_a_like_of_a_song_the_list_has_under_another_id_adds_no_second() -> None
 
 def test_the_columns_are_those_of_the_tables() -> None:
     found = settled([Day({FILES: frozenset("ab")}, [("u", "c", "like"), ("u", "b", "dislike")])])
-    assert found.likes.schema == empty_table("current_likes").drop("changed").schema
+    assert found.likes.schema == empty_table("current_likes").schema
     assert found.dislikes.schema == empty_table("current_dislikes").schema
     without = settled([Day({FILES: frozenset("ab")})])
     assert without.likes.schema == found.likes.schema

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake import lock
 from tunegraph_pipeline.lake.lock import write_lock
 
 _HOLD = """
@@ -58,3 +60,42 @@ def test_the_holder_may_take_the_lock_again_and_frees_it_once(tmp_path: Path) ->
     holder = _holder(tmp_path)  # only possible when the lock is free
     holder.kill()
     holder.communicate()
+
+
+def test_who_waits_hears_who_holds_the_lake_and_goes_on_when_that_one_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "WAITED_SECONDS", 0.3)
+    holder = _holder(tmp_path)
+    heard: list[str] = []
+
+    def hear(who: str) -> None:
+        heard.append(who)
+        if len(heard) == 3:
+            holder.kill()
+
+    with write_lock(tmp_path, "mine", 60, hear) as warning:
+        assert warning is not None
+        assert f"process {holder.pid}" in warning
+        assert holder.wait() == -signal.SIGKILL
+    assert len(heard) >= 3
+    assert all(f"the other refresh (process {holder.pid} on " in who for who in heard)
+    assert holder.stdout is not None
+    holder.stdout.close()
+
+
+def test_a_waiter_gives_up_in_time_and_names_the_holder(tmp_path: Path) -> None:
+    holder = _holder(tmp_path)
+    heard: list[str] = []
+    began = time.monotonic()
+    try:
+        with (
+            pytest.raises(LakeError, match=f"process {holder.pid} on "),
+            write_lock(tmp_path, "mine", 0.5, heard.append),
+        ):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert 0.5 <= time.monotonic() - began < 20
+    assert len(heard) == 1

@@ -171,15 +171,6 @@ def test_the_current_list_is_that_of_the_latest_day_seen(history: list[dict[str,
     assert got == {(user, track) for user, liked in expected.items() for track in liked}
 
 
-def test_changed_marks_the_users_whose_list_differs() -> None:
-    before = likes_frame({("same", "a"), ("less", "a"), ("less", "b"), ("more", "a")})
-    after = likes_frame({("same", "a"), ("less", "a"), ("more", "a"), ("more", "b"), ("new", "a")})
-    marked = tables.mark_changed(after, before)
-    changed = dict(marked.group_by("user_id").agg(pl.col("changed").all()).iter_rows())
-    assert changed == {"same": False, "less": True, "more": True, "new": True}
-    assert tables.mark_changed(after, None)["changed"].all()
-
-
 def test_a_later_day_adds_to_what_is_known_of_a_track() -> None:
     schema = tables.empty_table("tracks").schema
     old = pl.DataFrame([{"track_id": "t", "name": "Old", "isrc": "X", "source": "files"}], schema=schema)

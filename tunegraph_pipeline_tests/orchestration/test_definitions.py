@@ -72,10 +72,12 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
         "publish",
         "compare",
         "generations",
+        "import_inbox",
     }
     refreshed = defs.resolve_job_def("refresh").asset_layer.executable_asset_keys
     assert {"v1_model", "v2_model", "v3_seed_model"}.isdisjoint(key.to_user_string() for key in refreshed)
-    assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh"]
+    assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh", "weekly_full_refresh"]
+    assert [sensor.name for sensor in defs.sensors or []] == ["inbox", "alert_on_failure"]
     graph = defs.resolve_asset_graph()
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} >= {
         "crawled_users",

@@ -1,15 +1,12 @@
-"""Running jobs in this process: what becomes of Ctrl-C, and of runs whose process died."""
+"""Running jobs in this process: what becomes of Ctrl-C."""
 
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, job, op
 from dagster._core.errors import DagsterExecutionInterruptedError
 from sqlalchemy import create_engine
 
@@ -69,32 +66,3 @@ def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(
         Finalised()
         time.sleep(10)
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
-    @op
-    def nothing() -> None: ...
-
-    @job
-    def idle() -> None:
-        nothing()
-
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    mine, dead = run._process(), run._process(child.pid)
-    child.communicate(b"\n")
-    elsewhere = "another-host 1 0.00"
-    with DagsterInstance.ephemeral() as instance:
-        open_runs = {
-            tag: instance.create_run_for_job(
-                idle, status=DagsterRunStatus.STARTED, tags={"tunegraph/process": tag}
-            ).run_id
-            for tag in (mine, dead, elsewhere)
-        }
-        run._close_dead_runs(instance)
-        after = {found.run_id: found.status for found in instance.get_runs()}
-        status = {tag: after[run_id] for tag, run_id in open_runs.items()}
-    assert status == {
-        mine: DagsterRunStatus.STARTED,
-        dead: DagsterRunStatus.FAILURE,
-        elsewhere: DagsterRunStatus.STARTED,
-    }

@@ -4,7 +4,6 @@ Every stage is versioned by a fingerprint of what it is a function of, so that o
 is kept. The cut-off is chosen in one place, `current_likes`; what follows is brought to it.
 """
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,18 @@ import polars as pl
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
-from tunegraph_pipeline.graph.id_map import extend_track_ids
-from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
-from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings, is_alias
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.graph.id_map import extend_track_ids, id_map_fingerprint
+from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
+from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
-from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import current_lists, empty_table, inputs_of, mark_changed, row_count
+from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.co_likes import plan_co_like
+from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
+from tunegraph_pipeline.orchestration.measure import Measured
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -35,7 +35,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 GROUP = "graph"
-_CODE = 2  # of the matrices; raise it when the same likes give other arrays
+_CODE = 3  # of the matrices; raise it when the same likes give other arrays
 
 
 class GraphSettings(BaseModel):
@@ -53,8 +53,14 @@ class GraphSettings(BaseModel):
     """How many neighbours a track the pruned form of B keeps."""
     memory_mib: int = Field(default=1024, ge=16)
     """What a block of B may take while it is built."""
-    max_exact_entries: int = Field(default=200_000_000, ge=0)
-    """Above this many entries B is kept in its pruned form alone."""
+    max_exact_entries: int = Field(default=1_000_000_000, ge=0)
+    """Above this many entries B is kept in its pruned form alone, and built anew whenever a like changed."""
+    refreeze_days: int = Field(default=7, ge=0)
+    """After how many days B is built anew, with the degrees of that day to normalise by."""
+    drift: float = Field(default=0.2, ge=0)
+    """Share of its degree by which that of a track may be another one before it is normalised by the new."""
+    delta_share: float = Field(default=0.1, gt=0)
+    """How many entries may have been added to the base of B, as a share of it, before they are merged."""
 
 
 class CutOffConfig(Config):
@@ -76,41 +82,25 @@ def current_likes(
     context: AssetExecutionContext, config: CutOffConfig, lake: LakeResource
 ) -> MaterializeResult[Any]:
     """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
-    they liked since; and beside it (`current_dislikes`) what they do not want to hear."""
+    they liked since; and beside it what they do not want to hear (`current_dislikes`), when each was seen
+    last (`last_observations`), and whose list is another one than before (`changed_users`)."""
     root = lake.open()
+    settings = root.section("graph", GraphSettings)
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()
     with Measured() as cost:
-        said = feedback_until(root, cut_off)
-        recordings = _recordings_by_id(root, cut_off) if len(said) else None
-        earlier = [day for day in root.partitions("current_likes") if day < key]
-        previous = earlier[-1] if earlier else None
-        whole: list[Any] = [
-            root.fingerprint("likes", cut_off),
-            previous and inputs_of(root.root, "current_likes", previous),
-        ]
-        basis = [*whole, *(table.write_csv() for table in (said, recordings) if table is not None)]
-        # Written last, the dislikes say that both are there.
-        fresh = inputs_of(root.root, "current_dislikes", key) == digest(basis)
-        if not fresh:
-            lists = current_lists((observed, likes) for _, observed, likes in _seen(root, cut_off))
-            settled = settle(lists, said, _seen(root, cut_off), recordings)
-            known = root.read("current_likes", previous) if previous else None
-            # Of feedback the lists are a function only as far as it changed them: a dislike of a song that
-            # is in no list is another bundle, and no reason to train.
-            effect = [table.write_csv() for table in _difference(lists, settled.likes) if len(table)]
-            root.write("current_likes", key, mark_changed(settled.likes, known), digest([*whole, *effect]))
-            root.write("current_dislikes", key, settled.dislikes, digest(basis))
-        root.set_current("current_likes", key)
-    return MaterializeResult(
-        metadata={
-            **rows_metadata(row_count(root.root, "current_likes", key)),
-            **cost_metadata(cost),
-            "cut-off": MetadataValue.text(key),
-            "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
-            "unchanged": MetadataValue.bool(fresh),
-        }
-    )
+        brought = bring_lists_to(root, cut_off, merge_recordings=settings.merge_recordings)
+    metadata: dict[str, Any] = {
+        **rows_metadata(row_count(root.root, "current_likes", key)),
+        **cost_metadata(cost),
+        "cut-off": MetadataValue.text(key),
+        "made": MetadataValue.text(brought.how),
+        "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
+        "unchanged": MetadataValue.bool(brought.how == "unchanged"),
+    }
+    if brought.changed is not None:
+        metadata["users whose list changed"] = MetadataValue.int(brought.changed)
+    return MaterializeResult(metadata=metadata)
 
 
 @asset(
@@ -165,32 +155,43 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     with Measured() as cost:
         cut_off = current_cut_off(root)
         key = cut_off.isoformat()
+        ids = known_track_ids(root)
         recordings = recordings_of(root, settings, cut_off)
         aliases = recordings.aliases
-        version = f"{key}-" + digest(
-            [
-                _CODE,
-                settings.merge_recordings,
-                # An ISRC may become known, or known to be wrong, without a change to likes or ids.
-                [aliases.tolist(), recordings.canonical[aliases].tolist()],
-                inputs_of(root.root, "current_likes", key),
-                inputs_of(root.root, "track_ids", None),
-                [root.file.split_key, settings.held_out, settings.calibration_share],
-            ]
-        )
+        lists = inputs_of(root.root, "current_likes", key) or ""
+        rules = digest([_CODE, root.file.split_key, settings.held_out, settings.calibration_share])
+        # An ISRC may become known, or known to be wrong, without a change to likes or ids.
+        same_songs = [aliases.tolist(), recordings.canonical[aliases].tolist()]
+        content = digest([rules, same_songs, lists, inputs_of(root.root, "track_ids", None)])
+        version = f"{key}-{content}"
+        known = _graph_to_go_on_from(root, lists, rules, ids, recordings)
 
         def fill(folder: Path) -> None:
+            likes = root.read("current_likes", key, ["user_id", "track_id"])
+            if known is not None:
+                likes = likes.filter(pl.col("user_id").is_in(known[1].implode()))
             graph = build_like_graph(
-                root.read("current_likes", key),
-                known_track_ids(root),
+                likes,
+                ids,
                 split_key=root.file.split_key,
                 held_out=settings.held_out,
                 calibration_share=settings.calibration_share,
                 canonical=recordings.canonical,
             )
-            facts = {"version": version, "cut_off": key, **recordings.facts()}
+            if known is not None:
+                graph = update_like_graph(*known, graph)
+            facts = {
+                "version": version,
+                "content": content,
+                "cut_off": key,
+                "lists": lists,
+                "rules": rules,
+                "id_map": id_map_fingerprint(ids),
+                **recordings.facts(),
+            }
             write_arrays(folder, graph.arrays(), facts)
 
+        unchanged = root.has_version("like_graph", version)
         root.write_version("like_graph", version, fill)
         graph = open_like_graph(root)
     if not len(graph.indices):
@@ -202,6 +203,7 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
             **rows_metadata(len(graph.indices)),
             **cost_metadata(cost),
             "version": MetadataValue.text(version),
+            "made": MetadataValue.text(_how(unchanged, known is not None)),
             "users": MetadataValue.int(graph.n_users),
             "tracks": MetadataValue.int(graph.n_tracks),
             "tracks nobody likes": MetadataValue.int(int((degrees == 0).sum()) - len(aliases)),
@@ -233,26 +235,20 @@ def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
     root = lake.open()
     settings = root.section("graph", GraphSettings)
     with Measured() as cost:
-        graph_version = root.current_version("like_graph")
-        options = {
-            "k": settings.neighbours,
-            "memory_mib": settings.memory_mib,
-            "max_exact_nnz": settings.max_exact_entries,
-        }
-        version = f"{current_cut_off(root)}-" + digest([_CODE, graph_version, options])
-
-        def fill(folder: Path) -> None:
-            build_co_like(open_like_graph(root).matrix(), folder, **options, progress=report_progress)
-
-        co_like = CoLike.open(root.write_version("co_like", version, fill))
+        plan = plan_co_like(root, settings)
+        folder = root.write_version("co_like", plan.version, plan.fill)
+        co_like = CoLike.open(folder)
     facts = co_like.facts
     return MaterializeResult(
         metadata={
             **cost_metadata(cost),
-            "version": MetadataValue.text(version),
+            "version": MetadataValue.text(plan.version),
+            "made": MetadataValue.text(plan.how),
             "exact": MetadataValue.bool(co_like.exact),
             "entries": MetadataValue.int(facts["nnz"] if co_like.exact else facts["nnz_bound"]),
-            "strongest neighbours kept": MetadataValue.int(len(co_like.top_indices)),
+            "entries that changed since": MetadataValue.int(len(co_like.delta.indices)),
+            "degrees frozen on": MetadataValue.text(facts["frozen_on"]),
+            "strongest neighbours kept": MetadataValue.int(len(co_like.top.indices)),
         }
     )
 
@@ -279,18 +275,6 @@ def current_cut_off(lake: Lake) -> date:
     return date.fromisoformat(lake.current_version("current_likes"))
 
 
-def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
-    """The likes and dislikes by feedback up to the cut-off: user_id, track_id, action, at. No skips."""
-    days = [day for day in lake.partitions("feedback") if day <= cut_off.isoformat()]
-    columns = ["user_id", "track_id", "action", "at"]
-    found = [
-        lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
-        for day in days
-        if row_count(lake.root, "feedback", day)
-    ]
-    return pl.concat([empty_table("feedback").select(columns), *found])
-
-
 def known_track_ids(lake: Lake) -> pl.Series:
     """The id map, empty before the first refresh: position is track_idx."""
     if not row_count(lake.root, "track_ids", None):
@@ -311,26 +295,24 @@ def open_like_graph(lake: Lake) -> LikeGraph:
     return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
 
 
-def _seen(lake: Lake, cut_off: date) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
-    """The day, observations and likes of every day up to the cut-off, the newest first, read one by one."""
-    for key in reversed(lake.partitions("observations")):
-        if key <= cut_off.isoformat():
-            yield date.fromisoformat(key), lake.read("observations", key), lake.read("likes", key)
+def _graph_to_go_on_from(
+    lake: Lake, lists: str, rules: str, ids: pl.Series, recordings: Recordings
+) -> tuple[LikeGraph, pl.Series] | None:
+    """The last graph and the users whose lists changed since; None where the graph has to be built anew."""
+    try:
+        folder = ArrayFolder.open(lake.current_folder("like_graph"))
+        before = LikeGraph.from_arrays(folder)
+    except TuneGraphError:
+        return None  # there is none, or it is damaged
+    same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
+    same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])
+    if folder.facts.get("rules") != rules or not same_ids or not same_recordings:
+        return None
+    changed = changed_between(lake, folder.facts.get("lists", ""), lists)
+    return None if changed is None else (before, changed)
 
 
-def _difference(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows of lists that are gone, and those that are new."""
-    pair = ["user_id", "track_id"]
-    return before.join(after, on=pair, how="anti"), after.join(before, on=pair, how="anti")
-
-
-def _recordings_by_id(lake: Lake, cut_off: date) -> pl.DataFrame:
-    """The recording (one of its ids) of every track that is known under several: track_id, recording."""
-    settings = lake.section("graph", GraphSettings)
-    tracks = lake.known_tracks("tracks", cut_off)
-    if not settings.merge_recordings:
-        tracks = tracks.clear()
-    ids = tracks["track_id"]
-    canonical = find_recordings(ids, tracks).canonical
-    shared = np.isin(canonical, canonical[is_alias(canonical)])
-    return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)
+def _how(unchanged: bool, brought_up: bool) -> str:
+    if unchanged:
+        return "unchanged"
+    return "brought up to date" if brought_up else "made from nothing"

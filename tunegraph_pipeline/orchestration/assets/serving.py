@@ -1,13 +1,22 @@
 """From model to answers: the published bundle, everyone's recommendations, and how good they are."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    Config,
+    FreshnessPolicy,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
@@ -57,7 +66,15 @@ class PublishConfig(Config):
 
 
 @asset(
-    group_name=GROUP, deps=[track_embeddings], kinds={"numpy"}, owners=OWNERS, code_version=str(_bundle_code)
+    group_name=GROUP,
+    deps=[track_embeddings],
+    kinds={"numpy"},
+    owners=OWNERS,
+    code_version=str(_bundle_code),
+    # A day and the time a refresh takes; a second day without one is an error.
+    freshness_policy=FreshnessPolicy.time_window(
+        warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
+    ),
 )
 def serving_bundle(
     context: AssetExecutionContext, config: PublishConfig, lake: LakeResource

@@ -18,8 +18,10 @@ from dagster import (
     BackfillPolicy,
     Config,
     MetadataValue,
+    RetryRequested,
     asset,
 )
+from pydantic import Field
 
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
@@ -46,6 +48,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.sources.crawl import CrawlReport
+from tunegraph_pipeline.sources.source import NoAnswer
 
 GROUP = "sources"
 API_POOL = "api"
@@ -66,6 +69,10 @@ class CrawlConfig(Config):
     from what was received on them."""
     last: str = ""
     """The last day to ask the source for, empty for that of the run."""
+    retries: int = Field(default=3, ge=0, le=3)
+    """How often a source that does not answer is asked again in this run; what it said before is kept."""
+    retry_after: float = Field(default=60.0, ge=0, le=600)
+    """Seconds until the first of these; each further one comes after twice the time."""
 
 
 @asset(
@@ -89,7 +96,14 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
         if key < config.first or (config.last and key > config.last):
             continue
         observer = _Observer(context, key)
-        report = crawl_day(root, config.source, date.fromisoformat(key), observer.hear)
+        try:
+            report = crawl_day(root, config.source, date.fromisoformat(key), observer.hear)
+        except NoAnswer as error:
+            if context.retry_number >= config.retries:
+                raise
+            wait = config.retry_after * 2**context.retry_number
+            context.log.warning(f"{error}; asked again in {wait:.0f} seconds")
+            raise RetryRequested(config.retries, wait) from error
         if report is not None:
             observer.finish(report)
     _fill(context, root, lambda batches, day: {"users": derive_users(batches, day)})

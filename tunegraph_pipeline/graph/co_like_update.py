@@ -1,0 +1,475 @@
+"""Bringing the co-like matrix B up to date by the likes that changed, at the cost of what changed.
+
+Here: what a change of A does to B, to the pruned form, and to the files; when that pays; and merging what
+was added into the base. Not here: building B from nothing, and reading it (`co_like.py`).
+
+Let A' = A + C, with C the likes that came (1) and went (-1). Then
+
+    B' = A'ᵀA' = AᵀA + (AᵀC + CᵀA'),
+
+in whole numbers, so that B' is the same however many updates lead to it. Only rows of users whose list
+changed take part, each with the few entries of C. What is added is kept as a delta beside the base, whose
+files the new version shares with the old one.
+
+The pruned form keeps the cosine B[i, j] / sqrt(f_i f_j) of the strongest neighbours of each track. f is the
+degree at the time when the base was made, frozen, so that one like of a hit does not move a hundred thousand
+scores; a track whose degree moved by more than a share of f since is given its present one. For these f the
+rows are exact: the entries that changed are looked at one by one, all others stand in the order they had,
+and of those that were never kept it is known that they are below the last one kept. A row that lost so many
+of its strongest that one of the unknown could be among the k is made again from B.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.co_like import Block, CoLike, Progress, Rows, stream_rows
+from tunegraph_pipeline.lake.arrays import write_arrays
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+DRIFT = 0.2
+"""A track is given its present degree when that is further from the frozen one than this share of it."""
+
+_BASE_PARTS = ("indptr", "indices", "counts", "top_indptr", "top_indices", "top_scores", "top_complete")
+_SMALL = 5e6  # pairs in all lists below which B is built in less than a second
+_DEARER = 25  # what a changed pair costs in an update, on the scale of one in a build
+_CHUNK = 1 << 16  # pairs looked up at a time: their arrays stay in the cache
+_ENTRIES_A_BLOCK = 1 << 22  # of B held while rows are made again or merged
+
+Ints = npt.NDArray[np.int64]
+
+
+def update_co_like(
+    before: CoLike,
+    likes: "csr_matrix",
+    change: "csr_matrix",
+    folder: Path,
+    *,
+    drift: float = DRIFT,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the B of ``likes + change`` into ``folder`` for `CoLike.open`, given that of ``likes``.
+
+    ``likes``: users x N of ones; ``change``: the same shape, 1 for a like that came, -1 for one that went and
+    nothing else; users may be in any order, and those with nothing in ``change`` may be left out of both. N
+    may have grown since ``before``. ``drift``: see `DRIFT`. ``facts`` are kept beside those of the matrix.
+    Not atomic: the caller stages the folder.
+
+    Raises LakeError where ``before`` has no exact counts to go on from.
+    """
+    if before.base is None:
+        raise LakeError("a co-like matrix that is kept pruned cannot be brought up to date; build it anew")
+    n_tracks = likes.shape[1]
+    steps = _Steps(progress)
+    added = added_counts(likes, change)
+    steps.done("co-likes that changed")
+    delta = _sum(_grown(before.delta, n_tracks), added)
+    degrees = _padded(before.degrees, n_tracks) + np.bincount(
+        change.indices, weights=change.data, minlength=n_tracks
+    ).astype(np.int32)
+    old = _padded(before.frozen, n_tracks)
+    adrift = np.abs(degrees - old) > drift * old
+    frozen = np.where(adrift, degrees, old).astype(np.int32)
+    pruned = _Pruned(before, old, frozen, delta, added)
+    moved = _with_earlier(before, pruned.moved(np.flatnonzero(adrift), steps))
+    steps.done("rows put together")
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "degrees": degrees,
+        "frozen": frozen,
+        "delta_indptr": delta.indptr.astype(np.int64),
+        "delta_indices": delta.indices.astype(np.int32),
+        "delta_counts": delta.data.astype(np.int32),
+        "moved": moved.tracks.astype(np.int32),
+        "moved_indptr": moved.top.indptr,
+        "moved_indices": moved.top.indices,
+        "moved_scores": moved.top.values,
+        "moved_complete": moved.complete,
+    }
+    found = {**before.facts, **(facts or {}), "n_tracks": n_tracks}
+    found["n_likes"] = int(before.facts["n_likes"] + change.data.sum())
+    declared = before.parts.link(folder, _BASE_PARTS)
+    write_arrays(folder, arrays, found, declared)
+    steps.done("written")
+
+
+def compact_co_like(before: CoLike, folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
+    """Write ``before`` into ``folder`` with all that was added to its base merged into it.
+
+    B, the pruned form and the frozen degrees stay what they are. Memory is bounded; not atomic.
+    """
+    if before.base is None:
+        raise LakeError("a co-like matrix that is kept pruned has nothing to merge")
+    n_tracks = before.n_tracks
+    folder.mkdir(parents=True, exist_ok=True)
+    indptr = stream_rows(_merged_blocks(before), folder, "indices", "counts", np.int32)
+    top, complete = _all_top(before)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "degrees": before.degrees,
+        "frozen": before.frozen,
+        "indptr": indptr,
+        "top_indptr": top.indptr,
+        "top_indices": top.indices,
+        "top_scores": top.values,
+        "top_complete": complete,
+        "delta_indptr": np.zeros(n_tracks + 1, dtype=np.int64),
+        "delta_indices": np.zeros(0, dtype=np.int32),
+        "delta_counts": np.zeros(0, dtype=np.int32),
+        "moved": np.zeros(0, dtype=np.int32),
+        "moved_indptr": np.zeros(1, dtype=np.int64),
+        "moved_indices": np.zeros(0, dtype=np.int32),
+        "moved_scores": np.zeros(0, dtype=np.float32),
+        "moved_complete": np.zeros(0, dtype=np.bool_),
+    }
+    write_arrays(folder, arrays, {**before.facts, **(facts or {}), "nnz": int(indptr[-1])})
+
+
+def update_pays(everything: "csr_matrix", likes: "csr_matrix", change: "csr_matrix") -> bool:
+    """Whether bringing B up to date is quicker than building it anew, by what was measured of both.
+
+    ``everything`` are the likes of today; the others as in :func:`update_co_like`. A build adds up as many
+    pairs as there are in all lists; an update those that a changed like is in, and costs more for each
+    (`benchmarks/incremental.py`).
+    """
+    lengths = np.diff(everything.indptr).astype(np.float64)
+    pairs = float((lengths * lengths).sum())
+    changed = np.diff(change.indptr).astype(np.float64)
+    moved = float((changed * (2 * np.diff(likes.indptr) + changed)).sum())
+    return pairs >= _SMALL and moved * _DEARER < pairs
+
+
+def added_counts(likes: "csr_matrix", change: "csr_matrix") -> "csr_matrix":
+    """Return what ``change`` adds to B, int32 N x N: AᵀC + CᵀA' with A' = A + C, without diagonal and zeros,
+    columns ascending. Arguments as in :func:`update_co_like`."""
+    from scipy.sparse import csr_matrix
+
+    users = np.flatnonzero(np.diff(change.indptr))
+    C = csr_matrix(change[users], dtype=np.int32)
+    A = csr_matrix(likes[users], dtype=np.int32)
+    # B' - B is symmetric, and AᵀC + CᵀA' is the sum of X = AᵀC and its transpose but for CᵀC.
+    X = (A.T.tocsr() @ C).tocsr()
+    added = csr_matrix(X + X.T + C.T.tocsr() @ C)
+    added.setdiag(0)
+    added.eliminate_zeros()
+    added.sort_indices()
+    return added
+
+
+class _Steps:
+    """Counts the parts of an update for whoever watches."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def done(self, what: str) -> None:
+        del what
+        self._done += 1
+        if self._progress is not None:
+            self._progress("co-likes brought up to date", self._done, 5)
+
+
+class _Pruned:
+    """The rows of the pruned form that a change moves.
+
+    A score is compared by its key, count * w_j (1 - j * tie), with w = max(f, 1) ** -1/2: the factor w_i of
+    the row changes no order, and the last one puts equal scores in the order of their index, as
+    `co_like.strongest_neighbours` does.
+    """
+
+    def __init__(
+        self,
+        before: CoLike,
+        old: npt.NDArray[np.int32],
+        frozen: npt.NDArray[np.int32],
+        delta: "csr_matrix",
+        added: "csr_matrix",
+    ) -> None:
+        n_tracks = len(frozen)
+        tie = 1 - 2.0**-26 / max(n_tracks, 1) * np.arange(n_tracks)
+        self._before = before
+        self._n = n_tracks
+        self._kept = int(before.facts["kept"])
+        self._k = int(before.facts["k"])
+        self._old_weight = np.maximum(old, 1.0) ** -0.5
+        self._weight = np.maximum(frozen, 1.0) ** -0.5
+        self._old_key = self._old_weight * tie
+        self._key = self._weight * tie
+        self._delta = Rows(delta.indptr.astype(np.int64), delta.indices, delta.data)
+        self._added = Rows(added.indptr.astype(np.int64), added.indices, added.data)
+
+    def moved(self, adrift: Ints, steps: _Steps) -> "_Moved":
+        """Return the tracks whose row is another one now, and their rows.
+
+        ``adrift``: the tracks whose frozen degree is another one now.
+        """
+        row, column, count_before, count = self._changed_pairs(adrift)
+        steps.done("counts looked up")
+        last, cut = self._last_keys(np.union1d(row, adrift))
+        # Whether a pair is, or was, among the kept of its row.
+        above = (count > 0) & (count * self._key[column] >= last[row])
+        was_above = (count_before > 0) & (count_before * self._old_key[column] >= last[row])
+        matters = above | was_above
+        row, column, count = row[matters], column[matters], count[matters]
+        rows = np.union1d(row, adrift)
+        kept_row, kept_column, kept_count = self._kept_of(rows)
+        # Of the kept, those that changed are taken as they are now.
+        stands = ~_in_sorted(kept_row * self._n + kept_column, row * self._n + column)
+        row = np.concatenate([kept_row[stands], row[count > 0]])
+        column = np.concatenate([kept_column[stands], column[count > 0]])
+        count = np.concatenate([kept_count[stands], count[count > 0]])
+        # Only what is above the last one kept is known to be above all that is not kept.
+        certain = count * self._key[column] >= last[row]
+        row, column, count = row[certain], column[certain], count[certain]
+        known = np.bincount(row, minlength=self._n)
+        again = rows[cut[rows] & (known[rows] < self._k)]
+        left = ~np.isin(row, again)
+        cut[rows] |= known[rows] > self._kept
+        cut[again] = False
+        parts = [(row[left], column[left], count[left])]
+        for block in self._rows_of_b(again):
+            parts.append(block)
+            length = np.bincount(block[0], minlength=self._n)
+            cut[block[0]] = length[block[0]] >= self._kept
+        row, column, count = (np.concatenate(part) for part in zip(*parts, strict=True))
+        steps.done("strongest neighbours")
+        return _Moved(rows, self._best(rows, row, column, count), ~cut[rows])
+
+    def _changed_pairs(self, adrift: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return row, column, count before and count now of every pair whose key may be another one now."""
+        n, before = self._n, self._before
+        assert before.base is not None
+        rows = np.repeat(np.arange(n), np.diff(self._added.indptr))
+        pairs = [rows * n + self._added.indices]
+        # The weight of a track that is adrift counts in the rows of all its neighbours.
+        for part in (before.base, before.delta):
+            own = adrift[adrift < len(part)]
+            owner, place = _places(part.indptr, own)
+            pairs.append(part.indices[place].astype(np.int64) * n + own[owner])
+        keys = np.sort(np.concatenate(pairs))
+        keys = keys[np.diff(keys, prepend=-1) > 0]
+        row, column = keys // n, keys % n
+        now = _counts_at(before.base, row, column) + _counts_at(self._delta, row, column)
+        return row, column, now - _counts_at(self._added, row, column), now
+
+    def _last_keys(self, rows: Ints) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Return, float64[N], the old key of the last neighbour kept of ``rows``, -inf where all are kept;
+        and, bool[N], whether there may be more than are kept."""
+        last = np.full(self._n, -np.inf)
+        for of, top, number, complete in self._tops(rows):
+            track = of[~complete]
+            end = top.indptr[number[~complete] + 1] - 1
+            column = top.indices[end]
+            count = np.rint(top.values[end] / (self._old_weight[track] * self._old_weight[column]))
+            last[track] = count * self._old_key[column]
+        return last, last > -np.inf
+
+    def _kept_of(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return row, column and count of all that was kept of ``rows``."""
+        found = [(np.zeros(0, np.int64),) * 3]
+        for of, top, number, _ in self._tops(rows):
+            owner, place = _places(top.indptr, number)
+            row, column = of[owner], top.indices[place].astype(np.int64)
+            weight = self._old_weight[row] * self._old_weight[column]
+            found.append((row, column, np.rint(top.values[place] / weight).astype(np.int64)))
+        row, column, count = (np.concatenate(part) for part in zip(*found, strict=True))
+        return row, column, count
+
+    def _tops(self, rows: Ints) -> Iterator[tuple[Ints, Rows[np.float32], Ints, npt.NDArray[np.bool_]]]:
+        """Yield where the rows of the pruned form are: which tracks, in which rows, at which number, and
+        whether these hold all neighbours there are."""
+        before = self._before
+        place = np.searchsorted(before.moved, rows)
+        is_moved = np.zeros(len(rows), dtype=np.bool_)
+        inside = place < len(before.moved)
+        is_moved[inside] = before.moved[place[inside]] == rows[inside]
+        yield rows[is_moved], before.moved_top, place[is_moved], before.moved_complete[place[is_moved]]
+        rest = rows[~is_moved]
+        rest = rest[rest < len(before.top)]
+        yield rest, before.top, rest, before.top_complete[rest]
+
+    def _rows_of_b(self, rows: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Yield row, column and count of whole rows of B now, some rows at a time, the best of each."""
+        base = self._before.base
+        assert base is not None
+        for block in _blocks(base, rows):
+            counts = _rows_now(base, self._delta, block, self._n)
+            row = np.repeat(block, np.diff(counts.indptr))
+            best = _first_of_each(row, np.asarray(counts.data * self._key[counts.indices]), self._kept)
+            yield row[best], counts.indices[best].astype(np.int64), counts.data[best].astype(np.int64)
+
+    def _best(self, rows: Ints, row: Ints, column: Ints, count: Ints) -> Rows[np.float32]:
+        """Return the best of the entries of each of ``rows``, the strongest first, with their scores."""
+        best = _first_of_each(row, np.asarray(count * self._key[column]), self._kept)
+        row, column, count = row[best], column[best], count[best]
+        lengths = np.bincount(row, minlength=self._n)[rows]
+        scores = count * self._key[column] * self._weight[row]
+        return Rows(_offsets(lengths), column.astype(np.int32), scores.astype(np.float32))
+
+
+class _Moved(NamedTuple):
+    """``tracks``: int64[m] ascending; ``top``: their m rows of the pruned form; ``complete``: bool[m],
+    whether these hold all neighbours there are."""
+
+    tracks: Ints
+    top: Rows[np.float32]
+    complete: npt.NDArray[np.bool_]
+
+
+def _with_earlier(before: CoLike, now: _Moved) -> _Moved:
+    """Return the rows that moved before with those that moved now, the latter where both did."""
+    earlier = np.flatnonzero(~np.isin(before.moved, now.tracks))
+    tracks = np.concatenate([before.moved[earlier].astype(np.int64), now.tracks])
+    complete = np.concatenate([before.moved_complete[earlier], now.complete])
+    order = np.argsort(tracks, kind="stable")
+    rows = _put_together([(before.moved_top, earlier), (now.top, np.arange(len(now.tracks)))], order)
+    return _Moved(tracks[order], rows, complete[order])
+
+
+def _all_top(matrix: CoLike) -> tuple[Rows[np.float32], npt.NDArray[np.bool_]]:
+    """Return the pruned rows of every track in one piece, and whether each is complete."""
+    still = np.setdiff1d(np.arange(len(matrix.top)), matrix.moved)
+    new = np.setdiff1d(np.arange(len(matrix.top), matrix.n_tracks), matrix.moved)  # nobody's neighbours
+    order = np.argsort(np.concatenate([still, matrix.moved, new]), kind="stable")
+    none: Rows[np.float32] = Rows(
+        np.zeros(len(new) + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    )
+    parts = [
+        (matrix.top, still),
+        (matrix.moved_top, np.arange(len(matrix.moved))),
+        (none, np.arange(len(new))),
+    ]
+    complete = np.concatenate(
+        [matrix.top_complete[still], matrix.moved_complete, np.ones(len(new), dtype=np.bool_)]
+    )
+    return _put_together(parts, order), complete[order]
+
+
+def _put_together(parts: list[tuple[Rows[np.float32], Ints]], order: Ints) -> Rows[np.float32]:
+    """Return the rows of these numbers of several, one part after the other, in this order."""
+    lengths = np.concatenate([part.indptr[n + 1] - part.indptr[n] for part, n in parts])
+    places = [_places(part.indptr, number)[1] for part, number in parts]
+    columns = np.concatenate([part.indices[at] for (part, _), at in zip(parts, places, strict=True)])
+    scores = np.concatenate([part.values[at] for (part, _), at in zip(parts, places, strict=True)])
+    _, place = _places(_offsets(lengths), order)
+    return Rows(_offsets(lengths[order]), columns[place], scores[place])
+
+
+def _merged_blocks(matrix: CoLike) -> Iterator[Block]:
+    """Yield B, base and delta in one, some rows at a time."""
+    base = matrix.base
+    assert base is not None
+    for block in _blocks(base, np.arange(matrix.n_tracks)):
+        counts = _rows_now(base, matrix.delta, block, matrix.n_tracks)
+        yield np.diff(counts.indptr).astype(np.int64), counts.indices, counts.data
+
+
+def _blocks(base: Rows[np.int32], rows: Ints) -> Iterator[Ints]:
+    """Cut ``rows`` so that the base has at most `_ENTRIES_A_BLOCK` in each, or a single row."""
+    length = np.zeros(len(rows), dtype=np.int64)
+    inside = rows < len(base)
+    length[inside] = base.indptr[rows[inside] + 1] - base.indptr[rows[inside]]
+    group = np.maximum(np.cumsum(length) - 1, 0) // _ENTRIES_A_BLOCK
+    bounds = np.flatnonzero(np.diff(group, prepend=-1))
+    yield from np.split(rows, bounds[1:]) if len(rows) else ()
+
+
+def _rows_now(base: Rows[np.int32], delta: Rows[np.int32], rows: Ints, n_tracks: int) -> "csr_matrix":
+    """Return some rows of B, int32[len(rows), N], columns ascending, without zeros."""
+    from scipy.sparse import csr_matrix
+
+    parts = []
+    for part in (base, delta):
+        inside = rows < len(part)
+        lengths = np.zeros(len(rows), dtype=np.int64)
+        lengths[inside] = part.indptr[rows[inside] + 1] - part.indptr[rows[inside]]
+        _, place = _places(part.indptr, rows[inside])
+        parts.append(
+            csr_matrix(
+                (part.values[place], part.indices[place], _offsets(lengths)), shape=(len(rows), n_tracks)
+            )
+        )
+    total: csr_matrix = (parts[0] + parts[1]).tocsr()
+    total.eliminate_zeros()
+    total.sort_indices()
+    return total
+
+
+def _sum(left: "csr_matrix", right: "csr_matrix") -> "csr_matrix":
+    total: csr_matrix = (left + right).tocsr()
+    total.eliminate_zeros()
+    total.sort_indices()
+    return total
+
+
+def _grown(rows: Rows[np.int32], n_tracks: int) -> "csr_matrix":
+    """Return rows as a square matrix of ``n_tracks``, those that are not there empty."""
+    from scipy.sparse import csr_matrix
+
+    indptr = np.concatenate([rows.indptr, np.repeat(rows.indptr[-1:], n_tracks - len(rows))])
+    return csr_matrix((rows.values, rows.indices, indptr), shape=(n_tracks, n_tracks))
+
+
+def _padded(values: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int32]:
+    return np.concatenate([values, np.zeros(n - len(values), dtype=np.int32)])
+
+
+def _places(indptr: npt.NDArray[Any], rows: Ints) -> tuple[Ints, Ints]:
+    """Return, for every entry of ``rows`` of a CSR, row after row: which of ``rows`` it is of, and where it
+    lies."""
+    start = np.asarray(indptr[rows], dtype=np.int64)
+    lengths = np.asarray(indptr[rows + 1], dtype=np.int64) - start
+    owner = np.repeat(np.arange(len(rows)), lengths)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return owner, start[owner] + within
+
+
+def _counts_at(rows: Rows[np.int32], row: Ints, column: Ints) -> Ints:
+    """Return the value at each (row, column), 0 where none is stored: int64[m].
+
+    Binary search in all rows at once, some pairs at a time.
+    """
+    found = np.zeros(len(row), dtype=np.int64)
+    for start in range(0, len(row), _CHUNK):
+        at = slice(start, start + _CHUNK)
+        i = np.minimum(row[at], len(rows) - 1)
+        low = rows.indptr[i].astype(np.int64)
+        size = np.where(row[at] < len(rows), rows.indptr[i + 1] - low, 0)
+        there = np.flatnonzero(size > 0)
+        low, size, sought = low[there], size[there], column[at][there]
+        while len(size) and size.max() > 1:
+            half = size >> 1
+            low += np.where(rows.indices[low + half] <= sought, half, 0)
+            size -= half
+        hit = rows.indices[low] == sought
+        found[start + there[hit]] = rows.values[low[hit]]
+    return found
+
+
+def _in_sorted(values: Ints, ascending: Ints) -> npt.NDArray[np.bool_]:
+    """Return which of ``values`` are among the others."""
+    if not len(ascending):
+        return np.zeros(len(values), dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = (
+        ascending[np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)] == values
+    )
+    return found
+
+
+def _first_of_each(row: Ints, key: npt.NDArray[np.float64], most: int) -> Ints:
+    """Return the entries with the ``most`` largest keys of each row: rows ascending, the largest first."""
+    order = np.lexsort((-key, row))
+    ordered = row[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+    place = np.arange(len(ordered)) - np.repeat(begins, np.diff(begins, append=len(ordered)))
+    return order[place < most]
+
+
+def _offsets(lengths: npt.NDArray[Any]) -> Ints:
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)

@@ -1,0 +1,249 @@
+"""The current lists as of a cut-off, and how a changed day changes them.
+
+Here: making them from nothing, and from those of the last refresh at the cost of the users that changed, to
+the same result. Not here: the rule which list is current (`tables.current_lists`), what feedback does to it
+(`feedback`), or files (`lake`).
+
+What the lists are a function of is a :class:`Basis`: which days there are, and a fingerprint of each. Of two
+of them follows which days changed, be they new, filled again in the past, or gone; of these and of when every
+user was seen last, whose lists may have changed.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from tunegraph_pipeline.lake.feedback import settle
+from tunegraph_pipeline.lake.tables import current_lists, empty_table
+
+Read = Callable[[str, str], pl.DataFrame]
+"""The rows of a daily table on a day: ``read("likes", "2026-11-24")``."""
+
+_PAIR = ["source", "user_id"]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What current lists are made of.
+
+    ``days``: the days that were filled, up to the cut-off, each with a fingerprint of its lists;
+    ``feedback``: the same of its feedback, and how many rows that has; ``recordings``: a fingerprint of which
+    ids are one recording, "" where nobody said anything.
+    """
+
+    days: Mapping[str, str] = field(default_factory=dict)
+    feedback: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    recordings: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps({"days": self.days, "feedback": self.feedback, "recordings": self.recordings})
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Self | None:
+        """What :meth:`to_json` gave; None where the text is something else."""
+        try:
+            parts = json.loads(text or "")
+            feedback = {day: (one, int(rows)) for day, (one, rows) in parts["feedback"].items()}
+            return cls(dict(parts["days"]), feedback, str(parts["recordings"]))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def changed_days(self, other: "Basis") -> set[str]:
+        """The days whose lists are not the same in both."""
+        return {day for day in {*self.days, *other.days} if self.days.get(day) != other.days.get(day)}
+
+    def said_anew(self, earlier: "Basis") -> set[str] | None:
+        """The days of feedback that are not as they were in ``earlier``; None where some is gone, since
+        nobody knows then whose it was."""
+        for day, (_, rows) in earlier.feedback.items():
+            if self.feedback.get(day, ("", 0))[1] < rows:
+                return None
+        return {day for day, said in self.feedback.items() if earlier.feedback.get(day) != said}
+
+
+@dataclass(frozen=True)
+class CurrentLists:
+    """``likes``: user_id, track_id, liked_at, sorted; ``dislikes``: user_id, track_id, disliked_at, sorted;
+    ``observed``: source, user_id, seen, list_hash, when every user was seen whole last, sorted."""
+
+    likes: pl.DataFrame
+    dislikes: pl.DataFrame
+    observed: pl.DataFrame
+
+
+def from_nothing(
+    read: Read, basis: Basis, said: pl.DataFrame, recordings: pl.DataFrame | None
+) -> CurrentLists:
+    """The current lists, from every day of ``basis``. ``said`` and ``recordings`` as in `feedback.settle`."""
+    newest_first = sorted(basis.days, reverse=True)
+    observed: list[pl.DataFrame] = []
+    known = _no_observation()
+    for day in newest_first:
+        fresh = _observations(read, day).join(known, on=_PAIR, how="anti")
+        observed.append(fresh)
+        known = pl.concat([known, fresh])
+    lists = current_lists((read("observations", day), read("likes", day)) for day in newest_first)
+    settled = settle(lists, said, _seen(read, basis), recordings)
+    return CurrentLists(settled.likes, settled.dislikes, known.sort("user_id", "source"))
+
+
+def brought_up(
+    before: CurrentLists,
+    earlier: Basis,
+    read: Read,
+    basis: Basis,
+    said: pl.DataFrame,
+    recordings: pl.DataFrame | None,
+) -> tuple[CurrentLists, pl.Series] | None:
+    """``before``, which was made of ``earlier``, as :func:`from_nothing` makes it of ``basis``; and the users
+    whose list may have changed. Arguments as there; only changed days are read, and those from which the
+    lists of these users come.
+
+    None where it cannot be told what changed, so that they have to be made from nothing.
+    """
+    changed_days = basis.changed_days(earlier)
+    said_days = basis.said_anew(earlier)
+    if said_days is None:
+        return None
+    stale, latest = _seen_last(before.observed, changed_days, read, basis)
+    both = stale.join(latest, on=_PAIR, how="full", coalesce=True, suffix=" now")
+    touched = pl.concat(
+        [
+            both.filter(pl.col("list_hash").ne_missing(pl.col("list_hash now")))["user_id"],
+            *(read("feedback", day)["user_id"] for day in sorted(said_days)),
+            *_heard_again(read, basis, earlier, said["user_id"].unique()),
+        ]
+    ).unique()
+
+    observed = pl.concat([before.observed.join(both, on=_PAIR, how="anti"), latest])
+    theirs = observed.filter(pl.col("user_id").is_in(touched.implode()))
+    of_touched = pl.col("user_id").is_in(touched.implode())
+    settled = settle(_lists(theirs, read), said.filter(of_touched), _seen(read, basis), recordings)
+    return (
+        CurrentLists(
+            _replaced(before.likes, touched, settled.likes),
+            _replaced(before.dislikes, touched, settled.dislikes),
+            observed.sort("user_id", "source"),
+        ),
+        touched,
+    )
+
+
+def _heard_again(read: Read, basis: Basis, earlier: Basis, speakers: pl.Series) -> Iterator[pl.Series]:
+    """Yield those who said something and what of it counts may be another thing now, by the lists seen since:
+    on whichever day they were seen, and with whichever list."""
+    changed_days = basis.changed_days(earlier)
+    if not len(speakers):
+        return
+    if basis.recordings != earlier.recordings or changed_days & earlier.days.keys():
+        yield speakers  # nobody knows any more who was seen on a day that was filled again
+        return
+    for day in sorted(changed_days):
+        users = read("observations", day)["user_id"]
+        yield users.filter(users.is_in(speakers.implode()))
+
+
+def moved_pairs(
+    before: pl.DataFrame, after: pl.DataFrame, touched: pl.Series
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The likes of the users ``touched`` that went and those that came, from one table of likes to another:
+    both user_id, track_id."""
+    pair = ["user_id", "track_id"]
+    of_touched = pl.col("user_id").is_in(touched.implode())
+    old, new = (likes.filter(of_touched).select(pair) for likes in (before, after))
+    return old.join(new, on=pair, how="anti"), new.join(old, on=pair, how="anti")
+
+
+def pairs_fingerprint(likes: pl.DataFrame) -> str:
+    """A fingerprint of who likes what, whatever the order of the rows: 32 hex digits.
+
+    The sum of two 64-bit hashes of every pair, so that it can be brought up to date by the pairs that went
+    and came, see :func:`moved_fingerprint`. Hashes are those of the installed polars: with another version
+    the same lists have another fingerprint, and what is made of them is made again.
+    """
+    return _hex(_sums(likes))
+
+
+def moved_fingerprint(fingerprint: str, gone: pl.DataFrame, come: pl.DataFrame) -> str:
+    """The fingerprint after the pairs ``gone`` were taken out and ``come`` were added."""
+    known = np.array([int(fingerprint[:16], 16), int(fingerprint[16:], 16)], dtype=np.uint64)
+    return _hex(known - _sums(gone) + _sums(come))
+
+
+def _sums(likes: pl.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    user, track = likes["user_id"], likes["track_id"]
+    sums = []
+    for seed in (1, 2):
+        mixed = user.hash(seed).to_numpy() * np.uint64(0x9E3779B97F4A7C15) ^ track.hash(seed + 2).to_numpy()
+        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+        sums.append((mixed ^ (mixed >> np.uint64(29))).sum(dtype=np.uint64))
+    return np.array(sums, dtype=np.uint64)
+
+
+def _hex(sums: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> str:
+    return "".join(f"{int(value):016x}" for value in sums)
+
+
+def _seen_last(
+    observed: pl.DataFrame, changed_days: set[str], read: Read, basis: Basis
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of everyone whom the changed days concern: when they were seen last as of before, and as of now.
+
+    Both source, user_id, seen, list_hash; whoever was never seen is not in the one, or not in the other.
+    """
+    gone = observed.filter(pl.col("seen").cast(pl.String).is_in(list(changed_days)))
+    again = [_observations(read, day) for day in sorted(changed_days & basis.days.keys(), reverse=True)]
+    found = pl.concat([_no_observation(), *again]).unique(_PAIR, keep="first", maintain_order=True)
+    concerned = pl.concat([gone.select(_PAIR), found.select(_PAIR)]).unique()
+    before = observed.join(concerned, on=_PAIR, how="semi")
+    standing = before.join(gone, on=_PAIR, how="anti")
+    latest = _newest(pl.concat([standing, found]))
+    # A day that somebody was seen on last may have lost them: then they were seen last on one before.
+    unsettled = gone.join(standing, on=_PAIR, how="anti").select(_PAIR)
+    for day in sorted(basis.days.keys() - changed_days, reverse=True):
+        settled = latest.filter(pl.col("seen") > date.fromisoformat(day))
+        unsettled = unsettled.join(settled, on=_PAIR, how="anti")
+        if unsettled.is_empty():
+            break
+        there = _observations(read, day).join(unsettled, on=_PAIR, how="semi")
+        latest = _newest(pl.concat([latest, there]))
+    return before, latest
+
+
+def _newest(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort("seen", descending=True).unique(_PAIR, keep="first", maintain_order=True)
+
+
+def _observations(read: Read, day: str) -> pl.DataFrame:
+    rows = read("observations", day)
+    return rows.select(*_PAIR, pl.lit(date.fromisoformat(day), pl.Date).alias("seen"), "list_hash")
+
+
+def _no_observation() -> pl.DataFrame:
+    return empty_table("last_observations")
+
+
+def _lists(observed: pl.DataFrame, read: Read) -> pl.DataFrame:
+    """The lists of the users in ``observed``, each of the day given there."""
+    days = [
+        (of_day, read("likes", of_day["seen"][0].isoformat()).join(of_day, on=_PAIR, how="semi"))
+        for of_day in observed.partition_by("seen")
+    ]
+    return current_lists(days)
+
+
+def _seen(read: Read, basis: Basis) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
+    """The day, observations and likes of every day, read one by one."""
+    for day in sorted(basis.days, reverse=True):
+        yield date.fromisoformat(day), read("observations", day), read("likes", day)
+
+
+def _replaced(rows: pl.DataFrame, users: pl.Series, by: pl.DataFrame) -> pl.DataFrame:
+    """The rows of ``users`` replaced; sorted, as both are."""
+    kept = rows.filter(~pl.col("user_id").is_in(users.implode()))
+    return pl.concat([kept, by.select(kept.columns)]).sort("user_id", "track_id")

@@ -1,0 +1,103 @@
+"""Telling a person that a run failed: one JSON document, posted to an address only the environment knows.
+
+Here: what is told, and telling it. Not here: when (`automation`). The address is a secret, since who has it
+may write to the channel behind it: it is in no log, message or metadata.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterEvent, RunFailureSensorContext
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
+
+from tunegraph_pipeline.errors import LakeError
+
+WEBHOOK_VARIABLE = "TUNEGRAPH_ALERT_WEBHOOK"
+_TIMEOUT = (5.0, 10.0)  # to connect, between bytes
+_ATTEMPTS = 4
+_LONGEST_LINE = 300
+_OURS = "tunegraph_pipeline."
+"""What the message of an error that is written for people begins with, in Dagster's events."""
+
+
+def webhook() -> str | None:
+    """Where failures are told; None where nobody wants to know."""
+    return os.environ.get(WEBHOOK_VARIABLE) or None
+
+
+def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any]:
+    """What is told of a failed run; ``text`` is all a chat needs (Slack and others show that field).
+
+    Beside it: job, run_id, partitions (null for a run without), lake (the name of its folder), error (one
+    line), will_retry and time (ISO 8601, UTC).
+    """
+    run = context.dagster_run
+    tags = run.tags
+    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    partitions = tags.get("dagster/partition") or (first if first == last else f"{first} to {last}")
+    error = error_line(context.get_step_failure_events(), context.failure_event)
+    will_retry = tags.get("dagster/will_retry") == "true"
+    name = lake.resolve().name
+    text = f"TuneGraph: {run.job_name} of lake {name}"
+    text += f", {partitions}," if partitions else ""
+    text += f" failed: {error} (run {run.run_id[:8]}" + ("; it is tried again)" if will_retry else ")")
+    return {
+        "text": text,
+        "job": run.job_name,
+        "run_id": run.run_id,
+        "partitions": partitions,
+        "lake": name,
+        "error": error,
+        "will_retry": will_retry,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def error_line(steps: Sequence[DagsterEvent], run: DagsterEvent) -> str:
+    """What went wrong first, in one line, without the names of exception classes where a person is meant."""
+    told = [run.message or "the run failed"]
+    failure = steps[0].step_failure_data.error if steps else None
+    while failure is not None:
+        told.append(failure.message)
+        failure = failure.cause
+    # Dagster's own error wraps what the asset raised, which may say by what it was caused.
+    meant = [message for message in told if message.startswith(_OURS)]
+    said = meant[0].partition(": ")[2] if meant else told[min(2, len(told) - 1)]
+    line = " ".join(said.split())
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+
+
+def send(url: str, document: dict[str, Any], *, pause: float = 1.0) -> None:
+    """Post ``document`` to ``url``; where it is not taken, again after ``pause`` seconds and more.
+
+    Raises LakeError, which does not tell the address, where nobody took it.
+    """
+    retrying = Retrying(
+        retry=retry_if_result(lambda refusal: refusal is not None),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=pause, max=10),
+    )
+    try:
+        retrying(_post, url, document)
+    except RetryError as error:
+        refusal = error.last_attempt.result()
+    else:
+        return
+    # Outside of the handler: a traceback must not lead to an exception that has the address in it.
+    raise LakeError(
+        f"the alert was not taken by the webhook of {WEBHOOK_VARIABLE}: {refusal}, {_ATTEMPTS} times"
+    )
+
+
+def _post(url: str, document: dict[str, Any]) -> str | None:
+    """What became of one attempt: None, or why it was in vain."""
+    import requests
+
+    try:
+        answer = requests.post(url, json=document, timeout=_TIMEOUT, allow_redirects=False)
+    except (requests.RequestException, ValueError) as error:
+        return f"no answer ({type(error).__name__})"
+    return None if answer.ok and not answer.is_redirect else f"status {answer.status_code}"

@@ -1,0 +1,107 @@
+"""How the co-like matrix gets from the likes of the last refresh to those of today.
+
+Here: choosing between keeping it, bringing it up to date and building it anew. Not here: doing so
+(`graph.co_like`, `graph.co_like_update`), or the asset.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
+from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
+from tunegraph_pipeline.graph.like_graph import LikeGraph, changed_likes
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.orchestration.measure import report_progress
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.orchestration.assets.graph import GraphSettings
+
+_CODE = 3  # of the matrix; raise it when the same likes give other arrays
+
+
+class Plan(NamedTuple):
+    """``version`` names the matrix, ``how`` says in words how it is made, ``fill`` writes it to a folder."""
+
+    version: str
+    how: str
+    fill: Callable[[Path], None]
+
+
+def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
+    """What to do so that B is that of the current like graph. Raises LakeError where there is none."""
+    graph_version = lake.current_version("like_graph")
+    folder = ArrayFolder.open(lake.current_folder("like_graph"))
+    after, cut_off = LikeGraph.from_arrays(folder), str(folder.facts["cut_off"])
+    options: dict[str, Any] = {
+        "k": settings.neighbours,
+        "memory_mib": settings.memory_mib,
+        "max_exact_nnz": settings.max_exact_entries,
+    }
+    rules = digest([_CODE, options, settings.drift])
+    facts = {"graph": graph_version, "rules": rules}
+
+    known = _known(lake, rules)
+    if known is not None:
+        version, before = known
+        if before.facts["graph"] == graph_version:
+            return Plan(version, "unchanged", _not_asked)
+        age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
+        if 0 <= age < max(settings.refreeze_days, 1) and (old := _graph(lake, before.facts["graph"])):
+            likes, change = changed_likes(old, after)
+            if before.exact and update_pays(after.matrix(), likes, change):
+
+                def update(target: Path) -> None:
+                    base = before.base
+                    merge = base is not None and len(before.delta.indices) > settings.delta_share * len(
+                        base.indices
+                    )
+                    with TemporaryDirectory(dir=target.parent) as room:
+                        start = before
+                        if merge:
+                            compact_co_like(before, Path(room))
+                            start = CoLike.open(Path(room))
+                        update_co_like(
+                            start,
+                            likes,
+                            change,
+                            target,
+                            drift=settings.drift,
+                            facts=facts,
+                            progress=report_progress,
+                        )
+
+                # Which degrees are frozen follows from the way that led here.
+                name = f"{cut_off}-" + digest([rules, graph_version, "from", version])
+                return Plan(name, "brought up to date", update)
+
+    def build(target: Path) -> None:
+        more = {**facts, "frozen_on": cut_off}
+        build_co_like(after.matrix(), target, **options, facts=more, progress=report_progress)
+
+    return Plan(f"{cut_off}-" + digest([rules, graph_version]), "made from nothing", build)
+
+
+def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
+    """The current matrix, None where there is none that can be gone on from."""
+    try:
+        version = lake.current_version("co_like")
+        matrix = CoLike.open(lake.version_folder("co_like", version))
+    except (TuneGraphError, KeyError):
+        return None  # there is none, or it is damaged
+    return (version, matrix) if matrix.facts.get("rules") == rules else None
+
+
+def _graph(lake: Lake, version: str) -> LikeGraph | None:
+    try:
+        return LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
+    except TuneGraphError:
+        return None  # pruned since, or damaged
+
+
+def _not_asked(target: Path) -> None:
+    raise AssertionError(f"{target}: a version that is there is not written again")

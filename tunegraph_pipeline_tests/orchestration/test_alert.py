@@ -1,0 +1,123 @@
+"""Alerts: what is told of a run that failed, to a real server, and that the address stays a secret."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    DagsterEventType,
+    DagsterInstance,
+    RunFailureSensorContext,
+    SkipReason,
+    build_run_status_sensor_context,
+)
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration import alert
+from tunegraph_pipeline.orchestration.automation import alert_on_failure
+from tunegraph_pipeline.orchestration.run import run_job
+
+SECRET = "T0P-S3CRET"
+DAY = date(2026, 2, 1)
+
+
+@dataclass
+class Webhook:
+    """A server that takes alerts, and refuses as many as it is told to first."""
+
+    url: str = ""
+    refuse: int = 0
+    asked: int = 0
+    taken: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    told = Webhook()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.asked += 1
+            refused = told.asked <= told.refuse
+            if not refused:
+                assert self.headers["Content-Type"] == "application/json"
+                told.taken.append(json.loads(body))
+            self.send_response(503 if refused else 200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    told.url = f"http://127.0.0.1:{server.server_port}/{SECRET}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFailureSensorContext]:
+    """The sensor's view of a refresh that failed: an empty lake has nothing to refresh."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    lake = Lake.open_or_create(tmp_path / "music")
+    monkeypatch.setenv("TUNEGRAPH_LAKE", str(lake.root))
+    with pytest.raises(LakeError):
+        run_job(lake, "refresh", DAY, DAY)
+    with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+        (run,) = instance.get_runs()
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
+        (failure,) = [e for e in events if e and e.event_type == DagsterEventType.RUN_FAILURE]
+        yield build_run_status_sensor_context("alert_on_failure", failure, instance, run).for_run_failure()
+
+
+def test_a_failed_run_is_told_in_one_document(
+    failed: RunFailureSensorContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(alert.WEBHOOK_VARIABLE, hook.url)
+    assert alert_on_failure(failed) is None
+    (told,) = hook.taken
+    assert set(told) == {"text", "job", "run_id", "partitions", "lake", "error", "will_retry", "time"}
+    assert (told["job"], told["partitions"], told["lake"]) == ("refresh", "2026-02-01", "music")
+    assert told["error"].endswith("has no filled day yet; materialise the daily tables first")
+    assert "\n" not in told["text"]
+    assert told["error"] in told["text"]
+    assert told["run_id"] == failed.dagster_run.run_id
+
+
+def test_without_an_address_nobody_is_told_and_it_says_so(
+    failed: RunFailureSensorContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(alert.WEBHOOK_VARIABLE, raising=False)
+    said = alert_on_failure(failed)
+    assert isinstance(said, SkipReason)
+    assert str(said.skip_message) == "nobody is told: TUNEGRAPH_ALERT_WEBHOOK is not set"
+
+
+def test_a_webhook_that_is_busy_is_asked_again(hook: Webhook) -> None:
+    hook.refuse = 2
+    alert.send(hook.url, {"text": "x"}, pause=0.01)
+    assert hook.taken == [{"text": "x"}]
+
+
+@pytest.mark.parametrize("how", ["refuses", "closed", "no address"])
+def test_one_that_never_takes_it_is_given_up_and_its_address_stays_a_secret(
+    hook: Webhook, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook.refuse = 1_000
+    urls = {"refuses": hook.url, "closed": f"http://127.0.0.1:9/{SECRET}", "no address": f"://{SECRET}"}
+    with pytest.raises(LakeError, match=r"not taken by the webhook of TUNEGRAPH_ALERT_WEBHOOK") as caught:
+        alert.send(urls[how], {"text": "x"}, pause=0.01)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert SECRET not in str(caught.value)
+    assert SECRET not in caplog.text
+    assert how != "refuses" or hook.asked == 4

@@ -1,0 +1,304 @@
+"""A real `dagster dev`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
+it, a schedule that ticks and brings a new version live, and an alert about a run that failed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.tables import table_path
+from tunegraph_pipeline.orchestration.assets.graph import known_track_ids
+from tunegraph_pipeline.orchestration.run import dagster_home, project_file, run_job
+from tunegraph_pipeline.recommend.bundle import current_version
+
+FIRST = date(2026, 8, 1)
+DAYS = [FIRST + timedelta(days=number) for number in range(90)]
+RECEIVED = DAYS[::18]
+"""The days on which lists were imported; between them nothing happened."""
+QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
+FIRST_TAG, LAST_TAG = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
+PATIENCE = 400.0  # seconds; a daemon looks for backfills every 30 and for schedules every minute
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Dagster:
+    """The GraphQL of a running webserver, as its page uses it."""
+
+    port: int
+    log: Path
+    alerts: list[dict[str, Any]]
+
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told: dict[str, Any] = json.loads(answer.read())
+        assert "errors" not in told, told
+        data: dict[str, Any] = told["data"]
+        return data
+
+    def wait_for(self, what: str, look: Callable[[], Found | None]) -> Found:
+        """What ``look`` finds, once it finds something."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if (found := look()) is not None:
+                return found
+            time.sleep(0.5)
+        pytest.fail(f"no {what} in {PATIENCE:.0f} seconds: {self.log.read_text()[-3000:]}")
+
+    def locations(self) -> list[str] | None:
+        """The code locations, once the webserver answers and has loaded them."""
+        try:
+            nodes = self.ask("{repositoriesOrError {... on RepositoryConnection {nodes {location {name}}}}}")
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+        return [node["location"]["name"] for node in nodes["repositoriesOrError"].get("nodes", [])] or None
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the first one first."""
+        query = "{runsOrError {... on Runs {results {runId jobName status tags {key value}}}}}"
+        found: list[dict[str, Any]] = self.ask(query)["runsOrError"]["results"]
+        return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake that received lists on a few of 90 days, and one today; nothing is filled."""
+    rng = random.Random(3)
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("dev") / "lake")
+    lake.admit_source("files")
+    lake.set_section("training", QUICK)
+    lake.set_section("graph", {"held_out": 0.0})  # likes by chance: no model has to foresee them
+    lake.set_section("schedules", {"daily": "* * * * *"})
+    for day in [*RECEIVED, datetime.now(UTC).date()]:
+        users = [(user, user % 3) for user in rng.sample(range(30), 15)]  # of three scenes
+        pairs = {(f"u{user}", f"t{scene}.{rng.randrange(9)}") for user, scene in users for _ in range(6)}
+        rows = [{"user_id": user, "track_id": track, "liked_at": None} for user, track in sorted(pairs)]
+        likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
+        write_batch(lake.raw, day, RawBatch("files", "test", likes=likes))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def twin(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The same lake, without what it received today."""
+    root = tmp_path_factory.mktemp("twin") / "lake"
+    shutil.copytree(lake.root, root)
+    shutil.rmtree(root / "raw" / f"dt={datetime.now(UTC).date()}")
+    return Lake.open(root)
+
+
+@pytest.fixture(scope="module")
+def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        home = dagster_home(lake)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("log") / "dagster.log"
+    alerts: list[dict[str, Any]] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            alerts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    webhook = HTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=webhook.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "TUNEGRAPH_LAKE": str(lake.root),
+        "TUNEGRAPH_ALERT_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": str(project_file("workspace.yaml").parent),
+    }
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "dev",
+        "-w",
+        str(project_file("workspace.yaml")),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "-h", "127.0.0.1", "-p", str(port)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            running = Dagster(port, log, alerts)
+            assert running.wait_for("webserver", running.locations) == ["tunegraph"]
+            yield running
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            webhook.shutdown()
+            webhook.server_close()
+
+
+WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
+LAUNCH = """mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}
+  }
+}"""
+BACKFILL = """query ($id: String!) {
+  partitionBackfillOrError(backfillId: $id) {... on PartitionBackfill {status error {message}}}
+}"""
+START = """mutation ($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) {__typename ... on ScheduleStateResult {scheduleState {status}}}
+}"""
+RUN = """mutation ($selector: JobOrPipelineSelector!) {
+  launchRun(executionParams: {selector: $selector}) {__typename ... on LaunchRunSuccess {run {runId}}}
+}"""
+ASSETS = """{
+  assetNodes {assetKey {path} jobNames freshnessStatusInfo {freshnessStatus}}
+}"""
+
+
+@pytest.mark.timeout(1200)
+def test_a_backfill_of_90_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_goes_live(
+    lake: Lake, twin: Lake, dagster: Dagster
+) -> None:
+    nodes = dagster.ask(ASSETS)["assetNodes"]
+    names = {node["assetKey"]["path"][0]: node for node in nodes}
+    # What "materialize all" in the UI sends: every asset of the refresh, those without partitions included.
+    refreshed = sorted(name for name, node in names.items() if "refresh" in node["jobNames"])
+    asked = {
+        "assetSelection": [{"path": [name]} for name in refreshed],
+        "partitionNames": [day.isoformat() for day in DAYS],
+        "title": "ninety days",
+    }
+    launched = dagster.ask(LAUNCH, params=asked)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+    # Meanwhile the twin is filled day by day, in no order, and some of it twice.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        order = random.Random(5).sample(RECEIVED, len(RECEIVED))
+        for day in [*order, order[0]]:
+            run_job(twin, "daily_tables", day, day)
+        run_job(twin, "refresh", RECEIVED[-1], RECEIVED[-1])
+
+    def of_backfill() -> list[dict[str, Any]]:
+        runs = [run for run in dagster.runs() if "dagster/backfill" in run["tags"]]
+        assert all(run["status"] != "FAILURE" for run in runs), runs
+        return runs
+
+    def run_of_days() -> bool | None:
+        return any(run["status"] == "SUCCESS" for run in of_backfill() if FIRST_TAG in run["tags"]) or None
+
+    dagster.wait_for("end of the run that fills the days", run_of_days)
+    # The schedule is switched on already: its run waits for that of the backfill, for a lake has one writer.
+    selector = {**WHERE, "scheduleName": "daily_refresh"}
+    started = dagster.ask(START, selector=selector)["startSchedule"]
+    assert started["scheduleState"]["status"] == "RUNNING", started
+    # A run that fails: there is no inbox beside this lake.
+    doomed = dagster.ask(RUN, selector={**WHERE, "jobName": "import_inbox"})["launchRun"]
+    assert doomed["__typename"] == "LaunchRunSuccess", doomed
+
+    def backfilled() -> str | None:
+        found = dagster.ask(BACKFILL, id=launched["backfillId"])["partitionBackfillOrError"]
+        assert "FAILED" not in found["status"], found
+        return str(found["status"]) if found["status"].startswith("COMPLETED") else None
+
+    assert dagster.wait_for("end of the backfill", backfilled) == "COMPLETED_SUCCESS"
+    runs = of_backfill()
+    days = [(run["tags"][FIRST_TAG], run["tags"][LAST_TAG]) for run in runs if FIRST_TAG in run["tags"]]
+    assert days == [(FIRST.isoformat(), DAYS[-1].isoformat())]
+    # All days in one run; what comes before them, and what follows from them, in one each.
+    assert len(runs) <= 3
+
+    def ticked() -> dict[str, Any] | None:
+        by_schedule = [run for run in dagster.runs() if "dagster/schedule_name" in run["tags"]]
+        assert all(run["status"] not in {"FAILURE", "CANCELED"} for run in by_schedule), by_schedule
+        return by_schedule[0] if by_schedule and by_schedule[0]["status"] == "SUCCESS" else None
+
+    run = dagster.wait_for("run of the schedule", ticked)
+    today = run["tags"][LAST_TAG]
+    assert today == lake.raw_days()[-1].isoformat()
+    assert (lake.current_version("current_likes"), lake.stale_days()) == (today, [])
+    live = current_version(lake.serving)
+    assert live != current_version(twin.serving)
+    status = {
+        node["assetKey"]["path"][0]: node["freshnessStatusInfo"] for node in dagster.ask(ASSETS)["assetNodes"]
+    }
+    assert status["serving_bundle"] is not None
+
+    _assert_equal_up_to(DAYS[-1], lake, twin)
+
+    alert = dagster.wait_for("alert", lambda: dagster.alerts[0] if dagster.alerts else None)
+    assert (alert["job"], alert["run_id"]) == ("import_inbox", doomed["run"]["runId"])
+    assert alert["error"].startswith("there is no inbox at")
+    assert len(dagster.alerts) == 1
+
+
+def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:
+    """Tables and graph as of ``last`` are the same; days between are there, and empty."""
+    days = [day.isoformat() for day in DAYS]
+    for table in DAILY_TABLES:
+        assert lake.partitions(table)[: len(days)] == days
+        for key in days:
+            if key in twin.partitions(table):
+                mine, other = (table_path(one.root, table, key).read_bytes() for one in (lake, twin))
+                assert mine == other, (table, key)
+            else:
+                assert not len(lake.read(table, key))
+    cut_off = twin.current_version("current_likes")
+    pair = ["user_id", "track_id"]
+    for table in ("current_likes", "current_dislikes"):
+        assert (
+            lake.read(table, cut_off)
+            .select(pair)
+            .sort(pair)
+            .equals(twin.read(table, cut_off).select(pair).sort(pair))
+        )
+    assert _edges(lake, cut_off) == _edges(twin, cut_off)
+
+
+def _edges(lake: Lake, cut_off: str) -> set[tuple[int, str]]:
+    """The like graph as of the cut-off: user, by the order of their names, and track id."""
+    (folder,) = (lake.root / "like_graph").glob(f"{cut_off}-*")
+    graph = LikeGraph.from_arrays(ArrayFolder.open(folder))
+    users = np.repeat(np.arange(graph.n_users), np.diff(graph.indptr)).tolist()
+    ids = known_track_ids(lake)  # an index follows arrival
+    return set(zip(users, ids.gather(graph.indices).to_list(), strict=True))

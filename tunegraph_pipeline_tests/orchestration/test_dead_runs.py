@@ -1,0 +1,57 @@
+"""Runs whose process died are ended in the history, and no others."""
+
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, job, op
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.build import build_definitions
+from tunegraph_pipeline.orchestration.dead_runs import PROCESS, _process, close_dead_runs, this_process
+
+
+def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
+    @op
+    def nothing() -> None: ...
+
+    @job
+    def idle() -> None:
+        nothing()
+
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mine, dead = this_process(), _process(child.pid)
+    child.communicate(b"\n")
+    elsewhere = "another-host 1 0.00"
+    with DagsterInstance.ephemeral() as instance:
+        open_runs = {
+            tag: instance.create_run_for_job(
+                idle, status=DagsterRunStatus.STARTED, tags={PROCESS: tag}
+            ).run_id
+            for tag in (mine, dead, elsewhere)
+        }
+        close_dead_runs(instance)
+        after = {found.run_id: found.status for found in instance.get_runs()}
+        status = {tag: after[run_id] for tag, run_id in open_runs.items()}
+    assert status == {
+        mine: DagsterRunStatus.STARTED,
+        dead: DagsterRunStatus.FAILURE,
+        elsewhere: DagsterRunStatus.STARTED,
+    }
+
+
+def test_every_run_on_a_lake_says_in_which_process_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that the daemon launched, which knows nothing of the command line."""
+    monkeypatch.setenv("TUNEGRAPH_LAKE", str(tmp_path / "lake"))
+    Lake.open_or_create(tmp_path / "lake")
+    config = {"resources": {"lake": {"config": {"root": str(tmp_path / "lake")}}}}
+    with DagsterInstance.ephemeral() as instance:
+        build_definitions().resolve_job_def("daily_tables").execute_in_process(
+            run_config=config, instance=instance, partition_key=date(2026, 2, 1).isoformat()
+        )
+        (done,) = instance.get_runs()
+    assert done.tags[PROCESS] == this_process()

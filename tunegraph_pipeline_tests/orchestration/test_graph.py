@@ -1,0 +1,243 @@
+"""The lists, A and B of a lake that is refreshed day by day are those of a lake that is built at once."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from dagster import materialize
+from polars.testing import assert_frame_equal
+
+from tunegraph_pipeline.graph import co_like_update
+from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.feedback_spool import append, collect
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.tables import table_path
+from tunegraph_pipeline.orchestration.assets import graph, sources
+from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.orchestration.resources import LakeResource
+
+FIRST = date(2026, 2, 1)
+STAGES = [graph.current_likes, graph.track_ids, graph.like_graph, graph.co_like_matrix]
+
+
+@pytest.fixture(autouse=True)
+def _updates_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a lake of millions, though these have tens of likes."""
+    monkeypatch.setattr(co_like_update, "_SMALL", 0)
+    monkeypatch.setattr(co_like_update, "_DEARER", 0)
+
+
+def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> None:
+    rows = [
+        {"user_id": user, "track_id": track, "liked_at": None}
+        for user, tracks in lists.items()
+        for track in tracks
+    ]
+    seen = [{"user_id": user, "discovered_from": None, "depth": 0, "state": "listed"} for user in lists]
+    batch = RawBatch(
+        "files",
+        "test",
+        users=pl.DataFrame(seen, schema=empty_frame("users").schema),
+        likes=pl.DataFrame(rows, schema=empty_frame("likes").schema),
+    )
+    write_batch(lake.raw, FIRST + timedelta(days=day), batch)
+
+
+def refresh(lake: Lake, cut_off: date | None = None) -> dict[str, str]:
+    """Fill what is stale, bring the graph to the cut-off, and say how each stage was made."""
+    collect(lake)
+    days = lake.stale_days()
+    resources = {"lake": LakeResource(root=str(lake.root))}
+    if days:
+        bounds = {"start": days[0], "end": days[-1]}
+        materialize(
+            sources.ASSETS,
+            resources=resources,
+            tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items()},
+            run_config={"ops": {"crawled_users": {"config": {"source": "none"}}}},
+        )
+    config = {"ops": {"current_likes": {"config": {"cut_off": cut_off.isoformat() if cut_off else ""}}}}
+    done = materialize([*sources.ASSETS, *STAGES], selection=STAGES, resources=resources, run_config=config)
+    made = {}
+    for asset in STAGES:
+        for event in done.asset_materializations_for_node(asset.op.name):
+            if "made" in event.metadata:
+                made[asset.op.name] = str(event.metadata["made"].value)
+    return made
+
+
+def by_track(lake: Lake) -> dict[str, dict[str, int]]:
+    """B in words: how many users like both of two tracks."""
+    B, ids = CoLike.open(lake.current_folder("co_like")), known_track_ids(lake).to_list()
+    return {
+        ids[track]: {ids[j]: int(n) for j, n in zip(*B.neighbours(track), strict=True)}
+        for track in range(len(ids))
+        if len(B.neighbours(track)[0])
+    }
+
+
+def liked(lake: Lake) -> dict[str, list[str]]:
+    """A in words: what each user likes."""
+    A, ids = open_like_graph(lake), known_track_ids(lake).to_list()
+    users = A.user_ids.tolist()
+    return {
+        user: sorted(ids[track] for track in A.indices[A.indptr[row] : A.indptr[row + 1]])
+        for row, user in enumerate(users)
+    }
+
+
+def same_content(lake: Lake, other: Lake) -> None:
+    key = lake.current_version("current_likes")
+    assert other.current_version("current_likes") == key
+    for table in ("current_likes", "current_dislikes", "last_observations"):
+        assert_frame_equal(lake.read(table, key), other.read(table, key))
+    assert liked(lake) == liked(other)
+    assert by_track(lake) == by_track(other)
+    matrix = CoLike.open(lake.current_folder("co_like"))
+    assert matrix.degrees.tolist() == open_like_graph(lake).track_degrees().tolist()
+
+
+def twin(lake: Lake, folder: Path) -> Lake:
+    """A lake that received the same, and made nothing of it yet."""
+    other = Lake.open_or_create(folder)
+    other.file = lake.file
+    other._save()
+    shutil.copytree(lake.raw, other.raw)
+    return other
+
+
+def random_day(rng: np.random.Generator) -> dict[str, Sequence[str]]:
+    return {
+        f"u{user}": [f"t{track:02d}" for track in rng.choice(15, rng.integers(0, 6), replace=False)]
+        for user in rng.choice(9, rng.integers(0, 4), replace=False)
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {f"u{user}": [f"t{user}", f"t{user + 1}", "t0"] for user in range(2, 6)})
+    assert set(refresh(lake).values()) == {"made from nothing"}
+    for step in range(4):
+        day = int(rng.integers(0, 5))
+        receive(lake, day, random_day(rng))
+        if rng.random() < 0.4:
+            at = datetime(2026, 2, 1 + int(rng.integers(5)), 9, tzinfo=UTC)
+            append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(9):02d}", "like")], at=at)
+        refresh(lake)
+        if step % 2:
+            other = twin(lake, tmp_path / f"twin{step}")
+            refresh(other)
+            same_content(lake, other)
+
+
+def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc", "cho": "cd"})
+    refresh(lake)
+    content = ArrayFolder.open(lake.current_folder("like_graph")).facts["content"]
+
+    receive(lake, 1, {"ana": "ab"})  # seen again, with the same list
+    made = refresh(lake)
+    assert made == {
+        "current_likes": "brought up to date",
+        "like_graph": "brought up to date",
+        "co_like_matrix": "brought up to date",
+    }
+    assert lake.read("changed_users", lake.current_version("current_likes")).is_empty()
+    assert ArrayFolder.open(lake.current_folder("like_graph")).facts["content"] == content
+
+    receive(lake, 2, {"ben": "", "dan": "ae"})
+    assert set(refresh(lake).values()) == {"brought up to date"}
+    changed = lake.read("changed_users", lake.current_version("current_likes"))
+    assert changed["user_id"].to_list() == ["ben", "dan"]
+    assert liked(lake) == {"ana": ["a", "b"], "cho": ["c", "d"], "dan": ["a", "e"]}
+    assert by_track(lake) == {
+        "a": {"b": 1, "e": 1},
+        "b": {"a": 1},
+        "c": {"d": 1},
+        "d": {"c": 1},
+        "e": {"a": 1},
+    }
+    assert set(refresh(lake).values()) == {"unchanged"}
+
+
+def test_after_the_days_of_a_base_it_is_built_anew(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"refreeze_days": 3})
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    for day, how in ((2, "brought up to date"), (3, "made from nothing")):
+        receive(lake, day, {"ana": "abd"[: day + 1]})
+        assert refresh(lake)["co_like_matrix"] == how
+
+
+def test_what_was_added_is_merged_once_it_is_a_share_of_the_base(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"delta_share": 0.01})
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    bases = []
+    for day in (1, 2):
+        receive(lake, day, {"cho": "ad", "dan": "abcd"[: day + 1]})
+        assert refresh(lake)["co_like_matrix"] == "brought up to date"
+        bases.append(CoLike.open(lake.current_folder("co_like")).facts["nnz"])
+    assert bases == [6, 8]  # before the second update the pair of a and d was merged into the base
+
+
+@pytest.mark.parametrize("table", ["current_likes", "changed_users", "last_observations"])
+def test_a_damaged_table_is_made_from_nothing(tmp_path: Path, table: str) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    table_path(lake.root, table, lake.current_version("current_likes")).write_bytes(b"PAR1 garbage")
+    receive(lake, 1, {"cho": "ad"})
+
+    assert refresh(lake)["current_likes"] == "made from nothing"
+    other = twin(lake, tmp_path / "twin")
+    refresh(other)
+    same_content(lake, other)
+
+
+def test_a_graph_that_fell_behind_is_built_from_nothing(tmp_path: Path) -> None:
+    """As after a run that was killed between the lists and the graph, twice."""
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    behind = lake.current_version("like_graph")
+    for day in (1, 2):
+        receive(lake, day, {"cho": "ad"[:day], "ana": "b" * (day == 1)})
+        lake.set_current("like_graph", behind)
+        made = refresh(lake)
+        if day == 1:
+            lake.set_current("like_graph", behind)
+    assert made["current_likes"] == "brought up to date"
+    assert made["like_graph"] == "made from nothing"
+    other = twin(lake, tmp_path / "twin")
+    refresh(other)
+    same_content(lake, other)
+
+
+def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab"})
+    receive(lake, 1, {"ana": "bc", "ben": "c"})
+    refresh(lake)
+    refresh(lake, FIRST)
+    assert liked(lake) == {"ana": ["a", "b"]}
+    refresh(lake)
+    assert liked(lake) == {"ana": ["b", "c"], "ben": ["c"]}
