@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
@@ -230,31 +230,92 @@ def publish(
     override: Annotated[
         str | None, typer.Option(help="Publish the model that the gate refused, and why; recorded.")
     ] = None,
-    to: Annotated[
-        str | None, typer.Option("--roll-back", help="A bundle to make live again, by its version.")
-    ] = None,
     wait: WaitOption = 0,
 ) -> None:
-    """Say by hand what is live: a refreshed model that was refused, or a bundle that was live before.
+    """Publish by hand: as a refresh does, the gate deciding, or a model that it refused.
 
-    Without options: publish as a refresh does, the gate deciding. A roll-back lasts until a refresh finds a
-    model that the gate accepts.
+    `tunegraph rollback` goes back to a bundle that was live before.
     """
-    from tunegraph_pipeline.recommend.publication import roll_back
-
     home = _open(lake)
-    if override is not None and to is not None:
-        raise InputError("--override goes alone, without --roll-back")
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with _writing(home, "tunegraph publish", wait) as home:
-        if to is not None:
-            roll_back(home.serving, to)
-        else:
-            with _progress() as progress:
-                _run(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
+        with _progress() as progress:
+            _run(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
         home.refresh_views()
     _show_status(home)
+
+
+@app.command()
+def forget(
+    users: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="USER", help="Whom to forget, as the source names them; may be several."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="A file of users, one a line; unlike USER it is in no shell's history."),
+    ] = None,
+    lake: LakeOption = MAIN_LAKE,
+) -> None:
+    """Take users out of the lake for good, and publish lists and recommendations without them.
+
+    They go from raw batches, tables, crawls, feedback, matrices, bundles and recommendations; a keyed hash of
+    their id keeps a later import or crawl from bringing them back. The weights of the model go at the next
+    full retrain. Without USER and --file it works off the requests that wait. The same job as `forget` in the
+    Dagster UI, which takes its users from files in `forget_requests/`; no id is in Dagster's history.
+    """
+    from tunegraph_pipeline.lake.purge import pending_requests, read_user_ids, request
+
+    home = _open(lake)
+    ids = [*(users or []), *(read_user_ids(file) if file is not None else [])]
+    if ids:
+        request(home, ids)
+    elif not pending_requests(home):
+        raise InputError(
+            "nobody to forget: give a USER or --file FILE with one a line; no request waits in the lake"
+        )
+    try:
+        with _writing(home, "tunegraph forget"):
+            with _progress() as progress:
+                _run(home, "forget", progress, ops={})
+            home = _open(home.root)
+            home.refresh_views()
+    except BaseException:
+        if pending_requests(home):
+            notes.print(
+                "[yellow]the request is kept: `tunegraph forget` without a USER, or the next refresh, goes on"
+                " with it[/yellow]"
+            )
+        raise
+    _show_status(home)
+
+
+@app.command()
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="The bundle to go back to; the one live before this unless given.")
+    ] = None,
+    lake: LakeOption = MAIN_LAKE,
+    reason: Annotated[str, typer.Option(help="Why; recorded.")] = "",
+) -> None:
+    """Make the bundle live again that was live before, or another one at hand whose model was live.
+
+    Services change over within a second. It lasts until a refresh publishes: fresh likes with the model gone
+    back to, or a model that the gate accepts against it.
+    """
+    from tunegraph_pipeline.recommend.publication import live_version, roll_back
+
+    home = _open(lake)
+    with _writing(home, "tunegraph rollback"):
+        before = live_version(home.serving) or "nothing that can be read"
+        bundle = roll_back(home.serving, version, reason)
+    answers.print(
+        f"live was {before}, is {bundle.version}: model {bundle.model_version}, likes up to"
+        f" {bundle.facts.get('cut_off', 'a day that is not known')}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _lake_to_refresh(root: Path, source: str | None) -> "Lake":
@@ -264,11 +325,15 @@ def _lake_to_refresh(root: Path, source: str | None) -> "Lake":
 
 def _prepare_crawl(lake: "Lake", source: str, start_users: list[str]) -> None:
     """Keep what a crawl of ``source`` was told on the command line, and say what a person has to know."""
+    from tunegraph_pipeline.lake.tombstones import Tombstones
     from tunegraph_pipeline.sources.open import LISTENBRAINZ, SPOTIFY
 
     if source not in ("none", "files"):
         lake.admit_source(source, record=False)
     if start_users:
+        tombstones = Tombstones.of(lake.root)
+        if any(map(tombstones.buries_one, start_users)):
+            raise InputError("a --start-user is somebody who was forgotten, and stays away; leave them out")
         if source not in (LISTENBRAINZ, SPOTIFY):
             raise InputError(
                 f"--start-user goes with --source {LISTENBRAINZ} or {SPOTIFY}, not with {source}"
@@ -687,6 +752,64 @@ def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
 def status(lake: LakeOption = MAIN_LAKE) -> None:
     """What the lake holds, and which version is live."""
     _show_status(_open(lake))
+
+
+@app.command()
+def verify(
+    lake: LakeOption = MAIN_LAKE,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Remove what is damaged and can be made again; the next refresh makes it. What was received"
+            " is never touched.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every file of the lake, and say what is damaged and what repairs it.
+
+    Ends with 0 where nothing is damaged, and with 2 otherwise. Notes, such as days that are not refreshed
+    yet, are no damage.
+    """
+    from tunegraph_pipeline.orchestration.verify import verify as verify_lake
+
+    with _progress() as progress:
+        found = verify_lake(lake, progress, repair=repair)
+    for note in found.notes:
+        notes.print(f"note: {escape(note.line())}", soft_wrap=True)
+    if as_json:
+        _print_json(
+            {
+                "problems": [finding.facts() for finding in found.problems],
+                "notes": [finding.facts() for finding in found.notes],
+                "files": found.files,
+                "bytes": found.bytes,
+            }
+        )
+    else:
+        for finding in found.problems:
+            answers.print(escape(finding.line()), soft_wrap=True)
+    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
+    if not found.problems:
+        notes.print(f"nothing is damaged in {lake}: {read} were read")
+        return
+    mended = sum(finding.mend is not None for finding in found.problems)
+    left = len(found.problems) - mended
+    if repair:
+        advice = f"{mended} of them were repaired or removed; run {_refresh_of(lake)} now"
+    else:
+        advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, put {mended} right"
+    if left:
+        advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
+    elif repair:
+        notes.print(advice, soft_wrap=True)
+        return
+    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} were read): {advice}")
+
+
+def _refresh_of(lake: Path) -> str:
+    return f"`tunegraph refresh --source none --lake {lake}`"
 
 
 @app.command()

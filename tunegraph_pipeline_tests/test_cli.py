@@ -271,6 +271,40 @@ def test_status_names_what_is_live(refreshed: Path) -> None:
     assert "60 users" in done.stdout
 
 
+def test_verify_finds_nothing_in_a_refreshed_lake(refreshed: Path) -> None:
+    done = tunegraph("verify", "--lake", refreshed)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.rstrip().splitlines()[-1].startswith("nothing is damaged in")
+
+
+def test_verify_has_a_line_a_problem_and_its_advice_puts_them_right(refreshed: Path, tmp_path: Path) -> None:
+    lake = shutil.copytree(refreshed, tmp_path / "lake")
+    (likes,) = (lake / "likes").rglob("data.parquet")
+    (batch,) = (lake / "raw").rglob("batch.json")
+    said = batch.read_bytes()
+    sound = likes.read_bytes()
+    likes.write_bytes(b"garbage")
+    (lake / "serving" / "CURRENT").write_text("")
+    name = likes.relative_to(lake)
+    last = complaint(tunegraph("verify", "--lake", lake))
+    assert f"2 problems in {lake}" in last
+    assert f"tunegraph verify --repair --lake {lake}" in last
+    lines = tunegraph("verify", "--lake", lake).stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [str(name), "serving/CURRENT"]
+    day = name.parts[1].removeprefix("dt=")
+    assert lines[0].endswith(f"; rematerialise liked_lists of {day}")
+    told = json.loads(tunegraph("verify", "--json", "--lake", lake).stdout)
+    assert [problem["repairable"] for problem in told["problems"]] == [True, True]
+    assert tunegraph("verify", "--repair", "--lake", lake).returncode == 0
+    assert tunegraph("refresh", "--source", "none", "--lake", lake).returncode == 0
+    assert tunegraph("verify", "--lake", lake).returncode == 0
+    assert likes.read_bytes() == sound
+    batch.write_bytes(b"{")
+    assert "1 need a person" in complaint(tunegraph("verify", "--repair", "--lake", lake))
+    batch.write_bytes(said)
+    assert tunegraph("verify", "--lake", lake).returncode == 0
+
+
 def test_a_second_refresh_keeps_every_version(refreshed: Path) -> None:
     before = {name: (refreshed / name / "CURRENT").read_text() for name in ("models", "co_like", "serving")}
     assert tunegraph("refresh", "--lake", refreshed).returncode == 0
@@ -353,6 +387,9 @@ def test_one_bad_file_among_good_ones_imports_none(tmp_path: Path, lake: Path) -
         ["import", "x.csv", "--format", "xml"],
         ["import", "x.csv", "--as-of", "2090-01-01"],
         ["status", "--colour"],
+        ["rollback"],
+        ["rollback", "2026-11-23-82b796fa220a"],
+        ["rollback", "../models"],
         ["recommend", "--user", "rock1", "-k", "0"],
     ],
 )

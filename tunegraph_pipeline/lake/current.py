@@ -244,6 +244,6 @@ def _seen(read: Read, basis: Basis) -> Iterator[tuple[date, pl.DataFrame, pl.Dat
 
 
 def _replaced(rows: pl.DataFrame, users: pl.Series, by: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``users`` replaced; sorted, as both are."""
+    """The rows of ``users`` replaced; sorted, as both are: no user is in two of them."""
     kept = rows.filter(~pl.col("user_id").is_in(users.implode()))
-    return pl.concat([kept, by.select(kept.columns)]).sort("user_id", "track_id")
+    return kept.merge_sorted(by.select(kept.columns), key="user_id")

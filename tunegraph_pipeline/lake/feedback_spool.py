@@ -24,14 +24,15 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.storage import disk_errors, make_folder, staged_file, sync
 
 if TYPE_CHECKING:
@@ -169,17 +170,20 @@ class Collected:
 
     ``batches`` are the raw batches it became. ``rejected`` counts the lines that could not be used, by the
     reason; they are kept in ``feedback_spool/rejected/``. ``left`` says, a sentence each, what lies there
-    still.
+    still. ``forgotten`` counts the lines of users who were forgotten, which are kept nowhere.
     """
 
     batches: "list[BatchInfo]" = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
+    forgotten: int = 0
     left: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
         """What a person has to be told: of lines that were not used, and of what lies there still."""
         kept_in = f"kept in {SPOOL}/{_REJECTED}/"
         told = [f"feedback not taken in, {why}: {count:,}; {kept_in}" for why, count in self.rejected.items()]
+        if self.forgotten:
+            told.append(f"feedback of users who were forgotten, not taken in: {self.forgotten:,}")
         return told + self.left
 
 
@@ -191,6 +195,7 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
     here, and days before the first of a lake are left lying. Raises LakeError where the disk says no.
     """
     from tunegraph_pipeline.lake.lake import FIRST_DAY
+    from tunegraph_pipeline.lake.raw import is_pruned
 
     today = today or datetime.now(UTC).date()
     found = Collected()
@@ -204,6 +209,12 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
                     f"feedback of {day} is not of a day from {FIRST_DAY} to {today}; left lying"
                 )
                 continue
+            if is_pruned(lake.raw, day):
+                found.left.append(
+                    f"feedback of {day} came after the raw batches of that day were pruned; left lying in"
+                    f" {folder}"
+                )
+                continue
             found.left += _take(folder)
             for taken in sorted(folder.glob(f"{_TAKEN}*")):
                 _read_in(lake, day, taken, found)
@@ -214,6 +225,54 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
                 with suppress(OSError):  # where something is in it, it stays
                     folder.rmdir()
     return found
+
+
+def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
+    """Remove what these users said from the spool, lines that were rejected included; returns how many lines
+    each of them had.
+
+    Only for the holder of the lake's lock; services may go on appending. Raises LakeError where a writer does
+    not let go of a file, or the disk says no.
+    """
+    removed: Counter[str] = Counter()
+    spool = lake.root / SPOOL
+    for path in sorted(spool.rglob("*.jsonl")) if spool.is_dir() else []:
+        with disk_errors(path):
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if not _lock_within(file, _WRITER_SECONDS):
+                    raise LakeError(f"{path} is being written all the while; end what hangs and try again")
+                lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+                said_by = [_said_by(line, user_ids) for line in lines]
+                theirs = [user_id for user_id in said_by if user_id is not None]
+                if theirs:
+                    kept = [line + b"\n" for line, by in zip(lines, said_by, strict=True) if by is None]
+                    # A writer who waits for the lock finds that the file was taken away.
+                    with staged_file(path, lake.staging) as draft:
+                        draft.write_bytes(b"".join(kept))
+                    removed.update(theirs)
+            finally:
+                os.close(file)
+    return removed
+
+
+def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
+    """Which of these users a line is of, also where it is cut short or no line of feedback."""
+    try:
+        said = json.loads(line)
+        if isinstance(said["user_id"], str):
+            return said["user_id"] if said["user_id"] in user_ids else None
+    except (ValueError, RecursionError, TypeError, KeyError):
+        pass
+    _, begins, rest = line.partition(b'"user_id": "')
+    name, ends, _ = rest.partition(b'"')
+    for user_id in user_ids:
+        written = json.dumps(user_id)[1:-1].encode()
+        if begins and name and not ends and written.startswith(name):
+            return user_id
+        if written in line or user_id.encode(errors="replace") in line:
+            return user_id
+    return None
 
 
 def waiting_lines(lake: Path) -> int:
@@ -236,6 +295,23 @@ def _waiting(lake: Path) -> Iterator[tuple[date, Path]]:
             for path in folder.rglob("*.jsonl"):
                 if not path.parent.name.startswith(_DONE):
                     yield day, path
+
+
+def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
+    """The files of the spool that hold lines which a refresh will put aside, and how many."""
+    for folder in sorted((lake / SPOOL).glob("????-??-??")):
+        if (day := _day_of(folder)) is None:
+            continue
+        for path in sorted(folder.rglob("*.jsonl")):
+            count = 0
+            for line in path.read_bytes().split(b"\n"):
+                try:
+                    if line.strip():
+                        _parse(line, day)
+                except ValueError:
+                    count += 1
+            if count:
+                yield path, count
 
 
 def _day_of(folder: Path) -> date | None:
@@ -284,9 +360,11 @@ def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
     """Write the raw batch of a folder that was taken, and put aside what cannot be in it."""
     import polars as pl
 
-    from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+    from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, write_batch
     from tunegraph_pipeline.lake.schemas import FEEDBACK
+    from tunegraph_pipeline.lake.tombstones import Tombstones
 
+    tombstones = Tombstones.of(lake.root)
     rows: list[dict[str, Any]] = []
     aside: list[bytes] = []
     rejected: dict[str, int] = {}
@@ -297,6 +375,9 @@ def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
             try:
                 rows.append(_parse(line, day))
             except ValueError as error:
+                if tombstones.named_in(line):
+                    found.forgotten += 1
+                    continue
                 rejected[str(error)] = rejected.get(str(error), 0) + 1
                 aside.append(line)
     if aside:
@@ -306,7 +387,10 @@ def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
     if rows:
         frame = pl.DataFrame(rows, schema=empty_frame("feedback").schema)
         batch = RawBatch(FEEDBACK, "what listeners said", feedback=frame, counts=rejected)
-        found.batches.append(write_batch(lake.raw, day, batch))
+        info = write_batch(lake.raw, day, batch)
+        found.forgotten += info.counts.get(LEFT_OUT, 0)
+        if info.rows:
+            found.batches.append(info)
     for why, count in rejected.items():
         found.rejected[why] = found.rejected.get(why, 0) + count
 

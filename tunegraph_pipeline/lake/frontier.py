@@ -8,6 +8,9 @@ they led to, and their rows in the journal. So a process that is killed at any m
 said, and asks again only what it had in flight. The journal is emptied into raw batches in ranges that are
 fixed before the batch is written; a range interrupted in between is written again, with the same content and
 so as the same batch.
+
+A user who was forgotten is never added, so nobody asks for them and no row is of them, and no answer that
+names them is kept.
 """
 
 import json
@@ -15,7 +18,7 @@ import sqlite3
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -23,7 +26,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.tombstones import Tombstones
 
+LEFT_ALONE = "forgotten users met again, left alone"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of discovery
@@ -69,14 +74,18 @@ class Due:
 class Frontier:
     """The open file. Threads may share it: one connection behind one lock, each call one transaction.
 
-    ``day`` is the day that is being crawled: answers and spending belong to it.
+    ``day`` is the day that is being crawled: answers and spending belong to it. Whoever is in ``tombstones``
+    stays out.
     """
 
-    def __init__(self, path: Path, day: date) -> None:
+    def __init__(self, path: Path, day: date, tombstones: Tombstones | None = None) -> None:
         self.path = path
+        self._tombstones = tombstones or Tombstones()
         self.day = day.isoformat()
         self._lock = threading.RLock()
         self._old_exhausted = False
+        self.left_alone = 0
+        """How often somebody who was forgotten was met since the file was opened."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # An answer is on its way to disk once it is in the log: a killed process loses nothing.
@@ -124,7 +133,7 @@ class Frontier:
     # --- users ---
 
     def add_start_users(self, user_ids: Iterable[str], source: str) -> None:
-        """Put users at depth 0 into the frontier, unless they are known."""
+        """Put users at depth 0 into the frontier, unless they are known, or were forgotten."""
         with self._transaction():
             self._add_users(source, [(user_id, None, 0) for user_id in user_ids])
 
@@ -234,7 +243,11 @@ class Frontier:
 
     def _add_users(self, source: str, users: Iterable[tuple[str, str | None, int]]) -> None:
         added = []
+        left_alone = 0
         for user_id, discovered_from, depth in users:
+            if self._tombstones.buries_one(user_id):
+                left_alone += 1
+                continue
             cursor = self._db.execute(
                 "INSERT INTO users (user_id, discovered_from, depth, state) VALUES (?, ?, ?, 'found')"
                 " ON CONFLICT (user_id) DO NOTHING",
@@ -244,6 +257,9 @@ class Frontier:
                 added.append([user_id, discovered_from, depth, "found"])
         if added:
             self._write_journal(source, "users", added)
+        self.left_alone += left_alone
+        if left_alone:
+            self._write_journal(source, "counts", [[LEFT_ALONE, left_alone]])
 
     # --- tracks that wait to be described, or for features ---
 
@@ -305,6 +321,9 @@ class Frontier:
         return (rows[0][0], zlib.decompress(rows[0][1])) if rows else None
 
     def keep_answer(self, request: bytes, status: int, body: bytes) -> None:
+        """Keep what was answered to this request today; not where it names somebody who was forgotten."""
+        if self._tombstones.named_in(body):
+            return
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
@@ -407,6 +426,59 @@ class Frontier:
             if last is not None:
                 db.execute("INSERT INTO facts VALUES ('emptying the journal up to', ?)", (str(last),))
             return None if last is None else int(last)
+
+
+def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
+    """Remove every trace of these users from a frontier's file; returns how often it named each of them.
+
+    All answers of the day go, since one may be about a user without naming them; what of it is still needed
+    is asked for again. The file is then written anew, so that no page of it, used or free, and no log beside
+    it holds an id. Only where no crawl is running. Raises LakeError where the file cannot be used.
+    """
+    gone = set(user_ids)
+    named: Counter[str] = Counter()
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete = ON")
+            db.execute("PRAGMA temp_store = MEMORY")
+            db.executescript(_SCHEMA)
+            db.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            db.executemany("INSERT INTO gone VALUES (?)", [(user_id,) for user_id in gone])
+            db.execute("BEGIN IMMEDIATE")
+            for column in ("user_id", "discovered_from"):
+                named.update(
+                    row[0]
+                    for row in db.execute(
+                        f"SELECT {column} FROM users WHERE {column} IN (SELECT user_id FROM gone)"  # noqa: S608
+                    )
+                )
+            db.execute("DELETE FROM users WHERE user_id IN (SELECT user_id FROM gone)")
+            db.execute(
+                "UPDATE users SET discovered_from = NULL WHERE discovered_from IN (SELECT user_id FROM gone)"
+            )
+            for entry, part, body in db.execute(
+                "SELECT id, part, rows FROM journal WHERE part IN ('users', 'likes')"
+            ).fetchall():
+                rows = json.loads(zlib.decompress(body))
+                met = [value for row in rows for value in row[:2] if value in gone]
+                if not met:
+                    continue
+                named.update(met)
+                # The second of a user is who led to them; of a like it is a track.
+                kept = [
+                    [row[0], None, *row[2:]] if part == "users" and row[1] in gone else row
+                    for row in rows
+                    if row[0] not in gone
+                ]
+                anew = zlib.compress(json.dumps(kept, ensure_ascii=False).encode(), 1)
+                db.execute("UPDATE journal SET rows = ? WHERE id = ?", (anew, entry))
+            db.execute("DELETE FROM answers")
+            db.execute("COMMIT")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (sqlite3.Error, OSError, ValueError, zlib.error) as error:
+        raise _broken(path, error) from error
+    return named
 
 
 def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:

@@ -6,7 +6,6 @@ named versions of array folders. Not here: the form of rows (`schemas`, `tables`
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -17,11 +16,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake import schemas, tables
 from tunegraph_pipeline.lake.lock import write_lock
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, raw_days, read_batches
+from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
+from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.storage import STAGING, staged_file, staged_folder, sweep_staging, write_text
+from tunegraph_pipeline.lake.storage import (
+    STAGING,
+    remove_folder,
+    staged_file,
+    staged_folder,
+    sweep_staging,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,10 +47,8 @@ FIRST_DAY = date(2026, 1, 1)
 """Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
 
 SIMULATED = "simulator"
-FILES = "files"
+FILES = schemas.FILES
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
-
-_KEPT_VERSIONS = 3
 
 
 class LakeFile(BaseModel):
@@ -173,7 +178,9 @@ class Lake:
         """
         with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
-                sweep_staging(self.staging)
+                # A folder with drafts of its own, as `serving` has, is swept along.
+                for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
+                    sweep_staging(staging)
             yield warning
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
@@ -236,9 +243,13 @@ class Lake:
         """Drop all but the last few partitions of a table that has one a version, never the current one."""
         paths = [tables.table_path(self.root, table, value) for value in self.partitions(table)]
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in by_age[_KEPT_VERSIONS:]:
+        for path in by_age[self.kept_versions :]:
             if not path.parent.name.endswith(f"={current}"):
-                shutil.rmtree(path.parent)
+                remove_folder(path.parent, self.staging)
+
+    def drop_partition(self, table: str, partition: str) -> None:
+        """Remove a partition of a table. Raises LakeError where the disk says no."""
+        remove_folder(tables.table_path(self.root, table, partition).parent, self.staging)
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -247,11 +258,12 @@ class Lake:
         return raw_days(self.raw)
 
     def stale_days(self) -> list[date]:
-        """Days whose daily tables are missing or older than their raw batches, ascending."""
+        """Days whose daily tables are missing or older than their raw batches, ascending; never one whose
+        batches were pruned."""
         stale = []
         for day in self.raw_days():
             batches, key = self.batches(day), day.isoformat()
-            if any(
+            if not is_pruned(self.raw, day) and any(
                 tables.inputs_of(self.root, name, key) != day_fingerprint(batches, name)
                 for name in DAILY_TABLES
             ):
@@ -286,6 +298,9 @@ class Lake:
             return (self.root / kind / "CURRENT").read_text().strip()
         except FileNotFoundError:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+        except (OSError, ValueError) as error:
+            path = self.root / kind / "CURRENT"
+            raise LakeError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
 
     def current_folder(self, kind: str) -> Path:
         return self.version_folder(kind, self.current_version(kind))
@@ -308,14 +323,23 @@ class Lake:
             with staged_folder(folder, self.staging) as draft:
                 fill(draft)
         self.set_current(kind, version)
-        self._prune(kind, {version, *spare})
+        self.prune_versions(kind, spare=spare)
         return folder
+
+    @property
+    def kept_versions(self) -> int:
+        """How many versions of everything that has versions stay, by the settings."""
+        return self.section("retention", RetentionSettings).versions
 
     def set_current(self, kind: str, version: str) -> None:
         """Make a version of ``kind`` the current one, by one rename."""
         write_text(self.root / kind / "CURRENT", version + "\n", self.staging)
 
-    def _prune(self, kind: str, spared: Collection[str]) -> None:
+    def prune_versions(self, kind: str, *, keep: int | None = None, spare: Collection[str] = ()) -> int:
+        """Drop all versions of ``kind`` but the last few (``keep``, or as the settings say), the current one
+        and those to ``spare``; returns how many went."""
+        keep = self.kept_versions if keep is None else keep
+        spared = {self.current_version(kind), *spare}
         versions = sorted(
             (
                 path
@@ -325,9 +349,10 @@ class Lake:
             key=lambda path: path.stat().st_mtime,
             reverse=True,
         )
-        for path in versions[_KEPT_VERSIONS:]:
-            if path.name not in spared:
-                shutil.rmtree(path)
+        doomed = [path for path in versions[keep:] if path.name not in spared]
+        for path in doomed:
+            remove_folder(path, self.staging)
+        return len(doomed)
 
     # --- DuckDB ---
 

@@ -5,27 +5,39 @@ make of them (`tables`), or where a batch comes from (`sources`).
 
 A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to five parquet parts and a
 ``batch.json``. The id is a hash of the content, so that the same file imported twice on one day is one batch.
+
+Of a user who was forgotten nothing gets into a batch, whoever writes it. A day whose batches were pruned has
+a marker in their place, and takes no batch any more: its tables are all that is left of it.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
-from tunegraph_pipeline.lake.storage import STAGING, staged_folder
+from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
+from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
+from tunegraph_pipeline.lake.tombstones import Tombstones
 
-_BATCH = "batch.json"
-_ALWAYS_HASHED = ("users", "likes", "tracks", "features")
-"""The parts of the first format, hashed also where they are empty; one that came later is hashed where it is
-there, so that the ids of older batches stay what they are."""
+BATCH = "batch.json"
+_PRUNED = "pruned.json"
+_OF_PEOPLE = ("users", "likes", "feedback")
+"""The parts with a column user_id."""
+_NAMED_AFTER = "a file named after a forgotten user"
+LEFT_OUT = "rows of forgotten users, left out"
+_ID_FORM = 2
+"""In `batch.json`: the id is what :func:`content_id` gives. Older batches have none, and another id."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
@@ -73,43 +85,143 @@ class BatchInfo:
     rows: dict[str, int]
     counts: dict[str, int]
 
-    def read(self, part: str) -> pl.DataFrame:
-        """One part, empty where the batch has none. Raises LakeError where it cannot be read."""
+    def read(self, part: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """One part, or ``columns`` of it; empty where the batch has none. Raises LakeError where it cannot be
+        read."""
         path = self.folder / f"{part}.parquet"
         if not self.rows.get(part):
-            return empty_frame(part)
+            return empty_frame(part) if columns is None else empty_frame(part).select(columns)
         try:
-            table = pq.read_table(path, partitioning=None)
+            schema = pq.read_schema(path)
+            table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise LakeError(
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
             ) from error
-        if not table.schema.equals(RAW_SCHEMAS[part]):
+        if not schema.equals(RAW_SCHEMAS[part]):
             raise LakeError(f"{path} does not have the columns of raw {part}; remove it and import again")
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
 
+    def read_whole(self) -> RawBatch:
+        """The batch as it was written. Raises LakeError where a part cannot be read."""
+        frames = {part: self.read(part) for part in RAW_SCHEMAS}
+        return RawBatch(self.source, self.origin, **frames, counts=self.counts)
+
 
 def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
     """Keep ``batch`` as received on ``day``; a batch of the same content and day is already there.
 
-    ``raw`` is the lake's folder of raw batches. Raises LakeError where the disk says no.
+    ``raw`` is the lake's folder of raw batches. Rows of users who were forgotten are left out, and counted; a
+    batch that had nothing else is not kept at all, and the one returned has no rows. Raises LakeError where
+    the batches of the day were pruned, or the disk says no.
     """
+    if is_pruned(raw, day):
+        raise LakeError(
+            f"the raw batches of {day} were pruned by settings.retention of lake.json, so that nothing can be"
+            f" added to it; take it in as of a later day"
+        )
+    tombstones = Tombstones.of(raw.parent)
+    if tombstones:
+        kept, left_out = without_users(batch, tombstones.buries)
+        if tombstones.named_in(batch.origin.encode(errors="replace")):
+            kept = replace(kept or batch, origin=_NAMED_AFTER)
+        if left_out:
+            counts = {**batch.counts, LEFT_OUT: left_out}
+            if kept is None:
+                return BatchInfo(raw / f"dt={day}", batch.source, "", batch.origin, {}, counts)
+            kept = replace(kept, counts=counts)
+        batch = kept or batch
+    return _keep(raw, day, batch)
+
+
+def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tuple[RawBatch | None, int]:
+    """``batch`` without the users of whom ``gone`` says so (user ids to Booleans), and how many rows name
+    them.
+
+    None in place of a batch that was of nobody else. What such a batch says of tracks goes with it where it
+    was imported, since an import of one person is that person's library; a crawl says it of the catalogue.
+    """
+    left: dict[str, pl.DataFrame] = {}
+    named = 0
+    for part in _OF_PEOPLE:
+        frame = batch.parts()[part]
+        theirs = gone(frame["user_id"])
+        frame = frame.filter(~theirs)
+        named += int(theirs.sum())
+        if part == "users":
+            led = gone(frame["discovered_from"])
+            named += int(led.sum())
+            frame = frame.with_columns(discovered_from=frame["discovered_from"].set(led, None))
+        left[part] = frame
+    if not named:
+        return batch, 0
+    rest = replace(batch, users=left["users"], likes=left["likes"], feedback=left["feedback"])
+    catalogue = batch.source != FILES and (len(batch.tracks) or len(batch.features))
+    return (rest if any(map(len, left.values())) or catalogue else None), named
+
+
+def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Counter[str]:
+    """Replace a batch on disk by one without these users; returns how often it named each of them.
+
+    The new one, under the id of its content, is in place before the old one goes, so that a process killed in
+    between has nothing lost and only to do it again.
+    """
+    gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
+    named = Counter(one for one in user_ids if _is_named(one, info.origin))
+    named_after = bool(named)
+    for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
+        ids = info.read(part, [column])[column]
+        named.update(ids.filter(ids.is_in(gone)).to_list())
+    if not named:
+        return named
+    rest, _ = without_users(info.read_whole(), lambda ids: ids.is_in(gone).fill_null(False))
+    if rest is not None:
+        origin = _NAMED_AFTER if named_after else rest.origin
+        new = _keep(info.folder.parents[1], day, replace(rest, origin=origin), again=named_after)
+        if new.folder == info.folder:
+            return named
+    remove_batch(info)
+    return named
+
+
+def _is_named(user_id: str, origin: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(user_id)}(?!\w)", origin) is not None
+
+
+def remove_batch(info: BatchInfo) -> None:
+    """Remove a batch, and the folder of its day where it was the last one; nobody sees half of it."""
+    with disk_errors(info.folder):
+        remove_folder(info.folder, info.folder.parents[2] / STAGING)
+        if not any(info.folder.parent.iterdir()):
+            info.folder.parent.rmdir()
+
+
+def prune_day(raw: Path, day: date) -> int:
+    """Remove the batches of a day whose tables are written, and leave the marker that says so; returns how
+    many there were. A day that was being pruned when the process was killed is finished."""
+    folder = raw / f"dt={day.isoformat()}"
+    batches = [path for path in folder.iterdir() if path.is_dir()]
+    if batches:
+        # First, so that no table is ever derived from a part of the batches.
+        write_text(folder / _PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
+        for path in batches:
+            remove_folder(path, raw.parent / STAGING)
+    return len(batches)
+
+
+def is_pruned(raw: Path, day: date) -> bool:
+    """Whether the batches of a day were pruned: its tables stay as they are."""
+    return (raw / f"dt={day.isoformat()}" / _PRUNED).exists()
+
+
+def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> BatchInfo:
+    """Write a batch as it is, unless one of its content is there; ``again`` also then."""
     tables = {
         part: frame.to_arrow().cast(RAW_SCHEMAS[part]) for part, frame in batch.parts().items() if len(frame)
     }
-    digest = hashlib.blake2b(batch.source.encode(), digest_size=10)
-    for part, frame in batch.parts().items():
-        if part not in _ALWAYS_HASHED and not len(frame):
-            continue
-        digest.update(part.encode())
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, RAW_SCHEMAS[part]) as stream:
-            if len(frame):
-                stream.write_table(tables[part].combine_chunks())
-        digest.update(sink.getvalue())
-    batch_id = digest.hexdigest()
+    batch_id = content_id(batch.source, tables)
     folder = raw / f"dt={day.isoformat()}" / f"{batch.source}-{batch_id}"
     info = BatchInfo(
         folder,
@@ -119,25 +231,70 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
         {part: len(t) for part, t in tables.items()},
         batch.counts,
     )
-    if not (folder / _BATCH).exists():
+    if again or not (folder / BATCH).exists():
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
-                pq.write_table(table, draft / f"{part}.parquet", compression="zstd")
-            facts = {"source": info.source, "origin": info.origin, "rows": info.rows, "counts": info.counts}
-            (draft / _BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+                path = draft / f"{part}.parquet"
+                pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+            facts = {
+                "source": info.source,
+                "origin": info.origin,
+                "rows": info.rows,
+                "counts": info.counts,
+                "id_form": _ID_FORM,
+            }
+            (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return info
 
 
+def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
+    """The id of a batch of these parts: a hash of the source and of every value, in the order of the rows.
+
+    ``tables`` has the parts that have rows. How they lie in memory does not show, so that a batch read from
+    disk gives the id it was written with.
+    """
+    digest = hashlib.blake2b(source.encode(), digest_size=10)
+    for part in sorted(tables):
+        digest.update(part.encode())
+        for name, column in zip(
+            tables[part].column_names, tables[part].combine_chunks().columns, strict=True
+        ):
+            for values in _canonical(column):
+                sink = pa.BufferOutputStream()
+                block = pa.table([values], [name]).combine_chunks()
+                with pa.ipc.new_stream(sink, block.schema) as stream:
+                    stream.write_table(block)
+                digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _canonical(column: Any) -> Iterator[Any]:
+    """What says all about a column and is laid out in one way alone: which rows are known, and their values,
+    of lists the lengths and what is in them. What lies in memory where a null is, is anything."""
+    yield pc.cast(pc.is_valid(column), pa.uint8())
+    known = column.drop_null()
+    if pa.types.is_list(known.type):
+        yield pc.list_value_length(known)
+        known = pc.list_flatten(known)
+    yield pc.cast(known, pa.uint8()) if pa.types.is_boolean(known.type) else known
+
+
+def id_is_comparable(folder: Path) -> bool:
+    """Whether the id of a batch is what :func:`content_id` gives; older batches have another one."""
+    return bool(json.loads((folder / BATCH).read_bytes()).get("id_form") == _ID_FORM)
+
+
 def read_batches(raw: Path, day: date) -> list[BatchInfo]:
-    """The batches received on ``day``, ordered by source and id so that no order of arrival shows."""
+    """The batches received on ``day``, ordered by source and id so that no order of arrival shows; none of a
+    day that was pruned."""
     folder = raw / f"dt={day.isoformat()}"
-    if not folder.exists():
+    if not folder.exists() or is_pruned(raw, day):
         return []
-    return [_read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
 
 
 def raw_days(raw: Path) -> list[date]:
-    """The days on which anything was received, ascending."""
+    """The days on which anything was received, also those pruned since, ascending."""
     return sorted(_days(raw))
 
 
@@ -162,9 +319,10 @@ def _days(raw: Path) -> Iterator[date]:
                 yield date.fromisoformat(path.name.removeprefix("dt="))
 
 
-def _read_info(folder: Path) -> BatchInfo:
+def read_info(folder: Path) -> BatchInfo:
+    """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
-        facts = json.loads((folder / _BATCH).read_bytes())
+        facts = json.loads((folder / BATCH).read_bytes())
         return BatchInfo(
             folder,
             facts["source"],
@@ -173,7 +331,7 @@ def _read_info(folder: Path) -> BatchInfo:
             facts["rows"],
             facts["counts"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{folder / _BATCH} cannot be read ({error}); remove {folder} and import again"
+            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import again"
         ) from error

@@ -25,6 +25,9 @@ AUDIO_FEATURES = (
 )
 """The 11 features of a song, in the order every matrix of features has them."""
 
+FILES = "files"
+"""The source of what a person imports."""
+
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 

@@ -65,6 +65,18 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+def remove_folder(folder: Path, staging: Path) -> None:
+    """Remove a folder, gone by one rename: nobody ever opens what is half deleted, nor takes it for whole.
+
+    ``staging`` has to be on its file system. Raises LakeError as :func:`staged_file` does.
+    """
+    with disk_errors(folder):
+        staging.mkdir(parents=True, exist_ok=True)
+        doomed = staging / f"{uuid.uuid4().hex}-{folder.name}"
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
 def make_folder(folder: Path) -> None:
     """Make ``folder`` and the folders above it where they are missing, to survive a power cut."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -93,7 +105,8 @@ def write_text(target: Path, text: str, staging: Path) -> None:
 
 
 def private_file(target: Path, text: str) -> None:
-    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), outside any lake.
+    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), synced; it need not
+    be in a lake.
 
     Raises LakeError for a full disk or a folder that may not be written.
     """
@@ -104,7 +117,10 @@ def private_file(target: Path, text: str) -> None:
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(handle)
             draft.replace(target)
+            sync(target.parent)
         finally:
             draft.unlink(missing_ok=True)
 

@@ -213,7 +213,7 @@ def write_table(root: Path, name: str, partition: str | None, frame: pl.DataFram
     rows = _conform(frame, TABLES[name], str(path))
     rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
     with staged_file(path, root / STAGING) as draft:
-        pq.write_table(rows, draft, compression="zstd")
+        pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
     return len(rows)
 
 
@@ -225,7 +225,7 @@ def read_table(
     try:
         schema = pq.read_schema(path)
         _check_schema(schema, TABLES[name], str(path))
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
     except FileNotFoundError:
         raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
     except (OSError, pa.ArrowException) as error:

@@ -6,7 +6,16 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from tunegraph_pipeline.orchestration import automation
-from tunegraph_pipeline.orchestration.assets import comparison, generations, graph, model, serving, sources
+from tunegraph_pipeline.orchestration.assets import (
+    comparison,
+    forgetting,
+    generations,
+    graph,
+    model,
+    retention,
+    serving,
+    sources,
+)
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -18,10 +27,12 @@ def build_definitions(
     """A fresh Definitions of all there is; ``times`` is when the schedules tick."""
     return Definitions(
         assets=[
+            *forgetting.ASSETS,
             *sources.ASSETS,
             *graph.ASSETS,
             *model.ASSETS,
             *serving.ASSETS,
+            *retention.ASSETS,
             *comparison.ASSETS,
             *generations.ASSETS,
         ],

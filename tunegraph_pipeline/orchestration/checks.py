@@ -23,6 +23,7 @@ from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -66,6 +67,29 @@ def each_pair_once(lake: LakeResource) -> AssetCheckResult:
     pairs = root.read("current_likes", root.current_version("current_likes"), ["user_id", "track_id"])
     twice = _repeated(pairs, ["user_id", "track_id"])
     return _result(twice == 0, {"pairs there twice": twice})
+
+
+@asset_check(asset=graph.current_likes, blocking=True)
+def nobody_forgotten_in_the_lists(lake: LakeResource) -> AssetCheckResult:
+    """No current list is of a user who was forgotten; it is found before anything is made of the lists."""
+    root = lake.open()
+    current = root.current_version("current_likes")
+    users = pl.concat(
+        [
+            root.read(table, current, ["user_id"])["user_id"].unique()
+            for table in ("current_likes", "current_dislikes")
+            if current in root.partitions(table)
+        ]
+    )
+    return _nobody_forgotten(root, users)
+
+
+@asset_check(asset=serving.serving_bundle, blocking=True)
+def nobody_forgotten_in_the_live_bundle(lake: LakeResource) -> AssetCheckResult:
+    """The live bundle names no user who was forgotten."""
+    root = lake.open()
+    users = Bundle.open(read_current(root.serving)).users.ids.tolist()
+    return _nobody_forgotten(root, pl.Series(users, dtype=pl.String))
 
 
 @asset_check(asset=graph.track_ids, blocking=True)
@@ -186,15 +210,23 @@ def services_serve_it(lake: LakeResource) -> AssetCheckResult:
     return _result(all(said == live for said in answers.values()), facts, AssetCheckSeverity.WARN)
 
 
+def _nobody_forgotten(lake: Lake, users: pl.Series) -> AssetCheckResult:
+    tombstones = Tombstones.of(lake.root)
+    left = int(tombstones.buries(users).sum())
+    return _result(left == 0, {"forgotten ever": len(tombstones), "of them still there": left})
+
+
 CHECKS: list[AssetChecksDefinition] = [
     each_user_once_a_day,
     each_like_once_and_counted,
     each_pair_once,
+    nobody_forgotten_in_the_lists,
     indices_contiguous,
     counts_are_those_of_the_likes,
     better_than_popularity,
     finite_and_of_unit_length,
     live_bundle_opens,
+    nobody_forgotten_in_the_live_bundle,
     no_worse_than_the_live_model,
     services_serve_it,
 ]

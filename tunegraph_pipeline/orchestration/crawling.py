@@ -12,7 +12,9 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
-from tunegraph_pipeline.lake.raw import write_batch
+from tunegraph_pipeline.lake.raw import is_pruned, write_batch
+from tunegraph_pipeline.lake.retention import RetentionSettings, expires_before
+from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
@@ -28,7 +30,8 @@ def crawl_day(
     *,
     today: date | None = None,
 ) -> CrawlReport | None:
-    """Ask ``source`` for ``day``; None where nothing was asked: it is known, or there is nobody to ask.
+    """Ask ``source`` for ``day``; None where nothing was asked: it is known, past its time-to-live, or there
+    is nobody to ask.
 
     ``source`` is empty for the lake's own. The simulated world may be asked for any day, and each day once; a
     live source only for today, as often as its budget lasts. ``tell`` hears how the crawl goes.
@@ -43,7 +46,10 @@ def crawl_day(
     if source not in SOURCES:
         raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
     lake.admit_source(source, record=False)
-    kept = any(batch.source == source for batch in lake.batches(day))
+    bound = expires_before(lake.section("retention", RetentionSettings), source, today)
+    if bound is not None and day < bound:
+        return None  # it would have to go again at once
+    kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:
         # Every day of the world is a crawl of its own, so that days may be filled in any order.
         path = lake.frontier_path(source, day)
@@ -76,7 +82,7 @@ def _crawl(
         free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
         unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
-    with Frontier(path, day) as frontier:
+    with Frontier(path, day, Tombstones.of(lake.root)) as frontier:
         try:
             opened = open_source(source, lake.section, settings, frontier, day)
         except AskLater as error:

@@ -6,7 +6,7 @@ Here: selections. Not here: the assets, when a job runs (`automation`), or how t
 
 from dagster import AssetSelection, define_asset_job
 
-from tunegraph_pipeline.orchestration.assets import comparison, serving, sources
+from tunegraph_pipeline.orchestration.assets import comparison, forgetting, graph, retention, serving, sources
 from tunegraph_pipeline.orchestration.assets import generations as earlier
 
 daily_tables = define_asset_job(
@@ -19,6 +19,12 @@ refresh = define_asset_job(
     "refresh",
     selection=AssetSelection.all() - AssetSelection.assets(*comparison.ASSETS, *earlier.ASSETS),
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
+)
+
+forget = define_asset_job(
+    forgetting.JOB,
+    selection=AssetSelection.assets(*forgetting.ASSETS, *graph.ASSETS, *serving.ASSETS, *retention.ASSETS),
+    description="Take the users named in forget_requests/ out of the lake, and publish without them.",
 )
 
 publish = define_asset_job(
@@ -39,4 +45,4 @@ generations = define_asset_job(
     description="Train the three earlier generations on the current graph, to stand beside today's model.",
 )
 
-JOBS = [daily_tables, refresh, publish, compare, generations]
+JOBS = [daily_tables, refresh, forget, publish, compare, generations]

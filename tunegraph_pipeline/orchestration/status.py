@@ -11,10 +11,12 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.frontier import crawl_summary
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.purge import pending_requests
 from tunegraph_pipeline.lake.tables import empty_table, row_count
+from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.inbox import inbox_status
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
-from tunegraph_pipeline.recommend.publication import publications
+from tunegraph_pipeline.recommend.publication import live_model, publications
 
 
 def lake_status(lake: Lake) -> dict[str, str]:
@@ -48,6 +50,8 @@ def lake_status(lake: Lake) -> dict[str, str]:
                 lines[subject] = line
         except (LakeError, BundleError) as error:
             lines[subject] = str(error)
+    if forgotten := _forgotten(lake):
+        lines["forgotten"] = forgotten
     if judged := _last_evaluation(lake):
         lines["last evaluation"] = judged
     return lines
@@ -143,6 +147,31 @@ def _gate(lake: Lake) -> str:
         return f"{line}: {decision.users:,} users with held-out likes are too few to judge by"
     bounds = f"{found['low']:+.4f} to {found['high']:+.4f}"
     return f"{line}: {decision.metric} {found['challenger']:.4f}, {bounds} against {decision.champion}"
+
+
+def _forgotten(lake: Lake) -> str:
+    """How many were forgotten, what waits to be, and what still reflects them; nothing where nobody was."""
+    tombstones, waiting = Tombstones.of(lake.root), pending_requests(lake)
+    told = []
+    if tombstones.last is not None:
+        told.append(f"{len(tombstones):,} users, the last on {tombstones.last:%Y-%m-%d}")
+        if not waiting and not _trained_since(lake, tombstones.last):
+            told.append(
+                "the weights of the live model may be from before; they go at the next full retrain,"
+                " `tunegraph refresh --full`"
+            )
+    if waiting:
+        told.append(f"{waiting:,} requests wait for `tunegraph forget` or the next refresh")
+    return "; ".join(told)
+
+
+def _trained_since(lake: Lake, moment: datetime) -> bool:
+    """Whether the live model is known to be trained from nothing after ``moment``; true without one."""
+    live = live_model(lake.serving)
+    if live is None or not lake.has_version("models", live):
+        return True
+    trained = ArrayFolder.open(lake.version_folder("models", live)).facts.get("from_nothing")
+    return trained is not None and datetime.fromisoformat(trained) > moment
 
 
 def _last_evaluation(lake: Lake) -> str:

@@ -8,7 +8,7 @@ here: how two models are compared (`evaluation.gate`), or when (the orchestratio
 
 import json
 import math
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
-from tunegraph_pipeline.lake.storage import STAGING, write_text
-from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, version_folder
+from tunegraph_pipeline.lake.storage import STAGING, remove_folder, write_text
+from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, read_current, version_folder
 
 LOG = "publications.jsonl"
 
@@ -164,19 +164,64 @@ def decision_fits(decision: Decision, bundle: Bundle, live: str | None) -> None:
         )
 
 
-def roll_back(serving_folder: Path, bundle_version: str, reason: str = "", *, keep: int = 3) -> Bundle:
+def roll_back(
+    serving_folder: Path, bundle_version: str | None = None, reason: str = "", *, keep: int = 3
+) -> Bundle:
     """Make a bundle live again whose model was live before, without a comparison; the log says so.
 
-    It holds until a refresh finds a challenger that the gate accepts. Raises BundleError where the bundle is
+    Without a version, the one that was live before the present one; a second time, the one before that. It
+    holds until a refresh has fresh likes of its model, or a challenger that the gate accepts. Raises
+    BundleError, naming the bundles at hand, where there is none to go back to; where the bundle is live, is
     damaged, or its model never was live: that a person wants one the gate refused is said by an override.
     """
-    bundle = Bundle.verified(version_folder(serving_folder, bundle_version))
+    live = live_version(serving_folder)
+    if bundle_version is None:
+        bundle_version = _live_before(serving_folder, live)
+    folder = version_folder(serving_folder, bundle_version)
+    if bundle_version == live:
+        raise BundleError(f"bundle {live} is live already; {_at_hand(serving_folder, live)}")
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle {bundle_version}; {_at_hand(serving_folder, live)}")
+    bundle = Bundle.verified(folder)
     if bundle.model_version not in _models_once_live(serving_folder):
         raise BundleError(
             f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; a roll-back"
             " is to one that was"
         )
     return _make_live(serving_folder, bundle, "rolled back", reason.strip(), None, keep)
+
+
+def _live_before(serving_folder: Path, live: str | None) -> str:
+    """The bundle at hand that was live last before ``live``; what was rolled back from does not count."""
+    course: list[str] = []
+    for one in publications(serving_folder):
+        if one.outcome == "rolled back" and one.bundle in course:
+            del course[course.index(one.bundle) + 1 :]
+        elif not course or course[-1] != one.bundle:
+            course.append(one.bundle)
+    for version in reversed(course):
+        if version != live and (serving_folder / version / MANIFEST).exists():
+            return version
+    raise BundleError(
+        f"no bundle that was live before {live or 'this'} is at hand; {_at_hand(serving_folder, live)}"
+    )
+
+
+def _at_hand(serving_folder: Path, live: str | None) -> str:
+    others = [
+        f"{folder.name} of model {_model_of(folder)}"
+        for folder in _by_age(serving_folder)[::-1]
+        if folder.name != live
+    ]
+    return f"at hand: {', '.join(others)}" if others else "there is no other one"
+
+
+def live_version(serving_folder: Path) -> str | None:
+    """The name of the live bundle, None where nothing is live or ``CURRENT`` names none that is there."""
+    try:
+        return read_current(serving_folder).name
+    except BundleError:
+        return None
 
 
 def live_model(serving_folder: Path) -> str | None:
@@ -201,22 +246,51 @@ def bundled_models(serving_folder: Path) -> set[str]:
 
 def publications(serving_folder: Path) -> list[Publication]:
     """The log, oldest first. Raises BundleError naming the line that cannot be read."""
-    path = serving_folder / LOG
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []
     log = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(serving_folder), 1):
         try:
-            entry = json.loads(line)
-            decision = entry.pop("decision")
-            log.append(Publication(**entry, decision=decision and Decision(**decision)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.append(_publication(line))
+        except ValueError as error:
             raise BundleError(
-                f"{path} line {number} is no publication ({error}); remove the line or restore the file"
+                f"{serving_folder / LOG} line {number} is no publication ({error}); restore the file, or let"
+                " `tunegraph verify --repair` drop the line"
             ) from error
     return log
+
+
+def readable_lines(serving_folder: Path) -> tuple[list[Publication], list[int]]:
+    """The lines of the log that can be read, and the numbers, from 1, of those that cannot."""
+    kept: list[Publication] = []
+    damaged: list[int] = []
+    for number, line in enumerate(_lines(serving_folder), 1):
+        try:
+            kept.append(_publication(line))
+        except ValueError:
+            damaged.append(number)
+    return kept, damaged
+
+
+def write_log(serving_folder: Path, log: Sequence[Publication]) -> None:
+    """Replace the log atomically."""
+    text = "".join(one.line() + "\n" for one in log)
+    write_text(serving_folder / LOG, text, serving_folder / STAGING)
+
+
+def _lines(serving_folder: Path) -> list[bytes]:
+    try:
+        return (serving_folder / LOG).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _publication(line: bytes) -> Publication:
+    """Raises ValueError with the reason where the line is none."""
+    try:
+        entry = json.loads(line)
+        decision = entry.pop("decision")
+        return Publication(**entry, decision=decision and Decision(**decision))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def last_judged(serving_folder: Path) -> Publication | None:
@@ -227,19 +301,19 @@ def last_judged(serving_folder: Path) -> Publication | None:
 def _make_live(
     serving_folder: Path, bundle: Bundle, outcome: Outcome, reason: str, decision: Decision | None, keep: int
 ) -> Bundle:
-    replaced = current_version(serving_folder) if (serving_folder / CURRENT).exists() else None
+    replaced = live_version(serving_folder)
     log = publications(serving_folder)
-    if replaced != bundle.version or not log or (decision is not None and log[-1].decision != decision):
+    told = bool(log) and log[-1].bundle == bundle.version == replaced
+    if not told or (decision is not None and log[-1].decision != decision):
         when = datetime.now(UTC).isoformat(timespec="seconds")
         before = live_model(serving_folder)
         entry = Publication(
             when, outcome, bundle.version, bundle.model_version, replaced, before, reason, decision
         )
         # Before CURRENT: a bundle is never live without the line that says why.
-        text = "".join(one.line() + "\n" for one in [*log, entry])
-        write_text(serving_folder / LOG, text, serving_folder / STAGING)
+        write_log(serving_folder, [*log, entry])
     write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
-    _prune(serving_folder, {bundle.version, replaced}, keep)
+    prune(serving_folder, {bundle.version, replaced}, keep)
     return bundle
 
 
@@ -256,14 +330,25 @@ def _model_of(folder: Path) -> str | None:
         return None
 
 
-def _prune(serving_folder: Path, spared: set[str | None], keep: int) -> None:
-    written = [
-        (manifest.stat().st_mtime_ns, manifest.parent)
-        for manifest in serving_folder.glob(f"[!.]*/{MANIFEST}")
-    ]
-    by_age = [folder for _, folder in sorted(written, reverse=True)]
-    for folder in by_age[keep:]:
-        if folder.name not in spared:
-            # Renamed before it is emptied: nobody can open what is half deleted.
-            doomed = folder.rename(serving_folder / STAGING / folder.name)
-            shutil.rmtree(doomed)
+def prune(serving_folder: Path, spared: set[str | None], keep: int) -> int:
+    """Remove all but the ``keep`` most recently written bundles and those ``spared``; returns how many went.
+
+    A reader that has one open keeps its files.
+    """
+    doomed = [path for path in _by_age(serving_folder)[::-1][keep:] if path.name not in spared]
+    for folder in doomed:
+        remove_folder(folder, serving_folder / STAGING)
+    return len(doomed)
+
+
+def withdraw(serving_folder: Path) -> int:
+    """Make no bundle the live one and remove them all, where there is nobody left to serve; returns how many
+    there were. The log stays, so that a new model is judged against the one that was live."""
+    (serving_folder / CURRENT).unlink(missing_ok=True)
+    return prune(serving_folder, set(), 0)
+
+
+def _by_age(serving_folder: Path) -> list[Path]:
+    """The folders of all bundles, the one written last at the end."""
+    manifests = serving_folder.glob(f"[!.]*/{MANIFEST}")
+    return [path.parent for _, path in sorted((path.stat().st_mtime_ns, path) for path in manifests)]

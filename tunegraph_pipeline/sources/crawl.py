@@ -22,7 +22,7 @@ import polars as pl
 from pydantic import Field
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Due, Frontier
+from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.session import Manners
@@ -163,6 +163,8 @@ class Crawl:
             )
         if self._ended is not None:
             self.report.notes.append(str(self._ended))
+        if self._frontier.left_alone:
+            self.report.notes.append(f"{LEFT_ALONE}: {self._frontier.left_alone:,}")
         return self.report
 
     def _check_start(self) -> None:
@@ -172,6 +174,11 @@ class Crawl:
             return
         self._frontier.start_over()
         name = self._source.name
+        if not states:
+            raise InputError(
+                f"every start user of {name} is somebody who was forgotten, and stays away; name others with"
+                " --start-user"
+            )
         if "failed" in states:
             raise NoAnswer(f"{name} did not answer; check the network, or its address in lake.json")
         raise InputError(

@@ -25,20 +25,22 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         for name, spec in _specs(defs).items()
     }
     assert edges == {
-        "crawled_users": [],
+        "forgotten_users": [],
+        "crawled_users": ["forgotten_users"],
         "liked_lists": ["crawled_users"],
         "tracks": ["crawled_users"],
         "audio_features": ["crawled_users"],
         "feedback": ["crawled_users"],
-        "current_likes": ["feedback", "liked_lists", "tracks"],
+        "current_likes": ["feedback", "forgotten_users", "liked_lists", "tracks"],
         "track_ids": ["audio_features", "current_likes", "tracks"],
         "like_graph": ["track_ids"],
         "co_like_matrix": ["like_graph"],
         "trained_model": ["co_like_matrix"],
         "track_embeddings": ["trained_model"],
-        "serving_bundle": ["track_embeddings"],
+        "serving_bundle": ["like_graph", "track_embeddings"],
         "user_recommendations": ["serving_bundle"],
         "evaluation": ["serving_bundle"],
+        "retention": ["evaluation", "serving_bundle", "user_recommendations"],
         "model_comparison": ["like_graph"],
         "v1_model": ["co_like_matrix"],
         "v2_model": ["co_like_matrix"],
@@ -69,6 +71,7 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
     assert {job.name for job in defs.resolve_all_job_defs() if not job.name.startswith("__")} == {
         "daily_tables",
         "refresh",
+        "forget",
         "publish",
         "compare",
         "generations",
@@ -76,6 +79,19 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
     }
     refreshed = defs.resolve_job_def("refresh").asset_layer.executable_asset_keys
     assert {"v1_model", "v2_model", "v3_seed_model"}.isdisjoint(key.to_user_string() for key in refreshed)
+    assert {"forgotten_users", "retention"} <= {key.to_user_string() for key in refreshed}
+    forgetting = defs.resolve_job_def("forget").asset_layer.executable_asset_keys
+    assert {key.to_user_string() for key in forgetting} == {
+        "forgotten_users",
+        "current_likes",
+        "track_ids",
+        "like_graph",
+        "co_like_matrix",
+        "serving_bundle",
+        "user_recommendations",
+        "evaluation",
+        "retention",
+    }
     assert [schedule.name for schedule in defs.schedules or []] == ["daily_refresh", "weekly_full_refresh"]
     assert [sensor.name for sensor in defs.sensors or []] == ["inbox", "alert_on_failure"]
     graph = defs.resolve_asset_graph()

@@ -201,6 +201,9 @@ def test_an_override_says_why_and_a_roll_back_undoes_it(refused: Refused) -> Non
     assert WHY in lake_status(lake)["gate"]
     with pytest.raises(InputError, match="nothing to override"):
         tunegraph("publish", "--lake", lake.root, "--override", WHY)
-    tunegraph("publish", "--lake", lake.root, "--roll-back", before)
+    overridden = live(lake).version
+    said = " ".join(tunegraph("rollback", "--lake", lake.root, "--reason", "it has no jazz").split())
+    assert f"live was {overridden}, is {before}: model {refused.champion}" in said
+    assert publications(lake.serving)[-1].reason == "it has no jazz"
     assert live(lake).version == before
     assert "rolled back to bundle" in lake_status(lake)["gate"]

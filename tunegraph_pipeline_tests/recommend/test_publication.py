@@ -155,13 +155,52 @@ def test_a_roll_back_goes_to_what_was_live_alone_and_is_recorded(serving: Path, 
     with pytest.raises(BundleError, match="of model m2, which was never live"):
         roll_back(serving, "b2")
     publish(serving, "b2", decision(GOOD))
-    assert roll_back(serving, "b1", "m2 repeats itself").model_version == "m1"
+    assert roll_back(serving, None, "m2 repeats itself").model_version == "m1"
     last = publications(serving)[-1]
     assert (last.outcome, last.model, last.reason) == ("rolled back", "m1", "m2 repeats itself")
     # Its model is the champion again, so the other needs a decision again.
     with pytest.raises(BundleError, match="not judged"):
         publish(serving, "b2")
     assert roll_back(serving, "b2").model_version == "m2"
+
+
+def test_each_roll_back_goes_one_bundle_further_back(serving: Path) -> None:
+    publish(serving, "b3")
+    publish(serving, "b2", decision(GOOD))
+    assert [roll_back(serving).version for _ in range(2)] == ["b3", "b1"]
+    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; at hand: b.* of model m"):
+        roll_back(serving)
+    assert read_current(serving).name == "b1"
+    # What comes after is gone back from as before.
+    publish(serving, "b3")
+    assert roll_back(serving).version == "b1"
+
+
+def test_a_roll_back_skips_what_is_gone_and_repairs_what_names_nothing(serving: Path) -> None:
+    publish(serving, "b3")
+    publish(serving, "b2", decision(GOOD))
+    shutil.rmtree(serving / "b3")
+    (serving / "CURRENT").write_bytes(b"\xff\0/")
+    assert roll_back(serving).version == "b2"  # nothing was live: the last one that was
+    assert publications(serving)[-1].replaced is None
+    assert roll_back(serving).version == "b1"
+
+
+def test_a_roll_back_to_what_is_not_there_lists_what_is(serving: Path) -> None:
+    with pytest.raises(BundleError, match="there is no bundle b9; at hand: b3 of model m1, b2 of model m2"):
+        roll_back(serving, "b9")
+    with pytest.raises(BundleError, match="bundle b1 is live already; at hand: b3"):
+        roll_back(serving, "b1")
+    for version in ("b2", "b3"):
+        shutil.rmtree(serving / version)
+    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; there is no other one"):
+        roll_back(serving)
+
+
+def test_the_line_of_what_is_live_is_written_again_where_it_is_missing(serving: Path) -> None:
+    (serving / LOG).write_text("")
+    publish(serving, "b1")
+    assert outcomes(serving) == ["same model"]
 
 
 def test_the_models_of_the_bundles_at_hand_are_named(serving: Path) -> None:

@@ -22,6 +22,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
+from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.co_likes import plan_co_like
 from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
 from tunegraph_pipeline.orchestration.measure import Measured
@@ -72,7 +73,7 @@ class CutOffConfig(Config):
 
 @asset(
     group_name=GROUP,
-    deps=[sources.liked_lists, sources.feedback, sources.tracks],
+    deps=[forgotten_users, sources.liked_lists, sources.feedback, sources.tracks],
     kinds={"parquet", "polars"},
     owners=OWNERS,
     code_version="2",

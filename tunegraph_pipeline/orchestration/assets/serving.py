@@ -32,6 +32,7 @@ from tunegraph_pipeline.orchestration.assets.graph import (
     GraphSettings,
     current_cut_off,
     known_track_ids,
+    like_graph,
     open_like_graph,
 )
 from tunegraph_pipeline.orchestration.assets.model import track_embeddings
@@ -67,7 +68,8 @@ class PublishConfig(Config):
 
 @asset(
     group_name=GROUP,
-    deps=[track_embeddings],
+    # The graph as well, by which a run without training comes to it in order.
+    deps=[track_embeddings, like_graph],
     kinds={"numpy"},
     owners=OWNERS,
     code_version=str(_bundle_code),
@@ -197,12 +199,16 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
     if override and not override.strip():
         raise InputError("an override has to say why; give a reason")
     graph = open_like_graph(lake)
-    current, live = lake.current_version("models"), live_model(lake.serving)
+    current, live, keep = lake.current_version("models"), live_model(lake.serving), lake.kept_versions
+    if live is not None and not override and _lacks_tracks(lake, current, graph.n_tracks):
+        # Nothing was trained since tracks were added, as when a user was forgotten: the weights that are live
+        # stay, over the lists of today, and the next model is for a refresh to train and to judge.
+        return publish(lake.serving, bundle_of(lake, live).version, keep=keep), None
     require_tracks(lake, current, graph.n_tracks)
     if live is None or live == current:
         if override:
             raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
-        return publish(lake.serving, bundle_of(lake, current).version), None
+        return publish(lake.serving, bundle_of(lake, current).version, keep=keep), None
     challenger = bundle_of(lake, current)
     try:
         champion = bundle_of(lake, live)
@@ -213,7 +219,7 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
                 ' publish the new one unjudged with `tunegraph publish --override "why"`'
             ) from error
         decision = unjudged(lake, live, challenger, str(error), override.strip())
-        return publish(lake.serving, challenger.version, decision), decision
+        return publish(lake.serving, challenger.version, decision, keep=keep), decision
     decision = decide(
         lake,
         graph,
@@ -230,17 +236,20 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
             + (f"published all the same: {override}" if decision.goes_live else f"model {live} stays live")
         )
     winner = challenger if decision.goes_live else champion
-    return publish(lake.serving, winner.version, decision), decision
+    return publish(lake.serving, winner.version, decision, keep=keep), decision
 
 
 def require_tracks(lake: Lake, model_version: str, n_tracks: int) -> None:
     """Raise LakeError where the current model is older than the graph and lacks some of its tracks."""
-    known = len(ArrayFolder.open(lake.version_folder("models", model_version))["embeddings"])
-    if known != n_tracks:
+    if _lacks_tracks(lake, model_version, n_tracks):
         raise LakeError(
-            f"model {model_version} has {known} tracks, the like graph {n_tracks}; materialise trained_model"
-            " first"
+            f"model {model_version} has other tracks than the {n_tracks} of the like graph; materialise"
+            " trained_model first"
         )
+
+
+def _lacks_tracks(lake: Lake, model_version: str, n_tracks: int) -> bool:
+    return len(ArrayFolder.open(lake.version_folder("models", model_version))["embeddings"]) != n_tracks
 
 
 def bundle_of(lake: Lake, model_version: str) -> Bundle:

@@ -2,15 +2,14 @@
 
 `crawled_users` takes in what listeners said through the service, asks the lake's source for a day, and keeps
 both as raw batches; the tables are each a pure function of the day's batches, so filling a day again, in any
-order, gives the same files.
+order, gives the same files. Before it, `forgotten_users` has taken out who asked to go.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import polars as pl
 from dagster import (
     AssetExecutionContext,
     AssetObservation,
@@ -23,19 +22,12 @@ from dagster import (
 )
 from pydantic import Field
 
+from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint
-from tunegraph_pipeline.lake.tables import (
-    derive_audio_features,
-    derive_feedback,
-    derive_likes,
-    derive_observations,
-    derive_tracks,
-    derive_users,
-    inputs_of,
-    row_count,
-)
+from tunegraph_pipeline.lake.raw import BatchInfo
+from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.crawling import crawl_day
 from tunegraph_pipeline.orchestration.measure import Measured, report_note, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
@@ -55,7 +47,6 @@ API_POOL = "api"
 """Two runs that crawl at once would double the rate a service sees; the pool lets one at a time."""
 _OBSERVE_SECONDS = 5.0
 ONE_RUN = BackfillPolicy.single_run()  # a backfill of many days is one run
-Derive = Callable[[list[BatchInfo], date], dict[str, pl.DataFrame]]
 
 
 class CrawlConfig(Config):
@@ -79,6 +70,7 @@ class CrawlConfig(Config):
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
+    deps=[forgotten_users],
     kinds={"parquet", "polars"},
     owners=OWNERS,
     code_version="3",
@@ -106,7 +98,7 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
             raise RetryRequested(config.retries, wait) from error
         if report is not None:
             observer.finish(report)
-    _fill(context, root, lambda batches, day: {"users": derive_users(batches, day)})
+    _fill(context, root)
 
 
 @asset(
@@ -121,12 +113,7 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
 )
 def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
     """The complete list of every user seen whole on each day, and that they were seen (`observations`)."""
-
-    def derive(batches: list[BatchInfo], day: date) -> dict[str, pl.DataFrame]:
-        likes = derive_likes(batches)
-        return {"observations": derive_observations(derive_users(batches, day), likes), "likes": likes}
-
-    _fill(context, lake.open(), derive)
+    _fill(context, lake.open())
 
 
 @asset(
@@ -141,7 +128,7 @@ def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
 )
 def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
     """What became known of tracks on each day: names, artists, album, genre, cover, preview."""
-    _fill(context, lake.open(), lambda batches, day: {"tracks": derive_tracks(batches)})
+    _fill(context, lake.open())
 
 
 @asset(
@@ -156,7 +143,7 @@ def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
 )
 def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
     """The 11 audio features that were fetched on each day; what nobody knows stays null."""
-    _fill(context, lake.open(), lambda batches, day: {"audio_features": derive_audio_features(batches)})
+    _fill(context, lake.open())
 
 
 @asset(
@@ -171,7 +158,7 @@ def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
 )
 def feedback(context: AssetExecutionContext, lake: LakeResource) -> None:
     """What listeners said of single songs through the service on each day: like, dislike or skip."""
-    _fill(context, lake.open(), lambda batches, day: {"feedback": derive_feedback(batches)})
+    _fill(context, lake.open())
 
 
 ASSETS: list[AssetsDefinition] = [crawled_users, liked_lists, tracks, audio_features, feedback]
@@ -218,20 +205,16 @@ def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
     }
 
 
-def _fill(context: AssetExecutionContext, lake: Lake, derive: Derive) -> None:
-    """Bring the tables that ``derive`` gives up to date for every day of the run."""
+def _fill(context: AssetExecutionContext, lake: Lake) -> None:
+    """Bring the tables of the asset up to date for every day of the run."""
     days = context.partition_keys
     name = context.asset_key.to_user_string()
     for done, key in enumerate(days):
         report_progress(name, done, len(days))
         with Measured() as cost:
-            batches = lake.batches(date.fromisoformat(key))
-            tables = _tables_of(name)
-            inputs = {table: day_fingerprint(batches, table) for table in tables}
-            fresh = all(inputs_of(lake.root, table, key) == inputs[table] for table in tables)
-            if not fresh:
-                for table, frame in derive(batches, date.fromisoformat(key)).items():
-                    lake.write(table, key, frame, inputs[table])
+            day, tables = date.fromisoformat(key), _tables_of(name)
+            batches = lake.batches(day)
+            fresh = fill_day(lake, day, tables)
         rows = row_count(lake.root, tables[-1], key)
         metadata = {
             **rows_metadata(rows),

@@ -1,0 +1,129 @@
+"""How long a lake keeps what: its settings, and removing what is older than they say.
+
+Here: raw batches of old days, what a source may not be kept any longer, and old cut-offs. Not here: old
+versions of matrices, models and bundles, which are dropped when a new one is written (`lake`,
+`recommend.publication`), or the users who asked to go (`purge`).
+"""
+
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.lake.raw import is_pruned, prune_day, remove_batch
+from tunegraph_pipeline.lake.storage import write_text
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.lake import Lake
+
+
+_EXPIRED = ".expired"
+
+
+class RetentionSettings(BaseModel):
+    """Settings of how long what is kept, section ``retention`` of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    versions: int = Field(default=3, ge=1)
+    """How many versions of every matrix, model, bundle and table of recommendations stay."""
+    cut_offs: int = Field(default=7, ge=2)
+    """How many cut-offs of the current lists stay, with the one that the current is told apart from; an
+    earlier day can be asked for all the same."""
+    raw_days: int | None = Field(default=None, ge=1)
+    """Raw batches older than so many days go once their daily tables are written; null keeps them for ever.
+    A day without them can be given nothing more."""
+    ttl_days: dict[str, int] = Field(default_factory=dict)
+    """By source, after how many days what it said has to be gone, e.g. {"spotify": 30}."""
+
+
+def expires_before(settings: RetentionSettings, source: str, today: date) -> date | None:
+    """The day before which nothing that ``source`` said may be kept; None where it may be for ever."""
+    days = settings.ttl_days.get(source)
+    return None if days is None else today - timedelta(days=days)
+
+
+def remove_expired(lake: "Lake", today: date) -> dict[str, int]:
+    """Remove what the sources said too long ago, from the raw batches and from the daily tables; returns how
+    many batches, and rows of days without batches, by what they are.
+
+    Tables of the other days stay as they are. Raises LakeError where the disk says no.
+    """
+    from tunegraph_pipeline.lake.daily import fill_day, filter_day
+
+    settings = lake.section("retention", RetentionSettings)
+    removed = {"raw batches expired": 0, "rows expired": 0}
+    days = (
+        {*lake.raw_days(), *map(date.fromisoformat, lake.partitions("users"))} if settings.ttl_days else set()
+    )
+    for day in sorted(days):
+        expired = [
+            source
+            for source in settings.ttl_days
+            if (bound := expires_before(settings, source, today)) is not None and day < bound
+        ]
+        if not expired:
+            continue
+        filled = day.isoformat() in lake.partitions("users")
+        if is_pruned(lake.raw, day):
+            removed["rows expired"] += filter_day(lake, day, partial(_of_others, lake, expired))
+            continue
+        batches = [batch for batch in lake.batches(day) if batch.source in expired]
+        for batch in batches:
+            _mark(lake)
+            remove_batch(batch)
+        removed["raw batches expired"] += len(batches)
+        if filled:
+            # Also where no batch is left: the last run may have been killed between the two.
+            fill_day(lake, day)
+    return {what: count for what, count in removed.items() if count}
+
+
+def _of_others(lake: "Lake", sources: list[str], rows: pl.DataFrame) -> pl.DataFrame:
+    theirs = rows["source" if "source" in rows.columns else "provider"].is_in(sources)
+    if theirs.any():
+        _mark(lake)
+    return rows.filter(~theirs)
+
+
+def _mark(lake: "Lake") -> None:
+    """Keep in mind that older versions have what has expired, before it goes from where it came from."""
+    if not has_expired_versions(lake):
+        write_text(lake.root / _EXPIRED, "", lake.staging)
+
+
+def has_expired_versions(lake: "Lake") -> bool:
+    """Whether something has expired that versions built before may still hold."""
+    return (lake.root / _EXPIRED).exists()
+
+
+def finish_expired(lake: "Lake") -> None:
+    """Forget about it: call it when no older version is left."""
+    (lake.root / _EXPIRED).unlink(missing_ok=True)
+
+
+def prune_cut_offs(lake: "Lake", current: str, keep: int | None = None) -> int:
+    """Remove the current lists of all but the last cut-offs, as many as the settings say or ``keep``, and
+    never of ``current``; returns how many went."""
+    keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
+    gone = 0
+    for table in ("current_likes", "current_dislikes"):
+        cut_offs = lake.partitions(table)
+        for cut_off in cut_offs[: max(len(cut_offs) - keep, 0)]:
+            if cut_off != current:
+                lake.drop_partition(table, cut_off)
+                gone += 1
+    return gone
+
+
+def prune_raw(lake: "Lake", today: date) -> int:
+    """Remove the raw batches of days older than the settings say whose tables are written; returns how many
+    batches went."""
+    days = lake.section("retention", RetentionSettings).raw_days
+    if days is None:
+        return 0
+    stale = set(lake.stale_days())
+    old = [day for day in lake.raw_days() if day < today - timedelta(days=days) and day not in stale]
+    return sum(prune_day(lake.raw, day) for day in old)

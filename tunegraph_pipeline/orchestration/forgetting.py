@@ -1,0 +1,61 @@
+"""What forgetting users means for what was published: what may go on, what has to go, and when it is done.
+
+Here: functions over a lake and its bundles. Not here: the lake's own files (`lake.purge`), or the assets.
+"""
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.purge import finish_requests, has_old_versions, users_left
+from tunegraph_pipeline.lake.retention import finish_expired, has_expired_versions, prune_cut_offs
+from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
+from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
+
+
+def can_publish(lake: Lake) -> bool:
+    """Whether there is a live model and somebody to publish a bundle for."""
+    return (lake.serving / CURRENT).exists() and live_model(lake.serving) is not None
+
+
+def retire_if_nobody_is_left(lake: Lake) -> int:
+    """Withdraw the bundles where nothing is left that anybody said: no other will take their place, and they
+    name who was forgotten. Returns how many there were."""
+    said = any(
+        row_count(lake.root, table, day) for table in ("likes", "feedback") for day in lake.partitions(table)
+    )
+    received = any(
+        batch.rows.get(part)
+        for day in lake.raw_days()
+        for batch in lake.batches(day)
+        for part in ("likes", "feedback")
+    )
+    return 0 if said or received else withdraw(lake.serving)
+
+
+def drop_old_versions(lake: Lake) -> dict[str, int]:
+    """Where users were taken out of the lake, or something has expired, remove every version from before:
+    bundles, lists, graphs, recommendations; returns how many of each went. Then the requests are done with.
+
+    Raises LakeError, and leaves the requests to the next run, where a version that is current still names
+    somebody who was forgotten.
+    """
+    if not (has_old_versions(lake) or has_expired_versions(lake)):
+        return {}
+    live = current_version(lake.serving) if (lake.serving / CURRENT).exists() else None
+    went = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}
+    for version in lake.partitions("user_recommendations"):
+        if version != live:
+            lake.drop_partition("user_recommendations", version)
+            went["tables of recommendations"] += 1
+    if (lake.root / "current_likes" / "CURRENT").exists():
+        went["cut-offs"] = prune_cut_offs(lake, lake.current_version("current_likes"), keep=0)
+    if (lake.root / "like_graph" / "CURRENT").exists():
+        went["like graphs"] = lake.prune_versions("like_graph", keep=0)
+    if left := users_left(lake):
+        raise LakeError(
+            f"{left} forgotten users are still named by what is current in {lake.root};"
+            " run `tunegraph forget` again"
+        )
+    finish_requests(lake)
+    finish_expired(lake)
+    return {what: count for what, count in went.items() if count}
