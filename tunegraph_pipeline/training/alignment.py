@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EMPTY = 1e-9  # of the strongest coordinate's squared length: what is below is rounding
-_SAMPLE = 1_000  # tracks whose neighbours are compared
+_SAMPLE = 500  # tracks whose neighbours are compared
 _MOVED = 10  # tracks that are named
 _ENTRIES = 1 << 22  # cosines held at a time
 K = 10

@@ -491,25 +491,25 @@ def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_nothing() ->
     everything[user, track] = 1
     rng = np.random.default_rng(0)
     held_out = everything * (rng.random(everything.shape) < 0.2)
-    day = rng.integers(-20, 5, everything.shape)  # a fifth of the likes come on five days
-    config = TrainingConfig(dimension=32, epochs=14, memory_mib=64)
+    day = rng.integers(-12, 3, everything.shape)  # a fifth of the likes come on three days
+    config = TrainingConfig(dimension=32, epochs=10, memory_mib=64)
 
     def on(number: int) -> TrainingData:
         likes = csr_matrix((everything - held_out) * (day < number))
         return named(data_of(likes))
 
     def figure(model: TrainedModel) -> float:
-        likes = on(5).train
+        likes = on(3).train
         judged = Validation.draw(likes, csr_matrix(held_out), model.recommendable, 10_000)
         return float(judged.of_scores(lambda lists: served_scores(model, lists).astype(np.float32)).mean())
 
     model = first = train(on(0), config)
-    for turn in range(1, 6):
+    for turn in range(1, 4):
         model = train(on(turn), config, start=going_on(model, on(turn - 1), turn))
-    full = train(on(5), config)
+    full = train(on(3), config)
     popularity = float(
-        Validation.draw(on(5).train, csr_matrix(held_out), full.recommendable, 10_000).of_popularity(
-            on(5).train.toarray().sum(axis=0)
+        Validation.draw(on(3).train, csr_matrix(held_out), full.recommendable, 10_000).of_popularity(
+            on(3).train.toarray().sum(axis=0)
         )
     )
     assert figure(full) > 1.5 * popularity

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 GROUP = "model"
 _CODE = 4  # of the training; raise it when the same data gives another model
-_WIDER = 1.25  # how much wider a query's screen may be for the sake of alignment before it is said
+_WIDER = 1.2  # how much wider a query's screen may be for the sake of alignment before it is said
 
 
 class TrainConfig(Config):
