@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -464,13 +463,15 @@ def test_a_second_writer_that_is_to_wait_goes_on_when_the_first_is_killed(
 ) -> None:
     more = tmp_path / "more.csv"
     more.write_text("user_id,track_id\nnew,new\n")
-    killing = threading.Timer(3, os.kill, (other_writer, signal.SIGKILL))
-    killing.start()
-    done = tunegraph("import", more, "--lake", lake, "--wait", 60)
-    killing.join()
-    assert done.returncode == 0, done.stderr
-    assert f"waiting for another refresh (process {other_writer} on" in done.stderr
-    assert "died without finishing" in done.stderr
+    command = [*TUNEGRAPH, "import", str(more), "--lake", str(lake), "--wait", "300"]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert waiting.stderr is not None
+    first = waiting.stderr.readline()
+    os.kill(other_writer, signal.SIGKILL)
+    _, rest = waiting.communicate(timeout=300)
+    assert f"waiting for another refresh (process {other_writer} on" in first
+    assert "died without finishing" in rest
+    assert waiting.returncode == 0
 
 
 def test_a_second_writer_is_told_who_the_first_is(lake: Path, tmp_path: Path, other_writer: int) -> None:

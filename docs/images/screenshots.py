@@ -22,6 +22,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tunegraph_pipeline.lake.lake import Lake
@@ -29,7 +30,9 @@ from tunegraph_pipeline.orchestration.run import dagster_home, project_file
 
 IMAGES = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-LOCATION = "__repository__@tunegraph"
+SCALE = 1.25
+SETTLED = 8_000
+"""Milliseconds until a page shows all it has."""
 DAYS = 30
 """How many days the backfill of the picture has: the last ones of the lake."""
 SELECTOR = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
@@ -61,30 +64,57 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
             )
-            page = browser.new_page(viewport={"width": 1600, "height": 900}, device_scale_factor=1.25)
-            take_pictures(page, url, backfill)
+            page = browser.new_page(viewport={"width": 1600, "height": 900}, device_scale_factor=SCALE)
+            page.add_init_script("localStorage.setItem('asset-graph-direction', JSON.stringify('vertical'))")
+            take_pictures(page, url, backfill, last - timedelta(days=DAYS))
             browser.close()
         finally:
             ask(OFF, id=state["id"])
 
 
-def take_pictures(page: Page, url: str, backfill: str) -> None:
+def take_pictures(page: Page, url: str, backfill: str, day: date) -> None:
     """Each page once it has settled."""
 
-    def shot(name: str, path: str, width: int, height: int, act: Callable[[], object] = lambda: None) -> None:
+    def show(path: str, width: int, height: int) -> None:
         page.set_viewport_size({"width": width, "height": height})
         page.goto(f"{url}{path}")
-        page.wait_for_load_state("load")
-        page.wait_for_timeout(6_000)
-        act()
-        page.wait_for_timeout(2_000)
+        page.wait_for_timeout(SETTLED)
+
+    def keep(name: str) -> None:
+        page.wait_for_timeout(SETTLED)
         page.screenshot(path=IMAGES / f"{name}.png")
         print(IMAGES / f"{name}.png")
 
-    shot("asset_graph", "/asset-groups", 1600, 1100)
-    shot("partitions", "/assets/liked_lists?view=partitions", 1500, 850)
-    shot("backfill", f"/runs/b/{backfill}", 1500, 700)
-    shot("schedules", "/automation", 1500, 560)
+    show("/asset-groups", 2000, 1700)
+    page.keyboard.press("Alt+e")  # all groups open
+    page.wait_for_timeout(SETTLED)
+    page.set_viewport_size({"width": 2150, "height": 1700})  # moves the buttons away from what was drawn
+    keep("asset_graph")
+    box = page.get_by_text("Search and filter assets").bounding_box()
+    assert box is not None
+    _cut_out(IMAGES / "asset_graph.png", box["x"] - 30, box["y"] + 60, margin=70)
+
+    show(f"/assets/liked_lists?view=partitions&partition={day}", 1500, 800)
+    keep("partitions")
+
+    show(f"/runs/b/{backfill}", 1500, 620)
+    keep("backfill")
+
+    show("/automation", 1500, 560)
+    keep("schedules")
+
+
+def _cut_out(path: Path, left: float, top: float, margin: float) -> None:
+    """Leave what is drawn right of ``left`` and below ``top``, without the buttons at the right."""
+    with Image.open(path) as picture:
+        region = picture.crop(
+            (int(left * SCALE), int(top * SCALE), picture.width - int(margin * SCALE), picture.height)
+        )
+    drawn = region.convert("L").point(lambda shade: 255 if shade < 232 else 0).getbbox()
+    assert drawn is not None
+    pad = 20
+    around = (drawn[0] - pad, drawn[1] - pad, drawn[2] + pad, drawn[3] + pad)
+    region.crop(around).convert("P", palette=Image.Palette.ADAPTIVE).save(path, optimize=True)
 
 
 def launch_backfill(ask: Callable[..., Any], days: list[date]) -> str:

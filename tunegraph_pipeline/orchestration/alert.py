@@ -59,7 +59,7 @@ def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any
 def error_line(steps: Sequence[DagsterEvent], run: DagsterEvent) -> str:
     """What went wrong first, in one line, without the names of exception classes where a person is meant."""
     told = [run.message or "the run failed"]
-    failure = steps[0].step_failure_data.error if steps else None
+    failure = steps[0].step_failure_data.error if steps else run.job_failure_data.error
     while failure is not None:
         told.append(failure.message)
         failure = failure.cause

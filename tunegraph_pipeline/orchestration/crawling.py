@@ -5,6 +5,7 @@ Here: the meaning of a day for sources. Not here: the crawl (`sources.crawl`), o
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,7 @@ from tunegraph_pipeline.lake.retention import RetentionSettings, expires_before
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
+from tunegraph_pipeline.sources.simulator import World, WorldConfig
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
 
 _UNLIMITED = 10**12
@@ -105,9 +107,13 @@ def _crawl(
 
 
 def _look_into_world(lake: Lake, day: date) -> None:
-    from tunegraph_pipeline.sources.simulator import World
+    write_batch(lake.raw, day, _world(lake.section(SIMULATED, SimulatorSettings).world()).crawl(day))
 
-    write_batch(lake.raw, day, World(lake.section(SIMULATED, SimulatorSettings).world()).crawl(day))
+
+@lru_cache(maxsize=1)
+def _world(config: WorldConfig) -> World:
+    """One for all days of a run: to make a world costs far more than a day of it."""
+    return World(config)
 
 
 def _has_features(lake: Lake, day: date, provider: str | None) -> Callable[[Sequence[str]], set[str]]:

@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance
-from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
+from dagster._core.errors import (
+    DagsterAssetCheckFailedError,
+    DagsterExecutionInterruptedError,
+    DagsterResourceFunctionError,
+)
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
@@ -83,6 +87,8 @@ def run_job(
     except DagsterExecutionInterruptedError:
         # Dagster takes the signal, so that the run is closed in its history; then it is Ctrl-C again.
         raise KeyboardInterrupt from None
+    except DagsterResourceFunctionError as error:
+        raise error.user_exception from None  # the lake is held by another, or cannot be opened
     except DagsterAssetCheckFailedError as error:
         raise LakeError(f"a check stopped the run: {error}") from error
     except OperationalError as error:

@@ -80,6 +80,26 @@ def test_a_later_batch_makes_its_day_stale_and_is_added(lake: Lake) -> None:
     assert len(lake.read("likes", FIRST.isoformat())) == 7
 
 
+def test_a_hole_in_the_past_that_is_filled_later_and_twice_changes_that_day_alone(lake: Lake) -> None:
+    run_job(lake, "daily_tables", FIRST, LAST)
+    before = _files(lake)
+    row = {"user_id": "w", "track_id": "z", "liked_at": None}
+    hole, missed = date(2026, 2, 2), pl.DataFrame([row], schema=empty_frame("likes").schema)
+    write_batch(lake.raw, hole, RawBatch("files", "found again", likes=missed))
+    assert lake.stale_days() == [hole]
+    for _ in range(2):
+        run_job(lake, "daily_tables", hole, hole)
+    after = _files(lake)
+    assert {path for path in before if before[path] != after[path]} <= {
+        path for path in before if f"dt={hole}" in path
+    }
+    for name in DAILY_TABLES:
+        for key in lake.partitions(name):
+            table_path(lake.root, name, key).unlink()
+    run_job(lake, "daily_tables", FIRST, LAST)  # as if it had been there from the start
+    assert _files(lake) == after
+
+
 def test_a_day_of_a_live_run_is_crawled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     lake = Lake.open_or_create(tmp_path / "lake")

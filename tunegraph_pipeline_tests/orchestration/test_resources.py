@@ -1,0 +1,92 @@
+"""The lake as a run holds it: a run waits for another writer, and its log says for whom."""
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from dagster import DagsterEventType, DagsterInstance
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.alert import error_line
+from tunegraph_pipeline.orchestration.build import build_definitions
+from tunegraph_pipeline.orchestration.run import run_job
+
+DAY = date(2026, 2, 1)
+HOLD = """
+import sys, time
+from pathlib import Path
+from tunegraph_pipeline.lake.lock import write_lock
+with write_lock(Path(sys.argv[1]), "tunegraph import"):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    return Lake.open_or_create(tmp_path / "lake")
+
+
+@pytest.fixture
+def holder(lake: Lake) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, lake.root], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_waits_for_another_writer_and_its_log_says_for_whom(
+    lake: Lake, holder: "subprocess.Popen[str]"
+) -> None:
+    config = {
+        "resources": {"lake": {"config": {"root": str(lake.root)}}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    with DagsterInstance.local_temp() as instance:
+
+        def messages() -> list[str]:
+            return [
+                entry.user_message for run in instance.get_runs() for entry in instance.all_logs(run.run_id)
+            ]
+
+        def kill_when_waited_for() -> None:
+            until = time.monotonic() + 120
+            while time.monotonic() < until and not any("waiting for" in line for line in messages()):
+                time.sleep(0.2)
+            holder.kill()
+
+        killing = threading.Thread(target=kill_when_waited_for)
+        killing.start()
+        done = (
+            build_definitions()
+            .resolve_job_def("daily_tables")
+            .execute_in_process(run_config=config, instance=instance, partition_key=DAY.isoformat())
+        )
+        killing.join()
+        said = messages()
+    assert done.success
+    assert [line for line in said if f"waiting for tunegraph import (process {holder.pid} on " in line]
+    assert [line for line in said if f"process {holder.pid} " in line and "died without finishing" in line]
+
+
+def test_a_job_that_is_run_by_hand_is_told_at_once_and_an_alert_would_say_why(
+    lake: Lake, holder: "subprocess.Popen[str]"
+) -> None:
+    said = f"is being written by tunegraph import (process {holder.pid} on "
+    with pytest.raises(LakeError, match=re.escape(said)):
+        run_job(lake, "daily_tables", DAY, DAY)
+    with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+        (run,) = instance.get_runs()
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
+    (failure,) = [event for event in events if event and event.event_type == DagsterEventType.RUN_FAILURE]
+    assert said in error_line([], failure)
