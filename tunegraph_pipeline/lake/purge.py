@@ -29,14 +29,19 @@ from tunegraph_pipeline.lake import feedback_spool, frontier, raw
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, private_file, sweep_staging, sync
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 REQUESTS = "forget_requests"
 _PURGING, _PURGED = ".purging", ".purged"
-_BUILT = ("co_like", "like_graph", "last_observations", "changed_users", "current_dislikes", "current_likes")
+_BUILT = ("co_like", "like_graph", *(t.name for t in TABLES.values() if t.partition is Partition.CUT_OFF))
 """The folders that are built anew from the daily tables where a user was taken out of these."""
-_WITH_USERS = ("current_likes", "current_dislikes", "user_recommendations")
+_WITH_USERS = [
+    table.name
+    for table in TABLES.values()
+    if table.partition in (Partition.CUT_OFF, Partition.BUNDLE) and "user_id" in table.schema.names
+]
 """The tables with users that have a partition a version."""
 
 

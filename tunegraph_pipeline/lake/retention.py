@@ -13,6 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.lake.raw import is_pruned, prune_day, remove_batch
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import write_text
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def prune_cut_offs(lake: "Lake", current: str, keep: int | None = None) -> int:
     never of ``current``; returns how many went."""
     keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
     gone = 0
-    for table in ("current_likes", "current_dislikes"):
+    for table in (name for name, spec in TABLES.items() if spec.partition is Partition.CUT_OFF):
         cut_offs = lake.partitions(table)
         for cut_off in cut_offs[: max(len(cut_offs) - keep, 0)]:
             if cut_off != current:
