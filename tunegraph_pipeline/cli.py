@@ -148,6 +148,7 @@ def import_files(
         home.admit_source("files", mix=mix_sources)
         for batch in batches:
             _show_batch(write_batch(home.raw, day, batch))
+    _tell_days_to_come(home)
     notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
 
 
@@ -315,13 +316,34 @@ def _days_to_fill(
             raise InputError(f"{bound} is outside of the days a lake has, {FIRST_DAY} to {today}")
     if first and last and first > last:
         raise InputError(f"--from {first} is after --to {last}")
-    wanted = [*chosen, *lake.stale_days()] or lake.raw_days()[-1:]
+    to_come = _tell_days_to_come(lake)
+    received = [day for day in lake.raw_days() if day <= today]
+    wanted = [*chosen, *(day for day in lake.stale_days() if day <= today)] or received[-1:]
+    if not wanted and to_come:
+        raise InputError(
+            f"{lake.root} has received nothing before {to_come[0]}; set this machine's clock right"
+        )
     if not wanted:
         raise InputError(
             f"{lake.root} has received nothing yet; import files first, or use --source simulator"
         )
     asked = {"first": min(chosen).isoformat(), "last": max(chosen).isoformat()} if chosen else {}
     return (min(wanted), max(wanted)), asked
+
+
+def _tell_days_to_come(lake: "Lake") -> list[date]:
+    """The days the lake received that are yet to come by this machine's clock, and a warning where there are
+    any: a clock was wrong, or was set back."""
+    today = datetime.now(UTC).date()
+    to_come = [day for day in lake.raw_days() if day > today]
+    if to_come:
+        notes.print(
+            f"[yellow]the lake has received lists of {to_come[-1]}, and by this machine's clock today is"
+            f" {today}: such lists are taken in when their day has come, and go before all that is received"
+            " until then; set the clock right[/yellow]",
+            soft_wrap=True,
+        )
+    return to_come
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class BatchInfo:
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
             ) from error
         if not table.schema.equals(RAW_SCHEMAS[part]):
-            raise LakeError(f"{path} does not have the columns of raw {part}; remove it and import again")
+            raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -211,5 +211,5 @@ def read_info(folder: Path) -> BatchInfo:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import again"
+            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"
         ) from error

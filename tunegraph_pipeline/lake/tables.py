@@ -237,7 +237,9 @@ def read_table(
     except FileNotFoundError:
         raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
     except (OSError, pa.ArrowException) as error:
-        raise LakeError(f"{path} cannot be read ({error}); remove it and run `tunegraph refresh`") from error
+        raise LakeError(
+            f"{path} cannot be read ({error}); make it anew with `tunegraph verify --repair` and a refresh"
+        ) from error
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
