@@ -194,7 +194,10 @@ def _days(raw: Path) -> Iterator[date]:
     if raw.exists():
         for path in raw.iterdir():
             if path.name.startswith("dt=") and any(path.iterdir()):
-                yield date.fromisoformat(path.name.removeprefix("dt="))
+                try:
+                    yield date.fromisoformat(path.name.removeprefix("dt="))
+                except ValueError:
+                    raise LakeError(f"{path} is not the folder of a day; move it out of the lake") from None
 
 
 def read_info(folder: Path) -> BatchInfo:

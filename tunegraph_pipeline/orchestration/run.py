@@ -142,7 +142,14 @@ def _close_dead_runs(instance: DagsterInstance) -> None:
     would wait for it without end.
     """
     open_runs = instance.get_runs(
-        RunsFilter(statuses=[DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+        RunsFilter(
+            statuses=[
+                DagsterRunStatus.NOT_STARTED,
+                DagsterRunStatus.STARTING,
+                DagsterRunStatus.STARTED,
+                DagsterRunStatus.CANCELING,
+            ]
+        )
     )
     for run in open_runs:
         if _is_dead(run.tags.get(_PROCESS, "")):

@@ -71,7 +71,8 @@ def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
+@pytest.mark.parametrize("status_of_run", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
+def test_the_runs_of_dead_processes_are_closed_and_others_are_not(status_of_run: DagsterRunStatus) -> None:
     @op
     def nothing() -> None: ...
 
@@ -86,7 +87,7 @@ def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
     with DagsterInstance.ephemeral() as instance:
         open_runs = {
             tag: instance.create_run_for_job(
-                idle, status=DagsterRunStatus.STARTED, tags={"tunegraph/process": tag}
+                idle, status=status_of_run, tags={"tunegraph/process": tag}
             ).run_id
             for tag in (mine, dead, elsewhere)
         }
@@ -94,7 +95,7 @@ def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
         after = {found.run_id: found.status for found in instance.get_runs()}
         status = {tag: after[run_id] for tag, run_id in open_runs.items()}
     assert status == {
-        mine: DagsterRunStatus.STARTED,
+        mine: status_of_run,
         dead: DagsterRunStatus.FAILURE,
-        elsewhere: DagsterRunStatus.STARTED,
+        elsewhere: status_of_run,
     }
