@@ -359,6 +359,13 @@ def test_a_damaged_frontier_is_found_and_left(lake: Lake) -> None:
     assert path.exists()
 
 
+def test_a_folder_of_raw_that_is_no_day_is_told(lake: Lake) -> None:
+    (lake.raw / "dt=today" / "files-0").mkdir(parents=True)
+    assert files(verify(lake.root)) == {"raw/dt=today"}
+    with pytest.raises(LakeError, match="is not the folder of a day; move it out of the lake"):
+        lake.raw_days()
+
+
 def test_a_damaged_lake_json_is_told(lake: Lake) -> None:
     (lake.root / "lake.json").write_text("{")
     (finding,) = verify(lake.root).problems
