@@ -208,8 +208,10 @@ def test_the_repair_and_a_refresh_put_everything_right(
     assert all(finding.mend for finding in found.problems)
     refresh(lake)
     assert verify(lake.root).problems == []
+    # A model that goes on from another is not made again: the next one is trained in its place.
+    remade = not {"models part", "models weights"} & set(group)
     for kind, path in before.items():
-        if kind not in {"evaluation", "publications.jsonl", "lake.duckdb", "co_like manifest"}:
+        if remade and kind not in {"evaluation", "publications.jsonl", "lake.duckdb", "co_like manifest"}:
             assert path.read_bytes() == content[kind], kind
     # The line of what is live is there again.
     assert publications(lake.serving)[-1].bundle == current(lake, "serving")
