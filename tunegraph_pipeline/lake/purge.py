@@ -13,6 +13,7 @@ anywhere leaves it to be worked off by the next one; every step may be repeated.
 alone, and go with them.
 """
 
+import json
 import shutil
 import uuid
 from collections import Counter
@@ -24,13 +25,20 @@ from pathlib import Path
 
 import polars as pl
 
-from tunegraph_pipeline.errors import BundleError, InputError
+from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool, frontier, raw
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.storage import STAGING, disk_errors, private_file, sweep_staging, sync
+from tunegraph_pipeline.lake.storage import (
+    STAGING,
+    disk_errors,
+    private_file,
+    sweep_staging,
+    sync,
+    write_text,
+)
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 REQUESTS = "forget_requests"
@@ -189,6 +197,7 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
     found = feedback_spool.take_users_out(lake, ids)
     counts["lines of feedback"] = found.total()
     named += found
+    _take_out_of_inbox(lake, ids)
     found = _take_out_of_settings(lake, ids)
     counts["start users"] = found.total()
     named += found
@@ -234,6 +243,23 @@ def _without(rows: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:
         led_here = rows["discovered_from"].is_in(gone).fill_null(False)
         rows = rows.with_columns(discovered_from=rows["discovered_from"].set(led_here, None))
     return rows
+
+
+def _take_out_of_inbox(lake: Lake, ids: set[str]) -> None:
+    """Why a file of the inbox could not be read may quote a line of it: of one that names them, the reason
+    alone goes. The files themselves lie outside of the lake."""
+    path = lake.root / "inbox.json"
+    if not path.exists():
+        return
+    try:
+        memory = json.loads(path.read_bytes())
+        quoting = [one for one in memory["files"].values() if any(who in (one["error"] or "") for who in ids)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LakeError(f"{path} cannot be read ({error}); restore or remove it") from error
+    for one in quoting:
+        one["error"] = "it cannot be imported as it is"
+    if quoting:
+        write_text(path, json.dumps(memory, indent=1) + "\n", lake.staging)
 
 
 def _take_out_of_settings(lake: Lake, ids: set[str]) -> Counter[str]:

@@ -99,7 +99,7 @@ def _refresh_schedule(name: str, cron: str, description: str, *, full: bool = Fa
             return SkipReason(str(error))
         return RunRequest(
             # A tick that is evaluated twice gives one run.
-            run_key=f"{name} {context.scheduled_execution_time:%Y-%m-%d}",
+            run_key=f"{name} {context.scheduled_execution_time:%Y-%m-%d %H:%M}",
             run_config={
                 "ops": {
                     "crawled_users": {"config": days.crawl_config()},

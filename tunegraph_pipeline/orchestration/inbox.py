@@ -29,6 +29,7 @@ from tunegraph_pipeline.sources.files import files_together, read_files
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _CHUNK = 1 << 20
+_FILE = "{file}"  # stands for the name of a file in what is remembered
 
 
 class InboxSettings(BaseModel):
@@ -63,6 +64,7 @@ class _Memory(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     files: dict[str, Remembered] = {}
+    """By :func:`_named`."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,13 @@ def import_complete(
 def inbox_status(lake: Lake) -> str:
     """One line about what came in so far; empty where nothing did."""
     files = _remembered(lake).files
-    failed = [f"{name}: {one.error}" for name, one in files.items() if one.error]
+    folder = lake.root / lake.section("inbox", InboxSettings).folder
+    names = {_named(lake, path.name): path.name for path in folder.iterdir()} if folder.is_dir() else {}
+    failed = [
+        f"{names.get(key, 'a file that is gone')}: {one.error.replace(_FILE, names.get(key, 'it'))}"
+        for key, one in files.items()
+        if one.error
+    ]
     imported = sum(one.batches is not None for one in files.values())
     told = [f"{imported:,} files imported"] if files else []
     return "; ".join([*told, *failed])
@@ -181,16 +189,18 @@ def _import_group(
     except OSError as error:
         problem = f"it cannot be read ({error.strerror})"
     entries = {
-        path.name: Remembered(size=state[0], mtime_ns=state[1], sha256=hashes.get(path, ""), when=now)
+        _named(lake, path.name): Remembered(
+            size=state[0], mtime_ns=state[1], sha256=hashes.get(path, ""), when=now
+        )
         for path, state in before.items()
         if state is not None
     }
     finished = {one.sha256: one for one in memory.files.values() if one.batches is not None}
     begun = {one.sha256: one.day for one in memory.files.values() if one.day and one.batches is None}
     if hashes and all(sha in finished for sha in hashes.values()):
-        for name, entry in entries.items():
+        for key, entry in entries.items():
             same = finished[entry.sha256]
-            entries[name] = entry.model_copy(update={"day": same.day, "batches": same.batches})
+            entries[key] = entry.model_copy(update={"day": same.day, "batches": same.batches})
         _remember(lake, memory, entries)
         done.known += len(entries)
         return True
@@ -199,6 +209,8 @@ def _import_group(
             batches = read_files(group)
         except InputError as error:
             problem = str(error)
+            for path in group:
+                problem = problem.replace(str(path), _FILE).replace(path.name, _FILE)
     if before != {path: _state(path) for path in group}:
         return True  # it was not complete after all, and is looked at again
     if problem is not None:
@@ -238,7 +250,7 @@ def _new_files(lake: Lake, settings: InboxSettings) -> dict[str, Path]:
     memory = _remembered(lake)
     new = {}
     for path, state in _files(lake, settings).items():
-        known = memory.files.get(path.name)
+        known = memory.files.get(_named(lake, path.name))
         over = known is not None and (known.batches is not None or known.error is not None)
         if known is None or not over or (known.size, known.mtime_ns) != state:
             new[_key(lake, path.name, state)] = path
@@ -246,10 +258,13 @@ def _new_files(lake: Lake, settings: InboxSettings) -> dict[str, Path]:
 
 
 def _key(lake: Lake, name: str, state: tuple[int, int]) -> str:
+    return _named(lake, f"{name}\0{state}")
+
+
+def _named(lake: Lake, name: str) -> str:
+    """A keyed hash to know a file by: its name may be that of a person, and is kept nowhere."""
     secret = lake.file.split_key.encode()[:64]
-    return hashlib.blake2b(
-        f"{name}\0{state}".encode(errors="surrogateescape"), key=secret, digest_size=10
-    ).hexdigest()
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret, digest_size=10).hexdigest()
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -284,7 +299,7 @@ def _remembered(lake: Lake) -> _Memory:
 
 
 def _remember_all(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered], **facts: Any) -> None:
-    _remember(lake, memory, {name: entry.model_copy(update=facts) for name, entry in entries.items()})
+    _remember(lake, memory, {key: entry.model_copy(update=facts) for key, entry in entries.items()})
 
 
 def _remember(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered]) -> None:

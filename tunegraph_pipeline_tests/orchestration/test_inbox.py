@@ -191,3 +191,14 @@ def test_a_missing_folder_and_a_damaged_memory_are_said(lake: Lake) -> None:
     (lake.root / "inbox.json").unlink()
     with pytest.raises(InputError, match=r"there is no inbox at .*; make the folder"):
         look(lake, InboxSettings(folder="../elsewhere"), None)
+
+
+def test_no_name_of_a_file_is_kept_and_the_status_still_says_which_it_was(lake: Lake) -> None:
+    path = _drop(lake, "ana-maria.csv.gz", gzip.compress(LIKES.encode())[:20])
+    _drop(lake, "likes of ana-maria.csv")
+    assert _import(lake).failed == 1
+    assert b"ana-maria" not in (lake.root / "inbox.json").read_bytes()
+    assert "ana-maria.csv.gz: " in inbox_status(lake)
+    assert "{file}" not in inbox_status(lake)
+    path.unlink()
+    assert "a file that is gone: " in inbox_status(lake)
