@@ -59,11 +59,14 @@ def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(lake: Lake, name: st
     assert validate_run_config(build_definitions().resolve_job_def("refresh"), request.run_config)
 
 
-def test_a_tick_that_is_evaluated_twice_gives_one_run_and_another_day_another(lake: Lake) -> None:
+def test_a_tick_that_is_evaluated_twice_gives_one_run_and_another_tick_another(lake: Lake) -> None:
     lake.admit_source("simulator")
     at = datetime(2026, 11, 25, 2, tzinfo=UTC)
-    once, again, later = (_tick("daily_refresh", at + timedelta(hours=hours)) for hours in (0, 1, 24))
-    assert once.run_key == again.run_key != later.run_key
+    once, again, later, next_day = (
+        _tick("daily_refresh", at + timedelta(hours=hours)) for hours in (0, 0, 6, 24)
+    )
+    assert once.run_key == again.run_key
+    assert len({once.run_key, later.run_key, next_day.run_key}) == 3
     assert _tick("weekly_full_refresh", at).run_key != once.run_key
 
 
