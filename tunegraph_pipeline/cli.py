@@ -152,6 +152,7 @@ def import_files(
     with _writing(home, "tunegraph import", wait) as home:
         for info in receive(home, day, batches, mix=mix_sources):
             _show_batch(info)
+    _tell_days_to_come(home)
     notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
 
 
@@ -208,6 +209,7 @@ def refresh(
     with _writing(home, "tunegraph refresh", wait) as home:
         source = source or home.file.source or "none"
         _take_in_feedback(home)
+        _tell_days_to_come(home)
         days = days_to_fill(home, source, _date(first or day), _date(last or day))
         _prepare_crawl(home, source, start_user or [])
         for span in days.steps(step) if step else [days]:
@@ -356,6 +358,20 @@ def _take_in_feedback(lake: "Lake") -> None:
         notes.print(f"feedback: {batch.rows['feedback']:,} of {batch.folder.parent.name.removeprefix('dt=')}")
     for note in found.sentences():
         notes.print(f"[yellow]{escape(note)}[/yellow]")
+
+
+def _tell_days_to_come(lake: "Lake") -> None:
+    """Warn of days that the lake received and that are yet to come by this machine's clock, which was wrong
+    then or was set back."""
+    today = datetime.now(UTC).date()
+    to_come = [day for day in lake.raw_days() if day > today]
+    if to_come:
+        notes.print(
+            f"[yellow]the lake has received lists of {to_come[-1]}, and by this machine's clock today is"
+            f" {today}: such lists are taken in when their day has come, and go before all that is received"
+            " until then; set the clock right[/yellow]",
+            soft_wrap=True,
+        )
 
 
 @contextmanager

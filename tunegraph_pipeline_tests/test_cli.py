@@ -539,25 +539,6 @@ def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, stage:
     assert tunegraph("recommend", "--lake", lake, "--user", "rock1").returncode == 0
 
 
-def test_a_refresh_killed_at_any_moment_is_made_good_by_the_next(refreshed: Path, tmp_path: Path) -> None:
-    """kill -9 at growing delays; what one undisturbed refresh at the end leaves equals the untouched lake."""
-    lake = tmp_path / "lake"
-    assert tunegraph("import", refreshed.parent / "likes.csv", "--lake", lake).returncode == 0
-    for delay in (1.0, 3.0, 5.0, 7.0, 9.0):
-        process = subprocess.Popen([*TUNEGRAPH, "refresh", "--lake", str(lake)], stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        process.kill()
-        process.wait()
-    done = tunegraph("refresh", "--lake", lake)
-    assert done.returncode == 0, done.stderr
-    for name in ("like_graph", "co_like", "models", "serving"):
-        assert (lake / name / "CURRENT").read_text() == (refreshed / name / "CURRENT").read_text()
-    version = (lake / "models" / "CURRENT").read_text().strip()
-    for file in ("embeddings.npy", "neighbour_weight.npy"):
-        one, other = (root / "models" / version / file for root in (lake, refreshed))
-        assert one.read_bytes() == other.read_bytes()
-
-
 def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_where_its_artist_is_known(
     lake: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tunegraph_pipeline.errors import BundleError
 
 MANIFEST = "manifest.json"
+REBUILD = "rebuild this version with `tunegraph verify --repair` and `tunegraph refresh`"
 _header = threading.Lock()
 _HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
 
@@ -157,7 +158,7 @@ class ArrayFolder:
             facts, parts = dict(manifest["facts"]), dict(manifest["parts"])
             return cls(folder, facts, parts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BundleError(f"{path} cannot be read ({error}); rebuild this version") from error
+            raise BundleError(f"{path} cannot be read ({error}); {REBUILD}") from error
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
@@ -166,7 +167,7 @@ class ArrayFolder:
         try:
             return self._arrays[name]
         except KeyError:
-            raise BundleError(f"{self.folder} has no part {name}.npy; rebuild this version") from None
+            raise BundleError(f"{self.folder} has no part {name}.npy; {REBUILD}") from None
 
     def file(self, name: str) -> Path | None:
         """Where a declared file that is no array lies, None where there is none of that name."""
@@ -194,9 +195,7 @@ class ArrayFolder:
         """Compare every checksum. Raises BundleError naming the first file that differs."""
         for file_name, declared in self._declared.items():
             if _checksum(self.folder / file_name) != declared.get("sha256"):
-                raise BundleError(
-                    f"{self.folder / file_name} does not match its checksum; rebuild this version"
-                )
+                raise BundleError(f"{self.folder / file_name} does not match its checksum; {REBUILD}")
 
 
 def _map(path: Path) -> NDArray[Any]:
@@ -214,11 +213,9 @@ def _check_size(path: Path, declared: Mapping[str, Any]) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error}); rebuild this version") from error
+        raise BundleError(f"{path} cannot be read ({error}); {REBUILD}") from error
     if size != declared["bytes"]:
-        raise BundleError(
-            f"{path} has {size} bytes, its manifest says {declared['bytes']}; rebuild this version"
-        )
+        raise BundleError(f"{path} has {size} bytes, its manifest says {declared['bytes']}; {REBUILD}")
 
 
 def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
@@ -226,11 +223,11 @@ def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
         array = _map(path)
     except (OSError, ValueError, OverflowError, SyntaxError, TokenError) as error:
         # The header is a Python literal: damage to it is found by the parser.
-        raise BundleError(f"{path} cannot be mapped ({error!r}); rebuild this version") from error
+        raise BundleError(f"{path} cannot be mapped ({error!r}); {REBUILD}") from error
     if list(array.shape) != declared["shape"] or array.dtype.str != declared["dtype"]:
         raise BundleError(
             f"{path} is {array.dtype.str} of shape {list(array.shape)}, its manifest says"
-            f" {declared['dtype']} of {declared['shape']}; rebuild this version"
+            f" {declared['dtype']} of {declared['shape']}; {REBUILD}"
         )
     # A plain view: numpy's memmap subclass costs microseconds on every slice.
     return array.view(np.ndarray)

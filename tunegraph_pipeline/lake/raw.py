@@ -99,7 +99,7 @@ class BatchInfo:
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
             ) from error
         if not schema.equals(RAW_SCHEMAS[part]):
-            raise LakeError(f"{path} does not have the columns of raw {part}; remove it and import again")
+            raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
         frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -316,7 +316,10 @@ def _days(raw: Path) -> Iterator[date]:
     if raw.exists():
         for path in raw.iterdir():
             if path.name.startswith("dt=") and any(path.iterdir()):
-                yield date.fromisoformat(path.name.removeprefix("dt="))
+                try:
+                    yield date.fromisoformat(path.name.removeprefix("dt="))
+                except ValueError:
+                    raise LakeError(f"{path} is not the folder of a day; move it out of the lake") from None
 
 
 def read_info(folder: Path) -> BatchInfo:
@@ -333,5 +336,5 @@ def read_info(folder: Path) -> BatchInfo:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import again"
+            f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"
         ) from error

@@ -229,7 +229,7 @@ def read_table(
     except FileNotFoundError:
         raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
     except (OSError, pa.ArrowException) as error:
-        raise LakeError(f"{path} cannot be read ({error}); remove it and run `tunegraph refresh`") from error
+        raise _unreadable(path, error) from error
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -245,9 +245,20 @@ def inputs_of(root: Path, name: str, partition: str | None) -> str | None:
 
 
 def row_count(root: Path, name: str, partition: str | None) -> int:
-    """Rows of a partition by its footer alone; 0 where there is no file."""
+    """Rows of a partition by its footer alone; 0 where there is no file. Raises LakeError where it cannot be
+    read."""
     path = table_path(root, name, partition)
-    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except FileNotFoundError:
+        return 0
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LakeError:
+    said = f"{path} cannot be read ({error})"
+    return LakeError(f"{said}; make it anew with `tunegraph verify --repair` and a refresh")
 
 
 def partitions(root: Path, name: str) -> list[str]:

@@ -24,7 +24,14 @@ def close_dead_runs(instance: DagsterInstance) -> None:
     Dagster takes them for running, shows them so for ever, and keeps their place in the queue and the pools:
     the next run would wait for it without end.
     """
-    open_runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]))
+    # Also those that were killed before they began; runs that wait for the daemon have no such tag.
+    statuses = [
+        DagsterRunStatus.NOT_STARTED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.STARTED,
+        DagsterRunStatus.CANCELING,
+    ]
+    open_runs = instance.get_runs(RunsFilter(statuses=statuses))
     for run in open_runs:
         if _is_dead(run.tags.get(PROCESS, "")):
             instance.report_run_failed(run, "the process of this run died")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.evaluation.gate import (
     GateSettings,
     PairedDifference,
@@ -52,16 +53,15 @@ def decide(
     if before is not None:
         figures, users, counts = before.figures, before.users, before.counts
     else:
-        folders = [
-            ArrayFolder.open(lake.version_folder("models", bundle.model_version))
-            for bundle in (champion, challenger)
+        models = [
+            _trained_on(lake, bundle.model_version, held_out, graph) for bundle in (champion, challenger)
         ]
         gate = never_shown(
             graph,
             ids.to_list(),
             split_key=lake.file.split_key,
             held_out=held_out,
-            models=[_trained_on(folder, held_out, graph) for folder in folders],
+            models=models,
         )
         asked = held_out_for_both(
             graph.matrix(),
@@ -125,8 +125,13 @@ def _decided(lake: Lake, champion: Bundle, challenger: Bundle, settings: GateSet
     return last.decision if same else None
 
 
-def _trained_on(model: ArrayFolder, held_out: float, graph: LikeGraph) -> TrainedOn:
-    """What the model says of its training; of one from before that was kept, that it is as today."""
+def _trained_on(lake: Lake, model_version: str, held_out: float, graph: LikeGraph) -> TrainedOn:
+    """What the model says of its training. Of one from before that was kept, or one that is lost and lives in
+    its bundle alone, it is taken to be as today: was it shown more, it is judged too well and stays live."""
+    try:
+        model = ArrayFolder.open(lake.version_folder("models", model_version))
+    except BundleError:
+        return TrainedOn(held_out, np.asarray(graph.canonical))
     n_tracks = len(model["embeddings"])
     canonical = model["canonical"] if "canonical" in model else graph.canonical[:n_tracks]
     return TrainedOn(float(model.facts.get("held_out", held_out)), np.asarray(canonical))

@@ -239,7 +239,9 @@ class _Inspection:
         for done, folder in enumerate(days):
             self._progress("raw batches", done, len(days))
             if _day(folder.name) is None:
-                continue  # told with the unknown files
+                self.problem(folder, "is not the folder of a day", "move it out of the lake")
+                self._seen.update(path for path in folder.rglob("*") if path.is_file())
+                continue
             for batch in _folders(folder):
                 self._batch(batch)
         self._progress("raw batches", len(days), len(days))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.arrays import MANIFEST, REBUILD, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.search import search_arrays
 
@@ -302,7 +302,7 @@ class Bundle:
             wanted = "x".join("any" if size is None else str(size) for size in shape)
             raise BundleError(
                 f"{self.folder / name}.npy is {array.dtype.str} of shape {array.shape}, a bundle needs"
-                f" {dtype} of {wanted}; rebuild this version"
+                f" {dtype} of {wanted}; {REBUILD}"
             )
         return array
 
@@ -310,7 +310,7 @@ class Bundle:
         self._array(f"{name}.offsets", "<i8", None if length is None else length + 1)
         column = self._parts.strings(name)
         if not len(column.offsets):
-            raise BundleError(f"{self.folder / name}.offsets.npy is empty; rebuild this version")
+            raise BundleError(f"{self.folder / name}.offsets.npy is empty; {REBUILD}")
         self._array(f"{name}.bytes", "|u1", int(column.offsets[-1]))
         return column
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError, LibraryMissingError
+from tunegraph_pipeline.lake.arrays import REBUILD
 from tunegraph_pipeline.recommend.bundle import Bundle
 
 INDEX_FILE = "index.faiss"
@@ -149,11 +150,11 @@ class CandidateIndex:
             index = cls(read_index(path), form, Probes.from_facts(facts["probes"]))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
-                f"{bundle.folder} does not say how its index is to be searched; rebuild this version"
+                f"{bundle.folder} does not say how its index is to be searched; {REBUILD}"
             ) from error
         size = int(np.count_nonzero(bundle.recommendable))
         if index.size != size or not len(form.scale) == index.width <= widest(bundle.dimension):
-            raise BundleError(f"{path} is not an index of this bundle's tracks; rebuild this version")
+            raise BundleError(f"{path} is not an index of this bundle's tracks; {REBUILD}")
         return index
 
     def with_probes(self, probes: Probes) -> Self:
@@ -184,7 +185,7 @@ def read_index(path: Path) -> Any:
     except (RuntimeError, AttributeError) as error:
         # The library puts its own source lines before what is wrong.
         problem = str(error).rsplit(": ", 1)[-1].strip()[:120]
-        raise BundleError(f"{path} cannot be read ({problem}); rebuild this version") from error
+        raise BundleError(f"{path} cannot be read ({problem}); {REBUILD}") from error
     return index
 
 

@@ -162,3 +162,18 @@ def test_feedback_and_lists_of_a_day_do_not_make_each_other_stale(tmp_path: Path
     after_lists = prints()
     changed = {name for name in DAILY_TABLES if after_lists[name] != after_feedback[name]}
     assert changed == set(DAILY_TABLES) - {"feedback"}
+
+
+def test_what_a_dead_writer_left_is_removed_wherever_it_was_drafted(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    drafts = [lake.staging / "a", lake.serving / ".staging" / "b"]
+    for draft in drafts:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text("half")
+    with lake.writing("a writer that ends well"):
+        pass
+    assert all(draft.exists() for draft in drafts)
+    (lake.root / ".lock.holder.json").write_text("{}")
+    with lake.writing("the next one") as warning:
+        assert warning is not None
+    assert not any(draft.exists() for draft in drafts)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.storage import check_writable, staged_file, staged_folder, write_text
+from tunegraph_pipeline.lake.storage import (
+    check_writable,
+    remove_folder,
+    staged_file,
+    staged_folder,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
@@ -40,6 +47,24 @@ def test_a_replaced_folder_holds_only_the_new_files(tmp_path: Path) -> None:
         with staged_folder(target, staging) as draft:
             (draft / name).write_text(name)
     assert [path.name for path in target.iterdir()] == ["second"]
+
+
+def test_a_removed_folder_is_gone_before_it_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, staging = tmp_path / "v1", tmp_path / ".staging"
+    target.mkdir()
+    (target / "a").write_text("old")
+    seen = []
+
+    def killed(folder: Path) -> None:
+        seen.append((target.exists(), [path.name for path in folder.iterdir()]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_folder(target, staging)
+    assert seen == [(False, ["a"])]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])

@@ -13,7 +13,8 @@ from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, _process, close_dead_runs, this_process
 
 
-def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
+@pytest.mark.parametrize("open_as", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
+def test_the_runs_of_dead_processes_are_closed_and_others_are_not(open_as: DagsterRunStatus) -> None:
     @op
     def nothing() -> None: ...
 
@@ -27,18 +28,16 @@ def test_the_runs_of_dead_processes_are_closed_and_others_are_not() -> None:
     elsewhere = "another-host 1 0.00"
     with DagsterInstance.ephemeral() as instance:
         open_runs = {
-            tag: instance.create_run_for_job(
-                idle, status=DagsterRunStatus.STARTED, tags={PROCESS: tag}
-            ).run_id
+            tag: instance.create_run_for_job(idle, status=open_as, tags={PROCESS: tag}).run_id
             for tag in (mine, dead, elsewhere)
         }
         close_dead_runs(instance)
         after = {found.run_id: found.status for found in instance.get_runs()}
         status = {tag: after[run_id] for tag, run_id in open_runs.items()}
     assert status == {
-        mine: DagsterRunStatus.STARTED,
+        mine: open_as,
         dead: DagsterRunStatus.FAILURE,
-        elsewhere: DagsterRunStatus.STARTED,
+        elsewhere: open_as,
     }
 
 

@@ -1,0 +1,66 @@
+"""A few kills -9 of a refresh by the harness of `benchmarks/kills.py`, which does a hundred."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.tables import table_path
+
+KILLS = 8
+
+
+@pytest.fixture(scope="module")
+def kills() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    spec = importlib.util.spec_from_file_location("kills", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["kills"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
+    folder = tmp_path_factory.mktemp("kills")
+    return folder, kills.torment(folder, kills.World(80, 100, 1), KILLS, seed=6)
+
+
+def test_killed_refreshes_leave_what_an_undisturbed_one_does(
+    kills: ModuleType, tormented: tuple[Path, object]
+) -> None:
+    _, outcome = tormented
+    assert isinstance(outcome, kills.Outcome)
+    assert outcome.failures == []
+    assert outcome.stages.total() == KILLS
+    assert outcome.days == 1
+    assert outcome.reader["queries"] > 100
+    assert outcome.reader["bundles seen"] >= 2
+    assert any("entries of B" in what for what in outcome.compared)
+
+
+def test_what_differs_is_found(kills: ModuleType, tormented: tuple[Path, object]) -> None:
+    folder, _ = tormented
+    calm, lake = (Lake.open(folder / name) for name in ("calm", "killed"))
+    assert all(same for _, same in kills.comparisons(calm, lake))
+    key = lake.partitions("likes")[-1]
+    rows = lake.read("likes", key)
+    path = table_path(lake.root, "likes", key)
+    content = path.read_bytes()
+    lake.write("likes", key, rows[1:], "")
+    different = [what for what, same in kills.comparisons(calm, lake) if not same]
+    assert [what.split(" ", 2)[2] for what in different] == ["12 daily partitions"]
+    path.write_bytes(content)
+
+
+def test_a_reader_that_finds_nothing_to_read_complains(kills: ModuleType, tmp_path: Path) -> None:
+    outcome = kills.Outcome()
+    with kills.Reader(tmp_path, outcome):
+        pass
+    assert outcome.failures
+    assert "no bundle has been published" in outcome.failures[0]
