@@ -31,7 +31,7 @@ from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder,
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 BATCH = "batch.json"
-_PRUNED = "pruned.json"
+PRUNED = "pruned.json"
 _OF_PEOPLE = ("users", "likes", "feedback")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
@@ -205,7 +205,7 @@ def prune_day(raw: Path, day: date) -> int:
     batches = [path for path in folder.iterdir() if path.is_dir()]
     if batches:
         # First, so that no table is ever derived from a part of the batches.
-        write_text(folder / _PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
+        write_text(folder / PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
         for path in batches:
             remove_folder(path, raw.parent / STAGING)
     return len(batches)
@@ -213,7 +213,7 @@ def prune_day(raw: Path, day: date) -> int:
 
 def is_pruned(raw: Path, day: date) -> bool:
     """Whether the batches of a day were pruned: its tables stay as they are."""
-    return (raw / f"dt={day.isoformat()}" / _PRUNED).exists()
+    return (raw / f"dt={day.isoformat()}" / PRUNED).exists()
 
 
 def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> BatchInfo:

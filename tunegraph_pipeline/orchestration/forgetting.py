@@ -7,7 +7,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.purge import finish_requests, has_old_versions, users_left
 from tunegraph_pipeline.lake.retention import finish_expired, has_expired_versions, prune_cut_offs
-from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
 from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
 
@@ -48,7 +48,12 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
             lake.drop_partition("user_recommendations", version)
             went["tables of recommendations"] += 1
     if (lake.root / "current_likes" / "CURRENT").exists():
-        went["cut-offs"] = prune_cut_offs(lake, lake.current_version("current_likes"), keep=0)
+        current = lake.current_version("current_likes")
+        went["cut-offs"] = prune_cut_offs(lake, current, keep=0)
+        if row_count(lake.root, "changed_users", current):
+            # It names those who vanished. Of no two lists that there are, as its inputs say now, it has the
+            # next graph built from nothing.
+            lake.write("changed_users", current, empty_table("changed_users"), "{}")
     if (lake.root / "like_graph" / "CURRENT").exists():
         went["like graphs"] = lake.prune_versions("like_graph", keep=0)
     if left := users_left(lake):

@@ -30,7 +30,16 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, unreadable_lines
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake, digest
-from tunegraph_pipeline.lake.raw import BATCH, content_id, day_fingerprint, id_is_comparable, read_info
+from tunegraph_pipeline.lake.purge import REQUESTS
+from tunegraph_pipeline.lake.raw import (
+    BATCH,
+    PRUNED,
+    content_id,
+    day_fingerprint,
+    id_is_comparable,
+    is_pruned,
+    read_info,
+)
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS, TABLES, Partition
 from tunegraph_pipeline.lake.storage import STAGING, remove_folder
 from tunegraph_pipeline.lake.tables import (
@@ -41,6 +50,7 @@ from tunegraph_pipeline.lake.tables import (
     partitions,
     table_path,
 )
+from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.lake.weights import load_tensors
 from tunegraph_pipeline.recommend.bundle import (
     BUNDLE_FORMAT,
@@ -76,7 +86,7 @@ _SAMPLED_LIKES = 5_000_000
 """Above so many current likes they are compared for a sample of the users."""
 _UNIT_TOLERANCE = 1e-3
 _ROWS_A_BLOCK = 100_000
-_NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore")
+_NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore", ".expired", REQUESTS)
 
 
 @dataclass(frozen=True)
@@ -242,6 +252,7 @@ class _Inspection:
                 self.problem(folder, "is not the folder of a day", "move it out of the lake")
                 self._seen.update(path for path in folder.rglob("*") if path.is_file())
                 continue
+            self._seen.add(folder / PRUNED)  # stands for the batches of a day that has tables alone
             for batch in _folders(folder):
                 self._batch(batch)
         self._progress("raw batches", len(days), len(days))
@@ -524,6 +535,12 @@ class _Inspection:
     def _other_files(self) -> None:
         self._seen.add(self.lake.root / "lake.json")
         self._current("current_likes", "current_likes")
+        path = self.lake.root / TOMBSTONES
+        self._seen.add(path)
+        try:
+            Tombstones.of(self.lake.root)
+        except LakeError as error:
+            self.problem(path, _short(error, path), "restore it from a backup: nothing is added without it")
         path = self.lake.root / "lake.duckdb"
         if path.exists() and self.alone:
             import duckdb
@@ -573,7 +590,8 @@ class _Inspection:
         received = [day.isoformat() for day in self.lake.raw_days()] if self.sound("raw") else []
         for done, key in enumerate(days):
             self._progress("days", done, len(days))
-            if key in received:
+            # Of a day whose raw batches were pruned, the tables are all there is.
+            if key in received and not is_pruned(self.lake.raw, date.fromisoformat(key)):
                 self._stale(key)
             if self.sound(*(f"{table}/dt={key}" for table in ("users", "likes", "observations"))):
                 self._observations(key)

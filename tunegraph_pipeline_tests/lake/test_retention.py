@@ -20,6 +20,7 @@ from tunegraph_pipeline.lake.retention import (
     prune_raw,
     remove_expired,
 )
+from tunegraph_pipeline.lake.tables import empty_table
 
 DAY = date(2026, 3, 1)
 TODAY = DAY + timedelta(10)
@@ -151,12 +152,12 @@ def _interrupted(*_: object) -> bool:
 
 def test_the_last_cut_offs_stay_and_the_current_one(lake: Lake) -> None:
     for day in range(5):
-        key = (DAY + timedelta(day)).isoformat()
-        lake.write("current_likes", key, lake.read("likes", DAY.isoformat())[:0].select(
-            "user_id", "track_id", "liked_at", changed=pl.lit(True)))  # fmt: skip
+        for table in ("current_likes", "last_observations"):
+            lake.write(table, (DAY + timedelta(day)).isoformat(), empty_table(table))
     keep(lake, cut_offs=2)
-    assert prune_cut_offs(lake, "2026-03-02") == 2
-    assert lake.partitions("current_likes") == ["2026-03-02", "2026-03-04", "2026-03-05"]
+    assert prune_cut_offs(lake, "2026-03-02") == 4
+    for table in ("current_likes", "last_observations"):
+        assert lake.partitions(table) == ["2026-03-02", "2026-03-04", "2026-03-05"]
 
 
 def test_as_many_versions_stay_as_the_settings_say(lake: Lake) -> None:

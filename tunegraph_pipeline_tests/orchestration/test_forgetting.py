@@ -35,6 +35,7 @@ from tunegraph_pipeline.orchestration.forgetting import drop_old_versions
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.status import lake_status
+from tunegraph_pipeline.orchestration.verify import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.sources.simulator import World
@@ -429,6 +430,12 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     assert tunegraph("forget", GONE, "--lake", lake.root).returncode == 0
     assert places_with(lake.root, GONE) == []
     assert lists(lake).keys() >= {"u0", "u9", "crawled"}
+    found = verify(lake.root)
+    assert not [finding.line() for finding in found.problems]
+    # The day of the feedback that waited, which no refresh has filled yet, is all there is to say.
+    assert {finding.file for finding in found.notes} <= {f"raw/dt={later}"}
+    (lake.root / "tombstones.json").write_text("{")
+    assert [finding.file for finding in verify(lake.root).problems] == ["tombstones.json"]
 
 
 def test_a_day_that_is_over_for_its_source_is_asked_for_no_more(tmp_path: Path) -> None:
