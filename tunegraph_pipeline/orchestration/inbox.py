@@ -29,6 +29,7 @@ from tunegraph_pipeline.sources.files import files_together, read_files
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _CHUNK = 1 << 20
+INBOX_MEMORY = "inbox.json"
 _FILE = "{file}"  # stands for the name of a file in what is remembered
 
 
@@ -285,7 +286,7 @@ def _sha256(path: Path) -> str:
 
 
 def _remembered(lake: Lake) -> _Memory:
-    path = lake.root / "inbox.json"
+    path = lake.root / INBOX_MEMORY
     try:
         return _Memory.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -304,4 +305,4 @@ def _remember_all(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered]
 
 def _remember(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered]) -> None:
     memory.files.update(entries)
-    write_text(lake.root / "inbox.json", memory.model_dump_json(indent=1) + "\n", lake.staging)
+    write_text(lake.root / INBOX_MEMORY, memory.model_dump_json(indent=1) + "\n", lake.staging)

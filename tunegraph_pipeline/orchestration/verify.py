@@ -52,6 +52,7 @@ from tunegraph_pipeline.lake.tables import (
 )
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.lake.weights import load_tensors
+from tunegraph_pipeline.orchestration.inbox import INBOX_MEMORY, inbox_status
 from tunegraph_pipeline.recommend.bundle import (
     BUNDLE_FORMAT,
     CURRENT,
@@ -541,6 +542,12 @@ class _Inspection:
             Tombstones.of(self.lake.root)
         except LakeError as error:
             self.problem(path, _short(error, path), "restore it from a backup: nothing is added without it")
+        path = self.lake.root / INBOX_MEMORY
+        self._seen.add(path)
+        try:
+            inbox_status(self.lake)
+        except LakeError as error:
+            self.problem(path, _short(error, path), "restore it, or remove it: the inbox is imported again")
         path = self.lake.root / "lake.duckdb"
         if path.exists() and self.alone:
             import duckdb
