@@ -210,6 +210,37 @@ def build_co_like(
     write_arrays(folder, arrays, {**(facts or {}), **found})
 
 
+def what_is_wrong(co_like: CoLike, likes: "csr_matrix", tracks: int = 50) -> str | None:
+    """Compare B with the likes it is of, users x tracks, on an even sample of ``tracks``; returns in words
+    what is wrong, None where nothing is."""
+    n_tracks = likes.shape[1]
+    if not np.array_equal(co_like.degrees, np.bincount(likes.indices, minlength=n_tracks)):
+        return "its degrees are not those of the like graph"
+    sample = np.unique(np.linspace(0, n_tracks - 1, tracks).astype(np.int64)).tolist() if n_tracks else []
+    listeners = likes[:, sample].T.tocsr()
+    weight = np.maximum(co_like.frozen, 1.0) ** -0.5
+    for place, track in enumerate(sample):
+        counts = np.asarray((listeners[place] @ likes).todense()).ravel().astype(np.int64)
+        counts[track] = 0
+        if co_like.exact:
+            neighbours, stored = co_like.neighbours(track)
+            found = np.zeros(n_tracks, dtype=np.int64)
+            found[neighbours] = stored
+            if not np.array_equal(counts, found):
+                return f"the counts of track {track} are not AᵀA"
+        strongest, scores = co_like.strongest(track)
+        expected = counts * weight * weight[track]
+        length = min(co_like.facts["k"], int(np.count_nonzero(counts)))
+        if (np.diff(scores) > 0).any() or len(set(strongest.tolist())) < len(strongest):
+            return f"the strongest neighbours of track {track} are not in order"
+        if len(strongest) != length or not np.allclose(scores, expected[strongest], rtol=1e-5, atol=0):
+            return f"the scores of track {track} are not those of its counts"
+        others = np.delete(expected, strongest)
+        if length and others.max(initial=0.0) > scores[-1] * (1 + 1e-5):
+            return f"a neighbour of track {track} is stronger than one of its strongest"
+    return None
+
+
 def strongest_neighbours(
     likes: "csr_matrix",
     k: int = 100,

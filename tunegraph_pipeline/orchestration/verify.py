@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError, LakeError, TuneGraphError
-from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
@@ -748,7 +748,7 @@ class _Inspection:
         if self._behind("co_like"):
             self.note(folder, "is older than the like graph", "`tunegraph refresh` brings it up to date")
             return
-        if what := wrong_co_likes(CoLike.open(folder), graph):
+        if what := what_is_wrong(CoLike.open(folder), graph.matrix(), _SAMPLED_TRACKS):
             self.problem(folder / MANIFEST, what, "rematerialise co_like_matrix", self._remove(folder))
 
     def _model(self) -> None:
@@ -824,31 +824,6 @@ class _Inspection:
             self._has(before) and _written(self.lake.root / before / CURRENT) > stamp
             for before in _UPSTREAM[kind]
         )
-
-
-def wrong_co_likes(co_like: CoLike, graph: LikeGraph) -> str | None:
-    """What is wrong with B beside the likes it is of, on a sample of tracks; None where nothing is."""
-    likes = graph.matrix()
-    if not np.array_equal(co_like.degrees, graph.track_degrees()):
-        return "its degrees are not those of the like graph"
-    n_tracks = likes.shape[1]
-    sample = np.unique(np.linspace(0, n_tracks - 1, _SAMPLED_TRACKS).astype(np.int64))
-    by_track = likes[:, sample].T.tocsr()
-    for place, track in enumerate(sample.tolist()):
-        strongest, scores = co_like.strongest(track)
-        if (np.diff(scores) > 0).any() or len(set(strongest.tolist())) < len(strongest):
-            return f"the strongest neighbours of track {track} are not in order"
-        counts = np.asarray((by_track[place] @ likes).todense()).ravel().astype(np.int64)
-        counts[track] = 0
-        if not counts[strongest].all():
-            return f"a strongest neighbour of track {track} is none"
-        if co_like.exact:
-            neighbours, stored = co_like.neighbours(track)
-            found = np.zeros(n_tracks, dtype=np.int64)
-            found[neighbours] = stored
-            if not np.array_equal(counts, found):
-                return f"the counts of track {track} are not AᵀA"
-    return None
 
 
 def live_model_or_none(serving: Path) -> str | None:

@@ -19,6 +19,7 @@ from tunegraph_pipeline.graph.co_like import (
     co_like_blocks,
     co_like_bound,
     strongest_neighbours,
+    what_is_wrong,
 )
 
 EXAMPLE = csr_matrix(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]], dtype=np.float32))
@@ -197,3 +198,25 @@ def test_an_option_out_of_range_is_refused(tmp_path: Path, k: int, memory_mib: i
     with pytest.raises(InputError, match="is 0; it has to be at least 1"):
         build_co_like(EXAMPLE, tmp_path / "b", k=k, memory_mib=memory_mib)
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "what"),
+    [
+        ("degrees", [2, 2, 2, 2], "degrees"),
+        ("counts", [2, 1, 2, 1, 1, 2, 1, 1], "counts of track 2 are not"),
+        ("top_scores", [1, 0.5, 1, 0.5, 0.5, 0.7, 0.5, 0.7], "track 2 are not in order"),
+        ("top_scores", [1, 0.6, 1, 0.5, 0.8, 0.5, 0.5, 0.7], "scores of track 0"),
+        ("top_indices", [1, 3, 0, 2, 3, 0, 1, 2], "scores of track 0"),
+    ],
+)
+def test_what_is_wrong_with_a_matrix_is_found(
+    tmp_path: Path, part: str, value: list[float], what: str
+) -> None:
+    build_co_like(EXAMPLE, tmp_path / "b")
+    assert what_is_wrong(CoLike.open(tmp_path / "b"), EXAMPLE) is None
+    path = tmp_path / "b" / f"{part}.npy"
+    np.save(path, np.array(value, dtype=np.load(path).dtype))
+    found = what_is_wrong(CoLike.open(tmp_path / "b"), EXAMPLE)
+    assert found is not None
+    assert what in found

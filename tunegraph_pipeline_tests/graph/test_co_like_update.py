@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
-from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, what_is_wrong
 from tunegraph_pipeline.graph.co_like_update import added_counts, compact_co_like, update_co_like
 
 Dense = npt.NDArray[np.int8]
@@ -61,6 +61,7 @@ def dense_counts(A: Dense) -> npt.NDArray[np.int64]:
 def check(matrix: CoLike, A: Dense, drift: float) -> None:
     B = dense_counts(A)
     assert np.array_equal(counts(matrix), B)
+    assert what_is_wrong(matrix, csr_matrix(A.astype(np.float32))) is None
     degrees = A.sum(axis=0, dtype=np.int64)
     assert matrix.degrees.tolist() == degrees.tolist()
     assert (np.abs(degrees - matrix.frozen) <= drift * matrix.frozen).all()
