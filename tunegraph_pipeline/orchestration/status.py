@@ -101,10 +101,13 @@ def _likes(lake: Lake) -> str:
 
 
 def _co_likes(lake: Lake) -> str:
-    facts = ArrayFolder.open(lake.current_folder("co_like")).facts
+    folder = ArrayFolder.open(lake.current_folder("co_like"))
+    facts = folder.facts
     kept = f"the {facts['k']} strongest a track, normalised"
     if facts["exact"]:
-        return f"exact, {facts['nnz']:,} entries on {facts['frozen_on']}, brought up to date since; {kept}"
+        since = "delta_indices" in folder and len(folder["delta_indices"])
+        changed = f" as of {facts['frozen_on']}, {since:,} changed since" if since else ""
+        return f"exact, {facts['nnz']:,} entries{changed}; {kept}"
     return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
 
 
