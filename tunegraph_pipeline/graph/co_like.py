@@ -270,7 +270,7 @@ def strongest_neighbours(
     blocks = [none, *_strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, progress)]
     lengths, indices, scores = (np.concatenate(part) for part in zip(*blocks, strict=True))
     n = likes.shape[1]
-    return csr_matrix((scores, indices, _offsets(lengths)), shape=(n, n))
+    return csr_matrix((scores, indices, offsets_of(lengths)), shape=(n, n))
 
 
 def co_like_bound(likes: "csr_matrix") -> int:
@@ -395,7 +395,7 @@ def stream_rows(
             lengths.append(block_lengths)
             column_part.append(block_columns)
             value_part.append(block_values)
-    return _offsets(np.concatenate(lengths))
+    return offsets_of(np.concatenate(lengths))
 
 
 def _candidates(likes: "csr_matrix") -> npt.NDArray[np.int64]:
@@ -424,7 +424,8 @@ def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
     return csr_matrix((np.ones(likes.nnz, dtype=dtype), indices, indptr), shape=likes.shape)
 
 
-def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return where rows of these lengths begin, end to end, and where the last one ends: int64[n+1]."""
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))
 
 

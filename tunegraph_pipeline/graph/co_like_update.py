@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.graph.co_like import Block, CoLike, Progress, Rows, stream_rows
+from tunegraph_pipeline.graph.co_like import Block, CoLike, Progress, Rows, offsets_of, stream_rows
 from tunegraph_pipeline.lake.arrays import write_arrays
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class _Pruned:
         row, column, count = row[best], column[best], count[best]
         lengths = np.bincount(row, minlength=self._n)[rows]
         scores = count * self._key[column] * self._weight[row]
-        return Rows(_offsets(lengths), column.astype(np.int32), scores.astype(np.float32))
+        return Rows(offsets_of(lengths), column.astype(np.int32), scores.astype(np.float32))
 
 
 class _Moved(NamedTuple):
@@ -357,8 +357,8 @@ def _put_together(parts: list[tuple[Rows[np.float32], Ints]], order: Ints) -> Ro
     places = [_places(part.indptr, number)[1] for part, number in parts]
     columns = np.concatenate([part.indices[at] for (part, _), at in zip(parts, places, strict=True)])
     scores = np.concatenate([part.values[at] for (part, _), at in zip(parts, places, strict=True)])
-    _, place = _places(_offsets(lengths), order)
-    return Rows(_offsets(lengths[order]), columns[place], scores[place])
+    _, place = _places(offsets_of(lengths), order)
+    return Rows(offsets_of(lengths[order]), columns[place], scores[place])
 
 
 def _merged_blocks(matrix: CoLike) -> Iterator[Block]:
@@ -392,7 +392,7 @@ def _rows_now(base: Rows[np.int32], delta: Rows[np.int32], rows: Ints, n_tracks:
         _, place = _places(part.indptr, rows[inside])
         parts.append(
             csr_matrix(
-                (part.values[place], part.indices[place], _offsets(lengths)), shape=(len(rows), n_tracks)
+                (part.values[place], part.indices[place], offsets_of(lengths)), shape=(len(rows), n_tracks)
             )
         )
     total: csr_matrix = (parts[0] + parts[1]).tocsr()
@@ -469,7 +469,3 @@ def _first_of_each(row: Ints, key: npt.NDArray[np.float64], most: int) -> Ints:
     begins = np.flatnonzero(np.diff(ordered, prepend=-1))
     place = np.arange(len(ordered)) - np.repeat(begins, np.diff(begins, append=len(ordered)))
     return order[place < most]
-
-
-def _offsets(lengths: npt.NDArray[Any]) -> Ints:
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)

@@ -46,7 +46,7 @@ def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brou
     """Bring the current lists to ``cut_off`` and make them the current ones. Raises LakeError."""
     key = cut_off.isoformat()
     said = feedback_until(lake, cut_off)
-    recordings = _recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
+    recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
     basis = _basis(lake, cut_off, recordings)
     if _basis_of(lake, key) == basis:
         lake.set_current("current_likes", key)
@@ -155,7 +155,7 @@ def _write(
         lake.keep_partitions(table, key)
 
 
-def _recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
+def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
     """The recording (one of its ids) of every track that is known under several: track_id, recording."""
     tracks = lake.known_tracks("tracks", cut_off)
     if not merge:

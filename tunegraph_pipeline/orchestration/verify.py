@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError, LakeError, TuneGraphError
 from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
-from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, unreadable_lines
@@ -53,6 +52,7 @@ from tunegraph_pipeline.lake.tables import (
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.lake.weights import load_tensors
 from tunegraph_pipeline.orchestration.inbox import INBOX_MEMORY, inbox_status
+from tunegraph_pipeline.orchestration.lists import recordings_by_id
 from tunegraph_pipeline.recommend.bundle import (
     BUNDLE_FORMAT,
     CURRENT,
@@ -682,7 +682,8 @@ class _Inspection:
         ]
         feedback = pl.concat([empty_table("feedback"), *said])
         if len(feedback):
-            recordings = self._recordings(date.fromisoformat(key))
+            merge = self.lake.file.settings.get("graph", {}).get("merge_recordings", True)
+            recordings = recordings_by_id(self.lake, date.fromisoformat(key), merge=merge)
             lists = settle(lists, feedback, seen(), recordings).likes
         pair = ["user_id", "track_id"]
         if not sampled(stored).sort(pair).equals(lists.sort(pair)):
@@ -692,16 +693,6 @@ class _Inspection:
         if not self.sound("current_likes", "current_dislikes") or not self._has("current_likes"):
             return None
         return self.lake.current_version("current_likes")
-
-    def _recordings(self, cut_off: date) -> pl.DataFrame | None:
-        """The recording of every track that is known under several ids: track_id, recording."""
-        if not self.lake.file.settings.get("graph", {}).get("merge_recordings", True):
-            return None
-        tracks = self.lake.known_tracks("tracks", cut_off)
-        ids = tracks["track_id"]
-        canonical = find_recordings(ids, tracks).canonical
-        shared = np.isin(canonical, canonical[is_alias(canonical)])
-        return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)
 
     def _graph(self) -> None:
         """The like graph against the current likes and the id map."""
