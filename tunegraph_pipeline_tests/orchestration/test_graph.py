@@ -119,24 +119,23 @@ def random_day(rng: np.random.Generator) -> dict[str, Sequence[str]]:
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
     receive(lake, 0, {f"u{user}": [f"t{user}", f"t{user + 1}", "t0"] for user in range(2, 6)})
     assert set(refresh(lake).values()) == {"made from nothing"}
-    for step in range(4):
+    for _ in range(3):
         day = int(rng.integers(0, 5))
         receive(lake, day, random_day(rng))
         if rng.random() < 0.4:
             at = datetime(2026, 2, 1 + int(rng.integers(5)), 9, tzinfo=UTC)
             append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(9):02d}", "like")], at=at)
         refresh(lake)
-        if step % 2:
-            other = twin(lake, tmp_path / f"twin{step}")
-            refresh(other)
-            same_content(lake, other)
+    other = twin(lake, tmp_path / "twin")
+    refresh(other)
+    same_content(lake, other)
 
 
 def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path) -> None:
