@@ -19,7 +19,7 @@ from dagster import (
 )
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import BundleError, InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
 from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
@@ -49,7 +49,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.services import ServicesSettings
 from tunegraph_pipeline.orchestration.serving_index import ServingSettings, index_if_wanted, index_metadata
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, read_current, write_bundle
+from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
@@ -213,9 +213,6 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
     try:
         champion = bundle_of(lake, live)
     except TuneGraphError as error:
-        if not override and not _can_be_served(lake):
-            override = "neither the live model nor its bundle can be read any more: there is nothing to keep"
-            report_note(override)
         if not override:
             raise LakeError(
                 f"the live model {live} cannot be judged against or served on: {error}; restore it, or"
@@ -240,14 +237,6 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
         )
     winner = challenger if decision.goes_live else champion
     return publish(lake.serving, winner.version, decision, keep=keep), decision
-
-
-def _can_be_served(lake: Lake) -> bool:
-    try:
-        Bundle.verified(read_current(lake.serving))
-    except BundleError:
-        return False
-    return True
 
 
 def require_tracks(lake: Lake, model_version: str, n_tracks: int) -> None:
