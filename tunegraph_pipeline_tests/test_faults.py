@@ -196,11 +196,12 @@ def test_a_table_that_is_damaged_is_named_and_made_again(
     (path,) = lake.glob("current_likes/*/data.parquet")
     sound = path.read_bytes()
     damage(path)
-    said = complaint(tunegraph("refresh", "--source", "none", "--lake", lake))
-    assert str(path.relative_to(lake)) in said
-    assert "tunegraph verify --repair" in said
-    assert tunegraph("verify", "--repair", "--lake", lake).returncode == 0
-    assert tunegraph("refresh", "--source", "none", "--lake", lake).returncode == 0
+    found = tunegraph("verify", "--lake", lake)
+    assert found.returncode == 2
+    assert path.relative_to(lake).as_posix() in found.stdout
+    # The current lists are made from nothing where those to go on from cannot be read.
+    done = tunegraph("refresh", "--source", "none", "--lake", lake)
+    assert done.returncode == 0, done.stderr
     assert path.read_bytes() == sound
     recovers(lake, service)
 
@@ -287,4 +288,5 @@ def test_a_lake_of_days_to_come_alone_says_so(tmp_path: Path) -> None:
     likes = row.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")))
     write_batch(lake.raw, tomorrow, RawBatch("files", "tomorrow.csv", likes=likes))
     said = complaint(tunegraph("refresh", "--lake", lake.root))
-    assert f"has received nothing before {tomorrow}; set this machine's clock right" in said
+    assert f"received on {tomorrow} what it has" in said
+    assert "check the clock" in said
