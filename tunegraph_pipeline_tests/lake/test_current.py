@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -99,7 +99,8 @@ def happen(tables: Tables, rng: np.random.Generator, day: int) -> None:
         said.append((str(rng.choice(list("uvwx"))), str(rng.choice(list("abcde"))), action, at))
 
 
-@given(st.integers(0, 2**32), st.integers(1, 25))
+@settings(max_examples=50)
+@given(st.integers(0, 2**32), st.integers(1, 15))
 def test_any_history_gives_the_lists_made_from_nothing(seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)
     tables = Tables()
