@@ -1,6 +1,6 @@
 """A chain of warm starts against trainings from nothing: what a day costs, and how good its model is.
 
-    python benchmarks/warm_start.py /work/shared/data/playlists2018 [--compare 1,3,7] [--quick]
+    python benchmarks/warm_start.py DATA [--compare 1,3,7] [--quick]
 
 Reads `train.parquet` and `tracks.parquet` of the folder, and `valid.parquet` to judge on. Days are made from
 the file: each has a hundredth of the users, no user twice. A fifth of them come on that day, with their whole
