@@ -10,7 +10,7 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import table_path
 
-KILLS = 8
+KILLS = 5
 
 
 @pytest.fixture(scope="module")
