@@ -10,7 +10,7 @@ fixed before the batch is written; a range interrupted in between is written aga
 so as the same batch.
 
 A user who was forgotten is never added, so nobody asks for them and no row is of them, and no answer that
-names them is kept.
+names them is kept. Where a source has a time-to-live, users and tracks it has not named for so long go too.
 """
 
 import json
@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS users (
     depth INTEGER NOT NULL,
     state TEXT NOT NULL,
     failures INTEGER NOT NULL DEFAULT 0,    -- in a row
-    visited TEXT                            -- the last day they were asked for
+    visited TEXT,                           -- the last day they were asked for
+    met TEXT NOT NULL                       -- the last day the source, or the settings, named them
 );
 CREATE INDEX IF NOT EXISTS users_by_state ON users (state, seq);
 CREATE INDEX IF NOT EXISTS users_by_visit ON users (visited, seq);
@@ -49,7 +50,9 @@ CREATE TABLE IF NOT EXISTS journal (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     day TEXT NOT NULL, source TEXT NOT NULL, part TEXT NOT NULL, rows BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS tracks (track_id TEXT PRIMARY KEY, described TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tracks (
+    track_id TEXT PRIMARY KEY, described TEXT, met TEXT NOT NULL  -- the day it began to wait
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (
     id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, track_id TEXT NOT NULL, batch INTEGER
 );
@@ -93,7 +96,7 @@ class Frontier:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA cache_size = -8192")
-            self._db.executescript(_SCHEMA)
+            _prepare(self._db, self.day)
             with self._transaction():
                 self._db.execute("DELETE FROM answers WHERE day < ?", (self.day,))
         except (sqlite3.Error, OSError) as error:
@@ -193,16 +196,20 @@ class Frontier:
         """
         with self._transaction() as db:
             db.execute(
-                "UPDATE users SET state = ?, visited = ?, failures = CASE ? WHEN 'failed' THEN failures + 1"
-                " ELSE 0 END WHERE user_id = ?",
-                (state, self.day, state, due.user_id),
+                "UPDATE users SET state = ?1, visited = ?2,"
+                " failures = CASE ?1 WHEN 'failed' THEN failures + 1 ELSE 0 END,"
+                " met = CASE ?1 WHEN 'failed' THEN met ELSE ?2 END WHERE user_id = ?3",
+                (state, self.day, due.user_id),
             )
             self._add_users(source, [(user_id, due.user_id, due.depth + 1) for user_id in found])
             for origin, part, values in rows:
                 self._write_journal(origin, part, values)
             known = set(described)
             for track_id in track_ids:
-                if db.execute("INSERT OR IGNORE INTO tracks VALUES (?, NULL)", (track_id,)).rowcount:
+                new = db.execute(
+                    "INSERT OR IGNORE INTO tracks (track_id, met) VALUES (?, ?)", (track_id, self.day)
+                )
+                if new.rowcount:
                     db.executemany(
                         "INSERT INTO waiting (topic, track_id) VALUES (?, ?)",
                         [(t, track_id) for t in topics if t != "describe" or track_id not in known],
@@ -249,12 +256,16 @@ class Frontier:
                 left_alone += 1
                 continue
             cursor = self._db.execute(
-                "INSERT INTO users (user_id, discovered_from, depth, state) VALUES (?, ?, ?, 'found')"
+                "INSERT INTO users (user_id, discovered_from, depth, state, met) VALUES (?, ?, ?, 'found', ?)"
                 " ON CONFLICT (user_id) DO NOTHING",
-                (user_id, discovered_from, depth),
+                (user_id, discovered_from, depth, self.day),
             )
             if cursor.rowcount:
                 added.append([user_id, discovered_from, depth, "found"])
+            else:
+                self._db.execute(
+                    "UPDATE users SET met = ?1 WHERE user_id = ?2 AND met < ?1", (self.day, user_id)
+                )
         if added:
             self._write_journal(source, "users", added)
         self.left_alone += left_alone
@@ -262,6 +273,11 @@ class Frontier:
             self._write_journal(source, "counts", [[LEFT_ALONE, left_alone]])
 
     # --- tracks that wait to be described, or for features ---
+
+    def ask_again(self, before: date) -> None:
+        """Have tracks that began to wait before this day wait again, from when a list next names them."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM tracks WHERE met < ?", (before.isoformat(),))
 
     def claim_tracks(
         self, topic: str, size: int, *, partial: bool, busy: Iterable[int]
@@ -428,6 +444,46 @@ class Frontier:
             return None if last is None else int(last)
 
 
+def expire(path: Path, source: str, before: Mapping[str, date]) -> int:
+    """Remove from the file of ``source`` what may not be kept of days before those given, by source.
+
+    Users and tracks that it has not named since, its answers, and rows of the journal, which are of feature
+    providers too. A user who is removed is found, and visited, as a new one. Only where no crawl is running;
+    returns how many entries went. Raises LakeError where the file cannot be used.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete = ON")
+            _prepare(db, datetime.now(UTC).date().isoformat())
+            db.execute("BEGIN IMMEDIATE")
+            gone = 0
+            if source in before:
+                day = before[source].isoformat()
+                db.execute(
+                    "UPDATE users SET discovered_from = NULL"
+                    " WHERE discovered_from IN (SELECT user_id FROM users WHERE met < ?)",
+                    (day,),
+                )
+                # A track described since was named since.
+                for query in (
+                    "DELETE FROM users WHERE met < ?1",
+                    "DELETE FROM tracks WHERE met < ?1 AND (described IS NULL OR described < ?1)",
+                    "DELETE FROM answers WHERE day < ?1",
+                ):
+                    gone += db.execute(query, (day,)).rowcount
+                db.execute("DELETE FROM waiting WHERE track_id NOT IN (SELECT track_id FROM tracks)")
+            for of, bound in before.items():
+                gone += db.execute(
+                    "DELETE FROM journal WHERE source = ? AND day < ?", (of, bound.isoformat())
+                ).rowcount
+            db.execute("COMMIT")
+            if gone:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (sqlite3.Error, OSError) as error:
+        raise _broken(path, error) from error
+    return gone
+
+
 def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
     """Remove every trace of these users from a frontier's file; returns how often it named each of them.
 
@@ -441,7 +497,7 @@ def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA secure_delete = ON")
             db.execute("PRAGMA temp_store = MEMORY")
-            db.executescript(_SCHEMA)
+            _prepare(db, datetime.now(UTC).date().isoformat())
             db.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
             db.executemany("INSERT INTO gone VALUES (?)", [(user_id,) for user_id in gone])
             db.execute("BEGIN IMMEDIATE")
@@ -491,6 +547,14 @@ def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:
         raise _broken(path, error) from error
     moments = [datetime.fromtimestamp(float(value), UTC) for (value,) in waits]
     return states, max(moments, default=None)
+
+
+def _prepare(db: sqlite3.Connection, day: str) -> None:
+    """Make the tables there are none of. What an older file holds counts as named on ``day``."""
+    db.executescript(_SCHEMA)
+    for table in ("users", "tracks"):
+        if "met" not in {column[1] for column in db.execute(f"PRAGMA table_info({table})")}:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN met TEXT NOT NULL DEFAULT '{day}'")
 
 
 def _alternate(one: list[Any], two: list[Any]) -> Iterator[list[Any]]:

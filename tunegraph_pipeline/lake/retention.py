@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunegraph_pipeline.lake import frontier
 from tunegraph_pipeline.lake.raw import is_pruned, prune_day, remove_batch
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import write_text
@@ -46,25 +47,31 @@ def expires_before(settings: RetentionSettings, source: str, today: date) -> dat
     return None if days is None else today - timedelta(days=days)
 
 
+def asked_again_before(settings: RetentionSettings, source: str, day: date, revisit_days: int) -> date | None:
+    """The day before which what ``source`` said of a track is asked for anew on ``day``; None where it may be
+    kept for ever.
+
+    Early enough that a track in lists which are visited every ``revisit_days`` is known without a gap.
+    """
+    days = settings.ttl_days.get(source)
+    return None if days is None else day - timedelta(days=max(days - revisit_days, 1) - 1)
+
+
 def remove_expired(lake: "Lake", today: date) -> dict[str, int]:
-    """Remove what the sources said too long ago, from the raw batches and from the daily tables; returns how
-    many batches, and rows of days without batches, by what they are.
+    """Remove what the sources said too long ago, from the raw batches, the daily tables and the frontiers of
+    crawls; returns how many batches, rows of days without batches, and entries of frontiers.
 
     Tables of the other days stay as they are. Raises LakeError where the disk says no.
     """
     from tunegraph_pipeline.lake.daily import fill_day, filter_day
 
     settings = lake.section("retention", RetentionSettings)
-    removed = {"raw batches expired": 0, "rows expired": 0}
-    days = (
-        {*lake.raw_days(), *map(date.fromisoformat, lake.partitions("users"))} if settings.ttl_days else set()
-    )
-    for day in sorted(days):
-        expired = [
-            source
-            for source in settings.ttl_days
-            if (bound := expires_before(settings, source, today)) is not None and day < bound
-        ]
+    removed = {"raw batches expired": 0, "rows expired": 0, "entries of crawls expired": 0}
+    if not settings.ttl_days:
+        return {}
+    bounds = {source: today - timedelta(days=days) for source, days in settings.ttl_days.items()}
+    for day in sorted({*lake.raw_days(), *map(date.fromisoformat, lake.partitions("users"))}):
+        expired = [source for source, bound in bounds.items() if day < bound]
         if not expired:
             continue
         filled = day.isoformat() in lake.partitions("users")
@@ -79,6 +86,9 @@ def remove_expired(lake: "Lake", today: date) -> dict[str, int]:
         if filled:
             # Also where no batch is left: the last run may have been killed between the two.
             fill_day(lake, day)
+    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+        source, _, _ = path.stem.partition("-")  # a day may follow
+        removed["entries of crawls expired"] += frontier.expire(path, source, bounds)
     return {what: count for what, count in removed.items() if count}
 
 

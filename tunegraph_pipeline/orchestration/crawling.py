@@ -14,7 +14,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
-from tunegraph_pipeline.lake.retention import RetentionSettings, expires_before
+from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.open import SOURCES, FilesSettings, SimulatorSettings, open_source
@@ -84,6 +84,7 @@ def _crawl(
         free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
         unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
+    retention = lake.section("retention", RetentionSettings)
     with Frontier(path, day, Tombstones.of(lake.root)) as frontier:
         try:
             opened = open_source(source, lake.section, settings, frontier, day)
@@ -99,7 +100,8 @@ def _crawl(
                 frontier,
                 lake.raw,
                 settings,
-                has_features=_has_features(lake, day, known),
+                retention=retention,
+                has_features=_has_features(lake, day, known, retention, settings.revisit_days),
                 report=tell,
             ).run()
         finally:
@@ -116,12 +118,25 @@ def _world(config: WorldConfig) -> World:
     return World(config)
 
 
-def _has_features(lake: Lake, day: date, provider: str | None) -> Callable[[Sequence[str]], set[str]]:
-    """Which of some tracks have features in the lake, by this provider or by any."""
-    known = lake.known_tracks("audio_features", day)
-    if provider is not None:
-        known = known.filter(pl.col("provider") == provider)
-    track_ids = known["track_id"]
-    if not len(track_ids):
+def _has_features(
+    lake: Lake, day: date, provider: str | None, retention: RetentionSettings, revisit_days: int
+) -> Callable[[Sequence[str]], set[str]]:
+    """Which of some tracks have features in the lake, by this provider or by any; not those that have to go
+    before long."""
+    known: list[pl.Series] = []
+    for key in lake.partitions("audio_features"):
+        if (said := date.fromisoformat(key)) > day:
+            break
+        going = [
+            name
+            for name in retention.ttl_days
+            if (before := asked_again_before(retention, name, day, revisit_days)) and said < before
+        ]
+        rows = lake.read("audio_features", key).filter(~pl.col("provider").is_in(going))
+        if provider is not None:
+            rows = rows.filter(pl.col("provider") == provider)
+        known.append(rows["track_id"])
+    if not known:
         return lambda _: set()
+    track_ids = pl.concat(known).unique()
     return lambda asked: set(track_ids.filter(track_ids.is_in(list(asked))).to_list())

@@ -56,6 +56,8 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
             lake.write("changed_users", current, empty_table("changed_users"), "{}")
     if (lake.root / "like_graph" / "CURRENT").exists():
         went["like graphs"] = lake.prune_versions("like_graph", keep=0)
+    if (lake.root / "co_like" / "CURRENT").exists():
+        went["co-like matrices"] = lake.prune_versions("co_like", keep=0)
     if left := users_left(lake):
         raise LakeError(
             f"{left} forgotten users are still named by what is current in {lake.root};"

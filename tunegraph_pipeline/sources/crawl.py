@@ -24,6 +24,7 @@ from pydantic import Field
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.session import Manners
 from tunegraph_pipeline.sources.source import (
@@ -45,6 +46,7 @@ _JOURNAL = 2_000  # entries after which the journal is written as raw batches
 _REPORT_SECONDS = 0.5
 _FAILED_IN_A_ROW = 25  # visits after which it is not about the users
 _DESCRIBE, _FEATURES = "describe", "features"
+_KEPT_FOR_EVER = RetentionSettings()
 
 
 class Order(StrEnum):
@@ -105,7 +107,8 @@ class Crawl:
     """One crawl of ``source`` for the frontier's day, writing raw batches below ``raw``.
 
     ``has_features`` tells which of some tracks have features in the lake already, so that nobody is asked
-    for them; ``report`` is called now and then with how it goes.
+    for them; ``report`` is called now and then with how it goes. What ``retention`` lets go is asked for
+    again before it goes.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Crawl:
         raw: Path,
         settings: CrawlSettings,
         *,
+        retention: RetentionSettings = _KEPT_FOR_EVER,
         has_features: Callable[[Sequence[str]], set[str]] = lambda _: set(),
         report: Callable[[CrawlReport], None] = lambda _: None,
     ) -> None:
@@ -122,9 +126,12 @@ class Crawl:
         self._frontier = frontier
         self._raw = raw
         self._settings = settings
+        self._retention = retention
         self._has_features = has_features
         self._tell = report
         self._day = date.fromisoformat(frontier.day)
+        ttl = retention.ttl_days.get(source.name, settings.revisit_days)
+        self._revisit_days = min(settings.revisit_days, ttl)
         self._chain: list[FeatureProvider] = []
         self._closed: set[str] = set()
         self._waiting: set[str] = set()
@@ -149,6 +156,8 @@ class Crawl:
         try:
             self._frontier.add_start_users(self._source.start_users(), self._source.name)
             self._chain = self._source.feature_providers()
+            if before := self._asked_again_before(self._source.name, *(part.name for part in self._chain)):
+                self._frontier.ask_again(before)
             self._work()
             self._check_start()
         finally:
@@ -166,6 +175,10 @@ class Crawl:
         if self._frontier.left_alone:
             self.report.notes.append(f"{LEFT_ALONE}: {self._frontier.left_alone:,}")
         return self.report
+
+    def _asked_again_before(self, *names: str) -> date | None:
+        days = (asked_again_before(self._retention, name, self._day, self._revisit_days) for name in names)
+        return max((day for day in days if day is not None), default=None)
 
     def _check_start(self) -> None:
         """Raise InputError, and keep nothing, where no start user could be seen and nobody else is known."""
@@ -231,7 +244,7 @@ class Crawl:
             due = self._frontier.next_users(
                 1,
                 order=self._settings.order,
-                visited_before=self._day - timedelta(days=self._settings.revisit_days - 1),
+                visited_before=self._day - timedelta(days=self._revisit_days - 1),
                 max_failures=self._settings.max_failures,
                 busy=self._busy_users,
             )
@@ -324,6 +337,7 @@ class Crawl:
         due, liked, name = visit.due, visit.liked, self._source.name
         likes = [[due.user_id, like.track_id, _microseconds(like.liked_at)] for like in liked.likes]
         before = self._day - timedelta(days=self._settings.describe_days - 1)
+        before = max(before, self._asked_again_before(name) or before)
         fresh = self._frontier.undescribed([track.track_id for track in liked.described], before)
         described = [list(track) for track in liked.described if track.track_id in fresh]
         state = [[due.user_id, due.discovered_from, due.depth, visit.state]]

@@ -1,5 +1,7 @@
 """How long a lake keeps what: raw batches, sources with a time-to-live, cut-offs and versions."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append, collect
+from tunegraph_pipeline.lake.frontier import Due, Frontier
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import (
@@ -21,6 +24,7 @@ from tunegraph_pipeline.lake.retention import (
     remove_expired,
 )
 from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline_tests.search import places_with
 
 DAY = date(2026, 3, 1)
 TODAY = DAY + timedelta(10)
@@ -144,6 +148,57 @@ def test_a_process_killed_between_raw_batches_and_tables_goes_on(lake: Lake) -> 
     assert has_expired_versions(lake)
     remove_expired(lake, TODAY)
     assert "s0" not in set(lake.read("likes", DAY.isoformat())["user_id"])
+
+
+def test_the_frontier_of_a_crawl_keeps_nobody_its_source_has_not_named_for_so_long(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    path = lake.frontier_path("spotify")
+    ann, bob, cy, dee = (f"{name}-user-5af1" for name in ("ann", "bob", "cy", "dee"))
+    with Frontier(path, DAY) as frontier:
+        frontier.add_start_users([ann], "spotify")
+        frontier.finish_user(Due(ann, None, 0, 0), "listed", [bob, cy], [], ["old-5af1"], source="spotify")
+        frontier.keep_answer(b"r", 200, b"{}")
+        frontier.empty_journal(lambda *_: None)
+    with Frontier(path, DAY + timedelta(5)) as frontier:
+        features: list[Any] = [["reccobeats", "features", [["new-5af1", 1.0]]]]
+        frontier.finish_user(Due(bob, ann, 1, 0), "listed", [dee], features, ["new-5af1"], source="spotify")
+        frontier.finish_user(Due(cy, ann, 1, 0), "failed", [], [], source="spotify")  # nothing was said
+    keep(lake, ttl_days={"reccobeats": 1})
+    assert remove_expired(lake, TODAY) == {"entries of crawls expired": 1}
+    keep(lake, ttl_days={"spotify": 10})
+    assert remove_expired(lake, TODAY) == {}
+    keep(lake, ttl_days={"spotify": 9})
+    assert remove_expired(lake, TODAY) == {"entries of crawls expired": 3}  # ann, cy, and the old track
+    assert remove_expired(lake, TODAY) == {}
+    assert (
+        places_with(lake.root, ann) == places_with(lake.root, cy) == places_with(lake.root, "old-5af1") == []
+    )
+    with Frontier(path, TODAY) as frontier:
+        (due,) = frontier.next_users(9, order="breadth_first", visited_before=DAY, max_failures=9)
+        assert (due.user_id, due.discovered_from) == (dee, bob)
+        assert frontier.states() == {"listed": 1, "found": 1}
+        # Who is named again is kept, and who is found again is a new one.
+        frontier.finish_user(due, "listed", [bob, ann], [], source="spotify")
+    keep(lake, ttl_days={"spotify": 1})
+    assert remove_expired(lake, TODAY) == {"entries of crawls expired": 2}  # a track, and what was journalled
+    with Frontier(path, TODAY) as frontier:
+        assert frontier.states() == {"listed": 2, "found": 1}
+
+
+def test_what_the_frontier_of_an_older_version_holds_counts_as_named_today(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    path = lake.frontier_path("spotify")
+    with Frontier(path, DAY) as frontier:
+        frontier.finish_user(Due("ann", None, 0, 0), "listed", ["bob"], [], ["t"], source="spotify")
+        frontier.empty_journal(lambda *_: None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for table in ("users", "tracks"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN met")
+    keep(lake, ttl_days={"spotify": 9})
+    today = datetime.now(UTC).date()
+    assert remove_expired(lake, today) == {}
+    assert remove_expired(lake, today + timedelta(9)) == {}
+    assert remove_expired(lake, today + timedelta(10)) == {"entries of crawls expired": 2}
 
 
 def _interrupted(*_: object) -> bool:

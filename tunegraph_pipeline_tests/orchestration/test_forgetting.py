@@ -423,6 +423,8 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     later = NEXT + timedelta(1)
     assert [day for day in lake.raw_days() if lake.batches(day)] == lake.stale_days() == [later]
     assert len(lake.partitions("current_likes")) == 1
+    for kind in ("like_graph", "co_like"):
+        assert [path.name for path in (lake.root / kind).glob("[!.]*/")] == [lake.current_version(kind)]
     before = lists(lake)
     run_job(lake, "refresh", NEXT, NEXT)  # nothing has changed, and nothing is emptied
     assert lists(lake) == before
