@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -374,14 +373,6 @@ def _tell_days_to_come(lake: "Lake") -> None:
         )
 
 
-@contextmanager
-def _beta_unsaid() -> Iterator[None]:
-    """Dagster marks parameters as beta each time an asset is defined; that is for developers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _run(
     lake: "Lake",
     job: str,
@@ -391,12 +382,11 @@ def _run(
     *,
     ops: dict[str, dict[str, Any]],
 ) -> None:
-    with _beta_unsaid():
-        from tunegraph_pipeline.orchestration.measure import watched_by
-        from tunegraph_pipeline.orchestration.run import run_job
+    from tunegraph_pipeline.orchestration.measure import watched_by
+    from tunegraph_pipeline.orchestration.run import run_job
 
-        with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
-            run_job(lake, job, first, last, ops)
+    with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
+        run_job(lake, job, first, last, ops)
 
 
 @app.command()
@@ -714,13 +704,12 @@ def compare(
     Quality with intervals, training time, peak memory, time of a query. Takes minutes to hours; nothing that
     is trained here is served. The same lake, settings and seeds give the same figures.
     """
-    with _beta_unsaid():
-        from tunegraph_pipeline.orchestration.comparison import (
-            ComparisonSettings,
-            compare_lake,
-            keep_figures,
-            write_section,
-        )
+    from tunegraph_pipeline.orchestration.comparison import (
+        ComparisonSettings,
+        compare_lake,
+        keep_figures,
+        write_section,
+    )
     from tunegraph_pipeline.sources.files import read_files
 
     if held_out and protocol:
