@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,12 +15,14 @@ from polars.testing import assert_frame_equal
 from tunegraph_pipeline.graph import co_like_update
 from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
 from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.assets import graph, sources
 from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.orchestration.lists import bring_lists_to
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 FIRST = date(2026, 2, 1)
@@ -33,7 +36,7 @@ def _updates_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(co_like_update, "_DEARER", 0)
 
 
-def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> None:
+def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> BatchInfo:
     rows = [
         {"user_id": user, "track_id": track, "liked_at": None}
         for user, tracks in lists.items()
@@ -46,7 +49,7 @@ def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> None:
         users=pl.DataFrame(seen, schema=empty_frame("users").schema),
         likes=pl.DataFrame(rows, schema=empty_frame("likes").schema),
     )
-    write_batch(lake.raw, FIRST + timedelta(days=day), batch)
+    return write_batch(lake.raw, FIRST + timedelta(days=day), batch)
 
 
 def refresh(lake: Lake, cut_off: date | None = None) -> dict[str, str]:
@@ -228,6 +231,32 @@ def test_a_graph_that_fell_behind_is_built_from_nothing(tmp_path: Path) -> None:
     other = twin(lake, tmp_path / "twin")
     refresh(other)
     same_content(lake, other)
+
+
+def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a batch was received by mistake, and removed after the refresh that took it in was killed."""
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    mistaken = receive(lake, 0, {"cho": "xyz"})
+
+    write = Lake.write
+
+    def killed(lake: Lake, table: str, *args: Any) -> int:
+        if table == "current_dislikes":
+            raise KeyboardInterrupt
+        return write(lake, table, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Lake, "write", killed)
+        fill_day(lake, FIRST)
+        bring_lists_to(lake, FIRST, merge_recordings=True)
+    remove_batch(mistaken)
+    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}
 
 
 def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
