@@ -51,7 +51,8 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
         if before.facts["graph"] == graph_version:
             return Plan(version, "unchanged", _not_asked)
         age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
-        if 0 <= age < max(settings.refreeze_days, 1) and (old := _graph(lake, before.facts["graph"])):
+        old = _earlier_graph(lake, before.facts["graph"], after)
+        if old is not None and 0 <= age < max(settings.refreeze_days, 1):
             likes, change = changed_likes(old, after)
             if before.exact and update_pays(after.matrix(), likes, change):
 
@@ -96,11 +97,14 @@ def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
     return (version, matrix) if matrix.facts.get("rules") == rules else None
 
 
-def _graph(lake: Lake, version: str) -> LikeGraph | None:
+def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
+    """A graph that ``after`` can be told apart from, None where there is none of this version."""
     try:
-        return LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
+        graph = LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
     except TuneGraphError:
         return None  # pruned since, or damaged
+    # An id map that was lost and numbered anew may be shorter, and a matrix does not shrink.
+    return graph if graph.n_tracks <= after.n_tracks else None
 
 
 def _not_asked(target: Path) -> None:

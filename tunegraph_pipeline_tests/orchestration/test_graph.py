@@ -259,6 +259,20 @@ def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}
 
 
+def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> None:
+    """As after `verify --repair` where no bundle has a copy of the map: what nobody likes any more goes."""
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "abx", "ben": "abc"})
+    refresh(lake)
+    receive(lake, 1, {"ana": "ab"})
+    refresh(lake)
+    table_path(lake.root, "track_ids", None).unlink()
+
+    assert refresh(lake)["co_like_matrix"] == "made from nothing"
+    assert by_track(lake) == {"a": {"b": 2, "c": 1}, "b": {"a": 2, "c": 1}, "c": {"a": 1, "b": 1}}
+
+
 def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
