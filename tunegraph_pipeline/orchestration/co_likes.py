@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import TuneGraphError
-from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
 from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
 from tunegraph_pipeline.graph.like_graph import LikeGraph, changed_likes
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -54,7 +54,10 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
         old = _earlier_graph(lake, before.facts["graph"], after)
         if old is not None and 0 <= age < max(settings.refreeze_days, 1):
             likes, change = changed_likes(old, after)
-            if before.exact and update_pays(after.matrix(), likes, change):
+            everything = after.matrix()
+            bound = co_like_bound(everything)
+            fits = bound <= settings.max_exact_entries
+            if before.exact and fits and update_pays(everything, likes, change):
 
                 def update(target: Path) -> None:
                     base = before.base
@@ -72,7 +75,7 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
                             change,
                             target,
                             drift=settings.drift,
-                            facts=facts,
+                            facts={**facts, "nnz_bound": bound},
                             progress=report_progress,
                         )
 

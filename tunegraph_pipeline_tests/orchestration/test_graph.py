@@ -13,7 +13,7 @@ from dagster import materialize
 from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.graph import co_like_update
-from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
@@ -196,6 +196,24 @@ def test_what_was_added_is_merged_once_it_is_a_share_of_the_base(tmp_path: Path)
         assert refresh(lake)["co_like_matrix"] == "brought up to date"
         bases.append(CoLike.open(lake.current_folder("co_like")).facts["nnz"])
     assert bases == [6, 8]  # before the second update the pair of a and d was merged into the base
+
+
+def test_the_day_on_which_b_grows_too_large_and_the_day_on_which_it_fits_again(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"max_exact_entries": 20})
+    days = [
+        ("ab", "made from nothing", True),
+        ("abd", "brought up to date", True),
+        ("abcdefgh", "made from nothing", False),
+        ("ab", "made from nothing", True),
+    ]
+    for day, (liked_by_cho, how, exact) in enumerate(days):
+        receive(lake, day, {"ana": "ab", "ben": "abc", "cho": liked_by_cho})
+        assert refresh(lake)["co_like_matrix"] == how
+        matrix = CoLike.open(lake.current_folder("co_like"))
+        assert matrix.exact == exact
+        assert matrix.facts["nnz_bound"] == co_like_bound(open_like_graph(lake).matrix())
 
 
 @pytest.mark.parametrize("table", ["current_likes", "changed_users", "last_observations"])
