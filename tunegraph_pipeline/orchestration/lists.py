@@ -28,6 +28,7 @@ from tunegraph_pipeline.lake.current import (
     pairs_fingerprint,
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.retention import prune_cut_offs
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
 from tunegraph_pipeline.orchestration.measure import report_note
 
@@ -155,8 +156,7 @@ def _write(
     lake.write("changed_users", key, changed.to_frame("user_id"), span)
     lake.write("last_observations", key, now.observed, basis.to_json())
     lake.set_current("current_likes", key)
-    for table in TABLES:
-        lake.keep_partitions(table, key)
+    prune_cut_offs(lake, key)
 
 
 def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:

@@ -291,6 +291,18 @@ def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> N
     assert by_track(lake) == {"a": {"b": 2, "c": 1}, "b": {"a": 2, "c": 1}, "c": {"a": 1, "b": 1}}
 
 
+def test_as_many_cut_offs_stay_as_the_settings_say_however_few_versions_do(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("retention", {"versions": 1, "cut_offs": 3})
+    for day in range(5):
+        receive(lake, day, {"ana": "abcde"[: day + 1]})
+        refresh(lake)
+    kept = [(FIRST + timedelta(days=day)).isoformat() for day in (2, 3, 4)]
+    for table in ("current_likes", "current_dislikes", "changed_users", "last_observations"):
+        assert lake.partitions(table) == kept
+
+
 def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
