@@ -90,6 +90,15 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "made from nothing", build)
 
 
+def graph_of_matrix(lake: Lake) -> set[str]:
+    """The version of the like graph that the current matrix is of, from which the next one goes on; empty
+    where there is none."""
+    try:
+        return {str(CoLike.open(lake.current_folder("co_like")).facts["graph"])}
+    except (TuneGraphError, KeyError):
+        return set()
+
+
 def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
     """The current matrix, None where there is none that can be gone on from."""
     try:

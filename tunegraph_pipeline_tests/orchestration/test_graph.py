@@ -303,6 +303,15 @@ def test_as_many_cut_offs_stay_as_the_settings_say_however_few_versions_do(tmp_p
         assert lake.partitions(table) == kept
 
 
+def test_with_a_single_version_of_everything_the_matrix_is_brought_up_to_date(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("retention", {"versions": 1})
+    for day, how in ((0, "made from nothing"), (1, "brought up to date"), (2, "brought up to date")):
+        receive(lake, day, {"ana": "abcde"[: day + 2]})
+        assert refresh(lake)["co_like_matrix"] == how
+
+
 def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
