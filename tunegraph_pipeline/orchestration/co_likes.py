@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import TuneGraphError
-from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
 from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
 from tunegraph_pipeline.graph.like_graph import LikeGraph, changed_likes
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -51,9 +51,13 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
         if before.facts["graph"] == graph_version:
             return Plan(version, "unchanged", _not_asked)
         age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
-        if 0 <= age < max(settings.refreeze_days, 1) and (old := _graph(lake, before.facts["graph"])):
+        old = _earlier_graph(lake, before.facts["graph"], after)
+        if old is not None and 0 <= age < max(settings.refreeze_days, 1):
             likes, change = changed_likes(old, after)
-            if before.exact and update_pays(after.matrix(), likes, change):
+            everything = after.matrix()
+            bound = co_like_bound(everything)
+            fits = bound <= settings.max_exact_entries
+            if before.exact and fits and update_pays(everything, likes, change):
 
                 def update(target: Path) -> None:
                     base = before.base
@@ -71,7 +75,7 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
                             change,
                             target,
                             drift=settings.drift,
-                            facts=facts,
+                            facts={**facts, "nnz_bound": bound},
                             progress=report_progress,
                         )
 
@@ -86,6 +90,15 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "made from nothing", build)
 
 
+def graph_of_matrix(lake: Lake) -> set[str]:
+    """The version of the like graph that the current matrix is of, from which the next one goes on; empty
+    where there is none."""
+    try:
+        return {str(CoLike.open(lake.current_folder("co_like")).facts["graph"])}
+    except (TuneGraphError, KeyError):
+        return set()
+
+
 def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
     """The current matrix, None where there is none that can be gone on from."""
     try:
@@ -96,11 +109,14 @@ def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
     return (version, matrix) if matrix.facts.get("rules") == rules else None
 
 
-def _graph(lake: Lake, version: str) -> LikeGraph | None:
+def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
+    """A graph that ``after`` can be told apart from, None where there is none of this version."""
     try:
-        return LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
+        graph = LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
     except TuneGraphError:
         return None  # pruned since, or damaged
+    # An id map that was lost and numbered anew may be shorter, and a matrix does not shrink.
+    return graph if graph.n_tracks <= after.n_tracks else None
 
 
 def _not_asked(target: Path) -> None:

@@ -93,8 +93,9 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
     today = today or _today()
     source = lake.file.source or NO_SOURCE
     asked = _is_asked_daily(lake, source)
-    filled = lake.partitions("observations")
-    missed = _until(today, [date.fromisoformat(day) + timedelta(days=1) for day in filled[-1:]])
+    filled = [date.fromisoformat(day) for day in lake.partitions("observations")]
+    # A day to come, filled while the clock was ahead, says nothing of those before it.
+    missed = _until(today, [day + timedelta(days=1) for day in _until(today, filled)[-1:]])
     stale = _until(today, [*lake.stale_days(), *waiting_days(lake.root)])
     if not (asked or filled or stale):
         raise InputError(

@@ -3,10 +3,10 @@
 Here: reading what they are made of, choosing how they are made, and writing them in an order that survives a
 kill. Not here: what the lists are (`lake.current`), or the asset.
 
-`last_observations` is written last and says, in its fingerprint, what all of them were made of. The
-fingerprint of `current_likes` is that of its pairs alone, so that a day on which nobody's list changed leaves
-everything that is made of the lists as it is. `changed_users` says between which two of these the users
-changed.
+`last_observations` goes first and is written last, and says, in its fingerprint, what all of them were made
+of: without it nobody takes the others for whole. The fingerprint of `current_likes` is that of its pairs
+alone, so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
+`changed_users` says between which two of these the users changed.
 """
 
 import json
@@ -28,6 +28,7 @@ from tunegraph_pipeline.lake.current import (
     pairs_fingerprint,
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.retention import prune_cut_offs
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
 from tunegraph_pipeline.orchestration.measure import report_note
 
@@ -145,14 +146,17 @@ def _write(
     before: str,
     basis: Basis,
 ) -> None:
+    if key in lake.partitions("last_observations"):
+        # A kill between the writes would leave new lists beside what the old ones were made of, and the lake
+        # may come back to that: a batch that was received by mistake is removed.
+        lake.drop_partition("last_observations", key)
     lake.write("current_likes", key, now.likes, fingerprint)
     lake.write("current_dislikes", key, now.dislikes, pairs_fingerprint(now.dislikes))
     span = json.dumps({"before": before, "after": fingerprint})
     lake.write("changed_users", key, changed.to_frame("user_id"), span)
     lake.write("last_observations", key, now.observed, basis.to_json())
     lake.set_current("current_likes", key)
-    for table in TABLES:
-        lake.keep_partitions(table, key)
+    prune_cut_offs(lake, key)
 
 
 def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:

@@ -54,6 +54,8 @@ def test_a_schedule_asks_the_simulated_world_for_every_missed_day(lake: Lake) ->
     _of(lake, "simulator")
     _fill(lake, date(2026, 3, 7))
     assert days_to_catch_up(lake, today=TODAY).asked == (date(2026, 3, 8), TODAY)
+    _fill(lake, date(2026, 4, 20))  # by a clock that was ahead
+    assert days_to_catch_up(lake, today=TODAY).asked == (date(2026, 3, 8), TODAY)
 
 
 def test_a_schedule_begins_with_the_first_stale_day_and_the_first_feedback(lake: Lake) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,14 +13,16 @@ from dagster import materialize
 from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.graph import co_like_update
-from tunegraph_pipeline.graph.co_like import CoLike
+from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
 from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.assets import graph, sources
 from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.orchestration.lists import bring_lists_to
 from tunegraph_pipeline.orchestration.resources import LakeResource
 
 FIRST = date(2026, 2, 1)
@@ -33,7 +36,7 @@ def _updates_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(co_like_update, "_DEARER", 0)
 
 
-def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> None:
+def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> BatchInfo:
     rows = [
         {"user_id": user, "track_id": track, "liked_at": None}
         for user, tracks in lists.items()
@@ -46,7 +49,7 @@ def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> None:
         users=pl.DataFrame(seen, schema=empty_frame("users").schema),
         likes=pl.DataFrame(rows, schema=empty_frame("likes").schema),
     )
-    write_batch(lake.raw, FIRST + timedelta(days=day), batch)
+    return write_batch(lake.raw, FIRST + timedelta(days=day), batch)
 
 
 def refresh(lake: Lake, cut_off: date | None = None) -> dict[str, str]:
@@ -195,6 +198,24 @@ def test_what_was_added_is_merged_once_it_is_a_share_of_the_base(tmp_path: Path)
     assert bases == [6, 8]  # before the second update the pair of a and d was merged into the base
 
 
+def test_the_day_on_which_b_grows_too_large_and_the_day_on_which_it_fits_again(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"max_exact_entries": 20})
+    days = [
+        ("ab", "made from nothing", True),
+        ("abd", "brought up to date", True),
+        ("abcdefgh", "made from nothing", False),
+        ("ab", "made from nothing", True),
+    ]
+    for day, (liked_by_cho, how, exact) in enumerate(days):
+        receive(lake, day, {"ana": "ab", "ben": "abc", "cho": liked_by_cho})
+        assert refresh(lake)["co_like_matrix"] == how
+        matrix = CoLike.open(lake.current_folder("co_like"))
+        assert matrix.exact == exact
+        assert matrix.facts["nnz_bound"] == co_like_bound(open_like_graph(lake).matrix())
+
+
 @pytest.mark.parametrize("table", ["current_likes", "changed_users", "last_observations"])
 def test_a_damaged_table_is_made_from_nothing(tmp_path: Path, table: str) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
@@ -228,6 +249,67 @@ def test_a_graph_that_fell_behind_is_built_from_nothing(tmp_path: Path) -> None:
     other = twin(lake, tmp_path / "twin")
     refresh(other)
     same_content(lake, other)
+
+
+def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a batch was received by mistake, and removed after the refresh that took it in was killed."""
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    refresh(lake)
+    mistaken = receive(lake, 0, {"cho": "xyz"})
+
+    write = Lake.write
+
+    def killed(lake: Lake, table: str, *args: Any) -> int:
+        if table == "current_dislikes":
+            raise KeyboardInterrupt
+        return write(lake, table, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Lake, "write", killed)
+        fill_day(lake, FIRST)
+        bring_lists_to(lake, FIRST, merge_recordings=True)
+    remove_batch(mistaken)
+    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}
+
+
+def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> None:
+    """As after `verify --repair` where no bundle has a copy of the map: what nobody likes any more goes."""
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "abx", "ben": "abc"})
+    refresh(lake)
+    receive(lake, 1, {"ana": "ab"})
+    refresh(lake)
+    table_path(lake.root, "track_ids", None).unlink()
+
+    assert refresh(lake)["co_like_matrix"] == "made from nothing"
+    assert by_track(lake) == {"a": {"b": 2, "c": 1}, "b": {"a": 2, "c": 1}, "c": {"a": 1, "b": 1}}
+
+
+def test_as_many_cut_offs_stay_as_the_settings_say_however_few_versions_do(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("retention", {"versions": 1, "cut_offs": 3})
+    for day in range(5):
+        receive(lake, day, {"ana": "abcde"[: day + 1]})
+        refresh(lake)
+    kept = [(FIRST + timedelta(days=day)).isoformat() for day in (2, 3, 4)]
+    for table in ("current_likes", "current_dislikes", "changed_users", "last_observations"):
+        assert lake.partitions(table) == kept
+
+
+def test_with_a_single_version_of_everything_the_matrix_is_brought_up_to_date(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("retention", {"versions": 1})
+    for day, how in ((0, "made from nothing"), (1, "brought up to date"), (2, "brought up to date")):
+        receive(lake, day, {"ana": "abcde"[: day + 2]})
+        assert refresh(lake)["co_like_matrix"] == how
 
 
 def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.co_likes import plan_co_like
+from tunegraph_pipeline.orchestration.co_likes import graph_of_matrix, plan_co_like
 from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
 from tunegraph_pipeline.orchestration.measure import Measured
 from tunegraph_pipeline.orchestration.metadata import (
@@ -193,7 +193,7 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
             write_arrays(folder, graph.arrays(), facts)
 
         unchanged = root.has_version("like_graph", version)
-        root.write_version("like_graph", version, fill)
+        root.write_version("like_graph", version, fill, spare=graph_of_matrix(root))
         graph = open_like_graph(root)
     if not len(graph.indices):
         raise LakeError(f"nobody likes anything as of {key}; import likes, then refresh again")
