@@ -40,6 +40,7 @@ class DaysToFill:
     def steps(self, days: int) -> list["DaysToFill"]:
         """The same days in spans of at most ``days``, the earliest first."""
         spans = []
+        days = min(days, (self.last - self.first).days + 1)  # more would lead past the last day of calendars
         first = self.first
         while first <= self.last:
             last = min(first + timedelta(days=days - 1), self.last)

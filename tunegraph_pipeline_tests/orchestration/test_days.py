@@ -100,7 +100,9 @@ def test_by_hand_the_days_are_those_asked_for_with_the_stale_ones_around(lake: L
 DAYS = st.integers(0, 300).map(lambda days: date(2026, 1, 1) + timedelta(days=days))
 
 
-@given(st.lists(DAYS, min_size=4, max_size=4).map(sorted), st.integers(1, 60), st.booleans())
+@given(
+    st.lists(DAYS, min_size=4, max_size=4).map(sorted), st.integers(1, 60) | st.just(10**12), st.booleans()
+)
 def test_steps_cover_every_day_once_and_ask_for_the_same_days(
     bounds: list[date], step: int, asks: bool
 ) -> None:
