@@ -176,10 +176,12 @@ def refresh(
         typer.Option("--date", formats=["%Y-%m-%d"], help="The day to fill; today unless given."),
     ] = None,
     first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first day to fill.")
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="The first day to fill of several."),
     ] = None,
     last: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="The last day to fill.")
+        datetime | None,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="The last of them; today unless given."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Train the model anew even where nothing changed.")

@@ -97,7 +97,11 @@ def _post(url: str, document: dict[str, Any]) -> str | None:
     import requests
 
     try:
-        answer = requests.post(url, json=document, timeout=_TIMEOUT, allow_redirects=False)
+        # The status says it all; the rest of an answer may have no end.
+        with requests.post(
+            url, json=document, timeout=_TIMEOUT, allow_redirects=False, stream=True
+        ) as answer:
+            taken = answer.ok and not answer.is_redirect
+            return None if taken else f"status {answer.status_code}"
     except (requests.RequestException, ValueError) as error:
         return f"no answer ({type(error).__name__})"
-    return None if answer.ok and not answer.is_redirect else f"status {answer.status_code}"

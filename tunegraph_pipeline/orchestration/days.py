@@ -40,6 +40,7 @@ class DaysToFill:
     def steps(self, days: int) -> list["DaysToFill"]:
         """The same days in spans of at most ``days``, the earliest first."""
         spans = []
+        days = min(days, (self.last - self.first).days + 1)  # more would lead past the last day of calendars
         first = self.first
         while first <= self.last:
             last = min(first + timedelta(days=days - 1), self.last)
@@ -53,7 +54,8 @@ class DaysToFill:
 def days_to_fill(
     lake: Lake, source: str, first: date | None = None, last: date | None = None, *, today: date | None = None
 ) -> DaysToFill:
-    """The days that a person asks for, with all those that are stale; without days, today is asked for.
+    """The days that a person asks for, with all those that are stale; without days, today is asked for, and
+    with a ``first`` alone all from there to today.
 
     Other days are filled because something was received on them, an import or feedback. A live source could
     not tell of them any more, and nobody asked for them. ``source`` is "none" where nobody is to be asked.
@@ -61,8 +63,14 @@ def days_to_fill(
     Raises InputError for days that a lake does not have, and where there is nothing to fill.
     """
     today = today or _today()
+    if last and not first:
+        raise InputError(
+            f"--to {last} is an end without a beginning; give --from too, or --date {last} alone"
+        )
     if _is_asked_daily(lake, source):
-        first, last = first or last or today, last or first or today
+        first = first or today
+    if first:
+        last = last or today
     chosen = [bound for bound in (first, last) if bound]
     for bound in chosen:
         if not FIRST_DAY <= bound <= today:

@@ -7,10 +7,10 @@ which notices a dead holder by itself (`lake.lock`).
 import os
 import socket
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 PROCESS = "tunegraph/process"
-"""Tag of a run with the process it is in: host, pid and the moment that process began."""
+"""Tag of a run with the process it is in: host, pid and how long after the host that process began."""
 
 
 def this_process() -> str:
@@ -33,7 +33,8 @@ def close_dead_runs(instance: DagsterInstance) -> None:
     ]
     open_runs = instance.get_runs(RunsFilter(statuses=statuses))
     for run in open_runs:
-        if _is_dead(run.tags.get(PROCESS, "")):
+        process = run.tags.get(PROCESS, "")
+        if _is_dead(process) and not _is_of_parent(instance, run, process):
             instance.report_run_failed(run, "the process of this run died")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
@@ -41,8 +42,16 @@ def close_dead_runs(instance: DagsterInstance) -> None:
 def _process(pid: int) -> str:
     import psutil
 
-    process = psutil.Process(pid)
-    return f"{socket.gethostname()} {process.pid} {process.create_time():.2f}"
+    # By the clock, which may be set, a process that goes on would have begun at another moment.
+    began = psutil.Process(pid).create_time() - psutil.boot_time()
+    return f"{socket.gethostname()} {pid} {began:.2f}"
+
+
+def _is_of_parent(instance: DagsterInstance, run: DagsterRun, process: str) -> bool:
+    """Whether the tag came with those of the run that this one tries again: its own process, which replaces
+    it, has not opened the lake yet."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return parent is not None and parent.tags.get(PROCESS) == process
 
 
 def _is_dead(process: str) -> bool:

@@ -26,6 +26,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, write_batch
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.sources.files import files_together, read_files
+from tunegraph_pipeline.sources.formats import readable_name
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _CHUNK = 1 << 20
@@ -162,7 +163,10 @@ def inbox_status(lake: Lake) -> str:
     """One line about what came in so far; empty where nothing did."""
     files = _remembered(lake).files
     folder = lake.root / lake.section("inbox", InboxSettings).folder
-    names = {_named(lake, path.name): path.name for path in folder.iterdir()} if folder.is_dir() else {}
+    try:
+        names = {_named(lake, path.name): readable_name(path) for path in folder.iterdir()}
+    except OSError:
+        names = {}  # there is no folder, or it may not be read
     failed = [
         f"{names.get(key, 'a file that is gone')}: {one.error.replace(_FILE, names.get(key, 'it'))}"
         for key, one in files.items()
@@ -247,12 +251,12 @@ def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
 
 def _new_files(lake: Lake, settings: InboxSettings) -> dict[str, Path]:
     """The files of the inbox that nothing is known of as they are now, by key: a keyed hash of name, size and
-    time of the last change."""
+    time of the last change. One that could not be opened is among them: to permit it changes neither."""
     memory = _remembered(lake)
     new = {}
     for path, state in _files(lake, settings).items():
         known = memory.files.get(_named(lake, path.name))
-        over = known is not None and (known.batches is not None or known.error is not None)
+        over = known is not None and (known.batches is not None or (known.error is not None and known.sha256))
         if known is None or not over or (known.size, known.mtime_ns) != state:
             new[_key(lake, path.name, state)] = path
     return new

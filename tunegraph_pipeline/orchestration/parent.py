@@ -67,7 +67,7 @@ class Origin:
         return 0 if self.parent is None else int(self.parent.folder.facts["chain"]) + 1
 
     def start(self) -> "Start | None":
-        """What is gone on from, None from nothing. Raises LakeError where the weights are damaged."""
+        """What is gone on from, None from nothing."""
         if self.parent is None:
             return None
         from tunegraph_pipeline.training.blend import Blend
@@ -159,8 +159,9 @@ def _earlier(lake: Lake, ids: pl.Series) -> Earlier | str:
         version = lake.current_version("models")
     try:
         earlier = Earlier(ArrayFolder.open(lake.version_folder("models", version)))
+        earlier.folder.verify()  # what is damaged would go on in every model of the chain
         n, known = len(earlier.embeddings), earlier.folder.facts.get("id_map")
-    except TuneGraphError as error:
+    except (TuneGraphError, OSError) as error:
         return f"the earlier model {version} cannot be read: {error}"
     if n > len(ids) or known != id_map_fingerprint(ids[:n]):
         return f"the earlier model {version} is of another id map"

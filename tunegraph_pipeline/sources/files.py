@@ -16,7 +16,15 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import holds_export, is_export, read_export
 from tunegraph_pipeline.sources.columns import TRACK_FIELDS, Part, as_ids, clean
-from tunegraph_pipeline.sources.formats import ENDINGS, FORMATS, SEED_FILES, Reading, read_format, read_seed
+from tunegraph_pipeline.sources.formats import (
+    ENDINGS,
+    FORMATS,
+    SEED_FILES,
+    Reading,
+    read_format,
+    read_seed,
+    readable_name,
+)
 
 KINDS = ("auto", "likes", "tracks", "features")
 """What --kind can say: one of the three parts of a batch, or all that the file has."""
@@ -79,9 +87,8 @@ def read_files(
             where = str(group[0])
             reading = read_format(group[0], format, named)
         # The files of an export may be named after its person.
-        origin = (
-            "Spotify account export" if kind_of_group == _EXPORT else ", ".join(path.name for path in group)
-        )
+        names = ", ".join(readable_name(path) for path in group)
+        origin = "Spotify account export" if kind_of_group == _EXPORT else names
         batches.append(_batch(reading, where, origin, kind, time_named=time_column is not None))
     for option, value in (("--user-id", user_id), ("--min-plays", min_plays)):
         if value is not None and not exports_met:

@@ -31,6 +31,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import zlib
 from collections import Counter
@@ -113,6 +114,12 @@ def read_content(path: Path) -> bytes:
     if not data.strip():
         raise InputError(f"{path} is empty; give a file with at least one row")
     return data
+
+
+def readable_name(path: Path) -> str:
+    """The name of a file as UTF-8 can say it: a name may be any bytes, and those that are no text are spelt
+    out, as in ``caf\\xe9.csv``."""
+    return os.fsencode(path.name).decode(errors="backslashreplace")
 
 
 def read_format(path: Path, format_name: str, named: Mapping[str, str]) -> Reading:
@@ -344,7 +351,7 @@ def _read_text(data: bytes, path: Path, layout: _TextLayout, named: Mapping[str,
     if layout.format == "exportify":
         if "user_id" in roles:
             return Reading([table], counts=counts)
-        user = path.name.removesuffix(".gz").removesuffix(".csv")
+        user = readable_name(path).removesuffix(".gz").removesuffix(".csv")
         listed = [pl.col(role).pipe(_split_list) for role in ("artists", "artist_ids") if role in roles]
         return Reading([table.with_columns(pl.lit(user).alias("user_id"), *listed)], [user], counts=counts)
     if not len(cells) and not counts:

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -34,6 +36,8 @@ class Webhook:
 
     url: str = ""
     refuse: int = 0
+    drip: float = 0.0
+    """For how many seconds its answer goes on."""
     asked: int = 0
     taken: list[dict[str, Any]] = field(default_factory=list)
 
@@ -52,6 +56,11 @@ def hook() -> Iterator[Webhook]:
                 told.taken.append(json.loads(body))
             self.send_response(503 if refused else 200)
             self.end_headers()
+            until = time.monotonic() + told.drip
+            with suppress(ConnectionError):
+                while time.monotonic() < until:
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
@@ -105,6 +114,14 @@ def test_without_an_address_nobody_is_told_and_it_says_so(
 def test_a_webhook_that_is_busy_is_asked_again(hook: Webhook) -> None:
     hook.refuse = 2
     alert.send(hook.url, {"text": "x"}, pause=0.01)
+    assert hook.taken == [{"text": "x"}]
+
+
+def test_an_answer_that_does_not_end_holds_nobody_up(hook: Webhook) -> None:
+    hook.drip = 5.0
+    began = time.monotonic()
+    alert.send(hook.url, {"text": "x"})
+    assert time.monotonic() - began < hook.drip / 2
     assert hook.taken == [{"text": "x"}]
 
 

@@ -94,6 +94,11 @@ def test_by_hand_the_days_are_those_asked_for_with_the_stale_ones_around(lake: L
     _receive(lake, date(2026, 2, 1))
     found = days_to_fill(lake, "simulator", date(2026, 3, 1), date(2026, 3, 2), today=TODAY)
     assert found == DaysToFill(date(2026, 2, 1), date(2026, 3, 2), (date(2026, 3, 1), date(2026, 3, 2)))
+    open_end = DaysToFill(date(2026, 2, 1), TODAY, (date(2026, 3, 1), TODAY))
+    assert days_to_fill(lake, "simulator", date(2026, 3, 1), today=TODAY) == open_end
+    assert days_to_fill(lake, "none", date(2026, 3, 1), today=TODAY) == open_end
+    with pytest.raises(InputError, match="--to 2026-03-01 is an end without a beginning"):
+        days_to_fill(lake, "simulator", None, date(2026, 3, 1), today=TODAY)
     assert days_to_fill(lake, "none", today=TODAY) == DaysToFill(date(2026, 2, 1), date(2026, 2, 1))
     with pytest.raises(InputError, match="outside of the days"):
         days_to_fill(lake, "simulator", TODAY + timedelta(days=1), today=TODAY)
@@ -102,7 +107,9 @@ def test_by_hand_the_days_are_those_asked_for_with_the_stale_ones_around(lake: L
 DAYS = st.integers(0, 300).map(lambda days: date(2026, 1, 1) + timedelta(days=days))
 
 
-@given(st.lists(DAYS, min_size=4, max_size=4).map(sorted), st.integers(1, 60), st.booleans())
+@given(
+    st.lists(DAYS, min_size=4, max_size=4).map(sorted), st.integers(1, 60) | st.just(10**12), st.booleans()
+)
 def test_steps_cover_every_day_once_and_ask_for_the_same_days(
     bounds: list[date], step: int, asks: bool
 ) -> None:

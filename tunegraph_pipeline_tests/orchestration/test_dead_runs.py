@@ -1,16 +1,24 @@
 """Runs whose process died are ended in the history, and no others."""
 
+import socket
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
 
+import psutil
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, job, op
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.build import build_definitions
-from tunegraph_pipeline.orchestration.dead_runs import PROCESS, _process, close_dead_runs, this_process
+from tunegraph_pipeline.orchestration.dead_runs import (
+    PROCESS,
+    _is_dead,
+    _process,
+    close_dead_runs,
+    this_process,
+)
 
 
 @pytest.mark.parametrize("open_as", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
@@ -39,6 +47,39 @@ def test_the_runs_of_dead_processes_are_closed_and_others_are_not(open_as: Dagst
         dead: DagsterRunStatus.FAILURE,
         elsewhere: open_as,
     }
+
+
+def test_a_run_that_is_begun_again_is_not_its_dead_parent() -> None:
+    """It has the tags of its parent until its own process has opened the lake."""
+
+    @op
+    def nothing() -> None: ...
+
+    @job
+    def idle() -> None:
+        nothing()
+
+    gone = f"{socket.gethostname()} 999999999 0.00"
+    with DagsterInstance.ephemeral() as instance:
+        first = instance.create_run_for_job(idle, status=DagsterRunStatus.FAILURE, tags={PROCESS: gone})
+        again = instance.create_run_for_job(
+            idle,
+            status=DagsterRunStatus.STARTING,
+            tags={PROCESS: gone},
+            parent_run_id=first.run_id,
+            root_run_id=first.run_id,
+        )
+        close_dead_runs(instance)
+        after = {found.run_id: found.status for found in instance.get_runs()}
+    assert after[again.run_id] is DagsterRunStatus.STARTING
+
+
+def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment at which a process began is reckoned from the clock of now."""
+    mine = this_process()
+    booted = psutil.boot_time()
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: booted + 7)
+    assert not _is_dead(mine)
 
 
 def test_every_run_on_a_lake_says_in_which_process_it_is(

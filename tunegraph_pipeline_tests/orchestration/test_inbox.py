@@ -1,10 +1,12 @@
 """The inbox: what is complete, what is new, and that every content is imported once, whatever happens."""
 
+import errno
 import gzip
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration import inbox
 from tunegraph_pipeline.orchestration.inbox import (
     Imported,
     InboxSettings,
@@ -131,6 +134,45 @@ def test_what_cannot_be_read_is_said_once_and_does_not_stop_the_rest(lake: Lake)
     _drop(lake, "cut.csv.gz", gzip.compress(LIKES.encode() + b"w,z\n"))
     assert _import(lake).imported == 1
     assert "cut.csv.gz" not in inbox_status(lake)
+
+
+def test_a_name_that_is_no_text_is_a_name_like_any_other(lake: Lake) -> None:
+    _drop(lake, os.fsdecode(b"a caf\xe9.csv"))
+    _drop(lake, os.fsdecode(b"bad caf\xe9.csv"), b"\x00\xff" * 99)
+    _drop(lake, "more.csv", LIKES + "v,c\n")
+    done = _import(lake)
+    assert (done.imported, done.failed) == (2, 1)
+    assert sorted(info.origin for info in lake.batches(TODAY)) == ["a caf\\xe9.csv", "more.csv"]
+    assert "; bad caf\\xe9.csv: bad caf\\xe9.csv is a binary file" in inbox_status(lake)
+
+
+def test_what_could_not_be_opened_is_tried_again_though_it_did_not_change(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _drop(lake, "likes.csv")
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as closed:
+        closed.setattr(inbox, "_sha256", refuse)
+        assert _import(lake).failed == 1
+        assert "likes.csv: it cannot be read (Permission denied)" in inbox_status(lake)
+    assert _import(lake).imported == 1
+    assert inbox_status(lake) == "1 files imported"
+
+
+def test_the_status_is_told_where_the_folder_may_not_be_read(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _drop(lake, "likes.csv")
+    _import(lake)
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert inbox_status(lake) == "1 files imported"
 
 
 def test_what_is_one_table_in_two_files_is_read_when_both_are_there(lake: Lake) -> None:

@@ -15,7 +15,8 @@ from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.parent import Origin, Today, origin_of, share_changed
+from tunegraph_pipeline.lake.weights import save_tensors
+from tunegraph_pipeline.orchestration.parent import WEIGHTS, Origin, Today, origin_of, share_changed
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.training.train import TrainingConfig
@@ -51,7 +52,9 @@ def model(lake: Lake, version: str, **other: Any) -> None:
         **other,
     }
     arrays = {"embeddings": np.eye(2, 4, dtype=np.float32), "likes_from_nothing": LIKES[:2]}
-    write_arrays(lake.version_folder("models", version), arrays, facts)
+    folder = lake.version_folder("models", version)
+    save_tensors(folder / WEIGHTS, {"id": arrays["embeddings"]}, {})
+    write_arrays(folder, arrays, facts)
     lake.set_current("models", version)
 
 
@@ -153,6 +156,18 @@ def test_a_damaged_model_is_not_gone_on_from(lake: Lake) -> None:
     assert origin.earlier is None
     assert "cannot be read" in origin.said
     assert "embeddings.npy" in origin.said
+
+
+@pytest.mark.parametrize("part", ["weights.safetensors", "embeddings.npy"])
+def test_damage_that_changes_no_size_is_found(lake: Lake, part: str) -> None:
+    model(lake, "m1")
+    path = lake.version_folder("models", "m1") / part
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 0xFF
+    path.write_bytes(content)
+    origin = origin_of(lake, today(), full=False)
+    assert origin.earlier is None
+    assert f"{part} does not match its checksum" in origin.said
 
 
 def test_the_likes_that_changed_are_counted_by_track() -> None:

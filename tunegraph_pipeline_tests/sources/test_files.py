@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -409,6 +410,12 @@ def test_an_exportify_table_is_one_playlist_named_by_its_file(write: Write) -> N
     assert batch.tracks["explicit"].to_list() == [True, False]
     assert batch.features.select("danceability", "key").row(1) == (0.75, None)
     assert batch.counts == {"keys not detected": 1}
+
+
+def test_a_file_name_that_is_no_text_is_spelt_out(write: Write) -> None:
+    batch = read_one(write(EXPORTIFY, os.fsdecode(b"caf\xe9.csv")))
+    assert batch.origin == "caf\\xe9.csv"
+    assert set(batch.likes["user_id"]) == {"caf\\xe9"}
 
 
 def test_an_exportify_table_without_songs_is_an_emptied_playlist(write: Write) -> None:
