@@ -10,7 +10,7 @@ user was seen last, whose lists may have changed.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Self
@@ -32,24 +32,27 @@ class Basis:
     """What current lists are made of.
 
     ``days``: the days that were filled, up to the cut-off, each with a fingerprint of its lists;
-    ``feedback``: the same of its feedback, and how many rows that has; ``recordings``: a fingerprint of which
-    ids are one recording, "" where nobody said anything.
+    ``feedback``: the same of its feedback; ``batches``: the raw batches which that feedback is of, no entry
+    where they are gone; ``recordings``: a fingerprint of which ids are one recording, "" where nobody said
+    anything.
     """
 
     days: Mapping[str, str] = field(default_factory=dict)
-    feedback: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    feedback: Mapping[str, str] = field(default_factory=dict)
+    batches: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
     recordings: str = ""
 
     def to_json(self) -> str:
-        return json.dumps({"days": self.days, "feedback": self.feedback, "recordings": self.recordings})
+        parts = {name: getattr(self, name) for name in ("days", "feedback", "batches", "recordings")}
+        return json.dumps(parts)
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
         """What :meth:`to_json` gave; None where the text is something else."""
         try:
             parts = json.loads(text or "")
-            feedback = {day: (one, int(rows)) for day, (one, rows) in parts["feedback"].items()}
-            return cls(dict(parts["days"]), feedback, str(parts["recordings"]))
+            batches = {day: list(ids) for day, ids in parts["batches"].items()}
+            return cls(dict(parts["days"]), dict(parts["feedback"]), batches, str(parts["recordings"]))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -58,10 +61,11 @@ class Basis:
         return {day for day in {*self.days, *other.days} if self.days.get(day) != other.days.get(day)}
 
     def said_anew(self, earlier: "Basis") -> set[str] | None:
-        """The days of feedback that are not as they were in ``earlier``; None where some is gone, since
-        nobody knows then whose it was."""
-        for day, (_, rows) in earlier.feedback.items():
-            if self.feedback.get(day, ("", 0))[1] < rows:
+        """The days of feedback that are not as they were in ``earlier``; None where some of that may be gone,
+        since nobody knows then whose it was."""
+        for day in {day for day, said in earlier.feedback.items() if self.feedback.get(day) != said}:
+            was, now = earlier.batches.get(day), self.batches.get(day)
+            if was is None or now is None or not set(was) <= set(now):
                 return None
         return {day for day, said in self.feedback.items() if earlier.feedback.get(day) != said}
 

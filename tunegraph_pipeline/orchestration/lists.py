@@ -28,6 +28,7 @@ from tunegraph_pipeline.lake.current import (
     pairs_fingerprint,
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.raw import day_fingerprint
 from tunegraph_pipeline.lake.retention import prune_cut_offs
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
 from tunegraph_pipeline.orchestration.measure import report_note
@@ -101,12 +102,15 @@ def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
         for day in lake.partitions("observations")
         if day <= key and row_count(lake.root, "observations", day)
     }
-    feedback = {
-        day: (inputs_of(lake.root, "feedback", day) or "", rows)
-        for day in lake.partitions("feedback")
-        if day <= key and (rows := row_count(lake.root, "feedback", day))
-    }
-    return Basis(days, feedback, "" if recordings is None else digest(recordings.write_csv()))
+    feedback, batches = {}, {}
+    for day in lake.partitions("feedback"):
+        if day > key or not row_count(lake.root, "feedback", day):
+            continue
+        feedback[day] = inputs_of(lake.root, "feedback", day) or ""
+        said = lake.batches(date.fromisoformat(day))
+        if day_fingerprint(said, "feedback") == feedback[day]:
+            batches[day] = [batch.batch_id for batch in said if batch.rows.get("feedback")]
+    return Basis(days, feedback, batches, "" if recordings is None else digest(recordings.write_csv()))
 
 
 def _basis_of(lake: Lake, key: str) -> Basis | None:

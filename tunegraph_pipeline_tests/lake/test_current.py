@@ -67,8 +67,9 @@ class Tables:
 
     def until(self, cut_off: str) -> tuple[Basis, pl.DataFrame]:
         days = {day: repr(sorted(lists.items())) for day, lists in self.lists.items() if day <= cut_off}
-        said = {day: (repr(rows), len(rows)) for day, rows in self.said.items() if day <= cut_off and rows}
-        return Basis(days, said), self.feedback(sorted(said))
+        said = {day: repr(rows) for day, rows in self.said.items() if day <= cut_off and rows}
+        batches = {day: list(map(repr, self.said[day])) for day in said}
+        return Basis(days, said, batches), self.feedback(sorted(said))
 
 
 def key(number: int) -> str:
@@ -96,6 +97,8 @@ def happen(tables: Tables, rng: np.random.Generator, day: int) -> None:
         said = tables.said.setdefault(key(day), [])
         at = datetime(2026, 3, 1, 9, tzinfo=UTC) + timedelta(days=day, seconds=len(said))
         action = str(rng.choice(["like", "dislike"]))
+        if said and rng.random() < 0.2:
+            del said[int(rng.integers(len(said)))]  # a batch is removed by hand
         said.append((str(rng.choice(list("uvwx"))), str(rng.choice(list("abcde"))), action, at))
 
 
@@ -118,7 +121,7 @@ def test_any_history_gives_the_lists_made_from_nothing(seed: int, steps: int) ->
         earlier, (basis, said) = basis, tables.until(cut_off)
         expected = from_nothing(tables.read, basis, said, None)
         found = brought_up(known, earlier, tables.read, basis, said, None)
-        if found is None:  # said is gone: that of a day beyond the cut-off
+        if found is None:  # something that was said is gone
             assert basis.feedback != earlier.feedback
             known, fingerprint = expected, pairs_fingerprint(expected.likes)
             continue
@@ -202,8 +205,10 @@ def test_what_is_no_basis_is_none(text: str | None) -> None:
 
 
 def test_a_basis_survives_its_text() -> None:
-    basis = Basis({key(0): "x"}, {key(1): ("y", 2)}, "z")
-    assert Basis.from_json(basis.to_json()) == basis
+    basis = Basis({key(0): "x"}, {key(1): "y"}, {key(1): ["a", "b"]}, "z")
+    again = Basis.from_json(basis.to_json())
+    assert again == basis
+    assert again.batches == basis.batches
 
 
 def test_lists_are_those_of_the_latest_day_whatever_came_before() -> None:

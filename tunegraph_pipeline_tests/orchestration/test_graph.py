@@ -277,6 +277,27 @@ def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}
 
 
+def test_feedback_that_was_removed_by_hand_is_gone_though_as_much_came_after_it(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"ana": "ab", "ben": "abc"})
+    at = datetime(FIRST.year, FIRST.month, FIRST.day, 12, tzinfo=UTC)
+    append(lake.root, "w", "ana", [("c", "like")], at=at)
+    collect(lake)
+    refresh(lake)
+    assert liked(lake)["ana"] == ["a", "b", "c"]
+    (said,) = (batch for batch in lake.batches(FIRST) if batch.rows.get("feedback"))
+    remove_batch(said)
+    append(lake.root, "w", "ben", [("d", "like")], at=at)
+    collect(lake)
+    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c", "d"]}
+    append(lake.root, "w", "ben", [("e", "like")], at=at + timedelta(hours=1))
+    collect(lake)
+    assert refresh(lake)["current_likes"] == "brought up to date"
+    assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c", "d", "e"]}
+
+
 def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> None:
     """As after `verify --repair` where no bundle has a copy of the map: what nobody likes any more goes."""
     lake = Lake.open_or_create(tmp_path / "lake")
