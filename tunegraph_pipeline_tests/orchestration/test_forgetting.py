@@ -391,6 +391,31 @@ def test_after_the_last_user_nothing_is_served(lake: Lake) -> None:
     assert places_with(lake.root, GONE) == []
 
 
+@pytest.mark.parametrize("command", [["forget"], ["refresh", "--source", "none"]])
+def test_where_those_who_are_left_have_emptied_their_lists_nothing_is_served(
+    tmp_path: Path, command: list[str]
+) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.set_section("training", {"dimension": 4, "epochs": 1, "encoder": "none"})
+    pairs = [(GONE, song) for song in range(6)] + [
+        (f"u{user}", user + n) for user in range(4) for n in (0, 1)
+    ]
+    likes = frame("likes", [{"user_id": user, "track_id": f"s{song:02d}"} for user, song in pairs])
+    write_batch(lake.raw, DAY, RawBatch("files", "likes.csv", likes=likes))
+    run_job(lake, "refresh", DAY, DAY)
+    empty = [{"user_id": f"u{user}", "depth": 0, "state": "listed"} for user in range(4)]
+    write_batch(lake.raw, NEXT, RawBatch("files", "users.csv", users=frame("users", empty)))
+    if command == ["forget"]:
+        run_job(lake, "refresh", DAY, NEXT)
+    request(lake, [GONE])
+    done = tunegraph(*command, "--lake", lake.root)
+    assert done.returncode == (0 if command == ["forget"] else 2), done.stderr
+    assert "were withdrawn" in done.stderr
+    assert not (lake.serving / "CURRENT").exists()
+    assert pending_requests(lake) == 0
+    assert places_with(lake.root, GONE) == []
+
+
 def test_tracks_newer_than_the_model_wait_for_the_next_one(lake: Lake) -> None:
     rows = [{"user_id": f"u{user}", "track_id": "brand new"} for user in range(4)]
     day = NEXT + timedelta(2)
@@ -438,6 +463,16 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     assert {finding.file for finding in found.notes} <= {f"raw/dt={later}"}
     (lake.root / "tombstones.json").write_text("{")
     assert [finding.file for finding in verify(lake.root).problems] == ["tombstones.json"]
+
+
+def test_where_everything_has_expired_nothing_is_served(lake: Lake) -> None:
+    lake.set_section("retention", {"ttl_days": {"files": 1, "spotify": 1, "feedback": 1}})
+    done = tunegraph("refresh", "--source", "none", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "what has expired were withdrawn: nothing is served; import likes" in done.stderr
+    assert not (lake.serving / "CURRENT").exists()
+    assert not [place for place in places_with(lake.root, "u39") if not place.startswith(".dagster")]
+    assert not (lake.root / ".expired").exists()
 
 
 def test_a_day_that_is_over_for_its_source_is_asked_for_no_more(tmp_path: Path) -> None:
