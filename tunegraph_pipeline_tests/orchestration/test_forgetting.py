@@ -25,7 +25,7 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
-from tunegraph_pipeline.lake.purge import REQUESTS, pending_requests, request, users_left
+from tunegraph_pipeline.lake.purge import REQUESTS, pending_requests, read_user_ids, request, users_left
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
@@ -364,6 +364,12 @@ def test_nobody_to_forget_and_ids_that_are_none_are_refused(lake: Lake, tmp_path
     (tmp_path / "ids").write_text("u1\nu2\n")
     assert tunegraph("forget", "--file", tmp_path / "ids", "--lake", lake.root).returncode == 0
     assert not {"u1", "u2"} & set(lists(lake))
+
+
+def test_a_byte_order_mark_is_not_of_the_first_id(tmp_path: Path) -> None:
+    path = tmp_path / "who.txt"
+    path.write_text("u1\r\nu2\r\n", encoding="utf-8-sig", newline="")
+    assert read_user_ids(path) == ["u1", "u2"]
 
 
 def test_a_lake_that_was_never_refreshed_is_cleaned_and_refreshed_later(tmp_path: Path) -> None:
