@@ -522,6 +522,26 @@ def test_a_request_is_not_done_with_while_something_current_names_them(lake: Lak
     assert current_version(lake.serving)
 
 
+def test_nothing_is_rolled_back_to_that_names_somebody_who_was_forgotten(lake: Lake) -> None:
+    live = current_version(lake.serving)
+    Tombstones().with_users([GONE]).write(lake.root)  # as where the run is killed before older bundles go
+    done = tunegraph("rollback", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "names 1 users who were forgotten, and may not be live again" in done.stderr
+    assert current_version(lake.serving) == live
+
+
+def test_a_roll_back_keeps_as_many_bundles_as_the_settings_say(lake: Lake) -> None:
+    lake.set_section("retention", {"versions": 6})
+    live = lake.serving / current_version(lake.serving)
+    for copy in "abcd":
+        shutil.copytree(live, lake.serving / f"2026-01-0{copy}")
+    at_hand = sorted(path.name for path in lake.serving.glob("[!.]*/"))
+    done = tunegraph("rollback", "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in lake.serving.glob("[!.]*/")) == at_hand
+
+
 def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_readable_all_along(
     lake: Lake,
 ) -> None:
