@@ -307,12 +307,13 @@ def rollback(
     Services change over within a second. It lasts until a refresh publishes: fresh likes with the model gone
     back to, or a model that the gate accepts against it.
     """
-    from tunegraph_pipeline.recommend.publication import live_version, roll_back
+    from tunegraph_pipeline.orchestration.forgetting import go_back
+    from tunegraph_pipeline.recommend.publication import live_version
 
     home = _open(lake)
-    with _writing(home, "tunegraph rollback"):
+    with _writing(home, "tunegraph rollback") as home:
         before = live_version(home.serving) or "nothing that can be read"
-        bundle = roll_back(home.serving, version, reason)
+        bundle = go_back(home, version, reason)
     answers.print(
         f"live was {before}, is {bundle.version}: model {bundle.model_version}, likes up to"
         f" {bundle.facts.get('cut_off', 'a day that is not known')}",

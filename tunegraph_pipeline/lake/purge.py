@@ -86,7 +86,8 @@ def read_user_ids(path: Path) -> list[str]:
     """The user ids of a file with one a line, empty lines left out. Raises InputError naming the file."""
     try:
         # Not splitlines: it would break an id at characters that end no line of a file.
-        lines = [line.removesuffix("\r") for line in path.read_bytes().decode().split("\n")]
+        # A byte order mark, as some editors write, is not of the first id.
+        lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
     ids = [line for line in lines if line]

@@ -7,7 +7,7 @@ versions of matrices, models and bundles, which are dropped when a new one is wr
 
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +37,7 @@ class RetentionSettings(BaseModel):
     raw_days: int | None = Field(default=None, ge=1)
     """Raw batches older than so many days go once their daily tables are written; null keeps them for ever.
     A day without them can be given nothing more."""
-    ttl_days: dict[str, int] = Field(default_factory=dict)
+    ttl_days: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """By source, after how many days what it said has to be gone, e.g. {"spotify": 30}."""
 
 

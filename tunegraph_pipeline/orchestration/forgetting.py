@@ -3,13 +3,19 @@
 Here: functions over a lake and its bundles. Not here: the lake's own files (`lake.purge`), or the assets.
 """
 
+from datetime import UTC, datetime
+
+import polars as pl
+
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.purge import finish_requests, has_old_versions, users_left
+from tunegraph_pipeline.lake.purge import finish_requests, has_old_versions, remove_built, users_left
 from tunegraph_pipeline.lake.retention import finish_expired, has_expired_versions, prune_cut_offs
 from tunegraph_pipeline.lake.tables import empty_table, row_count
-from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
-from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.orchestration.lists import anybody_likes
+from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
+from tunegraph_pipeline.recommend.publication import live_model, prune, roll_back, withdraw
 
 
 def can_publish(lake: Lake) -> bool:
@@ -18,18 +24,43 @@ def can_publish(lake: Lake) -> bool:
 
 
 def retire_if_nobody_is_left(lake: Lake) -> int:
-    """Withdraw the bundles where nothing is left that anybody said: no other will take their place, and they
-    name who was forgotten. Returns how many there were."""
-    said = any(
-        row_count(lake.root, table, day) for table in ("likes", "feedback") for day in lake.partitions(table)
-    )
-    received = any(
+    """Withdraw the bundles where nobody's list has a song any more and none waits to be filled: no other will
+    take their place, and they name who was forgotten. Returns how many there were."""
+    waits = any(
         batch.rows.get(part)
-        for day in lake.raw_days()
+        for day in lake.stale_days()
         for batch in lake.batches(day)
         for part in ("likes", "feedback")
     )
-    return 0 if said or received else withdraw(lake.serving)
+    return 0 if waits or anybody_likes(lake, datetime.now(UTC).date()) else withdraw_what_has_to_go(lake)
+
+
+def withdraw_what_has_to_go(lake: Lake) -> int:
+    """Where there is no list to publish in their place: withdraw the bundles, and remove all that was built,
+    if they may hold who was forgotten or what has expired. Returns how many bundles went; 0 where they may
+    stay live."""
+    if not (has_old_versions(lake) or has_expired_versions(lake)):
+        return 0
+    remove_built(lake)
+    withdrawn = withdraw(lake.serving)
+    drop_old_versions(lake)
+    return withdrawn
+
+
+def go_back(lake: Lake, version: str | None, reason: str) -> Bundle:
+    """Roll back to a bundle as :func:`~tunegraph_pipeline.recommend.publication.roll_back` does, keeping as
+    many as the settings say. Raises LakeError where it names somebody who was forgotten: a run that forgets
+    and is killed before it removes the older bundles leaves such ones."""
+    tombstones = Tombstones.of(lake.root)
+
+    def allowed(bundle: Bundle) -> None:
+        if named := int(tombstones.buries(pl.Series(bundle.users.ids.tolist(), dtype=pl.String)).sum()):
+            raise LakeError(
+                f"bundle {bundle.version} names {named:,} users who were forgotten, and may not be live"
+                " again; `tunegraph forget` or a refresh removes it"
+            )
+
+    return roll_back(lake.serving, version, reason, keep=lake.kept_versions, allowed=allowed)
 
 
 def drop_old_versions(lake: Lake) -> dict[str, int]:

@@ -95,6 +95,18 @@ def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
     return pl.concat([empty_table("feedback").select(columns), *found])
 
 
+def anybody_likes(lake: Lake, cut_off: date) -> bool:
+    """Whether anybody's list as of the cut-off has a song; mostly told by the newest day alone."""
+    known = empty_table("observations").select("source", "user_id")
+    for day in reversed([day for day in lake.partitions("observations") if day <= cut_off.isoformat()]):
+        seen = lake.read("observations", day, ["source", "user_id", "n_likes"])
+        if (seen.join(known, on=["source", "user_id"], how="anti")["n_likes"] > 0).any():
+            return True
+        known = pl.concat([known, seen.select("source", "user_id")]).unique()
+    said = feedback_until(lake, cut_off)
+    return not from_nothing(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
+
+
 def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
     key = cut_off.isoformat()
     days = {

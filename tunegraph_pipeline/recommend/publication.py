@@ -8,7 +8,7 @@ here: how two models are compared (`evaluation.gate`), or when (the orchestratio
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,7 +165,12 @@ def decision_fits(decision: Decision, bundle: Bundle, live: str | None) -> None:
 
 
 def roll_back(
-    serving_folder: Path, bundle_version: str | None = None, reason: str = "", *, keep: int = 3
+    serving_folder: Path,
+    bundle_version: str | None = None,
+    reason: str = "",
+    *,
+    keep: int = 3,
+    allowed: Callable[[Bundle], None] = lambda _: None,
 ) -> Bundle:
     """Make a bundle live again whose model was live before, without a comparison; the log says so.
 
@@ -173,6 +178,7 @@ def roll_back(
     holds until a refresh has fresh likes of its model, or a challenger that the gate accepts. Raises
     BundleError, naming the bundles at hand, where there is none to go back to; where the bundle is live, is
     damaged, or its model never was live: that a person wants one the gate refused is said by an override.
+    ``allowed`` is asked about the bundle before it goes live, and raises where it may not.
     """
     live = live_version(serving_folder)
     if bundle_version is None:
@@ -188,6 +194,7 @@ def roll_back(
             f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; a roll-back"
             " is to one that was"
         )
+    allowed(bundle)
     return _make_live(serving_folder, bundle, "rolled back", reason.strip(), None, keep)
 
 

@@ -68,6 +68,9 @@ def test_everything_raw_stays_unless_the_settings_say_otherwise(lake: Lake) -> N
     keep(lake, raw_days=0)
     with pytest.raises(LakeError, match="raw_days"):
         prune_raw(lake, TODAY)
+    keep(lake, ttl_days={"spotify": -30})  # by which what is received tomorrow would be too old
+    with pytest.raises(LakeError, match=r"ttl_days\.spotify"):
+        remove_expired(lake, TODAY)
 
 
 def test_raw_batches_of_old_days_go_and_their_tables_stay(lake: Lake) -> None:

@@ -25,7 +25,7 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
-from tunegraph_pipeline.lake.purge import REQUESTS, pending_requests, request, users_left
+from tunegraph_pipeline.lake.purge import REQUESTS, pending_requests, read_user_ids, request, users_left
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
@@ -366,6 +366,12 @@ def test_nobody_to_forget_and_ids_that_are_none_are_refused(lake: Lake, tmp_path
     assert not {"u1", "u2"} & set(lists(lake))
 
 
+def test_a_byte_order_mark_is_not_of_the_first_id(tmp_path: Path) -> None:
+    path = tmp_path / "who.txt"
+    path.write_text("u1\r\nu2\r\n", encoding="utf-8-sig", newline="")
+    assert read_user_ids(path) == ["u1", "u2"]
+
+
 def test_a_lake_that_was_never_refreshed_is_cleaned_and_refreshed_later(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     received(lake, with_them=True)
@@ -388,6 +394,31 @@ def test_after_the_last_user_nothing_is_served(lake: Lake) -> None:
     assert not (lake.serving / "CURRENT").exists()
     assert lake.partitions("user_recommendations") == lake.partitions("current_likes") == []
     assert pending_requests(lake) == users_left(lake) == 0
+    assert places_with(lake.root, GONE) == []
+
+
+@pytest.mark.parametrize("command", [["forget"], ["refresh", "--source", "none"]])
+def test_where_those_who_are_left_have_emptied_their_lists_nothing_is_served(
+    tmp_path: Path, command: list[str]
+) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.set_section("training", {"dimension": 4, "epochs": 1, "encoder": "none"})
+    pairs = [(GONE, song) for song in range(6)] + [
+        (f"u{user}", user + n) for user in range(4) for n in (0, 1)
+    ]
+    likes = frame("likes", [{"user_id": user, "track_id": f"s{song:02d}"} for user, song in pairs])
+    write_batch(lake.raw, DAY, RawBatch("files", "likes.csv", likes=likes))
+    run_job(lake, "refresh", DAY, DAY)
+    empty = [{"user_id": f"u{user}", "depth": 0, "state": "listed"} for user in range(4)]
+    write_batch(lake.raw, NEXT, RawBatch("files", "users.csv", users=frame("users", empty)))
+    if command == ["forget"]:
+        run_job(lake, "refresh", DAY, NEXT)
+    request(lake, [GONE])
+    done = tunegraph(*command, "--lake", lake.root)
+    assert done.returncode == (0 if command == ["forget"] else 2), done.stderr
+    assert "were withdrawn" in done.stderr
+    assert not (lake.serving / "CURRENT").exists()
+    assert pending_requests(lake) == 0
     assert places_with(lake.root, GONE) == []
 
 
@@ -440,6 +471,16 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     assert [finding.file for finding in verify(lake.root).problems] == ["tombstones.json"]
 
 
+def test_where_everything_has_expired_nothing_is_served(lake: Lake) -> None:
+    lake.set_section("retention", {"ttl_days": {"files": 1, "spotify": 1, "feedback": 1}})
+    done = tunegraph("refresh", "--source", "none", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "what has expired were withdrawn: nothing is served; import likes" in done.stderr
+    assert not (lake.serving / "CURRENT").exists()
+    assert not [place for place in places_with(lake.root, "u39") if not place.startswith(".dagster")]
+    assert not (lake.root / ".expired").exists()
+
+
 def test_a_day_that_is_over_for_its_source_is_asked_for_no_more(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.set_section("simulator", {"n_users": 20, "n_tracks": 60})
@@ -479,6 +520,26 @@ def test_a_request_is_not_done_with_while_something_current_names_them(lake: Lak
         drop_old_versions(lake)
     assert pending_requests(lake) == 1
     assert current_version(lake.serving)
+
+
+def test_nothing_is_rolled_back_to_that_names_somebody_who_was_forgotten(lake: Lake) -> None:
+    live = current_version(lake.serving)
+    Tombstones().with_users([GONE]).write(lake.root)  # as where the run is killed before older bundles go
+    done = tunegraph("rollback", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "names 1 users who were forgotten, and may not be live again" in done.stderr
+    assert current_version(lake.serving) == live
+
+
+def test_a_roll_back_keeps_as_many_bundles_as_the_settings_say(lake: Lake) -> None:
+    lake.set_section("retention", {"versions": 6})
+    live = lake.serving / current_version(lake.serving)
+    for copy in "abcd":
+        shutil.copytree(live, lake.serving / f"2026-01-0{copy}")
+    at_hand = sorted(path.name for path in lake.serving.glob("[!.]*/"))
+    done = tunegraph("rollback", "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in lake.serving.glob("[!.]*/")) == at_hand
 
 
 def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_readable_all_along(

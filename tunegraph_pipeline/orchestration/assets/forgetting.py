@@ -40,7 +40,7 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
         expired = remove_expired(root, datetime.now(UTC).date())
         retired = retire_if_nobody_is_left(root) if purged is not None else 0
         ends_here = context.run.job_name == JOB and not can_publish(root)
-        if retired or ends_here:
+        if ends_here:
             drop_old_versions(root)
     notes = _notes(purged, expired, retired, ends_here)
     for note in notes:

@@ -24,6 +24,7 @@ from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.co_likes import graph_of_matrix, plan_co_like
+from tunegraph_pipeline.orchestration.forgetting import withdraw_what_has_to_go
 from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
 from tunegraph_pipeline.orchestration.measure import Measured
 from tunegraph_pipeline.orchestration.metadata import (
@@ -87,6 +88,8 @@ def current_likes(
     last (`last_observations`), and whose list is another one than before (`changed_users`)."""
     root = lake.open()
     settings = root.section("graph", GraphSettings)
+    if not root.raw_days():
+        raise _nobody(root, "nothing that was received is left")
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()
     with Measured() as cost:
@@ -196,7 +199,7 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
         root.write_version("like_graph", version, fill, spare=graph_of_matrix(root))
         graph = open_like_graph(root)
     if not len(graph.indices):
-        raise LakeError(f"nobody likes anything as of {key}; import likes, then refresh again")
+        raise _nobody(root, f"nobody likes anything as of {key}")
     degrees = graph.track_degrees()
     merged = recordings.facts()
     return MaterializeResult(
@@ -255,6 +258,16 @@ def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 ASSETS: list[AssetsDefinition] = [current_likes, track_ids, like_graph, co_like_matrix]
+
+
+def _nobody(lake: Lake, why: str) -> LakeError:
+    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
+    if withdrawn := withdraw_what_has_to_go(lake):
+        why += (
+            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
+            " served"
+        )
+    return LakeError(f"{why}; import likes, then refresh again")
 
 
 def choose_cut_off(lake: Lake, asked: str) -> date:
