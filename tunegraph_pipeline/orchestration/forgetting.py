@@ -7,15 +7,31 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.purge import finish_requests, has_old_versions, remove_built, users_left
-from tunegraph_pipeline.lake.retention import finish_expired, has_expired_versions, prune_cut_offs
+from tunegraph_pipeline.lake.retention import (
+    RetentionSettings,
+    finish_expired,
+    has_expired_versions,
+    prune_cut_offs,
+)
 from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.lists import anybody_likes
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import live_model, prune, roll_back, withdraw
+from tunegraph_pipeline.sources.open import SAYING
+
+
+def check_times_to_live(lake: Lake) -> None:
+    """Raise InputError where the settings limit a source that there is none of: what was meant would stay."""
+    for source in lake.section("retention", RetentionSettings).ttl_days:
+        if source not in SAYING:
+            raise InputError(
+                f"settings.retention.ttl_days in {lake.root / 'lake.json'} names {source!r}, which is no"
+                f" source; it is one of {', '.join(SAYING)}"
+            )
 
 
 def can_publish(lake: Lake) -> bool:

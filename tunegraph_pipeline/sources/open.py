@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED
+from tunegraph_pipeline.lake.schemas import FEEDBACK
 from tunegraph_pipeline.sources.session import Manners
 from tunegraph_pipeline.sources.simulator import WorldConfig
 from tunegraph_pipeline.sources.source import FeatureProvider, Source
@@ -23,6 +24,8 @@ from tunegraph_pipeline.sources.source import FeatureProvider, Source
 LISTENBRAINZ, SPOTIFY = "listenbrainz", "spotify"
 SOURCES = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
 """What can be crawled."""
+SAYING = (*SOURCES, "reccobeats", FEEDBACK)
+"""Whose words a lake may keep: those, a provider of audio features, and the listeners of the service."""
 
 _Section = TypeVar("_Section", bound=BaseModel)
 

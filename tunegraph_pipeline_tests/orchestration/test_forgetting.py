@@ -481,6 +481,14 @@ def test_where_everything_has_expired_nothing_is_served(lake: Lake) -> None:
     assert not (lake.root / ".expired").exists()
 
 
+def test_a_time_to_live_of_a_source_that_there_is_none_of_is_refused(lake: Lake) -> None:
+    lake.set_section("retention", {"ttl_days": {"spotfy": 30}})
+    done = tunegraph("refresh", "--source", "none", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "ttl_days" in done.stderr
+    assert "names 'spotfy', which is no source" in done.stderr
+
+
 def test_a_day_that_is_over_for_its_source_is_asked_for_no_more(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.set_section("simulator", {"n_users": 20, "n_tracks": 60})

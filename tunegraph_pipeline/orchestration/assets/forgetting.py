@@ -15,6 +15,7 @@ from tunegraph_pipeline.lake.retention import remove_expired
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.forgetting import (
     can_publish,
+    check_times_to_live,
     drop_old_versions,
     retire_if_nobody_is_left,
 )
@@ -36,6 +37,7 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
     """
     root = lake.open()
     with Measured() as cost:
+        check_times_to_live(root)
         purged = work_off_requests(root)
         expired = remove_expired(root, datetime.now(UTC).date())
         retired = retire_if_nobody_is_left(root) if purged is not None else 0
