@@ -378,6 +378,8 @@ def test_a_lake_that_was_never_refreshed_is_cleaned_and_refreshed_later(tmp_path
     done = tunegraph("forget", GONE, "--lake", lake.root)
     assert done.returncode == 0, done.stderr
     assert "nothing was published" in done.stderr
+    assert "weights" not in done.stderr  # there is no model
+    assert "gating" not in done.stderr  # nor anything that Dagster says of what was skipped
     assert places_with(lake.root, GONE) == []
     assert pending_requests(lake) == 0
     assert lake.partitions("users") == []

@@ -44,7 +44,8 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
         ends_here = context.run.job_name == JOB and not can_publish(root)
         if ends_here:
             drop_old_versions(root)
-    notes = _notes(purged, expired, retired, ends_here)
+    trained = (root.root / "models" / "CURRENT").exists()
+    notes = _notes(purged, expired, retired, ends_here=ends_here, trained=trained)
     for note in notes:
         context.log.info(note)
         report_note(note)
@@ -67,7 +68,9 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
 ASSETS: list[AssetsDefinition] = [forgotten_users]
 
 
-def _notes(purged: Purged | None, expired: dict[str, int], retired: int, ends_here: bool) -> list[str]:
+def _notes(
+    purged: Purged | None, expired: dict[str, int], retired: int, *, ends_here: bool, trained: bool
+) -> list[str]:
     """What a person has to know, in counts alone."""
     notes = []
     if purged is not None and purged.users:
@@ -81,10 +84,11 @@ def _notes(purged: Purged | None, expired: dict[str, int], retired: int, ends_he
                 f"{purged.users - purged.known:,} of them the lake did not know, or an interrupted run had"
                 " removed already; should they ever come, they are kept out all the same"
             )
-        notes.append(
-            "the weights of the model were trained with whoever was in it, until the next full retrain:"
-            " `tunegraph refresh --full`"
-        )
+        if trained:
+            notes.append(
+                "the weights of the model were trained with whoever was in it, until the next full retrain:"
+                " `tunegraph refresh --full`"
+            )
     if expired:
         went = ", ".join(f"{count:,} {what}" for what, count in expired.items())
         notes.append(f"past their time-to-live: {went}")
