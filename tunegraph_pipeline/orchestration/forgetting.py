@@ -51,11 +51,16 @@ def retire_if_nobody_is_left(lake: Lake) -> int:
     return 0 if waits or anybody_likes(lake, datetime.now(UTC).date()) else withdraw_what_has_to_go(lake)
 
 
+def something_has_to_go(lake: Lake) -> bool:
+    """Whether what was built before may hold who was forgotten, or what has expired."""
+    return has_old_versions(lake) or has_expired_versions(lake)
+
+
 def withdraw_what_has_to_go(lake: Lake) -> int:
     """Where there is no list to publish in their place: withdraw the bundles, and remove all that was built,
     if they may hold who was forgotten or what has expired. Returns how many bundles went; 0 where they may
     stay live."""
-    if not (has_old_versions(lake) or has_expired_versions(lake)):
+    if not something_has_to_go(lake):
         return 0
     remove_built(lake)
     withdrawn = withdraw(lake.serving)
@@ -86,7 +91,7 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
     Raises LakeError, and leaves the requests to the next run, where a version that is current still names
     somebody who was forgotten.
     """
-    if not (has_old_versions(lake) or has_expired_versions(lake)):
+    if not something_has_to_go(lake):
         return {}
     live = current_version(lake.serving) if (lake.serving / CURRENT).exists() else None
     went = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}

@@ -24,7 +24,7 @@ from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.co_likes import graph_of_matrix, plan_co_like
-from tunegraph_pipeline.orchestration.forgetting import withdraw_what_has_to_go
+from tunegraph_pipeline.orchestration.forgetting import something_has_to_go, withdraw_what_has_to_go
 from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
 from tunegraph_pipeline.orchestration.measure import Measured
 from tunegraph_pipeline.orchestration.metadata import (
@@ -88,7 +88,7 @@ def current_likes(
     last (`last_observations`), and whose list is another one than before (`changed_users`)."""
     root = lake.open()
     settings = root.section("graph", GraphSettings)
-    if not root.raw_days():
+    if not root.raw_days() and something_has_to_go(root):
         raise _nobody(root, "nothing that was received is left")
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()
