@@ -47,7 +47,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.parent import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.recommend.publication import bundled_models
+from tunegraph_pipeline.recommend.publication import needed_models
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -143,7 +143,7 @@ def trained_model(
                 lambda folder: write_model(folder, version, settings, made, facts),
                 replace=True,  # one of this version that is there could not be kept, or was not to be
                 # The live model is judged against, and served on, for as long as no other one is accepted.
-                spare=bundled_models(root.serving),
+                spare=needed_models(root.serving),
             )
             checkpoint.unlink(missing_ok=True)
             plots["calibration"] = picture(calibration_diagram(made.calibration))
