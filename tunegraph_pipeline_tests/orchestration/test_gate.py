@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tunegraph_pipeline import cli
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.weights import save_tensors
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.status import lake_status
@@ -48,6 +49,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refused]:
                 # More recent trainings than are kept: the live model has to outlast them.
                 for version in ("abandoned", "failed", "stopped"):
                     (lake.root / "models" / version).mkdir()
+                # A training that was killed, and would by now be of other likes.
+                save_tensors(lake.root / "checkpoints" / "model-2026-04-30-abandoned.safetensors", {}, {})
             # Raises where a step or a check that stops the run fails.
             run_job(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
             lake = Lake.open(lake.root)
@@ -117,6 +120,7 @@ def test_the_decision_is_kept_and_shown_and_the_check_warns(refused: Refused) ->
     assert last_check(lake, "live_bundle_opens")[0]
     assert lake.has_version("models", refused.champion)
     assert not lake.has_version("models", "abandoned")
+    assert not list((lake.root / "checkpoints").glob("*.safetensors"))
     status = lake_status(lake)
     assert f"model {refused.challenger} refused, {refused.champion} stays live" in status["gate"]
     assert f"of model {refused.champion}" in status["live bundle"]

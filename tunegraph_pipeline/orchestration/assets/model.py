@@ -115,7 +115,7 @@ def trained_model(
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
 
-            checkpoint = root.root / "checkpoints" / f"{version}.safetensors"
+            checkpoint = root.root / "checkpoints" / f"model-{version}.safetensors"
             if config.full:
                 checkpoint.unlink(missing_ok=True)
             made = make_model(
@@ -145,7 +145,9 @@ def trained_model(
                 # The live model is judged against, and served on, for as long as no other one is accepted.
                 spare=needed_models(root.serving),
             )
-            checkpoint.unlink(missing_ok=True)
+            # Also those of trainings that were killed and whose likes changed since: none goes on from them.
+            for left in checkpoint.parent.glob("model-*.safetensors"):
+                left.unlink()
             plots["calibration"] = picture(calibration_diagram(made.calibration))
             if made.drift is not None:
                 plots["drift of the tracks"] = picture(drift_histogram(made.drift.cosines))
