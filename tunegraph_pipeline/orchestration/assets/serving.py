@@ -168,7 +168,15 @@ def evaluation(context: AssetExecutionContext, lake: LakeResource) -> Materializ
         return MaterializeResult(metadata={"unchanged": MetadataValue.bool(True)})
     with Measured() as cost:
         try:
-            judged = judge_gate(recommender, open_like_graph(root), k=K, progress=report_progress)
+            judged = judge_gate(
+                root,
+                recommender,
+                open_like_graph(root),
+                known_track_ids(root),
+                held_out=root.section("graph", GraphSettings).held_out,
+                k=K,
+                progress=report_progress,
+            )
         except InputError as error:
             context.log.warning(str(error))
             return MaterializeResult(metadata={"not judged": MetadataValue.text(str(error))})
