@@ -102,7 +102,6 @@ def test_the_live_model_is_gone_on_from_and_a_refused_one_is_not(lake: Lake) -> 
         "from_nothing_cut_off": "2026-02-01",
         "trained": "gone on from m1",
         "parent": "m1",
-        "aligned_to": "m1",
         "chain": 4,
     }
 
@@ -319,3 +318,12 @@ def test_other_settings_begin_from_nothing_and_what_the_gate_refuses_is_not_gone
     assert after["trained"] == f"gone on from {story.told['warm']['version']}"
     assert after["chain"] == 2
     assert live_model(story.lake.serving) == after["version"]
+
+
+def test_a_model_of_another_dimension_lies_on_axes_of_its_own_and_says_so(story: Story) -> None:
+    story.lake.set_section("training", {**TRAINING, "dimension": 4})
+    story.refresh("smaller", 4)
+    smaller = story.told["smaller"]
+    assert "the settings are not those of" in smaller["trained"]
+    assert smaller["aligned_to"] is None
+    assert smaller["drift"] is None
