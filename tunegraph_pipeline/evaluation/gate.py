@@ -65,7 +65,8 @@ class PairedDifference:
 @dataclass(frozen=True)
 class TrainedOn:
     """What tells which likes a model was not shown: ``held_out``, the share of the pairs that were kept from
-    it, and ``canonical`` int32[n], the track that stood for the recording each track of then was of."""
+    it, and ``canonical`` int32[n], the track that stood for the recording each track of then was of, -1 where
+    the model goes on from one for which another one did."""
 
     held_out: float
     canonical: NDArray[np.int32]

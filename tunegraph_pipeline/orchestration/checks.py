@@ -29,7 +29,7 @@ from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.orchestration.services import ServicesSettings, served_by
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
-from tunegraph_pipeline.recommend.publication import last_judged, live_model
+from tunegraph_pipeline.recommend.publication import last_judged, live_model, publications
 
 
 @asset_check(asset=sources.crawled_users, blocking=True)
@@ -148,15 +148,22 @@ def finite_and_of_unit_length(lake: LakeResource) -> AssetCheckResult:
 @asset_check(asset=serving.serving_bundle, blocking=True)
 def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
     """CURRENT names a bundle that opens and matches its checksums, of the current likes, and of the current
-    model or of the one that the gate kept in its place."""
+    model, of the one that the gate kept in its place, or of the one that was live and not to be replaced."""
     root = lake.open()
     bundle = Bundle.open(read_current(root.serving))
     bundle.verify()
     cut_off = bundle.facts.get("cut_off") == graph.current_cut_off(root).isoformat()
     current = bundle.model_version == root.current_version("models")
     kept = not current and _refused(root, bundle.model_version) is not None
-    facts = {"bundle": bundle.version, "of the current model": current, "kept by the gate": kept}
-    return _result(cut_off and (current or kept), facts)
+    last = publications(root.serving)[-1]
+    stayed = last.bundle == bundle.version and last.outcome in ("same model", "rolled back")
+    facts = {
+        "bundle": bundle.version,
+        "of the current model": current,
+        "kept by the gate": kept,
+        "not to be replaced": stayed,
+    }
+    return _result(cut_off and (current or kept or stayed), facts)
 
 
 @asset_check(asset=serving.serving_bundle, blocking=False)

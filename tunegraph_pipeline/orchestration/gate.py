@@ -5,7 +5,7 @@ Here: reading both models and the held-out likes, and the decision. Not here: th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ from tunegraph_pipeline.recommend.publication import Decision, last_judged
 
 if TYPE_CHECKING:
     import polars as pl
+    from scipy.sparse import csr_matrix
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,16 +54,8 @@ def decide(
     if before is not None:
         figures, users, counts = before.figures, before.users, before.counts
     else:
-        models = [
-            _trained_on(lake, bundle.model_version, held_out, graph) for bundle in (champion, challenger)
-        ]
-        gate = never_shown(
-            graph,
-            ids.to_list(),
-            split_key=lake.file.split_key,
-            held_out=held_out,
-            models=models,
-        )
+        models = [champion.model_version, challenger.model_version]
+        gate = likes_never_shown_to(models, lake, graph, ids, held_out)
         asked = held_out_for_both(
             graph.matrix(),
             gate,
@@ -87,6 +80,20 @@ def decide(
         objection=objection_to(lake, challenger.model_version),
         override=override,
         counts=counts,
+    )
+
+
+def likes_never_shown_to(
+    models: Sequence[str], lake: Lake, graph: LikeGraph, ids: "pl.Series", held_out: float
+) -> "csr_matrix":
+    """The likes of today's gate fold that none of these versions of the model can have been trained on, see
+    `evaluation.gate.never_shown`; ``ids`` and ``held_out`` as for `decide`."""
+    return never_shown(
+        graph,
+        ids.to_list(),
+        split_key=lake.file.split_key,
+        held_out=held_out,
+        models=[_trained_on(lake, version, held_out, graph) for version in models],
     )
 
 

@@ -24,9 +24,9 @@ from tunegraph_pipeline.evaluation.evaluate import (
     served,
 )
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.orchestration.gate import likes_never_shown_to
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,13 +61,27 @@ def bundle_likes(bundle: "Bundle") -> "csr_matrix":
     return csr_matrix((ones, bundle.user_tracks, bundle.user_indptr), shape=(bundle.n_users, bundle.n_tracks))
 
 
-def judge_gate(recommender: "Recommender", graph: LikeGraph, *, k: int, progress: Progress) -> Judgement:
-    """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the same
-    training likes. Raises InputError where no like is held out."""
+def judge_gate(
+    lake: Lake,
+    recommender: "Recommender",
+    graph: LikeGraph,
+    ids: "pl.Series",
+    *,
+    held_out: float,
+    k: int,
+    progress: Progress,
+) -> Judgement:
+    """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the training
+    likes. Left out of the fold is what a live model of an earlier day was shown all the same.
+
+    ``ids`` is the id map, ``held_out`` the share that ``graph`` was split by. Raises InputError where no like
+    is held out.
+    """
     own = graph.canonical == np.arange(graph.n_tracks)
-    held_out = replace(held_out_fold(graph.matrix(), graph.fold_matrix(GATE)), own=own)
+    gate = likes_never_shown_to([recommender.bundle.model_version], lake, graph, ids, held_out)
+    held_out_likes = replace(held_out_fold(graph.matrix(), gate), own=own)
     config = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH)
-    return _judge(recommender, held_out, graph.training_matrix(), config, k=k, progress=progress)
+    return _judge(recommender, held_out_likes, graph.training_matrix(), config, k=k, progress=progress)
 
 
 def judge_held_out_file(

@@ -110,18 +110,34 @@ class Origin:
         """The likes of each track at the last training from nothing, int32; ``likes`` are those of now."""
         return likes if self.parent is None else self.parent.folder["likes_from_nothing"]
 
+    def canonical(self, canonical: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Which track stood for each one in every model since the last training from nothing, int32[N]; -1
+        where that changed. ``canonical`` int32[N] is that of now.
+
+        Likes of a track that changed were seen under another id, by which another share of them is held out;
+        what an earlier model of the chain learned of them, the later ones hold too.
+        """
+        if self.parent is None:
+            return canonical
+        before = self.parent.folder["canonical"]
+        now = canonical[: len(before)]
+        return np.concatenate([np.where(before == now, now, -1), canonical[len(before) :]]).astype(np.int32)
+
 
 @dataclass(frozen=True)
 class Today:
     """What decides whether a model can be gone on from.
 
-    ``code``: the version of the training; ``settings`` and ``spaces`` of it; ``ids``: the id map;
+    ``code``: the version of the training; ``settings`` and ``spaces`` of it; ``held_out`` and
+    ``calibration_share``: the shares of likes and of users that are kept from it; ``ids``: the id map;
     ``cut_off``; ``likes`` int[N]: the training likes of each track.
     """
 
     code: int
     settings: "TrainingConfig"
     spaces: int
+    held_out: float
+    calibration_share: float
     ids: pl.Series
     cut_off: date
     likes: NDArray[np.integer]
@@ -176,6 +192,8 @@ def _why_not(earlier: Earlier, today: Today) -> str:
         return f"{of} is of another version of the training"
     if not facts["settings"].items() >= today.settings.from_nothing().items():
         return f"the settings are not those of {earlier.version}"
+    if (facts["held_out"], facts.get("calibration_share")) != (today.held_out, today.calibration_share):
+        return f"other likes or users are held out than from {earlier.version}"  # it may have learned them
     if facts["spaces"] != today.spaces:
         return f"likes a track ask for {today.spaces} spaces, {of} has {facts['spaces']}"
     if date.fromisoformat(facts["cut_off"]) > today.cut_off:

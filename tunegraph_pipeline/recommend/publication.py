@@ -245,10 +245,11 @@ def live_model(serving_folder: Path) -> str | None:
         return logged
 
 
-def bundled_models(serving_folder: Path) -> set[str]:
-    """The versions of the models that the bundles at hand are of; a roll-back may make any of them live."""
-    found = (_model_of(path.parent) for path in serving_folder.glob(f"[!.]*/{MANIFEST}"))
-    return {model for model in found if model is not None}
+def needed_models(serving_folder: Path) -> set[str]:
+    """The versions of the models that may be served on: the live one, also where its bundles are lost, and
+    those the bundles at hand are of, since a roll-back may make any of them live."""
+    found = {_model_of(path.parent) for path in serving_folder.glob(f"[!.]*/{MANIFEST}")}
+    return {model for model in (*found, live_model(serving_folder)) if model is not None}
 
 
 def publications(serving_folder: Path) -> list[Publication]:

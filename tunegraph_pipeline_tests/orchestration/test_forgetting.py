@@ -439,6 +439,23 @@ def test_tracks_newer_than_the_model_wait_for_the_next_one(lake: Lake) -> None:
     assert places_with(lake.root, GONE) == []
 
 
+@pytest.mark.parametrize("newer_tracks", [False, True])
+def test_what_was_rolled_back_from_does_not_go_live_by_it(lake: Lake, *, newer_tracks: bool) -> None:
+    left = Bundle.open(read_current(lake.serving)).model_version
+    assert tunegraph("rollback", "--lake", lake.root).returncode == 0
+    chosen = Bundle.open(read_current(lake.serving)).model_version
+    assert chosen != left
+    if newer_tracks:
+        rows = [{"user_id": f"u{user}", "track_id": "brand new"} for user in range(4)]
+        day = NEXT + timedelta(2)
+        write_batch(lake.raw, day, RawBatch("files", "x", likes=frame("likes", rows)))
+        run_job(lake, "daily_tables", day, day)
+    done = tunegraph("forget", GONE, "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(read_current(lake.serving)).model_version == chosen
+    assert pending_requests(lake) == 0
+
+
 # --- what is kept for how long ---
 
 

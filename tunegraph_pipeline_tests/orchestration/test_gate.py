@@ -12,12 +12,18 @@ from typer.testing import CliRunner
 
 from tunegraph_pipeline import cli
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
+from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.weights import save_tensors
+from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
 from tunegraph_pipeline.orchestration.build import build_definitions
+from tunegraph_pipeline.orchestration.gate import likes_never_shown_to
+from tunegraph_pipeline.orchestration.judge import judge_gate
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.status import lake_status
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import LOG, live_model, publications, publish
+from tunegraph_pipeline.recommend.recommender import Recommender
 
 FIRST, SECOND = date(2026, 2, 1), date(2026, 5, 1)
 GOOD = {"dimension": 16, "epochs": 4, "encoder": "none"}
@@ -48,6 +54,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refused]:
                 # More recent trainings than are kept: the live model has to outlast them.
                 for version in ("abandoned", "failed", "stopped"):
                     (lake.root / "models" / version).mkdir()
+                # A training that was killed, and would by now be of other likes.
+                save_tensors(lake.root / "checkpoints" / "model-2026-04-30-abandoned.safetensors", {}, {})
             # Raises where a step or a check that stops the run fails.
             run_job(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
             lake = Lake.open(lake.root)
@@ -117,6 +125,7 @@ def test_the_decision_is_kept_and_shown_and_the_check_warns(refused: Refused) ->
     assert last_check(lake, "live_bundle_opens")[0]
     assert lake.has_version("models", refused.champion)
     assert not lake.has_version("models", "abandoned")
+    assert not list((lake.root / "checkpoints").glob("*.safetensors"))
     status = lake_status(lake)
     assert f"model {refused.challenger} refused, {refused.champion} stays live" in status["gate"]
     assert f"of model {refused.champion}" in status["live bundle"]
@@ -162,6 +171,25 @@ def test_judging_again_gives_the_same_figures(refused: Refused) -> None:
     _, again = publish_current(lake, "")
     assert again == before
     (lake.serving / LOG).write_text(log)
+
+
+def test_what_is_served_is_not_evaluated_on_likes_its_model_was_shown(refused: Refused) -> None:
+    lake = refused.lake
+    recommender, graph, ids = Recommender.open(lake.serving), open_like_graph(lake), known_track_ids(lake)
+
+    def notes() -> list[str]:
+        judged = judge_gate(lake, recommender, graph, ids, held_out=0.2, k=10, progress=lambda *_: None)
+        return judged.notes
+
+    assert f"{graph.fold_matrix(GATE).nnz:,} held-out likes" in notes()[0]
+    manifest = lake.version_folder("models", refused.champion) / "manifest.json"
+    before = manifest.read_text()
+    # Live is a model from when less was held out.
+    manifest.write_text(before.replace('"held_out": 0.2', '"held_out": 0.1'))
+    hidden = likes_never_shown_to([refused.champion], lake, graph, ids, 0.2)
+    assert 0 < hidden.nnz < graph.fold_matrix(GATE).nnz
+    assert f"{hidden.nnz:,} held-out likes" in notes()[0]
+    manifest.write_text(before)
 
 
 def test_without_the_live_weights_nothing_is_judged_and_the_remedy_is_named(refused: Refused) -> None:

@@ -31,6 +31,8 @@ def today(**other: Any) -> Today:
         "code": 4,
         "settings": SETTINGS,
         "spaces": 1,
+        "held_out": 0.02,
+        "calibration_share": 0.01,
         "ids": IDS,
         "cut_off": date(2026, 2, 8),
         "likes": LIKES,
@@ -45,13 +47,19 @@ def model(lake: Lake, version: str, **other: Any) -> None:
         "code": 4,
         "settings": SETTINGS.model_dump(mode="json"),
         "spaces": 1,
+        "held_out": 0.02,
+        "calibration_share": 0.01,
         "id_map": id_map_fingerprint(IDS[:2]),
         "cut_off": "2026-02-07",
         "from_nothing_cut_off": "2026-02-01",
         "chain": 3,
         **other,
     }
-    arrays = {"embeddings": np.eye(2, 4, dtype=np.float32), "likes_from_nothing": LIKES[:2]}
+    arrays = {
+        "embeddings": np.eye(2, 4, dtype=np.float32),
+        "likes_from_nothing": LIKES[:2],
+        "canonical": np.array([0, 1], dtype=np.int32),
+    }
     folder = lake.version_folder("models", version)
     save_tensors(folder / WEIGHTS, {"id": arrays["embeddings"]}, {})
     write_arrays(folder, arrays, facts)
@@ -94,7 +102,6 @@ def test_the_live_model_is_gone_on_from_and_a_refused_one_is_not(lake: Lake) -> 
         "from_nothing_cut_off": "2026-02-01",
         "trained": "gone on from m1",
         "parent": "m1",
-        "aligned_to": "m1",
         "chain": 4,
     }
 
@@ -113,6 +120,8 @@ def test_where_full_is_asked_for_nothing_is_gone_on_from_but_the_space_is_turned
     [
         ({"code": 3}, {}, "of another version of the training"),
         ({"spaces": 4}, {}, "ask for 1 spaces, the earlier model m1 has 4"),
+        ({}, {"held_out": 0.1}, "other likes or users are held out than from m1"),
+        ({}, {"calibration_share": 0.1}, "other likes or users are held out than from m1"),
         ({"cut_off": "2026-02-09"}, {}, "knows likes from after the cut-off"),
         ({}, {"settings": TrainingConfig(dimension=4, seed=1)}, "the settings are not those of m1"),
         ({}, {"settings": TrainingConfig(dimension=4, full_after_days=6)}, "was 7 days of likes ago"),
@@ -131,6 +140,15 @@ def test_what_cannot_be_gone_on_from_is_told_why(
     assert origin.parent is None
     assert origin.said.startswith("from nothing because ")
     assert reason in origin.said
+
+
+def test_a_track_that_was_another_recording_to_an_earlier_model_of_the_chain_stays_marked(lake: Lake) -> None:
+    model(lake, "m1")
+    merged = np.array([0, 0, 2], dtype=np.int32)
+    origin = origin_of(lake, today(), full=False)
+    assert origin.canonical(merged).tolist() == [0, -1, 2]
+    assert origin.canonical(merged).dtype == np.int32
+    assert origin_of(lake, today(), full=True).canonical(merged).tolist() == [0, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -300,3 +318,12 @@ def test_other_settings_begin_from_nothing_and_what_the_gate_refuses_is_not_gone
     assert after["trained"] == f"gone on from {story.told['warm']['version']}"
     assert after["chain"] == 2
     assert live_model(story.lake.serving) == after["version"]
+
+
+def test_a_model_of_another_dimension_lies_on_axes_of_its_own_and_says_so(story: Story) -> None:
+    story.lake.set_section("training", {**TRAINING, "dimension": 4})
+    story.refresh("smaller", 4)
+    smaller = story.told["smaller"]
+    assert "the settings are not those of" in smaller["trained"]
+    assert smaller["aligned_to"] is None
+    assert smaller["drift"] is None

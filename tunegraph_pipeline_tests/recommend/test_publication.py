@@ -13,9 +13,9 @@ from tunegraph_pipeline.recommend.bundle import BundleContent, read_current, wri
 from tunegraph_pipeline.recommend.publication import (
     LOG,
     Decision,
-    bundled_models,
     last_judged,
     live_model,
+    needed_models,
     publications,
     publish,
     roll_back,
@@ -203,9 +203,14 @@ def test_the_line_of_what_is_live_is_written_again_where_it_is_missing(serving: 
     assert outcomes(serving) == ["same model"]
 
 
-def test_the_models_of_the_bundles_at_hand_are_named(serving: Path) -> None:
-    assert bundled_models(serving) == {"m1", "m2"}
-    assert bundled_models(serving / "nothing") == set()
+def test_the_models_of_the_bundles_at_hand_are_needed_and_the_live_one_without_a_bundle(
+    serving: Path,
+) -> None:
+    assert needed_models(serving) == {"m1", "m2"}
+    for version in ("b1", "b3"):
+        shutil.rmtree(serving / version)
+    assert needed_models(serving) == {"m1", "m2"}
+    assert needed_models(serving / "nothing") == set()
 
 
 def test_a_damaged_log_is_named_by_its_line(serving: Path) -> None:

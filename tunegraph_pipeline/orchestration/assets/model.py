@@ -47,7 +47,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.parent import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.recommend.publication import bundled_models
+from tunegraph_pipeline.recommend.publication import needed_models
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -96,8 +96,8 @@ def trained_model(
         data = training_data(
             graph, ids, root.known_tracks("tracks", cut_off), root.known_tracks("audio_features", cut_off)
         )
-        held_out = root.section("graph", GraphSettings).held_out
-        trained_on = data_digest(graph, data, ids, held_out, settings)
+        split = root.section("graph", GraphSettings)
+        trained_on = data_digest(graph, data, ids, split.held_out, settings)
         version = None if config.full else trained_version(root, trained_on)
         reused = version is not None
         if version is not None:
@@ -105,7 +105,9 @@ def trained_model(
         else:
             spaces = settings.spaces_for(data.likes_per_track)
             likes = training_likes(data)
-            today = Today(_CODE, settings, spaces, ids, cut_off, likes)
+            today = Today(
+                _CODE, settings, spaces, split.held_out, split.calibration_share, ids, cut_off, likes
+            )
             origin = origin_of(root, today, full=config.full)
             context.log.info(origin.said)
             version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
@@ -113,7 +115,7 @@ def trained_model(
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
 
-            checkpoint = root.root / "checkpoints" / f"{version}.safetensors"
+            checkpoint = root.root / "checkpoints" / f"model-{version}.safetensors"
             if config.full:
                 checkpoint.unlink(missing_ok=True)
             made = make_model(
@@ -129,7 +131,8 @@ def trained_model(
                 "code": _CODE,
                 "data": trained_on,
                 "cut_off": cut_off.isoformat(),
-                "held_out": held_out,
+                "held_out": split.held_out,
+                "calibration_share": split.calibration_share,
                 "id_map": id_map_fingerprint(ids),
                 "spaces": spaces,
                 **origin.facts(cut_off),
@@ -140,9 +143,11 @@ def trained_model(
                 lambda folder: write_model(folder, version, settings, made, facts),
                 replace=True,  # one of this version that is there could not be kept, or was not to be
                 # The live model is judged against, and served on, for as long as no other one is accepted.
-                spare=bundled_models(root.serving),
+                spare=needed_models(root.serving),
             )
-            checkpoint.unlink(missing_ok=True)
+            # Also those of trainings that were killed and whose likes changed since: none goes on from them.
+            for left in checkpoint.parent.glob("model-*.safetensors"):
+                left.unlink()
             plots["calibration"] = picture(calibration_diagram(made.calibration))
             if made.drift is not None:
                 plots["drift of the tracks"] = picture(drift_histogram(made.drift.cosines))
@@ -293,9 +298,10 @@ def make_model(
 ) -> Made:
     """Train from ``origin``, turn the space onto the earlier one, calibrate, and lay out the map.
 
-    Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` of the graph tells a later day
-    which likes the model never was shown, ``likes_from_nothing`` how many each track had at the last training
-    from nothing, ``artists`` and ``albums`` are the names of its tags.
+    Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` (see `Origin.canonical`) tells
+    a later day which likes neither the model nor one it goes on from was shown, ``likes_from_nothing`` how
+    many each track had at the last training from nothing, ``artists`` and ``albums`` are the names of its
+    tags.
     """
     from tunegraph_pipeline.training.train import train
 
@@ -310,7 +316,7 @@ def make_model(
     layout = laid_out(model, graph, settings, origin)
     progress("lay out the map", 1, 1)
     arrays: dict[str, NDArray[Any] | StringColumn] = {
-        "canonical": graph.canonical,
+        "canonical": origin.canonical(graph.canonical),
         "layout": layout,
         "likes_from_nothing": origin.likes_from_nothing(likes),
         "artists": StringColumn.from_strings(data.artists),

@@ -28,6 +28,7 @@ from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
+from tunegraph_pipeline.orchestration.assets.forgetting import JOB as FORGET
 from tunegraph_pipeline.orchestration.assets.graph import (
     GraphSettings,
     current_cut_off,
@@ -84,13 +85,13 @@ def serving_bundle(
     """All that a query needs, as mapped arrays; verified, then made live by one rename.
 
     A new model is judged against the live one first; where it is refused, the likes of today are published
-    with the weights that are live.
+    with the weights that are live. So they are where users are forgotten, without a comparison.
     """
     from tunegraph_pipeline.evaluation.plots import paired_intervals
 
     root = lake.open()
     with Measured() as cost:
-        bundle, decision = publish_current(root, config.override)
+        bundle, decision = publish_current(root, config.override, judge=context.run.job_name != FORGET)
     metadata: dict[str, Any] = {
         **cost_metadata(cost),
         "bundle version": MetadataValue.text(bundle.version),
@@ -167,7 +168,15 @@ def evaluation(context: AssetExecutionContext, lake: LakeResource) -> Materializ
         return MaterializeResult(metadata={"unchanged": MetadataValue.bool(True)})
     with Measured() as cost:
         try:
-            judged = judge_gate(recommender, open_like_graph(root), k=K, progress=report_progress)
+            judged = judge_gate(
+                root,
+                recommender,
+                open_like_graph(root),
+                known_track_ids(root),
+                held_out=root.section("graph", GraphSettings).held_out,
+                k=K,
+                progress=report_progress,
+            )
         except InputError as error:
             context.log.warning(str(error))
             return MaterializeResult(metadata={"not judged": MetadataValue.text(str(error))})
@@ -189,8 +198,11 @@ def evaluation(context: AssetExecutionContext, lake: LakeResource) -> Materializ
 ASSETS: list[AssetsDefinition] = [serving_bundle, user_recommendations, evaluation]
 
 
-def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]:
+def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[Bundle, Decision | None]:
     """Publish the likes of today with the current model, or where the gate refuses it with the live one.
+
+    Without ``judge`` the live model stays, unless there is an ``override``: a model that was rolled back
+    from, or waits for a refresh to judge it, does not go live because a user is forgotten.
 
     Returns the bundle that is live now, and the decision, None where there was nothing to decide: the first
     model, or the one that is live. Raises InputError for an ``override`` without a reason, or of nothing;
@@ -199,10 +211,13 @@ def publish_current(lake: Lake, override: str) -> tuple[Bundle, Decision | None]
     if override and not override.strip():
         raise InputError("an override has to say why; give a reason")
     graph = open_like_graph(lake)
-    current, live, keep = lake.current_version("models"), live_model(lake.serving), lake.kept_versions
+    live, keep = live_model(lake.serving), lake.kept_versions
+    if live is not None and not override and not judge:
+        return publish(lake.serving, bundle_of(lake, live).version, keep=keep), None
+    current = lake.current_version("models")
     if live is not None and not override and _lacks_tracks(lake, current, graph.n_tracks):
-        # Nothing was trained since tracks were added, as when a user was forgotten: the weights that are live
-        # stay, over the lists of today, and the next model is for a refresh to train and to judge.
+        # Nothing was trained since tracks were added: the weights that are live stay, over the lists of
+        # today, and the next model is for a refresh to train and to judge.
         return publish(lake.serving, bundle_of(lake, live).version, keep=keep), None
     require_tracks(lake, current, graph.n_tracks)
     if live is None or live == current:
