@@ -102,7 +102,6 @@ class Origin:
             **began,
             "trained": self.said,
             "parent": None if self.parent is None else self.parent.version,
-            "aligned_to": None if self.earlier is None else self.earlier.version,
             "chain": self.chain,
         }
 

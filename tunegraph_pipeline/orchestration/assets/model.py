@@ -278,10 +278,12 @@ def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") 
 @dataclass(frozen=True)
 class Made:
     """A model and all that is kept with it: see `TrainedModel`, `Drift` (None where there is nothing to
-    compare with) and `Calibration`; ``arrays`` that go beside those of the model."""
+    compare with) and `Calibration`; ``aligned_to``, the version whose space it was turned onto, None where it
+    lies on axes of its own; ``arrays`` that go beside those of the model."""
 
     model: "TrainedModel"
     drift: "Drift | None"
+    aligned_to: str | None
     calibration: "Calibration"
     arrays: dict[str, NDArray[Any] | StringColumn]
 
@@ -322,7 +324,8 @@ def make_model(
         "artists": StringColumn.from_strings(data.artists),
         "albums": StringColumn.from_strings(data.albums),
     }
-    return Made(model, drift, calibration, arrays)
+    aligned_to = None if drift is None or origin.earlier is None else origin.earlier.version
+    return Made(model, drift, aligned_to, calibration, arrays)
 
 
 def training_likes(data: "TrainingData") -> NDArray[np.int32]:
@@ -423,6 +426,7 @@ def write_model(
         "validation_of_popularity": model.validation_of_popularity if judged else None,
         "calibration": calibration.facts(),
         "calibration_report": calibration.report(),
+        "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
     all_arrays = {
@@ -442,7 +446,7 @@ def write_model(
 def drift_metadata(drift: dict[str, Any] | None) -> dict[str, Any]:
     """The drift from the earlier model, and a word where a query's screen would be better off unaligned."""
     if drift is None:
-        return {"drift": MetadataValue.text("no earlier model to compare with")}
+        return {"drift": MetadataValue.text("nothing of an earlier model to compare with")}
     metadata: dict[str, Any] = {
         "drift": MetadataValue.json(drift),
         "drift, mean cosine": MetadataValue.float(drift["mean_cosine"]),
