@@ -17,7 +17,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arra
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.verify import Finding, Verification, verify
@@ -321,6 +321,55 @@ def test_an_embedding_that_is_not_of_unit_length_is_found(lake: Lake) -> None:
 def test_a_bundle_of_other_likes_is_found(lake: Lake, part: str) -> None:
     rewritten(lake, "serving", part, lambda values: values.__setitem__(slice(None), values[::-1].copy()))
     assert part in wrong(verify(lake.root))["serving"]
+
+
+# --- what is not there ---
+
+
+@pytest.mark.parametrize("table", ["likes", "observations", "feedback"])
+def test_a_daily_table_that_is_gone_is_filled_again_and_no_reason_to_look_at_nothing_else(
+    lake: Lake, table: str
+) -> None:
+    daily(table)(lake).unlink()
+    truncate(lake.root / "evaluation" / "data.parquet")
+    found = verify(lake.root)
+    assert files(found) == {"evaluation/data.parquet"}
+    assert [note.line() for note in found.notes] == [
+        f"{table}/dt={LAST}/data.parquet: is not there yet; `tunegraph refresh` fills {LAST}"
+    ]
+
+
+def test_current_lists_that_are_gone_are_told_and_made_anew(lake: Lake) -> None:
+    path = table_path(lake.root, "current_likes", LAST.isoformat())
+    content = path.read_bytes()
+    path.unlink()
+    assert files(verify(lake.root, repair=True)) == {"current_likes/CURRENT"}
+    refresh(lake)
+    assert path.read_bytes() == content
+    assert verify(lake.root).problems == []
+
+
+def test_an_id_map_that_is_gone_is_never_numbered_anew_but_restored(lake: Lake) -> None:
+    path = lake.root / "track_ids" / "data.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(LakeError, match="verify --repair` restores it"):
+        refresh(lake)
+    (finding,) = verify(lake.root, repair=True).problems
+    assert finding.line() == (
+        "track_ids/data.parquet: is not there; restore it from the track ids of a bundle"
+    )
+    assert path.read_bytes() == content
+
+
+def test_a_table_of_a_day_without_raw_batches_that_is_gone_needs_a_person(lake: Lake) -> None:
+    prune_day(lake.raw, FIRST)
+    assert verify(lake.root).problems == []
+    table_path(lake.root, "likes", FIRST.isoformat()).unlink()
+    (finding,) = verify(lake.root, repair=True).problems
+    assert finding.file == f"likes/dt={FIRST}/data.parquet"
+    assert finding.what == "is not there"
+    assert finding.repairs == f"raw/ holds nothing of {FIRST} any more: restore it from a backup"
 
 
 # --- what is no damage ---

@@ -35,6 +35,7 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.recommend.publication import live_version
 
 GROUP = "graph"
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
@@ -118,6 +119,11 @@ def current_likes(
 def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
     """The append-only map from track ids to matrix rows: whatever is liked or described has a row."""
     root = lake.open()
+    if not root.has_table("track_ids") and (live := live_version(root.serving)) is not None:
+        raise LakeError(
+            f"{root.root / 'track_ids'} has no file, and bundle {live} is live with the numbers it gave;"
+            " `tunegraph verify --repair` restores it"
+        )
     with Measured() as cost:
         cut_off = current_cut_off(root)
         seen = pl.concat(
