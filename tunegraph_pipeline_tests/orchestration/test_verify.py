@@ -17,6 +17,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arra
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
+from tunegraph_pipeline.lake.purge import pending_requests, request, users_left
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
 from tunegraph_pipeline.orchestration.run import run_job
@@ -360,6 +361,19 @@ def test_an_id_map_that_is_gone_is_never_numbered_anew_but_restored(lake: Lake) 
         "track_ids/data.parquet: is not there; restore it from the track ids of a bundle"
     )
     assert path.read_bytes() == content
+
+
+def test_a_live_model_that_is_gone_leaves_it_to_a_person_where_the_lists_are_others_by_now(
+    lake: Lake,
+) -> None:
+    shutil.rmtree(lake.root / "models" / current(lake, "models"))
+    request(lake, ["user1"])
+    with pytest.raises(LakeError, match="publish --override") as error:
+        refresh(lake)
+    assert "verify --repair" not in str(error.value)  # which they have done, and it would be in vain
+    run_job(lake, "publish", ops={"serving_bundle": {"override": "the model is lost"}})
+    assert pending_requests(lake) == users_left(lake) == 0
+    assert verify(lake.root).problems == []
 
 
 def test_a_table_of_a_day_without_raw_batches_that_is_gone_needs_a_person(lake: Lake) -> None:
