@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
+from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
@@ -20,6 +22,7 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.purge import pending_requests, request, users_left
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
+from tunegraph_pipeline.orchestration.assets.graph import GraphSettings
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.verify import Finding, Verification, verify
 from tunegraph_pipeline.recommend.publication import publications
@@ -322,6 +325,33 @@ def test_an_embedding_that_is_not_of_unit_length_is_found(lake: Lake) -> None:
 def test_a_bundle_of_other_likes_is_found(lake: Lake, part: str) -> None:
     rewritten(lake, "serving", part, lambda values: values.__setitem__(slice(None), values[::-1].copy()))
     assert part in wrong(verify(lake.root))["serving"]
+
+
+@pytest.mark.parametrize("part", ["fold.npy", "indices.npy"])
+def test_what_is_damaged_in_a_graph_does_not_go_on_in_the_next(lake: Lake, part: str) -> None:
+    damaged = lake.root / "like_graph" / current(lake, "like_graph") / part
+    content = bytearray(damaged.read_bytes())
+    content[-8 if part == "indices.npy" else -1] ^= 1
+    damaged.write_bytes(content)
+    more = pl.DataFrame(
+        [{"user_id": "user3", "track_id": "rock1", "liked_at": None}], schema=empty_frame("likes").schema
+    )
+    write_batch(lake.raw, date(2026, 2, 3), RawBatch("files", "more.csv", likes=more))
+    refresh(lake)
+    graph = LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
+    settings = GraphSettings()
+    anew = build_like_graph(
+        lake.read("current_likes", "2026-02-03", ["user_id", "track_id"]),
+        lake.read("track_ids")["track_id"],
+        split_key=lake.file.split_key,
+        held_out=settings.held_out,
+        calibration_share=settings.calibration_share,
+        canonical=graph.canonical,
+    )
+    assert np.array_equal(graph.fold, anew.fold)
+    assert np.array_equal(graph.indices, anew.indices)
+    co_like = CoLike.open(lake.current_folder("co_like"))
+    assert what_is_wrong(co_like, anew.matrix()) is None
 
 
 # --- what is not there ---

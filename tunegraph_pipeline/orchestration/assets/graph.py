@@ -321,8 +321,9 @@ def _graph_to_go_on_from(
     """The last graph and the users whose lists changed since; None where the graph has to be built anew."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
+        folder.verify()  # what is damaged would go on in every graph from here, under right checksums
         before = LikeGraph.from_arrays(folder)
-    except TuneGraphError:
+    except (TuneGraphError, OSError):
         return None  # there is none, or it is damaged
     same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
     same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])
