@@ -300,7 +300,9 @@ class Lake:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
         except (OSError, ValueError) as error:
             path = self.root / kind / "CURRENT"
-            raise LakeError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
+            raise LakeError(
+                f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh make it anew"
+            ) from error
 
     def current_folder(self, kind: str) -> Path:
         return self.version_folder(kind, self.current_version(kind))

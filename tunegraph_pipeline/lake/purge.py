@@ -18,7 +18,6 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -27,7 +26,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool, frontier, raw
-from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
@@ -152,9 +151,10 @@ def work_off_requests(lake: Lake) -> Purged | None:
     them, may still name them; None where nobody is to be forgotten.
 
     The tombstones come first: whatever is killed after them, nobody comes back. What was built of the daily
-    tables is removed where it counted one of them, to be built from nothing. Nothing is removed for a user
-    whom nobody knows. Only for the holder of the lake's lock. Raises InputError naming a request that cannot
-    be read; LakeError where something cannot be cleaned, or the disk says no.
+    tables is removed where it counted one of them, or where a version is damaged so that nobody can tell, to
+    be built from nothing. Nothing is removed for a user whom nobody knows. Only for the holder of the lake's
+    lock. Raises InputError naming a request that cannot be read; LakeError where something cannot be cleaned,
+    or the disk says no.
     """
     folder = lake.root / REQUESTS
     purging, purged = folder / _PURGING, folder / _PURGED
@@ -168,7 +168,7 @@ def work_off_requests(lake: Lake) -> Purged | None:
         tombstones.write(lake.root)
     _move(waiting, purging)
     named, counts = _take_out(lake, ids)
-    if named or interrupted:
+    if named or interrupted or _has_damaged_versions(lake):
         remove_built(lake)
         _move(_files(purging), purged)
     else:
@@ -303,12 +303,24 @@ def _users_of_built(lake: Lake) -> set[str]:
     for table in _WITH_USERS:
         for key in lake.partitions(table):
             users.update(lake.read(table, key, ["user_id"])["user_id"].unique())
-    for folder in _version_folders(lake, "like_graph", "serving"):
-        with suppress(BundleError):  # one without users, or of which another check says that it is damaged
-            users.update(ArrayFolder.open(folder).strings("user_ids").tolist())
+    for folder in _version_folders(lake):
+        users.update(_users_of(folder) or ())
     return users
 
 
-def _version_folders(lake: Lake, *kinds: str) -> Iterator[Path]:
-    for kind in kinds:
-        yield from (path.parent for path in sorted((lake.root / kind).glob(f"[!.]*/{MANIFEST}")))
+def _has_damaged_versions(lake: Lake) -> bool:
+    """Whether there is a version that nobody can be read from, whoever it names."""
+    return any(_users_of(folder) is None for folder in _version_folders(lake))
+
+
+def _users_of(folder: Path) -> list[str] | None:
+    """The users of a like graph or a bundle; None where it is damaged."""
+    try:
+        return ArrayFolder.open(folder).strings("user_ids").tolist()
+    except (BundleError, ValueError):  # ids that are no text are a ValueError
+        return None
+
+
+def _version_folders(lake: Lake) -> Iterator[Path]:
+    for kind in ("like_graph", "serving"):
+        yield from sorted(path for path in (lake.root / kind).glob("[!.]*") if path.is_dir())

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -91,18 +92,17 @@ class BatchInfo:
         path = self.folder / f"{part}.parquet"
         if not self.rows.get(part):
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
+
+        def check(schema: pa.Schema) -> None:
+            if not schema.equals(RAW_SCHEMAS[part]):
+                raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
+
         try:
-            schema = pq.read_schema(path)
-            table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+            return read_rows(path, columns, check)
+        except UNREADABLE as error:
             raise LakeError(
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
             ) from error
-        if not schema.equals(RAW_SCHEMAS[part]):
-            raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
 
     def read_whole(self) -> RawBatch:
         """The batch as it was written. Raises LakeError where a part cannot be read."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
 from tunegraph_pipeline.lake.raw import BatchInfo
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS, TABLES, Partition, TableSpec
 from tunegraph_pipeline.lake.storage import STAGING, staged_file
@@ -223,24 +224,19 @@ def read_table(
     """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
     path = table_path(root, name, partition)
     try:
-        schema = pq.read_schema(path)
-        _check_schema(schema, TABLES[name], str(path))
-        table = pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True)
+        return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[name], str(path)))
     except FileNotFoundError:
         raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def inputs_of(root: Path, name: str, partition: str | None) -> str | None:
     """The fingerprint a partition was written with; None where there is no readable file."""
     path = table_path(root, name, partition)
     try:
-        return (pq.read_schema(path).metadata or {}).get(_INPUTS, b"").decode() or None
-    except (OSError, pa.ArrowException):
+        return read_metadata(path).get(_INPUTS, b"").decode() or None
+    except UNREADABLE:
         return None
 
 
@@ -252,7 +248,7 @@ def row_count(root: Path, name: str, partition: str | None) -> int:
         return int(pq.read_metadata(path).num_rows)
     except FileNotFoundError:
         return 0
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

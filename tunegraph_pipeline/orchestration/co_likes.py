@@ -112,8 +112,10 @@ def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
 def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
     """A graph that ``after`` can be told apart from, None where there is none of this version."""
     try:
-        graph = LikeGraph.from_arrays(ArrayFolder.open(lake.version_folder("like_graph", version)))
-    except TuneGraphError:
+        folder = ArrayFolder.open(lake.version_folder("like_graph", version))
+        folder.verify()
+        graph = LikeGraph.from_arrays(folder)
+    except (TuneGraphError, OSError):
         return None  # pruned since, or damaged
     # An id map that was lost and numbered anew may be shorter, and a matrix does not shrink.
     return graph if graph.n_tracks <= after.n_tracks else None

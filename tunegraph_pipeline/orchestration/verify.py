@@ -328,6 +328,9 @@ class _Inspection:
     def _partition(self, table: str, value: str | None) -> None:
         path = table_path(self.lake.root, table, value)
         if not path.exists():
+            if table == "track_ids" and any(self._has(kind) for kind in ("like_graph", "models", "serving")):
+                # Without it the next refresh would number all tracks anew.
+                self.problem(path, "is not there", *self._remake(table, value))
             return
         self._seen.add(path)
         try:
@@ -345,7 +348,7 @@ class _Inspection:
         kind = TABLES[table].partition
         if kind is Partition.DAY:
             assert value is not None
-            if not _folders(self.lake.raw / f"dt={value}"):
+            if not self._has_batches(value):
                 return f"raw/ holds nothing of {value} any more: restore it from a backup", None
             if not self.sound(f"raw/dt={value}"):
                 return f"put right raw/dt={value} first, then verify again", None
@@ -428,8 +431,8 @@ class _Inspection:
         except LakeError as error:
             self.problem(path, _short(error, path), f"rematerialise {asset}", self._remove(path))
             return None
-        folder = f"cut_off={named}" if kind == "current_likes" else named
-        if not _is_name(named) or not (path.parent / folder).is_dir():
+        inside = f"cut_off={named}/data.parquet" if kind == "current_likes" else named
+        if not _is_name(named) or not (path.parent / inside).exists():
             what = f"names {named[:80]!r}, which is not there"
             self.problem(path, what, f"rematerialise {asset}", self._remove(path))
             return None
@@ -593,12 +596,17 @@ class _Inspection:
 
     def _days(self) -> None:
         """Daily tables against raw, and observations against likes."""
-        days = sorted({key for table in DAILY_TABLES for key in self.lake.partitions(table)})
+        days = self._filled_days()
         received = [day.isoformat() for day in self.lake.raw_days()] if self.sound("raw") else []
         for done, key in enumerate(days):
             self._progress("days", done, len(days))
-            # Of a day whose raw batches were pruned, the tables are all there is.
-            if key in received and not is_pruned(self.lake.raw, date.fromisoformat(key)):
+            if is_pruned(self.lake.raw, date.fromisoformat(key)):
+                # The tables are all there is of it.
+                for table in DAILY_TABLES:
+                    path = table_path(self.lake.root, table, key)
+                    if not path.exists():
+                        self.problem(path, "is not there", *self._remake(table, key))
+            elif key in received:
                 self._stale(key)
             if self.sound(*(f"{table}/dt={key}" for table in ("users", "likes", "observations"))):
                 self._observations(key)
@@ -607,6 +615,16 @@ class _Inspection:
             if key not in days:
                 folder = self.lake.raw / f"dt={key}"
                 self.note(folder, "was received and not refreshed yet", "run `tunegraph refresh`")
+
+    def _filled_days(self) -> list[str]:
+        """The days that have a daily table, ascending."""
+        return sorted({key for table in DAILY_TABLES for key in self.lake.partitions(table)})
+
+    def _has_batches(self, day: str) -> bool:
+        """Whether raw still has what the tables of a day were made of."""
+        return bool(_folders(self.lake.raw / f"dt={day}")) and not is_pruned(
+            self.lake.raw, date.fromisoformat(day)
+        )
 
     def _stale(self, key: str) -> None:
         batches = self.lake.batches(date.fromisoformat(key))
@@ -634,7 +652,7 @@ class _Inspection:
         if not observed.equals(expected):
             what = "lengths or hashes of lists are not those of the table likes"
             path = paths["observations"]
-            if not _folders(self.lake.raw / f"dt={key}"):
+            if not self._has_batches(key):
                 self.problem(path, what, f"raw/ holds nothing of {key} any more: restore both from a backup")
                 return
             mend = self._remove(path.parent, paths["likes"].parent)
@@ -647,11 +665,13 @@ class _Inspection:
             return
         path = table_path(self.lake.root, "current_likes", key)
         stamp = path.parent.parent / CURRENT
+        days = [day for day in self._filled_days() if day <= key]
+        if not all(table_path(self.lake.root, name, day).exists() for name in DAILY_TABLES for day in days):
+            return  # which is told of the day, and has to be filled first
         sources = [
             table_path(self.lake.root, table, day)
             for table in ("observations", "likes", "feedback")
-            for day in self.lake.partitions(table)
-            if day <= key
+            for day in days
         ]
         if any(_written(source) > _written(stamp) for source in sources):
             self.note(
@@ -664,7 +684,7 @@ class _Inspection:
         def sampled(frame: pl.DataFrame) -> pl.DataFrame:
             return frame if every == 1 else frame.filter(pl.col("user_id").hash(0) % every == 0)
 
-        days = [day for day in reversed(self.lake.partitions("observations")) if day <= key]
+        days.reverse()
 
         def seen() -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
             for done, day in enumerate(days):
@@ -677,9 +697,7 @@ class _Inspection:
             self._progress("current lists", len(days), len(days))
 
         lists = current_lists((observed, likes) for _, observed, likes in seen())
-        said = [
-            sampled(self.lake.read("feedback", day)) for day in self.lake.partitions("feedback") if day <= key
-        ]
+        said = [sampled(self.lake.read("feedback", day)) for day in reversed(days)]
         feedback = pl.concat([empty_table("feedback"), *said])
         if len(feedback):
             merge = self.lake.file.settings.get("graph", {}).get("merge_recordings", True)

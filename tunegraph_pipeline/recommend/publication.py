@@ -218,7 +218,7 @@ def _at_hand(serving_folder: Path, live: str | None) -> str:
     others = [
         f"{folder.name} of model {_model_of(folder)}"
         for folder in _by_age(serving_folder)[::-1]
-        if folder.name != live
+        if folder.name != live and (folder / MANIFEST).exists()
     ]
     return f"at hand: {', '.join(others)}" if others else "there is no other one"
 
@@ -357,6 +357,11 @@ def withdraw(serving_folder: Path) -> int:
 
 
 def _by_age(serving_folder: Path) -> list[Path]:
-    """The folders of all bundles, the one written last at the end."""
-    manifests = serving_folder.glob(f"[!.]*/{MANIFEST}")
-    return [path.parent for _, path in sorted((path.stat().st_mtime_ns, path) for path in manifests)]
+    """The folders of all bundles, the one written last at the end; those that lost their manifest, which no
+    one can open and which may name users all the same, at the beginning."""
+    folders = [path for path in serving_folder.glob("[!.]*") if path.is_dir()]
+    manifests = {path: path / MANIFEST for path in folders}
+    return sorted(
+        folders,
+        key=lambda path: (manifests[path].stat().st_mtime_ns if manifests[path].exists() else 0, path),
+    )

@@ -1,5 +1,6 @@
 """The daily tables as functions of a day's batches, and the current lists as a function of the days."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -207,6 +208,33 @@ def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(LakeError, match="does not exist"):
         tables.read_table(tmp_path, "track_ids", None)
+
+
+@pytest.mark.parametrize("bit", [3, 7])
+def test_a_flipped_bit_in_a_footer_is_told_or_does_no_harm(tmp_path: Path, bit: int) -> None:
+    """The footer has no checksum, and holds names, types and numbers of rows."""
+    (batch,) = received(
+        tmp_path / "raw", RawBatch("files", "x", feedback=feedback_frame([("u", "a", "like", 1)]))
+    )
+    key = DAY.isoformat()
+    tables.write_table(tmp_path, "feedback", key, tables.derive_feedback([batch]), "inputs")
+    files: dict[Path, Callable[[], pl.DataFrame]] = {
+        tables.table_path(tmp_path, "feedback", key): lambda: tables.read_table(tmp_path, "feedback", key),
+        batch.folder / "feedback.parquet": lambda: batch.read("feedback"),
+    }
+    for path, read in files.items():
+        content = path.read_bytes()
+        told = 0
+        for place in range(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), len(content)):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            tables.inputs_of(tmp_path, "feedback", key)
+            try:
+                assert len(read()) == 1, place
+            except LakeError:
+                told += 1
+        assert told > 100
 
 
 def test_every_column_says_what_it_means() -> None:

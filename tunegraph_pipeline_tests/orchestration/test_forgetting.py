@@ -549,6 +549,23 @@ def test_a_request_is_not_done_with_while_something_current_names_them(lake: Lak
     assert current_version(lake.serving)
 
 
+@pytest.mark.parametrize("damage", ["no manifest", "garbage", "ids that are no text"])
+def test_a_bundle_from_before_goes_also_where_it_is_damaged(lake: Lake, damage: str) -> None:
+    before = shutil.copytree(lake.serving / current_version(lake.serving), lake.serving / "2026-01-01-before")
+    if damage == "no manifest":
+        (before / "manifest.json").unlink()
+    elif damage == "garbage":
+        (before / "manifest.json").write_bytes(bytes(range(256)))
+    else:
+        ids = before / "user_ids.bytes.npy"
+        ids.write_bytes(ids.read_bytes()[:-1] + b"\xff")
+    request(lake, ["somebody only that bundle could name"])
+    run_job(lake, "forget")
+    assert not before.exists()
+    assert pending_requests(lake) == 0
+    assert lists(lake)
+
+
 def test_nothing_is_rolled_back_to_that_names_somebody_who_was_forgotten(lake: Lake) -> None:
     live = current_version(lake.serving)
     Tombstones().with_users([GONE]).write(lake.root)  # as where the run is killed before older bundles go

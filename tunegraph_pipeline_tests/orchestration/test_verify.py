@@ -13,12 +13,16 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
+from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.purge import pending_requests, request, users_left
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
+from tunegraph_pipeline.orchestration.assets.graph import GraphSettings
 from tunegraph_pipeline.orchestration.run import run_job
 from tunegraph_pipeline.orchestration.verify import Finding, Verification, verify
 from tunegraph_pipeline.recommend.publication import publications
@@ -321,6 +325,95 @@ def test_an_embedding_that_is_not_of_unit_length_is_found(lake: Lake) -> None:
 def test_a_bundle_of_other_likes_is_found(lake: Lake, part: str) -> None:
     rewritten(lake, "serving", part, lambda values: values.__setitem__(slice(None), values[::-1].copy()))
     assert part in wrong(verify(lake.root))["serving"]
+
+
+@pytest.mark.parametrize("part", ["fold.npy", "indices.npy"])
+def test_what_is_damaged_in_a_graph_does_not_go_on_in_the_next(lake: Lake, part: str) -> None:
+    damaged = lake.root / "like_graph" / current(lake, "like_graph") / part
+    content = bytearray(damaged.read_bytes())
+    content[-8 if part == "indices.npy" else -1] ^= 1
+    damaged.write_bytes(content)
+    more = pl.DataFrame(
+        [{"user_id": "user3", "track_id": "rock1", "liked_at": None}], schema=empty_frame("likes").schema
+    )
+    write_batch(lake.raw, date(2026, 2, 3), RawBatch("files", "more.csv", likes=more))
+    refresh(lake)
+    graph = LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
+    settings = GraphSettings()
+    anew = build_like_graph(
+        lake.read("current_likes", "2026-02-03", ["user_id", "track_id"]),
+        lake.read("track_ids")["track_id"],
+        split_key=lake.file.split_key,
+        held_out=settings.held_out,
+        calibration_share=settings.calibration_share,
+        canonical=graph.canonical,
+    )
+    assert np.array_equal(graph.fold, anew.fold)
+    assert np.array_equal(graph.indices, anew.indices)
+    co_like = CoLike.open(lake.current_folder("co_like"))
+    assert what_is_wrong(co_like, anew.matrix()) is None
+
+
+# --- what is not there ---
+
+
+@pytest.mark.parametrize("table", ["likes", "observations", "feedback"])
+def test_a_daily_table_that_is_gone_is_filled_again_and_no_reason_to_look_at_nothing_else(
+    lake: Lake, table: str
+) -> None:
+    daily(table)(lake).unlink()
+    truncate(lake.root / "evaluation" / "data.parquet")
+    found = verify(lake.root)
+    assert files(found) == {"evaluation/data.parquet"}
+    assert [note.line() for note in found.notes] == [
+        f"{table}/dt={LAST}/data.parquet: is not there yet; `tunegraph refresh` fills {LAST}"
+    ]
+
+
+def test_current_lists_that_are_gone_are_told_and_made_anew(lake: Lake) -> None:
+    path = table_path(lake.root, "current_likes", LAST.isoformat())
+    content = path.read_bytes()
+    path.unlink()
+    assert files(verify(lake.root, repair=True)) == {"current_likes/CURRENT"}
+    refresh(lake)
+    assert path.read_bytes() == content
+    assert verify(lake.root).problems == []
+
+
+def test_an_id_map_that_is_gone_is_never_numbered_anew_but_restored(lake: Lake) -> None:
+    path = lake.root / "track_ids" / "data.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(LakeError, match="verify --repair` restores it"):
+        refresh(lake)
+    (finding,) = verify(lake.root, repair=True).problems
+    assert finding.line() == (
+        "track_ids/data.parquet: is not there; restore it from the track ids of a bundle"
+    )
+    assert path.read_bytes() == content
+
+
+def test_a_live_model_that_is_gone_leaves_it_to_a_person_where_the_lists_are_others_by_now(
+    lake: Lake,
+) -> None:
+    shutil.rmtree(lake.root / "models" / current(lake, "models"))
+    request(lake, ["user1"])
+    with pytest.raises(LakeError, match="publish --override") as error:
+        refresh(lake)
+    assert "verify --repair" not in str(error.value)  # which they have done, and it would be in vain
+    run_job(lake, "publish", ops={"serving_bundle": {"override": "the model is lost"}})
+    assert pending_requests(lake) == users_left(lake) == 0
+    assert verify(lake.root).problems == []
+
+
+def test_a_table_of_a_day_without_raw_batches_that_is_gone_needs_a_person(lake: Lake) -> None:
+    prune_day(lake.raw, FIRST)
+    assert verify(lake.root).problems == []
+    table_path(lake.root, "likes", FIRST.isoformat()).unlink()
+    (finding,) = verify(lake.root, repair=True).problems
+    assert finding.file == f"likes/dt={FIRST}/data.parquet"
+    assert finding.what == "is not there"
+    assert finding.repairs == f"raw/ holds nothing of {FIRST} any more: restore it from a backup"
 
 
 # --- what is no damage ---

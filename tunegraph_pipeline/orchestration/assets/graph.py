@@ -35,6 +35,7 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.recommend.publication import live_version
 
 GROUP = "graph"
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
@@ -118,6 +119,11 @@ def current_likes(
 def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
     """The append-only map from track ids to matrix rows: whatever is liked or described has a row."""
     root = lake.open()
+    if not root.has_table("track_ids") and (live := live_version(root.serving)) is not None:
+        raise LakeError(
+            f"{root.root / 'track_ids'} has no file, and bundle {live} is live with the numbers it gave;"
+            " `tunegraph verify --repair` restores it"
+        )
     with Measured() as cost:
         cut_off = current_cut_off(root)
         seen = pl.concat(
@@ -315,8 +321,9 @@ def _graph_to_go_on_from(
     """The last graph and the users whose lists changed since; None where the graph has to be built anew."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
+        folder.verify()  # what is damaged would go on in every graph from here, under right checksums
         before = LikeGraph.from_arrays(folder)
-    except TuneGraphError:
+    except (TuneGraphError, OSError):
         return None  # there is none, or it is damaged
     same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
     same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])

@@ -229,8 +229,9 @@ def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[B
         champion = bundle_of(lake, live)
     except TuneGraphError as error:
         if not override:
+            why = str(error).rpartition("; ")[0] or error  # a refresh is what came to this, and no advice
             raise LakeError(
-                f"the live model {live} cannot be judged against or served on: {error}; restore it, or"
+                f"the live model {live} cannot be judged against or served on: {why}; restore it, or"
                 ' publish the new one unjudged with `tunegraph publish --override "why"`'
             ) from error
         decision = unjudged(lake, live, challenger, str(error), override.strip())

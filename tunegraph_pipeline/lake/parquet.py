@@ -1,0 +1,45 @@
+"""Reading a parquet file, or saying in one way that it cannot be read, whatever a disk has made of it.
+
+Here: a file's rows and metadata. Not here: which columns a file has to have (`raw`, `tables`).
+
+Pages carry checksums; the footer has none, and a flipped bit in it may be anything: a name that is no text,
+a file of no rows.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+UNREADABLE = (OSError, ValueError, pa.ArrowException)
+"""What the functions here raise where a file cannot be read; text that is no UTF-8 is a ValueError."""
+
+
+def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema], None]) -> pl.DataFrame:
+    """The rows of a file, of all columns or of ``columns``. ``check`` is asked about the schema of the whole
+    file first, and raises where it is not the right one. Raises UNREADABLE."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        check(file.schema_arrow)
+        table = file.read(columns=columns)
+        if len(table) != file.metadata.num_rows:
+            raise ValueError(f"it holds {len(table):,} rows and declares {file.metadata.num_rows:,}")
+    # Polars ends with a panic over a field that is annotated with what is no text.
+    plain = [(field.name, _plain(field.type)) for field in table.schema]
+    frame = pl.from_arrow(table.cast(pa.schema(plain)))
+    assert isinstance(frame, pl.DataFrame)
+    return frame if columns is None else frame.select(columns)
+
+
+def _plain(kind: Any) -> Any:
+    """The type without a name or an annotation of what is in a list."""
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_type, kind.list_size)
+    return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
+
+
+def read_metadata(path: Path) -> dict[bytes, bytes]:
+    """The metadata a file was written with. Raises UNREADABLE."""
+    return dict(pq.read_schema(path).metadata or {})
