@@ -15,6 +15,7 @@ alone, and go with them.
 
 import json
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,7 @@ from tunegraph_pipeline.lake.tombstones import Tombstones
 
 REQUESTS = "forget_requests"
 _PURGING, _PURGED = ".purging", ".purged"
+_WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
 _BUILT = ("co_like", "like_graph", *(t.name for t in TABLES.values() if t.partition is Partition.CUT_OFF))
 """The folders that are built anew from the daily tables where a user was taken out of these."""
 _WITH_USERS = [
@@ -118,7 +120,8 @@ def has_old_versions(lake: Lake) -> bool:
 def finish_requests(lake: Lake) -> None:
     """Delete the requests whose users are out: call it when no older version is left. Raises LakeError where
     the disk says no."""
-    _delete(lake.root / REQUESTS / _PURGED)
+    folder = lake.root / REQUESTS / _PURGED
+    _delete(folder, _files(folder))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -136,11 +139,18 @@ def _move(paths: list[Path], target: Path) -> None:
             sync(path.parent)
 
 
-def _delete(folder: Path) -> None:
-    for path in _files(folder):
+def _delete(folder: Path, paths: Iterable[Path]) -> None:
+    for path in paths:
         with disk_errors(path):
             path.unlink()
             sync(folder)
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """Drafts of requests whose writers were killed: they hold ids, and nobody will rename them any more."""
+    hidden = folder.glob(".*") if folder.is_dir() else ()
+    before = time.time() - _WRITTEN_WITHIN
+    return [path for path in hidden if path.is_file() and path.stat().st_mtime < before]
 
 
 # --- working them off ---
@@ -158,6 +168,7 @@ def work_off_requests(lake: Lake) -> Purged | None:
     """
     folder = lake.root / REQUESTS
     purging, purged = folder / _PURGING, folder / _PURGED
+    _delete(folder, _abandoned(folder))
     interrupted = bool(_files(purging))
     waiting = _files(folder)
     if not (interrupted or waiting):
@@ -172,7 +183,7 @@ def work_off_requests(lake: Lake) -> Purged | None:
         remove_built(lake)
         _move(_files(purging), purged)
     else:
-        _delete(purging)
+        _delete(purging, _files(purging))
     return Purged(len(ids), len(named), counts, unfinished=has_old_versions(lake))
 
 

@@ -1,7 +1,9 @@
 """Taking users out of a lake's own files: over random histories as if they had never been there, and the same
 wherever the process is killed."""
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -207,6 +209,19 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _names_them(folder: Path) -> None:
     (folder / "x").write_text(GONE)
+
+
+def test_the_draft_of_a_request_that_was_killed_is_removed_and_one_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    folder = request(lake, [GONE]).parent
+    drafts = [folder / ".dead", folder / ".alive"]
+    for draft, age in zip(drafts, (4000, 40), strict=True):
+        draft.write_text(GONE)
+        os.utime(draft, (time.time() - age,) * 2)
+    work_off_requests(lake)
+    assert [draft.exists() for draft in drafts] == [False, True]
 
 
 def test_a_process_that_dies_at_any_change_leaves_it_to_the_next(everywhere: Path, tmp_path: Path) -> None:
