@@ -411,6 +411,18 @@ def current_version(serving_folder: Path) -> str:
         raise BundleError(f"{path} cannot be read ({error}); run `tunegraph refresh`") from error
 
 
+def is_withdrawn(serving_folder: Path) -> bool:
+    """Whether the folder says that no bundle is live: it is there, and has no ``CURRENT``. Of a folder that
+    cannot be reached nothing is known, and it is not."""
+    try:
+        (serving_folder / CURRENT).stat()
+    except FileNotFoundError:
+        return serving_folder.is_dir()
+    except OSError:
+        return False
+    return False
+
+
 def version_folder(serving_folder: Path, version: str) -> Path:
     """Where the bundle of this name lies. Raises BundleError for what cannot be the name of one."""
     if not version or version.startswith(".") or "/" in version or "\\" in version or "\0" in version:

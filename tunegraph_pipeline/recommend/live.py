@@ -31,8 +31,9 @@ class LiveRecommender:
         blocked_tracks: Collection[str] = (),
         blocked_artists: Collection[str] = (),
         version: str | None = None,
+        verified: bool = False,
     ) -> None:
-        """Open the live bundle, or begin with another ``version``, without reading it all.
+        """Open the live bundle, or begin with another ``version``; compare its checksums if ``verified``.
 
         Raises BundleError where there is none to use.
         """
@@ -42,7 +43,7 @@ class LiveRecommender:
         self._refreshing = threading.Lock()
         self._refused: tuple[str, int] | None = None
         folder = read_current(serving_folder) if version is None else version_folder(serving_folder, version)
-        self.current = self._over(Bundle.open(folder))
+        self.current = self._over(Bundle.verified(folder) if verified else Bundle.open(folder))
 
     def refresh(self) -> bool:
         """Change over to the bundle that ``CURRENT`` names, if it is another one and sound; True if changed.

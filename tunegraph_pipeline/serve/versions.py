@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.recommend.bundle import is_withdrawn
 from tunegraph_pipeline.recommend.live import LiveRecommender
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.recommend.search import TrackSearch
@@ -42,6 +43,9 @@ class LiveVersions:
     Workers of one service share a ``run_folder``, in which they keep the version they serve. A worker that
     takes the place of a killed one begins with that, and changes to ``CURRENT`` as the others do: checked, or
     not at all. Where it can begin with neither it serves nothing, says why, and tries again.
+
+    Bundles are withdrawn where they name who was forgotten and no other takes their place. Then what was
+    served is let go, and the next one is begun with as any new one, checked.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class LiveVersions:
         self._live: LiveRecommender | None = None
         self._served: Version | None = None
         self._problem: str | None = None
+        self._withdrew = False
 
     @property
     def problem(self) -> str | None:
@@ -102,6 +107,9 @@ class LiveVersions:
 
     def _look(self) -> None:
         """Take up the newest bundle if it is a new one and sound, and say so."""
+        if is_withdrawn(self._serving):
+            self._let_go()
+            return
         try:
             if self._live is None:
                 self._live = self._begin()
@@ -111,7 +119,7 @@ class LiveVersions:
             if self._served is None or recommender is not self._served.recommender:
                 _warm(recommender)
                 search = TrackSearch(recommender.bundle)
-                first = self._served is None
+                first = self._served is None and not self._withdrew
                 self._served = Version(recommender, search)
                 self._keep(recommender.bundle.version)
                 if recommender.unknown_blocked:
@@ -124,9 +132,16 @@ class LiveVersions:
             problem = str(error)
         self._say(problem)
 
+    def _let_go(self) -> None:
+        served, self._live, self._served = self._served, None, None
+        self._problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
+        if served is not None:
+            self._withdrew = True
+            note(f"bundle {served.bundle_version} was withdrawn and is served no longer: {self._problem}")
+
     def _begin(self) -> LiveRecommender:
         last = ""
-        if self._shared is not None:
+        if self._shared is not None and not self._withdrew:
             with suppress(OSError):
                 last = self._shared.read_text().strip()
         if last:
@@ -137,7 +152,11 @@ class LiveVersions:
     def _live_from(self, version: str | None) -> LiveRecommender:
         blocked = self._blocklist
         return LiveRecommender(
-            self._serving, blocked_tracks=blocked.tracks, blocked_artists=blocked.artists, version=version
+            self._serving,
+            blocked_tracks=blocked.tracks,
+            blocked_artists=blocked.artists,
+            version=version,
+            verified=self._withdrew,
         )
 
     def _keep(self, version: str) -> None:
