@@ -74,7 +74,10 @@ class LiveRecommender:
         try:
             following = self._over(Bundle.verified(folder))
         except (BundleError, OSError) as error:
-            self.problem, self._refused = str(error), written
+            self.problem = str(error)
+            # What the system refuses, such as one more open file, may be had in a second; damage stays.
+            passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            self._refused = None if passing else written
             return False
         self.current = following  # one assignment: a query has the old one or the new one, whole
         self.problem = self._refused = None
