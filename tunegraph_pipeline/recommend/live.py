@@ -33,7 +33,7 @@ class LiveRecommender:
         version: str | None = None,
         verified: bool = False,
     ) -> None:
-        """Open the live bundle, or begin with another ``version``; its checksums are compared if ``verified``.
+        """Open the live bundle, or begin with another ``version``; compare its checksums if ``verified``.
 
         Raises BundleError where there is none to use.
         """
@@ -74,7 +74,10 @@ class LiveRecommender:
         try:
             following = self._over(Bundle.verified(folder))
         except (BundleError, OSError) as error:
-            self.problem, self._refused = str(error), written
+            self.problem = str(error)
+            # What the system refuses, such as one more open file, may be had in a second; damage stays.
+            passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            self._refused = None if passing else written
             return False
         self.current = following  # one assignment: a query has the old one or the new one, whole
         self.problem = self._refused = None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import append, worker_name
@@ -44,7 +45,7 @@ class FeedbackSpool:
                 headers={"Retry-After": "5"},
             )
         kept = partial(
-            append,
+            _append,
             self._lake,
             self._worker,
             user_id,
@@ -70,3 +71,10 @@ class FeedbackSpool:
     def close(self) -> None:
         """Wait for what is being written."""
         self._disk.shutdown()
+
+
+def _append(lake: Path, *args: Any, **kwargs: Any) -> int:
+    # Below the mount point of a disk that is away it would be written, and hidden once the disk is back.
+    if not (lake / "lake.json").is_file():
+        raise LakeError(f"there is no lake at {lake} at present")
+    return append(lake, *args, **kwargs)

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 import shutil
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake import arrays
 from tunegraph_pipeline.recommend.bundle import CURRENT, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.live import LiveRecommender
 
@@ -79,6 +81,24 @@ def test_a_refused_version_that_is_written_anew_takes_over(serving: Path, golden
     write_bundle(serving / "v2", golden("v2"))
     before = (serving / "v2").stat()
     os.utime(serving / "v2", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert live.refresh() is True
+    assert live.problem is None
+
+
+@pytest.mark.parametrize(("part", "fault"), [("_map", errno.EMFILE), ("_checksum", errno.EIO)])
+def test_a_version_that_the_system_could_not_read_for_a_while_takes_over_then(
+    serving: Path, monkeypatch: pytest.MonkeyPatch, part: str, fault: int
+) -> None:
+    live = LiveRecommender(serving)
+    make_current(serving, "v2")
+
+    def refuse(_path: Path) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, part, refuse)
+        assert live.refresh() is False
+        assert os.strerror(fault) in str(live.problem)
     assert live.refresh() is True
     assert live.problem is None
 

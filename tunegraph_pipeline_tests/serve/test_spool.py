@@ -13,6 +13,11 @@ from tunegraph_pipeline.serve.problems import Problem
 from tunegraph_pipeline.serve.spool import FeedbackSpool
 
 
+@pytest.fixture(autouse=True)
+def lake_there(tmp_path: Path) -> None:
+    (tmp_path / "lake.json").write_text("{}")
+
+
 def lines(lake: Path) -> list[dict[str, Any]]:
     found = sorted(lake.glob("feedback_spool/*/*.jsonl"))
     return [json.loads(line) for path in found for line in path.read_bytes().split(b"\n") if line]
@@ -41,6 +46,15 @@ def test_all_that_is_said_at_once_is_kept_with_all_that_was_said(tmp_path: Path)
         (user, *event) for user in users for event in (("t1", "like"), ("t2", "skip"))
     ]
     assert all(line["shown"] == ["t1", "t2", "t3"] and line["bundle_version"] == "v1" for line in found)
+
+
+def test_nothing_is_written_where_the_disk_of_the_lake_should_be(tmp_path: Path) -> None:
+    away = tmp_path / "mount point"
+    away.mkdir()
+    (refused,) = add_all(away, "me")
+    assert isinstance(refused, Problem)
+    assert (refused.status, refused.name) == (503, "feedback-unwritable")
+    assert list(away.iterdir()) == []
 
 
 def test_every_spool_writes_a_file_of_its_own(tmp_path: Path) -> None:

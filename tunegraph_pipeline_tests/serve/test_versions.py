@@ -11,6 +11,7 @@ import pytest
 
 from tunegraph_pipeline.recommend.bundle import CURRENT, write_bundle
 from tunegraph_pipeline.recommend.indexing import add_index
+from tunegraph_pipeline.recommend.publication import withdraw
 from tunegraph_pipeline_tests.recommend.conftest import clustered_content
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
@@ -142,6 +143,36 @@ def test_a_current_that_names_nothing_changes_nothing(running_service: StartServ
     assert service.post("/recommendations", {"likes": [track_id(1)]}).json()["bundle_version"] == "v1"
     make_current(service.lake, "v1")
     service.wait_for(lambda: ready(service)["status"] == "ready")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_withdrawn_bundles_are_served_no_longer_and_the_next_one_is_checked(
+    running_service: StartService, workers: int
+) -> None:
+    service = running_service(*QUICK, "--workers", workers)
+    stored = "/users/listener-1/recommendations"
+    assert service.get(stored).status_code == 200
+    withdraw(service.lake / "serving")
+    service.wait_for(lambda: {service.get("/ready").status_code for _ in range(20)} == {503})
+    assert service.get(stored).status_code == 503
+    assert "no bundle is live" in ready(service)["detail"]
+    assert any("bundle v1 was withdrawn" in line for line in service.said)
+    write_bundle(service.lake / "serving" / "v2", small_content("v2"))
+    damage(service.lake / "serving" / "v2")
+    make_current(service.lake, "v2")
+    service.wait_for(lambda: {"embeddings.npy" in ready(service)["detail"] for _ in range(20)} == {True})
+    assert service.get(stored).status_code == 503
+    publish_version(service.lake, small_content("v3"))
+    service.wait_for(lambda: {service.get(stored).status_code for _ in range(20)} == {200})
+    assert ready(service) == {"status": "ready", "bundle_version": "v3", "problem": None}
+    assert any("serving bundle v3" in line for line in service.said)
+
+
+def test_a_lake_that_cannot_be_reached_is_not_a_withdrawal(running_service: StartService) -> None:
+    service = running_service(*QUICK)
+    (service.lake / "serving").rename(service.lake / "elsewhere")
+    service.wait_for(lambda: ready(service)["status"] == "degraded")
+    assert service.get("/users/listener-1/recommendations").status_code == 200
 
 
 def test_a_bundle_that_answers_no_query_is_refused(running_service: StartService) -> None:
