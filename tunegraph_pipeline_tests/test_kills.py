@@ -10,7 +10,7 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import table_path
 
-KILLS = 5
+KILLS = 3
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool, frontier, raw
-from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
@@ -334,4 +334,5 @@ def _users_of(folder: Path) -> list[str] | None:
 
 def _version_folders(lake: Lake) -> Iterator[Path]:
     for kind in ("like_graph", "serving"):
-        yield from sorted(path for path in (lake.root / kind).glob("[!.]*") if path.is_dir())
+        found = (path for what in (MANIFEST, "*.npy") for path in (lake.root / kind).glob(f"[!.]*/{what}"))
+        yield from sorted({path.parent for path in found})

@@ -359,7 +359,9 @@ def withdraw(serving_folder: Path) -> int:
 def _by_age(serving_folder: Path) -> list[Path]:
     """The folders of all bundles, the one written last at the end; those that lost their manifest, which no
     one can open and which may name users all the same, at the beginning."""
-    folders = [path for path in serving_folder.glob("[!.]*") if path.is_dir()]
+    folders = {
+        path.parent for what in (MANIFEST, "*.npy") for path in serving_folder.glob(f"[!.]*/{what}")
+    }  # anything else is somebody's, and stays
     manifests = {path: path / MANIFEST for path in folders}
     return sorted(
         folders,
