@@ -56,7 +56,7 @@ unit: setup
 	$(BIN)/python -m pytest
 
 lambda: setup
-	$(BIN)/python -m tunegraph_pipeline.serve.lambda_package --lake $(LAKE) $(LAMBDA_OPTIONS)
+	$(BIN)/python -m tunegraph_pipeline.serve.aws_lambda.package --lake $(LAKE) $(LAMBDA_OPTIONS)
 
 # After a change of dependencies: resolve anew without the old pins, then pin what was installed.
 constraints:

@@ -26,9 +26,9 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
-from tunegraph_pipeline.orchestration.assets.model import training_data
+from tunegraph_pipeline.pipeline.trained_model import training_data
+from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
-from tunegraph_pipeline.sources.simulator import World
 from tunegraph_pipeline.training.blend import EVEN, Validation
 from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData, train
 

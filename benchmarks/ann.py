@@ -76,7 +76,7 @@ def world(folder: Path, n_tracks: int) -> Bundle:
 def trained_content(n_tracks: int, version: str) -> BundleContent:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.simulator.world import World, WorldConfig
     from tunegraph_pipeline.training.alignment import on_principal_axes
     from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, train
 

@@ -27,9 +27,9 @@ from datetime import date
 from math import ceil
 from pathlib import Path
 
-from tunegraph_pipeline.lake.frontier import Frontier
+from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import CrawlPaused
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
 
@@ -41,7 +41,7 @@ def crawl(
     config: WorldConfig, starts: list[str], faults: dict[str, float], ceiling: float
 ) -> tuple[CrawlReport, float]:
     """Crawl a server of this world; the report and the seconds of the crawl."""
-    command = [sys.executable, "-m", "tunegraph_pipeline.sources.simulator_server", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "tunegraph_pipeline.simulator.server", "--until-stdin-closes"]
     options = ["--world", config.model_dump_json(), "--day", DAY.isoformat(), "--faults", json.dumps(faults)]
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -129,7 +129,7 @@ def main() -> int:
 
 def starts_of(config: WorldConfig) -> list[str]:
     """The start users of a world that is made in another process: its memory is not the crawl's."""
-    code = "import sys; from tunegraph_pipeline.sources.simulator import *; import json\n"
+    code = "import sys; from tunegraph_pipeline.simulator.world import *; import json\n"
     code += "print(json.dumps(World(WorldConfig.model_validate_json(sys.argv[1])).start_users()))"
     command = [sys.executable, "-c", code, config.model_dump_json()]
     starts: list[str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

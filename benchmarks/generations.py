@@ -26,24 +26,18 @@ from scipy.sparse import csr_matrix
 
 from benchmarks.ablation import merged
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig, Popularity
-from tunegraph_pipeline.evaluation.contenders import (
-    CONTENDERS,
-    Material,
-    Searches,
-    Settings,
-    TakesInUsers,
-    TuneGraph,
-)
+from tunegraph_pipeline.evaluation.contender import Material, Searches, TakesInUsers
 from tunegraph_pipeline.evaluation.evaluate import Evaluation, HeldOut, evaluate, held_out_fold
-from tunegraph_pipeline.evaluation.generations import GenerationRanking
 from tunegraph_pipeline.evaluation.plots import metric_bars
+from tunegraph_pipeline.generations.recommender import GenerationRanking
+from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
-from tunegraph_pipeline.orchestration.assets.model import training_data
-from tunegraph_pipeline.orchestration.measure import Measured
+from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings, TuneGraph
+from tunegraph_pipeline.pipeline.trained_model import training_data
+from tunegraph_pipeline.progress import Measured
+from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.files import read_files
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.training.generations import GenerationConfig
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 K = 10

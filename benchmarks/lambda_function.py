@@ -34,7 +34,7 @@ import json, os, resource, sys, time
 resource.setrlimit(resource.RLIMIT_DATA, (128 << 20, 128 << 20))
 os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "benchmark"
 sys.path.insert(0, sys.argv[1])
-from tunegraph_pipeline.serve.lambda_handler import lambda_handler, recommender
+from tunegraph_pipeline.serve.aws_lambda.handler import lambda_handler, recommender
 bundle = recommender().bundle
 times = []
 for query in range(int(sys.argv[2])):

@@ -39,7 +39,7 @@ def names_of(lake: Path | None) -> tuple[list[str], list[str], list[int]]:
     if lake is not None:
         bundle = Bundle.open(read_current(lake / "serving"))
         return bundle.names.tolist(), bundle.artists.tolist(), bundle.popularity.tolist()
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.simulator.world import World, WorldConfig
 
     batch = World(WorldConfig(n_users=200, n_tracks=20_000)).crawl(date(2026, 12, 31))
     rows = batch.tracks.select("name", "artists").to_dicts()

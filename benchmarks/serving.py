@@ -91,7 +91,7 @@ def seed_lake(folder: Path) -> Path:
         return folder
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.raw import write_batch
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.simulator.world import World, WorldConfig
 
     say(f"making a lake of the seed's size in {folder}: a minute or two")
     batch = World(WorldConfig(n_users=2_950, n_tracks=28_700)).crawl(date(2026, 12, 31))

@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
-from tunegraph_pipeline.evaluation.protocol import Split, weak_generalisation
+from tunegraph_pipeline.evaluation.splits import Split, weak_generalisation
 from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned
 from tunegraph_pipeline.sources.files import read_files
 

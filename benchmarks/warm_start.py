@@ -43,8 +43,8 @@ from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.raw import RawBatch
-from tunegraph_pipeline.orchestration.assets import model as asset
-from tunegraph_pipeline.orchestration.parent import Earlier, Origin
+from tunegraph_pipeline.pipeline import trained_model as stage
+from tunegraph_pipeline.pipeline.lineage import Earlier, Origin
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training import train as training
 from tunegraph_pipeline.training.blend import Validation
@@ -63,9 +63,9 @@ PARTS = {
     "neighbour weights": (training, "local_ridge"),
     "epochs": (training, "_epoch"),
     "blend": (training, "tune_blend"),
-    "alignment and drift": (asset, "turned"),
-    "calibration": (asset, "calibrate_on"),
-    "map": (asset, "laid_out"),
+    "alignment and drift": (stage, "turned"),
+    "calibration": (stage, "calibrate_on"),
+    "map": (stage, "laid_out"),
 }
 """The parts whose seconds are told, by the functions that do them; the rest is checkpoints and validation."""
 
@@ -125,7 +125,7 @@ def state_on(day: int, likes: pl.DataFrame, tracks: RawBatch, ids: pl.Series) ->
     ids = extend_track_ids(ids, so_far["track_id"])
     graph = build_like_graph(so_far, ids, split_key="warm", held_out=0.02, calibration_share=0.02)
     known = tracks.tracks.filter(pl.col("track_id").is_in(ids.implode()))
-    return Day(ids, graph, asset.training_data(graph, ids, known, tracks.features))
+    return Day(ids, graph, stage.training_data(graph, ids, known, tracks.features))
 
 
 def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folder: Path) -> Trained:
@@ -146,11 +146,11 @@ def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folde
         for name, (module, function) in PARTS.items():
             patches.enter_context(patch.object(module, function, timed(name, getattr(module, function))))
         start = time.process_time()
-        made = asset.make_model(
+        made = stage.make_model(
             day.graph, day.data, config, origin, checkpoint=folder.with_suffix(".safetensors"), on_epoch=tell
         )
         cut_off = FIRST + timedelta(days=number)
-        asset.write_model(folder, folder.name, config, made, origin.facts(cut_off))
+        stage.write_model(folder, folder.name, config, made, origin.facts(cut_off))
         seconds["in all"] = time.process_time() - start
     return Trained(ArrayFolder.open(folder), seconds, made.drift)
 

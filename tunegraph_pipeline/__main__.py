@@ -10,11 +10,11 @@ import sys
 def main() -> None:
     """Run the command line; 130 when it is interrupted before it could begin."""
     try:
-        from tunegraph_pipeline import cli
+        from tunegraph_pipeline.cli.app import main as run_command
     except KeyboardInterrupt:
         sys.exit(130)
     try:
-        cli.main()
+        run_command()
     finally:
         # The command is over; what is left is the interpreter taking itself apart.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

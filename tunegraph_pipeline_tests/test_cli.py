@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tunegraph_pipeline import cli
+from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]

@@ -12,9 +12,9 @@ import pytest
 
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.status import lake_status
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.sources.simulator_server import PERSONAL_MARK, Faults, SimulatorServer
+from tunegraph_pipeline.pipeline.status import lake_status
+from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, SimulatorServer
+from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 
 WORLD = WorldConfig(n_users=150, n_tracks=300)
@@ -181,7 +181,7 @@ def _token(world: World, server: SimulatorServer, tokens: Path) -> None:
 def test_development_mode_reads_the_library_of_who_authorised_it(
     world: World, root: Path, tmp_path: Path
 ) -> None:
-    from tunegraph_pipeline.sources.simulator_server import Mode
+    from tunegraph_pipeline.simulator.server import Mode
 
     with spotify_server(world, mode=Mode.DEVELOPMENT) as server:
         lake_for(root, server, "spotify")

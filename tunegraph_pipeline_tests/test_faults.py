@@ -20,8 +20,8 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, write_batch
 from tunegraph_pipeline_tests.serve.conftest import RunningService, start_service
+from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 from tunegraph_pipeline_tests.serve.test_run import unwritable
-from tunegraph_pipeline_tests.serve.test_versions import Asking
 from tunegraph_pipeline_tests.test_cli import (
     ENVIRONMENT,
     TUNEGRAPH,

@@ -1,8 +1,8 @@
 """Models side by side on one split: what each is worth, how sure that is, and what it costs.
 
 Here: judging one fitted contender on one split, and the tables that come out. Not here: the splits
-(`protocol`), the models (`contenders`), going through all of them on a lake and sampling memory
-(`orchestration.comparison`).
+(`splits`), the models (`registry`), going through all of them on a lake and sampling memory
+(`pipeline.compare`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.evaluation.bootstrap import Interval, intervals
-from tunegraph_pipeline.evaluation.contenders import Contender, Material, Searches, TakesInUsers
+from tunegraph_pipeline.evaluation.contender import Contender, Material, Searches, TakesInUsers
 from tunegraph_pipeline.evaluation.evaluate import check_ranking
 from tunegraph_pipeline.evaluation.metrics import (
     BANDS,
@@ -29,7 +29,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     relevance,
     user_metrics,
 )
-from tunegraph_pipeline.evaluation.protocol import RanksKnown, Split
+from tunegraph_pipeline.evaluation.splits import RanksKnown, Split
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

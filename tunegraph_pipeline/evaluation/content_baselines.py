@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.baselines import Progress
-    from tunegraph_pipeline.evaluation.contenders import Material
+    from tunegraph_pipeline.evaluation.contender import Material
     from tunegraph_pipeline.evaluation.metrics import Ranked
     from tunegraph_pipeline.training.train import TrainingData
 

@@ -2,7 +2,7 @@
 
 Here: which held-out likes neither model learned from, ranking both over the same candidates, and the paired
 bootstrap. Not here: the rule that makes a verdict of the figures, and its enforcement
-(`recommend.publication`), or where the models and the likes come from (`orchestration.gate`).
+(`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
 """
 
 from __future__ import annotations

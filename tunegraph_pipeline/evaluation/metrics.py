@@ -3,7 +3,7 @@
 Here: what one user's ranked list scores (recall, nDCG, MAP, hit rate, R-precision) and what all lists
 together do to the catalogue (coverage, Gini, popularity, novelty, intra-list distance). A new figure of merit
 goes here. Not here: who ranks (`baselines`, `recommend/`), which likes were held out and how users are mapped
-(`evaluate`, `protocol`), how sure a mean is (`bootstrap`).
+(`evaluate`, `splits`), how sure a mean is (`bootstrap`).
 
 Nothing is sampled: a list is the head of a ranking of the whole catalogue.
 """

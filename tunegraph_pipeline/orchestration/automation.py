@@ -1,7 +1,7 @@
 """What happens without anybody asking: the schedules, the inbox, and the alert when a run failed.
 
 Here: when something runs, with what config, and the job of the inbox. Not here: which days a refresh fills
-(`days`), what is in the inbox (`inbox`), or how an alert is told (`alert`).
+(`pipeline.fill_days`), what is in the inbox (`pipeline.inbox`), or how an alert is told (`alert`).
 
 To open the UI changes no lake: schedules and inbox are off until a person switches them on there. The alert
 is on, for it changes nothing, and tells nobody until it is given an address.
@@ -31,11 +31,12 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration import alert, inbox
-from tunegraph_pipeline.orchestration.days import days_to_catch_up
+from tunegraph_pipeline.orchestration import alert
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
 from tunegraph_pipeline.orchestration.jobs import refresh
 from tunegraph_pipeline.orchestration.resources import LakeResource, lake_folder
+from tunegraph_pipeline.pipeline import inbox
+from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up
 
 _SENSOR_SECONDS = 30
 

@@ -27,7 +27,8 @@ from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.orchestration.services import ServicesSettings, served_by
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.services import ServicesSettings, served_by
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import last_judged, live_model, publications
 
@@ -105,7 +106,7 @@ def counts_are_those_of_the_likes(lake: LakeResource) -> AssetCheckResult:
     are those of these counts."""
     root = lake.open()
     co_like = CoLike.open(root.current_folder("co_like"))
-    what = what_is_wrong(co_like, graph.open_like_graph(root).matrix())
+    what = what_is_wrong(co_like, open_like_graph(root).matrix())
     return _result(what is None, {"B": what or "as the likes say"})
 
 
@@ -140,7 +141,7 @@ def finite_and_of_unit_length(lake: LakeResource) -> AssetCheckResult:
     embeddings = rows["embedding"].to_numpy()
     finite = bool(np.isfinite(embeddings).all())
     furthest = float(np.abs(np.linalg.norm(embeddings, axis=1) - 1).max(initial=0.0))
-    complete = len(rows) == len(graph.known_track_ids(root))
+    complete = len(rows) == len(known_track_ids(root))
     facts = {"finite": finite, "furthest from unit length": furthest, "one a track": complete}
     return _result(finite and furthest < 1e-3 and complete, facts)
 
@@ -152,7 +153,7 @@ def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
     root = lake.open()
     bundle = Bundle.open(read_current(root.serving))
     bundle.verify()
-    cut_off = bundle.facts.get("cut_off") == graph.current_cut_off(root).isoformat()
+    cut_off = bundle.facts.get("cut_off") == current_cut_off(root).isoformat()
     current = bundle.model_version == root.current_version("models")
     kept = not current and _refused(root, bundle.model_version) is not None
     last = publications(root.serving)[-1]

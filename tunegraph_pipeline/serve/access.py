@@ -18,7 +18,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY_VARIABLE = "TUNEGRAPH_API_KEY"
 _LEAST_CHARACTERS = 16

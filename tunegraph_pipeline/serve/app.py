@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tunegraph_pipeline.errors import TuneGraphError
-from tunegraph_pipeline.serve import problems
+from tunegraph_pipeline.serve import problem_details as problems
 from tunegraph_pipeline.serve.access_log import note
-from tunegraph_pipeline.serve.door import Door
+from tunegraph_pipeline.serve.middleware import Door
 from tunegraph_pipeline.serve.routes import add_routes
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.serve.settings import ServiceSettings

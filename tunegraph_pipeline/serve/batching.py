@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 MOST_QUERIES = 64
 _MOST_WAITING = 1_024

@@ -11,7 +11,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 _TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 

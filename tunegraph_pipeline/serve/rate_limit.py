@@ -1,6 +1,7 @@
 """How often one client may ask: a token bucket each, in bounded memory.
 
-Here: the buckets, and who counts as one client. Not here: what a client over its limit is told (`door`).
+Here: the buckets, and who counts as one client. Not here: what a client over its limit is told
+(`middleware`).
 """
 
 import ipaddress

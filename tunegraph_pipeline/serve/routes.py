@@ -1,7 +1,8 @@
 """What can be asked of the service.
 
 Here: every endpoint, what it is documented as, and how it turns into a query. Not here: the shape of requests
-and answers (`messages`), what all requests pass (`door`), or the arguments of an endpoint (`thin_route`).
+and answers (`schemas`), what all requests pass (`middleware`), or the arguments of an
+endpoint (`fast_route`).
 """
 
 from collections.abc import Sequence
@@ -20,14 +21,15 @@ from starlette.responses import Response
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack, Track
-from tunegraph_pipeline.serve import messages, metrics
+from tunegraph_pipeline.serve import metrics
+from tunegraph_pipeline.serve import schemas as messages
+from tunegraph_pipeline.serve.fast_route import ThinRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
+from tunegraph_pipeline.serve.live_bundle import Version
 from tunegraph_pipeline.serve.pages import PageFiles
-from tunegraph_pipeline.serve.problems import MEDIA_TYPE as PROBLEM
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
+from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service
-from tunegraph_pipeline.serve.thin_route import ThinRoute, checked_by
-from tunegraph_pipeline.serve.versions import Version
 
 _HERE = Path(__file__).parent
 _MOST_BLOCKED_FOUND = 100  # of what a search finds, so many may be blocked and still leave it full

@@ -17,12 +17,12 @@ from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.batching import QueryBatcher
 from tunegraph_pipeline.serve.blocklist import Blocklist
+from tunegraph_pipeline.serve.feedback_writer import FeedbackSpool
+from tunegraph_pipeline.serve.live_bundle import LiveVersions
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
-from tunegraph_pipeline.serve.spool import FeedbackSpool
-from tunegraph_pipeline.serve.versions import LiveVersions
 
 _MOST_ASIDE = 256
 # A thread that wants to run while another does waits so long before it asks. 5 ms unless told otherwise, most

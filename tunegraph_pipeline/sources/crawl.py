@@ -1,10 +1,10 @@
 """The crawl of one day: visits users of a source within a budget, and keeps what they said.
 
 Here: in what order and how many at once, what becomes of a visit, and the raw batches made of it. Not here:
-how a service is asked (`session`), what its answers mean (the sources), or the files (`lake`).
+how a service is asked (`api_session`), what its answers mean (the sources), or the files (`lake`).
 
 A crawl may be ended at any moment, by kill -9 too, and begun again: who is finished is not visited again that
-day, and a visit cut short goes on from the answers that were kept. See `lake.frontier`.
+day, and a visit cut short goes on from the answers that were kept. See `sources.frontier`.
 """
 
 import threading
@@ -22,11 +22,11 @@ import polars as pl
 from pydantic import Field
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.session import Manners
+from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.sources.source import (
     AskLater,
     BudgetSpent,

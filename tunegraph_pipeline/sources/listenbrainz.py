@@ -1,6 +1,6 @@
 """ListenBrainz: open data, no key. Users by who follows whom, likes by their "loved" recordings.
 
-Here: the calls and what their answers mean. Not here: pace, retries and storage (`session`), or order and
+Here: the calls and what their answers mean. Not here: pace, retries and storage (`api_session`), or order and
 budgets (`crawl`). A track is a recording of MusicBrainz and its id the recording's MBID; feedback on
 something that was never matched to a recording is counted and left out.
 """
@@ -15,8 +15,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Frontier
-from tunegraph_pipeline.sources.session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
     Like,

@@ -1,15 +1,15 @@
 """ReccoBeats: audio features for Spotify's track ids, open to everyone.
 
-Here: one call and what its answer means. Not here: pace and retries (`session`), or who is asked before
+Here: one call and what its answer means. Not here: pace and retries (`api_session`), or who is asked before
 (`SpotifySource.feature_providers`).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Features, ProviderClosed, Unanswered, feature_values
 
 _KEEP: Keep = {"content": {"href": True, **dict.fromkeys(AUDIO_FEATURES, True)}}

@@ -1,7 +1,7 @@
 """What a source of liked lists is: the one protocol the crawl speaks, and what a source may answer or refuse.
 
 Here: the protocol, the rows that pass through it and the refusals. Not here: how a service is asked
-(`session`), in what order users are visited (`crawl`), or any one service.
+(`api_session`), in what order users are visited (`crawl`), or any one service.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Spotify, through spotipy: users by the owners of playlists, likes by their playlists and saved tracks.
 
 Here: which calls are made in which mode, and what their answers mean. Not here: pace, retries and storage
-(`session`), or order and budgets (`crawl`).
+(`api_session`), or order and budgets (`crawl`).
 
 There are two generations of the Web API. With *extended quota* (organisations) the pages of any user can be
 read: their public playlists lead to other users, and the tracks of those they own are what they like. In
@@ -36,10 +36,10 @@ from pydantic import (
 )
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
-from tunegraph_pipeline.sources.session import ApiSession, Keep, Limiter, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Limiter, Manners, base_url
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
     Features,

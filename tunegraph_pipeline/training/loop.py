@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.lake.weights import load_tensors, save_tensors
+from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     import torch

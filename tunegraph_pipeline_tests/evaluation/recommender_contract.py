@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.contenders import Material
+from tunegraph_pipeline.evaluation.contender import Material
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.training.train import TrainingData
 

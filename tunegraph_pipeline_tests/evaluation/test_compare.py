@@ -19,16 +19,16 @@ from tunegraph_pipeline.evaluation.compare import (
     outcome_rows,
     put_section,
 )
-from tunegraph_pipeline.evaluation.contenders import CONTENDERS, OURS, Settings
 from tunegraph_pipeline.evaluation.metrics import Ranked
-from tunegraph_pipeline.evaluation.protocol import (
+from tunegraph_pipeline.evaluation.splits import (
     Split,
     cold_start_tracks,
     strong_generalisation,
     weak_generalisation,
 )
+from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.lake.schemas import TABLES
-from tunegraph_pipeline.training.generations import GenerationConfig
+from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, OURS, Settings
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 SETTINGS = Settings(

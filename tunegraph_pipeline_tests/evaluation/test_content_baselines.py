@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig
-from tunegraph_pipeline.evaluation.contenders import Material
+from tunegraph_pipeline.evaluation.contender import Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.models.content import encode_features

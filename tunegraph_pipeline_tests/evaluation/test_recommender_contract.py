@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig
-from tunegraph_pipeline.evaluation.contenders import CONTENDERS, Settings
-from tunegraph_pipeline.training.generations import GenerationConfig
+from tunegraph_pipeline.generations.training import GenerationConfig
+from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings
 from tunegraph_pipeline.training.train import TrainingConfig
 from tunegraph_pipeline_tests.evaluation.recommender_contract import (
     GROUP,

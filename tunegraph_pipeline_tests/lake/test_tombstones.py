@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append, collect
-from tunegraph_pipeline.lake.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, read_batches, write_batch
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
+from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 
 DAY = date(2026, 3, 1)
 GONE = "forget-me-0b5c"

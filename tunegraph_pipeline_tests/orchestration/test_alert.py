@@ -24,7 +24,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import alert
 from tunegraph_pipeline.orchestration.automation import alert_on_failure
-from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.orchestration.in_process import run_job
 
 SECRET = "T0P-S3CRET"
 DAY = date(2026, 2, 1)

@@ -14,9 +14,9 @@ from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration import checks
-from tunegraph_pipeline.orchestration.assets.model import training_data
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.pipeline.trained_model import training_data
 
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
 
@@ -198,7 +198,7 @@ def test_a_model_worse_than_popularity_fails(lake: Lake, model: float | None, ho
 
 
 def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_be_kept(lake: Lake) -> None:
-    from tunegraph_pipeline.orchestration.gate import objection_to
+    from tunegraph_pipeline.pipeline.gate import objection_to
 
     _model(lake, validation=0.01, validation_of_popularity=0.05)
 
@@ -310,9 +310,9 @@ def two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 
 def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_back(two_ids: Lake) -> None:
-    from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
-    from tunegraph_pipeline.orchestration.judge import judge_held_out_file
-    from tunegraph_pipeline.orchestration.status import lake_status
+    from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
+    from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+    from tunegraph_pipeline.pipeline.status import lake_status
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_ids
@@ -443,7 +443,7 @@ def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplace
 
 
 def test_a_described_track_that_arrives_after_the_training_waits_for_the_next_model(two_genres: Lake) -> None:
-    from tunegraph_pipeline.orchestration.assets.serving import bundle_of
+    from tunegraph_pipeline.pipeline.bundle import bundle_of
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_genres

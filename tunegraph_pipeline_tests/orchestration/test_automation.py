@@ -25,7 +25,7 @@ from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.automation import ScheduleSettings, schedule_settings
 from tunegraph_pipeline.orchestration.build import build_definitions
-from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.sources.source import NoAnswer
 
 

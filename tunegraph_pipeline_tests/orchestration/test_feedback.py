@@ -12,11 +12,11 @@ import pytest
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
-from tunegraph_pipeline.orchestration.assets.serving import with_dislikes
-from tunegraph_pipeline.orchestration.judge import recommend_for_users
-from tunegraph_pipeline.orchestration.run import run_job
-from tunegraph_pipeline.orchestration.status import lake_status
+from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline.bundle import with_dislikes
+from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
+from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)

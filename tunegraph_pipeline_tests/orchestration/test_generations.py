@@ -12,11 +12,11 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.weights import load_tensors
+from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.orchestration.assets import graph, sources
-from tunegraph_pipeline.orchestration.comparison import ComparisonSettings, compare_lake
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.pipeline.compare import ComparisonSettings, compare_lake
 
 DAY = date(2026, 2, 1)
 KINDS = ("v1_model", "v2_model", "v3_seed_model")

@@ -21,9 +21,9 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
 from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.assets import graph, sources
-from tunegraph_pipeline.orchestration.assets.graph import known_track_ids, open_like_graph
-from tunegraph_pipeline.orchestration.lists import bring_lists_to
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 
 FIRST = date(2026, 2, 1)
 STAGES = [graph.current_likes, graph.track_ids, graph.like_graph, graph.co_like_matrix]

@@ -16,7 +16,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.alert import error_line
 from tunegraph_pipeline.orchestration.build import build_definitions
-from tunegraph_pipeline.orchestration.run import run_job
+from tunegraph_pipeline.orchestration.in_process import run_job
 
 DAY = date(2026, 2, 1)
 HOLD = """

@@ -5,7 +5,7 @@ from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.serve.access import KEY_VARIABLE, StoredUserAccess, key_of_environment
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY = "correct horse battery".replace(" ", "-")
 

@@ -14,7 +14,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
 from tunegraph_pipeline.serve import batching
 from tunegraph_pipeline.serve.batching import MOST_QUERIES, QueryBatcher
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 QUERIES = [Query(likes=[f"track{track:017d}"], k=1 + track % 5) for track in range(150)]
 

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from tunegraph_pipeline.serve.pages import PageFiles
-from tunegraph_pipeline.serve.problems import Problem
+from tunegraph_pipeline.serve.problem_details import Problem
 
 
 def request(tag: str = "") -> Request:

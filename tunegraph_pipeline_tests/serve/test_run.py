@@ -16,7 +16,7 @@ import pytest
 
 from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline_tests.serve.conftest import RunningService, StartService, track_id
-from tunegraph_pipeline_tests.serve.test_versions import Asking
+from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 
 
 def complaint(*arguments: object, **environment: str) -> str:
@@ -67,7 +67,7 @@ def test_without_a_bundle_that_can_be_used_it_does_not_start(serving_lake: Path)
 
 def test_it_starts_without_the_machinery_that_trains(serving_lake: Path) -> None:
     code = (
-        "import sys, tunegraph_pipeline.cli, tunegraph_pipeline.serve.app, tunegraph_pipeline.serve.run\n"
+        "import sys, tunegraph_pipeline.cli.app, tunegraph_pipeline.serve.app, tunegraph_pipeline.serve.run\n"
         "print(sorted({'torch', 'dagster', 'polars', 'pyarrow', 'duckdb', 'scipy', 'matplotlib', 'requests'}"
         " & set(sys.modules)))"
     )

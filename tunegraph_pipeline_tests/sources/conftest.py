@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tunegraph_pipeline.lake.frontier import Frontier
+from tunegraph_pipeline.sources.frontier import Frontier
 
 DAY = date(2026, 6, 1)
 

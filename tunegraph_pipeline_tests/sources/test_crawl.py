@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.raw import read_batches
 from tunegraph_pipeline.lake.tables import derive_audio_features, derive_likes, derive_tracks, derive_users
+from tunegraph_pipeline.simulator.server import Faults, SimulatorServer
+from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, Order
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.sources.simulator_server import Faults, SimulatorServer
 from tunegraph_pipeline.sources.source import (
     AskLater,
     CrawlPaused,

@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Frontier
+from tunegraph_pipeline.simulator.server import Faults, SimulatorServer
+from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
-from tunegraph_pipeline.sources.session import Manners
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.sources.simulator_server import Faults, SimulatorServer
 from tunegraph_pipeline.sources.source import Unanswered, UserGone, UserPrivate
 
 DAY = date(2026, 6, 1)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
-from tunegraph_pipeline.sources.session import Manners
 from tunegraph_pipeline.sources.source import AskLater, ProviderClosed, Unanswered
 
 A, B, C = ("4uLU6hMCjMI75M1A2tKUQC", "11dFghVXANMlKmJXsNCbNl", "7ouMYWpwJ422jRcDASZB7P")

@@ -13,18 +13,19 @@ import polars as pl
 import pytest
 import requests
 
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
+from tunegraph_pipeline.pipeline.sources import open_source
+from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
+from tunegraph_pipeline.simulator.source import SimulatorSettings
+from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.sources.api_session import Manners
 from tunegraph_pipeline.sources.crawl import _frame, _microseconds
 from tunegraph_pipeline.sources.file_source import FileSource
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
-from tunegraph_pipeline.sources.open import SimulatorSettings, open_source
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
-from tunegraph_pipeline.sources.session import Manners
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.sources.simulator_server import Faults, Mode, SimulatorServer
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
     LikedList,

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from requests.adapters import BaseAdapter
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
+from tunegraph_pipeline.sources.api_session import ApiSession, Manners
 from tunegraph_pipeline.sources.crawl import _frame, _microseconds
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
-from tunegraph_pipeline.sources.session import ApiSession, Manners
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
 from tunegraph_pipeline.sources.spotify import SCOPES, Mode, SpotifyFeatures, SpotifySettings, SpotifySource
 

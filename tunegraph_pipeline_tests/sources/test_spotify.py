@@ -18,11 +18,11 @@ import pytest
 import requests
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.frontier import Frontier
 from tunegraph_pipeline.lake.storage import private_file
-from tunegraph_pipeline.sources.session import Manners
-from tunegraph_pipeline.sources.simulator import World, WorldConfig
-from tunegraph_pipeline.sources.simulator_server import PERSONAL_MARK, Faults, Mode, SimulatorServer
+from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, Mode, SimulatorServer
+from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, Like, ProviderClosed, Refusal, Unanswered, UserGone
 from tunegraph_pipeline.sources.spotify import (
     SCOPES,

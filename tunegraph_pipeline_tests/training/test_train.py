@@ -479,7 +479,7 @@ def test_before_any_training_a_new_song_lies_with_its_artist_and_with_its_neighb
 
 
 def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_nothing() -> None:
-    from tunegraph_pipeline.sources.simulator import World, WorldConfig
+    from tunegraph_pipeline.simulator.world import World, WorldConfig
 
     batch = World(WorldConfig(n_users=300, n_tracks=300)).crawl(date(2026, 12, 31))
     users, tracks = (batch.likes[name].unique().sort() for name in ("user_id", "track_id"))

@@ -5,8 +5,6 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
 from tunegraph_pipeline.orchestration.assets.graph import like_graph
-from tunegraph_pipeline.orchestration.comparison import ComparisonSettings, compare_lake, keep_figures
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -15,6 +13,8 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.compare import ComparisonSettings, compare_lake, keep_figures
+from tunegraph_pipeline.progress import Measured, report_progress
 
 GROUP = "model"
 

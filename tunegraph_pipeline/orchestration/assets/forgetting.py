@@ -1,7 +1,7 @@
 """Who asked to go, and what may not be kept any longer: taken out before anything else is done.
 
 Here: the asset that works off requests to forget users and the time-to-live of sources. Not here: how it is
-done (`lake.purge`, `lake.retention`), or the removal of older versions, which comes last (`retention`).
+done (`pipeline.purge`, `lake.retention`), or the removal of older versions, which comes last (`retention`).
 """
 
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.lake.purge import Purged, work_off_requests
-from tunegraph_pipeline.lake.retention import remove_expired
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.orchestration.forgetting import (
+from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
+from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.forgetting import (
     can_publish,
     check_times_to_live,
     drop_old_versions,
     retire_if_nobody_is_left,
 )
-from tunegraph_pipeline.orchestration.measure import Measured, report_note
-from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
-from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.purge import Purged, work_off_requests
+from tunegraph_pipeline.pipeline.retention import remove_expired
+from tunegraph_pipeline.progress import Measured, report_note
 
 GROUP = "sources"
 JOB = "forget"

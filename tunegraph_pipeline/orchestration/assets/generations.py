@@ -3,8 +3,6 @@
 They are for comparing: nothing is served from them.
 """
 
-import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -16,26 +14,21 @@ from dagster import (
     asset,
 )
 
-from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import digest
-from tunegraph_pipeline.lake.weights import save_tensors
-from tunegraph_pipeline.orchestration.assets.graph import (
-    co_like_matrix,
-    current_cut_off,
-    known_track_ids,
-    open_like_graph,
-)
-from tunegraph_pipeline.orchestration.assets.model import fingerprint_of, training_data
-from tunegraph_pipeline.orchestration.measure import Measured, report_progress
+from tunegraph_pipeline.orchestration.assets.graph import co_like_matrix
 from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table, picture
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.generations import _CODE, write_generation
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.trained_model import fingerprint_of, training_data
+from tunegraph_pipeline.progress import Measured, report_progress
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.training.generations import GenerationConfig, GenerationName, TrainedGeneration
+    from tunegraph_pipeline.generations.training import GenerationName
     from tunegraph_pipeline.training.loop import EpochReport
 
 GROUP = "generations"
-_CODE = 1  # of the training; raise it when the same data gives another model
 _KINDS = {"pytorch", "safetensors"}
 
 
@@ -65,7 +58,7 @@ def _train(
 ) -> MaterializeResult[Any]:
     """Train a generation, unless one of the same data and settings is there."""
     from tunegraph_pipeline.evaluation.plots import training_curves
-    from tunegraph_pipeline.training.generations import GenerationConfig, train_generation
+    from tunegraph_pipeline.generations.training import GenerationConfig, train_generation
 
     root = lake.open()
     kind = f"{name}_model"
@@ -111,24 +104,3 @@ def _train(
             "tracks": counts_table(facts["tracks"]),
         }
     )
-
-
-def write_generation(
-    folder: Path, version: str, settings: "GenerationConfig", trained: "TrainedGeneration"
-) -> None:
-    """Put where a generation placed the tracks, its weights and how it was made into ``folder``."""
-    generation = trained.generation
-    save_tensors(folder / "weights.safetensors", trained.tensors, {"version": version})
-    facts = {
-        "version": version,
-        "settings": settings.model_dump(mode="json"),
-        "curves": [report.metadata() for report in trained.curves],
-        "best_epoch": trained.best_epoch,
-        # MAP@10 on the early-stopping fold; null in a lake too small to hold anything out.
-        "validation": None if math.isnan(trained.validation) else trained.validation,
-        "tracks": {
-            "placed": int(generation.placed.sum()),
-            "liked, without audio features": generation.without_features,
-        },
-    }
-    write_arrays(folder, {"embeddings": generation.embeddings, "placed": generation.placed}, facts)

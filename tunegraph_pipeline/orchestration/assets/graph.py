@@ -4,29 +4,23 @@ Every stage is versioned by a fingerprint of what it is a function of, so that o
 is kept. The cut-off is chosen in one place, `current_likes`; what follows is brought to it.
 """
 
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
-from pydantic import BaseModel, ConfigDict, Field
 
-from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.graph.id_map import extend_track_ids, id_map_fingerprint
-from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
-from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
-from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
-from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.graph.like_graph import build_like_graph, update_like_graph
+from tunegraph_pipeline.graph.recordings import MAX_IDS
+from tunegraph_pipeline.lake.arrays import write_arrays
+from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.co_likes import graph_of_matrix, plan_co_like
-from tunegraph_pipeline.orchestration.forgetting import something_has_to_go, withdraw_what_has_to_go
-from tunegraph_pipeline.orchestration.lists import bring_lists_to, changed_between
-from tunegraph_pipeline.orchestration.measure import Measured
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -35,35 +29,25 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix, plan_co_like
+from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.forgetting import something_has_to_go
+from tunegraph_pipeline.pipeline.like_graph import (
+    _CODE,
+    _graph_to_go_on_from,
+    _how,
+    _nobody,
+    choose_cut_off,
+    current_cut_off,
+    known_track_ids,
+    open_like_graph,
+    recordings_of,
+)
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
 
 GROUP = "graph"
-_CODE = 3  # of the matrices; raise it when the same likes give other arrays
-
-
-class GraphSettings(BaseModel):
-    """Settings of the graph, section ``graph`` of `lake.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    held_out: float = Field(default=0.02, ge=0, lt=0.5)
-    """Share of the (user, track) pairs no model is trained on; half for early stopping, half for the gate."""
-    calibration_share: float = Field(default=0.02, ge=0, lt=0.5)
-    """Share of the users no model is trained on, for the neighbour probability alone."""
-    merge_recordings: bool = True
-    """Whether ids with the same ISRC are one node; off, every id is a song of its own."""
-    neighbours: int = Field(default=100, ge=1)
-    """How many neighbours a track the pruned form of B keeps."""
-    memory_mib: int = Field(default=1024, ge=16)
-    """What a block of B may take while it is built."""
-    max_exact_entries: int = Field(default=1_000_000_000, ge=0)
-    """Above this many entries B is kept in its pruned form alone, and built anew whenever a like changed."""
-    refreeze_days: int = Field(default=7, ge=0)
-    """After how many days B is built anew, with the degrees of that day to normalise by."""
-    drift: float = Field(default=0.2, ge=0)
-    """Share of its degree by which that of a track may be another one before it is normalised by the new."""
-    delta_share: float = Field(default=0.1, gt=0)
-    """How many entries may have been added to the base of B, as a share of it, before they are merged."""
 
 
 class CutOffConfig(Config):
@@ -264,76 +248,3 @@ def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 ASSETS: list[AssetsDefinition] = [current_likes, track_ids, like_graph, co_like_matrix]
-
-
-def _nobody(lake: Lake, why: str) -> LakeError:
-    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
-    if withdrawn := withdraw_what_has_to_go(lake):
-        why += (
-            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
-            " served"
-        )
-    return LakeError(f"{why}; import likes, then refresh again")
-
-
-def choose_cut_off(lake: Lake, asked: str) -> date:
-    """The day asked for, or the latest on which anything was received."""
-    if asked:
-        try:
-            return date.fromisoformat(asked)
-        except ValueError:
-            raise InputError(f"cut_off {asked!r} is not a day; write it as YYYY-MM-DD") from None
-    days = lake.partitions("observations")
-    received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
-    if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; materialise the daily tables first")
-    return date.fromisoformat(received[-1])
-
-
-def current_cut_off(lake: Lake) -> date:
-    """The cut-off everything is brought to."""
-    return date.fromisoformat(lake.current_version("current_likes"))
-
-
-def known_track_ids(lake: Lake) -> pl.Series:
-    """The id map, empty before the first refresh: position is track_idx."""
-    if not row_count(lake.root, "track_ids", None):
-        return pl.Series("track_id", [], dtype=pl.String)
-    return lake.read("track_ids")["track_id"]
-
-
-def recordings_of(lake: Lake, settings: GraphSettings, cut_off: date) -> Recordings:
-    """Which ids are one recording by what is known up to the cut-off; each its own where not to be merged."""
-    ids = known_track_ids(lake)
-    if not settings.merge_recordings:
-        return all_apart(len(ids))
-    return find_recordings(ids, lake.known_tracks("tracks", cut_off))
-
-
-def open_like_graph(lake: Lake) -> LikeGraph:
-    """The current like graph, mapped."""
-    return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
-
-
-def _graph_to_go_on_from(
-    lake: Lake, lists: str, rules: str, ids: pl.Series, recordings: Recordings
-) -> tuple[LikeGraph, pl.Series] | None:
-    """The last graph and the users whose lists changed since; None where the graph has to be built anew."""
-    try:
-        folder = ArrayFolder.open(lake.current_folder("like_graph"))
-        folder.verify()  # what is damaged would go on in every graph from here, under right checksums
-        before = LikeGraph.from_arrays(folder)
-    except (TuneGraphError, OSError):
-        return None  # there is none, or it is damaged
-    same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
-    same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])
-    if folder.facts.get("rules") != rules or not same_ids or not same_recordings:
-        return None
-    changed = changed_between(lake, folder.facts.get("lists", ""), lists)
-    return None if changed is None else (before, changed)
-
-
-def _how(unchanged: bool, brought_up: bool) -> str:
-    if unchanged:
-        return "unchanged"
-    return "brought up to date" if brought_up else "made from nothing"

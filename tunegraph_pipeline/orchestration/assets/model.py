@@ -1,13 +1,7 @@
 """From graph to embeddings: the trained model, its neighbour probability, and the embedding table."""
 
-import hashlib
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 from dagster import (
     AssetExecutionContext,
@@ -18,26 +12,12 @@ from dagster import (
     MetadataValue,
     asset,
 )
-from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
-from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
-from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
-from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
-from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.tables import inputs_of, row_count
-from tunegraph_pipeline.lake.weights import save_tensors
-from tunegraph_pipeline.orchestration.assets.graph import (
-    GraphSettings,
-    co_like_matrix,
-    current_cut_off,
-    known_track_ids,
-    open_like_graph,
-)
-from tunegraph_pipeline.orchestration.measure import Measured, Progress, report_progress
+from tunegraph_pipeline.orchestration.assets.graph import co_like_matrix
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -45,20 +25,27 @@ from tunegraph_pipeline.orchestration.metadata import (
     picture,
     rows_metadata,
 )
-from tunegraph_pipeline.orchestration.parent import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.lineage import Today, origin_of
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.trained_model import (
+    _CODE,
+    data_digest,
+    genre_of,
+    make_model,
+    trained_version,
+    training_data,
+    training_likes,
+    write_model,
+)
+from tunegraph_pipeline.progress import Measured, report_progress
 from tunegraph_pipeline.recommend.publication import needed_models
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
-    from tunegraph_pipeline.training.alignment import Drift
-    from tunegraph_pipeline.training.calibration import Calibration
     from tunegraph_pipeline.training.loop import EpochReport
-    from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 GROUP = "model"
-_CODE = 4  # of the training; raise it when the same data gives another model
 _WIDER = 1.2  # how much wider a query's screen may be for the sake of alignment before it is said
 
 
@@ -226,223 +213,6 @@ def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:
 ASSETS: list[AssetsDefinition] = [trained_model, track_embeddings]
 
 
-def training_data(
-    graph: LikeGraph, ids: pl.Series, tracks: pl.DataFrame, features: pl.DataFrame
-) -> "TrainingData":
-    """Line up what a model learns from: rows of every array are track_idx, as in ``ids``.
-
-    Tracks without known artists, album or features get empty rows, -1 and NaN. So do those another id stands
-    for: what is known of a recording under any id is told once, under the id that has the likes.
-    """
-    from tunegraph_pipeline.training.train import TrainingData
-
-    known = _told_once(known_under_any_id(ids, graph.canonical, tracks), graph)
-    heard = _told_once(known_under_any_id(ids, graph.canonical, features), graph)
-    track_artists, artists = _artists(known)
-    album, albums = _codes(known["album_id"])
-    train = graph.training_matrix()
-    early = graph.fold_matrix(EARLY_STOPPING)
-    users = np.flatnonzero((np.diff(early.indptr) > 0) & ~graph.calibration)
-    return TrainingData(
-        train=train,
-        context=graph.fold_matrix(TRAIN)[users],
-        targets=early[users],
-        features=heard.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
-        track_artists=track_artists,
-        album=album,
-        artists=artists,
-        albums=albums,
-    )
-
-
-def under_every_id(model: "TrainedModel", canonical: NDArray[np.int32]) -> "TrainedModel":
-    """Give every id of a recording the place, weight and prior of the one that was trained on."""
-    return replace(
-        model,
-        embeddings=model.embeddings[canonical],
-        pooling_weight=model.pooling_weight[canonical],
-        prior=model.prior[canonical],
-    )
-
-
-def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") -> "Calibration":
-    """Fit and judge the neighbour probability on the two halves of the users nobody was trained on."""
-    from tunegraph_pipeline.training.calibration import calibrate
-
-    likes = graph.matrix()
-    popularity = np.bincount(data.train.indices, minlength=graph.n_tracks)
-    fit, judge = graph.calibration & ~graph.judge, graph.judge
-    return calibrate(model.embeddings, popularity, likes[np.flatnonzero(fit)], likes[np.flatnonzero(judge)])
-
-
-@dataclass(frozen=True)
-class Made:
-    """A model and all that is kept with it: see `TrainedModel`, `Drift` (None where there is nothing to
-    compare with) and `Calibration`; ``aligned_to``, the version whose space it was turned onto, None where it
-    lies on axes of its own; ``arrays`` that go beside those of the model."""
-
-    model: "TrainedModel"
-    drift: "Drift | None"
-    aligned_to: str | None
-    calibration: "Calibration"
-    arrays: dict[str, NDArray[Any] | StringColumn]
-
-
-def make_model(
-    graph: LikeGraph,
-    data: "TrainingData",
-    settings: "TrainingConfig",
-    origin: Origin,
-    *,
-    checkpoint: Path | None = None,
-    on_epoch: "Callable[[EpochReport], None] | None" = None,
-    progress: Progress = report_progress,
-) -> Made:
-    """Train from ``origin``, turn the space onto the earlier one, calibrate, and lay out the map.
-
-    Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` (see `Origin.canonical`) tells
-    a later day which likes neither the model nor one it goes on from was shown, ``likes_from_nothing`` how
-    many each track had at the last training from nothing, ``artists`` and ``albums`` are the names of its
-    tags.
-    """
-    from tunegraph_pipeline.training.train import train
-
-    model = train(
-        data, settings, start=origin.start(), checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
-    )
-    likes = training_likes(data)
-    model, drift = turned(model, likes, origin.earlier)
-    model = under_every_id(model, graph.canonical)
-    calibration = calibrate_on(graph, model, data)
-    progress("lay out the map", 0, 1)
-    layout = laid_out(model, graph, settings, origin)
-    progress("lay out the map", 1, 1)
-    arrays: dict[str, NDArray[Any] | StringColumn] = {
-        "canonical": origin.canonical(graph.canonical),
-        "layout": layout,
-        "likes_from_nothing": origin.likes_from_nothing(likes),
-        "artists": StringColumn.from_strings(data.artists),
-        "albums": StringColumn.from_strings(data.albums),
-    }
-    aligned_to = None if drift is None or origin.earlier is None else origin.earlier.version
-    return Made(model, drift, aligned_to, calibration, arrays)
-
-
-def training_likes(data: "TrainingData") -> NDArray[np.int32]:
-    """How many people in training like each track, int32[N]."""
-    return np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.int32)
-
-
-def turned(
-    model: "TrainedModel", likes: NDArray[np.integer], earlier: Earlier | None
-) -> "tuple[TrainedModel, Drift | None]":
-    """The model turned onto the space of the earlier one, and how far it has moved from it.
-
-    By the tracks that had a place then and are liked now, ``likes`` int[N] each. On axes of its own, without
-    a drift, where there is no earlier model, none of the same dimension, or no such track.
-    """
-    from tunegraph_pipeline.training.alignment import drift_of, on_principal_axes, turned_onto
-
-    if earlier is not None and earlier.embeddings.shape[1] == model.embeddings.shape[1]:
-        then = earlier.folder["recommendable"]
-        shared = np.flatnonzero(then & (likes[: len(then)] > 0))
-        if len(shared):
-            embeddings = turned_onto(model.embeddings, earlier.embeddings, shared)
-            return replace(model, embeddings=embeddings), drift_of(embeddings, earlier.embeddings, shared)
-    return replace(model, embeddings=on_principal_axes(model.embeddings)), None
-
-
-def laid_out(
-    model: "TrainedModel", graph: LikeGraph, settings: "TrainingConfig", origin: Origin
-) -> NDArray[np.float32]:
-    """The map: that of the parent with what is new on it, or a new one where the model is."""
-    from tunegraph_pipeline.training.layout import map_of, map_with_new
-
-    degrees = graph.track_degrees()
-    if origin.parent is None:
-        return map_of(model.embeddings, degrees, seed=settings.seed)
-    parent = origin.parent.folder
-    return map_with_new(model.embeddings, degrees, parent["layout"], parent["recommendable"])
-
-
-def data_digest(
-    graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
-) -> str:
-    """Of all that a training from nothing depends on: likes and folds, content, the id map, settings."""
-    artists = data.track_artists
-    arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
-    arrays += [graph.calibration, graph.judge]
-    arrays += [data.features, data.album, artists.indptr, artists.indices]
-    return digest(
-        [
-            _CODE,
-            [fingerprint_of(array) for array in arrays],
-            [digest(data.artists), digest(data.albums)],
-            id_map_fingerprint(ids),
-            held_out,
-            settings.from_nothing(),
-        ]
-    )
-
-
-def trained_version(lake: Lake, data: str) -> str | None:
-    """The version of a model that was trained on data of this digest, whatever its parent; None if none was.
-
-    The current one first: a run that was killed between training and publication has no other.
-    """
-    versions = sorted(
-        (path.parent.name for path in (lake.root / "models").glob(f"[!.]*/{MANIFEST}")), reverse=True
-    )
-    if (lake.root / "models" / "CURRENT").exists():
-        versions.insert(0, lake.current_version("models"))
-    for version in versions:
-        try:
-            facts = ArrayFolder.open(lake.version_folder("models", version)).facts
-        except BundleError:
-            continue  # a damaged model cannot be kept
-        if facts.get("data") == data:
-            return version
-    return None
-
-
-def write_model(
-    folder: Path, version: str, settings: "TrainingConfig", made: Made, facts: Mapping[str, Any]
-) -> None:
-    """Put what a bundle needs of a model, what the next training goes on from, and how it was made into
-    ``folder``; ``facts`` go beside those of the model."""
-    model, calibration = made.model, made.calibration
-    save_tensors(folder / WEIGHTS, model.tensors, {"version": version})
-    judged = not math.isnan(model.validation)
-    all_facts = {
-        **facts,
-        "version": version,
-        "settings": settings.model_dump(mode="json"),
-        "blend": asdict(model.blend),
-        "curves": [report.metadata() for report in model.curves],
-        "epochs": len(model.curves),
-        "best_epoch": model.best_epoch,
-        # MAP@10 on the early-stopping fold; null in a lake too small to hold anything out.
-        "validation": model.validation if judged else None,
-        "validation_of_popularity": model.validation_of_popularity if judged else None,
-        "calibration": calibration.facts(),
-        "calibration_report": calibration.report(),
-        "aligned_to": made.aligned_to,
-        "drift": None if made.drift is None else made.drift.facts(),
-    }
-    all_arrays = {
-        "embeddings": model.embeddings,
-        "pooling_weight": model.pooling_weight,
-        "neighbour_indptr": model.neighbour_indptr,
-        "neighbour_indices": model.neighbour_indices,
-        "neighbour_weight": model.neighbour_weight,
-        "prior": model.prior,
-        "placed": model.placed,
-        "recommendable": model.recommendable,
-        **made.arrays,
-    }
-    write_arrays(folder, all_arrays, all_facts)
-
-
 def drift_metadata(drift: dict[str, Any] | None) -> dict[str, Any]:
     """The drift from the earlier model, and a word where a query's screen would be better off unaligned."""
     if drift is None:
@@ -459,47 +229,3 @@ def drift_metadata(drift: dict[str, Any] | None) -> dict[str, Any]:
             " on axes of its own; a training with another dimension turns it anew"
         )
     return metadata
-
-
-def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
-    """The genre of each track, "" where unknown."""
-    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
-    return known["genre"].fill_null("").to_list()
-
-
-def fingerprint_of(array: NDArray[Any]) -> str:
-    return digest([array.shape, hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest()])
-
-
-def _told_once(rows: pl.DataFrame, graph: LikeGraph) -> pl.DataFrame:
-    """Empty the rows of tracks that another one stands for."""
-    aliases = is_alias(graph.canonical)
-    if not aliases.any():
-        return rows
-    own = pl.lit(pl.Series(~aliases))
-    return rows.with_columns(pl.when(own).then(pl.exclude("track_id")).name.keep())
-
-
-def _codes(column: pl.Series) -> tuple[NDArray[np.int32], list[str]]:
-    """Number the values of a column in sorted order, -1 for null; and the values in that order."""
-    values = column.drop_nulls().unique().sort()
-    codes = column.replace_strict(
-        values, pl.arange(len(values), eager=True), default=-1, return_dtype=pl.Int32
-    )
-    return codes.to_numpy(), values.to_list()
-
-
-def _artists(known: pl.DataFrame) -> "tuple[csr_matrix, list[str]]":
-    """Tracks by artists, by id where the source has ids, else by name; and the columns' ids or names."""
-    from scipy.sparse import csr_matrix
-
-    who = known.with_row_index("track").select(
-        "track", artist=pl.when(pl.col("artist_ids").list.len() > 0).then("artist_ids").otherwise("artists")
-    )
-    pairs = who.explode("artist").drop_nulls("artist").unique(maintain_order=True)
-    codes, names = _codes(pairs["artist"])
-    shape = (len(known), len(names))
-    matrix = csr_matrix(
-        (np.ones(len(codes), dtype=np.bool_), (pairs["track"].to_numpy(), codes)), shape=shape
-    )
-    return matrix, names

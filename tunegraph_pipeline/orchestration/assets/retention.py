@@ -1,7 +1,7 @@
 """What is not to be kept: the last stage of a run, when everything current is in place.
 
 Here: the asset that removes what the settings, a request to forget or a time-to-live say has to go. Not here:
-the rules (`lake.retention`, `orchestration.forgetting`).
+the rules (`lake.retention`, `pipeline.forgetting`).
 """
 
 from datetime import UTC, datetime
@@ -9,13 +9,14 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.lake.purge import pending_requests
-from tunegraph_pipeline.lake.retention import RetentionSettings, prune_cut_offs, prune_raw
+from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.orchestration.assets import serving
-from tunegraph_pipeline.orchestration.forgetting import drop_old_versions
-from tunegraph_pipeline.orchestration.measure import Measured, report_note
 from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.forgetting import drop_old_versions
+from tunegraph_pipeline.pipeline.purge import pending_requests
+from tunegraph_pipeline.pipeline.retention import prune_cut_offs, prune_raw
+from tunegraph_pipeline.progress import Measured, report_note
 
 GROUP = "serving"
 

@@ -28,8 +28,6 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo
 from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.crawling import crawl_day
-from tunegraph_pipeline.orchestration.measure import Measured, report_note, report_progress
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
     cost_metadata,
@@ -39,6 +37,8 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.crawl_day import crawl_day
+from tunegraph_pipeline.progress import Measured, report_note, report_progress
 from tunegraph_pipeline.sources.crawl import CrawlReport
 from tunegraph_pipeline.sources.source import NoAnswer
 

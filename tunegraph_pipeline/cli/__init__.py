@@ -1,0 +1,1 @@
+"""The command line: `tunegraph …`. Nothing is imported here, so `--help` is quick."""

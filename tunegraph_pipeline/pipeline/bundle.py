@@ -1,0 +1,205 @@
+"""Assemble a serving bundle from the current graph, a model and what is known of the tracks.
+
+Here: lining up arrays, and the index. Not here: the form of a bundle (`recommend.bundle`), or which one goes
+live (`publish`).
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.errors import LakeError, LibraryMissingError
+from tunegraph_pipeline.graph.id_map import id_map_fingerprint
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.graph.recordings import known_under_any_id
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.tables import empty_table, inputs_of
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.progress import report_note
+from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.index import Storage
+from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, THRESHOLD, Mode, add_index
+from tunegraph_pipeline.recommend.weights import Weights, carry_over
+
+_bundle_code = 6
+
+
+def bundle_of(lake: Lake, model_version: str) -> Bundle:
+    """The bundle of a model over the graph and track table of today, written unless it is there; not live."""
+    cut_off, settings = current_cut_off(lake), lake.section("serving", ServingSettings)
+    version = f"{cut_off}-" + digest(
+        [
+            _bundle_code,
+            settings.model_dump(),
+            model_version,
+            lake.current_version("like_graph"),
+            lake.fingerprint("tracks", cut_off),
+            inputs_of(lake.root, "current_dislikes", cut_off.isoformat()),
+        ]
+    )
+    if not lake.has_version("serving", version):
+        model = ArrayFolder.open(lake.version_folder("models", model_version))
+        display = lake.known_tracks("tracks", cut_off)
+        content = bundle_content(lake, model, display, version)
+        write_bundle(lake.serving / version, content, partial(index_if_wanted, settings=settings))
+    return Bundle.open(lake.serving / version)
+
+
+def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
+    """Put together what the current graph, a model and the track table hold for a query.
+
+    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Of the
+    tracks nobody likes, those are that the model has placed by what is known of them. Raises
+    LakeError where the id map is not a continuation of the model's.
+    """
+    graph = open_like_graph(lake)
+    ids = known_track_ids(lake)
+    n_trained = len(model["embeddings"])
+    same = model.facts.get("id_map") in (None, id_map_fingerprint(ids[:n_trained]))
+    if n_trained > len(ids) or not same:
+        raise LakeError(f"model {model.facts['version']} was trained over another id map than the lake has")
+    weights = carry_over(Weights.of_model(model), graph.canonical)
+    degrees = graph.track_degrees()
+    own = graph.canonical == np.arange(graph.n_tracks)
+    display = display.select(
+        "track_id", "name", "artists", "artist_ids", "explicit", "image_url", "preview_url"
+    )
+    shown = known_under_any_id(ids, graph.canonical, display).with_columns(
+        pl.col("name", "image_url", "preview_url").fill_null(""),
+        pl.col("artists", "artist_ids").fill_null([]),
+        pl.col("explicit").cast(pl.Int8).fill_null(-1),
+        made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
+    )
+    user_ids, user_indptr, disliked_indptr, disliked_tracks = with_dislikes(graph, known_dislikes(lake), ids)
+    return BundleContent(
+        track_ids=ids.to_list(),
+        embeddings=weights.embeddings,
+        pooling_weight=weights.pooling_weight,
+        popularity=degrees,
+        # A track that neither likes nor content have placed has no evidence behind its place in the space; it
+        # is not put before anyone. Of the ids of a recording one stands for it, the others are never shown.
+        recommendable=((degrees > 0) | weights.placed) & weights.known & own,
+        prior=weights.prior,
+        neighbour_indptr=weights.neighbour_indptr,
+        neighbour_indices=weights.neighbour_indices,
+        neighbour_weight=weights.neighbour_weight,
+        user_ids=user_ids,
+        user_indptr=user_indptr,
+        user_tracks=graph.indices,
+        disliked_indptr=disliked_indptr,
+        disliked_tracks=disliked_tracks,
+        names=shown["name"].to_list(),
+        artists=shown["made_by"].to_list(),
+        image_urls=shown["image_url"].to_list(),
+        preview_urls=shown["preview_url"].to_list(),
+        canonical=graph.canonical,
+        explicit=shown["explicit"].to_numpy(),
+        layout=weights.layout,
+        by=Artists.of_lists(shown["artist_ids"].to_list(), shown["artists"].to_list()),
+        facts={
+            "bundle_version": version,
+            "model_version": model.facts["version"],
+            "cut_off": current_cut_off(lake).isoformat(),
+            "blend": model.facts["blend"],
+            "calibration": model.facts["calibration"],
+            "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
+        },
+    )
+
+
+class Audience(NamedTuple):
+    """The users of a bundle: those of the like graph first, then those who like nothing but turned something
+    down. Lists as in :class:`BundleContent`."""
+
+    user_ids: list[str]
+    user_indptr: NDArray[np.int64]
+    disliked_indptr: NDArray[np.int64]
+    disliked_tracks: NDArray[np.int32]
+
+
+def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series) -> Audience:
+    """Line up what users turned down (user_id, track_id) with the graph.
+
+    A track counts under the id that stands for its recording. Left out is one that the id map ``track_ids``
+    lacks, since nobody can be recommended it, and one that the graph has the user like.
+    """
+    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String), "track": graph.canonical})
+    users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, schema={"user_id": pl.String})
+    found = dislikes.join(tracks, on="track_id")
+    users = pl.concat(
+        [users, found.select("user_id").unique().join(users, on="user_id", how="anti").sort("user_id")]
+    )
+    rows = (
+        found.join(users.with_row_index("user"), on="user_id")
+        .select("user", "track")
+        .unique()
+        .sort("user", "track")
+    )
+    owners = np.repeat(np.arange(graph.n_users), np.diff(graph.indptr))
+    keys = rows["user"].to_numpy().astype(np.int64) * graph.n_tracks + rows["track"].to_numpy()
+    rows = rows.filter(~np.isin(keys, owners * graph.n_tracks + graph.indices))
+    more = len(users) - graph.n_users
+    counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
+    return Audience(
+        users["user_id"].to_list(),
+        np.concatenate([graph.indptr, np.repeat(graph.indptr[-1:], more)]),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        rows["track"].to_numpy().astype(np.int32),
+    )
+
+
+def known_dislikes(lake: Lake) -> pl.DataFrame:
+    """Who wants no more of what as of the cut-off: user_id, track_id. None in a lake from before feedback."""
+    key = current_cut_off(lake).isoformat()
+    if key not in lake.partitions("current_dislikes"):
+        return empty_table("current_dislikes").select("user_id", "track_id")
+    return lake.read("current_dislikes", key, ["user_id", "track_id"])
+
+
+class ServingSettings(BaseModel):
+    """The section ``serving`` of the lake's settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    index: Mode = "auto"
+    """Whether queries are answered ``exact``-ly or with an ``approximate`` index of the tracks; ``auto``:
+    with one from a size on, where its library is installed."""
+
+    index_from: int = Field(default=THRESHOLD, ge=1)
+    """That size: how many tracks may be recommended."""
+
+    index_storage: Storage = "int8"
+    """The numbers in the index: ``float32``, ``float16`` or ``int8``. Scores come from the embeddings,
+    whatever these are."""
+
+
+def index_if_wanted(folder: Path, settings: ServingSettings) -> dict[str, Any]:
+    """Add the index that the settings want to the complete bundle in ``folder``; the facts about it.
+
+    What is not as it was wished for is told to whoever watches. Raises LibraryMissingError where an index is
+    asked for outright and the library is missing.
+    """
+    n_tracks = int(np.count_nonzero(Bundle.open(folder).recommendable))
+    wanted = settings.index == "approximate" or (settings.index == "auto" and n_tracks >= settings.index_from)
+    if not wanted or not n_tracks:
+        return {}
+    try:
+        facts = add_index(folder, settings.index_storage)
+    except LibraryMissingError as error:
+        if settings.index == "approximate":
+            raise
+        report_note(f"{n_tracks:,} tracks are ranked exactly, which takes longer than it could: {error}")
+        return {}
+    if facts["probes"] is None:
+        found = min(facts["recall"][str(kind)] for kind in ORDINARY)
+        report_note(
+            f"an index of {n_tracks:,} tracks found {found:.3f} of the best, not {RECALL}: it was left out,"
+            " and queries are answered exactly"
+        )
+    return {"index": facts}

@@ -1,0 +1,125 @@
+"""How the co-like matrix gets from the likes of the last refresh to those of today.
+
+Here: choosing between keeping it, bringing it up to date and building it anew. Not here: doing so
+(`graph.co_like`, `graph.co_like_update`), or the asset.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
+from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
+from tunegraph_pipeline.graph.like_graph import LikeGraph, changed_likes
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.progress import report_progress
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.pipeline.settings import GraphSettings
+
+_CODE = 3  # of the matrix; raise it when the same likes give other arrays
+
+
+class Plan(NamedTuple):
+    """``version`` names the matrix, ``how`` says in words how it is made, ``fill`` writes it to a folder."""
+
+    version: str
+    how: str
+    fill: Callable[[Path], None]
+
+
+def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
+    """What to do so that B is that of the current like graph. Raises LakeError where there is none."""
+    graph_version = lake.current_version("like_graph")
+    folder = ArrayFolder.open(lake.current_folder("like_graph"))
+    after, cut_off = LikeGraph.from_arrays(folder), str(folder.facts["cut_off"])
+    options: dict[str, Any] = {
+        "k": settings.neighbours,
+        "memory_mib": settings.memory_mib,
+        "max_exact_nnz": settings.max_exact_entries,
+    }
+    rules = digest([_CODE, options, settings.drift])
+    facts = {"graph": graph_version, "rules": rules}
+
+    known = _known(lake, rules)
+    if known is not None:
+        version, before = known
+        if before.facts["graph"] == graph_version:
+            return Plan(version, "unchanged", _not_asked)
+        age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
+        old = _earlier_graph(lake, before.facts["graph"], after)
+        if old is not None and 0 <= age < max(settings.refreeze_days, 1):
+            likes, change = changed_likes(old, after)
+            everything = after.matrix()
+            bound = co_like_bound(everything)
+            fits = bound <= settings.max_exact_entries
+            if before.exact and fits and update_pays(everything, likes, change):
+
+                def update(target: Path) -> None:
+                    base = before.base
+                    merge = base is not None and len(before.delta.indices) > settings.delta_share * len(
+                        base.indices
+                    )
+                    with TemporaryDirectory(dir=target.parent) as room:
+                        start = before
+                        if merge:
+                            compact_co_like(before, Path(room))
+                            start = CoLike.open(Path(room))
+                        update_co_like(
+                            start,
+                            likes,
+                            change,
+                            target,
+                            drift=settings.drift,
+                            facts={**facts, "nnz_bound": bound},
+                            progress=report_progress,
+                        )
+
+                # Which degrees are frozen follows from the way that led here.
+                name = f"{cut_off}-" + digest([rules, graph_version, "from", version])
+                return Plan(name, "brought up to date", update)
+
+    def build(target: Path) -> None:
+        more = {**facts, "frozen_on": cut_off}
+        build_co_like(after.matrix(), target, **options, facts=more, progress=report_progress)
+
+    return Plan(f"{cut_off}-" + digest([rules, graph_version]), "made from nothing", build)
+
+
+def graph_of_matrix(lake: Lake) -> set[str]:
+    """The version of the like graph that the current matrix is of, from which the next one goes on; empty
+    where there is none."""
+    try:
+        return {str(CoLike.open(lake.current_folder("co_like")).facts["graph"])}
+    except (TuneGraphError, KeyError):
+        return set()
+
+
+def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
+    """The current matrix, None where there is none that can be gone on from."""
+    try:
+        version = lake.current_version("co_like")
+        matrix = CoLike.open(lake.version_folder("co_like", version))
+    except (TuneGraphError, KeyError):
+        return None  # there is none, or it is damaged
+    return (version, matrix) if matrix.facts.get("rules") == rules else None
+
+
+def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
+    """A graph that ``after`` can be told apart from, None where there is none of this version."""
+    try:
+        folder = ArrayFolder.open(lake.version_folder("like_graph", version))
+        folder.verify()
+        graph = LikeGraph.from_arrays(folder)
+    except (TuneGraphError, OSError):
+        return None  # pruned since, or damaged
+    # An id map that was lost and numbered anew may be shorter, and a matrix does not shrink.
+    return graph if graph.n_tracks <= after.n_tracks else None
+
+
+def _not_asked(target: Path) -> None:
+    raise AssertionError(f"{target}: a version that is there is not written again")

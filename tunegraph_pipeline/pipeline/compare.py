@@ -1,0 +1,301 @@
+"""Comparing models on the likes of a lake: every one trained anew, in turn, on the same splits.
+
+Here: reading the lake, going through protocols, seeds and models, measuring what each costs, and the
+document that comes out. Not here: splits, models and tables themselves (`evaluation`), Dagster
+(`orchestration.assets`), or how a terminal shows them (`cli`). What is trained here is never served.
+"""
+
+import ctypes
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.trained_model import training_data
+from tunegraph_pipeline.progress import Measured
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.evaluation.compare import Outcome
+    from tunegraph_pipeline.evaluation.splits import Split
+    from tunegraph_pipeline.pipeline.model_registry import Settings
+    from tunegraph_pipeline.training.train import TrainingData
+
+Progress = Callable[[str, int, int], None]
+
+PROTOCOLS = ("weak", "strong", "temporal", "cold")
+
+
+class ComparisonSettings(BaseModel):
+    """What is compared and how, section ``comparison`` of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocols: tuple[str, ...] = ("weak", "strong")
+    """Of `PROTOCOLS`; see `evaluation.splits` for what each asks."""
+    models: tuple[str, ...] = ()
+    """Of `evaluation.registry.CONTENDERS`; all of them when empty."""
+    tuned: str = ""
+    """The name in `evaluation/tuned.json` whose values the baselines take; their defaults when empty."""
+    k: int = Field(default=10, ge=1)
+    """Length of the lists that are judged."""
+    seeds: int = Field(default=1, ge=1)
+    """How often everything is split and trained, each time with another seed."""
+    users: int = Field(default=10_000, ge=1)
+    """The most users that are judged."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``outcomes`` of each protocol by its name; ``notes``: what a reader has to be told."""
+
+    outcomes: dict[str, list["Outcome"]]
+    notes: list[str]
+
+    def document(self) -> str:
+        """Markdown: the notes, and the tables of each protocol below a heading."""
+        from tunegraph_pipeline.evaluation.compare import markdown
+
+        parts = ["\n".join(f"- {note}" for note in self.notes)]
+        for name, outcomes in self.outcomes.items():
+            parts.append(f"### {name[0].upper()}{name[1:]}\n\n{markdown(outcomes)}")
+        return "\n\n".join(parts)
+
+
+def compare_lake(
+    lake: Lake,
+    settings: ComparisonSettings,
+    progress: Progress,
+    *,
+    held_out: pl.DataFrame | None = None,
+    origin: str = "",
+) -> Comparison:
+    """Train every model anew on splits of the lake's current likes, and judge each.
+
+    ``held_out``: pairs (user_id, track_id) that are not in the lake, judged on in place of a split of it;
+    ``origin`` names their file. Raises InputError for an unknown name, or where nobody can be judged.
+    """
+    from tunegraph_pipeline.evaluation.tuned import tuned
+    from tunegraph_pipeline.generations.training import GenerationConfig
+    from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings
+    from tunegraph_pipeline.training.train import TrainingConfig
+
+    _check_names("protocol", settings.protocols, PROTOCOLS)
+    _check_names("model", settings.models, tuple(CONTENDERS))
+    names = [name for name in CONTENDERS if not settings.models or name in settings.models]
+    told = Settings(
+        training=lake.section("training", TrainingConfig),
+        generations=lake.section("generations", GenerationConfig),
+    )
+    notes: list[str] = []
+    if settings.tuned:
+        found = tuned(settings.tuned)
+        told = replace(told, baselines=found.config())
+        notes += found.notes()
+    else:
+        notes.append("baselines at their default values")
+    graph, ids = open_like_graph(lake), known_track_ids(lake)
+    likes = graph.matrix()
+    own = graph.canonical == np.arange(graph.n_tracks)
+    cut_off = current_cut_off(lake)
+    known = training_data(
+        graph, ids, lake.known_tracks("tracks", cut_off), lake.known_tracks("audio_features", cut_off)
+    )
+    n_liked = np.unique(likes.indices).size
+    notes.insert(0, f"{likes.shape[0]:,} users, {n_liked:,} liked tracks, {likes.nnz:,} likes")
+    outcomes: dict[str, list[Outcome]] = {}
+    for seed in range(settings.seeds):
+        if held_out is not None:
+            splits: Iterator[Split] = iter([_split_of_file(graph, ids, likes, held_out, origin)])
+        else:
+            splits = (_split(lake, graph, likes, name, settings.users, seed) for name in settings.protocols)
+        for drawn in splits:
+            split = replace(drawn, held_out=replace(drawn.held_out, own=own))
+            judged = _judge_all(names, told, split, known, settings, seed, notes, progress)
+            outcomes.setdefault(split.name, []).extend(judged)
+            if seed == 0:
+                found_likes = int(split.held_out.n_held_out.sum())
+                notes.append(
+                    f"{split.name}: {split.train.nnz:,} likes to learn from, "
+                    f"{split.held_out.n_users:,} users judged on {found_likes:,} held-out likes"
+                )
+    if not any(outcomes.values()):
+        raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
+    return Comparison(
+        {name: _in_order(found, names) for name, found in outcomes.items()}, list(dict.fromkeys(notes))
+    )
+
+
+def _judge_all(
+    names: Sequence[str],
+    told: "Settings",
+    split: "Split",
+    known: "TrainingData",
+    settings: ComparisonSettings,
+    seed: int,
+    notes: list[str],
+    progress: Progress,
+) -> list["Outcome"]:
+    from tunegraph_pipeline.evaluation.baselines import too_large_for
+    from tunegraph_pipeline.evaluation.compare import judge, material_of
+    from tunegraph_pipeline.pipeline.model_registry import CONTENDERS
+
+    material = material_of(split, known, seed)
+    judged = []
+    for number, name in enumerate(names):
+        progress(f"{split.name}, seed {seed}", number, len(names))
+        if why := too_large_for(name, split.train.shape[1], told.baselines):
+            notes.append(f"{name} was left out: {why}")
+            continue
+        give_memory_back()  # what the model before held is no cost of this one
+        held = resident_mib()
+        with Measured() as cost:
+            model = CONTENDERS[name](replace(told, seed=seed))
+            try:
+                model.fit(material, progress)
+            except InputError as error:
+                notes.append(f"{name} was left out: {error}")
+                continue
+        judged.append(
+            judge(
+                name,
+                model,
+                split,
+                k=settings.k,
+                seed=seed,
+                training_seconds=cost.seconds,
+                peak_mib=cost.peak_mib - held,
+            )
+        )
+        del model
+    progress(f"{split.name}, seed {seed}", len(names), len(names))
+    return judged
+
+
+def give_memory_back() -> None:
+    """Free what nothing refers to, and hand it back to the system where the C library can (glibc)."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_mib() -> float:
+    """What this process holds in memory now."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+def keep_figures(lake: Lake, comparison: Comparison, *, dataset: str, run_id: str) -> int:
+    """Add every figure to the ``evaluation`` table; returns how many rows. The lake is held for writing."""
+    from tunegraph_pipeline.evaluation.compare import outcome_rows
+
+    every = [one for outcomes in comparison.outcomes.values() for one in outcomes]
+    rows = outcome_rows(every, dataset=dataset, run_id=run_id)
+    lake.append("evaluation", rows)
+    return len(rows)
+
+
+def write_section(path: Path, title: str, command: str, comparison: Comparison) -> None:
+    """Put the comparison into the document ``path``, in place of the section ``title`` if it has one."""
+    from tunegraph_pipeline.evaluation.compare import put_section
+
+    text = path.read_text(encoding="utf-8") if path.exists() else _OPENING
+    section = f"    {command}\n\n{comparison.document()}"
+    with staged_file(path, path.parent) as draft:
+        draft.write_text(put_section(text, title, section), encoding="utf-8")
+
+
+_OPENING = """# How the models compare
+
+Written by `tunegraph compare`; [how models are compared](architecture.md#how-models-are-compared) says what
+the protocols and columns are. Full ranking over the whole catalogue, what a user is known to like left out.
+All but the last four columns of a first table are the same for the same likes, settings and seeds.
+"""
+
+
+def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+
+
+def _in_order(outcomes: list["Outcome"], names: Sequence[str]) -> list["Outcome"]:
+    return sorted(outcomes, key=lambda one: (names.index(one.model), one.seed))
+
+
+def _split(lake: Lake, graph: LikeGraph, likes: "csr_matrix", name: str, users: int, seed: int) -> "Split":
+    from tunegraph_pipeline.evaluation import splits as protocol
+
+    if name == "temporal":
+        return protocol.temporal(likes, liked_at(lake, graph), users=users, seed=seed)
+    splits: dict[str, Callable[..., Split]] = {
+        "weak": protocol.weak_generalisation,
+        "strong": protocol.strong_generalisation,
+        "cold": protocol.cold_start_tracks,
+    }
+    return splits[name](likes, users=users, seed=seed)
+
+
+def _split_of_file(
+    graph: LikeGraph, ids: pl.Series, likes: "csr_matrix", pairs: pl.DataFrame, origin: str
+) -> "Split":
+    from tunegraph_pipeline.evaluation.evaluate import held_out_pairs
+    from tunegraph_pipeline.evaluation.splits import Split
+
+    user_ids = graph.user_ids.tolist()
+    held_out = held_out_pairs(
+        pairs,
+        user_ids=user_ids,
+        track_ids=ids.to_list(),
+        likes=likes,
+        origin=origin,
+        canonical=graph.canonical,
+    )
+    rows = pl.DataFrame({"user_id": user_ids}, {"user_id": pl.String}).with_row_index("row")
+    judged = pairs.select(pl.col("user_id").cast(pl.String)).unique().sort("user_id")
+    users = judged.join(rows, on="user_id", how="left", maintain_order="left")["row"]
+    return Split(
+        f"held-out file {origin}",
+        likes,
+        users.cast(pl.Int64).fill_null(-1).to_numpy(),
+        held_out,
+        np.zeros(likes.shape[1], dtype=np.bool_),
+    )
+
+
+def liked_at(lake: Lake, graph: LikeGraph) -> NDArray[np.float64]:
+    """When each like of the graph was made, seconds since 1970 in the order of ``graph.indices``; else NaN.
+
+    Of a recording that a user likes under several ids it is the earliest.
+    """
+    rows = lake.read("current_likes", current_cut_off(lake).isoformat())
+    users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, {"user_id": pl.String}).with_row_index("user")
+    ids = known_track_ids(lake)
+    tracks = pl.DataFrame({"track_id": ids, "track": graph.canonical})
+    known: dict[str, Any] = {
+        "user": np.repeat(np.arange(graph.n_users, dtype=np.uint32), np.diff(graph.indptr)),
+        "track": graph.indices,
+    }
+    times = (
+        rows.select("user_id", "track_id", "liked_at")
+        .join(users, on="user_id")
+        .join(tracks, on="track_id")
+        .group_by("user", "track")
+        .agg(pl.col("liked_at").min().dt.epoch("ms"))
+    )
+    joined = pl.DataFrame(known).join(times, on=["user", "track"], how="left", maintain_order="left")
+    return (joined["liked_at"].cast(pl.Float64) / 1000).fill_null(np.nan).to_numpy()

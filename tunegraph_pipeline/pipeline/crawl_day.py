@@ -1,0 +1,143 @@
+"""Asking a source for a day: what may be asked, what is in the lake already, and the crawl itself.
+
+Here: the meaning of a day for sources. Not here: the crawl (`sources.crawl`), or the asset that starts it.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
+from tunegraph_pipeline.lake.raw import is_pruned, write_batch
+from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.sources import SOURCES, FilesSettings, open_source
+from tunegraph_pipeline.simulator.source import SimulatorSettings
+from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
+from tunegraph_pipeline.sources.frontier import Frontier
+from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
+
+_UNLIMITED = 10**12
+
+
+def crawl_day(
+    lake: Lake,
+    source: str,
+    day: date,
+    tell: Callable[[CrawlReport], None] = lambda _: None,
+    *,
+    today: date | None = None,
+) -> CrawlReport | None:
+    """Ask ``source`` for ``day``; None where nothing was asked: it is known, past its time-to-live, or there
+    is nobody to ask.
+
+    ``source`` is empty for the lake's own. The simulated world may be asked for any day, and each day once; a
+    live source only for today, as often as its budget lasts. ``tell`` hears how the crawl goes.
+
+    Raises InputError for a source nobody knows or that cannot be used as configured, for a past day of a live
+    source of which nothing was kept, and (CrawlPaused) where a service asks for a long wait.
+    """
+    source = source or lake.file.source or "none"
+    today = today or datetime.now(UTC).date()
+    if source == "none" or (source == FILES and not lake.section(FILES, FilesSettings).paths):
+        return None  # files come in through `tunegraph import`
+    if source not in SOURCES:
+        raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
+    lake.admit_source(source, record=False)
+    bound = expires_before(lake.section("retention", RetentionSettings), source, today)
+    if bound is not None and day < bound:
+        return None  # it would have to go again at once
+    kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
+    if source == SIMULATED:
+        # Every day of the world is a crawl of its own, so that days may be filled in any order.
+        path = lake.frontier_path(source, day)
+        if kept and not path.exists():
+            return None
+        if not lake.section(SIMULATED, SimulatorSettings).over_http:
+            _look_into_world(lake, day)
+            lake.admit_source(source)
+            return None
+        report = _crawl(lake, source, day, path, tell)
+        for leftover in path.parent.glob(f"{path.name}*"):
+            leftover.unlink()
+        return report
+    if day != today:
+        if kept or day > today:
+            return None
+        raise InputError(
+            f"{source} cannot be asked for {day}: the day is over, and nothing it said then was kept;"
+            " ask for today, or use --source none"
+        )
+    return _crawl(lake, source, day, lake.frontier_path(source), tell)
+
+
+def _crawl(
+    lake: Lake, source: str, day: date, path: Path, tell: Callable[[CrawlReport], None]
+) -> CrawlReport:
+    settings = lake.section("crawl", CrawlSettings)
+    if source in (SIMULATED, FILES):
+        # Budgets are for services; a setting that was made on purpose holds all the same.
+        free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
+        unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=unset)
+    retention = lake.section("retention", RetentionSettings)
+    with Frontier(path, day, Tombstones.of(lake.root)) as frontier:
+        try:
+            opened = open_source(source, lake.section, settings, frontier, day)
+        except AskLater as error:
+            raise paused(error) from None
+        except BudgetSpent as error:
+            return CrawlReport(notes=[str(error)], known=frontier.states())
+        lake.admit_source(source)  # only now: a source that cannot be opened leaves the lake as it was
+        try:
+            known = FILES if source == SIMULATED else None
+            return Crawl(
+                opened,
+                frontier,
+                lake.raw,
+                settings,
+                retention=retention,
+                has_features=_has_features(lake, day, known, retention, settings.revisit_days),
+                report=tell,
+            ).run()
+        finally:
+            opened.close()
+
+
+def _look_into_world(lake: Lake, day: date) -> None:
+    write_batch(lake.raw, day, _world(lake.section(SIMULATED, SimulatorSettings).world()).crawl(day))
+
+
+@lru_cache(maxsize=1)
+def _world(config: WorldConfig) -> World:
+    """One for all days of a run: to make a world costs far more than a day of it."""
+    return World(config)
+
+
+def _has_features(
+    lake: Lake, day: date, provider: str | None, retention: RetentionSettings, revisit_days: int
+) -> Callable[[Sequence[str]], set[str]]:
+    """Which of some tracks have features in the lake, by this provider or by any; not those that have to go
+    before long."""
+    known: list[pl.Series] = []
+    for key in lake.partitions("audio_features"):
+        if (said := date.fromisoformat(key)) > day:
+            break
+        going = [
+            name
+            for name in retention.ttl_days
+            if (before := asked_again_before(retention, name, day, revisit_days)) and said < before
+        ]
+        rows = lake.read("audio_features", key).filter(~pl.col("provider").is_in(going))
+        if provider is not None:
+            rows = rows.filter(pl.col("provider") == provider)
+        known.append(rows["track_id"])
+    if not known:
+        return lambda _: set()
+    track_ids = pl.concat(known).unique()
+    return lambda asked: set(track_ids.filter(track_ids.is_in(list(asked))).to_list())

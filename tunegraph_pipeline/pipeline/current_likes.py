@@ -1,0 +1,186 @@
+"""Bringing the tables of current lists to a cut-off, from those of the last refresh where that is possible.
+
+Here: reading what they are made of, choosing how they are made, and writing them in an order that survives a
+kill. Not here: what the lists are (`lake.current`), or the asset.
+
+`last_observations` goes first and is written last, and says, in its fingerprint, what all of them were made
+of: without it nobody takes the others for whole. The fingerprint of `current_likes` is that of its pairs
+alone, so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
+`changed_users` says between which two of these the users changed.
+"""
+
+import json
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
+from tunegraph_pipeline.lake.current import (
+    Basis,
+    CurrentLists,
+    brought_up,
+    from_nothing,
+    moved_fingerprint,
+    moved_pairs,
+    pairs_fingerprint,
+)
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.raw import day_fingerprint
+from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
+from tunegraph_pipeline.pipeline.retention import prune_cut_offs
+from tunegraph_pipeline.progress import report_note
+
+TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observations")
+
+
+class Brought(NamedTuple):
+    """``how``: unchanged, brought up to date, or made from nothing; ``changed``: users whose list is another
+    one, None where there was nothing to compare with."""
+
+    how: str
+    changed: int | None
+
+
+def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brought:
+    """Bring the current lists to ``cut_off`` and make them the current ones. Raises LakeError."""
+    key = cut_off.isoformat()
+    said = feedback_until(lake, cut_off)
+    recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
+    basis = _basis(lake, cut_off, recordings)
+    if _basis_of(lake, key) == basis:
+        lake.set_current("current_likes", key)
+        return Brought("unchanged", 0)
+    known = _known(lake)
+    if known is not None:
+        before, earlier, fingerprint = known
+        found = brought_up(before, earlier, lake.read, basis, said, recordings)
+        if found is not None:
+            now, touched = found
+            gone, come = moved_pairs(before.likes, now.likes, touched)
+            changed = pl.concat([gone, come])["user_id"].unique().sort()
+            after = moved_fingerprint(fingerprint, gone, come)
+            _write(lake, key, now, after, changed, fingerprint, basis)
+            return Brought("brought up to date", len(changed))
+    now = from_nothing(lake.read, basis, said, recordings)
+    nobody = pl.Series("user_id", [], dtype=pl.String)
+    _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", basis)
+    return Brought("made from nothing", None)
+
+
+def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
+    """The users whose lists changed between two fingerprints of `current_likes`; None where that is not what
+    the last refresh wrote down."""
+    key = lake.current_version("current_likes")
+    try:
+        span = json.loads(inputs_of(lake.root, "changed_users", key) or "")
+        if before and span == {"before": before, "after": after}:
+            return lake.read("changed_users", key)["user_id"]
+    except (ValueError, LakeError):
+        pass  # the table is gone or damaged: the graph is built from nothing
+    return None
+
+
+def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
+    """The likes and dislikes by feedback up to the cut-off: user_id, track_id, action, at. No skips."""
+    days = [day for day in lake.partitions("feedback") if day <= cut_off.isoformat()]
+    columns = ["user_id", "track_id", "action", "at"]
+    found = [
+        lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
+        for day in days
+        if row_count(lake.root, "feedback", day)
+    ]
+    return pl.concat([empty_table("feedback").select(columns), *found])
+
+
+def anybody_likes(lake: Lake, cut_off: date) -> bool:
+    """Whether anybody's list as of the cut-off has a song; mostly told by the newest day alone."""
+    known = empty_table("observations").select("source", "user_id")
+    for day in reversed([day for day in lake.partitions("observations") if day <= cut_off.isoformat()]):
+        seen = lake.read("observations", day, ["source", "user_id", "n_likes"])
+        if (seen.join(known, on=["source", "user_id"], how="anti")["n_likes"] > 0).any():
+            return True
+        known = pl.concat([known, seen.select("source", "user_id")]).unique()
+    said = feedback_until(lake, cut_off)
+    return not from_nothing(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
+
+
+def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
+    key = cut_off.isoformat()
+    days = {
+        day: "-".join(inputs_of(lake.root, table, day) or "" for table in ("observations", "likes"))
+        for day in lake.partitions("observations")
+        if day <= key and row_count(lake.root, "observations", day)
+    }
+    feedback, batches = {}, {}
+    for day in lake.partitions("feedback"):
+        if day > key or not row_count(lake.root, "feedback", day):
+            continue
+        feedback[day] = inputs_of(lake.root, "feedback", day) or ""
+        said = lake.batches(date.fromisoformat(day))
+        if day_fingerprint(said, "feedback") == feedback[day]:
+            batches[day] = [batch.batch_id for batch in said if batch.rows.get("feedback")]
+    return Basis(days, feedback, batches, "" if recordings is None else digest(recordings.write_csv()))
+
+
+def _basis_of(lake: Lake, key: str) -> Basis | None:
+    """What the tables of a cut-off were made of; None where one of them is missing or cannot be opened."""
+    if any(inputs_of(lake.root, table, key) is None for table in TABLES):
+        return None
+    return Basis.from_json(inputs_of(lake.root, "last_observations", key))
+
+
+def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
+    """The current lists, what they were made of, and the fingerprint of their pairs; None without any."""
+    try:
+        key = lake.current_version("current_likes")
+    except LakeError:
+        return None
+    basis = _basis_of(lake, key)
+    if basis is None:
+        return None
+    try:
+        lists = CurrentLists(
+            lake.read("current_likes", key),
+            lake.read("current_dislikes", key),
+            lake.read("last_observations", key),
+        )
+    except LakeError as error:
+        report_note(f"the current lists are made from nothing: {error}")
+        return None
+    return lists, basis, inputs_of(lake.root, "current_likes", key) or ""
+
+
+def _write(
+    lake: Lake,
+    key: str,
+    now: CurrentLists,
+    fingerprint: str,
+    changed: pl.Series,
+    before: str,
+    basis: Basis,
+) -> None:
+    if key in lake.partitions("last_observations"):
+        # A kill between the writes would leave new lists beside what the old ones were made of, and the lake
+        # may come back to that: a batch that was received by mistake is removed.
+        lake.drop_partition("last_observations", key)
+    lake.write("current_likes", key, now.likes, fingerprint)
+    lake.write("current_dislikes", key, now.dislikes, pairs_fingerprint(now.dislikes))
+    span = json.dumps({"before": before, "after": fingerprint})
+    lake.write("changed_users", key, changed.to_frame("user_id"), span)
+    lake.write("last_observations", key, now.observed, basis.to_json())
+    lake.set_current("current_likes", key)
+    prune_cut_offs(lake, key)
+
+
+def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
+    """The recording (one of its ids) of every track that is known under several: track_id, recording."""
+    tracks = lake.known_tracks("tracks", cut_off)
+    if not merge:
+        tracks = tracks.clear()
+    ids = tracks["track_id"]
+    canonical = find_recordings(ids, tracks).canonical
+    shared = np.isin(canonical, canonical[is_alias(canonical)])
+    return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)

@@ -1,0 +1,188 @@
+"""Questions about a lake that the assets and the command line both ask: how good is what is served, and to
+whom would it recommend what.
+
+Here: reading the lake, calling the pure functions of `evaluation`, writing the rows. Not here: metrics and
+baselines themselves (`evaluation`), Dagster (`assets`), or how a terminal shows the answer (`cli`).
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunegraph_pipeline.evaluation.baselines import BaselineConfig, baselines
+from tunegraph_pipeline.evaluation.evaluate import (
+    Evaluation,
+    HeldOut,
+    evaluate,
+    evaluation_rows,
+    held_out_fold,
+    held_out_pairs,
+    served,
+)
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
+
+if TYPE_CHECKING:
+    import polars as pl
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.recommend.recommender import Query, Recommender
+
+Progress = Callable[[str, int, int], None]
+SERVED = "served"
+MAX_EASE_TRACKS_IN_A_REFRESH = 8_000
+"""EASE takes minutes on a large catalogue; in the daily refresh it is judged on smaller ones alone."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``evaluations``: what is served first, then the baselines; ``notes``: what a reader has to be told."""
+
+    evaluations: list[Evaluation]
+    notes: list[str]
+
+    @property
+    def served(self) -> Evaluation:
+        return self.evaluations[0]
+
+
+def bundle_likes(bundle: "Bundle") -> "csr_matrix":
+    """The lists of a bundle as CSR (users x tracks) of float32 ones."""
+    from scipy.sparse import csr_matrix
+
+    ones = np.ones(len(bundle.user_tracks), dtype=np.float32)
+    return csr_matrix((ones, bundle.user_tracks, bundle.user_indptr), shape=(bundle.n_users, bundle.n_tracks))
+
+
+def judge_gate(
+    lake: Lake,
+    recommender: "Recommender",
+    graph: LikeGraph,
+    ids: "pl.Series",
+    *,
+    held_out: float,
+    k: int,
+    progress: Progress,
+) -> Judgement:
+    """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the training
+    likes. Left out of the fold is what a live model of an earlier day was shown all the same.
+
+    ``ids`` is the id map, ``held_out`` the share that ``graph`` was split by. Raises InputError where no like
+    is held out.
+    """
+    own = graph.canonical == np.arange(graph.n_tracks)
+    gate = likes_never_shown_to([recommender.bundle.model_version], lake, graph, ids, held_out)
+    held_out_likes = replace(held_out_fold(graph.matrix(), gate), own=own)
+    config = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH)
+    return _judge(recommender, held_out_likes, graph.training_matrix(), config, k=k, progress=progress)
+
+
+def judge_held_out_file(
+    lake: Lake,
+    recommender: "Recommender",
+    pairs: "pl.DataFrame",
+    origin: str,
+    *,
+    k: int,
+    with_baselines: bool,
+    run_id: str,
+    progress: Progress,
+) -> Judgement:
+    """Judge what is served on pairs (user_id, track_id) that are not in the lake, and keep the figures in the
+    ``evaluation`` table. Baselines are fitted to every like of the bundle. Raises InputError where a pair is
+    in the lake."""
+    bundle = recommender.bundle
+    likes = bundle_likes(bundle)
+    held_out = held_out_pairs(
+        pairs,
+        user_ids=bundle.users.ids.tolist(),
+        track_ids=bundle.tracks.ids.tolist(),
+        likes=likes,
+        origin=origin,
+        canonical=bundle.canonical,
+    )
+    config = BaselineConfig() if with_baselines else None
+    judged = _judge(recommender, held_out, likes, config, k=k, progress=progress)
+    rows = evaluation_rows(judged.evaluations, dataset=origin, split="held_out_file", run_id=run_id)
+    lake.append("evaluation", rows)
+    return judged
+
+
+def _judge(
+    recommender: "Recommender",
+    held_out: HeldOut,
+    train: "csr_matrix",
+    config: BaselineConfig | None,
+    *,
+    k: int,
+    progress: Progress,
+) -> Judgement:
+    popularity = recommender.bundle.popularity.astype(np.int64)
+
+    progress("served", 0, 1)
+    judged = [evaluate(SERVED, served(recommender.ranker), held_out, popularity, k)]
+    progress("served", 1, 1)
+    notes = [f"judged on {held_out.n_users:,} users and {int(held_out.n_held_out.sum()):,} held-out likes"]
+    if held_out.unknown_users:
+        notes.append(
+            f"{held_out.unknown_users:,} of the users are not in the lake; they count as they are served"
+        )
+    if held_out.unknown_tracks:
+        notes.append(
+            f"{held_out.unknown_tracks:,} of the held-out likes are of unknown tracks; they count as missed"
+        )
+    if held_out.liked_already:
+        notes.append(
+            f"{held_out.liked_already:,} of the held-out likes are of recordings with several ids that the"
+            " user is known to like; they count as missed"
+        )
+    if config is not None:
+        chosen, left_out = baselines(recommender.bundle.n_tracks, config)
+        notes += [f"{name} was left out: {why}" for name, why in left_out.items()]
+        while chosen:
+            # Dropped once judged: EASE holds gigabytes.
+            baseline = chosen.pop(0)
+            progress(f"baseline {baseline.name}", 0, 1)
+            baseline.fit(train, progress)
+            judged.append(evaluate(baseline.name, baseline.rank, held_out, popularity, k))
+            progress(f"baseline {baseline.name}", 1, 1)
+    return Judgement(judged, notes)
+
+
+def recommend_for_users(
+    recommender: "Recommender", users: "pl.Series", output: Path, query: "Query", *, progress: Progress
+) -> int:
+    """Write the answer to ``query`` for each of ``users``, asked in their place, to the parquet file
+    ``output``; returns how many users are unknown.
+
+    Columns: user_id of the type of ``users``, rank from 1, track_id, score. Unknown users have no rows.
+    """
+    import polars as pl
+
+    bundle = recommender.bundle
+    ids = users.cast(pl.String).to_list()
+    known = np.flatnonzero(bundle.users.find(ids) >= 0)
+    tastes = [recommender.ask(replace(query, user_id=ids[at])).taste for at in known.tolist()]
+    best = recommender.ranker.rank_tastes(tastes, query.k, progress=progress)
+    row, place = np.nonzero(best.indices >= 0)
+    tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
+    rows = pl.DataFrame(
+        {
+            "user_id": users.gather(known[row]),
+            "rank": pl.Series(place + 1, dtype=pl.Int32),
+            "track_id": tracks.gather(best.indices[row, place]),
+            "score": best.scores[row, place],
+        }
+    )
+    file = io.BytesIO()  # polars tells of a full disk in an error of its own; Python in one that is known
+    rows.write_parquet(file)
+    with staged_file(output, output.parent) as draft:
+        draft.write_bytes(file.getbuffer())
+    return len(users) - len(known)

@@ -1,0 +1,138 @@
+"""Every model that `tunegraph compare` knows, by name, made and asked in one way.
+
+Here: our model, the baselines and V1 to V3 as contenders. Not here: what a contender is
+(`evaluation.contender`), or judging (`evaluation.compare`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.contender import Contender, Material
+from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
+from tunegraph_pipeline.generations.recommender import GenerationRanking
+from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName
+from tunegraph_pipeline.training.train import TrainingConfig
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.training.train import TrainedModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a contender may be told: values of the baselines, of our training and of the generations
+    before it, and the seed of all."""
+
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    generations: GenerationConfig = field(default_factory=GenerationConfig)
+    seed: int = 0
+
+
+class TuneGraph:
+    """What `tunegraph refresh` trains, ranked by the very code that serves, from a bundle on disk."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._config = settings.training.model_copy(update={"seed": settings.seed})
+        # Mapped by the bundle for as long as this lives.
+        self._folder = TemporaryDirectory(prefix="tunegraph-compare-")
+
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        from tunegraph_pipeline.recommend.ranking import Ranker
+        from tunegraph_pipeline.training.alignment import on_principal_axes
+        from tunegraph_pipeline.training.train import train
+
+        trained = train(material.data, self._config, progress=progress)
+        self.trained = replace(trained, embeddings=on_principal_axes(trained.embeddings))
+        self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        tracks = likes.indices.astype(np.int32, copy=False)
+        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
+        return self._ranker.rank(lists, k).indices
+
+
+def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
+    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs.
+
+    ``likes`` CSR (U x N) are those whose counts are the popularity that a user without likes is answered by.
+    """
+    from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+
+    n_tracks = len(model.prior)
+    nothing = [""] * n_tracks
+    content = BundleContent(
+        track_ids=[str(track) for track in range(n_tracks)],
+        embeddings=model.embeddings,
+        pooling_weight=model.pooling_weight,
+        popularity=likes_per_track(likes).astype(np.int32),
+        recommendable=model.recommendable,
+        prior=model.prior,
+        neighbour_indptr=model.neighbour_indptr,
+        neighbour_indices=model.neighbour_indices,
+        neighbour_weight=model.neighbour_weight,
+        user_ids=[],
+        user_indptr=np.zeros(1, dtype=np.int64),
+        user_tracks=np.zeros(0, dtype=np.int32),
+        names=nothing,
+        artists=nothing,
+        image_urls=nothing,
+        preview_urls=nothing,
+        facts={"bundle_version": "compared", "model_version": "compared", "blend": asdict(model.blend)},
+    )
+    write_bundle(folder, content)
+    return Bundle.open(folder)
+
+
+class FromLikes:
+    """A baseline as a contender: it learns from all likes of the training part."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline
+        self.rank = baseline.rank
+        if (known := getattr(baseline, "rank_known", None)) is not None:
+            self.rank_known = known
+
+    def fit(self, material: Material, progress: Progress | None = None) -> None:
+        self._baseline.fit(material.likes, progress)
+
+
+def _baseline(make: Callable[[BaselineConfig], Baseline]) -> Callable[[Settings], Contender]:
+    return lambda settings: FromLikes(make(settings.baselines.model_copy(update={"seed": settings.seed})))
+
+
+def _generation(name: GenerationName, *, by_search: bool = False) -> Callable[[Settings], Contender]:
+    return lambda settings: GenerationRanking(
+        settings.generations.model_copy(update={"generation": name, "seed": settings.seed}),
+        by_search=by_search,
+    )
+
+
+OURS = "tunegraph"
+
+
+CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
+    OURS: TuneGraph,
+    **{name: _baseline(make) for name, make in ALL.items()},
+    "feature_neighbours": lambda settings: FeatureNeighbours(settings.baselines),
+    "feature_nearest": lambda settings: FeatureNeighbours(settings.baselines, nearest=True),
+    "same_artist": lambda settings: SameArtist(settings.baselines),
+    "v1": _generation("v1"),
+    "v2": _generation("v2"),
+    "v3_seed": _generation("v3_seed"),
+    # As it answered: the best of 300 tracks drawn at random.
+    "v3_seed_300": _generation("v3_seed", by_search=True),
+}
+"""How each model is made, by its name, in the order of the table. The first is the one others are held to."""

@@ -1,0 +1,190 @@
+"""What a lake holds, in the few lines a person asks for first."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from tunegraph_pipeline.errors import BundleError, LakeError
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.tables import empty_table, row_count
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.inbox import inbox_status
+from tunegraph_pipeline.pipeline.purge import pending_requests
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.recommend.publication import live_model, publications
+from tunegraph_pipeline.sources.frontier import crawl_summary
+
+
+def lake_status(lake: Lake) -> dict[str, str]:
+    """One line a subject, in the order of the pipeline; says what is missing and how to make it."""
+    days = lake.raw_days()
+    stale = lake.stale_days()
+    lines = {
+        "source": (lake.file.source or "none yet") + (" (mixed)" if lake.file.mixed else ""),
+        "received": f"{len(days)} days, {days[0]} to {days[-1]}"
+        if days
+        else "nothing yet; import or refresh",
+    }
+    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+        lines[f"crawl of {path.stem}"] = _crawl(path)
+    if stale:
+        lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
+    if dropped := inbox_status(lake):
+        lines["inbox"] = dropped
+    if said := _feedback(lake):
+        lines["feedback"] = said
+    for subject, describe in (
+        ("tracks known", _tracks),
+        ("likes", _likes),
+        ("co-likes", _co_likes),
+        ("model", _model),
+        ("live bundle", _bundle),
+        ("gate", _gate),
+    ):
+        try:
+            if line := describe(lake):
+                lines[subject] = line
+        except (LakeError, BundleError) as error:
+            lines[subject] = str(error)
+    if forgotten := _forgotten(lake):
+        lines["forgotten"] = forgotten
+    if judged := _last_evaluation(lake):
+        lines["last evaluation"] = judged
+    return lines
+
+
+def _tracks(lake: Lake) -> str:
+    known = f"{row_count(lake.root, 'track_ids', None):,}"
+    try:
+        facts = ArrayFolder.open(lake.current_folder("like_graph")).facts
+    except (LakeError, BundleError):
+        return known  # the line of the likes says what is missing
+    merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
+    return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
+
+
+def _feedback(lake: Lake) -> str:
+    """What listeners said so far, by kind; nothing where nobody ever said anything."""
+    days = [day for day in lake.partitions("feedback") if row_count(lake.root, "feedback", day)]
+    waiting = waiting_lines(lake.root)
+    said = pl.concat(
+        [empty_table("feedback").select("user_id", "action")]
+        + [lake.read("feedback", day, ["user_id", "action"]) for day in days]
+    )
+    told = []
+    if len(said):
+        counts = dict(said.group_by("action").len().iter_rows())
+        kinds = ", ".join(f"{action} {counts.get(action, 0):,}" for action in ACTIONS)
+        told.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
+    if waiting:
+        told.append(f"{waiting:,} waiting for the next refresh")
+    return "; ".join(told)
+
+
+def _crawl(path: Path) -> str:
+    states, until = crawl_summary(path)
+    known = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    if until is None or until <= datetime.now(UTC):
+        return f"users: {known or 'none yet'}"
+    return f"users: {known}; the service asked to be left alone until {until:%Y-%m-%d %H:%M} UTC"
+
+
+def _likes(lake: Lake) -> str:
+    cut_off = lake.current_version("current_likes")
+    graph = ArrayFolder.open(lake.current_folder("like_graph"))
+    users = len(graph["indptr"]) - 1
+    return f"{len(graph['indices']):,} of {users:,} users, as of {cut_off}"
+
+
+def _co_likes(lake: Lake) -> str:
+    folder = ArrayFolder.open(lake.current_folder("co_like"))
+    facts = folder.facts
+    kept = f"the {facts['k']} strongest a track, normalised"
+    if facts["exact"]:
+        since = "delta_indices" in folder and len(folder["delta_indices"])
+        changed = f" as of {facts['frozen_on']}, {since:,} changed since" if since else ""
+        return f"exact, {facts['nnz']:,} entries{changed}; {kept}"
+    return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
+
+
+def _model(lake: Lake) -> str:
+    facts = ArrayFolder.open(lake.current_folder("models")).facts
+    figure = facts["validation"]
+    judged = "nothing held out to judge it by" if figure is None else f"MAP@10 {figure:.4f} on validation"
+    return f"{facts['version']}, {facts['settings']['encoder']}, {judged}"
+
+
+def _bundle(lake: Lake) -> str:
+    bundle = Bundle.open(read_current(lake.serving))
+    megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
+    recommendable = int(np.count_nonzero(bundle.recommendable))
+    line = f"{bundle.version}, {recommendable:,} tracks for {bundle.n_users:,} users, {megabytes:.0f} MiB"
+    if bundle.model_version != lake.current_version("models"):
+        line += f"; of model {bundle.model_version}"
+    return line
+
+
+def _gate(lake: Lake) -> str:
+    """What was decided last; nothing where no model ever was judged, or made live by hand."""
+    told = [one for one in publications(lake.serving) if one.outcome not in ("first", "same model")]
+    if not told:
+        return ""
+    last = told[-1]
+    line = f"{last.when[:10]}: "
+    if last.outcome == "rolled back" or last.decision is None:
+        return f"{line}rolled back to bundle {last.bundle}" + (f": {last.reason}" if last.reason else "")
+    decision = last.decision
+    if last.outcome == "refused":
+        return (
+            f"{line}model {decision.challenger} refused, {decision.champion} stays live: {decision.refusal}"
+        )
+    if last.outcome == "overridden":
+        return f"{line}model {decision.challenger} published by override ({last.reason}): {decision.refusal}"
+    found = decision.figures.get(decision.metric)
+    line += f"model {decision.challenger} accepted"
+    if found is None or decision.users < decision.settings["min_users"]:
+        return f"{line}: {decision.users:,} users with held-out likes are too few to judge by"
+    bounds = f"{found['low']:+.4f} to {found['high']:+.4f}"
+    return f"{line}: {decision.metric} {found['challenger']:.4f}, {bounds} against {decision.champion}"
+
+
+def _forgotten(lake: Lake) -> str:
+    """How many were forgotten, what waits to be, and what still reflects them; nothing where nobody was."""
+    tombstones, waiting = Tombstones.of(lake.root), pending_requests(lake)
+    told = []
+    if tombstones.last is not None:
+        told.append(f"{len(tombstones):,} users, the last on {tombstones.last:%Y-%m-%d}")
+        if not waiting and not _trained_since(lake, tombstones.last):
+            told.append(
+                "the weights of the live model may be from before; they go at the next full retrain,"
+                " `tunegraph refresh --full`"
+            )
+    if waiting:
+        told.append(f"{waiting:,} requests wait for `tunegraph forget` or the next refresh")
+    return "; ".join(told)
+
+
+def _trained_since(lake: Lake, moment: datetime) -> bool:
+    """Whether the live model is known to be trained from nothing after ``moment``; true without one."""
+    live = live_model(lake.serving)
+    if live is None or not lake.has_version("models", live):
+        return True
+    trained = ArrayFolder.open(lake.version_folder("models", live)).facts.get("from_nothing")
+    return trained is not None and datetime.fromisoformat(trained) > moment
+
+
+def _last_evaluation(lake: Lake) -> str:
+    if not lake.has_table("evaluation"):
+        return ""
+    # A comparison of models trained for it adds rows too, none of which is of what is served.
+    rows = lake.read("evaluation").filter(model="served")
+    if rows.is_empty():
+        return ""
+    last = rows.filter(dataset=rows["dataset"][-1], run_id=rows["run_id"][-1])
+    served = last.select("metric", "k", "value").rows()
+    figures = ", ".join(f"{metric}@{k} {value:.4f}" for metric, k, value in served[:4])
+    return f"{last['dataset'][0]}: {figures}"

@@ -1,0 +1,361 @@
+"""The query as a function of AWS Lambda, behind API Gateway or a function URL.
+
+Here: events in, responses out, in the shape of the 2022 service or in ours. Not here: fetching a bundle
+(`bundle_fetch`), making the zip (`package`), or answering (`recommend`). numpy and the standard
+library alone. The bundle is opened once a container and mapped: a query reads the pages it needs.
+
+    GET  ?likes=ID,ID&k=10      gives {"count": 10, "music": [{"musicId": …}, …], "message": "ok"}
+    POST {"likes": ["ID"], "format": "tunegraph"}   gives {"bundle_version": …, "items": [{…}, …], …}
+
+The path is not looked at: the gateway decides what reaches the function. Settings are environment variables:
+`TUNEGRAPH_BUNDLE`, the folder of a bundle, unless given `bundle/` beside the code; `TUNEGRAPH_BUNDLE_URL`,
+from where to fetch one in its place; `TUNEGRAPH_CORS_ORIGIN`, the origin whose pages may ask.
+"""
+
+import base64
+import binascii
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tunegraph_pipeline.errors import InputError, TuneGraphError
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, Recommender
+
+# A function has a share of one core. Threads would cost memory and gain nothing.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+MOST_BODY_BYTES = 262_144
+MOST_LISTED = 2_000
+MOST_ID_CHARACTERS = 256
+MOST_K = 500
+SEED, TUNEGRAPH = "seed", "tunegraph"
+"""The shapes of an answer: that of the 2022 service, which is given unless `format` asks for ours."""
+DEFAULT_K = {SEED: 30, TUNEGRAPH: 10}
+
+_LISTS = ("likes", "dislikes", "exclude")
+_SHARES = ("familiarity", "diversity")
+_COUNTS = ("k", "max_per_artist")
+_SWITCHES = ("explicit", "only_with_preview")
+_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES)
+_SANE_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
+
+_NO_EVENT = "this is no event of API Gateway or of a function URL"
+
+_log = logging.getLogger("tunegraph")
+
+
+class _Refusal(Exception):  # noqa: N818  # not a fault: an answer
+    """A request that is not answered: the status, and one line for the client."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class _Request(NamedTuple):
+    """What an event of either format asks. ``query`` has one text a name, repeats with commas between them;
+    the names of ``headers`` are in lower case."""
+
+    method: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    request_id: str
+
+
+def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Answer an event of API Gateway (REST, format 1.0, or HTTP, format 2.0) or of a function URL.
+
+    Returns a response with ``statusCode``, ``headers``, ``body`` and ``isBase64Encoded``. Never raises: what
+    cannot be answered has a status of 4xx or 5xx and one line that says why; what went wrong inside is in the
+    function's log alone.
+    """
+    shape, request_id = SEED, str(getattr(context, "aws_request_id", "") or "")
+    try:
+        request = _read(event)
+        request_id = request.request_id or request_id
+        if request.method == "OPTIONS":
+            return _response(HTTPStatus.NO_CONTENT, None, request_id, {"Allow": "GET, POST, OPTIONS"})
+        # Known first, so that a refusal has the shape that was asked for.
+        shape = _shape(request.query.get("format", SEED))
+        asked = _fields(request)
+        shape = _shape(asked.pop("format", SEED))
+        for name, value in asked.items():
+            _check(name, value)
+        return _response(HTTPStatus.OK, _answer(asked, shape), request_id)
+    except _Refusal as refusal:
+        status, detail = refusal.status, refusal.detail
+    except InputError as error:
+        status, detail = HTTPStatus.BAD_REQUEST, str(error)
+    except TuneGraphError as error:
+        _log.error("no bundle to answer from: %s", error)  # which says it all without a traceback
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        detail = "there is no bundle to answer from at present; the function's log says why"
+    except Exception:  # noqa: BLE001  # whoever asked gets an answer; the log gets the traceback
+        _log.exception("request %s failed", request_id)
+        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the function failed; its log says where"
+    return _refusal(status, detail, shape, request_id)
+
+
+# --- the recommender, one a container ---
+
+
+@cache
+def recommender() -> "Recommender":
+    """Over the bundle that the environment names, opened at the first call and kept.
+
+    Raises BundleError where there is none to use; the next call tries again.
+    """
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    if address := os.environ.get("TUNEGRAPH_BUNDLE_URL"):
+        from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetched_bundle
+
+        folder = fetched_bundle(address)
+    else:
+        folder = Path(os.environ.get("TUNEGRAPH_BUNDLE") or Path(__file__).parents[2] / "bundle")
+    return Recommender(Bundle.open(folder))
+
+
+def _warm_up() -> None:
+    """Open the bundle and answer once while the container starts, when Lambda lends it a whole core."""
+    with suppress(Exception):  # the first request tries again, and says so
+        ready = recommender()
+        popular = ready.bundle.popular_order[:1]
+        ready.recommend([ready.bundle.tracks[track] for track in popular.tolist()])
+
+
+# --- reading an event ---
+
+
+def _read(event: Mapping[str, Any]) -> _Request:
+    try:
+        return _parsed(event)
+    except (AttributeError, TypeError, ValueError):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
+
+
+def _parsed(event: Mapping[str, Any]) -> _Request:
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
+    about = event.get("requestContext") or {}
+    method = event.get("httpMethod") or (about.get("http") or {}).get("method")
+    if not method:
+        raise _Refusal(HTTPStatus.BAD_REQUEST, _NO_EVENT)
+    several = event.get("multiValueQueryStringParameters")
+    query: dict[str, str] = dict(event.get("queryStringParameters") or {})
+    if several:  # format 1.0 keeps only the last of several in the other one, format 2.0 joins them
+        query = {name: ",".join(values) for name, values in several.items()}
+    own = headers.get("x-request-id", "")
+    request_id = own if _SANE_ID.fullmatch(own) else str(about.get("requestId") or "")
+    return _Request(method.upper(), query, headers, _body(event), request_id)
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    text = event.get("body") or ""
+    # Of base64 a third is taken off.
+    if len(text) > MOST_BODY_BYTES * (4 / 3 if event.get("isBase64Encoded") else 1) + 4:
+        raise _Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BODY_BYTES} bytes"
+        )
+    if not event.get("isBase64Encoded"):
+        return str(text).encode(errors="surrogatepass")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is said to be base64 and is not") from None
+
+
+def _fields(request: _Request) -> dict[str, Any]:
+    """What a request gives, as it gives it; what is in the body goes before what is in the query string."""
+    if request.method not in ("GET", "POST"):
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not one of GET and POST")
+    asked: dict[str, Any] = {name: _typed(name, text) for name, text in request.query.items()}
+    if request.method == "POST" and request.body:
+        asked |= _json_object(request.body)
+    return asked
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
+    if not isinstance(given, dict):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
+    return given
+
+
+def _typed(name: str, text: str) -> object:
+    """The value that a query string means; text where it means none, which the check finds."""
+    if name in _LISTS:
+        return [part for part in (part.strip() for part in text.split(",")) if part]
+    if name in _SWITCHES:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    with suppress(ValueError):
+        if name in _COUNTS:
+            return int(text)
+        if name in _SHARES:
+            return float(text)
+    return text
+
+
+def _check(name: str, value: object) -> None:
+    """Raise _Refusal where a field is not known, or its value none that it can have."""
+    wrong = ""
+    if name not in _FIELDS:
+        wrong = f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format"
+    elif name in _LISTS:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            wrong = f"{name} has to be a list of track ids"
+        elif len(value) > MOST_LISTED:
+            wrong = f"{name} has {len(value)} ids; {MOST_LISTED} are the most"
+        elif any(not 0 < len(one) <= MOST_ID_CHARACTERS for one in value):
+            wrong = f"{name} has an id that is empty or longer than {MOST_ID_CHARACTERS} characters"
+    elif name in _COUNTS:
+        absent = name != "k" and value is None
+        if not absent and (not isinstance(value, int) or isinstance(value, bool)):
+            wrong = f"{name} has to be a whole number"
+        elif isinstance(value, int) and not 1 <= value <= MOST_K:
+            wrong = f"{name} is {_shown(value)}; it goes from 1 to {MOST_K}"
+    elif name in _SHARES:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            wrong = f"{name} has to be a number from 0 to 1"
+    elif not isinstance(value, bool):
+        wrong = f"{name} has to be true or false"
+    if wrong:
+        raise _Refusal(HTTPStatus.BAD_REQUEST, wrong)
+
+
+def _shape(value: object) -> str:
+    if value not in (SEED, TUNEGRAPH):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, f"format has to be {SEED} or {TUNEGRAPH}")
+    return str(value)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# --- answering ---
+
+
+def _answer(asked: dict[str, Any], shape: str) -> dict[str, Any]:
+    k = asked.pop("k", DEFAULT_K[shape])
+    only_with_preview = asked.pop("only_with_preview", False)
+    likes: Sequence[str] = asked.pop("likes", [])
+    ready = recommender()
+    found = ready.recommend(likes, k, **asked)
+    if only_with_preview:
+        found = _with_previews(ready, found, likes, k, asked)
+    return _in_seed_shape(ready, found) if shape == SEED else _in_our_shape(ready, found)
+
+
+def _with_previews(
+    ready: "Recommender", found: "Recommendations", likes: Sequence[str], k: int, asked: dict[str, Any]
+) -> "Recommendations":
+    """The best k that have a preview: as many more are ranked as that takes."""
+    from dataclasses import replace
+
+    wanted, bundle = k, ready.bundle
+    while True:
+        heard = [item for item in found.items if item.preview_url]
+        nothing_more = len(found.items) < wanted or not bundle.preview_urls.bytes.size
+        if len(heard) >= k or nothing_more:
+            return replace(found, items=heard[:k])
+        wanted *= 4
+        found = ready.recommend(likes, wanted, **asked)
+
+
+def _in_seed_shape(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
+    message = found.degraded or "ok"
+    if found.unknown and not found.degraded:
+        message = f"{len(found.unknown)} of the given songs are not known"
+    music = [
+        {
+            "musicId": item.track_id,
+            "musicName": item.name,
+            "artistName": _first_artist(ready, item),
+            "imageUrl": item.image_url,
+            "musicUrl": item.preview_url,
+        }
+        for item in found.items
+    ]
+    return {"count": len(music), "music": music, "message": message}
+
+
+def _first_artist(ready: "Recommender", item: "Recommendation") -> str:
+    start, end = ready.bundle.artist_indptr[item.track_idx : item.track_idx + 2].tolist()
+    return ready.bundle.artist_names[int(ready.bundle.artist_indices[start])] if end > start else item.artists
+
+
+def _in_our_shape(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
+    shown = ("track_id", "name", "artists", "image_url", "preview_url", "explicit", "score", "x", "y")
+    return {
+        "bundle_version": found.bundle_version,
+        "model_version": ready.bundle.model_version,
+        "items": [
+            {
+                "rank": rank,
+                **{name: getattr(item, name) for name in shown},
+                "reasons": [reason._asdict() for reason in item.reasons],
+            }
+            for rank, item in enumerate(found.items, 1)
+        ],
+        "unknown": found.unknown,
+        "degraded": found.degraded,
+    }
+
+
+def _refusal(status: HTTPStatus, detail: str, shape: str, request_id: str) -> dict[str, Any]:
+    headers = {"Allow": "GET, POST, OPTIONS"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
+    if shape == SEED:
+        return _response(status, {"count": 0, "music": [], "message": detail}, request_id, headers)
+    problem = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "request_id": request_id,
+    }
+    return _response(status, problem, request_id, {"Content-Type": "application/problem+json", **headers})
+
+
+def _response(
+    status: HTTPStatus,
+    content: dict[str, Any] | None,
+    request_id: str,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    told = {"X-Request-ID": request_id} if request_id else {}
+    if content is not None:
+        told["Content-Type"] = "application/json"
+    if origin := os.environ.get("TUNEGRAPH_CORS_ORIGIN"):
+        told |= {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "Content-Type, X-Request-ID",
+            "Vary": "Origin",
+        }
+    return {
+        "statusCode": int(status),
+        "headers": {**told, **(headers or {})},
+        # Escaped to ASCII: an id with a lone surrogate, given as unknown, could not be written otherwise.
+        "body": "" if content is None else json.dumps(content),
+        "isBase64Encoded": False,
+    }
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    _warm_up()

@@ -1,0 +1,279 @@
+"""The zip that AWS Lambda takes: the handler, what it imports, numpy, and the live bundle beside them.
+
+Here: which modules and which parts of numpy go in, what of a bundle does, and writing the same bytes for the
+same content. Not here: what the handler does (`handler`), or fetching a bundle that is not in the zip
+(`bundle_fetch`). Run as `python -m tunegraph_pipeline.serve.aws_lambda.package`, or by `make lambda`.
+"""
+
+import argparse
+import ast
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.lake.arrays import StringColumn, write_arrays
+from tunegraph_pipeline.lake.storage import disk_errors, staged_file
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+
+HANDLER = "tunegraph_pipeline.serve.aws_lambda.handler"
+PYTHONS = ("3.12", "3.13")
+"""Runtimes of Lambda whose system has the C library that wheels of numpy are made for."""
+ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
+"""What Lambda calls an architecture, and what wheels do."""
+MOST_UNPACKED_BYTES = 250 * 1024 * 1024
+"""What Lambda takes, unpacked."""
+MOST_UPLOADED_BYTES = 50 * 1024 * 1024
+"""What Lambda takes by a direct upload; a larger zip goes through S3."""
+
+_PACKAGE = "tunegraph_pipeline"
+_TASK_ROOT = "/var/task"  # where Lambda unpacks the zip; shown in tracebacks
+_LEFT_OUT_FOLDERS = {"tests", "include", "f2py", "_pyinstaller"}
+_LEFT_OUT_SUFFIXES = {".pyi", ".a", ".typed"}
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
+_COMPILE = """
+import pathlib, py_compile, sys
+for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.py")):
+    place = sys.argv[2] + "/" + path.relative_to(sys.argv[1]).as_posix()
+    py_compile.compile(path, dfile=place, doraise=True,
+                       invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the zip that the options ask for; 2 and one line where that cannot be done."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    notes = Console(stderr=True, highlight=False)
+    options = _parser().parse_args(arguments)
+    try:
+        if options.only_bundle:
+            pack_bundle(options.output, _live_bundle(options.lake))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                wheel = numpy_wheel(Path(folder), options.python, options.arch)
+                bundle = None if options.without_bundle else _live_bundle(options.lake)
+                compiler = interpreter(options.python)
+                pack_function(options.output, wheel, bundle, compiler)
+            if compiler is None:
+                notes.print(f"no python{options.python} is here to compile for it: a cold start takes longer")
+        size = options.output.stat().st_size
+        notes.print(escape(f"{options.output}: {size / 1e6:.1f} MB"), soft_wrap=True)
+        if size > MOST_UPLOADED_BYTES:
+            notes.print("more than Lambda takes by a direct upload: upload it by S3, see docs/lambda.md")
+    except TuneGraphError as error:
+        notes.print(f"[red]lambda_package:[/red] {escape(str(error))}", soft_wrap=True)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lambda_package", description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument(
+        "--lake", type=Path, default=Path("data_lake/main"), help="the lake whose live bundle"
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/tunegraph-lambda.zip"))
+    parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1], help="the runtime of the function")
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="x86_64")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--without-bundle", action="store_true", help="the function alone, for TUNEGRAPH_BUNDLE_URL"
+    )
+    which.add_argument(
+        "--only-bundle", action="store_true", help="the bundle alone, for what TUNEGRAPH_BUNDLE_URL names"
+    )
+    return parser
+
+
+def _live_bundle(lake: Path) -> Bundle:
+    if not (lake / "lake.json").exists():
+        raise LakeError(f"there is no lake at {lake}; name one with --lake")
+    bundle = Bundle.open(read_current(lake / "serving"))
+    bundle.verify()
+    return bundle
+
+
+# --- what goes in ---
+
+
+def pack_function(output: Path, wheel: Path, bundle: Bundle | None, compiler: str | None) -> None:
+    """Write the zip of the function: the handler with all it imports, numpy out of ``wheel``, and ``bundle``.
+
+    ``compiler`` is the Python that the function will run on, which compiles every module, since Lambda could
+    not keep what it compiles; None leaves that to every start. The same content gives the same bytes. Raises
+    InputError where it is larger than Lambda takes, LakeError where the disk refuses.
+    """
+    with _draft(output) as folder:
+        _unpack_numpy(wheel, folder)
+        for path, place in modules():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / place)
+        if compiler is not None:
+            command = [compiler, "-I", "-S", "-c", _COMPILE, str(folder), _TASK_ROOT]
+            subprocess.run(command, check=True)  # noqa: S603  # a Python of the given version
+        if bundle is not None:
+            (folder / "bundle").mkdir()
+            copy_without_users(bundle, folder / "bundle")
+        unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if unpacked > MOST_UNPACKED_BYTES:
+            raise InputError(
+                f"the function would be {unpacked >> 20} MiB unpacked, Lambda takes"
+                f" {MOST_UNPACKED_BYTES >> 20};"
+                " make it with --without-bundle and set TUNEGRAPH_BUNDLE_URL, see docs/lambda.md"
+            )
+        write_zip(output, folder)
+
+
+def pack_bundle(output: Path, bundle: Bundle) -> None:
+    """Write the zip of a bundle alone, for an address that the function fetches it from."""
+    with _draft(output) as folder:
+        copy_without_users(bundle, folder)
+        write_zip(output, folder)
+
+
+def copy_without_users(bundle: Bundle, folder: Path) -> None:
+    """Write into the empty ``folder`` what of a bundle answers a list of songs: no user's id and no list.
+
+    How many listeners like two songs is still known. Files that are no arrays stay behind: they are of
+    libraries that a function does not have.
+    """
+    for path in bundle.folder.glob("*.npy"):
+        shutil.copyfile(path, folder / path.name)
+    n = bundle.n_users
+    nothing: NDArray[Any] = np.zeros(n + 1, dtype=np.int64)
+    nobody = StringColumn(np.zeros(0, dtype=np.uint8), nothing)
+    blanks: dict[str, NDArray[Any] | StringColumn] = {
+        "user_ids": nobody,
+        "user_hashes": np.zeros(n, dtype=bundle.users.hashes.dtype),
+        "user_hash_order": np.arange(n, dtype=np.int32),
+        "user_indptr": nothing,
+        "user_tracks": np.zeros(0, dtype=np.int32),
+        "disliked_indptr": nothing,
+        "disliked_tracks": np.zeros(0, dtype=np.int32),
+    }
+    write_arrays(folder, blanks, {**bundle.facts, "without_users": True})
+
+
+def modules() -> Iterator[tuple[Path, str]]:
+    """The files of the handler and of every module of ours that it imports, however late, and the place of
+    each in the zip."""
+    top = Path(__file__).parents[2]
+    waiting, found = [HANDLER], set[str]()
+    while waiting:
+        name = waiting.pop()
+        while name and name not in found:
+            place = name.replace(".", "/")
+            path = next(
+                (path for path in (top / f"{place}.py", top / place / "__init__.py") if path.exists()), None
+            )
+            if path is not None:  # or it is a name in a module, not a module
+                found.add(name)
+                waiting += _imported(path)
+                yield path, path.relative_to(top).as_posix()
+            name = name.rpartition(".")[0]
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Every name of ours that a module imports, but for those that only a type checker reads."""
+    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in names if name.split(".")[0] == _PACKAGE)
+
+
+# --- numpy ---
+
+
+def numpy_wheel(folder: Path, python: str, arch: str) -> Path:
+    """Fetch into ``folder`` the wheel of the numpy that is installed here, for a runtime of Lambda.
+
+    pip fetches it, by its own configuration. Raises InputError where it cannot.
+    """
+    version = importlib.metadata.version("numpy")
+    machine = ARCHITECTURES[arch]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in (28, 27, 17)] + [f"manylinux2014_{machine}"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--implementation", "cp", "--python-version", python]
+    command += ["--abi", f"cp{python.replace('.', '')}", "--dest", str(folder)]
+    command += [part for platform in platforms for part in ("--platform", platform)]
+    done = subprocess.run(  # noqa: S603  # the pip of this Python
+        [*command, f"numpy=={version}"], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("numpy-*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise InputError(f"pip has no numpy {version} for Python {python} on {arch}: {said}")
+    return wheels[0]
+
+
+def interpreter(python: str) -> str | None:
+    """A Python of that version, for its bytecode; None where none is installed."""
+    for candidate in (sys.executable, shutil.which(f"python{python}")):
+        if candidate is None:
+            continue
+        ask = [candidate, "-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        done = subprocess.run(ask, capture_output=True, text=True, check=False)  # noqa: S603  # as above
+        if done.returncode == 0 and done.stdout.strip() == python:
+            return candidate
+    return None
+
+
+def _unpack_numpy(wheel: Path, folder: Path) -> None:
+    """What `import numpy` needs: no tests, no stubs, and nothing to compile against."""
+    with zipfile.ZipFile(wheel) as packed:
+        for name in packed.namelist():
+            place = PurePosixPath(name)
+            if not _LEFT_OUT_FOLDERS & set(place.parts) and place.suffix not in _LEFT_OUT_SUFFIXES:
+                packed.extract(name, folder)
+
+
+# --- the zip ---
+
+
+def write_zip(output: Path, folder: Path) -> None:
+    """Zip all files of ``folder``, by name and without times, so that equal content is equal bytes."""
+    with (
+        staged_file(output, output.parent) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
+    ):
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            info = zipfile.ZipInfo(name, _LONG_AGO)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3  # Unix, whose rights are given next
+            info.external_attr = (0o100755 if ".so" in path.suffixes else 0o100644) << 16
+            with path.open("rb") as source, packed.open(info, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+@contextmanager
+def _draft(output: Path) -> Iterator[Path]:
+    """A folder to put the content of ``output`` together in, on the same disk."""
+    with disk_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".lambda-") as folder:
+            yield Path(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

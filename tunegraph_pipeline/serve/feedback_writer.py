@@ -1,0 +1,80 @@
+"""Feedback on its way to disk, while the event loop goes on.
+
+Here: the thread that writes it, and what a client is told where it cannot be written. Not here: the spool
+itself (`lake.feedback_spool`), or what an event may hold (`schemas`).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.feedback_spool import append, worker_name
+from tunegraph_pipeline.serve.access_log import note
+from tunegraph_pipeline.serve.problem_details import Problem
+
+_MOST_WAITING = 1_000
+
+
+class FeedbackSpool:
+    """Appends to a lake's spool, under the name of this process, one request after the other."""
+
+    def __init__(self, lake: Path) -> None:
+        self._lake = lake
+        self._worker = worker_name()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="feedback")
+        self._n_waiting = 0
+
+    async def add(
+        self, user_id: str, events: Sequence[tuple[str, str]], shown: Sequence[str], bundle_version: str
+    ) -> None:
+        """Keep the (track id, action) pairs of one user; returns once all of them are on disk for good.
+
+        Raises Problem 503 where the lake cannot be written, in which case none is kept, and where the disk
+        does not keep up.
+        """
+        if self._n_waiting >= _MOST_WAITING:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "more feedback arrives than the disk takes; send it again in a few seconds",
+                name="busy",
+                headers={"Retry-After": "5"},
+            )
+        kept = partial(
+            _append,
+            self._lake,
+            self._worker,
+            user_id,
+            events,
+            shown=shown,
+            bundle_version=bundle_version,
+        )
+        self._n_waiting += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._disk, kept)
+        except (LakeError, OSError) as error:
+            # Which file it is, is for the operator.
+            note(f"feedback was not kept: {error}")
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "feedback cannot be written at present; nothing of this request was kept",
+                name="feedback-unwritable",
+                headers={"Retry-After": "60"},
+            ) from None
+        finally:
+            self._n_waiting -= 1
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._disk.shutdown()
+
+
+def _append(lake: Path, *args: Any, **kwargs: Any) -> int:
+    # Below the mount point of a disk that is away it would be written, and hidden once the disk is back.
+    if not (lake / "lake.json").is_file():
+        raise LakeError(f"there is no lake at {lake} at present")
+    return append(lake, *args, **kwargs)

@@ -1,0 +1,188 @@
+"""The bundle a worker serves, followed by a thread while it serves.
+
+Here: what belongs to one version (recommender, search, the rendered map) and is swapped together, and the
+thread that looks for a new one. Not here: opening and checking a bundle (`recommend.live`).
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+
+from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.recommend.bundle import is_withdrawn
+from tunegraph_pipeline.recommend.live import LiveRecommender
+from tunegraph_pipeline.recommend.recommender import Query, Recommender
+from tunegraph_pipeline.recommend.search import TrackSearch
+from tunegraph_pipeline.serve.access_log import note
+from tunegraph_pipeline.serve.blocklist import Blocklist
+from tunegraph_pipeline.serve.problem_details import Problem
+
+_LAST_SERVED = "last_served"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One bundle, open, with all that is made of it. A request takes it once and keeps to it."""
+
+    recommender: Recommender
+    search: TrackSearch
+    maps: dict[int, bytes] = field(default_factory=dict)
+    """Rendered answers of ``/map``, by their limit."""
+
+    @property
+    def bundle_version(self) -> str:
+        return self.recommender.bundle.version
+
+
+class LiveVersions:
+    """Follows ``CURRENT`` in a thread, from :meth:`start` to :meth:`stop`.
+
+    Workers of one service share a ``run_folder``, in which they keep the version they serve. A worker that
+    takes the place of a killed one begins with that, and changes to ``CURRENT`` as the others do: checked, or
+    not at all. Where it can begin with neither it serves nothing, says why, and tries again.
+
+    Bundles are withdrawn where they name who was forgotten and no other takes their place. Then what was
+    served is let go, and the next one is begun with as any new one, checked.
+    """
+
+    def __init__(
+        self,
+        serving: Path,
+        blocklist: Blocklist,
+        *,
+        every_seconds: float,
+        run_folder: Path | None,
+        reloaded: Callable[..., None],
+    ) -> None:
+        self._serving = serving
+        self._blocklist = blocklist
+        self._every = every_seconds
+        self._shared = None if run_folder is None else run_folder / _LAST_SERVED
+        self._reloaded = reloaded
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="versions", daemon=True)
+        self._live: LiveRecommender | None = None
+        self._served: Version | None = None
+        self._problem: str | None = None
+        self._withdrew = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest bundle is not served, None where it is."""
+        return self._problem
+
+    @property
+    def served(self) -> Version | None:
+        return self._served
+
+    @property
+    def current(self) -> Version:
+        """What is served now. Raises Problem 503 where nothing is."""
+        if self._served is None:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"no bundle can be served: {self._problem}",
+                name="no-bundle",
+                headers={"Retry-After": "5"},
+            )
+        return self._served
+
+    def start(self) -> None:
+        self._look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(self._every):
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001  # whatever it is, the version that is served stays
+                self._say(f"the newest bundle cannot be taken up ({type(error).__name__})")
+
+    def _look(self) -> None:
+        """Take up the newest bundle if it is a new one and sound, and say so."""
+        if is_withdrawn(self._serving):
+            self._let_go()
+            return
+        try:
+            if self._live is None:
+                self._live = self._begin()
+            self._live.refresh()
+            problem = self._live.problem
+            recommender = self._live.current
+            if self._served is None or recommender is not self._served.recommender:
+                _warm(recommender)
+                search = TrackSearch(recommender.bundle)
+                first = self._served is None and not self._withdrew
+                self._served = Version(recommender, search)
+                self._keep(recommender.bundle.version)
+                if recommender.unknown_blocked:
+                    shown = ", ".join(sorted(recommender.unknown_blocked)[:5])
+                    note(f"of the blocklist, {len(recommender.unknown_blocked)} are in no song: {shown}")
+                if not first:
+                    self._reloaded(refused=False)
+                    note(f"serving bundle {recommender.bundle.version}")
+        except BundleError as error:
+            problem = str(error)
+        self._say(problem)
+
+    def _let_go(self) -> None:
+        served, self._live, self._served = self._served, None, None
+        self._problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
+        if served is not None:
+            self._withdrew = True
+            note(f"bundle {served.bundle_version} was withdrawn and is served no longer: {self._problem}")
+
+    def _begin(self) -> LiveRecommender:
+        last = ""
+        if self._shared is not None and not self._withdrew:
+            with suppress(OSError):
+                last = self._shared.read_text().strip()
+        if last:
+            with suppress(BundleError):  # pruned since
+                return self._live_from(last)
+        return self._live_from(None)
+
+    def _live_from(self, version: str | None) -> LiveRecommender:
+        blocked = self._blocklist
+        return LiveRecommender(
+            self._serving,
+            blocked_tracks=blocked.tracks,
+            blocked_artists=blocked.artists,
+            version=version,
+            verified=self._withdrew,
+        )
+
+    def _keep(self, version: str) -> None:
+        if self._shared is None:
+            return
+        draft = self._shared.with_name(f"{_LAST_SERVED}.{threading.get_native_id()}")
+        with suppress(OSError):
+            draft.write_text(version)
+            draft.replace(self._shared)
+
+    def _say(self, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:
+            self._reloaded(refused=True)
+            served = self._served
+            stays = f"; bundle {served.bundle_version} stays" if served is not None else ""
+            note(f"refused: {problem}{stays}")
+        self._problem = problem
+
+
+def _warm(recommender: Recommender) -> None:
+    """Ask once, before anybody else does: the first query of a process over a bundle takes longest.
+
+    Raises BundleError where it has no answer: it may be what its manifest says, and still be of no use.
+    """
+    bundle = recommender.bundle
+    try:
+        recommender.answer([Query(likes=[bundle.tracks[int(track)] for track in bundle.popular_order[:3]])])
+    except Exception as error:
+        raise BundleError(f"{bundle.folder} does not answer a query ({type(error).__name__})") from error

@@ -1,0 +1,172 @@
+"""The door: what every request passes first and every answer last, around the whole application.
+
+Here: request ids, the rate limit, the limit on bodies, headers that keep browsers safe, the count and the
+log of each request, and the last resort where the application fails. Not here: who may ask about stored users
+(`access`), or what is answered (`routes`). Plain ASGI, since everything here is paid by every request.
+"""
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from secrets import token_hex
+from time import perf_counter
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tunegraph_pipeline.serve.access_log import AccessLog
+from tunegraph_pipeline.serve.metrics import ServiceMetrics
+from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, fault
+from tunegraph_pipeline.serve.rate_limit import RateLimiter, client_of
+from tunegraph_pipeline.serve.settings import MOST_BODY_BYTES
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_NOT_LIMITED = frozenset({"/health", "/ready", "/metrics"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_NO_ROUTE = "none"
+
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    "img-src 'self' https: data:; media-src https: data:; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+_SAFE_HEADERS = [
+    (b"content-security-policy", _PAGE_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+]
+_NOT_STORED = (b"cache-control", b"no-store")
+
+
+class Door:
+    """Wraps an application. ``routes`` name what was asked where the application was not reached."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        routes: Iterable[BaseRoute],
+        metrics: ServiceMetrics,
+        log: AccessLog,
+        limiter: RateLimiter | None,
+        proxies: int,
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._metrics = metrics
+        self._log = log
+        self._limiter = limiter
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        request_id, length, chunked, forwarded_for = _read_headers(scope["headers"])
+        method: str = scope["method"]
+        # Answered as a GET; that the body is left out is the server's to see to, by its own scope.
+        scope = {**scope, REQUEST_ID: request_id, "method": "GET" if method == "HEAD" else method}
+        status = 0
+        finished = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal status, finished
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = message["headers"] = list(message["headers"])
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(_NOT_STORED)
+                headers.extend(_SAFE_HEADERS)
+                headers.append((b"x-request-id", request_id.encode()))
+            elif not message.get("more_body", False):
+                finished = True
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, started, length, forwarded_for)
+            if refusal is not None:
+                await refusal.response(scope)(scope, receive, send_on)
+            else:
+                await self._app(scope, _at_most(receive) if chunked else receive, send_on)
+        except Exception as error:  # noqa: BLE001  # the last resort: said in the log, and answered
+            self._log.fault(error, self._route_of(scope), request_id)
+            if not status:
+                await fault(scope)(scope, receive, send_on)
+        finally:
+            seconds = perf_counter() - started
+            route = self._route_of(scope)
+            shown = method if method in _METHODS else "OTHER"
+            # 499: the client was gone before it had its answer.
+            code = status if finished else 499
+            self._metrics.request(shown, route, code, seconds)
+            self._log.request(shown, route, code, seconds * 1e3, request_id)
+
+    def _refusal(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
+        if self._limiter is not None and scope["path"] not in _NOT_LIMITED:
+            peer = scope["client"][0] if scope.get("client") else None
+            wait = self._limiter.wait_of(client_of(peer, forwarded_for, self._proxies), now)
+            if wait:
+                return Problem(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    f"this client asks more often than the service allows; ask again in {wait} s",
+                    name="rate-limit",
+                    headers={"Retry-After": str(wait)},
+                )
+        return _too_large() if length > MOST_BODY_BYTES else None
+
+    def _route_of(self, scope: Scope) -> str:
+        """The template of the route that was asked, for the log and the counts; never the path itself."""
+        route = scope.get("route")
+        if route is None:
+            for candidate in self._routes:
+                if candidate.matches(scope)[0] is not Match.NONE:
+                    route = candidate
+                    break
+        return str(getattr(route, "path_format", _NO_ROUTE))
+
+
+def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, bool, list[bytes]]:
+    """The id of the request, its declared length, whether it has none, and who it was forwarded for."""
+    request_id = ""
+    length, chunked = 0, False
+    forwarded_for: list[bytes] = []
+    for name, value in headers:
+        if name == b"content-length":
+            # The server has checked that it is a number; a longer one than any body is too long anyway.
+            length = int(value) if len(value) < 16 else MOST_BODY_BYTES + 1
+        elif name == b"transfer-encoding":
+            chunked = True
+        elif name == b"x-request-id":
+            request_id = value.decode() if _SANE_ID.fullmatch(value) else ""
+        elif name == b"x-forwarded-for":
+            forwarded_for.append(value)
+    return request_id or token_hex(8), length, chunked, forwarded_for
+
+
+def _at_most(receive: Receive) -> Receive:
+    """Receives, but raises Problem once more has come than a body may have."""
+    received = 0
+
+    async def receive_some() -> Message:
+        nonlocal received
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > MOST_BODY_BYTES:
+                raise _too_large()
+        return message
+
+    return receive_some
+
+
+def _too_large() -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"a body has at most {MOST_BODY_BYTES:,} bytes; send fewer ids",
+        name="body-too-large",
+        headers={"Connection": "close"},
+    )

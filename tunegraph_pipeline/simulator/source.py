@@ -1,0 +1,98 @@
+"""The simulator as a source: the real Spotify source, spotipy and all, against a server of the world.
+
+Here: its settings, and a server process that ends with the crawl. Not here: the world (`world`) or what the
+server answers (`api`).
+"""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from typing import Any
+
+from pydantic import Field
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import SIMULATED
+from tunegraph_pipeline.simulator.world import WorldConfig
+from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.frontier import Frontier
+from tunegraph_pipeline.sources.source import FeatureProvider, Source
+
+
+class SimulatorSettings(WorldConfig, frozen=True):
+    """Settings of the simulator, section ``simulator`` of `lake.json`: its world, and how it is read."""
+
+    twins: float = Field(default=0.03, ge=0, le=1)
+    """Share of the songs that are there under two ids, as on a single and an album."""
+    over_http: bool = True
+    """Crawl a server of its own over HTTP, as a real source; else look into the world, to play many days."""
+    server: dict[str, Any] = Field(default_factory=dict)
+    """What goes wrong at that server, see `simulator.server.Faults`."""
+
+    def world(self) -> WorldConfig:
+        """The world alone."""
+        return WorldConfig(**self.model_dump(include=set(WorldConfig.model_fields)))
+
+
+def open_simulator(config: SimulatorSettings, manners: Manners, frontier: Frontier, day: date) -> Source:
+    """The real Spotify source, spotipy and all, against a server of the world in a process of its own."""
+    from tunegraph_pipeline.simulator.world import World
+    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
+
+    world = config.world()
+    server = _start_server(world, day, config.server)
+
+    class SimulatorSource(SpotifySource):
+        """Ends its server with itself."""
+
+        def close(self) -> None:
+            super().close()
+            _stop_server(server)
+
+    def chain(source: SpotifySource) -> list[FeatureProvider]:
+        return [SpotifyFeatures(source)]
+
+    try:
+        url = _address(server)
+        start = World(world).start_users()
+        return SimulatorSource(
+            SpotifySettings(start_users=tuple(start), api_url=f"{url}/v1", accounts_url=url),
+            manners,
+            frontier,
+            name=SIMULATED,
+            credentials=("simulator", "simulator"),
+            ceiling=5_000.0,
+            providers=chain,
+        )
+    except BaseException:
+        _stop_server(server)
+        raise
+
+
+def _start_server(world: WorldConfig, day: date, faults: dict[str, Any]) -> "subprocess.Popen[str]":
+    module = "tunegraph_pipeline.simulator.server"
+    options = ["--world", world.model_dump_json(), "--day", day.isoformat(), "--faults", json.dumps(faults)]
+    # It reads our end of a pipe, and ends when that closes: with us, however we end.
+    return subprocess.Popen(  # noqa: S603  # this very program
+        [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _address(server: "subprocess.Popen[str]") -> str:
+    assert server.stdout is not None
+    line = server.stdout.readline().strip()
+    if not line.startswith("http"):
+        raise InputError("the simulator's server did not start; what it said is above")
+    return line
+
+
+def _stop_server(server: "subprocess.Popen[str]") -> None:
+    if server.stdin is not None:
+        server.stdin.close()
+    server.wait(timeout=20)
+    if server.stdout is not None:
+        server.stdout.close()

@@ -1,0 +1,568 @@
+"""The frontier of a crawl: whom to visit, what was answered, and rows not yet in a raw batch, in one file.
+
+Here: the SQLite file of one source below ``<lake>/crawl/`` and every question asked of it. Not here: whom to
+visit when (`sources.crawl` decides), or how a service is asked (`sources.api_session`).
+
+Each answer is kept the moment it comes, and what became of a user is one transaction: their state, the users
+they led to, and their rows in the journal. So a process that is killed at any moment leaves nothing half
+said, and asks again only what it had in flight. The journal is emptied into raw batches in ranges that are
+fixed before the batch is written; a range interrupted in between is written again, with the same content and
+so as the same batch.
+
+A user who was forgotten is never added, so nobody asks for them and no row is of them, and no answer that
+names them is kept. Where a source has a time-to-live, users and tracks it has not named for so long go too.
+"""
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.tombstones import Tombstones
+
+LEFT_ALONE = "forgotten users met again, left alone"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of discovery
+    user_id TEXT NOT NULL UNIQUE,
+    discovered_from TEXT,
+    depth INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,    -- in a row
+    visited TEXT,                           -- the last day they were asked for
+    met TEXT NOT NULL                       -- the last day the source, or the settings, named them
+);
+CREATE INDEX IF NOT EXISTS users_by_state ON users (state, seq);
+CREATE INDEX IF NOT EXISTS users_by_visit ON users (visited, seq);
+CREATE TABLE IF NOT EXISTS answers (
+    day TEXT NOT NULL, request BLOB NOT NULL, status INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (day, request)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    day TEXT NOT NULL, source TEXT NOT NULL, part TEXT NOT NULL, rows BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS tracks (
+    track_id TEXT PRIMARY KEY, described TEXT, met TEXT NOT NULL  -- the day it began to wait
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, track_id TEXT NOT NULL, batch INTEGER
+);
+CREATE INDEX IF NOT EXISTS waiting_by_batch ON waiting (topic, batch, id);
+CREATE TABLE IF NOT EXISTS spending (
+    day TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (day, what)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A user to visit, and how they were found."""
+
+    user_id: str
+    discovered_from: str | None
+    depth: int
+    failures: int
+
+
+class Frontier:
+    """The open file. Threads may share it: one connection behind one lock, each call one transaction.
+
+    ``day`` is the day that is being crawled: answers and spending belong to it. Whoever is in ``tombstones``
+    stays out.
+    """
+
+    def __init__(self, path: Path, day: date, tombstones: Tombstones | None = None) -> None:
+        self.path = path
+        self._tombstones = tombstones or Tombstones()
+        self.day = day.isoformat()
+        self._lock = threading.RLock()
+        self._old_exhausted = False
+        self.left_alone = 0
+        """How often somebody who was forgotten was met since the file was opened."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # An answer is on its way to disk once it is in the log: a killed process loses nothing.
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA cache_size = -8192")
+            _prepare(self._db, self.day)
+            with self._transaction():
+                self._db.execute("DELETE FROM answers WHERE day < ?", (self.day,))
+        except (sqlite3.Error, OSError) as error:
+            raise _broken(path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise _broken(self.path, error) from error
+
+    def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise _broken(self.path, error) from error
+
+    # --- users ---
+
+    def add_start_users(self, user_ids: Iterable[str], source: str) -> None:
+        """Put users at depth 0 into the frontier, unless they are known, or were forgotten."""
+        with self._transaction():
+            self._add_users(source, [(user_id, None, 0) for user_id in user_ids])
+
+    def next_users(
+        self,
+        how_many: int,
+        *,
+        order: str,
+        visited_before: date,
+        max_failures: int,
+        busy: Iterable[str] = (),
+    ) -> list[Due]:
+        """Users to visit now, those in ``busy`` left out: at most ``how_many``.
+
+        Users found and not yet visited take turns with those whose visit is older than ``visited_before``
+        or failed on another day, fewer than ``max_failures`` times in a row. ``order`` is ``depth_first``
+        (the latest found first) or ``breadth_first``.
+        """
+        taken = set(busy)
+        limit = how_many + len(taken)
+        direction = "DESC" if order == "depth_first" else "ASC"
+        columns = "user_id, discovered_from, depth, failures"
+        new = self._all(
+            f"SELECT {columns} FROM users WHERE state = 'found' ORDER BY seq {direction} LIMIT ?",  # noqa: S608
+            (limit,),
+        )
+        old = []
+        if not self._old_exhausted:
+            old = self._all(
+                f"SELECT {columns} FROM users WHERE visited < ?"  # noqa: S608
+                " AND ((visited < ? AND state IN ('listed', 'private'))"
+                " OR (state = 'failed' AND failures < ?))"
+                " ORDER BY visited, seq LIMIT ?",
+                (self.day, visited_before.isoformat(), max_failures, limit),
+            )
+            # A visit makes none older: what a day has few of, it will not have more of.
+            self._old_exhausted = not old
+        chosen = [Due(*row) for pair in _alternate(new, old) for row in pair]
+        return [due for due in chosen if due.user_id not in taken][:how_many]
+
+    def finish_user(
+        self,
+        due: Due,
+        state: str,
+        found: Sequence[str],
+        rows: Iterable[tuple[str, str, list[Any]]],
+        track_ids: Sequence[str] = (),
+        described: Sequence[str] = (),
+        topics: Sequence[str] = (),
+        *,
+        source: str,
+    ) -> None:
+        """Everything one visit said, in one transaction.
+
+        ``rows``: (source, part, rows) for the journal. ``found``: the users the page led to. ``track_ids``
+        not met before wait for each of ``topics``; those in ``described`` do not wait to be described.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE users SET state = ?1, visited = ?2,"
+                " failures = CASE ?1 WHEN 'failed' THEN failures + 1 ELSE 0 END,"
+                " met = CASE ?1 WHEN 'failed' THEN met ELSE ?2 END WHERE user_id = ?3",
+                (state, self.day, due.user_id),
+            )
+            self._add_users(source, [(user_id, due.user_id, due.depth + 1) for user_id in found])
+            for origin, part, values in rows:
+                self._write_journal(origin, part, values)
+            known = set(described)
+            for track_id in track_ids:
+                new = db.execute(
+                    "INSERT OR IGNORE INTO tracks (track_id, met) VALUES (?, ?)", (track_id, self.day)
+                )
+                if new.rowcount:
+                    db.executemany(
+                        "INSERT INTO waiting (topic, track_id) VALUES (?, ?)",
+                        [(t, track_id) for t in topics if t != "describe" or track_id not in known],
+                    )
+            if described:
+                db.executemany(
+                    "UPDATE tracks SET described = ? WHERE track_id = ?",
+                    [(self.day, track_id) for track_id in described],
+                )
+            self._spend("users", 1)
+
+    def undescribed(self, track_ids: Sequence[str], described_before: date) -> set[str]:
+        """Those of ``track_ids`` of whom nothing was written since ``described_before``."""
+        fresh: set[str] = set()
+        for start in range(0, len(track_ids), 500):
+            some = track_ids[start : start + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._all(
+                f"SELECT track_id FROM tracks WHERE described >= ? AND track_id IN ({marks})",  # noqa: S608
+                (described_before.isoformat(), *some),
+            )
+            fresh.update(row[0] for row in rows)
+        return set(track_ids) - fresh
+
+    def states(self) -> dict[str, int]:
+        """How many users are in each state."""
+        return dict(self._all("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
+
+    def start_states(self) -> dict[str, int]:
+        """The same of the users the crawl started from."""
+        return dict(self._all("SELECT state, count(*) FROM users WHERE depth = 0 GROUP BY state"))
+
+    def start_over(self) -> None:
+        """Forget every user and what is journalled, as if nobody had been asked."""
+        with self._transaction() as db:
+            for table in ("users", "journal", "answers"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608  # the names above
+
+    def _add_users(self, source: str, users: Iterable[tuple[str, str | None, int]]) -> None:
+        added = []
+        left_alone = 0
+        for user_id, discovered_from, depth in users:
+            if self._tombstones.buries_one(user_id):
+                left_alone += 1
+                continue
+            cursor = self._db.execute(
+                "INSERT INTO users (user_id, discovered_from, depth, state, met) VALUES (?, ?, ?, 'found', ?)"
+                " ON CONFLICT (user_id) DO NOTHING",
+                (user_id, discovered_from, depth, self.day),
+            )
+            if cursor.rowcount:
+                added.append([user_id, discovered_from, depth, "found"])
+            else:
+                self._db.execute(
+                    "UPDATE users SET met = ?1 WHERE user_id = ?2 AND met < ?1", (self.day, user_id)
+                )
+        if added:
+            self._write_journal(source, "users", added)
+        self.left_alone += left_alone
+        if left_alone:
+            self._write_journal(source, "counts", [[LEFT_ALONE, left_alone]])
+
+    # --- tracks that wait to be described, or for features ---
+
+    def ask_again(self, before: date) -> None:
+        """Have tracks that began to wait before this day wait again, from when a list next names them."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM tracks WHERE met < ?", (before.isoformat(),))
+
+    def claim_tracks(
+        self, topic: str, size: int, *, partial: bool, busy: Iterable[int]
+    ) -> tuple[int, list[str]]:
+        """A batch of waiting tracks and its number; an empty list where there is none to take.
+
+        A batch keeps its tracks until it is finished, so that one a killed process had asked for in part is
+        asked for again as it was, and answered from what was kept. Smaller batches only when ``partial``.
+        """
+        taken = set(busy)
+        with self._transaction() as db:
+            for (number,) in db.execute(
+                "SELECT DISTINCT batch FROM waiting WHERE topic = ? AND batch IS NOT NULL ORDER BY batch",
+                (topic,),
+            ):
+                if number not in taken:
+                    return number, self._batch(topic, number)
+            free = db.execute(
+                "SELECT id, track_id FROM waiting WHERE topic = ? AND batch IS NULL ORDER BY id LIMIT ?",
+                (topic, size),
+            ).fetchall()
+            if not free or (len(free) < size and not partial):
+                return 0, []
+            number = free[0][0]
+            db.executemany("UPDATE waiting SET batch = ? WHERE id = ?", [(number, row[0]) for row in free])
+            return number, [row[1] for row in free]
+
+    def _batch(self, topic: str, number: int) -> list[str]:
+        rows = self._db.execute(
+            "SELECT track_id FROM waiting WHERE topic = ? AND batch = ? ORDER BY id", (topic, number)
+        )
+        return [row[0] for row in rows]
+
+    def finish_tracks(
+        self,
+        topic: str,
+        number: int,
+        rows: Iterable[tuple[str, str, list[Any]]],
+        described: Sequence[str] = (),
+    ) -> None:
+        """Write what was said of a batch into the journal and take it out of the queue."""
+        with self._transaction() as db:
+            for origin, part, values in rows:
+                self._write_journal(origin, part, values)
+            db.executemany(
+                "UPDATE tracks SET described = ? WHERE track_id = ?", [(self.day, t) for t in described]
+            )
+            db.execute("DELETE FROM waiting WHERE topic = ? AND batch = ?", (topic, number))
+
+    # --- answers of the day ---
+
+    def answer(self, request: bytes) -> tuple[int, bytes] | None:
+        """Status and body of what was answered to this request today, or None."""
+        rows = self._all(
+            "SELECT status, body FROM answers WHERE day = ? AND request = ?", (self.day, request)
+        )
+        return (rows[0][0], zlib.decompress(rows[0][1])) if rows else None
+
+    def keep_answer(self, request: bytes, status: int, body: bytes) -> None:
+        """Keep what was answered to this request today; not where it names somebody who was forgotten."""
+        if self._tombstones.named_in(body):
+            return
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
+                (self.day, request, status, zlib.compress(body, 1)),
+            )
+
+    # --- spending and waiting ---
+
+    def spend(self, what: str, most: int) -> bool:
+        """Count one request (or whatever) against the day; False, and no count, where ``most`` are spent."""
+        with self._transaction() as db:
+            spent = db.execute(
+                "SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what)
+            ).fetchone()
+            if spent is not None and spent[0] >= most:
+                return False
+            self._spend(what, 1)
+            return True
+
+    def spent(self, what: str) -> int:
+        """How many were counted on this day so far."""
+        rows = self._all("SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what))
+        return int(rows[0][0]) if rows else 0
+
+    def _spend(self, what: str, count: int) -> None:
+        self._db.execute(
+            "INSERT INTO spending VALUES (?, ?, ?) ON CONFLICT (day, what) DO UPDATE SET count = count + ?",
+            (self.day, what, count, count),
+        )
+
+    def not_before(self, api: str) -> datetime | None:
+        """The moment before which this API asked not to be asked; None where it did not."""
+        value = self.fact(f"not before: {api}")
+        return datetime.fromtimestamp(float(value), UTC) if value else None
+
+    def keep_not_before(self, api: str, until: datetime) -> None:
+        self.set_fact(f"not before: {api}", str(until.timestamp()))
+
+    def fact(self, name: str) -> str | None:
+        rows = self._all("SELECT value FROM facts WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    # --- the journal ---
+
+    def _write_journal(self, source: str, part: str, rows: list[Any]) -> None:
+        if rows:
+            body = zlib.compress(json.dumps(rows, ensure_ascii=False).encode(), 1)
+            self._db.execute(
+                "INSERT INTO journal (day, source, part, rows) VALUES (?, ?, ?, ?)",
+                (self.day, source, part, body),
+            )
+
+    def journal_length(self) -> int:
+        """Entries that wait to be written as raw batches."""
+        return int(self._all("SELECT count(*) FROM journal")[0][0])
+
+    def empty_journal(
+        self, write: Callable[[date, str, dict[str, list[list[Any]]], Counter[str]], None]
+    ) -> None:
+        """Hand everything journalled to ``write``, by day and source, and forget it once it is written.
+
+        ``write`` gets the rows of each part (users, likes, tracks, features) in the order of their columns,
+        and the counts; given the same it has to write the same.
+        """
+        while True:
+            bound = self._bound()
+            if bound is None:
+                return
+            pairs = self._all(
+                "SELECT DISTINCT day, source FROM journal WHERE id <= ? ORDER BY 1, 2", (bound,)
+            )
+            for day, source in pairs:
+                parts: dict[str, list[list[Any]]] = {}
+                counts: Counter[str] = Counter()
+                for part, body in self._all(
+                    "SELECT part, rows FROM journal WHERE id <= ? AND day = ? AND source = ? ORDER BY id",
+                    (bound, day, source),
+                ):
+                    rows = json.loads(zlib.decompress(body))
+                    if part == "counts":
+                        counts.update(dict(rows))
+                    else:
+                        parts.setdefault(part, []).extend(rows)
+                write(date.fromisoformat(day), source, parts, counts)
+            with self._transaction() as db:
+                db.execute("DELETE FROM journal WHERE id <= ?", (bound,))
+                db.execute("DELETE FROM facts WHERE name = 'emptying the journal up to'")
+
+    def _bound(self) -> int | None:
+        """Up to which entry to write now: where an interrupted writing had stopped, else the last one."""
+        with self._transaction() as db:
+            begun = db.execute("SELECT value FROM facts WHERE name = 'emptying the journal up to'").fetchone()
+            if begun:
+                return int(begun[0])
+            (last,) = db.execute("SELECT max(id) FROM journal").fetchone()
+            if last is not None:
+                db.execute("INSERT INTO facts VALUES ('emptying the journal up to', ?)", (str(last),))
+            return None if last is None else int(last)
+
+
+def expire(path: Path, source: str, before: Mapping[str, date]) -> int:
+    """Remove from the file of ``source`` what may not be kept of days before those given, by source.
+
+    Users and tracks that it has not named since, its answers, and rows of the journal, which are of feature
+    providers too. A user who is removed is found, and visited, as a new one. Only where no crawl is running;
+    returns how many entries went. Raises LakeError where the file cannot be used.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete = ON")
+            _prepare(db, datetime.now(UTC).date().isoformat())
+            db.execute("BEGIN IMMEDIATE")
+            gone = 0
+            if source in before:
+                day = before[source].isoformat()
+                db.execute(
+                    "UPDATE users SET discovered_from = NULL"
+                    " WHERE discovered_from IN (SELECT user_id FROM users WHERE met < ?)",
+                    (day,),
+                )
+                # A track described since was named since.
+                for query in (
+                    "DELETE FROM users WHERE met < ?1",
+                    "DELETE FROM tracks WHERE met < ?1 AND (described IS NULL OR described < ?1)",
+                    "DELETE FROM answers WHERE day < ?1",
+                ):
+                    gone += db.execute(query, (day,)).rowcount
+                db.execute("DELETE FROM waiting WHERE track_id NOT IN (SELECT track_id FROM tracks)")
+            for of, bound in before.items():
+                gone += db.execute(
+                    "DELETE FROM journal WHERE source = ? AND day < ?", (of, bound.isoformat())
+                ).rowcount
+            db.execute("COMMIT")
+            if gone:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (sqlite3.Error, OSError) as error:
+        raise _broken(path, error) from error
+    return gone
+
+
+def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
+    """Remove every trace of these users from a frontier's file; returns how often it named each of them.
+
+    All answers of the day go, since one may be about a user without naming them; what of it is still needed
+    is asked for again. The file is then written anew, so that no page of it, used or free, and no log beside
+    it holds an id. Only where no crawl is running. Raises LakeError where the file cannot be used.
+    """
+    gone = set(user_ids)
+    named: Counter[str] = Counter()
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA secure_delete = ON")
+            db.execute("PRAGMA temp_store = MEMORY")
+            _prepare(db, datetime.now(UTC).date().isoformat())
+            db.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
+            db.executemany("INSERT INTO gone VALUES (?)", [(user_id,) for user_id in gone])
+            db.execute("BEGIN IMMEDIATE")
+            for column in ("user_id", "discovered_from"):
+                named.update(
+                    row[0]
+                    for row in db.execute(
+                        f"SELECT {column} FROM users WHERE {column} IN (SELECT user_id FROM gone)"  # noqa: S608
+                    )
+                )
+            db.execute("DELETE FROM users WHERE user_id IN (SELECT user_id FROM gone)")
+            db.execute(
+                "UPDATE users SET discovered_from = NULL WHERE discovered_from IN (SELECT user_id FROM gone)"
+            )
+            for entry, part, body in db.execute(
+                "SELECT id, part, rows FROM journal WHERE part IN ('users', 'likes')"
+            ).fetchall():
+                rows = json.loads(zlib.decompress(body))
+                met = [value for row in rows for value in row[:2] if value in gone]
+                if not met:
+                    continue
+                named.update(met)
+                # The second of a user is who led to them; of a like it is a track.
+                kept = [
+                    [row[0], None, *row[2:]] if part == "users" and row[1] in gone else row
+                    for row in rows
+                    if row[0] not in gone
+                ]
+                anew = zlib.compress(json.dumps(kept, ensure_ascii=False).encode(), 1)
+                db.execute("UPDATE journal SET rows = ? WHERE id = ?", (anew, entry))
+            db.execute("DELETE FROM answers")
+            db.execute("COMMIT")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (sqlite3.Error, OSError, ValueError, zlib.error) as error:
+        raise _broken(path, error) from error
+    return named
+
+
+def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:
+    """Users by state in a frontier's file, and the latest moment a service asked to wait for; reads only."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            states = dict(db.execute("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
+            waits = db.execute("SELECT value FROM facts WHERE name LIKE 'not before: %'").fetchall()
+    except sqlite3.Error as error:
+        raise _broken(path, error) from error
+    moments = [datetime.fromtimestamp(float(value), UTC) for (value,) in waits]
+    return states, max(moments, default=None)
+
+
+def _prepare(db: sqlite3.Connection, day: str) -> None:
+    """Make the tables there are none of. What an older file holds counts as named on ``day``."""
+    db.executescript(_SCHEMA)
+    for table in ("users", "tracks"):
+        if "met" not in {column[1] for column in db.execute(f"PRAGMA table_info({table})")}:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN met TEXT NOT NULL DEFAULT '{day}'")
+
+
+def _alternate(one: list[Any], two: list[Any]) -> Iterator[list[Any]]:
+    for place in range(max(len(one), len(two))):
+        yield [rows[place] for rows in (one, two) if place < len(rows)]
+
+
+def _broken(path: Path, error: Exception) -> LakeError:
+    full = "full" in str(error)
+    what = "free some space and run it again" if full else "remove it to start the crawl from the beginning"
+    return LakeError(f"{path} cannot be used ({error}); {what}")

@@ -1,0 +1,137 @@
+"""When the bundle of a lake gets an index, and what is told of it."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance
+
+from tunegraph_pipeline.errors import LakeError, LibraryMissingError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.orchestration.metadata import index_metadata
+from tunegraph_pipeline.pipeline import bundle
+from tunegraph_pipeline.pipeline.bundle import ServingSettings, bundle_of, index_if_wanted
+from tunegraph_pipeline.progress import watched_by
+from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.recommend.index import INDEX_FILE
+from tunegraph_pipeline.recommend.indexing import THRESHOLD
+from tunegraph_pipeline.recommend.recommender import Recommender
+
+DAY = date(2026, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A small simulated lake, refreshed once with the settings it has by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
+            patch.delenv(name, raising=False)
+        lake = Lake.open_or_create(tmp_path_factory.mktemp("indexed") / "lake")
+        lake.set_section("simulator", {"n_users": 300, "n_tracks": 400})
+        lake.set_section("training", {"dimension": 16, "epochs": 3, "encoder": "none"})
+        run_job(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
+        yield Lake.open(lake.root)
+
+
+def live(lake: Lake) -> Bundle:
+    return Bundle.open(read_current(lake.serving))
+
+
+def with_settings(lake: Lake, folder: Path, **settings: Any) -> tuple[dict[str, Any], list[str]]:
+    """The facts about the index that a copy of the live bundle gets, and what is told meanwhile."""
+    draft = Path(shutil.copytree(live(lake).folder, folder / "draft"))
+    notes: list[str] = []
+    with watched_by(lambda *_: None, notes.append):
+        return index_if_wanted(draft, ServingSettings(**settings)), notes
+
+
+def test_a_small_catalogue_is_ranked_exactly(lake: Lake) -> None:
+    bundle = live(lake)
+    assert "index" not in bundle.facts
+    assert bundle.file(INDEX_FILE) is None
+    assert int(bundle.recommendable.sum()) < THRESHOLD
+    assert index_metadata(bundle)["index"].value == "none: every query looks at all tracks"
+
+
+@pytest.mark.parametrize(
+    ("settings", "built"),
+    [
+        ({}, False),
+        ({"index": "exact", "index_from": 1}, False),
+        ({"index_from": 1}, True),
+        ({"index": "approximate", "index_storage": "float16"}, True),
+    ],
+)
+def test_the_settings_say_whether_there_is_one(
+    lake: Lake, tmp_path: Path, settings: dict[str, Any], built: bool
+) -> None:
+    facts, _ = with_settings(lake, tmp_path, **settings)
+    assert ("index" in facts) == built
+    if built:
+        assert facts["index"]["storage"] == settings.get("index_storage", "int8")
+        kept = facts["index"]["probes"] is not None
+        assert (tmp_path / "draft" / INDEX_FILE).exists() == kept
+
+
+def test_a_catalogue_that_would_have_one_is_told_of_a_missing_library(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    facts, (note,) = with_settings(lake, tmp_path, index_from=1)
+    assert facts == {}
+    assert "are ranked exactly" in note
+    assert "pip install 'tunegraph-pipeline[index]'" in note
+    shutil.rmtree(tmp_path / "draft")
+    with pytest.raises(LibraryMissingError, match="needs faiss"):
+        with_settings(lake, tmp_path, index="approximate")
+
+
+def test_an_index_that_finds_too_little_is_told_of(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = {"probes": None, "recall": {"three likes": 0.912, "stored lists": 0.95}}
+    monkeypatch.setattr(bundle, "add_index", lambda folder, storage: poor)
+    facts, (note,) = with_settings(lake, tmp_path, index="approximate")
+    assert facts == {"index": poor}
+    assert "found 0.912 of the best, not 0.99: it was left out" in note
+
+
+def test_a_changed_setting_makes_a_bundle_of_its_own_with_the_index_in_its_metadata(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    before = live(lake)
+    lake.set_section("serving", {"index": "approximate", "index_storage": "float32"})
+    try:
+        run_job(lake, "refresh", DAY, DAY)
+        after = live(Lake.open(lake.root))
+        assert after.version != before.version
+        assert after.model_version == before.model_version
+        facts = after.facts["index"]
+        assert facts["storage"] == "float32"
+        assert len(Recommender(after).recommend_user(after.users[0], 5).items) == 5
+        with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+            told = instance.get_latest_materialization_event(AssetKey("serving_bundle"))
+        assert told is not None
+        assert told.asset_materialization is not None
+        metadata = told.asset_materialization.metadata
+        assert str(metadata["index"].value).startswith(f"faiss, {facts['lists']:,} lists")
+        assert metadata["index build (s)"].value == facts["seconds"]
+        assert "| three likes |" in str(metadata["index recall@10 and @50"].value)
+        assert bundle_of(Lake.open(lake.root), after.model_version).version == after.version
+    finally:
+        lake.set_section("serving", {})
+
+
+def test_a_setting_that_is_none_is_named(lake: Lake) -> None:
+    lake.set_section("serving", {"index": "fast"})
+    try:
+        with pytest.raises(LakeError, match="index"):
+            bundle_of(Lake.open(lake.root), live(lake).model_version)
+    finally:
+        lake.set_section("serving", {})

@@ -1,0 +1,89 @@
+"""Feedback on its way to disk: kept whole and acknowledged, or a problem; what a line is, `lake` tests."""
+
+import asyncio
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunegraph_pipeline.serve.feedback_writer import FeedbackSpool
+from tunegraph_pipeline.serve.problem_details import Problem
+
+
+@pytest.fixture(autouse=True)
+def lake_there(tmp_path: Path) -> None:
+    (tmp_path / "lake.json").write_text("{}")
+
+
+def lines(lake: Path) -> list[dict[str, Any]]:
+    found = sorted(lake.glob("feedback_spool/*/*.jsonl"))
+    return [json.loads(line) for path in found for line in path.read_bytes().split(b"\n") if line]
+
+
+def add_all(lake: Path, *users: str) -> list[Any]:
+    """What comes of feedback that arrives at the same time."""
+
+    async def add() -> list[Any]:
+        spool = FeedbackSpool(lake)
+        added = [
+            spool.add(user, [("t1", "like"), ("t2", "skip")], ["t1", "t2", "t3"], "v1") for user in users
+        ]
+        found = await asyncio.gather(*added, return_exceptions=True)
+        spool.close()
+        return found
+
+    return asyncio.run(add())
+
+
+def test_all_that_is_said_at_once_is_kept_with_all_that_was_said(tmp_path: Path) -> None:
+    users = [f"\u2028 ünïcode {user}" for user in range(40)]
+    assert add_all(tmp_path, *users) == [None] * 40
+    found = lines(tmp_path)
+    assert [(line["user_id"], line["track_id"], line["action"]) for line in found] == [
+        (user, *event) for user in users for event in (("t1", "like"), ("t2", "skip"))
+    ]
+    assert all(line["shown"] == ["t1", "t2", "t3"] and line["bundle_version"] == "v1" for line in found)
+
+
+def test_nothing_is_written_where_the_disk_of_the_lake_should_be(tmp_path: Path) -> None:
+    away = tmp_path / "mount point"
+    away.mkdir()
+    (refused,) = add_all(away, "me")
+    assert isinstance(refused, Problem)
+    assert (refused.status, refused.name) == (503, "feedback-unwritable")
+    assert list(away.iterdir()) == []
+
+
+def test_every_spool_writes_a_file_of_its_own(tmp_path: Path) -> None:
+    add_all(tmp_path, "a")
+    add_all(tmp_path, "b")
+    assert len(list(tmp_path.glob("feedback_spool/*/*.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_what_cannot_be_written_is_a_problem_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: int
+) -> None:
+    def sync(_handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        (refused,) = add_all(tmp_path, "a")
+    assert isinstance(refused, Problem)
+    assert (refused.status, refused.name) == (503, "feedback-unwritable")
+    assert str(tmp_path) not in refused.detail
+    assert "feedback was not kept" in capfd.readouterr().err
+    assert lines(tmp_path) == []
+    assert add_all(tmp_path, "b") == [None]
+    assert {line["user_id"] for line in lines(tmp_path)} == {"b"}
+
+
+def test_more_than_the_disk_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunegraph_pipeline.serve.feedback_writer._MOST_WAITING", 2)
+    found = add_all(tmp_path, "a", "b", "c", "d")
+    assert [type(result).__name__ for result in found] == ["NoneType", "NoneType", "Problem", "Problem"]
+    assert {line["user_id"] for line in lines(tmp_path)} == {"a", "b"}
