@@ -1,4 +1,4 @@
-"""The application of one worker, assembled: routes, what becomes of errors, CORS, and the door around all.
+"""Assemble the application of one worker: routes, exception handlers, CORS and middleware.
 
 Here: assembly, and the OpenAPI. Not here: any behaviour of its own.
 """
@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tunegraph_pipeline.errors import TuneGraphError
-from tunegraph_pipeline.serve import problem_details as problems
+from tunegraph_pipeline.serve import problem_details
 from tunegraph_pipeline.serve.access_log import note
-from tunegraph_pipeline.serve.middleware import Door
+from tunegraph_pipeline.serve.middleware import RequestMiddleware
 from tunegraph_pipeline.serve.routes import add_routes
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.serve.settings import ServiceSettings
@@ -71,10 +71,10 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
-            problems.Problem: problems.answer_problem,
-            HTTPException: problems.answer_http_exception,
+            problem_details.Problem: problem_details.handle_problem,
+            HTTPException: problem_details.handle_http_exception,
             ClientDisconnect: _nobody_listens,
-            Exception: problems.answer_fault,
+            Exception: problem_details.handle_unexpected_error,
         },
     )
     add_routes(app.router, service)
@@ -90,7 +90,7 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
             expose_headers=("X-Request-ID", "X-Bundle-Version", "Retry-After"),
             max_age=600,
         )
-    return Door(
+    return RequestMiddleware(
         inner,
         routes=app.routes,
         metrics=service.metrics,
@@ -106,7 +106,7 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     if "Problem" in schemas:
         return schema
-    problem = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    problem = problem_details.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -1,6 +1,6 @@
-"""Routes that cost little: declared as FastAPI documents them, answered straight from the bytes.
+"""A route class that skips FastAPI's general request handling, which costs as much as a query.
 
-Here: how the arguments of an endpoint are made from a request. Not here: any endpoint (`routes`).
+Here: building the arguments of an endpoint from a request. Not here: any endpoint (`routes`).
 """
 
 import inspect
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tunegraph_pipeline.serve.problem_details import Problem, invalid
+from tunegraph_pipeline.serve.problem_details import Problem, validation_problem
 
 Check = Callable[[Request], None]
 Endpoint = Callable[..., Awaitable[Response]]
@@ -23,7 +23,7 @@ _CHECK = "_tunegraph_check"
 
 
 def checked_by(check: Check) -> Callable[[Endpoint], Endpoint]:
-    """Let ``check`` see a request before anything of it is read; it raises Problem where it objects."""
+    """Run ``check`` on each request before its body is read; it raises Problem to reject the request."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
         setattr(endpoint, _CHECK, check)
@@ -32,7 +32,7 @@ def checked_by(check: Check) -> Callable[[Endpoint], Endpoint]:
     return mark
 
 
-class ThinRoute(APIRoute):
+class FastRoute(APIRoute):
     """A route whose endpoint returns a Response and takes, by annotation,
 
     - a pydantic model: the body, JSON, validated from its bytes;
@@ -70,23 +70,23 @@ class ThinRoute(APIRoute):
             if request_name:
                 arguments[request_name] = request
             if query_name:
-                arguments[query_name] = _query(request, query_model)
+                arguments[query_name] = _parse_query(request, query_model)
             if body_name:
-                arguments[body_name] = await _body(request, body_model)
+                arguments[body_name] = await _parse_body(request, body_model)
             response: Response = await endpoint(**arguments)
             return response
 
         return handle
 
 
-def _query(request: Request, model: type[BaseModel]) -> BaseModel:
+def _parse_query(request: Request, model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate(dict(request.query_params) if request.scope["query_string"] else {})
     except ValidationError as error:
-        raise invalid(error, "query") from None
+        raise validation_problem(error, "query") from None
 
 
-async def _body(request: Request, model: type[BaseModel]) -> BaseModel:
+async def _parse_body(request: Request, model: type[BaseModel]) -> BaseModel:
     # Asked for by name, because a page of somebody else can send any other type without asking first.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(
@@ -96,4 +96,4 @@ async def _body(request: Request, model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate_json(await request.body())
     except ValidationError as error:
-        raise invalid(error, "body") from None
+        raise validation_problem(error, "body") from None

@@ -1,6 +1,6 @@
-"""Feedback on its way to disk, while the event loop goes on.
+"""Write feedback to disk without blocking the event loop.
 
-Here: the thread that writes it, and what a client is told where it cannot be written. Not here: the spool
+Here: the thread that writes, and the error a client gets when writing fails. Not here: the spool
 itself (`lake.feedback_spool`), or what an event may hold (`schemas`).
 """
 
@@ -20,7 +20,7 @@ from tunegraph_pipeline.serve.problem_details import Problem
 _MOST_WAITING = 1_000
 
 
-class FeedbackSpool:
+class FeedbackWriter:
     """Appends to a lake's spool, under the name of this process, one request after the other."""
 
     def __init__(self, lake: Path) -> None:
@@ -45,7 +45,7 @@ class FeedbackSpool:
                 headers={"Retry-After": "5"},
             )
         kept = partial(
-            _append,
+            _append_to_spool,
             self._lake,
             self._worker,
             user_id,
@@ -73,7 +73,7 @@ class FeedbackSpool:
         self._disk.shutdown()
 
 
-def _append(lake: Path, *args: Any, **kwargs: Any) -> int:
+def _append_to_spool(lake: Path, *args: Any, **kwargs: Any) -> int:
     # Below the mount point of a disk that is away it would be written, and hidden once the disk is back.
     if not (lake / "lake.json").is_file():
         raise LakeError(f"there is no lake at {lake} at present")

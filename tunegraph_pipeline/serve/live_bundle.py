@@ -1,7 +1,7 @@
-"""The bundle a worker serves, followed by a thread while it serves.
+"""The bundle that a worker serves, and the thread that reloads it.
 
 Here: what belongs to one version (recommender, search, the rendered map) and is swapped together, and the
-thread that looks for a new one. Not here: opening and checking a bundle (`recommend.live`).
+thread that polls for a new one. Not here: opening and checking a bundle (`recommend.live`).
 """
 
 import threading
@@ -24,8 +24,8 @@ _LAST_SERVED = "last_served"
 
 
 @dataclass(frozen=True)
-class Version:
-    """One bundle, open, with all that is made of it. A request takes it once and keeps to it."""
+class ServedBundle:
+    """One open bundle and what is built from it. A request takes one and uses it to its end."""
 
     recommender: Recommender
     search: TrackSearch
@@ -37,15 +37,15 @@ class Version:
         return self.recommender.bundle.version
 
 
-class LiveVersions:
+class LiveBundle:
     """Follows ``CURRENT`` in a thread, from :meth:`start` to :meth:`stop`.
 
-    Workers of one service share a ``run_folder``, in which they keep the version they serve. A worker that
-    takes the place of a killed one begins with that, and changes to ``CURRENT`` as the others do: checked, or
-    not at all. Where it can begin with neither it serves nothing, says why, and tries again.
+    Workers of one service share a ``run_folder``, where they record the version they serve. A worker that
+    replaces a killed one starts with that version and switches to ``CURRENT`` as the others do, only after
+    verifying it. When it can open neither, it serves nothing, reports why, and tries again.
 
-    Bundles are withdrawn where they name who was forgotten and no other takes their place. Then what was
-    served is let go, and the next one is begun with as any new one, checked.
+    A bundle is withdrawn when it names a forgotten user and no other bundle replaces it. The worker then
+    stops serving it, and verifies the next bundle before it serves that.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class LiveVersions:
         self._shared = None if run_folder is None else run_folder / _LAST_SERVED
         self._reloaded = reloaded
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="versions", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="live-bundle", daemon=True)
         self._live: LiveRecommender | None = None
-        self._served: Version | None = None
+        self._served: ServedBundle | None = None
         self._problem: str | None = None
         self._withdrew = False
 
@@ -75,11 +75,11 @@ class LiveVersions:
         return self._problem
 
     @property
-    def served(self) -> Version | None:
+    def served(self) -> ServedBundle | None:
         return self._served
 
     @property
-    def current(self) -> Version:
+    def current(self) -> ServedBundle:
         """What is served now. Raises Problem 503 where nothing is."""
         if self._served is None:
             raise Problem(
@@ -91,37 +91,37 @@ class LiveVersions:
         return self._served
 
     def start(self) -> None:
-        self._look()
+        self._reload()
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join()
 
-    def _follow(self) -> None:
+    def _watch(self) -> None:
         while not self._stopping.wait(self._every):
             try:
-                self._look()
+                self._reload()
             except Exception as error:  # noqa: BLE001  # whatever it is, the version that is served stays
-                self._say(f"the newest bundle cannot be taken up ({type(error).__name__})")
+                self._report(f"the newest bundle cannot be taken up ({type(error).__name__})")
 
-    def _look(self) -> None:
-        """Take up the newest bundle if it is a new one and sound, and say so."""
+    def _reload(self) -> None:
+        """Switch to the newest bundle if it is new and valid, and log that."""
         if is_withdrawn(self._serving):
-            self._let_go()
+            self._unload()
             return
         try:
             if self._live is None:
-                self._live = self._begin()
+                self._live = self._open_first()
             self._live.refresh()
             problem = self._live.problem
             recommender = self._live.current
             if self._served is None or recommender is not self._served.recommender:
-                _warm(recommender)
+                _warm_up(recommender)
                 search = TrackSearch(recommender.bundle)
                 first = self._served is None and not self._withdrew
-                self._served = Version(recommender, search)
-                self._keep(recommender.bundle.version)
+                self._served = ServedBundle(recommender, search)
+                self._remember_version(recommender.bundle.version)
                 if recommender.unknown_blocked:
                     shown = ", ".join(sorted(recommender.unknown_blocked)[:5])
                     note(f"of the blocklist, {len(recommender.unknown_blocked)} are in no song: {shown}")
@@ -130,26 +130,26 @@ class LiveVersions:
                     note(f"serving bundle {recommender.bundle.version}")
         except BundleError as error:
             problem = str(error)
-        self._say(problem)
+        self._report(problem)
 
-    def _let_go(self) -> None:
+    def _unload(self) -> None:
         served, self._live, self._served = self._served, None, None
         self._problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
         if served is not None:
             self._withdrew = True
             note(f"bundle {served.bundle_version} was withdrawn and is served no longer: {self._problem}")
 
-    def _begin(self) -> LiveRecommender:
+    def _open_first(self) -> LiveRecommender:
         last = ""
         if self._shared is not None and not self._withdrew:
             with suppress(OSError):
                 last = self._shared.read_text().strip()
         if last:
             with suppress(BundleError):  # pruned since
-                return self._live_from(last)
-        return self._live_from(None)
+                return self._open_version(last)
+        return self._open_version(None)
 
-    def _live_from(self, version: str | None) -> LiveRecommender:
+    def _open_version(self, version: str | None) -> LiveRecommender:
         blocked = self._blocklist
         return LiveRecommender(
             self._serving,
@@ -159,7 +159,7 @@ class LiveVersions:
             verified=self._withdrew,
         )
 
-    def _keep(self, version: str) -> None:
+    def _remember_version(self, version: str) -> None:
         if self._shared is None:
             return
         draft = self._shared.with_name(f"{_LAST_SERVED}.{threading.get_native_id()}")
@@ -167,7 +167,7 @@ class LiveVersions:
             draft.write_text(version)
             draft.replace(self._shared)
 
-    def _say(self, problem: str | None) -> None:
+    def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self._problem:
             self._reloaded(refused=True)
             served = self._served
@@ -176,10 +176,10 @@ class LiveVersions:
         self._problem = problem
 
 
-def _warm(recommender: Recommender) -> None:
-    """Ask once, before anybody else does: the first query of a process over a bundle takes longest.
+def _warm_up(recommender: Recommender) -> None:
+    """Run one query, since the first query of a process over a bundle takes longest.
 
-    Raises BundleError where it has no answer: it may be what its manifest says, and still be of no use.
+    Raises BundleError when it fails: a bundle may match its manifest and still be unusable.
     """
     bundle = recommender.bundle
     try:

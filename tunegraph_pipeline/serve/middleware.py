@@ -1,8 +1,8 @@
-"""The door: what every request passes first and every answer last, around the whole application.
+"""The middleware around the whole application: every request and every response passes through it.
 
-Here: request ids, the rate limit, the limit on bodies, headers that keep browsers safe, the count and the
-log of each request, and the last resort where the application fails. Not here: who may ask about stored users
-(`access`), or what is answered (`routes`). Plain ASGI, since everything here is paid by every request.
+Here: request ids, the rate limit, the limit on bodies, security headers, the metrics and the access log of
+each request, and the response when the application fails. Not here: who may ask about stored users
+(`access`), or the endpoints (`routes`). Plain ASGI, because every request pays for what is done here.
 """
 
 import re
@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, fault
+from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, internal_error
 from tunegraph_pipeline.serve.rate_limit import RateLimiter, client_of
 from tunegraph_pipeline.serve.settings import MOST_BODY_BYTES
 
-_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_NOT_LIMITED = frozenset({"/health", "/ready", "/metrics"})
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_UNLIMITED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _NO_ROUTE = "none"
 
@@ -30,7 +30,7 @@ _PAGE_POLICY = (
     "img-src 'self' https: data:; media-src https: data:; manifest-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_SAFE_HEADERS = [
+_SECURITY_HEADERS = [
     (b"content-security-policy", _PAGE_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -38,11 +38,11 @@ _SAFE_HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 ]
-_NOT_STORED = (b"cache-control", b"no-store")
+_NO_STORE = (b"cache-control", b"no-store")
 
 
-class Door:
-    """Wraps an application. ``routes`` name what was asked where the application was not reached."""
+class RequestMiddleware:
+    """Wraps an ASGI application. ``routes`` give the route template of a request rejected before routing."""
 
     def __init__(
         self,
@@ -68,34 +68,34 @@ class Door:
         started = perf_counter()
         request_id, length, chunked, forwarded_for = _read_headers(scope["headers"])
         method: str = scope["method"]
-        # Answered as a GET; that the body is left out is the server's to see to, by its own scope.
+        # Answered as a GET; the server, which keeps its own scope, leaves out the body.
         scope = {**scope, REQUEST_ID: request_id, "method": "GET" if method == "HEAD" else method}
         status = 0
         finished = False
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status, finished
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"] = list(message["headers"])
                 if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append(_NOT_STORED)
-                headers.extend(_SAFE_HEADERS)
+                    headers.append(_NO_STORE)
+                headers.extend(_SECURITY_HEADERS)
                 headers.append((b"x-request-id", request_id.encode()))
             elif not message.get("more_body", False):
                 finished = True
             await send(message)
 
         try:
-            refusal = self._refusal(scope, started, length, forwarded_for)
-            if refusal is not None:
-                await refusal.response(scope)(scope, receive, send_on)
+            rejection = self._rejection(scope, started, length, forwarded_for)
+            if rejection is not None:
+                await rejection.response(scope)(scope, receive, send_with_headers)
             else:
-                await self._app(scope, _at_most(receive) if chunked else receive, send_on)
-        except Exception as error:  # noqa: BLE001  # the last resort: said in the log, and answered
+                await self._app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
             self._log.fault(error, self._route_of(scope), request_id)
             if not status:
-                await fault(scope)(scope, receive, send_on)
+                await internal_error(scope)(scope, receive, send_with_headers)
         finally:
             seconds = perf_counter() - started
             route = self._route_of(scope)
@@ -105,8 +105,8 @@ class Door:
             self._metrics.request(shown, route, code, seconds)
             self._log.request(shown, route, code, seconds * 1e3, request_id)
 
-    def _refusal(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
-        if self._limiter is not None and scope["path"] not in _NOT_LIMITED:
+    def _rejection(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
+        if self._limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
             wait = self._limiter.wait_of(client_of(peer, forwarded_for, self._proxies), now)
             if wait:
@@ -116,10 +116,10 @@ class Door:
                     name="rate-limit",
                     headers={"Retry-After": str(wait)},
                 )
-        return _too_large() if length > MOST_BODY_BYTES else None
+        return _body_too_large() if length > MOST_BODY_BYTES else None
 
     def _route_of(self, scope: Scope) -> str:
-        """The template of the route that was asked, for the log and the counts; never the path itself."""
+        """The template of the requested route, for the log and the metrics; never the path itself."""
         route = scope.get("route")
         if route is None:
             for candidate in self._routes:
@@ -130,7 +130,7 @@ class Door:
 
 
 def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, bool, list[bytes]]:
-    """The id of the request, its declared length, whether it has none, and who it was forwarded for."""
+    """The request id, the declared body length, whether the body is chunked, and X-Forwarded-For."""
     request_id = ""
     length, chunked = 0, False
     forwarded_for: list[bytes] = []
@@ -141,29 +141,29 @@ def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, boo
         elif name == b"transfer-encoding":
             chunked = True
         elif name == b"x-request-id":
-            request_id = value.decode() if _SANE_ID.fullmatch(value) else ""
+            request_id = value.decode() if _VALID_REQUEST_ID.fullmatch(value) else ""
         elif name == b"x-forwarded-for":
             forwarded_for.append(value)
     return request_id or token_hex(8), length, chunked, forwarded_for
 
 
-def _at_most(receive: Receive) -> Receive:
-    """Receives, but raises Problem once more has come than a body may have."""
+def _limit_body(receive: Receive) -> Receive:
+    """``receive``, but it raises Problem once the body is over the limit."""
     received = 0
 
-    async def receive_some() -> Message:
+    async def receive_limited() -> Message:
         nonlocal received
         message = await receive()
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
             if received > MOST_BODY_BYTES:
-                raise _too_large()
+                raise _body_too_large()
         return message
 
-    return receive_some
+    return receive_limited
 
 
-def _too_large() -> Problem:
+def _body_too_large() -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"a body has at most {MOST_BODY_BYTES:,} bytes; send fewer ids",

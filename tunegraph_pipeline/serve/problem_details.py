@@ -1,7 +1,7 @@
-"""What a client is told when it does not get what it asked for: RFC 9457 problems, one clear line each.
+"""Error responses in the form of RFC 9457 (Problem Details for HTTP APIs), one clear line each.
 
-Here: the problem as an exception, as a response, and as what FastAPI and pydantic raise. Not here: who finds
-something to object to.
+Here: the problem as an exception and as a response, and the exception handlers that turn what Starlette and
+pydantic raise into one. Not here: the code that rejects a request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "tunegraph.request_id"
-"""Where the door puts the id of a request into its scope."""
+"""Where the middleware puts the id of a request into its scope."""
 
 _MOST_ERRORS = 20
 
@@ -82,7 +82,7 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
         )
 
 
-def invalid(error: ValidationError, part: str) -> Problem:
+def validation_problem(error: ValidationError, part: str) -> Problem:
     """What pydantic has to say about a ``part`` of a request, which is body, query or path."""
     found = [
         InvalidInput(location=".".join([part, *map(str, problem["loc"])]), reason=problem["msg"])
@@ -104,14 +104,14 @@ def invalid(error: ValidationError, part: str) -> Problem:
     )
 
 
-async def answer_problem(request: Request, error: Exception) -> Response:
-    """The handler of :class:`Problem`."""
+async def handle_problem(request: Request, error: Exception) -> Response:
+    """Exception handler for :class:`Problem`."""
     assert isinstance(error, Problem)
     return error.response(request.scope)
 
 
-async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """The handler of what the router itself raises: no such path, no such method."""
+async def handle_http_exception(request: Request, error: Exception) -> Response:
+    """Exception handler for what the router raises: unknown path, method not allowed."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     details = {
@@ -123,12 +123,12 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
     )
 
 
-async def answer_fault(request: Request, _error: Exception) -> Response:
-    """The handler of everything else: nothing of the fault goes out but the id to find it by."""
-    return fault(request.scope)
+async def handle_unexpected_error(request: Request, _error: Exception) -> Response:
+    """Exception handler for anything else: the response gives the request id and no detail of the error."""
+    return internal_error(request.scope)
 
 
-def fault(scope: Scope) -> Response:
+def internal_error(scope: Scope) -> Response:
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "the service failed to answer; its log says more under this request id",

@@ -21,11 +21,10 @@ from starlette.responses import Response
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack, Track
-from tunegraph_pipeline.serve import metrics
-from tunegraph_pipeline.serve import schemas as messages
-from tunegraph_pipeline.serve.fast_route import ThinRoute, checked_by
+from tunegraph_pipeline.serve import metrics, schemas
+from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
-from tunegraph_pipeline.serve.live_bundle import Version
+from tunegraph_pipeline.serve.live_bundle import ServedBundle
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -65,7 +64,7 @@ _INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
 
 def add_routes(router: APIRouter, service: Service) -> None:
     """Give the router the routes of one worker."""
-    router.route_class = ThinRoute
+    router.route_class = FastRoute
     for add in (_add_recommendations, _add_tracks, _add_feedback, _add_state, _add_pages):
         add(router, service)
 
@@ -83,7 +82,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
                 )
             raise Problem(_INVALID, str(answer), name="invalid-input")
         written = write_list(answer, recommender.bundle.model_version, form)
-        headers = {"X-Bundle-Version": answer.bundle_version}
+        headers = {"X-Bundle-ServedBundle": answer.bundle_version}
         if written.file_name:
             headers["Content-Disposition"] = f'attachment; filename="{written.file_name}"'
         return Response(written.content, headers=headers, media_type=written.media_type)
@@ -92,11 +91,11 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         "/recommendations",
         summary="Songs for a list of likes",
         tags=["recommendations"],
-        response_model=messages.RecommendationsAnswer,
+        response_model=schemas.RecommendationsAnswer,
         responses={200: {"content": _LISTS}, **_problems(*_BODY, _BUSY)},
     )
     async def recommend(
-        body: messages.RecommendationRequest, how: Annotated[messages.ListParameters, Query()]
+        body: schemas.RecommendationRequest, how: Annotated[schemas.ListParameters, Query()]
     ) -> Response:
         """Songs for somebody who likes these. The whole catalogue is ranked; nothing is kept."""
         question = Question(
@@ -115,11 +114,11 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         "/users/{user_id:path}/recommendations",
         summary="Songs for a stored user",
         tags=["recommendations"],
-        response_model=messages.RecommendationsAnswer,
+        response_model=schemas.RecommendationsAnswer,
         responses={200: {"content": _LISTS}, **_problems(*_STORED, HTTPStatus.NOT_FOUND, _INVALID, _BUSY)},
     )
     @checked_by(service.access.check)
-    async def recommend_user(user_id: str, how: Annotated[messages.UserParameters, Query()]) -> Response:
+    async def recommend_user(user_id: str, how: Annotated[schemas.UserParameters, Query()]) -> Response:
         """Songs for a user of the lake, by the likes and dislikes that the live bundle has of them."""
         question = Question(
             user_id=user_id,
@@ -135,12 +134,12 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         "/explanations",
         summary="Why a song has its score",
         tags=["recommendations"],
-        response_model=messages.ExplanationAnswer,
+        response_model=schemas.ExplanationAnswer,
         responses=_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY),
     )
-    async def explain(body: messages.ExplanationRequest) -> Response:
+    async def explain(body: schemas.ExplanationRequest) -> Response:
         """What each liked song adds to the score that a song has for somebody with these likes."""
-        recommender = service.versions.current.recommender
+        recommender = service.live_bundle.current.recommender
         _known(recommender, body.track_id)
         found = await service.aside(recommender.explain, body.likes, body.track_id)
         return _json(
@@ -160,12 +159,12 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         "/tracks/{track_id:path}/similar",
         summary="Songs near a song",
         tags=["tracks"],
-        response_model=messages.SimilarTracksAnswer,
+        response_model=schemas.SimilarTracksAnswer,
         responses=_problems(HTTPStatus.NOT_FOUND, _INVALID, _BUSY),
     )
-    async def similar(track_id: str, how: Annotated[messages.SimilarParameters, Query()]) -> Response:
+    async def similar(track_id: str, how: Annotated[schemas.SimilarParameters, Query()]) -> Response:
         """The songs nearest to one, and how likely it is that a listener likes both."""
-        recommender = service.versions.current.recommender
+        recommender = service.live_bundle.current.recommender
         _known(recommender, track_id)
         found = await service.aside(recommender.similar, track_id, how.k)
         return _json(
@@ -179,13 +178,13 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         "/tracks",
         summary="Find songs",
         tags=["tracks"],
-        response_model=messages.TracksAnswer,
+        response_model=schemas.TracksAnswer,
         responses=_problems(_INVALID, _BUSY),
     )
-    async def tracks(how: Annotated[messages.TrackParameters, Query()]) -> Response:
+    async def tracks(how: Annotated[schemas.TrackParameters, Query()]) -> Response:
         """Look up songs by `ids`, search by name and artist with `query`, tolerant of typing errors, or both.
         Without either, the most liked songs."""
-        version = service.versions.current
+        version = service.live_bundle.current
         found, unknown = _looked_up(version.recommender, how.ids.split(",") if how.ids is not None else [])
         if how.query is not None:
             found += await service.aside(_search, version, how.query, how.limit)
@@ -204,12 +203,12 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         "/map",
         summary="The map of songs",
         tags=["tracks"],
-        response_model=messages.MapAnswer,
+        response_model=schemas.MapAnswer,
         responses=_problems(_INVALID, _BUSY),
     )
-    async def song_map(how: Annotated[messages.MapParameters, Query()], request: Request) -> Response:
+    async def song_map(how: Annotated[schemas.MapParameters, Query()], request: Request) -> Response:
         """The most liked songs, placed so that songs liked by the same people lie together."""
-        version = service.versions.current
+        version = service.live_bundle.current
         tag = f'"{version.bundle_version}-{how.limit}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if tag in request.headers.get("if-none-match", ""):
@@ -226,20 +225,20 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
         summary="What a listener did",
         tags=["feedback"],
         status_code=HTTPStatus.ACCEPTED,
-        response_model=messages.FeedbackAnswer,
+        response_model=schemas.FeedbackAnswer,
         responses=_problems(*_BODY, *_STORED, _BUSY),
     )
     @checked_by(service.access.check)
-    async def feedback(body: messages.FeedbackRequest) -> Response:
+    async def feedback(body: schemas.FeedbackRequest) -> Response:
         """Keep likes, dislikes and skips. They are on disk when this answers, and in the next refresh. Of
         songs that nobody knows nothing is kept: an id made up would become a song of the catalogue."""
-        recommender = service.versions.current.recommender
+        recommender = service.live_bundle.current.recommender
         _, unknown = _looked_up(recommender, [event.track_id for event in body.events])
         events = [
             (event.track_id, event.action) for event in body.events if event.track_id not in set(unknown)
         ]
         if events:
-            await service.spool.add(body.user_id, events, body.shown, body.bundle_version)
+            await service.feedback_writer.add(body.user_id, events, body.shown, body.bundle_version)
         for _, action in events:
             service.metrics.feedback(action)
         return _json({"received": len(events), "unknown": unknown}, HTTPStatus.ACCEPTED)
@@ -252,7 +251,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         "/health",
         summary="Is the process alive?",
         tags=["service"],
-        response_model=messages.HealthAnswer,
+        response_model=schemas.HealthAnswer,
         responses=_problems(),
     )
     async def health() -> Response:
@@ -263,14 +262,14 @@ def _add_state(router: APIRouter, service: Service) -> None:
         "/ready",
         summary="Can it answer?",
         tags=["service"],
-        response_model=messages.ReadyAnswer,
+        response_model=schemas.ReadyAnswer,
         responses=_problems(_BUSY),
     )
     async def ready() -> Response:
         """503 where no bundle is served. Says why where a newer one is refused and the old one stays, or
         where the index of the bundle cannot be used, so that queries take longer."""
-        version = service.versions.current
-        problem = service.versions.problem or version.recommender.index_problem
+        version = service.live_bundle.current
+        problem = service.live_bundle.problem or version.recommender.index_problem
         return _json(
             {
                 "status": "ready" if problem is None else "degraded",
@@ -283,12 +282,12 @@ def _add_state(router: APIRouter, service: Service) -> None:
         "/version",
         summary="What is served?",
         tags=["service"],
-        response_model=messages.VersionAnswer,
+        response_model=schemas.VersionAnswer,
         responses=_problems(_BUSY),
     )
     async def version() -> Response:
         """The version of the program, and the bundle it serves."""
-        bundle = service.versions.current.recommender.bundle
+        bundle = service.live_bundle.current.recommender.bundle
         cut_off = bundle.facts.get("cut_off")
         return _json(
             {
@@ -350,7 +349,7 @@ def _known(recommender: Recommender, track_id: str) -> None:
         )
 
 
-def _search(version: Version, query: str, limit: int) -> list[Track]:
+def _search(version: ServedBundle, query: str, limit: int) -> list[Track]:
     blocked = version.recommender.blocked
     found = np.array(
         version.search.find(query, limit + min(len(blocked), _MOST_BLOCKED_FOUND)), dtype=np.int32
@@ -373,7 +372,7 @@ def _popular(recommender: Recommender) -> NDArray[np.int32]:
     return shown
 
 
-def _drawn_map(version: Version, limit: int) -> bytes:
+def _drawn_map(version: ServedBundle, limit: int) -> bytes:
     recommender = version.recommender
     content = pydantic_core.to_json(
         {

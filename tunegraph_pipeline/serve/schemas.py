@@ -1,10 +1,10 @@
-"""The exact shape of what is asked and answered: the OpenAPI of the service is made of these.
+"""Request and response schemas (pydantic); the OpenAPI of the service is generated from them.
 
-Here: requests, which are checked against them straight from their bytes, and answers, which are documented by
-them and written without them, for speed. Not here: lists in other formats than JSON (`formats`).
+Here: request models, which validate the bytes of a body, and response models, which document the responses
+but do not write them, for speed. Not here: lists in other formats than JSON (`formats`).
 
-A body is taken strictly: a number in quotes is no number. A field that is not known is refused, so that a
-misspelt option is not silently ignored.
+Bodies are validated strictly: a number in quotes is an error. Unknown fields are an error, so that a misspelt
+option is not silently ignored.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from tunegraph_pipeline.serve.settings import (
 )
 
 
-def _whole(value: Any) -> Any:
+def _integral_to_int(value: Any) -> Any:
     """A JSON number such as 10.0 is an integer, as JSON Schema has it; a strict int alone would refuse it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -28,7 +28,7 @@ def _whole(value: Any) -> Any:
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID_CHARACTERS)]
 IdList = Annotated[list[Id], Field(max_length=MOST_LISTED)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)]
 Format = Literal["json", "csv", "m3u", "uris"]
 
 _FORMAT = Field(
@@ -41,19 +41,19 @@ _MAX_PER_ARTIST = Field(None, description="So many songs of one artist at most."
 _EXPLICIT = Field(True, description="`false` leaves out songs marked as explicit.")
 
 
-class Body(BaseModel):
-    """What all bodies have in common."""
+class RequestBody(BaseModel):
+    """Base of all request bodies."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class Parameters(BaseModel):
-    """What all query strings have in common."""
+class QueryParameters(BaseModel):
+    """Base of all query strings."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class RecommendationRequest(Body):
+class RecommendationRequest(RequestBody):
     """Songs somebody likes, and what they want to hear next."""
 
     likes: IdList = Field([], description="Ids of liked songs; without any, what is popular is recommended.")
@@ -66,13 +66,13 @@ class RecommendationRequest(Body):
     explicit: bool = _EXPLICIT
 
 
-class ListParameters(Parameters):
+class ListParameters(QueryParameters):
     """How a list of recommendations is written."""
 
     format: Annotated[Format, _FORMAT] = "json"
 
 
-class UserParameters(Parameters):
+class UserParameters(QueryParameters):
     """What a stored user wants to hear next."""
 
     k: Count = Field(10, description="How many songs.")
@@ -83,13 +83,13 @@ class UserParameters(Parameters):
     format: Annotated[Format, _FORMAT] = "json"
 
 
-class SimilarParameters(Parameters):
+class SimilarParameters(QueryParameters):
     """How many similar songs are wanted."""
 
     k: Count = Field(10, description="How many songs.")
 
 
-class TrackParameters(Parameters):
+class TrackParameters(QueryParameters):
     """Ids to look up, and words to look for."""
 
     query: str | None = Field(
@@ -106,27 +106,27 @@ class TrackParameters(Parameters):
     )
 
 
-class MapParameters(Parameters):
+class MapParameters(QueryParameters):
     """How much of the map is wanted."""
 
     limit: int = Field(3_000, ge=1, le=MOST_MAP_POINTS, description="So many of the most liked songs.")
 
 
-class ExplanationRequest(Body):
+class ExplanationRequest(RequestBody):
     """A song, and the likes to explain it by."""
 
     likes: IdList = Field(description="Ids of liked songs.")
     track_id: Id = Field(description="The song whose score is to be explained.")
 
 
-class FeedbackEvent(Body):
+class FeedbackEvent(RequestBody):
     """What somebody did with one song."""
 
     track_id: Id
     action: Literal["like", "dislike", "skip"]
 
 
-class FeedbackRequest(Body):
+class FeedbackRequest(RequestBody):
     """What a listener did with songs, and the list they were shown."""
 
     user_id: Id = Field(description="Who; somebody not known yet is welcome.")

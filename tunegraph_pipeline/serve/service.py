@@ -17,8 +17,8 @@ from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.batching import QueryBatcher
 from tunegraph_pipeline.serve.blocklist import Blocklist
-from tunegraph_pipeline.serve.feedback_writer import FeedbackSpool
-from tunegraph_pipeline.serve.live_bundle import LiveVersions
+from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
+from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
@@ -42,31 +42,31 @@ class Service:
         rate = settings.requests_per_second
         self.limiter = None if rate is None else RateLimiter(rate)
         self.log = AccessLog(requests=settings.access_log)
-        self.metrics = ServiceMetrics(self._bundle_labels, lambda: self.versions.problem)
-        self.versions = LiveVersions(
+        self.metrics = ServiceMetrics(self._bundle_labels, lambda: self.live_bundle.problem)
+        self.live_bundle = LiveBundle(
             settings.serving,
             Blocklist.read(settings.blocklist),
             every_seconds=settings.reload_seconds,
             run_folder=settings.run_folder,
             reloaded=self.metrics.reload,
         )
-        self.batcher = QueryBatcher(lambda: self.versions.current.recommender, self.metrics.observe_batch)
-        self.spool = FeedbackSpool(settings.lake)
+        self.batcher = QueryBatcher(lambda: self.live_bundle.current.recommender, self.metrics.observe_batch)
+        self.feedback_writer = FeedbackWriter(settings.lake)
         # One thread: what it does holds the interpreter for most of its time, so that two would gain nothing.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._n_aside = 0
 
     async def __aenter__(self) -> "Service":
         sys.setswitchinterval(_SWITCH_SECONDS)
-        self.versions.start()
+        self.live_bundle.start()
         # What is alive now stays: a collection need not look through the imported modules again and again.
         gc.collect()
         gc.freeze()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self.spool.close()
-        self.versions.stop()
+        self.feedback_writer.close()
+        self.live_bundle.stop()
         self.batcher.close()
         self._aside.shutdown()
 
@@ -88,5 +88,5 @@ class Service:
             self._n_aside -= 1
 
     def _bundle_labels(self) -> tuple[str, str] | None:
-        served = self.versions.served
+        served = self.live_bundle.served
         return None if served is None else (served.bundle_version, served.recommender.bundle.model_version)

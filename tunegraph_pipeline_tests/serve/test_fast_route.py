@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tunegraph_pipeline.serve import problem_details as problems
-from tunegraph_pipeline.serve.fast_route import ThinRoute, checked_by
+from tunegraph_pipeline.serve import problem_details
+from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 
 
 class Body(BaseModel):
@@ -31,11 +31,11 @@ class How(BaseModel):
 
 def only_members(request: Request) -> None:
     if "member" not in request.headers:
-        raise problems.Problem(HTTPStatus.FORBIDDEN, "members only")
+        raise problem_details.Problem(HTTPStatus.FORBIDDEN, "members only")
 
 
 def application(route_class: type[Any]) -> FastAPI:
-    app = FastAPI(exception_handlers={problems.Problem: problems.answer_problem})
+    app = FastAPI(exception_handlers={problem_details.Problem: problem_details.handle_problem})
     app.router.route_class = route_class
 
     @app.post("/rooms/{room}/{door:path}")
@@ -95,7 +95,7 @@ def ask(
 
 
 def test_every_kind_of_argument_arrives() -> None:
-    app = application(ThinRoute)
+    app = application(FastRoute)
     found = ask(app, "POST", "/rooms/blue/a/b", {"words": ["x"]}, {"times": "2"})
     assert found == (200, ["blue", "a/b", ["x", "x"], "POST"])
     assert ask(app, "POST", "/rooms/blue/a", {"words": ["x"]}) == (200, ["blue", "a", ["x"], "POST"])
@@ -103,7 +103,7 @@ def test_every_kind_of_argument_arrives() -> None:
 
 
 def test_what_is_wrong_is_a_problem_that_says_where() -> None:
-    app = application(ThinRoute)
+    app = application(FastRoute)
     for query, content, where in (
         ({"times": "x"}, {"words": []}, "query.times"),
         ({"time": "1"}, {"words": []}, "query.time"),
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_a_problem_that_says_where() -> None:
 
 
 def test_a_check_comes_before_anything_is_read() -> None:
-    app = application(ThinRoute)
+    app = application(FastRoute)
     assert ask(app, "POST", "/members", {"words": 3})[0] == 403
     assert ask(app, "POST", "/members", {"words": 3}, member="yes")[0] == 422
     assert ask(app, "POST", "/members", {"words": ["a"]}, member="yes") == (200, ["a"])
@@ -123,4 +123,4 @@ def test_a_check_comes_before_anything_is_read() -> None:
 def test_it_is_documented_as_fastapi_documents_the_same_endpoints() -> None:
     from fastapi.routing import APIRoute
 
-    assert application(ThinRoute).openapi() == application(APIRoute).openapi()
+    assert application(FastRoute).openapi() == application(APIRoute).openapi()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunegraph_pipeline.serve.feedback_writer import FeedbackSpool
+from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.problem_details import Problem
 
 
@@ -27,12 +27,12 @@ def add_all(lake: Path, *users: str) -> list[Any]:
     """What comes of feedback that arrives at the same time."""
 
     async def add() -> list[Any]:
-        spool = FeedbackSpool(lake)
+        writer = FeedbackWriter(lake)
         added = [
-            spool.add(user, [("t1", "like"), ("t2", "skip")], ["t1", "t2", "t3"], "v1") for user in users
+            writer.add(user, [("t1", "like"), ("t2", "skip")], ["t1", "t2", "t3"], "v1") for user in users
         ]
         found = await asyncio.gather(*added, return_exceptions=True)
-        spool.close()
+        writer.close()
         return found
 
     return asyncio.run(add())

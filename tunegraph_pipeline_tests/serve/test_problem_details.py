@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, fault, invalid
+from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, internal_error, validation_problem
 from tunegraph_pipeline.serve.schemas import FeedbackRequest, RecommendationRequest
 
 json_values = st.recursive(
@@ -32,7 +32,7 @@ def test_whatever_is_sent_is_taken_or_refused_in_one_line_with_its_place(model: 
     try:
         model.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        problem = invalid(error, "body")
+        problem = validation_problem(error, "body")
         assert problem.status == HTTPStatus.UNPROCESSABLE_ENTITY
         found = body_of(problem)
         assert found["detail"].startswith("body")
@@ -43,7 +43,7 @@ def test_whatever_is_sent_is_taken_or_refused_in_one_line_with_its_place(model: 
 def test_many_faults_are_counted_and_the_first_is_said() -> None:
     with pytest.raises(ValidationError) as raised:
         RecommendationRequest.model_validate_json('{"k": 0, "familiarity": 2, "diversity": 3}')
-    assert invalid(raised.value, "body").detail == (
+    assert validation_problem(raised.value, "body").detail == (
         "body.k: Input should be greater than or equal to 1, and 2 more"
     )
 
@@ -64,6 +64,6 @@ def test_a_problem_says_what_it_is_by_name_or_by_status_alone() -> None:
 
 
 def test_a_fault_has_nothing_but_its_request_id() -> None:
-    content = json.loads(bytes(fault({"type": "http", REQUEST_ID: "r9"}).body))
+    content = json.loads(bytes(internal_error({"type": "http", REQUEST_ID: "r9"}).body))
     assert content["request_id"] == "r9"
     assert content["status"] == 500

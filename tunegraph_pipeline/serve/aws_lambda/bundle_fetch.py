@@ -1,4 +1,4 @@
-"""A bundle from elsewhere, fetched once to local storage: what a function does whose zip holds none.
+"""Download a bundle once to local storage, for a function whose zip does not contain one.
 
 Here: fetching an archive over TLS, unpacking it where nothing but the bundle's own files can land, comparing
 every checksum, and making it visible by one rename. Not here: what is in a bundle (`recommend.bundle`). numpy
@@ -51,7 +51,7 @@ class _Member(NamedTuple):
     handle: Any
 
 
-def fetched_bundle(address: str, storage: Path | None = None) -> Path:
+def fetch_bundle(address: str, storage: Path | None = None) -> Path:
     """The folder of the bundle at ``address``, in ``storage``: the one fetched before, or fetched now.
 
     ``storage`` is a folder that may be written, the system's for temporary files unless given. What is at an
@@ -65,7 +65,7 @@ def fetched_bundle(address: str, storage: Path | None = None) -> Path:
     try:
         if not folder.is_dir():
             storage.mkdir(parents=True, exist_ok=True)
-            with _alone(storage / ".lock"):
+            with _locked(storage / ".lock"):
                 if not folder.is_dir():
                     _fetch(address, storage / ".draft", folder)
     except OSError as error:
@@ -80,7 +80,7 @@ def _fetch(address: str, draft: Path, folder: Path) -> None:
         archive, unpacked = draft / "archive", draft / "bundle"
         unpacked.mkdir()
         _download(address, archive)
-        with _archive(archive, address) as members:
+        with _open_archive(archive, address) as members:
             _unpack(members, unpacked, address)
         Bundle.open(unpacked).verify()
         unpacked.rename(folder)
@@ -89,7 +89,7 @@ def _fetch(address: str, draft: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """One process at a time; the lock of one that dies is free."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -99,7 +99,7 @@ def _alone(path: Path) -> Iterator[None]:
 # --- fetching ---
 
 
-class _StaysSecure(urllib.request.HTTPRedirectHandler):
+class _HttpsRedirectHandler(urllib.request.HTTPRedirectHandler):
     """Follows a redirect to https alone."""
 
     def redirect_request(
@@ -121,7 +121,7 @@ def _download(address: str, target: Path) -> None:
         urllib.request.HTTPSHandler(context=ssl.create_default_context()),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _StaysSecure(),
+        _HttpsRedirectHandler(),
     ):
         opener.add_handler(handler)
     digest = hashlib.sha256()
@@ -209,7 +209,7 @@ def _plain(address: str) -> str:
 
 
 @contextmanager
-def _archive(path: Path, address: str) -> Iterator[tuple[list[_Member], Any]]:
+def _open_archive(path: Path, address: str) -> Iterator[tuple[list[_Member], Any]]:
     """The regular files of a zip or tar, and the function that opens one."""
     try:
         if zipfile.is_zipfile(path):

@@ -46,15 +46,15 @@ _SHARES = ("familiarity", "diversity")
 _COUNTS = ("k", "max_per_artist")
 _SWITCHES = ("explicit", "only_with_preview")
 _FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES)
-_SANE_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
 
 _NO_EVENT = "this is no event of API Gateway or of a function URL"
 
 _log = logging.getLogger("tunegraph")
 
 
-class _Refusal(Exception):  # noqa: N818  # not a fault: an answer
-    """A request that is not answered: the status, and one line for the client."""
+class _HttpError(Exception):  # not a fault of the function: a response
+    """A request that gets an error response: the status, and one line for the client."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -63,7 +63,7 @@ class _Refusal(Exception):  # noqa: N818  # not a fault: an answer
 
 
 class _Request(NamedTuple):
-    """What an event of either format asks. ``query`` has one text a name, repeats with commas between them;
+    """The HTTP request in an event of either format. ``query`` has one text a name, repeats joined by commas;
     the names of ``headers`` are in lower case."""
 
     method: str
@@ -82,19 +82,19 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """
     shape, request_id = SEED, str(getattr(context, "aws_request_id", "") or "")
     try:
-        request = _read(event)
+        request = _parse_event(event)
         request_id = request.request_id or request_id
         if request.method == "OPTIONS":
             return _response(HTTPStatus.NO_CONTENT, None, request_id, {"Allow": "GET, POST, OPTIONS"})
         # Known first, so that a refusal has the shape that was asked for.
         shape = _shape(request.query.get("format", SEED))
-        asked = _fields(request)
+        asked = _parameters(request)
         shape = _shape(asked.pop("format", SEED))
         for name, value in asked.items():
-            _check(name, value)
-        return _response(HTTPStatus.OK, _answer(asked, shape), request_id)
-    except _Refusal as refusal:
-        status, detail = refusal.status, refusal.detail
+            _validate(name, value)
+        return _response(HTTPStatus.OK, _recommend(asked, shape), request_id)
+    except _HttpError as error:
+        status, detail = error.status, error.detail
     except InputError as error:
         status, detail = HTTPStatus.BAD_REQUEST, str(error)
     except TuneGraphError as error:
@@ -104,7 +104,7 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     except Exception:  # noqa: BLE001  # whoever asked gets an answer; the log gets the traceback
         _log.exception("request %s failed", request_id)
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the function failed; its log says where"
-    return _refusal(status, detail, shape, request_id)
+    return _error_response(status, detail, shape, request_id)
 
 
 # --- the recommender, one a container ---
@@ -120,9 +120,9 @@ def recommender() -> "Recommender":
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     if address := os.environ.get("TUNEGRAPH_BUNDLE_URL"):
-        from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetched_bundle
+        from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetch_bundle
 
-        folder = fetched_bundle(address)
+        folder = fetch_bundle(address)
     else:
         folder = Path(os.environ.get("TUNEGRAPH_BUNDLE") or Path(__file__).parents[2] / "bundle")
     return Recommender(Bundle.open(folder))
@@ -139,25 +139,25 @@ def _warm_up() -> None:
 # --- reading an event ---
 
 
-def _read(event: Mapping[str, Any]) -> _Request:
+def _parse_event(event: Mapping[str, Any]) -> _Request:
     try:
-        return _parsed(event)
+        return _event_request(event)
     except (AttributeError, TypeError, ValueError):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
+        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
 
 
-def _parsed(event: Mapping[str, Any]) -> _Request:
+def _event_request(event: Mapping[str, Any]) -> _Request:
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
     about = event.get("requestContext") or {}
     method = event.get("httpMethod") or (about.get("http") or {}).get("method")
     if not method:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, _NO_EVENT)
+        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT)
     several = event.get("multiValueQueryStringParameters")
     query: dict[str, str] = dict(event.get("queryStringParameters") or {})
     if several:  # format 1.0 keeps only the last of several in the other one, format 2.0 joins them
         query = {name: ",".join(values) for name, values in several.items()}
     own = headers.get("x-request-id", "")
-    request_id = own if _SANE_ID.fullmatch(own) else str(about.get("requestId") or "")
+    request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
     return _Request(method.upper(), query, headers, _body(event), request_id)
 
 
@@ -165,7 +165,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
     text = event.get("body") or ""
     # Of base64 a third is taken off.
     if len(text) > MOST_BODY_BYTES * (4 / 3 if event.get("isBase64Encoded") else 1) + 4:
-        raise _Refusal(
+        raise _HttpError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BODY_BYTES} bytes"
         )
     if not event.get("isBase64Encoded"):
@@ -173,14 +173,14 @@ def _body(event: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is said to be base64 and is not") from None
+        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is said to be base64 and is not") from None
 
 
-def _fields(request: _Request) -> dict[str, Any]:
-    """What a request gives, as it gives it; what is in the body goes before what is in the query string."""
+def _parameters(request: _Request) -> dict[str, Any]:
+    """The parameters of a request; those in the body override those in the query string."""
     if request.method not in ("GET", "POST"):
-        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not one of GET and POST")
-    asked: dict[str, Any] = {name: _typed(name, text) for name, text in request.query.items()}
+        raise _HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not one of GET and POST")
+    asked: dict[str, Any] = {name: _parse_parameter(name, text) for name, text in request.query.items()}
     if request.method == "POST" and request.body:
         asked |= _json_object(request.body)
     return asked
@@ -190,14 +190,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
+        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
     if not isinstance(given, dict):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
+        raise _HttpError(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
     return given
 
 
-def _typed(name: str, text: str) -> object:
-    """The value that a query string means; text where it means none, which the check finds."""
+def _parse_parameter(name: str, text: str) -> object:
+    """The typed value of a query parameter; its text when it cannot be parsed, which is then rejected."""
     if name in _LISTS:
         return [part for part in (part.strip() for part in text.split(",")) if part]
     if name in _SWITCHES:
@@ -210,8 +210,8 @@ def _typed(name: str, text: str) -> object:
     return text
 
 
-def _check(name: str, value: object) -> None:
-    """Raise _Refusal where a field is not known, or its value none that it can have."""
+def _validate(name: str, value: object) -> None:
+    """Raise _HttpError 400 for an unknown parameter or an invalid value."""
     wrong = ""
     if name not in _FIELDS:
         wrong = f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format"
@@ -234,12 +234,12 @@ def _check(name: str, value: object) -> None:
     elif not isinstance(value, bool):
         wrong = f"{name} has to be true or false"
     if wrong:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, wrong)
+        raise _HttpError(HTTPStatus.BAD_REQUEST, wrong)
 
 
 def _shape(value: object) -> str:
     if value not in (SEED, TUNEGRAPH):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, f"format has to be {SEED} or {TUNEGRAPH}")
+        raise _HttpError(HTTPStatus.BAD_REQUEST, f"format has to be {SEED} or {TUNEGRAPH}")
     return str(value)
 
 
@@ -251,7 +251,7 @@ def _shown(value: object) -> str:
 # --- answering ---
 
 
-def _answer(asked: dict[str, Any], shape: str) -> dict[str, Any]:
+def _recommend(asked: dict[str, Any], shape: str) -> dict[str, Any]:
     k = asked.pop("k", DEFAULT_K[shape])
     only_with_preview = asked.pop("only_with_preview", False)
     likes: Sequence[str] = asked.pop("likes", [])
@@ -259,7 +259,7 @@ def _answer(asked: dict[str, Any], shape: str) -> dict[str, Any]:
     found = ready.recommend(likes, k, **asked)
     if only_with_preview:
         found = _with_previews(ready, found, likes, k, asked)
-    return _in_seed_shape(ready, found) if shape == SEED else _in_our_shape(ready, found)
+    return _seed_content(ready, found) if shape == SEED else _tunegraph_content(ready, found)
 
 
 def _with_previews(
@@ -278,7 +278,7 @@ def _with_previews(
         found = ready.recommend(likes, wanted, **asked)
 
 
-def _in_seed_shape(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
+def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
     message = found.degraded or "ok"
     if found.unknown and not found.degraded:
         message = f"{len(found.unknown)} of the given songs are not known"
@@ -300,7 +300,7 @@ def _first_artist(ready: "Recommender", item: "Recommendation") -> str:
     return ready.bundle.artist_names[int(ready.bundle.artist_indices[start])] if end > start else item.artists
 
 
-def _in_our_shape(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
+def _tunegraph_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
     shown = ("track_id", "name", "artists", "image_url", "preview_url", "explicit", "score", "x", "y")
     return {
         "bundle_version": found.bundle_version,
@@ -318,7 +318,7 @@ def _in_our_shape(ready: "Recommender", found: "Recommendations") -> dict[str, A
     }
 
 
-def _refusal(status: HTTPStatus, detail: str, shape: str, request_id: str) -> dict[str, Any]:
+def _error_response(status: HTTPStatus, detail: str, shape: str, request_id: str) -> dict[str, Any]:
     headers = {"Allow": "GET, POST, OPTIONS"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
     if shape == SEED:
         return _response(status, {"count": 0, "music": [], "message": detail}, request_id, headers)

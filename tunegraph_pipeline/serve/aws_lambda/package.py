@@ -1,4 +1,4 @@
-"""The zip that AWS Lambda takes: the handler, what it imports, numpy, and the live bundle beside them.
+"""Build the zip for AWS Lambda: the handler, what it imports, numpy, and the live bundle beside them.
 
 Here: which modules and which parts of numpy go in, what of a bundle does, and writing the same bytes for the
 same content. Not here: what the handler does (`handler`), or fetching a bundle that is not in the zip

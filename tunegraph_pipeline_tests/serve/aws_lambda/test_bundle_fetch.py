@@ -23,7 +23,7 @@ import pytest
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
 from tunegraph_pipeline.serve.aws_lambda import handler as lambda_handler
-from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetched_bundle, sign
+from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetch_bundle, sign
 from tunegraph_pipeline_tests.recommend.conftest import golden_content
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -127,7 +127,7 @@ def nothing_kept(storage: Path) -> bool:
 
 def refused(address: str, storage: Path) -> str:
     with pytest.raises(BundleError) as caught:
-        fetched_bundle(address, storage)
+        fetch_bundle(address, storage)
     assert nothing_kept(storage)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -145,12 +145,12 @@ def test_a_bundle_is_fetched_once_and_is_that_bundle(
         "tar.xz": tarred(bundle, "w:xz"),
     }[kind]
     address = host.keep("/bundle", packed)
-    folder = fetched_bundle(address, tmp_path)
+    folder = fetch_bundle(address, tmp_path)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         path.name: path.read_bytes() for path in bundle.iterdir()
     }
     Bundle.open(folder).verify()
-    assert fetched_bundle(address, tmp_path) == folder
+    assert fetch_bundle(address, tmp_path) == folder
     assert host.asked["/bundle"] == 1
     assert [path.name for path in (tmp_path / "tunegraph").iterdir() if path != folder] == [".lock"]
 
@@ -176,8 +176,8 @@ def test_several_processes_fetch_it_once(host: Host, bundle: Path, tmp_path: Pat
     address = host.keep("/bundle.zip", zipped(bundle))
     code = (
         "import sys; from pathlib import Path\n"
-        "from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetched_bundle\n"
-        "fetched_bundle(sys.argv[1], Path(sys.argv[2]))"
+        "from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetch_bundle\n"
+        "fetch_bundle(sys.argv[1], Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, address, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(3)]
@@ -191,7 +191,7 @@ def test_what_a_function_out_of_time_left_behind_is_cleared_away(
     left = tmp_path / "tunegraph" / ".draft" / "bundle"
     left.mkdir(parents=True)
     (left / "embeddings.npy").write_bytes(b"half")
-    folder = fetched_bundle(host.keep("/bundle.zip", zipped(bundle)), tmp_path)
+    folder = fetch_bundle(host.keep("/bundle.zip", zipped(bundle)), tmp_path)
     Bundle.open(folder).verify()
 
 
@@ -236,7 +236,7 @@ def test_an_address_without_anything_says_so(host: Host, tmp_path: Path) -> None
 def test_a_redirect_is_followed_to_https_alone(host: Host, bundle: Path, tmp_path: Path) -> None:
     host.keep("/bundle.zip", zipped(bundle))
     host.answers["/moved"] = (302, {"Location": host.url + "/bundle.zip", "Content-Length": "0"}, b"")
-    Bundle.open(fetched_bundle(host.url + "/moved", tmp_path / "good")).verify()
+    Bundle.open(fetch_bundle(host.url + "/moved", tmp_path / "good")).verify()
     for target in ("http://127.0.0.1/bundle.zip", "file:///etc/passwd"):
         host.answers["/astray"] = (302, {"Location": target, "Content-Length": "0"}, b"")
         refused(host.url + "/astray", tmp_path)
@@ -271,7 +271,7 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(
         damaged[place] ^= 0x55
         address = host.keep(f"/{place}", bytes(damaged))
         try:
-            folder = fetched_bundle(address, tmp_path)
+            folder = fetch_bundle(address, tmp_path)
         except BundleError:
             assert nothing_kept(tmp_path)
         else:  # it was in what does not matter, such as a time
@@ -304,7 +304,7 @@ def test_the_archive_may_be_named_by_its_digest(
     monkeypatch.setenv("TUNEGRAPH_BUNDLE_SHA256", "0" * 64)
     assert "is not the archive that TUNEGRAPH_BUNDLE_SHA256 tells" in refused(address, tmp_path)
     monkeypatch.setenv("TUNEGRAPH_BUNDLE_SHA256", hashlib.sha256(packed).hexdigest().upper())
-    assert fetched_bundle(address, tmp_path).is_dir()
+    assert fetch_bundle(address, tmp_path).is_dir()
 
 
 EVIL = ["../evil.npy", "/evil.npy", "b/../../evil.npy", "..\\evil.npy", "b/c/evil.npy"]
@@ -330,7 +330,7 @@ def test_no_file_of_an_archive_lands_outside_of_the_bundle(
     storage.mkdir(parents=True)
     before = set(tmp_path.rglob("*"))
     try:
-        folder = fetched_bundle(host.keep("/bundle", body.getvalue()), storage)
+        folder = fetch_bundle(host.keep("/bundle", body.getvalue()), storage)
     except BundleError:
         assert nothing_kept(storage)
     else:
@@ -411,7 +411,7 @@ def test_an_object_of_s3_is_fetched_with_the_rights_of_the_function(
     host: Host, bundle: Path, tmp_path: Path
 ) -> None:
     host.keep("/my.bucket/bundles/a%20b.zip", zipped(bundle))
-    Bundle.open(fetched_bundle("s3://my.bucket/bundles/a b.zip", tmp_path)).verify()
+    Bundle.open(fetch_bundle("s3://my.bucket/bundles/a b.zip", tmp_path)).verify()
     sent = host.headers
     at = datetime.strptime(sent["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     given = {name: sent[name] for name in ("x-amz-content-sha256", "x-amz-security-token")}

@@ -442,7 +442,7 @@ def test_a_container_is_ready_before_the_first_request() -> None:
     """Lambda lends a starting container a whole core; the bundle is opened in that time."""
     code = (
         "import os; os.environ['AWS_LAMBDA_FUNCTION_NAME'] = 'f'\n"
-        "from tunegraph_pipeline.serve import lambda_handler as module\n"
+        "from tunegraph_pipeline.serve.aws_lambda import handler as module\n"
         "print(module.recommender.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

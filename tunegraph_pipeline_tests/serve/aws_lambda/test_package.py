@@ -151,7 +151,7 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
         names = function.namelist()
         assert names == sorted(names)
         assert {info.date_time for info in function.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    assert "tunegraph_pipeline/serve/lambda_handler.py" in names
+    assert "tunegraph_pipeline/serve/aws_lambda/handler.py" in names
     assert "bundle/manifest.json" in names
     assert not [name for name in names if "/tests/" in name or name.endswith((".pyi", ".a", ".h"))]
     ours = {name.split("/")[1].partition(".")[0] for name in names if name.startswith("tunegraph_pipeline/")}
