@@ -1,6 +1,7 @@
 """The manners: pace, retries, waiting, budgets, the answers of the day, and what is never stored or sent."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,27 @@ BROKEN = [
     *("500", "502", "408", "drop", "truncate", "bad JSON", "HTML", "empty", "a list", "no UTF-8"),
     *("false gzip", "number without end", "nested without end", "nested deep"),
 ]
+
+
+@pytest.mark.parametrize(("depth", "accepted"), [(100, True), (101, False)])
+def test_nesting_is_bounded_whatever_the_interpreter_allows(
+    depth: int, accepted: bool, stub: Any, reply: Any, open_session: Open
+) -> None:
+    arrays = depth - 1  # within the object
+    text = json.dumps('\\"' + "[{" * 500).encode()  # brackets in a string do not nest
+    body = b'{"text": ' + text + b', "name": ' + b"[" * arrays + b"]" * arrays + b"}"
+    stub.say(reply(body))
+    session = open_session(manners={"attempts": 1})
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        if accepted:
+            assert session.get(f"{stub.url}/thing").status_code == 200
+        else:
+            with pytest.raises(Unanswered):
+                session.get(f"{stub.url}/thing")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
