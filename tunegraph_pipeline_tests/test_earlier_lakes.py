@@ -1,7 +1,7 @@
 """A lake that an earlier TuneGraph wrote opens, answers as it did, and goes on being refreshed.
 
-`data/lake_of_november_2026.tar.gz` is such a lake, of format 1: 48 users, 60 songs, two of them one recording,
-with graph, co-likes, model, bundle and recommendations, and without its Dagster history.
+`data/lake_of_november_2026.tar.gz` is such a lake, of format 1, without its Dagster history: 48 users and 60
+songs, two of them one recording, with graph, co-likes, model, bundle and recommendations.
 """
 
 import tarfile
