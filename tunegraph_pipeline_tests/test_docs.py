@@ -1,0 +1,94 @@
+"""What README and docs show works: commands parse, links lead somewhere, SQL and Python run.
+
+Commands are parsed by the command line itself and not run: what they do has tests of its own.
+"""
+
+import re
+import shlex
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import typer
+
+from tunegraph_pipeline.cli import app as cli
+from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
+from tunegraph_pipeline.lake.lake import Lake
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EARLIER = Path(__file__).parent / "data" / "lake_of_november_2026.tar.gz"
+
+
+def commands(page: str) -> Iterator[str]:
+    """Every `tunegraph …` in the code blocks of a page, without comments and with its lines joined."""
+    blocks = "\n".join(line for line in page.splitlines() if line.startswith("    "))
+    for line in re.sub(r"\\\n\s*", "", blocks).splitlines():
+        for part in re.split(r"&&|\|\|", line.split(" #")[0]):
+            words = part.strip()
+            if words.startswith("tunegraph "):
+                yield words
+
+
+SHOWN = sorted({command for page in PAGES for command in commands(page.read_text())})
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_a_command_shown_is_understood(command: str) -> None:
+    name, *options = shlex.split(command.removeprefix("tunegraph "))
+    group: Any = typer.main.get_command(cli.app)
+    assert name in group.commands, f"`tunegraph {name}` does not exist"
+    group.commands[name].make_context(name, options)
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+        name, _, fragment = target.partition("#")
+        file = page if not name else (page.parent / name).resolve()
+        assert file.exists(), f"{page.name} links to {target}, which does not exist"
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert fragment in map(anchor, headings), f"{page.name} links to {target}, a heading that is gone"
+
+
+def test_the_sql_of_the_readme_runs_on_a_lake(tmp_path: Path) -> None:
+    with tarfile.open(EARLIER) as archive:
+        archive.extractall(tmp_path, filter="data")
+    lake = Lake.open(tmp_path / "lake")
+    lake.refresh_views()
+    queries = re.findall(r"^    (SELECT .*?;)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert queries
+    with duckdb.connect(str(lake.root / "lake.duckdb"), read_only=True) as database:
+        for query in queries:
+            assert database.execute(query).fetchall()
+
+
+def test_the_python_of_the_page_on_co_likes_prints_what_it_shows(tmp_path: Path) -> None:
+    from scipy.sparse import csr_matrix
+
+    likes = csr_matrix(np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]], dtype=np.float32))
+    folder = tmp_path / "matrix"
+    folder.mkdir()
+    build_co_like(likes, folder)
+    page = (ROOT / "docs" / "co_like.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"CoLike": CoLike, "folder": folder}
+    lines = block.splitlines()
+    for place, line in enumerate(lines):
+        if not line.startswith(">>> "):
+            continue
+        source = line.removeprefix(">>> ")
+        if " = " in source:
+            exec(source, names)
+        else:
+            assert repr(eval(source, names)) == lines[place + 1]
