@@ -132,7 +132,7 @@ def import_files(
     A file imported twice on a day counts once. A user in several files of one day likes what all of them
     say; a list imported on a later day replaces that of an earlier one.
     """
-    from tunegraph_pipeline.pipeline.inbox import receive
+    from tunegraph_pipeline.pipeline.import_files import receive
     from tunegraph_pipeline.sources.files import read_files
 
     day = _day(as_of)
