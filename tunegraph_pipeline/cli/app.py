@@ -132,7 +132,7 @@ def import_files(
     A file imported twice on a day counts once. A user in several files of one day likes what all of them
     say; a list imported on a later day replaces that of an earlier one.
     """
-    from tunegraph_pipeline.pipeline.inbox import receive
+    from tunegraph_pipeline.pipeline.import_files import receive
     from tunegraph_pipeline.sources.files import read_files
 
     day = _day(as_of)
@@ -268,7 +268,7 @@ def forget(
     full retrain. Without USER and --file it works off the requests that wait. The same job as `forget` in the
     Dagster UI, which takes its users from files in `forget_requests/`; no id is in Dagster's history.
     """
-    from tunegraph_pipeline.pipeline.purge import pending_requests, read_user_ids, request
+    from tunegraph_pipeline.pipeline.forgetting import pending_requests, read_user_ids, request
 
     home = _open(lake)
     ids = [*(users or []), *(read_user_ids(file) if file is not None else [])]
@@ -307,13 +307,13 @@ def rollback(
     Services change over within a second. It lasts until a refresh publishes: fresh likes with the model gone
     back to, or a model that the gate accepts against it.
     """
-    from tunegraph_pipeline.pipeline.forgetting import go_back
+    from tunegraph_pipeline.pipeline.rollback import roll_back
     from tunegraph_pipeline.recommend.publication import live_version
 
     home = _open(lake)
     with _writing(home, "tunegraph rollback") as home:
         before = live_version(home.serving) or "nothing that can be read"
-        bundle = go_back(home, version, reason)
+        bundle = roll_back(home, version, reason)
     answers.print(
         f"live was {before}, is {bundle.version}: model {bundle.model_version}, likes up to"
         f" {bundle.facts.get('cut_off', 'a day that is not known')}",

@@ -1,17 +1,13 @@
-"""How long a lake keeps what: its settings, and removing what is older than they say.
+"""How long a lake keeps what: the settings, and the rules that follow from them alone.
 
-Here: raw batches of old days, what a source may not be kept any longer, and old cut-offs. Not here: old
-versions of matrices, models and bundles, which are dropped when a new one is written (`lake`,
-`recommend.publication`), or the users who asked to go (`purge`).
+Here: the section ``retention`` of `lake.json`, and the days before which data expires. Not here: removing
+what has expired (`pipeline.retention`), or users who asked to be forgotten (`pipeline.forgetting`).
 """
 
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    pass
 
 
 class RetentionSettings(BaseModel):
@@ -38,7 +34,7 @@ def expires_before(settings: RetentionSettings, source: str, today: date) -> dat
 
 
 def asked_again_before(settings: RetentionSettings, source: str, day: date, revisit_days: int) -> date | None:
-    """The day before which what ``source`` said of a track is asked for anew on ``day``; None where it may be
+    """The day before which what ``source`` said of a track is fetched again on ``day``; None where it may be
     kept for ever.
 
     Early enough that a track in lists which are visited every ``revisit_days`` is known without a gap.

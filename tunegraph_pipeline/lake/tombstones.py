@@ -1,8 +1,8 @@
 """Tombstones: who was forgotten and may not come back, by a hash that nobody can turn into an id.
 
 Here: the file ``<lake>/tombstones.json``, adding to it, and asking whether an id is in it. Not here: taking
-users out of the lake (`pipeline.purge`), or the places where ids enter and ask this (`raw`, `feedback_spool`,
-`sources.frontier`).
+users out of the lake (`pipeline.forgetting`), or the places where ids enter and ask this (`raw`,
+`feedback_spool`, `sources.frontier`).
 
 The file has a random key of the lake and, for every forgotten user, the BLAKE2b hash of their id under that
 key. It holds no id. Whoever has the lake can still ask of an id they know whether it is in it: that is what

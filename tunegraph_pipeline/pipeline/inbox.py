@@ -1,7 +1,7 @@
 """The inbox: a folder beside the lake, of which every file that is dropped into it is imported once.
 
-Here: which files are complete and new, importing them, and remembering it. Not here: how a file is read
-(`sources.files`), or who looks into the folder (`automation`).
+Here: which files are complete and new, and importing them. Not here: what is remembered of them
+(`inbox_memory`), how a file is read (`sources.files`), or who looks into the folder (`automation`).
 
 Files are never moved, changed or deleted: whoever copies one may still have it open. What was imported stands
 in `<lake>/inbox.json`, by the hash of its content, so that the same content under another name is not
@@ -13,24 +13,24 @@ lake knows it by its content. Names of files stay in the lake; Dagster's history
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from enum import Enum, auto
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, write_batch
-from tunegraph_pipeline.lake.storage import write_text
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
+from tunegraph_pipeline.pipeline.import_files import receive
+from tunegraph_pipeline.pipeline.inbox_memory import InboxMemory, Remembered, hashed_name
 from tunegraph_pipeline.sources.files import files_together, read_files
 from tunegraph_pipeline.sources.formats import readable_name
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _CHUNK = 1 << 20
-INBOX_MEMORY = "inbox.json"
 _FILE = "{file}"  # stands for the name of a file in what is remembered
 
 
@@ -43,30 +43,6 @@ class InboxSettings(BaseModel):
     """Where files are dropped, from the lake's folder on unless it is absolute."""
     settle_seconds: float = Field(default=10.0, ge=0)
     """How long a file has to stay as it is until it counts as complete."""
-
-
-class Remembered(BaseModel):
-    """What became of one file, in `inbox.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    size: int
-    mtime_ns: int
-    sha256: str = ""
-    day: date | None = None
-    """The day on which its content was, or is being, received."""
-    when: datetime
-    batches: list[str] | None = None
-    """The raw batches made of it; null until they are written."""
-    error: str | None = None
-    """Why it cannot be imported as it is."""
-
-
-class _Memory(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    files: dict[str, Remembered] = {}
-    """By :func:`_named`."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +74,6 @@ class Imported:
             f"imported {self.imported} files of the inbox; {self.known} have content that is known,"
             f" {self.failed} cannot be imported"
         )
-
-
-def receive(lake: Lake, day: date, batches: Iterable[RawBatch], *, mix: bool = False) -> list[BatchInfo]:
-    """Keep what was read from files as received on ``day``: what an import is, from wherever it comes.
-
-    Raises InputError where the lake has simulated likes, unless they may be mixed. Needs the lake's lock.
-    """
-    lake.admit_source("files", mix=mix)
-    return [write_batch(lake.raw, day, batch) for batch in batches]
 
 
 def look(lake: Lake, settings: InboxSettings, cursor: str | None, *, now: float | None = None) -> Look:
@@ -149,22 +116,24 @@ def import_complete(
     chosen = {new[key] for key in set(complete) & set(new)}
     growing = set(new.values()) - chosen
     done = Imported()
-    memory = _remembered(lake)
+    memory = InboxMemory(lake)
     # What is known already may be needed beside what is new: the second part of an export, or of a table.
     for group in files_together([path for path in present if path not in growing]):
-        if chosen & set(group) and not _import_group(lake, memory, group, today, done, alone=len(group) == 1):
+        if not chosen & set(group):
+            continue
+        if _import_group(lake, memory, group, today, done) is _Outcome.UNREADABLE:
             for path in group:
                 if path in chosen:
-                    _import_group(lake, memory, [path], today, done, alone=True)
+                    _import_group(lake, memory, [path], today, done)
     return done
 
 
 def inbox_status(lake: Lake) -> str:
     """One line about what came in so far; empty where nothing did."""
-    files = _remembered(lake).files
+    files = InboxMemory(lake).files
     folder = lake.root / lake.section("inbox", InboxSettings).folder
     try:
-        names = {_named(lake, path.name): readable_name(path) for path in folder.iterdir()}
+        names = {hashed_name(lake, path.name): readable_name(path) for path in folder.iterdir()}
     except OSError:
         names = {}  # there is no folder, or it may not be read
     failed = [
@@ -177,59 +146,87 @@ def inbox_status(lake: Lake) -> str:
     return "; ".join([*told, *failed])
 
 
+class _Outcome(Enum):
+    """What became of a group of files that an import tried to read together."""
+
+    SETTLED = auto()
+    """Imported, known already, or remembered with the reason why not."""
+    CHANGED = auto()
+    """A file changed meanwhile: it was not complete, and is looked at again."""
+    UNREADABLE = auto()
+    """They cannot be imported together, which one of them may have caused. Nothing is remembered."""
+
+
 def _import_group(
-    lake: Lake, memory: _Memory, group: Sequence[Path], today: date, done: Imported, *, alone: bool
-) -> bool:
+    lake: Lake, memory: InboxMemory, group: Sequence[Path], today: date, done: Imported
+) -> _Outcome:
     """Import files that belong together, and remember each of them.
 
-    False where they cannot be imported together, which may be the fault of one; nothing is remembered then.
+    A group of several that cannot be read is left to be imported file by file.
     """
     before = {path: _state(path) for path in group}
-    now = datetime.now(UTC).replace(microsecond=0)
-    hashes: dict[Path, str] = {}
-    batches: list[RawBatch] = []
-    problem = None
-    try:
-        hashes = {path: _sha256(path) for path in group}
-    except OSError as error:
-        problem = f"it cannot be read ({error.strerror})"
-    entries = {
-        _named(lake, path.name): Remembered(
-            size=state[0], mtime_ns=state[1], sha256=hashes.get(path, ""), when=now
-        )
-        for path, state in before.items()
-        if state is not None
-    }
-    finished = {one.sha256: one for one in memory.files.values() if one.batches is not None}
-    begun = {one.sha256: one.day for one in memory.files.values() if one.day and one.batches is None}
+    hashes, problem = _hashes(group)
+    entries = _entries(lake, before, hashes)
+    finished = memory.finished()
     if hashes and all(sha in finished for sha in hashes.values()):
+        known = {}
         for key, entry in entries.items():
             same = finished[entry.sha256]
-            entries[key] = entry.model_copy(update={"day": same.day, "batches": same.batches})
-        _remember(lake, memory, entries)
-        done.known += len(entries)
-        return True
+            known[key] = entry.model_copy(update={"day": same.day, "batches": same.batches})
+        memory.remember(known)
+        done.known += len(known)
+        return _Outcome.SETTLED
+    batches: list[RawBatch] = []
     if problem is None:
-        try:
-            batches = read_files(group)
-        except InputError as error:
-            problem = str(error)
-            for path in group:
-                problem = problem.replace(str(path), _FILE).replace(path.name, _FILE)
+        batches, problem = _read(group)
     if before != {path: _state(path) for path in group}:
-        return True  # it was not complete after all, and is looked at again
+        return _Outcome.CHANGED
     if problem is not None:
-        if alone:
-            _remember_all(lake, memory, entries, error=problem)
-            done.failed += len(entries)
-        return alone
-    day = next((begun[sha] for sha in hashes.values() if begun.get(sha)), None) or today
-    _remember_all(lake, memory, entries, day=day)
+        if len(group) > 1:
+            return _Outcome.UNREADABLE
+        memory.remember(entries, error=problem)
+        done.failed += len(entries)
+        return _Outcome.SETTLED
+    day = memory.day_begun(list(hashes.values())) or today
+    memory.remember(entries, day=day)
     received = receive(lake, day, batches)
-    _remember_all(lake, memory, entries, day=day, batches=[info.folder.name for info in received])
+    memory.remember(entries, day=day, batches=[info.folder.name for info in received])
     done.imported += len(entries)
     done.batches += received
-    return True
+    return _Outcome.SETTLED
+
+
+def _hashes(group: Sequence[Path]) -> tuple[dict[Path, str], str | None]:
+    """The hash of each file's content; or none, and why one cannot be read."""
+    try:
+        return {path: _sha256(path) for path in group}, None
+    except OSError as error:
+        return {}, f"it cannot be read ({error.strerror})"
+
+
+def _read(group: Sequence[Path]) -> tuple[list[RawBatch], str | None]:
+    """What the files hold; or nothing, and why they cannot be read, without their names."""
+    try:
+        return read_files(group), None
+    except InputError as error:
+        problem = str(error)
+        for path in group:
+            problem = problem.replace(str(path), _FILE).replace(path.name, _FILE)
+        return [], problem
+
+
+def _entries(
+    lake: Lake, states: Mapping[Path, tuple[int, int] | None], hashes: Mapping[Path, str]
+) -> dict[str, Remembered]:
+    """What to remember of the files that there are, before it is known what becomes of them."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return {
+        hashed_name(lake, path.name): Remembered(
+            size=state[0], mtime_ns=state[1], sha256=hashes.get(path, ""), when=now
+        )
+        for path, state in states.items()
+        if state is not None
+    }
 
 
 def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
@@ -252,24 +249,16 @@ def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
 def _new_files(lake: Lake, settings: InboxSettings) -> dict[str, Path]:
     """The files of the inbox that nothing is known of as they are now, by key: a keyed hash of name, size and
     time of the last change. One that could not be opened is among them: to permit it changes neither."""
-    memory = _remembered(lake)
-    new = {}
-    for path, state in _files(lake, settings).items():
-        known = memory.files.get(_named(lake, path.name))
-        over = known is not None and (known.batches is not None or (known.error is not None and known.sha256))
-        if known is None or not over or (known.size, known.mtime_ns) != state:
-            new[_key(lake, path.name, state)] = path
-    return new
+    memory = InboxMemory(lake)
+    return {
+        _key(lake, path.name, state): path
+        for path, state in _files(lake, settings).items()
+        if not memory.is_done_with(hashed_name(lake, path.name), state)
+    }
 
 
 def _key(lake: Lake, name: str, state: tuple[int, int]) -> str:
-    return _named(lake, f"{name}\0{state}")
-
-
-def _named(lake: Lake, name: str) -> str:
-    """A keyed hash to know a file by: its name may be that of a person, and is kept nowhere."""
-    secret = lake.file.split_key.encode()[:64]
-    return hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret, digest_size=10).hexdigest()
+    return hashed_name(lake, f"{name}\0{state}")
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -287,26 +276,3 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _remembered(lake: Lake) -> _Memory:
-    path = lake.root / INBOX_MEMORY
-    try:
-        return _Memory.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return _Memory()
-    except OSError as error:
-        raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    except ValidationError:
-        raise LakeError(
-            f"{path} is damaged; restore it, or remove it to have the whole inbox imported again"
-        ) from None
-
-
-def _remember_all(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered], **facts: Any) -> None:
-    _remember(lake, memory, {key: entry.model_copy(update=facts) for key, entry in entries.items()})
-
-
-def _remember(lake: Lake, memory: _Memory, entries: Mapping[str, Remembered]) -> None:
-    memory.files.update(entries)
-    write_text(lake.root / INBOX_MEMORY, memory.model_dump_json(indent=1) + "\n", lake.staging)

@@ -16,7 +16,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.pipeline.current_likes import changed_between
-from tunegraph_pipeline.pipeline.forgetting import withdraw_what_has_to_go
+from tunegraph_pipeline.pipeline.forgetting import withdraw_stale_bundles
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
@@ -24,7 +24,7 @@ _CODE = 3  # of the matrices; raise it when the same likes give other arrays
 
 def _nobody(lake: Lake, why: str) -> LakeError:
     """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
-    if withdrawn := withdraw_what_has_to_go(lake):
+    if withdrawn := withdraw_stale_bundles(lake):
         why += (
             f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
             " served"

@@ -1,36 +1,31 @@
 """Remove what a lake may not or need not keep any longer.
 
-Here: expired raw batches, old cut-offs and raw days. Not here: the settings (`lake.retention`), or the users
-who asked to go (`purge`).
+Here: expired raw batches, old cut-offs and raw days. Not here: the settings (`lake.retention`), or users
+who asked to be forgotten (`pipeline.forgetting`).
 """
 
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import polars as pl
 
+from tunegraph_pipeline.lake.daily import fill_day, filter_day
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import is_pruned, prune_day, remove_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.sources import frontier
 
-if TYPE_CHECKING:
-    from tunegraph_pipeline.lake.lake import Lake
-
-
 _EXPIRED = ".expired"
 
 
-def remove_expired(lake: "Lake", today: date) -> dict[str, int]:
-    """Remove what the sources said too long ago, from the raw batches, the daily tables and the frontiers of
+def remove_expired(lake: Lake, today: date) -> dict[str, int]:
+    """Remove data that is past its time to live from the raw batches, the daily tables and the frontiers of
     crawls; returns how many batches, rows of days without batches, and entries of frontiers.
 
     Tables of the other days stay as they are. Raises LakeError where the disk says no.
     """
-    from tunegraph_pipeline.lake.daily import fill_day, filter_day
-
     settings = lake.section("retention", RetentionSettings)
     removed = {"raw batches expired": 0, "rows expired": 0, "entries of crawls expired": 0}
     if not settings.ttl_days:
@@ -58,30 +53,30 @@ def remove_expired(lake: "Lake", today: date) -> dict[str, int]:
     return {what: count for what, count in removed.items() if count}
 
 
-def _of_others(lake: "Lake", sources: list[str], rows: pl.DataFrame) -> pl.DataFrame:
+def _of_others(lake: Lake, sources: list[str], rows: pl.DataFrame) -> pl.DataFrame:
     theirs = rows["source" if "source" in rows.columns else "provider"].is_in(sources)
     if theirs.any():
         _mark(lake)
     return rows.filter(~theirs)
 
 
-def _mark(lake: "Lake") -> None:
-    """Keep in mind that older versions have what has expired, before it goes from where it came from."""
+def _mark(lake: Lake) -> None:
+    """Record that older versions hold expired data, before it is removed from where it came from."""
     if not has_expired_versions(lake):
         write_text(lake.root / _EXPIRED, "", lake.staging)
 
 
-def has_expired_versions(lake: "Lake") -> bool:
-    """Whether something has expired that versions built before may still hold."""
+def has_expired_versions(lake: Lake) -> bool:
+    """Whether older versions may still hold expired data."""
     return (lake.root / _EXPIRED).exists()
 
 
-def finish_expired(lake: "Lake") -> None:
-    """Forget about it: call it when no older version is left."""
+def finish_expired(lake: Lake) -> None:
+    """Clear that record: call it when no older version is left."""
     (lake.root / _EXPIRED).unlink(missing_ok=True)
 
 
-def prune_cut_offs(lake: "Lake", current: str, keep: int | None = None) -> int:
+def prune_cut_offs(lake: Lake, current: str, keep: int | None = None) -> int:
     """Remove the current lists of all but the last cut-offs, as many as the settings say or ``keep``, and
     never of ``current``; returns how many went."""
     keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
@@ -95,7 +90,7 @@ def prune_cut_offs(lake: "Lake", current: str, keep: int | None = None) -> int:
     return gone
 
 
-def prune_raw(lake: "Lake", today: date) -> int:
+def prune_raw(lake: Lake, today: date) -> int:
     """Remove the raw batches of days older than the settings say whose tables are written; returns how many
     batches went."""
     days = lake.section("retention", RetentionSettings).raw_days

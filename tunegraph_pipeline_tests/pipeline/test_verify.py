@@ -22,9 +22,10 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.pipeline.purge import pending_requests, request, users_left
+from tunegraph_pipeline.pipeline.forgetting import pending_requests, request, users_left
 from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.pipeline.verify import Finding, Verification, verify
+from tunegraph_pipeline.pipeline.verify import verify
+from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.publication import publications
 
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 2)
@@ -90,7 +91,7 @@ def refresh(lake: Lake) -> None:
     lake.refresh_views()
 
 
-def files(found: Verification) -> set[str]:
+def files(found: Report) -> set[str]:
     return {finding.file for finding in found.problems}
 
 
@@ -258,7 +259,7 @@ def test_a_batch_with_the_content_of_another_is_found(lake: Lake) -> None:
 # --- what belongs together ---
 
 
-def wrong(found: Verification) -> dict[str, str]:
+def wrong(found: Report) -> dict[str, str]:
     return {finding.file.split("/")[0]: finding.what for finding in found.problems}
 
 

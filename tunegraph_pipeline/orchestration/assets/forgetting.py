@@ -1,7 +1,8 @@
 """Who asked to go, and what may not be kept any longer: taken out before anything else is done.
 
-Here: the asset that works off requests to forget users and the time-to-live of sources. Not here: how it is
-done (`pipeline.purge`, `lake.retention`), or the removal of older versions, which comes last (`retention`).
+Here: the asset that processes requests to forget users and the time-to-live of sources. Not here: how it is
+done (`pipeline.forgetting`, `pipeline.retention`), or the removal of older versions, which comes last
+(`retention`).
 """
 
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.forgetting import (
+    Purged,
     can_publish,
     check_times_to_live,
     drop_old_versions,
+    process_requests,
     retire_if_nobody_is_left,
 )
-from tunegraph_pipeline.pipeline.purge import Purged, work_off_requests
 from tunegraph_pipeline.pipeline.retention import remove_expired
 from tunegraph_pipeline.progress import Measured, report_note
 
@@ -38,7 +40,7 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
     root = lake.open()
     with Measured() as cost:
         check_times_to_live(root)
-        purged = work_off_requests(root)
+        purged = process_requests(root)
         expired = remove_expired(root, datetime.now(UTC).date())
         retired = retire_if_nobody_is_left(root) if purged is not None else 0
         ends_here = context.run.job_name == JOB and not can_publish(root)

@@ -31,7 +31,7 @@ from tunegraph_pipeline.orchestration.metadata import (
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix, plan_co_like
 from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
-from tunegraph_pipeline.pipeline.forgetting import something_has_to_go
+from tunegraph_pipeline.pipeline.forgetting import has_stale_personal_data
 from tunegraph_pipeline.pipeline.like_graph import (
     _CODE,
     _graph_to_go_on_from,
@@ -73,7 +73,7 @@ def current_likes(
     last (`last_observations`), and whose list is another one than before (`changed_users`)."""
     root = lake.open()
     settings = root.section("graph", GraphSettings)
-    if not root.raw_days() and something_has_to_go(root):
+    if not root.raw_days() and has_stale_personal_data(root):
         raise _nobody(root, "nothing that was received is left")
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()

@@ -13,8 +13,7 @@ from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.orchestration.assets import serving
 from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.forgetting import drop_old_versions
-from tunegraph_pipeline.pipeline.purge import pending_requests
+from tunegraph_pipeline.pipeline.forgetting import drop_old_versions, pending_requests
 from tunegraph_pipeline.pipeline.retention import prune_cut_offs, prune_raw
 from tunegraph_pipeline.progress import Measured, report_note
 

@@ -22,7 +22,12 @@ from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
-from tunegraph_pipeline.pipeline.purge import finish_requests, pending_requests, request, work_off_requests
+from tunegraph_pipeline.pipeline.forgetting import (
+    finish_requests,
+    pending_requests,
+    process_requests,
+    request,
+)
 from tunegraph_pipeline.sources.frontier import Due, Frontier
 from tunegraph_pipeline_tests.search import places_with
 
@@ -124,7 +129,7 @@ def test_what_remains_is_what_a_lake_that_never_saw_them_has(
         for day in lake.raw_days():
             raw.prune_day(lake.raw, day)
     request(lake, gone)
-    done = work_off_requests(lake)
+    done = process_requests(lake)
     never = lake_of(shutil.copytree(empty, folder / "never"), said, gone)
     if pruned:  # who else led to somebody is not known without raw batches
         assert tables(lake, without="discovered_from") == tables(never, without="discovered_from")
@@ -220,14 +225,14 @@ def test_the_draft_of_a_request_that_was_killed_is_removed_and_one_being_written
     for draft, age in zip(drafts, (4000, 40), strict=True):
         draft.write_text(GONE)
         os.utime(draft, (time.time() - age,) * 2)
-    work_off_requests(lake)
+    process_requests(lake)
     assert [draft.exists() for draft in drafts] == [False, True]
 
 
 def test_a_process_that_dies_at_any_change_leaves_it_to_the_next(everywhere: Path, tmp_path: Path) -> None:
     undisturbed = Lake.open(shutil.copytree(everywhere, tmp_path / "undisturbed"))
     with killed_at(0) as tried:
-        work_off_requests(undisturbed)
+        process_requests(undisturbed)
         finish_requests(undisturbed)
     assert places_with(undisturbed.root, GONE) == []
     expected, waiting = tables(undisturbed), (undisturbed.root / "feedback_spool" / "2026-03-02" / "w.jsonl")
@@ -236,10 +241,10 @@ def test_a_process_that_dies_at_any_change_leaves_it_to_the_next(everywhere: Pat
     for step in range(1, tried[0] + 1):
         lake = Lake.open(shutil.copytree(everywhere, tmp_path / "killed"))
         with pytest.raises(Killed), killed_at(step):
-            work_off_requests(lake)
+            process_requests(lake)
             finish_requests(lake)
         lake = Lake.open(lake.root)  # as the next process finds it
-        done = work_off_requests(lake)
+        done = process_requests(lake)
         finish_requests(lake)
         assert places_with(lake.root, GONE) == [], step
         assert tables(lake) == expected, step

@@ -143,7 +143,7 @@ def test_what_a_source_may_not_keep_goes_from_raw_batches_and_tables(lake: Lake,
 def test_a_process_killed_between_raw_batches_and_tables_goes_on(lake: Lake) -> None:
     keep(lake, ttl_days={"spotify": 9})
     untouched = tables(lake)
-    fill = "tunegraph_pipeline.lake.daily.fill_day"
+    fill = "tunegraph_pipeline.pipeline.retention.fill_day"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(fill, _interrupted)
         remove_expired(lake, TODAY)

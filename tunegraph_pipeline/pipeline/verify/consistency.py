@@ -1,0 +1,261 @@
+"""What belongs together: every stage against what it was built from.
+
+Here: daily tables against raw batches, current lists against daily tables, graph, matrix, embeddings and live
+bundle against what they were built from. Not here: files that are damaged by themselves; where one is,
+nothing is compared with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
+from tunegraph_pipeline.graph.like_graph import build_like_graph
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.feedback import settle
+from tunegraph_pipeline.lake.lake import DAILY_TABLES
+from tunegraph_pipeline.lake.raw import (
+    day_fingerprint,
+    is_pruned,
+)
+from tunegraph_pipeline.lake.tables import (
+    current_lists,
+    derive_observations,
+    empty_table,
+    inputs_of,
+    table_path,
+)
+from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
+from tunegraph_pipeline.pipeline.verify.findings import short
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
+from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
+from tunegraph_pipeline.recommend.bundle import (
+    CURRENT,
+    Bundle,
+    current_version,
+)
+from tunegraph_pipeline.recommend.publication import publications
+
+_SAMPLED_TRACKS = 200
+_SAMPLED_LIKES = 5_000_000
+"""Above so many current likes they are compared for a sample of the users."""
+
+
+def check_days(inspection: Inspection) -> None:
+    """Daily tables against raw, and observations against likes."""
+    days = inspection.filled_days()
+    received = [day.isoformat() for day in inspection.lake.raw_days()] if inspection.sound("raw") else []
+    for done, key in enumerate(days):
+        inspection.progress("days", done, len(days))
+        if is_pruned(inspection.lake.raw, date.fromisoformat(key)):
+            # The tables are all there is of it.
+            for table in DAILY_TABLES:
+                path = table_path(inspection.lake.root, table, key)
+                if not path.exists():
+                    inspection.problem(path, "is not there", *how_to_rebuild(inspection, table, key))
+        elif key in received:
+            _note_stale_tables(inspection, key)
+        if inspection.sound(*(f"{table}/dt={key}" for table in ("users", "likes", "observations"))):
+            _check_observations(inspection, key)
+    inspection.progress("days", len(days), len(days))
+    for key in received:
+        if key not in days:
+            folder = inspection.lake.raw / f"dt={key}"
+            inspection.note(folder, "was received and not refreshed yet", "run `tunegraph refresh`")
+
+
+def _note_stale_tables(inspection: Inspection, key: str) -> None:
+    batches = inspection.lake.batches(date.fromisoformat(key))
+    for table in DAILY_TABLES:
+        path = table_path(inspection.lake.root, table, key)
+        if inspection.sound(f"{table}/dt={key}") and (
+            inputs_of(inspection.lake.root, table, key) != day_fingerprint(batches, table)
+        ):
+            what = "is not of the batches that raw holds now" if path.exists() else "is not there yet"
+            inspection.note(path, what, f"`tunegraph refresh` fills {key}")
+
+
+def _check_observations(inspection: Inspection, key: str) -> None:
+    paths = {
+        table: table_path(inspection.lake.root, table, key) for table in ("users", "likes", "observations")
+    }
+    if not all(path.exists() for path in paths.values()):
+        return
+    if inputs_of(inspection.lake.root, "observations", key) != inputs_of(inspection.lake.root, "likes", key):
+        return  # a refresh died between the two, and the day is stale
+    columns = ["user_id", "source", "state"]
+    expected = derive_observations(
+        inspection.lake.read("users", key, columns), inspection.lake.read("likes", key)
+    ).sort("user_id", "source")
+    observed = inspection.lake.read("observations", key).sort("user_id", "source")
+    if not observed.equals(expected):
+        what = "lengths or hashes of lists are not those of the table likes"
+        path = paths["observations"]
+        if not inspection.has_batches(key):
+            inspection.problem(
+                path, what, f"raw/ holds nothing of {key} any more: restore both from a backup"
+            )
+            return
+        mend = inspection.remove(path.parent, paths["likes"].parent)
+        inspection.problem(path, what, f"rematerialise liked_lists of {key}", mend)
+
+
+def check_lists(inspection: Inspection) -> None:
+    """The current lists against those rebuilt from the daily tables."""
+    key = inspection.sound_cut_off()
+    if key is None or not inspection.sound("observations", "likes", "feedback", "tracks"):
+        return
+    path = table_path(inspection.lake.root, "current_likes", key)
+    stamp = path.parent.parent / CURRENT
+    days = [day for day in inspection.filled_days() if day <= key]
+    if not all(table_path(inspection.lake.root, name, day).exists() for name in DAILY_TABLES for day in days):
+        return  # which is told of the day, and has to be filled first
+    sources = [
+        table_path(inspection.lake.root, table, day)
+        for table in ("observations", "likes", "feedback")
+        for day in days
+    ]
+    if any(written(source) > written(stamp) for source in sources):
+        inspection.note(path, "is older than the days it is made of", "`tunegraph refresh` updates it")
+        return
+    stored = inspection.lake.read("current_likes", key, ["user_id", "track_id", "liked_at"])
+    every = len(stored) // _SAMPLED_LIKES + 1
+
+    def sampled(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame if every == 1 else frame.filter(pl.col("user_id").hash(0) % every == 0)
+
+    days.reverse()
+
+    def seen() -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
+        for done, day in enumerate(days):
+            inspection.progress("current lists", done, len(days))
+            yield (
+                date.fromisoformat(day),
+                sampled(inspection.lake.read("observations", day)),
+                sampled(inspection.lake.read("likes", day)),
+            )
+        inspection.progress("current lists", len(days), len(days))
+
+    lists = current_lists((observed, likes) for _, observed, likes in seen())
+    said = [sampled(inspection.lake.read("feedback", day)) for day in reversed(days)]
+    feedback = pl.concat([empty_table("feedback"), *said])
+    if len(feedback):
+        merge = inspection.lake.file.settings.get("graph", {}).get("merge_recordings", True)
+        recordings = recordings_by_id(inspection.lake, date.fromisoformat(key), merge=merge)
+        lists = settle(lists, feedback, seen(), recordings).likes
+    pair = ["user_id", "track_id"]
+    if not sampled(stored).sort(pair).equals(lists.sort(pair)):
+        inspection.problem(
+            path, "is not what the daily tables give", *how_to_rebuild(inspection, "current_likes", key)
+        )
+
+
+def check_graph(inspection: Inspection) -> None:
+    """The like graph against the current likes and the id map."""
+    graph = inspection.current_graph()
+    key = inspection.sound_cut_off()
+    if graph is None or key is None or not inspection.sound("track_ids"):
+        return
+    path = inspection.lake.current_folder("like_graph") / "indices.npy"
+    if inspection.behind("like_graph"):
+        inspection.note(path, "is older than the current likes", "`tunegraph refresh` updates it")
+        return
+    mend = inspection.remove(path.parent)
+    ids = inspection.lake.read("track_ids")["track_id"]
+    if len(ids) != graph.n_tracks:
+        what = f"is of {graph.n_tracks:,} tracks, the id map has {len(ids):,}"
+        inspection.problem(path, what, "rematerialise like_graph", mend)
+        return
+    try:
+        expected = build_like_graph(
+            inspection.lake.read("current_likes", key, ["user_id", "track_id"]),
+            ids,
+            split_key="",
+            held_out=0.0,
+            calibration_share=0.0,
+            canonical=graph.canonical,
+        )
+    except LakeError as error:
+        inspection.problem(path, short(error), "rematerialise track_ids", mend)
+        return
+    same = (
+        np.array_equal(expected.indptr, graph.indptr)
+        and np.array_equal(expected.indices, graph.indices)
+        and expected.user_ids.tolist() == graph.user_ids.tolist()
+    )
+    if not same:
+        inspection.problem(path, "its likes are not the current likes", "rematerialise like_graph", mend)
+
+
+def check_co_likes(inspection: Inspection) -> None:
+    """B against AᵀA on a sample of rows; its strongest entries in order."""
+    graph = inspection.current_graph()
+    if graph is None or not inspection.sound("co_like") or not inspection.has("co_like"):
+        return
+    folder = inspection.lake.current_folder("co_like")
+    if inspection.behind("co_like"):
+        inspection.note(folder, "is older than the like graph", "`tunegraph refresh` updates it")
+        return
+    if what := what_is_wrong(CoLike.open(folder), graph.matrix(), _SAMPLED_TRACKS):
+        inspection.problem(folder / MANIFEST, what, "rematerialise co_like_matrix", inspection.remove(folder))
+
+
+def check_embeddings(inspection: Inspection) -> None:
+    """The table of embeddings against the model it is of."""
+    for version in inspection.lake.partitions("track_embeddings"):
+        folder = inspection.lake.version_folder("models", version)
+        path = table_path(inspection.lake.root, "track_embeddings", version)
+        if not folder.is_dir() or not inspection.sound(f"models/{version}", inspection.name(path.parent)):
+            continue
+        stored = inspection.lake.read("track_embeddings", version, ["embedding"])["embedding"]
+        embeddings = ArrayFolder.open(folder)["embeddings"]
+        if not np.array_equal(stored.to_numpy().reshape(embeddings.shape), embeddings):
+            what = "is not what the model holds"
+            inspection.problem(path, what, *how_to_rebuild(inspection, "track_embeddings", version))
+
+
+def check_live_bundle(inspection: Inspection) -> None:
+    """The live bundle against the graph, and everyone's recommendations against the bundle."""
+    if not inspection.sound("serving") or not (inspection.lake.serving / CURRENT).exists():
+        return
+    version = current_version(inspection.lake.serving)
+    folder = inspection.lake.serving / version
+    bundle = Bundle.open(folder)
+    told = table_path(inspection.lake.root, "user_recommendations", version)
+    if not told.exists():
+        inspection.note(told, "is not there yet", "rematerialise user_recommendations")
+    graph = inspection.current_graph()
+    last = _last_publication(inspection)
+    if last is not None and last == "rolled back":
+        inspection.note(
+            folder, "was rolled back to, and is of earlier likes", "the next refresh publishes again"
+        )
+        return
+    key = inspection.sound_cut_off()
+    if graph is None or key is None or not inspection.sound("track_ids", "models"):
+        return
+    if inspection.behind("serving") or bundle.facts.get("cut_off") != key:
+        inspection.note(folder, "is older than graph or model", "`tunegraph refresh` updates it")
+        return
+    ids = inspection.lake.read("track_ids")["track_id"].to_list()
+    users = graph.n_users
+    comparisons: Mapping[str, bool] = {
+        "track_ids": bundle.tracks.ids.tolist() == ids,
+        "popularity": np.array_equal(bundle.popularity, graph.track_degrees()),
+        "user_ids": bundle.users.ids.tolist()[:users] == graph.user_ids.tolist(),
+        "user_tracks": np.array_equal(bundle.user_indptr[: users + 1], graph.indptr)
+        and np.array_equal(bundle.user_tracks, graph.indices),
+    }
+    for part, same in comparisons.items():
+        if not same:
+            what = f"its {part} are not those of the like graph"
+            mend = inspection.remove(folder)
+            inspection.problem(folder / MANIFEST, what, "rematerialise serving_bundle", mend)
+
+
+def _last_publication(inspection: Inspection) -> str | None:
+    log = publications(inspection.lake.serving)
+    return log[-1].outcome if log else None

@@ -1,0 +1,117 @@
+"""What all checks of a lake share.
+
+Here: the lake, the findings and the files seen so far, and questions that several checks ask. Not here: the
+checks themselves.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.raw import (
+    is_pruned,
+)
+from tunegraph_pipeline.lake.storage import remove_folder
+from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
+from tunegraph_pipeline.recommend.bundle import (
+    CURRENT,
+)
+
+Progress = Callable[[str, int, int], None]
+
+_UPSTREAM = {
+    "like_graph": ("current_likes",),
+    "co_like": ("like_graph",),
+    "serving": ("like_graph", "models"),
+}
+"""The stages that a stage is built from."""
+
+
+class Inspection:
+    """The lake that is verified, and what is known of it so far.
+
+    ``alone``: this process holds the lake's lock. ``seen``: every file that a check accounts for.
+    ``damaged``: the files with a problem, named from the lake's folder.
+    """
+
+    def __init__(self, lake: Lake, progress: Progress, *, alone: bool) -> None:
+        self.lake = lake
+        self.alone = alone
+        self.progress = progress
+        self.found = Report()
+        self.seen: set[Path] = set()
+        self.damaged: set[str] = set()
+
+    def problem(self, path: Path, what: str, repairs: str, mend: Callable[[], None] | None = None) -> None:
+        # Another writer may have taken an old version away while it was read.
+        if not self.alone and not path.exists():
+            return
+        self.damaged.add(self.name(path))
+        self.found.problems.append(Finding(self.name(path), what, repairs, mend))
+
+    def note(self, path: Path, what: str, repairs: str = "") -> None:
+        self.found.notes.append(Finding(self.name(path), what, repairs))
+
+    def sound(self, *folders: str) -> bool:
+        """Whether nothing below these folders is damaged: only then is it worth comparing."""
+        return not any(name.startswith(f"{folder}/") for name in self.damaged for folder in folders)
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.lake.root).as_posix()
+
+    def remove(self, *paths: Path) -> Callable[[], None]:
+        def mend() -> None:
+            for path in paths:
+                if path.is_dir():
+                    remove_folder(path, self.lake.staging)
+                else:
+                    path.unlink(missing_ok=True)
+
+        return mend
+
+    def filled_days(self) -> list[str]:
+        """The days that have a daily table, ascending."""
+        return sorted({key for table in DAILY_TABLES for key in self.lake.partitions(table)})
+
+    def has_batches(self, day: str) -> bool:
+        """Whether raw still has what the tables of a day were made of."""
+        return bool(folders(self.lake.raw / f"dt={day}")) and not is_pruned(
+            self.lake.raw, date.fromisoformat(day)
+        )
+
+    def sound_cut_off(self) -> str | None:
+        if not self.sound("current_likes", "current_dislikes") or not self.has("current_likes"):
+            return None
+        return self.lake.current_version("current_likes")
+
+    def current_graph(self) -> LikeGraph | None:
+        if not self.sound("like_graph") or not self.has("like_graph"):
+            return None
+        return LikeGraph.from_arrays(ArrayFolder.open(self.lake.current_folder("like_graph")))
+
+    def has(self, kind: str) -> bool:
+        return (self.lake.root / kind / CURRENT).exists()
+
+    def behind(self, kind: str) -> bool:
+        """Whether an earlier stage was updated after this one: a refresh died between the two.
+
+        Every refresh that comes to a stage rewrites its ``CURRENT``, even if it keeps the version.
+        """
+        stamp = written(self.lake.root / kind / CURRENT)
+        return any(
+            self.has(before) and written(self.lake.root / before / CURRENT) > stamp
+            for before in _UPSTREAM[kind]
+        )
+
+
+def folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def written(path: Path) -> int:
+    return path.stat().st_mtime_ns

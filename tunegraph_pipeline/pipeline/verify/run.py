@@ -1,0 +1,97 @@
+"""Check every file of a lake, and repair what can be repaired.
+
+Here: the order of the checks, and the lock while they run. Not here: the checks (the other modules of this
+package), or how files are read (`lake`, `recommend`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, tables, versions
+from tunegraph_pipeline.pipeline.verify.findings import Finding, Report, short
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, Progress
+
+_CHECKS = (
+    raw.check_batches,
+    raw.check_crawls,
+    raw.check_spool,
+    tables.check_tables,
+    versions.check_versions,
+    bundles.check_bundles,
+    other_files.check_other_files,
+)
+"""Of each file alone, from what was received to what is served."""
+_CHECKS_WITH_LOCK = (
+    consistency.check_days,
+    consistency.check_lists,
+    consistency.check_graph,
+    consistency.check_co_likes,
+    consistency.check_embeddings,
+    consistency.check_live_bundle,
+    other_files.note_unknown_files,
+)
+"""Of what belongs together: only while nobody else writes."""
+
+
+def verify(root: Path, progress: Progress | None = None, *, repair: bool = False) -> Report:
+    """Check every file of the lake at ``root``; with ``repair``, mend what can be mended.
+
+    Holds the lake's lock while it looks, so that no refresh changes it meanwhile. Where another process
+    writes, the files are read all the same, and what belongs together is not compared; the notes say so. A
+    repair has to have the lock. Raises LakeError where there is no lake, or for a repair where the lock is
+    not free.
+    """
+    try:
+        lake = Lake.open(root)
+    except LakeError as error:
+        if not (root / "lake.json").exists():
+            raise
+        found = Report()
+        found.problems.append(
+            Finding("lake.json", short(error), "restore it from a backup; nothing else was looked at")
+        )
+        return found
+    with _alone(lake, must=repair) as busy:
+        inspection = Inspection(lake, progress or (lambda *_: None), alone=busy is None)
+        if busy is not None:
+            inspection.note(
+                lake.root, f"{busy}: what belongs together was not compared", "verify again later"
+            )
+        found = _run(inspection)
+        if repair:
+            for finding in found.problems:
+                if finding.mend is not None:
+                    finding.mend()
+    return found
+
+
+@contextmanager
+def _alone(lake: Lake, *, must: bool) -> Iterator[str | None]:
+    """Hold the lock if it is free; yields why it is not."""
+    holding = lake.writing("tunegraph verify")
+    try:
+        holding.__enter__()
+    except LakeError as error:
+        if must:
+            raise
+        yield str(error).partition(";")[0]
+        return
+    try:
+        yield None
+    finally:
+        holding.__exit__(None, None, None)
+
+
+def _run(inspection: Inspection) -> Report:
+    """All checks that may run."""
+    checks = (*_CHECKS, *_CHECKS_WITH_LOCK) if inspection.alone else _CHECKS
+    for done, check in enumerate(checks):
+        inspection.progress("verify", done, len(checks))
+        check(inspection)
+    inspection.progress("verify", len(checks), len(checks))
+    sizes = [path.stat().st_size for path in inspection.seen if path.exists()]
+    inspection.found.files, inspection.found.bytes = len(sizes), sum(sizes)
+    return inspection.found

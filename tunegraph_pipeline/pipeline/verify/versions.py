@@ -1,0 +1,124 @@
+"""Versions of arrays: graphs, matrices and models, and the checkpoints of a training.
+
+Here: what ``CURRENT`` names, and arrays that are not as their manifest declares. Not here: the bundles
+(`bundles`), or comparing a version with what it was built from (`consistency`).
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tunegraph_pipeline.errors import BundleError, LakeError
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.tables import (
+    table_path,
+)
+from tunegraph_pipeline.lake.tensors import load_tensors
+from tunegraph_pipeline.pipeline.verify.findings import named_first, short
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
+from tunegraph_pipeline.recommend.bundle import (
+    CURRENT,
+)
+from tunegraph_pipeline.recommend.publication import live_model
+
+_VERSIONED = {
+    "like_graph": "like_graph",
+    "co_like": "co_like_matrix",
+    "models": "trained_model",
+    "v1_model": "v1_model",
+    "v2_model": "v2_model",
+    "v3_seed_model": "v3_seed_model",
+}
+"""Folders of versions of arrays, with their assets."""
+
+
+def check_versions(inspection: Inspection) -> None:
+    for kind, asset in _VERSIONED.items():
+        current = check_current(inspection, kind, asset)
+        for folder in folders(inspection.lake.root / kind):
+            again, path = f"rematerialise {asset}", folder
+            if folder.name != current:
+                again = "it is not the current version: the repair removes it, and nothing is rebuilt"
+                if kind == "models" and folder.name == _live_model_or_none(inspection.lake.serving):
+                    again = (
+                        "the live bundle is of this model: restore it from a backup, or let the repair"
+                        ' remove it, and publish the current one by `tunegraph publish --override "why"`'
+                    )
+            mend = inspection.remove(folder)
+            if kind == "models":  # made of it, and not read again where it is there
+                table = table_path(inspection.lake.root, "track_embeddings", folder.name).parent
+                mend = inspection.remove(folder, table)
+            arrays = check_arrays(inspection, folder, again, mend)
+            if arrays is None or kind != "models":
+                continue
+            path = folder / "embeddings.npy"
+            if not of_unit_length(arrays["embeddings"]):
+                inspection.problem(path, "an embedding is not finite and of unit length", again, mend)
+    for path in sorted((inspection.lake.root / "checkpoints").glob("*.safetensors")):
+        inspection.seen.add(path)
+        try:
+            load_tensors(path)
+        except LakeError as error:
+            again = "the repair removes it, and the training starts again from the beginning"
+            inspection.problem(path, short(error, path), again, inspection.remove(path))
+
+
+def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
+    """What ``CURRENT`` of a kind names, None where there is none."""
+    path = inspection.lake.root / kind / CURRENT
+    if not path.exists():
+        if folders(inspection.lake.root / kind) and kind != "current_likes":
+            inspection.note(path, "is not there", f"rematerialise {asset}")
+        return None
+    inspection.seen.add(path)
+    try:
+        named = inspection.lake.current_version(kind)
+    except LakeError as error:
+        inspection.problem(path, short(error, path), f"rematerialise {asset}", inspection.remove(path))
+        return None
+    inside = f"cut_off={named}/data.parquet" if kind == "current_likes" else named
+    if not _is_name(named) or not (path.parent / inside).exists():
+        what = f"names {named[:80]!r}, which is not there"
+        inspection.problem(path, what, f"rematerialise {asset}", inspection.remove(path))
+        return None
+    return named
+
+
+def check_arrays(
+    inspection: Inspection, folder: Path, repairs: str, mend: Callable[[], None] | None
+) -> ArrayFolder | None:
+    """Read all that a folder of arrays declares; None where it is not as declared."""
+    inspection.seen.add(folder / MANIFEST)
+    try:
+        arrays = ArrayFolder.open(folder)
+        declared = set(json.loads((folder / MANIFEST).read_bytes())["parts"])
+        arrays.verify()
+        for name in declared:
+            if name.endswith(".safetensors"):
+                load_tensors(folder / name)
+    except (BundleError, LakeError, OSError) as error:
+        # Which of them it is, the message says first; the others are not to blame, nor unknown.
+        inspection.seen.update(path for path in folder.iterdir() if path.is_file())
+        file = named_first(folder, str(error))
+        inspection.problem(file, short(error, file), repairs, mend)
+        return None
+    inspection.seen.update(folder / name for name in declared)
+    return arrays
+
+
+def _live_model_or_none(serving: Path) -> str | None:
+    """The live model, or None where it cannot be read, which another check reports."""
+    try:
+        return live_model(serving)
+    except BundleError:
+        return None
+
+
+def _is_name(version: str) -> bool:
+    return (
+        bool(version)
+        and version == Path(version).name
+        and not version.startswith(".")
+        and "\0" not in version
+    )
