@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, read_current, write_bundle
+from tunegraph_pipeline.recommend.artists import Artists
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
 from tunegraph_pipeline.recommend.search import TrackSearch, normalise
 
 FOUND_TARGET = 0.95  # of songs typed with one error, among the first ten

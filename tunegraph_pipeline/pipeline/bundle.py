@@ -22,7 +22,8 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
 from tunegraph_pipeline.progress import report_note
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.artists import Artists
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.index import Storage
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, THRESHOLD, Mode, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over

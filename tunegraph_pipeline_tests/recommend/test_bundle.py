@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
 from tunegraph_pipeline.recommend import bundle as bundle_module
+from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import (
-    Artists,
     Bundle,
     BundleContent,
     IdIndex,

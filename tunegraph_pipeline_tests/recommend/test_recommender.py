@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.artists import Artists
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender
 
 Golden = Callable[..., BundleContent]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.artists import Artists
+from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.search import (
     TrackSearch,
     _number,

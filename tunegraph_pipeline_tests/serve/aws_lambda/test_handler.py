@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunegraph_pipeline.recommend.bundle import Artists, Bundle, write_bundle
+from tunegraph_pipeline.recommend.artists import Artists
+from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.serve.aws_lambda import handler as module
 from tunegraph_pipeline.serve.aws_lambda.handler import lambda_handler
