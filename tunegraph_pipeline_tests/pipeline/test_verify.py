@@ -27,6 +27,8 @@ from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify import Finding, Verification, verify
 from tunegraph_pipeline.recommend.publication import publications
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 2)
 SETTINGS = {"dimension": 16, "epochs": 2}
 
