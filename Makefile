@@ -2,7 +2,9 @@
 # make run     the whole pipeline on the embedded default, in data_lake/demo
 # make year    a simulated year in a few minutes, in data_lake/year, to be looked at in Dagster
 # make ui      Dagster on that lake (LAKE=data_lake/main for another)
+# make fast    the tests of a minute or two: no browser, Dagster, kills, real data or slow ones
 # make test    every check
+# make docs    the documentation as a site, in build/site
 # make lambda  the zip of an AWS Lambda function with the live bundle of LAKE, in build/ (docs/lambda.md)
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +16,7 @@ DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
 LAMBDA_OPTIONS ?=# --arch arm64, --python 3.12, --without-bundle or --only-bundle
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run year ui test check unit lambda constraints clean
+.PHONY: setup run year ui fast test check unit docs lambda constraints clean
 
 setup: $(STAMP)
 
@@ -22,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunegraph needs Python 3.11 to 3.13; name one with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 run: setup
@@ -43,6 +45,10 @@ year: setup
 ui: setup
 	$(BIN)/tunegraph ui --lake $(LAKE)
 
+# A file stays on one worker, so that what its tests share is made once.
+fast: setup
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser and not dagster and not kill and not real_data"
+
 test: setup check unit
 
 check: setup
@@ -53,7 +59,10 @@ check: setup
 	$(BIN)/dg check defs
 
 unit: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 lambda: setup
 	$(BIN)/python -m tunegraph_pipeline.serve.aws_lambda.package --lake $(LAKE) $(LAMBDA_OPTIONS)
@@ -61,7 +70,7 @@ lambda: setup
 # After a change of dependencies: resolve anew without the old pins, then pin what was installed.
 constraints:
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' torch==2.13.0
 	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .constraints.new
 	mv .constraints.new constraints.txt
 

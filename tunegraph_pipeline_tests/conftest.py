@@ -14,6 +14,14 @@ settings.load_profile("tunegraph")
 PROJECT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what reads real data, directly or through another fixture, before `-m` selects."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real_data)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the project; its tests are skipped on a machine that does not have it."""

@@ -23,6 +23,8 @@ import pytest
 from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
 
+pytestmark = pytest.mark.slow
+
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
 ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
 
@@ -458,6 +460,7 @@ def test_a_refresh_in_steps_is_one_run_each_and_asks_for_every_day_once(
     assert runs == [(*span, *span) for span in spans]
 
 
+@pytest.mark.kill
 def test_a_second_writer_that_is_to_wait_goes_on_when_the_first_is_killed(
     lake: Path, tmp_path: Path, other_writer: int
 ) -> None:

@@ -17,6 +17,8 @@ from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, Simulator
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 
+pytestmark = pytest.mark.slow
+
 WORLD = WorldConfig(n_users=150, n_tracks=300)
 TODAY = datetime.now(UTC).date()
 SECRET = "a-secret-nobody-may-see"

@@ -33,6 +33,8 @@ from tunegraph_pipeline_tests.test_cli import (
     two_scenes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _environment() -> Iterator[None]:

@@ -10,6 +10,8 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import table_path
 
+pytestmark = [pytest.mark.kill, pytest.mark.slow]
+
 KILLS = 3
 
 

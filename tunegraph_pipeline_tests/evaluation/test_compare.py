@@ -82,6 +82,7 @@ class Fixed:
         return np.array(lists, dtype=np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTENDERS)
 @pytest.mark.parametrize("protocol", [weak_generalisation, strong_generalisation])
 def test_every_contender_finds_what_is_left_of_a_scene(

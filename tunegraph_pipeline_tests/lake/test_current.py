@@ -102,6 +102,7 @@ def happen(tables: Tables, rng: np.random.Generator, day: int) -> None:
         said.append((str(rng.choice(list("uvwx"))), str(rng.choice(list("abcde"))), action, at))
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.integers(0, 2**32), st.integers(1, 15))
 def test_any_history_gives_the_lists_made_from_nothing(seed: int, steps: int) -> None:

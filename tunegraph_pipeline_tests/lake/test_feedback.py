@@ -125,6 +125,7 @@ lives = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(lives, st.randoms(use_true_random=False))
 def test_it_is_what_living_through_the_days_gives_in_whatever_order_they_are_read(

@@ -304,6 +304,8 @@ with lake.writing("test"):
 """
 
 
+@pytest.mark.kill
+@pytest.mark.slow
 def test_a_collection_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     said = [("ann", "a", "like"), ("ann", "b", "skip"), ("bob", "a", "dislike"), ("eve", "c", "like")]
 

@@ -41,6 +41,7 @@ def test_a_second_writer_is_told_who_holds_the_lake(tmp_path: Path) -> None:
         holder.communicate()
 
 
+@pytest.mark.kill
 def test_the_lock_of_a_killed_holder_is_taken_and_its_death_is_said(tmp_path: Path) -> None:
     holder = _holder(tmp_path)
     os.kill(holder.pid, signal.SIGKILL)
@@ -62,6 +63,7 @@ def test_the_holder_may_take_the_lock_again_and_frees_it_once(tmp_path: Path) ->
     holder.communicate()
 
 
+@pytest.mark.kill
 def test_who_waits_hears_who_holds_the_lake_and_goes_on_when_that_one_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ except LakeError as error:
     assert target.read_text() == "old"
 
 
+@pytest.mark.kill
 def test_a_writer_killed_midway_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")

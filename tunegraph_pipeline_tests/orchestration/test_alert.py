@@ -26,6 +26,8 @@ from tunegraph_pipeline.orchestration import alert
 from tunegraph_pipeline.orchestration.automation import alert_on_failure
 from tunegraph_pipeline.orchestration.in_process import run_job
 
+pytestmark = pytest.mark.dagster
+
 SECRET = "T0P-S3CRET"
 DAY = date(2026, 2, 1)
 

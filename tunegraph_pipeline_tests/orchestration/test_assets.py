@@ -18,6 +18,8 @@ from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.trained_model import training_data
 
+pytestmark = pytest.mark.dagster
+
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
 
 
@@ -80,6 +82,7 @@ def test_a_later_batch_makes_its_day_stale_and_is_added(lake: Lake) -> None:
     assert len(lake.read("likes", FIRST.isoformat())) == 7
 
 
+@pytest.mark.slow
 def test_a_hole_in_the_past_that_is_filled_later_and_twice_changes_that_day_alone(lake: Lake) -> None:
     run_job(lake, "daily_tables", FIRST, LAST)
     before = _files(lake)
@@ -309,6 +312,7 @@ def two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_back(two_ids: Lake) -> None:
     from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
     from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
@@ -404,6 +408,7 @@ def two_genres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplaced_one_to_nobody(
     two_genres: Lake,
 ) -> None:
@@ -442,6 +447,7 @@ def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplace
     assert not rows["track_id"].str.starts_with("of nobody").any()
 
 
+@pytest.mark.slow
 def test_a_described_track_that_arrives_after_the_training_waits_for_the_next_model(two_genres: Lake) -> None:
     from tunegraph_pipeline.pipeline.bundle import bundle_of
     from tunegraph_pipeline.recommend.recommender import Recommender

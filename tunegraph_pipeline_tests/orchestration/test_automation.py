@@ -28,6 +28,8 @@ from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.sources.source import NoAnswer
 
+pytestmark = pytest.mark.dagster
+
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:

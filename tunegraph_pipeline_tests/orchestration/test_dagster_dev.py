@@ -33,6 +33,8 @@ from tunegraph_pipeline.orchestration.in_process import dagster_home, project_fi
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 
+pytestmark = [pytest.mark.dagster, pytest.mark.slow]
+
 FIRST = date(2026, 8, 1)
 DAYS = [FIRST + timedelta(days=number) for number in range(90)]
 RECEIVED = DAYS[::18]

@@ -20,6 +20,8 @@ from tunegraph_pipeline.orchestration.dead_runs import (
     this_process,
 )
 
+pytestmark = pytest.mark.dagster
+
 
 @pytest.mark.parametrize("open_as", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
 def test_the_runs_of_dead_processes_are_closed_and_others_are_not(open_as: DagsterRunStatus) -> None:

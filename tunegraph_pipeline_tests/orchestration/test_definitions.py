@@ -8,6 +8,8 @@ from dagster import AssetSpec, Definitions
 
 from tunegraph_pipeline.orchestration.build import build_definitions
 
+pytestmark = pytest.mark.dagster
+
 
 @pytest.fixture(scope="module")
 def defs() -> Definitions:

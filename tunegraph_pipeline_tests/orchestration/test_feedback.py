@@ -19,6 +19,8 @@ from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_gr
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
+pytestmark = pytest.mark.dagster
+
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)
 
 
@@ -112,6 +114,7 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     assert set(answers.filter(user_id="picky")["track_id"]) == shown_to(recommender, "picky")
 
 
+@pytest.mark.slow
 def test_what_changes_no_list_trains_no_model(lake: Lake) -> None:
     kinds = ("current_likes", "like_graph", "models", "serving")
     versions = [lake.current_version(kind) for kind in kinds]
@@ -130,6 +133,7 @@ def test_what_changes_no_list_trains_no_model(lake: Lake) -> None:
     assert turned_down not in shown_to(Recommender.open(lake.serving), "u0")
 
 
+@pytest.mark.slow
 def test_a_dislike_alone_is_a_new_bundle_and_only_who_said_something_has_changed(lake: Lake) -> None:
     append(lake.root, "w", "u0", [(min(liked_by(lake, "u0")), "dislike")], at=at(NEXT))
     run_job(lake, "refresh", NEXT, NEXT)

@@ -22,7 +22,7 @@ DAY = date(2026, 2, 1)
 KINDS = ("v1_model", "v2_model", "v3_seed_model")
 QUICK = {"epochs": 2, "steps": 2, "validation_users": 20}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.dagster, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def fill(lake: Lake, source: str) -> ExecuteInProcessResult:
     )
 
 
+@pytest.mark.slow
 def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
     lake.set_section("simulator", {"n_users": 60, "n_tracks": 150})
     fill(lake, "simulator")

@@ -25,6 +25,8 @@ from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 
+pytestmark = pytest.mark.dagster
+
 FIRST = date(2026, 2, 1)
 STAGES = [graph.current_likes, graph.track_ids, graph.like_graph, graph.co_like_matrix]
 
@@ -122,6 +124,7 @@ def random_day(rng: np.random.Generator) -> dict[str, Sequence[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)

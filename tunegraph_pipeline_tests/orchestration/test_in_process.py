@@ -12,6 +12,8 @@ from sqlalchemy import create_engine
 
 from tunegraph_pipeline.orchestration import in_process as run
 
+pytestmark = pytest.mark.dagster
+
 
 @pytest.fixture
 def deaf() -> Iterator[None]:
@@ -55,6 +57,7 @@ def alert() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_that_strikes_in_a_finaliser_comes_again(
     alert: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,8 @@ from tunegraph_pipeline.orchestration.alert import error_line
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
 
+pytestmark = pytest.mark.dagster
+
 DAY = date(2026, 2, 1)
 HOLD = """
 import sys, time

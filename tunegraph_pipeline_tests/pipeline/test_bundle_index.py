@@ -22,6 +22,8 @@ from tunegraph_pipeline.recommend.index import INDEX_FILE
 from tunegraph_pipeline.recommend.indexing import THRESHOLD
 from tunegraph_pipeline.recommend.recommender import Recommender
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 2, 1)
 
 

@@ -81,6 +81,7 @@ def test_times_stand_beside_the_likes_they_are_of(lake: Lake) -> None:
         assert time == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
     settings = ComparisonSettings(
         protocols=("weak", "strong", "temporal", "cold"), models=("popularity", "co_like"), k=3, seeds=2

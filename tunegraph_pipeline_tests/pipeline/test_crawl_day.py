@@ -25,6 +25,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUNEGRAPH_TOKENS", str(tmp_path / "tokens"))
 
 
+@pytest.mark.slow
 def test_what_expires_is_asked_for_again_before_it_goes(tmp_path: Path) -> None:
     world = World(WorldConfig(n_users=40, n_tracks=100))
     lake = Lake.open_or_create(tmp_path / "lake")

@@ -229,6 +229,7 @@ def test_the_draft_of_a_request_that_was_killed_is_removed_and_one_being_written
     assert [draft.exists() for draft in drafts] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_at_any_change_leaves_it_to_the_next(everywhere: Path, tmp_path: Path) -> None:
     undisturbed = Lake.open(shutil.copytree(everywhere, tmp_path / "undisturbed"))
     with killed_at(0) as tried:

@@ -49,6 +49,8 @@ from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
 from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_for, spotify_server
 
+pytestmark = pytest.mark.slow
+
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
 GONE = f"forget-me-{uuid.uuid4()}"
 USERS, SONGS = 40, 20
@@ -592,6 +594,7 @@ def test_a_roll_back_keeps_as_many_bundles_as_the_settings_say(lake: Lake) -> No
     assert sorted(path.name for path in lake.serving.glob("[!.]*/")) == at_hand
 
 
+@pytest.mark.kill
 def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_readable_all_along(
     lake: Lake,
 ) -> None:

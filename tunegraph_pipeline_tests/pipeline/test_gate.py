@@ -25,6 +25,8 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import LOG, live_model, publications, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = date(2026, 2, 1), date(2026, 5, 1)
 GOOD = {"dimension": 16, "epochs": 4, "encoder": "none"}
 BROKEN = {**GOOD, "epochs": 1, "learning_rate": 1e-9, "ridge_neighbours": 1, "regularisation": 1e9}

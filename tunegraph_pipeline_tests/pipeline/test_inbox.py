@@ -211,6 +211,7 @@ inbox.import_complete(lake, settings, inbox.wait_for_complete(lake, settings), t
 """
 
 
+@pytest.mark.kill
 def test_a_run_killed_before_it_remembered_doubles_nothing_even_over_midnight(lake: Lake) -> None:
     _drop(lake, "likes.csv")
     killed = subprocess.run([sys.executable, "-c", KILLED, lake.root, str(TODAY)], check=False)

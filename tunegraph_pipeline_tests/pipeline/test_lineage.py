@@ -21,6 +21,8 @@ from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Origin, Today, origin_o
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.training.train import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 IDS = pl.Series("track_id", ["a", "b", "c"])
 LIKES = np.array([10, 10, 0], dtype=np.int32)
 SETTINGS = TrainingConfig(dimension=4)

@@ -28,6 +28,8 @@ from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.publication import publications
 
+pytestmark = pytest.mark.slow
+
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 2)
 SETTINGS = {"dimension": 16, "epochs": 2}
 

@@ -84,6 +84,7 @@ def test_an_index_that_finds_too_little_is_left_out(
     assert CandidateIndex.open(bundle) is None
 
 
+@pytest.mark.slow
 def test_a_bundle_without_users_is_measured_with_what_is_near(
     clustered: Callable[..., BundleContent], tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_what_is_blocked_stays_blocked_in_the_next_version(serving: Path) -> Non
     assert [item.track_id for item in live.current.recommend(["a"]).items] == ["b"]
 
 
+@pytest.mark.slow
 def test_queries_go_on_through_many_changes(serving: Path) -> None:
     live = LiveRecommender(serving)
     done = threading.Event()

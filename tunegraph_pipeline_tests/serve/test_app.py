@@ -19,6 +19,7 @@ KNOWN = f"""
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("known", [False, True], ids=["any ids", "known ids"])
 @pytest.mark.parametrize("key", ["", KEY], ids=["no key", "a key"])

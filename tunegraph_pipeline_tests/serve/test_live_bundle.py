@@ -225,6 +225,7 @@ def test_a_worker_that_takes_the_place_of_a_dead_one_does_not_begin_with_a_damag
         assert "v2" in found.json()["problem"]
 
 
+@pytest.mark.slow
 def test_an_index_without_its_library_is_told_of_and_queries_are_answered(
     running_service: StartService, serving_lake: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,8 @@ if CHROMIUM is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.e
 
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright  # noqa: E402
 
+pytestmark = pytest.mark.browser
+
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1400, "height": 900}
 
 

@@ -211,6 +211,7 @@ def test_workers_are_counted_together_and_share_the_mapped_bundle(running_servic
     assert found[0] in service.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_a_hangup_replaces_the_workers_one_by_one_and_reads_the_blocklist_anew(
     running_service: StartService, tmp_path: Path
 ) -> None:

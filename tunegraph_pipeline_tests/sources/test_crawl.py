@@ -368,6 +368,7 @@ def crawl_to_be_killed(url: str, root: Path, starts: list[str], ready: "Event") 
         crawling.run()
 
 
+@pytest.mark.kill
 def test_killed_at_any_moment_it_goes_on_where_it_was(
     world: World, tmp_path: Path, faultless: Tables
 ) -> None:

@@ -184,6 +184,7 @@ cases.train(cases.lists(), cases.CONFIG, checkpoint=Path(sys.argv[2]), progress=
 """
 
 
+@pytest.mark.kill
 def test_a_run_that_was_killed_in_the_middle_of_an_epoch_goes_on_to_the_same_model(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     killed = subprocess.run(

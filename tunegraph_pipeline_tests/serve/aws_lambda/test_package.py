@@ -26,6 +26,8 @@ from tunegraph_pipeline.serve.aws_lambda.package import (
 )
 from tunegraph_pipeline_tests.recommend.conftest import golden_content, random_content
 
+pytestmark = pytest.mark.slow
+
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 N_TRACKS, N_USERS, N_LIKES, DIMENSION = 22_481, 2_900, 125_300, 128
 """The size of the 2022 service."""
