@@ -800,7 +800,7 @@ def verify(
             answers.print(escape(finding.line()), soft_wrap=True)
     read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
     if not found.problems:
-        notes.print(f"nothing is damaged in {lake}: {read} were read")
+        notes.print(f"nothing is damaged in {lake}: {read} were read", soft_wrap=True)
         return
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
+from dagster import MaterializeResult, MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.indexing import RECALL
@@ -35,6 +36,29 @@ def cost_metadata(cost: Measured) -> dict[str, Any]:
 
 def rows_metadata(rows: int) -> dict[str, Any]:
     return {"dagster/row_count": MetadataValue.int(rows)}
+
+
+def materialized(result: StageResult) -> MaterializeResult[Any]:
+    """What Dagster keeps of a stage: its rows, cost, version, how it was made, facts and plots."""
+    metadata = {} if result.rows is None else rows_metadata(result.rows)
+    metadata |= cost_metadata(result.cost)
+    if result.version is not None:
+        metadata["version"] = MetadataValue.text(result.version)
+    if result.how is not None:
+        metadata["made"] = MetadataValue.text(result.how)
+    metadata |= {name: _value(fact) for name, fact in result.facts.items()}
+    metadata |= {name: picture(png) for name, png in result.plots.items()}
+    return MaterializeResult(metadata=metadata)
+
+
+def _value(fact: bool | int | float | str | Mapping[str, Any]) -> Any:
+    if isinstance(fact, bool):  # before int, of which it is one
+        return MetadataValue.bool(fact)
+    if isinstance(fact, int):
+        return MetadataValue.int(fact)
+    if isinstance(fact, float):
+        return MetadataValue.float(fact)
+    return MetadataValue.text(fact) if isinstance(fact, str) else MetadataValue.json(fact)
 
 
 def picture(png: bytes) -> Any:

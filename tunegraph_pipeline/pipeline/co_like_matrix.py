@@ -1,14 +1,14 @@
 """How the co-like matrix gets from the likes of the last refresh to those of today.
 
-Here: choosing between keeping it, bringing it up to date and building it anew. Not here: doing so
-(`graph.co_like`, `graph.co_like_update`), or the asset.
+Here: the stage, which reuses, updates or rebuilds it. Not here: the arithmetic (`graph.co_like`,
+`graph.co_like_update`).
 """
 
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
@@ -16,23 +16,44 @@ from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_l
 from tunegraph_pipeline.graph.like_graph import LikeGraph, changed_likes
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.progress import report_progress
-
-if TYPE_CHECKING:
-    from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.progress import Measured, report_progress
 
 _CODE = 3  # of the matrix; raise it when the same likes give other arrays
 
 
 class Plan(NamedTuple):
-    """``version`` names the matrix, ``how`` says in words how it is made, ``fill`` writes it to a folder."""
+    """``version`` names the matrix, ``how`` says how it is made, ``fill`` writes it to a folder."""
 
     version: str
-    how: str
+    how: How
     fill: Callable[[Path], None]
 
 
-def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
+def run(lake: Lake) -> StageResult:
+    """Make B that of the current like graph. Raises LakeError where there is no graph."""
+    settings = lake.section("graph", GraphSettings)
+    with Measured() as cost:
+        plan = plan_co_like(lake, settings)
+        folder = lake.write_version("co_like", plan.version, plan.fill)
+        co_like = CoLike.open(folder)
+    facts = co_like.facts
+    return StageResult(
+        plan.version,
+        plan.how,
+        cost,
+        facts={
+            "exact": co_like.exact,
+            "entries": facts["nnz"] if co_like.exact else facts["nnz_bound"],
+            "entries that changed since": len(co_like.delta.indices),
+            "degrees frozen on": facts["frozen_on"],
+            "strongest neighbours kept": len(co_like.top.indices),
+        },
+    )
+
+
+def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
     """What to do so that B is that of the current like graph. Raises LakeError where there is none."""
     graph_version = lake.current_version("like_graph")
     folder = ArrayFolder.open(lake.current_folder("like_graph"))
@@ -49,7 +70,7 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
     if known is not None:
         version, before = known
         if before.facts["graph"] == graph_version:
-            return Plan(version, "unchanged", _not_asked)
+            return Plan(version, "reused", _not_asked)
         age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
         old = _earlier_graph(lake, before.facts["graph"], after)
         if old is not None and 0 <= age < max(settings.refreeze_days, 1):
@@ -81,13 +102,13 @@ def plan_co_like(lake: Lake, settings: "GraphSettings") -> Plan:
 
                 # Which degrees are frozen follows from the way that led here.
                 name = f"{cut_off}-" + digest([rules, graph_version, "from", version])
-                return Plan(name, "brought up to date", update)
+                return Plan(name, "updated", update)
 
     def build(target: Path) -> None:
         more = {**facts, "frozen_on": cut_off}
         build_co_like(after.matrix(), target, **options, facts=more, progress=report_progress)
 
-    return Plan(f"{cut_off}-" + digest([rules, graph_version]), "made from nothing", build)
+    return Plan(f"{cut_off}-" + digest([rules, graph_version]), "rebuilt", build)
 
 
 def graph_of_matrix(lake: Lake) -> set[str]:

@@ -37,7 +37,7 @@ TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observatio
 
 
 class Brought(NamedTuple):
-    """``how``: unchanged, brought up to date, or made from nothing; ``changed``: users whose list is another
+    """``how``: reused, updated or rebuilt; ``changed``: users whose list is another
     one, None where there was nothing to compare with."""
 
     how: str
@@ -52,7 +52,7 @@ def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brou
     basis = _basis(lake, cut_off, recordings)
     if _basis_of(lake, key) == basis:
         lake.set_current("current_likes", key)
-        return Brought("unchanged", 0)
+        return Brought("reused", 0)
     known = _known(lake)
     if known is not None:
         before, earlier, fingerprint = known
@@ -63,11 +63,11 @@ def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brou
             changed = pl.concat([gone, come])["user_id"].unique().sort()
             after = moved_fingerprint(fingerprint, gone, come)
             _write(lake, key, now, after, changed, fingerprint, basis)
-            return Brought("brought up to date", len(changed))
+            return Brought("updated", len(changed))
     now = from_nothing(lake.read, basis, said, recordings)
     nobody = pl.Series("user_id", [], dtype=pl.String)
     _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", basis)
-    return Brought("made from nothing", None)
+    return Brought("rebuilt", None)
 
 
 def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:

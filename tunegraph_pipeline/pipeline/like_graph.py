@@ -4,25 +4,29 @@ Here: reading what it is made of, and choosing how it is made. Not here: what a 
 """
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
-from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.graph.recordings import Recordings, all_apart, find_recordings
-from tunegraph_pipeline.lake.arrays import ArrayFolder
-from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
+from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.tables import inputs_of, row_count
+from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between
 from tunegraph_pipeline.pipeline.forgetting import withdraw_stale_bundles
 from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.progress import Measured
 
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
 
 
-def _nobody(lake: Lake, why: str) -> LakeError:
+def nothing_to_build(lake: Lake, why: str) -> LakeError:
     """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
     if withdrawn := withdraw_stale_bundles(lake):
         why += (
@@ -71,10 +75,10 @@ def open_like_graph(lake: Lake) -> LikeGraph:
     return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
 
 
-def _graph_to_go_on_from(
+def _graph_to_update(
     lake: Lake, lists: str, rules: str, ids: pl.Series, recordings: Recordings
 ) -> tuple[LikeGraph, pl.Series] | None:
-    """The last graph and the users whose lists changed since; None where the graph has to be built anew."""
+    """The last graph and the users whose lists changed since; None where it has to be rebuilt."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
         folder.verify()  # what is damaged would go on in every graph from here, under right checksums
@@ -89,7 +93,77 @@ def _graph_to_go_on_from(
     return None if changed is None else (before, changed)
 
 
-def _how(unchanged: bool, brought_up: bool) -> str:
-    if unchanged:
-        return "unchanged"
-    return "brought up to date" if brought_up else "made from nothing"
+def _how(reused: bool, updated: bool) -> How:
+    if reused:
+        return "reused"
+    return "updated" if updated else "rebuilt"
+
+
+def run(lake: Lake) -> StageResult:
+    """Build or update A as of the current cut-off. Raises LakeError where nobody likes anything."""
+    from tunegraph_pipeline.evaluation.plots import degree_distribution  # matplotlib is slow to import
+
+    settings = lake.section("graph", GraphSettings)
+    with Measured() as cost:
+        cut_off = current_cut_off(lake)
+        key = cut_off.isoformat()
+        ids = known_track_ids(lake)
+        recordings = recordings_of(lake, settings, cut_off)
+        aliases = recordings.aliases
+        lists = inputs_of(lake.root, "current_likes", key) or ""
+        rules = digest([_CODE, lake.file.split_key, settings.held_out, settings.calibration_share])
+        # An ISRC may become known, or known to be wrong, without a change to likes or ids.
+        same_songs = [aliases.tolist(), recordings.canonical[aliases].tolist()]
+        content = digest([rules, same_songs, lists, inputs_of(lake.root, "track_ids", None)])
+        version = f"{key}-{content}"
+        known = _graph_to_update(lake, lists, rules, ids, recordings)
+
+        def fill(folder: Path) -> None:
+            likes = lake.read("current_likes", key, ["user_id", "track_id"])
+            if known is not None:
+                likes = likes.filter(pl.col("user_id").is_in(known[1].implode()))
+            graph = build_like_graph(
+                likes,
+                ids,
+                split_key=lake.file.split_key,
+                held_out=settings.held_out,
+                calibration_share=settings.calibration_share,
+                canonical=recordings.canonical,
+            )
+            if known is not None:
+                graph = update_like_graph(*known, graph)
+            facts = {
+                "version": version,
+                "content": content,
+                "cut_off": key,
+                "lists": lists,
+                "rules": rules,
+                "id_map": id_map_fingerprint(ids),
+                **recordings.facts(),
+            }
+            write_arrays(folder, graph.arrays(), facts)
+
+        reused = lake.has_version("like_graph", version)
+        lake.write_version("like_graph", version, fill, spare=graph_of_matrix(lake))
+        graph = open_like_graph(lake)
+    if not len(graph.indices):
+        raise nothing_to_build(lake, f"nobody likes anything as of {key}")
+    degrees = graph.track_degrees()
+    merged = recordings.facts()
+    return StageResult(
+        version,
+        _how(reused, known is not None),
+        cost,
+        rows=len(graph.indices),
+        facts={
+            "users": graph.n_users,
+            "tracks": graph.n_tracks,
+            "tracks nobody likes": int((degrees == 0).sum()) - len(aliases),
+            "recordings merged": merged["recordings_merged"],
+            "ids merged away": merged["ids_merged_away"],
+            f"ISRCs on more than {MAX_IDS} ids, not merged": merged["isrcs_on_too_many_ids"],
+            "ISRCs of several lengths, kept apart": merged["isrcs_of_several_lengths"],
+            "calibration users": int(graph.calibration.sum()),
+        },
+        plots={"degrees": degree_distribution(np.diff(graph.indptr), degrees)},
+    )

@@ -131,7 +131,7 @@ def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_pat
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
     receive(lake, 0, {f"u{user}": [f"t{user}", f"t{user + 1}", "t0"] for user in range(2, 6)})
-    assert set(refresh(lake).values()) == {"made from nothing"}
+    assert set(refresh(lake).values()) == {"rebuilt"}
     for _ in range(3):
         day = int(rng.integers(0, 5))
         receive(lake, day, random_day(rng))
@@ -154,15 +154,15 @@ def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path)
     receive(lake, 1, {"ana": "ab"})  # seen again, with the same list
     made = refresh(lake)
     assert made == {
-        "current_likes": "brought up to date",
-        "like_graph": "brought up to date",
-        "co_like_matrix": "brought up to date",
+        "current_likes": "updated",
+        "like_graph": "updated",
+        "co_like_matrix": "updated",
     }
     assert lake.read("changed_users", lake.current_version("current_likes")).is_empty()
     assert ArrayFolder.open(lake.current_folder("like_graph")).facts["content"] == content
 
     receive(lake, 2, {"ben": "", "dan": "ae"})
-    assert set(refresh(lake).values()) == {"brought up to date"}
+    assert set(refresh(lake).values()) == {"updated"}
     changed = lake.read("changed_users", lake.current_version("current_likes"))
     assert changed["user_id"].to_list() == ["ben", "dan"]
     assert liked(lake) == {"ana": ["a", "b"], "cho": ["c", "d"], "dan": ["a", "e"]}
@@ -173,7 +173,7 @@ def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path)
         "d": {"c": 1},
         "e": {"a": 1},
     }
-    assert set(refresh(lake).values()) == {"unchanged"}
+    assert set(refresh(lake).values()) == {"reused"}
 
 
 def test_after_the_days_of_a_base_it_is_built_anew(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_after_the_days_of_a_base_it_is_built_anew(tmp_path: Path) -> None:
     lake.set_section("graph", {"refreeze_days": 3})
     receive(lake, 0, {"ana": "ab", "ben": "abc"})
     refresh(lake)
-    for day, how in ((2, "brought up to date"), (3, "made from nothing")):
+    for day, how in ((2, "updated"), (3, "rebuilt")):
         receive(lake, day, {"ana": "abd"[: day + 1]})
         assert refresh(lake)["co_like_matrix"] == how
 
@@ -196,7 +196,7 @@ def test_what_was_added_is_merged_once_it_is_a_share_of_the_base(tmp_path: Path)
     bases = []
     for day in (1, 2):
         receive(lake, day, {"cho": "ad", "dan": "abcd"[: day + 1]})
-        assert refresh(lake)["co_like_matrix"] == "brought up to date"
+        assert refresh(lake)["co_like_matrix"] == "updated"
         bases.append(CoLike.open(lake.current_folder("co_like")).facts["nnz"])
     assert bases == [6, 8]  # before the second update the pair of a and d was merged into the base
 
@@ -206,10 +206,10 @@ def test_the_day_on_which_b_grows_too_large_and_the_day_on_which_it_fits_again(t
     lake.admit_source("files")
     lake.set_section("graph", {"max_exact_entries": 20})
     days = [
-        ("ab", "made from nothing", True),
-        ("abd", "brought up to date", True),
-        ("abcdefgh", "made from nothing", False),
-        ("ab", "made from nothing", True),
+        ("ab", "rebuilt", True),
+        ("abd", "updated", True),
+        ("abcdefgh", "rebuilt", False),
+        ("ab", "rebuilt", True),
     ]
     for day, (liked_by_cho, how, exact) in enumerate(days):
         receive(lake, day, {"ana": "ab", "ben": "abc", "cho": liked_by_cho})
@@ -228,7 +228,7 @@ def test_a_damaged_table_is_made_from_nothing(tmp_path: Path, table: str) -> Non
     table_path(lake.root, table, lake.current_version("current_likes")).write_bytes(b"PAR1 garbage")
     receive(lake, 1, {"cho": "ad"})
 
-    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert refresh(lake)["current_likes"] == "rebuilt"
     other = twin(lake, tmp_path / "twin")
     refresh(other)
     same_content(lake, other)
@@ -247,8 +247,8 @@ def test_a_graph_that_fell_behind_is_built_from_nothing(tmp_path: Path) -> None:
         made = refresh(lake)
         if day == 1:
             lake.set_current("like_graph", behind)
-    assert made["current_likes"] == "brought up to date"
-    assert made["like_graph"] == "made from nothing"
+    assert made["current_likes"] == "updated"
+    assert made["like_graph"] == "rebuilt"
     other = twin(lake, tmp_path / "twin")
     refresh(other)
     same_content(lake, other)
@@ -276,7 +276,7 @@ def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
         fill_day(lake, FIRST)
         bring_lists_to(lake, FIRST, merge_recordings=True)
     remove_batch(mistaken)
-    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert refresh(lake)["current_likes"] == "rebuilt"
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}
 
 
@@ -293,11 +293,11 @@ def test_feedback_that_was_removed_by_hand_is_gone_though_as_much_came_after_it(
     remove_batch(said)
     append(lake.root, "w", "ben", [("d", "like")], at=at)
     collect(lake)
-    assert refresh(lake)["current_likes"] == "made from nothing"
+    assert refresh(lake)["current_likes"] == "rebuilt"
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c", "d"]}
     append(lake.root, "w", "ben", [("e", "like")], at=at + timedelta(hours=1))
     collect(lake)
-    assert refresh(lake)["current_likes"] == "brought up to date"
+    assert refresh(lake)["current_likes"] == "updated"
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c", "d", "e"]}
 
 
@@ -311,7 +311,7 @@ def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> N
     refresh(lake)
     table_path(lake.root, "track_ids", None).unlink()
 
-    assert refresh(lake)["co_like_matrix"] == "made from nothing"
+    assert refresh(lake)["co_like_matrix"] == "rebuilt"
     assert by_track(lake) == {"a": {"b": 2, "c": 1}, "b": {"a": 2, "c": 1}, "c": {"a": 1, "b": 1}}
 
 
@@ -331,7 +331,7 @@ def test_with_a_single_version_of_everything_the_matrix_is_brought_up_to_date(tm
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
     lake.set_section("retention", {"versions": 1})
-    for day, how in ((0, "made from nothing"), (1, "brought up to date"), (2, "brought up to date")):
+    for day, how in ((0, "rebuilt"), (1, "updated"), (2, "updated")):
         receive(lake, day, {"ana": "abcde"[: day + 2]})
         assert refresh(lake)["co_like_matrix"] == how
 

@@ -124,7 +124,7 @@ def recommender() -> "Recommender":
 
         folder = fetch_bundle(address)
     else:
-        folder = Path(os.environ.get("TUNEGRAPH_BUNDLE") or Path(__file__).parents[2] / "bundle")
+        folder = Path(os.environ.get("TUNEGRAPH_BUNDLE") or Path(__file__).parents[3] / "bundle")
     return Recommender(Bundle.open(folder))
 
 

@@ -168,7 +168,7 @@ def copy_without_users(bundle: Bundle, folder: Path) -> None:
 def modules() -> Iterator[tuple[Path, str]]:
     """The files of the handler and of every module of ours that it imports, however late, and the place of
     each in the zip."""
-    top = Path(__file__).parents[2]
+    top = Path(__file__).parents[3]
     waiting, found = [HANDLER], set[str]()
     while waiting:
         name = waiting.pop()

@@ -172,7 +172,7 @@ def test_the_modules_are_those_that_a_function_loads(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        env={"TUNEGRAPH_BUNDLE": str(tmp_path / "bundle"), "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"TUNEGRAPH_BUNDLE": str(tmp_path / "bundle"), "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     found = {str(path) for path, _ in modules()}
     assert set(eval(done.stdout)) <= found

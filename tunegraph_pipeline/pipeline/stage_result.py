@@ -1,0 +1,28 @@
+"""What a stage of the refresh did: the version it left, how it was made, and its figures.
+
+Here: the one form in which stages answer, whoever calls them. Not here: how Dagster shows it
+(`orchestration.metadata`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tunegraph_pipeline.progress import Measured
+
+How = Literal["reused", "updated", "rebuilt"]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """``version`` is None for a table without versions; ``how`` is None where a stage has one way to run.
+
+    ``facts`` are bool, int, float, str or dict by the name they are shown under; ``plots`` are PNGs.
+    """
+
+    version: str | None
+    how: How | None
+    cost: Measured
+    rows: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    plots: Mapping[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""The id map of a lake: every track that is liked or described gets a matrix row, and keeps it.
+
+Here: which ids of a lake have to be in the map. Not here: how the map grows (`graph.id_map`).
+"""
+
+import polars as pl
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.id_map import extend_track_ids
+from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.tables import row_count
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.progress import Measured
+from tunegraph_pipeline.recommend.publication import live_version
+
+
+def run(lake: Lake) -> StageResult:
+    """Extend `track_ids` to the current cut-off. Raises LakeError where the map of a live bundle is lost."""
+    if not lake.has_table("track_ids") and (live := live_version(lake.serving)) is not None:
+        raise LakeError(
+            f"{lake.root / 'track_ids'} has no file, and bundle {live} is live with the numbers it gave;"
+            " `tunegraph verify --repair` restores it"
+        )
+    with Measured() as cost:
+        cut_off = current_cut_off(lake)
+        seen = pl.concat(
+            [
+                lake.read("current_likes", cut_off.isoformat(), ["track_id"])["track_id"],
+                lake.known_tracks("tracks", cut_off)["track_id"],
+                lake.known_tracks("audio_features", cut_off)["track_id"],
+            ]
+        )
+        known = known_track_ids(lake)
+        ids = extend_track_ids(known, seen)
+        if len(ids) > len(known) or not row_count(lake.root, "track_ids", None):
+            rows = pl.DataFrame(
+                {"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids}
+            )
+            lake.write("track_ids", None, rows, digest(ids.to_list()))
+    return StageResult(None, None, cost, rows=len(ids), facts={"new tracks": len(ids) - len(known)})
