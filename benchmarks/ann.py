@@ -17,7 +17,8 @@ trained at d=128 without the graph encoder, so that a million tracks take an hou
 it, and the peers, for the next run. ``--hardness`` shows beside embeddings of real lakes that it is not
 easier to search than they are. ``--quick`` makes a small one, at which only recall has a target.
 
-``--compare`` measures every library, number format and kind of index at one size, as docs/large_catalogues.md shows.
+``--compare`` measures every library, number format and kind of index at one size, as
+docs/large_catalogues.md shows.
 """
 
 import argparse
