@@ -452,7 +452,7 @@ def test_a_refresh_in_steps_is_one_run_each_and_asks_for_every_day_once(
         asked = ops["crawled_users"]
         runs.append((str(first), str(last), asked["first"], asked["last"]))
 
-    monkeypatch.setattr(cli, "_run", run)
+    monkeypatch.setattr("tunegraph_pipeline.cli.refresh.run_with_bars", run)
     days = ["--from", "2026-01-01", "--to", "2026-01-10"]
     done = tunegraph("refresh", "--lake", tmp_path / "lake", "--source", "simulator", *days, "--step", 4)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,76 @@
+"""Open a lake, lock it for writing, and run a Dagster job on it with progress bars.
+
+Here: what commands that open a lake share. Not here: the lake itself. `Lake` is imported lazily: it pulls in
+polars, which `serve` does not need.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from tunegraph_pipeline.cli.show import (
+    Bar,
+    notes,
+)
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.lake import Lake
+
+
+def open_lake(root: Path) -> "Lake":
+    from tunegraph_pipeline.lake.lake import Lake
+
+    return Lake.open(root)
+
+
+def open_or_create_lake(root: Path) -> "Lake":
+    from tunegraph_pipeline.lake.lake import Lake
+
+    return Lake.open_or_create(root)
+
+
+@contextmanager
+def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
+    """Be the lake's one writer; yields the lake as it is then, after whoever was waited for."""
+
+    def on_wait(holder: str) -> None:
+        notes.print(f"[yellow]waiting for {escape(holder)}[/yellow]")
+
+    with lake.writing(purpose, wait, on_wait) as warning:
+        if warning:
+            notes.print(f"[yellow]{warning}[/yellow]")
+        yield open_lake(lake.root)
+
+
+def warn_of_future_days(lake: "Lake") -> None:
+    """Warn of days that the lake received and that are yet to come by this machine's clock, which was wrong
+    then or was set back."""
+    today = datetime.now(UTC).date()
+    to_come = [day for day in lake.raw_days() if day > today]
+    if to_come:
+        notes.print(
+            f"[yellow]the lake has received lists of {to_come[-1]}, and by this machine's clock today is"
+            f" {today}: such lists are taken in when their day has come, and go before all that is received"
+            " until then; set the clock right[/yellow]",
+            soft_wrap=True,
+        )
+
+
+def run_with_bars(
+    lake: "Lake",
+    job: str,
+    bar: Bar,
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    ops: dict[str, dict[str, Any]],
+) -> None:
+    from tunegraph_pipeline.orchestration.in_process import run_job
+    from tunegraph_pipeline.progress import watched_by
+
+    with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
+        run_job(lake, job, first, last, ops)

@@ -1,0 +1,142 @@
+"""`tunegraph recommend` and `similar`: ask the live bundle.
+
+Here: the commands and their options. Not here: the ranking (`recommend/`), the tables (`show.py`).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tunegraph_pipeline.cli.lake_access import (
+    open_lake,
+)
+from tunegraph_pipeline.cli.options import MAIN_LAKE, CountOption, JsonOption, LakeOption
+from tunegraph_pipeline.cli.show import (
+    answers,
+    notes,
+    print_json,
+    progress_bars,
+    show_recommendations,
+    song_name,
+)
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.storage import check_writable
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.recommend.recommender import Query, Recommender
+
+
+def recommend(
+    lake: LakeOption = MAIN_LAKE,
+    user: Annotated[str | None, typer.Option("--user", help="A user of the lake.")] = None,
+    likes: Annotated[str | None, typer.Option("--likes", help="Track ids with commas between them.")] = None,
+    users: Annotated[Path | None, typer.Option("--users", help="A file with a column of user ids.")] = None,
+    user_column: Annotated[
+        str | None, typer.Option(help="The column of --users, where its name is not understood.")
+    ] = None,
+    k: CountOption = 10,
+    dislikes: Annotated[
+        str | None,
+        typer.Option("--dislikes", help="Track ids of which, and of songs like them, there should be less."),
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option("--exclude", help="Track ids to leave out, that say nothing about taste.")
+    ] = None,
+    familiarity: Annotated[
+        float, typer.Option(min=0, max=1, help="From discovery, 0, to what everybody knows, 1.")
+    ] = 0.5,
+    diversity: Annotated[
+        float, typer.Option(min=0, max=1, help="From the best songs, however alike, to the most varied.")
+    ] = 0.0,
+    max_per_artist: Annotated[int | None, typer.Option(min=1, help="Songs of one artist, at most.")] = None,
+    explicit: Annotated[bool, typer.Option(help="Whether songs marked explicit may be shown.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="A parquet file for the answer to --users.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend songs: for a user, for a list of songs, or for a file of users."""
+    from dataclasses import replace
+
+    from tunegraph_pipeline.recommend.recommender import Query, Recommender
+
+    if sum(choice is not None for choice in (user, likes, users)) != 1:
+        raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
+    if (users is None) != (output is None):
+        raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
+    recommender = Recommender.open(open_lake(lake).serving)
+    query = Query(
+        k=k,
+        dislikes=_ids(dislikes),
+        exclude=_ids(exclude),
+        familiarity=familiarity,
+        diversity=diversity,
+        max_per_artist=max_per_artist,
+        explicit=explicit,
+    )
+    if users is not None and output is not None:
+        check_writable(output)
+        _recommend_for_file(recommender, users, output, query, user_column)
+        return
+    ids = _ids(likes)
+    (answer,) = recommender.answer([replace(query, likes=ids, user_id=user)])
+    if isinstance(answer, InputError):
+        raise answer
+    show_recommendations(recommender, answer, ids if user is None else _liked_by(recommender, user), as_json)
+
+
+def similar(
+    track: Annotated[str, typer.Argument(help="A track id.")],
+    lake: LakeOption = MAIN_LAKE,
+    k: CountOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """List the songs nearest to a song, and how likely a user likes both."""
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    recommender = Recommender.open(open_lake(lake).serving)
+    found = recommender.similar(track, k)
+    if as_json:
+        print_json([item._asdict() for item in found])
+        return
+    calibration = recommender.bundle.facts["calibration"]
+    table = Table(
+        "", "song", "artists", "cosine", "neighbours", title=f"near {escape(song_name(recommender, track))}"
+    )
+    for rank, item in enumerate(found, 1):
+        chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
+        song, artists = escape(item.name or item.track_id), escape(item.artists)
+        table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
+    if calibration is not None:
+        table.caption = (
+            f"neighbours: how likely it is that of {calibration['panel_users']} listeners one likes both"
+        )
+    answers.print(table)
+
+
+def _recommend_for_file(
+    recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
+) -> None:
+    from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
+    from tunegraph_pipeline.sources.user_ids import read_user_ids
+
+    asked = read_user_ids(users, user_column)
+    with progress_bars() as progress:
+        unknown = recommend_for_users(recommender, asked, output, query, progress=progress)
+    notes.print(f"{output}: {query.k} songs for each of {len(asked) - unknown:,} users")
+    if unknown:
+        notes.print(
+            f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
+        )
+
+
+def _ids(given: str | None) -> list[str]:
+    return [part.strip() for part in (given or "").split(",") if part.strip()]
+
+
+def _liked_by(recommender: "Recommender", user: str) -> list[str]:
+    position = recommender.bundle.users.position(user)
+    return [recommender.bundle.tracks[int(idx)] for idx in recommender.bundle.user_list(position)]

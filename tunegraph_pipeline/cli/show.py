@@ -1,0 +1,119 @@
+"""What the commands print: consoles, tables, progress bars and JSON.
+
+Here: how things look. Not here: how they are computed.
+Answers go to standard output, the rest to standard error.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.lake.raw import BatchInfo
+    from tunegraph_pipeline.recommend.recommender import Reason, Recommender
+
+
+# What a command answers goes to standard output, everything said on the way to standard error.
+answers = Console(highlight=False)
+notes = Console(stderr=True, highlight=False)
+
+
+class Bar:
+    """Draws the progress the assets report, one line a piece of work."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=notes) as progress:
+        yield Bar(progress)
+
+
+def show_batch(info: "BatchInfo") -> None:
+    parts = ", ".join(f"{rows:,} {part}" for part, rows in info.rows.items())
+    notes.print(f"{escape(info.origin)}: {parts or 'nothing'}")
+    for what, count in info.counts.items():
+        notes.print(f"  {what}: {count:,}")
+
+
+def comparison_table(figures: "pl.DataFrame") -> Table:
+    """A column a model, a row a metric: narrow enough for any terminal."""
+    table = Table("", *figures["model"])
+    for metric in figures.columns[1:]:
+        table.add_row(metric, *(f"{value:,.4f}" for value in figures[metric]))
+    return table
+
+
+def show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
+    if as_json:
+        items = [
+            {**item._asdict(), "reasons": [reason._asdict() for reason in item.reasons]}
+            for item in answer.items
+        ]
+        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
+        return
+    known = [track for track in liked if track not in set(answer.unknown)]
+    if known:
+        shown = [song_name(recommender, track) for track in known[:10]]
+        more = f", and {len(known) - 10} more" if len(known) > 10 else ""
+        answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
+    if answer.unknown:
+        notes.print(
+            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
+        )
+    if answer.degraded:
+        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
+    table = Table(
+        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
+    )
+    for rank, item in enumerate(answer.items, 1):
+        because = _because(item.reasons)
+        song, artists = escape(item.name or item.track_id), escape(item.artists)
+        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
+    answers.print(table)
+
+
+def _because(reasons: "Sequence[Reason]") -> str:
+    """The liked songs that speak for a recommended one, and how many listeners like both."""
+    return " and ".join(f"{reason.name or reason.track_id} ({reason.listeners:,})" for reason in reasons)
+
+
+def song_name(recommender: "Recommender", track: str) -> str:
+    idx = recommender.bundle.tracks.position(track)
+    name, artists = recommender.bundle.names[idx], recommender.bundle.artists[idx]
+    return f"{name} ({artists})" if name and artists else name or track
+
+
+def show_status(lake: "Lake") -> None:
+    from tunegraph_pipeline.pipeline.status import lake_status
+
+    table = Table(show_header=False, title=str(lake.root), title_justify="left")
+    for what, value in lake_status(lake).items():
+        table.add_row(what, escape(value))
+    answers.print(table)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1))  # noqa: T201  # rich would wrap long lines
+
+
+def complain(line: str) -> None:
+    notes.print(f"[red]tunegraph:[/red] {escape(' '.join(line.split()))}", soft_wrap=True)

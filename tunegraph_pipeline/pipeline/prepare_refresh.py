@@ -1,0 +1,42 @@
+"""Prepare a refresh: open its lake and record what a crawl starts from.
+
+Here: the checks before the job runs. Not here: printing (`cli/`), the crawl itself (`sources/`).
+"""
+
+from pathlib import Path
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ, SPOTIFY
+
+
+def lake_to_refresh(root: Path, source: str | None) -> Lake:
+    """Open the lake; create it only for a source that is crawled."""
+    # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
+    return Lake.open(root) if source in (None, "none", "files") else Lake.open_or_create(root)
+
+
+def prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> list[str]:
+    """Check the source, save the start users in the lake, and return notices for the user.
+
+    Raises InputError for start users that were forgotten or that ``source`` has no use for.
+    """
+    if source not in ("none", "files"):
+        lake.admit_source(source, record=False)
+    if start_users:
+        tombstones = Tombstones.of(lake.root)
+        if any(map(tombstones.buries_one, start_users)):
+            raise InputError("a --start-user is somebody who was forgotten, and stays away; leave them out")
+        if source not in (LISTENBRAINZ, SPOTIFY):
+            raise InputError(
+                f"--start-user goes with --source {LISTENBRAINZ} or {SPOTIFY}, not with {source}"
+            )
+        section = dict(lake.file.settings.get(source, {}))
+        known = section.get("start_users", [])
+        lake.set_section(source, {**section, "start_users": list(dict.fromkeys([*known, *start_users]))})
+    if source == SPOTIFY and not lake.frontier_path(SPOTIFY).exists():
+        from tunegraph_pipeline.sources.spotify import TERMS
+
+        return [TERMS]
+    return []
