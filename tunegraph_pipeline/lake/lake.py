@@ -29,6 +29,7 @@ from tunegraph_pipeline.lake.storage import (
     sweep_staging,
     write_text,
 )
+from tunegraph_pipeline.lake.views import view_statements
 
 if TYPE_CHECKING:
     import duckdb
@@ -363,7 +364,7 @@ class Lake:
         import duckdb
 
         connection = duckdb.connect()
-        for statement in tables.view_statements(self.root.resolve()):
+        for statement in view_statements(self.root.resolve()):
             connection.execute(statement)
         return connection
 
@@ -374,7 +375,7 @@ class Lake:
         path = self.root / "lake.duckdb"
         try:
             with staged_file(path, self.staging) as draft, duckdb.connect(str(draft)) as connection:
-                for statement in tables.view_statements(self.root.resolve()):
+                for statement in view_statements(self.root.resolve()):
                     connection.execute(statement)
                 # Checkpointed here, or the views would stay in a log beside the draft that is not renamed.
                 connection.execute("CHECKPOINT")

@@ -123,7 +123,7 @@ def test_every_table_has_a_view_from_the_first_day(tmp_path: Path) -> None:
     lake.write("likes", "2026-03-01", a_batch().likes.with_columns(source=pl.lit("files")))
     with lake.connect() as connection:
         assert connection.sql("SELECT track_id FROM tunegraph.track_ids").fetchall() == [("a",)]
-        assert connection.sql("SELECT user_id, dt FROM tunegraph.likes").fetchall() == [("u", DAY)]
+        assert connection.sql("SELECT user_id, dt FROM tunegraph.likes_history").fetchall() == [("u", DAY)]
 
 
 def test_appending_keeps_the_rows_that_were_there(tmp_path: Path) -> None:
