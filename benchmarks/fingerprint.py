@@ -6,7 +6,8 @@ Two lakes that received the same print the same lines, whichever version of Tune
     python benchmarks/fingerprint.py data_lake/demo --against OTHER_LAKE    # exit code 1 if they differ
 
 It reads the files of a lake directly, without the code that wrote them, so it also compares lakes of two
-versions. Left out are names of versions, times, and counts of runs.
+versions. Left out are names of versions, and who led a crawl to a user, which depends on the order in which
+requests return.
 """
 
 import argparse
@@ -29,7 +30,8 @@ def fingerprint(lake: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for table in DAILY_TABLES:
         for path in sorted((lake / table).glob("dt=*/*.parquet")):
-            found[f"{table} {path.parent.name}"] = _rows(pl.read_parquet(path, hive_partitioning=False))
+            rows = pl.read_parquet(path, hive_partitioning=False)
+            found[f"{table} {path.parent.name}"] = _rows(rows.drop("discovered_from", "depth", strict=False))
     cut_off = _current(lake / "current_likes")
     for table in CURRENT_TABLES:
         for path in sorted((lake / table / f"cut_off={cut_off}").glob("*.parquet")):
