@@ -1,8 +1,9 @@
-"""What README and docs show works: commands parse, links lead somewhere, SQL and Python run.
+"""What README, docs and notebooks show works: commands parse, links lead somewhere, SQL and Python run.
 
 Commands are parsed by the command line itself and not run: what they do has tests of its own.
 """
 
+import json
 import re
 import shlex
 import tarfile
@@ -61,11 +62,17 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert fragment in map(anchor, headings), f"{page.name} links to {target}, a heading that is gone"
 
 
-def test_the_sql_of_the_readme_runs_on_a_lake(tmp_path: Path) -> None:
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """A refreshed lake of 48 users and 60 songs."""
     with tarfile.open(EARLIER) as archive:
         archive.extractall(tmp_path, filter="data")
     lake = Lake.open(tmp_path / "lake")
     lake.refresh_views()
+    return lake
+
+
+def test_the_sql_of_the_readme_runs_on_a_lake(lake: Lake) -> None:
     queries = re.findall(r"^    (SELECT .*?;)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     assert queries
     with duckdb.connect(str(lake.root / "lake.duckdb"), read_only=True) as database:
@@ -92,3 +99,15 @@ def test_the_python_of_the_page_on_co_likes_prints_what_it_shows(tmp_path: Path)
             exec(source, names)
         else:
             assert repr(eval(source, names)) == lines[place + 1]
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(
+    notebook: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(notebook.parent)
+    monkeypatch.setenv("TUNEGRAPH_LAKE", str(lake.root))
+    names: dict[str, Any] = {}
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
