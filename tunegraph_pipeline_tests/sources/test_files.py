@@ -477,8 +477,8 @@ def _parquet(**columns: Any) -> bytes:
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (gzip.compress(b""), "is empty"),
-        (gzip.compress(b"ann,s1\n" * 99)[:-9], "truncated or damaged gzip"),
+        (gzip.compress(b"", mtime=0), "is empty"),
+        (gzip.compress(b"ann,s1\n" * 99, mtime=0)[:-9], "truncated or damaged gzip"),
         (b"\x1f\x8bgarbage", "truncated or damaged gzip"),
         (_parquet(user=["a"], track=["b"])[:-20], "truncated or damaged parquet"),
         (b"PAR1 and then nothing", "truncated or damaged parquet"),
