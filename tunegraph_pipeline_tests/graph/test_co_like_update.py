@@ -74,6 +74,7 @@ def check(matrix: CoLike, A: Dense, drift: float) -> None:
         np.testing.assert_allclose(scores, row[best], rtol=1e-6)
 
 
+@pytest.mark.slow
 @CASES
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 14), st.sampled_from([0.0, 0.2, 5.0]))
 def test_any_history_ends_with_the_matrix_of_its_last_day(

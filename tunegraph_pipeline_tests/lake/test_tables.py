@@ -210,6 +210,7 @@ def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:
         tables.read_table(tmp_path, "track_ids", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bit", [3, 7])
 def test_a_flipped_bit_in_a_footer_is_told_or_does_no_harm(tmp_path: Path, bit: int) -> None:
     """The footer has no checksum, and holds names, types and numbers of rows."""

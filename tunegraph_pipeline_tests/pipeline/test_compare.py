@@ -16,6 +16,8 @@ from tunegraph_pipeline.pipeline.compare import ComparisonSettings, compare_lake
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 2, 1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -118,6 +118,7 @@ histories = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(said=histories, gone=st.sets(names, min_size=1, max_size=3), pruned=st.booleans())
 @settings(max_examples=15, phases=[Phase.generate])  # each takes a while: none is made smaller
 def test_what_remains_is_what_a_lake_that_never_saw_them_has(

@@ -15,6 +15,8 @@ from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_inde
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
 from tunegraph_pipeline.recommend.ranking import Ranker, Taste
 
+pytestmark = pytest.mark.slow
+
 # Hypothesis runs many examples in one test; the bundles are the same for all of them on purpose.
 many_examples = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

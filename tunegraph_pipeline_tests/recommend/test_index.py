@@ -26,6 +26,8 @@ from tunegraph_pipeline.recommend.index import (
 from tunegraph_pipeline.recommend.indexing import write_index
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
+pytestmark = pytest.mark.slow
+
 
 def opened(bundle: Bundle) -> CandidateIndex:
     index = CandidateIndex.open(bundle)

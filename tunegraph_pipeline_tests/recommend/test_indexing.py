@@ -24,6 +24,8 @@ from tunegraph_pipeline.recommend.indexing import (
 )
 from tunegraph_pipeline.recommend.ranking import Ranker
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_facts_tell_what_was_built_and_what_it_finds(clustered_bundle: Bundle) -> None:
     facts = clustered_bundle.facts["index"]

@@ -21,6 +21,8 @@ from tunegraph_pipeline_tests.serve.conftest import (
     track_id,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--reload-seconds", 0.05)
 
 

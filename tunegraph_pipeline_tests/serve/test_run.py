@@ -18,6 +18,8 @@ from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline_tests.serve.conftest import RunningService, StartService, track_id
 from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 
+pytestmark = pytest.mark.slow
+
 
 def complaint(*arguments: object, **environment: str) -> str:
     """The one line of a service that did not start."""

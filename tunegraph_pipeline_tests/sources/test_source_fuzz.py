@@ -25,6 +25,8 @@ from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
 from tunegraph_pipeline.sources.spotify import SCOPES, Mode, SpotifyFeatures, SpotifySettings, SpotifySource
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 6, 1)
 URL = "http://fuzz.invalid"
 MANNERS = Manners(requests_per_second=100_000, requests_per_day=60, attempts=1, longest_wait=0)

@@ -95,6 +95,7 @@ def test_a_sample_that_holds_every_track_once_is_the_full_softmax() -> None:
     torch.testing.assert_close(sampled.bias, full.bias, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_sampled_sum_is_the_full_one_in_expectation() -> None:
     embeddings = unit(40, 4)
     rng = np.random.default_rng(0)
