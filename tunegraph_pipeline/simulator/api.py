@@ -17,7 +17,9 @@ from urllib.parse import unquote, urlencode
 from uuid import UUID
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.world import Playlist, Song, World
+from tunegraph_pipeline.simulator.catalogue import Song
+from tunegraph_pipeline.simulator.listeners import Playlist
+from tunegraph_pipeline.simulator.world import World
 
 PERSONAL_MARK = "example.invalid"
 """Part of every personal detail that is sent and that nobody is to store."""
