@@ -1,7 +1,7 @@
-"""Random draws and ids for the simulated world; all are functions of the generator they are given.
+"""Random draws and ids for the simulated world; each a function of the generator or the key it is given.
 
-Here: keys for generators, opaque ids, growth over time, ranks, weighted draws. Not here: what is drawn of
-songs (`catalogue`) and of people (`listeners`).
+Here: keys for generators, opaque ids, growth over time, ranks, weighted draws. Not here: the draws of songs
+(`catalogue`) and of people (`listeners`).
 """
 
 import hashlib
@@ -53,6 +53,12 @@ class Shelf:
 def key_of(*parts: object) -> bytes:
     """Sixteen bytes that are a function of ``parts``, to key a generator with."""
     return hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=16).digest()
+
+
+def unit(*parts: object) -> float:
+    """A number in [0, 1) that is a function of ``parts`` alone."""
+    key = "|".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
 
 
 def opaque_ids(rng: np.random.Generator, n: int) -> Strings:

@@ -36,17 +36,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.api import (
-    PERSONAL_MARK,
-    Answer,
-    Answers,
-    Mode,
-    Question,
-    StrayItems,
-    error_body,
-    spotify_error,
-    unit,
-)
+from tunegraph_pipeline.simulator.api import Answer, Answers, Mode, Question, StrayItems
+from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, error_body, spotify_error
+from tunegraph_pipeline.simulator.draws import unit
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 
 __all__ = ["PERSONAL_MARK", "Asked", "Faults", "Mode", "SimulatorServer", "serve"]
