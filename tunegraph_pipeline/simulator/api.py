@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class StrayItems:
-    """Shares of items that are listed in addition to the real ones, each kind by itself."""
+    """Shares of items listed in addition to the real ones, for each kind."""
 
     null_tracks: float = 0.0
     local_files: float = 0.0
@@ -131,7 +131,7 @@ class Answers:
         }
 
     def warm_up(self, day: date) -> None:
-        """Have the world's tables made, so that no request waits for them."""
+        """Build the world's tables, so that no request waits for them."""
         for user_id in self.world.start_users()[:1]:
             self.world.followers(user_id, day)
             self.world.playlists(user_id, day)
@@ -147,7 +147,7 @@ class Answers:
         return "unknown", parts
 
     def answer(self, question: Question, day: date) -> Answer:
-        """What is said to ``question`` at the end of ``day``."""
+        """The answer to ``question`` at the end of ``day``."""
         route = question.route
         made = self._routes.get(route)
         if made is None:
@@ -278,7 +278,7 @@ class Answers:
         return plan
 
     def _make_shown(self, playlist_id: str, day: date) -> tuple[Playlist | None, list[str]]:
-        """A playlist and its items; those with the ids of no song are made up on the spot."""
+        """A playlist and its items, stray ones included."""
         playlist = self.world.playlist(playlist_id, day)
         if playlist is None:
             return None, []
@@ -315,7 +315,7 @@ class Answers:
         return song
 
     def _kept(self, kind: str, song: Song, make: Callable[[Song], str]) -> str:
-        """The JSON of a song, made once: a listing then is no more than joining strings."""
+        """The JSON of a song, made once, so that a listing only has to join strings."""
         said = self._by_kind.get((kind, song.track_id))
         if said is None:
             said = self._by_kind[kind, song.track_id] = make(song)

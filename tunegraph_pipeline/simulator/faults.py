@@ -28,7 +28,7 @@ _IN_A_ROW = 2  # the most times in a row that the same request goes wrong
 
 
 class Faults(BaseModel, frozen=True, extra="forbid"):
-    """What goes wrong, and how slow and how patient the server is. Shares are of requests, from 0 to 1."""
+    """The faults, latency and rate limits of a server. Shares are of requests, from 0 to 1."""
 
     seed: int = 0
     latency_ms: float = Field(default=0.0, ge=0, description="every answer takes this much longer")
@@ -68,7 +68,7 @@ class RateLimit:
 
     allowed: int | None
     window: float
-    fixed: bool  # whether windows follow one another, or the last ``window`` seconds count at any time
+    fixed: bool  # windows follow one another; else the last ``window`` seconds count at any time
     asked: int = 0
     passed: deque[float] = field(default_factory=deque)
 

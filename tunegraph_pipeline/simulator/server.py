@@ -60,10 +60,9 @@ class Asked(NamedTuple):
 class SimulatorServer:
     """Serves a world from threads of this process, between ``with`` and the end of its block.
 
-    ``day`` may be set while it runs. Refresh tokens name the users who gave their consent: ``refresh_token``
-    the first start user, ``refresh_tokens`` whom you like; `revoke` lets one die. ``requests`` counts answers
-    by route and status (0: none was sent), ``faults_made`` what went wrong by kind; with ``log`` every
-    request is kept in ``asked``.
+    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user;
+    ``refresh_tokens`` maps further ones to their users. ``requests`` counts answers by route and status
+    (0: none was sent), ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
 
     Raises InputError for a day before the world begins and for a port that is taken.
     """
@@ -142,14 +141,14 @@ class SimulatorServer:
         self.close()
 
     def start(self) -> None:
-        """Begin to answer; connections made before wait."""
+        """Begin to answer, first the connections that already wait."""
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="simulator", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and close every connection. Closing twice is as good as once."""
+        """Stop listening and close every connection. A second call does nothing."""
         if self._thread is not None:
             self._http.shutdown()
             self._thread.join()
@@ -158,18 +157,18 @@ class SimulatorServer:
         self._http.close_connections()
 
     def revoke(self, refresh_token: str) -> None:
-        """Make a refresh token one that has died."""
+        """Make a refresh token invalid."""
         self.tokens.revoke(refresh_token)
 
     @property
     def requests_answered_429(self) -> int:
-        """How many requests were answered 429, whatever for."""
+        """How many requests were answered 429, for any reason."""
         with self._lock:
             return sum(count for (_, status), count in self.requests.items() if status == 429)
 
     def summary(self) -> dict[str, Any]:
-        """What was asked so far, for people and benchmarks; seconds are from the first request of an API to
-        the last."""
+        """Counts of the requests so far, for people and benchmarks; seconds are from the first request of an
+        API to the last."""
         with self._lock:
             return {
                 "requests": sum(self.requests.values()),
@@ -179,10 +178,10 @@ class SimulatorServer:
                 "seconds": 0.0 if self._first_at is None else self._last_at - self._first_at,
             }
 
-    # What one request goes through; called by the handler's threads.
+    # The path of one request; called by the handler's threads.
 
     def respond(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> "_Reply":
-        """What a request is answered, and what goes wrong with the answer."""
+        """The answer to a request, with its fault if it gets one."""
         now = time.monotonic()
         path, _, query = target.partition("?")
         key = f"{method} {target}"
@@ -196,13 +195,13 @@ class SimulatorServer:
                 answer = self.tokens.authorize(dict(parse_qsl(query)))
             else:
                 form = dict(parse_qsl(body.decode("utf-8", "replace")))
-                # Not the whole body: a refresh token's text is no business of the log.
+                # Not the whole body: the log must not hold refresh tokens.
                 key = f"{key} {form.get('grant_type', '')}"
                 fault = self._fault_draws.draw(key, ON_TOKENS)
                 answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
         else:
             service = {"1": "listenbrainz", "reccobeats": "reccobeats"}.get(parts[0], "spotify")
-            refusal, said = self._turned_away(service, path, now)
+            refusal, said = self._rate_limit(service, path, now)
             if refusal is not None:
                 answer = refusal
             elif method != "GET":
@@ -221,7 +220,7 @@ class SimulatorServer:
         return _Reply(route, key, answer, fault, now)
 
     def record(self, reply: "_Reply", status: int) -> None:
-        """Count a request that has been dealt with."""
+        """Count a finished request."""
         with self._lock:
             self.requests[reply.route, status] += 1
             if reply.fault is not None:
@@ -229,10 +228,10 @@ class SimulatorServer:
             if self._log:
                 self.asked.append(Asked(reply.key, status, reply.fault, reply.at))
 
-    def _turned_away(
+    def _rate_limit(
         self, service: str, path: str, now: float
     ) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:
-        """A 429 where the service's rate or quota is used up, and the headers every answer of it has."""
+        """A 429 if the service's rate or quota is used up, else None; and headers for all of its answers."""
         faults, meter = self.faults, self._meters[service]
         with self._lock:
             self._first_at = now if self._first_at is None else self._first_at
@@ -331,15 +330,15 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.fault == "truncate":
             self.close_connection = True
             content = content[: len(content) // 2]
-        # Counted before it is sent, so that whoever has the answer finds it counted.
+        # Counted before it is sent, so that a client with the answer finds it counted.
         served.record(reply, answer.status)
-        # In one piece: two sends would have the second wait for the other side's delayed acknowledgement.
+        # In one send: a second one would wait for the client's delayed acknowledgement.
         self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815  # names the base class looks for
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-        """Say nothing: the server counts what it is asked."""
+        """Log nothing; the server counts its requests."""
 
 
 def serve(
@@ -354,10 +353,10 @@ def serve(
     until_stdin_closes: bool = False,
     announce: Callable[[SimulatorServer], None],
 ) -> None:
-    """Serve until Ctrl-C (which is passed on) or, if asked to, until standard input ends.
+    """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
-    ``announce`` is called once, when requests are answered. With ``until_stdin_closes`` a parent that holds
-    the other end of a pipe takes the server along when it dies, however it dies.
+    ``announce`` is called once, when the server is ready. With ``until_stdin_closes`` the server stops when a
+    parent process that holds the other end of the pipe ends, however it ends.
     """
     server = SimulatorServer(
         world, day, port=port, mode=mode, audio_features=audio_features, faults=faults, covers=covers

@@ -34,7 +34,7 @@ from tunegraph_pipeline.simulator.names import Dice, Songbook, artist_name, play
 
 
 class WorldConfig(BaseModel, frozen=True):
-    """Seed and size of a world. Sizes are those one year after ``start``; it goes on growing, ever slower."""
+    """Seed and size of a world. Sizes are as of one year after ``start``; growth slows down after that."""
 
     seed: int = 7
     n_users: int = Field(default=2_000, ge=1, description="listeners who have joined after the first year")
@@ -47,7 +47,7 @@ class WorldConfig(BaseModel, frozen=True):
 
 
 class World:
-    """A world of songs and listeners, the same for the same config; parts are made when first needed.
+    """A world of songs and listeners, the same for the same config. Each part is made on first use.
 
     >>> world = World(WorldConfig(n_users=50, n_tracks=200))
     >>> world.crawl(date(2026, 3, 1)).source
@@ -159,7 +159,7 @@ class World:
         return list(zip(tracks, (self._likes.at[held] + self._midnight).tolist(), strict=True))
 
     def song(self, track_id: str, day: date) -> Song | None:
-        """The song of that id, None where there is none or it is not out by the end of ``day``."""
+        """The song of that id, None if there is none, or it is not out by the end of ``day``."""
         today = self._number(day)
         release = self._release_number.get(track_id)
         if release is None or self._songs.released[self._releases.song[release]] > today:
@@ -167,7 +167,7 @@ class World:
         return self._song(release)
 
     def recording_ids(self) -> list[str]:
-        """One id for every song there will ever be, the one that songs released twice share."""
+        """The id of every song there will ever be; both releases of a song share it."""
         ids: list[str] = self._songs.track_ids.tolist()
         return ids
 
@@ -196,7 +196,7 @@ class World:
         )
 
     def playlist(self, playlist_id: str, day: date) -> Playlist | None:
-        """The playlist of that id; None where there is none or its owner's page is not open on ``day``."""
+        """The playlist of that id; None if there is none, or its owner's page is not open on ``day``."""
         today = self._number(day)
         if playlist_id not in self._places and not self._all_placed:
             for number in range(len(self._people.user_ids)):
@@ -243,7 +243,7 @@ class World:
         )
 
     def _held(self, user: int, today: int) -> Ints:
-        """The likes of a user that stand at the end of a day, as indices, in the order of time."""
+        """The indices of a user's likes that are not undone by the end of a day, by time."""
         likes, end = self._likes, (today + 1) * SECONDS_PER_DAY
         first, last = np.searchsorted(likes.user, [user, user + 1])
         mine = slice(int(first), int(last))
@@ -318,7 +318,7 @@ class World:
             depth[new] = level
 
     def _generator(self, purpose: str) -> np.random.Generator:
-        # A world with second releases is the same world in everything else.
+        # Second releases change nothing else about a world.
         key = key_of(self.config.model_dump_json(exclude={"twins"}), purpose)
         return np.random.default_rng(np.frombuffer(key, np.uint32))
 
@@ -340,7 +340,7 @@ class World:
 
     @cached_property
     def _release_of(self) -> Ints:
-        """For every like the id it was given to: that of a song released twice is chosen by a hash."""
+        """For every like, which release of the song it is for; a hash chooses between two."""
         likes, second = self._likes, self._releases.second[self._likes.track]
         mixed = (likes.user * len(self._songs.track_ids) + likes.track).astype(np.uint64)
         mixed = (mixed + np.uint64(self.config.seed % 2**63)) * np.uint64(0x9E3779B97F4A7C15)
@@ -363,7 +363,7 @@ class World:
 
     @cached_property
     def _album_names(self) -> dict[str, str]:
-        """An album is called as the first of its songs."""
+        """An album has the name of its first song."""
         albums = self._track_table.group_by("album_id", maintain_order=True).agg(pl.col("name").first())
         return dict(albums.rows())
 
