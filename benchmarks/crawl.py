@@ -129,7 +129,7 @@ def main() -> int:
 
 def starts_of(config: WorldConfig) -> list[str]:
     """The start users of a world that is made in another process: its memory is not the crawl's."""
-    code = "import sys; from tunegraph_pipeline.simulator.world import *; import json\n"
+    code = "import sys; from tunegraph_pipeline.simulator.world import World, WorldConfig; import json\n"
     code += "print(json.dumps(World(WorldConfig.model_validate_json(sys.argv[1])).start_users()))"
     command = [sys.executable, "-c", code, config.model_dump_json()]
     starts: list[str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

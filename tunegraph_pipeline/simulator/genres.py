@@ -1,7 +1,7 @@
 """The genres of the simulated world: their scenes, their neighbours and how their songs sound.
 
-Here: one table of plain facts, and the affinity between scenes that follows from it. Words and names are
-`music_names.py`; everything that is drawn at random is `simulator.py`.
+Here: one table of plain facts, and the affinity between scenes that follows from it. Not here:
+words and names (`names`), and everything drawn at random (`catalogue`, `listeners`).
 """
 
 from dataclasses import dataclass

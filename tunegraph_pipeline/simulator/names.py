@@ -2,7 +2,7 @@
 
 Here: word lists and the small grammar that combines them. A template holds slots in braces, each filled
 with one word of the list of that name, so "{adj} {plural}" may become "Paper Lanterns". Which genre a name
-is for comes in as its name in `music_genres.py`; every draw comes from the `Dice` that the caller keeps.
+is for comes in as its name in `genres`; every draw comes from the `Dice` that the caller keeps.
 """
 
 import re

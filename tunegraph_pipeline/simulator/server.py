@@ -1,96 +1,51 @@
-"""The simulated world over HTTP on loopback: tokens, rate limits, latency and faults around its answers.
+"""The simulated world over HTTP on loopback, with tokens, rate limits, latency and faults.
 
-Here: the server, whom it lets in, how often, and what goes wrong on the way. Not here: what a request is
-answered (`api`), or the world itself (`world`).
+Here: the server, what a request passes through, and counts of all requests. Not here: answers (`api`), tokens
+(`tokens`), which request goes wrong (`faults`), or the world itself (`world`).
 
 Spotify is served below ``/v1/`` (tokens at ``/api/token``, consent at ``/authorize``), ListenBrainz below
-``/1/``, ReccoBeats below ``/reccobeats/v1/``. Each of the three has its own rate limit. ``/simulator`` says
-what was asked so far, to whoever asks.
-
-Whether a request goes wrong is a function of the seed, of its method, path and query, and of how often that
-very request was asked before: so it does not depend on the order of threads, and asking again helps. What
-depends on the clock (rate limits, expired tokens) does not count as asked.
+``/1/``, ReccoBeats below ``/reccobeats/v1/``. Each of the three has its own rate limit. ``/simulator`` gives
+the counts so far, to any client. A request refused for its rate or its token does not count towards the
+repeats that decide on a fault, since these refusals depend on the clock.
 """
 
 import argparse
-import base64
-import binascii
 import json
 import os
 import socket
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from email.utils import formatdate
-from hashlib import blake2b
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from math import ceil
 from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.api import (
-    PERSONAL_MARK,
-    Answer,
-    Answers,
-    Mode,
-    Question,
-    StrayItems,
-    error_body,
-    spotify_error,
-    unit,
+from tunegraph_pipeline.simulator.api import Answer, Answers, Mode, Question, StrayItems
+from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, error_body
+from tunegraph_pipeline.simulator.faults import (
+    ON_API,
+    ON_TOKENS,
+    FaultDraws,
+    Faults,
+    RateLimit,
+    spoil,
+    too_many,
 )
+from tunegraph_pipeline.simulator.tokens import Tokens
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 
 __all__ = ["PERSONAL_MARK", "Asked", "Faults", "Mode", "SimulatorServer", "serve"]
 
-_IN_A_ROW = 2  # a request goes wrong this often at most before it is answered
 _MOST_BYTES = 65_536  # of a request's body
-_ON_API = ("too_many", "server_error", "bad_gateway", "drop", "truncate", "bad_json", "empty")
-_ON_TOKENS = ("server_error", "bad_gateway", "drop", "bad_json")
 _NO_STATUS = 0  # of a request that was never answered
-
-
-class Faults(BaseModel, frozen=True, extra="forbid"):
-    """What goes wrong, and how slow and how patient the server is. Shares are of requests, from 0 to 1."""
-
-    seed: int = 0
-    latency_ms: float = Field(default=0.0, ge=0, description="every answer takes this much longer")
-    requests_per_second: float | None = Field(default=None, gt=0, description="allowed, for each service")
-    window_seconds: float = Field(default=1.0, gt=0, description="over which that is counted")
-    too_many: float = Field(default=0.0, ge=0, le=1, description="429 although within the rate")
-    retry_after_seconds: int = Field(default=1, ge=0, description="Retry-After of a short 429")
-    long_wait_after: int | None = Field(
-        default=None, ge=0, description="requests of a service after which its quota is used up"
-    )
-    long_wait_seconds: int = Field(default=86_400, ge=0, description="Retry-After from then on")
-    server_error: float = Field(default=0.0, ge=0, le=1, description="500")
-    bad_gateway: float = Field(default=0.0, ge=0, le=1, description="502, with a page of HTML")
-    drop: float = Field(default=0.0, ge=0, le=1, description="the connection is closed without an answer")
-    truncate: float = Field(default=0.0, ge=0, le=1, description="the connection is closed half way")
-    bad_json: float = Field(default=0.0, ge=0, le=1, description="200 with something that is no JSON")
-    empty: float = Field(default=0.0, ge=0, le=1, description="200 with nothing in it")
-    null_tracks: float = Field(
-        default=0.0, ge=0, le=1, description="null tracks a track, listed in addition; so the next two"
-    )
-    local_files: float = Field(default=0.0, ge=0, le=1, description="local files without id a track")
-    episodes: float = Field(default=0.0, ge=0, le=1, description="podcast episodes a track")
-    token_seconds: float = Field(
-        default=3_600.0, gt=0, description="an access token dies then; a short life is not announced"
-    )
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        if sum(getattr(self, kind) for kind in _ON_API) > 1:
-            raise ValueError("the shares of requests that go wrong add up to more than 1")
-        return self
 
 
 class Asked(NamedTuple):
@@ -102,47 +57,12 @@ class Asked(NamedTuple):
     at: float
 
 
-@dataclass
-class _Meter:
-    """The rate limit of one service; not safe for threads by itself."""
-
-    allowed: int | None
-    window: float
-    fixed: bool  # whether windows follow one another, or the last ``window`` seconds count at any time
-    asked: int = 0
-    passed: deque[float] = field(default_factory=deque)
-
-    def admit(self, now: float) -> bool:
-        self.asked += 1
-        if self.allowed is None:
-            return True
-        if self.fixed and self.passed and now - self.passed[0] >= self.window:
-            self.passed.clear()
-        while not self.fixed and self.passed and now - self.passed[0] >= self.window:
-            self.passed.popleft()
-        if len(self.passed) >= self.allowed:
-            return False
-        self.passed.append(now)
-        return True
-
-    def headers(self, now: float) -> tuple[tuple[str, str], ...]:
-        """As ListenBrainz says it."""
-        allowed = self.allowed or 1_000_000
-        reset = self.window - (now - self.passed[0]) if self.passed else self.window
-        return (
-            ("X-RateLimit-Limit", str(allowed)),
-            ("X-RateLimit-Remaining", str(allowed - len(self.passed))),
-            ("X-RateLimit-Reset-In", str(max(ceil(reset), 1))),
-        )
-
-
 class SimulatorServer:
     """Serves a world from threads of this process, between ``with`` and the end of its block.
 
-    ``day`` may be set while it runs. Refresh tokens name the users who gave their consent: ``refresh_token``
-    the first start user, ``refresh_tokens`` whom you like; `revoke` lets one die. ``requests`` counts answers
-    by route and status (0: none was sent), ``faults_made`` what went wrong by kind; with ``log`` every
-    request is kept in ``asked``.
+    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user;
+    ``refresh_tokens`` maps further ones to their users. ``requests`` counts answers by route and status
+    (0: none was sent), ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
 
     Raises InputError for a day before the world begins and for a port that is taken.
     """
@@ -168,11 +88,16 @@ class SimulatorServer:
         self.day = day
         self.mode = mode
         self.faults = faults = faults or Faults()
-        self.client_id = client_id
-        self.client_secret = client_secret
         self.refresh_token = refresh_token
         starting = world.start_users()
-        self._consents = dict(zip([refresh_token], starting, strict=False)) | dict(refresh_tokens or {})
+        self.tokens = Tokens(
+            seed=world.config.seed,
+            client_id=client_id,
+            client_secret=client_secret,
+            refresh_token=refresh_token,
+            consents=dict(zip([refresh_token], starting, strict=False)) | dict(refresh_tokens or {}),
+            lifetime=faults.token_seconds,
+        )
         self._answers = Answers(
             world,
             mode=mode,
@@ -192,12 +117,10 @@ class SimulatorServer:
         rate = faults.requests_per_second
         allowed = None if rate is None else max(int(rate * faults.window_seconds), 1)
         self._meters = {
-            service: _Meter(allowed, faults.window_seconds, fixed=service == "listenbrainz")
+            service: RateLimit(allowed, faults.window_seconds, fixed=service == "listenbrainz")
             for service in ("spotify", "listenbrainz", "reccobeats")
         }
-        self._tokens: dict[str, tuple[str | None, float]] = {}
-        self._times_asked: dict[bytes, tuple[int, int]] = {}
-        self._any_share = any(getattr(faults, kind) for kind in _ON_API)
+        self._fault_draws = FaultDraws(faults)
         try:
             self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
@@ -218,14 +141,14 @@ class SimulatorServer:
         self.close()
 
     def start(self) -> None:
-        """Begin to answer; connections made before wait."""
+        """Begin to answer, first the connections that already wait."""
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="simulator", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and close every connection. Closing twice is as good as once."""
+        """Stop listening and close every connection. A second call does nothing."""
         if self._thread is not None:
             self._http.shutdown()
             self._thread.join()
@@ -234,18 +157,18 @@ class SimulatorServer:
         self._http.close_connections()
 
     def revoke(self, refresh_token: str) -> None:
-        """Make a refresh token one that has died."""
-        self._consents.pop(refresh_token, None)
+        """Make a refresh token invalid."""
+        self.tokens.revoke(refresh_token)
 
     @property
     def requests_answered_429(self) -> int:
-        """How many requests were answered 429, whatever for."""
+        """How many requests were answered 429, for any reason."""
         with self._lock:
             return sum(count for (_, status), count in self.requests.items() if status == 429)
 
     def summary(self) -> dict[str, Any]:
-        """What was asked so far, for people and benchmarks; seconds are from the first request of an API to
-        the last."""
+        """Counts of the requests so far, for people and benchmarks; seconds are from the first request of an
+        API to the last."""
         with self._lock:
             return {
                 "requests": sum(self.requests.values()),
@@ -255,10 +178,10 @@ class SimulatorServer:
                 "seconds": 0.0 if self._first_at is None else self._last_at - self._first_at,
             }
 
-    # What one request goes through; called by the handler's threads.
+    # The path of one request; called by the handler's threads.
 
     def respond(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> "_Reply":
-        """What a request is answered, and what goes wrong with the answer."""
+        """The answer to a request, with its fault if it gets one."""
         now = time.monotonic()
         path, _, query = target.partition("?")
         key = f"{method} {target}"
@@ -269,34 +192,35 @@ class SimulatorServer:
         if path in {"/api/token", "/authorize"}:
             route = path
             if path == "/authorize":
-                answer = self._authorize(dict(parse_qsl(query)))
+                answer = self.tokens.authorize(dict(parse_qsl(query)))
             else:
                 form = dict(parse_qsl(body.decode("utf-8", "replace")))
-                # Not the whole body: a refresh token's text is no business of the log.
+                # Not the whole body: the log must not hold refresh tokens.
                 key = f"{key} {form.get('grant_type', '')}"
-                fault = self._fault(key, _ON_TOKENS)
-                answer = Answer(200, "") if fault else self._token(method, headers, form)
+                fault = self._fault_draws.draw(key, ON_TOKENS)
+                answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
         else:
             service = {"1": "listenbrainz", "reccobeats": "reccobeats"}.get(parts[0], "spotify")
-            refusal, said = self._turned_away(service, path, now)
+            refusal, said = self._rate_limit(service, path, now)
             if refusal is not None:
                 answer = refusal
             elif method != "GET":
                 answer = Answer(405, error_body(path, 405, "Method not allowed"))
             else:
-                refusal, user = self._let_in(service, headers)
+                refusal, user = self.tokens.check(headers) if service == "spotify" else (None, None)
                 if refusal is not None:
                     answer = refusal
                 else:
-                    fault = self._fault(key, _ON_API)
+                    fault = self._fault_draws.draw(key, ON_API)
                     question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
                     refuses = fault in {"too_many", "server_error", "bad_gateway", "drop", "empty"}
                     answer = Answer(200, "") if refuses else self._answers.answer(question, self.day)
             answer = Answer(answer.status, answer.body, (*answer.headers, *said))
-        return _Reply(route, key, self._spoil(answer, path, fault), fault, now)
+        answer = spoil(answer, path, fault, self.faults.retry_after_seconds)
+        return _Reply(route, key, answer, fault, now)
 
     def record(self, reply: "_Reply", status: int) -> None:
-        """Count a request that has been dealt with."""
+        """Count a finished request."""
         with self._lock:
             self.requests[reply.route, status] += 1
             if reply.fault is not None:
@@ -304,10 +228,10 @@ class SimulatorServer:
             if self._log:
                 self.asked.append(Asked(reply.key, status, reply.fault, reply.at))
 
-    def _turned_away(
+    def _rate_limit(
         self, service: str, path: str, now: float
     ) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:
-        """A 429 where the service's rate or quota is used up, and the headers every answer of it has."""
+        """A 429 if the service's rate or quota is used up, else None; and headers for all of its answers."""
         faults, meter = self.faults, self._meters[service]
         with self._lock:
             self._first_at = now if self._first_at is None else self._first_at
@@ -320,111 +244,8 @@ class SimulatorServer:
             body = error_body(path, 429, message, "QUOTA_EXCEEDED")
             return Answer(429, body, (("Retry-After", str(faults.long_wait_seconds)),)), said
         if not admitted:
-            return self._too_many(path), said
+            return too_many(path, faults.retry_after_seconds), said
         return None, said
-
-    def _too_many(self, path: str) -> Answer:
-        body = error_body(path, 429, "API rate limit exceeded")
-        return Answer(429, body, (("Retry-After", str(self.faults.retry_after_seconds)),))
-
-    def _let_in(self, service: str, headers: Mapping[str, str]) -> tuple[Answer | None, str | None]:
-        """The user whose token a request to Spotify carries, or why it is not let in."""
-        if service != "spotify":
-            return None, None
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if not scheme:
-            return Answer(401, spotify_error(401, "No token provided")), None
-        if scheme.lower() != "bearer":
-            return Answer(400, spotify_error(400, "Only valid bearer authentication supported")), None
-        with self._lock:
-            known = self._tokens.get(token.strip())
-        if known is None:
-            return Answer(401, spotify_error(401, "Invalid access token")), None
-        user, dies_at = known
-        if time.monotonic() >= dies_at:
-            return Answer(401, spotify_error(401, "The access token expired")), None
-        return None, user
-
-    def _token(self, method: str, headers: Mapping[str, str], form: Mapping[str, str]) -> Answer:
-        if method != "POST":
-            return _refused_token(405, "invalid_request", "POST only")
-        grant = form.get("grant_type")
-        client, secret = _credentials(headers, form)
-        # Without a secret: an app on somebody's own machine, which proves itself otherwise.
-        open_client = secret is None and grant in {"refresh_token", "authorization_code"}
-        if client != self.client_id:
-            return _refused_token(400, "invalid_client", "Invalid client")
-        if secret != self.client_secret and not open_client:
-            return _refused_token(400, "invalid_client", "Invalid client secret")
-        user: str | None = None
-        said: dict[str, Any] = {}
-        if grant == "refresh_token":
-            user = self._consents.get(form.get("refresh_token", ""))
-            if user is None:
-                return _refused_token(400, "invalid_grant", "Refresh token revoked")
-        elif grant == "authorization_code":
-            if form.get("code") != self._code() or self.refresh_token not in self._consents:
-                return _refused_token(400, "invalid_grant", "Invalid authorization code")
-            user = self._consents[self.refresh_token]
-            said = {"refresh_token": self.refresh_token}
-        elif grant != "client_credentials":
-            message = "grant_type parameter is missing" if grant is None else "grant_type must be known"
-            return _refused_token(400, "unsupported_grant_type", message)
-        lives = self.faults.token_seconds
-        with self._lock:
-            number = len(self._tokens)
-            digest = blake2b(f"{self.world.config.seed}|{user}|{number}".encode(), digest_size=63).digest()
-            token = "BQ" + base64.urlsafe_b64encode(digest).decode()
-            self._tokens[token] = (user, time.monotonic() + lives)
-        said |= {"access_token": token, "token_type": "Bearer", "expires_in": max(int(lives), 3_600)}
-        if user is not None:
-            said["scope"] = "user-library-read playlist-read-private"
-        return Answer(200, json.dumps(said))
-
-    def _authorize(self, query: Mapping[str, str]) -> Answer:
-        """The page on which a person agrees, without the page: whoever comes is the first start user."""
-        back = query.get("redirect_uri", "")
-        if query.get("client_id") != self.client_id:
-            return Answer(400, "INVALID_CLIENT: Invalid client")
-        if urlsplit(back).hostname not in {"127.0.0.1", "localhost", "::1"}:
-            return Answer(400, "INVALID_CLIENT: Invalid redirect URI")
-        given = {"code": self._code()} | ({"state": query["state"]} if "state" in query else {})
-        return Answer(302, "", (("Location", f"{back}{'&' if '?' in back else '?'}{urlencode(given)}"),))
-
-    def _code(self) -> str:
-        return "AQ" + blake2b(f"{self.world.config.seed}|code".encode(), digest_size=40).hexdigest()
-
-    def _fault(self, key: str, kinds: tuple[str, ...]) -> str | None:
-        """What goes wrong with a request this time."""
-        if not self._any_share:
-            return None
-        short = blake2b(key.encode(), digest_size=12).digest()
-        with self._lock:
-            times, in_a_row = self._times_asked.get(short, (0, 0))
-            found: str | None = None
-            if in_a_row < _IN_A_ROW:
-                at = unit(self.faults.seed, key, times)
-                for kind in kinds:
-                    at -= getattr(self.faults, kind)
-                    if at < 0:
-                        found = kind
-                        break
-            self._times_asked[short] = (times + 1, in_a_row + 1 if found else 0)
-        return found
-
-    def _spoil(self, answer: Answer, path: str, fault: str | None) -> Answer:
-        if fault == "too_many":
-            answer = self._too_many(path)
-        elif fault == "server_error":
-            answer = Answer(500, error_body(path, 500, "Server error"))
-        elif fault == "bad_gateway":
-            answer = Answer(502, "<html><body><h1>502 Bad Gateway</h1></body></html>")
-        elif fault == "bad_json":
-            cut = answer.body[: len(answer.body) // 2]
-            answer = Answer(200, cut if cut and len(cut) % 2 else f"<html>{cut}", answer.headers)
-        elif fault == "empty":
-            answer = Answer(200, "", answer.headers)
-        return answer
 
 
 class _Reply(NamedTuple):
@@ -433,22 +254,6 @@ class _Reply(NamedTuple):
     answer: Answer
     fault: str | None
     at: float
-
-
-def _refused_token(status: int, error: str, description: str) -> Answer:
-    return Answer(status, json.dumps({"error": error, "error_description": description}))
-
-
-def _credentials(headers: Mapping[str, str], form: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Client id and secret of a token request, from its header or its form."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            client, _, secret = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None, None
-        return client, secret
-    return form.get("client_id"), form.get("client_secret")
 
 
 class _HTTPServer(ThreadingHTTPServer):
@@ -525,15 +330,15 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.fault == "truncate":
             self.close_connection = True
             content = content[: len(content) // 2]
-        # Counted before it is sent, so that whoever has the answer finds it counted.
+        # Counted before it is sent, so that a client with the answer finds it counted.
         served.record(reply, answer.status)
-        # In one piece: two sends would have the second wait for the other side's delayed acknowledgement.
+        # In one send: a second one would wait for the client's delayed acknowledgement.
         self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815  # names the base class looks for
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
-        """Say nothing: the server counts what it is asked."""
+        """Log nothing; the server counts its requests."""
 
 
 def serve(
@@ -548,10 +353,10 @@ def serve(
     until_stdin_closes: bool = False,
     announce: Callable[[SimulatorServer], None],
 ) -> None:
-    """Serve until Ctrl-C (which is passed on) or, if asked to, until standard input ends.
+    """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
-    ``announce`` is called once, when requests are answered. With ``until_stdin_closes`` a parent that holds
-    the other end of a pipe takes the server along when it dies, however it dies.
+    ``announce`` is called once, when the server is ready. With ``until_stdin_closes`` the server stops when a
+    parent process that holds the other end of the pipe ends, however it ends.
     """
     server = SimulatorServer(
         world, day, port=port, mode=mode, audio_features=audio_features, faults=faults, covers=covers

@@ -1,7 +1,7 @@
 """The simulator as a source: the real Spotify source, spotipy and all, against a server of the world.
 
-Here: its settings, and a server process that ends with the crawl. Not here: the world (`world`) or what the
-server answers (`api`).
+Here: its settings, and a server process that ends with the crawl. Not here: the world (`world`) or the
+server's answers (`api`).
 """
 
 import json
@@ -24,11 +24,11 @@ class SimulatorSettings(WorldConfig, frozen=True):
     """Settings of the simulator, section ``simulator`` of `lake.json`: its world, and how it is read."""
 
     twins: float = Field(default=0.03, ge=0, le=1)
-    """Share of the songs that are there under two ids, as on a single and an album."""
+    """Share of the songs that have two ids, as on a single and an album."""
     over_http: bool = True
-    """Crawl a server of its own over HTTP, as a real source; else look into the world, to play many days."""
+    """Crawl a server over HTTP, like a real source. Else read the world directly: faster for many days."""
     server: dict[str, Any] = Field(default_factory=dict)
-    """What goes wrong at that server, see `simulator.server.Faults`."""
+    """The faults of that server, see `simulator.faults.Faults`."""
 
     def world(self) -> WorldConfig:
         """The world alone."""
@@ -44,7 +44,7 @@ def open_simulator(config: SimulatorSettings, manners: Manners, frontier: Fronti
     server = _start_server(world, day, config.server)
 
     class SimulatorSource(SpotifySource):
-        """Ends its server with itself."""
+        """A Spotify source that stops its server when it is closed."""
 
         def close(self) -> None:
             super().close()
@@ -73,7 +73,7 @@ def open_simulator(config: SimulatorSettings, manners: Manners, frontier: Fronti
 def _start_server(world: WorldConfig, day: date, faults: dict[str, Any]) -> "subprocess.Popen[str]":
     module = "tunegraph_pipeline.simulator.server"
     options = ["--world", world.model_dump_json(), "--day", day.isoformat(), "--faults", json.dumps(faults)]
-    # It reads our end of a pipe, and ends when that closes: with us, however we end.
+    # It reads from a pipe that we hold, and stops when the pipe closes: at the latest when we end.
     return subprocess.Popen(  # noqa: S603  # this very program
         [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *options],
         stdin=subprocess.PIPE,

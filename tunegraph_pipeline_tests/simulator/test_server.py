@@ -398,7 +398,7 @@ def test_faults_are_the_same_in_any_order_and_give_way(serve: Serve, crawl: RawB
         server = serve(faults=faults, log=True)
         # Tokens meet faults too, so this one was issued beforehand by a server without.
         client = Client(serve())
-        server._tokens.update(client.server._tokens)
+        server.tokens.issued.update(client.server.tokens.issued)
         client.server = server
         seen: dict[str, list[str]] = {path: [] for path in paths}
         for _ in range(6):

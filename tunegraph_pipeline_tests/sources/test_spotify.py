@@ -539,7 +539,7 @@ def test_nothing_personal_and_no_token_is_stored_or_logged(
         ):
             with pytest.raises(Refusal):
                 refused()
-        secrets = [*server._tokens, server.refresh_token, json.loads(path.read_bytes())["access_token"]]
+        secrets = [*server.tokens.issued, server.refresh_token, json.loads(path.read_bytes())["access_token"]]
         kept = kept_bytes(frontier.path)
         assert PERSONAL_MARK.encode() not in kept
         for name in (b"display_name", b"email", b"country", b"product"):
