@@ -5,8 +5,8 @@ the declared form before they are written. Not here: the lists themselves (besid
 folder), or the files (`arrays`). numpy and the standard library alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,8 @@ class ArraySpec:
 
     ``dtype``: as numpy writes it, ``"<f4"``, or ``TEXT``. ``shape``: numbers, and names of sizes; a size is
     the same in all arrays of the folder, and ``"tracks+1"`` is one more than ``"tracks"``. An ``optional``
-    array may be missing. ``ends_at``, of an array of offsets: the size that its last value gives.
+    array may be missing, and then has ``neutral``, the value that says nothing, everywhere. ``ends_at``, of
+    an array of offsets: the size that its last value gives.
 
     >>> ArraySpec("indptr", "<i8", ("users+1",), "where the list of each user begins", ends_at="likes").name
     'indptr'
@@ -38,6 +39,7 @@ class ArraySpec:
     meaning: str
     optional: bool = False
     ends_at: str = ""
+    neutral: float = 0
 
     def parts(self) -> Iterator["ArraySpec"]:
         """The arrays it is stored as: itself, or the offsets and the bytes of a column of strings."""
@@ -47,34 +49,54 @@ class ArraySpec:
         (length,) = self.shape
         end = f"bytes of {self.name}"
         offsets, data = f"{self.name}.offsets", f"{self.name}.bytes"
-        yield ArraySpec(offsets, "<i8", (f"{length}{_ONE_MORE}",), self.meaning, self.optional, end)
+        yield ArraySpec(offsets, "<i8", (f"{length}{_ONE_MORE}",), self.meaning, self.optional, ends_at=end)
         yield ArraySpec(data, "|u1", (end,), self.meaning, self.optional)
 
 
 class CheckedArrays(NamedTuple):
     """The declared arrays of a folder, by name, and the sizes of their shapes, by name."""
 
-    arrays: dict[str, NDArray[Any] | StringColumn]
+    arrays: dict[str, Any]  # NDArray or StringColumn, as declared
     sizes: dict[str, int]
 
 
 def checked_arrays(folder: ArrayFolder, specs: Sequence[ArraySpec], kind: str) -> CheckedArrays:
     """The arrays of ``folder`` that ``specs`` declare; reads nothing of them but the last of their offsets.
 
-    Optional arrays that the folder lacks are left out, and what is not declared is not looked at. ``kind``
-    names the folder in errors: "a bundle". Raises BundleError, naming the file, where an array is missing,
-    of another dtype or shape, or contradicts the size of one before it.
+    Optional arrays that the folder lacks are neutral, of the sizes that the others give, 0 where none does.
+    What is not declared is not looked at. ``kind`` names the folder in errors: "a bundle". Raises
+    BundleError, naming the file, where an array is missing, of another dtype or shape, or contradicts the
+    size of one before it.
     """
-    arrays: dict[str, NDArray[Any] | StringColumn] = {}
     sizes: dict[str, int] = {}
+    parts = {spec.name: list(spec.parts()) for spec in specs}
+    there = {spec.name for spec in specs if not spec.optional or parts[spec.name][0].name in folder}
     for spec in specs:
-        parts = list(spec.parts())
-        if spec.optional and parts[0].name not in folder:
-            continue
-        for part in parts:
-            _check(folder, part, sizes, kind)
-        arrays[spec.name] = folder.strings(spec.name) if spec.dtype == TEXT else folder[spec.name]
+        if spec.name in there:
+            for part in parts[spec.name]:
+                _check(folder, part, sizes, kind)
+    arrays: dict[str, Any] = {}
+    for spec in specs:
+        found = [
+            folder[part.name] if spec.name in there else _neutral(part, sizes) for part in parts[spec.name]
+        ]
+        if spec.dtype == TEXT:
+            offsets, data = found
+            arrays[spec.name] = StringColumn(data, offsets)
+        else:
+            (arrays[spec.name],) = found
     return CheckedArrays(arrays, sizes)
+
+
+def optional(specs: Iterable[ArraySpec]) -> tuple[ArraySpec, ...]:
+    """The same arrays, all of which may be missing."""
+    return tuple(replace(spec, optional=True) for spec in specs)
+
+
+def declared_fields(specs: Iterable[ArraySpec], record: object) -> dict[str, Any]:
+    """The fields of a dataclass that are declared arrays."""
+    names = {spec.name for spec in specs}
+    return {name: value for name, value in vars(record).items() if name in names}
 
 
 def as_declared(
@@ -124,6 +146,16 @@ def _check(folder: ArrayFolder, spec: ArraySpec, sizes: dict[str, int], kind: st
             raise BundleError(
                 f"{path} ends at {end}, {kind} needs {sizes[spec.ends_at]} ({spec.ends_at}); {REBUILD}"
             )
+
+
+def _neutral(spec: ArraySpec, sizes: Mapping[str, int]) -> NDArray[Any]:
+    shape = [
+        size
+        if isinstance(size, int)
+        else sizes.get(size.removesuffix(_ONE_MORE), 0) + size.endswith(_ONE_MORE)
+        for size in spec.shape
+    ]
+    return np.full(shape, spec.neutral, dtype=np.dtype(spec.dtype))
 
 
 def _in_words(size: int | str, sizes: Mapping[str, int]) -> str:

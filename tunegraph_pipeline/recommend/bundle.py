@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.array_spec import TEXT, as_declared, checked_arrays, fits
+from tunegraph_pipeline.lake.array_spec import TEXT, as_declared, checked_arrays, declared_fields, fits
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
@@ -270,11 +270,9 @@ def write_bundle(
     _check(content, filled, tracks, users)
     # Stable sort of the negated counts: on a tie the smaller index stays first.
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
-    declared = {spec.name for spec in BUNDLE}
-    given = {name: value for name, value in vars(content).items() if name in declared}
     arrays = as_declared(
         BUNDLE,
-        given
+        declared_fields(BUNDLE, content)
         | {
             "track_ids": tracks.ids,
             "track_hashes": tracks.hashes,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, as_declared, checked_arrays
+from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, as_declared, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
 
 SPECS = (
@@ -38,17 +38,25 @@ def test_what_was_written_as_declared_opens_with_the_sizes_of_it(tmp_path: Path)
     arrays, sizes = checked_arrays(write(tmp_path / "f"), SPECS, "a folder")
     assert list(arrays) == [spec.name for spec in SPECS]
     ids, tracks, places = arrays["ids"], arrays["tracks"], arrays["places"]
-    assert isinstance(ids, StringColumn)
-    assert isinstance(tracks, np.ndarray)
-    assert isinstance(places, np.ndarray)
     assert (ids.tolist(), tracks.tolist(), places.shape) == (["ann", "bob"], [4, 5, 4], (7, 2))
     assert (tracks.dtype.str, places.dtype.str) == ("<i4", "<f4")
     assert sizes == {"users": 2, "bytes of ids": 6, "likes": 3, "songs": 7}
 
 
-def test_an_optional_array_may_be_missing_and_others_are_not_looked_at(tmp_path: Path) -> None:
+def test_an_optional_array_that_is_missing_is_neutral_and_others_are_not_looked_at(tmp_path: Path) -> None:
     folder = write(tmp_path / "f", when=None, other=np.zeros(3))
-    assert "when" not in checked_arrays(folder, SPECS, "a folder").arrays
+    arrays, _ = checked_arrays(folder, SPECS, "a folder")
+    assert (arrays["when"].tolist(), arrays["when"].dtype.str) == ([0, 0, 0], "<i8")
+    assert "other" not in arrays
+
+
+def test_a_folder_may_lack_whatever_is_optional(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "f", {}, {})
+    specs = (*optional(SPECS), ArraySpec("shade", "<f4", (2,), "how dark", optional=True, neutral=0.5))
+    arrays, sizes = checked_arrays(ArrayFolder.open(tmp_path / "f"), specs, "a folder")
+    assert (arrays["ids"].tolist(), arrays["indptr"].tolist(), arrays["places"].shape) == ([], [0], (0, 2))
+    assert arrays["shade"].tolist() == [0.5, 0.5]
+    assert sizes == {}
 
 
 @pytest.mark.parametrize(
