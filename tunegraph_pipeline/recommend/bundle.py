@@ -20,7 +20,7 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, 
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
-from tunegraph_pipeline.recommend.search import search_arrays
+from tunegraph_pipeline.recommend.search_index import search_arrays
 
 BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
