@@ -23,7 +23,8 @@ import numpy as np
 
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
-from tunegraph_pipeline.recommend.search import TrackSearch, normalise
+from tunegraph_pipeline.recommend.search import TrackSearch
+from tunegraph_pipeline.recommend.search_index import normalise
 
 FOUND_TARGET = 0.95  # of songs typed with one error, among the first ten
 FASTER_TARGET = 5.0  # times full text, at the larger number of songs

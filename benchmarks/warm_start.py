@@ -157,7 +157,7 @@ def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folde
 
 def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> NDArray[np.float64]:
     """AP@10 of the served rule for everyone in ``valid`` who is there on the day, float64[m]."""
-    from tunegraph_pipeline.training.blend import Blend
+    from tunegraph_pipeline.models.blend import Blend
 
     users = pl.DataFrame({"user_id": day.graph.user_ids.tolist()}).with_row_index("user")
     tracks = pl.DataFrame({"track_id": day.ids}).with_row_index("track")

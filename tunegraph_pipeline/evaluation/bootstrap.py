@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-_BLOCK_ENTRIES = 1 << 24
+_BLOCK_ENTRIES = 1 << 22  # users drawn at a time: three arrays of 32 MB
 
 
 class Interval(NamedTuple):

@@ -1,8 +1,8 @@
 """Champion and challenger: two models judged on the same users, and how sure one can be of the difference.
 
-Here: which held-out likes neither model learned from, ranking both over the same candidates, and the paired
-bootstrap. Not here: the rule that makes a verdict of the figures, and its enforcement
-(`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
+Here: which held-out likes neither model learned from, ranking both over the same candidates, and pairing
+their figures. Not here: resampling the users (`bootstrap`), the rule that makes a verdict of the figures, and
+its enforcement (`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunegraph_pipeline.evaluation.bootstrap import intervals
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
 from tunegraph_pipeline.evaluation.metrics import USER_METRICS
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.graph.like_graph import LikeGraph
     from tunegraph_pipeline.recommend.bundle import Bundle
-
-_DRAWS_AT_A_TIME = 1 << 22
 
 
 class GateSettings(BaseModel):
@@ -92,21 +91,14 @@ def paired_bootstrap(
     """
     if champion.shape != challenger.shape or champion.ndim != 1:
         raise ValueError(f"figures of shape {champion.shape} and {challenger.shape} cannot be paired")
-    m = champion.size
-    if not m:
+    if not champion.size:
         return PairedDifference(*[float("nan")] * 4)
     means = float(champion.mean()), float(challenger.mean())
     difference = challenger - champion
     if not np.isfinite(difference).all():
         return PairedDifference(*means, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(samples)
-    rows = max(1, _DRAWS_AT_A_TIME // m)
-    for start in range(0, samples, rows):
-        size = min(rows, samples - start)
-        drawn[start : start + size] = difference[rng.integers(m, size=(size, m))].mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return PairedDifference(*means, float(low), float(high))
+    (found,) = intervals(difference[np.newaxis], level=confidence, resamples=samples, seed=seed)
+    return PairedDifference(*means, found.low, found.high)
 
 
 def never_shown(

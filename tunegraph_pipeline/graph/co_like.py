@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
 
 if TYPE_CHECKING:
@@ -24,6 +25,57 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 """Some rows of a CSR: the entries of each row, and their columns and values end to end."""
+
+_ALWAYS = (
+    ArraySpec("degrees", "<i4", ("tracks",), "users who like each track"),
+    ArraySpec(
+        "top_indptr",
+        "<i8",
+        ("base tracks+1",),
+        "where the strongest neighbours of each track of the base begin",
+        ends_at="strongest neighbours",
+    ),
+    ArraySpec("top_indices", "<i4", ("strongest neighbours",), "those neighbours, the strongest first"),
+    ArraySpec("top_scores", "<f4", ("strongest neighbours",), "their cosines"),
+    ArraySpec("top_complete", "|b1", ("base tracks",), "whether those are all neighbours of the track"),
+)
+_COUNTS = (
+    ArraySpec(
+        "indptr", "<i8", ("base tracks+1",), "where each row of the base begins", ends_at="pairs of the base"
+    ),
+    ArraySpec("indices", "<i4", ("pairs of the base",), "the neighbours, ascending within a row"),
+    ArraySpec("counts", "<i4", ("pairs of the base",), "how many users like both"),
+)
+_UPDATES = (
+    ArraySpec("frozen", "<i4", ("tracks",), "the degrees by which cosines are normalised"),
+    ArraySpec(
+        "delta_indptr",
+        "<i8",
+        ("tracks+1",),
+        "where each row of what was added to the base begins",
+        ends_at="changed pairs",
+    ),
+    ArraySpec("delta_indices", "<i4", ("changed pairs",), "the neighbours, ascending within a row"),
+    ArraySpec("delta_counts", "<i4", ("changed pairs",), "what is added to their counts"),
+    ArraySpec("moved", "<i4", ("moved tracks",), "tracks whose strongest neighbours changed, ascending"),
+    ArraySpec(
+        "moved_indptr",
+        "<i8",
+        ("moved tracks+1",),
+        "where the strongest neighbours of each of those begin",
+        ends_at="strongest neighbours of moved tracks",
+    ),
+    ArraySpec(
+        "moved_indices",
+        "<i4",
+        ("strongest neighbours of moved tracks",),
+        "those neighbours, the strongest first",
+    ),
+    ArraySpec("moved_scores", "<f4", ("strongest neighbours of moved tracks",), "their cosines"),
+    ArraySpec("moved_complete", "|b1", ("moved tracks",), "whether those are all neighbours of the track"),
+)
+CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
+"""The counts are there where the matrix is exact; what was added to it, where it was updated."""
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
@@ -89,25 +141,22 @@ class CoLike:
         """Map the folder; costs no read of the data. Raises BundleError where it is not as declared."""
         parts = ArrayFolder.open(folder)
         exact, updated = bool(parts.facts["exact"]), "moved" in parts
-        degrees = parts["degrees"]
-        no_delta = Rows(
-            np.zeros(len(degrees) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, np.int32)
-        )
-        no_moved = Rows(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, np.float32))
+        specs = (*_ALWAYS, *(_COUNTS if exact else ()), *(_UPDATES if updated else optional(_UPDATES)))
+        arrays, _ = checked_arrays(parts, specs, "a co-like matrix")
+
+        def rows(part: str, values: str) -> Rows[Any]:
+            return Rows(arrays[f"{part}indptr"], arrays[f"{part}indices"], arrays[f"{part}{values}"])
+
         return cls(
-            degrees=degrees,
-            frozen=parts["frozen"] if updated else degrees,
-            base=Rows(parts["indptr"], parts["indices"], parts["counts"]) if exact else None,
-            delta=Rows(parts["delta_indptr"], parts["delta_indices"], parts["delta_counts"])
-            if updated
-            else no_delta,
-            top=Rows(parts["top_indptr"], parts["top_indices"], parts["top_scores"]),
-            top_complete=parts["top_complete"],
-            moved=parts["moved"] if updated else np.zeros(0, dtype=np.int32),
-            moved_top=Rows(parts["moved_indptr"], parts["moved_indices"], parts["moved_scores"])
-            if updated
-            else no_moved,
-            moved_complete=parts["moved_complete"] if updated else np.zeros(0, dtype=np.bool_),
+            degrees=arrays["degrees"],
+            frozen=arrays["frozen"] if updated else arrays["degrees"],
+            base=rows("", "counts") if exact else None,
+            delta=rows("delta_", "counts"),
+            top=rows("top_", "scores"),
+            top_complete=arrays["top_complete"],
+            moved=arrays["moved"],
+            moved_top=rows("moved_", "scores"),
+            moved_complete=arrays["moved_complete"],
             facts=parts.facts,
             parts=parts,
         )

@@ -23,10 +23,22 @@ from tunegraph_pipeline.graph.split import (
     mix,
     pair_folds,
 )
+from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, as_declared, checked_arrays
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+LIKE_GRAPH = (
+    ArraySpec("user_ids", TEXT, ("users",), "the id of each user, ascending"),
+    ArraySpec("indptr", "<i8", ("users+1",), "where the likes of each user begin", ends_at="likes"),
+    ArraySpec("indices", "<i4", ("likes",), "the liked tracks, ascending within a user"),
+    ArraySpec("fold", "|i1", ("likes",), "the part of the split each like is in"),
+    ArraySpec("calibration", "|b1", ("users",), "whether a user is set aside for calibration"),
+    ArraySpec("judge", "|b1", ("users",), "whether calibration is judged on that user, not fitted"),
+    ArraySpec("n_tracks", "<i8", (1,), "the length of the id map", ends_at="tracks"),
+    ArraySpec("canonical", "<i4", ("tracks",), "the track that stands for the recording of each track"),
+)
 
 
 @dataclass(frozen=True)
@@ -88,30 +100,13 @@ class LikeGraph:
 
     def arrays(self) -> dict[str, npt.NDArray[Any] | StringColumn]:
         """Return the parts to save with `lake.arrays.write_arrays`."""
-        return {
-            "user_ids": self.user_ids,
-            "indptr": self.indptr,
-            "indices": self.indices,
-            "fold": self.fold,
-            "calibration": self.calibration,
-            "judge": self.judge,
-            "canonical": self.canonical,
-            "n_tracks": np.array([self.n_tracks], dtype=np.int64),
-        }
+        return as_declared(LIKE_GRAPH, {**vars(self), "n_tracks": [self.n_tracks]})
 
     @classmethod
     def from_arrays(cls, folder: ArrayFolder) -> Self:
         """Return the graph over the mapped parts that :meth:`arrays` saved. Raises BundleError."""
-        return cls(
-            user_ids=folder.strings("user_ids"),
-            indptr=folder["indptr"],
-            indices=folder["indices"],
-            fold=folder["fold"],
-            calibration=folder["calibration"],
-            judge=folder["judge"],
-            canonical=folder["canonical"],
-            n_tracks=int(folder["n_tracks"][0]),
-        )
+        arrays, sizes = checked_arrays(folder, LIKE_GRAPH, "a like graph")
+        return cls(**{**arrays, "n_tracks": sizes["tracks"]})
 
     def _matrix(self, keep: npt.NDArray[np.bool_]) -> "csr_matrix":
         from scipy.sparse import csr_matrix

@@ -17,6 +17,7 @@ from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tensors import load_tensors
+from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.recommend.publication import live_model
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ class Origin:
         """What is gone on from, None from nothing."""
         if self.parent is None:
             return None
-        from tunegraph_pipeline.training.blend import Blend
         from tunegraph_pipeline.training.warm_start import Start
 
         folder = self.parent.folder
@@ -79,7 +79,7 @@ class Origin:
             tensors=tensors,
             artists=folder.strings("artists").tolist(),
             albums=folder.strings("albums").tolist(),
-            blend=Blend(**folder.facts["blend"]),
+            blend=Blend.from_facts(folder.facts["blend"]),
             turn=self.chain,
         )
 

@@ -19,10 +19,12 @@ from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
+from tunegraph_pipeline.lake.array_spec import as_declared, declared_fields
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
+from tunegraph_pipeline.models.arrays import MODEL
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin
 from tunegraph_pipeline.progress import Progress, report_progress
 
@@ -241,18 +243,8 @@ def write_model(
         "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
-    all_arrays = {
-        "embeddings": model.embeddings,
-        "pooling_weight": model.pooling_weight,
-        "neighbour_indptr": model.neighbour_indptr,
-        "neighbour_indices": model.neighbour_indices,
-        "neighbour_weight": model.neighbour_weight,
-        "prior": model.prior,
-        "placed": model.placed,
-        "recommendable": model.recommendable,
-        **made.arrays,
-    }
-    write_arrays(folder, all_arrays, all_facts)
+    arrays = as_declared(MODEL, declared_fields(MODEL, model) | made.arrays)
+    write_arrays(folder, arrays, all_facts)
 
 
 def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.arrays import MANIFEST, REBUILD, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.array_spec import TEXT, as_declared, checked_arrays, declared_fields, fits
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
-from tunegraph_pipeline.recommend.search import search_arrays
+from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
+from tunegraph_pipeline.recommend.search_index import search_arrays
 
 BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
@@ -139,10 +141,7 @@ class IdIndex:
 class Bundle:
     """An open bundle: mapped, read-only arrays. Safe to share between threads.
 
-    The arrays have the names, shapes and dtypes of :class:`BundleContent`; ``tracks`` and ``users`` find ids;
-    ``popular_order`` int32[<=N] holds the recommendable tracks, most liked first, the smaller index on a tie.
-    ``listener_indptr`` int64[N + 1] and ``listeners`` int32 are who likes each track, ascending: the lists of
-    the users, transposed.
+    The arrays are those that `bundle_arrays.BUNDLE` declares; ``tracks`` and ``users`` find ids.
 
     ``screen`` float32[N, w] is what a first look over all tracks reads in the place of ``embeddings``: the
     first ``w - SCREEN_EXTRAS`` coordinates of each, the length of the others, the prior (``LEFT_OUT`` where
@@ -152,6 +151,46 @@ class Bundle:
 
     ``search_*`` are the index of the names; see `search`.
     """
+
+    track_ids: StringColumn
+    track_hashes: NDArray[np.uint32]
+    track_hash_order: NDArray[np.int32]
+    user_ids: StringColumn
+    user_hashes: NDArray[np.uint32]
+    user_hash_order: NDArray[np.int32]
+    embeddings: NDArray[np.float32]
+    pooling_weight: NDArray[np.float32]
+    popularity: NDArray[np.int32]
+    recommendable: NDArray[np.bool_]
+    prior: NDArray[np.float32]
+    canonical: NDArray[np.int32]
+    popular_order: NDArray[np.int32]
+    screen: NDArray[np.float32]
+    explicit: NDArray[np.int8]
+    layout: NDArray[np.float32]
+    neighbour_indptr: NDArray[np.int64]
+    neighbour_indices: NDArray[np.int32]
+    neighbour_weight: NDArray[np.float32]
+    user_indptr: NDArray[np.int64]
+    user_tracks: NDArray[np.int32]
+    disliked_indptr: NDArray[np.int64]
+    disliked_tracks: NDArray[np.int32]
+    listener_indptr: NDArray[np.int64]
+    listeners: NDArray[np.int32]
+    artist_ids: StringColumn
+    artist_names: StringColumn
+    artist_indptr: NDArray[np.int64]
+    artist_indices: NDArray[np.int32]
+    search_tracks: NDArray[np.int32]
+    search_codes: NDArray[np.uint64]
+    search_indptr: NDArray[np.int64]
+    search_places: NDArray[np.int32]
+    search_words: NDArray[np.int64]
+    search_word_sums: NDArray[np.int64]
+    names: StringColumn
+    artists: StringColumn
+    image_urls: StringColumn
+    preview_urls: StringColumn
 
     def __init__(self, parts: ArrayFolder) -> None:
         self._parts = parts
@@ -163,51 +202,12 @@ class Bundle:
                 f"{self.folder / MANIFEST} has bundle format {written}, this version reads {BUNDLE_FORMAT};"
                 " rebuild the bundle or update the program"
             )
-        self.tracks = self._id_index("track")
-        self.users = self._id_index("user")
-        self.n_tracks = n = len(self.tracks)
+        vars(self).update(checked_arrays(parts, BUNDLE, "a bundle").arrays)
+        self.tracks = IdIndex(self.track_ids, self.track_hashes, self.track_hash_order)
+        self.users = IdIndex(self.user_ids, self.user_hashes, self.user_hash_order)
+        self.n_tracks = len(self.tracks)
         self.n_users = len(self.users)
-        self.embeddings: NDArray[np.float32] = self._array("embeddings", "<f4", n, None)
         self.dimension: int = self.embeddings.shape[1]
-        self.pooling_weight: NDArray[np.float32] = self._array("pooling_weight", "<f4", n)
-        self.popularity: NDArray[np.int32] = self._array("popularity", "<i4", n)
-        self.recommendable: NDArray[np.bool_] = self._array("recommendable", "|b1", n)
-        self.prior: NDArray[np.float32] = self._array("prior", "<f4", n)
-        self.canonical: NDArray[np.int32] = self._array("canonical", "<i4", n)
-        self.popular_order: NDArray[np.int32] = self._array("popular_order", "<i4", None)
-        self.screen: NDArray[np.float32] = self._array("screen", "<f4", n, None)
-        self.explicit: NDArray[np.int8] = self._array("explicit", "|i1", n)
-        self.layout: NDArray[np.float32] = self._array("layout", "<f4", n, 2)
-        self.neighbour_indptr: NDArray[np.int64] = self._array("neighbour_indptr", "<i8", n + 1)
-        entries = int(self.neighbour_indptr[-1])
-        self.neighbour_indices: NDArray[np.int32] = self._array("neighbour_indices", "<i4", entries)
-        self.neighbour_weight: NDArray[np.float32] = self._array("neighbour_weight", "<f4", entries)
-        self.user_indptr: NDArray[np.int64] = self._array("user_indptr", "<i8", self.n_users + 1)
-        self.user_tracks: NDArray[np.int32] = self._array("user_tracks", "<i4", int(self.user_indptr[-1]))
-        self.disliked_indptr: NDArray[np.int64] = self._array("disliked_indptr", "<i8", self.n_users + 1)
-        dislikes = int(self.disliked_indptr[-1])
-        self.disliked_tracks: NDArray[np.int32] = self._array("disliked_tracks", "<i4", dislikes)
-        self.listener_indptr: NDArray[np.int64] = self._array("listener_indptr", "<i8", n + 1)
-        self.listeners: NDArray[np.int32] = self._array("listeners", "<i4", int(self.listener_indptr[-1]))
-        self.artist_ids = self._strings("artist_ids", None)
-        self.artist_names = self._strings("artist_names", len(self.artist_ids))
-        self.artist_indptr: NDArray[np.int64] = self._array("artist_indptr", "<i8", n + 1)
-        named = int(self.artist_indptr[-1])
-        self.artist_indices: NDArray[np.int32] = self._array("artist_indices", "<i4", named)
-        self.search_tracks: NDArray[np.int32] = self._array("search_tracks", "<i4", None)
-        self.search_codes: NDArray[np.uint64] = self._array("search_codes", "<u8", None)
-        codes = len(self.search_codes)
-        self.search_indptr: NDArray[np.int64] = self._array("search_indptr", "<i8", codes + 1)
-        self.search_places: NDArray[np.int32] = self._array(
-            "search_places", "<i4", int(self.search_indptr[-1])
-        )
-        self.search_words: NDArray[np.int64] = self._array("search_words", "<i8", None)
-        words = len(self.search_words)
-        self.search_word_sums: NDArray[np.int64] = self._array("search_word_sums", "<i8", words + 1)
-        self.names = self._strings("names", n)
-        self.artists = self._strings("artists", n)
-        self.image_urls = self._strings("image_urls", n)
-        self.preview_urls = self._strings("preview_urls", n)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -253,32 +253,6 @@ class Bundle:
         """Where a declared file that is no array lies, None where the bundle has none of that name."""
         return self._parts.file(name)
 
-    def _array(self, name: str, dtype: str, *shape: int | None) -> NDArray[Any]:
-        array = self._parts[name]
-        fits = len(array.shape) == len(shape) and all(
-            want is None or have == want for have, want in zip(array.shape, shape, strict=True)
-        )
-        if array.dtype.str != dtype or not fits:
-            wanted = "x".join("any" if size is None else str(size) for size in shape)
-            raise BundleError(
-                f"{self.folder / name}.npy is {array.dtype.str} of shape {array.shape}, a bundle needs"
-                f" {dtype} of {wanted}; {REBUILD}"
-            )
-        return array
-
-    def _strings(self, name: str, length: int | None) -> StringColumn:
-        self._array(f"{name}.offsets", "<i8", None if length is None else length + 1)
-        column = self._parts.strings(name)
-        if not len(column.offsets):
-            raise BundleError(f"{self.folder / name}.offsets.npy is empty; {REBUILD}")
-        self._array(f"{name}.bytes", "|u1", int(column.offsets[-1]))
-        return column
-
-    def _id_index(self, kind: str) -> IdIndex:
-        ids = self._strings(f"{kind}_ids", None)
-        hashes = self._array(f"{kind}_hashes", "<u4", len(ids))
-        return IdIndex(ids, hashes, self._array(f"{kind}_hash_order", "<i4", len(ids)))
-
 
 def write_bundle(
     folder: Path, content: BundleContent, finish: Callable[[Path], dict[str, Any]] | None = None
@@ -296,49 +270,40 @@ def write_bundle(
     _check(content, filled, tracks, users)
     # Stable sort of the negated counts: on a tie the smaller index stays first.
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
-    arrays: dict[str, NDArray[Any] | StringColumn] = {
-        "track_ids": tracks.ids,
-        "track_hashes": tracks.hashes,
-        "track_hash_order": tracks.order,
-        "user_ids": users.ids,
-        "user_hashes": users.hashes,
-        "user_hash_order": users.order,
-        "embeddings": np.ascontiguousarray(content.embeddings, dtype=np.float32),
-        "pooling_weight": content.pooling_weight.astype(np.float32, copy=False),
-        "popularity": content.popularity.astype(np.int32, copy=False),
-        "recommendable": content.recommendable.astype(np.bool_, copy=False),
-        "prior": content.prior.astype(np.float32, copy=False),
-        "canonical": filled.canonical.astype(np.int32, copy=False),
-        "popular_order": by_popularity[content.recommendable[by_popularity]],
-        "screen": _screen(content),
-        "explicit": filled.explicit.astype(np.int8, copy=False),
-        "layout": filled.layout.astype(np.float32, copy=False),
-        "neighbour_indptr": content.neighbour_indptr.astype(np.int64, copy=False),
-        "neighbour_indices": content.neighbour_indices.astype(np.int32, copy=False),
-        "neighbour_weight": content.neighbour_weight.astype(np.float32, copy=False),
-        "user_indptr": content.user_indptr.astype(np.int64, copy=False),
-        "user_tracks": content.user_tracks.astype(np.int32, copy=False),
-        "disliked_indptr": filled.disliked_indptr.astype(np.int64, copy=False),
-        "disliked_tracks": filled.disliked_tracks.astype(np.int32, copy=False),
-        **_listeners(content, len(tracks)),
-        "artist_indptr": filled.by.indptr.astype(np.int64, copy=False),
-        "artist_indices": filled.by.indices.astype(np.int32, copy=False),
-        "artist_ids": StringColumn.from_strings(filled.by.ids),
-        "artist_names": StringColumn.from_strings(filled.by.names),
-        **search_arrays(
-            content.track_ids,
-            content.names,
-            filled.by.indptr,
-            filled.by.indices,
-            filled.by.names,
-            content.popularity,
-            filled.canonical,
-        ),
-        "names": StringColumn.from_strings(content.names),
-        "artists": StringColumn.from_strings(content.artists),
-        "image_urls": StringColumn.from_strings(content.image_urls),
-        "preview_urls": StringColumn.from_strings(content.preview_urls),
-    }
+    arrays = as_declared(
+        BUNDLE,
+        declared_fields(BUNDLE, content)
+        | {
+            "track_ids": tracks.ids,
+            "track_hashes": tracks.hashes,
+            "track_hash_order": tracks.order,
+            "user_ids": users.ids,
+            "user_hashes": users.hashes,
+            "user_hash_order": users.order,
+            "embeddings": np.ascontiguousarray(content.embeddings),
+            "canonical": filled.canonical,
+            "popular_order": by_popularity[content.recommendable[by_popularity]],
+            "screen": _screen(content),
+            "explicit": filled.explicit,
+            "layout": filled.layout,
+            "disliked_indptr": filled.disliked_indptr,
+            "disliked_tracks": filled.disliked_tracks,
+            **_listeners(content, len(tracks)),
+            "artist_ids": filled.by.ids,
+            "artist_names": filled.by.names,
+            "artist_indptr": filled.by.indptr,
+            "artist_indices": filled.by.indices,
+            **search_arrays(
+                content.track_ids,
+                content.names,
+                filled.by.indptr,
+                filled.by.indices,
+                filled.by.names,
+                content.popularity,
+                filled.canonical,
+            ),
+        },
+    )
     with staged_folder(folder, folder.parent / STAGING) as draft:
         facts = {**content.facts, "bundle_format": BUNDLE_FORMAT}
         write_arrays(draft, arrays, facts)
@@ -463,14 +428,15 @@ def _check(content: BundleContent, filled: _Filled, tracks: IdIndex, users: IdIn
     for kind, index in (("track", tracks), ("user", users)):
         twice = _duplicate(index)
         require(twice is None, f"{kind} {twice!r} is there twice")
-    for name in ("pooling_weight", "popularity", "recommendable", "prior"):
-        shape = getattr(content, name).shape
-        require(shape == (n,), f"{name} has shape {shape} for {n} tracks")
-    for name in ("names", "artists", "image_urls", "preview_urls"):
-        length = len(getattr(content, name))
-        require(length == n, f"{name} has {length} entries for {n} tracks")
-    shape = content.embeddings.shape
-    require(len(shape) == 2 and shape[0] == n, f"embeddings have shape {shape} for {n} tracks")
+    for spec in BUNDLE:
+        value = getattr(filled, spec.name, getattr(content, spec.name, None))
+        if value is None or spec.shape[0] != "tracks":
+            continue  # computed here, or a list a user or a CSR matrix: see below
+        if spec.dtype == TEXT:
+            require(len(value) == n, f"{spec.name} has {len(value)} entries for {n} tracks")
+        else:
+            fitting = fits(value.shape, spec, {"tracks": n})
+            require(fitting, f"{spec.name} has shape {value.shape} for {n} tracks")
     for name in ("embeddings", "pooling_weight", "prior", "neighbour_weight"):
         require(np.isfinite(getattr(content, name)).all(), f"{name} holds a number that is not finite")
     lengths = np.sqrt(np.einsum("ij,ij->i", content.embeddings, content.embeddings))
@@ -499,12 +465,9 @@ def _check(content: BundleContent, filled: _Filled, tracks: IdIndex, users: IdIn
         _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids)), "the artists of tracks are no CSR matrix"
     )
     require(len(set(by.ids)) == len(by.ids) == len(by.names), "an artist's id is there twice, or has no name")
-    require(layout.shape == (n, 2), f"layout has shape {layout.shape} for {n} tracks")
     require(((layout >= 0) & (layout <= 1)).all(), "layout has a place outside of the map")
-    require(explicit.shape == (n,), f"explicit has shape {explicit.shape} for {n} tracks")
     require(np.isin(explicit, (-1, 0, 1)).all(), "explicit holds something else than 1, 0 and -1")
 
-    require(canonical.shape == (n,), f"canonical has shape {canonical.shape} for {n} tracks")
     own = np.arange(n)
     pointing = (canonical >= 0).all() and (canonical <= own).all()
     require(

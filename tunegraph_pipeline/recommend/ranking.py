@@ -32,13 +32,13 @@ In a large catalogue even one product takes milliseconds. With the bundle's inde
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
 from tunegraph_pipeline.recommend.candidates import CandidateSearch, Scratch, TooFewError, Wanted
 from tunegraph_pipeline.recommend.index import CandidateIndex
@@ -90,19 +90,6 @@ class Taste(NamedTuple):
     diversity: float = 0.0
     max_per_artist: int | None = None
     explicit: bool = True
-
-
-@dataclass(frozen=True)
-class Blend:
-    """How the parts of the score are weighed; tuned in training, served here."""
-
-    embedding: float
-    neighbour: float
-    length_exponent: float
-
-    @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> Self:
-        return cls(*(float(facts[name]) for name in ("embedding", "neighbour", "length_exponent")))
 
 
 class _Question(NamedTuple):

@@ -4,13 +4,15 @@ Here: the arrays of a model, one row a track, and carrying them over to later li
 bundle (`bundle`), or which model goes live (`publication`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.lake.array_spec import checked_arrays
 from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.models.arrays import MODEL
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,18 @@ class Weights:
     def of_model(cls, model: ArrayFolder) -> Self:
         """Those of a model's folder, mapped; every track it has is known.
 
-        A model from before this was kept places none by content: it never was taught to. One from before
-        there was a map has all of its tracks in the middle of it.
+        A model from before content was taught places none by it. One from before there was a map has all of
+        its tracks in the middle of it. Raises BundleError where an array is not as `MODEL` declares it.
         """
-        known = np.ones(len(model["embeddings"]), dtype=np.bool_)
-        placed = "placed" in model
-        return cls(
-            embeddings=model["embeddings"],
-            pooling_weight=model["pooling_weight"],
-            prior=model["prior"],
-            neighbour_indptr=model["neighbour_indptr"],
-            neighbour_indices=model["neighbour_indices"],
-            neighbour_weight=model["neighbour_weight"],
-            known=known,
-            placed=model["placed"] if placed else ~known,
-            layout=model["layout"] if "layout" in model else np.full((len(known), 2), 0.5, dtype=np.float32),
-        )
+        arrays, sizes = checked_arrays(model, _TAKEN, "a model")
+        return cls(**arrays, known=np.ones(sizes["tracks"], dtype=np.bool_))
 
     @property
     def n_tracks(self) -> int:
         return len(self.known)
+
+
+_TAKEN = tuple(spec for spec in MODEL if spec.name in Weights.__annotations__)
 
 
 def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
@@ -72,28 +66,16 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
         return weights  # as it was trained: mapped arrays stay mapped
     known = (canonical < n_old) & weights.known[np.minimum(canonical, max(n_old - 1, 0))]
     source = canonical[known]
-    embeddings = np.empty((n, weights.embeddings.shape[1]), dtype=np.float32)
-    embeddings[known] = weights.embeddings[source]
-    embeddings[~known] = _mean_direction(weights.embeddings)
-    pooling_weight, prior = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
-    pooling_weight[known] = weights.pooling_weight[source]
-    prior[known] = weights.prior[source]
-    placed = known.copy()
-    placed[known] = weights.placed[source]
-    layout = np.full((n, 2), 0.5, dtype=np.float32)
-    layout[known] = weights.layout[source]
+    rows = {}
+    for spec in _TAKEN:
+        if spec.shape[0] == "tracks":
+            before = getattr(weights, spec.name)
+            rows[spec.name] = np.full((n, *before.shape[1:]), spec.neutral, dtype=before.dtype)
+            rows[spec.name][known] = before[source]
+    rows["embeddings"][~known] = _mean_direction(weights.embeddings)
     no_neighbours = np.full(n - n_old, weights.neighbour_indptr[-1], dtype=np.int64)
-    return Weights(
-        embeddings=embeddings,
-        pooling_weight=pooling_weight,
-        prior=prior,
-        neighbour_indptr=np.concatenate([weights.neighbour_indptr, no_neighbours]),
-        neighbour_indices=weights.neighbour_indices,
-        neighbour_weight=weights.neighbour_weight,
-        known=known,
-        placed=placed,
-        layout=layout,
-    )
+    neighbour_indptr = np.concatenate([weights.neighbour_indptr, no_neighbours])
+    return replace(weights, **rows, neighbour_indptr=neighbour_indptr, known=known)
 
 
 def _mean_direction(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.models.blend import Blend
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -21,15 +23,6 @@ _K = 10
 _BLOCK_ENTRIES = 1 << 23  # scores held at once: three arrays of 32 MB
 _RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _LENGTH_EXPONENTS = (0.0, 0.25, 0.5)
-
-
-@dataclass(frozen=True)
-class Blend:
-    """What weight the parts of the score have: see the top of the module."""
-
-    embedding: float
-    neighbour: float
-    length_exponent: float
 
 
 EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.training.blend import Blend
+from tunegraph_pipeline.models.blend import Blend
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.graph.like_graph import (
     LikeGraph,
     build_like_graph,
@@ -134,6 +134,13 @@ def test_the_graph_comes_back_from_its_folder(tmp_path: Path) -> None:
     for name in ("indptr", "indices", "fold", "calibration", "judge", "canonical"):
         assert np.array_equal(getattr(back, name), getattr(graph, name))
     assert np.array_equal(back.training_matrix().toarray(), graph.training_matrix().toarray())
+
+
+def test_a_graph_whose_arrays_contradict_each_other_is_refused(tmp_path: Path) -> None:
+    graph = long_graph()
+    write_arrays(tmp_path / "graph", {**graph.arrays(), "fold": graph.fold[:-1]}, {})
+    with pytest.raises(BundleError, match=r"fold\.npy is \|i1 of shape .*, a like graph needs \|i1 of"):
+        LikeGraph.from_arrays(ArrayFolder.open(tmp_path / "graph"))
 
 
 def test_likes_of_any_id_of_a_recording_go_to_the_first_once() -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.arrays import MANIFEST
+from tunegraph_pipeline.lake.array_spec import TEXT
+from tunegraph_pipeline.lake.arrays import MANIFEST, StringColumn
 from tunegraph_pipeline.recommend import bundle as bundle_module
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import (
@@ -24,6 +25,7 @@ from tunegraph_pipeline.recommend.bundle import (
     read_current,
     write_bundle,
 )
+from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
 from tunegraph_pipeline.recommend.publication import publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 
@@ -78,6 +80,15 @@ PARTS = [
     "user_indptr",
     "user_tracks",
 ]
+
+
+def test_the_attributes_of_a_bundle_are_the_declared_arrays_with_their_types() -> None:
+    annotated = get_type_hints(Bundle)
+    declared = {
+        spec.name: StringColumn if spec.dtype == TEXT else NDArray[np.dtype(spec.dtype).type]  # type: ignore[misc]
+        for spec in BUNDLE
+    }
+    assert annotated == declared
 
 
 def test_a_written_bundle_opens_with_what_went_in(golden: Golden, golden_bundle: Bundle) -> None:
@@ -198,7 +209,7 @@ def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
         ({"prior": np.array([0, np.nan, 0, 0], dtype=np.float32)}, "prior holds a number that is not finite"),
         ({"names": ["one"]}, "names has 1 entries for 4 tracks"),
         ({"embeddings": np.ones((4, 2), dtype=np.float32)}, "off unit length by 0.414"),
-        ({"embeddings": np.ones((3, 2), dtype=np.float32)}, "embeddings have shape (3, 2) for 4 tracks"),
+        ({"embeddings": np.ones((3, 2), dtype=np.float32)}, "embeddings has shape (3, 2) for 4 tracks"),
         ({"neighbour_indices": np.array([2, 4, 2], dtype=np.int32)}, "neighbour_indptr and"),
         ({"neighbour_indices": np.array([2, -1, 2], dtype=np.int32)}, "neighbour_indptr and"),
         ({"neighbour_indptr": np.array([0, 3, 2, 3, 3])}, "neighbour_indptr and"),

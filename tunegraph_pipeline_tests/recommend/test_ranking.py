@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.recommend.bundle import (
     LEFT_OUT,
     RARE,
@@ -19,7 +20,7 @@ from tunegraph_pipeline.recommend.bundle import (
     BundleContent,
     write_bundle,
 )
-from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, Blend, Ranker, Rankings, Taste, _bar
+from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, Ranker, Rankings, Taste, _bar
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)

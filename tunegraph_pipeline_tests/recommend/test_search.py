@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.search import (
-    TrackSearch,
-    _number,
-    _one_error_away,
-    _Pattern,
-    _word,
-    normalise,
-    search_arrays,
-)
+from tunegraph_pipeline.recommend.search import TrackSearch, _one_error_away, _Pattern
+from tunegraph_pipeline.recommend.search_index import normalise, number_of, search_arrays, word_of
 
 SONGS: list[tuple[str, list[str], int]] = [
     ("Bohemian Rhapsody", ["Queen"], 90),
@@ -376,17 +369,17 @@ def test_errors_are_those_of_the_table(wanted: str, text: str) -> None:
 
 @given(st.text(f"{LETTERS}0189", min_size=1, max_size=12), st.text(f"{LETTERS}0189", min_size=1, max_size=12))
 def test_numbers_of_words_are_in_their_order_and_give_them_back(one: str, other: str) -> None:
-    first, second = _number(one), _number(other)
+    first, second = number_of(one), number_of(other)
     assert first is not None
     assert second is not None
-    assert _word(first) == one
+    assert word_of(first) == one
     alphabet = f"{LETTERS}0123456789"
     assert (first < second) == ([*map(alphabet.index, one)] < [*map(alphabet.index, other)])
 
 
 @pytest.mark.parametrize("word", ["", "thirteenletrs", "naïve", "愛", "two words"])
 def test_other_words_have_no_number(word: str) -> None:
-    assert _number(word) is None
+    assert number_of(word) is None
 
 
 @given(st.text("abyz09", min_size=1, max_size=12))
@@ -402,7 +395,7 @@ def test_one_error_away_is_every_word_with_one_error(word: str) -> None:
     found = {}
     for length, numbers in _one_error_away(word):
         for number in numbers.tolist():
-            found[_word(number)] = length
+            found[word_of(number)] = length
     assert set(found) == expected - {""}
     assert all(len(near) == length for near, length in found.items())
 
@@ -418,7 +411,7 @@ def test_the_same_names_give_the_same_index_in_one_block_or_many(monkeypatch: py
         )
 
     whole = built()
-    monkeypatch.setattr("tunegraph_pipeline.recommend.search._BLOCK", 5)
+    monkeypatch.setattr("tunegraph_pipeline.recommend.search_index._BLOCK", 5)
     parts = built()
     assert whole.keys() == parts.keys()
     for key in whole:

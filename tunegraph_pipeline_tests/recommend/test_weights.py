@@ -1,8 +1,13 @@
 """An older model over an id map that has grown: what it knows stays, what it cannot know is neutral."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 
@@ -19,6 +24,28 @@ def weights() -> Weights:
         placed=np.array([True, False]),
         layout=np.array([[0.1, 0.2], [0.3, 0.4]], dtype=np.float32),
     )
+
+
+def written(folder: Path, weights: Weights, **changes: Any) -> ArrayFolder:
+    arrays = {name: value for name, value in (vars(weights) | changes).items() if value is not None}
+    arrays.pop("known")
+    write_arrays(folder, {name: np.asarray(value) for name, value in arrays.items()}, {})
+    return ArrayFolder.open(folder)
+
+
+def test_a_model_from_before_there_was_a_map_is_neutral_there(weights: Weights, tmp_path: Path) -> None:
+    found = Weights.of_model(written(tmp_path / "new", weights))
+    assert found.known.tolist() == [True, True]
+    assert found.placed.tolist() == [True, False]
+    np.testing.assert_array_equal(found.layout, weights.layout)
+    found = Weights.of_model(written(tmp_path / "old", weights, placed=None, layout=None))
+    assert found.placed.tolist() == [False, False]
+    assert found.layout.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_a_model_whose_arrays_contradict_each_other_is_refused(weights: Weights, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"prior\.npy is <f4 of shape \(1,\), a model needs <f4 of 2"):
+        Weights.of_model(written(tmp_path / "f", weights, prior=weights.prior[:1]))
 
 
 def test_a_new_track_is_neutral_and_a_new_id_of_a_known_one_has_its_place(weights: Weights) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.training.blend import (
     EVEN,
     RESERVE,
-    Blend,
     Validation,
     fair_reserve,
     pooled_queries,

@@ -14,7 +14,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.training.blend import Blend, Validation, pooled_queries
+from tunegraph_pipeline.models.blend import Blend
+from tunegraph_pipeline.training.blend import Validation, pooled_queries
 from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import (
     TrainedModel,
