@@ -21,6 +21,7 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
     STAGING,
     remove_folder,
@@ -141,7 +142,7 @@ class Lake:
             ) from error
 
     def _save(self) -> None:
-        write_text(self.root / "lake.json", self.file.model_dump_json(indent=1) + "\n", self.staging)
+        write_text(self.path, self.file.model_dump_json(indent=1) + "\n", self.staging)
 
     def _migrate(self) -> None:
         with self.writing("migration"):
@@ -151,6 +152,11 @@ class Lake:
                 self._save()
 
     # --- writing ---
+
+    @property
+    def path(self) -> Path:
+        """The file that describes the lake, with its settings."""
+        return self.root / "lake.json"
 
     @property
     def staging(self) -> Path:
@@ -211,7 +217,7 @@ class Lake:
         try:
             return model.model_validate(self.file.settings.get(name, {}))
         except ValidationError as error:
-            raise LakeError(f"{self.root / 'lake.json'}: settings.{name}: {_first_problem(error)}") from None
+            raise LakeError(f"{self.path}: {settings_problem(model, error, name)}") from None
 
     def set_section(self, name: str, values: Mapping[str, Any]) -> None:
         self.file = self.file.model_copy(update={"settings": {**self.file.settings, name: dict(values)}})

@@ -246,6 +246,13 @@ def test_a_damaged_batch_is_left_alone_and_can_be_imported_again(
     assert (found.problems, found.notes) == ([], [])  # the same content is the same batch
 
 
+def test_a_misspelt_setting_is_found(lake: Lake) -> None:
+    lake.set_section("graph", {"merge_recording": False})
+    (finding,) = verify(lake.root).problems
+    assert finding.file == "lake.json"
+    assert finding.what == "settings.graph.merge_recording is no setting; did you mean merge_recordings?"
+
+
 def test_a_batch_with_the_content_of_another_is_found(lake: Lake) -> None:
     folder = raw_file("")(lake)
     rows = pl.read_parquet(folder / "likes.parquet")

@@ -37,8 +37,7 @@ from tunegraph_pipeline.pipeline.bundle import _bundle_code
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.publish import publish_current
-from tunegraph_pipeline.pipeline.services import ServicesSettings
-from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.settings import GraphSettings, ServicesSettings
 from tunegraph_pipeline.pipeline.user_recommendations import recommendations_for_everyone
 from tunegraph_pipeline.progress import Measured, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle

@@ -29,6 +29,7 @@ from tunegraph_pipeline.lake.tables import (
     table_path,
 )
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
+from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.findings import short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
@@ -143,7 +144,9 @@ def check_lists(inspection: Inspection) -> None:
     said = [sampled(inspection.lake.read("feedback", day)) for day in reversed(days)]
     feedback = pl.concat([empty_table("feedback"), *said])
     if len(feedback):
-        merge = inspection.lake.file.settings.get("graph", {}).get("merge_recordings", True)
+        if inspection.name(inspection.lake.path) in inspection.damaged:
+            return  # which ids are one recording depends on settings that cannot be read
+        merge = inspection.lake.section("graph", GraphSettings).merge_recordings
         recordings = recordings_by_id(inspection.lake, date.fromisoformat(key), merge=merge)
         lists = settle(lists, feedback, seen(), recordings).likes
     pair = ["user_id", "track_id"]

@@ -1,7 +1,7 @@
 """The single files of a lake, and files that nobody knows.
 
-Here: tombstones, the inbox's memory, the SQL catalogue and Dagster's history; then whatever no check saw.
-Not here: tables, arrays and batches (`tables`, `versions`, `bundles`, `raw`).
+Here: the settings in `lake.json`, tombstones, the inbox's memory, the SQL catalogue and Dagster's history;
+then whatever no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`, `raw`).
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.pipeline.forgetting import REQUESTS
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.inbox_memory import INBOX_MEMORY
+from tunegraph_pipeline.pipeline.settings import check_settings
 from tunegraph_pipeline.pipeline.verify.findings import short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection
 from tunegraph_pipeline.pipeline.verify.raw import check_database
@@ -21,7 +22,12 @@ _NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore", ".expired"
 
 
 def check_other_files(inspection: Inspection) -> None:
-    inspection.seen.add(inspection.lake.root / "lake.json")
+    path = inspection.lake.path
+    inspection.seen.add(path)
+    try:
+        check_settings(inspection.lake)
+    except LakeError as error:
+        inspection.problem(path, str(error).removeprefix(f"{path}: "), "correct it: nothing runs until then")
     check_current(inspection, "current_likes", "current_likes")
     path = inspection.lake.root / TOMBSTONES
     inspection.seen.add(path)
