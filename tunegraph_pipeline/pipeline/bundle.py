@@ -18,7 +18,7 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import empty_table, inputs_of
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import report_note
@@ -40,7 +40,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
             model_version,
             lake.current_version("like_graph"),
             lake.fingerprint("tracks", cut_off),
-            inputs_of(lake.root, "current_dislikes", cut_off.isoformat()),
+            lake.inputs_of("current_dislikes", cut_off.isoformat()),
         ]
     )
     if not lake.has_version("serving", version):

@@ -29,7 +29,7 @@ from tunegraph_pipeline.lake.current import (
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import day_fingerprint
-from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.retention import prune_cut_offs
 from tunegraph_pipeline.progress import report_note
 
@@ -79,7 +79,7 @@ def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
     refresh recorded other ones."""
     key = lake.current_version("current_likes")
     try:
-        span = json.loads(inputs_of(lake.root, "changed_users", key) or "")
+        span = json.loads(lake.inputs_of("changed_users", key) or "")
         if before and span == {"before": before, "after": after}:
             return lake.read("changed_users", key)["user_id"]
     except (ValueError, LakeError):
@@ -94,7 +94,7 @@ def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
     found = [
         lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
         for day in days
-        if row_count(lake.root, "feedback", day)
+        if lake.row_count("feedback", day)
     ]
     return pl.concat([empty_table("feedback").select(columns), *found])
 
@@ -114,15 +114,15 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
 def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
     key = cut_off.isoformat()
     days = {
-        day: "-".join(inputs_of(lake.root, table, day) or "" for table in ("observations", "likes"))
+        day: "-".join(lake.inputs_of(table, day) or "" for table in ("observations", "likes"))
         for day in lake.partitions("observations")
-        if day <= key and row_count(lake.root, "observations", day)
+        if day <= key and lake.row_count("observations", day)
     }
     feedback, batches = {}, {}
     for day in lake.partitions("feedback"):
-        if day > key or not row_count(lake.root, "feedback", day):
+        if day > key or not lake.row_count("feedback", day):
             continue
-        feedback[day] = inputs_of(lake.root, "feedback", day) or ""
+        feedback[day] = lake.inputs_of("feedback", day) or ""
         said = lake.batches(date.fromisoformat(day))
         if day_fingerprint(said, "feedback") == feedback[day]:
             batches[day] = [batch.batch_id for batch in said if batch.rows.get("feedback")]
@@ -131,9 +131,9 @@ def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
 
 def _basis_of(lake: Lake, key: str) -> Basis | None:
     """What the tables of a cut-off were computed from; None where one is missing or cannot be opened."""
-    if any(inputs_of(lake.root, table, key) is None for table in TABLES):
+    if any(lake.inputs_of(table, key) is None for table in TABLES):
         return None
-    return Basis.from_json(inputs_of(lake.root, "last_observations", key))
+    return Basis.from_json(lake.inputs_of("last_observations", key))
 
 
 def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
@@ -154,7 +154,7 @@ def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
     except LakeError as error:
         report_note(f"the current lists are rebuilt: {error}")
         return None
-    return lists, basis, inputs_of(lake.root, "current_likes", key) or ""
+    return lists, basis, lake.inputs_of("current_likes", key) or ""
 
 
 def _write(

@@ -119,7 +119,7 @@ def import_complete(
 def inbox_status(lake: Lake) -> str:
     """One line about what came in so far; empty where nothing did."""
     files = InboxMemory(lake).files
-    folder = lake.root / lake.section("inbox", InboxSettings).folder
+    folder = lake.resolve(lake.section("inbox", InboxSettings).folder)
     try:
         names = {hashed_name(lake, path.name): readable_name(path) for path in folder.iterdir()}
     except OSError:
@@ -219,7 +219,7 @@ def _entries(
 
 def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
     """The files of the inbox by path, with size and time of the last change. Raises InputError."""
-    folder = lake.root / settings.folder
+    folder = lake.resolve(settings.folder)
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:

@@ -8,7 +8,6 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.metadata import (
@@ -61,11 +60,11 @@ def current_likes(
     with Measured() as cost:
         brought = update_current_lists(root, cut_off, merge_recordings=settings.merge_recordings)
     metadata: dict[str, Any] = {
-        **rows_metadata(row_count(root.root, "current_likes", key)),
+        **rows_metadata(root.row_count("current_likes", key)),
         **cost_metadata(cost),
         "cut-off": MetadataValue.text(key),
         "made": MetadataValue.text(brought.how),
-        "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
+        "dislikes": MetadataValue.int(root.row_count("current_dislikes", key)),
         "unchanged": MetadataValue.bool(brought.how == "reused"),
     }
     if brought.changed is not None:
