@@ -21,7 +21,8 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.cli import app as cli
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
+from tunegraph_pipeline.lake.feedback_spool import append
+from tunegraph_pipeline.lake.storage import SPOOL
 
 pytestmark = pytest.mark.slow
 

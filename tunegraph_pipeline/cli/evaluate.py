@@ -24,7 +24,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.pipeline.compare import ComparisonSettings
+    from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 
 
 def evaluate(
@@ -114,12 +114,8 @@ def compare(
     Quality with intervals, training time, peak memory, time of a query. Takes minutes to hours; nothing that
     is trained here is served. The same lake, settings and seeds give the same figures.
     """
-    from tunegraph_pipeline.pipeline.compare import (
-        ComparisonSettings,
-        compare_lake,
-        keep_figures,
-        write_section,
-    )
+    from tunegraph_pipeline.pipeline.compare import compare_lake, keep_figures, write_section
+    from tunegraph_pipeline.pipeline.settings import ComparisonSettings
     from tunegraph_pipeline.sources.files import read_files
 
     if held_out and protocol:

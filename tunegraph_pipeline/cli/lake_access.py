@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def open_lake(root: Path) -> "Lake":
-    from tunegraph_pipeline.lake.lake import Lake
+    """An existing lake, its settings checked."""
+    from tunegraph_pipeline.pipeline import settings
 
-    return Lake.open(root)
+    return settings.open_lake(root)
 
 
 def open_or_create_lake(root: Path) -> "Lake":
-    from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.pipeline import settings
 
-    return Lake.open_or_create(root)
+    return settings.open_or_create_lake(root)
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """The current lists as of a cut-off, and how a changed day changes them.
 
-Here: making them from nothing, and from those of the last refresh at the cost of the users that changed, to
-the same result. Not here: the rule which list is current (`tables.current_lists`), what feedback does to it
-(`feedback`), or files (`lake`).
+Here: rebuilding them from every day, and updating those of the last refresh at the cost of the users that
+changed; both give the same result. Not here: the rule which list is current (`tables.current_lists`), what
+feedback does to it (`feedback`), or files (`lake`).
 
-What the lists are a function of is a :class:`Basis`: which days there are, and a fingerprint of each. Of two
-of them follows which days changed, be they new, filled again in the past, or gone; of these and of when every
-user was seen last, whose lists may have changed.
+The lists are a function of a :class:`Basis`: the days there are, and a fingerprint of each. Comparing two of
+them tells which days changed: new ones, past ones that were filled again, and ones that are gone. From these
+and from the day on which every user was last seen follows whose lists may have changed.
 """
 
 import json
@@ -29,12 +29,12 @@ _PAIR = ["source", "user_id"]
 
 @dataclass(frozen=True)
 class Basis:
-    """What current lists are made of.
+    """What current lists are computed from.
 
-    ``days``: the days that were filled, up to the cut-off, each with a fingerprint of its lists;
-    ``feedback``: the same of its feedback; ``batches``: the raw batches which that feedback is of, no entry
-    where they are gone; ``recordings``: a fingerprint of which ids are one recording, "" where nobody said
-    anything.
+    ``days``: the filled days up to the cut-off, each with a fingerprint of its lists; ``feedback``: the same
+    for its feedback; ``batches``: the ids of the raw batches with that feedback, without an entry for days
+    whose batches are gone; ``recordings``: a fingerprint of which ids are one recording, "" where there is
+    no feedback.
     """
 
     days: Mapping[str, str] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class Basis:
         """The days whose lists are not the same in both."""
         return {day for day in {*self.days, *other.days} if self.days.get(day) != other.days.get(day)}
 
-    def said_anew(self, earlier: "Basis") -> set[str] | None:
-        """The days of feedback that are not as they were in ``earlier``; None where some of that may be gone,
-        since nobody knows then whose it was."""
+    def changed_feedback_days(self, earlier: "Basis") -> set[str] | None:
+        """The days whose feedback differs from ``earlier``; None where feedback may have been removed, since
+        the users who gave it are then unknown."""
         for day in {day for day, said in earlier.feedback.items() if self.feedback.get(day) != said}:
             was, now = earlier.batches.get(day), self.batches.get(day)
             if was is None or now is None or not set(was) <= set(now):
@@ -73,14 +73,15 @@ class Basis:
 @dataclass(frozen=True)
 class CurrentLists:
     """``likes``: user_id, track_id, liked_at, sorted; ``dislikes``: user_id, track_id, disliked_at, sorted;
-    ``observed``: source, user_id, seen, list_hash, when every user was seen whole last, sorted."""
+    ``observed``: source, user_id, seen, list_hash, the day on which each user's list was last seen whole,
+    sorted."""
 
     likes: pl.DataFrame
     dislikes: pl.DataFrame
     observed: pl.DataFrame
 
 
-def from_nothing(
+def rebuilt_lists(
     read: Read, basis: Basis, said: pl.DataFrame, recordings: pl.DataFrame | None
 ) -> CurrentLists:
     """The current lists, from every day of ``basis``. ``said`` and ``recordings`` as in `feedback.settle`."""
@@ -96,7 +97,7 @@ def from_nothing(
     return CurrentLists(settled.likes, settled.dislikes, known.sort("user_id", "source"))
 
 
-def brought_up(
+def updated_lists(
     before: CurrentLists,
     earlier: Basis,
     read: Read,
@@ -104,14 +105,14 @@ def brought_up(
     said: pl.DataFrame,
     recordings: pl.DataFrame | None,
 ) -> tuple[CurrentLists, pl.Series] | None:
-    """``before``, which was made of ``earlier``, as :func:`from_nothing` makes it of ``basis``; and the users
-    whose list may have changed. Arguments as there; only changed days are read, and those from which the
-    lists of these users come.
+    """Update ``before``, the lists of ``earlier``, to what :func:`rebuilt_lists` gives for ``basis``.
 
-    None where it cannot be told what changed, so that they have to be made from nothing.
+    Returns the lists and the users whose list may have changed. Arguments as there. Reads only the changed
+    days, and the days from which the lists of these users come. None where it is unknown what changed: the
+    lists have to be rebuilt.
     """
     changed_days = basis.changed_days(earlier)
-    said_days = basis.said_anew(earlier)
+    said_days = basis.changed_feedback_days(earlier)
     if said_days is None:
         return None
     stale, latest = _seen_last(before.observed, changed_days, read, basis)
@@ -120,7 +121,7 @@ def brought_up(
         [
             both.filter(pl.col("list_hash").ne_missing(pl.col("list_hash now")))["user_id"],
             *(read("feedback", day)["user_id"] for day in sorted(said_days)),
-            *_heard_again(read, basis, earlier, said["user_id"].unique()),
+            *_resettled_users(read, basis, earlier, said["user_id"].unique()),
         ]
     ).unique()
 
@@ -138,14 +139,14 @@ def brought_up(
     )
 
 
-def _heard_again(read: Read, basis: Basis, earlier: Basis, speakers: pl.Series) -> Iterator[pl.Series]:
-    """Yield those who said something and what of it counts may be another thing now, by the lists seen since:
-    on whichever day they were seen, and with whichever list."""
+def _resettled_users(read: Read, basis: Basis, earlier: Basis, speakers: pl.Series) -> Iterator[pl.Series]:
+    """Yield the users whose feedback has to be settled again, as lists seen since may change which of
+    it counts. ``speakers``: all users with feedback."""
     changed_days = basis.changed_days(earlier)
     if not len(speakers):
         return
     if basis.recordings != earlier.recordings or changed_days & earlier.days.keys():
-        yield speakers  # nobody knows any more who was seen on a day that was filled again
+        yield speakers  # who was seen on a day before it was filled again is no longer known
         return
     for day in sorted(changed_days):
         users = read("observations", day)["user_id"]
@@ -155,8 +156,8 @@ def _heard_again(read: Read, basis: Basis, earlier: Basis, speakers: pl.Series) 
 def moved_pairs(
     before: pl.DataFrame, after: pl.DataFrame, touched: pl.Series
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The likes of the users ``touched`` that went and those that came, from one table of likes to another:
-    both user_id, track_id."""
+    """The likes of the users ``touched`` that were removed and those that were added between two tables of
+    likes: both user_id, track_id."""
     pair = ["user_id", "track_id"]
     of_touched = pl.col("user_id").is_in(touched.implode())
     old, new = (likes.filter(of_touched).select(pair) for likes in (before, after))
@@ -166,15 +167,15 @@ def moved_pairs(
 def pairs_fingerprint(likes: pl.DataFrame) -> str:
     """A fingerprint of who likes what, whatever the order of the rows: 32 hex digits.
 
-    The sum of two 64-bit hashes of every pair, so that it can be brought up to date by the pairs that went
-    and came, see :func:`moved_fingerprint`. Hashes are those of the installed polars: with another version
-    the same lists have another fingerprint, and what is made of them is made again.
+    The sum of two 64-bit hashes of every pair, so that the removed and added pairs are enough to update it,
+    see :func:`moved_fingerprint`. Hashes are those of the installed polars: with another version the same
+    lists have another fingerprint, and what is built from them is rebuilt.
     """
     return _hex(_sums(likes))
 
 
 def moved_fingerprint(fingerprint: str, gone: pl.DataFrame, come: pl.DataFrame) -> str:
-    """The fingerprint after the pairs ``gone`` were taken out and ``come`` were added."""
+    """The fingerprint after removing the pairs ``gone`` and adding the pairs ``come``."""
     known = np.array([int(fingerprint[:16], 16), int(fingerprint[16:], 16)], dtype=np.uint64)
     return _hex(known - _sums(gone) + _sums(come))
 
@@ -196,9 +197,9 @@ def _hex(sums: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> str:
 def _seen_last(
     observed: pl.DataFrame, changed_days: set[str], read: Read, basis: Basis
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Of everyone whom the changed days concern: when they were seen last as of before, and as of now.
+    """When each user whom the changed days concern was last seen: as of before, and as of now.
 
-    Both source, user_id, seen, list_hash; whoever was never seen is not in the one, or not in the other.
+    Both source, user_id, seen, list_hash; a user who was not seen at all has no row.
     """
     gone = observed.filter(pl.col("seen").cast(pl.String).is_in(list(changed_days)))
     again = [_observations(read, day) for day in sorted(changed_days & basis.days.keys(), reverse=True)]
@@ -207,7 +208,7 @@ def _seen_last(
     before = observed.join(concerned, on=_PAIR, how="semi")
     standing = before.join(gone, on=_PAIR, how="anti")
     latest = _newest(pl.concat([standing, found]))
-    # A day that somebody was seen on last may have lost them: then they were seen last on one before.
+    # A user may be gone from the day on which they were last seen: then an earlier day counts.
     unsettled = gone.join(standing, on=_PAIR, how="anti").select(_PAIR)
     for day in sorted(basis.days.keys() - changed_days, reverse=True):
         settled = latest.filter(pl.col("seen") > date.fromisoformat(day))
@@ -233,7 +234,7 @@ def _no_observation() -> pl.DataFrame:
 
 
 def _lists(observed: pl.DataFrame, read: Read) -> pl.DataFrame:
-    """The lists of the users in ``observed``, each of the day given there."""
+    """The lists of the users in ``observed``, each as of the day given there."""
     days = [
         (of_day, read("likes", of_day["seen"][0].isoformat()).join(of_day, on=_PAIR, how="semi"))
         for of_day in observed.partition_by("seen")
@@ -248,6 +249,7 @@ def _seen(read: Read, basis: Basis) -> Iterator[tuple[date, pl.DataFrame, pl.Dat
 
 
 def _replaced(rows: pl.DataFrame, users: pl.Series, by: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``users`` replaced; sorted, as both are: no user is in two of them."""
+    """``rows`` with those of ``users`` replaced ``by`` others. Both are sorted, and so is the result: no user
+    has rows in both parts."""
     kept = rows.filter(~pl.col("user_id").is_in(users.implode()))
     return kept.merge_sorted(by.select(kept.columns), key="user_id")

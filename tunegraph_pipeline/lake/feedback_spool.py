@@ -33,14 +33,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.lake.storage import disk_errors, make_folder, staged_file, sync
+from tunegraph_pipeline.lake.storage import SPOOL, disk_errors, make_folder, staged_file, sync
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.raw import BatchInfo
 
-SPOOL = "feedback_spool"
-"""The folder of the spool below that of the lake."""
 ACTIONS = ("like", "dislike", "skip")
 """What can be said of a song. A skip is kept, and says nothing about the list."""
 
@@ -199,7 +197,7 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
 
     today = today or datetime.now(UTC).date()
     found = Collected()
-    spool = lake.root / SPOOL
+    spool = lake.spool
     with disk_errors(spool):
         for folder in sorted(spool.iterdir()) if spool.is_dir() else []:
             if (day := _day_of(folder)) is None:
@@ -235,7 +233,7 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
     not let go of a file, or the disk says no.
     """
     removed: Counter[str] = Counter()
-    spool = lake.root / SPOOL
+    spool = lake.spool
     for path in sorted(spool.rglob("*.jsonl")) if spool.is_dir() else []:
         with disk_errors(path):
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -381,7 +379,7 @@ def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
                 rejected[str(error)] = rejected.get(str(error), 0) + 1
                 aside.append(line)
     if aside:
-        kept = lake.root / SPOOL / _REJECTED / f"{day}-{taken.name.removeprefix(_TAKEN)}.jsonl"
+        kept = lake.spool / _REJECTED / f"{day}-{taken.name.removeprefix(_TAKEN)}.jsonl"
         with staged_file(kept, lake.staging) as draft:
             draft.write_bytes(b"\n".join(aside) + b"\n")
     if rows:

@@ -21,7 +21,9 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
+    SPOOL,
     STAGING,
     remove_folder,
     staged_file,
@@ -29,6 +31,7 @@ from tunegraph_pipeline.lake.storage import (
     sweep_staging,
     write_text,
 )
+from tunegraph_pipeline.lake.tombstones import TOMBSTONES
 from tunegraph_pipeline.lake.views import view_statements
 
 if TYPE_CHECKING:
@@ -141,7 +144,7 @@ class Lake:
             ) from error
 
     def _save(self) -> None:
-        write_text(self.root / "lake.json", self.file.model_dump_json(indent=1) + "\n", self.staging)
+        write_text(self.path, self.file.model_dump_json(indent=1) + "\n", self.staging)
 
     def _migrate(self) -> None:
         with self.writing("migration"):
@@ -150,24 +153,90 @@ class Lake:
                 self.file.format_version += 1
                 self._save()
 
-    # --- writing ---
+    # --- layout: the one place that joins a path below a lake ---
+
+    @property
+    def path(self) -> Path:
+        """The file that describes the lake, with its settings."""
+        return self.root / "lake.json"
 
     @property
     def staging(self) -> Path:
+        """The folder of drafts that are not complete yet."""
         return self.root / STAGING
 
     @property
     def raw(self) -> Path:
+        """The folder of raw batches."""
         return self.root / "raw"
-
-    def frontier_path(self, source: str, day: date | None = None) -> Path:
-        """The file of a crawl's frontier; one for every day where ``day`` is given."""
-        return self.root / "crawl" / (f"{source}.sqlite" if day is None else f"{source}-{day}.sqlite")
 
     @property
     def serving(self) -> Path:
         """The folder of serving bundles, with its ``CURRENT``."""
         return self.root / "serving"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints of trainings."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the training ``name`` keeps its checkpoint."""
+        return self.checkpoints / f"{name}.safetensors"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of feedback that no refresh has collected yet."""
+        return self.root / SPOOL
+
+    @property
+    def tombstones(self) -> Path:
+        """The file of the keyed hashes of forgotten users."""
+        return self.root / TOMBSTONES
+
+    @property
+    def deletion_requests(self) -> Path:
+        """The folder of requests to forget users."""
+        return self.root / "forget_requests"
+
+    @property
+    def inbox_memory(self) -> Path:
+        """The file that records what was imported from the inbox."""
+        return self.root / "inbox.json"
+
+    @property
+    def expired_mark(self) -> Path:
+        """The file that is there while older versions may hold expired data."""
+        return self.root / ".expired"
+
+    @property
+    def views(self) -> Path:
+        """The DuckDB file with a view of every table."""
+        return self.root / "lake.duckdb"
+
+    @property
+    def history(self) -> Path:
+        """The folder of Dagster's history of this lake."""
+        return self.root / ".dagster"
+
+    @property
+    def crawl(self) -> Path:
+        """The folder of the frontiers of crawls."""
+        return self.root / "crawl"
+
+    def frontier_path(self, source: str, day: date | None = None) -> Path:
+        """The file of a crawl's frontier; one for every day where ``day`` is given."""
+        return self.crawl / (f"{source}.sqlite" if day is None else f"{source}-{day}.sqlite")
+
+    def frontiers(self) -> list[Path]:
+        """The files of all frontiers, sorted."""
+        return sorted(self.crawl.glob("*.sqlite"))
+
+    def resolve(self, path: str) -> Path:
+        """A path from the settings: relative to the lake's folder unless it is absolute."""
+        return self.root / path
+
+    # --- writing ---
 
     @contextmanager
     def writing(
@@ -211,13 +280,27 @@ class Lake:
         try:
             return model.model_validate(self.file.settings.get(name, {}))
         except ValidationError as error:
-            raise LakeError(f"{self.root / 'lake.json'}: settings.{name}: {_first_problem(error)}") from None
+            raise LakeError(f"{self.path}: {settings_problem(model, error, name)}") from None
 
     def set_section(self, name: str, values: Mapping[str, Any]) -> None:
         self.file = self.file.model_copy(update={"settings": {**self.file.settings, name: dict(values)}})
         self._save()
 
     # --- tables ---
+
+    def table_path(self, table: str, partition: str | None = None) -> Path:
+        """Where the file of a partition lies. ``partition`` is its value, as a day; None for a table without
+        partitions."""
+        return tables.table_path(self.root, table, partition)
+
+    def row_count(self, table: str, partition: str | None = None) -> int:
+        """Rows of a partition by its footer alone; 0 where there is no file. Raises LakeError where it cannot
+        be read."""
+        return tables.row_count(self.root, table, partition)
+
+    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
+        """The fingerprint a partition was written with; None where there is no readable file."""
+        return tables.inputs_of(self.root, table, partition)
 
     def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
         return tables.write_table(self.root, table, partition, frame, inputs)
@@ -229,20 +312,20 @@ class Lake:
 
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Add rows to an unpartitioned table by replacing its one file; returns the new length."""
-        path = tables.table_path(self.root, table, None)
+        path = self.table_path(table)
         known = [self.read(table)] if path.exists() else []
         return self.write(table, None, pl.concat([*known, rows.cast(tables.empty_table(table).schema)]))
 
     def has_table(self, table: str) -> bool:
         """Whether an unpartitioned table has been written yet."""
-        return tables.table_path(self.root, table, None).exists()
+        return self.table_path(table).exists()
 
     def partitions(self, table: str) -> list[str]:
         return tables.partitions(self.root, table)
 
     def keep_partitions(self, table: str, current: str) -> None:
         """Drop all but the last few partitions of a table that has one a version, never the current one."""
-        paths = [tables.table_path(self.root, table, value) for value in self.partitions(table)]
+        paths = [self.table_path(table, value) for value in self.partitions(table)]
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for path in by_age[self.kept_versions :]:
             if not path.parent.name.endswith(f"={current}"):
@@ -250,7 +333,7 @@ class Lake:
 
     def drop_partition(self, table: str, partition: str) -> None:
         """Remove a partition of a table. Raises LakeError where the disk says no."""
-        remove_folder(tables.table_path(self.root, table, partition).parent, self.staging)
+        remove_folder(self.table_path(table, partition).parent, self.staging)
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -265,8 +348,7 @@ class Lake:
         for day in self.raw_days():
             batches, key = self.batches(day), day.isoformat()
             if not is_pruned(self.raw, day) and any(
-                tables.inputs_of(self.root, name, key) != day_fingerprint(batches, name)
-                for name in DAILY_TABLES
+                self.inputs_of(name, key) != day_fingerprint(batches, name) for name in DAILY_TABLES
             ):
                 stale.append(day)
         return stale
@@ -280,12 +362,31 @@ class Lake:
     def fingerprint(self, table: str, cut_off: date) -> str:
         """Changes when any partition of a daily table up to the cut-off does."""
         days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
-        return digest({day: tables.inputs_of(self.root, table, day) for day in days})
+        return digest({day: self.inputs_of(table, day) for day in days})
 
     # --- versions ---
 
+    def folder(self, kind: str) -> Path:
+        """The folder of a table, or of all versions of ``kind`` (like_graph, co_like, models, ...)."""
+        return self.root / kind
+
     def version_folder(self, kind: str, version: str) -> Path:
-        return self.root / kind / version
+        return self.folder(kind) / version
+
+    def versions(self, kind: str) -> list[str]:
+        """The names of the versions of ``kind``, sorted; whether they are complete is not checked."""
+        folder = self.folder(kind)
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+    def current_file(self, kind: str) -> Path:
+        """The file that names the current version of ``kind``."""
+        return self.folder(kind) / "CURRENT"
+
+    def has_current(self, kind: str) -> bool:
+        """Whether a version of ``kind`` was ever made current."""
+        return self.current_file(kind).exists()
 
     def has_version(self, kind: str, version: str) -> bool:
         return self.version_folder(kind, version).exists()
@@ -296,11 +397,11 @@ class Lake:
         Raises LakeError where there is none yet.
         """
         try:
-            return (self.root / kind / "CURRENT").read_text().strip()
+            return self.current_file(kind).read_text().strip()
         except FileNotFoundError:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
         except (OSError, ValueError) as error:
-            path = self.root / kind / "CURRENT"
+            path = self.current_file(kind)
             raise LakeError(
                 f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh make it anew"
             ) from error
@@ -336,22 +437,15 @@ class Lake:
 
     def set_current(self, kind: str, version: str) -> None:
         """Make a version of ``kind`` the current one, by one rename."""
-        write_text(self.root / kind / "CURRENT", version + "\n", self.staging)
+        write_text(self.current_file(kind), version + "\n", self.staging)
 
     def prune_versions(self, kind: str, *, keep: int | None = None, spare: Collection[str] = ()) -> int:
         """Drop all versions of ``kind`` but the last few (``keep``, or as the settings say), the current one
         and those to ``spare``; returns how many went."""
         keep = self.kept_versions if keep is None else keep
         spared = {self.current_version(kind), *spare}
-        versions = sorted(
-            (
-                path
-                for path in (self.root / kind).iterdir()
-                if path.is_dir() and not path.name.startswith(".")
-            ),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
+        folders = [self.version_folder(kind, version) for version in self.versions(kind)]
+        versions = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
         doomed = [path for path in versions[keep:] if path.name not in spared]
         for path in doomed:
             remove_folder(path, self.staging)
@@ -372,7 +466,7 @@ class Lake:
         """Rewrite `lake.duckdb`, the same views for any DuckDB client."""
         import duckdb
 
-        path = self.root / "lake.duckdb"
+        path = self.views
         try:
             with staged_file(path, self.staging) as draft, duckdb.connect(str(draft)) as connection:
                 for statement in view_statements(self.root.resolve()):

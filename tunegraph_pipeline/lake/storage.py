@@ -15,6 +15,8 @@ from pathlib import Path
 from tunegraph_pipeline.errors import LakeError
 
 STAGING = ".staging"
+SPOOL = "feedback_spool"
+"""The folder of feedback not collected yet. The service writes it, and knows a lake by its folder alone."""
 
 
 @contextmanager

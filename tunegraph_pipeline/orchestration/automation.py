@@ -27,9 +27,8 @@ from dagster import (
     sensor,
 )
 from dagster._utils.schedules import is_valid_cron_string
-from pydantic import BaseModel, ConfigDict, field_validator
 
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import alert
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
@@ -37,31 +36,23 @@ from tunegraph_pipeline.orchestration.jobs import refresh
 from tunegraph_pipeline.orchestration.resources import LakeResource, lake_folder
 from tunegraph_pipeline.pipeline import inbox
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up
+from tunegraph_pipeline.pipeline.settings import InboxSettings, ScheduleSettings
 
 _SENSOR_SECONDS = 30
-
-
-class ScheduleSettings(BaseModel):
-    """When the schedules tick, in UTC; section ``schedules`` of `lake.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    daily: str = "0 2 * * *"
-    weekly: str = "0 3 * * 0"
-
-    @field_validator("daily", "weekly")
-    @classmethod
-    def _is_cron(cls, text: str) -> str:
-        if not is_valid_cron_string(text):
-            raise ValueError(f"{text!r} is no cron expression; write one as '0 2 * * *'")
-        return text
 
 
 def schedule_settings(root: Path) -> ScheduleSettings:
     """Those of the lake at ``root``, the usual ones where there is no lake yet. Raises LakeError."""
     if not (root / "lake.json").exists():
         return ScheduleSettings()
-    return Lake.open(root).section("schedules", ScheduleSettings)
+    lake = Lake.open(root)
+    times = lake.section("schedules", ScheduleSettings)
+    for name, cron in times:
+        if not is_valid_cron_string(cron):
+            raise LakeError(
+                f"{lake.path}: settings.schedules: {name}: {cron!r} is no cron expression Dagster takes"
+            )
+    return times
 
 
 # --- schedules ---
@@ -126,7 +117,7 @@ class InboxConfig(Config):
 @op(description="Import the files of the inbox that are complete and new, each once.")
 def import_dropped_files(context: OpExecutionContext, config: InboxConfig, lake: LakeResource) -> None:
     root = lake.open()
-    settings = root.section("inbox", inbox.InboxSettings)
+    settings = root.section("inbox", InboxSettings)
     complete = inbox.wait_for_complete(root, settings) if config.complete is None else set(config.complete)
     done = inbox.import_complete(root, settings, complete)
     context.log.info(done.sentence())
@@ -152,7 +143,7 @@ def inbox_sensor(context: SensorEvaluationContext) -> RunRequest | SkipReason:
     if not (root / "lake.json").exists():
         return SkipReason(f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one")
     lake = Lake.open(root)
-    settings = lake.section("inbox", inbox.InboxSettings)
+    settings = lake.section("inbox", InboxSettings)
     try:
         lake.admit_source("files", record=False)
         seen = inbox.look(lake, settings, context.cursor)

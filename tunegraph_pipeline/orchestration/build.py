@@ -19,10 +19,11 @@ from tunegraph_pipeline.orchestration.assets import (
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.settings import ScheduleSettings
 
 
 def build_definitions(
-    resource_overrides: Mapping[str, Any] | None = None, times: automation.ScheduleSettings | None = None
+    resource_overrides: Mapping[str, Any] | None = None, times: ScheduleSettings | None = None
 ) -> Definitions:
     """A fresh Definitions of all there is; ``times`` is when the schedules tick."""
     return Definitions(
@@ -38,7 +39,7 @@ def build_definitions(
         ],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
-        schedules=automation.schedules(times or automation.ScheduleSettings()),
+        schedules=automation.schedules(times or ScheduleSettings()),
         sensors=automation.SENSORS,
         resources={"lake": LakeResource(), **(resource_overrides or {})},
         # One process a run: one holder of the lake's lock, and torch is imported once.

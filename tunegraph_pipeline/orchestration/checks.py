@@ -28,7 +28,8 @@ from tunegraph_pipeline.orchestration.assets import graph, model, serving, sourc
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
-from tunegraph_pipeline.pipeline.services import ServicesSettings, served_by
+from tunegraph_pipeline.pipeline.services import served_by
+from tunegraph_pipeline.pipeline.settings import ServicesSettings
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import last_judged, live_model, publications
 

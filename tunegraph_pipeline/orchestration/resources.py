@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
+from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
@@ -33,7 +34,7 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
-        lake = Lake.open_or_create(Path(self.root))
+        lake = open_or_create_lake(Path(self.root))
         run = context.run.run_id if context.run else ""
         if run and context.instance:
             # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
@@ -46,7 +47,7 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
         with lake.writing(f"Dagster run {run[:8]}", self.wait_seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            self._lake = Lake.open(lake.root)  # as it is after whoever was waited for
+            self._lake = open_lake(lake.root)  # as it is after whoever was waited for
             yield self
 
     def open(self) -> Lake:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
@@ -19,13 +18,13 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import empty_table, inputs_of
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.index import Storage
-from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, THRESHOLD, Mode, add_index
+from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 _bundle_code = 6
@@ -41,7 +40,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
             model_version,
             lake.current_version("like_graph"),
             lake.fingerprint("tracks", cut_off),
-            inputs_of(lake.root, "current_dislikes", cut_off.isoformat()),
+            lake.inputs_of("current_dislikes", cut_off.isoformat()),
         ]
     )
     if not lake.has_version("serving", version):
@@ -161,23 +160,6 @@ def known_dislikes(lake: Lake) -> pl.DataFrame:
     if key not in lake.partitions("current_dislikes"):
         return empty_table("current_dislikes").select("user_id", "track_id")
     return lake.read("current_dislikes", key, ["user_id", "track_id"])
-
-
-class ServingSettings(BaseModel):
-    """The section ``serving`` of the lake's settings."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    index: Mode = "auto"
-    """Whether queries are answered ``exact``-ly or with an ``approximate`` index of the tracks; ``auto``:
-    with one from a size on, where its library is installed."""
-
-    index_from: int = Field(default=THRESHOLD, ge=1)
-    """That size: how many tracks may be recommended."""
-
-    index_storage: Storage = "int8"
-    """The numbers in the index: ``float32``, ``float16`` or ``int8``. Scores come from the embeddings,
-    whatever these are."""
 
 
 def index_if_wanted(folder: Path, settings: ServingSettings) -> dict[str, Any]:

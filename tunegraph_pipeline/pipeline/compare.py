@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.progress import Measured
 
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 PROTOCOLS = ("weak", "strong", "temporal", "cold")
-
-
-class ComparisonSettings(BaseModel):
-    """What is compared and how, section ``comparison`` of `lake.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    protocols: tuple[str, ...] = ("weak", "strong")
-    """Of `PROTOCOLS`; see `evaluation.splits` for what each asks."""
-    models: tuple[str, ...] = ()
-    """Of `evaluation.registry.CONTENDERS`; all of them when empty."""
-    tuned: str = ""
-    """The name in `evaluation/tuned.json` whose values the baselines take; their defaults when empty."""
-    k: int = Field(default=10, ge=1)
-    """Length of the lists that are judged."""
-    seeds: int = Field(default=1, ge=1)
-    """How often everything is split and trained, each time with another seed."""
-    users: int = Field(default=10_000, ge=1)
-    """The most users that are judged."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.pipeline.sources import SOURCES, FilesSettings, open_source
+from tunegraph_pipeline.pipeline.settings import FilesSettings
+from tunegraph_pipeline.pipeline.sources import SOURCES, open_source
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused

@@ -1,12 +1,12 @@
-"""Bringing the tables of current lists to a cut-off, from those of the last refresh where that is possible.
+"""Write the tables of current lists as of a cut-off: an update of the last refresh's where possible.
 
-Here: reading what they are made of, choosing how they are made, and writing them in an order that survives a
-kill. Not here: what the lists are (`lake.current`), or the asset.
+Here: reading what the lists are computed from, choosing between update and rebuild, and writing the tables in
+an order that survives a kill. Not here: what the lists are (`lake.current`), or the asset.
 
-`last_observations` goes first and is written last, and says, in its fingerprint, what all of them were made
-of: without it nobody takes the others for whole. The fingerprint of `current_likes` is that of its pairs
-alone, so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
-`changed_users` says between which two of these the users changed.
+`last_observations` is removed first and written last. Its fingerprint names what all four tables were
+computed from; without it the others do not count as complete. The fingerprint of `current_likes` covers its
+pairs alone, so that a day on which no list changed leaves everything built from the lists unchanged.
+`changed_users` names the two fingerprints between which these users changed.
 """
 
 import json
@@ -21,65 +21,69 @@ from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.current import (
     Basis,
     CurrentLists,
-    brought_up,
-    from_nothing,
     moved_fingerprint,
     moved_pairs,
     pairs_fingerprint,
+    rebuilt_lists,
+    updated_lists,
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import day_fingerprint
-from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.retention import prune_cut_offs
 from tunegraph_pipeline.progress import report_note
 
 TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observations")
 
 
-class Brought(NamedTuple):
-    """``how``: reused, updated or rebuilt; ``changed``: users whose list is another
-    one, None where there was nothing to compare with."""
+class ListsUpdate(NamedTuple):
+    """``how``: reused, updated or rebuilt; ``changed``: how many users have another list than before, None
+    without lists to compare with."""
 
     how: str
     changed: int | None
 
 
-def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brought:
-    """Bring the current lists to ``cut_off`` and make them the current ones. Raises LakeError."""
+def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
+    """Write the lists as of ``cut_off`` and make them the current ones.
+
+    ``merge_recordings``: feedback on one id of a recording counts for all of its ids. Raises LakeError where
+    a daily table cannot be read.
+    """
     key = cut_off.isoformat()
     said = feedback_until(lake, cut_off)
     recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
     basis = _basis(lake, cut_off, recordings)
     if _basis_of(lake, key) == basis:
         lake.set_current("current_likes", key)
-        return Brought("reused", 0)
+        return ListsUpdate("reused", 0)
     known = _known(lake)
     if known is not None:
         before, earlier, fingerprint = known
-        found = brought_up(before, earlier, lake.read, basis, said, recordings)
+        found = updated_lists(before, earlier, lake.read, basis, said, recordings)
         if found is not None:
             now, touched = found
             gone, come = moved_pairs(before.likes, now.likes, touched)
             changed = pl.concat([gone, come])["user_id"].unique().sort()
             after = moved_fingerprint(fingerprint, gone, come)
             _write(lake, key, now, after, changed, fingerprint, basis)
-            return Brought("updated", len(changed))
-    now = from_nothing(lake.read, basis, said, recordings)
+            return ListsUpdate("updated", len(changed))
+    now = rebuilt_lists(lake.read, basis, said, recordings)
     nobody = pl.Series("user_id", [], dtype=pl.String)
     _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", basis)
-    return Brought("rebuilt", None)
+    return ListsUpdate("rebuilt", None)
 
 
 def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
-    """The users whose lists changed between two fingerprints of `current_likes`; None where that is not what
-    the last refresh wrote down."""
+    """The users whose lists changed between two fingerprints of `current_likes`; None where the last
+    refresh recorded other ones."""
     key = lake.current_version("current_likes")
     try:
-        span = json.loads(inputs_of(lake.root, "changed_users", key) or "")
+        span = json.loads(lake.inputs_of("changed_users", key) or "")
         if before and span == {"before": before, "after": after}:
             return lake.read("changed_users", key)["user_id"]
     except (ValueError, LakeError):
-        pass  # the table is gone or damaged: the graph is built from nothing
+        pass  # the table is gone or damaged: the graph is rebuilt
     return None
 
 
@@ -90,13 +94,13 @@ def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
     found = [
         lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
         for day in days
-        if row_count(lake.root, "feedback", day)
+        if lake.row_count("feedback", day)
     ]
     return pl.concat([empty_table("feedback").select(columns), *found])
 
 
 def anybody_likes(lake: Lake, cut_off: date) -> bool:
-    """Whether anybody's list as of the cut-off has a song; mostly told by the newest day alone."""
+    """Whether any list as of the cut-off has a song; the newest day alone usually answers this."""
     known = empty_table("observations").select("source", "user_id")
     for day in reversed([day for day in lake.partitions("observations") if day <= cut_off.isoformat()]):
         seen = lake.read("observations", day, ["source", "user_id", "n_likes"])
@@ -104,21 +108,21 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
             return True
         known = pl.concat([known, seen.select("source", "user_id")]).unique()
     said = feedback_until(lake, cut_off)
-    return not from_nothing(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
+    return not rebuilt_lists(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
 
 
 def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
     key = cut_off.isoformat()
     days = {
-        day: "-".join(inputs_of(lake.root, table, day) or "" for table in ("observations", "likes"))
+        day: "-".join(lake.inputs_of(table, day) or "" for table in ("observations", "likes"))
         for day in lake.partitions("observations")
-        if day <= key and row_count(lake.root, "observations", day)
+        if day <= key and lake.row_count("observations", day)
     }
     feedback, batches = {}, {}
     for day in lake.partitions("feedback"):
-        if day > key or not row_count(lake.root, "feedback", day):
+        if day > key or not lake.row_count("feedback", day):
             continue
-        feedback[day] = inputs_of(lake.root, "feedback", day) or ""
+        feedback[day] = lake.inputs_of("feedback", day) or ""
         said = lake.batches(date.fromisoformat(day))
         if day_fingerprint(said, "feedback") == feedback[day]:
             batches[day] = [batch.batch_id for batch in said if batch.rows.get("feedback")]
@@ -126,14 +130,14 @@ def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
 
 
 def _basis_of(lake: Lake, key: str) -> Basis | None:
-    """What the tables of a cut-off were made of; None where one of them is missing or cannot be opened."""
-    if any(inputs_of(lake.root, table, key) is None for table in TABLES):
+    """What the tables of a cut-off were computed from; None where one is missing or cannot be opened."""
+    if any(lake.inputs_of(table, key) is None for table in TABLES):
         return None
-    return Basis.from_json(inputs_of(lake.root, "last_observations", key))
+    return Basis.from_json(lake.inputs_of("last_observations", key))
 
 
 def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
-    """The current lists, what they were made of, and the fingerprint of their pairs; None without any."""
+    """The current lists, what they were computed from, and the fingerprint of their pairs; None without."""
     try:
         key = lake.current_version("current_likes")
     except LakeError:
@@ -148,9 +152,9 @@ def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
             lake.read("last_observations", key),
         )
     except LakeError as error:
-        report_note(f"the current lists are made from nothing: {error}")
+        report_note(f"the current lists are rebuilt: {error}")
         return None
-    return lists, basis, inputs_of(lake.root, "current_likes", key) or ""
+    return lists, basis, lake.inputs_of("current_likes", key) or ""
 
 
 def _write(
@@ -163,8 +167,8 @@ def _write(
     basis: Basis,
 ) -> None:
     if key in lake.partitions("last_observations"):
-        # A kill between the writes would leave new lists beside what the old ones were made of, and the lake
-        # may come back to that: a batch that was received by mistake is removed.
+        # A kill between the writes would leave new lists beside the old basis. A later refresh may
+        # have that very basis again, as when a batch received by mistake is removed, and would reuse them.
         lake.drop_partition("last_observations", key)
     lake.write("current_likes", key, now.likes, fingerprint)
     lake.write("current_dislikes", key, now.dislikes, pairs_fingerprint(now.dislikes))

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_spool import waiting_days
 from tunegraph_pipeline.lake.lake import FIRST_DAY, SIMULATED, Lake
-from tunegraph_pipeline.pipeline.sources import FilesSettings
+from tunegraph_pipeline.pipeline.settings import FilesSettings
 
 NO_SOURCE = "none"
 

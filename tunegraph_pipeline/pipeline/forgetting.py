@@ -41,7 +41,7 @@ from tunegraph_pipeline.lake.storage import (
     sync,
     write_text,
 )
-from tunegraph_pipeline.lake.tables import empty_table, row_count
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import anybody_likes
 from tunegraph_pipeline.pipeline.retention import finish_expired, has_expired_versions, prune_cut_offs
@@ -50,7 +50,6 @@ from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
 from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
 from tunegraph_pipeline.sources import frontier
 
-REQUESTS = "forget_requests"
 _PURGING, _PURGED = ".purging", ".purged"
 _WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
 _BUILT = ("co_like", "like_graph", *(t.name for t in TABLES.values() if t.partition is Partition.CUT_OFF))
@@ -86,7 +85,7 @@ def request(lake: Lake, user_ids: Iterable[str]) -> Path:
     lines = list(dict.fromkeys(user_ids))
     for line in lines:
         _check(line, "the id of a user to forget")
-    path = lake.root / REQUESTS / f"{uuid.uuid4().hex}.txt"
+    path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
     private_file(path, "".join(f"{line}\n" for line in lines))
     sync(lake.root)
     return path
@@ -117,19 +116,19 @@ def _check(user_id: str, what: str) -> None:
 
 def pending_requests(lake: Lake) -> int:
     """How many requests are not finished yet."""
-    folder = lake.root / REQUESTS
+    folder = lake.deletion_requests
     return sum(len(_files(folder / part)) for part in ("", _PURGING, _PURGED))
 
 
 def has_old_versions(lake: Lake) -> bool:
     """Whether older versions may still name users who were removed from the lake."""
-    return bool(_files(lake.root / REQUESTS / _PURGED))
+    return bool(_files(lake.deletion_requests / _PURGED))
 
 
 def finish_requests(lake: Lake) -> None:
     """Delete the requests whose users are out: call it when no older version is left. Raises LakeError where
     the disk says no."""
-    folder = lake.root / REQUESTS / _PURGED
+    folder = lake.deletion_requests / _PURGED
     _delete(folder, _files(folder))
 
 
@@ -175,7 +174,7 @@ def process_requests(lake: Lake) -> Purged | None:
     lock. Raises InputError naming a request that cannot be read; LakeError where something cannot be cleaned,
     or the disk says no.
     """
-    folder = lake.root / REQUESTS
+    folder = lake.deletion_requests
     purging, purged = folder / _PURGING, folder / _PURGED
     _delete(folder, _abandoned(folder))
     interrupted = bool(_files(purging))
@@ -200,7 +199,7 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
     """Take users out of all that is not built; returns how often each was named, and counts of what went."""
     for staging in (lake.staging, lake.serving / STAGING):
         sweep_staging(staging)
-    checkpoints = lake.root / "checkpoints"
+    checkpoints = lake.checkpoints
     if checkpoints.exists():
         with disk_errors(checkpoints):
             shutil.rmtree(checkpoints)
@@ -211,7 +210,7 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
         found = _take_out_of_day(lake, day, ids, counts)
         counts["days"] += bool(found)
         named += found
-    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+    for path in lake.frontiers():
         found = frontier.take_users_out(path, ids)
         counts["crawls"] += bool(found)
         named += found
@@ -269,7 +268,7 @@ def _without(rows: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:
 def _take_out_of_inbox(lake: Lake, ids: set[str]) -> None:
     """Why a file of the inbox could not be read may quote a line of it: of one that names them, the reason
     alone goes. The files themselves lie outside of the lake."""
-    path = lake.root / "inbox.json"
+    path = lake.inbox_memory
     if not path.exists():
         return
     try:
@@ -298,7 +297,7 @@ def remove_built(lake: Lake) -> None:
     """Remove the current lists and the matrices of them, all versions. Raises LakeError where the disk says
     no."""
     for name in _BUILT:
-        folder = lake.root / name
+        folder = lake.folder(name)
         if folder.exists():
             with disk_errors(folder):
                 lake.staging.mkdir(exist_ok=True)
@@ -343,7 +342,7 @@ def _users_of(folder: Path) -> list[str] | None:
 
 def _version_folders(lake: Lake) -> Iterator[Path]:
     for kind in ("like_graph", "serving"):
-        found = (path for what in (MANIFEST, "*.npy") for path in (lake.root / kind).glob(f"[!.]*/{what}"))
+        found = (path for what in (MANIFEST, "*.npy") for path in lake.folder(kind).glob(f"[!.]*/{what}"))
         yield from sorted({path.parent for path in found})
 
 
@@ -355,7 +354,7 @@ def check_times_to_live(lake: Lake) -> None:
     for source in lake.section("retention", RetentionSettings).ttl_days:
         if source not in SAYING:
             raise InputError(
-                f"settings.retention.ttl_days in {lake.root / 'lake.json'} names {source!r}, which is no"
+                f"settings.retention.ttl_days in {lake.path} names {source!r}, which is no"
                 f" source; it is one of {', '.join(SAYING)}"
             )
 
@@ -411,16 +410,16 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
         if version != live:
             lake.drop_partition("user_recommendations", version)
             went["tables of recommendations"] += 1
-    if (lake.root / "current_likes" / "CURRENT").exists():
+    if lake.has_current("current_likes"):
         current = lake.current_version("current_likes")
         went["cut-offs"] = prune_cut_offs(lake, current, keep=0)
-        if row_count(lake.root, "changed_users", current):
+        if lake.row_count("changed_users", current):
             # It names those who vanished. Of no two lists that there are, as its inputs say now, it has the
             # next graph rebuilt.
             lake.write("changed_users", current, empty_table("changed_users"), "{}")
-    if (lake.root / "like_graph" / "CURRENT").exists():
+    if lake.has_current("like_graph"):
         went["like graphs"] = lake.prune_versions("like_graph", keep=0)
-    if (lake.root / "co_like" / "CURRENT").exists():
+    if lake.has_current("co_like"):
         went["co-like matrices"] = lake.prune_versions("co_like", keep=0)
     if left := users_left(lake):
         raise LakeError(

@@ -19,30 +19,18 @@ from datetime import UTC, date, datetime
 from enum import Enum, auto
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.pipeline.import_files import receive
 from tunegraph_pipeline.pipeline.inbox_memory import InboxMemory, Remembered, hashed_name
+from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.files import files_together, read_files
 from tunegraph_pipeline.sources.formats import readable_name
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _CHUNK = 1 << 20
 _FILE = "{file}"  # stands for the name of a file in what is remembered
-
-
-class InboxSettings(BaseModel):
-    """The section ``inbox`` of the lake's settings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    folder: str = "../inbox"
-    """Where files are dropped, from the lake's folder on unless it is absolute."""
-    settle_seconds: float = Field(default=10.0, ge=0)
-    """How long a file has to stay as it is until it counts as complete."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +119,7 @@ def import_complete(
 def inbox_status(lake: Lake) -> str:
     """One line about what came in so far; empty where nothing did."""
     files = InboxMemory(lake).files
-    folder = lake.root / lake.section("inbox", InboxSettings).folder
+    folder = lake.resolve(lake.section("inbox", InboxSettings).folder)
     try:
         names = {hashed_name(lake, path.name): readable_name(path) for path in folder.iterdir()}
     except OSError:
@@ -231,7 +219,7 @@ def _entries(
 
 def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
     """The files of the inbox by path, with size and time of the last change. Raises InputError."""
-    folder = lake.root / settings.folder
+    folder = lake.resolve(settings.folder)
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:

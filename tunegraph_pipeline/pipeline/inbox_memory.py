@@ -15,8 +15,6 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import write_text
 
-INBOX_MEMORY = "inbox.json"
-
 
 class Remembered(BaseModel):
     """What became of one file."""
@@ -48,7 +46,7 @@ class InboxMemory:
     def __init__(self, lake: Lake) -> None:
         """Read it; empty where nothing was imported yet. Raises LakeError where it cannot be read."""
         self._lake = lake
-        path = lake.root / INBOX_MEMORY
+        path = lake.inbox_memory
         try:
             self.files = _Content.model_validate_json(path.read_bytes()).files
         except FileNotFoundError:
@@ -83,7 +81,7 @@ class InboxMemory:
         """Set these files, with these ``facts`` of each, and write the memory."""
         self.files.update({key: entry.model_copy(update=facts) for key, entry in entries.items()})
         content = _Content(files=self.files).model_dump_json(indent=1)
-        write_text(self._lake.root / INBOX_MEMORY, content + "\n", self._lake.staging)
+        write_text(self._lake.inbox_memory, content + "\n", self._lake.staging)
 
 
 def hashed_name(lake: Lake, name: str) -> str:

@@ -15,7 +15,6 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, upd
 from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between
 from tunegraph_pipeline.pipeline.forgetting import withdraw_stale_bundles
@@ -57,7 +56,7 @@ def current_cut_off(lake: Lake) -> date:
 
 def known_track_ids(lake: Lake) -> pl.Series:
     """The id map, empty before the first refresh: position is track_idx."""
-    if not row_count(lake.root, "track_ids", None):
+    if not lake.row_count("track_ids"):
         return pl.Series("track_id", [], dtype=pl.String)
     return lake.read("track_ids")["track_id"]
 
@@ -110,11 +109,11 @@ def run(lake: Lake) -> StageResult:
         ids = known_track_ids(lake)
         recordings = recordings_of(lake, settings, cut_off)
         aliases = recordings.aliases
-        lists = inputs_of(lake.root, "current_likes", key) or ""
+        lists = lake.inputs_of("current_likes", key) or ""
         rules = digest([_CODE, lake.file.split_key, settings.held_out, settings.calibration_share])
         # An ISRC may become known, or known to be wrong, without a change to likes or ids.
         same_songs = [aliases.tolist(), recordings.canonical[aliases].tolist()]
-        content = digest([rules, same_songs, lists, inputs_of(lake.root, "track_ids", None)])
+        content = digest([rules, same_songs, lists, lake.inputs_of("track_ids")])
         version = f"{key}-{content}"
         known = _graph_to_update(lake, lists, rules, ids, recordings)
 

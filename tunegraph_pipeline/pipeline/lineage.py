@@ -169,7 +169,7 @@ def _earlier(lake: Lake, ids: pl.Series) -> Earlier | str:
     """The earlier model, or why there is none."""
     version = live_model(lake.serving)
     if version is None:
-        if not (lake.root / "models" / "CURRENT").exists():
+        if not lake.has_current("models"):
             return "there is no earlier model"
         version = lake.current_version("models")
     try:

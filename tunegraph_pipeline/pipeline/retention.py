@@ -17,8 +17,6 @@ from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.sources import frontier
 
-_EXPIRED = ".expired"
-
 
 def remove_expired(lake: Lake, today: date) -> dict[str, int]:
     """Remove data that is past its time to live from the raw batches, the daily tables and the frontiers of
@@ -47,7 +45,7 @@ def remove_expired(lake: Lake, today: date) -> dict[str, int]:
         if filled:
             # Also where no batch is left: the last run may have been killed between the two.
             fill_day(lake, day)
-    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+    for path in lake.frontiers():
         source, _, _ = path.stem.partition("-")  # a day may follow
         removed["entries of crawls expired"] += frontier.expire(path, source, bounds)
     return {what: count for what, count in removed.items() if count}
@@ -63,17 +61,17 @@ def _of_others(lake: Lake, sources: list[str], rows: pl.DataFrame) -> pl.DataFra
 def _mark(lake: Lake) -> None:
     """Record that older versions hold expired data, before it is removed from where it came from."""
     if not has_expired_versions(lake):
-        write_text(lake.root / _EXPIRED, "", lake.staging)
+        write_text(lake.expired_mark, "", lake.staging)
 
 
 def has_expired_versions(lake: Lake) -> bool:
     """Whether older versions may still hold expired data."""
-    return (lake.root / _EXPIRED).exists()
+    return lake.expired_mark.exists()
 
 
 def finish_expired(lake: Lake) -> None:
     """Clear that record: call it when no older version is left."""
-    (lake.root / _EXPIRED).unlink(missing_ok=True)
+    lake.expired_mark.unlink(missing_ok=True)
 
 
 def prune_cut_offs(lake: Lake, current: str, keep: int | None = None) -> int:

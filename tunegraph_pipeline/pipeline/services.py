@@ -6,19 +6,7 @@ Here: asking them. Not here: the service itself (`serve`).
 import time
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-
-class ServicesSettings(BaseModel):
-    """The section ``services`` of the lake's settings."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    urls: list[str] = []
-    """Where services over this lake listen, as http://127.0.0.1:8000; each is asked after a publication."""
-
-    patience: float = Field(default=15.0, ge=0)
-    """Seconds a service has to come to the version just published."""
+from tunegraph_pipeline.pipeline.settings import ServicesSettings
 
 
 def served_by(settings: ServicesSettings, wanted: str) -> dict[str, str]:

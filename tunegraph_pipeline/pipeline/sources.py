@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import date
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED
 from tunegraph_pipeline.lake.schemas import FEEDBACK
+from tunegraph_pipeline.pipeline.settings import FilesSettings
 from tunegraph_pipeline.simulator.source import SimulatorSettings, open_simulator
 from tunegraph_pipeline.sources.api_session import Manners
 from tunegraph_pipeline.sources.frontier import Frontier
@@ -31,15 +32,6 @@ class SettingsReader(Protocol):
     """Gives a section of `lake.json`, validated: `Lake.section`."""
 
     def __call__(self, name: str, model: type[_Section]) -> _Section: ...
-
-
-class FilesSettings(BaseModel):
-    """Settings of files as a source, section ``files`` of `lake.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    paths: tuple[str, ...] = ()
-    """Files read again on every day that is refreshed; those of `tunegraph import` are not named here."""
 
 
 def open_source(

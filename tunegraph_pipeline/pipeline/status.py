@@ -10,7 +10,7 @@ from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.tables import empty_table, row_count
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.forgetting import pending_requests
 from tunegraph_pipeline.pipeline.inbox import inbox_status
@@ -29,7 +29,7 @@ def lake_status(lake: Lake) -> dict[str, str]:
         if days
         else "nothing yet; import or refresh",
     }
-    for path in sorted((lake.root / "crawl").glob("*.sqlite")):
+    for path in lake.frontiers():
         lines[f"crawl of {path.stem}"] = _crawl(path)
     if stale:
         lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
@@ -58,7 +58,7 @@ def lake_status(lake: Lake) -> dict[str, str]:
 
 
 def _tracks(lake: Lake) -> str:
-    known = f"{row_count(lake.root, 'track_ids', None):,}"
+    known = f"{lake.row_count('track_ids'):,}"
     try:
         facts = ArrayFolder.open(lake.current_folder("like_graph")).facts
     except (LakeError, BundleError):
@@ -69,7 +69,7 @@ def _tracks(lake: Lake) -> str:
 
 def _feedback(lake: Lake) -> str:
     """What listeners said so far, by kind; nothing where nobody ever said anything."""
-    days = [day for day in lake.partitions("feedback") if row_count(lake.root, "feedback", day)]
+    days = [day for day in lake.partitions("feedback") if lake.row_count("feedback", day)]
     waiting = waiting_lines(lake.root)
     said = pl.concat(
         [empty_table("feedback").select("user_id", "action")]

@@ -8,7 +8,6 @@ import polars as pl
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
@@ -19,7 +18,7 @@ def run(lake: Lake) -> StageResult:
     """Extend `track_ids` to the current cut-off. Raises LakeError where the map of a live bundle is lost."""
     if not lake.has_table("track_ids") and (live := live_version(lake.serving)) is not None:
         raise LakeError(
-            f"{lake.root / 'track_ids'} has no file, and bundle {live} is live with the numbers it gave;"
+            f"{lake.folder('track_ids')} has no file, and bundle {live} is live with the numbers it gave;"
             " `tunegraph verify --repair` restores it"
         )
     with Measured() as cost:
@@ -33,7 +32,7 @@ def run(lake: Lake) -> StageResult:
         )
         known = known_track_ids(lake)
         ids = extend_track_ids(known, seen)
-        if len(ids) > len(known) or not row_count(lake.root, "track_ids", None):
+        if len(ids) > len(known) or not lake.row_count("track_ids"):
             rows = pl.DataFrame(
                 {"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids}
             )

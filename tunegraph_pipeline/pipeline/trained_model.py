@@ -20,7 +20,7 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
 from tunegraph_pipeline.lake.array_spec import as_declared, declared_fields
-from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
@@ -204,10 +204,8 @@ def trained_version(lake: Lake, data: str) -> str | None:
 
     The current one first: a run that was killed between training and publication has no other.
     """
-    versions = sorted(
-        (path.parent.name for path in (lake.root / "models").glob(f"[!.]*/{MANIFEST}")), reverse=True
-    )
-    if (lake.root / "models" / "CURRENT").exists():
+    versions = lake.versions("models")[::-1]
+    if lake.has_current("models"):
         versions.insert(0, lake.current_version("models"))
     for version in versions:
         try:

@@ -20,7 +20,7 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import FeatureProvider, Source
 
 
-class SimulatorSettings(WorldConfig, frozen=True):
+class SimulatorSettings(WorldConfig, frozen=True, extra="forbid"):
     """Settings of the simulator, section ``simulator`` of `lake.json`: its world, and how it is read."""
 
     twins: float = Field(default=0.03, ge=0, le=1)

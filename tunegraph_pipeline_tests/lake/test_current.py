@@ -1,4 +1,4 @@
-"""Current lists brought up to date are those made from nothing, whatever changed and in whatever order."""
+"""Updated current lists equal rebuilt ones, whatever changed and in whatever order."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -12,11 +12,11 @@ from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.lake.current import (
     Basis,
-    brought_up,
-    from_nothing,
     moved_fingerprint,
     moved_pairs,
     pairs_fingerprint,
+    rebuilt_lists,
+    updated_lists,
 )
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 
@@ -105,14 +105,14 @@ def happen(tables: Tables, rng: np.random.Generator, day: int) -> None:
 @pytest.mark.slow
 @settings(max_examples=50)
 @given(st.integers(0, 2**32), st.integers(1, 15))
-def test_any_history_gives_the_lists_made_from_nothing(seed: int, steps: int) -> None:
+def test_any_history_gives_the_lists_of_a_rebuild(seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)
     tables = Tables()
     for day in range(3):
         happen(tables, rng, day)
     cut_off = key(5)
     basis, said = tables.until(cut_off)
-    known = from_nothing(tables.read, basis, said, None)
+    known = rebuilt_lists(tables.read, basis, said, None)
     fingerprint = pairs_fingerprint(known.likes)
     for _ in range(steps):
         for _ in range(rng.integers(0, 3)):
@@ -120,8 +120,8 @@ def test_any_history_gives_the_lists_made_from_nothing(seed: int, steps: int) ->
         if rng.random() < 0.2:
             cut_off = key(int(rng.integers(0, 6)))
         earlier, (basis, said) = basis, tables.until(cut_off)
-        expected = from_nothing(tables.read, basis, said, None)
-        found = brought_up(known, earlier, tables.read, basis, said, None)
+        expected = rebuilt_lists(tables.read, basis, said, None)
+        found = updated_lists(known, earlier, tables.read, basis, said, None)
         if found is None:  # something that was said is gone
             assert basis.feedback != earlier.feedback
             known, fingerprint = expected, pairs_fingerprint(expected.likes)
@@ -148,11 +148,11 @@ def seen(**lists: str) -> dict[tuple[str, str], dict[str, datetime | None]]:
 def test_a_new_day_is_all_that_is_read() -> None:
     tables = Tables({key(0): seen(u="ab", v="c"), key(1): seen(u="abc")})
     earlier, said = tables.until(key(1))
-    known = from_nothing(tables.read, earlier, said, None)
+    known = rebuilt_lists(tables.read, earlier, said, None)
     tables.lists[key(2)] = seen(u="abc", v="")
     tables.reads.clear()
 
-    found = brought_up(known, earlier, tables.read, tables.until(key(2))[0], said, None)
+    found = updated_lists(known, earlier, tables.read, tables.until(key(2))[0], said, None)
 
     assert found is not None
     now, touched = found
@@ -165,10 +165,10 @@ def test_a_new_day_is_all_that_is_read() -> None:
 def test_a_hole_in_the_past_changes_only_who_was_not_seen_since() -> None:
     tables = Tables({key(0): seen(u="a", v="b"), key(3): seen(u="c")})
     earlier, said = tables.until(key(3))
-    known = from_nothing(tables.read, earlier, said, None)
+    known = rebuilt_lists(tables.read, earlier, said, None)
     tables.lists[key(1)] = seen(u="x", v="y", w="z")
 
-    found = brought_up(known, earlier, tables.read, tables.until(key(3))[0], said, None)
+    found = updated_lists(known, earlier, tables.read, tables.until(key(3))[0], said, None)
 
     assert found is not None
     assert sorted(found[1]) == ["v", "w"]
@@ -178,10 +178,10 @@ def test_a_hole_in_the_past_changes_only_who_was_not_seen_since() -> None:
 def test_a_day_that_is_gone_brings_back_the_list_before_it() -> None:
     tables = Tables({key(0): seen(u="a"), key(1): seen(u="b", v="c")})
     earlier, said = tables.until(key(1))
-    known = from_nothing(tables.read, earlier, said, None)
+    known = rebuilt_lists(tables.read, earlier, said, None)
     del tables.lists[key(1)]
 
-    found = brought_up(known, earlier, tables.read, tables.until(key(1))[0], said, None)
+    found = updated_lists(known, earlier, tables.read, tables.until(key(1))[0], said, None)
 
     assert found is not None
     assert pairs(found[0].likes) == [("u", "a")]
@@ -215,7 +215,7 @@ def test_a_basis_survives_its_text() -> None:
 def test_lists_are_those_of_the_latest_day_whatever_came_before() -> None:
     tables = Tables({key(0): seen(u="ab", v="c"), key(1): seen(u="b")})
     basis, said = tables.until(key(1))
-    made = from_nothing(tables.read, basis, said, None)
+    made = rebuilt_lists(tables.read, basis, said, None)
     newest_first = [(tables.read("observations", key(n)), tables.read("likes", key(n))) for n in (1, 0)]
     assert_frame_equal(made.likes, current_lists(newest_first))
     assert pairs(made.likes) == [("u", "b"), ("v", "c")]

@@ -17,8 +17,9 @@ import pytest
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append, collect, waiting_lines, worker_name
+from tunegraph_pipeline.lake.feedback_spool import append, collect, waiting_lines, worker_name
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.storage import SPOOL
 
 TODAY = date(2026, 11, 24)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

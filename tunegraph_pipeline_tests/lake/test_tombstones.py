@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append, collect
+from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, read_batches, write_batch
+from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 

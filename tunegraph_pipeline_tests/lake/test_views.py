@@ -10,7 +10,7 @@ import pytest
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 
 MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
 MOST_LIKED = """
@@ -35,7 +35,7 @@ def receive(lake: Lake, day: date, likes: list[tuple[str, str]], names: dict[str
     )
     write_batch(lake.raw, day, batch)
     fill_day(lake, day)
-    bring_lists_to(lake, day, merge_recordings=True)
+    update_current_lists(lake, day, merge_recordings=True)
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import sources
-from tunegraph_pipeline.orchestration.automation import ScheduleSettings, schedule_settings
+from tunegraph_pipeline.orchestration.automation import schedule_settings
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline.settings import ScheduleSettings
 from tunegraph_pipeline.sources.source import NoAnswer
 
 pytestmark = pytest.mark.dagster

@@ -16,7 +16,8 @@ from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.orchestration.assets import graph, sources
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.compare import ComparisonSettings, compare_lake
+from tunegraph_pipeline.pipeline.compare import compare_lake
+from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 
 DAY = date(2026, 2, 1)
 KINDS = ("v1_model", "v2_model", "v3_seed_model")

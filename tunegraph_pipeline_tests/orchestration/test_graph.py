@@ -22,7 +22,7 @@ from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove
 from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.assets import graph, sources
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 
 pytestmark = pytest.mark.dagster
@@ -274,7 +274,7 @@ def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Lake, "write", killed)
         fill_day(lake, FIRST)
-        bring_lists_to(lake, FIRST, merge_recordings=True)
+        update_current_lists(lake, FIRST, merge_recordings=True)
     remove_batch(mistaken)
     assert refresh(lake)["current_likes"] == "rebuilt"
     assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "b", "c"]}

@@ -10,7 +10,7 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.metadata import materialized
 from tunegraph_pipeline.pipeline import co_like_matrix, like_graph, track_ids
-from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline_tests.orchestration.test_graph import FIRST, receive, refresh, same_content, twin
@@ -24,7 +24,7 @@ def test_stages_called_without_dagster_write_what_the_assets_write(tmp_path: Pat
     refresh(other)
 
     fill_day(lake, FIRST)
-    bring_lists_to(lake, FIRST, merge_recordings=True)
+    update_current_lists(lake, FIRST, merge_recordings=True)
     ids, A, B = (stage.run(lake) for stage in (track_ids, like_graph, co_like_matrix))
     assert (ids.rows, ids.facts["new tracks"]) == (4, 4)
     assert (A.rows, A.how, A.version) == (7, "rebuilt", other.current_version("like_graph"))

@@ -15,7 +15,8 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.metadata import index_metadata
 from tunegraph_pipeline.pipeline import bundle
-from tunegraph_pipeline.pipeline.bundle import ServingSettings, bundle_of, index_if_wanted
+from tunegraph_pipeline.pipeline.bundle import bundle_of, index_if_wanted
+from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.index import INDEX_FILE

@@ -22,16 +22,16 @@ from dagster import AssetCheckResult, DagsterInstance
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import CoLike
 from tunegraph_pipeline.lake.daily import fill_day
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
+from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_day, write_batch
+from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.forgetting import (
-    REQUESTS,
     drop_old_versions,
     pending_requests,
     read_user_ids,
@@ -338,7 +338,7 @@ def test_somebody_nobody_knows_is_said_and_kept_out_and_costs_nothing(lake: Lake
 
 
 def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(lake: Lake) -> None:
-    folder = lake.root / REQUESTS
+    folder = lake.deletion_requests
     folder.mkdir()
     (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
     assert "1 requests wait" in lake_status(lake)["forgotten"]
@@ -354,8 +354,8 @@ def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"  \n"])
 def test_a_request_that_cannot_be_read_is_named_and_left(lake: Lake, content: bytes) -> None:
-    (lake.root / REQUESTS).mkdir()
-    (lake.root / REQUESTS / "odd.txt").write_bytes(content)
+    (lake.deletion_requests).mkdir()
+    (lake.deletion_requests / "odd.txt").write_bytes(content)
     done = tunegraph("forget", "--lake", lake.root)
     assert done.returncode == 2
     assert "odd.txt" in done.stderr
@@ -548,7 +548,7 @@ def test_a_forgotten_user_who_is_still_there_fails_the_checks(lake: Lake) -> Non
 
 def test_a_request_is_not_done_with_while_something_current_names_them(lake: Lake) -> None:
     Tombstones().with_users(["u0"]).write(lake.root)
-    purged = lake.root / REQUESTS / ".purged"
+    purged = lake.deletion_requests / ".purged"
     purged.mkdir(parents=True)
     (purged / "x.txt").write_text("u0\n")
     with pytest.raises(LakeError, match="still named"):

@@ -17,12 +17,12 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import inbox
 from tunegraph_pipeline.pipeline.inbox import (
     Imported,
-    InboxSettings,
     import_complete,
     inbox_status,
     look,
     wait_for_complete,
 )
+from tunegraph_pipeline.pipeline.settings import InboxSettings
 
 TODAY = datetime.now(UTC).date()
 SETTINGS = InboxSettings(settle_seconds=10)
@@ -196,6 +196,7 @@ from datetime import date
 from pathlib import Path
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import inbox
+from tunegraph_pipeline.pipeline.settings import InboxSettings
 
 receive = inbox.receive
 
@@ -205,7 +206,7 @@ def receive_and_die(*arguments, **options):
 
 inbox.receive = receive_and_die
 lake = Lake.open(Path(sys.argv[1]))
-settings = inbox.InboxSettings(settle_seconds=0)
+settings = InboxSettings(settle_seconds=0)
 today = date.fromisoformat(sys.argv[2])
 inbox.import_complete(lake, settings, inbox.wait_for_complete(lake, settings), today=today)
 """

@@ -11,10 +11,11 @@ import pytest
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.daily import fill_day
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append, collect
+from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings
+from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.retention import (
     finish_expired,

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.services import ServicesSettings, served_by
+from tunegraph_pipeline.pipeline.services import served_by
+from tunegraph_pipeline.pipeline.settings import ServicesSettings
 from tunegraph_pipeline.recommend.bundle import BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import publish
 

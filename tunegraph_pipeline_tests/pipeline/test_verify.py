@@ -16,10 +16,11 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, append
+from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
+from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.forgetting import pending_requests, request, users_left
@@ -244,6 +245,13 @@ def test_a_damaged_batch_is_left_alone_and_can_be_imported_again(
     write_batch(lake.raw, LAST, a_batch(LAST))
     found = verify(lake.root)
     assert (found.problems, found.notes) == ([], [])  # the same content is the same batch
+
+
+def test_a_misspelt_setting_is_found(lake: Lake) -> None:
+    lake.set_section("graph", {"merge_recording": False})
+    (finding,) = verify(lake.root).problems
+    assert finding.file == "lake.json"
+    assert finding.what == "settings.graph.merge_recording is no setting; did you mean merge_recordings?"
 
 
 def test_a_batch_with_the_content_of_another_is_found(lake: Lake) -> None:

@@ -13,7 +13,8 @@ from tunegraph_pipeline.orchestration.metadata import (
     rows_metadata,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.compare import ComparisonSettings, compare_lake, keep_figures
+from tunegraph_pipeline.pipeline.compare import compare_lake, keep_figures
+from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.progress import Measured, report_progress
 
 GROUP = "model"

@@ -46,7 +46,7 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
         ends_here = context.run.job_name == JOB and not can_publish(root)
         if ends_here:
             drop_old_versions(root)
-    trained = (root.root / "models" / "CURRENT").exists()
+    trained = root.has_current("models")
     notes = _notes(purged, expired, retired, ends_here=ends_here, trained=trained)
     for note in notes:
         context.log.info(note)

@@ -81,7 +81,7 @@ def _train(
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
 
-            checkpoint = root.root / "checkpoints" / f"{name}-{version}.safetensors"
+            checkpoint = root.checkpoint(f"{name}-{version}")
             trained = train_generation(
                 data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=report_progress
             )

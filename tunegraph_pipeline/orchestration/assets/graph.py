@@ -8,7 +8,6 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 
-from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.metadata import (
@@ -22,7 +21,7 @@ from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
 from tunegraph_pipeline.pipeline import like_graph as like_graph_stage
 from tunegraph_pipeline.pipeline import track_ids as track_id_map
-from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
+from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 from tunegraph_pipeline.pipeline.forgetting import has_stale_personal_data
 from tunegraph_pipeline.pipeline.like_graph import choose_cut_off, nothing_to_build
 from tunegraph_pipeline.pipeline.settings import GraphSettings
@@ -59,13 +58,13 @@ def current_likes(
     cut_off = choose_cut_off(root, config.cut_off)
     key = cut_off.isoformat()
     with Measured() as cost:
-        brought = bring_lists_to(root, cut_off, merge_recordings=settings.merge_recordings)
+        brought = update_current_lists(root, cut_off, merge_recordings=settings.merge_recordings)
     metadata: dict[str, Any] = {
-        **rows_metadata(row_count(root.root, "current_likes", key)),
+        **rows_metadata(root.row_count("current_likes", key)),
         **cost_metadata(cost),
         "cut-off": MetadataValue.text(key),
         "made": MetadataValue.text(brought.how),
-        "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
+        "dislikes": MetadataValue.int(root.row_count("current_dislikes", key)),
         "unchanged": MetadataValue.bool(brought.how == "reused"),
     }
     if brought.changed is not None:

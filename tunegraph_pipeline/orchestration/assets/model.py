@@ -16,7 +16,6 @@ from dagster import (
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import digest
-from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets.graph import co_like_matrix
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
@@ -102,7 +101,7 @@ def trained_model(
             def on_epoch(report: "EpochReport") -> None:
                 context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
 
-            checkpoint = root.root / "checkpoints" / f"model-{version}.safetensors"
+            checkpoint = root.checkpoint(f"model-{version}")
             if config.full:
                 checkpoint.unlink(missing_ok=True)
             made = make_model(
@@ -184,7 +183,7 @@ def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:
         version = folder.facts["version"]
         embeddings = folder["embeddings"]
         ids = known_track_ids(root)
-        fresh = inputs_of(root.root, "track_embeddings", version) == version
+        fresh = root.inputs_of("track_embeddings", version) == version
         if not fresh:
             rows = pl.DataFrame(
                 {
@@ -197,7 +196,7 @@ def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:
             root.write("track_embeddings", version, rows, inputs=version)
             root.keep_partitions("track_embeddings", version)
     metadata: dict[str, Any] = {
-        **rows_metadata(row_count(root.root, "track_embeddings", version)),
+        **rows_metadata(root.row_count("track_embeddings", version)),
         **cost_metadata(cost),
         "dimension": MetadataValue.int(embeddings.shape[1]),
         "model version": MetadataValue.text(version),

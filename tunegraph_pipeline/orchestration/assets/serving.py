@@ -20,7 +20,6 @@ from dagster import (
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.evaluate import comparison, evaluation_rows
 from tunegraph_pipeline.evaluation.query_time import query_times
-from tunegraph_pipeline.lake.tables import inputs_of, row_count
 from tunegraph_pipeline.orchestration.assets.forgetting import JOB as FORGET
 from tunegraph_pipeline.orchestration.assets.graph import like_graph
 from tunegraph_pipeline.orchestration.assets.model import track_embeddings
@@ -37,8 +36,7 @@ from tunegraph_pipeline.pipeline.bundle import _bundle_code
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.publish import publish_current
-from tunegraph_pipeline.pipeline.services import ServicesSettings
-from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.settings import GraphSettings, ServicesSettings
 from tunegraph_pipeline.pipeline.user_recommendations import recommendations_for_everyone
 from tunegraph_pipeline.progress import Measured, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
@@ -121,14 +119,14 @@ def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
     recommender = Recommender.open(root.serving)
     version = recommender.bundle.version
     with Measured() as cost:
-        fresh = inputs_of(root.root, "user_recommendations", version) == version
+        fresh = root.inputs_of("user_recommendations", version) == version
         if not fresh:
             rows = recommendations_for_everyone(recommender, K)
             root.write("user_recommendations", version, rows, inputs=version)
             root.keep_partitions("user_recommendations", version)
     return MaterializeResult(
         metadata={
-            **rows_metadata(row_count(root.root, "user_recommendations", version)),
+            **rows_metadata(root.row_count("user_recommendations", version)),
             **cost_metadata(cost),
             "bundle version": MetadataValue.text(version),
             "unchanged": MetadataValue.bool(fresh),

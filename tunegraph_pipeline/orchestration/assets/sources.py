@@ -26,7 +26,6 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo
-from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.metadata import (
     OWNERS,
@@ -215,7 +214,7 @@ def _fill(context: AssetExecutionContext, lake: Lake) -> None:
             day, tables = date.fromisoformat(key), _tables_of(name)
             batches = lake.batches(day)
             fresh = fill_day(lake, day, tables)
-        rows = row_count(lake.root, tables[-1], key)
+        rows = lake.row_count(tables[-1], key)
         metadata = {
             **rows_metadata(rows),
             **cost_metadata(cost),

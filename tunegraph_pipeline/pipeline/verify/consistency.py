@@ -25,10 +25,9 @@ from tunegraph_pipeline.lake.tables import (
     current_lists,
     derive_observations,
     empty_table,
-    inputs_of,
-    table_path,
 )
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
+from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.findings import short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
@@ -53,7 +52,7 @@ def check_days(inspection: Inspection) -> None:
         if is_pruned(inspection.lake.raw, date.fromisoformat(key)):
             # The tables are all there is of it.
             for table in DAILY_TABLES:
-                path = table_path(inspection.lake.root, table, key)
+                path = inspection.lake.table_path(table, key)
                 if not path.exists():
                     inspection.problem(path, "is not there", *how_to_rebuild(inspection, table, key))
         elif key in received:
@@ -70,21 +69,19 @@ def check_days(inspection: Inspection) -> None:
 def _note_stale_tables(inspection: Inspection, key: str) -> None:
     batches = inspection.lake.batches(date.fromisoformat(key))
     for table in DAILY_TABLES:
-        path = table_path(inspection.lake.root, table, key)
+        path = inspection.lake.table_path(table, key)
         if inspection.sound(f"{table}/dt={key}") and (
-            inputs_of(inspection.lake.root, table, key) != day_fingerprint(batches, table)
+            inspection.lake.inputs_of(table, key) != day_fingerprint(batches, table)
         ):
             what = "is not of the batches that raw holds now" if path.exists() else "is not there yet"
             inspection.note(path, what, f"`tunegraph refresh` fills {key}")
 
 
 def _check_observations(inspection: Inspection, key: str) -> None:
-    paths = {
-        table: table_path(inspection.lake.root, table, key) for table in ("users", "likes", "observations")
-    }
+    paths = {table: inspection.lake.table_path(table, key) for table in ("users", "likes", "observations")}
     if not all(path.exists() for path in paths.values()):
         return
-    if inputs_of(inspection.lake.root, "observations", key) != inputs_of(inspection.lake.root, "likes", key):
+    if inspection.lake.inputs_of("observations", key) != inspection.lake.inputs_of("likes", key):
         return  # a refresh died between the two, and the day is stale
     columns = ["user_id", "source", "state"]
     expected = derive_observations(
@@ -108,13 +105,13 @@ def check_lists(inspection: Inspection) -> None:
     key = inspection.sound_cut_off()
     if key is None or not inspection.sound("observations", "likes", "feedback", "tracks"):
         return
-    path = table_path(inspection.lake.root, "current_likes", key)
+    path = inspection.lake.table_path("current_likes", key)
     stamp = path.parent.parent / CURRENT
     days = [day for day in inspection.filled_days() if day <= key]
-    if not all(table_path(inspection.lake.root, name, day).exists() for name in DAILY_TABLES for day in days):
+    if not all(inspection.lake.table_path(name, day).exists() for name in DAILY_TABLES for day in days):
         return  # which is told of the day, and has to be filled first
     sources = [
-        table_path(inspection.lake.root, table, day)
+        inspection.lake.table_path(table, day)
         for table in ("observations", "likes", "feedback")
         for day in days
     ]
@@ -143,7 +140,9 @@ def check_lists(inspection: Inspection) -> None:
     said = [sampled(inspection.lake.read("feedback", day)) for day in reversed(days)]
     feedback = pl.concat([empty_table("feedback"), *said])
     if len(feedback):
-        merge = inspection.lake.file.settings.get("graph", {}).get("merge_recordings", True)
+        if inspection.name(inspection.lake.path) in inspection.damaged:
+            return  # which ids are one recording depends on settings that cannot be read
+        merge = inspection.lake.section("graph", GraphSettings).merge_recordings
         recordings = recordings_by_id(inspection.lake, date.fromisoformat(key), merge=merge)
         lists = settle(lists, feedback, seen(), recordings).likes
     pair = ["user_id", "track_id"]
@@ -207,7 +206,7 @@ def check_embeddings(inspection: Inspection) -> None:
     """The table of embeddings against the model it is of."""
     for version in inspection.lake.partitions("track_embeddings"):
         folder = inspection.lake.version_folder("models", version)
-        path = table_path(inspection.lake.root, "track_embeddings", version)
+        path = inspection.lake.table_path("track_embeddings", version)
         if not folder.is_dir() or not inspection.sound(f"models/{version}", inspection.name(path.parent)):
             continue
         stored = inspection.lake.read("track_embeddings", version, ["embedding"])["embedding"]
@@ -224,7 +223,7 @@ def check_live_bundle(inspection: Inspection) -> None:
     version = current_version(inspection.lake.serving)
     folder = inspection.lake.serving / version
     bundle = Bundle.open(folder)
-    told = table_path(inspection.lake.root, "user_recommendations", version)
+    told = inspection.lake.table_path("user_recommendations", version)
     if not told.exists():
         inspection.note(told, "is not there yet", "rematerialise user_recommendations")
     graph = inspection.current_graph()

@@ -16,9 +16,6 @@ from tunegraph_pipeline.lake.raw import (
 )
 from tunegraph_pipeline.lake.storage import remove_folder
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
-from tunegraph_pipeline.recommend.bundle import (
-    CURRENT,
-)
 
 Progress = Callable[[str, int, int], None]
 
@@ -93,17 +90,16 @@ class Inspection:
         return LikeGraph.from_arrays(ArrayFolder.open(self.lake.current_folder("like_graph")))
 
     def has(self, kind: str) -> bool:
-        return (self.lake.root / kind / CURRENT).exists()
+        return self.lake.has_current(kind)
 
     def behind(self, kind: str) -> bool:
         """Whether an earlier stage was updated after this one: a refresh died between the two.
 
         Every refresh that comes to a stage rewrites its ``CURRENT``, even if it keeps the version.
         """
-        stamp = written(self.lake.root / kind / CURRENT)
+        stamp = written(self.lake.current_file(kind))
         return any(
-            self.has(before) and written(self.lake.root / before / CURRENT) > stamp
-            for before in _UPSTREAM[kind]
+            self.has(before) and written(self.lake.current_file(before)) > stamp for before in _UPSTREAM[kind]
         )
 
 

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.feedback_spool import SPOOL, unreadable_lines
+from tunegraph_pipeline.lake.feedback_spool import unreadable_lines
 from tunegraph_pipeline.lake.raw import (
     BATCH,
     PRUNED,
@@ -73,7 +73,7 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
 
 def check_crawls(inspection: Inspection) -> None:
     again = "restore it from a backup, or remove it: the crawl then starts again, what is in raw/ stays"
-    for path in sorted((inspection.lake.root / "crawl").glob("*.sqlite")):
+    for path in inspection.lake.frontiers():
         check_database(inspection, path, again)
 
 
@@ -92,7 +92,7 @@ def check_database(inspection: Inspection, path: Path, repairs: str) -> None:
 
 
 def check_spool(inspection: Inspection) -> None:
-    inspection.seen.update(path for path in (inspection.lake.root / SPOOL).rglob("*.jsonl"))
+    inspection.seen.update(path for path in inspection.lake.spool.rglob("*.jsonl"))
     for path, lines in unreadable_lines(inspection.lake.root):
         inspection.note(
             path, f"{lines:,} lines cannot be used", "the next refresh puts them aside and says so"

@@ -12,9 +12,6 @@ import polars as pl
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.tables import (
-    table_path,
-)
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, written
 from tunegraph_pipeline.recommend.bundle import (
     Bundle,
@@ -31,7 +28,7 @@ def how_to_rebuild(
 ) -> tuple[str, Callable[[], None] | None]:
     """How a partition is rebuilt, in words, and how a repair makes way for it."""
     asset = _ASSETS.get(table, table)
-    path = table_path(inspection.lake.root, table, value)
+    path = inspection.lake.table_path(table, value)
     kind = TABLES[table].partition
     if kind is Partition.DAY:
         assert value is not None
@@ -43,7 +40,7 @@ def how_to_rebuild(
     if kind is Partition.CUT_OFF:
         # They are written and known to be fresh together.
         tables = [name for name, spec in TABLES.items() if spec.partition is kind]
-        paths = [table_path(inspection.lake.root, name, value).parent for name in tables]
+        paths = [inspection.lake.table_path(name, value).parent for name in tables]
         return f"rematerialise {asset}, cut-off {value}", inspection.remove(*paths)
     if table == "track_ids":
         ids = copy_of_track_ids(inspection)

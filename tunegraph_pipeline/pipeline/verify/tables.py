@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.tables import (
-    partitions,
-    table_path,
-)
 from tunegraph_pipeline.pipeline.verify.findings import short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
@@ -24,7 +20,7 @@ _ROWS_A_BLOCK = 100_000
 
 def check_tables(inspection: Inspection) -> None:
     for table, spec in TABLES.items():
-        values = [None] if spec.partition is Partition.NONE else partitions(inspection.lake.root, table)
+        values = [None] if spec.partition is Partition.NONE else inspection.lake.partitions(table)
         for done, value in enumerate(values):
             inspection.progress(f"table {table}", done, len(values))
             _check_partition(inspection, table, value)
@@ -32,7 +28,7 @@ def check_tables(inspection: Inspection) -> None:
 
 
 def _check_partition(inspection: Inspection, table: str, value: str | None) -> None:
-    path = table_path(inspection.lake.root, table, value)
+    path = inspection.lake.table_path(table, value)
     if not path.exists():
         if table == "track_ids" and any(inspection.has(kind) for kind in ("like_graph", "models", "serving")):
             # Without it the next refresh would renumber all tracks.

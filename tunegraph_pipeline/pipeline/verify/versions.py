@@ -10,16 +10,10 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
-from tunegraph_pipeline.lake.tables import (
-    table_path,
-)
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.pipeline.verify.findings import named_first, short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
 from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
-from tunegraph_pipeline.recommend.bundle import (
-    CURRENT,
-)
 from tunegraph_pipeline.recommend.publication import live_model
 
 _VERSIONED = {
@@ -36,7 +30,7 @@ _VERSIONED = {
 def check_versions(inspection: Inspection) -> None:
     for kind, asset in _VERSIONED.items():
         current = check_current(inspection, kind, asset)
-        for folder in folders(inspection.lake.root / kind):
+        for folder in folders(inspection.lake.folder(kind)):
             again, path = f"rematerialise {asset}", folder
             if folder.name != current:
                 again = "it is not the current version: the repair removes it, and nothing is rebuilt"
@@ -47,7 +41,7 @@ def check_versions(inspection: Inspection) -> None:
                     )
             mend = inspection.remove(folder)
             if kind == "models":  # made of it, and not read again where it is there
-                table = table_path(inspection.lake.root, "track_embeddings", folder.name).parent
+                table = inspection.lake.table_path("track_embeddings", folder.name).parent
                 mend = inspection.remove(folder, table)
             arrays = check_arrays(inspection, folder, again, mend)
             if arrays is None or kind != "models":
@@ -55,7 +49,7 @@ def check_versions(inspection: Inspection) -> None:
             path = folder / "embeddings.npy"
             if not of_unit_length(arrays["embeddings"]):
                 inspection.problem(path, "an embedding is not finite and of unit length", again, mend)
-    for path in sorted((inspection.lake.root / "checkpoints").glob("*.safetensors")):
+    for path in sorted(inspection.lake.checkpoints.glob("*.safetensors")):
         inspection.seen.add(path)
         try:
             load_tensors(path)
@@ -66,9 +60,9 @@ def check_versions(inspection: Inspection) -> None:
 
 def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
     """What ``CURRENT`` of a kind names, None where there is none."""
-    path = inspection.lake.root / kind / CURRENT
+    path = inspection.lake.current_file(kind)
     if not path.exists():
-        if folders(inspection.lake.root / kind) and kind != "current_likes":
+        if folders(inspection.lake.folder(kind)) and kind != "current_likes":
             inspection.note(path, "is not there", f"rematerialise {asset}")
         return None
     inspection.seen.add(path)
