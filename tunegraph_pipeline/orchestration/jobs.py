@@ -1,7 +1,7 @@
 """The jobs: which assets make one unit of work.
 
-Here: selections. Not here: the assets, when a job runs (`automation`), or how the command line runs one
-(`run`).
+Here: selections, and the config of a job. Not here: the assets, when a job runs (`automation`), or how the
+command line runs one (`in_process`).
 """
 
 from dagster import AssetSelection, define_asset_job
@@ -22,8 +22,14 @@ refresh = define_asset_job(
 )
 
 forget = define_asset_job(
-    forgetting.JOB,
+    "forget",
     selection=AssetSelection.assets(*forgetting.ASSETS, *graph.ASSETS, *serving.ASSETS, *retention.ASSETS),
+    config={
+        "ops": {
+            "forgotten_users": {"config": {"only_republish": True}},
+            "serving_bundle": {"config": {"judge": False}},
+        }
+    },
     description="Take the users named in forget_requests/ out of the lake, and publish without them.",
 )
 

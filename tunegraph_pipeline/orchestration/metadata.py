@@ -23,8 +23,6 @@ from dagster import (
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
-from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.recommend.indexing import RECALL
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.training.loop import EpochReport
@@ -122,22 +120,3 @@ def _column_schema(schema: pa.Schema) -> TableSchema:
             for column in schema
         ]
     )
-
-
-def index_metadata(bundle: Bundle) -> dict[str, Any]:
-    """The index of a bundle: its kind, what it finds, and what it took."""
-    facts = bundle.facts.get("index")
-    if facts is None:
-        return {"index": MetadataValue.text("none: every query looks at all tracks")}
-    form = f"{facts['lists']:,} lists of {facts['width']} {facts['storage']} numbers a track"
-    if facts["probes"] is None:
-        form += f"; left out, because it found too little: below {RECALL}"
-    recall = "\n".join(f"| {kind} | {found:.4f} |" for kind, found in facts["recall"].items())
-    return {
-        "index": MetadataValue.text(f"{facts['library']}, {form}"),
-        f"index recall@{' and @'.join(map(str, facts['k']))}": MetadataValue.md(
-            f"| queries | found |\n|---|---:|\n{recall}"
-        ),
-        "index build (s)": MetadataValue.float(facts["seconds"]),
-        "index mib": MetadataValue.float(round(facts["bytes"] / 2**20, 1)),
-    }

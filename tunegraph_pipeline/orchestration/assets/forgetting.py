@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
 
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.metadata import OWNERS, cost_metadata, counts_table
@@ -26,12 +26,20 @@ from tunegraph_pipeline.pipeline.retention import remove_expired
 from tunegraph_pipeline.progress import Measured, report_note
 
 GROUP = "sources"
-JOB = "forget"
-"""The job that forgets and publishes, and neither crawls nor trains."""
+
+
+class ForgetConfig(Config):
+    """What follows in this run."""
+
+    only_republish: bool = False
+    """Whether the run publishes an existing model anew and trains none; then it ends here where no model is
+    live, or nobody is left to serve."""
 
 
 @asset(group_name=GROUP, kinds={"parquet"}, owners=OWNERS, code_version="1", output_required=False)
-def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Iterator[MaterializeResult[Any]]:
+def forgotten_users(
+    context: AssetExecutionContext, config: ForgetConfig, lake: LakeResource
+) -> Iterator[MaterializeResult[Any]]:
     """Takes out of the lake whom the files in `forget_requests/` name, and what its sources may not keep any
     longer. What was built with them is built anew by what follows.
 
@@ -43,7 +51,7 @@ def forgotten_users(context: AssetExecutionContext, lake: LakeResource) -> Itera
         purged = process_requests(root)
         expired = remove_expired(root, datetime.now(UTC).date())
         retired = retire_if_nobody_is_left(root) if purged is not None else 0
-        ends_here = context.run.job_name == JOB and not can_publish(root)
+        ends_here = config.only_republish and not can_publish(root)
         if ends_here:
             drop_old_versions(root)
     trained = (root.root / "models" / "CURRENT").exists()
