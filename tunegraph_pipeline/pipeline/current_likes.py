@@ -1,11 +1,11 @@
-"""Bringing the tables of current lists to a cut-off, from those of the last refresh where that is possible.
+"""Update `current_likes` and its companion tables to a cut-off, incrementally where that is possible.
 
-Here: reading what they are made of, choosing how they are made, and writing them in an order that survives a
-kill. Not here: what the lists are (`lake.current`), or the asset.
+Here: the stage, which chooses the cut-off, reads the daily tables, reuses, updates or rebuilds the lists, and
+writes them in an order that survives a kill. Not here: what the lists are (`lake.current`).
 
-`last_observations` goes first and is written last, and says, in its fingerprint, what all of them were made
-of: without it nobody takes the others for whole. The fingerprint of `current_likes` is that of its pairs
-alone, so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
+`last_observations` is removed first and written last, and its fingerprint says what all four tables were made
+of: without it none of them counts as complete. The fingerprint of `current_likes` is that of its pairs alone,
+so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
 `changed_users` says between which two of these the users changed.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.current import (
     Basis,
@@ -30,18 +30,70 @@ from tunegraph_pipeline.lake.current import (
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table, inputs_of, row_count
-from tunegraph_pipeline.pipeline.retention import prune_cut_offs
-from tunegraph_pipeline.progress import report_note
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stale_versions import (
+    has_stale_personal_data,
+    prune_cut_offs,
+    withdraw_stale_bundles,
+)
+from tunegraph_pipeline.progress import Measured, report_note
 
 TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observations")
 
 
 class Brought(NamedTuple):
-    """``how``: reused, updated or rebuilt; ``changed``: users whose list is another
-    one, None where there was nothing to compare with."""
+    """``how`` the lists were made; ``changed``: how many users have another list than before, None where
+    there was nothing to compare with."""
 
-    how: str
+    how: How
     changed: int | None
+
+
+def run(lake: Lake, *, cut_off: str = "") -> StageResult:
+    """Bring the lists to ``cut_off``, YYYY-MM-DD, or to the latest day on which anything was received.
+
+    Raises InputError where it is no day, LakeError where nothing was received or is left.
+    """
+    settings = lake.section("graph", GraphSettings)
+    if not lake.raw_days() and has_stale_personal_data(lake):
+        raise nothing_to_build(lake, "nothing that was received is left")
+    day = choose_cut_off(lake, cut_off)
+    key = day.isoformat()
+    with Measured() as cost:
+        brought = bring_lists_to(lake, day, merge_recordings=settings.merge_recordings)
+    facts = {
+        "cut-off": key,
+        "dislikes": row_count(lake.root, "current_dislikes", key),
+        "unchanged": brought.how == "reused",
+    }
+    if brought.changed is not None:
+        facts["users whose list changed"] = brought.changed
+    return StageResult(None, brought.how, cost, rows=row_count(lake.root, "current_likes", key), facts=facts)
+
+
+def nothing_to_build(lake: Lake, why: str) -> LakeError:
+    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
+    if withdrawn := withdraw_stale_bundles(lake):
+        why += (
+            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
+            " served"
+        )
+    return LakeError(f"{why}; import likes, then refresh again")
+
+
+def choose_cut_off(lake: Lake, asked: str) -> date:
+    """The day asked for, or the latest on which anything was received."""
+    if asked:
+        try:
+            return date.fromisoformat(asked)
+        except ValueError:
+            raise InputError(f"cut_off {asked!r} is not a day; write it as YYYY-MM-DD") from None
+    days = lake.partitions("observations")
+    received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
+    if not received:
+        raise LakeError(f"{lake.root} has no filled day yet; materialise the daily tables first")
+    return date.fromisoformat(received[-1])
 
 
 def bring_lists_to(lake: Lake, cut_off: date, *, merge_recordings: bool) -> Brought:
@@ -79,7 +131,7 @@ def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
         if before and span == {"before": before, "after": after}:
             return lake.read("changed_users", key)["user_id"]
     except (ValueError, LakeError):
-        pass  # the table is gone or damaged: the graph is built from nothing
+        pass  # the table is gone or damaged: the graph is rebuilt
     return None
 
 

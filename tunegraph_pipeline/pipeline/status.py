@@ -12,7 +12,7 @@ from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.pipeline.forgetting import pending_requests
+from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import live_model, publications

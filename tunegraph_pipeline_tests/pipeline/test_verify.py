@@ -22,8 +22,9 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.tables import inputs_of, table_path
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.pipeline.forgetting import pending_requests, request, users_left
+from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stale_versions import users_left
 from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.publication import publications

@@ -6,27 +6,16 @@ is kept. The cut-off is chosen in one place, `current_likes`; what follows is br
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
+from dagster import AssetsDefinition, Config, MaterializeResult, asset
 
-from tunegraph_pipeline.lake.tables import row_count
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.metadata import (
-    OWNERS,
-    cost_metadata,
-    definition_metadata,
-    materialized,
-    rows_metadata,
-)
+from tunegraph_pipeline.orchestration.metadata import OWNERS, definition_metadata, materialized
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
+from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
 from tunegraph_pipeline.pipeline import like_graph as like_graph_stage
 from tunegraph_pipeline.pipeline import track_ids as track_id_map
-from tunegraph_pipeline.pipeline.current_likes import bring_lists_to
-from tunegraph_pipeline.pipeline.forgetting import has_stale_personal_data
-from tunegraph_pipeline.pipeline.like_graph import choose_cut_off, nothing_to_build
-from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.progress import Measured
 
 GROUP = "graph"
 
@@ -46,31 +35,11 @@ class CutOffConfig(Config):
     code_version="2",
     metadata=definition_metadata("current_likes"),
 )
-def current_likes(
-    context: AssetExecutionContext, config: CutOffConfig, lake: LakeResource
-) -> MaterializeResult[Any]:
+def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult[Any]:
     """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
     they liked since; and beside it what they do not want to hear (`current_dislikes`), when each was seen
     last (`last_observations`), and whose list is another one than before (`changed_users`)."""
-    root = lake.open()
-    settings = root.section("graph", GraphSettings)
-    if not root.raw_days() and has_stale_personal_data(root):
-        raise nothing_to_build(root, "nothing that was received is left")
-    cut_off = choose_cut_off(root, config.cut_off)
-    key = cut_off.isoformat()
-    with Measured() as cost:
-        brought = bring_lists_to(root, cut_off, merge_recordings=settings.merge_recordings)
-    metadata: dict[str, Any] = {
-        **rows_metadata(row_count(root.root, "current_likes", key)),
-        **cost_metadata(cost),
-        "cut-off": MetadataValue.text(key),
-        "made": MetadataValue.text(brought.how),
-        "dislikes": MetadataValue.int(row_count(root.root, "current_dislikes", key)),
-        "unchanged": MetadataValue.bool(brought.how == "reused"),
-    }
-    if brought.changed is not None:
-        metadata["users whose list changed"] = MetadataValue.int(brought.changed)
-    return MaterializeResult(metadata=metadata)
+    return materialized(current_likes_stage.run(lake.open(), cut_off=config.cut_off))
 
 
 @asset(

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
-from tunegraph_pipeline.pipeline.forgetting import REQUESTS
+from tunegraph_pipeline.pipeline.deletion_requests import REQUESTS
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.inbox_memory import INBOX_MEMORY
 from tunegraph_pipeline.pipeline.verify.findings import short
