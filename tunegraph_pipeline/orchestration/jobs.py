@@ -8,6 +8,7 @@ from dagster import AssetSelection, define_asset_job
 
 from tunegraph_pipeline.orchestration.assets import comparison, forgetting, graph, retention, serving, sources
 from tunegraph_pipeline.orchestration.assets import generations as earlier
+from tunegraph_pipeline.pipeline.stages import STAGES
 
 daily_tables = define_asset_job(
     "daily_tables",
@@ -17,7 +18,7 @@ daily_tables = define_asset_job(
 
 refresh = define_asset_job(
     "refresh",
-    selection=AssetSelection.all() - AssetSelection.assets(*comparison.ASSETS, *earlier.ASSETS),
+    selection=AssetSelection.assets(*(one.name for one in STAGES if one.in_refresh)),
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
 )
 

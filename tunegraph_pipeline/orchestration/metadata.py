@@ -22,12 +22,19 @@ from dagster import (
 
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import Measured
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.training.loop import EpochReport
 
 OWNERS = ["team:tunegraph"]
+
+
+def of_stage(name: str) -> dict[str, Any]:
+    """What the list of stages says of an asset: what it is built from, and the version of its code."""
+    declared = stage(name)
+    return {"deps": declared.inputs, "code_version": str(declared.code), "owners": OWNERS}
 
 
 def definition_metadata(table: str) -> dict[str, Any]:

@@ -13,15 +13,13 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.trained_model import fingerprint_of, lake_training_data, training_result
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName, TrainedGeneration
     from tunegraph_pipeline.training.loop import EpochReport
-
-
-CODE = 1  # of the training; raise it when the same data gives another model
 
 
 def run(
@@ -41,7 +39,7 @@ def run(
     settings = lake.section("generations", GenerationConfig).model_copy(update={"generation": name})
     with Measured() as cost:
         data = lake_training_data(lake, open_like_graph(lake), known_track_ids(lake))
-        inputs = [CODE, lake.current_version("like_graph"), fingerprint_of(data.features)]
+        inputs = [stage(kind).code, lake.current_version("like_graph"), fingerprint_of(data.features)]
         version = f"{current_cut_off(lake)}-" + digest([*inputs, settings.model_dump(mode="json")])
         reused = lake.has_version(kind, version)
         if reused:

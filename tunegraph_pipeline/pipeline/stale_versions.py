@@ -20,16 +20,27 @@ from tunegraph_pipeline.lake.storage import disk_errors, write_text
 from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, has_old_versions
+from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
 from tunegraph_pipeline.recommend.publication import prune, withdraw
 
 _EXPIRED = ".expired"
-_BUILT = ("co_like", "like_graph", *(t.name for t in TABLES.values() if t.partition is Partition.CUT_OFF))
+_BUILT = tuple(
+    dict.fromkeys(
+        name
+        for one in reversed(STAGES)
+        if one.holds_users
+        for name in (one.folder, *one.tables)
+        if name is not None
+    )
+)
 """The folders that are rebuilt from the daily tables after a user was removed from those."""
 _WITH_USERS = [
-    table.name
-    for table in TABLES.values()
-    if table.partition in (Partition.CUT_OFF, Partition.BUNDLE) and "user_id" in table.schema.names
+    table
+    for one in STAGES
+    if not one.daily
+    for table in one.tables
+    if "user_id" in TABLES[table].schema.names
 ]
 """The tables with users that have a partition a version."""
 

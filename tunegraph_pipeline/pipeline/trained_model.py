@@ -29,6 +29,7 @@ from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
 from tunegraph_pipeline.recommend.publication import needed_models
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
-CODE = 4  # of the training; raise it when the same data gives another model
+_CODE = stage("trained_model").code
 _MUCH_WIDER = 1.2  # a query's screen may be this much wider for the sake of alignment before it is reported
 
 
@@ -78,7 +79,7 @@ def run(
         else:
             spaces = settings.spaces_for(data.likes_per_track)
             today = Today(
-                CODE,
+                _CODE,
                 settings,
                 spaces,
                 split.held_out,
@@ -97,7 +98,7 @@ def run(
                 graph, data, settings, origin, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
             )
             facts = {
-                "code": CODE,
+                "code": _CODE,
                 "data": trained_on,
                 "cut_off": cut_off.isoformat(),
                 "held_out": split.held_out,
@@ -346,7 +347,7 @@ def data_digest(
     arrays += [data.features, data.album, artists.indptr, artists.indices]
     return digest(
         [
-            CODE,
+            _CODE,
             [fingerprint_of(array) for array in arrays],
             [digest(data.artists), digest(data.albums)],
             id_map_fingerprint(ids),

@@ -4,8 +4,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.assets.graph import like_graph
-from tunegraph_pipeline.orchestration.metadata import OWNERS, definition_metadata, materialized
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import compare
 
@@ -13,11 +12,9 @@ GROUP = "model"
 
 
 @asset(
+    **of_stage("model_comparison"),
     group_name=GROUP,
-    deps=[like_graph],
     kinds={"parquet", "pytorch"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("evaluation"),
 )
 def model_comparison(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.metadata import OWNERS, materialized
+from tunegraph_pipeline.orchestration.metadata import materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import forgetting
 
@@ -21,7 +21,7 @@ class ForgetConfig(Config):
     live, or nobody is left to serve."""
 
 
-@asset(group_name=GROUP, kinds={"parquet"}, owners=OWNERS, code_version="1", output_required=False)
+@asset(**of_stage("forgotten_users"), group_name=GROUP, kinds={"parquet"}, output_required=False)
 def forgotten_users(
     context: AssetExecutionContext, config: ForgetConfig, lake: LakeResource
 ) -> Iterator[MaterializeResult[Any]]:

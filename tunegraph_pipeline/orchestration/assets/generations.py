@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.assets.graph import co_like_matrix
-from tunegraph_pipeline.orchestration.metadata import OWNERS, epoch_observer, materialized
+from tunegraph_pipeline.orchestration.metadata import epoch_observer, materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import generations
 
@@ -24,13 +23,11 @@ _DESCRIPTIONS: "dict[GenerationName, str]" = {
 
 def _model_of(name: "GenerationName", description: str) -> AssetsDefinition:
     @asset(
+        **of_stage(f"{name}_model"),
         name=f"{name}_model",
         description=description,
         group_name="generations",
-        deps=[co_like_matrix],
         kinds={"pytorch", "safetensors"},
-        owners=OWNERS,
-        code_version=str(generations.CODE),
     )
     def model(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
         return materialized(generations.run(lake.open(), name, on_epoch=epoch_observer(context)))

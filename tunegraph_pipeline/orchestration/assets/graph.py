@@ -8,9 +8,7 @@ from typing import Any
 
 from dagster import AssetsDefinition, Config, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.assets import sources
-from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.metadata import OWNERS, definition_metadata, materialized
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
 from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
@@ -28,11 +26,9 @@ class CutOffConfig(Config):
 
 
 @asset(
+    **of_stage("current_likes"),
     group_name=GROUP,
-    deps=[forgotten_users, sources.liked_lists, sources.feedback, sources.tracks],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="2",
     metadata=definition_metadata("current_likes"),
 )
 def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult[Any]:
@@ -43,11 +39,9 @@ def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult
 
 
 @asset(
+    **of_stage("track_ids"),
     group_name=GROUP,
-    deps=[current_likes, sources.tracks, sources.audio_features],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("track_ids"),
 )
 def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
@@ -56,11 +50,9 @@ def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @asset(
+    **of_stage("like_graph"),
     group_name=GROUP,
-    deps=[track_ids],
     kinds={"numpy", "scipy"},
-    owners=OWNERS,
-    code_version="1",
 )
 def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     """A, users by tracks, with the fold of every like: training, early stopping or gate."""
@@ -68,11 +60,9 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @asset(
+    **of_stage("co_like_matrix"),
     group_name=GROUP,
-    deps=[like_graph],
     kinds={"numpy", "scipy"},
-    owners=OWNERS,
-    code_version="1",
 )
 def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
     """B = AᵀA: how many users like both of two tracks, exact, and its strongest entries, normalised.

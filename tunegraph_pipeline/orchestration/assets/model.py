@@ -4,12 +4,11 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.assets.graph import co_like_matrix
 from tunegraph_pipeline.orchestration.metadata import (
-    OWNERS,
     definition_metadata,
     epoch_observer,
     materialized,
+    of_stage,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import track_embeddings as track_embeddings_stage
@@ -26,11 +25,9 @@ class TrainConfig(Config):
 
 
 @asset(
+    **of_stage("trained_model"),
     group_name=GROUP,
-    deps=[co_like_matrix],
     kinds={"pytorch", "safetensors"},
-    owners=OWNERS,
-    code_version=str(trained_model_stage.CODE),
 )
 def trained_model(
     context: AssetExecutionContext, config: TrainConfig, lake: LakeResource
@@ -48,11 +45,9 @@ def trained_model(
 
 
 @asset(
+    **of_stage("track_embeddings"),
     group_name=GROUP,
-    deps=[trained_model],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("track_embeddings"),
 )
 def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:

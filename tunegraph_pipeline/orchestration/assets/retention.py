@@ -5,8 +5,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
 
-from tunegraph_pipeline.orchestration.assets import serving
-from tunegraph_pipeline.orchestration.metadata import OWNERS, materialized
+from tunegraph_pipeline.orchestration.metadata import materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import retention as retention_stage
 
@@ -14,11 +13,9 @@ GROUP = "serving"
 
 
 @asset(
+    **of_stage("retention"),
     group_name=GROUP,
-    deps=[serving.serving_bundle, serving.user_recommendations, serving.evaluation],
     kinds={"parquet"},
-    owners=OWNERS,
-    code_version="1",
 )
 def retention(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
     """Removes old versions that still hold users who were forgotten, or what has expired; then whatever is

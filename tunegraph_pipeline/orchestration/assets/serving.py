@@ -12,13 +12,10 @@ from dagster import (
     asset,
 )
 
-from tunegraph_pipeline.orchestration.assets.graph import like_graph
-from tunegraph_pipeline.orchestration.assets.model import track_embeddings
-from tunegraph_pipeline.orchestration.metadata import OWNERS, definition_metadata, materialized
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import evaluate, publish
 from tunegraph_pipeline.pipeline import user_recommendations as user_recommendations_stage
-from tunegraph_pipeline.pipeline.bundle import _bundle_code
 
 GROUP = "serving"
 
@@ -33,12 +30,9 @@ class PublishConfig(Config):
 
 
 @asset(
+    **of_stage("serving_bundle"),
     group_name=GROUP,
-    # The graph as well, by which a run without training comes to it in order.
-    deps=[track_embeddings, like_graph],
     kinds={"numpy"},
-    owners=OWNERS,
-    code_version=str(_bundle_code),
     # A day and the time a refresh takes; a second day without one is an error.
     freshness_policy=FreshnessPolicy.time_window(
         warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
@@ -58,11 +52,9 @@ def serving_bundle(
 
 
 @asset(
+    **of_stage("user_recommendations"),
     group_name=GROUP,
-    deps=[serving_bundle],
     kinds={"parquet", "numpy"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("user_recommendations"),
 )
 def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
@@ -71,11 +63,9 @@ def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @asset(
+    **of_stage("evaluation"),
     group_name=GROUP,
-    deps=[serving_bundle],
     kinds={"parquet", "numpy"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("evaluation"),
 )
 def evaluation(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:

@@ -15,19 +15,13 @@ from tunegraph_pipeline.lake.raw import (
     is_pruned,
 )
 from tunegraph_pipeline.lake.storage import remove_folder
+from tunegraph_pipeline.pipeline.stages import folders_before
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.bundle import (
     CURRENT,
 )
 
 Progress = Callable[[str, int, int], None]
-
-_UPSTREAM = {
-    "like_graph": ("current_likes",),
-    "co_like": ("like_graph",),
-    "serving": ("like_graph", "models"),
-}
-"""The stages that a stage is built from."""
 
 
 class Inspection:
@@ -103,7 +97,7 @@ class Inspection:
         stamp = written(self.lake.root / kind / CURRENT)
         return any(
             self.has(before) and written(self.lake.root / before / CURRENT) > stamp
-            for before in _UPSTREAM[kind]
+            for before in folders_before(kind)
         )
 
 
