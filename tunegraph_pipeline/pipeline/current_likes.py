@@ -200,7 +200,7 @@ def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
             lake.read("last_observations", key),
         )
     except LakeError as error:
-        report_note(f"the current lists are made from nothing: {error}")
+        report_note(f"the current lists are rebuilt: {error}")
         return None
     return lists, basis, inputs_of(lake.root, "current_likes", key) or ""
 

@@ -26,7 +26,7 @@ _CODE = 3  # of the matrices; raise it when the same likes give other arrays
 
 
 def current_cut_off(lake: Lake) -> date:
-    """The cut-off everything is brought to."""
+    """The cut-off of the current lists, and so of every stage after them."""
     return date.fromisoformat(lake.current_version("current_likes"))
 
 
@@ -56,7 +56,7 @@ def _graph_to_update(
     """The last graph and the users whose lists changed since; None where it has to be rebuilt."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
-        folder.verify()  # what is damaged would go on in every graph from here, under right checksums
+        folder.verify()  # damage would be passed on to every later graph, under valid checksums
         before = LikeGraph.from_arrays(folder)
     except (TuneGraphError, OSError):
         return None  # there is none, or it is damaged

@@ -89,7 +89,7 @@ def run(
                 training_likes(data),
             )
             origin = origin_of(lake, today, full=full)
-            log(origin.said)
+            log(origin.description)
             version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
             checkpoint = lake.root / "checkpoints" / f"model-{version}.safetensors"
             if full:
@@ -274,7 +274,7 @@ def make_model(
 
     Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` (see `Origin.canonical`) tells
     a later day which likes neither the model nor one it goes on from was shown, ``likes_from_nothing`` how
-    many each track had at the last training from nothing, ``artists`` and ``albums`` are the names of its
+    many each track had at the last training from scratch, ``artists`` and ``albums`` are the names of its
     tags.
     """
     from tunegraph_pipeline.training.train import train
@@ -340,7 +340,7 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """Of all that a training from nothing depends on: likes and folds, content, the id map, settings."""
+    """Of all that a training from scratch depends on: likes and folds, content, the id map, settings."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
