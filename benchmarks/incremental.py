@@ -113,7 +113,8 @@ def bring_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]
     start = time.perf_counter()
     for daily in (one for one in STAGES if one.daily):
         daily.run(lake, day=day)
-    took, made = {"daily tables": time.perf_counter() - start}, {}
+    took = {"daily tables": time.perf_counter() - start}
+    made: dict[str, str] = {}
     for name in PARTS[1:]:
         result = stage(name).run(lake)
         took[name] = result.cost.seconds

@@ -13,11 +13,13 @@ import pyarrow as pa
 from dagster import (
     AssetExecutionContext,
     AssetObservation,
+    AssetsDefinition,
     MaterializeResult,
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
     TableSchema,
+    asset,
 )
 
 from tunegraph_pipeline.lake.schemas import TABLES
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
 OWNERS = ["team:tunegraph"]
 
 
-def of_stage(name: str) -> dict[str, Any]:
-    """What the list of stages says of an asset: what it is built from, and the version of its code."""
+def stage_asset(name: str, **options: Any) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """`dagster.asset` for a stage: the list of stages says what it is built from and its code version."""
     declared = stage(name)
-    return {"deps": declared.inputs, "code_version": str(declared.code), "owners": OWNERS}
+    decorator: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
+        name=name, deps=declared.inputs, code_version=str(declared.code), owners=OWNERS, **options
+    )
+    return decorator
 
 
 def definition_metadata(table: str) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def test_the_stages_leave_what_the_refresh_job_leaves(
 
     for table in TABLES:
         assert lake.partitions(table) == other.partitions(table), table
-        for key in lake.partitions(table) or [None]:
+        keys: list[str | None] = [*lake.partitions(table)]
+        for key in keys or [None]:
             left, right = (where.read(table, key) for where in (lake, other))
             of_the_run = ["run_id", "seconds"] if table == "evaluation" else []
             assert_frame_equal(left.drop(of_the_run), right.drop(of_the_run))

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import compare
 
 GROUP = "model"
 
 
-@asset(
-    **of_stage("model_comparison"),
+@stage_asset(
+    "model_comparison",
     group_name=GROUP,
     kinds={"parquet", "pytorch"},
     metadata=definition_metadata("evaluation"),

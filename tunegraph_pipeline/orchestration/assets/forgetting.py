@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult
 
-from tunegraph_pipeline.orchestration.metadata import materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import forgetting
 
@@ -21,7 +21,7 @@ class ForgetConfig(Config):
     live, or nobody is left to serve."""
 
 
-@asset(**of_stage("forgotten_users"), group_name=GROUP, kinds={"parquet"}, output_required=False)
+@stage_asset("forgotten_users", group_name=GROUP, kinds={"parquet"}, output_required=False)
 def forgotten_users(
     context: AssetExecutionContext, config: ForgetConfig, lake: LakeResource
 ) -> Iterator[MaterializeResult[Any]]:

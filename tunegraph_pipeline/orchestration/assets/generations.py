@@ -5,9 +5,9 @@ They are for comparing: nothing is served from them.
 
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from tunegraph_pipeline.orchestration.metadata import epoch_observer, materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import epoch_observer, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import generations
 
@@ -22,9 +22,8 @@ _DESCRIPTIONS: "dict[GenerationName, str]" = {
 
 
 def _model_of(name: "GenerationName", description: str) -> AssetsDefinition:
-    @asset(
-        **of_stage(f"{name}_model"),
-        name=f"{name}_model",
+    @stage_asset(
+        f"{name}_model",
         description=description,
         group_name="generations",
         kinds={"pytorch", "safetensors"},

@@ -6,9 +6,9 @@ is kept. The cut-off is chosen in one place, `current_likes`; what follows is br
 
 from typing import Any
 
-from dagster import AssetsDefinition, Config, MaterializeResult, asset
+from dagster import AssetsDefinition, Config, MaterializeResult
 
-from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
 from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
@@ -25,8 +25,8 @@ class CutOffConfig(Config):
     """A day as YYYY-MM-DD; empty for the latest day on which anything was received."""
 
 
-@asset(
-    **of_stage("current_likes"),
+@stage_asset(
+    "current_likes",
     group_name=GROUP,
     kinds={"parquet", "polars"},
     metadata=definition_metadata("current_likes"),
@@ -38,8 +38,8 @@ def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult
     return materialized(current_likes_stage.run(lake.open(), cut_off=config.cut_off))
 
 
-@asset(
-    **of_stage("track_ids"),
+@stage_asset(
+    "track_ids",
     group_name=GROUP,
     kinds={"parquet", "polars"},
     metadata=definition_metadata("track_ids"),
@@ -49,8 +49,8 @@ def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(track_id_map.run(lake.open()))
 
 
-@asset(
-    **of_stage("like_graph"),
+@stage_asset(
+    "like_graph",
     group_name=GROUP,
     kinds={"numpy", "scipy"},
 )
@@ -59,8 +59,8 @@ def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(like_graph_stage.run(lake.open()))
 
 
-@asset(
-    **of_stage("co_like_matrix"),
+@stage_asset(
+    "co_like_matrix",
     group_name=GROUP,
     kinds={"numpy", "scipy"},
 )

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, asset
+from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult
 
 from tunegraph_pipeline.orchestration.metadata import (
     definition_metadata,
     epoch_observer,
     materialized,
-    of_stage,
+    stage_asset,
 )
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import track_embeddings as track_embeddings_stage
@@ -24,8 +24,8 @@ class TrainConfig(Config):
     """Train from scratch, even where a model of the same data and settings is there."""
 
 
-@asset(
-    **of_stage("trained_model"),
+@stage_asset(
+    "trained_model",
     group_name=GROUP,
     kinds={"pytorch", "safetensors"},
 )
@@ -44,8 +44,8 @@ def trained_model(
     )
 
 
-@asset(
-    **of_stage("track_embeddings"),
+@stage_asset(
+    "track_embeddings",
     group_name=GROUP,
     kinds={"parquet", "polars"},
     metadata=definition_metadata("track_embeddings"),

@@ -3,17 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from tunegraph_pipeline.orchestration.metadata import materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import retention as retention_stage
 
 GROUP = "serving"
 
 
-@asset(
-    **of_stage("retention"),
+@stage_asset(
+    "retention",
     group_name=GROUP,
     kinds={"parquet"},
 )

@@ -9,10 +9,9 @@ from dagster import (
     Config,
     FreshnessPolicy,
     MaterializeResult,
-    asset,
 )
 
-from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, of_stage
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import evaluate, publish
 from tunegraph_pipeline.pipeline import user_recommendations as user_recommendations_stage
@@ -29,8 +28,8 @@ class PublishConfig(Config):
     """Whether a new model may take the place of the live one; off where users are forgotten."""
 
 
-@asset(
-    **of_stage("serving_bundle"),
+@stage_asset(
+    "serving_bundle",
     group_name=GROUP,
     kinds={"numpy"},
     # A day and the time a refresh takes; a second day without one is an error.
@@ -51,8 +50,8 @@ def serving_bundle(
     )
 
 
-@asset(
-    **of_stage("user_recommendations"),
+@stage_asset(
+    "user_recommendations",
     group_name=GROUP,
     kinds={"parquet", "numpy"},
     metadata=definition_metadata("user_recommendations"),
@@ -62,8 +61,8 @@ def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(user_recommendations_stage.run(lake.open()))
 
 
-@asset(
-    **of_stage("evaluation"),
+@stage_asset(
+    "evaluation",
     group_name=GROUP,
     kinds={"parquet", "numpy"},
     metadata=definition_metadata("evaluation"),

@@ -17,7 +17,6 @@ from dagster import (
     Config,
     MetadataValue,
     RetryRequested,
-    asset,
 )
 from pydantic import Field
 
@@ -28,7 +27,7 @@ from tunegraph_pipeline.orchestration.metadata import (
     definition_metadata,
     materialized,
     notes_list,
-    of_stage,
+    stage_asset,
 )
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -62,8 +61,8 @@ class CrawlConfig(Config):
     """Seconds until the first of these; each further one comes after twice the time."""
 
 
-@asset(
-    **of_stage("crawled_users"),
+@stage_asset(
+    "crawled_users",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
@@ -95,8 +94,8 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
     _fill(context, root)
 
 
-@asset(
-    **of_stage("liked_lists"),
+@stage_asset(
+    "liked_lists",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
@@ -108,8 +107,8 @@ def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
-    **of_stage("tracks"),
+@stage_asset(
+    "tracks",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
@@ -121,8 +120,8 @@ def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
-    **of_stage("audio_features"),
+@stage_asset(
+    "audio_features",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
@@ -134,8 +133,8 @@ def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
-    **of_stage("feedback"),
+@stage_asset(
+    "feedback",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
