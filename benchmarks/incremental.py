@@ -6,8 +6,8 @@
 
 A lake receives all lists on one day, and on each of the next three the whole lists of the users that changed
 on it: of a share of the users each list loses and gains some songs, a tenth of them are new users, and some
-empty their list. The assets of the pipeline bring everything to each day; then the same is made from nothing,
-and has to be equal. `benchmarks/warm_start.py` does the same for the model.
+empty their list. The stages of the pipeline update everything to each day; then the same is rebuilt, and
+has to be equal. `benchmarks/warm_start.py` does the same for the model.
 
 Target: a day that changes 1 % of the users costs at most a fifth of building the like graph and the co-like
 matrix from nothing, at 10 million likes. For the plot the same number of users changes at every size, 1 % of
@@ -107,46 +107,19 @@ def receive(lake: "Lake", day: date, rows: "np.ndarray[Any, Any]", lists: "csr_m
 
 
 def bring_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]:
-    """Run the assets up to the co-like matrix for a day: seconds of each part, and how it was made."""
-    import logging
-    import warnings
+    """Run the stages up to the co-like matrix for a day: seconds of each part, and how it was made."""
+    from tunegraph_pipeline.pipeline.stages import STAGES, stage
 
-    from tunegraph_pipeline.orchestration.resources import LakeResource
-
-    warnings.simplefilter("ignore")
-    from dagster import materialize
-
-    from tunegraph_pipeline.orchestration.assets import graph, sources
-
-    logging.disable(logging.INFO)
-    stages = [graph.current_likes, graph.track_ids, graph.like_graph, graph.co_like_matrix]
-    resources = {"lake": LakeResource(root=str(lake.root))}
     start = time.perf_counter()
-    materialize(
-        sources.ASSETS,
-        resources=resources,
-        partition_key=day.isoformat(),
-        run_config={"ops": {"crawled_users": {"config": {"source": "none"}}}},
-    )
-    took, made = {"daily tables": time.perf_counter() - start}, {}
-    done = materialize([*sources.ASSETS, *stages], selection=stages, resources=resources)
-    for asset in stages:
-        (event,) = done.asset_materializations_for_node(asset.op.name)
-        took[asset.op.name] = float(str(event.metadata["seconds"].value))
-        made[asset.op.name] = str(event.metadata["made"].value) if "made" in event.metadata else ""
+    for daily in (one for one in STAGES if one.daily):
+        daily.run(lake, day=day)
+    took = {"daily tables": time.perf_counter() - start}
+    made: dict[str, str] = {}
+    for name in PARTS[1:]:
+        result = stage(name).run(lake)
+        took[name] = result.cost.seconds
+        made[name] = result.how or ""
     return took, made
-
-
-def forget_what_was_made(lake: "Lake") -> None:
-    for name in (
-        "current_likes",
-        "current_dislikes",
-        "changed_users",
-        "last_observations",
-        *GRAPH,
-        "co_like",
-    ):
-        shutil.rmtree(lake.root / name, ignore_errors=True)
 
 
 def differences(folder: Path, lake: "Lake") -> list[str]:
@@ -175,6 +148,7 @@ def measure(name: str, likes: "csr_matrix", users: int, room: Path) -> dict[str,
     import numpy as np
 
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.pipeline.stale_versions import remove_built
 
     lake = Lake.open_or_create(room / "lake")
     lake.admit_source("files")
@@ -193,7 +167,7 @@ def measure(name: str, likes: "csr_matrix", users: int, room: Path) -> dict[str,
     kept.mkdir()
     for kind in ("like_graph", "co_like"):
         lake.current_folder(kind).rename(kept / kind)
-    forget_what_was_made(lake)
+    remove_built(lake)
     full, _ = bring_to(lake, FIRST + timedelta(days=DAYS))
     wrong = differences(kept, lake)
     median = {part: float(np.median([day[part] for day in days])) for part in PARTS}

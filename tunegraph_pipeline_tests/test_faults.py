@@ -201,7 +201,7 @@ def test_a_table_that_is_damaged_is_named_and_made_again(
     found = tunegraph("verify", "--lake", lake)
     assert found.returncode == 2
     assert path.relative_to(lake).as_posix() in found.stdout
-    # The current lists are made from nothing where those to go on from cannot be read.
+    # The current lists are rebuilt where those to update cannot be read.
     done = tunegraph("refresh", "--source", "none", "--lake", lake)
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == sound

@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.tables import table_path
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
@@ -52,7 +51,7 @@ def test_what_differs_is_found(kills: ModuleType, tormented: tuple[Path, object]
     assert all(same for _, same in kills.comparisons(calm, lake))
     key = lake.partitions("likes")[-1]
     rows = lake.read("likes", key)
-    path = table_path(lake.root, "likes", key)
+    path = lake.table_path("likes", key)
     content = path.read_bytes()
     lake.write("likes", key, rows[1:], "")
     different = [what for what, same in kills.comparisons(calm, lake) if not same]

@@ -46,7 +46,7 @@ def forget(
     full retrain. Without USER and --file it works off the requests that wait. The same job as `forget` in the
     Dagster UI, which takes its users from files in `forget_requests/`; no id is in Dagster's history.
     """
-    from tunegraph_pipeline.pipeline.forgetting import pending_requests, read_user_ids, request
+    from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, read_user_ids, request
 
     home = open_lake(lake)
     ids = [*(users or []), *(read_user_ids(file) if file is not None else [])]

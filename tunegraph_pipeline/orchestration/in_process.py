@@ -62,13 +62,17 @@ def run_job(
     """Run a job and wait for it; the UI shows the run.
 
     One that fills days does so from ``first`` to ``last``; for any other both are None.
-    ``ops`` is the config of single assets by name. Raises what the failing asset raised, or LakeError
-    naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends the run as failed.
+    ``ops`` is the config of single assets by name; it overrules that of the job. Raises what the failing
+    asset raised, or LakeError naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends
+    the run as failed.
     """
     from tunegraph_pipeline.orchestration.build import build_definitions
 
+    job = build_definitions().resolve_job_def(name)
+    own: dict[str, Any] = (job.run_config or {}).get("ops", {})
+    asked = {asset: {"config": dict(values)} for asset, values in (ops or {}).items()}
     config: dict[str, Any] = {
-        "ops": {asset: {"config": dict(values)} for asset, values in (ops or {}).items()},
+        "ops": {**own, **asked},
         # Who runs a job by hand is told at once that the lake is being written.
         "resources": {"lake": {"config": {"root": str(lake.root.resolve()), "wait_seconds": 0.0}}},
         # The command line draws its own progress; the event log keeps the rest.
@@ -79,7 +83,6 @@ def run_job(
     tags[PROCESS] = this_process()
     # It says of each check that was skipped with its asset that nothing is gated by it.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    job = build_definitions().resolve_job_def(name)
     home = dagster_home(lake)
     try:
         with DagsterInstance.from_config(str(home)) as instance:

@@ -1,13 +1,14 @@
 """The jobs: which assets make one unit of work.
 
-Here: selections. Not here: the assets, when a job runs (`automation`), or how the command line runs one
-(`run`).
+Here: selections, and the config of a job. Not here: the assets, when a job runs (`automation`), or how the
+command line runs one (`in_process`).
 """
 
 from dagster import AssetSelection, define_asset_job
 
 from tunegraph_pipeline.orchestration.assets import comparison, forgetting, graph, retention, serving, sources
 from tunegraph_pipeline.orchestration.assets import generations as earlier
+from tunegraph_pipeline.pipeline.stages import STAGES
 
 daily_tables = define_asset_job(
     "daily_tables",
@@ -17,13 +18,19 @@ daily_tables = define_asset_job(
 
 refresh = define_asset_job(
     "refresh",
-    selection=AssetSelection.all() - AssetSelection.assets(*comparison.ASSETS, *earlier.ASSETS),
+    selection=AssetSelection.assets(*(one.name for one in STAGES if one.in_refresh)),
     description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
 )
 
 forget = define_asset_job(
-    forgetting.JOB,
+    "forget",
     selection=AssetSelection.assets(*forgetting.ASSETS, *graph.ASSETS, *serving.ASSETS, *retention.ASSETS),
+    config={
+        "ops": {
+            "forgotten_users": {"config": {"only_republish": True}},
+            "serving_bundle": {"config": {"judge": False}},
+        }
+    },
     description="Take the users named in forget_requests/ out of the lake, and publish without them.",
 )
 

@@ -1,23 +1,45 @@
 """What the assets say about themselves in Dagster's own terms: column schemas, row counts, cost and plots.
 
 Here: turning the project's schemas, measurements and PNGs into metadata values. Not here: the plots
-(`evaluation.plots`) or what a number means (the asset that reports it).
+(`evaluation.plots`) or what a number means (the stage that reports it).
 """
 
 import base64
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from dagster import MaterializeResult, MetadataValue, TableColumn, TableColumnConstraints, TableSchema
+from dagster import (
+    AssetExecutionContext,
+    AssetObservation,
+    AssetsDefinition,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableSchema,
+    asset,
+)
 
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import Measured
-from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.recommend.indexing import RECALL
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.training.loop import EpochReport
 
 OWNERS = ["team:tunegraph"]
+
+
+def stage_asset(name: str, **options: Any) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """`dagster.asset` for a stage: the list of stages says what it is built from and its code version."""
+    declared = stage(name)
+    decorator: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
+        name=name, deps=declared.inputs, code_version=str(declared.code), owners=OWNERS, **options
+    )
+    return decorator
 
 
 def definition_metadata(table: str) -> dict[str, Any]:
@@ -48,17 +70,43 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
         metadata["made"] = MetadataValue.text(result.how)
     metadata |= {name: _value(fact) for name, fact in result.facts.items()}
     metadata |= {name: picture(png) for name, png in result.plots.items()}
+    metadata |= {name: _table(table) for name, table in result.tables.items()}
+    if result.notes:
+        metadata["notes"] = notes_list(result.notes)
     return MaterializeResult(metadata=metadata)
 
 
-def _value(fact: bool | int | float | str | Mapping[str, Any]) -> Any:
+def _value(fact: bool | int | float | str | Path | Mapping[str, Any]) -> Any:
     if isinstance(fact, bool):  # before int, of which it is one
         return MetadataValue.bool(fact)
     if isinstance(fact, int):
         return MetadataValue.int(fact)
     if isinstance(fact, float):
         return MetadataValue.float(fact)
-    return MetadataValue.text(fact) if isinstance(fact, str) else MetadataValue.json(fact)
+    if isinstance(fact, Path):
+        return MetadataValue.path(str(fact))
+    if isinstance(fact, str):
+        is_url = fact.startswith(("http://", "https://"))
+        return MetadataValue.url(fact) if is_url else MetadataValue.text(fact)
+    return MetadataValue.json(fact)
+
+
+def _table(table: Mapping[str, int] | str) -> Any:
+    return MetadataValue.md(table) if isinstance(table, str) else counts_table(table)
+
+
+def notes_list(notes: Iterable[str]) -> Any:
+    """Sentences as a Markdown list."""
+    return MetadataValue.md("\n".join(f"- {note}" for note in notes))
+
+
+def epoch_observer(context: AssetExecutionContext) -> Callable[["EpochReport"], None]:
+    """What a training calls after each epoch: it logs the figures as an observation of the asset."""
+
+    def observe(report: "EpochReport") -> None:
+        context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
+
+    return observe
 
 
 def picture(png: bytes) -> Any:
@@ -84,22 +132,3 @@ def _column_schema(schema: pa.Schema) -> TableSchema:
             for column in schema
         ]
     )
-
-
-def index_metadata(bundle: Bundle) -> dict[str, Any]:
-    """The index of a bundle: its kind, what it finds, and what it took."""
-    facts = bundle.facts.get("index")
-    if facts is None:
-        return {"index": MetadataValue.text("none: every query looks at all tracks")}
-    form = f"{facts['lists']:,} lists of {facts['width']} {facts['storage']} numbers a track"
-    if facts["probes"] is None:
-        form += f"; left out, because it found too little: below {RECALL}"
-    recall = "\n".join(f"| {kind} | {found:.4f} |" for kind, found in facts["recall"].items())
-    return {
-        "index": MetadataValue.text(f"{facts['library']}, {form}"),
-        f"index recall@{' and @'.join(map(str, facts['k']))}": MetadataValue.md(
-            f"| queries | found |\n|---|---:|\n{recall}"
-        ),
-        "index build (s)": MetadataValue.float(facts["seconds"]),
-        "index mib": MetadataValue.float(round(facts["bytes"] / 2**20, 1)),
-    }

@@ -21,13 +21,12 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServingSettings
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
-
-_bundle_code = 6
 
 
 def bundle_of(lake: Lake, model_version: str) -> Bundle:
@@ -35,7 +34,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     cut_off, settings = current_cut_off(lake), lake.section("serving", ServingSettings)
     version = f"{cut_off}-" + digest(
         [
-            _bundle_code,
+            stage("serving_bundle").code,
             settings.model_dump(),
             model_version,
             lake.current_version("like_graph"),

@@ -1,6 +1,6 @@
-"""How the co-like matrix gets from the likes of the last refresh to those of today.
+"""The co-like matrix of a lake, updated from the likes of the last refresh to those of today, or rebuilt.
 
-Here: the stage, which reuses, updates or rebuilds it. Not here: the arithmetic (`graph.co_like`,
+Here: the stage, which chooses how. Not here: the arithmetic (`graph.co_like`,
 `graph.co_like_update`).
 """
 
@@ -112,8 +112,8 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
 
 
 def graph_of_matrix(lake: Lake) -> set[str]:
-    """The version of the like graph that the current matrix is of, from which the next one goes on; empty
-    where there is none."""
+    """The version of the like graph that the current matrix was built from, which an update of it needs;
+    empty where there is none."""
     try:
         return {str(CoLike.open(lake.current_folder("co_like")).facts["graph"])}
     except (TuneGraphError, KeyError):
@@ -121,7 +121,7 @@ def graph_of_matrix(lake: Lake) -> set[str]:
 
 
 def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
-    """The current matrix, None where there is none that can be gone on from."""
+    """The current matrix, None where there is none that can be updated."""
     try:
         version = lake.current_version("co_like")
         matrix = CoLike.open(lake.version_folder("co_like", version))
@@ -131,7 +131,7 @@ def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
 
 
 def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
-    """A graph that ``after`` can be told apart from, None where there is none of this version."""
+    """The graph of this version, to compare ``after`` with; None where it is gone or does not fit."""
     try:
         folder = ArrayFolder.open(lake.version_folder("like_graph", version))
         folder.verify()

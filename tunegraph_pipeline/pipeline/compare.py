@@ -1,8 +1,8 @@
-"""Comparing models on the likes of a lake: every one trained anew, in turn, on the same splits.
+"""Compare models on the likes of a lake: every one trained anew, in turn, on the same splits.
 
-Here: reading the lake, going through protocols, seeds and models, measuring what each costs, and the
-document that comes out. Not here: splits, models and tables themselves (`evaluation`), Dagster
-(`orchestration.assets`), or how a terminal shows them (`cli`). What is trained here is never served.
+Here: the stage; reading the lake, going through protocols, seeds and models, measuring what each costs, and
+the document that comes out. Not here: splits, models and tables themselves (`evaluation`), or how a terminal
+shows them (`cli`). What is trained here is never served.
 """
 
 import ctypes
@@ -23,8 +23,9 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
-from tunegraph_pipeline.pipeline.trained_model import training_data
-from tunegraph_pipeline.progress import Measured
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.trained_model import lake_training_data
+from tunegraph_pipeline.progress import Measured, report_progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -54,6 +55,27 @@ class Comparison:
         for name, outcomes in self.outcomes.items():
             parts.append(f"### {name[0].upper()}{name[1:]}\n\n{markdown(outcomes)}")
         return "\n\n".join(parts)
+
+
+def run(lake: Lake, *, run_id: str) -> StageResult:
+    """Compare as the section ``comparison`` of the settings says, and add the figures to the ``evaluation``
+    table, whose rows name ``run_id``. Raises InputError as `compare_lake` does."""
+    from tunegraph_pipeline.evaluation.compare import markdown
+    from tunegraph_pipeline.evaluation.plots import comparison_chart  # matplotlib is slow to import
+
+    with Measured() as cost:
+        found = compare_lake(lake, lake.section("comparison", ComparisonSettings), report_progress)
+        dataset = f"likes of {lake.current_version('like_graph')}"
+        rows = keep_figures(lake, found, dataset=dataset, run_id=run_id)
+    return StageResult(
+        None,
+        None,
+        cost,
+        rows=rows,
+        plots={f"{name}, plot": comparison_chart(outcomes) for name, outcomes in found.outcomes.items()},
+        tables={name: markdown(outcomes) for name, outcomes in found.outcomes.items()},
+        notes=found.notes,
+    )
 
 
 def compare_lake(
@@ -91,10 +113,7 @@ def compare_lake(
     graph, ids = open_like_graph(lake), known_track_ids(lake)
     likes = graph.matrix()
     own = graph.canonical == np.arange(graph.n_tracks)
-    cut_off = current_cut_off(lake)
-    known = training_data(
-        graph, ids, lake.known_tracks("tracks", cut_off), lake.known_tracks("audio_features", cut_off)
-    )
+    known = lake_training_data(lake, graph, ids)
     n_liked = np.unique(likes.indices).size
     notes.insert(0, f"{likes.shape[0]:,} users, {n_liked:,} liked tracks, {likes.nnz:,} likes")
     outcomes: dict[str, list[Outcome]] = {}

@@ -1,12 +1,12 @@
-"""Write the tables of current lists as of a cut-off: an update of the last refresh's where possible.
+"""Update `current_likes` and its companion tables to a cut-off, incrementally where that is possible.
 
-Here: reading what the lists are computed from, choosing between update and rebuild, and writing the tables in
-an order that survives a kill. Not here: what the lists are (`lake.current`), or the asset.
+Here: the stage, which chooses the cut-off, reads the daily tables, reuses, updates or rebuilds the lists, and
+writes them in an order that survives a kill. Not here: what the lists are (`lake.current`).
 
-`last_observations` is removed first and written last. Its fingerprint names what all four tables were
-computed from; without it the others do not count as complete. The fingerprint of `current_likes` covers its
-pairs alone, so that a day on which no list changed leaves everything built from the lists unchanged.
-`changed_users` names the two fingerprints between which these users changed.
+`last_observations` is removed first and written last, and its fingerprint says what all four tables were made
+of: without it none of them counts as complete. The fingerprint of `current_likes` is that of its pairs alone,
+so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
+`changed_users` says between which two of these the users changed.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.current import (
     Basis,
@@ -30,26 +30,74 @@ from tunegraph_pipeline.lake.current import (
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
-from tunegraph_pipeline.pipeline.retention import prune_cut_offs
-from tunegraph_pipeline.progress import report_note
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stale_versions import (
+    has_stale_personal_data,
+    prune_cut_offs,
+    withdraw_stale_bundles,
+)
+from tunegraph_pipeline.progress import Measured, report_note
 
 TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observations")
 
 
 class ListsUpdate(NamedTuple):
-    """``how``: reused, updated or rebuilt; ``changed``: how many users have another list than before, None
-    without lists to compare with."""
+    """``how`` the lists were made; ``changed``: how many users have another list than before, None where
+    there was nothing to compare with."""
 
-    how: str
+    how: How
     changed: int | None
 
 
-def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
-    """Write the lists as of ``cut_off`` and make them the current ones.
+def run(lake: Lake, *, cut_off: str = "") -> StageResult:
+    """Bring the lists to ``cut_off``, YYYY-MM-DD, or to the latest day on which anything was received.
 
-    ``merge_recordings``: feedback on one id of a recording counts for all of its ids. Raises LakeError where
-    a daily table cannot be read.
+    Raises InputError where it is no day, LakeError where nothing was received or is left.
     """
+    settings = lake.section("graph", GraphSettings)
+    if not lake.raw_days() and has_stale_personal_data(lake):
+        raise nothing_to_build(lake, "nothing that was received is left")
+    day = choose_cut_off(lake, cut_off)
+    key = day.isoformat()
+    with Measured() as cost:
+        brought = update_current_lists(lake, day, merge_recordings=settings.merge_recordings)
+    facts = {
+        "cut-off": key,
+        "dislikes": lake.row_count("current_dislikes", key),
+        "unchanged": brought.how == "reused",
+    }
+    if brought.changed is not None:
+        facts["users whose list changed"] = brought.changed
+    return StageResult(None, brought.how, cost, rows=lake.row_count("current_likes", key), facts=facts)
+
+
+def nothing_to_build(lake: Lake, why: str) -> LakeError:
+    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
+    if withdrawn := withdraw_stale_bundles(lake):
+        why += (
+            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
+            " served"
+        )
+    return LakeError(f"{why}; import likes, then refresh again")
+
+
+def choose_cut_off(lake: Lake, asked: str) -> date:
+    """The day asked for, or the latest on which anything was received."""
+    if asked:
+        try:
+            return date.fromisoformat(asked)
+        except ValueError:
+            raise InputError(f"cut_off {asked!r} is not a day; write it as YYYY-MM-DD") from None
+    days = lake.partitions("observations")
+    received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
+    if not received:
+        raise LakeError(f"{lake.root} has no filled day yet; materialise the daily tables first")
+    return date.fromisoformat(received[-1])
+
+
+def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
+    """Bring the current lists to ``cut_off`` and make them the current ones. Raises LakeError."""
     key = cut_off.isoformat()
     said = feedback_until(lake, cut_off)
     recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None

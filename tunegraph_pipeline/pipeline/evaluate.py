@@ -1,8 +1,8 @@
-"""Questions about a lake that the assets and the command line both ask: how good is what is served, and to
-whom would it recommend what.
+"""Evaluate what is served on held-out likes, and recommend for a list of users.
 
-Here: reading the lake, calling the pure functions of `evaluation`, writing the rows. Not here: metrics and
-baselines themselves (`evaluation`), Dagster (`assets`), or how a terminal shows the answer (`cli`).
+Here: the stage of a refresh, and the same questions for the command line: reading the lake, calling the pure
+functions of `evaluation`, writing the rows. Not here: metrics and baselines themselves (`evaluation`), or how
+a terminal shows the answer (`cli`).
 """
 
 import io
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import BaselineConfig, baselines
 from tunegraph_pipeline.evaluation.evaluate import (
     Evaluation,
     HeldOut,
+    comparison,
     evaluate,
     evaluation_rows,
     held_out_fold,
@@ -27,6 +29,11 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
+from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.user_recommendations import K
+from tunegraph_pipeline.progress import Measured, report_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,6 +58,68 @@ class Judgement:
     @property
     def served(self) -> Evaluation:
         return self.evaluations[0]
+
+
+def run(lake: Lake, *, run_id: str) -> StageResult:
+    """Judge the live bundle on the gate fold, beside the baselines, unless the table has its figures.
+
+    The rows name ``run_id``. Where no like is held out, the fact "not judged" says so. Raises BundleError
+    where nothing is live.
+    """
+    from tunegraph_pipeline.evaluation.plots import metric_bars  # matplotlib is slow to import
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    recommender = Recommender.open(lake.serving)
+    version = recommender.bundle.version
+    dataset = f"gate of {version}"
+    with Measured() as cost:
+        known = lake.read("evaluation").filter(dataset=dataset) if lake.has_table("evaluation") else ()
+        rows, judged, why_not = None, None, ""
+        if not len(known):
+            try:
+                judged = judge_gate(
+                    lake,
+                    recommender,
+                    open_like_graph(lake),
+                    known_track_ids(lake),
+                    held_out=lake.section("graph", GraphSettings).held_out,
+                    k=K,
+                    progress=report_progress,
+                )
+            except InputError as error:
+                why_not = str(error)
+            else:
+                rows = evaluation_rows(judged.evaluations, dataset=dataset, split="gate", run_id=run_id)
+                lake.append("evaluation", rows)
+    if judged is None or rows is None:
+        if why_not:
+            return StageResult(version, None, cost, facts={"not judged": why_not})
+        return StageResult(version, "reused", cost, facts={"unchanged": True})
+    return StageResult(
+        version,
+        "rebuilt",
+        cost,
+        rows=len(rows),
+        facts={f"{name}@{K}": value for name, value in judged.served.values.items()},
+        plots={"beside the baselines": metric_bars(judged.evaluations)},
+        tables={"figures": _markdown(comparison(judged.evaluations))},
+        notes=judged.notes,
+    )
+
+
+def _markdown(table: "pl.DataFrame") -> str:
+    import polars as pl
+
+    with pl.Config(
+        tbl_formatting="MARKDOWN",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_cols=-1,
+        tbl_rows=-1,
+        float_precision=4,
+        tbl_width_chars=1000,
+    ):
+        return str(table)
 
 
 def bundle_likes(bundle: "Bundle") -> "csr_matrix":

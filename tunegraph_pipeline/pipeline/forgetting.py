@@ -1,65 +1,60 @@
 """Deletion requests: forgetting users, everywhere in a lake and in what was published from it.
 
-Here: the folder of requests; removing users from raw batches, daily tables, crawls, feedback, settings and
-what was built from them; and which published versions have to go. Not here: the tombstones that keep
-forgotten users out (`lake.tombstones`), how each place is cleaned (`lake.raw`, `sources.frontier`,
-`lake.feedback_spool`), or rebuilding and publishing.
-
-    <lake>/forget_requests/<any name>     a complete request: one user id a line, UTF-8
-    <lake>/forget_requests/.purging/      requests whose users are being removed
-    <lake>/forget_requests/.purged/       requests whose users are removed, except from older versions
-
-A request moves to the next folder when everything before is done. If a process is killed, the next one
-continues the request, since every step may be repeated. The ids are in these files alone, and are deleted
-with them.
+Here: the first stage of a run; removing users from raw batches, daily tables, crawls, feedback, settings and
+what was built from them. Not here: the requests (`deletion_requests`), older versions that still name them
+(`stale_versions`), the tombstones that keep forgotten users out (`lake.tombstones`), or how each place is
+cleaned (`lake.raw`, `sources.frontier`, `lake.feedback_spool`).
 """
 
 import json
+import logging
 import shutil
-import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import polars as pl
 
-from tunegraph_pipeline.errors import BundleError, InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool, raw
-from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import (
     STAGING,
     disk_errors,
-    private_file,
     sweep_staging,
-    sync,
     write_text,
 )
-from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import anybody_likes
-from tunegraph_pipeline.pipeline.retention import finish_expired, has_expired_versions, prune_cut_offs
+from tunegraph_pipeline.pipeline.deletion_requests import (
+    PURGED,
+    PURGING,
+    abandoned_drafts,
+    delete_requests,
+    has_old_versions,
+    move_requests,
+    read_user_ids,
+    request_files,
+)
+from tunegraph_pipeline.pipeline.retention import remove_expired
 from tunegraph_pipeline.pipeline.sources import SAYING
-from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
-from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stale_versions import (
+    drop_old_versions,
+    has_damaged_versions,
+    remove_built,
+    users_of_built,
+    withdraw_stale_bundles,
+)
+from tunegraph_pipeline.progress import Measured, report_note
+from tunegraph_pipeline.recommend.bundle import CURRENT
+from tunegraph_pipeline.recommend.publication import live_model
 from tunegraph_pipeline.sources import frontier
 
-_PURGING, _PURGED = ".purging", ".purged"
-_WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
-_BUILT = ("co_like", "like_graph", *(t.name for t in TABLES.values() if t.partition is Partition.CUT_OFF))
-"""The folders that are rebuilt from the daily tables after a user was removed from those."""
-_WITH_USERS = [
-    table.name
-    for table in TABLES.values()
-    if table.partition in (Partition.CUT_OFF, Partition.BUNDLE) and "user_id" in table.schema.names
-]
-"""The tables with users that have a partition a version."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -73,92 +68,73 @@ class Purged:
     unfinished: bool = False
 
 
-# --- requests ---
+def run(
+    lake: Lake, today: date, *, only_republish: bool = False, log: Callable[[str], None] = _LOG.info
+) -> StageResult:
+    """The first stage: remove the users whom requests name, and what the sources' time-to-live has ended.
 
-
-def request(lake: Lake, user_ids: Iterable[str]) -> Path:
-    """Ask that these users are forgotten; on disk for good when this returns, readable by its owner alone.
-
-    Needs no lock: a run in progress processes it or leaves it to the next. Raises InputError for an empty id
-    or one that cannot be a line of UTF-8, LakeError where the disk says no.
+    What was built with them is rebuilt by the stages after it. With ``only_republish`` no model will be
+    trained: where none is live, or nobody is left to serve, old versions are removed here, and the result
+    ``ends`` the run. ``log`` is called with each note. Raises InputError, LakeError.
     """
-    lines = list(dict.fromkeys(user_ids))
-    for line in lines:
-        _check(line, "the id of a user to forget")
-    path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
-    private_file(path, "".join(f"{line}\n" for line in lines))
-    sync(lake.root)
-    return path
+    with Measured() as cost:
+        check_times_to_live(lake)
+        purged = process_requests(lake)
+        expired = remove_expired(lake, today)
+        retired = retire_if_nobody_is_left(lake) if purged is not None else 0
+        ends = only_republish and not can_publish(lake)
+        if ends:
+            drop_old_versions(lake)
+    trained = lake.has_current("models")
+    notes = _notes(purged, expired, retired, ends_here=ends, trained=trained)
+    for note in notes:
+        log(note)
+        report_note(note)
+    counts = {**(purged.counts if purged else {}), **expired}
+    return StageResult(
+        None,
+        None,
+        cost,
+        facts={
+            "users asked for": purged.users if purged else 0,
+            "of them in the lake": purged.known if purged else 0,
+            "forgotten ever": len(Tombstones.of(lake.root)),
+        },
+        tables={"removed or rewritten": counts} if counts else {},
+        notes=notes,
+        ends=ends,
+    )
 
 
-def read_user_ids(path: Path) -> list[str]:
-    """The user ids of a file with one a line, empty lines left out. Raises InputError naming the file."""
-    try:
-        # Not splitlines: it would break an id at characters that end no line of a file.
-        # A byte order mark, as some editors write, is not of the first id.
-        lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
-    ids = [line for line in lines if line]
-    for line in ids:
-        _check(line, f"{path}: a user id")
-    return ids
-
-
-def _check(user_id: str, what: str) -> None:
-    if not user_id.strip() or "\n" in user_id or "\0" in user_id:
-        raise InputError(f"{what} is empty or has a line break in it; give it as the source names the user")
-    try:
-        user_id.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{what} is not valid Unicode text") from None
-
-
-def pending_requests(lake: Lake) -> int:
-    """How many requests are not finished yet."""
-    folder = lake.deletion_requests
-    return sum(len(_files(folder / part)) for part in ("", _PURGING, _PURGED))
-
-
-def has_old_versions(lake: Lake) -> bool:
-    """Whether older versions may still name users who were removed from the lake."""
-    return bool(_files(lake.deletion_requests / _PURGED))
-
-
-def finish_requests(lake: Lake) -> None:
-    """Delete the requests whose users are out: call it when no older version is left. Raises LakeError where
-    the disk says no."""
-    folder = lake.deletion_requests / _PURGED
-    _delete(folder, _files(folder))
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def _move(paths: list[Path], target: Path) -> None:
-    for path in paths:
-        with disk_errors(path):
-            target.mkdir(exist_ok=True, mode=0o700)
-            path.rename(target / f"{uuid.uuid4().hex}.txt")
-            sync(target)
-            sync(path.parent)
-
-
-def _delete(folder: Path, paths: Iterable[Path]) -> None:
-    for path in paths:
-        with disk_errors(path):
-            path.unlink()
-            sync(folder)
-
-
-def _abandoned(folder: Path) -> list[Path]:
-    """Drafts of requests whose writers were killed: they hold ids, and nobody will rename them."""
-    hidden = folder.glob(".*") if folder.is_dir() else ()
-    before = time.time() - _WRITTEN_WITHIN
-    return [path for path in hidden if path.is_file() and path.stat().st_mtime < before]
+def _notes(
+    purged: Purged | None, expired: dict[str, int], retired: int, *, ends_here: bool, trained: bool
+) -> list[str]:
+    """What a person has to know, in counts alone."""
+    notes = []
+    if purged is not None and purged.users:
+        went = ", ".join(f"{count:,} {what}" for what, count in purged.counts.items())
+        notes.append(
+            f"to forget: {purged.users:,} users, of whom the lake knew {purged.known:,}"
+            + (f"; removed or rewritten: {went}" if went else "")
+        )
+        if purged.known < purged.users:
+            notes.append(
+                f"{purged.users - purged.known:,} of them the lake did not know, or an interrupted run had"
+                " removed already; should they ever come, they are kept out all the same"
+            )
+        if trained:
+            notes.append(
+                "the weights of the model were trained with whoever was in it, until the next full retrain:"
+                " `tunegraph refresh --full`"
+            )
+    if expired:
+        went = ", ".join(f"{count:,} {what}" for what, count in expired.items())
+        notes.append(f"past their time-to-live: {went}")
+    if retired:
+        notes.append(f"nobody is left: {retired:,} bundles were withdrawn, and nothing is served")
+    if ends_here and not retired:
+        notes.append("nothing was published: the lake has no bundle yet, and the next refresh makes one")
+    return notes
 
 
 # --- processing the requests ---
@@ -175,23 +151,23 @@ def process_requests(lake: Lake) -> Purged | None:
     or the disk says no.
     """
     folder = lake.deletion_requests
-    purging, purged = folder / _PURGING, folder / _PURGED
-    _delete(folder, _abandoned(folder))
-    interrupted = bool(_files(purging))
-    waiting = _files(folder)
+    purging, purged = folder / PURGING, folder / PURGED
+    delete_requests(folder, abandoned_drafts(folder))
+    interrupted = bool(request_files(purging))
+    waiting = request_files(folder)
     if not (interrupted or waiting):
         return Purged(unfinished=True) if has_old_versions(lake) else None
-    ids = {user_id for path in (*waiting, *_files(purging)) for user_id in read_user_ids(path)}
+    ids = {user_id for path in (*waiting, *request_files(purging)) for user_id in read_user_ids(path)}
     known = Tombstones.of(lake.root)
     if (tombstones := known.with_users(ids)) is not known:
         tombstones.write(lake.root)
-    _move(waiting, purging)
+    move_requests(waiting, purging)
     named, counts = _take_out(lake, ids)
-    if named or interrupted or _has_damaged_versions(lake):
+    if named or interrupted or has_damaged_versions(lake):
         remove_built(lake)
-        _move(_files(purging), purged)
+        move_requests(request_files(purging), purged)
     else:
-        _delete(purging, _files(purging))
+        delete_requests(purging, request_files(purging))
     return Purged(len(ids), len(named), counts, unfinished=has_old_versions(lake))
 
 
@@ -221,7 +197,7 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
     found = _take_out_of_settings(lake, ids)
     counts["start users"] = found.total()
     named += found
-    named.update(set(_users_of_built(lake)) & ids)
+    named.update(set(users_of_built(lake)) & ids)
     return named, {what: count for what, count in counts.items() if count}
 
 
@@ -293,59 +269,6 @@ def _take_out_of_settings(lake: Lake, ids: set[str]) -> Counter[str]:
     return named
 
 
-def remove_built(lake: Lake) -> None:
-    """Remove the current lists and the matrices of them, all versions. Raises LakeError where the disk says
-    no."""
-    for name in _BUILT:
-        folder = lake.folder(name)
-        if folder.exists():
-            with disk_errors(folder):
-                lake.staging.mkdir(exist_ok=True)
-                # Renamed first: nobody takes what is half deleted for a version.
-                shutil.rmtree(folder.rename(lake.staging / f"{uuid.uuid4().hex}-{name}"))
-
-
-def users_left(lake: Lake) -> int:
-    """How many forgotten users something that was built still names, old versions included; 0 where nobody
-    was forgotten."""
-    tombstones = Tombstones.of(lake.root)
-    if not tombstones:
-        return 0
-    users = pl.Series(list(_users_of_built(lake)), dtype=pl.String)
-    return int(tombstones.buries(users).sum())
-
-
-def _users_of_built(lake: Lake) -> set[str]:
-    """Whoever is named by the current lists, the like graphs, the bundles and the recommendations, in any
-    version."""
-    users: set[str] = set()
-    for table in _WITH_USERS:
-        for key in lake.partitions(table):
-            users.update(lake.read(table, key, ["user_id"])["user_id"].unique())
-    for folder in _version_folders(lake):
-        users.update(_users_of(folder) or ())
-    return users
-
-
-def _has_damaged_versions(lake: Lake) -> bool:
-    """Whether there is a version that nobody can be read from, whoever it names."""
-    return any(_users_of(folder) is None for folder in _version_folders(lake))
-
-
-def _users_of(folder: Path) -> list[str] | None:
-    """The users of a like graph or a bundle; None where it is damaged."""
-    try:
-        return ArrayFolder.open(folder).strings("user_ids").tolist()
-    except (BundleError, ValueError):  # ids that are no text are a ValueError
-        return None
-
-
-def _version_folders(lake: Lake) -> Iterator[Path]:
-    for kind in ("like_graph", "serving"):
-        found = (path for what in (MANIFEST, "*.npy") for path in lake.folder(kind).glob(f"[!.]*/{what}"))
-        yield from sorted({path.parent for path in found})
-
-
 # --- what was published ---
 
 
@@ -374,58 +297,3 @@ def retire_if_nobody_is_left(lake: Lake) -> int:
         for part in ("likes", "feedback")
     )
     return 0 if waits or anybody_likes(lake, datetime.now(UTC).date()) else withdraw_stale_bundles(lake)
-
-
-def has_stale_personal_data(lake: Lake) -> bool:
-    """Whether older versions may hold forgotten users or expired data."""
-    return has_old_versions(lake) or has_expired_versions(lake)
-
-
-def withdraw_stale_bundles(lake: Lake) -> int:
-    """Withdraw the bundles and remove all that was built, if they may hold forgotten users or expired data.
-
-    For a lake that has no list to publish in their place. Returns how many bundles were withdrawn; 0 where
-    they may stay live.
-    """
-    if not has_stale_personal_data(lake):
-        return 0
-    remove_built(lake)
-    withdrawn = withdraw(lake.serving)
-    drop_old_versions(lake)
-    return withdrawn
-
-
-def drop_old_versions(lake: Lake) -> dict[str, int]:
-    """Where users were taken out of the lake, or something has expired, remove every version from before:
-    bundles, lists, graphs, recommendations; returns how many of each went. Then the requests are done with.
-
-    Raises LakeError, and leaves the requests to the next run, where a version that is current still names
-    somebody who was forgotten.
-    """
-    if not has_stale_personal_data(lake):
-        return {}
-    live = current_version(lake.serving) if (lake.serving / CURRENT).exists() else None
-    went = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}
-    for version in lake.partitions("user_recommendations"):
-        if version != live:
-            lake.drop_partition("user_recommendations", version)
-            went["tables of recommendations"] += 1
-    if lake.has_current("current_likes"):
-        current = lake.current_version("current_likes")
-        went["cut-offs"] = prune_cut_offs(lake, current, keep=0)
-        if lake.row_count("changed_users", current):
-            # It names those who vanished. Of no two lists that there are, as its inputs say now, it has the
-            # next graph rebuilt.
-            lake.write("changed_users", current, empty_table("changed_users"), "{}")
-    if lake.has_current("like_graph"):
-        went["like graphs"] = lake.prune_versions("like_graph", keep=0)
-    if lake.has_current("co_like"):
-        went["co-like matrices"] = lake.prune_versions("co_like", keep=0)
-    if left := users_left(lake):
-        raise LakeError(
-            f"{left} forgotten users are still named by what is current in {lake.root};"
-            " run `tunegraph forget` again"
-        )
-    finish_requests(lake)
-    finish_expired(lake)
-    return {what: count for what, count in went.items() if count}

@@ -1,20 +1,60 @@
-"""Write a trained generation (V1, V2, V3) into a lake.
+"""Train one of the earlier generations (V1, V2, V3) on a lake's current like graph.
 
-Here: its files. Not here: how it is trained (`generations.training`).
+Here: the stage and its files. Not here: how a generation is trained (`generations.training`).
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunegraph_pipeline.lake.arrays import write_arrays
+from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tensors import save_tensors
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.trained_model import fingerprint_of, lake_training_data, training_result
+from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.generations.training import GenerationConfig, TrainedGeneration
+    from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName, TrainedGeneration
+    from tunegraph_pipeline.training.loop import EpochReport
 
 
-_CODE = 1  # of the training; raise it when the same data gives another model
+def run(
+    lake: Lake,
+    name: "GenerationName",
+    *,
+    on_epoch: "Callable[[EpochReport], None] | None" = None,
+    progress: Progress = report_progress,
+) -> StageResult:
+    """Train the generation ``name``, unless one of the same data and settings is there.
+
+    ``on_epoch`` is called after each epoch. Raises InputError where no liked track has audio features.
+    """
+    from tunegraph_pipeline.generations.training import GenerationConfig, train_generation
+
+    kind = f"{name}_model"
+    settings = lake.section("generations", GenerationConfig).model_copy(update={"generation": name})
+    with Measured() as cost:
+        data = lake_training_data(lake, open_like_graph(lake), known_track_ids(lake))
+        inputs = [stage(kind).code, lake.current_version("like_graph"), fingerprint_of(data.features)]
+        version = f"{current_cut_off(lake)}-" + digest([*inputs, settings.model_dump(mode="json")])
+        reused = lake.has_version(kind, version)
+        if reused:
+            lake.set_current(kind, version)
+        else:
+            checkpoint = lake.checkpoint(f"{name}-{version}")
+            trained = train_generation(
+                data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
+            )
+            lake.write_version(
+                kind, version, lambda folder: write_generation(folder, version, settings, trained)
+            )
+            checkpoint.unlink(missing_ok=True)
+        facts = ArrayFolder.open(lake.current_folder(kind)).facts
+    return training_result(facts, "reused" if reused else "rebuilt", cost, tables={"tracks": facts["tracks"]})
 
 
 def write_generation(

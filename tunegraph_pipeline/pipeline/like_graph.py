@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
 from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
-from tunegraph_pipeline.pipeline.current_likes import changed_between
-from tunegraph_pipeline.pipeline.forgetting import withdraw_stale_bundles
+from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.progress import Measured
@@ -25,32 +24,8 @@ from tunegraph_pipeline.progress import Measured
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
 
 
-def nothing_to_build(lake: Lake, why: str) -> LakeError:
-    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
-    if withdrawn := withdraw_stale_bundles(lake):
-        why += (
-            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
-            " served"
-        )
-    return LakeError(f"{why}; import likes, then refresh again")
-
-
-def choose_cut_off(lake: Lake, asked: str) -> date:
-    """The day asked for, or the latest on which anything was received."""
-    if asked:
-        try:
-            return date.fromisoformat(asked)
-        except ValueError:
-            raise InputError(f"cut_off {asked!r} is not a day; write it as YYYY-MM-DD") from None
-    days = lake.partitions("observations")
-    received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
-    if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; materialise the daily tables first")
-    return date.fromisoformat(received[-1])
-
-
 def current_cut_off(lake: Lake) -> date:
-    """The cut-off everything is brought to."""
+    """The cut-off of the current lists, and so of every stage after them."""
     return date.fromisoformat(lake.current_version("current_likes"))
 
 
@@ -80,7 +55,7 @@ def _graph_to_update(
     """The last graph and the users whose lists changed since; None where it has to be rebuilt."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
-        folder.verify()  # what is damaged would go on in every graph from here, under right checksums
+        folder.verify()  # damage would be passed on to every later graph, under valid checksums
         before = LikeGraph.from_arrays(folder)
     except (TuneGraphError, OSError):
         return None  # there is none, or it is damaged

@@ -1,7 +1,9 @@
-"""Which earlier model a training goes on from, and why it begins from nothing where it does not.
+"""Choose the parent of a warm start, or the reason to train from scratch.
 
-Here: the rule, what is read of the earlier model, and the likes that a chain of warm starts has moved. Not
-here: training (`training`), writing a model (`assets.model`).
+Here: the rule, what is read of the earlier model, and how much the likes have changed over a chain of warm
+starts. Not here: training (`training`), or writing a model (`trained_model`).
+
+In the facts of a model "from nothing" means from scratch.
 """
 
 from dataclasses import dataclass
@@ -44,31 +46,34 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training begins: ``earlier`` to turn onto and to lay the map by, None where there is none;
-    ``why_not`` it is gone on from, "" where it is."""
+    """Where a training starts.
+
+    ``earlier`` is the model whose space the new one is aligned with, None where there is none;
+    ``from_scratch_because`` is the reason not to start from its weights, "" where the training does.
+    """
 
     earlier: Earlier | None
-    why_not: str
+    from_scratch_because: str
 
     @property
     def parent(self) -> Earlier | None:
-        """The model that is gone on from."""
-        return None if self.why_not else self.earlier
+        """The model whose weights the training starts from, None from scratch."""
+        return None if self.from_scratch_because else self.earlier
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """In words, for metadata and facts."""
         if self.parent is None:
-            return f"from nothing because {self.why_not}"
-        return f"gone on from {self.parent.version}"
+            return f"from scratch because {self.from_scratch_because}"
+        return f"warm start from {self.parent.version}"
 
     @property
     def chain(self) -> int:
-        """How many warm starts lie behind a model that begins here, this one included."""
+        """How many warm starts in a row lead to a model that starts here, this one included."""
         return 0 if self.parent is None else int(self.parent.folder.facts["chain"]) + 1
 
     def start(self) -> "Start | None":
-        """What is gone on from, None from nothing."""
+        """The weights to start from, None from scratch."""
         if self.parent is None:
             return None
         from tunegraph_pipeline.training.warm_start import Start
@@ -84,37 +89,37 @@ class Origin:
         )
 
     def basis(self, settings: "TrainingConfig") -> list[Any]:
-        """What a model depends on beside the data: what it is gone on from, and turned onto."""
+        """What a model depends on besides the data: its parent, or the space it is aligned with."""
         onto = None if self.earlier is None else self.earlier.version
         if self.parent is None:
             return ["nothing", onto]
         return [self.parent.version, settings.warm_epochs, settings.warm_learning_rate]
 
     def facts(self, cut_off: date) -> dict[str, Any]:
-        """What is to be known of a model that began here, trained now on the likes up to ``cut_off``."""
+        """The facts to keep of a model that started here, trained now on the likes up to ``cut_off``."""
         if self.parent is None:
-            began = {"from_nothing": datetime.now(UTC).isoformat(timespec="seconds")}
-            began["from_nothing_cut_off"] = cut_off.isoformat()
+            started = {"from_nothing": datetime.now(UTC).isoformat(timespec="seconds")}
+            started["from_nothing_cut_off"] = cut_off.isoformat()
         else:
             before = self.parent.folder.facts
-            began = {name: before[name] for name in ("from_nothing", "from_nothing_cut_off")}
+            started = {name: before[name] for name in ("from_nothing", "from_nothing_cut_off")}
         return {
-            **began,
-            "trained": self.said,
+            **started,
+            "trained": self.description,
             "parent": None if self.parent is None else self.parent.version,
             "chain": self.chain,
         }
 
     def likes_from_nothing(self, likes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The likes of each track at the last training from nothing, int32; ``likes`` are those of now."""
+        """The likes of each track at the last training from scratch, int32; ``likes`` are today's."""
         return likes if self.parent is None else self.parent.folder["likes_from_nothing"]
 
     def canonical(self, canonical: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Which track stood for each one in every model since the last training from nothing, int32[N]; -1
-        where that changed. ``canonical`` int32[N] is that of now.
+        """The id that stood for each track in every model since the last training from scratch, int32[N]; -1
+        where it changed. ``canonical`` int32[N] is today's.
 
-        Likes of a track that changed were seen under another id, by which another share of them is held out;
-        what an earlier model of the chain learned of them, the later ones hold too.
+        An earlier model of the chain saw the likes of such a track under another id, by which other likes are
+        held out; what it learned from them is still in the later models.
         """
         if self.parent is None:
             return canonical
@@ -125,10 +130,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Today:
-    """What decides whether a model can be gone on from.
+    """Today's training, as far as it decides whether a warm start is possible.
 
-    ``code``: the version of the training; ``settings`` and ``spaces`` of it; ``held_out`` and
-    ``calibration_share``: the shares of likes and of users that are kept from it; ``ids``: the id map;
+    ``code``: the version of the training code; ``settings`` and ``spaces`` of the model; ``held_out`` and
+    ``calibration_share``: the shares of likes and of users that it does not see; ``ids``: the id map;
     ``cut_off``; ``likes`` int[N]: the training likes of each track.
     """
 
@@ -143,22 +148,22 @@ class Today:
 
 
 def origin_of(lake: Lake, today: Today, *, full: bool) -> Origin:
-    """Where today's training begins.
+    """Where today's training starts; with ``full`` from scratch in any case.
 
-    The earlier model is the live one: a challenger that the gate refused is not gone on from. Where nothing
-    is live, it is the current one. With ``full`` it is from nothing whatever there is.
+    The earlier model is the live one, so that a challenger the gate refused is never a parent. Where nothing
+    is live, it is the current one.
     """
     found = _earlier(lake, today.ids)
     if isinstance(found, str):
         return Origin(None, found)
-    return Origin(found, "it was asked for" if full else _why_not(found, today))
+    return Origin(found, "it was asked for" if full else _reason_against(found, today))
 
 
 def share_changed(likes: NDArray[np.integer], before: NDArray[np.integer]) -> float:
-    """How much the likes have changed, counted by track: the sum of the differences over the likes before.
+    """How much the likes have changed: the sum over tracks of the differences, divided by the likes before.
 
-    ``likes`` int[N] and ``before`` int[M], M at most N. Counts tell who likes what no more than a hit list
-    does, so a model may keep them; one like that takes the place of another of the same track is not seen.
+    ``likes`` int[N] and ``before`` int[M], M at most N. A model may keep counts, since they do not say who
+    likes what; one like in place of another of the same track goes unnoticed.
     """
     then = np.zeros(len(likes), dtype=np.int64)
     then[: len(before)] = before
@@ -174,33 +179,34 @@ def _earlier(lake: Lake, ids: pl.Series) -> Earlier | str:
         version = lake.current_version("models")
     try:
         earlier = Earlier(ArrayFolder.open(lake.version_folder("models", version)))
-        earlier.folder.verify()  # what is damaged would go on in every model of the chain
+        earlier.folder.verify()  # damage would be passed on to every model of the chain
         n, known = len(earlier.embeddings), earlier.folder.facts.get("id_map")
     except (TuneGraphError, OSError) as error:
         return f"the earlier model {version} cannot be read: {error}"
     if n > len(ids) or known != id_map_fingerprint(ids[:n]):
-        return f"the earlier model {version} is of another id map"
+        return f"the earlier model {version} has another id map"
     return earlier
 
 
-def _why_not(earlier: Earlier, today: Today) -> str:
-    """Why a model is not gone on from, "" where it is."""
+def _reason_against(earlier: Earlier, today: Today) -> str:
+    """Why the earlier model cannot be the parent of a warm start, "" where it can."""
     facts: dict[str, Any] = earlier.folder.facts
     of = f"the earlier model {earlier.version}"
     if facts.get("code") != today.code:
-        return f"{of} is of another version of the training"
+        return f"{of} is from another version of the training code"
     if not facts["settings"].items() >= today.settings.from_nothing().items():
-        return f"the settings are not those of {earlier.version}"
+        return f"the settings differ from those of {earlier.version}"
     if (facts["held_out"], facts.get("calibration_share")) != (today.held_out, today.calibration_share):
-        return f"other likes or users are held out than from {earlier.version}"  # it may have learned them
+        # It may have learned some of those held out today.
+        return f"other likes or users are held out than from {earlier.version}"
     if facts["spaces"] != today.spaces:
-        return f"likes a track ask for {today.spaces} spaces, {of} has {facts['spaces']}"
+        return f"the likes per track call for {today.spaces} spaces, {of} has {facts['spaces']}"
     if date.fromisoformat(facts["cut_off"]) > today.cut_off:
-        return f"{of} knows likes from after the cut-off"
+        return f"{of} was trained on likes from after the cut-off"
     days = (today.cut_off - date.fromisoformat(facts["from_nothing_cut_off"])).days
     if days > today.settings.full_after_days:
-        return f"the last training from nothing was {days} days of likes ago"
+        return f"the last training from scratch was {days} days of likes ago"
     changed = share_changed(today.likes, earlier.folder["likes_from_nothing"])
     if changed > today.settings.full_after_share:
-        return f"{changed:.0%} of the likes have changed since the last training from nothing"
+        return f"{changed:.0%} of the likes have changed since the last training from scratch"
     return ""

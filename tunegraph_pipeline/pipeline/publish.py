@@ -1,18 +1,98 @@
 """Decide which model goes live over the likes of today, and publish it.
 
-Here: the policy. Not here: the gate's figures (`gate`), or the swap (`recommend.publication`).
+Here: the stage, its policy and what it says of the bundle. Not here: the gate's figures (`gate`), or the
+swap (`recommend.publication`).
 """
 
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.bundle import bundle_of
 from tunegraph_pipeline.pipeline.gate import decide, unjudged
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
-from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.progress import report_note, report_progress
+from tunegraph_pipeline.pipeline.settings import GraphSettings, ServicesSettings
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.progress import Measured, report_note, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.indexing import RECALL
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
+from tunegraph_pipeline.recommend.recommender import Recommender
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(
+    lake: Lake, *, override: str = "", judge: bool = True, log: Callable[[str], None] = _LOG.info
+) -> StageResult:
+    """Publish as `publish_current` does; ``log`` is called with one line, the verdict of the gate."""
+    with Measured() as cost:
+        bundle, decision = publish_current(lake, override, judge=judge)
+    size = sum(path.stat().st_size for path in bundle.folder.iterdir())
+    index, recall = index_facts(bundle)
+    facts: dict[str, Any] = {
+        "bundle version": bundle.version,
+        "model version": bundle.model_version,
+        "folder": bundle.folder,
+        "users": bundle.n_users,
+        "dislikes": len(bundle.disliked_tracks),
+        "tracks": bundle.n_tracks,
+        "tracks new to the model": bundle.facts["tracks_new_to_the_model"],
+        "tracks with a name": int(np.count_nonzero(np.diff(bundle.names.offsets))),
+        "mib": round(size / 2**20, 1),
+        **index,
+        **_query_facts(bundle),
+    }
+    for url in lake.section("services", ServicesSettings).urls:
+        facts[f"served by {url}"] = f"{url.rstrip('/')}/version"
+    plots = {}
+    if decision is not None:
+        log(f"gate: {decision.refusal or 'accepted'}")
+        facts |= {"gate": asdict(decision), "went live": decision.goes_live}
+        if decision.figures:
+            from tunegraph_pipeline.evaluation.plots import paired_intervals  # matplotlib is slow to import
+
+            plots["challenger against champion"] = paired_intervals(
+                decision.figures, decision.settings["margin"], decision.users
+            )
+    return StageResult(bundle.version, None, cost, facts=facts, plots=plots, tables=recall)
+
+
+def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
+    """The index of a bundle: its kind and what it took, and as a Markdown table what it finds."""
+    facts = bundle.facts.get("index")
+    if facts is None:
+        return {"index": "none: every query looks at all tracks"}, {}
+    form = f"{facts['lists']:,} lists of {facts['width']} {facts['storage']} numbers a track"
+    if facts["probes"] is None:
+        form += f"; left out, because it found too little: below {RECALL}"
+    built = {
+        "index": f"{facts['library']}, {form}",
+        "index build (s)": facts["seconds"],
+        "index mib": round(facts["bytes"] / 2**20, 1),
+    }
+    lines = (f"| {kind} | {share:.4f} |" for kind, share in facts["recall"].items())
+    recall = "\n".join(["| queries | found |", "|---|---:|", *lines])
+    return built, {f"index recall@{' and @'.join(map(str, facts['k']))}": recall}
+
+
+def _query_facts(bundle: Bundle) -> dict[str, float]:
+    """How long a query of the bundle takes on this machine, now."""
+    took = query_times(Recommender(bundle))
+    if not took.queries:
+        return {}
+    return {
+        "query p50 (ms)": round(took.p50_ms, 3),
+        "query p99 (ms)": round(took.p99_ms, 3),
+        "query p50 / plain E @ q": round(took.ratio, 2),
+    }
 
 
 def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[Bundle, Decision | None]:

@@ -1,9 +1,11 @@
 """Remove what a lake may not or need not keep any longer.
 
-Here: expired raw batches, old cut-offs and raw days. Not here: the settings (`lake.retention`), or users
-who asked to be forgotten (`pipeline.forgetting`).
+Here: the last stage of a run, and the removal of expired raw batches and of raw days. Not here: the settings
+(`lake.retention`), old versions (`stale_versions`), or users who asked to be forgotten (`forgetting`).
 """
 
+import logging
+from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 
@@ -13,9 +15,41 @@ from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import is_pruned, prune_day, remove_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.storage import write_text
+from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stale_versions import drop_old_versions, mark_expired, prune_cut_offs
+from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.sources import frontier
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(lake: Lake, today: date, *, log: Callable[[str], None] = _LOG.info) -> StageResult:
+    """The last stage, when everything current is in place: remove old versions that may hold forgotten users
+    or expired data, then what is older than the settings say.
+
+    ``log`` is called with one line where old versions were removed. Raises LakeError.
+    """
+    settings = lake.section("retention", RetentionSettings)
+    with Measured() as cost:
+        removed = drop_old_versions(lake)
+        if removed:
+            note = "removed, since they may name forgotten users or what has expired: " + ", ".join(
+                f"{count:,} {what}" for what, count in removed.items()
+            )
+            log(note)
+            report_note(note)
+        removed["raw batches"] = prune_raw(lake, today)
+        removed["cut-offs"] = removed.get("cut-offs", 0) + prune_cut_offs(
+            lake, lake.current_version("current_likes")
+        )
+    return StageResult(
+        None,
+        None,
+        cost,
+        facts={"settings": settings.model_dump(), "requests to forget that wait": pending_requests(lake)},
+        tables={"removed": removed},
+    )
 
 
 def remove_expired(lake: Lake, today: date) -> dict[str, int]:
@@ -39,7 +73,7 @@ def remove_expired(lake: Lake, today: date) -> dict[str, int]:
             continue
         batches = [batch for batch in lake.batches(day) if batch.source in expired]
         for batch in batches:
-            _mark(lake)
+            mark_expired(lake)
             remove_batch(batch)
         removed["raw batches expired"] += len(batches)
         if filled:
@@ -54,38 +88,8 @@ def remove_expired(lake: Lake, today: date) -> dict[str, int]:
 def _of_others(lake: Lake, sources: list[str], rows: pl.DataFrame) -> pl.DataFrame:
     theirs = rows["source" if "source" in rows.columns else "provider"].is_in(sources)
     if theirs.any():
-        _mark(lake)
+        mark_expired(lake)
     return rows.filter(~theirs)
-
-
-def _mark(lake: Lake) -> None:
-    """Record that older versions hold expired data, before it is removed from where it came from."""
-    if not has_expired_versions(lake):
-        write_text(lake.expired_mark, "", lake.staging)
-
-
-def has_expired_versions(lake: Lake) -> bool:
-    """Whether older versions may still hold expired data."""
-    return lake.expired_mark.exists()
-
-
-def finish_expired(lake: Lake) -> None:
-    """Clear that record: call it when no older version is left."""
-    lake.expired_mark.unlink(missing_ok=True)
-
-
-def prune_cut_offs(lake: Lake, current: str, keep: int | None = None) -> int:
-    """Remove the current lists of all but the last cut-offs, as many as the settings say or ``keep``, and
-    never of ``current``; returns how many went."""
-    keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
-    gone = 0
-    for table in (name for name, spec in TABLES.items() if spec.partition is Partition.CUT_OFF):
-        cut_offs = lake.partitions(table)
-        for cut_off in cut_offs[: max(len(cut_offs) - keep, 0)]:
-            if cut_off != current:
-                lake.drop_partition(table, cut_off)
-                gone += 1
-    return gone
 
 
 def prune_raw(lake: Lake, today: date) -> int:

@@ -4,7 +4,7 @@ Here: the one form in which stages answer, whoever calls them. Not here: how Dag
 (`orchestration.metadata`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ How = Literal["reused", "updated", "rebuilt"]
 class StageResult:
     """``version`` is None for a table without versions; ``how`` is None where a stage has one way to run.
 
-    ``facts`` are bool, int, float, str or dict by the name they are shown under; ``plots`` are PNGs.
+    ``facts`` are bool, int, float, str, Path or dict by the name they are shown under; ``plots`` are PNGs;
+    ``tables`` are counts by name, or Markdown; ``notes`` are sentences for a person. ``ends`` says that the
+    stages after this one have nothing to do.
     """
 
     version: str | None
@@ -26,3 +28,6 @@ class StageResult:
     rows: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     plots: Mapping[str, bytes] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, int] | str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    ends: bool = False

@@ -1,5 +1,6 @@
 """What a lake holds, in the few lines a person asks for first."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.pipeline.forgetting import pending_requests
+from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
 from tunegraph_pipeline.pipeline.inbox import inbox_status
+from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.sources.frontier import crawl_summary
@@ -37,14 +39,14 @@ def lake_status(lake: Lake) -> dict[str, str]:
         lines["inbox"] = dropped
     if said := _feedback(lake):
         lines["feedback"] = said
-    for subject, describe in (
-        ("tracks known", _tracks),
-        ("likes", _likes),
-        ("co-likes", _co_likes),
-        ("model", _model),
-        ("live bundle", _bundle),
-        ("gate", _gate),
-    ):
+    described: dict[str, dict[str, Callable[[Lake], str]]] = {
+        "track_ids": {"tracks known": _tracks},
+        "like_graph": {"likes": _likes},
+        "co_like_matrix": {"co-likes": _co_likes},
+        "trained_model": {"model": _model},
+        "serving_bundle": {"live bundle": _bundle, "gate": _gate},
+    }
+    for subject, describe in (line for one in STAGES for line in described.get(one.name, {}).items()):
         try:
             if line := describe(lake):
                 lines[subject] = line

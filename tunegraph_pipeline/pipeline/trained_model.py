@@ -1,9 +1,11 @@
 """Train a lake's model: line up its data, choose its parent, train, align, calibrate and write it.
 
-Here: what a training reads from a lake and leaves in it. Not here: training itself (`training`).
+Here: the stage, what a training reads from a lake and what it leaves in it. Not here: training itself
+(`training`), or the choice of the parent (`lineage`).
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,8 +27,13 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.models.arrays import MODEL
-from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin
-from tunegraph_pipeline.progress import Progress, report_progress
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.progress import Measured, Progress, report_progress
+from tunegraph_pipeline.recommend.publication import needed_models
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,7 +44,160 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.training.train import TrainedModel, TrainingConfig, TrainingData
 
 
-_CODE = 4  # of the training; raise it when the same data gives another model
+_LOG = logging.getLogger(__name__)
+_CODE = stage("trained_model").code
+_MUCH_WIDER = 1.2  # a query's screen may be this much wider for the sake of alignment before it is reported
+
+
+def run(
+    lake: Lake,
+    *,
+    full: bool = False,
+    on_epoch: "Callable[[EpochReport], None] | None" = None,
+    progress: Progress = report_progress,
+    log: Callable[[str], None] = _LOG.info,
+) -> StageResult:
+    """Make the model of the current like graph the current one, and train it unless it is there.
+
+    ``full`` trains from scratch even where it is. ``on_epoch`` is called after each epoch; ``log`` with one
+    line before the training: the parent of a warm start, or the reason there is none. A training that was
+    killed continues from its last epoch.
+    """
+    from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram
+    from tunegraph_pipeline.training.train import TrainingConfig
+
+    plots: dict[str, bytes] = {}
+    settings = lake.section("training", TrainingConfig)
+    split = lake.section("graph", GraphSettings)
+    cut_off = current_cut_off(lake)
+    with Measured() as cost:
+        graph, ids = open_like_graph(lake), known_track_ids(lake)
+        data = lake_training_data(lake, graph, ids)
+        trained_on = data_digest(graph, data, ids, split.held_out, settings)
+        version = None if full else trained_version(lake, trained_on)
+        reused = version is not None
+        if version is not None:
+            lake.set_current("models", version)
+        else:
+            spaces = settings.spaces_for(data.likes_per_track)
+            today = Today(
+                _CODE,
+                settings,
+                spaces,
+                split.held_out,
+                split.calibration_share,
+                ids,
+                cut_off,
+                training_likes(data),
+            )
+            origin = origin_of(lake, today, full=full)
+            log(origin.description)
+            version = f"{cut_off}-" + digest([trained_on, *origin.basis(settings)])
+            checkpoint = lake.checkpoint(f"model-{version}")
+            if full:
+                checkpoint.unlink(missing_ok=True)
+            made = make_model(
+                graph, data, settings, origin, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
+            )
+            facts = {
+                "code": _CODE,
+                "data": trained_on,
+                "cut_off": cut_off.isoformat(),
+                "held_out": split.held_out,
+                "calibration_share": split.calibration_share,
+                "id_map": id_map_fingerprint(ids),
+                "spaces": spaces,
+                **origin.facts(cut_off),
+            }
+            lake.write_version(
+                "models",
+                version,
+                lambda folder: write_model(folder, version, settings, made, facts),
+                replace=True,  # one of this version that is there could not be kept, or was not to be
+                # The live model is judged against, and served on, until another one is accepted.
+                spare=needed_models(lake.serving),
+            )
+            # Also those of trainings that were killed and whose likes changed since: none continues them.
+            for left in checkpoint.parent.glob("model-*.safetensors"):
+                left.unlink()
+            plots["calibration"] = calibration_diagram(made.calibration)
+            if made.drift is not None:
+                plots["drift of the tracks"] = drift_histogram(made.drift.cosines)
+    facts = ArrayFolder.open(lake.current_folder("models")).facts
+    warm = facts["parent"] is not None
+    return training_result(
+        facts,
+        "reused" if reused else ("updated" if warm else "rebuilt"),
+        cost,
+        facts_shown={
+            "trained": facts["trained"],
+            "last trained from nothing": facts["from_nothing"],
+            "warm starts since": facts["chain"],
+            "epochs": facts["epochs"],
+            **_drift_facts(facts["drift"]),
+            "blend": facts["blend"],
+            "neighbour probability": facts["calibration_report"],
+        },
+        plots=plots,
+    )
+
+
+def training_result(
+    facts: Mapping[str, Any],
+    how: How,
+    cost: Measured,
+    *,
+    facts_shown: Mapping[str, Any] | None = None,
+    plots: Mapping[str, bytes] | None = None,
+    tables: Mapping[str, Mapping[str, int] | str] | None = None,
+) -> StageResult:
+    """The result of a training: what ``facts``, those of the trained version, say of every kind of model, and
+    what is shown of this kind besides."""
+    from tunegraph_pipeline.evaluation.plots import training_curves  # matplotlib is slow to import
+
+    curves, figure = facts["curves"], facts["validation"]
+    validation = [epoch["validation"] for epoch in curves if "validation" in epoch]
+    return StageResult(
+        facts["version"],
+        how,
+        cost,
+        facts={
+            "unchanged": how == "reused",
+            "MAP@10 on validation": "nothing held out" if figure is None else figure,
+            **(facts_shown or {}),
+        },
+        plots={
+            "curves": training_curves([epoch["loss"] for epoch in curves], {"MAP@10": validation}),
+            **(plots or {}),
+        },
+        tables=tables or {},
+    )
+
+
+def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
+    """The drift from the earlier model, and a word where a query's screen would be better off unaligned."""
+    if drift is None:
+        return {"drift": "nothing of an earlier model to compare with"}
+    facts: dict[str, Any] = {
+        "drift": drift,
+        "drift, mean cosine": drift["mean_cosine"],
+        "drift, overlap@10": drift["overlap@10"],
+    }
+    width, least = drift["screen_width"], drift["least_screen_width"]
+    if width > _MUCH_WIDER * least:
+        facts["screen"] = (
+            f"a query's first look reads {width} coordinates a track in the aligned space, {least} would do"
+            " on axes of its own; a training with another dimension aligns it anew"
+        )
+    return facts
+
+
+def lake_training_data(lake: Lake, graph: LikeGraph, ids: pl.Series) -> "TrainingData":
+    """What a model learns from the current like graph and what is known of the tracks up to its cut-off."""
+    cut_off = current_cut_off(lake)
+    return training_data(
+        graph, ids, lake.known_tracks("tracks", cut_off), lake.known_tracks("audio_features", cut_off)
+    )
 
 
 def training_data(
@@ -116,7 +276,7 @@ def make_model(
 
     Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` (see `Origin.canonical`) tells
     a later day which likes neither the model nor one it goes on from was shown, ``likes_from_nothing`` how
-    many each track had at the last training from nothing, ``artists`` and ``albums`` are the names of its
+    many each track had at the last training from scratch, ``artists`` and ``albums`` are the names of its
     tags.
     """
     from tunegraph_pipeline.training.train import train
@@ -182,7 +342,7 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """Of all that a training from nothing depends on: likes and folds, content, the id map, settings."""
+    """Of all that a training from scratch depends on: likes and folds, content, the id map, settings."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
@@ -243,12 +403,6 @@ def write_model(
     }
     arrays = as_declared(MODEL, declared_fields(MODEL, model) | made.arrays)
     write_arrays(folder, arrays, all_facts)
-
-
-def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
-    """The genre of each track, "" where unknown."""
-    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
-    return known["genre"].fill_null("").to_list()
 
 
 def fingerprint_of(array: NDArray[Any]) -> str:

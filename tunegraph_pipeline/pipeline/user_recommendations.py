@@ -1,13 +1,37 @@
 """The best songs for every user of a bundle, as a table.
 
-Here: the rows. Not here: the ranking (`recommend`).
+Here: the stage and its rows. Not here: the ranking (`recommend`).
 """
 
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.progress import report_progress
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.progress import Measured, report_progress
 from tunegraph_pipeline.recommend.recommender import Recommender
+
+K = 10
+"""How many songs each user gets in the table, and how many are judged."""
+
+
+def run(lake: Lake) -> StageResult:
+    """Write the table of the live bundle, unless it is there. Raises BundleError where nothing is live."""
+    recommender = Recommender.open(lake.serving)
+    version = recommender.bundle.version
+    with Measured() as cost:
+        reused = lake.inputs_of("user_recommendations", version) == version
+        if not reused:
+            rows = recommendations_for_everyone(recommender, K)
+            lake.write("user_recommendations", version, rows, inputs=version)
+            lake.keep_partitions("user_recommendations", version)
+    return StageResult(
+        version,
+        "reused" if reused else "rebuilt",
+        cost,
+        rows=lake.row_count("user_recommendations", version),
+        facts={"bundle version": version, "unchanged": reused},
+    )
 
 
 def recommendations_for_everyone(recommender: Recommender, k: int) -> pl.DataFrame:

@@ -12,7 +12,6 @@ from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -66,7 +65,7 @@ def test_days_give_the_same_files_in_any_order_and_when_filled_again(lake: Lake)
     at_once = _files(lake)
     for name in DAILY_TABLES:
         for key in lake.partitions(name):
-            table_path(lake.root, name, key).unlink()
+            lake.table_path(name, key).unlink()
     for day in (LAST, FIRST, date(2026, 2, 2), LAST):
         run_job(lake, "daily_tables", day, day)
     assert _files(lake) == at_once
@@ -98,7 +97,7 @@ def test_a_hole_in_the_past_that_is_filled_later_and_twice_changes_that_day_alon
     }
     for name in DAILY_TABLES:
         for key in lake.partitions(name):
-            table_path(lake.root, name, key).unlink()
+            lake.table_path(name, key).unlink()
     run_job(lake, "daily_tables", FIRST, LAST)  # as if it had been there from the start
     assert _files(lake) == after
 

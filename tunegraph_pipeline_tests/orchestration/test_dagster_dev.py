@@ -28,7 +28,6 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file, run_job
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
@@ -277,7 +276,7 @@ def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:
         assert lake.partitions(table)[: len(days)] == days
         for key in days:
             if key in twin.partitions(table):
-                mine, other = (table_path(one.root, table, key).read_bytes() for one in (lake, twin))
+                mine, other = (one.table_path(table, key).read_bytes() for one in (lake, twin))
                 assert mine == other, (table, key)
             else:
                 assert not len(lake.read(table, key))

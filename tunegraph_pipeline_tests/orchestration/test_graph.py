@@ -19,7 +19,6 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
-from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.assets import graph, sources
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.current_likes import update_current_lists
@@ -225,7 +224,7 @@ def test_a_damaged_table_is_made_from_nothing(tmp_path: Path, table: str) -> Non
     lake.admit_source("files")
     receive(lake, 0, {"ana": "ab", "ben": "abc"})
     refresh(lake)
-    table_path(lake.root, table, lake.current_version("current_likes")).write_bytes(b"PAR1 garbage")
+    lake.table_path(table, lake.current_version("current_likes")).write_bytes(b"PAR1 garbage")
     receive(lake, 1, {"cho": "ad"})
 
     assert refresh(lake)["current_likes"] == "rebuilt"
@@ -309,7 +308,7 @@ def test_a_shorter_id_map_has_the_matrix_built_from_nothing(tmp_path: Path) -> N
     refresh(lake)
     receive(lake, 1, {"ana": "ab"})
     refresh(lake)
-    table_path(lake.root, "track_ids", None).unlink()
+    lake.table_path("track_ids", None).unlink()
 
     assert refresh(lake)["co_like_matrix"] == "rebuilt"
     assert by_track(lake) == {"a": {"b": 2, "c": 1}, "b": {"a": 2, "c": 1}, "c": {"a": 1, "b": 1}}

@@ -13,9 +13,9 @@ from dagster import AssetKey, DagsterInstance
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.orchestration.metadata import index_metadata
 from tunegraph_pipeline.pipeline import bundle
 from tunegraph_pipeline.pipeline.bundle import bundle_of, index_if_wanted
+from tunegraph_pipeline.pipeline.publish import index_facts
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
@@ -58,7 +58,7 @@ def test_a_small_catalogue_is_ranked_exactly(lake: Lake) -> None:
     assert "index" not in bundle.facts
     assert bundle.file(INDEX_FILE) is None
     assert int(bundle.recommendable.sum()) < THRESHOLD
-    assert index_metadata(bundle)["index"].value == "none: every query looks at all tracks"
+    assert index_facts(bundle)[0]["index"] == "none: every query looks at all tracks"
 
 
 @pytest.mark.parametrize(

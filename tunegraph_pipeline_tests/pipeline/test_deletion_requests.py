@@ -22,12 +22,8 @@ from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
-from tunegraph_pipeline.pipeline.forgetting import (
-    finish_requests,
-    pending_requests,
-    process_requests,
-    request,
-)
+from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, pending_requests, request
+from tunegraph_pipeline.pipeline.forgetting import process_requests
 from tunegraph_pipeline.sources.frontier import Due, Frontier
 from tunegraph_pipeline_tests.search import places_with
 

@@ -31,14 +31,13 @@ from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
-from tunegraph_pipeline.pipeline.forgetting import (
-    drop_old_versions,
+from tunegraph_pipeline.pipeline.deletion_requests import (
     pending_requests,
     read_user_ids,
     request,
-    users_left,
 )
 from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.stale_versions import drop_old_versions, users_left
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current

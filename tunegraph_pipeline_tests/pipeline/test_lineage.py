@@ -80,10 +80,10 @@ def lake(tmp_path: Path) -> Lake:
     return Lake.open_or_create(tmp_path / "lake")
 
 
-def test_a_first_training_begins_from_nothing(lake: Lake) -> None:
+def test_a_first_training_starts_from_scratch(lake: Lake) -> None:
     origin = origin_of(lake, today(), full=False)
     assert origin.earlier is None
-    assert origin.said == "from nothing because there is no earlier model"
+    assert origin.description == "from scratch because there is no earlier model"
     assert origin.chain == 0
     assert origin.start() is None
     facts = origin.facts(date(2026, 2, 8))
@@ -91,27 +91,29 @@ def test_a_first_training_begins_from_nothing(lake: Lake) -> None:
     assert facts["parent"] is None
 
 
-def test_the_live_model_is_gone_on_from_and_a_refused_one_is_not(lake: Lake) -> None:
+def test_the_live_model_is_the_parent_and_a_refused_one_is_not(lake: Lake) -> None:
     model(lake, "m1", from_nothing="2026-02-01T05:00:00+00:00")
-    assert origin_of(lake, today(), full=False).said == "gone on from m1"  # nothing is live: the current one
+    assert (
+        origin_of(lake, today(), full=False).description == "warm start from m1"
+    )  # nothing is live: the current one
     make_live(lake, "m1")
     model(lake, "refused")
     origin = origin_of(lake, today(), full=False)
-    assert origin.said == "gone on from m1"
+    assert origin.description == "warm start from m1"
     assert origin.chain == 4
     assert origin.facts(date(2026, 2, 8)) == {
         "from_nothing": "2026-02-01T05:00:00+00:00",
         "from_nothing_cut_off": "2026-02-01",
-        "trained": "gone on from m1",
+        "trained": "warm start from m1",
         "parent": "m1",
         "chain": 4,
     }
 
 
-def test_where_full_is_asked_for_nothing_is_gone_on_from_but_the_space_is_turned_onto(lake: Lake) -> None:
+def test_a_full_training_has_no_parent_but_is_aligned_with_the_earlier_space(lake: Lake) -> None:
     model(lake, "m1")
     origin = origin_of(lake, today(), full=True)
-    assert origin.said == "from nothing because it was asked for"
+    assert origin.description == "from scratch because it was asked for"
     assert origin.parent is None
     assert origin.earlier is not None
     assert origin.earlier.version == "m1"
@@ -120,28 +122,28 @@ def test_where_full_is_asked_for_nothing_is_gone_on_from_but_the_space_is_turned
 @pytest.mark.parametrize(
     ("of_model", "of_today", "reason"),
     [
-        ({"code": 3}, {}, "of another version of the training"),
-        ({"spaces": 4}, {}, "ask for 1 spaces, the earlier model m1 has 4"),
+        ({"code": 3}, {}, "from another version of the training code"),
+        ({"spaces": 4}, {}, "call for 1 spaces, the earlier model m1 has 4"),
         ({}, {"held_out": 0.1}, "other likes or users are held out than from m1"),
         ({}, {"calibration_share": 0.1}, "other likes or users are held out than from m1"),
-        ({"cut_off": "2026-02-09"}, {}, "knows likes from after the cut-off"),
-        ({}, {"settings": TrainingConfig(dimension=4, seed=1)}, "the settings are not those of m1"),
+        ({"cut_off": "2026-02-09"}, {}, "was trained on likes from after the cut-off"),
+        ({}, {"settings": TrainingConfig(dimension=4, seed=1)}, "the settings differ from those of m1"),
         ({}, {"settings": TrainingConfig(dimension=4, full_after_days=6)}, "was 7 days of likes ago"),
         ({}, {"cut_off": date(2026, 2, 9)}, "was 8 days of likes ago"),
         ({}, {"likes": np.array([10, 5, 0])}, "25% of the likes have changed"),
         ({}, {"likes": np.array([10, 10, 5])}, "25% of the likes have changed"),
-        ({"id_map": "another"}, {}, "is of another id map"),
-        ({}, {"ids": IDS[:1]}, "is of another id map"),
+        ({"id_map": "another"}, {}, "has another id map"),
+        ({}, {"ids": IDS[:1]}, "has another id map"),
     ],
 )
-def test_what_cannot_be_gone_on_from_is_told_why(
+def test_a_training_from_scratch_says_why(
     lake: Lake, of_model: dict[str, Any], of_today: dict[str, Any], reason: str
 ) -> None:
     model(lake, "m1", **of_model)
     origin = origin_of(lake, today(**of_today), full=False)
     assert origin.parent is None
-    assert origin.said.startswith("from nothing because ")
-    assert reason in origin.said
+    assert origin.description.startswith("from scratch because ")
+    assert reason in origin.description
 
 
 def test_a_track_that_was_another_recording_to_an_earlier_model_of_the_chain_stays_marked(lake: Lake) -> None:
@@ -162,20 +164,20 @@ def test_a_track_that_was_another_recording_to_an_earlier_model_of_the_chain_sta
         {"cut_off": date(2026, 2, 7)},
     ],
 )
-def test_small_changes_and_other_settings_of_the_warm_start_alone_do_not_keep_it_from_going_on(
+def test_small_changes_and_settings_of_the_warm_start_alone_allow_a_warm_start(
     lake: Lake, of_today: dict[str, Any]
 ) -> None:
     model(lake, "m1")
-    assert origin_of(lake, today(**of_today), full=False).said == "gone on from m1"
+    assert origin_of(lake, today(**of_today), full=False).description == "warm start from m1"
 
 
-def test_a_damaged_model_is_not_gone_on_from(lake: Lake) -> None:
+def test_a_damaged_model_is_no_parent(lake: Lake) -> None:
     model(lake, "m1")
     (lake.version_folder("models", "m1") / "embeddings.npy").write_bytes(b"garbage")
     origin = origin_of(lake, today(), full=False)
     assert origin.earlier is None
-    assert "cannot be read" in origin.said
-    assert "embeddings.npy" in origin.said
+    assert "cannot be read" in origin.description
+    assert "embeddings.npy" in origin.description
 
 
 @pytest.mark.parametrize("part", ["weights.safetensors", "embeddings.npy"])
@@ -187,7 +189,7 @@ def test_damage_that_changes_no_size_is_found(lake: Lake, part: str) -> None:
     path.write_bytes(content)
     origin = origin_of(lake, today(), full=False)
     assert origin.earlier is None
-    assert f"{part} does not match its checksum" in origin.said
+    assert f"{part} does not match its checksum" in origin.description
 
 
 def test_the_likes_that_changed_are_counted_by_track() -> None:
@@ -274,12 +276,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield one
 
 
-def test_a_day_goes_on_from_the_model_of_the_day_before(story: Story) -> None:
+def test_a_day_starts_from_the_model_of_the_day_before(story: Story) -> None:
     first, warm = story.told["first"], story.told["warm"]
-    assert first["trained"] == "from nothing because there is no earlier model"
+    assert first["trained"] == "from scratch because there is no earlier model"
     assert first["drift"] is None
     assert (first["chain"], first["parent"], first["epochs"]) == (0, None, len(first["curves"]))
-    assert warm["trained"] == f"gone on from {first['version']}"
+    assert warm["trained"] == f"warm start from {first['version']}"
     assert (warm["chain"], warm["parent"], warm["epochs"]) == (1, first["version"], 1)
     assert warm["from_nothing"] == first["from_nothing"]
     assert warm["from_nothing"].startswith("20")
@@ -309,15 +311,15 @@ def test_what_was_trained_on_the_same_likes_is_kept_whatever_its_parent(story: S
     assert story.told["nothing new"] == story.told["warm"]
 
 
-def test_other_settings_begin_from_nothing_and_what_the_gate_refuses_is_not_gone_on_from(
+def test_other_settings_train_from_scratch_and_a_refused_model_is_no_parent(
     story: Story,
 ) -> None:
     broken, after = story.told["broken"], story.told["after the refusal"]
-    assert "the settings are not those of" in broken["trained"]
+    assert "the settings differ from those of" in broken["trained"]
     assert broken["aligned_to"] == story.told["warm"]["version"]
     refused = [one for one in publications(story.lake.serving) if one.outcome == "refused"]
     assert [one.decision.challenger for one in refused if one.decision] == [broken["version"]]
-    assert after["trained"] == f"gone on from {story.told['warm']['version']}"
+    assert after["trained"] == f"warm start from {story.told['warm']['version']}"
     assert after["chain"] == 2
     assert live_model(story.lake.serving) == after["version"]
 
@@ -326,6 +328,6 @@ def test_a_model_of_another_dimension_lies_on_axes_of_its_own_and_says_so(story:
     story.lake.set_section("training", {**TRAINING, "dimension": 4})
     story.refresh("smaller", 4)
     smaller = story.told["smaller"]
-    assert "the settings are not those of" in smaller["trained"]
+    assert "the settings differ from those of" in smaller["trained"]
     assert smaller["aligned_to"] is None
     assert smaller["drift"] is None

@@ -17,13 +17,8 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, is_pruned, write_
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tables import empty_table
-from tunegraph_pipeline.pipeline.retention import (
-    finish_expired,
-    has_expired_versions,
-    prune_cut_offs,
-    prune_raw,
-    remove_expired,
-)
+from tunegraph_pipeline.pipeline.retention import prune_raw, remove_expired
+from tunegraph_pipeline.pipeline.stale_versions import finish_expired, has_expired_versions, prune_cut_offs
 from tunegraph_pipeline.sources.frontier import Due, Frontier
 from tunegraph_pipeline_tests.search import places_with
 

@@ -21,10 +21,11 @@ from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.storage import SPOOL
-from tunegraph_pipeline.lake.tables import inputs_of, table_path
+from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.pipeline.forgetting import pending_requests, request, users_left
+from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stale_versions import users_left
 from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.publication import publications
@@ -104,7 +105,7 @@ def current(lake: Lake, kind: str) -> str:
 
 def daily(table: str) -> Callable[[Lake], Path]:
     # A day on which the table has rows.
-    return lambda lake: table_path(lake.root, table, LAST.isoformat())
+    return lambda lake: lake.table_path(table, LAST.isoformat())
 
 
 def part(kind: str, name: str) -> Callable[[Lake], Path]:
@@ -121,8 +122,8 @@ def raw_file(name: str) -> Callable[[Lake], Path]:
 
 DERIVED: dict[str, Callable[[Lake], Path]] = {
     **{table: daily(table) for table in DAILY_TABLES},
-    "current_likes": lambda lake: table_path(lake.root, "current_likes", LAST.isoformat()),
-    "current_dislikes": lambda lake: table_path(lake.root, "current_dislikes", LAST.isoformat()),
+    "current_likes": lambda lake: lake.table_path("current_likes", LAST.isoformat()),
+    "current_dislikes": lambda lake: lake.table_path("current_dislikes", LAST.isoformat()),
     "track_ids": at("track_ids", "data.parquet"),
     "like_graph part": part("like_graph", "indices.npy"),
     "like_graph manifest": part("like_graph", "manifest.json"),
@@ -132,7 +133,7 @@ DERIVED: dict[str, Callable[[Lake], Path]] = {
     "co_like manifest": part("co_like", "manifest.json"),
     "models part": part("models", "embeddings.npy"),
     "models weights": part("models", "weights.safetensors"),
-    "track_embeddings": lambda lake: table_path(lake.root, "track_embeddings", current(lake, "models")),
+    "track_embeddings": lambda lake: lake.table_path("track_embeddings", current(lake, "models")),
     "user_recommendations": lambda lake: table_path(
         lake.root, "user_recommendations", current(lake, "serving")
     ),
@@ -293,7 +294,7 @@ def test_a_graph_of_other_likes_is_found(lake: Lake) -> None:
 def test_lists_whose_length_is_not_what_was_observed_are_found(lake: Lake) -> None:
     key = LAST.isoformat()
     seen = lake.read("observations", key).with_columns(list_hash=pl.lit("0" * 16))
-    lake.write("observations", key, seen, inputs_of(lake.root, "observations", key) or "")
+    lake.write("observations", key, seen, lake.inputs_of("observations", key) or "")
     assert wrong(verify(lake.root)) == {
         "observations": "lengths or hashes of lists are not those of the table likes"
     }
@@ -382,7 +383,7 @@ def test_a_daily_table_that_is_gone_is_filled_again_and_no_reason_to_look_at_not
 
 
 def test_current_lists_that_are_gone_are_told_and_made_anew(lake: Lake) -> None:
-    path = table_path(lake.root, "current_likes", LAST.isoformat())
+    path = lake.table_path("current_likes", LAST.isoformat())
     content = path.read_bytes()
     path.unlink()
     assert files(verify(lake.root, repair=True)) == {"current_likes/CURRENT"}
@@ -420,7 +421,7 @@ def test_a_live_model_that_is_gone_leaves_it_to_a_person_where_the_lists_are_oth
 def test_a_table_of_a_day_without_raw_batches_that_is_gone_needs_a_person(lake: Lake) -> None:
     prune_day(lake.raw, FIRST)
     assert verify(lake.root).problems == []
-    table_path(lake.root, "likes", FIRST.isoformat()).unlink()
+    lake.table_path("likes", FIRST.isoformat()).unlink()
     (finding,) = verify(lake.root, repair=True).problems
     assert finding.file == f"likes/dt={FIRST}/data.parquet"
     assert finding.what == "is not there"

@@ -2,30 +2,19 @@
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, MetadataValue, asset
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult
 
-from tunegraph_pipeline.orchestration.assets.graph import like_graph
-from tunegraph_pipeline.orchestration.metadata import (
-    OWNERS,
-    cost_metadata,
-    definition_metadata,
-    picture,
-    rows_metadata,
-)
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.compare import compare_lake, keep_figures
-from tunegraph_pipeline.pipeline.settings import ComparisonSettings
-from tunegraph_pipeline.progress import Measured, report_progress
+from tunegraph_pipeline.pipeline import compare
 
 GROUP = "model"
 
 
-@asset(
+@stage_asset(
+    "model_comparison",
     group_name=GROUP,
-    deps=[like_graph],
     kinds={"parquet", "pytorch"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("evaluation"),
 )
 def model_comparison(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
@@ -33,28 +22,7 @@ def model_comparison(context: AssetExecutionContext, lake: LakeResource) -> Mate
 
     What is compared is section `comparison` of the lake's settings. Nothing it trains is served.
     """
-    from tunegraph_pipeline.evaluation.compare import markdown
-    from tunegraph_pipeline.evaluation.plots import comparison_chart
-
-    root = lake.open()
-    with Measured() as cost:
-        found = compare_lake(root, root.section("comparison", ComparisonSettings), report_progress)
-        rows = keep_figures(
-            root, found, dataset=f"likes of {root.current_version('like_graph')}", run_id=context.run.run_id
-        )
-    tables = {name: MetadataValue.md(markdown(outcomes)) for name, outcomes in found.outcomes.items()}
-    charts = {
-        f"{name}, plot": picture(comparison_chart(outcomes)) for name, outcomes in found.outcomes.items()
-    }
-    return MaterializeResult(
-        metadata={
-            **rows_metadata(rows),
-            **cost_metadata(cost),
-            **tables,
-            **charts,
-            "notes": MetadataValue.md("\n".join(f"- {note}" for note in found.notes)),
-        }
-    )
+    return materialized(compare.run(lake.open(), run_id=context.run.run_id))
 
 
 ASSETS: list[AssetsDefinition] = [model_comparison]

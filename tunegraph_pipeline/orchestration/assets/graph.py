@@ -6,26 +6,14 @@ is kept. The cut-off is chosen in one place, `current_likes`; what follows is br
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, MetadataValue, asset
+from dagster import AssetsDefinition, Config, MaterializeResult
 
-from tunegraph_pipeline.orchestration.assets import sources
-from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
-from tunegraph_pipeline.orchestration.metadata import (
-    OWNERS,
-    cost_metadata,
-    definition_metadata,
-    materialized,
-    rows_metadata,
-)
+from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
+from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
 from tunegraph_pipeline.pipeline import like_graph as like_graph_stage
 from tunegraph_pipeline.pipeline import track_ids as track_id_map
-from tunegraph_pipeline.pipeline.current_likes import update_current_lists
-from tunegraph_pipeline.pipeline.forgetting import has_stale_personal_data
-from tunegraph_pipeline.pipeline.like_graph import choose_cut_off, nothing_to_build
-from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.progress import Measured
 
 GROUP = "graph"
 
@@ -37,47 +25,23 @@ class CutOffConfig(Config):
     """A day as YYYY-MM-DD; empty for the latest day on which anything was received."""
 
 
-@asset(
+@stage_asset(
+    "current_likes",
     group_name=GROUP,
-    deps=[forgotten_users, sources.liked_lists, sources.feedback, sources.tracks],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="2",
     metadata=definition_metadata("current_likes"),
 )
-def current_likes(
-    context: AssetExecutionContext, config: CutOffConfig, lake: LakeResource
-) -> MaterializeResult[Any]:
+def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult[Any]:
     """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
     they liked since; and beside it what they do not want to hear (`current_dislikes`), when each was seen
     last (`last_observations`), and whose list is another one than before (`changed_users`)."""
-    root = lake.open()
-    settings = root.section("graph", GraphSettings)
-    if not root.raw_days() and has_stale_personal_data(root):
-        raise nothing_to_build(root, "nothing that was received is left")
-    cut_off = choose_cut_off(root, config.cut_off)
-    key = cut_off.isoformat()
-    with Measured() as cost:
-        brought = update_current_lists(root, cut_off, merge_recordings=settings.merge_recordings)
-    metadata: dict[str, Any] = {
-        **rows_metadata(root.row_count("current_likes", key)),
-        **cost_metadata(cost),
-        "cut-off": MetadataValue.text(key),
-        "made": MetadataValue.text(brought.how),
-        "dislikes": MetadataValue.int(root.row_count("current_dislikes", key)),
-        "unchanged": MetadataValue.bool(brought.how == "reused"),
-    }
-    if brought.changed is not None:
-        metadata["users whose list changed"] = MetadataValue.int(brought.changed)
-    return MaterializeResult(metadata=metadata)
+    return materialized(current_likes_stage.run(lake.open(), cut_off=config.cut_off))
 
 
-@asset(
+@stage_asset(
+    "track_ids",
     group_name=GROUP,
-    deps=[current_likes, sources.tracks, sources.audio_features],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("track_ids"),
 )
 def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
@@ -85,24 +49,20 @@ def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(track_id_map.run(lake.open()))
 
 
-@asset(
+@stage_asset(
+    "like_graph",
     group_name=GROUP,
-    deps=[track_ids],
     kinds={"numpy", "scipy"},
-    owners=OWNERS,
-    code_version="1",
 )
 def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     """A, users by tracks, with the fold of every like: training, early stopping or gate."""
     return materialized(like_graph_stage.run(lake.open()))
 
 
-@asset(
+@stage_asset(
+    "co_like_matrix",
     group_name=GROUP,
-    deps=[like_graph],
     kinds={"numpy", "scipy"},
-    owners=OWNERS,
-    code_version="1",
 )
 def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
     """B = AᵀA: how many users like both of two tracks, exact, and its strongest entries, normalised.

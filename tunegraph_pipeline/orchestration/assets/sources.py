@@ -6,7 +6,6 @@ order, gives the same files. Before it, `forgotten_users` has taken out who aske
 """
 
 import time
-from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -18,26 +17,23 @@ from dagster import (
     Config,
     MetadataValue,
     RetryRequested,
-    asset,
 )
 from pydantic import Field
 
-from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import BatchInfo
-from tunegraph_pipeline.orchestration.assets.forgetting import forgotten_users
 from tunegraph_pipeline.orchestration.metadata import (
-    OWNERS,
-    cost_metadata,
     counts_table,
     definition_metadata,
-    rows_metadata,
+    materialized,
+    notes_list,
+    stage_asset,
 )
 from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
-from tunegraph_pipeline.progress import Measured, report_note, report_progress
+from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.sources.crawl import CrawlReport
 from tunegraph_pipeline.sources.source import NoAnswer
 
@@ -65,14 +61,12 @@ class CrawlConfig(Config):
     """Seconds until the first of these; each further one comes after twice the time."""
 
 
-@asset(
+@stage_asset(
+    "crawled_users",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    deps=[forgotten_users],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="3",
     pool=API_POOL,
     metadata=definition_metadata("users"),
 )
@@ -100,14 +94,12 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
     _fill(context, root)
 
 
-@asset(
+@stage_asset(
+    "liked_lists",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    deps=[crawled_users],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("likes"),
 )
 def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
@@ -115,14 +107,12 @@ def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
+@stage_asset(
+    "tracks",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    deps=[crawled_users],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("tracks"),
 )
 def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
@@ -130,14 +120,12 @@ def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
+@stage_asset(
+    "audio_features",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    deps=[crawled_users],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("audio_features"),
 )
 def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
@@ -145,14 +133,12 @@ def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
     _fill(context, lake.open())
 
 
-@asset(
+@stage_asset(
+    "feedback",
     group_name=GROUP,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    deps=[crawled_users],
     kinds={"parquet", "polars"},
-    owners=OWNERS,
-    code_version="1",
     metadata=definition_metadata("feedback"),
 )
 def feedback(context: AssetExecutionContext, lake: LakeResource) -> None:
@@ -188,7 +174,7 @@ class _Observer:
             report_note(note)
         metadata = _crawl_metadata(report)
         if report.notes:
-            metadata["notes"] = MetadataValue.md("\n".join(f"- {note}" for note in report.notes))
+            metadata["notes"] = notes_list(report.notes)
         self._context.add_asset_metadata(metadata, partition_key=self._partition)
 
 
@@ -205,43 +191,13 @@ def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
 
 
 def _fill(context: AssetExecutionContext, lake: Lake) -> None:
-    """Bring the tables of the asset up to date for every day of the run."""
+    """Fill the tables of the asset for every day of the run."""
     days = context.partition_keys
     name = context.asset_key.to_user_string()
     for done, key in enumerate(days):
         report_progress(name, done, len(days))
-        with Measured() as cost:
-            day, tables = date.fromisoformat(key), _tables_of(name)
-            batches = lake.batches(day)
-            fresh = fill_day(lake, day, tables)
-        rows = lake.row_count(tables[-1], key)
-        metadata = {
-            **rows_metadata(rows),
-            **cost_metadata(cost),
-            "raw batches": MetadataValue.int(len(batches)),
-            "unchanged": MetadataValue.bool(fresh),
-        }
-        if skipped := _total_counts(batches):
-            metadata["skipped or noticed"] = counts_table(skipped)
-        context.add_asset_metadata(metadata, partition_key=key)
-        if not fresh:
-            context.log.info(f"{name} {key}: {rows:,} rows from {len(batches)} batches")
+        result = stage(name).run(lake, day=date.fromisoformat(key))
+        context.add_asset_metadata(materialized(result).metadata or {}, partition_key=key)
+        if result.how != "reused":
+            context.log.info(f"{name} {key}: {result.rows:,} rows from {result.facts['raw batches']} batches")
     report_progress(name, len(days), len(days))
-
-
-def _tables_of(asset_name: str) -> list[str]:
-    return {
-        "crawled_users": ["users"],
-        "liked_lists": ["observations", "likes"],
-        "tracks": ["tracks"],
-        "audio_features": ["audio_features"],
-        "feedback": ["feedback"],
-    }[asset_name]
-
-
-def _total_counts(batches: Iterable[BatchInfo]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for batch in batches:
-        for what, count in batch.counts.items():
-            total[what] = total.get(what, 0) + count
-    return total

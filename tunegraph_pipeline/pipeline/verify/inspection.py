@@ -15,16 +15,10 @@ from tunegraph_pipeline.lake.raw import (
     is_pruned,
 )
 from tunegraph_pipeline.lake.storage import remove_folder
+from tunegraph_pipeline.pipeline.stages import folders_before
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 
 Progress = Callable[[str, int, int], None]
-
-_UPSTREAM = {
-    "like_graph": ("current_likes",),
-    "co_like": ("like_graph",),
-    "serving": ("like_graph", "models"),
-}
-"""The stages that a stage is built from."""
 
 
 class Inspection:
@@ -99,7 +93,8 @@ class Inspection:
         """
         stamp = written(self.lake.current_file(kind))
         return any(
-            self.has(before) and written(self.lake.current_file(before)) > stamp for before in _UPSTREAM[kind]
+            self.has(before) and written(self.lake.current_file(before)) > stamp
+            for before in folders_before(kind)
         )
 
 

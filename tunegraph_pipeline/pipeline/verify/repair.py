@@ -12,22 +12,18 @@ import polars as pl
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.pipeline.stages import table_stages
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, written
 from tunegraph_pipeline.recommend.bundle import (
     Bundle,
 )
-
-_ASSETS = {"users": "crawled_users", "observations": "liked_lists", "likes": "liked_lists"} | {
-    "current_dislikes": "current_likes"
-}
-"""The asset that makes a table, where it has another name."""
 
 
 def how_to_rebuild(
     inspection: Inspection, table: str, value: str | None
 ) -> tuple[str, Callable[[], None] | None]:
     """How a partition is rebuilt, in words, and how a repair makes way for it."""
-    asset = _ASSETS.get(table, table)
+    asset = table_stages()[table]
     path = inspection.lake.table_path(table, value)
     kind = TABLES[table].partition
     if kind is Partition.DAY:

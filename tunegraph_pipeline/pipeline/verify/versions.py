@@ -11,24 +11,15 @@ from pathlib import Path
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.tensors import load_tensors
+from tunegraph_pipeline.pipeline.stages import array_stages
 from tunegraph_pipeline.pipeline.verify.findings import named_first, short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
 from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
 from tunegraph_pipeline.recommend.publication import live_model
 
-_VERSIONED = {
-    "like_graph": "like_graph",
-    "co_like": "co_like_matrix",
-    "models": "trained_model",
-    "v1_model": "v1_model",
-    "v2_model": "v2_model",
-    "v3_seed_model": "v3_seed_model",
-}
-"""Folders of versions of arrays, with their assets."""
-
 
 def check_versions(inspection: Inspection) -> None:
-    for kind, asset in _VERSIONED.items():
+    for kind, asset in array_stages().items():
         current = check_current(inspection, kind, asset)
         for folder in folders(inspection.lake.folder(kind)):
             again, path = f"rematerialise {asset}", folder

@@ -1,0 +1,110 @@
+"""The folder of requests to forget users.
+
+Here: writing a request, reading it, and the folders it moves through. Not here: removing the users
+(`forgetting`).
+
+    <lake>/forget_requests/<any name>     a complete request: one user id a line, UTF-8
+    <lake>/forget_requests/.purging/      requests whose users are being removed
+    <lake>/forget_requests/.purged/       requests whose users are removed, except from older versions
+
+A request moves to the next folder when everything before is done. If a process is killed, the next one
+continues the request, since every step may be repeated. The ids are in these files alone, and are deleted
+with them.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.storage import disk_errors, private_file, sync
+
+PURGING, PURGED = ".purging", ".purged"
+_WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
+
+
+def request(lake: Lake, user_ids: Iterable[str]) -> Path:
+    """Ask that these users are forgotten; on disk for good when this returns, readable by its owner alone.
+
+    Needs no lock: a run in progress processes it or leaves it to the next. Raises InputError for an empty id
+    or one that cannot be a line of UTF-8, LakeError where the disk says no.
+    """
+    lines = list(dict.fromkeys(user_ids))
+    for line in lines:
+        _check(line, "the id of a user to forget")
+    path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
+    private_file(path, "".join(f"{line}\n" for line in lines))
+    sync(lake.root)
+    return path
+
+
+def read_user_ids(path: Path) -> list[str]:
+    """The user ids of a file with one a line, empty lines left out. Raises InputError naming the file."""
+    try:
+        # Not splitlines: it would break an id at characters that end no line of a file.
+        # A byte order mark, as some editors write, is not of the first id.
+        lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
+    ids = [line for line in lines if line]
+    for line in ids:
+        _check(line, f"{path}: a user id")
+    return ids
+
+
+def _check(user_id: str, what: str) -> None:
+    if not user_id.strip() or "\n" in user_id or "\0" in user_id:
+        raise InputError(f"{what} is empty or has a line break in it; give it as the source names the user")
+    try:
+        user_id.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{what} is not valid Unicode text") from None
+
+
+def pending_requests(lake: Lake) -> int:
+    """How many requests are not finished yet."""
+    folder = lake.deletion_requests
+    return sum(len(request_files(folder / part)) for part in ("", PURGING, PURGED))
+
+
+def has_old_versions(lake: Lake) -> bool:
+    """Whether older versions may still name users who were removed from the lake."""
+    return bool(request_files(lake.deletion_requests / PURGED))
+
+
+def finish_requests(lake: Lake) -> None:
+    """Delete the requests whose users are out: call it when no older version is left. Raises LakeError where
+    the disk says no."""
+    folder = lake.deletion_requests / PURGED
+    delete_requests(folder, request_files(folder))
+
+
+def request_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def move_requests(paths: list[Path], target: Path) -> None:
+    for path in paths:
+        with disk_errors(path):
+            target.mkdir(exist_ok=True, mode=0o700)
+            path.rename(target / f"{uuid.uuid4().hex}.txt")
+            sync(target)
+            sync(path.parent)
+
+
+def delete_requests(folder: Path, paths: Iterable[Path]) -> None:
+    for path in paths:
+        with disk_errors(path):
+            path.unlink()
+            sync(folder)
+
+
+def abandoned_drafts(folder: Path) -> list[Path]:
+    """Drafts of requests whose writers were killed: they hold ids, and nobody will rename them."""
+    hidden = folder.glob(".*") if folder.is_dir() else ()
+    before = time.time() - _WRITTEN_WITHIN
+    return [path for path in hidden if path.is_file() and path.stat().st_mtime < before]

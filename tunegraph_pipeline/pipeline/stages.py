@@ -1,0 +1,126 @@
+"""The stages of the pipeline, in order: what each writes and what it is built from.
+
+Here: the one list that assets, jobs, verify, forgetting and status read. Not here: the stages themselves,
+each a module beside this one with a function ``run(lake, ...)`` that returns a `StageResult`.
+
+To add a stage: write its module, put it into `STAGES` after its inputs, and give it an asset.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: ``name`` is that of its asset, ``inputs`` are the names of the stages it is built from.
+
+    ``module``, beside this one, is imported when the stage runs: training loads torch, and whoever reads the
+    list needs none of it. Its function ``run`` is called with ``options``. ``tables`` are those it writes,
+    ``folder`` the one whose ``CURRENT`` it sets. ``code`` is the version of its code; raise it when the same
+    inputs give another output. ``daily``: it runs once for each day. ``holds_users``: what it wrote is
+    removed, and rebuilt from the daily tables, when a user is forgotten. ``in_refresh``: a refresh runs it.
+    """
+
+    name: str
+    module: str
+    inputs: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    folder: str | None = None
+    code: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    daily: bool = False
+    holds_users: bool = False
+    in_refresh: bool = True
+
+    def run(self, lake: Lake, **options: Any) -> StageResult:
+        """Run the stage; ``options`` are those of the function ``run`` of its module."""
+        module = import_module(f"{__package__}.{self.module}")
+        result: StageResult = module.run(lake, **self.options, **options)
+        return result
+
+
+def _daily(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], code: int = 1) -> Stage:
+    return Stage(name, "daily_tables", inputs, tables, code=code, options={"tables": tables}, daily=True)
+
+
+def _generation(name: str) -> Stage:
+    model = f"{name}_model"
+    options = {"name": name}
+    return Stage(model, "generations", ("co_like_matrix",), folder=model, options=options, in_refresh=False)
+
+
+STAGES = (
+    Stage("forgotten_users", "forgetting"),
+    _daily("crawled_users", ("forgotten_users",), ("users",), code=3),
+    _daily("liked_lists", ("crawled_users",), ("observations", "likes")),
+    _daily("tracks", ("crawled_users",), ("tracks",)),
+    _daily("audio_features", ("crawled_users",), ("audio_features",)),
+    _daily("feedback", ("crawled_users",), ("feedback",)),
+    Stage(
+        "current_likes",
+        "current_likes",
+        ("forgotten_users", "liked_lists", "feedback", "tracks"),
+        tables=("current_likes", "current_dislikes", "changed_users", "last_observations"),
+        folder="current_likes",
+        code=2,
+        holds_users=True,
+    ),
+    Stage("track_ids", "track_ids", ("current_likes", "tracks", "audio_features"), tables=("track_ids",)),
+    Stage("like_graph", "like_graph", ("track_ids",), folder="like_graph", holds_users=True),
+    Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", holds_users=True),
+    Stage("trained_model", "trained_model", ("co_like_matrix",), folder="models", code=4),
+    Stage("track_embeddings", "track_embeddings", ("trained_model",), tables=("track_embeddings",)),
+    # The graph as well, by which a run without training comes to it in order.
+    Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=6),
+    Stage(
+        "user_recommendations",
+        "user_recommendations",
+        ("serving_bundle",),
+        tables=("user_recommendations",),
+    ),
+    Stage("evaluation", "evaluate", ("serving_bundle",), tables=("evaluation",)),
+    Stage("retention", "retention", ("serving_bundle", "user_recommendations", "evaluation")),
+    Stage("model_comparison", "compare", ("like_graph",), tables=("evaluation",), in_refresh=False),
+    _generation("v1"),
+    _generation("v2"),
+    _generation("v3_seed"),
+)
+
+
+def stage(name: str) -> Stage:
+    """The stage of this name. Raises KeyError."""
+    return _BY_NAME[name]
+
+
+def array_stages() -> dict[str, str]:
+    """The folders of versions of arrays, the bundles apart, with the names of their stages."""
+    return {
+        one.folder: one.name for one in STAGES if one.folder and not one.tables and one.folder != "serving"
+    }
+
+
+def table_stages() -> dict[str, str]:
+    """The tables, with the name of the first stage that writes each."""
+    return {table: one.name for one in reversed(STAGES) for table in one.tables}
+
+
+def folders_before(folder: str) -> set[str]:
+    """The folders with a ``CURRENT`` that the stage of ``folder`` is built from, past stages without one."""
+    (made,) = (one for one in STAGES if one.folder == folder)
+    found: set[str] = set()
+    waiting = list(made.inputs)
+    while waiting:
+        before = stage(waiting.pop())
+        if before.folder:
+            found.add(before.folder)
+        else:
+            waiting += before.inputs
+    return found
+
+
+_BY_NAME = {one.name: one for one in STAGES}

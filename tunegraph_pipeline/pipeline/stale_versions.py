@@ -1,0 +1,191 @@
+"""Versions that may still hold what was removed from a lake: forgotten users, expired data.
+
+Here: finding, withdrawing and removing them. Not here: removing the data from where it came from
+(`forgetting`, `retention`).
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import BundleError, LakeError
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.retention import RetentionSettings
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.storage import disk_errors, write_text
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, has_old_versions
+from tunegraph_pipeline.pipeline.stages import STAGES
+from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
+from tunegraph_pipeline.recommend.publication import prune, withdraw
+
+_BUILT = tuple(
+    dict.fromkeys(
+        name
+        for one in reversed(STAGES)
+        if one.holds_users
+        for name in (one.folder, *one.tables)
+        if name is not None
+    )
+)
+"""The folders that are rebuilt from the daily tables after a user was removed from those."""
+_WITH_USERS = [
+    table
+    for one in STAGES
+    if not one.daily
+    for table in one.tables
+    if "user_id" in TABLES[table].schema.names
+]
+"""The tables with users that have a partition a version."""
+
+
+# --- what was built ---
+
+
+def remove_built(lake: Lake) -> None:
+    """Remove the current lists and the matrices of them, all versions. Raises LakeError where the disk says
+    no."""
+    for name in _BUILT:
+        folder = lake.folder(name)
+        if folder.exists():
+            with disk_errors(folder):
+                lake.staging.mkdir(exist_ok=True)
+                # Renamed first: nobody takes what is half deleted for a version.
+                shutil.rmtree(folder.rename(lake.staging / f"{uuid.uuid4().hex}-{name}"))
+
+
+def users_left(lake: Lake) -> int:
+    """How many forgotten users something that was built still names, old versions included; 0 where nobody
+    was forgotten."""
+    tombstones = Tombstones.of(lake.root)
+    if not tombstones:
+        return 0
+    users = pl.Series(list(users_of_built(lake)), dtype=pl.String)
+    return int(tombstones.buries(users).sum())
+
+
+def users_of_built(lake: Lake) -> set[str]:
+    """Whoever is named by the current lists, the like graphs, the bundles and the recommendations, in any
+    version."""
+    users: set[str] = set()
+    for table in _WITH_USERS:
+        for key in lake.partitions(table):
+            users.update(lake.read(table, key, ["user_id"])["user_id"].unique())
+    for folder in _version_folders(lake):
+        users.update(_users_of(folder) or ())
+    return users
+
+
+def has_damaged_versions(lake: Lake) -> bool:
+    """Whether there is a version that nobody can be read from, whoever it names."""
+    return any(_users_of(folder) is None for folder in _version_folders(lake))
+
+
+def _users_of(folder: Path) -> list[str] | None:
+    """The users of a like graph or a bundle; None where it is damaged."""
+    try:
+        return ArrayFolder.open(folder).strings("user_ids").tolist()
+    except (BundleError, ValueError):  # ids that are no text are a ValueError
+        return None
+
+
+def _version_folders(lake: Lake) -> Iterator[Path]:
+    for kind in ("like_graph", "serving"):
+        found = (path for what in (MANIFEST, "*.npy") for path in lake.folder(kind).glob(f"[!.]*/{what}"))
+        yield from sorted({path.parent for path in found})
+
+
+# --- the record that something expired ---
+
+
+def mark_expired(lake: Lake) -> None:
+    """Record that older versions hold expired data, before it is removed from where it came from."""
+    if not has_expired_versions(lake):
+        write_text(lake.expired_mark, "", lake.staging)
+
+
+def has_expired_versions(lake: Lake) -> bool:
+    """Whether older versions may still hold expired data."""
+    return lake.expired_mark.exists()
+
+
+def finish_expired(lake: Lake) -> None:
+    """Clear that record: call it when no older version is left."""
+    lake.expired_mark.unlink(missing_ok=True)
+
+
+# --- removing versions ---
+
+
+def prune_cut_offs(lake: Lake, current: str, keep: int | None = None) -> int:
+    """Remove the current lists of all but the last cut-offs, as many as the settings say or ``keep``, and
+    never of ``current``; returns how many went."""
+    keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
+    gone = 0
+    for table in (name for name, spec in TABLES.items() if spec.partition is Partition.CUT_OFF):
+        cut_offs = lake.partitions(table)
+        for cut_off in cut_offs[: max(len(cut_offs) - keep, 0)]:
+            if cut_off != current:
+                lake.drop_partition(table, cut_off)
+                gone += 1
+    return gone
+
+
+def has_stale_personal_data(lake: Lake) -> bool:
+    """Whether older versions may hold forgotten users or expired data."""
+    return has_old_versions(lake) or has_expired_versions(lake)
+
+
+def withdraw_stale_bundles(lake: Lake) -> int:
+    """Withdraw the bundles and remove all that was built, if they may hold forgotten users or expired data.
+
+    For a lake that has no list to publish in their place. Returns how many bundles were withdrawn; 0 where
+    they may stay live.
+    """
+    if not has_stale_personal_data(lake):
+        return 0
+    remove_built(lake)
+    withdrawn = withdraw(lake.serving)
+    drop_old_versions(lake)
+    return withdrawn
+
+
+def drop_old_versions(lake: Lake) -> dict[str, int]:
+    """Where users were taken out of the lake, or something has expired, remove every version from before:
+    bundles, lists, graphs, recommendations; returns how many of each went. Then the requests are done with.
+
+    Raises LakeError, and leaves the requests to the next run, where a version that is current still names
+    somebody who was forgotten.
+    """
+    if not has_stale_personal_data(lake):
+        return {}
+    live = current_version(lake.serving) if (lake.serving / CURRENT).exists() else None
+    went = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}
+    for version in lake.partitions("user_recommendations"):
+        if version != live:
+            lake.drop_partition("user_recommendations", version)
+            went["tables of recommendations"] += 1
+    if lake.has_current("current_likes"):
+        current = lake.current_version("current_likes")
+        went["cut-offs"] = prune_cut_offs(lake, current, keep=0)
+        if lake.row_count("changed_users", current):
+            # It names those who vanished. Of no two lists that there are, as its inputs say now, it has the
+            # next graph rebuilt.
+            lake.write("changed_users", current, empty_table("changed_users"), "{}")
+    if lake.has_current("like_graph"):
+        went["like graphs"] = lake.prune_versions("like_graph", keep=0)
+    if lake.has_current("co_like"):
+        went["co-like matrices"] = lake.prune_versions("co_like", keep=0)
+    if left := users_left(lake):
+        raise LakeError(
+            f"{left} forgotten users are still named by what is current in {lake.root};"
+            " run `tunegraph forget` again"
+        )
+    finish_requests(lake)
+    finish_expired(lake)
+    return {what: count for what, count in went.items() if count}

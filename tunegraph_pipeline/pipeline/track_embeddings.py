@@ -1,0 +1,54 @@
+"""The embedding table: where the current model placed each track.
+
+Here: the rows, and the map of them. Not here: the model (`trained_model`).
+"""
+
+import polars as pl
+
+from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.progress import Measured
+
+
+def run(lake: Lake) -> StageResult:
+    """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
+    from tunegraph_pipeline.evaluation.plots import embedding_map  # matplotlib is slow to import
+
+    with Measured() as cost:
+        folder = ArrayFolder.open(lake.current_folder("models"))
+        version = folder.facts["version"]
+        embeddings = folder["embeddings"]
+        ids = known_track_ids(lake)
+        reused = lake.inputs_of("track_embeddings", version) == version
+        if not reused:
+            rows = pl.DataFrame(
+                {
+                    "track_id": ids,
+                    "track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True),
+                    "embedding": pl.Series(embeddings, dtype=pl.Array(pl.Float32, embeddings.shape[1])),
+                    "model_version": pl.Series([version]).new_from_index(0, len(ids)),
+                }
+            )
+            lake.write("track_embeddings", version, rows, inputs=version)
+            lake.keep_partitions("track_embeddings", version)
+    plots = {}
+    if not reused:
+        genres = genre_of(ids, lake.known_tracks("tracks", current_cut_off(lake)))
+        degrees = open_like_graph(lake).track_degrees()
+        plots["map"] = embedding_map(embeddings, degrees, genres)
+    return StageResult(
+        version,
+        "reused" if reused else "rebuilt",
+        cost,
+        rows=lake.row_count("track_embeddings", version),
+        facts={"dimension": embeddings.shape[1], "model version": version, "unchanged": reused},
+        plots=plots,
+    )
+
+
+def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
+    """The genre of each track, "" where unknown."""
+    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
+    return known["genre"].fill_null("").to_list()
