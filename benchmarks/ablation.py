@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.files import read_files
@@ -69,7 +70,7 @@ def lake_of(batch: RawBatch, held_out: float = 0.2) -> tuple[TrainingData, Valid
     """What a model learns from, and the test: all other likes for context, the gate's as targets."""
     ids = batch.likes["track_id"].unique().sort()
     graph = build_like_graph(batch.likes, ids, split_key="ablation", held_out=held_out, calibration_share=0.0)
-    data = training_data(graph, ids, batch.tracks, batch.features)
+    data = training_data(graph, build_catalogue(ids, batch.tracks, batch.features, merge=False)[0])
     context = csr_matrix(graph.fold_matrix(TRAIN) + graph.fold_matrix(EARLY_STOPPING))
     everything = np.ones(len(ids), dtype=np.bool_)
     return data, Validation.draw(context, graph.fold_matrix(GATE), everything, graph.n_users)

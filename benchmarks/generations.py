@@ -33,6 +33,7 @@ from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
+from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings, TuneGraph
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.progress import Measured
@@ -90,7 +91,7 @@ def likes_of(options: argparse.Namespace) -> Likes:
     )
     everything, known = graph.matrix(), np.flatnonzero(~graph.calibration)
     return Likes(
-        training_data(graph, ids, batch.tracks, batch.features),
+        training_data(graph, build_catalogue(ids, batch.tracks, batch.features, merge=False)[0]),
         held_out_fold(everything[known], graph.fold_matrix(GATE)[known]),
         everything[np.flatnonzero(graph.calibration)],
     )

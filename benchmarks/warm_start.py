@@ -44,6 +44,7 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.pipeline import trained_model as stage
+from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.lineage import Earlier, Origin
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training import train as training
@@ -125,7 +126,8 @@ def state_on(day: int, likes: pl.DataFrame, tracks: RawBatch, ids: pl.Series) ->
     ids = extend_track_ids(ids, so_far["track_id"])
     graph = build_like_graph(so_far, ids, split_key="warm", held_out=0.02, calibration_share=0.02)
     known = tracks.tracks.filter(pl.col("track_id").is_in(ids.implode()))
-    return Day(ids, graph, stage.training_data(graph, ids, known, tracks.features))
+    catalogue, _ = build_catalogue(ids, known, tracks.features, merge=False)
+    return Day(ids, graph, stage.training_data(graph, catalogue))
 
 
 def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folder: Path) -> Trained:

@@ -445,8 +445,9 @@ class Lake:
         keep = self.kept_versions if keep is None else keep
         spared = {self.current_version(kind), *spare}
         folders = [self.version_folder(kind, version) for version in self.versions(kind)]
-        versions = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
-        doomed = [path for path in versions[keep:] if path.name not in spared]
+        # Names begin with a day, by which folders of one moment are told apart.
+        newest_first = sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        doomed = [path for path in newest_first[keep:] if path.name not in spared]
         for path in doomed:
             remove_folder(path, self.staging)
         return len(doomed)

@@ -203,6 +203,23 @@ _TABLES = (
         ("user_id", "source"),
     ),
     TableSpec(
+        "catalogue",
+        "a track of the id map and all that is known of it, as of the cut-off",
+        Partition.CUT_OFF,
+        pa.schema(
+            [
+                _column("track_idx", pa.int32(), "its index in every matrix"),
+                _TRACK,
+                _column("recording", pa.int32(), "track_idx of the id that stands for its recording"),
+                *(column.with_nullable(True) for column in _TRACK_COLUMNS[1:]),
+                _SOURCE.with_nullable(True),
+                _column("provider", pa.string(), "who measured or served the features", nullable=True),
+                *_FEATURE_COLUMNS,
+            ]
+        ),
+        ("track_id",),
+    ),
+    TableSpec(
         "track_ids",
         "a track and the index it has in every matrix",
         Partition.NONE,

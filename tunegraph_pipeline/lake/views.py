@@ -64,7 +64,7 @@ def _current(root: Path, spec: TableSpec) -> str:
         return f"SELECT * FROM {history} QUALIFY row_number() OVER ({newest_first}) = 1"  # noqa: S608
     if spec.name == "likes":
         return f"SELECT * FROM {history} SEMI JOIN tunegraph.observations USING (source, user_id, dt)"  # noqa: S608
-    pointer = _POINTERS.get(spec.partition)
+    pointer = "catalogue/CURRENT" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
     if pointer is None:
         return f"SELECT * FROM {history}"  # noqa: S608
     if not (root / pointer).exists():

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.graph.recordings import known_under_any_id
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
@@ -44,14 +45,13 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     )
     if not lake.has_version("serving", version):
         model = ArrayFolder.open(lake.version_folder("models", model_version))
-        display = lake.known_tracks("tracks", cut_off)
-        content = bundle_content(lake, model, display, version)
+        content = bundle_content(lake, model, read_catalogue(lake), version)
         write_bundle(lake.serving / version, content, partial(index_if_wanted, settings=settings))
     return Bundle.open(lake.serving / version)
 
 
-def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, version: str) -> BundleContent:
-    """Put together what the current graph, a model and the track table hold for a query.
+def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, version: str) -> BundleContent:
+    """Put together what the current graph, a model and the catalogue hold for a query.
 
     A model from before some of the tracks is carried over; those it cannot know are not recommendable. Of the
     tracks nobody likes, those are that the model has placed by what is known of them. Raises
@@ -66,10 +66,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, display: pl.DataFrame, versio
     weights = carry_over(Weights.of_model(model), graph.canonical)
     degrees = graph.track_degrees()
     own = graph.canonical == np.arange(graph.n_tracks)
-    display = display.select(
-        "track_id", "name", "artists", "artist_ids", "explicit", "image_url", "preview_url"
-    )
-    shown = known_under_any_id(ids, graph.canonical, display).with_columns(
+    shown = described(catalogue).with_columns(
         pl.col("name", "image_url", "preview_url").fill_null(""),
         pl.col("artists", "artist_ids").fill_null([]),
         pl.col("explicit").cast(pl.Int8).fill_null(-1),

@@ -21,9 +21,10 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.pipeline.trained_model import lake_training_data
 from tunegraph_pipeline.progress import Measured, report_progress
 
@@ -113,7 +114,7 @@ def compare_lake(
     graph, ids = open_like_graph(lake), known_track_ids(lake)
     likes = graph.matrix()
     own = graph.canonical == np.arange(graph.n_tracks)
-    known = lake_training_data(lake, graph, ids)
+    known = lake_training_data(lake, graph)
     n_liked = np.unique(likes.indices).size
     notes.insert(0, f"{likes.shape[0]:,} users, {n_liked:,} liked tracks, {likes.nnz:,} likes")
     outcomes: dict[str, list[Outcome]] = {}

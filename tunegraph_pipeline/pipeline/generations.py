@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tensors import save_tensors
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off
 from tunegraph_pipeline.pipeline.trained_model import fingerprint_of, lake_training_data, training_result
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
@@ -38,7 +39,7 @@ def run(
     kind = f"{name}_model"
     settings = lake.section("generations", GenerationConfig).model_copy(update={"generation": name})
     with Measured() as cost:
-        data = lake_training_data(lake, open_like_graph(lake), known_track_ids(lake))
+        data = lake_training_data(lake, open_like_graph(lake))
         inputs = [stage(kind).code, lake.current_version("like_graph"), fingerprint_of(data.features)]
         version = f"{current_cut_off(lake)}-" + digest([*inputs, settings.model_dump(mode="json")])
         reused = lake.has_version(kind, version)

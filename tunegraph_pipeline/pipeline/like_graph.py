@@ -1,9 +1,9 @@
-"""The like graph of a lake: its cut-off, id map and recordings, built or updated.
+"""The like graph of a lake, built or updated.
 
-Here: reading what it is made of, and choosing how it is made. Not here: what a graph is (`graph.like_graph`).
+Here: reading what it is made of, and choosing how it is made. Not here: what a graph is (`graph.like_graph`),
+or which ids are one recording (`catalogue`).
 """
 
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +12,18 @@ import polars as pl
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
-from tunegraph_pipeline.graph.recordings import MAX_IDS, Recordings, all_apart, find_recordings
+from tunegraph_pipeline.graph.recordings import Recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import Measured
 
 _CODE = 3  # of the matrices; raise it when the same likes give other arrays
-
-
-def current_cut_off(lake: Lake) -> date:
-    """The cut-off of the current lists, and so of every stage after them."""
-    return date.fromisoformat(lake.current_version("current_likes"))
-
-
-def known_track_ids(lake: Lake) -> pl.Series:
-    """The id map, empty before the first refresh: position is track_idx."""
-    if not lake.row_count("track_ids"):
-        return pl.Series("track_id", [], dtype=pl.String)
-    return lake.read("track_ids")["track_id"]
-
-
-def recordings_of(lake: Lake, settings: GraphSettings, cut_off: date) -> Recordings:
-    """Which ids are one recording by what is known up to the cut-off; each its own where not to be merged."""
-    ids = known_track_ids(lake)
-    if not settings.merge_recordings:
-        return all_apart(len(ids))
-    return find_recordings(ids, lake.known_tracks("tracks", cut_off))
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:
@@ -82,8 +64,8 @@ def run(lake: Lake) -> StageResult:
         cut_off = current_cut_off(lake)
         key = cut_off.isoformat()
         ids = known_track_ids(lake)
-        recordings = recordings_of(lake, settings, cut_off)
-        aliases = recordings.aliases
+        recordings = Recordings(read_catalogue(lake)["recording"].to_numpy())
+        aliases, merged = recordings.aliases, recordings.facts()
         lists = lake.inputs_of("current_likes", key) or ""
         rules = digest([_CODE, lake.file.split_key, settings.held_out, settings.calibration_share])
         # An ISRC may become known, or known to be wrong, without a change to likes or ids.
@@ -113,7 +95,8 @@ def run(lake: Lake) -> StageResult:
                 "lists": lists,
                 "rules": rules,
                 "id_map": id_map_fingerprint(ids),
-                **recordings.facts(),
+                "recordings_merged": merged["recordings_merged"],
+                "ids_merged_away": merged["ids_merged_away"],
             }
             write_arrays(folder, graph.arrays(), facts)
 
@@ -123,7 +106,6 @@ def run(lake: Lake) -> StageResult:
     if not len(graph.indices):
         raise nothing_to_build(lake, f"nobody likes anything as of {key}")
     degrees = graph.track_degrees()
-    merged = recordings.facts()
     return StageResult(
         version,
         _how(reused, known is not None),
@@ -133,10 +115,6 @@ def run(lake: Lake) -> StageResult:
             "users": graph.n_users,
             "tracks": graph.n_tracks,
             "tracks nobody likes": int((degrees == 0).sum()) - len(aliases),
-            "recordings merged": merged["recordings_merged"],
-            "ids merged away": merged["ids_merged_away"],
-            f"ISRCs on more than {MAX_IDS} ids, not merged": merged["isrcs_on_too_many_ids"],
-            "ISRCs of several lengths, kept apart": merged["isrcs_of_several_lengths"],
             "calibration users": int(graph.calibration.sum()),
         },
         plots={"degrees": degree_distribution(np.diff(graph.indptr), degrees)},

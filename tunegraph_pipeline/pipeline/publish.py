@@ -17,9 +17,10 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.bundle import bundle_of
 from tunegraph_pipeline.pipeline.gate import decide, unjudged
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings, ServicesSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.progress import Measured, report_note, report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.indexing import RECALL

@@ -71,7 +71,15 @@ STAGES = (
         holds_users=True,
     ),
     Stage("track_ids", "track_ids", ("current_likes", "tracks", "audio_features"), tables=("track_ids",)),
-    Stage("like_graph", "like_graph", ("track_ids",), folder="like_graph", holds_users=True),
+    Stage(
+        "catalogue",
+        "catalogue",
+        ("track_ids", "tracks", "audio_features"),
+        tables=("catalogue",),
+        folder="catalogue",
+    ),
+    # The lists as well, by which verify knows a graph that is older than they are.
+    Stage("like_graph", "like_graph", ("current_likes", "catalogue"), folder="like_graph", holds_users=True),
     Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", holds_users=True),
     Stage("trained_model", "trained_model", ("co_like_matrix",), folder="models", code=4),
     Stage("track_embeddings", "track_embeddings", ("trained_model",), tables=("track_embeddings",)),

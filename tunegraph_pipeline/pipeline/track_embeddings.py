@@ -7,8 +7,10 @@ import polars as pl
 
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.catalogue import read_catalogue
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.progress import Measured
 
 
@@ -35,7 +37,7 @@ def run(lake: Lake) -> StageResult:
             lake.keep_partitions("track_embeddings", version)
     plots = {}
     if not reused:
-        genres = genre_of(ids, lake.known_tracks("tracks", current_cut_off(lake)))
+        genres = read_catalogue(lake)["genre"].fill_null("").to_list()
         degrees = open_like_graph(lake).track_degrees()
         plots["map"] = embedding_map(embeddings, degrees, genres)
     return StageResult(
@@ -46,9 +48,3 @@ def run(lake: Lake) -> StageResult:
         facts={"dimension": embeddings.shape[1], "model version": version, "unchanged": reused},
         plots=plots,
     )
-
-
-def genre_of(ids: pl.Series, tracks: pl.DataFrame) -> list[str]:
-    """The genre of each track, "" where unknown."""
-    known = pl.DataFrame({"track_id": ids}).join(tracks, on="track_id", how="left", maintain_order="left")
-    return known["genre"].fill_null("").to_list()

@@ -1,14 +1,16 @@
 """The id map of a lake: every track that is liked or described gets a matrix row, and keeps it.
 
-Here: which ids of a lake have to be in the map. Not here: how the map grows (`graph.id_map`).
+Here: which ids of a lake have to be in the map, and reading it. Not here: how the map grows (`graph.id_map`),
+or what is known of a track (`catalogue`).
 """
+
+from datetime import date
 
 import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
@@ -26,8 +28,12 @@ def run(lake: Lake) -> StageResult:
         seen = pl.concat(
             [
                 lake.read("current_likes", cut_off.isoformat(), ["track_id"])["track_id"],
-                lake.known_tracks("tracks", cut_off)["track_id"],
-                lake.known_tracks("audio_features", cut_off)["track_id"],
+                *(
+                    lake.read(table, day, ["track_id"])["track_id"]
+                    for table in ("tracks", "audio_features")
+                    for day in lake.partitions(table)
+                    if day <= cut_off.isoformat()
+                ),
             ]
         )
         known = known_track_ids(lake)
@@ -38,3 +44,15 @@ def run(lake: Lake) -> StageResult:
             )
             lake.write("track_ids", None, rows, digest(ids.to_list()))
     return StageResult(None, None, cost, rows=len(ids), facts={"new tracks": len(ids) - len(known)})
+
+
+def current_cut_off(lake: Lake) -> date:
+    """The cut-off of the current lists, and so of every stage after them."""
+    return date.fromisoformat(lake.current_version("current_likes"))
+
+
+def known_track_ids(lake: Lake) -> pl.Series:
+    """The id map, empty before the first refresh: position is track_idx."""
+    if not lake.row_count("track_ids"):
+        return pl.Series("track_id", [], dtype=pl.String)
+    return lake.read("track_ids")["track_id"]

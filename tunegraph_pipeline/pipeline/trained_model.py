@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.graph.recordings import is_alias, known_under_any_id
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
 from tunegraph_pipeline.lake.array_spec import as_declared, declared_fields
 from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
@@ -27,11 +26,13 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.models.arrays import MODEL
-from tunegraph_pipeline.pipeline.like_graph import current_cut_off, known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
 from tunegraph_pipeline.recommend.publication import needed_models
 
@@ -72,7 +73,7 @@ def run(
     cut_off = current_cut_off(lake)
     with Measured() as cost:
         graph, ids = open_like_graph(lake), known_track_ids(lake)
-        data = lake_training_data(lake, graph, ids)
+        data = lake_training_data(lake, graph)
         trained_on = data_digest(graph, data, ids, split.held_out, settings)
         version = None if full else trained_version(lake, trained_on)
         reused = version is not None
@@ -192,26 +193,20 @@ def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
     return facts
 
 
-def lake_training_data(lake: Lake, graph: LikeGraph, ids: pl.Series) -> "TrainingData":
-    """What a model learns from the current like graph and what is known of the tracks up to its cut-off."""
-    cut_off = current_cut_off(lake)
-    return training_data(
-        graph, ids, lake.known_tracks("tracks", cut_off), lake.known_tracks("audio_features", cut_off)
-    )
+def lake_training_data(lake: Lake, graph: LikeGraph) -> "TrainingData":
+    """What a model learns from the current like graph and the catalogue."""
+    return training_data(graph, read_catalogue(lake))
 
 
-def training_data(
-    graph: LikeGraph, ids: pl.Series, tracks: pl.DataFrame, features: pl.DataFrame
-) -> "TrainingData":
-    """Line up what a model learns from: rows of every array are track_idx, as in ``ids``.
+def training_data(graph: LikeGraph, catalogue: pl.DataFrame) -> "TrainingData":
+    """Line up what a model learns from: rows of every array are track_idx, as in ``catalogue``.
 
     Tracks without known artists, album or features get empty rows, -1 and NaN. So do those another id stands
     for: what is known of a recording under any id is told once, under the id that has the likes.
     """
     from tunegraph_pipeline.training.train import TrainingData
 
-    known = _told_once(known_under_any_id(ids, graph.canonical, tracks), graph)
-    heard = _told_once(known_under_any_id(ids, graph.canonical, features), graph)
+    known = _of_recordings(described(catalogue))
     track_artists, artists = _artists(known)
     album, albums = _codes(known["album_id"])
     train = graph.training_matrix()
@@ -221,7 +216,7 @@ def training_data(
         train=train,
         context=graph.fold_matrix(TRAIN)[users],
         targets=early[users],
-        features=heard.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
+        features=known.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
         track_artists=track_artists,
         album=album,
         artists=artists,
@@ -409,13 +404,12 @@ def fingerprint_of(array: NDArray[Any]) -> str:
     return digest([array.shape, hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=8).hexdigest()])
 
 
-def _told_once(rows: pl.DataFrame, graph: LikeGraph) -> pl.DataFrame:
-    """Empty the rows of tracks that another one stands for."""
-    aliases = is_alias(graph.canonical)
-    if not aliases.any():
-        return rows
-    own = pl.lit(pl.Series(~aliases))
-    return rows.with_columns(pl.when(own).then(pl.exclude("track_id")).name.keep())
+def _of_recordings(catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Empty the rows of ids that another id of their recording stands for."""
+    own = pl.col("recording") == pl.col("track_idx")
+    return catalogue.with_columns(
+        pl.when(own).then(pl.exclude("track_id", "track_idx", "recording")).name.keep()
+    )
 
 
 def _codes(column: pl.Series) -> tuple[NDArray[np.int32], list[str]]:

@@ -15,6 +15,7 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 
 pytestmark = pytest.mark.dagster
@@ -239,7 +240,7 @@ def test_content_is_lined_up_with_the_id_map(lake: Lake) -> None:
     heard = pl.DataFrame(
         [{"track_id": "b", "provider": "files", "tempo": 120.0}], schema=empty_table("audio_features").schema
     )
-    data = training_data(graph, ids, tracks, heard)
+    data = training_data(graph, build_catalogue(ids, tracks, heard)[0])
     assert data.album.tolist() == [-1, 0, 1]
     assert data.track_artists.sum(axis=1).ravel().tolist()[0] == [0, 2, 1]
     tempo = data.features[:, 9]
@@ -267,12 +268,12 @@ def test_training_is_told_what_is_known_of_a_recording_once() -> None:
         {"track_id": "b", "artist_ids": ["x"], "source": "files"},
     ]
     heard = [{"track_id": "a again", "provider": "files", "tempo": 120.0}]
-    data = training_data(
-        graph,
+    catalogue, _ = build_catalogue(
         ids,
         pl.DataFrame(rows, schema=empty_table("tracks").schema),
         pl.DataFrame(heard, schema=empty_table("audio_features").schema),
     )
+    data = training_data(graph, catalogue.with_columns(recording=pl.Series(canonical)))
     assert data.album.tolist() == [0, -1, -1]
     assert data.track_artists.toarray().tolist() == [[True], [True], [False]]
     assert data.features[0, 9] == 120.0
@@ -314,8 +315,9 @@ def two_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 @pytest.mark.slow
 def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_back(two_ids: Lake) -> None:
     from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
-    from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+    from tunegraph_pipeline.pipeline.like_graph import open_like_graph
     from tunegraph_pipeline.pipeline.status import lake_status
+    from tunegraph_pipeline.pipeline.track_ids import known_track_ids
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_ids

@@ -29,7 +29,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file, run_job
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 
 pytestmark = [pytest.mark.dagster, pytest.mark.slow]

@@ -15,8 +15,9 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.bundle import with_dislikes
 from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 pytestmark = pytest.mark.dagster

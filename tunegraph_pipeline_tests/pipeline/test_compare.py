@@ -13,9 +13,10 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.compare import compare_lake, liked_at
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.status import lake_status
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,9 @@ from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import LOG, live_model, publications, publish
 from tunegraph_pipeline.recommend.recommender import Recommender

@@ -98,6 +98,6 @@ def test_a_stage_comes_after_its_inputs_and_every_table_has_one() -> None:
 
 
 def test_a_version_is_older_than_those_it_is_built_from() -> None:
-    assert folders_before("like_graph") == {"current_likes"}
+    assert folders_before("like_graph") == {"catalogue", "current_likes"}
     assert folders_before("co_like") == {"like_graph"}
     assert folders_before("serving") == {"like_graph", "models"}

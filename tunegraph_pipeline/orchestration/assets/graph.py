@@ -10,6 +10,7 @@ from dagster import AssetsDefinition, Config, MaterializeResult
 
 from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.pipeline import catalogue as catalogue_stage
 from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
 from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
 from tunegraph_pipeline.pipeline import like_graph as like_graph_stage
@@ -50,6 +51,18 @@ def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @stage_asset(
+    "catalogue",
+    group_name=GROUP,
+    kinds={"parquet", "polars"},
+    metadata=definition_metadata("catalogue"),
+)
+def catalogue(lake: LakeResource) -> MaterializeResult[Any]:
+    """A row for every track of the id map, with all that is known of it as of the cut-off: its recording,
+    names, artists, album, links and audio features."""
+    return materialized(catalogue_stage.run(lake.open()))
+
+
+@stage_asset(
     "like_graph",
     group_name=GROUP,
     kinds={"numpy", "scipy"},
@@ -73,4 +86,4 @@ def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(co_like_stage.run(lake.open()))
 
 
-ASSETS: list[AssetsDefinition] = [current_likes, track_ids, like_graph, co_like_matrix]
+ASSETS: list[AssetsDefinition] = [current_likes, track_ids, catalogue, like_graph, co_like_matrix]

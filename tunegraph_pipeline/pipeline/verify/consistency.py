@@ -26,6 +26,9 @@ from tunegraph_pipeline.lake.tables import (
     derive_observations,
     empty_table,
 )
+from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
+from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
+from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.findings import short
@@ -150,6 +153,29 @@ def check_lists(inspection: Inspection) -> None:
         inspection.problem(
             path, "is not what the daily tables give", *how_to_rebuild(inspection, "current_likes", key)
         )
+
+
+def check_catalogue(inspection: Inspection) -> None:
+    """The catalogue against one rebuilt from the daily tables and the id map."""
+    lake = inspection.lake
+    if not inspection.has(CATALOGUE) or not inspection.sound(
+        CATALOGUE, "track_ids", "tracks", "audio_features"
+    ):
+        return
+    key = lake.current_version(CATALOGUE)
+    path = lake.table_path(CATALOGUE, key)
+    days = [
+        lake.table_path(table, day) for table in DESCRIBING for day in lake.partitions(table) if day <= key
+    ]
+    if inspection.behind(CATALOGUE) or any(written(day) > written(path) for day in days):
+        inspection.note(path, "is older than what it is made of", "`tunegraph refresh` updates it")
+        return
+    if inspection.name(lake.path) in inspection.damaged or not path.exists():
+        return  # which ids are one recording depends on settings that cannot be read
+    expected = rebuilt_catalogue(lake, date.fromisoformat(key))
+    if not expected.equals(lake.read(CATALOGUE, key)):
+        what = "is not what the daily tables give"
+        inspection.problem(path, what, *how_to_rebuild(inspection, CATALOGUE, key))
 
 
 def check_graph(inspection: Inspection) -> None:

@@ -34,8 +34,8 @@ def how_to_rebuild(
             return f"put right raw/dt={value} first, then verify again", None
         return f"rematerialise {asset} of {value}", inspection.remove(path.parent)
     if kind is Partition.CUT_OFF:
-        # They are written and known to be fresh together.
-        tables = [name for name, spec in TABLES.items() if spec.partition is kind]
+        # What one stage writes is known to be fresh together.
+        tables = [name for name, writer in table_stages().items() if writer == asset]
         paths = [inspection.lake.table_path(name, value).parent for name in tables]
         return f"rematerialise {asset}, cut-off {value}", inspection.remove(*paths)
     if table == "track_ids":

@@ -27,6 +27,7 @@ _CHECKS = (
 _CHECKS_WITH_LOCK = (
     consistency.check_days,
     consistency.check_lists,
+    consistency.check_catalogue,
     consistency.check_graph,
     consistency.check_co_likes,
     consistency.check_embeddings,

@@ -157,7 +157,9 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
     assert "bundle/manifest.json" in names
     assert not [name for name in names if "/tests/" in name or name.endswith((".pyi", ".a", ".h"))]
     ours = {name.split("/")[1].partition(".")[0] for name in names if name.startswith("tunegraph_pipeline/")}
-    assert ours == {"__init__", "__pycache__", "errors", "lake", "recommend", "serve"}
+    assert ours == {"__init__", "__pycache__", "errors", "lake", "models", "recommend", "serve"}
+    models = {name.split("/")[-1] for name in names if name.startswith("tunegraph_pipeline/models/")}
+    assert {name for name in models if name.endswith(".py")} == {"__init__.py", "blend.py"}
 
 
 def test_the_modules_are_those_that_a_function_loads(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from dagster import materialize
 from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.graph import co_like_update
@@ -19,15 +18,13 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
-from tunegraph_pipeline.orchestration.assets import graph, sources
-from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.current_likes import update_current_lists
-from tunegraph_pipeline.pipeline.like_graph import known_track_ids, open_like_graph
-
-pytestmark = pytest.mark.dagster
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 
 FIRST = date(2026, 2, 1)
-STAGES = [graph.current_likes, graph.track_ids, graph.like_graph, graph.co_like_matrix]
+GRAPH_STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 
 
 @pytest.fixture(autouse=True)
@@ -56,23 +53,14 @@ def receive(lake: Lake, day: int, lists: dict[str, Sequence[str]]) -> BatchInfo:
 def refresh(lake: Lake, cut_off: date | None = None) -> dict[str, str]:
     """Fill what is stale, bring the graph to the cut-off, and say how each stage was made."""
     collect(lake)
-    days = lake.stale_days()
-    resources = {"lake": LakeResource(root=str(lake.root))}
-    if days:
-        bounds = {"start": days[0], "end": days[-1]}
-        materialize(
-            sources.ASSETS,
-            resources=resources,
-            tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items()},
-            run_config={"ops": {"crawled_users": {"config": {"source": "none"}}}},
-        )
-    config = {"ops": {"current_likes": {"config": {"cut_off": cut_off.isoformat() if cut_off else ""}}}}
-    done = materialize([*sources.ASSETS, *STAGES], selection=STAGES, resources=resources, run_config=config)
+    for day in lake.stale_days():
+        fill_day(lake, day)
     made = {}
-    for asset in STAGES:
-        for event in done.asset_materializations_for_node(asset.op.name):
-            if "made" in event.metadata:
-                made[asset.op.name] = str(event.metadata["made"].value)
+    for name in GRAPH_STAGES:
+        options = {"cut_off": cut_off.isoformat()} if cut_off and name == "current_likes" else {}
+        how = stage(name).run(lake, **options).how
+        if how is not None:
+            made[name] = str(how)
     return made
 
 
@@ -154,6 +142,7 @@ def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path)
     made = refresh(lake)
     assert made == {
         "current_likes": "updated",
+        "catalogue": "updated",
         "like_graph": "updated",
         "co_like_matrix": "updated",
     }

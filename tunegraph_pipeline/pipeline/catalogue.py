@@ -1,0 +1,178 @@
+"""The catalogue: one row for every track of the id map, with all that is known of it as of the cut-off.
+
+Here: building and updating the table `catalogue`, and reading it. Not here: what one day says of a track
+(`lake.tables`), which ids are one recording (`graph.recordings`), or what a stage makes of a track.
+
+Row i is the track with track_idx i. A column holds what is known under that very id, the newest value first;
+`described` fills gaps from the other ids of the recording.
+"""
+
+import json
+from datetime import date
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.graph.recordings import (
+    MAX_IDS,
+    Recordings,
+    all_apart,
+    find_recordings,
+    known_under_any_id,
+)
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.lake.tables import empty_table, latest_known
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.stale_versions import prune_cut_offs
+from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
+from tunegraph_pipeline.progress import Measured, report_note
+
+NAME = "catalogue"
+PARTS = ("tracks", "audio_features")
+"""The daily tables that describe tracks."""
+
+
+def build_catalogue(
+    track_ids: pl.Series, tracks: pl.DataFrame, features: pl.DataFrame, *, merge: bool = True
+) -> tuple[pl.DataFrame, Recordings]:
+    """Line up what is known of tracks with the id map ``track_ids``, whose positions are track_idx.
+
+    ``tracks`` and ``features`` have the columns of `tracks` and `audio_features`, or some of them, one row a
+    track in any order; tracks that the id map lacks are left out. With ``merge``, ids of one recording share
+    it.
+    """
+    recordings = find_recordings(track_ids, tracks) if merge else all_apart(len(track_ids))
+    rows = pl.DataFrame(
+        {
+            "track_idx": pl.arange(len(track_ids), dtype=pl.Int32, eager=True),
+            "track_id": track_ids.cast(pl.String),
+            "recording": recordings.canonical,
+        }
+    )
+    for table, part in zip(PARTS, (tracks, features), strict=True):
+        declared = empty_table(table)
+        whole = pl.concat([declared, part], how="diagonal_relaxed").cast(dict(declared.schema))
+        rows = rows.join(whole, on="track_id", how="left", maintain_order="left")
+    return rows.select(TABLES[NAME].schema.names), recordings
+
+
+def described(catalogue: pl.DataFrame) -> pl.DataFrame:
+    """The catalogue with what one id lacks taken from the other ids of its recording."""
+    columns = [name for name in catalogue.columns if name not in ("track_idx", "recording")]
+    known = known_under_any_id(
+        catalogue["track_id"], catalogue["recording"].to_numpy(), catalogue.select(columns)
+    )
+    return catalogue.select("track_idx", "recording").with_columns(known)
+
+
+def read_catalogue(lake: Lake) -> pl.DataFrame:
+    """The catalogue as of the current cut-off. Raises LakeError where a refresh has to build it first."""
+    key = current_cut_off(lake).isoformat()
+    if not lake.has_current(NAME) or lake.current_version(NAME) != key:
+        raise LakeError(f"{lake.root} has no catalogue of {key} yet; run `tunegraph refresh --source none`")
+    return lake.read(NAME, key)
+
+
+def rebuilt_catalogue(lake: Lake, cut_off: date) -> pl.DataFrame:
+    """What building the catalogue of a cut-off from the daily tables gives."""
+    known = [lake.known_tracks(table, cut_off) for table in PARTS]
+    merge = lake.section("graph", GraphSettings).merge_recordings
+    return build_catalogue(known_track_ids(lake), known[0], known[1], merge=merge)[0]
+
+
+def run(lake: Lake) -> StageResult:
+    """Build or update the catalogue as of the current cut-off."""
+    with Measured() as cost:
+        cut_off = current_cut_off(lake)
+        key = cut_off.isoformat()
+        basis = _basis_of(lake, cut_off)
+        how, recordings = _bring(lake, key, basis)
+        lake.set_current(NAME, key)
+        prune_cut_offs(lake, key)
+    facts: dict[str, Any] = {"cut-off": key}
+    if recordings is not None:
+        merged = recordings.facts()
+        facts |= {
+            "recordings merged": merged["recordings_merged"],
+            "ids merged away": merged["ids_merged_away"],
+            f"ISRCs on more than {MAX_IDS} ids, not merged": merged["isrcs_on_too_many_ids"],
+            "ISRCs of several lengths, kept apart": merged["isrcs_of_several_lengths"],
+        }
+    return StageResult(None, how, cost, rows=lake.row_count(NAME, key), facts=facts)
+
+
+class _Basis(NamedTuple):
+    """What a catalogue was made of: by daily table, the days that say anything, with their fingerprints."""
+
+    code: int
+    ids: str | None
+    merge: bool
+    days: dict[str, dict[str, str]]
+
+    def to_json(self) -> str:
+        return json.dumps(self._asdict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | None) -> "_Basis | None":
+        try:
+            return cls(**json.loads(text or ""))
+        except (TypeError, ValueError):
+            return None
+
+
+def _basis_of(lake: Lake, cut_off: date) -> _Basis:
+    days = {
+        table: {
+            day: lake.inputs_of(table, day) or ""
+            for day in lake.partitions(table)
+            if day <= cut_off.isoformat() and lake.row_count(table, day)
+        }
+        for table in PARTS
+    }
+    merge = lake.section("graph", GraphSettings).merge_recordings
+    return _Basis(stage(NAME).code, lake.inputs_of("track_ids"), merge, days)
+
+
+def _bring(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]:
+    """Write the catalogue of ``key`` unless it is there; how, and the recordings where they were found."""
+    if lake.inputs_of(NAME, key) == basis.to_json():
+        return "reused", None
+    before = _catalogue_to_update(lake, basis)
+    known = {}
+    for table in PARTS:
+        earlier = before[1].days[table] if before else {}
+        frames = [lake.read(table, day) for day in sorted(basis.days[table]) if day not in earlier]
+        if before is not None:
+            frames.insert(0, before[0].select(empty_table(table).columns))
+        known[table] = latest_known(frames) if frames else empty_table(table)
+    rows, recordings = build_catalogue(
+        known_track_ids(lake), known["tracks"], known["audio_features"], merge=basis.merge
+    )
+    lake.write(NAME, key, rows, basis.to_json())
+    return "rebuilt" if before is None else "updated", recordings
+
+
+def _catalogue_to_update(lake: Lake, basis: _Basis) -> tuple[pl.DataFrame, _Basis] | None:
+    """The current catalogue and what it was made of, where only later days came since; else None."""
+    if not lake.has_current(NAME):
+        return None
+    key = lake.current_version(NAME)
+    before = _Basis.from_json(lake.inputs_of(NAME, key))
+    if before is None or before.code != basis.code:
+        return None
+    for table in PARTS:
+        then, now = before.days.get(table, {}), basis.days[table]
+        added = now.keys() - then.keys()
+        if any(now.get(day) != inputs for day, inputs in then.items()):
+            return None  # a day was filled again, or is gone
+        if then and added and min(added) < max(then):
+            return None  # an earlier day came later: its values may not replace newer ones
+    try:
+        return lake.read(NAME, key), before
+    except LakeError as error:
+        report_note(f"the catalogue is rebuilt: {error}")
+        return None
