@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from tunegraph_pipeline.serve.settings import (
+from tunegraph_pipeline.serve.limits import (
     MOST_ID_CHARACTERS,
     MOST_K,
     MOST_LISTED,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.serve.settings import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     N_USERS,

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, Recommender
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 # A function has a share of one core. Threads would cost memory and gain nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-MOST_BODY_BYTES = 262_144
-MOST_LISTED = 2_000
-MOST_ID_CHARACTERS = 256
-MOST_K = 500
 SEED, TUNEGRAPH = "seed", "tunegraph"
 """The shapes of an answer: that of the 2022 service, which is given unless `format` asks for ours."""
 DEFAULT_K = {SEED: 30, TUNEGRAPH: 10}
