@@ -45,7 +45,7 @@ from tunegraph_pipeline.lake.tables import empty_table, row_count
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import anybody_likes
 from tunegraph_pipeline.pipeline.retention import finish_expired, has_expired_versions, prune_cut_offs
-from tunegraph_pipeline.pipeline.sources import SAYING
+from tunegraph_pipeline.pipeline.sources import PROVIDERS
 from tunegraph_pipeline.recommend.bundle import CURRENT, current_version
 from tunegraph_pipeline.recommend.publication import live_model, prune, withdraw
 from tunegraph_pipeline.sources import frontier
@@ -353,10 +353,10 @@ def _version_folders(lake: Lake) -> Iterator[Path]:
 def check_times_to_live(lake: Lake) -> None:
     """Raise InputError where the settings limit a source that there is none of: what was meant would stay."""
     for source in lake.section("retention", RetentionSettings).ttl_days:
-        if source not in SAYING:
+        if source not in PROVIDERS:
             raise InputError(
                 f"settings.retention.ttl_days in {lake.root / 'lake.json'} names {source!r}, which is no"
-                f" source; it is one of {', '.join(SAYING)}"
+                f" source; it is one of {', '.join(PROVIDERS)}"
             )
 
 

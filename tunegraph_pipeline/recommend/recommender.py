@@ -18,7 +18,7 @@ from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
-from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings, Taste
+from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -154,9 +154,9 @@ class Recommendations:
 
 
 class Asked(NamedTuple):
-    """A query looked up: its taste in track_idx, the given ids nobody knows, and why it is not personal."""
+    """A query looked up: its spec in track_idx, the unknown ids, and why the answer is not personal."""
 
-    taste: Taste
+    spec: QuerySpec
     unknown: list[str]
     degraded: str | None
 
@@ -267,7 +267,7 @@ class Recommender:
                 asked.append(error)
         valid = [one for one in asked if isinstance(one, Asked)]
         ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, Asked)]
-        best = self.ranker.answer([one.taste for one in valid], ks)
+        best = self.ranker.answer([one.spec for one in valid], ks)
         items = iter(self._items(best))
         return [
             one
@@ -311,7 +311,7 @@ class Recommender:
         does not know the song."""
         track = self._known(track_id)
         liked, unknown = self._look_up(likes)
-        score, liked, contributions = self.ranker.parts(Taste(liked), track)
+        score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
         order = np.argsort(-contributions, kind="stable")
         liked, contributions = liked[order], contributions[order]
         embeddings = self.bundle.embeddings
@@ -391,8 +391,10 @@ class Recommender:
         """For all stored users what :meth:`recommend_user` answers: the table for everyone is made of it."""
         _check_k(k)
         bundle = self.bundle
-        tastes = [Taste(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)]
-        return self.ranker.rank_tastes(tastes, k, explain=True, progress=progress)
+        specs = [
+            QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)
+        ]
+        return self.ranker.rank_specs(specs, k, explain=True, progress=progress)
 
     def _one(self, query: Query) -> Recommendations:
         (answer,) = self.answer([query])
@@ -425,7 +427,7 @@ class Recommender:
                 # What they like now, in this very query, they have come to like.
                 kept = turned_down[np.isin(turned_down, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
-        taste = Taste(
+        spec = QuerySpec(
             liked,
             disliked,
             excluded,
@@ -437,7 +439,7 @@ class Recommender:
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
-        return Asked(taste, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+        return Asked(spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)

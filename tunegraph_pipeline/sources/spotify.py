@@ -38,7 +38,7 @@ from pydantic import (
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Limiter, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Limiter, RequestPolicy, base_url
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
@@ -229,7 +229,7 @@ class SpotifySource:
     def __init__(
         self,
         settings: SpotifySettings,
-        manners: Manners,
+        policy: RequestPolicy,
         frontier: Frontier,
         *,
         name: str = "spotify",
@@ -243,7 +243,7 @@ class SpotifySource:
         api, api_origin = base_url(settings.api_url, "settings.spotify.api_url")
         accounts, accounts_origin = base_url(settings.accounts_url, "settings.spotify.accounts_url")
         self._prefix, self._token_url = f"{api}/", f"{accounts}/api/token"
-        self._frontier, self._manners, self._ceiling = frontier, manners, ceiling
+        self._frontier, self._policy, self._ceiling = frontier, policy, ceiling
         self._origins = {api_origin, accounts_origin}
         self._client_id, self._client_secret = client_id, client_secret
         self.session = self._new_session()
@@ -312,7 +312,7 @@ class SpotifySource:
 
         chain: list[FeatureProvider] = [SpotifyFeatures(self)]
         if self.settings.reccobeats:
-            chain.append(ReccoBeats(self._manners, self._frontier))
+            chain.append(ReccoBeats(self._policy, self._frontier))
         return chain
 
     def counts(self) -> Counter[str]:
@@ -438,7 +438,7 @@ class SpotifySource:
             "Spotify" if self.name == "spotify" else self.name,
             self._origins,
             self._frontier,
-            self._manners,
+            self._policy,
             KEEP,
             self._ceiling,
             limiter,
