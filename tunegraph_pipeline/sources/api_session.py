@@ -10,7 +10,6 @@ not followed; what is stored of an answer is only what the tables need.
 
 import hashlib
 import json
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +33,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent, Unanswered
 
@@ -46,8 +46,6 @@ _RENEWALS = 3  # of a token for one request; one refused as often is not out of 
 _LONGEST_SAID = 30 * 86_400.0  # seconds; a service that says more is taken to mean this
 _MARGIN = 0.03  # of a window: what a request takes from here to where the service counts it is not even
 _CATCH_UP = 5  # slots a late thread may make up for
-_DEEPEST_NESTING = 100  # levels of JSON in an answer; those of real services have about ten
-_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 _CUT, _REGAIN = 0.8, 0.02  # of the rate after a 429; of the ceiling a second after that
 
 
@@ -274,14 +272,14 @@ class ApiSession(requests.Session):
         body = response.content
         if status < 300:
             try:
-                _check_nesting(body)
+                check_nesting(body)
                 value = json.loads(body)
                 if not isinstance(value, dict):
                     raise self._again("an answer that is no JSON object", "broken body")
                 if method == "GET":
                     # Half a surrogate pair is legal in JSON and in no text: it becomes a question mark here.
                     body = json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
-            except (ValueError, RecursionError):
+            except ValueError:
                 raise self._again("an answer that is no JSON", "broken body") from None
         elif method == "GET":
             body = b'{"error": {"status": %d}}' % status
@@ -347,23 +345,6 @@ def prune(value: Any, keep: Any) -> Any:
             return {name: prune(field, keep["*"]) for name, field in value.items()}
         return {name: prune(value[name], fields) for name, fields in keep.items() if name in value}
     return value
-
-
-def _check_nesting(body: bytes) -> None:
-    """Raise ValueError where a JSON body nests deeper than any service's answers do.
-
-    Counted before parsing, because how deep `json` itself goes depends on the version of the interpreter.
-    Brackets in strings do not count. A body that is not JSON may be counted wrongly; `json` rejects it.
-    """
-    depth = 0
-    for bracket in _STRING_OR_BRACKET.finditer(body):
-        first = bracket[0][0]
-        if first in b"[{":
-            depth += 1
-            if depth > _DEEPEST_NESTING:
-                raise ValueError(f"nested deeper than {_DEEPEST_NESTING} levels")
-        elif first in b"]}":
-            depth -= 1
 
 
 def base_url(url: str, option: str) -> tuple[str, tuple[str, str]]:

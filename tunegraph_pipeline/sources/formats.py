@@ -45,6 +45,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import NestingError, check_nesting
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.columns import is_header, letters, recognise, shown
 
@@ -178,6 +179,7 @@ def _found(data: bytes, where: str, format_name: str, named: Mapping[str, str]) 
 def _found_json(data: bytes, where: str) -> str:
     first, _, rest = data.strip().partition(b"\n")
     try:
+        check_nesting(first)
         document = json.loads(first)
     except ValueError:
         # Not one object a line, so one object over many lines, or damage.
@@ -540,12 +542,13 @@ def _split_list(column: pl.Expr) -> pl.Expr:
 def _json(data: bytes, where: str) -> Any:
     try:
         _check_utf8(data, where)
+        check_nesting(data)
         return json.loads(data)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where} is damaged or truncated JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         ) from error
-    except RecursionError as error:
+    except NestingError as error:
         raise InputError(f"{where} is JSON nested too deep to be a list of likes") from error
 
 

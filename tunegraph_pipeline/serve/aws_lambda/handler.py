@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
@@ -185,8 +186,9 @@ def _parameters(request: _Request) -> dict[str, Any]:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
+        check_nesting(body)
         given = json.loads(body)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
     if not isinstance(given, dict):
         raise _HttpError(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')

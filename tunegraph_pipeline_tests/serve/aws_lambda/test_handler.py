@@ -299,6 +299,8 @@ REFUSED: list[tuple[Event, int, str]] = [
     (http("POST", body={"user_id": "ann"}), 400, "'user_id' is not one of"),
     ({**http("POST"), "body": "{'likes'"}, 400, "the body is not JSON"),
     ({**http("POST"), "body": "[" * 100_000}, 400, "the body is not JSON"),
+    ({**http("POST"), "body": "[" * 101 + "]" * 101}, 400, "the body is not JSON"),
+    ({**http("POST"), "body": "[" * 100 + "]" * 100}, 400, "the body has to be an object"),
     ({**http("POST"), "body": "/w==", "isBase64Encoded": True}, 400, "the body is not JSON"),
     ({**http("POST"), "body": "%%%", "isBase64Encoded": True}, 400, "is said to be base64 and is not"),
     ({**http("POST"), "body": " " * 262_200}, 413, "the body is longer than 262144 bytes"),
