@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,17 @@ class Query:
     diversity: float = 0.0
     max_per_artist: int | None = None
     explicit: bool = True
+
+
+class QueryOptions(TypedDict, total=False):
+    """The fields of a :class:`Query` that may be given by name; its defaults hold for those that are not."""
+
+    dislikes: Sequence[str]
+    exclude: Sequence[str]
+    familiarity: float
+    diversity: float
+    max_per_artist: int | None
+    explicit: bool
 
 
 # Named tuples: ten frozen dataclasses cost a query ten times as long to make.
@@ -195,16 +206,7 @@ class Recommender:
         return cls(Bundle.open(read_current(serving_folder)))
 
     def recommend(
-        self,
-        likes: Sequence[str],
-        k: int = 10,
-        *,
-        dislikes: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        familiarity: float = 0.5,
-        diversity: float = 0.0,
-        max_per_artist: int | None = None,
-        explicit: bool = True,
+        self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]
     ) -> Recommendations:
         """The best k songs for somebody who likes these, their own and the excluded ones left out.
 
@@ -213,46 +215,11 @@ class Recommender:
         known, the most popular ones are returned, and ``degraded`` says so. Raises InputError for an option
         out of its range.
         """
-        return self._one(
-            Query(
-                likes,
-                None,
-                k,
-                dislikes,
-                exclude,
-                familiarity,
-                diversity,
-                max_per_artist,
-                explicit,
-            )
-        )
+        return self._one(Query(likes, None, k, **options))
 
-    def recommend_user(
-        self,
-        user_id: str,
-        k: int = 10,
-        *,
-        dislikes: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        familiarity: float = 0.5,
-        diversity: float = 0.0,
-        max_per_artist: int | None = None,
-        explicit: bool = True,
-    ) -> Recommendations:
+    def recommend_user(self, user_id: str, k: int = 10, **options: Unpack[QueryOptions]) -> Recommendations:
         """The same for a stored user. Raises InputError where they are unknown, too."""
-        return self._one(
-            Query(
-                (),
-                user_id,
-                k,
-                dislikes,
-                exclude,
-                familiarity,
-                diversity,
-                max_per_artist,
-                explicit,
-            )
-        )
+        return self._one(Query((), user_id, k, **options))
 
     def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
         """Many queries at once, with one product for all; each is answered as it is alone, to the last bit.
