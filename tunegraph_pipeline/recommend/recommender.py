@@ -19,6 +19,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
+from tunegraph_pipeline.recommend.song_view import SongView
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -71,23 +72,11 @@ class Reason(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """A song to listen to, with at most two liked songs that speak for it, the strongest first.
+    """A song to listen to, with at most two liked songs that speak for it, the strongest first."""
 
-    Texts are "" and ``explicit`` is None where unknown. ``x`` and ``y``, from 0 to 1, are its place on the
-    map.
-    """
-
-    track_id: str
-    track_idx: int
+    song: SongView
     score: float
     reasons: tuple[Reason, ...]
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
-    x: float
-    y: float
 
 
 class SimilarTrack(NamedTuple):
@@ -96,33 +85,10 @@ class SimilarTrack(NamedTuple):
     ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
     """
 
-    track_id: str
-    track_idx: int
+    song: SongView
     cosine: float
     probability: float | None
     listeners: int
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
-    x: float
-    y: float
-
-
-class Track(NamedTuple):
-    """A song of the catalogue; ``popularity`` is how many like it now."""
-
-    track_id: str
-    track_idx: int
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    popularity: int
-    explicit: bool | None
-    x: float
-    y: float
 
 
 class Contribution(NamedTuple):
@@ -143,7 +109,7 @@ class Explanation:
     ``score`` is the sum of the contributions and the prior. ``unknown`` are the given ids nobody knows.
     """
 
-    track: Track
+    track: SongView
     score: float
     prior: float
     contributions: list[Contribution]
@@ -183,7 +149,7 @@ class Recommender:
     None where nothing is wrong: queries are then answered exactly, which takes longer; a warning is logged.
 
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
-    >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
+    >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].song.name  # doctest: +SKIP
     'Together Forever'
     """
 
@@ -253,25 +219,9 @@ class Recommender:
         found, cosines = self.ranker.nearest(track, k)
         probabilities = self._probabilities(track, found, cosines)
         listeners = self.ranker.listeners_of_both(np.full(len(found), track, dtype=np.int32), found)
-        return [
-            SimilarTrack(
-                song.track_id,
-                song.track_idx,
-                cosine,
-                probability,
-                both,
-                song.name,
-                song.artists,
-                song.image_url,
-                song.preview_url,
-                song.explicit,
-                song.x,
-                song.y,
-            )
-            for song, cosine, probability, both in zip(
-                self.describe(found), cosines.tolist(), probabilities, listeners.tolist(), strict=True
-            )
-        ]
+        return list(
+            map(SimilarTrack, self.describe(found), cosines.tolist(), probabilities, listeners.tolist())
+        )
 
     def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
         """Why a song has the score it has for somebody with these likes. Raises InputError where the bundle
@@ -303,31 +253,38 @@ class Recommender:
             unknown,
         )
 
-    def track(self, track_id: str) -> Track | None:
+    def track(self, track_id: str) -> SongView | None:
         """The song of this id, None where the bundle does not know it."""
         position = self.bundle.tracks.position(track_id)
         if position < 0:
             return None
         return self.describe(self.bundle.canonical[[position]])[0]
 
-    def describe(self, tracks: NDArray[np.int32]) -> list[Track]:
+    def describe(self, tracks: NDArray[np.int32]) -> list[SongView]:
         """The songs at these indices."""
         bundle = self.bundle
-        return [
-            Track(*row)
-            for row in zip(
-                _read(bundle.tracks.ids, tracks),
+        named = (_read(column, tracks) for column in (bundle.tracks.ids, bundle.names, bundle.artists))
+        return self._views(tracks, *named)
+
+    def _views(
+        self, tracks: NDArray[np.int32], ids: list[str], names: list[str], artists: list[str]
+    ) -> list[SongView]:
+        # Columns become tuples in C; a loop over the songs in Python costs a query more than its ranking.
+        bundle = self.bundle
+        return list(
+            map(
+                SongView,
+                ids,
                 tracks.tolist(),
-                _read(bundle.names, tracks),
-                _read(bundle.artists, tracks),
+                names,
+                artists,
                 _read(bundle.image_urls, tracks),
                 _read(bundle.preview_urls, tracks),
                 bundle.popularity[tracks].tolist(),
                 _marks(bundle.explicit[tracks]),
                 *bundle.layout[tracks].T.tolist(),
-                strict=True,
             )
-        ]
+        )
 
     def rank_users(
         self, lists: Sequence[Sequence[str]], k: int = 10, *, explain: bool = False
@@ -431,7 +388,6 @@ class Recommender:
         because = np.concatenate([one.because for one in best])
         place, rank = np.nonzero(because >= 0)
         liked = because[place, rank]
-        # Columns become tuples in C; a loop over the items in Python costs a query more than its ranking.
         named = np.concatenate([tracks, liked])
         ids, names, artists = (
             _read(column, named) for column in (bundle.tracks.ids, bundle.names, bundle.artists)
@@ -442,21 +398,9 @@ class Recommender:
         reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
         for at, reason in zip(place.tolist(), spoken, strict=True):
             reasons[at] += (reason,)
-        items = list(
-            map(
-                Recommendation,
-                ids[:n],
-                tracks.tolist(),
-                np.concatenate([one.scores for one in best]).tolist(),
-                reasons,
-                names[:n],
-                artists[:n],
-                _read(bundle.image_urls, tracks),
-                _read(bundle.preview_urls, tracks),
-                _marks(bundle.explicit[tracks]),
-                *bundle.layout[tracks].T.tolist(),
-            )
-        )
+        scores = np.concatenate([one.scores for one in best]).tolist()
+        songs = self._views(tracks, ids[:n], names[:n], artists[:n])
+        items = list(map(Recommendation, songs, scores, reasons))
         if len(best) == 1:
             return [items]
         ends = np.cumsum([len(one.indices) for one in best]).tolist()
