@@ -56,7 +56,8 @@ def open_source(
 
 
 def _open_spotify(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
-    from tunegraph_pipeline.sources.spotify import SpotifySettings, SpotifySource
+    from tunegraph_pipeline.sources.spotify import SpotifySource
+    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
     return SpotifySource(settings(SPOTIFY, SpotifySettings), policy, frontier)
 

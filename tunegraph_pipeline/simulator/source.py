@@ -38,7 +38,8 @@ class SimulatorSettings(WorldConfig, frozen=True):
 def open_simulator(config: SimulatorSettings, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
     """The real Spotify source, spotipy and all, against a server of the world in a process of its own."""
     from tunegraph_pipeline.simulator.world import World
-    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
+    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
     world = config.world()
     server = _start_server(world, day, config.server)

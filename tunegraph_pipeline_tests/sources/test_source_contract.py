@@ -35,7 +35,9 @@ from tunegraph_pipeline.sources.source import (
     UserGone,
     UserPrivate,
 )
-from tunegraph_pipeline.sources.spotify import SCOPES, SpotifyFeatures, SpotifySettings, SpotifySource
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES
+from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 # spotipy marks what Spotify took from new apps; pytest undoes how the source silences that.
 pytestmark = pytest.mark.filterwarnings("ignore:You're using:DeprecationWarning")

@@ -23,7 +23,9 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
-from tunegraph_pipeline.sources.spotify import SCOPES, Mode, SpotifyFeatures, SpotifySettings, SpotifySource
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES
+from tunegraph_pipeline.sources.spotify_settings import Mode, SpotifySettings
 
 DAY = date(2026, 6, 1)
 URL = "http://fuzz.invalid"

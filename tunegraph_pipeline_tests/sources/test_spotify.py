@@ -24,16 +24,9 @@ from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, Like, ProviderClosed, Refusal, Unanswered, UserGone
-from tunegraph_pipeline.sources.spotify import (
-    SCOPES,
-    SpotifyFeatures,
-    SpotifySettings,
-    SpotifySource,
-    authorise,
-    token_files,
-    token_folder,
-    token_owner,
-)
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES, authorise, token_files, token_folder, token_owner
+from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 DAY = date(2026, 6, 1)
 POLICY = RequestPolicy(requests_per_second=10_000, attempts=4)
