@@ -43,7 +43,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, Storage, library, read_index
 from tunegraph_pipeline.recommend.indexing import add_index, recall_of, write_index
-from tunegraph_pipeline.recommend.ranking import Ranker, Taste
+from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 K = 50
@@ -428,7 +428,7 @@ def approximate(folder: Path, n_tracks: int, rounds: int = 400, *, enforce: bool
         everything = np.array(indexed.embeddings)
 
         def rank(ranker: Ranker, liked: NDArray[np.int32], k: int = K) -> NDArray[np.int32]:
-            return ranker.answer([Taste(liked)], [k], explain=False)[0].indices
+            return ranker.answer([QuerySpec(liked)], [k], explain=False)[0].indices
 
         recalls = {
             "stored lists": recall_of(
@@ -546,7 +546,7 @@ def ours_compared(bundle: Bundle, lists: list[NDArray[np.int32]]) -> list[Point]
     exact = Ranker(bundle)
 
     def rank(ranker: Ranker, liked: NDArray[np.int32]) -> NDArray[np.int32]:
-        return ranker.answer([Taste(liked)], [K], explain=False)[0].indices
+        return ranker.answer([QuerySpec(liked)], [K], explain=False)[0].indices
 
     truth = [rank(exact, liked) for liked in lists]
     some = []

@@ -42,7 +42,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.load import Load, load, post
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
-from tunegraph_pipeline.recommend.ranking import Taste
+from tunegraph_pipeline.recommend.ranking import QuerySpec
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 DIMENSION = 128
@@ -144,7 +144,7 @@ def exact(bundle: Bundle, rounds: int, target: float | None = EXACT_TARGET) -> l
         for turn in range(-5, rounds):
             q, likes, given = directions[turn], lists[turn], ids[turn]
             calls: Sequence[Callable[[], object]] = (
-                partial(recommender.ranker.answer, [Taste(likes)], [K]),
+                partial(recommender.ranker.answer, [QuerySpec(likes)], [K]),
                 partial(recommender.recommend, given, K),
                 partial(np.matmul, embeddings, q),
                 lambda q=q: np.argpartition(embeddings @ q, -K)[-K:],  # type: ignore[misc]

@@ -29,7 +29,7 @@ def earlier(tmp_path: Path) -> Path:
 
 def test_an_earlier_lake_answers_as_it_did(earlier: Path) -> None:
     best = Recommender.open(Lake.open(earlier).serving).recommend_user("user03", k=3)
-    found = {item.track_id: item.score for item in best.items}
+    found = {item.song.track_id: item.score for item in best.items}
     assert list(found) == list(ANSWER)
     assert found == pytest.approx(ANSWER, abs=1e-6)
 

@@ -110,7 +110,9 @@ def login(
     Needs SPOTIPY_CLIENT_ID, SPOTIPY_CLIENT_SECRET and, unless it is http://127.0.0.1:8888/callback,
     SPOTIPY_REDIRECT_URI. The token is kept in your configuration folder, readable by you alone.
     """
-    from tunegraph_pipeline.sources.spotify import TERMS, SpotifySettings, authorise, token_folder
+    from tunegraph_pipeline.sources.spotify import TERMS
+    from tunegraph_pipeline.sources.spotify_login import authorise, token_folder
+    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
     settings = open_lake(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
     notes.print(f"[yellow]{TERMS}[/yellow]")

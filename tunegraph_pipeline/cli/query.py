@@ -100,7 +100,18 @@ def similar(
     recommender = Recommender.open(open_lake(lake).serving)
     found = recommender.similar(track, k)
     if as_json:
-        print_json([item._asdict() for item in found])
+        print_json(
+            [
+                {
+                    **item.song.shown(),
+                    "track_idx": item.song.track_idx,
+                    "cosine": item.cosine,
+                    "probability": item.probability,
+                    "listeners": item.listeners,
+                }
+                for item in found
+            ]
+        )
         return
     calibration = recommender.bundle.facts["calibration"]
     table = Table(
@@ -108,7 +119,7 @@ def similar(
     )
     for rank, item in enumerate(found, 1):
         chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
-        song, artists = escape(item.name or item.track_id), escape(item.artists)
+        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
         table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
     if calibration is not None:
         table.caption = (

@@ -65,7 +65,12 @@ def comparison_table(figures: "pl.DataFrame") -> Table:
 def show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
     if as_json:
         items = [
-            {**item._asdict(), "reasons": [reason._asdict() for reason in item.reasons]}
+            {
+                **item.song.shown(),
+                "track_idx": item.song.track_idx,
+                "score": item.score,
+                "reasons": [reason._asdict() for reason in item.reasons],
+            }
             for item in answer.items
         ]
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
@@ -86,8 +91,9 @@ def show_recommendations(recommender: "Recommender", answer: Any, liked: list[st
     )
     for rank, item in enumerate(answer.items, 1):
         because = _because(item.reasons)
-        song, artists = escape(item.name or item.track_id), escape(item.artists)
-        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
+        song = item.song
+        title, artists = escape(song.name or song.track_id), escape(song.artists)
+        table.add_row(str(rank), title, artists, escape(because), f"{item.score:.3f}")
     answers.print(table)
 
 

@@ -55,7 +55,7 @@ def build_catalogue(
     )
     for table, part in zip(PARTS, (tracks, features), strict=True):
         declared = empty_table(table)
-        whole = pl.concat([declared, part], how="diagonal_relaxed").cast(dict(declared.schema))
+        whole = pl.concat([declared, part], how="diagonal_relaxed").cast(declared.schema)
         rows = rows.join(whole, on="track_id", how="left", maintain_order="left")
     return rows.select(TABLES[NAME].schema.names), recordings
 

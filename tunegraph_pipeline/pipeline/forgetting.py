@@ -40,7 +40,7 @@ from tunegraph_pipeline.pipeline.deletion_requests import (
     request_files,
 )
 from tunegraph_pipeline.pipeline.retention import remove_expired
-from tunegraph_pipeline.pipeline.sources import SAYING
+from tunegraph_pipeline.pipeline.sources import PROVIDERS
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stale_versions import (
     drop_old_versions,
@@ -275,10 +275,10 @@ def _take_out_of_settings(lake: Lake, ids: set[str]) -> Counter[str]:
 def check_times_to_live(lake: Lake) -> None:
     """Raise InputError where the settings limit a source that there is none of: what was meant would stay."""
     for source in lake.section("retention", RetentionSettings).ttl_days:
-        if source not in SAYING:
+        if source not in PROVIDERS:
             raise InputError(
                 f"settings.retention.ttl_days in {lake.path} names {source!r}, which is no"
-                f" source; it is one of {', '.join(SAYING)}"
+                f" source; it is one of {', '.join(PROVIDERS)}"
             )
 
 

@@ -15,15 +15,15 @@ from tunegraph_pipeline.lake.lake import FILES, SIMULATED
 from tunegraph_pipeline.lake.schemas import FEEDBACK
 from tunegraph_pipeline.pipeline.settings import FilesSettings
 from tunegraph_pipeline.simulator.source import SimulatorSettings, open_simulator
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Source
 
 LISTENBRAINZ, SPOTIFY = "listenbrainz", "spotify"
 SOURCES = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
 """What can be crawled."""
-SAYING = (*SOURCES, "reccobeats", FEEDBACK)
-"""Whose words a lake may keep: those, a provider of audio features, and the listeners of the service."""
+PROVIDERS = (*SOURCES, "reccobeats", FEEDBACK)
+"""What a lake may hold data of: those, a provider of audio features, and the listeners of the service."""
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
@@ -35,7 +35,7 @@ class SettingsReader(Protocol):
 
 
 def open_source(
-    name: str, settings: SettingsReader, manners: Manners, frontier: Frontier, day: date
+    name: str, settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date
 ) -> Source:
     """The source of this name, ready to be crawled for ``day``; its answers are kept in ``frontier``.
 
@@ -44,32 +44,35 @@ def open_source(
     opened = _OPEN.get(name)
     if opened is None:
         raise InputError(f"source {name!r} is not known; it is one of {', '.join(SOURCES)}, or none")
-    return opened(settings, manners, frontier, day)
+    return opened(settings, policy, frontier, day)
 
 
-def _open_spotify(settings: SettingsReader, manners: Manners, frontier: Frontier, day: date) -> Source:
-    from tunegraph_pipeline.sources.spotify import SpotifySettings, SpotifySource
+def _open_spotify(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
+    from tunegraph_pipeline.sources.spotify import SpotifySource
+    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
-    return SpotifySource(settings(SPOTIFY, SpotifySettings), manners, frontier)
+    return SpotifySource(settings(SPOTIFY, SpotifySettings), policy, frontier)
 
 
-def _open_listenbrainz(settings: SettingsReader, manners: Manners, frontier: Frontier, day: date) -> Source:
+def _open_listenbrainz(
+    settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date
+) -> Source:
     from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 
-    return ListenBrainzSource(settings(LISTENBRAINZ, ListenBrainzSettings), manners, frontier)
+    return ListenBrainzSource(settings(LISTENBRAINZ, ListenBrainzSettings), policy, frontier)
 
 
-def _open_files(settings: SettingsReader, manners: Manners, frontier: Frontier, day: date) -> Source:
+def _open_files(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
     from tunegraph_pipeline.sources.file_source import FileSource
 
     return FileSource(settings(FILES, FilesSettings).paths)
 
 
-def _open_simulator(settings: SettingsReader, manners: Manners, frontier: Frontier, day: date) -> Source:
-    return open_simulator(settings(SIMULATED, SimulatorSettings), manners, frontier, day)
+def _open_simulator(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
+    return open_simulator(settings(SIMULATED, SimulatorSettings), policy, frontier, day)
 
 
-_OPEN: dict[str, Callable[[SettingsReader, Manners, Frontier, date], Source]] = {
+_OPEN: dict[str, Callable[[SettingsReader, RequestPolicy, Frontier, date], Source]] = {
     SIMULATED: _open_simulator,
     LISTENBRAINZ: _open_listenbrainz,
     SPOTIFY: _open_spotify,

@@ -31,10 +31,11 @@ _DOUBTED = 10  # of those, how many it may have found wrongly, because it overlo
 _MOST_ASKED = 8192  # more than this costs what the exact ranking does
 
 
-class Wanted(NamedTuple):
-    """What is looked for: the highest ``direction . E[j] + familiarity * popularity[j] + prior[j]`` plus what
-    ``columns`` and ``weights`` add to a track, end to end; without the ``named`` tracks, and without those
-    marked explicit unless ``explicit``. ``lowered`` takes a score down by as much as float32 may be off."""
+class CandidateQuery(NamedTuple):
+    """Which tracks to find: the highest ``direction . E[j] + familiarity * popularity[j] + prior[j]`` plus
+    what ``columns`` and ``weights`` add to a track, end to end; without the ``named`` tracks, and without
+    those marked explicit unless ``explicit``. ``lowered`` takes a score down by as much as float32 may be
+    off."""
 
     direction: NDArray[np.float64]
     familiarity: float
@@ -69,12 +70,14 @@ class CandidateSearch:
         self._all_allowed = int(np.count_nonzero(allowed)) == index.size
         self._scratch = scratch
 
-    def shortlist(self, wanted: Wanted, probes: int, k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def shortlist(
+        self, query: CandidateQuery, probes: int, k: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The candidates that may be among the best k, ascending, and what neighbours add to each.
 
         Raises TooFewError where the index does not know enough.
         """
-        columns, place = wanted.columns, self._scratch.place
+        columns, place = query.columns, self._scratch.place
         order = np.arange(1, len(columns) + 1, dtype=np.int32)
         # Of equal columns the last one stays, and stands for all of them: no sort is needed.
         place[columns] = order
@@ -82,32 +85,30 @@ class CandidateSearch:
             last = place[columns]
             # In the order of the input, in float64: the very sums of the exact ranking. Place 0 is of tracks
             # that are in no row.
-            near = np.bincount(last, wanted.weights, minlength=len(columns) + 1).astype(
-                np.float64, copy=False
-            )
+            near = np.bincount(last, query.weights, minlength=len(columns) + 1).astype(np.float64, copy=False)
             fresh = last == order
-            named = place[wanted.named]
+            named = place[query.named]
             fresh[named[named > 0] - 1] = False
-            place[wanted.named] = -1
-            asked = k + _ASKED + min(len(wanted.named) // 2, _ASKED)
+            place[query.named] = -1
+            asked = k + _ASKED + min(len(query.named) // 2, _ASKED)
             while asked <= _MOST_ASKED:
-                found, products = self.index.search(wanted.direction, 1.0, wanted.familiarity, asked, probes)
+                found, products = self.index.search(query.direction, 1.0, query.familiarity, asked, probes)
                 if not len(found):
                     break
                 trusted = products[min(k - min(k // 2, _DOUBTED), len(found) - 1)]
-                candidates = self._merged(wanted, found, place[found], trusted, near, fresh.copy(), k)
-                bar = wanted.lowered(_kth(candidates.scores, k))
+                candidates = self._merged(query, found, place[found], trusted, near, fresh.copy(), k)
+                bar = query.lowered(_kth(candidates.scores, k))
                 if bar > products[-1] or len(found) == self.index.size:
                     return candidates.best(bar)
                 asked *= 4
         finally:
             place[columns] = 0
-            place[wanted.named] = 0
+            place[query.named] = 0
         raise TooFewError
 
     def _merged(
         self,
-        wanted: Wanted,
+        query: CandidateQuery,
         found: NDArray[np.int64],
         at: NDArray[np.int32],
         trusted: np.float32,
@@ -123,21 +124,21 @@ class CandidateSearch:
         """
         fresh[at[at > 0] - 1] = False
         kept = at >= 0
-        if not self._all_allowed or not wanted.explicit:
-            kept &= self._may_be(found, wanted.explicit)
-        candidates = self._scored(wanted, found[kept], near[at[kept]])
+        if not self._all_allowed or not query.explicit:
+            kept &= self._may_be(found, query.explicit)
+        candidates = self._scored(query, found[kept], near[at[kept]])
         sums = near[1:]
         # Those of the strongest neighbours first: they raise the bar for the others.
         for most in (2 * k, len(sums)):
-            bar = wanted.lowered(_kth(candidates.scores, k))
+            bar = query.lowered(_kth(candidates.scores, k))
             (reach,) = (fresh & (sums >= bar - trusted)).nonzero()
             if len(reach) > 2 * most:
                 reach = reach[np.argpartition(sums[reach], -most)[-most:]]
             if not len(reach):
                 break
             fresh[reach] = False
-            reach = reach[self._may_be(wanted.columns[reach], wanted.explicit)]
-            candidates = candidates.and_also(self._scored(wanted, wanted.columns[reach], sums[reach]))
+            reach = reach[self._may_be(query.columns[reach], query.explicit)]
+            candidates = candidates.and_also(self._scored(query, query.columns[reach], sums[reach]))
         return candidates
 
     def _may_be(self, tracks: NDArray[Any], explicit: bool) -> NDArray[np.bool_]:
@@ -146,13 +147,13 @@ class CandidateSearch:
             allowed &= self._bundle.explicit[tracks] != 1
         return allowed
 
-    def _scored(self, wanted: Wanted, tracks: NDArray[Any], near: NDArray[np.float64]) -> "_Scored":
+    def _scored(self, query: CandidateQuery, tracks: NDArray[Any], near: NDArray[np.float64]) -> "_Scored":
         bundle = self._bundle
-        scores: NDArray[np.float32] = bundle.embeddings[tracks] @ wanted.direction.astype(np.float32)
+        scores: NDArray[np.float32] = bundle.embeddings[tracks] @ query.direction.astype(np.float32)
         scores += near.astype(np.float32)
         scores += bundle.prior[tracks]
-        if wanted.familiarity:
-            scores += np.float32(wanted.familiarity) * bundle.screen[tracks, -1]
+        if query.familiarity:
+            scores += np.float32(query.familiarity) * bundle.screen[tracks, -1]
         return _Scored(tracks, near, scores)
 
 

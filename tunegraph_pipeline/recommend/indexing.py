@@ -32,7 +32,7 @@ from tunegraph_pipeline.recommend.index import (
     library,
     read_index,
 )
-from tunegraph_pipeline.recommend.ranking import Ranker, Taste
+from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 
 Mode = Literal["auto", "exact", "approximate"]
 Answer = Callable[[Ranker, int], list[NDArray[np.int32]]]
@@ -169,7 +169,7 @@ def measure(bundle: Bundle, index: CandidateIndex) -> list[Recall]:
     few = [np.sort(rng.permutation(liked)[:_FEW]) for liked in many]
     for of in FAMILIARITIES:
         for name, lists in ((FEW, few), (LONG, many)):
-            answer = partial(_rank, tastes=[Taste(liked, familiarity=of) for liked in lists])
+            answer = partial(_rank, specs=[QuerySpec(liked, familiarity=of) for liked in lists])
             recalls.append(_fewest(Kind(name, of), bundle, index, exact, answer))
     tracks = rng.permutation(bundle.popular_order)[:_QUERIES]
     answer = partial(_nearest, tracks=tracks)
@@ -215,8 +215,8 @@ def _fewest(kind: Kind, bundle: Bundle, index: CandidateIndex, exact: Ranker, an
     return Recall(kind, tried[high], found[high])
 
 
-def _rank(ranker: Ranker, k: int, tastes: list[Taste]) -> list[NDArray[np.int32]]:
-    return [best.indices for best in ranker.answer(tastes, [k] * len(tastes), explain=False)]
+def _rank(ranker: Ranker, k: int, specs: list[QuerySpec]) -> list[NDArray[np.int32]]:
+    return [best.indices for best in ranker.answer(specs, [k] * len(specs), explain=False)]
 
 
 def _nearest(ranker: Ranker, k: int, tracks: NDArray[np.int32]) -> list[NDArray[np.int32]]:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
-from tunegraph_pipeline.recommend.candidates import CandidateSearch, Scratch, TooFewError, Wanted
+from tunegraph_pipeline.recommend.candidates import CandidateQuery, CandidateSearch, Scratch, TooFewError
 from tunegraph_pipeline.recommend.index import CandidateIndex
 
 Progress = Callable[[str, int, int], None]
@@ -75,8 +75,8 @@ class Rankings(NamedTuple):
     because: NDArray[np.int32]
 
 
-class Taste(NamedTuple):
-    """What one list asks for, in track_idx int32, in any order and with or without repeats.
+class QuerySpec(NamedTuple):
+    """One query in track_idx int32, in any order and with or without repeats.
 
     A track both liked and disliked is disliked. ``excluded`` tracks are left out and say nothing about taste;
     ``explicit`` False leaves out those marked so. At most ``max_per_artist`` tracks have the same first
@@ -93,7 +93,7 @@ class Taste(NamedTuple):
 
 
 class _Question(NamedTuple):
-    """What a taste asks the arrays with."""
+    """A `QuerySpec` as vectors over the bundle's arrays."""
 
     liked: NDArray[np.int32]  # ascending and distinct
     named: NDArray[np.int32]  # the liked, disliked and excluded tracks
@@ -156,44 +156,46 @@ class Ranker:
 
         An empty list gets the most popular tracks, each with its number of likes as the score.
         """
-        tastes = [Taste(liked) for liked in lists]
-        return self.rank_tastes(tastes, k, explain=explain, block_bytes=block_bytes, progress=progress)
+        specs = [QuerySpec(liked) for liked in lists]
+        return self.rank_specs(specs, k, explain=explain, block_bytes=block_bytes, progress=progress)
 
-    def rank_tastes(
+    def rank_specs(
         self,
-        tastes: Sequence[Taste],
+        specs: Sequence[QuerySpec],
         k: int,
         *,
         explain: bool = False,
         block_bytes: int = 32 << 20,
         progress: Progress | None = None,
     ) -> Rankings:
-        """The same for tastes. Bounds are held for one block at a time, in about ``block_bytes`` bytes."""
+        """The same for specs. Bounds are held for one block at a time, in about ``block_bytes`` bytes."""
         rankings = Rankings(
-            np.full((len(tastes), k), -1, dtype=np.int32),
-            np.full((len(tastes), k), -np.inf, dtype=np.float32),
-            np.full((len(tastes), k, REASONS), -1, dtype=np.int32),
+            np.full((len(specs), k), -1, dtype=np.int32),
+            np.full((len(specs), k), -np.inf, dtype=np.float32),
+            np.full((len(specs), k, REASONS), -1, dtype=np.int32),
         )
         per_block = max(1, block_bytes // max(1, 4 * self.bundle.n_tracks))
-        for start in range(0, len(tastes), per_block):
-            block = tastes[start : start + per_block]
+        for start in range(0, len(specs), per_block):
+            block = specs[start : start + per_block]
             for row, best in enumerate(self.answer(block, [k] * len(block), explain=explain), start):
                 for table, found in zip(rankings, best, strict=True):
                     table[row, : len(found)] = found
             if progress is not None:
-                progress("rank users", start + len(block), len(tastes))
+                progress("rank users", start + len(block), len(specs))
         return rankings
 
-    def answer(self, tastes: Sequence[Taste], ks: Sequence[int], *, explain: bool = True) -> list[Rankings]:
-        """The best ``ks[i]`` tracks for each of the tastes, from one product with all of them: for each,
+    def answer(
+        self, specs: Sequence[QuerySpec], ks: Sequence[int], *, explain: bool = True
+    ) -> list[Rankings]:
+        """The best ``ks[i]`` tracks for each of the specs, from one product with all of them: for each,
         three arrays without the axis of lists, at most ``ks[i]`` long and never padded.
 
         Raises IndexError for a track outside of the catalogue.
         """
-        questions = [self._question(taste) for taste in tastes]
+        questions = [self._question(spec) for spec in specs]
         answers = [
-            self._of_candidates(question, taste, k, explain=explain)
-            for question, taste, k in zip(questions, tastes, ks, strict=True)
+            self._of_candidates(question, spec, k, explain=explain)
+            for question, spec, k in zip(questions, specs, ks, strict=True)
         ]
         open_places = [place for place, answer in enumerate(answers) if answer is None]
         if len(open_places) == 1:
@@ -202,9 +204,9 @@ class Ranker:
             probes = np.stack([questions[place].probe for place in open_places])
             bounds = probes @ self.bundle.screen.T
         for row, place in enumerate(open_places):
-            question, taste, k = questions[place], tastes[place], ks[place]
+            question, spec, k = questions[place], specs[place], ks[place]
             highest = self._of_everything(bounds[row], question)
-            answers[place] = self._best(highest, question, taste, k, explain=explain)
+            answers[place] = self._best(highest, question, spec, k, explain=explain)
         return [answer for answer in answers if answer is not None]
 
     def rank_one(
@@ -216,7 +218,7 @@ class Ranker:
         exclude: NDArray[np.int32] = _no_tracks,
     ) -> Rankings:
         """:meth:`answer` for one list of liked tracks."""
-        return self.answer([Taste(liked, excluded=exclude)], [k], explain=explain)[0]
+        return self.answer([QuerySpec(liked, excluded=exclude)], [k], explain=explain)[0]
 
     def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k recommendable tracks nearest to one track, itself left out, and their cosines."""
@@ -253,13 +255,13 @@ class Ranker:
         candidates = candidates[self._allowed[candidates] & (candidates != track)]
         return candidates if len(candidates) >= k else None
 
-    def parts(self, taste: Taste, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
+    def parts(self, spec: QuerySpec, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
         """What the score of one track is made of: (score, liked int32[n], contribution of each float64[n]).
 
         The score less the contributions is the prior, what familiarity adds and what dislikes take off. With
         no liked track the score is the prior. A track that is left out has a score all the same.
         """
-        question = self._question(taste)
+        question = self._question(spec)
         winner = np.array([track])
         contributions = self._contributions(question, winner)[0] if question.liked.size else np.zeros(0)
         prior = float(self.bundle.prior[track])
@@ -284,13 +286,13 @@ class Ranker:
         place = np.arange(len(tracks)).repeat(lengths)
         return place, place * np.int64(self.bundle.n_users) + self.bundle.listeners[places]
 
-    def _question(self, taste: Taste) -> _Question:
+    def _question(self, spec: QuerySpec) -> _Question:
         bundle, blend = self.bundle, self.blend
-        liked, disliked = self._checked(taste.liked), self._checked(taste.disliked)
+        liked, disliked = self._checked(spec.liked), self._checked(spec.disliked)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
-        named = _joined([liked, disliked, self._checked(taste.excluded)])
-        left_out = _joined([named, self._blocked, _no_tracks if taste.explicit else self._explicit])
+        named = _joined([liked, disliked, self._checked(spec.excluded)])
+        left_out = _joined([named, self._blocked, _no_tracks if spec.explicit else self._explicit])
         rows, pooled, length = self._pool(liked)
         direction = pooled.astype(np.float64)
         direction *= blend.embedding
@@ -300,7 +302,7 @@ class Ranker:
             lists.append(disliked)
             scales.append(-DISLIKE * self._neighbour_scale(len(disliked)))
         columns, weights, ends = self._neighbours(lists, scales)
-        familiarity = (2 * taste.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
+        familiarity = (2 * spec.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
         known = self._coordinates
         probe = np.empty(known + SCREEN_EXTRAS, dtype=np.float32)
         probe[:known] = direction[:known]
@@ -383,18 +385,18 @@ class Ranker:
         return partial(self._highest, bound, question)
 
     def _best(
-        self, highest: _Highest, question: _Question, taste: Taste, k: int, *, explain: bool
+        self, highest: _Highest, question: _Question, spec: QuerySpec, k: int, *, explain: bool
     ) -> Rankings:
         """The best k, given what finds the tracks of the highest scores."""
         if not question.liked.size:
-            winners = self._popular(question, taste, k)
+            winners = self._popular(question, spec, k)
             scores = self.bundle.popularity[winners].astype(np.float32)
             return Rankings(winners, scores, np.full((len(winners), REASONS), -1, dtype=np.int32))
-        plain = taste.diversity <= 0 and taste.max_per_artist is None
+        plain = spec.diversity <= 0 and spec.max_per_artist is None
         wanted = k if plain else max(_POOL, 4 * k)
         while True:
             pool, scores = highest(wanted)
-            chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, taste, k)
+            chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, spec, k)
             if len(chosen) == k or len(pool) < wanted:
                 break
             wanted *= 4  # one artist had filled the pool
@@ -405,43 +407,45 @@ class Ranker:
             because = np.full((len(winners), REASONS), -1, dtype=np.int32)
         return Rankings(winners, scores[chosen], because)
 
-    def _of_candidates(self, question: _Question, taste: Taste, k: int, *, explain: bool) -> Rankings | None:
+    def _of_candidates(
+        self, question: _Question, spec: QuerySpec, k: int, *, explain: bool
+    ) -> Rankings | None:
         """The best k of the candidates; None where those are not enough to go by."""
         search = self._candidates
         if search is None:
             return None
-        probes = search.index.probes.of(len(question.liked), taste.familiarity)
+        probes = search.index.probes.of(len(question.liked), spec.familiarity)
         if probes is None:
             return None
-        wanted = Wanted(
+        query = CandidateQuery(
             question.direction,
             question.familiarity,
             question.columns,
             question.weights,
             question.named,
-            taste.explicit,
+            spec.explicit,
             partial(_lowered, rounding=question.rounding),
         )
 
         def highest(wanted_tracks: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-            shortlist, near = search.shortlist(wanted, probes, wanted_tracks)
+            shortlist, near = search.shortlist(query, probes, wanted_tracks)
             return self._in_order(question, shortlist, near, wanted_tracks)
 
         try:
-            return self._best(highest, question, taste, k, explain=explain)
+            return self._best(highest, question, spec, k, explain=explain)
         except TooFewError:
             return None
 
-    def _popular(self, question: _Question, taste: Taste, k: int) -> NDArray[np.int32]:
+    def _popular(self, question: _Question, spec: QuerySpec, k: int) -> NDArray[np.int32]:
         """The most popular tracks that are not left out, no more of an artist than may be."""
         order, wanted = self.bundle.popular_order, k + len(question.left_out)
         while True:
             pool = order[:wanted]
             pool = pool[np.isin(pool, question.left_out, invert=True)]
-            if taste.max_per_artist is None:
+            if spec.max_per_artist is None:
                 return pool[:k]
             scores = self.bundle.popularity[pool].astype(np.float32)
-            chosen = self._choose(pool, scores, taste._replace(diversity=0.0), k)
+            chosen = self._choose(pool, scores, spec._replace(diversity=0.0), k)
             if len(chosen) == k or wanted >= len(order):
                 return pool[chosen]
             wanted *= 4
@@ -517,30 +521,30 @@ class Ranker:
         return candidates[scores >= np.float32(bar)]
 
     def _choose(
-        self, pool: NDArray[Any], scores: NDArray[np.float32], taste: Taste, k: int
+        self, pool: NDArray[Any], scores: NDArray[np.float32], spec: QuerySpec, k: int
     ) -> NDArray[np.intp]:
         """Places in ``pool``, ordered by falling score, of at most k tracks, one chosen after the other.
 
         The next one has the largest ``(1 - diversity) * relevance - diversity * similarity``: its score as a
         share of the pool's range, and its cosine with the nearest one chosen before.
         """
-        quota = taste.max_per_artist
+        quota = spec.max_per_artist
         artists = self._first_artists(pool) if quota is not None else []
         counts: dict[int, int] = {}
         chosen: list[int] = []
-        if taste.diversity > 0 and len(pool):
+        if spec.diversity > 0 and len(pool):
             spread = float(scores[0] - scores[-1])
             relevance = (scores - scores[-1]) / spread if spread > 0 else np.zeros_like(scores)
-            value = (1 - taste.diversity) * relevance.astype(np.float64)
+            value = (1 - spec.diversity) * relevance.astype(np.float64)
             rows = self.bundle.embeddings[pool].astype(np.float64)
             nearest = np.full(len(pool), -1.0)
         open_places = np.ones(len(pool), dtype=np.bool_)
         following = iter(range(len(pool)))
         while len(chosen) < k:
-            if taste.diversity > 0:
+            if spec.diversity > 0:
                 if not open_places.any():
                     break
-                gain = value - taste.diversity * nearest if chosen else value
+                gain = value - spec.diversity * nearest if chosen else value
                 place = int(np.where(open_places, gain, -np.inf).argmax())
             else:
                 place = next(following, -1)
@@ -552,7 +556,7 @@ class Ranker:
                     continue
                 counts[artists[place]] = counts.get(artists[place], 0) + 1
             chosen.append(place)
-            if taste.diversity > 0:
+            if spec.diversity > 0:
                 np.maximum(nearest, (rows * rows[place]).sum(axis=1), out=nearest)
         return np.array(chosen, dtype=np.intp)
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
-from tunegraph_pipeline.recommend.ranking import Progress, Ranker, Rankings, Taste
+from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
+from tunegraph_pipeline.recommend.song_view import SongView
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -49,6 +50,17 @@ class Query:
     explicit: bool = True
 
 
+class QueryOptions(TypedDict, total=False):
+    """The fields of a :class:`Query` that may be given by name; its defaults hold for those that are not."""
+
+    dislikes: Sequence[str]
+    exclude: Sequence[str]
+    familiarity: float
+    diversity: float
+    max_per_artist: int | None
+    explicit: bool
+
+
 # Named tuples: ten frozen dataclasses cost a query ten times as long to make.
 class Reason(NamedTuple):
     """A liked song that speaks for a recommended one, and how many stored users like both."""
@@ -60,23 +72,11 @@ class Reason(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """A song to listen to, with at most two liked songs that speak for it, the strongest first.
+    """A song to listen to, with at most two liked songs that speak for it, the strongest first."""
 
-    Texts are "" and ``explicit`` is None where unknown. ``x`` and ``y``, from 0 to 1, are its place on the
-    map.
-    """
-
-    track_id: str
-    track_idx: int
+    song: SongView
     score: float
     reasons: tuple[Reason, ...]
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
-    x: float
-    y: float
 
 
 class SimilarTrack(NamedTuple):
@@ -85,33 +85,10 @@ class SimilarTrack(NamedTuple):
     ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
     """
 
-    track_id: str
-    track_idx: int
+    song: SongView
     cosine: float
     probability: float | None
     listeners: int
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
-    x: float
-    y: float
-
-
-class Track(NamedTuple):
-    """A song of the catalogue; ``popularity`` is how many like it now."""
-
-    track_id: str
-    track_idx: int
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    popularity: int
-    explicit: bool | None
-    x: float
-    y: float
 
 
 class Contribution(NamedTuple):
@@ -132,7 +109,7 @@ class Explanation:
     ``score`` is the sum of the contributions and the prior. ``unknown`` are the given ids nobody knows.
     """
 
-    track: Track
+    track: SongView
     score: float
     prior: float
     contributions: list[Contribution]
@@ -154,9 +131,9 @@ class Recommendations:
 
 
 class Asked(NamedTuple):
-    """A query looked up: its taste in track_idx, the given ids nobody knows, and why it is not personal."""
+    """A query looked up: its spec in track_idx, the unknown ids, and why the answer is not personal."""
 
-    taste: Taste
+    spec: QuerySpec
     unknown: list[str]
     degraded: str | None
 
@@ -172,7 +149,7 @@ class Recommender:
     None where nothing is wrong: queries are then answered exactly, which takes longer; a warning is logged.
 
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
-    >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].name  # doctest: +SKIP
+    >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].song.name  # doctest: +SKIP
     'Together Forever'
     """
 
@@ -195,16 +172,7 @@ class Recommender:
         return cls(Bundle.open(read_current(serving_folder)))
 
     def recommend(
-        self,
-        likes: Sequence[str],
-        k: int = 10,
-        *,
-        dislikes: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        familiarity: float = 0.5,
-        diversity: float = 0.0,
-        max_per_artist: int | None = None,
-        explicit: bool = True,
+        self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]
     ) -> Recommendations:
         """The best k songs for somebody who likes these, their own and the excluded ones left out.
 
@@ -213,46 +181,11 @@ class Recommender:
         known, the most popular ones are returned, and ``degraded`` says so. Raises InputError for an option
         out of its range.
         """
-        return self._one(
-            Query(
-                likes,
-                None,
-                k,
-                dislikes,
-                exclude,
-                familiarity,
-                diversity,
-                max_per_artist,
-                explicit,
-            )
-        )
+        return self._one(Query(likes, None, k, **options))
 
-    def recommend_user(
-        self,
-        user_id: str,
-        k: int = 10,
-        *,
-        dislikes: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        familiarity: float = 0.5,
-        diversity: float = 0.0,
-        max_per_artist: int | None = None,
-        explicit: bool = True,
-    ) -> Recommendations:
+    def recommend_user(self, user_id: str, k: int = 10, **options: Unpack[QueryOptions]) -> Recommendations:
         """The same for a stored user. Raises InputError where they are unknown, too."""
-        return self._one(
-            Query(
-                (),
-                user_id,
-                k,
-                dislikes,
-                exclude,
-                familiarity,
-                diversity,
-                max_per_artist,
-                explicit,
-            )
-        )
+        return self._one(Query((), user_id, k, **options))
 
     def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
         """Many queries at once, with one product for all; each is answered as it is alone, to the last bit.
@@ -267,7 +200,7 @@ class Recommender:
                 asked.append(error)
         valid = [one for one in asked if isinstance(one, Asked)]
         ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, Asked)]
-        best = self.ranker.answer([one.taste for one in valid], ks)
+        best = self.ranker.answer([one.spec for one in valid], ks)
         items = iter(self._items(best))
         return [
             one
@@ -286,32 +219,16 @@ class Recommender:
         found, cosines = self.ranker.nearest(track, k)
         probabilities = self._probabilities(track, found, cosines)
         listeners = self.ranker.listeners_of_both(np.full(len(found), track, dtype=np.int32), found)
-        return [
-            SimilarTrack(
-                song.track_id,
-                song.track_idx,
-                cosine,
-                probability,
-                both,
-                song.name,
-                song.artists,
-                song.image_url,
-                song.preview_url,
-                song.explicit,
-                song.x,
-                song.y,
-            )
-            for song, cosine, probability, both in zip(
-                self.describe(found), cosines.tolist(), probabilities, listeners.tolist(), strict=True
-            )
-        ]
+        return list(
+            map(SimilarTrack, self.describe(found), cosines.tolist(), probabilities, listeners.tolist())
+        )
 
     def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
         """Why a song has the score it has for somebody with these likes. Raises InputError where the bundle
         does not know the song."""
         track = self._known(track_id)
         liked, unknown = self._look_up(likes)
-        score, liked, contributions = self.ranker.parts(Taste(liked), track)
+        score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
         order = np.argsort(-contributions, kind="stable")
         liked, contributions = liked[order], contributions[order]
         embeddings = self.bundle.embeddings
@@ -336,31 +253,38 @@ class Recommender:
             unknown,
         )
 
-    def track(self, track_id: str) -> Track | None:
+    def track(self, track_id: str) -> SongView | None:
         """The song of this id, None where the bundle does not know it."""
         position = self.bundle.tracks.position(track_id)
         if position < 0:
             return None
         return self.describe(self.bundle.canonical[[position]])[0]
 
-    def describe(self, tracks: NDArray[np.int32]) -> list[Track]:
+    def describe(self, tracks: NDArray[np.int32]) -> list[SongView]:
         """The songs at these indices."""
         bundle = self.bundle
-        return [
-            Track(*row)
-            for row in zip(
-                _read(bundle.tracks.ids, tracks),
+        named = (_read(column, tracks) for column in (bundle.tracks.ids, bundle.names, bundle.artists))
+        return self._views(tracks, *named)
+
+    def _views(
+        self, tracks: NDArray[np.int32], ids: list[str], names: list[str], artists: list[str]
+    ) -> list[SongView]:
+        # Columns become tuples in C; a loop over the songs in Python costs a query more than its ranking.
+        bundle = self.bundle
+        return list(
+            map(
+                SongView,
+                ids,
                 tracks.tolist(),
-                _read(bundle.names, tracks),
-                _read(bundle.artists, tracks),
+                names,
+                artists,
                 _read(bundle.image_urls, tracks),
                 _read(bundle.preview_urls, tracks),
                 bundle.popularity[tracks].tolist(),
                 _marks(bundle.explicit[tracks]),
                 *bundle.layout[tracks].T.tolist(),
-                strict=True,
             )
-        ]
+        )
 
     def rank_users(
         self, lists: Sequence[Sequence[str]], k: int = 10, *, explain: bool = False
@@ -391,8 +315,10 @@ class Recommender:
         """For all stored users what :meth:`recommend_user` answers: the table for everyone is made of it."""
         _check_k(k)
         bundle = self.bundle
-        tastes = [Taste(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)]
-        return self.ranker.rank_tastes(tastes, k, explain=True, progress=progress)
+        specs = [
+            QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)
+        ]
+        return self.ranker.rank_specs(specs, k, explain=True, progress=progress)
 
     def _one(self, query: Query) -> Recommendations:
         (answer,) = self.answer([query])
@@ -425,7 +351,7 @@ class Recommender:
                 # What they like now, in this very query, they have come to like.
                 kept = turned_down[np.isin(turned_down, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
-        taste = Taste(
+        spec = QuerySpec(
             liked,
             disliked,
             excluded,
@@ -437,7 +363,7 @@ class Recommender:
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
-        return Asked(taste, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+        return Asked(spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)
@@ -462,7 +388,6 @@ class Recommender:
         because = np.concatenate([one.because for one in best])
         place, rank = np.nonzero(because >= 0)
         liked = because[place, rank]
-        # Columns become tuples in C; a loop over the items in Python costs a query more than its ranking.
         named = np.concatenate([tracks, liked])
         ids, names, artists = (
             _read(column, named) for column in (bundle.tracks.ids, bundle.names, bundle.artists)
@@ -473,21 +398,9 @@ class Recommender:
         reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
         for at, reason in zip(place.tolist(), spoken, strict=True):
             reasons[at] += (reason,)
-        items = list(
-            map(
-                Recommendation,
-                ids[:n],
-                tracks.tolist(),
-                np.concatenate([one.scores for one in best]).tolist(),
-                reasons,
-                names[:n],
-                artists[:n],
-                _read(bundle.image_urls, tracks),
-                _read(bundle.preview_urls, tracks),
-                _marks(bundle.explicit[tracks]),
-                *bundle.layout[tracks].T.tolist(),
-            )
-        )
+        scores = np.concatenate([one.scores for one in best]).tolist()
+        songs = self._views(tracks, ids[:n], names[:n], artists[:n])
+        items = list(map(Recommendation, songs, scores, reasons))
         if len(best) == 1:
             return [items]
         ends = np.cumsum([len(one.indices) for one in best]).tolist()

@@ -12,20 +12,11 @@ from typing import NamedTuple
 import pydantic_core
 
 from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations
+from tunegraph_pipeline.recommend.song_view import SongView
 
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"
-_COLUMNS = (
-    "rank",
-    "track_id",
-    "name",
-    "artists",
-    "score",
-    "explicit",
-    "because",
-    "image_url",
-    "preview_url",
-)
+_COLUMNS = ("rank", "track_id", "name", "artists", "score", "explicit", "because", "image_url", "preview_url")
 
 
 class Written(NamedTuple):
@@ -55,19 +46,9 @@ def _json(answer: Recommendations, model_version: str) -> bytes:
             "items": [
                 {
                     "rank": rank,
-                    "track_id": item.track_id,
-                    "name": item.name,
-                    "artists": item.artists,
-                    "image_url": item.image_url,
-                    "preview_url": item.preview_url,
-                    "explicit": item.explicit,
+                    **item.song.shown(),
                     "score": item.score,
-                    "x": item.x,
-                    "y": item.y,
-                    "reasons": [
-                        {"track_id": track_id, "name": name, "artists": artists, "listeners": listeners}
-                        for track_id, name, artists, listeners in item.reasons
-                    ],
+                    "reasons": [reason._asdict() for reason in item.reasons],
                 }
                 for rank, item in enumerate(answer.items, 1)
             ],
@@ -82,47 +63,37 @@ def _csv(items: Sequence[Recommendation]) -> bytes:
     writer = csv.writer(out)
     writer.writerow(_COLUMNS)
     for rank, item in enumerate(items, 1):
-        explicit = "" if item.explicit is None else str(item.explicit).lower()
-        because = "; ".join(reason.name or reason.track_id for reason in item.reasons)
-        writer.writerow(
-            (
-                rank,
-                item.track_id,
-                item.name,
-                item.artists,
-                item.score,
-                explicit,
-                because,
-                item.image_url,
-                item.preview_url,
-            )
-        )
+        row = {"rank": rank, **item.song.shown(), "score": item.score}
+        row["explicit"] = "" if item.song.explicit is None else str(item.song.explicit).lower()
+        row["because"] = "; ".join(reason.name or reason.track_id for reason in item.reasons)
+        writer.writerow([row[column] for column in _COLUMNS])
     return out.getvalue().encode()
 
 
 def _m3u(items: Sequence[Recommendation]) -> bytes:
     lines = ["#EXTM3U"]
     for item in items:
-        link = _link(item)
+        song = item.song
+        link = _link(song)
         if link is None:
             continue
-        title = " - ".join(filter(None, (item.artists, item.name or item.track_id)))
+        title = " - ".join(filter(None, (song.artists, song.name or song.track_id)))
         lines += [f"#EXTINF:-1,{' '.join(title.split())}", link]
     return ("\n".join(lines) + "\n").encode()
 
 
 def _uris(items: Sequence[Recommendation]) -> bytes:
-    found = (_spotify_id(item.track_id) for item in items)
+    found = (_spotify_id(item.song.track_id) for item in items)
     return "".join(f"{_SPOTIFY_PREFIX}{track}\n" for track in found if track is not None).encode()
 
 
-def _link(item: Recommendation) -> str | None:
+def _link(song: SongView) -> str | None:
     """Where a player finds the song: its preview, or its page on Spotify."""
-    preview = item.preview_url
+    preview = song.preview_url
     # A blank or a line break in it would begin another entry of the playlist.
     if preview.startswith(("https://", "http://")) and not any(part.isspace() for part in preview):
         return preview
-    track = _spotify_id(item.track_id)
+    track = _spotify_id(song.track_id)
     return None if track is None else f"https://open.spotify.com/track/{track}"
 
 

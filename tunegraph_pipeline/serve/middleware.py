@@ -15,10 +15,10 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunegraph_pipeline.serve.access_log import AccessLog
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
 from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, internal_error
 from tunegraph_pipeline.serve.rate_limit import RateLimiter, client_of
-from tunegraph_pipeline.serve.settings import MOST_BODY_BYTES
 
 _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _UNLIMITED_PATHS = frozenset({"/health", "/ready", "/metrics"})

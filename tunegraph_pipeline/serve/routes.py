@@ -20,7 +20,8 @@ from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
-from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack, Track
+from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack
+from tunegraph_pipeline.recommend.song_view import SongView
 from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
@@ -349,7 +350,7 @@ def _known(recommender: Recommender, track_id: str) -> None:
         )
 
 
-def _search(version: ServedBundle, query: str, limit: int) -> list[Track]:
+def _search(version: ServedBundle, query: str, limit: int) -> list[SongView]:
     blocked = version.recommender.blocked
     found = np.array(
         version.search.find(query, limit + min(len(blocked), _MOST_BLOCKED_FOUND)), dtype=np.int32
@@ -357,7 +358,7 @@ def _search(version: ServedBundle, query: str, limit: int) -> list[Track]:
     return version.recommender.describe(found[np.isin(found, blocked, invert=True)][:limit])
 
 
-def _looked_up(recommender: Recommender, ids: Sequence[str]) -> tuple[list[Track], list[str]]:
+def _looked_up(recommender: Recommender, ids: Sequence[str]) -> tuple[list[SongView], list[str]]:
     found = [(track_id, recommender.track(track_id)) for track_id in dict.fromkeys(ids)]
     return (
         [track for _, track in found if track is not None],
@@ -395,32 +396,15 @@ def _drawn_map(version: ServedBundle, limit: int) -> bytes:
     return content
 
 
-def _track(track: Track) -> dict[str, Any]:
-    return {
-        "track_id": track.track_id,
-        "name": track.name,
-        "artists": track.artists,
-        "image_url": track.image_url,
-        "preview_url": track.preview_url,
-        "explicit": track.explicit,
-        "popularity": track.popularity,
-        "x": track.x,
-        "y": track.y,
-    }
+def _track(song: SongView) -> dict[str, Any]:
+    return {**song.shown(), "popularity": song.popularity}
 
 
 def _similar(rank: int, item: SimilarTrack) -> dict[str, Any]:
     return {
         "rank": rank,
-        "track_id": item.track_id,
-        "name": item.name,
-        "artists": item.artists,
-        "image_url": item.image_url,
-        "preview_url": item.preview_url,
-        "explicit": item.explicit,
+        **item.song.shown(),
         "cosine": item.cosine,
         "probability": item.probability,
         "listeners": item.listeners,
-        "x": item.x,
-        "y": item.y,
     }

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from tunegraph_pipeline.serve.settings import (
+from tunegraph_pipeline.serve.limits import (
     MOST_ID_CHARACTERS,
     MOST_K,
     MOST_LISTED,
@@ -149,8 +149,8 @@ class ReasonAnswer(BaseModel):
     listeners: int = Field(description="How many listeners like both.")
 
 
-class TrackAnswer(BaseModel):
-    """A song. Texts are empty where unknown."""
+class ShownSong(BaseModel):
+    """The fields of a song that every answer has: `SongView.shown`. Texts are empty where unknown."""
 
     track_id: str
     name: str
@@ -158,24 +158,21 @@ class TrackAnswer(BaseModel):
     image_url: str
     preview_url: str
     explicit: bool | None = Field(description="Null where unknown.")
-    popularity: int = Field(description="How many listeners like it.")
     x: float = Field(description="Its place on the map, from 0 to 1.")
     y: float
 
 
-class RecommendationAnswer(BaseModel):
+class TrackAnswer(ShownSong):
+    """A song. Texts are empty where unknown."""
+
+    popularity: int = Field(description="How many listeners like it.")
+
+
+class RecommendationAnswer(ShownSong):
     """A song to listen to."""
 
     rank: int
-    track_id: str
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
     score: float
-    x: float
-    y: float
     reasons: list[ReasonAnswer] = Field(description="At most two liked songs, the strongest first.")
 
 
@@ -189,23 +186,15 @@ class RecommendationsAnswer(BaseModel):
     degraded: str | None = Field(description="Why these are not personal, null where they are.")
 
 
-class SimilarAnswer(BaseModel):
+class SimilarAnswer(ShownSong):
     """A song near another one."""
 
     rank: int
-    track_id: str
-    name: str
-    artists: str
-    image_url: str
-    preview_url: str
-    explicit: bool | None
     cosine: float
     probability: float | None = Field(
         description="That a listener likes both; null in an uncalibrated bundle."
     )
     listeners: int = Field(description="How many listeners like both.")
-    x: float
-    y: float
 
 
 class SimilarTracksAnswer(BaseModel):

@@ -1,7 +1,8 @@
 """What a service is told at its start, in a form that travels to its workers.
 
-Here: the settings, and what follows from them (is this address public, which limits hold). Not here: the API
-key, which stays in the environment and is read by `access` alone, or what the settings configure.
+Here: the settings, and what follows from them (is this address public, which rate limit holds). Not here: the
+API key, which stays in the environment and is read by `access` alone, the limits of a request (`limits`), or
+what the settings configure.
 """
 
 import ipaddress
@@ -17,15 +18,6 @@ from tunegraph_pipeline.errors import InputError
 
 ENVIRONMENT = "TUNEGRAPH_SERVICE"
 """The variable by which the workers get the settings."""
-
-MOST_BODY_BYTES = 262_144
-MOST_LISTED = 2_000
-"""Ids in one list of a request."""
-MOST_ID_CHARACTERS = 256
-MOST_K = 500
-MOST_LOOKED_UP = 200
-"""Ids in one query string."""
-MOST_MAP_POINTS = 20_000
 
 DEFAULT_PUBLIC_RATE = 50.0
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)

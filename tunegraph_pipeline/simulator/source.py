@@ -15,7 +15,7 @@ from pydantic import Field
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED
 from tunegraph_pipeline.simulator.world import WorldConfig
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import FeatureProvider, Source
 
@@ -35,10 +35,11 @@ class SimulatorSettings(WorldConfig, frozen=True, extra="forbid"):
         return WorldConfig(**self.model_dump(include=set(WorldConfig.model_fields)))
 
 
-def open_simulator(config: SimulatorSettings, manners: Manners, frontier: Frontier, day: date) -> Source:
+def open_simulator(config: SimulatorSettings, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
     """The real Spotify source, spotipy and all, against a server of the world in a process of its own."""
     from tunegraph_pipeline.simulator.world import World
-    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
+    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
     world = config.world()
     server = _start_server(world, day, config.server)
@@ -58,7 +59,7 @@ def open_simulator(config: SimulatorSettings, manners: Manners, frontier: Fronti
         start = World(world).start_users()
         return SimulatorSource(
             SpotifySettings(start_users=tuple(start), api_url=f"{url}/v1", accounts_url=url),
-            manners,
+            policy,
             frontier,
             name=SIMULATED,
             credentials=("simulator", "simulator"),

@@ -35,6 +35,7 @@ from typing import IO, Any
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import NestingError, check_nesting
 from tunegraph_pipeline.sources.columns import as_ids
 from tunegraph_pipeline.sources.formats import ENDINGS, Reading
 
@@ -400,6 +401,7 @@ def _read_json(member: _Member, allowance: _Allowance) -> Any:
     data = _read_bytes(member, allowance)
     fields = _KINDS[member.kind].fields
     try:
+        check_nesting(data)
         return json.loads(
             data, object_pairs_hook=lambda pairs: {key: value for key, value in pairs if key in fields}
         )
@@ -408,7 +410,7 @@ def _read_json(member: _Member, allowance: _Allowance) -> Any:
             f"{member.where} is damaged or truncated JSON (line {error.lineno}, column {error.colno}); "
             "download it again"
         ) from error
-    except RecursionError as error:
+    except NestingError as error:
         raise InputError(
             f"{member.where} is JSON nested too deep for an export; download it again"
         ) from error

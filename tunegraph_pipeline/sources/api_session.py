@@ -1,16 +1,15 @@
-"""How a web service is asked politely: one session for all threads of a crawl.
+"""Ask a web service under a request policy: one session for all threads of a crawl.
 
 Here: the pace, waiting when told to, trying again, the answers of the day, and what of an answer is kept. Not
 here: what is asked (`spotify`, `listenbrainz`, `reccobeats`), or whom a crawl visits (`crawl`).
 
-`ApiSession` is a `requests.Session`, so that any client library that takes one, spotipy among them, has all
-these manners without knowing of them. Every request has a timeout; a redirect or a link to another host is
+`ApiSession` is a `requests.Session`, so that any client library that takes one, spotipy among them, follows
+the policy without knowing of it. Every request has a timeout; a redirect or a link to another host is
 not followed; what is stored of an answer is only what the tables need.
 """
 
 import hashlib
 import json
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +33,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent, Unanswered
 
@@ -46,13 +46,12 @@ _RENEWALS = 3  # of a token for one request; one refused as often is not out of 
 _LONGEST_SAID = 30 * 86_400.0  # seconds; a service that says more is taken to mean this
 _MARGIN = 0.03  # of a window: what a request takes from here to where the service counts it is not even
 _CATCH_UP = 5  # slots a late thread may make up for
-_DEEPEST_NESTING = 100  # levels of JSON in an answer; those of real services have about ten
-_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]', re.DOTALL)
 _CUT, _REGAIN = 0.8, 0.02  # of the rate after a 429; of the ceiling a second after that
 
 
-class Manners(BaseModel):
-    """How a service is asked; section ``crawl`` of `lake.json` sets it for every service."""
+class RequestPolicy(BaseModel):
+    """Rate, daily budget, waits and retries of requests; section ``crawl`` of `lake.json` sets it for every
+    service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -152,7 +151,7 @@ class _Again(Exception):  # noqa: N818
 
 
 class ApiSession(requests.Session):
-    """A session that keeps the manners of this module towards one service.
+    """A session that asks one service under a `RequestPolicy`.
 
     ``origins`` are the (scheme, host) it may talk to; ``api`` names the service to people. ``frontier``
     keeps the answers of the day and what it cost. ``renew`` gives an Authorization header for one that the
@@ -167,7 +166,7 @@ class ApiSession(requests.Session):
         api: str,
         origins: set[tuple[str, str]],
         frontier: Frontier,
-        manners: Manners,
+        policy: RequestPolicy,
         keep: Keep,
         ceiling: float,
         limiter: Limiter | None = None,
@@ -179,13 +178,13 @@ class ApiSession(requests.Session):
         self.counts: Counter[str] = Counter()
         self._origins = origins
         self._frontier = frontier
-        self._manners = manners
+        self._policy = policy
         self._keep = keep
         self._scope = scope
-        self.limiter = limiter or Limiter(manners.requests_per_second or ceiling)
+        self.limiter = limiter or Limiter(policy.requests_per_second or ceiling)
         self._lock = threading.Lock()
         self.trust_env = False  # no .netrc, no proxy that the user did not name to us
-        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=manners.threads + 4)
+        adapter = HTTPAdapter(pool_connections=4, pool_maxsize=policy.threads + 4)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
@@ -201,7 +200,7 @@ class ApiSession(requests.Session):
         super().close()
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send a request, as `requests` does, in the manner this module describes."""
+        """Send a request, as `requests` does, under the policy."""
         options["timeout"] = _REQUEST_TIMEOUT
         options["allow_redirects"] = False
         options["renewals"] = 0
@@ -219,7 +218,7 @@ class ApiSession(requests.Session):
             return _response(target, *kept)
         retrying = Retrying(
             retry=retry_if_exception_type(_Again),
-            stop=stop_after_attempt(self._manners.attempts),
+            stop=stop_after_attempt(self._policy.attempts),
             wait=self._wait,
             sleep=self._sleep,
             reraise=True,
@@ -227,11 +226,11 @@ class ApiSession(requests.Session):
         try:
             return retrying(self._ask, method, target, key, options)
         except _Again as error:
-            raise Unanswered(f"{self.api}: {error}, {self._manners.attempts} times in a row") from None
+            raise Unanswered(f"{self.api}: {error}, {self._policy.attempts} times in a row") from None
 
     def _ask(self, method: str, target: str, key: bytes, options: dict[str, Any]) -> requests.Response:
         self._check_ended()
-        most = self._manners.requests_per_day
+        most = self._policy.requests_per_day
         if not self._frontier.spend(f"requests to {self.api}", most):
             self.limiter.end(BudgetSpent(f"the {most:,} requests to {self.api} a day may cost are used up"))
             self._check_ended()
@@ -273,14 +272,14 @@ class ApiSession(requests.Session):
         body = response.content
         if status < 300:
             try:
-                _check_nesting(body)
+                check_nesting(body)
                 value = json.loads(body)
                 if not isinstance(value, dict):
                     raise self._again("an answer that is no JSON object", "broken body")
                 if method == "GET":
                     # Half a surrogate pair is legal in JSON and in no text: it becomes a question mark here.
                     body = json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
-            except (ValueError, RecursionError):
+            except ValueError:
                 raise self._again("an answer that is no JSON", "broken body") from None
         elif method == "GET":
             body = b'{"error": {"status": %d}}' % status
@@ -292,7 +291,7 @@ class ApiSession(requests.Session):
 
     def _stop(self, response: requests.Response) -> None:
         wait = _retry_after(response)
-        if wait <= self._manners.longest_wait:
+        if wait <= self._policy.longest_wait:
             self.limiter.stop_for(wait)
             return
         until = datetime.now(UTC) + timedelta(seconds=wait)
@@ -309,7 +308,7 @@ class ApiSession(requests.Session):
             return
         if remaining <= 0:
             # After the longest wait of a run the service is asked, and says itself if that was too early.
-            reset_in = min(reset_in, self._manners.longest_wait)
+            reset_in = min(reset_in, self._policy.longest_wait)
         self.limiter.told(remaining, reset_in)
 
     def _again(self, why: str, counted: str) -> _Again:
@@ -346,23 +345,6 @@ def prune(value: Any, keep: Any) -> Any:
             return {name: prune(field, keep["*"]) for name, field in value.items()}
         return {name: prune(value[name], fields) for name, fields in keep.items() if name in value}
     return value
-
-
-def _check_nesting(body: bytes) -> None:
-    """Raise ValueError where a JSON body nests deeper than any service's answers do.
-
-    Counted before parsing, because how deep `json` itself goes depends on the version of the interpreter.
-    Brackets in strings do not count. A body that is not JSON may be counted wrongly; `json` rejects it.
-    """
-    depth = 0
-    for bracket in _STRING_OR_BRACKET.finditer(body):
-        first = bracket[0][0]
-        if first in b"[{":
-            depth += 1
-            if depth > _DEEPEST_NESTING:
-                raise ValueError(f"nested deeper than {_DEEPEST_NESTING} levels")
-        elif first in b"]}":
-            depth -= 1
 
 
 def base_url(url: str, option: str) -> tuple[str, tuple[str, str]]:

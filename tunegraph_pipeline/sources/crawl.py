@@ -25,7 +25,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.sources.source import (
     AskLater,
@@ -54,7 +54,7 @@ class Order(StrEnum):
     DEPTH_FIRST = "depth_first"
 
 
-class CrawlSettings(Manners):
+class CrawlSettings(RequestPolicy):
     """Settings of the crawl, section ``crawl`` of `lake.json`, for every source."""
 
     order: Order = Order.BREADTH_FIRST

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, RequestPolicy, base_url
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
@@ -73,7 +73,7 @@ class ListenBrainzSource:
     def __init__(
         self,
         settings: ListenBrainzSettings,
-        manners: Manners,
+        policy: RequestPolicy,
         frontier: Frontier,
         *,
         name: str = "listenbrainz",
@@ -82,9 +82,9 @@ class ListenBrainzSource:
         self.name = name
         self.settings = settings
         self._url, origin = base_url(settings.api_url, "settings.listenbrainz.api_url")
-        self.session = ApiSession("ListenBrainz", {origin}, frontier, manners, KEEP, ceiling)
+        self.session = ApiSession("ListenBrainz", {origin}, frontier, policy, KEEP, ceiling)
         self._metadata = ApiSession(
-            "ListenBrainz", {origin}, frontier, manners, {"*": _METADATA}, ceiling, self.session.limiter
+            "ListenBrainz", {origin}, frontier, policy, {"*": _METADATA}, ceiling, self.session.limiter
         )
         self.session.check_not_before()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Manners, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, RequestPolicy, base_url
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Features, ProviderClosed, Unanswered, feature_values
 
@@ -24,13 +24,13 @@ class ReccoBeats:
 
     def __init__(
         self,
-        manners: Manners,
+        policy: RequestPolicy,
         frontier: Frontier,
         url: str = "https://api.reccobeats.com/v1",
         ceiling: float = _CEILING,
     ) -> None:
         self._url, origin = base_url(url, "the address of ReccoBeats")
-        self.session = ApiSession("ReccoBeats", {origin}, frontier, manners, _KEEP, ceiling)
+        self.session = ApiSession("ReccoBeats", {origin}, frontier, policy, _KEEP, ceiling)
 
     def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
         self.session.check_not_before()

@@ -340,7 +340,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert answer.unknown == []
     assert recommender.similar("s03 again") == recommender.similar("s03")
     # The name that only the other id has is shown with the one that is recommended.
-    names = {item.track_id: item.name for item in recommender.recommend(["s01"], 40).items}
+    names = {item.song.track_id: item.song.name for item in recommender.recommend(["s01"], 40).items}
     assert names["s03"] == "Song 3"
     shown = lake.read("user_recommendations", recommender.bundle.version)
     assert not any(track.endswith("again") for track in shown["track_id"])
@@ -361,7 +361,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert apart.track_degrees()[aliases].min() > 0
     assert lake_status(lake)["tracks known"] == "40"
     liked = Recommender.open(lake.serving).recommend(["s00"], 40).items
-    assert "s00 again" in {item.track_id for item in liked}
+    assert "s00 again" in {item.song.track_id for item in liked}
 
     lake.set_section("graph", {"held_out": 0.0})
     run_job(lake, "refresh", FIRST, FIRST)
@@ -426,16 +426,16 @@ def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplace
     ]
 
     near = recommender.similar("new of x0", 8)
-    assert [song.track_id.split()[0] for song in near] == ["x0"] * 8
+    assert [song.song.track_id.split()[0] for song in near] == ["x0"] * 8
     assert near[0].cosine > near[-1].cosine > 0
-    assert "new of x0" in {song.track_id for song in recommender.similar("x0 song 0", 8)}
+    assert "new of x0" in {song.song.track_id for song in recommender.similar("x0 song 0", 8)}
 
     heard = [f"x0 song {number}" for number in range(6)]
     shown = recommender.recommend(heard, 5).items
-    (new,) = [item for item in shown if item.track_id == "new of x0"]
+    (new,) = [item for item in shown if item.song.track_id == "new of x0"]
     assert new.reasons[0].track_id in heard
     other_genre = recommender.recommend([f"y0 song {number}" for number in range(6)], 10).items
-    assert "new of x0" not in {item.track_id for item in other_genre}
+    assert "new of x0" not in {item.song.track_id for item in other_genre}
 
     rows = lake.read("user_recommendations", bundle.version)
     to_whom = set(rows.filter(track_id="new of x0")["user_id"])

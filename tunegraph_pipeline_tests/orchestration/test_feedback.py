@@ -74,14 +74,14 @@ def liked_by(lake: Lake, user: str) -> set[str]:
 
 
 def shown_to(recommender: Recommender, user: str) -> set[str]:
-    return {item.track_id for item in recommender.recommend_user(user, 40).items}
+    return {item.song.track_id for item in recommender.recommend_user(user, 40).items}
 
 
 def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_more(
     lake: Lake, tmp_path: Path
 ) -> None:
     before = Recommender.open(lake.serving)
-    first, second = (item.track_id for item in before.recommend_user("u0", 2).items)
+    first, second = (item.song.track_id for item in before.recommend_user("u0", 2).items)
     own = min(liked_by(lake, "u0"))
     append(lake.root, "w", "u0", [(first, "like"), (second, "dislike"), (own, "dislike")], at=at(DAY))
     append(lake.root, "w", "new", [("s00", "like"), ("s01", "like"), ("s02", "skip")], at=at(DAY))
@@ -101,7 +101,7 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     # Who only ever turned something down is known, and does not get it either.
     assert recommender.recommend_user("picky").degraded is not None
     assert "s05" not in shown_to(recommender, "picky")
-    assert "s05" in {item.track_id for item in recommender.recommend([], 40).items}
+    assert "s05" in {item.song.track_id for item in recommender.recommend([], 40).items}
 
     rows = lake.read("user_recommendations", recommender.bundle.version)
     assert {first, second, own}.isdisjoint(rows.filter(user_id="u0")["track_id"])

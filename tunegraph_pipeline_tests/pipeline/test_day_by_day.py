@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
 from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -334,3 +335,17 @@ def test_an_earlier_cut_off_gives_the_lists_of_that_day(tmp_path: Path) -> None:
     assert liked(lake) == {"ana": ["a", "b"]}
     refresh(lake)
     assert liked(lake) == {"ana": ["b", "c"], "ben": ["c"]}
+
+
+def test_a_stage_before_its_inputs_says_what_is_missing(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    for name in GRAPH_STAGES:
+        with pytest.raises(LakeError, match="refresh|received"):
+            stage(name).run(lake)
+    receive(lake, 0, {"ana": "ab"})
+    fill_day(lake, FIRST)
+    for name in ("current_likes", "track_ids"):
+        stage(name).run(lake)
+    with pytest.raises(LakeError, match="no catalogue of 2026-02-01"):
+        stage("like_graph").run(lake)

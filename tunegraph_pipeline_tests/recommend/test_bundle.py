@@ -445,7 +445,7 @@ def test_readers_see_the_old_bundle_or_the_new_one_while_current_is_replaced(
         while not stop.is_set():
             try:
                 recommender = Recommender.open(tmp_path)
-                first = recommender.recommend(["a", "b"]).items[0].track_id
+                first = recommender.recommend(["a", "b"]).items[0].song.track_id
             except BundleError as error:
                 failures.append(error)
                 return

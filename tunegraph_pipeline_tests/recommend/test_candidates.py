@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
-from tunegraph_pipeline.recommend.ranking import Ranker, Taste
+from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ def some(rng: np.random.Generator, n: int, most: int) -> NDArray[np.int32]:
     return rng.integers(n, size=rng.integers(most + 1)).astype(np.int32)
 
 
-def random_taste(rng: np.random.Generator, n: int) -> Taste:
-    return Taste(
+def random_spec(rng: np.random.Generator, n: int) -> QuerySpec:
+    return QuerySpec(
         some(rng, n, 12),
         some(rng, n, 4),
         some(rng, n, 20),
@@ -65,9 +65,9 @@ def test_an_index_that_overlooks_nothing_gives_the_exact_ranking_to_the_last_bit
     bundle, index = indexed(seed)
     rng = np.random.default_rng(taste_seed)
     blocked = np.unique(some(rng, bundle.n_tracks, 30))
-    taste = random_taste(rng, bundle.n_tracks)
-    (found,) = Ranker(bundle, blocked, index=index).answer([taste], [k])
-    (exact,) = Ranker(bundle, blocked).answer([taste], [k])
+    spec = random_spec(rng, bundle.n_tracks)
+    (found,) = Ranker(bundle, blocked, index=index).answer([spec], [k])
+    (exact,) = Ranker(bundle, blocked).answer([spec], [k])
     for table, right in zip(found, exact, strict=True):
         np.testing.assert_array_equal(table, right)
 
@@ -101,9 +101,9 @@ def test_neighbours_from_anywhere_are_candidates(
 ) -> None:
     bundle, index = scattered
     rng = np.random.default_rng(taste_seed)
-    taste = random_taste(rng, bundle.n_tracks)._replace(liked=rng.integers(6_000, size=40).astype(np.int32))
-    (found,) = Ranker(bundle, index=index).answer([taste], [k])
-    (exact,) = Ranker(bundle).answer([taste], [k])
+    spec = random_spec(rng, bundle.n_tracks)._replace(liked=rng.integers(6_000, size=40).astype(np.int32))
+    (found,) = Ranker(bundle, index=index).answer([spec], [k])
+    (exact,) = Ranker(bundle).answer([spec], [k])
     for table, right in zip(found, exact, strict=True):
         np.testing.assert_array_equal(table, right)
 
@@ -116,14 +116,14 @@ def test_what_may_not_be_recommended_never_is(clustered_bundle: Bundle, taste_se
     home = bundle.user_list(int(rng.integers(bundle.n_users)))
     # What lies nearest is what would come up: it is excluded, blocked, or marked explicit.
     near, _ = Ranker(bundle).nearest(int(home[0]), 60)
-    taste = Taste(home, near[40:43], near[:20], explicit=bool(rng.random() < 0.5))
+    spec = QuerySpec(home, near[40:43], near[:20], explicit=bool(rng.random() < 0.5))
     ranker = Ranker(bundle, near[20:40], index=CandidateIndex.open(bundle))
-    (best,) = ranker.answer([taste], [k])
+    (best,) = ranker.answer([spec], [k])
     left_out = np.concatenate([home, near[:43], np.flatnonzero(~bundle.recommendable)])
     assert len(best.indices) == k
     assert len(np.unique(best.indices)) == k
     assert not np.isin(best.indices, left_out).any()
-    assert taste.explicit or not (bundle.explicit[best.indices] == 1).any()
+    assert spec.explicit or not (bundle.explicit[best.indices] == 1).any()
     assert not np.isin(ranker.nearest(int(home[0]), k)[0], [home[0], *near[20:40]]).any()
 
 
@@ -133,17 +133,17 @@ def test_candidates_find_what_they_should_and_score_it_exactly(clustered_bundle:
     approximate, exact = Ranker(bundle, index=CandidateIndex.open(bundle)), Ranker(bundle)
     lists = [bundle.user_list(user) for user in range(100)]
     kinds = {
-        "stored": [Taste(liked) for liked in lists],
-        "few": [Taste(rng.permutation(liked)[:2]) for liked in lists],
-        "familiar": [Taste(liked, familiarity=0.9) for liked in lists],
-        "unknown": [Taste(liked, familiarity=0.1) for liked in lists],
-        "disliked": [Taste(liked[3:], liked[:3]) for liked in lists],
-        "not explicit": [Taste(liked, explicit=False) for liked in lists],
-        "diverse": [Taste(liked, diversity=0.3) for liked in lists],
+        "stored": [QuerySpec(liked) for liked in lists],
+        "few": [QuerySpec(rng.permutation(liked)[:2]) for liked in lists],
+        "familiar": [QuerySpec(liked, familiarity=0.9) for liked in lists],
+        "unknown": [QuerySpec(liked, familiarity=0.1) for liked in lists],
+        "disliked": [QuerySpec(liked[3:], liked[:3]) for liked in lists],
+        "not explicit": [QuerySpec(liked, explicit=False) for liked in lists],
+        "diverse": [QuerySpec(liked, diversity=0.3) for liked in lists],
     }
-    for kind, tastes in kinds.items():
-        found = approximate.answer(tastes, [50] * len(tastes), explain=False)
-        right = exact.answer(tastes, [50] * len(tastes), explain=False)
+    for kind, specs in kinds.items():
+        found = approximate.answer(specs, [50] * len(specs), explain=False)
+        right = exact.answer(specs, [50] * len(specs), explain=False)
         recall = recall_of([one.indices for one in found], [one.indices for one in right])
         assert recall >= 0.98, kind
         for one, other in zip(found, right, strict=True):
@@ -177,16 +177,16 @@ def test_what_the_index_is_not_good_enough_for_is_answered_exactly(clustered_bun
     blind = index.with_probes(Probes(((0.0, None), (0.5, 2), (1.0, 2)), ((0.0, 2), (1.0, None)), None))
     ranker, exact = Ranker(bundle, index=blind), Ranker(bundle)
     liked = bundle.user_list(0)
-    for taste in (Taste(liked[:3], familiarity=0.2), Taste(liked, familiarity=0.9)):
-        (found,), (right,) = (one.answer([taste], [20]) for one in (ranker, exact))
+    for spec in (QuerySpec(liked[:3], familiarity=0.2), QuerySpec(liked, familiarity=0.9)):
+        (found,), (right,) = (one.answer([spec], [20]) for one in (ranker, exact))
         np.testing.assert_array_equal(found.indices, right.indices)
     np.testing.assert_array_equal(ranker.nearest(7, 20)[0], exact.nearest(7, 20)[0])
-    (few,), (right,) = (one.answer([Taste(liked[:3])], [500], explain=False) for one in (ranker, exact))
+    (few,), (right,) = (one.answer([QuerySpec(liked[:3])], [500], explain=False) for one in (ranker, exact))
     np.testing.assert_array_equal(few.indices, right.indices)  # the lists hold less than is asked for
 
 
 def test_no_likes_get_the_popular_tracks(clustered_bundle: Bundle) -> None:
-    nothing = Taste(np.zeros(0, dtype=np.int32))
+    nothing = QuerySpec(np.zeros(0, dtype=np.int32))
     ranker = Ranker(clustered_bundle, index=CandidateIndex.open(clustered_bundle))
     (best,), (right,) = (one.answer([nothing], [5]) for one in (ranker, Ranker(clustered_bundle)))
     assert best.indices.tolist() == right.indices.tolist() == clustered_bundle.popular_order[:5].tolist()
@@ -194,16 +194,16 @@ def test_no_likes_get_the_popular_tracks(clustered_bundle: Bundle) -> None:
 
 def test_a_query_leaves_nothing_behind_for_the_next(clustered_bundle: Bundle) -> None:
     ranker = Ranker(clustered_bundle, index=CandidateIndex.open(clustered_bundle))
-    tastes = [Taste(clustered_bundle.user_list(user)) for user in range(20)]
+    specs = [QuerySpec(clustered_bundle.user_list(user)) for user in range(20)]
     fresh = [
-        Ranker(clustered_bundle, index=ranker_index).answer([taste], [20])[0].indices.tolist()
-        for taste in tastes
+        Ranker(clustered_bundle, index=ranker_index).answer([spec], [20])[0].indices.tolist()
+        for spec in specs
         for ranker_index in [CandidateIndex.open(clustered_bundle)]
     ]
     with pytest.raises(IndexError):
-        ranker.answer([Taste(np.array([10**6], dtype=np.int32))], [20])
-    ranker.answer([tastes[0]._replace(excluded=np.arange(3_000, dtype=np.int32))], [20])
-    assert [ranker.answer([taste], [20])[0].indices.tolist() for taste in tastes] == fresh
+        ranker.answer([QuerySpec(np.array([10**6], dtype=np.int32))], [20])
+    ranker.answer([specs[0]._replace(excluded=np.arange(3_000, dtype=np.int32))], [20])
+    assert [ranker.answer([spec], [20])[0].indices.tolist() for spec in specs] == fresh
 
 
 def test_both_paths_are_mixed_in_one_batch(clustered_bundle: Bundle, tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ def test_both_paths_are_mixed_in_one_batch(clustered_bundle: Bundle, tmp_path: P
     half = index.with_probes(Probes(((0.0, None), (1.0, None)), index.probes.many, index.probes.similar))
     ranker = Ranker(clustered_bundle, index=half)
     lists = [clustered_bundle.user_list(user) for user in range(12)]
-    tastes = [Taste(liked[:3] if place % 2 else liked) for place, liked in enumerate(lists)]
-    together = ranker.answer(tastes, list(range(5, 17)))
-    for taste, k, one in zip(tastes, range(5, 17), together, strict=True):
-        (alone,) = ranker.answer([taste], [k])
+    specs = [QuerySpec(liked[:3] if place % 2 else liked) for place, liked in enumerate(lists)]
+    together = ranker.answer(specs, list(range(5, 17)))
+    for spec, k, one in zip(specs, range(5, 17), together, strict=True):
+        (alone,) = ranker.answer([spec], [k])
         for table, right in zip(one, alone, strict=True):
             np.testing.assert_array_equal(table, right)

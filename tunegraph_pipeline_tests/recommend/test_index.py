@@ -193,8 +193,8 @@ def test_without_the_library_queries_are_answered_exactly_and_it_is_said(
     monkeypatch.undo()
     with_it = Recommender(clustered_bundle)
     assert with_it.index_problem is None
-    found = {item.track_idx for item in with_it.recommend(likes, 50).items}
-    assert len(found & {item.track_idx for item in answer.items}) >= 45
+    found = {item.song.track_idx for item in with_it.recommend(likes, 50).items}
+    assert len(found & {item.song.track_idx for item in answer.items}) >= 45
 
 
 # ---- threads

@@ -46,7 +46,7 @@ def test_a_new_version_takes_over_and_who_has_the_old_one_keeps_it(serving: Path
     assert live.refresh() is True
     assert live.current.bundle.version == "v2"
     shutil.rmtree(serving / "v1")
-    assert old.recommend(["a"]).items[0].name == " of v1"  # the fourth song has no name but this
+    assert old.recommend(["a"]).items[0].song.name == " of v1"  # the fourth song has no name but this
     assert live.refresh() is False
 
 
@@ -124,7 +124,7 @@ def test_what_is_blocked_stays_blocked_in_the_next_version(serving: Path) -> Non
     live = LiveRecommender(serving, blocked_tracks=["d"], blocked_artists=["cem, dee"])
     make_current(serving, "v2")
     assert live.refresh()
-    assert [item.track_id for item in live.current.recommend(["a"]).items] == ["b"]
+    assert [item.song.track_id for item in live.current.recommend(["a"]).items] == ["b"]
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_queries_go_on_through_many_changes(serving: Path) -> None:
         nonlocal answered
         while not done.is_set():
             answer = live.current.recommend(["a", "b"])
-            names = {item.name.rpartition(" ")[2] for item in answer.items}
+            names = {item.song.name.rpartition(" ")[2] for item in answer.items}
             if names != {answer.bundle_version}:
                 wrong.append(f"{names} from {answer.bundle_version}")
             answered += 1

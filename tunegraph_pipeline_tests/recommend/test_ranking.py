@@ -20,7 +20,7 @@ from tunegraph_pipeline.recommend.bundle import (
     BundleContent,
     write_bundle,
 )
-from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, Ranker, Rankings, Taste, _bar
+from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, QuerySpec, Ranker, Rankings, _bar
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)
@@ -334,7 +334,7 @@ def test_progress_ends_with_everyone(random_bundle: RandomBundle) -> None:
     assert told == [(6, 20), (12, 20), (18, 20), (20, 20)]
 
 
-# ---- what a taste may ask for beyond its likes
+# ---- what a spec may ask for beyond its likes
 
 
 def no_more_than(quota: int, artists: list[int]) -> bool:
@@ -342,28 +342,28 @@ def no_more_than(quota: int, artists: list[int]) -> bool:
     return all(named.count(artist) <= quota for artist in named)
 
 
-def scores_of(bundle: Bundle, taste: Taste) -> NDArray[np.float64]:
-    """The rule spelled out in float64, for a taste with likes that are not disliked."""
+def scores_of(bundle: Bundle, spec: QuerySpec) -> NDArray[np.float64]:
+    """The rule spelled out in float64, for a spec with likes that are not disliked."""
     blend = Blend.from_facts(bundle.facts["blend"])
-    disliked = sorted(set(taste.disliked.tolist()))
-    liked = sorted(set(taste.liked.tolist()) - set(disliked))
+    disliked = sorted(set(spec.disliked.tolist()))
+    liked = sorted(set(spec.liked.tolist()) - set(disliked))
     _, scores = parts_of_scores(bundle, liked)
     if disliked:
         against, _ = parts_of_scores(bundle, disliked)
         scores = scores - DISLIKE * against.sum(axis=0)
     log_likes = np.log1p(bundle.popularity.astype(np.float64))
     among = log_likes[bundle.recommendable]
-    weight = (2 * taste.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1)
+    weight = (2 * spec.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1)
     scores += weight * np.maximum((log_likes - among.mean()) / (among.std() or 1), RARE)
     return scores
 
 
 @st.composite
-def tastes(draw: st.DrawFn, bundle: Bundle) -> Taste:
+def specs(draw: st.DrawFn, bundle: Bundle) -> QuerySpec:
     tracks = st.lists(st.integers(0, bundle.n_tracks - 1), max_size=12)
     disliked = draw(tracks)
     liked = draw(tracks.filter(lambda some: bool(set(some) - set(disliked))))
-    return Taste(
+    return QuerySpec(
         indices(*liked),
         indices(*disliked),
         indices(*draw(tracks)),
@@ -381,19 +381,19 @@ def test_the_best_are_those_of_the_rule_whatever_is_asked_for(
     bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=decay)
     blocked = indices(*data.draw(st.lists(st.integers(0, 239), max_size=5)))
     ranker = Ranker(bundle, blocked)
-    taste = data.draw(tastes(bundle))
-    best = ranker.answer([taste], [k])[0]
-    scores = scores_of(bundle, taste)
+    spec = data.draw(specs(bundle))
+    best = ranker.answer([spec], [k])[0]
+    scores = scores_of(bundle, spec)
     allowed = bundle.recommendable.copy()
-    for left_out in (taste.liked, taste.disliked, taste.excluded, blocked):
+    for left_out in (spec.liked, spec.disliked, spec.excluded, blocked):
         allowed[left_out] = False
-    if not taste.explicit:
+    if not spec.explicit:
         allowed[bundle.explicit == 1] = False
     assert allowed[best.indices].all()
     assert len(set(best.indices.tolist())) == len(best.indices) <= k
     assert (np.diff(best.scores) <= 0).all()
     np.testing.assert_allclose(best.scores, scores[best.indices], rtol=1e-5, atol=2e-5)
-    quota = len(scores) if taste.max_per_artist is None else taste.max_per_artist
+    quota = len(scores) if spec.max_per_artist is None else spec.max_per_artist
     artists = ranker._first_artists(np.arange(bundle.n_tracks))
     chosen = [artists[track] for track in best.indices.tolist()]
     assert no_more_than(quota, chosen)
@@ -416,11 +416,11 @@ def test_tastes_answered_together_are_answered_as_each_alone(
 ) -> None:
     bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=decay)
     ranker = Ranker(bundle)
-    asked = [*data.draw(st.lists(tastes(bundle), min_size=2, max_size=5)), Taste(indices())]
-    asked = [taste._replace(diversity=data.draw(st.sampled_from([0.0, 0.5]))) for taste in asked]
+    asked = [*data.draw(st.lists(specs(bundle), min_size=2, max_size=5)), QuerySpec(indices())]
+    asked = [spec._replace(diversity=data.draw(st.sampled_from([0.0, 0.5]))) for spec in asked]
     ks = [data.draw(st.integers(1, 40)) for _ in asked]
-    for taste, k, together in zip(asked, ks, ranker.answer(asked, ks), strict=True):
-        assert_same(together, ranker.answer([taste], [k])[0])
+    for spec, k, together in zip(asked, ks, ranker.answer(asked, ks), strict=True):
+        assert_same(together, ranker.answer([spec], [k])[0])
 
 
 def test_the_screen_of_a_decaying_space_is_narrow_and_bounds_every_score(random_bundle: RandomBundle) -> None:
@@ -443,7 +443,7 @@ def test_the_screen_of_a_decaying_space_is_narrow_and_bounds_every_score(random_
 def test_a_disliked_song_takes_half_of_what_it_would_add_off_the_others(golden_bundle: Bundle) -> None:
     # Likes b, dislikes a. c: 2*(0.8 - 0.6/2) + 3*(0.25 - 0.5/2) + 0.1 = 1.1.
     # d: 2*(-0.6 - 0.8/2) - 3*1/2 + 0.2 = -3.3. And a itself is never in the answer.
-    (best,) = Ranker(golden_bundle).answer([Taste(indices(1), indices(0))], [10])
+    (best,) = Ranker(golden_bundle).answer([QuerySpec(indices(1), indices(0))], [10])
     assert best.indices.tolist() == [2, 3]
     np.testing.assert_allclose(best.scores, [1.1, -3.3], atol=1e-6)
     assert best.because.tolist() == [[1, -1], [-1, -1]]
@@ -452,10 +452,10 @@ def test_a_disliked_song_takes_half_of_what_it_would_add_off_the_others(golden_b
 def test_a_song_that_is_liked_and_disliked_is_disliked(golden_bundle: Bundle) -> None:
     ranker = Ranker(golden_bundle)
     both, disliked = ranker.answer(
-        [Taste(indices(0, 1), indices(0)), Taste(indices(1), indices(0))], [10, 10]
+        [QuerySpec(indices(0, 1), indices(0)), QuerySpec(indices(1), indices(0))], [10, 10]
     )
     assert_same(both, disliked)
-    (nothing_liked,) = ranker.answer([Taste(indices(0), indices(0))], [10])
+    (nothing_liked,) = ranker.answer([QuerySpec(indices(0), indices(0))], [10])
     assert nothing_liked.indices.tolist() == [1, 2, 3]  # the popular ones, without it
 
 
@@ -464,10 +464,10 @@ def test_familiarity_moves_known_songs_up_and_discovery_moves_them_down(random_b
     ranker = Ranker(bundle)
     means = []
     for familiarity in (0.0, 0.5, 1.0):
-        tastes = [
-            Taste(bundle.user_list(user)[:5], familiarity=familiarity) for user in range(bundle.n_users)
+        specs = [
+            QuerySpec(bundle.user_list(user)[:5], familiarity=familiarity) for user in range(bundle.n_users)
         ]
-        found = ranker.answer(tastes, [10] * len(tastes))
+        found = ranker.answer(specs, [10] * len(specs))
         means.append(np.mean([bundle.popularity[best.indices].mean() for best in found]))
     assert means[0] < means[1] < means[2]
 
@@ -501,7 +501,7 @@ def test_diversity_is_maximal_marginal_relevance_worked_out_by_hand(
         ),
     )
     ranker = Ranker(Bundle.open(tmp_path / "v1"))
-    plain, diverse = ranker.answer([Taste(indices(0)), Taste(indices(0), diversity=0.5)], [4, 4])
+    plain, diverse = ranker.answer([QuerySpec(indices(0)), QuerySpec(indices(0), diversity=0.5)], [4, 4])
     assert plain.indices.tolist() == [1, 2, 3, 4]
     assert diverse.indices.tolist() == [1, 3, 2, 4]
     np.testing.assert_allclose(diverse.scores, [1.6, 1.2, 1.6, 0], atol=1e-6)
@@ -511,9 +511,9 @@ def test_an_artist_who_fills_the_first_places_leaves_room_for_the_others(tmp_pat
     # 900 songs of one artist score above all others, more than are looked at first.
     levels = np.linspace(2, 1, 1000, dtype=np.float32)
     bundle = tied_bundle(tmp_path / "v1", 1000, levels, artists=["x"] * 900 + ["y"] * 50 + [""] * 50)
-    (best,) = Ranker(bundle).answer([Taste(indices(0), max_per_artist=2)], [10])
+    (best,) = Ranker(bundle).answer([QuerySpec(indices(0), max_per_artist=2)], [10])
     assert best.indices.tolist() == [1, 2, 900, 901, *range(950, 956)]
-    (popular,) = Ranker(bundle).answer([Taste(indices(), max_per_artist=3)], [7])
+    (popular,) = Ranker(bundle).answer([QuerySpec(indices(), max_per_artist=3)], [7])
     assert popular.indices.tolist() == [0, 1, 2, 900, 901, 902, 950]
 
 
@@ -538,11 +538,11 @@ def test_the_parts_of_a_score_add_up_to_it(
 ) -> None:
     bundle = random_bundle(seed, n_tracks=240, dimension=48, n_users=10, decay=0.9)
     ranker = Ranker(bundle)
-    taste = data.draw(tastes(bundle))
-    (best,) = ranker.answer([taste], [5])
+    spec = data.draw(specs(bundle))
+    (best,) = ranker.answer([spec], [5])
     for track, score in zip(best.indices.tolist(), best.scores.tolist(), strict=True):
-        total, liked, contributions = ranker.parts(taste, track)
+        total, liked, contributions = ranker.parts(spec, track)
         assert total == pytest.approx(score, rel=1e-5, abs=1e-5)
-        if not taste.disliked.size and taste.familiarity == 0.5:
+        if not spec.disliked.size and spec.familiarity == 0.5:
             assert contributions.sum() + bundle.prior[track] == pytest.approx(score, rel=1e-5, abs=1e-5)
-        assert liked.tolist() == sorted(set(taste.liked.tolist()) - set(taste.disliked.tolist()))
+        assert liked.tolist() == sorted(set(spec.liked.tolist()) - set(spec.disliked.tolist()))

@@ -13,6 +13,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender
+from tunegraph_pipeline.recommend.song_view import SongView
 
 Golden = Callable[..., BundleContent]
 
@@ -28,17 +29,20 @@ def test_a_recommendation_names_the_song_and_the_liked_song_behind_it(recommende
     assert score == pytest.approx(4.4 / 5**0.5 + 1.225)
     assert answer.items == [
         Recommendation(
-            track_id="c",
-            track_idx=2,
-            score=score,
-            reasons=(Reason("b", "Song B", "Ben", 0), Reason("a", "Song A", "Ann", 0)),
-            name="Sång C",
-            artists="Cem, Dee",
-            image_url="https://example.org/c.jpg",
-            preview_url="https://example.org/c.mp3",
-            explicit=None,
-            x=0.5,
-            y=0.5,
+            SongView(
+                track_id="c",
+                track_idx=2,
+                name="Sång C",
+                artists="Cem, Dee",
+                image_url="https://example.org/c.jpg",
+                preview_url="https://example.org/c.mp3",
+                popularity=7,
+                explicit=None,
+                x=0.5,
+                y=0.5,
+            ),
+            score,
+            (Reason("b", "Song B", "Ben", 0), Reason("a", "Song A", "Ann", 0)),
         )
     ]
     assert (answer.unknown, answer.degraded) == ([], None)
@@ -53,23 +57,23 @@ def test_unknown_ids_are_reported_once_each_and_do_not_change_the_answer(recomme
 
 def test_an_empty_list_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
     answer = recommender.recommend([], k=2)
-    assert [item.track_id for item in answer.items] == ["b", "c"]
+    assert [item.song.track_id for item in answer.items] == ["b", "c"]
     assert [item.reasons for item in answer.items] == [(), ()]
     assert answer.degraded == "no liked songs were given, so these are the most popular ones"
 
 
 def test_a_wholly_unknown_list_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
     answer = recommender.recommend(["x", "y"], k=2)
-    assert [item.track_id for item in answer.items] == ["b", "c"]
+    assert [item.song.track_id for item in answer.items] == ["b", "c"]
     assert answer.unknown == ["x", "y"]
     assert answer.degraded == "none of the 2 given songs is known, so these are the most popular ones"
 
 
 def test_excluded_songs_are_left_out_known_or_not(recommender: Recommender) -> None:
     answer = recommender.recommend(["a", "b"], exclude=["c", "nobody knows"])
-    assert [item.track_id for item in answer.items] == ["d"]
+    assert [item.song.track_id for item in answer.items] == ["d"]
     popular = recommender.recommend([], exclude=["b"])
-    assert [item.track_id for item in popular.items] == ["c", "d", "a"]
+    assert [item.song.track_id for item in popular.items] == ["c", "d", "a"]
 
 
 def test_who_likes_everything_gets_an_empty_answer(recommender: Recommender) -> None:
@@ -83,7 +87,11 @@ def test_a_stored_user_is_answered_as_their_list(recommender: Recommender) -> No
 
 def test_a_stored_user_without_likes_gets_popular_songs_and_is_told_so(recommender: Recommender) -> None:
     answer = recommender.recommend_user("no likes")
-    assert [item.track_id for item in answer.items] == ["b", "c", "d"]  # and not a, which they turned down
+    assert [item.song.track_id for item in answer.items] == [
+        "b",
+        "c",
+        "d",
+    ]  # and not a: turned down
     assert answer.degraded is not None
     assert "likes no song" in answer.degraded
 
@@ -116,12 +124,12 @@ def test_a_track_that_may_not_be_recommended_is_in_no_answer(golden: Golden, tmp
     flags, likes = np.array([True, True, False, True]), np.array([5, 9, 0, 7], dtype=np.int32)
     write_bundle(tmp_path / "v1", dataclasses.replace(golden(), recommendable=flags, popularity=likes))
     recommender = Recommender(Bundle.open(tmp_path / "v1"))
-    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
-    assert [item.track_id for item in recommender.recommend([]).items] == ["b", "d", "a"]
-    assert [item.track_id for item in recommender.similar("a")] == ["d", "b"]
+    assert [item.song.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
+    assert [item.song.track_id for item in recommender.recommend([]).items] == ["b", "d", "a"]
+    assert [item.song.track_id for item in recommender.similar("a")] == ["d", "b"]
     # It may still be liked, and asked about.
-    assert [item.track_id for item in recommender.recommend(["c"]).items] == ["b", "a", "d"]
-    assert [item.track_id for item in recommender.similar("c")] == ["b", "a", "d"]
+    assert [item.song.track_id for item in recommender.recommend(["c"]).items] == ["b", "a", "d"]
+    assert [item.song.track_id for item in recommender.similar("c")] == ["b", "a", "d"]
 
 
 def test_a_track_liked_by_nobody_is_recommended_where_it_is_recommendable(
@@ -130,12 +138,12 @@ def test_a_track_liked_by_nobody_is_recommended_where_it_is_recommendable(
     likes = np.array([5, 9, 0, 7], dtype=np.int32)
     write_bundle(tmp_path / "v1", dataclasses.replace(golden(), popularity=likes))
     recommender = Recommender(Bundle.open(tmp_path / "v1"))
-    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["c", "d"]
+    assert [item.song.track_id for item in recommender.recommend(["a", "b"]).items] == ["c", "d"]
 
 
 def test_similar_songs_come_with_their_cosine(recommender: Recommender) -> None:
     found = recommender.similar("a", k=2)
-    assert [(song.track_id, song.name) for song in found] == [("d", ""), ("c", "Sång C")]
+    assert [(song.song.track_id, song.song.name) for song in found] == [("d", ""), ("c", "Sång C")]
     assert [song.cosine for song in found] == pytest.approx([0.8, 0.6])
     assert [song.probability for song in found] == [None, None]
 
@@ -158,7 +166,7 @@ def test_a_batch_of_id_lists_is_answered_row_by_row(recommender: Recommender) ->
     assert unknown.tolist() == [0, 2, 0, 1]
     for row, likes in enumerate(lists):
         items = recommender.recommend(likes, 3).items
-        wanted = [(item.track_idx, item.score) for item in items]
+        wanted = [(item.song.track_idx, item.score) for item in items]
         found = zip(rankings.indices[row].tolist(), rankings.scores[row].tolist(), strict=True)
         assert [pair for pair in found if pair[0] >= 0] == wanted
     strongest = rankings.because[:, :, 0]
@@ -208,12 +216,12 @@ def test_every_id_of_a_recording_gets_the_same_answer(two_ids: Recommender, reco
 
 
 def test_a_recording_is_in_no_answer_twice_nor_where_it_is_liked_or_excluded(two_ids: Recommender) -> None:
-    assert [item.track_id for item in two_ids.recommend(["e"]).items] == ["c", "a", "d"]
-    assert [item.track_id for item in two_ids.recommend([]).items] == ["b", "c", "d", "a"]
-    assert [item.track_id for item in two_ids.recommend([], exclude=["e"]).items] == ["c", "d", "a"]
-    assert [item.track_id for item in two_ids.recommend(["a"], exclude=["e"]).items] == ["d", "c"]
-    assert [item.track_id for item in two_ids.similar("a")] == ["d", "c", "b"]
-    assert "b" not in {item.track_id for item in two_ids.recommend_user("ann").items}
+    assert [item.song.track_id for item in two_ids.recommend(["e"]).items] == ["c", "a", "d"]
+    assert [item.song.track_id for item in two_ids.recommend([]).items] == ["b", "c", "d", "a"]
+    assert [item.song.track_id for item in two_ids.recommend([], exclude=["e"]).items] == ["c", "d", "a"]
+    assert [item.song.track_id for item in two_ids.recommend(["a"], exclude=["e"]).items] == ["d", "c"]
+    assert [item.song.track_id for item in two_ids.similar("a")] == ["d", "c", "b"]
+    assert "b" not in {item.song.track_id for item in two_ids.recommend_user("ann").items}
 
 
 # ---- options, batches, explanations
@@ -231,7 +239,7 @@ def test_options_out_of_their_range_are_named(recommender: Recommender) -> None:
 
 def test_a_disliked_song_is_in_no_answer_and_an_unknown_one_is_reported(recommender: Recommender) -> None:
     answer = recommender.recommend(["b"], dislikes=["c", "x"], exclude=["y", "x"])
-    assert "c" not in {item.track_id for item in answer.items}
+    assert "c" not in {item.song.track_id for item in answer.items}
     assert answer.unknown == ["x", "y"]
 
 
@@ -267,10 +275,10 @@ def test_explicit_songs_are_left_out_on_request_and_marked_otherwise(golden: Gol
     write_bundle(tmp_path / "v1", dataclasses.replace(golden(), explicit=explicit))
     recommender = Recommender(Bundle.open(tmp_path / "v1"))
     answer = recommender.recommend(["a", "b"])
-    assert [(item.track_id, item.explicit) for item in answer.items] == [("c", True), ("d", None)]
+    assert [(item.song.track_id, item.song.explicit) for item in answer.items] == [("c", True), ("d", None)]
     clean = recommender.recommend(["a", "b"], explicit=False)
-    assert [item.track_id for item in clean.items] == ["d"]
-    assert "c" not in {item.track_id for item in recommender.recommend([], explicit=False).items}
+    assert [item.song.track_id for item in clean.items] == ["d"]
+    assert "c" not in {item.song.track_id for item in recommender.recommend([], explicit=False).items}
 
 
 def test_blocked_songs_and_artists_are_in_no_answer(golden: Golden, tmp_path: Path) -> None:
@@ -279,14 +287,14 @@ def test_blocked_songs_and_artists_are_in_no_answer(golden: Golden, tmp_path: Pa
     bundle = Bundle.open(tmp_path / "v1")
     for blocked in (["dee"], ["4"], ["Cem"]):
         recommender = Recommender(bundle, blocked_artists=[*blocked, "nobody"])
-        assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
-        assert "c" not in {item.track_id for item in recommender.recommend([]).items}
-        assert "c" not in {item.track_id for item in recommender.similar("a")}
+        assert [item.song.track_id for item in recommender.recommend(["a", "b"]).items] == ["d"]
+        assert "c" not in {item.song.track_id for item in recommender.recommend([]).items}
+        assert "c" not in {item.song.track_id for item in recommender.similar("a")}
         assert recommender.unknown_blocked == ["nobody"]
     recommender = Recommender(bundle, blocked_tracks=["d", "x"])
-    assert [item.track_id for item in recommender.recommend(["a", "b"]).items] == ["c"]
+    assert [item.song.track_id for item in recommender.recommend(["a", "b"]).items] == ["c"]
     assert recommender.unknown_blocked == ["x"]
-    assert [item.track_id for item in recommender.recommend(["d"]).items]  # liking it is no recommendation
+    assert [item.song.track_id for item in recommender.recommend(["d"]).items]  # a like is no recommendation
 
 
 def test_an_explanation_says_what_every_liked_song_adds(recommender: Recommender) -> None:
@@ -320,7 +328,7 @@ def test_everyone_is_ranked_as_their_own_query(random_bundle: Callable[..., Bund
     for user in range(bundle.n_users):
         items = recommender.recommend_user(bundle.users[user], 5).items
         found = [track for track in everyone.indices[user].tolist() if track >= 0]
-        assert found == [item.track_idx for item in items]
+        assert found == [item.song.track_idx for item in items]
         assert not set(found) & set(bundle.user_dislikes(user).tolist())
 
 
@@ -330,7 +338,7 @@ def test_answering_loads_numpy_and_nothing_of_the_machinery_that_trains(golden_b
         "from tunegraph_pipeline.recommend.bundle import Bundle;"
         "from tunegraph_pipeline.recommend.recommender import Recommender;"
         f"items = Recommender(Bundle.open(Path({str(golden_bundle.folder)!r}))).recommend(['a']).items;"
-        "print(json.dumps([items[0].track_id, sorted({name.split('.')[0] for name in sys.modules})]))"
+        "print(json.dumps([items[0].song.track_id, sorted({name.split('.')[0] for name in sys.modules})]))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     first, loaded = json.loads(run.stdout)

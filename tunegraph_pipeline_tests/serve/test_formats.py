@@ -9,29 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommendations
+from tunegraph_pipeline.recommend.song_view import SongView
 from tunegraph_pipeline.serve.formats import write_list
 
 SPOTIFY = "4uLU6hMCjMI75M1A2tKUQC"
 
 
 def song(
-    track_id: str, name: str = "", artists: str = "", preview: str = "", **more: object
+    track_id: str,
+    name: str = "",
+    artists: str = "",
+    preview: str = "",
+    *,
+    explicit: bool | None = None,
+    reasons: tuple[Reason, ...] = (),
 ) -> Recommendation:
-    values: dict[str, object] = {
-        "track_id": track_id,
-        "track_idx": 0,
-        "score": 0.5,
-        "reasons": (),
-        "name": name,
-        "artists": artists,
-        "image_url": "",
-        "preview_url": preview,
-        "explicit": None,
-        "x": 0.25,
-        "y": 0.75,
-        **more,
-    }
-    return Recommendation(**values)  # type: ignore[arg-type]
+    view = SongView(track_id, 0, name, artists, "", preview, 3, explicit, x=0.25, y=0.75)
+    return Recommendation(view, 0.5, reasons)
 
 
 def written(form: str, *songs: Recommendation) -> str:

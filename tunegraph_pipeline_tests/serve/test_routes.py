@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.serve.settings import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     N_USERS,
@@ -78,11 +78,11 @@ def test_a_list_of_likes_is_answered_as_the_recommender_answers_it(
             "image_url",
             "preview_url",
             "explicit",
-            "score",
             "x",
             "y",
         ):
-            assert found[name] == getattr(item, name)
+            assert found[name] == getattr(item.song, name)
+        assert found["score"] == item.score
     assert not {item["track_id"] for item in answer["items"]} & {track_id(13), track_id(17), *LIKES}
 
 
@@ -91,7 +91,7 @@ def test_without_options_the_answer_is_that_of_the_defaults(
 ) -> None:
     answer = shared_service.post("/recommendations", {"likes": LIKES}).json()
     assert [item["track_id"] for item in answer["items"]] == [
-        item.track_id for item in recommender.recommend(LIKES).items
+        item.song.track_id for item in recommender.recommend(LIKES).items
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_stored_user_is_answered_with_the_same_options(
         "listener-3", 4, familiarity=0.9, diversity=0.2, max_per_artist=1, explicit=False
     )
     assert [item["track_id"] for item in response.json()["items"]] == [
-        item.track_id for item in expected.items
+        item.song.track_id for item in expected.items
     ]
 
 
@@ -274,7 +274,7 @@ def test_similar_songs_are_those_of_the_recommender(
     answer = shared_service.get(f"/tracks/{track_id(8)}/similar?k=5").json()
     expected = recommender.similar(track_id(8), 5)
     assert [(item["track_id"], item["cosine"]) for item in answer["items"]] == [
-        (item.track_id, item.cosine) for item in expected
+        (item.song.track_id, item.cosine) for item in expected
     ]
     assert answer["items"][0]["rank"] == 1
     assert answer["bundle_version"] == "v1"

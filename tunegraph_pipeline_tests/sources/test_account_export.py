@@ -434,6 +434,7 @@ def test_a_folder_of_zips_and_other_files_gives_the_exports_and_leaves_other_zip
         ({"YourLibrary.json": b'{"tracks": "\xff"}'}, "YourLibrary.json is damaged or no UTF-8 JSON"),
         ({"YourLibrary.json": "9" * 5000}, "YourLibrary.json is damaged or no UTF-8 JSON"),
         ({"YourLibrary.json": "[" * 100_000}, "YourLibrary.json is JSON nested too deep"),
+        ({"YourLibrary.json": "[" * 101 + "]" * 101}, "YourLibrary.json is JSON nested too deep"),
         ({"YourLibrary.json": b""}, "YourLibrary.json is damaged or truncated JSON"),
         ({"YourLibrary.json": []}, "YourLibrary.json is no library: it has no list of tracks"),
         ({"YourLibrary.json": {"tracks": {}}}, "YourLibrary.json is no library: it has no list of tracks"),

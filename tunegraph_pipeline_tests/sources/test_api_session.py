@@ -1,4 +1,4 @@
-"""The manners: pace, retries, waiting, budgets, the answers of the day, and what is never stored or sent."""
+"""The policy: pace, retries, waiting, budgets, the answers of the day, and what is never stored or sent."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ import requests
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources import api_session as session_module
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Limiter, Manners, base_url, prune
+from tunegraph_pipeline.sources.api_session import ApiSession, Keep, Limiter, RequestPolicy, base_url, prune
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent, Unanswered
 
@@ -72,12 +72,12 @@ def open_session(stub: Any, frontier: Frontier) -> Iterator[Open]:
         def start(
             *, frontier: Frontier = frontier, origins: Any = None, keep: Keep = KEEP, **options: Any
         ) -> ApiSession:
-            manners = {"requests_per_second": 10_000, "attempts": 4, **options.pop("manners", {})}
+            policy = {"requests_per_second": 10_000, "attempts": 4, **options.pop("policy", {})}
             session = ApiSession(
                 "Example",
                 origins or {stub.origin},
                 frontier,
-                Manners(**manners),
+                RequestPolicy(**policy),
                 keep,
                 1.0,
                 **options,
@@ -207,7 +207,7 @@ def test_nesting_is_bounded_whatever_the_interpreter_allows(
     text = json.dumps('\\"' + "[{" * 500).encode()  # brackets in a string do not nest
     body = b'{"text": ' + text + b', "name": ' + b"[" * arrays + b"]" * arrays + b"}"
     stub.say(reply(body))
-    session = open_session(manners={"attempts": 1})
+    session = open_session(policy={"attempts": 1})
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
@@ -235,7 +235,7 @@ def test_an_answer_that_stays_broken_is_given_up(
     kind: str, stub: Any, reply: Any, open_session: Open, frontier: Frontier
 ) -> None:
     stub.say(broken(kind, reply))
-    session = open_session(manners={"attempts": 2})
+    session = open_session(policy={"attempts": 2})
     with pytest.raises(Unanswered, match="2 times in a row"):
         session.get(f"{stub.url}/thing")
     assert len(stub.asked) == 2
@@ -268,7 +268,7 @@ def test_a_server_that_says_nothing_times_out(
 def test_nobody_at_the_address_is_no_answer(stub: Any, open_session: Open) -> None:
     stub.close()
     with pytest.raises(Unanswered, match="Example: no answer, 2 times in a row"):
-        open_session(manners={"attempts": 2}).get(f"{stub.url}/thing")
+        open_session(policy={"attempts": 2}).get(f"{stub.url}/thing")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 422])
@@ -398,7 +398,7 @@ def test_rate_headers_of_any_kind_never_hold_a_run_longer_than_its_longest_wait(
     clock = Clock()
     said = {"X-RateLimit-Remaining": remaining, "X-RateLimit-Reset-In": reset_in}
     stub.say(reply(b'{"name": "x"}', 200, said))
-    session = open_session(limiter=Limiter(1_000, clock, clock.wait), manners={"longest_wait": 30})
+    session = open_session(limiter=Limiter(1_000, clock, clock.wait), policy={"longest_wait": 30})
     for path in "ab":
         assert session.get(f"{stub.url}/{path}").json() == {"name": "x"}
     assert clock.now <= 131
@@ -436,7 +436,7 @@ def test_redirects_are_not_followed(
 ) -> None:
     other = make_stub()
     stub.say(reply(b"", status, {"Location": f"{other.url}/next"}))
-    session = open_session(manners={"attempts": 2})
+    session = open_session(policy={"attempts": 2})
     with pytest.raises(Unanswered, match=str(status)):
         session.get(f"{stub.url}/thing", headers={"Authorization": "Bearer secret"}, allow_redirects=True)
     assert other.asked == []
@@ -449,7 +449,7 @@ def test_redirects_are_not_followed(
 def test_a_refused_token_is_renewed_and_one_that_stays_refused_is_an_answer(
     stub: Any, reply: Any, open_session: Open
 ) -> None:
-    session = open_session(manners={"attempts": 8})
+    session = open_session(policy={"attempts": 8})
     session.renew = lambda refused: f"{refused}+"
     stub.respond = lambda request: (
         reply(b'{"name": "x"}') if request.headers["Authorization"] == "Bearer a+" else reply(b"{}", 401)
@@ -539,17 +539,17 @@ def test_budget_of_the_day_counts_retries_and_earlier_runs(
     stub: Any, reply: Any, open_session: Open, make_frontier: OpenFrontier
 ) -> None:
     stub.say(reply(b"", 500), {"name": "x"})
-    manners = {"requests_per_day": 3}
-    session = open_session(manners=manners)
+    policy = {"requests_per_day": 3}
+    session = open_session(policy=policy)
     session.get(f"{stub.url}/1")
-    again = open_session(manners=manners, frontier=make_frontier())
+    again = open_session(policy=policy, frontier=make_frontier())
     again.get(f"{stub.url}/1")  # kept, and so free
     again.get(f"{stub.url}/2")
     with pytest.raises(BudgetSpent, match="the 3 requests to Example a day may cost are used up"):
         again.get(f"{stub.url}/3")
     assert again.get(f"{stub.url}/2").json() == {"name": "x"}
     assert len(stub.asked) == 3
-    next_day = open_session(manners=manners, frontier=make_frontier(date(2026, 6, 2)))
+    next_day = open_session(policy=policy, frontier=make_frontier(date(2026, 6, 2)))
     next_day.get(f"{stub.url}/3")
     assert len(stub.asked) == 4
 
@@ -565,7 +565,7 @@ def test_close_wakes_who_waits(asleep_in: str, stub: Any, reply: Any, open_sessi
 
     stub.say(reply(b"", 500))
     limiter = Watched(1_000)
-    session = open_session(limiter=limiter, manners={"attempts": 10_000})
+    session = open_session(limiter=limiter, policy={"attempts": 10_000})
     if asleep_in == "pace":
         limiter.stop_for(600)
     with ThreadPoolExecutor(2) as pool:

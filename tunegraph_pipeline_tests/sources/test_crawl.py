@@ -32,7 +32,8 @@ from tunegraph_pipeline.sources.source import (
     Unanswered,
     feature_values,
 )
-from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySettings, SpotifySource
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

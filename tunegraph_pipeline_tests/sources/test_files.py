@@ -496,6 +496,7 @@ def _parquet(**columns: Any) -> bytes:
         (b'{"user": "ann", "track": "s1"}\n{"user": "bob", "tra', "line 2 is damaged or truncated JSON"),
         (b'{"user": "ann", "track": "s1"}\n[1]\n', "line 2 is no JSON object"),
         (b'{"playlists": [{"pid": 1, "tracks": [', "damaged or truncated JSON"),
+        (b'{"playlists": ' + b"[" * 100 + b"]" * 100 + b"}", "JSON nested too deep to be a list of likes"),
         (b'{"playlists": [{"pid": 1}]}', "playlist 1 has no pid or no list of tracks"),
         (b"user_id,track_id\n", "has a header and no rows"),
         (b"user_id,melody\nann,m1\n", "no column of tracks among 'user_id', 'melody'"),

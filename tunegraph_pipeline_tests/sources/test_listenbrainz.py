@@ -12,7 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.server import Faults, SimulatorServer
 from tunegraph_pipeline.simulator.world import World, WorldConfig
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 from tunegraph_pipeline.sources.source import Unanswered, UserGone, UserPrivate
@@ -26,10 +26,10 @@ Open = Callable[..., ListenBrainzSource]
 def open_source(frontier: Frontier) -> Iterator[Open]:
     with ExitStack() as opened:
 
-        def start(url: str, manners: Manners | None = None, users: tuple[str, ...] = ("anna",)) -> Any:
+        def start(url: str, policy: RequestPolicy | None = None, users: tuple[str, ...] = ("anna",)) -> Any:
             settings = ListenBrainzSettings(start_users=users, api_url=f"{url}/1")
-            manners = manners or Manners(requests_per_second=10_000, attempts=2)
-            source = ListenBrainzSource(settings, manners, frontier)
+            policy = policy or RequestPolicy(requests_per_second=10_000, attempts=2)
+            source = ListenBrainzSource(settings, policy, frontier)
             opened.callback(source.close)
             return source
 
@@ -189,7 +189,7 @@ def test_headers_keep_the_pace_below_the_limit(open_source: Open) -> None:
     world = World(WorldConfig(n_users=100, n_tracks=100, likes_per_user=10))
     faults = Faults(requests_per_second=20, window_seconds=0.5)
     with SimulatorServer(world, DAY, faults=faults) as server:
-        source = open_source(server.url, Manners(requests_per_second=10_000))
+        source = open_source(server.url, RequestPolicy(requests_per_second=10_000))
         found = [
             user
             for start in world.start_users()

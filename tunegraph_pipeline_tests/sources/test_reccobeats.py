@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import AskLater, ProviderClosed, Unanswered
 
 A, B, C = ("4uLU6hMCjMI75M1A2tKUQC", "11dFghVXANMlKmJXsNCbNl", "7ouMYWpwJ422jRcDASZB7P")
-MANNERS = Manners(requests_per_second=10_000, attempts=2)
+POLICY = RequestPolicy(requests_per_second=10_000, attempts=2)
 
 
 @pytest.fixture
 def provider(stub: Any, frontier: Frontier) -> ReccoBeats:
-    return ReccoBeats(MANNERS, frontier, f"{stub.url}/v1/")
+    return ReccoBeats(POLICY, frontier, f"{stub.url}/v1/")
 
 
 def row(track_id: Any, **features: Any) -> dict[str, Any]:
@@ -84,4 +84,4 @@ def test_refusals(provider: ReccoBeats, stub: Any, reply: Any, frontier: Frontie
     with pytest.raises(AskLater):
         provider.audio_features([A, B])
     with pytest.raises(AskLater, match="ReccoBeats"):
-        ReccoBeats(MANNERS, frontier, stub.url).audio_features([C])
+        ReccoBeats(POLICY, frontier, stub.url).audio_features([C])

@@ -20,7 +20,7 @@ from tunegraph_pipeline.pipeline.sources import open_source
 from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World, WorldConfig
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.crawl import _frame, _microseconds
 from tunegraph_pipeline.sources.file_source import FileSource
 from tunegraph_pipeline.sources.frontier import Frontier
@@ -35,14 +35,16 @@ from tunegraph_pipeline.sources.source import (
     UserGone,
     UserPrivate,
 )
-from tunegraph_pipeline.sources.spotify import SCOPES, SpotifyFeatures, SpotifySettings, SpotifySource
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES
+from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 # spotipy marks what Spotify took from new apps; pytest undoes how the source silences that.
 pytestmark = pytest.mark.filterwarnings("ignore:You're using:DeprecationWarning")
 
 DAY = date(2026, 6, 1)
 CONFIG = WorldConfig(n_users=120, n_tracks=300, likes_per_user=25, twins=0.2)
-MANNERS = Manners(requests_per_second=10_000)
+POLICY = RequestPolicy(requests_per_second=10_000)
 STRAY = Faults(null_tracks=0.1, local_files=0.1, episodes=0.1)
 UNKNOWN = "0" * 22
 UNKNOWN_MBID = "00000000-0000-4000-8000-000000000000"
@@ -76,12 +78,12 @@ def spotify(
     frontier = closing.enter_context(Frontier(path, DAY))
     return SpotifySource(
         SpotifySettings(start_users=tuple(start), api_url=f"{server.url}/v1", accounts_url=server.url),
-        MANNERS,
+        POLICY,
         frontier,
         credentials=("simulator", "simulator"),
         providers=lambda source: [
             SpotifyFeatures(source),
-            ReccoBeats(MANNERS, frontier, f"{server.url}/reccobeats/v1"),
+            ReccoBeats(POLICY, frontier, f"{server.url}/reccobeats/v1"),
         ],
     )
 
@@ -145,7 +147,7 @@ def case(
             def open_one(path: Path) -> Source:
                 frontier = closing.enter_context(Frontier(path, DAY))
                 settings = ListenBrainzSettings(start_users=tuple(start), api_url=f"{server.url}/1")
-                return ListenBrainzSource(settings, MANNERS, frontier)
+                return ListenBrainzSource(settings, POLICY, frontier)
 
         elif request.param == "files":
             users = seen.users.filter(pl.col("state") != "gone").with_columns(
@@ -161,7 +163,7 @@ def case(
 
             def open_one(path: Path) -> Source:
                 frontier = closing.enter_context(Frontier(path, DAY))
-                return open_source("simulator", lambda *_: settings, MANNERS, frontier, DAY)  # type: ignore[arg-type]
+                return open_source("simulator", lambda *_: settings, POLICY, frontier, DAY)  # type: ignore[arg-type]
 
             def asked(source: Source) -> int:
                 assert isinstance(source, SpotifySource)

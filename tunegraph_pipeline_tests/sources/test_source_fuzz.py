@@ -17,19 +17,21 @@ from requests.adapters import BaseAdapter
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
-from tunegraph_pipeline.sources.api_session import ApiSession, Manners
+from tunegraph_pipeline.sources.api_session import ApiSession, RequestPolicy
 from tunegraph_pipeline.sources.crawl import _frame, _microseconds
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
-from tunegraph_pipeline.sources.spotify import SCOPES, Mode, SpotifyFeatures, SpotifySettings, SpotifySource
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES
+from tunegraph_pipeline.sources.spotify_settings import Mode, SpotifySettings
 
 pytestmark = pytest.mark.slow
 
 DAY = date(2026, 6, 1)
 URL = "http://fuzz.invalid"
-MANNERS = Manners(requests_per_second=100_000, requests_per_day=60, attempts=1, longest_wait=0)
+POLICY = RequestPolicy(requests_per_second=100_000, requests_per_day=60, attempts=1, longest_wait=0)
 SONG, OTHER = "4uLU6hMCjMI75M1A2tKUQC", "11dFghVXANMlKmJXsNCbNl"
 MBID, OTHER_MBID = "10000000-0000-4000-8000-000000000000", "20000000-0000-4000-8000-000000000000"
 
@@ -263,7 +265,7 @@ fuzz = settings(max_examples=120, suppress_health_check=list(HealthCheck))
 
 def spotify_source(frontier: Frontier, mode: Mode) -> SpotifySource | None:
     chosen = SpotifySettings(mode=mode, api_url=f"{URL}/v1", accounts_url=URL, start_users=("anna",))
-    made = asked(lambda: SpotifySource(chosen, MANNERS, frontier, credentials=("fuzz", "fuzz")))
+    made = asked(lambda: SpotifySource(chosen, POLICY, frontier, credentials=("fuzz", "fuzz")))
     return cast("SpotifySource | None", made)
 
 
@@ -313,7 +315,7 @@ def test_spotify_in_development_mode(
 def test_listenbrainz(given_back: dict[str, tuple[int, bytes]]) -> None:
     with answering(given_back) as frontier:
         chosen = ListenBrainzSettings(start_users=("anna",), api_url=f"{URL}/1")
-        source = ListenBrainzSource(chosen, MANNERS, frontier)
+        source = ListenBrainzSource(chosen, POLICY, frontier)
         check(source, "anna", [MBID, OTHER_MBID])
         source.close()
 
@@ -322,7 +324,7 @@ def test_listenbrainz(given_back: dict[str, tuple[int, bytes]]) -> None:
 @fuzz
 def test_reccobeats(given_back: dict[str, tuple[int, bytes]]) -> None:
     with answering(given_back) as frontier:
-        provider = ReccoBeats(MANNERS, frontier, f"{URL}/v1")
+        provider = ReccoBeats(POLICY, frontier, f"{URL}/v1")
         check_features(provider, [SONG, OTHER])
         provider.close()
 
@@ -340,8 +342,8 @@ def test_the_answers_as_they_should_be_are_understood(token: Callable[[], None])
             assert set(SpotifyFeatures(source).audio_features([SONG])) == {SONG}
     with answering(whole) as frontier:
         chosen = ListenBrainzSettings(api_url=f"{URL}/1")
-        brainz = ListenBrainzSource(chosen, MANNERS, frontier)
+        brainz = ListenBrainzSource(chosen, POLICY, frontier)
         assert brainz.discover("anna") == ["ben", "carla"]
         assert len(brainz.liked_list("anna").likes) == 2
         assert len(brainz.describe([MBID])) == 1
-        assert set(ReccoBeats(MANNERS, frontier, f"{URL}/v1").audio_features([SONG])) == {SONG}
+        assert set(ReccoBeats(POLICY, frontier, f"{URL}/v1").audio_features([SONG])) == {SONG}

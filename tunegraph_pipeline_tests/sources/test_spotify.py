@@ -21,22 +21,15 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import private_file
 from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, Mode, SimulatorServer
 from tunegraph_pipeline.simulator.world import World, WorldConfig
-from tunegraph_pipeline.sources.api_session import Manners
+from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, Like, ProviderClosed, Refusal, Unanswered, UserGone
-from tunegraph_pipeline.sources.spotify import (
-    SCOPES,
-    SpotifyFeatures,
-    SpotifySettings,
-    SpotifySource,
-    authorise,
-    token_files,
-    token_folder,
-    token_owner,
-)
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SCOPES, authorise, token_files, token_folder, token_owner
+from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 DAY = date(2026, 6, 1)
-MANNERS = Manners(requests_per_second=10_000, attempts=4)
+POLICY = RequestPolicy(requests_per_second=10_000, attempts=4)
 SONG = "4uLU6hMCjMI75M1A2tKUQC"
 OTHER = "11dFghVXANMlKmJXsNCbNl"
 Open = Callable[..., SpotifySource]
@@ -79,8 +72,8 @@ def open_source(frontier: Frontier) -> Iterator[Open]:
                 accounts_url=url,
                 **{name: options.pop(name) for name in ("mode", "start_users") if name in options},
             )
-            options = {"credentials": ("simulator", "simulator"), "manners": MANNERS, **options}
-            source = SpotifySource(settings, options.pop("manners"), frontier, **options)
+            options = {"credentials": ("simulator", "simulator"), "policy": POLICY, **options}
+            source = SpotifySource(settings, options.pop("policy"), frontier, **options)
             opened.callback(source.close)
             return source
 
@@ -183,7 +176,7 @@ def test_start_users_have_to_be_named_with_extended_quota(
 def test_a_service_that_is_down_is_one_line(stub: Any, reply: Any, open_source: Open) -> None:
     stub.say(reply(b"", 503))
     with pytest.raises(InputError, match="check the network"):
-        open_source(stub.url, manners=Manners(requests_per_second=10_000, attempts=2))
+        open_source(stub.url, policy=RequestPolicy(requests_per_second=10_000, attempts=2))
 
 
 def test_a_long_wait_is_kept_and_the_next_run_asks_nothing(
@@ -423,7 +416,9 @@ def test_a_broken_token_answer_is_no_crash_and_costs_no_login(
     ):
         stub.respond = lambda request, said=said: reply(said)
         with pytest.raises(InputError):
-            open_source(stub.url, mode="development", manners=Manners(requests_per_second=9_999, attempts=1))
+            open_source(
+                stub.url, mode="development", policy=RequestPolicy(requests_per_second=9_999, attempts=1)
+            )
         assert path.read_bytes() == before
     for status, said in ((400, b"[]"), (400, b'"no"'), (403, b"<html>"), (401, b'{"error": {"a": 1}}')):
         stub.respond = lambda request, said=said, status=status: reply(said, status)

@@ -26,17 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.json_nesting import check_nesting
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, Recommender
+    from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender
+    from tunegraph_pipeline.recommend.song_view import SongView
 
 # A function has a share of one core. Threads would cost memory and gain nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-MOST_BODY_BYTES = 262_144
-MOST_LISTED = 2_000
-MOST_ID_CHARACTERS = 256
-MOST_K = 500
 SEED, TUNEGRAPH = "seed", "tunegraph"
 """The shapes of an answer: that of the 2022 service, which is given unless `format` asks for ours."""
 DEFAULT_K = {SEED: 30, TUNEGRAPH: 10}
@@ -188,8 +187,9 @@ def _parameters(request: _Request) -> dict[str, Any]:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
+        check_nesting(body)
         given = json.loads(body)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
     if not isinstance(given, dict):
         raise _HttpError(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
@@ -270,7 +270,7 @@ def _with_previews(
 
     wanted, bundle = k, ready.bundle
     while True:
-        heard = [item for item in found.items if item.preview_url]
+        heard = [item for item in found.items if item.song.preview_url]
         nothing_more = len(found.items) < wanted or not bundle.preview_urls.bytes.size
         if len(heard) >= k or nothing_more:
             return replace(found, items=heard[:k])
@@ -284,31 +284,31 @@ def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, A
         message = f"{len(found.unknown)} of the given songs are not known"
     music = [
         {
-            "musicId": item.track_id,
-            "musicName": item.name,
-            "artistName": _first_artist(ready, item),
-            "imageUrl": item.image_url,
-            "musicUrl": item.preview_url,
+            "musicId": song.track_id,
+            "musicName": song.name,
+            "artistName": _first_artist(ready, song),
+            "imageUrl": song.image_url,
+            "musicUrl": song.preview_url,
         }
-        for item in found.items
+        for song, _, _ in found.items
     ]
     return {"count": len(music), "music": music, "message": message}
 
 
-def _first_artist(ready: "Recommender", item: "Recommendation") -> str:
-    start, end = ready.bundle.artist_indptr[item.track_idx : item.track_idx + 2].tolist()
-    return ready.bundle.artist_names[int(ready.bundle.artist_indices[start])] if end > start else item.artists
+def _first_artist(ready: "Recommender", song: "SongView") -> str:
+    start, end = ready.bundle.artist_indptr[song.track_idx : song.track_idx + 2].tolist()
+    return ready.bundle.artist_names[int(ready.bundle.artist_indices[start])] if end > start else song.artists
 
 
 def _tunegraph_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
-    shown = ("track_id", "name", "artists", "image_url", "preview_url", "explicit", "score", "x", "y")
     return {
         "bundle_version": found.bundle_version,
         "model_version": ready.bundle.model_version,
         "items": [
             {
                 "rank": rank,
-                **{name: getattr(item, name) for name in shown},
+                **item.song.shown(),
+                "score": item.score,
                 "reasons": [reason._asdict() for reason in item.reasons],
             }
             for rank, item in enumerate(found.items, 1)

@@ -165,15 +165,15 @@ def test_our_shape_is_that_of_the_http_service(make: MakeEvent) -> None:
         "items": [
             {
                 "rank": rank,
-                "track_id": item.track_id,
-                "name": item.name,
-                "artists": item.artists,
-                "image_url": item.image_url,
-                "preview_url": item.preview_url,
+                "track_id": item.song.track_id,
+                "name": item.song.name,
+                "artists": item.song.artists,
+                "image_url": item.song.image_url,
+                "preview_url": item.song.preview_url,
                 "explicit": None,
                 "score": item.score,
-                "x": item.x,
-                "y": item.y,
+                "x": item.song.x,
+                "y": item.song.y,
                 "reasons": [{"track_id": "a", "name": "Song A", "artists": "Ann", "listeners": 0}],
             }
             for rank, item in enumerate(recommended.items, 1)
@@ -239,7 +239,7 @@ def test_a_query_string_and_a_body_in_clear_or_base64_ask_the_same(make: MakeEve
     assert found == answer(make("GET", {**query, "likes": ["a", " b "]}))  # given twice
     assert found == answer(make("POST", {"format": ["tunegraph"], "k": ["1"]}, body=asked))
     direct = Recommender(Bundle.open(module.recommender().bundle.folder)).recommend(**asked)  # type: ignore[arg-type]
-    assert [item["track_id"] for item in found["items"]] == [item.track_id for item in direct.items]
+    assert [item["track_id"] for item in found["items"]] == [item.song.track_id for item in direct.items]
     assert [item["score"] for item in found["items"]] == [item.score for item in direct.items]
     assert found["unknown"] == ["nobody"]
 
@@ -259,10 +259,12 @@ def test_songs_without_a_preview_are_left_out_where_asked_for(tmp_path: Path) ->
     ask = {"likes": ["t1"], "k": ["7"]}
     music = answer(http("GET", {**ask, "only_with_preview": ["true"]}))["music"]
     every = module.recommender().recommend(["t1"], 200).items
-    assert [one["musicId"] for one in music] == [item.track_id for item in every if item.preview_url][:7]
+    assert [one["musicId"] for one in music] == [
+        item.song.track_id for item in every if item.song.preview_url
+    ][:7]
     assert not all(one["musicUrl"] for one in answer(http("GET", ask))["music"])
     many = answer(http("GET", {**ask, "k": ["100"], "only_with_preview": ["true"]}))
-    assert many["count"] == len([item for item in every if item.preview_url]) < 100
+    assert many["count"] == len([item for item in every if item.song.preview_url]) < 100
 
 
 def test_where_no_song_has_a_preview_none_is_left(tmp_path: Path) -> None:
@@ -299,6 +301,8 @@ REFUSED: list[tuple[Event, int, str]] = [
     (http("POST", body={"user_id": "ann"}), 400, "'user_id' is not one of"),
     ({**http("POST"), "body": "{'likes'"}, 400, "the body is not JSON"),
     ({**http("POST"), "body": "[" * 100_000}, 400, "the body is not JSON"),
+    ({**http("POST"), "body": "[" * 101 + "]" * 101}, 400, "the body is not JSON"),
+    ({**http("POST"), "body": "[" * 100 + "]" * 100}, 400, "the body has to be an object"),
     ({**http("POST"), "body": "/w==", "isBase64Encoded": True}, 400, "the body is not JSON"),
     ({**http("POST"), "body": "%%%", "isBase64Encoded": True}, 400, "is said to be base64 and is not"),
     ({**http("POST"), "body": " " * 262_200}, 413, "the body is longer than 262144 bytes"),

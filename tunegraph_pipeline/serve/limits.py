@@ -1,0 +1,16 @@
+"""The most that one request may hold, wherever it is answered.
+
+Here: the limits that the HTTP service and the Lambda function share, and those of the service alone. Not
+here: how a request is checked against them (`schemas`, `middleware`, `aws_lambda.handler`). The standard
+library alone, because the Lambda handler imports this.
+"""
+
+MOST_BODY_BYTES = 262_144
+MOST_LISTED = 2_000
+"""Ids in one list of a request."""
+MOST_ID_CHARACTERS = 256
+MOST_K = 500
+"""Songs in one answer, and songs of one artist in it."""
+MOST_LOOKED_UP = 200
+"""Ids in one query string."""
+MOST_MAP_POINTS = 20_000

@@ -1,0 +1,259 @@
+"""Find the format of a person's file by looking into it.
+
+Here: the rules, and what they look at: the delimiter, the header, the first lines. Not here: reading a file
+of a known format (`formats`), or what the columns mean (`columns`).
+
+How a format is found, in this order. Neither the name of the file nor its ending has a say, but for
+``spotify-export``: that is a zip, or files named as Spotify names them, and `account_export` reads it.
+
+1. gzip is unpacked (by its first two bytes), and the rules below look at what was in it.
+2. The first four bytes of parquet make it ``parquet``: a table.
+3. Text that begins with ``{`` is JSON. A document with ``playlists`` is a slice of the Million Playlist
+   Dataset (``mpd``); one object of lists, ``{user: [track, ...]}``, is the ``seed`` project's; one object a
+   line is ``ndjson``: a table, whose columns are those of its first 500 lines.
+4. Other text has a header where a cell of its first line names a user or a track (`columns.COLUMN_NAMES`),
+   or is named by an option. The separator (tab, semicolon, bar, comma, space) is the one that makes most
+   cells known. ``userID, artistID, weight`` is ``hetrec``, where the artists are the items; ``Track URI,
+   Track Name, Added At`` without a user is ``exportify``: one playlist, its user the file's stem; anything
+   else is ``csv``.
+5. Without a header, the separator is the first that cuts most of the lines into the same number of cells:
+   - tab, six cells, the second a time like ``2009-05-04T23:08:57Z``: ``lastfm1k``;
+   - two or three cells, the third a number: ``csv`` with the columns user, track, weight;
+   - words between white space, their number varying from line to line: ``adjacency`` text, a user and all of
+     their tracks on a line;
+   - anything else is refused, unless --user-column and --track-column give the positions (1, 2, ...).
+
+A format can be named instead; the file then has to be of it.
+"""
+
+import codecs
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import NestingError, check_nesting
+from tunegraph_pipeline.sources.columns import is_header, letters, recognise, shown
+
+_Cut = dict[str, list[list[str]]]
+"""The first lines of a text as rows of cells, by separator."""
+
+_SEPARATORS = ("\t", ";", "|", ",", " ")
+_SAMPLE_BYTES, SAMPLE_LINES = 1 << 16, 500
+LASTFM1K = ("user_id", "liked_at", "artist_ids", "artists", "track_id", "name")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_ID_LIKE = re.compile(r"[\w:./+=@&-]*\w[\w:/+=@&-]*")
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """How delimited text is cut: ``names`` are its columns, numbers from 1 where it has no header."""
+
+    format: str
+    separator: str
+    header: bool
+    names: list[str]
+
+
+def detect_format(data: bytes, where: str, format_name: str, named: Mapping[str, str]) -> str | TextLayout:
+    """The format of a file's bytes: its name, or of delimited text its layout.
+
+    Raises InputError for what is of no known format, or is not delimited text of the format named.
+    """
+    if data.startswith(b"PAR1"):
+        return "parquet"
+    for magic, kind in ((b"PK\x03\x04", "a zip archive"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
+        if data.startswith(magic):
+            raise InputError(f"{where} is {kind}; unpack it or save it as UTF-8 text first")
+    if b"\x00" in data[:_SAMPLE_BYTES]:
+        raise InputError(f"{where} is a binary file of no known format; give text, JSON or parquet")
+    check_utf8(data, where)
+    start = data[:_SAMPLE_BYTES].lstrip()
+    if start.startswith((b"[", b"<")):
+        kind = "a JSON array" if start.startswith(b"[") else "HTML or XML"
+        raise InputError(
+            f"{where} is {kind}, which is not read; write CSV, parquet, or one JSON object a line"
+        )
+    if start.startswith(b"{"):
+        return _classify_json(data, where)
+    return _classify_text(data, where, format_name, named)
+
+
+def _classify_json(data: bytes, where: str) -> str:
+    first, _, rest = data.strip().partition(b"\n")
+    try:
+        check_nesting(first)
+        document = json.loads(first)
+    except ValueError:
+        # Not one object a line, so one object over many lines, or damage.
+        document, rest = parse_json(data, where), b""
+    if isinstance(document.get("playlists"), list):
+        return "mpd"
+    if not rest and document and all(value is None or isinstance(value, list) for value in document.values()):
+        return "seed"
+    return "ndjson"
+
+
+def _classify_text(data: bytes, where: str, format_name: str, named: Mapping[str, str]) -> TextLayout:
+    lines = sample_lines(data)
+    if not lines:
+        raise InputError(f"{where} begins with nothing but blanks; give a file with at least one row")
+    separators = ("\t",) if format_name == "tsv" else _SEPARATORS
+    cut = {separator: cut_lines(lines, separator) for separator in separators}
+    separator, has_header = _detect_header(cut, named)
+    header = cut[separator][0]
+    names = {letters(cell) for cell in header}
+    if format_name == "hetrec" or names == {"userid", "artistid", "weight"}:
+        if not {"userid", "artistid"} <= names:
+            raise InputError(f"{where} is not hetrec: its first line has to be userID, artistID, weight")
+        return TextLayout("hetrec", separator, True, header)
+    exportify = {"trackuri", "trackname", "addedat"} <= names
+    if format_name == "exportify" and not (has_header and exportify):
+        raise InputError(f"{where} is not exportify: its header lacks Track URI, Track Name or Added At")
+    if format_name != "adjacency" and has_header:
+        has_user = "user_id" in recognise(header, {}, where) or "user_id" in named
+        name = "exportify" if exportify and (format_name == "exportify" or not has_user) else "csv"
+        return TextLayout(name, separator, True, header)
+    if format_name == "adjacency":
+        return TextLayout("adjacency", " ", False, [])
+    return _classify_headerless(lines, cut, where, named)
+
+
+def _detect_header(cut: _Cut, named: Mapping[str, str]) -> tuple[str, bool]:
+    """The separator that makes most cells of the first line known columns, and whether it is a header."""
+    known = {separator: is_header(rows[0], named) for separator, rows in cut.items()}
+    best = max(known, key=lambda separator: known[separator])
+    return best, bool(known[best])
+
+
+def _detect_delimiter(cut: _Cut) -> str | None:
+    """The first separator that cuts most lines into the same number of cells, two at least."""
+    for separator, rows in cut.items():
+        width, share = usual_width(rows)
+        # Short and long rows are damage in a table with tabs or commas; adjacency text is made of them.
+        if width >= 2 and (share >= 0.9 if separator == " " else share > 0.5):
+            return separator
+    return None
+
+
+def _classify_headerless(lines: list[str], cut: _Cut, where: str, named: Mapping[str, str]) -> TextLayout:
+    separator = _detect_delimiter(cut)
+    if separator is not None:
+        layout = _headerless_table(separator, cut[separator], where, named)
+        if layout is not None:
+            return layout
+        if separator != " ":
+            raise InputError(
+                f"{where}: no column is known in its first line ({shown(cut[separator][0])}); say which is"
+                " which with --user-column and --track-column, by name or, without a header, by position"
+            )
+    words = [line.split() for line in lines]
+    if len(set(map(len, words))) > 1 or len(words[0]) > 2:  # noqa: SIM102
+        if all(_ID_LIKE.fullmatch(word) for line in words for word in line):
+            return TextLayout("adjacency", " ", False, [])
+    raise InputError(
+        f"{where} is no table of users and tracks: its first line is {shown([lines[0]])}; "
+        "give columns user and track, or name the format with --format"
+    )
+
+
+def _headerless_table(
+    separator: str, rows: list[list[str]], where: str, named: Mapping[str, str]
+) -> TextLayout | None:
+    """What a table without a known header is; None where its columns cannot be told. Raises InputError for a
+    header of unknown names."""
+    width, _ = usual_width(rows)
+    if separator == "\t" and width == 6 and _TIMESTAMP.fullmatch(_cell(rows, 1)):
+        return TextLayout("lastfm1k", "\t", False, list(LASTFM1K))
+    names = [str(position + 1) for position in range(width)]
+    if {"user_id", "track_id"} <= named.keys() and set(named.values()) <= set(names):
+        return TextLayout("csv", separator, False, names)
+    whole = [row for row in rows if len(row) == width]
+    if width == 2 or (width == 3 and any(_is_number(row[2]) for row in whole)):
+        if _unlike_the_rest(whole):
+            raise InputError(
+                f"{where} has a header with no name that is known ({shown(whole[0])}); "
+                "say which is which with --user-column and --track-column"
+            )
+        return TextLayout("csv", separator, False, names)
+    return None
+
+
+# --- looking into text and JSON ---
+
+
+def sample_lines(data: bytes) -> list[str]:
+    """The first lines of a text that are not blank, whole."""
+    sample = data[:_SAMPLE_BYTES]
+    if len(data) > _SAMPLE_BYTES and b"\n" in sample:
+        sample = sample[: sample.rindex(b"\n")]
+    # Not splitlines(), for which some letters that may stand in a name end a line.
+    lines = re.split(r"\r\n|\r|\n", sample.decode(errors="replace"))
+    return [line for line in lines if line.strip()][:SAMPLE_LINES]
+
+
+def cut_lines(lines: list[str], separator: str) -> list[list[str]]:
+    """The lines as rows of cells; runs of blanks are one separator."""
+    if separator == " ":
+        return [line.split() for line in lines]
+    return [row for row in csv.reader(lines, delimiter=separator) if row]
+
+
+def usual_width(rows: list[list[str]]) -> tuple[int, float]:
+    """The commonest number of cells, and the share of rows that have it."""
+    width, n = Counter(map(len, rows)).most_common(1)[0]
+    return width, n / len(rows)
+
+
+def _cell(rows: list[list[str]], column: int) -> str:
+    return next((row[column] for row in rows if len(row) > column), "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unlike_the_rest(rows: list[list[str]]) -> bool:
+    """Whether the first row has no number where every other row has one: a header, then, of unknown names."""
+    first, rest = rows[0], rows[1:]
+    return bool(rest) and any(
+        not _is_number(first[column])
+        and first[column].strip()
+        and all(_is_number(row[column]) for row in rest)
+        for column in range(len(first))
+    )
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """A JSON document. Raises InputError where it is damaged, not UTF-8, or nested too deep."""
+    try:
+        check_utf8(data, where)
+        check_nesting(data)
+        return json.loads(data)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{where} is damaged or truncated JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        ) from error
+    except NestingError as error:
+        raise InputError(f"{where} is JSON nested too deep to be a list of likes") from error
+
+
+def check_utf8(data: bytes, where: str) -> None:
+    """Raise InputError, with the row, where text is not UTF-8."""
+    if data.isascii():
+        return
+    decoder, step = codecs.getincrementaldecoder("utf-8")(), 1 << 24
+    for start in range(0, len(data), step):
+        try:
+            decoder.decode(data[start : start + step], final=start + step >= len(data))
+        except UnicodeDecodeError as error:
+            row = data.count(b"\n", 0, start + error.start) + 1
+            raise InputError(f"{where} is not UTF-8 text (row {row}); save it as UTF-8") from error
