@@ -69,7 +69,7 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
     if result.how is not None:
         metadata["made"] = MetadataValue.text(result.how)
     metadata |= {name: _value(fact) for name, fact in result.facts.items()}
-    metadata |= {name: picture(png) for name, png in result.plots.items()}
+    metadata |= {name: picture(draw()) for name, draw in result.plots.items()}
     metadata |= {name: _table(table) for name, table in result.tables.items()}
     if result.notes:
         metadata["notes"] = notes_list(result.notes)

@@ -10,6 +10,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.evaluation.plots import comparison_chart
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
@@ -62,7 +64,6 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
     """Compare as the section ``comparison`` of the settings says, and add the figures to the ``evaluation``
     table, whose rows name ``run_id``. Raises InputError as `compare_lake` does."""
     from tunegraph_pipeline.evaluation.compare import markdown
-    from tunegraph_pipeline.evaluation.plots import comparison_chart  # matplotlib is slow to import
 
     with Measured() as cost:
         found = compare_lake(lake, lake.section("comparison", ComparisonSettings), report_progress)
@@ -73,7 +74,9 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         None,
         cost,
         rows=rows,
-        plots={f"{name}, plot": comparison_chart(outcomes) for name, outcomes in found.outcomes.items()},
+        plots={
+            f"{name}, plot": partial(comparison_chart, outcomes) for name, outcomes in found.outcomes.items()
+        },
         tables={name: markdown(outcomes) for name, outcomes in found.outcomes.items()},
         notes=found.notes,
     )

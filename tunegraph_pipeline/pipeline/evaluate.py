@@ -8,6 +8,7 @@ a terminal shows the answer (`cli`).
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from tunegraph_pipeline.evaluation.evaluate import (
     held_out_pairs,
     served,
 )
+from tunegraph_pipeline.evaluation.plots import metric_bars
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
@@ -67,7 +69,6 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
     The rows name ``run_id``. Where no like is held out, the fact "not judged" says so. Raises BundleError
     where nothing is live.
     """
-    from tunegraph_pipeline.evaluation.plots import metric_bars  # matplotlib is slow to import
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     recommender = Recommender.open(lake.serving)
@@ -102,7 +103,7 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         cost,
         rows=len(rows),
         facts={f"{name}@{K}": value for name, value in judged.served.values.items()},
-        plots={"beside the baselines": metric_bars(judged.evaluations)},
+        plots={"beside the baselines": partial(metric_bars, judged.evaluations)},
         tables={"figures": _markdown(comparison(judged.evaluations))},
         notes=judged.notes,
     )

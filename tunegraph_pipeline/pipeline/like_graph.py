@@ -4,12 +4,14 @@ Here: reading what it is made of, and choosing how it is made. Not here: what a 
 or which ids are one recording (`catalogue`).
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.evaluation.plots import degree_distribution
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
 from tunegraph_pipeline.graph.recordings import Recordings
@@ -57,8 +59,6 @@ def _how(reused: bool, updated: bool) -> How:
 
 def run(lake: Lake) -> StageResult:
     """Build or update A as of the current cut-off. Raises LakeError where nobody likes anything."""
-    from tunegraph_pipeline.evaluation.plots import degree_distribution  # matplotlib is slow to import
-
     settings = lake.section("graph", GraphSettings)
     with Measured() as cost:
         cut_off = current_cut_off(lake)
@@ -117,5 +117,5 @@ def run(lake: Lake) -> StageResult:
             "tracks nobody likes": int((degrees == 0).sum()) - len(aliases),
             "calibration users": int(graph.calibration.sum()),
         },
-        plots={"degrees": degree_distribution(np.diff(graph.indptr), degrees)},
+        plots={"degrees": partial(degree_distribution, np.diff(graph.indptr), degrees)},
     )

@@ -7,11 +7,13 @@ swap (`recommend.publication`).
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.evaluation.plots import paired_intervals
 from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
@@ -58,10 +60,8 @@ def run(
         log(f"gate: {decision.refusal or 'accepted'}")
         facts |= {"gate": asdict(decision), "went live": decision.goes_live}
         if decision.figures:
-            from tunegraph_pipeline.evaluation.plots import paired_intervals  # matplotlib is slow to import
-
-            plots["challenger against champion"] = paired_intervals(
-                decision.figures, decision.settings["margin"], decision.users
+            plots["challenger against champion"] = partial(
+                paired_intervals, decision.figures, decision.settings["margin"], decision.users
             )
     return StageResult(bundle.version, None, cost, facts=facts, plots=plots, tables=recall)
 

@@ -3,8 +3,11 @@
 Here: the rows, and the map of them. Not here: the model (`trained_model`).
 """
 
+from functools import partial
+
 import polars as pl
 
+from tunegraph_pipeline.evaluation.plots import embedding_map
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.catalogue import read_catalogue
@@ -16,8 +19,6 @@ from tunegraph_pipeline.progress import Measured
 
 def run(lake: Lake) -> StageResult:
     """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
-    from tunegraph_pipeline.evaluation.plots import embedding_map  # matplotlib is slow to import
-
     with Measured() as cost:
         folder = ArrayFolder.open(lake.current_folder("models"))
         version = folder.facts["version"]
@@ -39,7 +40,7 @@ def run(lake: Lake) -> StageResult:
     if not reused:
         genres = read_catalogue(lake)["genre"].fill_null("").to_list()
         degrees = open_like_graph(lake).track_degrees()
-        plots["map"] = embedding_map(embeddings, degrees, genres)
+        plots["map"] = partial(embedding_map, embeddings, degrees, genres)
     return StageResult(
         version,
         "reused" if reused else "rebuilt",

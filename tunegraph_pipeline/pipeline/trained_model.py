@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram, training_curves
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
@@ -30,7 +32,7 @@ from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stage_result import How, Plot, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
@@ -64,10 +66,9 @@ def run(
     line before the training: the parent of a warm start, or the reason there is none. A training that was
     killed continues from its last epoch.
     """
-    from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram
     from tunegraph_pipeline.training.train import TrainingConfig
 
-    plots: dict[str, bytes] = {}
+    plots: dict[str, Plot] = {}
     settings = lake.section("training", TrainingConfig)
     split = lake.section("graph", GraphSettings)
     cut_off = current_cut_off(lake)
@@ -121,9 +122,9 @@ def run(
             # Also those of trainings that were killed and whose likes changed since: none continues them.
             for left in checkpoint.parent.glob("model-*.safetensors"):
                 left.unlink()
-            plots["calibration"] = calibration_diagram(made.calibration)
+            plots["calibration"] = partial(calibration_diagram, made.calibration)
             if made.drift is not None:
-                plots["drift of the tracks"] = drift_histogram(made.drift.cosines)
+                plots["drift of the tracks"] = partial(drift_histogram, made.drift.cosines)
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     warm = facts["parent"] is not None
     return training_result(
@@ -149,13 +150,11 @@ def training_result(
     cost: Measured,
     *,
     facts_shown: Mapping[str, Any] | None = None,
-    plots: Mapping[str, bytes] | None = None,
+    plots: Mapping[str, Plot] | None = None,
     tables: Mapping[str, Mapping[str, int] | str] | None = None,
 ) -> StageResult:
     """The result of a training: what ``facts``, those of the trained version, say of every kind of model, and
     what is shown of this kind besides."""
-    from tunegraph_pipeline.evaluation.plots import training_curves  # matplotlib is slow to import
-
     curves, figure = facts["curves"], facts["validation"]
     validation = [epoch["validation"] for epoch in curves if "validation" in epoch]
     return StageResult(
@@ -168,7 +167,7 @@ def training_result(
             **(facts_shown or {}),
         },
         plots={
-            "curves": training_curves([epoch["loss"] for epoch in curves], {"MAP@10": validation}),
+            "curves": partial(training_curves, [epoch["loss"] for epoch in curves], {"MAP@10": validation}),
             **(plots or {}),
         },
         tables=tables or {},

@@ -13,10 +13,10 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration import checks
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.dagster
 
@@ -42,7 +42,7 @@ def _files(lake: Lake) -> dict[str, bytes]:
 
 
 def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
-    run_job(lake, "daily_tables", FIRST, LAST)
+    run_stages(lake, "daily_tables", FIRST, LAST)
     assert lake.partitions("likes") == ["2026-02-01", "2026-02-02", "2026-02-03"]
     assert [len(lake.read("likes", day)) for day in lake.partitions("likes")] == [6, 0, 4]
     assert lake.stale_days() == []
@@ -62,36 +62,36 @@ def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
 
 
 def test_days_give_the_same_files_in_any_order_and_when_filled_again(lake: Lake) -> None:
-    run_job(lake, "daily_tables", FIRST, LAST)
+    run_stages(lake, "daily_tables", FIRST, LAST)
     at_once = _files(lake)
     for name in DAILY_TABLES:
         for key in lake.partitions(name):
             lake.table_path(name, key).unlink()
     for day in (LAST, FIRST, date(2026, 2, 2), LAST):
-        run_job(lake, "daily_tables", day, day)
+        run_stages(lake, "daily_tables", day, day)
     assert _files(lake) == at_once
 
 
 def test_a_later_batch_makes_its_day_stale_and_is_added(lake: Lake) -> None:
-    run_job(lake, "daily_tables", FIRST, LAST)
+    run_stages(lake, "daily_tables", FIRST, LAST)
     row = {"user_id": "w", "track_id": "z", "liked_at": None}
     late = pl.DataFrame([row], schema=empty_frame("likes").schema)
     write_batch(lake.raw, FIRST, RawBatch("files", "late", likes=late))
     assert lake.stale_days() == [FIRST]
-    run_job(lake, "daily_tables", FIRST, FIRST)
+    run_stages(lake, "daily_tables", FIRST, FIRST)
     assert len(lake.read("likes", FIRST.isoformat())) == 7
 
 
 @pytest.mark.slow
 def test_a_hole_in_the_past_that_is_filled_later_and_twice_changes_that_day_alone(lake: Lake) -> None:
-    run_job(lake, "daily_tables", FIRST, LAST)
+    run_stages(lake, "daily_tables", FIRST, LAST)
     before = _files(lake)
     row = {"user_id": "w", "track_id": "z", "liked_at": None}
     hole, missed = date(2026, 2, 2), pl.DataFrame([row], schema=empty_frame("likes").schema)
     write_batch(lake.raw, hole, RawBatch("files", "found again", likes=missed))
     assert lake.stale_days() == [hole]
     for _ in range(2):
-        run_job(lake, "daily_tables", hole, hole)
+        run_stages(lake, "daily_tables", hole, hole)
     after = _files(lake)
     assert {path for path in before if before[path] != after[path]} <= {
         path for path in before if f"dt={hole}" in path
@@ -99,7 +99,7 @@ def test_a_hole_in_the_past_that_is_filled_later_and_twice_changes_that_day_alon
     for name in DAILY_TABLES:
         for key in lake.partitions(name):
             lake.table_path(name, key).unlink()
-    run_job(lake, "daily_tables", FIRST, LAST)  # as if it had been there from the start
+    run_stages(lake, "daily_tables", FIRST, LAST)  # as if it had been there from the start
     assert _files(lake) == after
 
 
@@ -108,7 +108,7 @@ def test_a_day_of_a_live_run_is_crawled_once(tmp_path: Path, monkeypatch: pytest
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.set_section("simulator", {"n_users": 20, "n_tracks": 60})
     for _ in range(2):
-        run_job(lake, "daily_tables", FIRST, FIRST, {"crawled_users": {"source": "simulator"}})
+        run_stages(lake, "daily_tables", FIRST, FIRST, {"crawled_users": {"source": "simulator"}})
     assert len(lake.batches(FIRST)) == 1
     assert Lake.open(lake.root).file.source == "simulator"
     assert len(lake.read("audio_features", FIRST.isoformat())) > 0
@@ -118,7 +118,7 @@ def test_an_empty_lake_has_nothing_to_refresh(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     lake = Lake.open_or_create(tmp_path / "lake")
     with pytest.raises(LakeError, match="has no filled day yet"):
-        run_job(lake, "refresh", FIRST, FIRST)
+        run_stages(lake, "refresh", FIRST, FIRST)
 
 
 # --- checks ---
@@ -321,7 +321,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_ids
-    run_job(lake, "refresh", FIRST, FIRST)
+    run_stages(lake, "refresh", FIRST, FIRST)
     ids = known_track_ids(lake).to_list()
     aliases = [place for place, name in enumerate(ids) if name.endswith("again")]
     assert len(ids) == 40
@@ -353,7 +353,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
 
     merged = lake.current_version("like_graph")
     lake.set_section("graph", {"held_out": 0.0, "merge_recordings": False})
-    run_job(lake, "refresh", FIRST, FIRST)
+    run_stages(lake, "refresh", FIRST, FIRST)
     apart = open_like_graph(lake)
     assert lake.current_version("like_graph") != merged
     assert apart.canonical.tolist() == list(range(40))
@@ -364,7 +364,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert "s00 again" in {item.song.track_id for item in liked}
 
     lake.set_section("graph", {"held_out": 0.0})
-    run_job(lake, "refresh", FIRST, FIRST)
+    run_stages(lake, "refresh", FIRST, FIRST)
     assert lake.current_version("like_graph") == merged
 
 
@@ -416,7 +416,7 @@ def test_a_track_nobody_likes_is_shown_to_listeners_of_its_artist_and_an_unplace
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_genres
-    run_job(lake, "refresh", FIRST, FIRST)
+    run_stages(lake, "refresh", FIRST, FIRST)
     recommender = Recommender.open(lake.serving)
     bundle = recommender.bundle
     left_out = np.flatnonzero(~bundle.recommendable)
@@ -454,12 +454,12 @@ def test_a_described_track_that_arrives_after_the_training_waits_for_the_next_mo
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     lake = two_genres
-    run_job(lake, "refresh", FIRST, FIRST)
+    run_stages(lake, "refresh", FIRST, FIRST)
     model = lake.current_version("models")
     row = {"track_id": "later of x0", "artists": ["x0"], "source": "files"}
     later = pl.DataFrame([row], schema=empty_frame("tracks").schema)
     write_batch(lake.raw, LAST, RawBatch("files", "later", tracks=later))
-    run_job(lake, "refresh", LAST, LAST)
+    run_stages(lake, "refresh", LAST, LAST)
     place = bundle_of(lake, model).tracks.position("later of x0")
     assert place >= 0
     assert not bundle_of(lake, model).recommendable[place]

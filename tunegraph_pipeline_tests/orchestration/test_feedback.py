@@ -12,13 +12,13 @@ import pytest
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.bundle import with_dislikes
 from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.dagster
 
@@ -58,7 +58,7 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     tracks = pl.DataFrame(known, schema=empty_frame("tracks").schema)
     write_batch(lake.raw, DAY, RawBatch("files", "test", likes=likes_frame(likes), tracks=tracks))
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     return lake.root
 
 
@@ -88,7 +88,7 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     append(lake.root, "w", "picky", [("s05", "dislike")], at=at(DAY))
     assert lake_status(lake)["feedback"] == "7 waiting for the next refresh"
 
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     assert lake_status(lake)["feedback"] == "like 3, dislike 3, skip 1; listeners 3"
     assert first in liked_by(lake, "u0")
     assert own not in liked_by(lake, "u0")
@@ -120,14 +120,14 @@ def test_what_changes_no_list_trains_no_model(lake: Lake) -> None:
     kinds = ("current_likes", "like_graph", "models", "serving")
     versions = [lake.current_version(kind) for kind in kinds]
     append(lake.root, "w", "u0", [("s00", "skip")], at=at(DAY))
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     assert len(lake.read("feedback", DAY.isoformat())) == 1
     assert lake.stale_days() == []
     assert [lake.current_version(kind) for kind in kinds] == versions
 
     turned_down = next(f"s{song:02d}" for song in range(20) if f"s{song:02d}" not in liked_by(lake, "u0"))
     append(lake.root, "w", "u0", [(turned_down, "dislike")], at=at(DAY))
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     after = [lake.current_version(kind) for kind in kinds]
     assert after[:3] == versions[:3]
     assert after[3] != versions[3]
@@ -137,11 +137,11 @@ def test_what_changes_no_list_trains_no_model(lake: Lake) -> None:
 @pytest.mark.slow
 def test_a_dislike_alone_is_a_new_bundle_and_only_who_said_something_has_changed(lake: Lake) -> None:
     append(lake.root, "w", "u0", [(min(liked_by(lake, "u0")), "dislike")], at=at(NEXT))
-    run_job(lake, "refresh", NEXT, NEXT)
+    run_stages(lake, "refresh", NEXT, NEXT)
     assert lake.read("changed_users", NEXT.isoformat())["user_id"].to_list() == ["u0"]
     assert lake.read("current_dislikes", NEXT.isoformat())["user_id"].to_list() == ["u0"]
     # As of the day before, nobody had said it.
-    run_job(lake, "refresh", DAY, DAY, {"current_likes": {"cut_off": DAY.isoformat()}})
+    run_stages(lake, "refresh", DAY, DAY, {"current_likes": {"cut_off": DAY.isoformat()}})
     assert lake.read("current_dislikes", DAY.isoformat()).is_empty()
     assert not len(Recommender.open(lake.serving).bundle.disliked_tracks)
 
@@ -151,7 +151,7 @@ def test_a_later_list_settles_what_was_said_before_it(lake: Lake) -> None:
     after = likes_frame([("u0", track) for track in ("s00", "s17", "s18")])
     write_batch(lake.raw, NEXT, RawBatch("files", "later", likes=after))
     had = "s17" in liked_by(lake, "u0")
-    run_job(lake, "refresh", DAY, NEXT)
+    run_stages(lake, "refresh", DAY, NEXT)
     assert liked_by(lake, "u0") == ({"s00", "s18"} if had else {"s00", "s17", "s18"})
 
 
@@ -160,7 +160,7 @@ def test_a_dislike_of_one_id_is_of_the_recording(lake: Lake) -> None:
     even = next(f"u{user}" for user in range(0, 40, 2) if "s03" not in liked_by(lake, f"u{user}"))
     append(lake.root, "w", odd, [("s03", "dislike")], at=at(DAY))
     append(lake.root, "w", even, [("s03 again", "dislike")], at=at(DAY))
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     assert "s03 again" not in liked_by(lake, odd)
     bundle = Recommender.open(lake.serving).bundle
     stands_for_it = bundle.canonical[bundle.tracks.position("s03")]

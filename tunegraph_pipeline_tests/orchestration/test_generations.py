@@ -14,10 +14,10 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.orchestration.assets import graph, sources
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.compare import compare_lake
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 DAY = date(2026, 2, 1)
 KINDS = ("v1_model", "v2_model", "v3_seed_model")
@@ -51,7 +51,7 @@ def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
     assert not (lake.root / "v1_model").exists()
     written = []
     for _ in range(2):
-        run_job(lake, "generations", DAY, DAY)
+        run_stages(lake, "generations", DAY, DAY)
         written.append([lake.current_folder(kind).stat().st_mtime_ns for kind in KINDS])
     assert written[0] == written[1]
     for kind in KINDS:
@@ -90,5 +90,5 @@ def test_a_lake_without_features_ends_in_one_clear_line(lake: Lake) -> None:
     write_batch(lake.raw, DAY, RawBatch("files", "test", likes=likes))
     fill(lake, "none")
     with pytest.raises(InputError, match="no liked track has audio features") as caught:
-        run_job(lake, "generations", DAY, DAY)
+        run_stages(lake, "generations", DAY, DAY)
     assert "\n" not in str(caught.value)

@@ -12,7 +12,6 @@ from dagster import AssetKey, DagsterInstance
 
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline import bundle
 from tunegraph_pipeline.pipeline.bundle import bundle_of, index_if_wanted
 from tunegraph_pipeline.pipeline.publish import index_facts
@@ -22,6 +21,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.index import INDEX_FILE
 from tunegraph_pipeline.recommend.indexing import THRESHOLD
 from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         lake = Lake.open_or_create(tmp_path_factory.mktemp("indexed") / "lake")
         lake.set_section("simulator", {"n_users": 300, "n_tracks": 400})
         lake.set_section("training", {"dimension": 16, "epochs": 3, "encoder": "none"})
-        run_job(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
+        run_stages(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
         yield Lake.open(lake.root)
 
 
@@ -111,7 +111,7 @@ def test_a_changed_setting_makes_a_bundle_of_its_own_with_the_index_in_its_metad
     before = live(lake)
     lake.set_section("serving", {"index": "approximate", "index_storage": "float32"})
     try:
-        run_job(lake, "refresh", DAY, DAY)
+        run_stages(lake, "refresh", DAY, DAY)
         after = live(Lake.open(lake.root))
         assert after.version != before.version
         assert after.model_version == before.model_version

@@ -17,6 +17,7 @@ from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         write_batch(lake.raw, DAY, RawBatch("files", "test", likes=likes))
         lake.set_section("training", {"dimension": 8, "epochs": 2})
         lake.set_section("comparison", {"protocols": ["weak"], "models": ["tunegraph", "popularity"], "k": 3})
-        run_job(lake, "refresh", DAY, DAY)
+        run_stages(lake, "refresh", DAY, DAY)
     return Lake.open(lake.root)
 
 

@@ -28,7 +28,6 @@ from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_d
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.deletion_requests import (
@@ -45,6 +44,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_cu
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
+from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
 from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_for, spotify_server
@@ -122,8 +122,8 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake that has the user everywhere, refreshed on two days; tests work on copies."""
     lake = Lake.open_or_create(tmp_path_factory.mktemp("forget") / "lake")
     received(lake, with_them=True)
-    run_job(lake, "refresh", DAY, DAY, {"current_likes": {"cut_off": DAY.isoformat()}})
-    run_job(lake, "refresh", DAY, NEXT)
+    run_stages(lake, "refresh", DAY, DAY, {"current_likes": {"cut_off": DAY.isoformat()}})
+    run_stages(lake, "refresh", DAY, NEXT)
     crawled(lake)
     append(lake.root, "w", GONE, [("s05", "like")], at=datetime(2026, 2, 4, tzinfo=UTC))
     append(lake.root, "w", "u4", [("s05", "like")], at=datetime(2026, 2, 4, tzinfo=UTC))
@@ -140,12 +140,12 @@ def never_saw(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake
     forgetting leaves to the next training."""
     lake = Lake.open_or_create(tmp_path_factory.mktemp("never") / "lake")
     received(lake, with_them=False)
-    run_job(lake, "refresh", DAY, NEXT)
+    run_stages(lake, "refresh", DAY, NEXT)
     assert known_track_ids(lake).equals(known_track_ids(Lake.open(refreshed)))
     for name in ("models", "serving"):
         shutil.rmtree(lake.root / name)
     shutil.copytree(refreshed / "models", lake.root / "models")
-    run_job(lake, "publish")
+    run_stages(lake, "publish")
     return lake
 
 
@@ -312,7 +312,7 @@ def test_a_crawl_that_meets_them_goes_round_them(tmp_path: Path, monkeypatch: py
         Tombstones().with_users([theirs]).write(root)
         section = {**lake.file.settings["spotify"], "start_users": [*world.start_users(), theirs]}
         lake.set_section("spotify", section)
-        run_job(lake, "daily_tables", TODAY, TODAY, {"crawled_users": {"source": "spotify"}})
+        run_stages(lake, "daily_tables", TODAY, TODAY, {"crawled_users": {"source": "spotify"}})
     lake.set_section("spotify", {})
     users = lake.read("users", TODAY.isoformat())["user_id"]
     assert theirs not in users
@@ -342,11 +342,11 @@ def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(
     folder.mkdir()
     (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
     assert "1 requests wait" in lake_status(lake)["forgotten"]
-    run_job(lake, "forget")
+    run_stages(lake, "forget")
     assert not {GONE, "u1"} & set(lists(lake))
     assert places_with(lake.root, GONE) == []
     request(lake, ["u2"])
-    run_job(lake, "refresh", NEXT, NEXT)
+    run_stages(lake, "refresh", NEXT, NEXT)
     assert "u2" not in lists(lake)
     assert pending_requests(lake) == users_left(lake) == 0
     assert "u2" not in set(lake.read("users", DAY.isoformat())["user_id"])
@@ -391,7 +391,7 @@ def test_a_lake_that_was_never_refreshed_is_cleaned_and_refreshed_later(tmp_path
     assert places_with(lake.root, GONE) == []
     assert pending_requests(lake) == 0
     assert lake.partitions("users") == []
-    run_job(lake, "refresh", DAY, NEXT)
+    run_stages(lake, "refresh", DAY, NEXT)
     assert "u0" in lists(lake)
     assert GONE not in lists(lake)
 
@@ -418,11 +418,11 @@ def test_where_those_who_are_left_have_emptied_their_lists_nothing_is_served(
     ]
     likes = frame("likes", [{"user_id": user, "track_id": f"s{song:02d}"} for user, song in pairs])
     write_batch(lake.raw, DAY, RawBatch("files", "likes.csv", likes=likes))
-    run_job(lake, "refresh", DAY, DAY)
+    run_stages(lake, "refresh", DAY, DAY)
     empty = [{"user_id": f"u{user}", "depth": 0, "state": "listed"} for user in range(4)]
     write_batch(lake.raw, NEXT, RawBatch("files", "users.csv", users=frame("users", empty)))
     if command == ["forget"]:
-        run_job(lake, "refresh", DAY, NEXT)
+        run_stages(lake, "refresh", DAY, NEXT)
     request(lake, [GONE])
     done = tunegraph(*command, "--lake", lake.root)
     assert done.returncode == (0 if command == ["forget"] else 2), done.stderr
@@ -436,7 +436,7 @@ def test_tracks_newer_than_the_model_wait_for_the_next_one(lake: Lake) -> None:
     rows = [{"user_id": f"u{user}", "track_id": "brand new"} for user in range(4)]
     day = NEXT + timedelta(2)
     write_batch(lake.raw, day, RawBatch("files", "x", likes=frame("likes", rows)))
-    run_job(lake, "daily_tables", day, day)
+    run_stages(lake, "daily_tables", day, day)
     model = Bundle.open(read_current(lake.serving)).model_version
     assert tunegraph("forget", GONE, "--lake", lake.root).returncode == 0
     bundle = Bundle.open(read_current(lake.serving))
@@ -457,7 +457,7 @@ def test_what_was_rolled_back_from_does_not_go_live_by_it(lake: Lake, *, newer_t
         rows = [{"user_id": f"u{user}", "track_id": "brand new"} for user in range(4)]
         day = NEXT + timedelta(2)
         write_batch(lake.raw, day, RawBatch("files", "x", likes=frame("likes", rows)))
-        run_job(lake, "daily_tables", day, day)
+        run_stages(lake, "daily_tables", day, day)
     done = tunegraph("forget", GONE, "--lake", lake.root)
     assert done.returncode == 0, done.stderr
     assert Bundle.open(read_current(lake.serving)).model_version == chosen
@@ -472,7 +472,7 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     lake.set_section("retention", {"ttl_days": {"files": since}, "raw_days": 1})
     assert "u39" in lists(lake)
     lake = Lake.open(lake.root)
-    run_job(lake, "refresh", NEXT, NEXT)
+    run_stages(lake, "refresh", NEXT, NEXT)
     assert lists(lake).keys() >= {"u0", "u9", "crawled", GONE}  # seen since, or by feedback
     assert "u39" not in lists(lake)
     # So short an id is in the pictures of Dagster's history by chance.
@@ -484,7 +484,7 @@ def test_what_has_expired_is_in_no_version_after_a_refresh_and_raw_days_go(lake:
     for kind in ("like_graph", "co_like"):
         assert [path.name for path in (lake.root / kind).glob("[!.]*/")] == [lake.current_version(kind)]
     before = lists(lake)
-    run_job(lake, "refresh", NEXT, NEXT)  # nothing has changed, and nothing is emptied
+    run_stages(lake, "refresh", NEXT, NEXT)  # nothing has changed, and nothing is emptied
     assert lists(lake) == before
     # Of days that have no raw batches any more somebody can be forgotten all the same.
     assert tunegraph("forget", GONE, "--lake", lake.root).returncode == 0
@@ -568,7 +568,7 @@ def test_a_bundle_from_before_goes_also_where_it_is_damaged(lake: Lake, damage: 
         ids = before / "user_ids.bytes.npy"
         ids.write_bytes(ids.read_bytes()[:-1] + b"\xff")
     request(lake, ["somebody only that bundle could name"])
-    run_job(lake, "forget")
+    run_stages(lake, "forget")
     assert not before.exists()
     assert pending_requests(lake) == 0
     assert lists(lake)

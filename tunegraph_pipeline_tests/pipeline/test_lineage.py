@@ -16,10 +16,10 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.tensors import save_tensors
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Origin, Today, origin_of, share_changed
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.training.train import TrainingConfig
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -217,7 +217,7 @@ class Story:
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def refresh(self, name: str, day: int) -> None:
-        run_job(self.lake, "refresh", date(2026, 2, day), date(2026, 2, day))
+        run_stages(self.lake, "refresh", date(2026, 2, day), date(2026, 2, day))
         self.lake = Lake.open(self.lake.root)
         self.told[name] = ArrayFolder.open(self.lake.current_folder("models")).facts
 

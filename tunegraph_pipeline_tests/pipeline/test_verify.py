@@ -22,13 +22,13 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tables import table_path
-from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stale_versions import users_left
 from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
 from tunegraph_pipeline.recommend.publication import publications
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 row = {**said, "at": datetime(2026, 2, 2, 12, tzinfo=UTC), "shown": []}
                 feedback = pl.DataFrame([row], schema=empty_frame("feedback").schema)
                 write_batch(lake.raw, day, RawBatch("feedback", "what listeners said", feedback=feedback))
-            run_job(lake, "refresh", day, day)
+            run_stages(lake, "refresh", day, day)
             lake.refresh_views()
         yield lake.root
 
@@ -91,7 +91,7 @@ def lake(refreshed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> La
 
 def refresh(lake: Lake) -> None:
     stale = lake.stale_days() or [LAST]
-    run_job(lake, "refresh", min(stale), max(stale), {"crawled_users": {"source": "none"}})
+    run_stages(lake, "refresh", min(stale), max(stale), {"crawled_users": {"source": "none"}})
     lake.refresh_views()
 
 
@@ -413,7 +413,7 @@ def test_a_live_model_that_is_gone_leaves_it_to_a_person_where_the_lists_are_oth
     with pytest.raises(LakeError, match="publish --override") as error:
         refresh(lake)
     assert "verify --repair" not in str(error.value)  # which they have done, and it would be in vain
-    run_job(lake, "publish", ops={"serving_bundle": {"override": "the model is lost"}})
+    run_stages(lake, "publish", ops={"serving_bundle": {"override": "the model is lost"}})
     assert pending_requests(lake) == users_left(lake) == 0
     assert verify(lake.root).problems == []
 
