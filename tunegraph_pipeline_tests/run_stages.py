@@ -18,6 +18,7 @@ _SERVING = ("serving_bundle", "user_recommendations", "evaluation", "retention")
 JOBS = {
     "daily_tables": [one for one in STAGES if one.daily],
     "refresh": [one for one in STAGES if one.in_refresh],
+    "graph": [one for one in STAGES if one.daily or one.name in _GRAPH],
     "forget": [one for one in STAGES if one.name in ("forgotten_users", *_GRAPH, *_SERVING)],
     "publish": [one for one in STAGES if one.name in _SERVING],
     "generations": [one for one in STAGES if one.module == "generations"],

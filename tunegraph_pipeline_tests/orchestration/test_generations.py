@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from dagster import DagsterInstance, ExecuteInProcessResult, materialize
+from dagster import DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.tensors import load_tensors
-from tunegraph_pipeline.orchestration.assets import graph, sources
-from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.compare import compare_lake
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline_tests.run_stages import run_stages
@@ -34,14 +33,9 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return lake
 
 
-def fill(lake: Lake, source: str) -> ExecuteInProcessResult:
+def fill(lake: Lake, source: str) -> None:
     """The daily tables and the graph, without today's model, which the generations do not need."""
-    return materialize(
-        [*sources.ASSETS, *graph.ASSETS],
-        resources={"lake": LakeResource(root=str(lake.root))},
-        run_config={"ops": {"crawled_users": {"config": {"source": source}}}},
-        partition_key=DAY.isoformat(),
-    )
+    run_stages(lake, "graph", DAY, DAY, {"crawled_users": {"source": source}})
 
 
 @pytest.mark.slow
@@ -51,7 +45,7 @@ def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
     assert not (lake.root / "v1_model").exists()
     written = []
     for _ in range(2):
-        run_stages(lake, "generations", DAY, DAY)
+        run_job(lake, "generations", DAY, DAY)
         written.append([lake.current_folder(kind).stat().st_mtime_ns for kind in KINDS])
     assert written[0] == written[1]
     for kind in KINDS:

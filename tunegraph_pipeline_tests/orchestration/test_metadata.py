@@ -11,7 +11,9 @@ def test_facts_become_metadata_of_their_type() -> None:
     with Measured() as cost:
         pass
     facts = {"yes": True, "count": 2, "share": 0.5, "name": "n", "more": {"a": 1}}
-    metadata = materialized(StageResult("v", "updated", cost, 3, facts, {"plot": lambda: b"png"})).metadata or {}
+    metadata = (
+        materialized(StageResult("v", "updated", cost, 3, facts, {"plot": lambda: b"png"})).metadata or {}
+    )
     assert metadata["yes"] == MetadataValue.bool(True)
     assert metadata["count"] == MetadataValue.int(2)
     assert metadata["share"] == MetadataValue.float(0.5)

@@ -16,6 +16,7 @@ from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.orchestration.build import build_definitions
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -59,8 +60,9 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refused]:
                     (lake.root / "models" / version).mkdir()
                 # A training that was killed, and would by now be of other likes.
                 save_tensors(lake.root / "checkpoints" / "model-2026-04-30-abandoned.safetensors", {}, {})
-            # Raises where a step or a check that stops the run fails.
-            run_stages(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
+            # In Dagster where it is to be refused, for the checks; raises where one stops the run.
+            run = run_stages if day == FIRST else run_job
+            run(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
             lake = Lake.open(lake.root)
         champion = publications(lake.serving)[0].model
         yield Refused(lake, champion, lake.current_version("models"))

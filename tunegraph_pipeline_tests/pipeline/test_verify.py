@@ -413,7 +413,7 @@ def test_a_live_model_that_is_gone_leaves_it_to_a_person_where_the_lists_are_oth
     with pytest.raises(LakeError, match="publish --override") as error:
         refresh(lake)
     assert "verify --repair" not in str(error.value)  # which they have done, and it would be in vain
-    run_stages(lake, "publish", ops={"serving_bundle": {"override": "the model is lost"}})
+    run_stages(lake, "publish", options={"serving_bundle": {"override": "the model is lost"}})
     assert pending_requests(lake) == users_left(lake) == 0
     assert verify(lake.root).problems == []
 

@@ -20,8 +20,6 @@ from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
-pytestmark = pytest.mark.dagster
-
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)
 
 
