@@ -65,7 +65,7 @@ def lake(refreshed: Path, tmp_path: Path) -> Path:
 def service(lake: Path) -> Iterator[RunningService]:
     """A service of the lake that is asked all the while: every answer has to be one."""
     running = start_service(lake, "--reload-seconds", "0.1")
-    with Asking(running, n_threads=1) as asking:
+    with Asking(running, n_threads=1, pause=0.02) as asking:
         yield running
     asked, failed = len(asking.answers), asking.failures
     assert running.stop() == 0

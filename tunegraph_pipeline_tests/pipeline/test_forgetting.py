@@ -28,6 +28,7 @@ from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_d
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.deletion_requests import (
@@ -342,7 +343,7 @@ def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(
     folder.mkdir()
     (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
     assert "1 requests wait" in lake_status(lake)["forgotten"]
-    run_stages(lake, "forget")
+    run_job(lake, "forget")
     assert not {GONE, "u1"} & set(lists(lake))
     assert places_with(lake.root, GONE) == []
     request(lake, ["u2"])

@@ -39,9 +39,11 @@ def ready(service: RunningService) -> dict[str, Any]:
 
 
 class Asking:
-    """Asks for as long as it is entered, over a few connections; `answers` are (status, bundle version)."""
+    """Asks for as long as it is entered, over a few connections; `answers` are (status, bundle version).
+    Each waits ``pause`` seconds between two questions."""
 
-    def __init__(self, service: RunningService, n_threads: int = 4) -> None:
+    def __init__(self, service: RunningService, n_threads: int = 4, pause: float = 0.0) -> None:
+        self._pause = pause
         self.answers: list[tuple[int, str]] = []
         self.failures: list[str] = []
         self._service = service
@@ -50,7 +52,7 @@ class Asking:
 
     def _ask(self, number: int) -> None:
         with self._service.client() as client:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause):
                 try:
                     answer = client.post("/recommendations", json={"likes": [track_id(number)], "k": 5})
                     self.answers.append((answer.status_code, answer.json().get("bundle_version", "")))
