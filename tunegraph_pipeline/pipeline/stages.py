@@ -86,10 +86,7 @@ STAGES = (
     # The graph as well, by which a run without training comes to it in order.
     Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=6),
     Stage(
-        "user_recommendations",
-        "user_recommendations",
-        ("serving_bundle",),
-        tables=("user_recommendations",),
+        "user_recommendations", "user_recommendations", ("serving_bundle",), tables=("user_recommendations",)
     ),
     Stage("evaluation", "evaluate", ("serving_bundle",), tables=("evaluation",)),
     Stage("retention", "retention", ("serving_bundle", "user_recommendations", "evaluation")),

@@ -23,10 +23,7 @@ _DESCRIPTIONS: "dict[GenerationName, str]" = {
 
 def _model_of(name: "GenerationName", description: str) -> AssetsDefinition:
     @stage_asset(
-        f"{name}_model",
-        description=description,
-        group_name="generations",
-        kinds={"pytorch", "safetensors"},
+        f"{name}_model", description=description, group_name="generations", kinds={"pytorch", "safetensors"}
     )
     def model(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
         return materialized(generations.run(lake.open(), name, on_epoch=epoch_observer(context)))

@@ -40,10 +40,7 @@ def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult
 
 
 @stage_asset(
-    "track_ids",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("track_ids"),
+    "track_ids", group_name=GROUP, kinds={"parquet", "polars"}, metadata=definition_metadata("track_ids")
 )
 def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
     """The append-only map from track ids to matrix rows: whatever is liked or described has a row."""
@@ -51,10 +48,7 @@ def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @stage_asset(
-    "catalogue",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("catalogue"),
+    "catalogue", group_name=GROUP, kinds={"parquet", "polars"}, metadata=definition_metadata("catalogue")
 )
 def catalogue(lake: LakeResource) -> MaterializeResult[Any]:
     """A row for every track of the id map, with all that is known of it as of the cut-off: its recording,
@@ -62,21 +56,13 @@ def catalogue(lake: LakeResource) -> MaterializeResult[Any]:
     return materialized(catalogue_stage.run(lake.open()))
 
 
-@stage_asset(
-    "like_graph",
-    group_name=GROUP,
-    kinds={"numpy", "scipy"},
-)
+@stage_asset("like_graph", group_name=GROUP, kinds={"numpy", "scipy"})
 def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
     """A, users by tracks, with the fold of every like: training, early stopping or gate."""
     return materialized(like_graph_stage.run(lake.open()))
 
 
-@stage_asset(
-    "co_like_matrix",
-    group_name=GROUP,
-    kinds={"numpy", "scipy"},
-)
+@stage_asset("co_like_matrix", group_name=GROUP, kinds={"numpy", "scipy"})
 def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
     """B = AᵀA: how many users like both of two tracks, exact, and its strongest entries, normalised.
 

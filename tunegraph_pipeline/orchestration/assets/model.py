@@ -24,11 +24,7 @@ class TrainConfig(Config):
     """Train from scratch, even where a model of the same data and settings is there."""
 
 
-@stage_asset(
-    "trained_model",
-    group_name=GROUP,
-    kinds={"pytorch", "safetensors"},
-)
+@stage_asset("trained_model", group_name=GROUP, kinds={"pytorch", "safetensors"})
 def trained_model(
     context: AssetExecutionContext, config: TrainConfig, lake: LakeResource
 ) -> MaterializeResult[Any]:

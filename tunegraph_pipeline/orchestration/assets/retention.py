@@ -12,11 +12,7 @@ from tunegraph_pipeline.pipeline import retention as retention_stage
 GROUP = "serving"
 
 
-@stage_asset(
-    "retention",
-    group_name=GROUP,
-    kinds={"parquet"},
-)
+@stage_asset("retention", group_name=GROUP, kinds={"parquet"})
 def retention(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
     """Removes old versions that still hold users who were forgotten, or what has expired; then whatever is
     older than the section `retention` of the lake's settings says."""

@@ -3,13 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from dagster import (
-    AssetExecutionContext,
-    AssetsDefinition,
-    Config,
-    FreshnessPolicy,
-    MaterializeResult,
-)
+from dagster import AssetExecutionContext, AssetsDefinition, Config, FreshnessPolicy, MaterializeResult
 
 from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -62,10 +56,7 @@ def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
 
 
 @stage_asset(
-    "evaluation",
-    group_name=GROUP,
-    kinds={"parquet", "numpy"},
-    metadata=definition_metadata("evaluation"),
+    "evaluation", group_name=GROUP, kinds={"parquet", "numpy"}, metadata=definition_metadata("evaluation")
 )
 def evaluation(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
     """What is served, judged on the likes that no model was trained on, beside the baselines."""
