@@ -156,7 +156,9 @@ def check_catalogue(inspection: Inspection) -> None:
     days = [
         lake.table_path(table, day) for table in DESCRIBING for day in lake.partitions(table) if day <= key
     ]
-    if inspection.behind(CATALOGUE) or any(written(day) > written(path) for day in days):
+    if inspection.behind(CATALOGUE) or any(
+        written(day) > written(lake.current_file(CATALOGUE)) for day in days
+    ):
         inspection.note(path, "is older than what it is made of", "`tunegraph refresh` updates it")
         return
     if inspection.name(lake.path) in inspection.damaged or not path.exists():
