@@ -7,15 +7,19 @@ The standard library alone, because `recommend/` imports this too.
 
 
 class TuneGraphError(Exception):
-    """Bad input or a lake that cannot be used as asked; the command line prints it and exits 2."""
+    """Bad input, or a lake that cannot be used as asked; the command line prints it and exits 2."""
 
 
 class InputError(TuneGraphError):
-    """A file, column, row or option that a person gave and that cannot be used."""
+    """A file, column, row or option that cannot be used."""
 
 
 class LakeError(TuneGraphError):
     """The lake is missing, locked, too new, unwritable or not as it was declared."""
+
+
+class LakeMissingError(LakeError):
+    """There is no lake where one was asked for."""
 
 
 class BundleError(TuneGraphError):
@@ -23,4 +27,4 @@ class BundleError(TuneGraphError):
 
 
 class LibraryMissingError(TuneGraphError):
-    """Something was asked for that takes a library of an extra, which is not installed."""
+    """Something needs a library that is not installed; an extra installs it."""

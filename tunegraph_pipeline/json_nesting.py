@@ -11,10 +11,7 @@ DEEPEST_NESTING = 100
 """Levels of arrays and objects; documents of real services and exports have about ten."""
 
 # One match a bracket, with all text and strings before it: a match a string would take as long as parsing.
-_UP_TO_A_BRACKET = re.compile(
-    rb'(?:[^][{}"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+([][{}]|\Z)',
-    re.DOTALL,
-)
+_UP_TO_A_BRACKET = re.compile(rb'(?:[^][{}"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+([][{}]|\Z)', re.DOTALL)
 
 
 class NestingError(ValueError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
 from tunegraph_pipeline.lake import schemas, tables
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
@@ -88,7 +88,7 @@ class Lake:
         try:
             file = LakeFile.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise LakeError(
+            raise LakeMissingError(
                 f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
             ) from None
         except OSError as error:

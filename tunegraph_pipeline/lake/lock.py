@@ -30,10 +30,7 @@ _guard = threading.RLock()
 
 @contextmanager
 def write_lock(
-    root: Path,
-    purpose: str,
-    wait_seconds: float = 0.0,
-    on_wait: Callable[[str], None] = lambda _: None,
+    root: Path, purpose: str, wait_seconds: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
 ) -> Iterator[str | None]:
     """Hold the lake at ``root`` for writing; re-entrant within a process.
 

@@ -172,13 +172,7 @@ _TABLES = (
         "current_likes",
         "one like in the current list of a user, as of the cut-off",
         Partition.CUT_OFF,
-        pa.schema(
-            [
-                _USER,
-                _TRACK,
-                _LIKED_AT,
-            ]
-        ),
+        pa.schema([_USER, _TRACK, _LIKED_AT]),
         ("user_id", "track_id"),
     ),
     TableSpec(

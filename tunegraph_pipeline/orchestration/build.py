@@ -6,16 +6,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from tunegraph_pipeline.orchestration import automation
-from tunegraph_pipeline.orchestration.assets import (
-    comparison,
-    forgetting,
-    generations,
-    graph,
-    model,
-    retention,
-    serving,
-    sources,
-)
+from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -25,18 +16,9 @@ from tunegraph_pipeline.pipeline.settings import ScheduleSettings
 def build_definitions(
     resource_overrides: Mapping[str, Any] | None = None, times: ScheduleSettings | None = None
 ) -> Definitions:
-    """A fresh Definitions of all there is; ``times`` is when the schedules tick."""
+    """A new Definitions of everything; ``times`` is when the schedules tick."""
     return Definitions(
-        assets=[
-            *forgetting.ASSETS,
-            *sources.ASSETS,
-            *graph.ASSETS,
-            *model.ASSETS,
-            *serving.ASSETS,
-            *retention.ASSETS,
-            *comparison.ASSETS,
-            *generations.ASSETS,
-        ],
+        assets=[*sources.ASSETS, *graph.ASSETS, *model.ASSETS, *serving.ASSETS],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(times or ScheduleSettings()),

@@ -1,5 +1,5 @@
-"""The checks that stand between one stage and the next. One that fails stops what is downstream, but for the
-gate's: a refused model is shown, and the live one is served on.
+"""The checks between one stage and the next. A failed check stops what is downstream, except the gate's: a
+refused model is reported, and the live one stays in service.
 
 Here: what must hold of what an asset wrote. Not here: schemas, which every read and write checks by itself.
 """
@@ -16,6 +16,7 @@ from dagster import (
     AssetCheckSeverity,
     MetadataValue,
     PartitionKeyRange,
+    ResourceParam,
     asset_check,
 )
 
@@ -24,9 +25,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
 from tunegraph_pipeline.orchestration.partitions import DAILY
-from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -35,91 +34,87 @@ from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_cu
 from tunegraph_pipeline.recommend.publication import last_judged, live_model, publications
 
 
-@asset_check(asset=sources.crawled_users, blocking=True)
-def each_user_once_a_day(context: AssetCheckExecutionContext, lake: LakeResource) -> AssetCheckResult:
-    """No user is there twice on a day, and every state is one of those that are known."""
+@asset_check(asset="crawled_users", blocking=True)
+def each_user_once_a_day(context: AssetCheckExecutionContext, lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """No user is there twice on a day, and every state is a known one."""
     states = {"found", "listed", "private", "gone", "failed"}
-    twice = strange = 0
+    twice = unknown = 0
     for day in _days_of(context):
-        users = lake.open().read("users", day, ["user_id", "source", "state"])
+        users = lake.read("users", day, ["user_id", "source", "state"])
         twice += _repeated(users, ["user_id", "source"])
-        strange += users.filter(~pl.col("state").is_in(states)).height
-    return _result(twice + strange == 0, {"users there twice": twice, "unknown states": strange})
+        unknown += users.filter(~pl.col("state").is_in(states)).height
+    return _result(twice + unknown == 0, {"duplicate users": twice, "unknown states": unknown})
 
 
-@asset_check(asset=sources.liked_lists, blocking=True)
-def each_like_once_and_counted(context: AssetCheckExecutionContext, lake: LakeResource) -> AssetCheckResult:
+@asset_check(asset="liked_lists", blocking=True)
+def each_like_once_and_counted(
+    context: AssetCheckExecutionContext, lake: ResourceParam[Lake]
+) -> AssetCheckResult:
     """No like is there twice on a day, and every list has the length its observation says."""
     twice = wrong = 0
     for day in _days_of(context):
-        likes = lake.open().read("likes", day, ["user_id", "track_id", "source"])
+        likes = lake.read("likes", day, ["user_id", "track_id", "source"])
         twice += _repeated(likes, list(TABLES["likes"].key))
-        said = lake.open().read("observations", day).filter(pl.col("n_likes") > 0)
+        observed = lake.read("observations", day).filter(pl.col("n_likes") > 0)
         counted = likes.group_by("user_id", "source").len()
-        both = said.join(counted, on=["user_id", "source"], how="full")
+        both = observed.join(counted, on=["user_id", "source"], how="full")
         wrong += both.filter(pl.col("n_likes").ne_missing(pl.col("len"))).height
-    return _result(twice + wrong == 0, {"likes there twice": twice, "lists of another length": wrong})
+    return _result(twice + wrong == 0, {"duplicate likes": twice, "lists of the wrong length": wrong})
 
 
-@asset_check(asset=graph.current_likes, blocking=True)
-def each_pair_once(lake: LakeResource) -> AssetCheckResult:
+@asset_check(asset="current_likes", blocking=True)
+def each_pair_once(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """No (user, track) pair is there twice: B would count it twice."""
-    root = lake.open()
-    pairs = root.read("current_likes", root.current_version("current_likes"), ["user_id", "track_id"])
+    pairs = lake.read("current_likes", lake.current_version("current_likes"), ["user_id", "track_id"])
     twice = _repeated(pairs, ["user_id", "track_id"])
-    return _result(twice == 0, {"pairs there twice": twice})
+    return _result(twice == 0, {"duplicate pairs": twice})
 
 
-@asset_check(asset=graph.current_likes, blocking=True)
-def nobody_forgotten_in_the_lists(lake: LakeResource) -> AssetCheckResult:
-    """No current list is of a user who was forgotten; it is found before anything is made of the lists."""
-    root = lake.open()
-    current = root.current_version("current_likes")
+@asset_check(asset="current_likes", blocking=True)
+def nobody_forgotten_in_the_lists(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """No current list is of a forgotten user; checked before anything is built from the lists."""
+    current = lake.current_version("current_likes")
     users = pl.concat(
         [
-            root.read(table, current, ["user_id"])["user_id"].unique()
+            lake.read(table, current, ["user_id"])["user_id"].unique()
             for table in ("current_likes", "current_dislikes")
-            if current in root.partitions(table)
+            if current in lake.partitions(table)
         ]
     )
-    return _nobody_forgotten(root, users)
+    return _nobody_forgotten(lake, users)
 
 
-@asset_check(asset=serving.serving_bundle, blocking=True)
-def nobody_forgotten_in_the_live_bundle(lake: LakeResource) -> AssetCheckResult:
-    """The live bundle names no user who was forgotten."""
-    root = lake.open()
-    users = Bundle.open(read_current(root.serving)).users.ids.tolist()
-    return _nobody_forgotten(root, pl.Series(users, dtype=pl.String))
+@asset_check(asset="serving_bundle", blocking=True)
+def nobody_forgotten_in_the_live_bundle(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """The live bundle names no forgotten user."""
+    users = Bundle.open(read_current(lake.serving)).users.ids.tolist()
+    return _nobody_forgotten(lake, pl.Series(users, dtype=pl.String))
 
 
-@asset_check(asset=graph.track_ids, blocking=True)
-def indices_contiguous(lake: LakeResource) -> AssetCheckResult:
+@asset_check(asset="track_ids", blocking=True)
+def indices_contiguous(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """track_idx is exactly 0..N-1 in order, and no id is there twice."""
-    ids = lake.open().read("track_ids")
+    ids = lake.read("track_ids")
     in_order = bool((ids["track_idx"] == pl.arange(len(ids), dtype=pl.Int32, eager=True)).all())
     twice = _repeated(ids, ["track_id"])
-    return _result(in_order and twice == 0, {"in order": in_order, "ids there twice": twice})
+    return _result(in_order and twice == 0, {"in order": in_order, "duplicate ids": twice})
 
 
-@asset_check(asset=graph.co_like_matrix, blocking=True)
-def counts_are_those_of_the_likes(lake: LakeResource) -> AssetCheckResult:
-    """On a sample of tracks, B has the counts that the likes themselves give, and the strongest neighbours
-    are those of these counts."""
-    root = lake.open()
-    co_like = CoLike.open(root.current_folder("co_like"))
-    what = what_is_wrong(co_like, open_like_graph(root).matrix())
-    return _result(what is None, {"B": what or "as the likes say"})
+@asset_check(asset="co_like_matrix", blocking=True)
+def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """On a sample of tracks, the counts of B and its strongest neighbours match the likes."""
+    what = what_is_wrong(CoLike.open(lake.current_folder("co_like")), open_like_graph(lake).matrix())
+    return _result(what is None, {"B": what or "matches the likes"})
 
 
-@asset_check(asset=model.trained_model, blocking=True)
-def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
+@asset_check(asset="trained_model", blocking=True)
+def better_than_popularity(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """On likes it was not trained on, the model ranks no worse than the most popular songs do.
 
-    Stops the run where there is no live model to keep in its place; the gate refuses it where there is.
+    A failure stops the run where no live model can stay in its place; where one can, the gate refuses the
+    new one.
     """
-    root = lake.open()
-    facts = ArrayFolder.open(root.current_folder("models")).facts
+    facts = ArrayFolder.open(lake.current_folder("models")).facts
     figure, popularity = facts["validation"], facts["validation_of_popularity"]
     if figure is None:
         return AssetCheckResult(
@@ -127,7 +122,7 @@ def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
             severity=AssetCheckSeverity.WARN,
             description="a lake this small holds out no like for early stopping: nothing was compared",
         )
-    live = live_model(root.serving)
+    live = live_model(lake.serving)
     return _result(
         figure >= popularity,
         {"MAP@10": figure, "MAP@10 of popularity": popularity, "live model": live or "none"},
@@ -135,30 +130,28 @@ def better_than_popularity(lake: LakeResource) -> AssetCheckResult:
     )
 
 
-@asset_check(asset=model.track_embeddings, blocking=True)
-def finite_and_of_unit_length(lake: LakeResource) -> AssetCheckResult:
-    """Every embedding is finite and of length 1, and there is one for every track of the id map."""
-    root = lake.open()
-    rows = root.read("track_embeddings", root.current_version("models"))
+@asset_check(asset="track_embeddings", blocking=True)
+def finite_and_of_unit_length(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """Every embedding is finite and of length 1, and every track of the id map has one."""
+    rows = lake.read("track_embeddings", lake.current_version("models"))
     embeddings = rows["embedding"].to_numpy()
     finite = bool(np.isfinite(embeddings).all())
-    furthest = float(np.abs(np.linalg.norm(embeddings, axis=1) - 1).max(initial=0.0))
-    complete = len(rows) == len(known_track_ids(root))
-    facts = {"finite": finite, "furthest from unit length": furthest, "one a track": complete}
-    return _result(finite and furthest < 1e-3 and complete, facts)
+    deviation = float(np.abs(np.linalg.norm(embeddings, axis=1) - 1).max(initial=0.0))
+    complete = len(rows) == len(known_track_ids(lake))
+    facts = {"finite": finite, "largest deviation from unit length": deviation, "one per track": complete}
+    return _result(finite and deviation < 1e-3 and complete, facts)
 
 
-@asset_check(asset=serving.serving_bundle, blocking=True)
-def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
-    """CURRENT names a bundle that opens and matches its checksums, of the current likes, and of the current
-    model, of the one that the gate kept in its place, or of the one that was live and not to be replaced."""
-    root = lake.open()
-    bundle = Bundle.open(read_current(root.serving))
+@asset_check(asset="serving_bundle", blocking=True)
+def live_bundle_opens(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """CURRENT names a bundle that opens and matches its checksums. It is of the current likes, and of the
+    current model or of a live one that stays: kept by the gate, rolled back to, or the same as before."""
+    bundle = Bundle.open(read_current(lake.serving))
     bundle.verify()
-    cut_off = bundle.facts.get("cut_off") == current_cut_off(root).isoformat()
-    current = bundle.model_version == root.current_version("models")
-    kept = not current and _refused(root, bundle.model_version) is not None
-    last = publications(root.serving)[-1]
+    cut_off = bundle.facts.get("cut_off") == current_cut_off(lake).isoformat()
+    current = bundle.model_version == lake.current_version("models")
+    kept = not current and _refusal(lake, bundle.model_version) is not None
+    last = publications(lake.serving)[-1]
     stayed = last.bundle == bundle.version and last.outcome in ("same model", "rolled back")
     facts = {
         "bundle": bundle.version,
@@ -169,19 +162,19 @@ def live_bundle_opens(lake: LakeResource) -> AssetCheckResult:
     return _result(cut_off and (current or kept or stayed), facts)
 
 
-@asset_check(asset=serving.serving_bundle, blocking=False)
-def no_worse_than_the_live_model(lake: LakeResource) -> AssetCheckResult:
-    """On likes that neither was trained on, the current model is not worse than the one it was to replace by
-    more than the margin; where it is, the live one is served on, with the likes of today."""
-    root = lake.open()
-    live = live_model(root.serving)
-    refusal = _refused(root, live)
+@asset_check(asset="serving_bundle", blocking=False)
+def no_worse_than_the_live_model(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """On likes that neither was trained on, the current model is not worse than the live one by more than the
+    margin. If it is, the live model stays, with the likes of today."""
+    live = live_model(lake.serving)
+    refusal = _refusal(lake, live)
     if refusal is not None:
-        facts = {"refused": root.current_version("models"), "live": live, "because": refusal}
+        facts = {"refused": lake.current_version("models"), "live": live, "because": refusal}
         return _result(False, facts, AssetCheckSeverity.WARN)
-    last = last_judged(root.serving)
+    last = last_judged(lake.serving)
     if last is None or last.decision is None or last.decision.challenger != live:
-        return _result(True, {"live": live, "because": "nothing was to be replaced"}, AssetCheckSeverity.WARN)
+        facts = {"live": live, "because": "there was no other model to replace"}
+        return _result(True, facts, AssetCheckSeverity.WARN)
     decision = last.decision
     figures = {
         name: f"{one['challenger']:.4f} against {one['champion']:.4f}"
@@ -189,26 +182,17 @@ def no_worse_than_the_live_model(lake: LakeResource) -> AssetCheckResult:
         if one["challenger"] is not None and one["champion"] is not None
     }
     override = {"published by override": decision.override} if decision.override else {}
-    replaced = {"instead of": decision.champion, "users": f"{decision.users:,}"}
-    facts = {"live": live, **replaced, **figures, **override}
-    return _result(True, facts, AssetCheckSeverity.WARN)
+    replaced = {"replaced": decision.champion, "users": f"{decision.users:,}"}
+    return _result(True, {"live": live, **replaced, **figures, **override}, AssetCheckSeverity.WARN)
 
 
-@asset_check(asset=serving.serving_bundle, blocking=False)
-def services_serve_it(lake: LakeResource) -> AssetCheckResult:
-    """Every service named in the lake's settings serves the version that is live; none is named unless the
-    section `services` says so."""
-    root = lake.open()
-    live = current_version(root.serving)
-    answers = served_by(root.section("services", ServicesSettings), live)
-    facts = {"live": live, **(answers or {"services": "none is named in the settings"})}
-    return _result(all(said == live for said in answers.values()), facts, AssetCheckSeverity.WARN)
-
-
-def _nobody_forgotten(lake: Lake, users: pl.Series) -> AssetCheckResult:
-    tombstones = Tombstones.of(lake.root)
-    left = int(tombstones.buries(users).sum())
-    return _result(left == 0, {"forgotten ever": len(tombstones), "of them still there": left})
+@asset_check(asset="serving_bundle", blocking=False)
+def services_serve_it(lake: ResourceParam[Lake]) -> AssetCheckResult:
+    """Every service named in the section `services` of the lake's settings serves the live version."""
+    live = current_version(lake.serving)
+    answers = served_by(lake.section("services", ServicesSettings), live)
+    facts = {"live": live, **(answers or {"services": "the settings name none"})}
+    return _result(all(version == live for version in answers.values()), facts, AssetCheckSeverity.WARN)
 
 
 CHECKS: list[AssetChecksDefinition] = [
@@ -227,6 +211,12 @@ CHECKS: list[AssetChecksDefinition] = [
 ]
 
 
+def _nobody_forgotten(lake: Lake, users: pl.Series) -> AssetCheckResult:
+    tombstones = Tombstones.of(lake.root)
+    found = int(tombstones.buries(users).sum())
+    return _result(found == 0, {"forgotten users": len(tombstones), "of them found": found})
+
+
 def _days_of(context: AssetCheckExecutionContext) -> Iterator[str]:
     """The days of the run: one partition, or a range of them."""
     tags = context.run.tags
@@ -242,7 +232,7 @@ def _repeated(rows: pl.DataFrame, key: list[str]) -> int:
     return len(rows) - rows.select(key).n_unique() if len(rows) else 0
 
 
-def _refused(lake: Lake, live: str | None) -> str | None:
+def _refusal(lake: Lake, live: str | None) -> str | None:
     """Why the gate kept the live model and not the current one, None where it did not."""
     last = last_judged(lake.serving)
     if last is None or last.decision is None or last.decision.goes_live:

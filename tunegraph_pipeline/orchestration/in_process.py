@@ -44,7 +44,7 @@ def dagster_home(lake: Lake) -> Path:
     """The folder of the lake's Dagster history, ready for use; `DAGSTER_HOME` overrules it."""
     if chosen := os.environ.get("DAGSTER_HOME"):
         return Path(chosen)
-    home = lake.root.resolve() / ".dagster"
+    home = lake.history.resolve()
     settings = home / "dagster.yaml"
     if not settings.exists():
         with staged_file(settings, home) as draft:

@@ -6,50 +6,48 @@ command line runs one (`in_process`).
 
 from dagster import AssetSelection, define_asset_job
 
-from tunegraph_pipeline.orchestration.assets import comparison, forgetting, graph, retention, serving, sources
-from tunegraph_pipeline.orchestration.assets import generations as earlier
 from tunegraph_pipeline.pipeline.stages import STAGES
 
 daily_tables = define_asset_job(
     "daily_tables",
-    selection=AssetSelection.assets(*sources.ASSETS),
+    selection=AssetSelection.assets(*(one.name for one in STAGES if one.daily)),
     description="Fill the daily tables of the chosen days from what the source says and what was imported.",
 )
 
 refresh = define_asset_job(
     "refresh",
     selection=AssetSelection.assets(*(one.name for one in STAGES if one.in_refresh)),
-    description="Fill the chosen days, bring graph, model and bundle to the cut-off, and publish.",
+    description="Fill the chosen days, update graph, model and bundle to the cut-off, and publish.",
 )
 
 forget = define_asset_job(
     "forget",
-    selection=AssetSelection.assets(*forgetting.ASSETS, *graph.ASSETS, *serving.ASSETS, *retention.ASSETS),
+    selection=AssetSelection.assets("forgotten_users") | AssetSelection.groups("graph", "serving"),
     config={
         "ops": {
             "forgotten_users": {"config": {"only_republish": True}},
             "serving_bundle": {"config": {"judge": False}},
         }
     },
-    description="Take the users named in forget_requests/ out of the lake, and publish without them.",
+    description="Remove the users named in forget_requests/ from the lake, and publish without them.",
 )
 
 publish = define_asset_job(
     "publish",
-    selection=AssetSelection.assets(serving.serving_bundle).downstream(),
+    selection=AssetSelection.assets("serving_bundle").downstream(),
     description="Publish the current model if the gate accepts it, or by an override that says why.",
 )
 
 compare = define_asset_job(
     "compare",
-    selection=AssetSelection.assets(*comparison.ASSETS),
-    description="Train every model anew on splits of the current likes, and judge them side by side.",
+    selection=AssetSelection.assets("model_comparison"),
+    description="Train every model from scratch on splits of the current likes, and judge them side by side.",
 )
 
 generations = define_asset_job(
     "generations",
-    selection=AssetSelection.assets(*earlier.ASSETS),
-    description="Train the three earlier generations on the current graph, to stand beside today's model.",
+    selection=AssetSelection.groups("generations"),
+    description="Train the three earlier generations on the current graph, to compare with today's model.",
 )
 
 JOBS = [daily_tables, refresh, forget, publish, compare, generations]

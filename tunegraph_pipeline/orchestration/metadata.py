@@ -9,61 +9,45 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from dagster import (
     AssetExecutionContext,
     AssetObservation,
-    AssetsDefinition,
     MaterializeResult,
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
     TableSchema,
-    asset,
 )
 
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.stage_result import StageResult
-from tunegraph_pipeline.pipeline.stages import stage
-from tunegraph_pipeline.progress import Measured
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.training.loop import EpochReport
 
-OWNERS = ["team:tunegraph"]
 
-
-def stage_asset(name: str, **options: Any) -> Callable[[Callable[..., Any]], AssetsDefinition]:
-    """`dagster.asset` for a stage: the list of stages says what it is built from and its code version."""
-    declared = stage(name)
-    decorator: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
-        name=name, deps=declared.inputs, code_version=str(declared.code), owners=OWNERS, **options
-    )
-    return decorator
-
-
-def definition_metadata(table: str) -> dict[str, Any]:
-    """The declared columns of a table and what its rows are, for an asset's definition."""
+def table_metadata(table: str) -> dict[str, Any]:
+    """The declared columns of a table and what a row is, for an asset's definition."""
     spec = TABLES[table]
-    return {"dagster/column_schema": _column_schema(spec.schema), "a row": spec.row}
-
-
-def cost_metadata(cost: Measured) -> dict[str, Any]:
-    """Seconds and sampled peak memory; the UI plots them over time."""
-    return {
-        "seconds": MetadataValue.float(round(cost.seconds, 3)),
-        "peak_memory_mib": MetadataValue.float(round(cost.peak_mib, 1)),
-    }
-
-
-def rows_metadata(rows: int) -> dict[str, Any]:
-    return {"dagster/row_count": MetadataValue.int(rows)}
+    columns = [
+        TableColumn(
+            name=column.name,
+            type=str(column.type),
+            description=(column.metadata or {}).get(b"description", b"").decode(),
+            constraints=TableColumnConstraints(nullable=column.nullable),
+        )
+        for column in spec.schema
+    ]
+    return {"dagster/column_schema": TableSchema(columns), "row": spec.row}
 
 
 def materialized(result: StageResult) -> MaterializeResult[Any]:
     """What Dagster keeps of a stage: its rows, cost, version, how it was made, facts and plots."""
-    metadata = {} if result.rows is None else rows_metadata(result.rows)
-    metadata |= cost_metadata(result.cost)
+    metadata: dict[str, Any] = {}
+    if result.rows is not None:
+        metadata["dagster/row_count"] = MetadataValue.int(result.rows)
+    metadata["seconds"] = MetadataValue.float(round(result.cost.seconds, 3))
+    metadata["peak_memory_mib"] = MetadataValue.float(round(result.cost.peak_mib, 1))
     if result.version is not None:
         metadata["version"] = MetadataValue.text(result.version)
     if result.how is not None:
@@ -118,17 +102,3 @@ def counts_table(counts: Mapping[str, int]) -> Any:
     """Counted skips and the like as a two-column Markdown table."""
     lines = ["| what | count |", "|---|---:|", *(f"| {what} | {count:,} |" for what, count in counts.items())]
     return MetadataValue.md("\n".join(lines))
-
-
-def _column_schema(schema: pa.Schema) -> TableSchema:
-    return TableSchema(
-        columns=[
-            TableColumn(
-                name=column.name,
-                type=str(column.type),
-                description=(column.metadata or {}).get(b"description", b"").decode(),
-                constraints=TableColumnConstraints(nullable=column.nullable),
-            )
-            for column in schema
-        ]
-    )

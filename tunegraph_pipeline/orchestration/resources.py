@@ -4,8 +4,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dagster import ConfigurableResource, EnvVar, InitResourceContext
-from pydantic import PrivateAttr
+from dagster import EnvVar, InitResourceContext
+from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
@@ -20,8 +20,9 @@ def lake_folder() -> Path:
     return Path(EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE)
 
 
-class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
-    """The lake at ``root``, held for writing from the start of a run to its end.
+class LakeResource(ConfigurableResourceFactory[Lake]):
+    """The lake at ``root``, held for writing from the start of a run to its end; assets and checks get the
+    `Lake` itself.
 
     Runs use the in-process executor, so one run is one holder, however many assets it has.
     """
@@ -30,11 +31,11 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
     wait_seconds: float = 3600.0
     """How long a run waits for another writer before it fails."""
 
-    _lake: Lake = PrivateAttr()
+    def create_resource(self, context: InitResourceContext) -> Lake:
+        return open_lake(Path(self.root))
 
     @contextmanager
-    def yield_for_execution(self, context: InitResourceContext) -> Generator["LakeResource", None, None]:
-        lake = open_or_create_lake(Path(self.root))
+    def yield_for_execution(self, context: InitResourceContext) -> Generator[Lake, None, None]:
         run = context.run.run_id if context.run else ""
         if run and context.instance:
             # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
@@ -44,11 +45,8 @@ class LakeResource(ConfigurableResource):  # type: ignore[type-arg]
             if context.log:
                 context.log.warning(f"waiting for {holder}, which writes to the lake")
 
+        lake = open_or_create_lake(Path(self.root))
         with lake.writing(f"Dagster run {run[:8]}", self.wait_seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            self._lake = open_lake(lake.root)  # as it is after whoever was waited for
-            yield self
-
-    def open(self) -> Lake:
-        return self._lake
+            yield self.create_resource(context)  # the writer waited for may have changed the lake

@@ -206,13 +206,7 @@ def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
 
 
 def _write(
-    lake: Lake,
-    key: str,
-    now: CurrentLists,
-    fingerprint: str,
-    changed: pl.Series,
-    before: str,
-    basis: Basis,
+    lake: Lake, key: str, now: CurrentLists, fingerprint: str, changed: pl.Series, before: str, basis: Basis
 ) -> None:
     if key in lake.partitions("last_observations"):
         # A kill between the writes would leave new lists beside the old basis. A later refresh may

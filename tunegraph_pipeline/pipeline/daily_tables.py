@@ -15,7 +15,7 @@ from tunegraph_pipeline.progress import Measured
 
 
 def run(lake: Lake, *, day: date, tables: Sequence[str]) -> StageResult:
-    """Fill ``tables`` of ``day``, unless they are of the same batches already; the rows are of the last."""
+    """Fill ``tables`` of ``day``, unless they are of the same batches already; the rows are of the first."""
     with Measured() as cost:
         batches = lake.batches(day)
         reused = fill_day(lake, day, list(tables))
@@ -26,7 +26,7 @@ def run(lake: Lake, *, day: date, tables: Sequence[str]) -> StageResult:
         None,
         "reused" if reused else "rebuilt",
         cost,
-        rows=lake.row_count(tables[-1], day.isoformat()),
+        rows=lake.row_count(tables[0], day.isoformat()),
         facts={"raw batches": len(batches), "unchanged": reused},
         tables={"skipped or noticed": skipped} if skipped else {},
     )

@@ -21,12 +21,7 @@ from tunegraph_pipeline.lake import feedback_spool, raw
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.storage import (
-    STAGING,
-    disk_errors,
-    sweep_staging,
-    write_text,
-)
+from tunegraph_pipeline.lake.storage import STAGING, disk_errors, sweep_staging, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import anybody_likes
 from tunegraph_pipeline.pipeline.deletion_requests import (

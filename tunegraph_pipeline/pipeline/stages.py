@@ -1,7 +1,7 @@
 """The stages of the pipeline, in order: what each writes and what it is built from.
 
-Here: the one list that assets, jobs, verify, forgetting and status read. Not here: the stages themselves,
-each a module beside this one with a function ``run(lake, ...)`` that returns a `StageResult`.
+Here: the one list that assets, jobs, verify, forgetting and status read. Not here: the stages themselves;
+each is a module beside this one whose function ``run(lake, ...)`` returns a `StageResult`.
 
 To add a stage: write its module, put it into `STAGES` after its inputs, and give it an asset.
 """
@@ -19,11 +19,12 @@ from tunegraph_pipeline.pipeline.stage_result import StageResult
 class Stage:
     """A stage: ``name`` is that of its asset, ``inputs`` are the names of the stages it is built from.
 
-    ``module``, beside this one, is imported when the stage runs: training loads torch, and whoever reads the
-    list needs none of it. Its function ``run`` is called with ``options``. ``tables`` are those it writes,
-    ``folder`` the one whose ``CURRENT`` it sets. ``code`` is the version of its code; raise it when the same
-    inputs give another output. ``daily``: it runs once for each day. ``holds_users``: what it wrote is
-    removed, and rebuilt from the daily tables, when a user is forgotten. ``in_refresh``: a refresh runs it.
+    ``module``, beside this one, is imported when the stage runs: training loads torch, which readers of the
+    list do not need. Its function ``run`` is called with ``options``. ``tables`` are those it writes, the
+    main one first; ``folder`` is the one whose ``CURRENT`` it sets. ``code`` is the version of its code;
+    raise it when the same inputs give another output. ``daily``: it runs once for each day. ``holds_users``:
+    what it wrote is removed when a user is forgotten, and rebuilt from the daily tables. ``in_refresh``: a
+    refresh runs it.
     """
 
     name: str
@@ -57,7 +58,7 @@ def _generation(name: str) -> Stage:
 STAGES = (
     Stage("forgotten_users", "forgetting"),
     _daily("crawled_users", ("forgotten_users",), ("users",), code=3),
-    _daily("liked_lists", ("crawled_users",), ("observations", "likes")),
+    _daily("liked_lists", ("crawled_users",), ("likes", "observations")),
     _daily("tracks", ("crawled_users",), ("tracks",)),
     _daily("audio_features", ("crawled_users",), ("audio_features",)),
     _daily("feedback", ("crawled_users",), ("feedback",)),
@@ -86,10 +87,7 @@ STAGES = (
     # The graph as well, by which a run without training comes to it in order.
     Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=6),
     Stage(
-        "user_recommendations",
-        "user_recommendations",
-        ("serving_bundle",),
-        tables=("user_recommendations",),
+        "user_recommendations", "user_recommendations", ("serving_bundle",), tables=("user_recommendations",)
     ),
     Stage("evaluation", "evaluate", ("serving_bundle",), tables=("evaluation",)),
     Stage("retention", "retention", ("serving_bundle", "user_recommendations", "evaluation")),

@@ -110,7 +110,7 @@ def test_without_an_address_nobody_is_told_and_it_says_so(
     monkeypatch.delenv(alert.WEBHOOK_VARIABLE, raising=False)
     said = alert_on_failure(failed)
     assert isinstance(said, SkipReason)
-    assert str(said.skip_message) == "nobody is told: TUNEGRAPH_ALERT_WEBHOOK is not set"
+    assert str(said.skip_message) == "no alert is sent: TUNEGRAPH_ALERT_WEBHOOK is not set"
 
 
 def test_a_webhook_that_is_busy_is_asked_again(hook: Webhook) -> None:

@@ -13,7 +13,6 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.orchestration.resources import LakeResource
 
 pytestmark = pytest.mark.dagster
 
@@ -56,12 +55,6 @@ def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
 # --- checks ---
 
 
-def _resource(lake: Lake) -> LakeResource:
-    resource = LakeResource(root=str(lake.root))
-    resource._lake = lake
-    return resource
-
-
 def _passed(result: object) -> bool:
     assert isinstance(result, AssetCheckResult)
     return bool(result.passed)
@@ -71,9 +64,9 @@ def test_a_pair_that_is_there_twice_fails_its_check(lake: Lake) -> None:
     rows = pl.DataFrame({"user_id": ["u", "u"], "track_id": ["a", "b"], "liked_at": None})
     lake.set_current("current_likes", "2026-02-01")
     lake.write("current_likes", "2026-02-01", rows)
-    assert _passed(checks.each_pair_once(lake=_resource(lake)))
+    assert _passed(checks.each_pair_once(lake=lake))
     lake.write("current_likes", "2026-02-01", pl.concat([rows, rows[:1]]))
-    assert not _passed(checks.each_pair_once(lake=_resource(lake)))
+    assert not _passed(checks.each_pair_once(lake=lake))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +82,7 @@ def test_indices_that_are_not_contiguous_or_unique_fail(
     lake: Lake, track_idx: list[int], track_id: list[str], holds: bool
 ) -> None:
     lake.write("track_ids", None, pl.DataFrame({"track_idx": track_idx, "track_id": track_id}))
-    assert _passed(checks.indices_contiguous(lake=_resource(lake))) == holds
+    assert _passed(checks.indices_contiguous(lake=lake)) == holds
 
 
 @pytest.mark.parametrize(
@@ -116,7 +109,7 @@ def test_embeddings_that_are_not_finite_unit_and_complete_fail(
     )
     lake.write("track_embeddings", "m", rows)
     lake.set_current("models", "m")
-    assert _passed(checks.finite_and_of_unit_length(lake=_resource(lake))) == holds
+    assert _passed(checks.finite_and_of_unit_length(lake=lake)) == holds
 
 
 def _model(lake: Lake, **facts: object) -> None:
@@ -129,7 +122,7 @@ def _model(lake: Lake, **facts: object) -> None:
 @pytest.mark.parametrize(("model", "holds"), [(0.12, True), (0.01, False), (None, True)])
 def test_a_model_worse_than_popularity_fails(lake: Lake, model: float | None, holds: bool) -> None:
     _model(lake, validation=model, validation_of_popularity=0.05)
-    assert _passed(checks.better_than_popularity(lake=_resource(lake))) == holds
+    assert _passed(checks.better_than_popularity(lake=lake)) == holds
 
 
 def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_be_kept(lake: Lake) -> None:
@@ -138,7 +131,7 @@ def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_
     _model(lake, validation=0.01, validation_of_popularity=0.05)
 
     def severity() -> AssetCheckSeverity:
-        found = checks.better_than_popularity(lake=_resource(lake))
+        found = checks.better_than_popularity(lake=lake)
         assert isinstance(found, AssetCheckResult)
         return found.severity
 

@@ -29,7 +29,6 @@ from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.deletion_requests import (
     pending_requests,
@@ -534,12 +533,9 @@ def test_a_day_that_is_over_for_its_source_is_asked_for_no_more(tmp_path: Path) 
 
 
 def test_a_forgotten_user_who_is_still_there_fails_the_checks(lake: Lake) -> None:
-    resource = LakeResource(root=str(lake.root))
-    resource._lake = lake
-
     def passed() -> list[bool]:
         both = (checks.nobody_forgotten_in_the_lists, checks.nobody_forgotten_in_the_live_bundle)
-        results = [check(lake=resource) for check in both]
+        results = [check(lake=lake) for check in both]
         return [result.passed for result in results if isinstance(result, AssetCheckResult)]
 
     assert passed() == [True, True]

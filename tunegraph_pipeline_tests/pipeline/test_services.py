@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import checks
-from tunegraph_pipeline.orchestration.resources import LakeResource
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
 from tunegraph_pipeline.recommend.bundle import BundleContent, write_bundle
@@ -94,9 +93,7 @@ def test_a_setting_that_is_none_is_refused() -> None:
 
 
 def check(lake: Lake) -> AssetCheckResult:
-    resource = LakeResource(root=str(lake.root))
-    resource._lake = lake
-    found = checks.services_serve_it(lake=resource)
+    found = checks.services_serve_it(lake=lake)
     assert isinstance(found, AssetCheckResult)
     return found
 

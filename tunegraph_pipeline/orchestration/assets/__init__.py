@@ -1,4 +1,1 @@
-"""The assets, a module a stage: `sources`, `graph`, `model`, `serving`; and `generations` beside them.
-
-Each reads from top to bottom.
-"""
+"""The assets, a module for each group: `sources`, `graph`, `model` and `serving`."""

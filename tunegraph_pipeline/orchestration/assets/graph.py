@@ -1,22 +1,20 @@
 """From daily tables to the graph: the current lists as of the cut-off, the id map, A, and B = AᵀA.
 
-Every stage is versioned by a fingerprint of what it is a function of, so that one whose inputs did not change
-is kept. The cut-off is chosen in one place, `current_likes`; what follows is brought to it.
+Every version is named by a fingerprint of its inputs, so one whose inputs did not change is kept. The cut-off
+is chosen in one place, `current_likes`; the stages after it use the same.
 """
 
 from typing import Any
 
-from dagster import AssetsDefinition, Config, MaterializeResult
+from dagster import AssetsDefinition, Config, MaterializeResult, ResourceParam
 
-from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
-from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline import catalogue as catalogue_stage
-from tunegraph_pipeline.pipeline import co_like_matrix as co_like_stage
-from tunegraph_pipeline.pipeline import current_likes as current_likes_stage
-from tunegraph_pipeline.pipeline import like_graph as like_graph_stage
-from tunegraph_pipeline.pipeline import track_ids as track_id_map
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.metadata import materialized
+from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
+from tunegraph_pipeline.pipeline.stages import stage
 
 GROUP = "graph"
+_MATRIX_KINDS = ("numpy", "scipy")
 
 
 class CutOffConfig(Config):
@@ -26,64 +24,39 @@ class CutOffConfig(Config):
     """A day as YYYY-MM-DD; empty for the latest day on which anything was received."""
 
 
-@stage_asset(
-    "current_likes",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("current_likes"),
-)
-def current_likes(config: CutOffConfig, lake: LakeResource) -> MaterializeResult[Any]:
+@stage_asset("current_likes", GROUP)
+def current_likes(config: CutOffConfig, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
     """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
-    they liked since; and beside it what they do not want to hear (`current_dislikes`), when each was seen
-    last (`last_observations`), and whose list is another one than before (`changed_users`)."""
-    return materialized(current_likes_stage.run(lake.open(), cut_off=config.cut_off))
+    they liked since. Beside it what they dislike (`current_dislikes`), when each was last seen
+    (`last_observations`), and whose list changed (`changed_users`)."""
+    return materialized(stage("current_likes").run(lake, cut_off=config.cut_off))
 
 
-@stage_asset(
-    "track_ids",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("track_ids"),
-)
-def track_ids(lake: LakeResource) -> MaterializeResult[Any]:
-    """The append-only map from track ids to matrix rows: whatever is liked or described has a row."""
-    return materialized(track_id_map.run(lake.open()))
-
-
-@stage_asset(
-    "catalogue",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("catalogue"),
-)
-def catalogue(lake: LakeResource) -> MaterializeResult[Any]:
-    """A row for every track of the id map, with all that is known of it as of the cut-off: its recording,
-    names, artists, album, links and audio features."""
-    return materialized(catalogue_stage.run(lake.open()))
-
-
-@stage_asset(
-    "like_graph",
-    group_name=GROUP,
-    kinds={"numpy", "scipy"},
-)
-def like_graph(lake: LakeResource) -> MaterializeResult[Any]:
-    """A, users by tracks, with the fold of every like: training, early stopping or gate."""
-    return materialized(like_graph_stage.run(lake.open()))
-
-
-@stage_asset(
-    "co_like_matrix",
-    group_name=GROUP,
-    kinds={"numpy", "scipy"},
-)
-def co_like_matrix(lake: LakeResource) -> MaterializeResult[Any]:
-    """B = AᵀA: how many users like both of two tracks, exact, and its strongest entries, normalised.
-
-    Of all current likes: it says who the neighbours of a song are. What a model is trained on is cut from the
-    training likes alone, in training.
-    """
-    return materialized(co_like_stage.run(lake.open()))
-
-
-ASSETS: list[AssetsDefinition] = [current_likes, track_ids, catalogue, like_graph, co_like_matrix]
+ASSETS: list[AssetsDefinition] = [
+    current_likes,
+    plain_asset(
+        "track_ids",
+        GROUP,
+        description="The append-only map from track ids to matrix rows: one per liked or described track.",
+    ),
+    plain_asset(
+        "catalogue",
+        GROUP,
+        description="A row for every track of the id map, with all that is known of it as of the cut-off: its"
+        " recording, names, artists, album, links and audio features.",
+    ),
+    plain_asset(
+        "like_graph",
+        GROUP,
+        _MATRIX_KINDS,
+        description="A, users by tracks, with the fold of every like: training, early stopping or gate.",
+    ),
+    plain_asset(
+        "co_like_matrix",
+        GROUP,
+        _MATRIX_KINDS,
+        description="B = AᵀA: how many users like both of two tracks, exact, and its strongest entries,"
+        " normalised.\n\nOf all current likes: it says who the neighbours of a song are. What a model is"
+        " trained on comes from the training likes alone.",
+    ),
+]

@@ -1,20 +1,19 @@
-"""From graph to embeddings: the trained model, its neighbour probability, and the embedding table."""
+"""From graph to embeddings: the trained model and its table; then the comparison and the earlier generations.
+
+No refresh needs the last two, and nothing is served from them.
+"""
 
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult
+from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, ResourceParam
 
-from tunegraph_pipeline.orchestration.metadata import (
-    definition_metadata,
-    epoch_observer,
-    materialized,
-    stage_asset,
-)
-from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline import track_embeddings as track_embeddings_stage
-from tunegraph_pipeline.pipeline import trained_model as trained_model_stage
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.metadata import epoch_observer, materialized
+from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
+from tunegraph_pipeline.pipeline.stages import stage
 
 GROUP = "model"
+_MODEL_KINDS = ("pytorch", "safetensors")
 
 
 class TrainConfig(Config):
@@ -24,35 +23,52 @@ class TrainConfig(Config):
     """Train from scratch, even where a model of the same data and settings is there."""
 
 
-@stage_asset(
-    "trained_model",
-    group_name=GROUP,
-    kinds={"pytorch", "safetensors"},
-)
+@stage_asset("trained_model", GROUP, _MODEL_KINDS)
 def trained_model(
-    context: AssetExecutionContext, config: TrainConfig, lake: LakeResource
+    context: AssetExecutionContext, config: TrainConfig, lake: ResourceParam[Lake]
 ) -> MaterializeResult[Any]:
     """The contrastive graph model with its neighbour weights, blend and calibrated neighbour probability.
 
     It is a warm start from the live model where that is possible, else trained from scratch and aligned with
     the earlier space. A run that was killed continues from its last epoch.
     """
-    return materialized(
-        trained_model_stage.run(
-            lake.open(), full=config.full, on_epoch=epoch_observer(context), log=context.log.info
-        )
-    )
+    observe, log = epoch_observer(context), context.log.info
+    return materialized(stage("trained_model").run(lake, full=config.full, on_epoch=observe, log=log))
 
 
-@stage_asset(
-    "track_embeddings",
-    group_name=GROUP,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("track_embeddings"),
-)
-def track_embeddings(lake: LakeResource) -> MaterializeResult[Any]:
-    """One row a track: where the model placed it, as a vector of unit length."""
-    return materialized(track_embeddings_stage.run(lake.open()))
+@stage_asset("model_comparison", GROUP, ("parquet", "pytorch"))
+def model_comparison(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
+    """Our model, the baselines and the earlier generations on one protocol: quality, memory and time.
+
+    What is compared is section `comparison` of the lake's settings.
+    """
+    return materialized(stage("model_comparison").run(lake, run_id=context.run.run_id))
 
 
-ASSETS: list[AssetsDefinition] = [trained_model, track_embeddings]
+def _generation(name: str, description: str) -> AssetsDefinition:
+    @stage_asset(name, "generations", _MODEL_KINDS, description=description)
+    def model(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
+        return materialized(stage(name).run(lake, on_epoch=epoch_observer(context)))
+
+    return model
+
+
+ASSETS: list[AssetsDefinition] = [
+    trained_model,
+    plain_asset(
+        "track_embeddings",
+        GROUP,
+        description="One row for each track: where the model placed it, as a vector of unit length.",
+    ),
+    model_comparison,
+    _generation(
+        "v1_model", "V1: an MLP over the audio features; a user is the maximum of the songs they like."
+    ),
+    _generation(
+        "v2_model", "V2: a graph transformer over users and songs, trained to predict who likes what."
+    ),
+    _generation(
+        "v3_seed_model",
+        "V3 as first written: the same transformer, trained to tell neighbours from other songs.",
+    ),
+]

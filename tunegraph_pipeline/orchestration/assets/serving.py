@@ -1,6 +1,6 @@
-"""From model to answers: the published bundle, everyone's recommendations, and how good they are."""
+"""From model to answers: the published bundle, recommendations, evaluation; and pruning old versions."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dagster import (
@@ -9,14 +9,17 @@ from dagster import (
     Config,
     FreshnessPolicy,
     MaterializeResult,
+    ResourceParam,
 )
 
-from tunegraph_pipeline.orchestration.metadata import definition_metadata, materialized, stage_asset
-from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline import evaluate, publish
-from tunegraph_pipeline.pipeline import user_recommendations as user_recommendations_stage
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.metadata import materialized
+from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
+from tunegraph_pipeline.pipeline.stages import stage
 
 GROUP = "serving"
+# A day and the time a refresh takes; a second day without one is an error.
+_EVERY_DAY = FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
 
 
 class PublishConfig(Config):
@@ -25,54 +28,47 @@ class PublishConfig(Config):
     override: str = ""
     """Why a model that the gate refuses is to go live all the same; recorded. Empty: the gate decides."""
     judge: bool = True
-    """Whether a new model may take the place of the live one; off where users are forgotten."""
+    """Whether a new model may replace the live one; off where users are forgotten."""
 
 
-@stage_asset(
-    "serving_bundle",
-    group_name=GROUP,
-    kinds={"numpy"},
-    # A day and the time a refresh takes; a second day without one is an error.
-    freshness_policy=FreshnessPolicy.time_window(
-        warn_window=timedelta(hours=26), fail_window=timedelta(hours=50)
-    ),
-)
+@stage_asset("serving_bundle", GROUP, ("numpy",), freshness_policy=_EVERY_DAY)
 def serving_bundle(
-    context: AssetExecutionContext, config: PublishConfig, lake: LakeResource
+    context: AssetExecutionContext, config: PublishConfig, lake: ResourceParam[Lake]
 ) -> MaterializeResult[Any]:
     """All that a query needs, as mapped arrays; verified, then made live by one rename.
 
-    A new model is judged against the live one first; where it is refused, the likes of today are published
-    with the weights that are live. So they are where users are forgotten, without a comparison.
+    A new model is first judged against the live one. If it is refused, today's likes are published with the
+    live weights. When users are forgotten the same happens, without a comparison.
     """
-    return materialized(
-        publish.run(lake.open(), override=config.override, judge=config.judge, log=context.log.info)
-    )
+    publish = stage("serving_bundle")
+    return materialized(publish.run(lake, override=config.override, judge=config.judge, log=context.log.info))
 
 
-@stage_asset(
-    "user_recommendations",
-    group_name=GROUP,
-    kinds={"parquet", "numpy"},
-    metadata=definition_metadata("user_recommendations"),
-)
-def user_recommendations(lake: LakeResource) -> MaterializeResult[Any]:
-    """The ten best songs for everyone, with the liked song that speaks most for each."""
-    return materialized(user_recommendations_stage.run(lake.open()))
-
-
-@stage_asset(
-    "evaluation",
-    group_name=GROUP,
-    kinds={"parquet", "numpy"},
-    metadata=definition_metadata("evaluation"),
-)
-def evaluation(context: AssetExecutionContext, lake: LakeResource) -> MaterializeResult[Any]:
+@stage_asset("evaluation", GROUP, ("parquet", "numpy"))
+def evaluation(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
     """What is served, judged on the likes that no model was trained on, beside the baselines."""
-    result = evaluate.run(lake.open(), run_id=context.run.run_id)
+    result = stage("evaluation").run(lake, run_id=context.run.run_id)
     if why_not := result.facts.get("not judged"):
         context.log.warning(why_not)
     return materialized(result)
 
 
-ASSETS: list[AssetsDefinition] = [serving_bundle, user_recommendations, evaluation]
+@stage_asset("retention", GROUP, ("parquet",))
+def retention(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
+    """Removes old versions that still hold forgotten users or expired data, then whatever is older than the
+    section `retention` of the lake's settings allows. The last stage, when everything current is in place."""
+    today = datetime.now(UTC).date()
+    return materialized(stage("retention").run(lake, today=today, log=context.log.info))
+
+
+ASSETS: list[AssetsDefinition] = [
+    serving_bundle,
+    plain_asset(
+        "user_recommendations",
+        GROUP,
+        ("parquet", "numpy"),
+        description="The ten best songs for everyone, with the liked song that contributed most to each.",
+    ),
+    evaluation,
+    retention,
+]

@@ -1,36 +1,30 @@
 """From sources to daily tables: who was met, what they like, what they said, and what is known of the tracks.
 
-`crawled_users` takes in what listeners said through the service, asks the lake's source for a day, and keeps
-both as raw batches; the tables are each a pure function of the day's batches, so filling a day again, in any
-order, gives the same files. Before it, `forgotten_users` has taken out who asked to go.
+First `forgotten_users` removes users who asked for it. Then `crawled_users` collects what listeners said
+through the service and asks the lake's source for a day; it keeps both as raw batches. The tables of a day
+depend on its batches alone, so days may be filled again, in any order, and give the same files.
 """
 
 import time
-from datetime import date
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
 from dagster import (
     AssetExecutionContext,
     AssetObservation,
     AssetsDefinition,
-    BackfillPolicy,
     Config,
-    MetadataValue,
+    MaterializeResult,
+    ResourceParam,
     RetryRequested,
 )
 from pydantic import Field
 
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import (
-    counts_table,
-    definition_metadata,
-    materialized,
-    notes_list,
-    stage_asset,
-)
-from tunegraph_pipeline.orchestration.partitions import DAILY
-from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.orchestration.metadata import counts_table, materialized, notes_list
+from tunegraph_pipeline.orchestration.stage_asset import stage_asset
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import report_note, report_progress
@@ -41,7 +35,29 @@ GROUP = "sources"
 API_POOL = "api"
 """Two runs that crawl at once would double the rate a service sees; the pool lets one at a time."""
 _OBSERVE_SECONDS = 5.0
-ONE_RUN = BackfillPolicy.single_run()  # a backfill of many days is one run
+
+
+class ForgetConfig(Config):
+    """What follows in this run."""
+
+    only_republish: bool = False
+    """Whether the run only publishes an existing model again; then it ends here where no model is live, or
+    nobody is left to serve."""
+
+
+@stage_asset("forgotten_users", GROUP, ("parquet",), output_required=False)
+def forgotten_users(
+    context: AssetExecutionContext, config: ForgetConfig, lake: ResourceParam[Lake]
+) -> Iterator[MaterializeResult[Any]]:
+    """Removes from the lake the users whom the files in `forget_requests/` name, and data past its time to
+    live. What was built with them is rebuilt by what follows.
+
+    In the job `forget` nothing follows where there is no bundle yet, or nobody is left to serve.
+    """
+    today, log = datetime.now(UTC).date(), context.log.info
+    result = stage("forgotten_users").run(lake, today=today, only_republish=config.only_republish, log=log)
+    if not result.ends:
+        yield materialized(result)
 
 
 class CrawlConfig(Config):
@@ -58,31 +74,22 @@ class CrawlConfig(Config):
     retries: int = Field(default=3, ge=0, le=3)
     """How often a source that does not answer is asked again in this run; what it said before is kept."""
     retry_after: float = Field(default=60.0, ge=0, le=600)
-    """Seconds until the first of these; each further one comes after twice the time."""
+    """Seconds until the first retry; each further one waits twice as long."""
 
 
-@stage_asset(
-    "crawled_users",
-    group_name=GROUP,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    kinds={"parquet", "polars"},
-    pool=API_POOL,
-    metadata=definition_metadata("users"),
-)
-def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: LakeResource) -> None:
-    """Who was met on each day. Takes in the feedback that lies in the spool, and asks the source for what of
-    the day has not been answered yet, first."""
-    root = lake.open()
-    for note in collect(root).sentences():
+@stage_asset("crawled_users", GROUP, pool=API_POOL)
+def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: ResourceParam[Lake]) -> None:
+    """Who was met on each day. First collects the feedback in the spool, and asks the source for what of the
+    day it has not answered yet."""
+    for note in collect(lake).sentences():
         context.log.warning(note)
         report_note(note)
     for key in context.partition_keys:
         if key < config.first or (config.last and key > config.last):
             continue
-        observer = _Observer(context, key)
+        observer = _CrawlObserver(context, key)
         try:
-            report = crawl_day(root, config.source, date.fromisoformat(key), observer.hear)
+            report = crawl_day(lake, config.source, date.fromisoformat(key), observer.observe)
         except NoAnswer as error:
             if context.retry_number >= config.retries:
                 raise
@@ -91,82 +98,52 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Lak
             raise RetryRequested(config.retries, wait) from error
         if report is not None:
             observer.finish(report)
-    _fill(context, root)
+    _fill(context, lake)
 
 
-@stage_asset(
-    "liked_lists",
-    group_name=GROUP,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("likes"),
-)
-def liked_lists(context: AssetExecutionContext, lake: LakeResource) -> None:
-    """The complete list of every user seen whole on each day, and that they were seen (`observations`)."""
-    _fill(context, lake.open())
+def _daily_table(name: str, description: str) -> AssetsDefinition:
+    @stage_asset(name, GROUP, description=description)
+    def fill(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> None:
+        _fill(context, lake)
+
+    return fill
 
 
-@stage_asset(
-    "tracks",
-    group_name=GROUP,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("tracks"),
-)
-def tracks(context: AssetExecutionContext, lake: LakeResource) -> None:
-    """What became known of tracks on each day: names, artists, album, genre, cover, preview."""
-    _fill(context, lake.open())
+ASSETS: list[AssetsDefinition] = [
+    forgotten_users,
+    crawled_users,
+    _daily_table(
+        "liked_lists",
+        "The complete list of every user seen whole on each day, and that they were seen (`observations`).",
+    ),
+    _daily_table(
+        "tracks", "What became known of tracks on each day: names, artists, album, genre, cover, preview."
+    ),
+    _daily_table(
+        "audio_features", "The 11 audio features that were fetched on each day; unknown ones are null."
+    ),
+    _daily_table(
+        "feedback",
+        "What listeners said of single songs through the service on each day: like, dislike or skip.",
+    ),
+]
 
 
-@stage_asset(
-    "audio_features",
-    group_name=GROUP,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("audio_features"),
-)
-def audio_features(context: AssetExecutionContext, lake: LakeResource) -> None:
-    """The 11 audio features that were fetched on each day; what nobody knows stays null."""
-    _fill(context, lake.open())
-
-
-@stage_asset(
-    "feedback",
-    group_name=GROUP,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    kinds={"parquet", "polars"},
-    metadata=definition_metadata("feedback"),
-)
-def feedback(context: AssetExecutionContext, lake: LakeResource) -> None:
-    """What listeners said of single songs through the service on each day: like, dislike or skip."""
-    _fill(context, lake.open())
-
-
-ASSETS: list[AssetsDefinition] = [crawled_users, liked_lists, tracks, audio_features, feedback]
-
-
-class _Observer:
-    """Tells Dagster, and whoever watches, how a crawl goes; in figures alone, never by a user's name."""
+class _CrawlObserver:
+    """Reports how a crawl goes to Dagster and to whoever watches: figures only, never a user's name."""
 
     def __init__(self, context: AssetExecutionContext, partition: str) -> None:
         self._context = context
         self._partition = partition
         self._observed = time.monotonic()
 
-    def hear(self, report: CrawlReport) -> None:
+    def observe(self, report: CrawlReport) -> None:
         visited = sum(n for state, n in report.known.items() if state != "found")
         report_progress("crawled_users: visits", visited, sum(report.known.values()))
         if time.monotonic() - self._observed >= _OBSERVE_SECONDS:
             self._observed = time.monotonic()
-            self._context.log_event(
-                AssetObservation(
-                    self._context.asset_key, partition=self._partition, metadata=_crawl_metadata(report)
-                )
-            )
+            key, metadata = self._context.asset_key, _crawl_metadata(report)
+            self._context.log_event(AssetObservation(key, partition=self._partition, metadata=metadata))
 
     def finish(self, report: CrawlReport) -> None:
         for note in report.notes:
@@ -181,12 +158,10 @@ class _Observer:
 def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
     counts = report.counts
     return {
-        "users visited": MetadataValue.int(report.users),
-        "requests": MetadataValue.int(counts["requests"]),
-        "429": MetadataValue.int(counts["429"]),
-        "retries": MetadataValue.int(counts["retries"]),
+        "users visited": report.users,
+        **{name: counts[name] for name in ("requests", "429", "retries")},
         "users known, by state": counts_table(report.known),
-        "requests, by what became of them": counts_table(dict(sorted(counts.items()))),
+        "requests, by outcome": counts_table(dict(sorted(counts.items()))),
     }
 
 

@@ -17,15 +17,8 @@ from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import DAILY_TABLES
-from tunegraph_pipeline.lake.raw import (
-    day_fingerprint,
-    is_pruned,
-)
-from tunegraph_pipeline.lake.tables import (
-    current_lists,
-    derive_observations,
-    empty_table,
-)
+from tunegraph_pipeline.lake.raw import day_fingerprint, is_pruned
+from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
 from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
 from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
@@ -34,11 +27,7 @@ from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.findings import short
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
-from tunegraph_pipeline.recommend.bundle import (
-    CURRENT,
-    Bundle,
-    current_version,
-)
+from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
 
 _SAMPLED_TRACKS = 200
@@ -167,7 +156,9 @@ def check_catalogue(inspection: Inspection) -> None:
     days = [
         lake.table_path(table, day) for table in DESCRIBING for day in lake.partitions(table) if day <= key
     ]
-    if inspection.behind(CATALOGUE) or any(written(day) > written(path) for day in days):
+    if inspection.behind(CATALOGUE) or any(
+        written(day) > written(lake.current_file(CATALOGUE)) for day in days
+    ):
         inspection.note(path, "is older than what it is made of", "`tunegraph refresh` updates it")
         return
     if inspection.name(lake.path) in inspection.damaged or not path.exists():

@@ -11,9 +11,7 @@ from pathlib import Path
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
-from tunegraph_pipeline.lake.raw import (
-    is_pruned,
-)
+from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.storage import remove_folder
 from tunegraph_pipeline.pipeline.stages import folders_before
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report

@@ -26,7 +26,8 @@ def check_other_files(inspection: Inspection) -> None:
         check_settings(inspection.lake)
     except LakeError as error:
         inspection.problem(path, str(error).removeprefix(f"{path}: "), "correct it: nothing runs until then")
-    check_current(inspection, "current_likes", "current_likes")
+    for table in ("current_likes", "catalogue"):
+        check_current(inspection, table, table)
     path = inspection.lake.tombstones
     inspection.seen.add(path)
     try:

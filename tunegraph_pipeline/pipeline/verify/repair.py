@@ -14,9 +14,7 @@ from tunegraph_pipeline.lake.lake import digest
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.pipeline.stages import table_stages
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, written
-from tunegraph_pipeline.recommend.bundle import (
-    Bundle,
-)
+from tunegraph_pipeline.recommend.bundle import Bundle
 
 
 def how_to_rebuild(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, tables, versions
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report, short
@@ -47,9 +47,9 @@ def verify(root: Path, progress: Progress | None = None, *, repair: bool = False
     """
     try:
         lake = Lake.open(root)
+    except LakeMissingError:
+        raise
     except LakeError as error:
-        if not (root / "lake.json").exists():
-            raise
         found = Report()
         found.problems.append(
             Finding("lake.json", short(error), "restore it from a backup; nothing else was looked at")

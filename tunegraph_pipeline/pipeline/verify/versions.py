@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.pipeline.stages import array_stages
 from tunegraph_pipeline.pipeline.verify.findings import named_first, short
@@ -53,7 +54,7 @@ def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
     """What ``CURRENT`` of a kind names, None where there is none."""
     path = inspection.lake.current_file(kind)
     if not path.exists():
-        if folders(inspection.lake.folder(kind)) and kind != "current_likes":
+        if folders(inspection.lake.folder(kind)) and kind not in TABLES:
             inspection.note(path, "is not there", f"rematerialise {asset}")
         return None
     inspection.seen.add(path)
@@ -62,7 +63,7 @@ def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
     except LakeError as error:
         inspection.problem(path, short(error, path), f"rematerialise {asset}", inspection.remove(path))
         return None
-    inside = f"cut_off={named}/data.parquet" if kind == "current_likes" else named
+    inside = f"cut_off={named}/data.parquet" if kind in TABLES else named
     if not _is_name(named) or not (path.parent / inside).exists():
         what = f"names {named[:80]!r}, which is not there"
         inspection.problem(path, what, f"rematerialise {asset}", inspection.remove(path))
