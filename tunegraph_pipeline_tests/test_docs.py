@@ -7,18 +7,23 @@ import json
 import re
 import shlex
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import polars as pl
 import pytest
 import typer
 
 from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline_tests.run_stages import run_stages
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,22 +67,36 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert fragment in map(anchor, headings), f"{page.name} links to {target}, a heading that is gone"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """A refreshed lake of 48 users and 60 songs."""
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake of 48 users and 60 songs, refreshed on two days; the songs are described on both."""
+    folder = tmp_path_factory.mktemp("docs")
     with tarfile.open(EARLIER) as archive:
-        archive.extractall(tmp_path, filter="data")
-    lake = Lake.open(tmp_path / "lake")
-    lake.refresh_views()
+        archive.extractall(folder, filter="data")
+    lake = Lake.open(folder / "lake")
+    day = lake.raw_days()[-1] + timedelta(1)
+    described = lake.known_tracks("tracks", day).select("track_id", "name", "artists")
+    likes = pl.DataFrame({"user_id": ["new"] * 3, "track_id": described["track_id"][:3]})
+    batch = {"likes": likes, "tracks": described}
+    frames = {
+        part: pl.concat([empty_frame(part), rows], how="diagonal_relaxed") for part, rows in batch.items()
+    }
+    write_batch(lake.raw, day, RawBatch("files", "the second day", **frames))
+    run_stages(lake, "refresh", day, day)
     return lake
 
 
-def test_the_sql_of_the_readme_runs_on_a_lake(lake: Lake) -> None:
-    queries = re.findall(r"^    (SELECT .*?;)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert queries
+def test_the_sql_of_the_readme_counts_everybody_once_after_two_refreshes(lake: Lake) -> None:
+    assert len(lake.partitions("current_likes")) == 2
+    (query,) = re.findall(r"^    (SELECT .*?;)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     with duckdb.connect(str(lake.root / "lake.duckdb"), read_only=True) as database:
-        for query in queries:
-            assert database.execute(query).fetchall()
+        shown = database.execute(query).fetchall()
+    names = dict(lake.read("catalogue", lake.current_version("catalogue")).select("track_id", "name").rows())
+    liked = lake.read("current_likes", lake.current_version("current_likes"))["track_id"]
+    counts = Counter(names[track] for track in liked)
+    assert len(shown) == 5
+    assert all(counts[name] == n for name, n in shown)
+    assert [n for _, n in shown] == [n for _, n in counts.most_common(5)]
 
 
 def test_the_python_of_the_page_on_co_likes_prints_what_it_shows(tmp_path: Path) -> None:
