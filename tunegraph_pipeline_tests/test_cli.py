@@ -346,7 +346,7 @@ def lake(received: Path, tmp_path: Path) -> Path:
         (b"colour,size\nred,1\n", "likes.csv"),
         (b"\x1f\x8b\x08\x00\x00\x00", "gzip"),
         (b"PAR1garbage", "parquet"),
-        (b"user_id,track_id\n,\n,\n", "no row that can be used"),
+        (b"user_id,track_id\n,\n,\n", "no usable row"),
     ],
 )
 def test_a_bad_file_is_one_line_and_the_lake_is_as_it_was(

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.show import (
-    Bar,
-    notes,
-)
+from tunegraph_pipeline.cli.show import Bar, notes
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -36,7 +33,7 @@ def open_or_create_lake(root: Path) -> "Lake":
 
 @contextmanager
 def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
-    """Be the lake's one writer; yields the lake as it is then, after whoever was waited for."""
+    """Hold the lake's write lock; yields the lake reopened, since the previous writer may have changed it."""
 
     def on_wait(holder: str) -> None:
         notes.print(f"[yellow]waiting for {escape(holder)}[/yellow]")
@@ -48,15 +45,14 @@ def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
 
 
 def warn_of_future_days(lake: "Lake") -> None:
-    """Warn of days that the lake received and that are yet to come by this machine's clock, which was wrong
-    then or was set back."""
+    """Warn of received days that lie in the future: this machine's clock was wrong then, or is now."""
     today = datetime.now(UTC).date()
     to_come = [day for day in lake.raw_days() if day > today]
     if to_come:
         notes.print(
-            f"[yellow]the lake has received lists of {to_come[-1]}, and by this machine's clock today is"
-            f" {today}: such lists are taken in when their day has come, and go before all that is received"
-            " until then; set the clock right[/yellow]",
+            f"[yellow]the lake has received lists dated {to_come[-1]}, but this machine's clock says {today}:"
+            " they are used once their day has come, and then replace everything received before;"
+            " correct the clock[/yellow]",
             soft_wrap=True,
         )
 

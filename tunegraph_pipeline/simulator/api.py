@@ -15,14 +15,10 @@ from urllib.parse import unquote
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator import bodies
-from tunegraph_pipeline.simulator.bodies import (
-    error_body,
-    listenbrainz_error,
-    reccobeats_error,
-    spotify_error,
-)
+from tunegraph_pipeline.simulator.bodies import Answer, compact, refusal
 from tunegraph_pipeline.simulator.catalogue import Song
 from tunegraph_pipeline.simulator.draws import unit
+from tunegraph_pipeline.simulator.faults import Faults
 from tunegraph_pipeline.simulator.listeners import Playlist
 from tunegraph_pipeline.simulator.world import World
 
@@ -47,24 +43,6 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Status, JSON and headers beyond those every answer has."""
-
-    status: int
-    body: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class StrayItems:
-    """Shares of items listed in addition to the real ones, for each kind."""
-
-    null_tracks: float = 0.0
-    local_files: float = 0.0
-    episodes: float = 0.0
-
-
-@dataclass(frozen=True)
 class Question:
     """A request: its route, path and query, and the user whose token it carries (None: only the app's)."""
 
@@ -77,14 +55,15 @@ class Question:
 
 
 class _Refused(Exception):  # noqa: N818  # an answer like any other
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    """Status and message of an error that is answered."""
 
 
 class Answers:
-    """The three services over one world. Threads may share it; ``reccobeats_knows`` is the share of songs
-    without measured features that ReccoBeats knows all the same."""
+    """The three services over one world. Threads may share it.
+
+    ``stray`` gives the shares of items listed in addition to the real ones; ``reccobeats_knows`` is the share
+    of songs without measured features that ReccoBeats knows all the same.
+    """
 
     def __init__(
         self,
@@ -92,14 +71,14 @@ class Answers:
         *,
         mode: Mode = Mode.EXTENDED,
         audio_features: bool = True,
-        stray: StrayItems | None = None,
+        stray: Faults | None = None,
         reccobeats_knows: float = 0.5,
         covers: bool = False,
     ) -> None:
         self.world = world
         self.mode = mode
         self.audio_features = audio_features
-        self.stray = stray or StrayItems()
+        self.stray = stray or Faults()
         self.reccobeats_knows = reccobeats_knows
         self.covers = covers
         self._contents = "items" if mode is Mode.DEVELOPMENT else "tracks"  # the key of a playlist's items
@@ -151,15 +130,15 @@ class Answers:
         route = question.route
         made = self._routes.get(route)
         if made is None:
-            return Answer(404, error_body(question.path, 404, "Service not found"))
+            return refusal(question.path, 404, "Service not found")
         if route in _WITH_USER and question.user is None:
-            return Answer(401, spotify_error(401, "Unauthorized"))
+            return refusal(question.path, 401, "Unauthorized")
         if route in _EXTENDED_ONLY and self.mode is Mode.DEVELOPMENT:
-            return Answer(403, spotify_error(403, "Forbidden"))
+            return refusal(question.path, 403, "Forbidden")
         try:
             return Answer(200, made(question, day))
         except _Refused as refused:
-            return refused.answer
+            return refusal(question.path, *refused.args)
 
     # Spotify
 
@@ -177,42 +156,41 @@ class Answers:
 
     def _user(self, question: Question, day: date) -> str:
         if self._state(question.parts[2], day) in {"gone", "unknown"}:
-            raise _Refused(Answer(404, spotify_error(404, "No such user")))
+            raise _Refused(404, "No such user")
         return json.dumps(bodies.profile(question.parts[2]))
 
     def _user_playlists(self, question: Question, day: date) -> str:
         user_id = question.parts[2]
         state = self._state(user_id, day)
         if state == "private":
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
+            raise _Refused(403, "Forbidden")
         if state != "listed":
-            raise _Refused(Answer(404, spotify_error(404, "No such user")))
+            raise _Refused(404, "No such user")
         return self._page(question, self._listed(user_id, day), 20, _MOST_PLAYLISTS)
 
     def _playlist(self, question: Question, day: date) -> str:
         playlist, items = self._shown(question.parts[2], day)
         if playlist is None:
-            raise _Refused(Answer(404, spotify_error(404, "Resource not found")))
-        said = json.loads(bodies.simplified_playlist(playlist, len(items), day, self._contents))
-        said["followers"] = {"href": None, "total": 0}
+            raise _Refused(404, "Resource not found")
         contents = self._contents
-        del said[contents]
-        body = json.dumps(said)
-        if self.mode is Mode.EXTENDED or playlist.owner_id == question.user:
-            path = f"/v1/playlists/{playlist.playlist_id}/{contents}"
-            first = Question(question.route, path, question.parts, {"limit": "100"}, question.base)
-            body = f'{body[:-1]},"{contents}":{self._page(first, items, 100, _MOST_ITEMS)}}}'
-        return body
+        found = bodies.simplified_playlist(playlist, len(items), day, contents)
+        found["followers"] = {"href": None, "total": 0}
+        del found[contents]
+        if self.mode is not Mode.EXTENDED and playlist.owner_id != question.user:
+            return compact(found)
+        path = f"/v1/playlists/{playlist.playlist_id}/{contents}"
+        first = Question(question.route, path, question.parts, {"limit": "100"}, question.base)
+        return f'{compact(found)[:-1]},"{contents}":{self._page(first, items, 100, _MOST_ITEMS)}}}'
 
     def _items(self, question: Question, day: date) -> str:
         development = self.mode is Mode.DEVELOPMENT
         if development and question.parts[3] == "tracks":
-            raise _Refused(Answer(404, spotify_error(404, "Service not found")))
+            raise _Refused(404, "Service not found")
         playlist, items = self._shown(question.parts[2], day)
         if playlist is None:
-            raise _Refused(Answer(404, spotify_error(404, "Resource not found")))
+            raise _Refused(404, "Resource not found")
         if development and playlist.owner_id != question.user:
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
+            raise _Refused(403, "Forbidden")
         return self._page(question, items, 100, _MOST_ITEMS)
 
     def _tracks(self, question: Question, day: date) -> str:
@@ -223,7 +201,7 @@ class Answers:
     def _track(self, question: Question, day: date) -> str:
         track = self._spotify_track(question.parts[2], day)
         if track is None:
-            raise _Refused(Answer(404, spotify_error(404, "Non existing id")))
+            raise _Refused(404, "Non existing id")
         return track
 
     def _features(self, question: Question, day: date) -> str:
@@ -236,12 +214,12 @@ class Answers:
         self._require_features()
         features = self._spotify_features(question.parts[2], day)
         if features is None:
-            raise _Refused(Answer(404, spotify_error(404, "analysis not found")))
+            raise _Refused(404, "analysis not found")
         return features
 
     def _require_features(self) -> None:
         if not self.audio_features:
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
+            raise _Refused(403, "Forbidden")
 
     def _page(self, question: Question, items: list[str], default: int, most: int) -> str:
         """One page of ``items`` in Spotify's paging object."""
@@ -253,22 +231,15 @@ class Answers:
     def _make_listed(self, user_id: str, day: date) -> list[str]:
         """The playlists on a user's page, as they are listed."""
         return [
-            bodies.simplified_playlist(playlist, len(self._plan(playlist)), day, self._contents)
+            compact(bodies.simplified_playlist(playlist, len(self._plan(playlist)), day, self._contents))
             for playlist in self.world.playlists(user_id, day, closed=True)
         ]
 
     def _plan(self, playlist: Playlist) -> list[int | str]:
         """What a playlist lists: the number of a track in it, or the kind of a stray item."""
         stray = self.stray
-        kinds = [
-            (kind, share)
-            for kind, share in (
-                ("null", stray.null_tracks),
-                ("local", stray.local_files),
-                ("episode", stray.episodes),
-            )
-            if share > 0
-        ]
+        shares = {"null": stray.null_tracks, "local": stray.local_files, "episode": stray.episodes}
+        kinds = [(kind, share) for kind, share in shares.items() if share > 0]
         if not kinds:
             return list(range(len(playlist.track_ids)))
         plan: list[int | str] = []
@@ -351,7 +322,7 @@ class Answers:
         score = question.query.get("score")
         if score not in {None, "1", "-1", "0"}:
             message = f"Score can have a value of 1, 0 or -1. Your value: {score}"
-            raise _Refused(Answer(400, listenbrainz_error(400, message)))
+            raise _Refused(400, message)
         described = question.query.get("metadata", "false").lower() == "true"
         loved = [] if score in {"-1", "0"} else self._loved(user, described, day)
         page = loved[offset : offset + count]
@@ -378,9 +349,9 @@ class Answers:
     def _metadata(self, question: Question, day: date) -> str:
         ids = [one for one in question.query.get("recording_mbids", "").split(",") if one]
         if not ids:
-            raise _Refused(Answer(400, listenbrainz_error(400, "No recording mbids specified")))
+            raise _Refused(400, "No recording mbids specified")
         if len(ids) > _MOST_RECORDINGS:
-            raise _Refused(Answer(400, listenbrainz_error(400, "Too many recording mbids")))
+            raise _Refused(400, "Too many recording mbids")
         wanted = set(question.query.get("inc", "").split())
         said = {}
         for one in ids:
@@ -397,7 +368,7 @@ class Answers:
 
     def _open_user(self, user_id: str, day: date) -> str:
         if self._state(user_id, day) != "listed":
-            raise _Refused(Answer(404, listenbrainz_error(404, f"Cannot find user: {user_id}")))
+            raise _Refused(404, f"Cannot find user: {user_id}")
         return user_id
 
     # ReccoBeats
@@ -406,7 +377,7 @@ class Answers:
         ids = [one for one in question.query.get("ids", "").split(",") if one]
         if not 1 <= len(ids) <= _MOST_RECCOBEATS:
             message = f"ids: between 1 and {_MOST_RECCOBEATS} are allowed"
-            raise _Refused(Answer(400, reccobeats_error(400, message)))
+            raise _Refused(400, message)
         said = {}
         for track_id in ids:
             song = self._song(track_id, day)
@@ -428,9 +399,9 @@ class Answers:
 def _ids(question: Question, name: str, most: int) -> list[str]:
     ids = [one for one in question.query.get(name, "").split(",") if one]
     if not ids:
-        raise _Refused(Answer(400, spotify_error(400, "Missing required field: ids")))
+        raise _Refused(400, "Missing required field: ids")
     if len(ids) > most:
-        raise _Refused(Answer(400, spotify_error(400, "Too many ids requested")))
+        raise _Refused(400, "Too many ids requested")
     return ids
 
 
@@ -438,5 +409,5 @@ def _whole(question: Question, name: str, default: int, least: int, most: int) -
     text = question.query.get(name, str(default))
     # As long a number as int() is willing to read, and no underscores or spaces, which it takes too.
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise _Refused(Answer(400, error_body(question.route, 400, f"Invalid {name}")))
+        raise _Refused(400, f"Invalid {name}")
     return int(text)

@@ -9,19 +9,20 @@ same request was made before. So it does not depend on the order of threads, and
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import ceil
 from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from tunegraph_pipeline.simulator.api import Answer
-from tunegraph_pipeline.simulator.bodies import error_body
+from tunegraph_pipeline.simulator.bodies import Answer, refusal
 from tunegraph_pipeline.simulator.draws import unit
 
 ON_API = ("too_many", "server_error", "bad_gateway", "drop", "truncate", "bad_json", "empty")
 """The kinds of faults that a request of an API may get."""
+UNREAD = {"too_many", "server_error", "bad_gateway", "drop", "empty"}
+"""Those that leave nothing of the answer, so that it need not be made."""
 ON_TOKENS = ("server_error", "bad_gateway", "drop", "bad_json")
 """The kinds of faults that a request for a token may get."""
 _IN_A_ROW = 2  # the most times in a row that the same request goes wrong
@@ -127,8 +128,8 @@ class FaultDraws:
 
 def too_many(path: str, retry_after_seconds: int) -> Answer:
     """A 429 in the form of the service that ``path`` belongs to."""
-    body = error_body(path, 429, "API rate limit exceeded")
-    return Answer(429, body, (("Retry-After", str(retry_after_seconds)),))
+    answer = refusal(path, 429, "API rate limit exceeded")
+    return replace(answer, headers=(("Retry-After", str(retry_after_seconds)),))
 
 
 def spoil(answer: Answer, path: str, fault: str | None, retry_after_seconds: int) -> Answer:
@@ -136,7 +137,7 @@ def spoil(answer: Answer, path: str, fault: str | None, retry_after_seconds: int
     if fault == "too_many":
         answer = too_many(path, retry_after_seconds)
     elif fault == "server_error":
-        answer = Answer(500, error_body(path, 500, "Server error"))
+        answer = refusal(path, 500, "Server error")
     elif fault == "bad_gateway":
         answer = Answer(502, "<html><body><h1>502 Bad Gateway</h1></body></html>")
     elif fault == "bad_json":

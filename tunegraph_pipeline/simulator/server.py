@@ -18,8 +18,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
@@ -28,11 +30,12 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.api import Answer, Answers, Mode, Question, StrayItems
-from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, error_body
+from tunegraph_pipeline.simulator.api import Answers, Mode, Question
+from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, Answer, refusal
 from tunegraph_pipeline.simulator.faults import (
     ON_API,
     ON_TOKENS,
+    UNREAD,
     FaultDraws,
     Faults,
     RateLimit,
@@ -102,7 +105,7 @@ class SimulatorServer:
             world,
             mode=mode,
             audio_features=audio_features,
-            stray=StrayItems(faults.null_tracks, faults.local_files, faults.episodes),
+            stray=faults,
             reccobeats_knows=reccobeats_knows,
             covers=covers,
         )
@@ -137,7 +140,7 @@ class SimulatorServer:
         self.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:
@@ -156,16 +159,6 @@ class SimulatorServer:
         self._http.server_close()
         self._http.close_connections()
 
-    def revoke(self, refresh_token: str) -> None:
-        """Make a refresh token invalid."""
-        self.tokens.revoke(refresh_token)
-
-    @property
-    def requests_answered_429(self) -> int:
-        """How many requests were answered 429, for any reason."""
-        with self._lock:
-            return sum(count for (_, status), count in self.requests.items() if status == 429)
-
     def summary(self) -> dict[str, Any]:
         """Counts of the requests so far, for people and benchmarks; seconds are from the first request of an
         API to the last."""
@@ -178,7 +171,7 @@ class SimulatorServer:
                 "seconds": 0.0 if self._first_at is None else self._last_at - self._first_at,
             }
 
-    # The path of one request; called by the handler's threads.
+    # Called by the handler's threads:
 
     def respond(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> "_Reply":
         """The answer to a request, with its fault if it gets one."""
@@ -201,21 +194,20 @@ class SimulatorServer:
                 answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
         else:
             service = {"1": "listenbrainz", "reccobeats": "reccobeats"}.get(parts[0], "spotify")
-            refusal, said = self._rate_limit(service, path, now)
-            if refusal is not None:
-                answer = refusal
+            refused, limits = self._rate_limit(service, path, now)
+            if refused is not None:
+                answer = refused
             elif method != "GET":
-                answer = Answer(405, error_body(path, 405, "Method not allowed"))
+                answer = refusal(path, 405, "Method not allowed")
             else:
-                refusal, user = self.tokens.check(headers) if service == "spotify" else (None, None)
-                if refusal is not None:
-                    answer = refusal
+                denied, user = self.tokens.check(headers) if service == "spotify" else (None, None)
+                if denied is not None:
+                    answer = denied
                 else:
                     fault = self._fault_draws.draw(key, ON_API)
                     question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
-                    refuses = fault in {"too_many", "server_error", "bad_gateway", "drop", "empty"}
-                    answer = Answer(200, "") if refuses else self._answers.answer(question, self.day)
-            answer = Answer(answer.status, answer.body, (*answer.headers, *said))
+                    answer = Answer(200, "") if fault in UNREAD else self._answers.answer(question, self.day)
+            answer = replace(answer, headers=(*answer.headers, *limits))
         answer = spoil(answer, path, fault, self.faults.retry_after_seconds)
         return _Reply(route, key, answer, fault, now)
 
@@ -238,14 +230,11 @@ class SimulatorServer:
             self._last_at = now
             admitted = meter.admit(now)
             used_up = faults.long_wait_after is not None and meter.asked > faults.long_wait_after
-            said = meter.headers(now) if service == "listenbrainz" else ()
+            limits = meter.headers(now) if service == "listenbrainz" else ()
         if used_up:
-            message = "Quota exceeded; please retry later"
-            body = error_body(path, 429, message, "QUOTA_EXCEEDED")
-            return Answer(429, body, (("Retry-After", str(faults.long_wait_seconds)),)), said
-        if not admitted:
-            return too_many(path, faults.retry_after_seconds), said
-        return None, said
+            answer = refusal(path, 429, "Quota exceeded; please retry later", "QUOTA_EXCEEDED")
+            return replace(answer, headers=(("Retry-After", str(faults.long_wait_seconds)),)), limits
+        return (None if admitted else too_many(path, faults.retry_after_seconds)), limits
 
 
 class _Reply(NamedTuple):
@@ -341,28 +330,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the server counts its requests."""
 
 
-def serve(
-    world: World,
-    day: date,
-    *,
-    port: int = 0,
-    mode: Mode = Mode.EXTENDED,
-    audio_features: bool = True,
-    faults: Faults | None = None,
-    covers: bool = False,
-    until_stdin_closes: bool = False,
-    announce: Callable[[SimulatorServer], None],
-) -> None:
+def serve(server: SimulatorServer, announce: Callable[[], None], *, until_stdin_closes: bool = False) -> None:
     """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
     ``announce`` is called once, when the server is ready. With ``until_stdin_closes`` the server stops when a
     parent process that holds the other end of the pipe ends, however it ends.
     """
-    server = SimulatorServer(
-        world, day, port=port, mode=mode, audio_features=audio_features, faults=faults, covers=covers
-    )
     with server:
-        announce(server)
+        announce()
         if until_stdin_closes:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
@@ -386,13 +361,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until-stdin-closes", action="store_true")
     given = parser.parse_args(arguments)
 
-    def announce(server: SimulatorServer) -> None:
-        sys.stdout.write(f"{server.url}\n")
-        sys.stdout.flush()
-
     try:
         config = WorldConfig.model_validate_json(given.world)
-        serve(
+        server = SimulatorServer(
             World(config),
             date.fromisoformat(given.day) if given.day else config.start,
             port=given.port,
@@ -400,9 +371,9 @@ def main(arguments: list[str] | None = None) -> int:
             audio_features=not given.no_audio_features,
             faults=Faults.model_validate_json(given.faults),
             covers=given.covers,
-            until_stdin_closes=given.until_stdin_closes,
-            announce=announce,
         )
+        announce = partial(print, server.url, flush=True)
+        serve(server, announce, until_stdin_closes=given.until_stdin_closes)
     except (ValidationError, ValueError, InputError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 2

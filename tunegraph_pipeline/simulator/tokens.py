@@ -14,8 +14,7 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tunegraph_pipeline.simulator.api import Answer
-from tunegraph_pipeline.simulator.bodies import spotify_error
+from tunegraph_pipeline.simulator.bodies import Answer, refusal
 
 
 class Tokens:
@@ -53,16 +52,16 @@ class Tokens:
         """The refusal of a request without a valid token, else None; and the user whose token it carries."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not scheme:
-            return Answer(401, spotify_error(401, "No token provided")), None
+            return refusal("/v1/", 401, "No token provided"), None
         if scheme.lower() != "bearer":
-            return Answer(400, spotify_error(400, "Only valid bearer authentication supported")), None
+            return refusal("/v1/", 400, "Only valid bearer authentication supported"), None
         with self._lock:
             known = self.issued.get(token.strip())
         if known is None:
-            return Answer(401, spotify_error(401, "Invalid access token")), None
+            return refusal("/v1/", 401, "Invalid access token"), None
         user, dies_at = known
         if time.monotonic() >= dies_at:
-            return Answer(401, spotify_error(401, "The access token expired")), None
+            return refusal("/v1/", 401, "The access token expired"), None
         return None, user
 
     def issue(self, method: str, headers: Mapping[str, str], form: Mapping[str, str]) -> Answer:

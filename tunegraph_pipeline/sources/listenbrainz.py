@@ -1,8 +1,8 @@
-"""ListenBrainz: open data, no key. Users by who follows whom, likes by their "loved" recordings.
+"""ListenBrainz: open data, no key. Follows lead to users; "loved" recordings are their likes.
 
-Here: the calls and what their answers mean. Not here: pace, retries and storage (`api_session`), or order and
-budgets (`crawl`). A track is a recording of MusicBrainz and its id the recording's MBID; feedback on
-something that was never matched to a recording is counted and left out.
+Here: the calls and the meaning of their answers. Not here: rate limits, retries and storage (`api_session`),
+or order and budgets (`crawl`). A track is a MusicBrainz recording and its id the recording's MBID; feedback
+without a matched recording is counted and left out.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, RequestPolicy, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, RequestPolicy, base_url, fields
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
@@ -25,34 +25,39 @@ from tunegraph_pipeline.sources.source import (
     Unanswered,
     UserGone,
     UserPrivate,
+    earlier,
 )
 
 _PAGE = 1000
 _CEILING = 2.5  # requests a second; its headers say more exactly
 _MBID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_EARLIEST, _LATEST = 1_000_000_000, 4_000_000_000  # seconds; a time outside of it is no time of a like
+_EARLIEST, _LATEST = 1_000_000_000, 4_000_000_000  # seconds; any other time is wrong
 
-_RELEASE: Keep = {"caa_id": True, "caa_release_mbid": True, "mbid": True}
-KEEP: Keep = {
-    "following": True,
-    "followers": True,
-    "total_count": True,
-    "feedback": {
-        "created": True,
-        "recording_mbid": True,
-        "track_metadata": {
-            "track_name": True,
-            "artist_name": True,
-            "mbid_mapping": {
-                "recording_mbid": True,
-                "release_mbid": True,
-                "caa_id": True,
-                "caa_release_mbid": True,
-                "artists": {"artist_mbid": True, "artist_credit_name": True},
-            },
-        },
-    },
-}
+_COVER = ("caa_id", "caa_release_mbid")
+KEEP = fields(
+    "following",
+    "followers",
+    "total_count",
+    feedback=fields(
+        "created",
+        "recording_mbid",
+        track_metadata=fields(
+            "track_name",
+            "artist_name",
+            mbid_mapping=fields(
+                "recording_mbid",
+                "release_mbid",
+                *_COVER,
+                artists=fields("artist_mbid", "artist_credit_name"),
+            ),
+        ),
+    ),
+)
+_METADATA = fields(
+    recording=fields("name", "length", "isrcs"),
+    artist=fields(artists=fields("artist_mbid", "name")),
+    release=fields("mbid", *_COVER),
+)
 
 
 class ListenBrainzSettings(BaseModel):
@@ -66,7 +71,7 @@ class ListenBrainzSettings(BaseModel):
 
 
 class ListenBrainzSource:
-    """A source over ListenBrainz; see the module. Threads may share it."""
+    """ListenBrainz as a source. Threads may share it."""
 
     describe_size = 50
 
@@ -117,8 +122,7 @@ class ListenBrainzSource:
             if mbid is None:
                 counts["loved recordings without an MBID"] += 1
                 continue
-            at, known = _moment(entry.get("created")), likes.get(mbid)
-            likes[mbid] = min(at, known) if at and known else at or known
+            likes[mbid] = earlier(_moment(entry.get("created")), likes.get(mbid))
             if isinstance(metadata.get("track_name"), str) and metadata["track_name"]:
                 described.setdefault(mbid, _track(mbid, metadata, mapping))
         return LikedList([Like(mbid, at) for mbid, at in likes.items()], list(described.values()), counts)
@@ -137,10 +141,10 @@ class ListenBrainzSource:
         return [_described(mbid, answer[mbid]) for mbid in known if isinstance(answer.get(mbid), dict)]
 
     def feature_providers(self) -> list[FeatureProvider]:
-        return []  # nobody known serves features by MBID; an import of features fills them
+        return []  # no known service has features by MBID; they can be imported
 
     def counts(self) -> Counter[str]:
-        """What its sessions counted: requests, 429, retries, answers kept, ..."""
+        """What its sessions counted: requests, 429s, retries, stored answers, ..."""
         return self.session.counts + self._metadata.counts
 
     def close(self) -> None:
@@ -178,13 +182,6 @@ class ListenBrainzSource:
             raise Unanswered(f"ListenBrainz answered with status {response.status_code}")
         answer: dict[str, Any] = response.json()
         return answer
-
-
-_METADATA: Keep = {
-    "recording": {"name": True, "length": True, "isrcs": True},
-    "artist": {"artists": {"artist_mbid": True, "name": True}},
-    "release": _RELEASE,
-}
 
 
 def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Track:
