@@ -45,7 +45,7 @@ def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
 
 
 def warn_of_future_days(lake: "Lake") -> None:
-    """Warn of received days that lie in the future: this machine's clock was wrong then, or is now."""
+    """Warn of received days in the future: this machine's clock was wrong then, or is now."""
     today = datetime.now(UTC).date()
     to_come = [day for day in lake.raw_days() if day > today]
     if to_come:

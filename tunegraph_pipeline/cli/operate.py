@@ -95,8 +95,7 @@ def login(
     http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable only by you.
     """
     from tunegraph_pipeline.sources.spotify import TERMS
-    from tunegraph_pipeline.sources.spotify_login import authorise, token_folder
-    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+    from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
 
     settings = open_lake(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
     notes.print(f"[yellow]{TERMS}[/yellow]")

@@ -1,8 +1,8 @@
-"""What Spotify's Web API, ListenBrainz and ReccoBeats would answer about the simulated world.
+"""The answers of Spotify's Web API, ListenBrainz and ReccoBeats about the simulated world.
 
-Here: routes, paging, who may ask for what, and which answer is refused. An answer is a function of the world,
-the day, the request and who asks. Not here: the JSON itself (`bodies`), connections, tokens, rate limits and
-faults (`server`), or what is true in the world (`world`).
+Here: routes, paging and permissions. An answer is a function of the world, the day, the request and its user.
+Not here: the JSON itself (`bodies`), connections, tokens, rate limits and faults (`server`), or the facts
+(`world`).
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import unquote
 
 from tunegraph_pipeline.errors import InputError
@@ -32,7 +32,11 @@ _EXTENDED_ONLY = {
     "/v1/audio-features",
     "/v1/audio-features/{id}",
 }
-_WITH_USER = {"/v1/me", "/v1/me/tracks", "/v1/me/playlists"}
+_FEATURES = {"/v1/audio-features", "/v1/audio-features/{id}"}
+
+
+_Find = Callable[[str, date], str | None]
+"""The JSON about a track on a day, None if there is none."""
 
 
 class Mode(StrEnum):
@@ -42,9 +46,13 @@ class Mode(StrEnum):
     DEVELOPMENT = "development"
 
 
+class _Refused(Exception):  # noqa: N818  # an answer like any other
+    """Status and message of an error that is answered."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """A request: its route, path and query, and the user whose token it carries (None: only the app's)."""
+    """A request: its route, path and query, and the user whose token it carries (None: the app's token)."""
 
     route: str
     path: str
@@ -53,16 +61,19 @@ class Question:
     base: str
     user: str | None = None
 
-
-class _Refused(Exception):  # noqa: N818  # an answer like any other
-    """Status and message of an error that is answered."""
+    @property
+    def signed_in(self) -> str:
+        """The user; refused without one."""
+        if self.user is None:
+            raise _Refused(401, "Unauthorized")
+        return self.user
 
 
 class Answers:
     """The three services over one world. Threads may share it.
 
     ``stray`` gives the shares of items listed in addition to the real ones; ``reccobeats_knows`` is the share
-    of songs without measured features that ReccoBeats knows all the same.
+    of songs without measured features that ReccoBeats does know.
     """
 
     def __init__(
@@ -98,10 +109,12 @@ class Answers:
             "/v1/playlists/{id}": self._playlist,
             "/v1/playlists/{id}/tracks": self._items,
             "/v1/playlists/{id}/items": self._items,
-            "/v1/tracks": self._tracks,
-            "/v1/tracks/{id}": self._track,
-            "/v1/audio-features": self._features,
-            "/v1/audio-features/{id}": self._one_features,
+            "/v1/tracks": partial(self._several, "tracks", self._spotify_track, _MOST_TRACKS),
+            "/v1/tracks/{id}": partial(self._one, self._spotify_track, "Non existing id"),
+            "/v1/audio-features": partial(
+                self._several, "audio_features", self._spotify_features, _MOST_FEATURES
+            ),
+            "/v1/audio-features/{id}": partial(self._one, self._spotify_features, "analysis not found"),
             "/1/user/{id}/following": self._following,
             "/1/user/{id}/followers": self._followers,
             "/1/feedback/user/{id}/get-feedback": self._feedback,
@@ -117,7 +130,7 @@ class Answers:
         next((one for one in self.world.recording_ids() if self.world.song(one, day)), None)
 
     def route(self, path: str) -> tuple[str, tuple[str, ...]]:
-        """The route of a path, ``{id}`` for what varies, and the parts of the path; "unknown" if none."""
+        """The route of a path, with ``{id}`` for an id, or "unknown"; and the parts of the path."""
         parts = tuple(unquote(part) for part in path.strip("/").split("/"))
         for varying in (None, 2, 3):
             named = parts if varying is None else (*parts[:varying], "{id}", *parts[varying + 1 :])
@@ -131,9 +144,8 @@ class Answers:
         made = self._routes.get(route)
         if made is None:
             return refusal(question.path, 404, "Service not found")
-        if route in _WITH_USER and question.user is None:
-            return refusal(question.path, 401, "Unauthorized")
-        if route in _EXTENDED_ONLY and self.mode is Mode.DEVELOPMENT:
+        closed = route in _EXTENDED_ONLY and self.mode is Mode.DEVELOPMENT
+        if closed or (route in _FEATURES and not self.audio_features):
             return refusal(question.path, 403, "Forbidden")
         try:
             return Answer(200, made(question, day))
@@ -143,16 +155,13 @@ class Answers:
     # Spotify
 
     def _me(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return json.dumps(bodies.own_profile(question.user))
+        return json.dumps(bodies.own_profile(question.signed_in))
 
     def _my_tracks(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return self._page(question, self._saved(question.user, day), 20, 50)
+        return self._page(question, self._saved(question.signed_in, day), 20, 50)
 
     def _my_playlists(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return self._page(question, self._listed(question.user, day), 20, _MOST_PLAYLISTS)
+        return self._page(question, self._listed(question.signed_in, day), 20, _MOST_PLAYLISTS)
 
     def _user(self, question: Question, day: date) -> str:
         if self._state(question.parts[2], day) in {"gone", "unknown"}:
@@ -193,33 +202,15 @@ class Answers:
             raise _Refused(403, "Forbidden")
         return self._page(question, items, 100, _MOST_ITEMS)
 
-    def _tracks(self, question: Question, day: date) -> str:
-        ids = _ids(question, "ids", _MOST_TRACKS)
-        tracks = (self._spotify_track(track_id, day) or "null" for track_id in ids)
-        return f'{{"tracks":[{",".join(tracks)}]}}'
+    def _several(self, key: str, find: _Find, most: int, question: Question, day: date) -> str:
+        found = (find(track_id, day) or "null" for track_id in _ids(question, "ids", most))
+        return f'{{"{key}":[{",".join(found)}]}}'
 
-    def _track(self, question: Question, day: date) -> str:
-        track = self._spotify_track(question.parts[2], day)
-        if track is None:
-            raise _Refused(404, "Non existing id")
-        return track
-
-    def _features(self, question: Question, day: date) -> str:
-        self._require_features()
-        ids = _ids(question, "ids", _MOST_FEATURES)
-        said = (self._spotify_features(track_id, day) or "null" for track_id in ids)
-        return f'{{"audio_features":[{",".join(said)}]}}'
-
-    def _one_features(self, question: Question, day: date) -> str:
-        self._require_features()
-        features = self._spotify_features(question.parts[2], day)
-        if features is None:
-            raise _Refused(404, "analysis not found")
-        return features
-
-    def _require_features(self) -> None:
-        if not self.audio_features:
-            raise _Refused(403, "Forbidden")
+    def _one(self, find: _Find, missing: str, question: Question, day: date) -> str:
+        found = find(question.parts[2], day)
+        if found is None:
+            raise _Refused(404, missing)
+        return found
 
     def _page(self, question: Question, items: list[str], default: int, most: int) -> str:
         """One page of ``items`` in Spotify's paging object."""
@@ -261,13 +252,13 @@ class Answers:
             local = entry == "local"
             if isinstance(entry, int):
                 last = entry
-                said = self._spotify_track(playlist.track_ids[entry], day) or "null"
+                found = self._spotify_track(playlist.track_ids[entry], day) or "null"
             elif entry == "null":
-                said = "null"
+                found = "null"
             else:
-                said = bodies.local_file(place) if local else bodies.episode(f"{playlist_id}|{place}")
+                found = bodies.local_file(place) if local else bodies.episode(f"{playlist_id}|{place}")
             at = playlist.added_at[last]
-            items.append(bodies.playlist_item(at, by, local=local, key=key, content=said))
+            items.append(bodies.playlist_item(at, by, local=local, key=key, content=found))
         return playlist, items
 
     def _make_saved(self, user_id: str, day: date) -> list[str]:
@@ -277,27 +268,24 @@ class Answers:
         ]
 
     def _song(self, track_id: str, day: date) -> Song | None:
-        song = self._songs.get(track_id)
-        if song is not None:
-            return song if song.released <= day else None
-        song = self.world.song(track_id, day)
-        if song is not None:
-            self._songs[track_id] = song
+        song = self._songs.get(track_id) or self.world.song(track_id, day)
+        if song is None or song.released > day:
+            return None
+        self._songs[track_id] = song
         return song
 
     def _kept(self, kind: str, song: Song, make: Callable[[Song], str]) -> str:
         """The JSON of a song, made once, so that a listing only has to join strings."""
-        said = self._by_kind.get((kind, song.track_id))
-        if said is None:
-            said = self._by_kind[kind, song.track_id] = make(song)
-        return said
+        if (kind, song.track_id) not in self._by_kind:
+            self._by_kind[kind, song.track_id] = make(song)
+        return self._by_kind[kind, song.track_id]
 
     def _spotify_track(self, track_id: str, day: date) -> str | None:
         song = self._song(track_id, day)
-        return None if song is None else self._kept("track", song, self._make_track)
-
-    def _make_track(self, song: Song) -> str:
-        return bodies.spotify_track(song, covers=self.covers, extended=self.mode is Mode.EXTENDED)
+        if song is None:
+            return None
+        make = partial(bodies.spotify_track, covers=self.covers, extended=self.mode is Mode.EXTENDED)
+        return self._kept("track", song, make)
 
     def _spotify_features(self, track_id: str, day: date) -> str | None:
         song = self._song(track_id, day)
@@ -335,16 +323,14 @@ class Answers:
         loved = []
         for track_id, at in reversed(self.world.liked(user, day)):
             song = self._song(track_id, day)
-            assert song is not None, "nobody likes a song before it is out"
-            metadata = self._kept("metadata", song, self._make_metadata) if described else "null"
+            assert song is not None, "songs are liked only after their release"
+            make = partial(bodies.track_metadata, covers=self.covers)
+            metadata = self._kept("metadata", song, make) if described else "null"
             loved.append(bodies.love(bodies.mbid("recording", song.recording_id), at, user, metadata))
             if unit(user, track_id, "null") < self.stray.null_tracks:
-                # What a player sent in that MusicBrainz knows no recording for.
+                # Sent by a player, and unknown to MusicBrainz.
                 loved.append(bodies.love(None, at, user, "null"))
         return loved
-
-    def _make_metadata(self, song: Song) -> str:
-        return bodies.track_metadata(song, covers=self.covers)
 
     def _metadata(self, question: Question, day: date) -> str:
         ids = [one for one in question.query.get("recording_mbids", "").split(",") if one]
@@ -353,12 +339,12 @@ class Answers:
         if len(ids) > _MOST_RECORDINGS:
             raise _Refused(400, "Too many recording mbids")
         wanted = set(question.query.get("inc", "").split())
-        said = {}
+        found = {}
         for one in ids:
             song = self._recording(one, day)
             if song is not None:
-                said[one] = bodies.recording(song, wanted, covers=self.covers)
-        return json.dumps(said)
+                found[one] = bodies.recording(song, wanted, covers=self.covers)
+        return json.dumps(found)
 
     def _recording(self, recording_mbid: str, day: date) -> Song | None:
         if not self._recordings:
@@ -378,16 +364,15 @@ class Answers:
         if not 1 <= len(ids) <= _MOST_RECCOBEATS:
             message = f"ids: between 1 and {_MOST_RECCOBEATS} are allowed"
             raise _Refused(400, message)
-        said = {}
+        found = {}
         for track_id in ids:
             song = self._song(track_id, day)
-            if song is not None and self._reccobeats_has(song):
-                said[track_id] = self._kept("reccobeats", song, bodies.reccobeats_features)
-        shuffled = sorted(said, key=lambda track_id: unit("order", track_id))
-        return f'{{"content":[{",".join(said[track_id] for track_id in shuffled)}]}}'
-
-    def _reccobeats_has(self, song: Song) -> bool:
-        return song.measured or unit("reccobeats", song.track_id) < self.reccobeats_knows
+            if song is None:
+                continue
+            if song.measured or unit("reccobeats", track_id) < self.reccobeats_knows:
+                found[track_id] = self._kept("reccobeats", song, bodies.reccobeats_features)
+        shuffled = sorted(found, key=lambda track_id: unit("order", track_id))
+        return f'{{"content":[{",".join(found[track_id] for track_id in shuffled)}]}}'
 
     def _state(self, user_id: str, day: date) -> str:
         try:
@@ -407,7 +392,7 @@ def _ids(question: Question, name: str, most: int) -> list[str]:
 
 def _whole(question: Question, name: str, default: int, least: int, most: int) -> int:
     text = question.query.get(name, str(default))
-    # As long a number as int() is willing to read, and no underscores or spaces, which it takes too.
+    # int() also takes underscores and spaces, and refuses very long numbers.
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise _Refused(400, f"Invalid {name}")
     return int(text)

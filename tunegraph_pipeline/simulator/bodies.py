@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -20,7 +21,13 @@ from tunegraph_pipeline.simulator.draws import unit
 from tunegraph_pipeline.simulator.listeners import Playlist
 
 PERSONAL_MARK = "example.invalid"
-"""Part of every personal detail that is sent, none of which a source may store."""
+"""Part of every personal detail that is sent; a source must not store any."""
+
+
+# The fixed fields of items that are not tracks of the world.
+_STRAY_ITEMS: dict[str, dict[str, Any]] = json.loads(
+    files(__package__).joinpath("stray_items.json").read_bytes()
+)
 
 
 def mbid(kind: str, identifier: str) -> str:
@@ -37,7 +44,9 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def refusal(path: str, status: int, message: str, reason: str | None = None) -> Answer:
+def refusal(
+    path: str, status: int, message: str, reason: str | None = None, retry_after: int | None = None
+) -> Answer:
     """An error in the form of the service that ``path`` belongs to; only Spotify gives a ``reason``."""
     body: dict[str, Any]
     if path.startswith("/1/"):
@@ -46,7 +55,8 @@ def refusal(path: str, status: int, message: str, reason: str | None = None) -> 
         body = {"timestamp": "2026-01-01T00:00:00Z", "status": status, "error": message}
     else:
         body = {"error": {"status": status, "message": message} | ({"reason": reason} if reason else {})}
-    return Answer(status, json.dumps(body))
+    headers = () if retry_after is None else (("Retry-After", str(retry_after)),)
+    return Answer(status, json.dumps(body), headers)
 
 
 def _spotify_object(kind: str, identifier: str) -> dict[str, Any]:
@@ -152,10 +162,7 @@ def saved_track(added_at: int, track: str) -> str:
 def track_metadata(song: Song, *, covers: bool) -> str:
     """What ListenBrainz sends about a song with a like of it, with its cover's id if ``covers``."""
     recording, release = mbid("recording", song.recording_id), mbid("release", song.album_id)
-    artists = [
-        {"artist_credit_name": name, "artist_mbid": mbid("artist", artist_id), "join_phrase": ""}
-        for artist_id, name in zip(song.artist_ids, song.artists, strict=True)
-    ]
+    artists = _artist_credits(song, "artist_credit_name")
     return compact(
         {
             "additional_info": {},
@@ -178,19 +185,22 @@ def track_metadata(song: Song, *, covers: bool) -> str:
 def recording(song: Song, wanted: set[str], *, covers: bool) -> dict[str, Any]:
     """A recording in ListenBrainz's form; ``wanted`` may add "artist" and "release"."""
     facts = {"isrcs": [song.isrc], "length": song.duration_ms, "name": song.name, "rels": []}
-    said: dict[str, Any] = {"recording": facts}
+    found: dict[str, Any] = {"recording": facts}
     if "artist" in wanted:
-        artists = [
-            {"artist_mbid": mbid("artist", artist_id), "name": name, "join_phrase": ""}
-            for artist_id, name in zip(song.artist_ids, song.artists, strict=True)
-        ]
-        said["artist"] = {"artists": artists, "name": " & ".join(song.artists)}
+        found["artist"] = {"artists": _artist_credits(song, "name"), "name": " & ".join(song.artists)}
     if "release" in wanted:
         release = mbid("release", song.album_id)
-        said["release"] = {"mbid": release, "name": song.album, "year": song.released.year}
+        found["release"] = {"mbid": release, "name": song.album, "year": song.released.year}
         if covers:
-            said["release"] |= {"caa_id": _cover_number(song), "caa_release_mbid": release}
-    return said
+            found["release"] |= {"caa_id": _cover_number(song), "caa_release_mbid": release}
+    return found
+
+
+def _artist_credits(song: Song, key: str) -> list[dict[str, str]]:
+    return [
+        {key: name, "artist_mbid": mbid("artist", artist_id), "join_phrase": ""}
+        for artist_id, name in zip(song.artist_ids, song.artists, strict=True)
+    ]
 
 
 def compact(value: object) -> str:
@@ -231,49 +241,29 @@ def added_by(user_id: str) -> str:
 def local_file(place: int) -> str:
     """A file of the user's own, which has no id."""
     name = f"Recorded at home {place}"
-    return compact(
-        {
-            "album": {"id": None, "images": [], "name": "", "type": "album", "uri": None},
-            "artists": [{"id": None, "name": "", "type": "artist", "uri": None}],
-            "duration_ms": 180_000,
-            "explicit": False,
-            "external_ids": {},
-            "id": None,
-            "is_local": True,
-            "name": name,
-            "popularity": 0,
-            "preview_url": None,
-            "type": "track",
-            "uri": f"spotify:local:::{name.replace(' ', '+')}:180",
-        }
-    )
+    uri = f"spotify:local:::{name.replace(' ', '+')}:180"
+    return compact({**_STRAY_ITEMS["local_file"], "name": name, "uri": uri})
 
 
 def episode(key: str) -> str:
     """A podcast episode, a function of ``key``."""
     number = int.from_bytes(blake2b(key.encode(), digest_size=14).digest(), "big")
-    episode_id = f"7{number % 10**21:021d}"
+    episode_id, show_id = f"7{number % 10**21:021d}", f"5{number % 10**21:021d}"
+    fixed = _STRAY_ITEMS["episode"]
     return compact(
         {
-            "album": {"album_type": "show", "id": f"5{number % 10**21:021d}", "images": [], "type": "show"},
-            "artists": [{"id": None, "name": None, "type": "show"}],
-            "duration_ms": 2_400_000,
-            "episode": True,
-            "explicit": False,
-            "external_ids": {},
+            **fixed,
+            "album": {**fixed["album"], "id": show_id},
             "id": episode_id,
-            "is_local": False,
             "name": f"Episode {number % 300}",
-            "show": {"id": f"5{number % 10**21:021d}", "name": "People who talk"},
-            "track": False,
-            "type": "episode",
+            "show": {"id": show_id, "name": "People who talk"},
             "uri": f"spotify:episode:{episode_id}",
         }
     )
 
 
 def _features(song: Song) -> dict[str, float | int | None]:
-    """Features as they are sent: key and mode as whole numbers, key -1 where it was not detected."""
+    """Features as they are sent: key and mode as whole numbers, key -1 if undetected."""
     key, mode = song.features["key"], song.features["mode"]
     whole = {"key": -1 if key is None else int(key), "mode": None if mode is None else int(mode)}
     return {**song.features, **whole}

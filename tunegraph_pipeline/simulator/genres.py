@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True)
 class Genre:
-    """A genre: who is near to it, and what a typical song of it is like.
+    """A genre, its nearest genres, and its typical song.
 
-    The features are centres, 0 to 1 where the audio features are; ``loudness`` in dB, ``tempo`` in beats a
-    minute with its spread, ``minutes`` the typical length.
+    The features are centres, from 0 to 1 except ``loudness`` in dB and ``tempo`` in beats per minute, with
+    its spread; ``minutes`` is the typical length.
     """
 
     name: str
@@ -52,10 +52,10 @@ SCENE_GENRE: NDArray[np.int64] = np.array([genre for genre, _ in SCENES])
 
 
 def scene_affinity() -> NDArray[np.float64]:
-    """How likely somebody at home in a scene (row) is to take up another (column).
+    """The probability that a listener of one scene (row) takes up another (column).
 
-    Returns float64[scenes, scenes], rows summing to 1, a zero diagonal. Scenes of the same genre are
-    nearest, then those of neighbouring genres; anything is possible, in proportion to the genre's share.
+    Returns float64[scenes, scenes]; rows sum to 1, the diagonal is 0. Scenes of the same genre are nearest,
+    then those of neighbouring genres; all others are possible, in proportion to the genre's share.
     """
     names = [genre.name for genre in GENRES]
     between = np.zeros((len(GENRES), len(GENRES)))

@@ -30,7 +30,7 @@ class _Words(BaseModel, frozen=True, extra="forbid"):
     """The content of ``words.json``."""
 
     shared: Lexicon
-    any_song: tuple[str, ...]  # titles that any genre may have, but for those with own_titles_only
+    any_song: tuple[str, ...]  # titles for all genres except own_titles_only
     genres: Mapping[str, Lexicon]
     own_titles_only: frozenset[str]  # genres
     lower_case_scenes: frozenset[str]
@@ -58,7 +58,7 @@ _HANDLE_WORDS: Lexicon = {
 
 
 class Dice:
-    """A stream of choices from one generator; the same generator gives the same choices."""
+    """A stream of choices from one generator."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -76,7 +76,7 @@ class Dice:
 
 
 class Songbook:
-    """The titles an artist has used, so that none comes twice and no pattern too often."""
+    """The titles an artist has used, to avoid repeats and frequent patterns."""
 
     def __init__(self) -> None:
         self.titles: set[str] = set()
@@ -88,7 +88,7 @@ def _fill(template: str, words: Lexicon, dice: Dice) -> str:
 
     def word(slot: re.Match[str]) -> str:
         chosen = dice.choice(words[slot[1]])
-        for _ in range(4):  # nobody sings "Rain and Rain", or is called Secret Secrets
+        for _ in range(4):  # to avoid "Rain and Rain" and "Secret Secrets"
             if chosen[:4] not in used:
                 break
             chosen = dice.choice(words[slot[1]])

@@ -1,12 +1,12 @@
 """The simulated world over HTTP on loopback, with tokens, rate limits, latency and faults.
 
-Here: the server, what a request passes through, and counts of all requests. Not here: answers (`api`), tokens
-(`tokens`), which request goes wrong (`faults`), or the world itself (`world`).
+Here: the server, the path of a request, and counts of all requests. Not here: answers (`api`), tokens
+(`tokens`), which requests fail (`faults`), or the world itself (`world`).
 
 Spotify is served below ``/v1/`` (tokens at ``/api/token``, consent at ``/authorize``), ListenBrainz below
-``/1/``, ReccoBeats below ``/reccobeats/v1/``. Each of the three has its own rate limit. ``/simulator`` gives
-the counts so far, to any client. A request refused for its rate or its token does not count towards the
-repeats that decide on a fault, since these refusals depend on the clock.
+``/1/``, ReccoBeats below ``/reccobeats/v1/``; each has its own rate limit. ``/simulator`` gives the counts so
+far, to any client. Requests refused for their rate or token do not count as repeats when a fault is drawn,
+since these refusals depend on the clock.
 """
 
 import argparse
@@ -52,7 +52,7 @@ _NO_STATUS = 0  # of a request that was never answered
 
 
 class Asked(NamedTuple):
-    """A request as the log keeps it. ``status`` is 0 where none was sent; ``at`` is a monotonic clock's."""
+    """A request in the log. ``status`` is 0 if none was sent; ``at`` is a monotonic time."""
 
     key: str
     status: int
@@ -61,13 +61,13 @@ class Asked(NamedTuple):
 
 
 class SimulatorServer:
-    """Serves a world from threads of this process, between ``with`` and the end of its block.
+    """Serves a world from threads of this process, inside a ``with`` block.
 
-    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user;
-    ``refresh_tokens`` maps further ones to their users. ``requests`` counts answers by route and status
-    (0: none was sent), ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
+    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user; ``refresh_tokens``
+    maps others to their users. ``requests`` counts answers by route and status (0: none was sent),
+    ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
 
-    Raises InputError for a day before the world begins and for a port that is taken.
+    Raises InputError for a day before the world begins and for a port in use.
     """
 
     def __init__(
@@ -128,8 +128,7 @@ class SimulatorServer:
             self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
             raise InputError(
-                f"the simulator cannot listen on port {port} ({error}); choose another with --port, or 0 for "
-                "any that is free"
+                f"the simulator cannot listen on port {port} ({error}); choose another --port, or 0 for any"
             ) from error
         self._http.served = self
         self.port: int = self._http.server_address[1]
@@ -145,9 +144,8 @@ class SimulatorServer:
 
     def start(self) -> None:
         """Begin to answer, first the connections that already wait."""
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.05,), name="simulator", daemon=True
-        )
+        serve_forever = partial(self._http.serve_forever, 0.05)
+        self._thread = threading.Thread(target=serve_forever, name="simulator", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -160,8 +158,7 @@ class SimulatorServer:
         self._http.close_connections()
 
     def summary(self) -> dict[str, Any]:
-        """Counts of the requests so far, for people and benchmarks; seconds are from the first request of an
-        API to the last."""
+        """Counts of the requests so far; ``seconds`` is the time from the first API request to the last."""
         with self._lock:
             return {
                 "requests": sum(self.requests.values()),
@@ -180,33 +177,31 @@ class SimulatorServer:
         key = f"{method} {target}"
         if path == "/simulator":
             return _Reply("/simulator", key, Answer(200, json.dumps(self.summary())), None, now)
-        route, parts = self._answers.route(path)
+        if path == "/authorize":
+            return _Reply(path, key, self.tokens.authorize(dict(parse_qsl(query))), None, now)
         fault: str | None = None
-        if path in {"/api/token", "/authorize"}:
+        if path == "/api/token":
             route = path
-            if path == "/authorize":
-                answer = self.tokens.authorize(dict(parse_qsl(query)))
-            else:
-                form = dict(parse_qsl(body.decode("utf-8", "replace")))
-                # Not the whole body: the log must not hold refresh tokens.
-                key = f"{key} {form.get('grant_type', '')}"
-                fault = self._fault_draws.draw(key, ON_TOKENS)
-                answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
+            form = dict(parse_qsl(body.decode("utf-8", "replace")))
+            # Not the whole body: the log must not hold refresh tokens.
+            key = f"{key} {form.get('grant_type', '')}"
+            fault = self._fault_draws.draw(key, ON_TOKENS)
+            answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
         else:
+            route, parts = self._answers.route(path)
             service = {"1": "listenbrainz", "reccobeats": "reccobeats"}.get(parts[0], "spotify")
             refused, limits = self._rate_limit(service, path, now)
+            user: str | None = None
+            if refused is None and method != "GET":
+                refused = refusal(path, 405, "Method not allowed")
+            elif refused is None and service == "spotify":
+                refused, user = self.tokens.check(headers)
             if refused is not None:
                 answer = refused
-            elif method != "GET":
-                answer = refusal(path, 405, "Method not allowed")
             else:
-                denied, user = self.tokens.check(headers) if service == "spotify" else (None, None)
-                if denied is not None:
-                    answer = denied
-                else:
-                    fault = self._fault_draws.draw(key, ON_API)
-                    question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
-                    answer = Answer(200, "") if fault in UNREAD else self._answers.answer(question, self.day)
+                fault = self._fault_draws.draw(key, ON_API)
+                question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
+                answer = Answer(200, "") if fault in UNREAD else self._answers.answer(question, self.day)
             answer = replace(answer, headers=(*answer.headers, *limits))
         answer = spoil(answer, path, fault, self.faults.retry_after_seconds)
         return _Reply(route, key, answer, fault, now)
@@ -223,7 +218,7 @@ class SimulatorServer:
     def _rate_limit(
         self, service: str, path: str, now: float
     ) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:
-        """A 429 if the service's rate or quota is used up, else None; and headers for all of its answers."""
+        """A 429 if the service's rate or quota is used up, else None; and headers for all its answers."""
         faults, meter = self.faults, self._meters[service]
         with self._lock:
             self._first_at = now if self._first_at is None else self._first_at
@@ -232,8 +227,8 @@ class SimulatorServer:
             used_up = faults.long_wait_after is not None and meter.asked > faults.long_wait_after
             limits = meter.headers(now) if service == "listenbrainz" else ()
         if used_up:
-            answer = refusal(path, 429, "Quota exceeded; please retry later", "QUOTA_EXCEEDED")
-            return replace(answer, headers=(("Retry-After", str(faults.long_wait_seconds)),)), limits
+            message = "Quota exceeded; please retry later"
+            return refusal(path, 429, message, "QUOTA_EXCEEDED", faults.long_wait_seconds), limits
         return (None if admitted else too_many(path, faults.retry_after_seconds)), limits
 
 
@@ -257,7 +252,7 @@ class _HTTPServer(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        # The base class asks the resolver for this machine's name, which may take seconds.
+        # The base class resolves this machine's name, which may take seconds.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -278,7 +273,7 @@ class _HTTPServer(ThreadingHTTPServer):
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    continue  # the other side was first
+                    continue  # already closed
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -321,7 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         # Counted before it is sent, so that a client with the answer finds it counted.
         served.record(reply, answer.status)
-        # In one send: a second one would wait for the client's delayed acknowledgement.
+        # One send, since a second would wait for the client's delayed acknowledgement.
         self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815  # names the base class looks for
@@ -333,8 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
 def serve(server: SimulatorServer, announce: Callable[[], None], *, until_stdin_closes: bool = False) -> None:
     """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
-    ``announce`` is called once, when the server is ready. With ``until_stdin_closes`` the server stops when a
-    parent process that holds the other end of the pipe ends, however it ends.
+    ``announce`` is called once the server is ready. With ``until_stdin_closes`` it stops when the parent
+    process that holds the other end of the pipe ends, for whatever reason.
     """
     with server:
         announce()
@@ -348,7 +343,7 @@ def serve(server: SimulatorServer, announce: Callable[[], None], *, until_stdin_
 def main(arguments: list[str] | None = None) -> int:
     """Serve a world from a process of its own; the first line of standard output is the URL.
 
-    Returns the exit status: 2 with one line on standard error where an argument cannot be used.
+    Returns the exit status: 2, with one line on standard error, for an unusable argument.
     """
     parser = argparse.ArgumentParser(prog="python -m tunegraph_pipeline.simulator.server")
     parser.add_argument("--port", type=int, default=0, help="0 for any that is free")

@@ -159,28 +159,24 @@ class World:
         release = self._release_number.get(track_id)
         if release is None or self._songs.released[self._releases.song[release]] > today:
             return None
-        return self._song(release)
-
-    def recording_ids(self) -> list[str]:
-        """The id of every song there will ever be; both releases of a song share it."""
-        ids: list[str] = self._songs.track_ids.tolist()
-        return ids
-
-    def _song(self, release: int) -> Song:
         songs, number = self._songs, int(self._releases.song[release])
         row = self._track_table.drop("image_url", "preview_url").row(release, named=True)
-        day = self.config.start.toordinal() + int(songs.released[number])
+        released = self.config.start.toordinal() + int(songs.released[number])
         return Song(
             **row,
             recording_id=str(songs.track_ids[number]),
             album=self._album_names[row["album_id"]],
-            released=date.fromordinal(min(max(day, 1), date.max.toordinal())),
+            released=date.fromordinal(min(max(released, 1), date.max.toordinal())),
             features={
                 name: None if np.isnan(value) else round(value, 4)
                 for name, value in zip(AUDIO_FEATURES, songs.features[number].tolist(), strict=True)
             },
             measured=bool(self._releases.measured[release]),
         )
+
+    def recording_ids(self) -> list[str]:
+        """The id of every song, past and future; both releases of a song share it."""
+        return list(map(str, self._songs.track_ids))
 
     def playlist(self, playlist_id: str, day: date) -> Playlist | None:
         """The playlist of that id; None if there is none, or its owner's page is not visible on ``day``."""
@@ -204,10 +200,9 @@ class World:
         user, today = self._user(user_id, day)
         if self._state(user, today) != "listed":
             return []
-        likes = self._likes
-        first, last = np.searchsorted(likes.user, [user, user + 1])
-        started = np.flatnonzero(likes.at[first:last] < (today + 1) * SECONDS_PER_DAY) + first
-        interests = sorted({0, *likes.interest[started].tolist()})
+        mine = _span(self._likes.user, user)
+        started = self._likes.at[mine] < (today + 1) * SECONDS_PER_DAY
+        interests = sorted({0, *self._likes.interest[mine][started].tolist()})
         others = [
             other for other in self._follows(user, today) if closed or self._state(other, today) == "listed"
         ]
@@ -231,9 +226,9 @@ class World:
     def _held(self, user: int, today: int) -> Ints:
         """The indices of a user's likes that hold at the end of a day, by time."""
         likes, end = self._likes, (today + 1) * SECONDS_PER_DAY
-        first, last = np.searchsorted(likes.user, [user, user + 1])
-        mine = slice(int(first), int(last))
-        return np.flatnonzero((likes.at[mine] < end) & (likes.undone[mine] >= end)) + int(first)
+        mine = _span(likes.user, user)
+        held: Ints = np.flatnonzero((likes.at[mine] < end) & (likes.undone[mine] >= end)) + mine.start
+        return held
 
     def _title(self, user: int, interest: int) -> tuple[str, str]:
         """Id and name of a playlist."""
@@ -251,8 +246,7 @@ class World:
         if self._state(user, today) != "listed":
             return []
         people = self._people
-        first, last = np.searchsorted(people.follower, [user, user + 1])
-        mine = slice(int(first), int(last))
+        mine = _span(people.follower, user)
         followed: list[int] = people.followed[mine][people.followed_on[mine] <= today].tolist()
         return followed
 
@@ -410,3 +404,9 @@ class World:
         return pl.DataFrame(
             {"track_id": self._track_column, **columns}, schema=empty_frame("features").schema
         )
+
+
+def _span(ascending: Ints, value: int) -> slice:
+    """Where ``value`` stands in a sorted array."""
+    first, last = np.searchsorted(ascending, [value, value + 1])
+    return slice(int(first), int(last))

@@ -39,7 +39,7 @@ from tunegraph_pipeline.sources.detect_format import parse_json
 from tunegraph_pipeline.sources.formats import ENDINGS, Reading
 
 DEFAULT_USER = "me"
-"""The user of an export, since no file that is read names the account."""
+"""The user of an export: no file that is read names the account."""
 
 DEFAULT_PLAYS = 5
 """Plays that make a song a liked one in an export without a library."""
@@ -170,7 +170,7 @@ def is_export(path: Path) -> bool:
 
 
 def holds_export(path: Path) -> bool:
-    """Whether the zip ``path`` is one of Spotify's, or too damaged to tell."""
+    """Whether the zip ``path`` is an account export, or too damaged to know."""
     try:
         with ExitStack() as opened:
             return any(member.kind in _SOURCES_OF_LIKES for member in _in_archive(path, opened))

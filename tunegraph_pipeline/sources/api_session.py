@@ -141,7 +141,7 @@ class Limiter:
                     self._rate, self._rate_at = max(allowed, self._ceiling / 100), now
 
 
-class _Again(Exception):  # noqa: N818
+class _Retry(Exception):  # noqa: N818
     """The request has to be sent again, after ``wait`` seconds or the usual backoff."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
@@ -216,7 +216,7 @@ class ApiSession(requests.Session):
             self._count("answers kept")
             return _response(target, *kept)
         retrying = Retrying(
-            retry=retry_if_exception_type(_Again),
+            retry=retry_if_exception_type(_Retry),
             stop=stop_after_attempt(self._policy.attempts),
             wait=self._wait,
             sleep=self._sleep,
@@ -224,7 +224,7 @@ class ApiSession(requests.Session):
         )
         try:
             return retrying(self._ask, method, target, key, options)
-        except _Again as error:
+        except _Retry as error:
             raise Unanswered(f"{self.api}: {error}, {self._policy.attempts} times in a row") from None
 
     def _ask(self, method: str, target: str, key: bytes, options: dict[str, Any]) -> requests.Response:
@@ -240,7 +240,7 @@ class ApiSession(requests.Session):
         try:
             response = super().request(method, target, **sent)
         except (Timeout, ConnectionError, ChunkedEncodingError, ContentDecodingError) as error:
-            raise self._again("no answer", type(error).__name__) from error
+            raise self._counted_retry("no answer", type(error).__name__) from error
         except RequestException as error:
             raise Unanswered(f"{self.api} could not be asked ({type(error).__name__})") from error
         return self._handle_response(response, method, key, options)
@@ -253,13 +253,13 @@ class ApiSession(requests.Session):
         self, response: requests.Response, method: str, key: bytes, options: dict[str, Any]
     ) -> requests.Response:
         status = response.status_code
-        self._heed_headers(response)
+        self._apply_quota_headers(response)
         if status == 429:
             self._count("429")
-            self._stop(response)
-            raise _Again("too many requests (429)", 0.0)
+            self._pause_or_end(response)
+            raise _Retry("too many requests (429)", 0.0)
         if status >= 500 or status == 408 or 300 <= status < 400:
-            raise self._again(f"status {status}", f"status {status}")
+            raise self._counted_retry(f"status {status}", f"status {status}")
         if status == 401:
             self._renew_token(options)
         body = self._pruned(response.content) if status < 300 else b'{"error": {"status": %d}}' % status
@@ -279,7 +279,7 @@ class ApiSession(requests.Session):
         if self.renew and refused.startswith("Bearer ") and options["renewals"] < _RENEWALS:
             options["renewals"] += 1
             options["headers"] = {**headers, "Authorization": self.renew(refused)}
-            raise _Again("status 401", 0.0)
+            raise _Retry("status 401", 0.0)
 
     def _pruned(self, body: bytes) -> bytes:
         """The fields of a JSON object that are kept; any other body means sending the request again."""
@@ -287,13 +287,13 @@ class ApiSession(requests.Session):
             check_nesting(body)
             value = json.loads(body)
         except ValueError:
-            raise self._again("an answer that is no JSON", "broken body") from None
+            raise self._counted_retry("an answer that is no JSON", "broken body") from None
         if not isinstance(value, dict):
-            raise self._again("an answer that is no JSON object", "broken body")
+            raise self._counted_retry("an answer that is no JSON object", "broken body")
         # Half a surrogate pair is valid in JSON and in no text; it becomes a question mark.
         return json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
 
-    def _stop(self, response: requests.Response) -> None:
+    def _pause_or_end(self, response: requests.Response) -> None:
         wait = _retry_after(response)
         if wait <= self._policy.longest_wait:
             self.limiter.stop_for(wait)
@@ -304,7 +304,7 @@ class ApiSession(requests.Session):
         self.limiter.end(later)
         raise later
 
-    def _heed_headers(self, response: requests.Response) -> None:
+    def _apply_quota_headers(self, response: requests.Response) -> None:
         try:
             remaining = int(response.headers.get("X-RateLimit-Remaining", ""))
             reset_in = min(float(response.headers.get("X-RateLimit-Reset-In", "")), _LONGEST_WAIT)
@@ -315,14 +315,14 @@ class ApiSession(requests.Session):
             reset_in = min(reset_in, self._policy.longest_wait)
         self.limiter.update_quota(remaining, reset_in)
 
-    def _again(self, why: str, counted: str) -> _Again:
+    def _counted_retry(self, why: str, counted: str) -> _Retry:
         self._count("retries")
         self._count(counted)
-        return _Again(why)
+        return _Retry(why)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _Again) and error.wait is not None:
+        if isinstance(error, _Retry) and error.wait is not None:
             return error.wait
         return float(wait_random_exponential(multiplier=0.1, max=20)(state))
 
@@ -381,15 +381,13 @@ def _retry_after(response: requests.Response) -> float:
     """Seconds to wait; a date is relative to the server's clock, which may differ from ours."""
     value = response.headers.get("Retry-After", "").strip()
     try:
-        return min(max(0.0, float(value)), _LONGEST_WAIT)
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        then = parsedate_to_datetime(value)
-        now = parsedate_to_datetime(response.headers.get("Date", ""))
-        seconds = (then - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return 1.0
+        try:
+            now = parsedate_to_datetime(response.headers.get("Date", ""))
+            seconds = (parsedate_to_datetime(value) - now).total_seconds()
+        except (TypeError, ValueError, OverflowError):
+            return 1.0
     return min(max(0.0, seconds), _LONGEST_WAIT)
 
 

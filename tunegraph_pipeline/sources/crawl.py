@@ -201,9 +201,13 @@ class Crawl:
 
     def write_journal(self) -> None:
         """Write the journal as raw batches."""
-        self._frontier.empty_journal(
-            lambda day, source, parts, counts: _write(self._raw, day, source, parts, counts)
-        )
+
+        def write(day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]) -> None:
+            frames = {part: _frame(part, rows) for part, rows in parts.items()}
+            batch = RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
+            write_batch(self._raw, day, batch)
+
+        self._frontier.empty_journal(write)
 
     # --- the loop: this thread decides and writes, the others send requests ---
 
@@ -406,25 +410,11 @@ def paused(asked: AskLater, visited: int = 0) -> CrawlPaused:
     )
 
 
-_COLUMNS: dict[str, dict[str, Any]] = {
-    part: dict(empty_frame(part).schema) for part in ("users", "likes", "tracks", "features")
-}
-
-
-def _write(
-    raw: Path, day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]
-) -> None:
-    frames = {part: _frame(part, rows) for part, rows in parts.items()}
-    write_batch(
-        raw, day, RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
-    )
-
-
 def _frame(part: str, rows: list[list[Any]]) -> pl.DataFrame:
-    schema = _COLUMNS[part]
+    schema = empty_frame(part).schema
     # Times are journalled as microseconds, which is what the column holds.
     carried = {name: pl.Int64 if name == "liked_at" else kind for name, kind in schema.items()}
-    return pl.DataFrame(rows, schema=carried, orient="row", strict=True).cast(pl.Schema(schema))
+    return pl.DataFrame(rows, schema=carried, orient="row", strict=True).cast(schema)
 
 
 def _microseconds(at: datetime | None) -> int | None:

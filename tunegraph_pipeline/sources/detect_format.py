@@ -44,13 +44,14 @@ _Cut = dict[str, list[list[str]]]
 _SEPARATORS = ("\t", ";", "|", ",", " ")
 _SAMPLE_BYTES, SAMPLE_LINES = 1 << 16, 500
 LASTFM1K = ("user_id", "liked_at", "artist_ids", "artists", "track_id", "name")
+_EXPORTIFY = {"trackuri", "trackname", "addedat"}
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _ID_LIKE = re.compile(r"[\w:./+=@&-]*\w[\w:/+=@&-]*")
 
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How delimited text is cut: ``names`` are its columns, numbers from 1 where it has no header."""
+    """How delimited text is cut; ``names`` are its columns, numbered from 1 if it has no header."""
 
     format: str
     separator: str
@@ -106,20 +107,23 @@ def _classify_text(data: bytes, where: str, format_name: str, named: Mapping[str
     separator, has_header = _detect_header(cut, named)
     header = cut[separator][0]
     names = {letters(cell) for cell in header}
-    exportify = {"trackuri", "trackname", "addedat"} <= names
-    if format_name == "hetrec" and not {"userid", "artistid"} <= names:
-        raise InputError(f"{where} is not hetrec: its first line has to be userID, artistID, weight")
-    if format_name == "exportify" and not (has_header and exportify):
-        raise InputError(f"{where} is not exportify: its header lacks Track URI, Track Name or Added At")
+    _check_named_format(format_name, names, has_header, where)
     if format_name == "hetrec" or names == {"userid", "artistid", "weight"}:
         return TextLayout("hetrec", separator, True, header)
     if format_name == "adjacency":
         return TextLayout("adjacency", " ", False, [])
     if not has_header:
         return _classify_headerless(lines, cut, where, named)
-    has_user = "user_id" in recognise(header, {}, where) or "user_id" in named
-    name = "exportify" if exportify and (format_name == "exportify" or not has_user) else "csv"
-    return TextLayout(name, separator, True, header)
+    has_user = "user_id" in recognise(header, {}, where) | dict(named)
+    one_playlist = names >= _EXPORTIFY and (format_name == "exportify" or not has_user)
+    return TextLayout("exportify" if one_playlist else "csv", separator, True, header)
+
+
+def _check_named_format(format_name: str, names: set[str], has_header: bool, where: str) -> None:
+    if format_name == "hetrec" and not {"userid", "artistid"} <= names:
+        raise InputError(f"{where} is not hetrec: its first line has to be userID, artistID, weight")
+    if format_name == "exportify" and not (has_header and names >= _EXPORTIFY):
+        raise InputError(f"{where} is not exportify: its header lacks Track URI, Track Name or Added At")
 
 
 def _detect_header(cut: _Cut, named: Mapping[str, str]) -> tuple[str, bool]:
@@ -147,15 +151,15 @@ def _classify_headerless(lines: list[str], cut: _Cut, where: str, named: Mapping
             return layout
         if separator != " ":
             raise InputError(
-                f"{where}: no column is known in its first line ({shown(cut[separator][0])}); say which is"
-                " which with --user-column and --track-column, by name or, without a header, by position"
+                f"{where}: its first line has no known column ({shown(cut[separator][0])}); name the columns"
+                " with --user-column and --track-column or, without a header, give their positions"
             )
     words = [line.split() for line in lines]
     if len(set(map(len, words))) > 1 or len(words[0]) > 2:  # noqa: SIM102
         if all(_ID_LIKE.fullmatch(word) for line in words for word in line):
             return TextLayout("adjacency", " ", False, [])
     raise InputError(
-        f"{where} is no table of users and tracks: its first line is {shown([lines[0]])}; "
+        f"{where} is not a table of users and tracks: its first line is {shown([lines[0]])}; "
         "give columns user and track, or name the format with --format"
     )
 
@@ -175,8 +179,8 @@ def _headerless_table(
     if width == 2 or (width == 3 and any(_is_number(row[2]) for row in whole)):
         if _unlike_the_rest(whole):
             raise InputError(
-                f"{where} has a header with no name that is known ({shown(whole[0])}); "
-                "say which is which with --user-column and --track-column"
+                f"{where} has a header without a known name ({shown(whole[0])}); "
+                "name the columns with --user-column and --track-column"
             )
         return TextLayout("csv", separator, False, names)
     return None

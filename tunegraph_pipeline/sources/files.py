@@ -1,4 +1,4 @@
-"""The user's own files as a source: lists of likes, tracks and audio features in the formats people have.
+"""The user's own files: lists of likes, tracks and audio features in common formats, also as a source.
 
 Here: which files belong together, and the raw batches made of them. Not here: how a format is found and read
 (`formats`, and `account_export` for a person's Spotify data), how columns are recognised and cleaned
@@ -24,6 +24,15 @@ from tunegraph_pipeline.sources.formats import (
     read_format,
     read_seed,
     readable_name,
+)
+from tunegraph_pipeline.sources.source import (
+    FeatureProvider,
+    Features,
+    Like,
+    LikedList,
+    Track,
+    UserGone,
+    UserPrivate,
 )
 
 KINDS = ("auto", "likes", "tracks", "features")
@@ -79,15 +88,11 @@ def read_files(
             raise InputError(
                 f"{group[0]} is {group_kind}, which has no columns to name; leave the options out"
             )
-        # The files of an export may be named after its person.
-        origin = ", ".join(readable_name(path) for path in group)
-        where = str(group[0])
         if group_kind == _EXPORT:
-            reading, origin = read_export(group, user_id, min_plays), "Spotify account export"
-        elif group_kind == "seed":
-            reading, where = read_seed(group), str(group[0].parent if len(group) > 1 else group[0])
+            reading = read_export(group, user_id, min_plays)
         else:
-            reading = read_format(group[0], format, named)
+            reading = read_seed(group) if group_kind == "seed" else read_format(group[0], format, named)
+        where, origin = _names_of(group_kind, group)
         batches.append(_batch(reading, where, origin, kind, time_named=time_column is not None))
     for option, given in (("--user-id", user_id), ("--min-plays", min_plays)):
         if given is not None and all(group_kind != _EXPORT for group_kind, _ in groups):
@@ -119,6 +124,14 @@ def _groups(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, list
             yield "file", [file]
         elif group[0] == file:
             yield "seed", group
+
+
+def _names_of(group_kind: str, group: Sequence[Path]) -> tuple[str, str]:
+    """What messages call a group, and the origin that its batch records."""
+    if group_kind == _EXPORT:
+        return str(group[0]), "Spotify account export"  # its files may be named after its person
+    where = group[0].parent if len(group) > 1 else group[0]
+    return str(where), ", ".join(readable_name(path) for path in group)
 
 
 def _is_export(path: Path, format_name: str) -> bool:
@@ -193,3 +206,69 @@ def _users(likes: pl.DataFrame, reading: Reading, where: str) -> pl.DataFrame:
         pl.lit(0, dtype=empty.schema["depth"]).alias("depth"),
         "state",
     )
+
+
+class FileSource:
+    """The files named in `lake.json` as a source: read once when it is made, so again for every crawl.
+
+    If several files name a user, their likes are merged. Raises InputError as `read_files` does.
+    """
+
+    name = "files"
+    batch_size = describe_size = 5_000
+
+    def __init__(self, paths: Sequence[str | Path], batches: Sequence[RawBatch] | None = None) -> None:
+        read = read_files([Path(path) for path in paths]) if batches is None else batches
+        self._users = _joined(read, "users")
+        self._states = dict(self._users.select("user_id", "state").iter_rows())
+        likes = _joined(read, "likes").sort("user_id", "track_id", "liked_at", nulls_last=True)
+        self._likes = likes.unique(["user_id", "track_id"], keep="first", maintain_order=True)
+        lengths = self._likes["user_id"].rle().struct.unnest()
+        ends = lengths["len"].cum_sum()
+        self._rows = dict(
+            zip(lengths["value"], zip(ends - lengths["len"], lengths["len"], strict=True), strict=True)
+        )
+        self._tracks = _joined(read, "tracks").unique("track_id", keep="first", maintain_order=True)
+        features = _joined(read, "features")
+        self._features = features.unique("track_id", keep="first", maintain_order=True)
+
+    def start_users(self) -> list[str]:
+        """Every user in the files, since no user leads to another."""
+        return list(dict.fromkeys([*self._states, *self._rows]))
+
+    def discover(self, user_id: str) -> list[str]:
+        self._check(user_id)
+        return []
+
+    def liked_list(self, user_id: str) -> LikedList:
+        self._check(user_id)
+        start, length = self._rows.get(user_id, (0, 0))
+        rows = self._likes.slice(start, length).select("track_id", "liked_at").iter_rows()
+        return LikedList([Like(*row) for row in rows])
+
+    def describe(self, track_ids: Sequence[str]) -> list[Track]:
+        found = self._tracks.filter(pl.col("track_id").is_in(list(track_ids)))
+        return [Track(*row) for row in found.iter_rows()]
+
+    def feature_providers(self) -> list[FeatureProvider]:
+        return [self]
+
+    def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
+        found = self._features.filter(pl.col("track_id").is_in(list(track_ids)))
+        return {
+            row["track_id"]: {name: row[name] for name in AUDIO_FEATURES}
+            for row in found.iter_rows(named=True)
+        }
+
+    def close(self) -> None:
+        """Nothing to close: the files were read at once."""
+
+    def _check(self, user_id: str) -> None:
+        if user_id not in self._rows and user_id not in self._states:
+            raise UserGone(user_id)
+        if self._states.get(user_id) == "failed" and user_id not in self._rows:
+            raise UserPrivate(user_id)  # the file says that their list is unknown
+
+
+def _joined(batches: Sequence[RawBatch], part: str) -> pl.DataFrame:
+    return pl.concat([empty_frame(part), *(batch.parts()[part] for batch in batches)])

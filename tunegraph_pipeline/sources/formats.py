@@ -336,7 +336,7 @@ def _read_seed_features(map_path: Path, table_path: Path, reading: Reading) -> N
 def _by_role(table: pl.DataFrame, roles: Mapping[str, str], names: Sequence[str], where: str) -> pl.DataFrame:
     if "track_id" not in roles:
         raise InputError(
-            f"{where} has no column of tracks among {shown(names)}; name it track_id, or say which with "
+            f"{where} has no column of tracks among {shown(names)}; name it track_id, or point to it with "
             "--track-column"
         )
     return table.select(pl.col(name).alias(role) for role, name in roles.items())

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Self
@@ -29,39 +30,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 LEFT_ALONE = "forgotten users met again, left alone"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS users (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of discovery
-    user_id TEXT NOT NULL UNIQUE,
-    discovered_from TEXT,
-    depth INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    failures INTEGER NOT NULL DEFAULT 0,    -- in a row
-    visited TEXT,                           -- the last day of a visit
-    met TEXT NOT NULL                       -- the last day the source, or the settings, named the user
-);
-CREATE INDEX IF NOT EXISTS users_by_state ON users (state, seq);
-CREATE INDEX IF NOT EXISTS users_by_visit ON users (visited, seq);
-CREATE TABLE IF NOT EXISTS answers (
-    day TEXT NOT NULL, request BLOB NOT NULL, status INTEGER NOT NULL, body BLOB NOT NULL,
-    PRIMARY KEY (day, request)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS journal (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    day TEXT NOT NULL, source TEXT NOT NULL, part TEXT NOT NULL, rows BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS tracks (
-    track_id TEXT PRIMARY KEY, described TEXT, met TEXT NOT NULL  -- the day it began to wait
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS waiting (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, track_id TEXT NOT NULL, batch INTEGER
-);
-CREATE INDEX IF NOT EXISTS waiting_by_batch ON waiting (topic, batch, id);
-CREATE TABLE IF NOT EXISTS spending (
-    day TEXT NOT NULL, what TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (day, what)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+_SCHEMA = files(__package__).joinpath("frontier.sql").read_text("utf-8")
 
 
 @dataclass(frozen=True)
@@ -99,7 +68,7 @@ class Frontier:
             with self._transaction():
                 self._db.execute("DELETE FROM answers WHERE day < ?", (self.day,))
         except (sqlite3.Error, OSError) as error:
-            raise _broken(path, error) from error
+            raise _unusable(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -123,14 +92,14 @@ class Frontier:
                     raise
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                raise _broken(self.path, error) from error
+                raise _unusable(self.path, error) from error
 
-    def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _all(self, query: str, *values: Any) -> list[Any]:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise _broken(self.path, error) from error
+                raise _unusable(self.path, error) from error
 
     # --- users ---
 
@@ -154,7 +123,7 @@ class Frontier:
         columns = "user_id, discovered_from, depth, failures"
         new = self._all(
             f"SELECT {columns} FROM users WHERE state = 'found' ORDER BY seq {direction} LIMIT ?",  # noqa: S608
-            (limit,),
+            limit,
         )
         old = []
         if not self._old_exhausted:
@@ -163,7 +132,10 @@ class Frontier:
                 " AND ((visited < ? AND state IN ('listed', 'private'))"
                 " OR (state = 'failed' AND failures < ?))"
                 " ORDER BY visited, seq LIMIT ?",
-                (self.day, visited_before.isoformat(), max_failures, limit),
+                self.day,
+                visited_before.isoformat(),
+                max_failures,
+                limit,
             )
             # Visits only make users newer, so once there is no old one, there is none for the day.
             self._old_exhausted = not old
@@ -207,12 +179,8 @@ class Frontier:
                         "INSERT INTO waiting (topic, track_id) VALUES (?, ?)",
                         [(t, track_id) for t in topics if t != "describe" or track_id not in known],
                     )
-            if described:
-                db.executemany(
-                    "UPDATE tracks SET described = ? WHERE track_id = ?",
-                    [(self.day, track_id) for track_id in described],
-                )
-            self._spend("users", 1)
+            self._mark_described(described)
+            self._spend_one("users")
 
     def undescribed(self, track_ids: Sequence[str], described_before: date) -> set[str]:
         """Those of ``track_ids`` that were not described since ``described_before``."""
@@ -222,7 +190,8 @@ class Frontier:
             marks = ",".join("?" * len(some))
             rows = self._all(
                 f"SELECT track_id FROM tracks WHERE described >= ? AND track_id IN ({marks})",  # noqa: S608
-                (described_before.isoformat(), *some),
+                described_before.isoformat(),
+                *some,
             )
             fresh.update(row[0] for row in rows)
         return set(track_ids) - fresh
@@ -287,7 +256,12 @@ class Frontier:
                 (topic,),
             ):
                 if number not in taken:
-                    return number, self._batch(topic, number)
+                    rows = self._all(
+                        "SELECT track_id FROM waiting WHERE topic = ? AND batch = ? ORDER BY id",
+                        topic,
+                        number,
+                    )
+                    return number, [track_id for (track_id,) in rows]
             free = db.execute(
                 "SELECT id, track_id FROM waiting WHERE topic = ? AND batch IS NULL ORDER BY id LIMIT ?",
                 (topic, size),
@@ -297,12 +271,6 @@ class Frontier:
             number = free[0][0]
             db.executemany("UPDATE waiting SET batch = ? WHERE id = ?", [(number, row[0]) for row in free])
             return number, [row[1] for row in free]
-
-    def _batch(self, topic: str, number: int) -> list[str]:
-        rows = self._db.execute(
-            "SELECT track_id FROM waiting WHERE topic = ? AND batch = ? ORDER BY id", (topic, number)
-        )
-        return [row[0] for row in rows]
 
     def finish_tracks(
         self,
@@ -315,18 +283,19 @@ class Frontier:
         with self._transaction() as db:
             for origin, part, values in rows:
                 self._write_journal(origin, part, values)
-            db.executemany(
-                "UPDATE tracks SET described = ? WHERE track_id = ?", [(self.day, t) for t in described]
-            )
+            self._mark_described(described)
             db.execute("DELETE FROM waiting WHERE topic = ? AND batch = ?", (topic, number))
+
+    def _mark_described(self, track_ids: Sequence[str]) -> None:
+        self._db.executemany(
+            "UPDATE tracks SET described = ? WHERE track_id = ?", [(self.day, one) for one in track_ids]
+        )
 
     # --- answers of the day ---
 
     def answer(self, request: bytes) -> tuple[int, bytes] | None:
         """Status and body of the stored answer to this request of today, or None."""
-        rows = self._all(
-            "SELECT status, body FROM answers WHERE day = ? AND request = ?", (self.day, request)
-        )
+        rows = self._all("SELECT status, body FROM answers WHERE day = ? AND request = ?", self.day, request)
         return (rows[0][0], zlib.decompress(rows[0][1])) if rows else None
 
     def keep_answer(self, request: bytes, status: int, body: bytes) -> None:
@@ -343,29 +312,26 @@ class Frontier:
 
     def spend(self, what: str, most: int) -> bool:
         """Count one request against the day's budget; False, without counting, if ``most`` are spent."""
-        with self._transaction() as db:
-            spent = db.execute(
-                "SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what)
-            ).fetchone()
-            if spent is not None and spent[0] >= most:
+        with self._transaction():
+            if self.spent(what) >= most:
                 return False
-            self._spend(what, 1)
+            self._spend_one(what)
             return True
 
     def spent(self, what: str) -> int:
         """How many were counted on this day."""
-        rows = self._all("SELECT count FROM spending WHERE day = ? AND what = ?", (self.day, what))
+        rows = self._all("SELECT count FROM spending WHERE day = ? AND what = ?", self.day, what)
         return int(rows[0][0]) if rows else 0
 
-    def _spend(self, what: str, count: int) -> None:
+    def _spend_one(self, what: str) -> None:
         self._db.execute(
-            "INSERT INTO spending VALUES (?, ?, ?) ON CONFLICT (day, what) DO UPDATE SET count = count + ?",
-            (self.day, what, count, count),
+            "INSERT INTO spending VALUES (?, ?, 1) ON CONFLICT (day, what) DO UPDATE SET count = count + 1",
+            (self.day, what),
         )
 
     def not_before(self, api: str) -> datetime | None:
         """The time before which this API wants no requests, or None."""
-        rows = self._all("SELECT value FROM facts WHERE name = ?", (f"not before: {api}",))
+        rows = self._all("SELECT value FROM facts WHERE name = ?", f"not before: {api}")
         return datetime.fromtimestamp(float(rows[0][0]), UTC) if rows else None
 
     def keep_not_before(self, api: str, until: datetime) -> None:
@@ -394,16 +360,16 @@ class Frontier:
         ``write`` gets the rows of each part (users, likes, tracks, features) in the order of their columns,
         and the counts. It has to be deterministic.
         """
-        while (bound := self._bound()) is not None:
-            pairs = self._all(
-                "SELECT DISTINCT day, source FROM journal WHERE id <= ? ORDER BY 1, 2", (bound,)
-            )
+        while (bound := self._journal_bound()) is not None:
+            pairs = self._all("SELECT DISTINCT day, source FROM journal WHERE id <= ? ORDER BY 1, 2", bound)
             for day, source in pairs:
                 parts: dict[str, list[list[Any]]] = {}
                 counts: Counter[str] = Counter()
                 for part, body in self._all(
                     "SELECT part, rows FROM journal WHERE id <= ? AND day = ? AND source = ? ORDER BY id",
-                    (bound, day, source),
+                    bound,
+                    day,
+                    source,
                 ):
                     rows = _unpacked(body)
                     if part == "counts":
@@ -415,7 +381,7 @@ class Frontier:
                 db.execute("DELETE FROM journal WHERE id <= ?", (bound,))
                 db.execute("DELETE FROM facts WHERE name = 'emptying the journal up to'")
 
-    def _bound(self) -> int | None:
+    def _journal_bound(self) -> int | None:
         """The last entry to write now: that of an interrupted run, else the last one there is."""
         with self._transaction() as db:
             started = db.execute(
@@ -441,7 +407,7 @@ def _maintenance(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute("BEGIN IMMEDIATE")
             yield db
     except (sqlite3.Error, OSError, ValueError, zlib.error) as error:
-        raise _broken(path, error) from error
+        raise _unusable(path, error) from error
 
 
 def expire(path: Path, source: str, before: Mapping[str, date]) -> int:
@@ -541,7 +507,7 @@ def crawl_summary(path: Path) -> tuple[dict[str, int], datetime | None]:
             states = dict(db.execute("SELECT state, count(*) FROM users GROUP BY state ORDER BY state"))
             waits = db.execute("SELECT value FROM facts WHERE name LIKE 'not before: %'").fetchall()
     except sqlite3.Error as error:
-        raise _broken(path, error) from error
+        raise _unusable(path, error) from error
     moments = [datetime.fromtimestamp(float(value), UTC) for (value,) in waits]
     return states, max(moments, default=None)
 
@@ -554,7 +520,7 @@ def _prepare(db: sqlite3.Connection, day: str) -> None:
             db.execute(f"ALTER TABLE {table} ADD COLUMN met TEXT NOT NULL DEFAULT '{day}'")
 
 
-def _broken(path: Path, error: Exception) -> LakeError:
+def _unusable(path: Path, error: Exception) -> LakeError:
     full = "full" in str(error)
     what = "free some space and run it again" if full else "remove it to start the crawl from the beginning"
     return LakeError(f"{path} cannot be used ({error}); {what}")

@@ -46,13 +46,14 @@ from tunegraph_pipeline.sources.spotify_answers import (
 from tunegraph_pipeline.sources.spotify_login import (
     App,
     AppToken,
+    Mode,
+    SpotifySettings,
     Token,
     UserToken,
     app_credentials,
     refused_credentials,
     token_files,
 )
-from tunegraph_pipeline.sources.spotify_settings import Mode, SpotifySettings
 
 if TYPE_CHECKING:
     from spotipy import Spotify as Client
@@ -123,7 +124,7 @@ class SpotifySource:
     def discover(self, user_id: str) -> list[str]:
         if self.mode is Mode.DEVELOPMENT:
             return []  # only users who authorised the app are visible, and all of them are start users
-        owners = (playlist.owner.id for playlist in self._playlists(user_id))
+        owners = (playlist.owner_id for playlist in self._playlists(user_id))
         return [owner for owner in dict.fromkeys(owners) if owner not in (user_id, "spotify")]
 
     def liked_list(self, user_id: str) -> LikedList:
@@ -134,7 +135,7 @@ class SpotifySource:
                 raise UserGone(user_id)  # no longer authorised
             gathered.add(self._pages(client, lambda: client.current_user_saved_tracks(limit=_SAVED)))
         for playlist in self._playlists(user_id):
-            if playlist.owner.id != user_id or playlist.empty:
+            if playlist.owner_id != user_id or playlist.empty:
                 continue
             entries = self._playlist_items(user_id, playlist.id)
             if entries is None:
@@ -150,8 +151,8 @@ class SpotifySource:
         else:
             answer = self._ask(lambda: self._app.tracks(list(track_ids)))
             objects = rows(answer, "tracks")
-        said = (parsed(TrackObject, value) for value in objects)
-        known = {track.id: track.track() for track in said if track is not None}
+        tracks = (parsed(TrackObject, value) for value in objects)
+        known = {track.id: track.track() for track in tracks if track is not None}
         return [known[track_id] for track_id in dict.fromkeys(track_ids) if track_id in known]
 
     def feature_providers(self) -> list[FeatureProvider]:

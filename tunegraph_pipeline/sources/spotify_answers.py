@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, WrapValidator
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+)
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.api_session import Keep, fields
@@ -72,41 +80,33 @@ class _Image(BaseModel):
     url: Text = None
 
 
-class _Album(BaseModel):
-    id: Text = None
-    images: Annotated[list[_Image] | None, NoneIfInvalid] = None
-
-
-class _ExternalIds(BaseModel):
-    isrc: Text = None
-
-
 class TrackObject(BaseModel):
     """A track as any call of the API returns it."""
 
     id: TrackId
     name: Text = None
     artists: Annotated[list[_Artist] | None, NoneIfInvalid] = None
-    album: Annotated[_Album | None, NoneIfInvalid] = None
-    external_ids: Annotated[_ExternalIds | None, NoneIfInvalid] = None
+    album_id: Text = Field(None, validation_alias=AliasPath("album", "id"))
+    images: Annotated[list[_Image] | None, NoneIfInvalid] = Field(
+        None, validation_alias=AliasPath("album", "images")
+    )
+    isrc: Text = Field(None, validation_alias=AliasPath("external_ids", "isrc"))
     preview_url: Text = None
     duration_ms: Annotated[int | None, Field(ge=0, le=2**40), NoneIfInvalid] = None
     explicit: Annotated[bool | None, NoneIfInvalid] = None
     genre: Text = None  # the simulator's own
 
     def track(self) -> Track:
-        album, external_ids = self.album or _Album(), self.external_ids or _ExternalIds()
         artists = [artist for artist in self.artists or [] if artist.name and artist.id]
-        images = [image.url for image in album.images or [] if image.url]
         return Track(
             track_id=self.id,
-            isrc=external_ids.isrc,
+            isrc=self.isrc,
             name=self.name,
             artists=[str(artist.name) for artist in artists] or None,
             artist_ids=[str(artist.id) for artist in artists] or None,
-            album_id=album.id,
+            album_id=self.album_id,
             genre=self.genre,
-            image_url=images[0] if images else None,
+            image_url=next((image.url for image in self.images or [] if image.url), None),
             preview_url=self.preview_url,
             duration_ms=self.duration_ms,
             explicit=self.explicit,
@@ -117,19 +117,19 @@ class Owner(BaseModel):
     id: UserId
 
 
-class _Total(BaseModel):
-    total: Annotated[int | None, NoneIfInvalid] = None
+_Total = Annotated[int | None, NoneIfInvalid]
 
 
 class Playlist(BaseModel):
     id: UserId
-    owner: Owner
-    tracks: Annotated[_Total | None, NoneIfInvalid] = None
-    items: Annotated[_Total | None, NoneIfInvalid] = None
+    owner_id: UserId = Field(validation_alias=AliasPath("owner", "id"))
+    # Either generation of the API gives one of them.
+    tracks: _Total = Field(None, validation_alias=AliasPath("tracks", "total"))
+    items: _Total = Field(None, validation_alias=AliasPath("items", "total"))
 
     @property
     def empty(self) -> bool:
-        return any(part is not None and part.total == 0 for part in (self.tracks, self.items))
+        return 0 in (self.tracks, self.items)
 
 
 class Page(BaseModel):

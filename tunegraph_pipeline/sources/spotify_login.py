@@ -1,7 +1,7 @@
-"""Spotify tokens, of the app and of users who authorised it, and the login.
+"""Spotify's settings, its tokens (of the app and of users who authorised it), and the login.
 
-Here: the app's credentials, fetching and renewing tokens, and the private files with users' tokens, outside
-every lake. Not here: the requests that carry a token (`spotify`).
+Here: section `spotify` of `lake.json`, the app's credentials from the environment, fetching and renewing
+tokens, and the private files with users' tokens, outside every lake. Not here: requests (`spotify`).
 """
 
 import json
@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +22,32 @@ from tunegraph_pipeline.lake.storage import private_file
 from tunegraph_pipeline.sources.api_session import ApiSession, base_url
 from tunegraph_pipeline.sources.source import Unanswered
 from tunegraph_pipeline.sources.spotify_answers import Owner, parsed
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 SCOPES = "user-library-read playlist-read-private playlist-read-collaborative"
 REDIRECT = "http://127.0.0.1:8888/callback"
 _OWNER = "tunegraph_user"  # the key of the user's id, beside the token
 _TOKEN = re.compile(r"^[!-~]+$")  # valid in a header
+
+
+class Mode(StrEnum):
+    AUTO = "auto"
+    EXTENDED = "extended"
+    DEVELOPMENT = "development"
+
+
+class SpotifySettings(BaseModel):
+    """Settings of the source, section ``spotify`` of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start_users: tuple[str, ...] = ()
+    """Users that a crawl with extended quota starts from."""
+    mode: Mode = Mode.AUTO
+    """Which generation of the API this app has; detected by one request if `auto`."""
+    api_url: str = "https://api.spotify.com/v1"
+    accounts_url: str = "https://accounts.spotify.com"
+    reccobeats: bool = True
+    """Whether ReccoBeats is asked for features that Spotify does not give."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +140,7 @@ class UserToken(Token):
         return str(self._cache.get_cached_token()["refresh_token"])
 
     def connect(self, session: ApiSession) -> None:
-        from spotipy.oauth2 import SpotifyOAuth
-
-        self._manager = SpotifyOAuth(
-            self._app.client_id,
-            self._app.client_secret,
-            redirect_uri=os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT),
-            scope=SCOPES,
-            requests_session=session,
-            cache_handler=self._cache,
-            open_browser=False,
-        )
-        self._manager.OAUTH_TOKEN_URL = self._app.token_url
+        self._manager = _oauth(self._app, self._cache, requests_session=session, open_browser=False)
 
     def _current(self) -> Any:
         info = self._manager.validate_token(self._cache.get_cached_token())
@@ -141,6 +151,18 @@ class UserToken(Token):
     def _fresh(self) -> Any:
         info = self._manager.refresh_access_token(self._cache.get_cached_token()["refresh_token"])
         return info["access_token"]
+
+
+def _oauth(app: App, cache: Any, **options: Any) -> Any:
+    """spotipy's manager of a user's token."""
+    from spotipy.oauth2 import SpotifyOAuth
+
+    redirect = os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT)
+    manager = SpotifyOAuth(
+        app.client_id, app.client_secret, redirect, scope=SCOPES, cache_handler=cache, **options
+    )
+    manager.OAUTH_TOKEN_URL = app.token_url
+    return manager
 
 
 def token_folder() -> Path:
@@ -191,17 +213,9 @@ def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
     client_id, client_secret = app_credentials()
     accounts, _ = base_url(settings.accounts_url, "settings.spotify.accounts_url")
     draft = spotipy.cache_handler.MemoryCacheHandler()
-    manager = spotipy.SpotifyOAuth(
-        client_id,
-        client_secret,
-        redirect_uri=os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT),
-        scope=SCOPES,
-        cache_handler=draft,
-        open_browser=open_browser,
-        show_dialog=True,  # so that a second user can be chosen in the same browser
-        requests_timeout=20,
-    )
-    manager.OAUTH_TOKEN_URL = f"{accounts}/api/token"
+    app = App(client_id, client_secret, f"{accounts}/api/token")
+    # With the dialog, a second user can be chosen in the same browser.
+    manager = _oauth(app, draft, open_browser=open_browser, show_dialog=True, requests_timeout=20)
     manager.OAUTH_AUTHORIZE_URL = f"{accounts}/authorize"
     client = spotipy.Spotify(auth_manager=manager, requests_timeout=20, retries=0)
     client.prefix = f"{base_url(settings.api_url, 'settings.spotify.api_url')[0]}/"

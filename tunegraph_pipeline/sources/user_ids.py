@@ -1,7 +1,7 @@
-"""A file that says for whom: one column of user ids, in a table or one id a line.
+"""Read a file of user ids: a column of a table, or one id per line.
 
-Here: finding that column and keeping its type, because whoever asks for recommendations wants their own ids
-back. Not here: files of likes (`files`).
+Here: finding that column and keeping its type, so that recommendations carry the caller's own ids. Not here:
+files of likes (`files`).
 """
 
 import io
@@ -17,10 +17,10 @@ _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
 
 
 def read_user_ids(path: Path, user_column: str | None = None) -> pl.Series:
-    """The distinct ids of the file in their order, as ``user_id``: integers where it holds integers.
+    """The distinct ids of the file in their order, as ``user_id``; integers if it holds integers.
 
     Parquet, or text with or without a header, gzip or not; of several columns the one named like a user, or
-    by ``user_column``. Raises InputError where the file cannot be read or no column can be told.
+    by ``user_column``. Raises InputError if the file is unreadable or the column unclear.
     """
     data = read_content(path)
     try:

@@ -501,10 +501,10 @@ def _parquet(**columns: Any) -> bytes:
         (b"user_id,track_id\n", "has a header and no rows"),
         (b"user_id,melody\nann,m1\n", "no column of tracks among 'user_id', 'melody'"),
         (b"track_id\ns1\ns2\n", "lacks users; name their column with --user-column"),
-        (b"s1\ns2\ns3\n", "is no table of users and tracks"),
+        (b"s1\ns2\ns3\n", "is not a table of users and tracks"),
         (b"listener_nr,melody_nr\n1,2\n3,4\n", "--user-column and --track-column"),
         (b"alpha,beta,gamma,delta\na,b,c,d\n", "--user-column and --track-column"),
-        (b"Dear Ann,\nthis is no table of likes.\n", "is no table of users and tracks"),
+        (b"Dear Ann,\nthis is no table of likes.\n", "is not a table of users and tracks"),
         (b"track_id,energy\ns1,high\ns2,low\n", "column energy holds no numbers (row 1 has 'high')"),
         (b'user,track\nann,"s1\nbob,s2\ncid,s3\n', "quotation mark in row 2 is never closed"),
         (b'user,track\nann,"s1\nbob"\n', "1 ids with a line break"),
@@ -549,7 +549,7 @@ def test_options_that_do_not_fit_the_file_are_refused(write: Write) -> None:
     assert "no column 'who'; --user-column can be one of: 'user_id', 'track_id'" in refusal(
         path, user_column="who"
     )
-    assert "no time in --time-column is understood" in refusal(
+    assert "no time in --time-column is readable" in refusal(
         write("user,track,when\nann,s1,soon\n"), time_column="when"
     )
     adjacency = write("ann s1 s2\nbob s1\n")

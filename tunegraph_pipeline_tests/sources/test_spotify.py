@@ -25,8 +25,14 @@ from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, Like, ProviderClosed, Refusal, Unanswered, UserGone
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_login import SCOPES, authorise, token_files, token_folder, token_owner
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import (
+    SCOPES,
+    SpotifySettings,
+    authorise,
+    token_files,
+    token_folder,
+    token_owner,
+)
 
 DAY = date(2026, 6, 1)
 POLICY = RequestPolicy(requests_per_second=10_000, attempts=4)
