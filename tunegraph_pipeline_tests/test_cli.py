@@ -449,7 +449,7 @@ def test_a_refresh_in_steps_is_one_run_each_and_asks_for_every_day_once(
 ) -> None:
     runs: list[tuple[str, str, str, str]] = []
 
-    def run(_: object, job: str, bar: object, first: date, last: date, *, ops: dict[str, Any]) -> None:
+    def run(_: object, job: str, first: date, last: date, *, ops: dict[str, Any]) -> None:
         asked = ops["crawled_users"]
         runs.append((str(first), str(last), asked["first"], asked["last"]))
 

@@ -38,7 +38,7 @@ def import_files(
     time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
     user_id: Annotated[
         str | None,
-        typer.Option(help="Whose Spotify account export this is. Default: me. One name is one person."),
+        typer.Option(help="A name for the person of a Spotify account export. Default: me."),
     ] = None,
     min_plays: Annotated[
         int | None,
@@ -89,5 +89,5 @@ def _day(as_of: datetime | None) -> date:
     today = datetime.now(UTC).date()
     day = as_date(as_of) or today
     if not FIRST_DAY <= day <= today:
-        raise InputError(f"--as-of {day} has to be between {FIRST_DAY} and {today}")
+        raise InputError(f"--as-of {day} must be between {FIRST_DAY} and {today}")
     return day

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.show import Bar, notes
+from tunegraph_pipeline.cli.show import notes, progress_bars
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -60,14 +60,17 @@ def warn_of_future_days(lake: "Lake") -> None:
 def run_with_bars(
     lake: "Lake",
     job: str,
-    bar: Bar,
     first: date | None = None,
     last: date | None = None,
     *,
     ops: dict[str, dict[str, Any]],
 ) -> None:
+    """Run a Dagster job on the lake, with progress bars."""
     from tunegraph_pipeline.orchestration.in_process import run_job
     from tunegraph_pipeline.progress import watched_by
 
-    with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
+    def on_note(note: str) -> None:
+        notes.print(f"[yellow]{escape(note)}[/yellow]")
+
+    with progress_bars() as bar, watched_by(bar, on_note):
         run_job(lake, job, first, last, ops)

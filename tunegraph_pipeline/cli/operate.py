@@ -21,7 +21,7 @@ def forget(
         typer.Argument(metavar="USER", help="Ids of the users to forget, as the source gives them."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file of ids, one a line. Keeps them out of the shell's history.")
+        Path | None, typer.Option(help="A file of ids, one per line. Keeps them out of the shell's history.")
     ] = None,
     lake: LakeOption = MAIN_LAKE,
 ) -> None:
@@ -40,12 +40,11 @@ def forget(
         request(home, ids)
     elif not pending_requests(home):
         raise InputError(
-            "nobody to forget: give a USER or --file FILE with one a line; the lake has no pending request"
+            "nobody to forget: give a USER or --file FILE with one per line; the lake has no pending request"
         )
     try:
         with writing(home, "tunegraph forget"):
-            with progress_bars() as progress:
-                run_with_bars(home, "forget", progress, ops={})
+            run_with_bars(home, "forget", ops={})
             home = open_lake(home.root)
             home.refresh_views()
     except BaseException:

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, warn_of_future_days, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, WaitOption, as_date
-from tunegraph_pipeline.cli.show import notes, progress_bars, show_status
+from tunegraph_pipeline.cli.show import notes, show_status
 from tunegraph_pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,13 +71,12 @@ def refresh(
             notes.print(f"[yellow]{notice}[/yellow]")
         for span in days.steps(step) if step else [days]:
             notes.print(f"refreshing {home.root} from {source}, {_span(span.first, span.last)}")
-            with progress_bars() as progress:
-                ops: dict[str, dict[str, Any]] = {
-                    # A person at the terminal can retry; a schedule cannot.
-                    "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
-                    "trained_model": {"full": full},
-                }
-                run_with_bars(home, "refresh", progress, span.first, span.last, ops=ops)
+            ops: dict[str, dict[str, Any]] = {
+                # A person at the terminal can retry; a schedule cannot.
+                "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
+                "trained_model": {"full": full},
+            }
+            run_with_bars(home, "refresh", span.first, span.last, ops=ops)
         refreshed = open_lake(home.root)  # the run may have changed the lake
         refreshed.refresh_views()
     show_status(refreshed)
@@ -98,8 +97,7 @@ def publish(
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with writing(home, "tunegraph publish", wait) as home:
-        with progress_bars() as progress:
-            run_with_bars(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
+        run_with_bars(home, "publish", ops={"serving_bundle": {"override": override or ""}})
         home.refresh_views()
     show_status(home)
 

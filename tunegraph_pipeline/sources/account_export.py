@@ -191,7 +191,7 @@ def read_export(paths: Sequence[Path], user_id: str | None = None, min_plays: in
     """
     user = _user(user_id)
     if min_plays is not None and min_plays < 1:
-        raise InputError(f"--min-plays {min_plays} has to be at least 1")
+        raise InputError(f"--min-plays {min_plays} must be at least 1")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     history = _History(Counter())
     with ExitStack() as opened:
@@ -227,7 +227,7 @@ def _user(user_id: str | None) -> str:
     given = pl.Series("user_id", [DEFAULT_USER if user_id is None else user_id], dtype=pl.String)
     user = as_ids(given, "user_id", "--user-id", Counter())[0]
     if not isinstance(user, str):
-        raise InputError("--user-id has to be a short word or number that is not blank")
+        raise InputError("--user-id must be a short word or number that is not blank")
     return user
 
 
@@ -259,7 +259,7 @@ def _liked_at(
 def _read_library(
     members: list[_Member], read: Callable[[_Member], Any], history: _History
 ) -> dict[str, None] | None:
-    """The ids of the liked songs in their order; None where the export has no library."""
+    """The ids of the liked songs in their order; None if the export has no library."""
     if len(members) > 1:
         raise InputError(
             f"{members[0].where} and {members[1].where} are two libraries; give one person's newest, and "

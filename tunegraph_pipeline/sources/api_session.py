@@ -364,7 +364,7 @@ def base_url(url: str, option: str) -> tuple[str, tuple[str, str]]:
     """A service's address without a trailing slash, and its origin. Raises InputError if it is not one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise InputError(f"{option} is {url!r}; it has to be an address such as https://api.example.org/v1")
+        raise InputError(f"{option} is {url!r}; it must be an address such as https://api.example.org/v1")
     return url.rstrip("/"), (parts.scheme, parts.netloc)
 
 

@@ -76,7 +76,7 @@ def detect_format(data: bytes, where: str, format_name: str, named: Mapping[str,
     if start.startswith((b"[", b"<")):
         kind = "a JSON array" if start.startswith(b"[") else "HTML or XML"
         raise InputError(
-            f"{where} is {kind}, which is not read; write CSV, parquet, or one JSON object a line"
+            f"{where} is {kind}, which is not read; write CSV, parquet, or one JSON object per line"
         )
     if start.startswith(b"{"):
         return _classify_json(data, where)

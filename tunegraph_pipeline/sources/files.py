@@ -1,10 +1,11 @@
-"""The user's own files: lists of likes, tracks and audio features in common formats, also as a source.
+"""The user's own files: likes, tracks and audio features in common formats, also as a source; and user ids.
 
 Here: which files belong together, and the raw batches made of them. Not here: how a format is found and read
 (`formats`, and `account_export` for a person's Spotify data), how columns are recognised and cleaned
 (`columns`), or where batches are kept (`lake`).
 """
 
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import holds_export, is_export, read_export
-from tunegraph_pipeline.sources.columns import TRACK_FIELDS, Part, as_ids, clean
+from tunegraph_pipeline.sources.columns import COLUMN_NAMES, TRACK_FIELDS, Part, as_ids, clean, letters, shown
 from tunegraph_pipeline.sources.formats import (
     ENDINGS,
     FORMATS,
     SEED_FILES,
     Reading,
+    read_content,
     read_format,
     read_seed,
     readable_name,
@@ -39,6 +41,7 @@ KINDS = ("auto", "likes", "tracks", "features")
 """What --kind can say: one of the three parts of a batch, or all that the file has."""
 
 _EXPORT = "spotify-export"
+_WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
 _PART_COLUMNS: dict[Part, set[str]] = {
     "likes": {"user_id"},
     "tracks": set(TRACK_FIELDS),
@@ -172,7 +175,7 @@ def _batch(reading: Reading, where: str, origin: str, kind: str, *, time_named: 
 def _clean_parts(
     reading: Reading, where: str, counts: Counter[str], kind: str, *, time_named: bool
 ) -> Mapping[Part, pl.DataFrame]:
-    """The parts that ``kind`` asks for, from all tables; empty where no table fills one."""
+    """The parts that ``kind`` asks for, from all tables; empty if no table fills one."""
     cleaned: dict[Part, list[pl.DataFrame]] = {part: [] for part in _PART_COLUMNS}
     held: set[Part] = set()
     for table in reading.tables:
@@ -206,6 +209,44 @@ def _users(likes: pl.DataFrame, reading: Reading, where: str) -> pl.DataFrame:
         pl.lit(0, dtype=empty.schema["depth"]).alias("depth"),
         "state",
     )
+
+
+def read_user_ids(path: Path, user_column: str | None = None) -> pl.Series:
+    """The distinct ids of a file in their order, as ``user_id``; integers if it holds integers.
+
+    Parquet, or text with or without a header, gzip or not; of several columns the one named like a user, or
+    by ``user_column``. Raises InputError if the file is unreadable or the column unclear.
+    """
+    data = read_content(path)
+    try:
+        if data.startswith(b"PAR1"):
+            table = pl.read_parquet(io.BytesIO(data))
+        else:
+            first = data.split(b"\n", 1)[0].decode()
+            separator = next((mark for mark in "\t;," if mark in first), ",")
+            header = _user_column(first.strip().split(separator), user_column) is not None
+            table = pl.read_csv(data, separator=separator, has_header=header, infer_schema=False)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is not a table of user ids ({error}); give parquet, CSV or TSV") from error
+    name = _user_column(table.columns, user_column)
+    if name is None and (table.width > 1 or user_column is not None):
+        raise InputError(
+            f"{path} has columns {shown(table.columns)}, none known to hold users; name it with --user-column"
+        )
+    ids = table[name or table.columns[0]].drop_nulls().unique(maintain_order=True).alias("user_id")
+    if ids.dtype == pl.String and ids.str.contains(_WHOLE_NUMBER).all():
+        numbers = ids.cast(pl.Int64, strict=False)
+        ids = ids if numbers.has_nulls() else numbers  # longer than 64 bits: they stay text
+    if not (ids.dtype.is_integer() or ids.dtype == pl.String):
+        raise InputError(f"{path}: column {name} holds {ids.dtype}, and ids are text or whole numbers")
+    return ids
+
+
+def _user_column(columns: list[str], named: str | None) -> str | None:
+    if named is not None:
+        return named if named in columns else None
+    known = {letters(column): column for column in columns}
+    return next((known[name] for name in COLUMN_NAMES["user_id"] if name in known), None)
 
 
 class FileSource:

@@ -142,7 +142,7 @@ def _read_ndjson(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
         for number, line in enumerate(data.split(b"\n"), start=1):
             if line.strip() and not isinstance(parse_json(line, f"{where}, line {number}"), dict):
                 raise InputError(
-                    f"{where}, line {number} is no JSON object; write one object a line"
+                    f"{where}, line {number} is no JSON object; write one object per line"
                 ) from error
         reason = str(error).partition("\n")[0]
         raise InputError(f"{where}: a column changes its type from line to line ({reason})") from error
@@ -292,7 +292,7 @@ def read_seed(paths: Sequence[Path]) -> Reading:
 def _read_seed_likes(path: Path, reading: Reading) -> None:
     lists = parse_json(read_content(path), str(path))
     if not isinstance(lists, dict):
-        raise InputError(f"{path} has to be one JSON object, {{user: [track, ...]}}")
+        raise InputError(f"{path} must be one JSON object, {{user: [track, ...]}}")
     for user, tracks in lists.items():
         if tracks is not None and not isinstance(tracks, list):
             raise InputError(f"{path}: user {shown([user])} has no list of tracks; write a list, or null")
@@ -319,7 +319,7 @@ def _read_seed_features(map_path: Path, table_path: Path, reading: Reading) -> N
         raise InputError(f"{table_path} has rows without the 11 columns; {map_path.name} no longer fits it")
     features.columns = list(AUDIO_FEATURES)
     if not isinstance(rows, dict):
-        raise InputError(f"{map_path} has to be one JSON object, {{track: row number}}")
+        raise InputError(f"{map_path} must be one JSON object, {{track: row number}}")
     for track, row in rows.items():
         if not re.fullmatch(r"\d+", str(row)) or int(row) >= len(features):
             raise InputError(

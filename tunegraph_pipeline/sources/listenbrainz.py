@@ -97,7 +97,7 @@ class ListenBrainzSource:
         if not self.settings.start_users:
             raise InputError(
                 "a crawl of ListenBrainz starts from users you name: tunegraph refresh --source listenbrainz"
-                " --start-user NAME (once; it is kept in lake.json)"
+                " --start-user NAME (once; it is saved in lake.json)"
             )
         return list(self.settings.start_users)
 
@@ -123,7 +123,7 @@ class ListenBrainzSource:
                 counts["loved recordings without an MBID"] += 1
                 continue
             likes[mbid] = earlier(_moment(entry.get("created")), likes.get(mbid))
-            if isinstance(metadata.get("track_name"), str) and metadata["track_name"]:
+            if _text(metadata.get("track_name")):
                 described.setdefault(mbid, _track(mbid, metadata, mapping))
         return LikedList([Like(mbid, at) for mbid, at in likes.items()], list(described.values()), counts)
 
@@ -186,11 +186,11 @@ class ListenBrainzSource:
 
 def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Track:
     artists, ids = _artists(mapping.get("artists"), "artist_credit_name")
-    credit = metadata.get("artist_name")
+    credit = _text(metadata.get("artist_name"))
     return Track(
         track_id=mbid,
         name=metadata["track_name"],
-        artists=artists or ([credit] if isinstance(credit, str) and credit else None),
+        artists=artists or ([credit] if credit else None),
         artist_ids=ids or None,
         album_id=_mbid(mapping.get("release_mbid")),
         image_url=_cover(mapping),
@@ -200,30 +200,27 @@ def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Trac
 def _described(mbid: str, value: dict[str, Any]) -> Track:
     recording, release = _object(value.get("recording")), _object(value.get("release"))
     artists, ids = _artists(_object(value.get("artist")).get("artists"), "name")
-    name, length, isrcs = (recording.get(field) for field in ("name", "length", "isrcs"))
+    length, isrcs = recording.get("length"), recording.get("isrcs")
     codes = [code for code in isrcs if isinstance(code, str)] if isinstance(isrcs, list) else []
-    counted = isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**40
+    plausible = isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**40
     return Track(
         track_id=mbid,
         isrc=codes[0] if codes else None,
-        name=name if isinstance(name, str) and name else None,
+        name=_text(recording.get("name")),
         artists=artists or None,
         artist_ids=ids or None,
         album_id=_mbid(release.get("mbid")),
         image_url=_cover(release),
-        duration_ms=length if counted else None,
+        duration_ms=length if plausible else None,
     )
 
 
 def _artists(values: Any, name: str) -> tuple[list[str], list[str]]:
     """Names and MBIDs of the artists that have both."""
     found = [_object(value) for value in (values if isinstance(values, list) else [])]
-    whole = [
-        (value[name], mbid)
-        for value in found
-        if isinstance(value.get(name), str) and value[name] and (mbid := _mbid(value.get("artist_mbid")))
-    ]
-    return [artist for artist, _ in whole], [mbid for _, mbid in whole]
+    pairs = [(_text(value.get(name)), _mbid(value.get("artist_mbid"))) for value in found]
+    both = [(artist, mbid) for artist, mbid in pairs if artist and mbid]
+    return [artist for artist, _ in both], [mbid for _, mbid in both]
 
 
 def _cover(release: dict[str, Any]) -> str | None:
@@ -236,6 +233,10 @@ def _cover(release: dict[str, Any]) -> str | None:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _mbid(value: Any) -> str | None:

@@ -117,7 +117,7 @@ class SpotifySource:
         if not self.settings.start_users:
             raise InputError(
                 "a crawl of Spotify starts from users you name: tunegraph refresh --source spotify"
-                " --start-user ID (once; it is kept in lake.json)"
+                " --start-user ID (once; it is saved in lake.json)"
             )
         return list(self.settings.start_users)
 

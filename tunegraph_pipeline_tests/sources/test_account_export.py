@@ -204,7 +204,7 @@ def test_two_people_keep_apart_by_the_user_id_that_is_given(pack: Pack) -> None:
     path = pack({"YourLibrary.json": library("a")})
     assert read_one(path, user_id=" ann ").users["user_id"].to_list() == ["ann"]
     for bad in ("", " ", "a\nb", "x" * 2000):
-        assert "--user-id has to be" in refusal(path, user_id=bad)
+        assert "--user-id must be" in refusal(path, user_id=bad)
 
 
 def test_two_libraries_are_refused_since_they_are_of_two_people_or_two_days(pack: Pack) -> None:
@@ -517,7 +517,7 @@ def test_options_that_do_not_fit_are_refused(pack: Pack, tmp_path: Path) -> None
     path = pack({"YourLibrary.json": library("a")})
     assert "has no columns to name" in refusal(path, user_column="x")
     assert "holds no features" in refusal(path, kind="features")
-    assert "has to be at least 1" in refusal(path, min_plays=0)
+    assert "must be at least 1" in refusal(path, min_plays=0)
     table = tmp_path / "likes.csv"
     table.write_text("ann,s1\n")
     assert "--min-plays is for a Spotify account export" in refusal(table, min_plays=2)
