@@ -115,8 +115,8 @@ class Answers:
                 self._several, "audio_features", self._spotify_features, _MOST_FEATURES
             ),
             "/v1/audio-features/{id}": partial(self._one, self._spotify_features, "analysis not found"),
-            "/1/user/{id}/following": self._following,
-            "/1/user/{id}/followers": self._followers,
+            "/1/user/{id}/following": partial(self._related, "following", world.follows),
+            "/1/user/{id}/followers": partial(self._related, "followers", world.followers),
             "/1/feedback/user/{id}/get-feedback": self._feedback,
             "/1/metadata/recording": self._metadata,
             "/reccobeats/v1/audio-features": self._reccobeats,
@@ -171,16 +171,12 @@ class Answers:
     def _user_playlists(self, question: Question, day: date) -> str:
         user_id = question.parts[2]
         state = self._state(user_id, day)
-        if state == "private":
-            raise _Refused(403, "Forbidden")
         if state != "listed":
-            raise _Refused(404, "No such user")
+            raise _Refused(403, "Forbidden") if state == "private" else _Refused(404, "No such user")
         return self._page(question, self._listed(user_id, day), 20, _MOST_PLAYLISTS)
 
     def _playlist(self, question: Question, day: date) -> str:
         playlist, items = self._shown(question.parts[2], day)
-        if playlist is None:
-            raise _Refused(404, "Resource not found")
         contents = self._contents
         found = bodies.simplified_playlist(playlist, len(items), day, contents)
         found["followers"] = {"href": None, "total": 0}
@@ -196,8 +192,6 @@ class Answers:
         if development and question.parts[3] == "tracks":
             raise _Refused(404, "Service not found")
         playlist, items = self._shown(question.parts[2], day)
-        if playlist is None:
-            raise _Refused(404, "Resource not found")
         if development and playlist.owner_id != question.user:
             raise _Refused(403, "Forbidden")
         return self._page(question, items, 100, _MOST_ITEMS)
@@ -239,11 +233,11 @@ class Answers:
             plan += [kind for kind, share in kinds if unit(playlist.playlist_id, track_id, kind) < share]
         return plan
 
-    def _make_shown(self, playlist_id: str, day: date) -> tuple[Playlist | None, list[str]]:
+    def _make_shown(self, playlist_id: str, day: date) -> tuple[Playlist, list[str]]:
         """A playlist and its items, stray ones included."""
         playlist = self.world.playlist(playlist_id, day)
         if playlist is None:
-            return None, []
+            raise _Refused(404, "Resource not found")
         key = "item" if self.mode is Mode.DEVELOPMENT else "track"
         by = bodies.added_by(playlist.owner_id)
         items = []
@@ -295,13 +289,11 @@ class Answers:
 
     # ListenBrainz
 
-    def _following(self, question: Question, day: date) -> str:
+    def _related(
+        self, key: str, find: Callable[[str, date], list[str]], question: Question, day: date
+    ) -> str:
         user = self._open_user(question.parts[2], day)
-        return json.dumps({"following": self.world.follows(user, day), "user": user})
-
-    def _followers(self, question: Question, day: date) -> str:
-        user = self._open_user(question.parts[2], day)
-        return json.dumps({"followers": self.world.followers(user, day), "user": user})
+        return json.dumps({key: find(user, day), "user": user})
 
     def _feedback(self, question: Question, day: date) -> str:
         user = self._open_user(question.parts[3], day)

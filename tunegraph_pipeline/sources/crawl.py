@@ -7,6 +7,7 @@ A crawl may be killed at any moment and started again: finished users are not vi
 interrupted visit continues from the stored answers. See `sources.frontier`.
 """
 
+import functools
 import threading
 import time
 from collections import Counter
@@ -254,7 +255,7 @@ class Crawl:
             )
             if due:
                 self._busy_users[due[0].user_id] = due[0]
-                return lambda: self._visit(due[0])
+                return functools.partial(self._visit, due[0])
         return self._next_batch(partial=True) if idle or not self._busy_users else None
 
     def _next_batch(self, *, partial: bool) -> Callable[[], _Answered] | None:
@@ -267,8 +268,9 @@ class Crawl:
             )
             if track_ids:
                 self._busy_batches[topic].add(number)
-                ask = self._describe if topic == _DESCRIBE else self._ask_features
-                return lambda ask=ask, number=number, ids=track_ids: ask(number, ids)  # type: ignore[misc]
+                return functools.partial(
+                    self._describe if topic == _DESCRIBE else self._ask_features, number, track_ids
+                )
         return None
 
     def _visit(self, due: Due) -> _Visit:
