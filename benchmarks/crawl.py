@@ -32,7 +32,7 @@ from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import CrawlPaused
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 
 DAY = date(2026, 6, 1)
 KEPT, REFUSED, WAIT_S, MEMORY_MB = 0.95, 0.01, 5, 500

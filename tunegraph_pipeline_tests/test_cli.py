@@ -346,7 +346,7 @@ def lake(received: Path, tmp_path: Path) -> Path:
         (b"colour,size\nred,1\n", "likes.csv"),
         (b"\x1f\x8b\x08\x00\x00\x00", "gzip"),
         (b"PAR1garbage", "parquet"),
-        (b"user_id,track_id\n,\n,\n", "no row that can be used"),
+        (b"user_id,track_id\n,\n,\n", "no usable row"),
     ],
 )
 def test_a_bad_file_is_one_line_and_the_lake_is_as_it_was(
@@ -449,7 +449,7 @@ def test_a_refresh_in_steps_is_one_run_each_and_asks_for_every_day_once(
 ) -> None:
     runs: list[tuple[str, str, str, str]] = []
 
-    def run(_: object, job: str, bar: object, first: date, last: date, *, ops: dict[str, Any]) -> None:
+    def run(_: object, job: str, first: date, last: date, *, ops: dict[str, Any]) -> None:
         asked = ops["crawled_users"]
         runs.append((str(first), str(last), asked["first"], asked["last"]))
 

@@ -195,7 +195,7 @@ def test_development_mode_reads_the_library_of_who_authorised_it(
         (batch,) = Lake.open(root).batches(TODAY)
         mine = world.crawl(TODAY).likes.filter(user_id=world.start_users()[0])
         assert set(batch.read("likes")["track_id"]) == set(mine["track_id"])
-        server.revoke(server.refresh_token)
+        server.tokens.revoke(server.refresh_token)
         (tmp_path / "tokens" / "spotify-simulato-1.json").unlink()
         (tmp_path / "tokens").rmdir()
         _token(world, server, tmp_path / "tokens")

@@ -1,9 +1,7 @@
-"""The command line: `tunegraph …`, a thin face over the same jobs and functions as the Dagster UI.
+"""The command line `tunegraph …`: a thin layer over the same jobs and functions as the Dagster UI.
 
-Here: options, tables, progress bars and exit codes. Not here: anything a test would have to run a terminal
-for; that is in the folders this calls. Heavy imports are made inside the commands, so `--help` is quick.
-
-Exit codes: 0 done, 1 a fault of the program, 2 bad input (one line says what to do), 130 Ctrl-C.
+Here: the list of commands, and exit codes: 0 done, 1 a bug, 2 bad input (one line says what to do), 130
+Ctrl-C. Not here: the commands. They import what is heavy inside their functions, so that `--help` is quick.
 """
 
 import sys
@@ -20,6 +18,7 @@ app = typer.Typer(
     help="Liked songs in, recommendations out, refreshed every day.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # reflows the paragraphs of a docstring
     pretty_exceptions_enable=False,
 )
 INTERRUPTED = 130
@@ -43,7 +42,7 @@ app.command()(serve.ui)
 
 
 def main() -> None:
-    """Run the command line and turn what went wrong into one line and an exit code."""
+    """Run the command line; turn errors into one line and an exit code."""
     try:
         # typer turns Ctrl-C and Exit into the code it returns here.
         code = app(standalone_mode=False) or 0
@@ -52,7 +51,7 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # the fault is shown, and told apart from bad input
+    except Exception as error:  # noqa: BLE001  # a bug: shown, with an exit code of its own
         if (usage := getattr(error, "format_message", None)) is not None:
             complain(usage())
             sys.exit(2)

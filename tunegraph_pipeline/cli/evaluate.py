@@ -4,22 +4,20 @@ Here: the commands and their options. Not here: metrics and protocols (`evaluati
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
 
-from tunegraph_pipeline.cli.lake_access import (
-    open_lake,
-    writing,
+from tunegraph_pipeline.cli.lake_access import open_lake, writing
+from tunegraph_pipeline.cli.options import (
+    MAIN_LAKE,
+    CountOption,
+    LakeOption,
+    TrackColumnOption,
+    UserColumnOption,
 )
-from tunegraph_pipeline.cli.options import MAIN_LAKE, CountOption, LakeOption
-from tunegraph_pipeline.cli.show import (
-    answers,
-    comparison_table,
-    notes,
-    progress_bars,
-)
+from tunegraph_pipeline.cli.show import answers, comparison_table, notes, progress_bars
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import check_writable
 
@@ -28,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    held_out: Annotated[Path, typer.Option("--held-out", help="User/track pairs that are not in the lake.")],
+    held_out: Annotated[Path, typer.Option(help="A file of user/track pairs that are not in the lake.")],
     lake: LakeOption = MAIN_LAKE,
     k: CountOption = 10,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Judge popularity, co-likes and EASE beside it.")
+        bool, typer.Option("--baselines", help="Also evaluate popularity, co-likes and EASE.")
     ] = False,
-    user_column: Annotated[str | None, typer.Option(help="The column with the user.")] = None,
-    track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
+    user_column: UserColumnOption = None,
+    track_column: TrackColumnOption = None,
 ) -> None:
-    """Evaluate the served ranking on held-out likes. Prints one line per metric, last."""
+    """Evaluate the live bundle on held-out likes, one line per metric."""
     from tunegraph_pipeline.evaluation.evaluate import comparison
     from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
     from tunegraph_pipeline.recommend.recommender import Recommender
@@ -71,68 +69,49 @@ def compare(
     lake: LakeOption = MAIN_LAKE,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(
-            help="weak, strong, temporal or cold; may be given several times. weak and strong unless given."
-        ),
+        typer.Option(help="weak, strong, temporal or cold; repeatable. Default: weak and strong."),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A model to compare: tunegraph, a baseline such as ease or same_artist, v1, v2 or v3_seed; "
-            "all unless given."
-        ),
+        typer.Option(help="tunegraph, v1, v2, v3_seed or a baseline such as ease; repeatable. Default: all."),
     ] = None,
     tuned: Annotated[
-        str | None, typer.Option(help="Take the values the baselines were tuned to on likes of that name.")
+        str | None, typer.Option(help="Use the baseline settings that were tuned on this dataset.")
     ] = None,
     held_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--held-out", help="Judge on user/track pairs that are not in the lake, not on a split."
-        ),
+        Path | None, typer.Option(help="Evaluate on this file of user/track pairs, not on a split.")
     ] = None,
-    k: Annotated[
-        int | None, typer.Option("-k", min=1, max=1000, help="How many songs; 10 unless given.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Split and train that often, each time anew; once unless given.")
-    ] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="How many songs. Default: 10.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many splits to train on. Default: 1.")] = None,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Judge at most that many users; 10,000 unless given.")
+        int | None, typer.Option(min=1, help="Evaluate at most this many users. Default: 10,000.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="A markdown document to put the tables into.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A markdown file to write the tables into.")] = None,
     title: Annotated[
-        str | None, typer.Option(help="The section of the document; the name of the lake unless given.")
+        str | None, typer.Option(help="The section of that file. Default: the name of the lake.")
     ] = None,
-    user_column: Annotated[str | None, typer.Option(help="The column of --held-out with the user.")] = None,
-    track_column: Annotated[str | None, typer.Option(help="The column with the track.")] = None,
+    user_column: UserColumnOption = None,
+    track_column: TrackColumnOption = None,
 ) -> None:
-    """Train our model and the baselines anew on the lake's likes, and judge them side by side.
+    """Train the model and the baselines from scratch and compare them.
 
-    Quality with intervals, training time, peak memory, time of a query. Takes minutes to hours; nothing that
-    is trained here is served. The same lake, settings and seeds give the same figures.
+    Reports quality with confidence intervals, training time, peak memory and query time. Takes minutes to
+    hours. Nothing trained here is served. The same lake, settings and seeds give the same figures.
     """
     from tunegraph_pipeline.pipeline.compare import compare_lake, keep_figures, write_section
     from tunegraph_pipeline.pipeline.settings import ComparisonSettings
     from tunegraph_pipeline.sources.files import read_files
 
     if held_out and protocol:
-        raise InputError("--held-out FILE is a protocol of its own; give it without --protocol")
+        raise InputError("--held-out replaces --protocol; give one of them")
     home = open_lake(lake)
     if output is not None:
         check_writable(output)
-    given = {
-        "protocols": tuple(protocol or ()),
-        "models": tuple(model or ()),
-        "tuned": tuned,
-        "k": k,
-        "seeds": seeds,
-        "users": users,
-    }
-    chosen = {name: value for name, value in given.items() if value}
-    settings = home.section("comparison", ComparisonSettings).model_copy(update=chosen)
+    given: dict[str, Any] = {"protocols": tuple(protocol or ()), "models": tuple(model or ())}
+    given |= {"tuned": tuned, "k": k, "seeds": seeds, "users": users}
+    settings = home.section("comparison", ComparisonSettings).model_copy(
+        update={name: value for name, value in given.items() if value}
+    )
     pairs, origin = None, ""
     if held_out is not None:
         (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
@@ -147,7 +126,7 @@ def compare(
 
 
 def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
-    """The command that compares like this, whatever the lake's settings are."""
+    """The command that repeats this comparison, whatever the lake's settings."""
     words = ["tunegraph", "compare"]
     words += ["--held-out", origin] if origin else [f"--protocol {name}" for name in settings.protocols]
     words += [f"--model {name}" for name in settings.models]

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.show import (
-    Bar,
-    notes,
-)
+from tunegraph_pipeline.cli.show import notes, progress_bars
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -36,7 +33,7 @@ def open_or_create_lake(root: Path) -> "Lake":
 
 @contextmanager
 def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
-    """Be the lake's one writer; yields the lake as it is then, after whoever was waited for."""
+    """Hold the lake's write lock; yields the lake reopened, since the previous writer may have changed it."""
 
     def on_wait(holder: str) -> None:
         notes.print(f"[yellow]waiting for {escape(holder)}[/yellow]")
@@ -48,15 +45,14 @@ def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
 
 
 def warn_of_future_days(lake: "Lake") -> None:
-    """Warn of days that the lake received and that are yet to come by this machine's clock, which was wrong
-    then or was set back."""
+    """Warn of received days in the future: this machine's clock was wrong then, or is now."""
     today = datetime.now(UTC).date()
     to_come = [day for day in lake.raw_days() if day > today]
     if to_come:
         notes.print(
-            f"[yellow]the lake has received lists of {to_come[-1]}, and by this machine's clock today is"
-            f" {today}: such lists are taken in when their day has come, and go before all that is received"
-            " until then; set the clock right[/yellow]",
+            f"[yellow]the lake has received lists dated {to_come[-1]}, but this machine's clock says {today}:"
+            " they are used once their day has come, and then replace everything received before;"
+            " correct the clock[/yellow]",
             soft_wrap=True,
         )
 
@@ -64,14 +60,17 @@ def warn_of_future_days(lake: "Lake") -> None:
 def run_with_bars(
     lake: "Lake",
     job: str,
-    bar: Bar,
     first: date | None = None,
     last: date | None = None,
     *,
     ops: dict[str, dict[str, Any]],
 ) -> None:
+    """Run a Dagster job on the lake, with progress bars."""
     from tunegraph_pipeline.orchestration.in_process import run_job
     from tunegraph_pipeline.progress import watched_by
 
-    with watched_by(bar, lambda note: notes.print(f"[yellow]{escape(note)}[/yellow]")):
+    def on_note(note: str) -> None:
+        notes.print(f"[yellow]{escape(note)}[/yellow]")
+
+    with progress_bars() as bar, watched_by(bar, on_note):
         run_job(lake, job, first, last, ops)

@@ -1,50 +1,36 @@
 """Commands that look after a lake: `status`, `verify`, `forget`, `rollback`, and `login` to Spotify.
 
-Here: the commands and what they print. Not here: the work itself, which is in `pipeline/`.
+Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import (
-    open_lake,
-    run_with_bars,
-    writing,
-)
+from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
-from tunegraph_pipeline.cli.show import (
-    answers,
-    notes,
-    print_json,
-    progress_bars,
-    show_status,
-)
+from tunegraph_pipeline.cli.show import answers, notes, print_json, progress_bars, show_status
 from tunegraph_pipeline.errors import InputError, LakeError
-
-if TYPE_CHECKING:
-    pass
 
 
 def forget(
     users: Annotated[
         list[str] | None,
-        typer.Argument(metavar="USER", help="Whom to forget, as the source names them; may be several."),
+        typer.Argument(metavar="USER", help="Ids of the users to forget, as the source gives them."),
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option("--file", help="A file of users, one a line; unlike USER it is in no shell's history."),
+        Path | None, typer.Option(help="A file of ids, one per line. Keeps them out of the shell's history.")
     ] = None,
     lake: LakeOption = MAIN_LAKE,
 ) -> None:
     """Delete users from the lake for good, and publish without them.
 
-    They go from raw batches, tables, crawls, feedback, matrices, bundles and recommendations; a keyed hash of
-    their id keeps a later import or crawl from bringing them back. The weights of the model go at the next
-    full retrain. Without USER and --file it works off the requests that wait. The same job as `forget` in the
-    Dagster UI, which takes its users from files in `forget_requests/`; no id is in Dagster's history.
+    Removes them from raw batches, tables, crawls, feedback, matrices, bundles and recommendations. A keyed
+    hash of the id keeps later imports and crawls from adding them again. The model's weights go at the next
+    full retrain. Without USER and --file, processes the pending requests. The same job as `forget` in the
+    Dagster UI, which reads `forget_requests/`. Ids never appear in Dagster's history.
     """
     from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, read_user_ids, request
 
@@ -54,19 +40,18 @@ def forget(
         request(home, ids)
     elif not pending_requests(home):
         raise InputError(
-            "nobody to forget: give a USER or --file FILE with one a line; no request waits in the lake"
+            "nobody to forget: give a USER or --file FILE with one per line; the lake has no pending request"
         )
     try:
         with writing(home, "tunegraph forget"):
-            with progress_bars() as progress:
-                run_with_bars(home, "forget", progress, ops={})
+            run_with_bars(home, "forget", ops={})
             home = open_lake(home.root)
             home.refresh_views()
     except BaseException:
         if pending_requests(home):
             notes.print(
-                "[yellow]the request is kept: `tunegraph forget` without a USER, or the next refresh, goes on"
-                " with it[/yellow]"
+                "[yellow]the request is kept: `tunegraph forget` without a USER, or the next refresh, will"
+                " finish it[/yellow]"
             )
         raise
     show_status(home)
@@ -74,15 +59,15 @@ def forget(
 
 def rollback(
     version: Annotated[
-        str | None, typer.Argument(help="The bundle to go back to; the one live before this unless given.")
+        str | None, typer.Argument(help="The bundle to go back to. Default: the previous live one.")
     ] = None,
     lake: LakeOption = MAIN_LAKE,
-    reason: Annotated[str, typer.Option(help="Why; recorded.")] = "",
+    reason: Annotated[str, typer.Option(help="Why. Recorded with the rollback.")] = "",
 ) -> None:
     """Make an earlier bundle live again: the previous one, or the one you name.
 
-    Services change over within a second. It lasts until a refresh publishes: fresh likes with the model gone
-    back to, or a model that the gate accepts against it.
+    Services switch within a second. It stays live until a refresh publishes: fresh likes with this model, or
+    a new model that passes the gate against it.
     """
     from tunegraph_pipeline.pipeline.rollback import roll_back
     from tunegraph_pipeline.recommend.publication import live_version
@@ -101,18 +86,15 @@ def rollback(
 
 def login(
     lake: LakeOption = MAIN_LAKE,
-    browser: Annotated[
-        bool, typer.Option(help="Open the page in a browser, or only print its address.")
-    ] = True,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser, or print its address.")] = True,
 ) -> None:
-    """Let a Spotify user authorise your app, so that their library can be read in development mode.
+    """Authorise your Spotify app to read a user's library, for development mode.
 
-    Needs SPOTIPY_CLIENT_ID, SPOTIPY_CLIENT_SECRET and, unless it is http://127.0.0.1:8888/callback,
-    SPOTIPY_REDIRECT_URI. The token is kept in your configuration folder, readable by you alone.
+    Needs SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET, and SPOTIPY_REDIRECT_URI unless it is
+    http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable only by you.
     """
     from tunegraph_pipeline.sources.spotify import TERMS
-    from tunegraph_pipeline.sources.spotify_login import authorise, token_folder
-    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+    from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
 
     settings = open_lake(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
     notes.print(f"[yellow]{TERMS}[/yellow]")
@@ -131,16 +113,14 @@ def verify(
         bool,
         typer.Option(
             "--repair",
-            help="Remove what is damaged and can be made again; the next refresh makes it. What was received"
-            " is never touched.",
+            help="Remove damaged files that the next refresh can rebuild. Received data is never touched.",
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of the lake, and say what is damaged and what repairs it.
+    """Check every file of the lake; report what is damaged and how to repair it.
 
-    Ends with 0 where nothing is damaged, and with 2 otherwise. Notes, such as days that are not refreshed
-    yet, are no damage.
+    Exits with 0 if nothing is damaged, else with 2. Notes, such as days not refreshed yet, are not damage.
     """
     from tunegraph_pipeline.pipeline.verify import verify as verify_lake
 
@@ -149,33 +129,27 @@ def verify(
     for note in found.notes:
         notes.print(f"note: {escape(note.line())}", soft_wrap=True)
     if as_json:
-        print_json(
-            {
-                "problems": [finding.facts() for finding in found.problems],
-                "notes": [finding.facts() for finding in found.notes],
-                "files": found.files,
-                "bytes": found.bytes,
-            }
-        )
+        problems, remarks = ([item.facts() for item in items] for items in (found.problems, found.notes))
+        print_json({"problems": problems, "notes": remarks, "files": found.files, "bytes": found.bytes})
     else:
         for finding in found.problems:
             answers.print(escape(finding.line()), soft_wrap=True)
     read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
     if not found.problems:
-        notes.print(f"nothing is damaged in {lake}: {read} were read", soft_wrap=True)
+        notes.print(f"nothing is damaged in {lake}: {read} read", soft_wrap=True)
         return
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended
     if repair:
         advice = f"{mended} of them were repaired or removed; run {_refresh_of(lake)} now"
     else:
-        advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, put {mended} right"
+        advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
         advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
     elif repair:
         notes.print(advice, soft_wrap=True)
         return
-    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} were read): {advice}")
+    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} read): {advice}")
 
 
 def _refresh_of(lake: Path) -> str:

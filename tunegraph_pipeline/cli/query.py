@@ -10,16 +10,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tunegraph_pipeline.cli.lake_access import (
-    open_lake,
-)
-from tunegraph_pipeline.cli.options import MAIN_LAKE, CountOption, JsonOption, LakeOption
+from tunegraph_pipeline.cli.lake_access import open_lake
+from tunegraph_pipeline.cli.options import MAIN_LAKE, CountOption, JsonOption, LakeOption, UserColumnOption
 from tunegraph_pipeline.cli.show import (
     answers,
     notes,
     print_json,
     progress_bars,
     show_recommendations,
+    song_facts,
     song_name,
 )
 from tunegraph_pipeline.errors import InputError
@@ -31,31 +30,22 @@ if TYPE_CHECKING:
 
 def recommend(
     lake: LakeOption = MAIN_LAKE,
-    user: Annotated[str | None, typer.Option("--user", help="A user of the lake.")] = None,
-    likes: Annotated[str | None, typer.Option("--likes", help="Track ids with commas between them.")] = None,
-    users: Annotated[Path | None, typer.Option("--users", help="A file with a column of user ids.")] = None,
-    user_column: Annotated[
-        str | None, typer.Option(help="The column of --users, where its name is not understood.")
-    ] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the lake.")] = None,
+    likes: Annotated[str | None, typer.Option(help="Liked track ids, separated by commas.")] = None,
+    users: Annotated[Path | None, typer.Option(help="A file with a column of user ids.")] = None,
+    user_column: UserColumnOption = None,
     k: CountOption = 10,
     dislikes: Annotated[
-        str | None,
-        typer.Option("--dislikes", help="Track ids of which, and of songs like them, there should be less."),
+        str | None, typer.Option(help="Track ids to show less of, and of their like.")
     ] = None,
-    exclude: Annotated[
-        str | None, typer.Option("--exclude", help="Track ids to leave out, that say nothing about taste.")
-    ] = None,
+    exclude: Annotated[str | None, typer.Option(help="Track ids to leave out.")] = None,
     familiarity: Annotated[
-        float, typer.Option(min=0, max=1, help="From discovery, 0, to what everybody knows, 1.")
+        float, typer.Option(min=0, max=1, help="From discovery (0) to well-known songs (1).")
     ] = 0.5,
-    diversity: Annotated[
-        float, typer.Option(min=0, max=1, help="From the best songs, however alike, to the most varied.")
-    ] = 0.0,
-    max_per_artist: Annotated[int | None, typer.Option(min=1, help="Songs of one artist, at most.")] = None,
-    explicit: Annotated[bool, typer.Option(help="Whether songs marked explicit may be shown.")] = True,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="A parquet file for the answer to --users.")
-    ] = None,
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="From best (0) to most varied (1).")] = 0.0,
+    max_per_artist: Annotated[int | None, typer.Option(min=1, help="At most this many per artist.")] = None,
+    explicit: Annotated[bool, typer.Option(help="Include songs marked explicit.")] = True,
+    output: Annotated[Path | None, typer.Option(help="The parquet file to write for --users.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend songs: for a user, for a list of songs, or for a file of users."""
@@ -94,24 +84,14 @@ def similar(
     k: CountOption = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """List the songs nearest to a song, and how likely a user likes both."""
+    """List the songs nearest to a song, with the probability that a user likes both."""
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     recommender = Recommender.open(open_lake(lake).serving)
     found = recommender.similar(track, k)
     if as_json:
-        print_json(
-            [
-                {
-                    **item.song.shown(),
-                    "track_idx": item.song.track_idx,
-                    "cosine": item.cosine,
-                    "probability": item.probability,
-                    "listeners": item.listeners,
-                }
-                for item in found
-            ]
-        )
+        figures = ("cosine", "probability", "listeners")
+        print_json([song_facts(item) | {name: getattr(item, name) for name in figures} for item in found])
         return
     calibration = recommender.bundle.facts["calibration"]
     table = Table(
@@ -123,7 +103,7 @@ def similar(
         table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
     if calibration is not None:
         table.caption = (
-            f"neighbours: how likely it is that of {calibration['panel_users']} listeners one likes both"
+            f"neighbours: probability that at least one of {calibration['panel_users']} listeners likes both"
         )
     answers.print(table)
 
@@ -132,7 +112,7 @@ def _recommend_for_file(
     recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
 ) -> None:
     from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
-    from tunegraph_pipeline.sources.user_ids import read_user_ids
+    from tunegraph_pipeline.sources.files import read_user_ids
 
     asked = read_user_ids(users, user_column)
     with progress_bars() as progress:

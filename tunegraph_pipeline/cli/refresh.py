@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import (
-    open_lake,
-    run_with_bars,
-    warn_of_future_days,
-    writing,
-)
+from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, warn_of_future_days, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, WaitOption, as_date
-from tunegraph_pipeline.cli.show import (
-    notes,
-    progress_bars,
-    show_status,
-)
+from tunegraph_pipeline.cli.show import notes, show_status
 from tunegraph_pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,41 +24,34 @@ def refresh(
     source: Annotated[
         str | None,
         typer.Option(
-            help="simulator, listenbrainz, spotify or files; none to rebuild from what was received;"
-            " the lake's own unless given."
+            help="simulator, listenbrainz, spotify, files, or none to rebuild from received data."
+            " Default: the lake's own."
         ),
     ] = None,
     start_user: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--start-user", help="A user the crawl starts from; may be given several times, and is kept."
-        ),
+        list[str] | None, typer.Option(help="A user the crawl starts from; repeatable. Saved in the lake.")
     ] = None,
     day: Annotated[
         datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to fill; today unless given."),
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to fill. Default: today."),
     ] = None,
     first: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=["%Y-%m-%d"], help="The first day to fill of several."),
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first of several days.")
     ] = None,
     last: Annotated[
         datetime | None,
-        typer.Option("--to", formats=["%Y-%m-%d"], help="The last of them; today unless given."),
+        typer.Option("--to", formats=["%Y-%m-%d"], help="The last of several days. Default: today."),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Retrain the model from scratch even if nothing changed.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Retrain the model from scratch.")] = False,
     step: Annotated[
-        int | None,
-        typer.Option(min=1, help="Run one refresh per this many days. Default: one run for all days."),
+        int | None, typer.Option(min=1, help="Days per refresh. Default: one refresh for all days.")
     ] = None,
     wait: WaitOption = 0,
 ) -> None:
     """Fill the days, update graph, model and bundle, and publish.
 
-    The same job as `refresh` in the Dagster UI, in this process; the run shows there too. A stage whose
-    inputs did not change is kept as it is.
+    Runs the job `refresh` of the Dagster UI in this process; the run appears there too. Stages whose inputs
+    did not change are reused.
     """
     from tunegraph_pipeline.pipeline.fill_days import days_to_fill
     from tunegraph_pipeline.pipeline.prepare_refresh import lake_to_refresh, prepare_crawl
@@ -76,25 +60,24 @@ def refresh(
     if source not in (None, "none", *SOURCES):
         raise InputError(f"--source {source}: choose one of {', '.join(SOURCES)}, or none")
     if day and (first or last):
-        raise InputError("--date goes alone, without --from and --to")
+        raise InputError("give --date, or --from and --to, not both")
     home = lake_to_refresh(lake, source)
     with writing(home, "tunegraph refresh", wait) as home:
         source = source or home.file.source or "none"
-        _take_in_feedback(home)
+        _collect_feedback(home)
         warn_of_future_days(home)
         days = days_to_fill(home, source, as_date(first or day), as_date(last or day))
         for notice in prepare_crawl(home, source, start_user or []):
             notes.print(f"[yellow]{notice}[/yellow]")
         for span in days.steps(step) if step else [days]:
             notes.print(f"refreshing {home.root} from {source}, {_span(span.first, span.last)}")
-            with progress_bars() as progress:
-                ops: dict[str, dict[str, Any]] = {
-                    # Who looks on tries again when they like; a schedule has nobody who would.
-                    "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
-                    "trained_model": {"full": full},
-                }
-                run_with_bars(home, "refresh", progress, span.first, span.last, ops=ops)
-        refreshed = open_lake(home.root)  # the run has its own view of the lake, and may have changed it
+            ops: dict[str, dict[str, Any]] = {
+                # A person at the terminal can retry; a schedule cannot.
+                "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
+                "trained_model": {"full": full},
+            }
+            run_with_bars(home, "refresh", span.first, span.last, ops=ops)
+        refreshed = open_lake(home.root)  # the run may have changed the lake
         refreshed.refresh_views()
     show_status(refreshed)
 
@@ -102,26 +85,25 @@ def refresh(
 def publish(
     lake: LakeOption = MAIN_LAKE,
     override: Annotated[
-        str | None, typer.Option(help="Publish the model the gate refused. Give the reason; it is recorded.")
+        str | None, typer.Option(help="Why to publish the model that the gate refused. Recorded.")
     ] = None,
     wait: WaitOption = 0,
 ) -> None:
-    """Publish the current model if the gate accepts it, or override the gate.
+    """Publish the current model if it passes the gate, or override the gate.
 
-    `tunegraph rollback` goes back to a bundle that was live before.
+    `tunegraph rollback` returns to an earlier bundle.
     """
     home = open_lake(lake)
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with writing(home, "tunegraph publish", wait) as home:
-        with progress_bars() as progress:
-            run_with_bars(home, "publish", progress, ops={"serving_bundle": {"override": override or ""}})
+        run_with_bars(home, "publish", ops={"serving_bundle": {"override": override or ""}})
         home.refresh_views()
     show_status(home)
 
 
-def _take_in_feedback(lake: "Lake") -> None:
-    """Before the days are chosen: what listeners said makes the day on which they did stale."""
+def _collect_feedback(lake: "Lake") -> None:
+    """Collect feedback before the days are chosen, since it makes the day it was given on stale."""
     from tunegraph_pipeline.lake.feedback_spool import collect
 
     found = collect(lake)

@@ -7,45 +7,38 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import (
-    open_or_create_lake,
-)
+from tunegraph_pipeline.cli.lake_access import open_or_create_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
-from tunegraph_pipeline.cli.show import (
-    answers,
-    notes,
-)
+from tunegraph_pipeline.cli.show import answers, notes
 from tunegraph_pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def simulator(
     port: Annotated[int, typer.Option(help="Port on loopback; 0 for any that is free.")] = 8765,
     day: Annotated[
         datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The day that is served; today unless given."),
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to serve. Default: today."),
     ] = None,
-    users: Annotated[int, typer.Option(min=1, help="Listeners of the world after a year.")] = 2_000,
-    tracks: Annotated[int, typer.Option(min=1, help="Songs of the world after a year.")] = 4_000,
-    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 7,
+    users: Annotated[int, typer.Option(min=1, help="Users after one year.")] = 2_000,
+    tracks: Annotated[int, typer.Option(min=1, help="Songs after one year.")] = 4_000,
+    seed: Annotated[int, typer.Option(help="The seed of the world.")] = 7,
     faults: Annotated[
-        str, typer.Option(help='What goes wrong, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}')
+        str, typer.Option(help='Faults to inject, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}')
     ] = "{}",
     development: Annotated[
-        bool, typer.Option("--development", help="Answer as Spotify does apps in development mode.")
+        bool, typer.Option("--development", help="Answer like Spotify's development mode.")
     ] = False,
 ) -> None:
-    """Serve the simulated world over HTTP in the shapes of Spotify, ListenBrainz and ReccoBeats."""
+    """Serve a simulated world over the APIs of Spotify, ListenBrainz and ReccoBeats."""
     from pydantic import ValidationError
 
-    from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer, serve
+    from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
+    from tunegraph_pipeline.simulator.server import serve as serve_world
     from tunegraph_pipeline.simulator.world import World, WorldConfig
 
     try:
@@ -57,28 +50,28 @@ def simulator(
         ) from None
     world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
 
-    def announce(server: SimulatorServer) -> None:
+    mode = Mode.DEVELOPMENT if development else Mode.EXTENDED
+    server = SimulatorServer(
+        world, as_date(day) or datetime.now(UTC).date(), port=port, mode=mode, faults=what
+    )
+
+    def announce() -> None:
         answers.print(
             f"Spotify       {server.url}/v1, tokens at {server.url}/api/token (simulator / simulator)"
         )
         answers.print(f"ListenBrainz  {server.url}/1")
         answers.print(f"ReccoBeats    {server.url}/reccobeats/v1")
         answers.print(f"start users   {', '.join(world.start_users())}")
-        notes.print("Ctrl-C ends it")
+        notes.print("press Ctrl-C to stop")
 
-    mode = Mode.DEVELOPMENT if development else Mode.EXTENDED
-    serve(
-        world, as_date(day) or datetime.now(UTC).date(), port=port, mode=mode, faults=what, announce=announce
-    )
+    serve_world(server, announce)
 
 
 def serve(
     lake: LakeOption = MAIN_LAKE,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any that is free.")] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Processes that answer; they share the mapped bundle.")
-    ] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     reload_seconds: Annotated[
         float, typer.Option(min=0.05, help="How often to look for a newly published bundle.")
     ] = 1.0,
@@ -86,40 +79,27 @@ def serve(
         float | None,
         typer.Option(
             min=0,
-            help="Requests a second of one client, twice that at once; 0 for no limit. Unless given, none on"
-            " loopback and 50 elsewhere.",
+            help="Requests per second per client, with bursts of twice that; 0 for no limit. Default: none on"
+            " loopback, else 50.",
         ),
     ] = None,
     proxies: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="How many proxies of yours stand before the service; so many entries of X-Forwarded-For"
-            " are believed.",
-        ),
+        int, typer.Option(min=0, help="Proxies before the service: trusted X-Forwarded-For entries.")
     ] = 0,
     cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--cors-origin",
-            help="An origin whose pages may ask, or * for all; may be given several times.",
-        ),
+        list[str] | None, typer.Option(help="An origin that may call the API, or * for all; repeatable.")
     ] = None,
     blocklist: Annotated[
         Path | None,
-        typer.Option(
-            "--blocklist", help="A file of what is never shown: track:ID, artist:ID or artist:NAME a line."
-        ),
+        typer.Option(help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."),
     ] = None,
-    access_log: Annotated[
-        bool, typer.Option(help="Write a line of JSON a request to standard output.")
-    ] = True,
+    access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
     """Serve over HTTP until Ctrl-C or SIGTERM: a page at /, the API at /docs.
 
-    The lake is only read, but for the feedback it receives, and a newly published bundle is taken up while
-    requests go on. TUNEGRAPH_API_KEY in the environment is the key that is asked for where a request is about
-    a stored user; without one, an address that others can reach answers none of these.
+    Reads the lake, writes only feedback, and switches to a newly published bundle without interrupting
+    requests. Requests about stored users need the key in the environment variable TUNEGRAPH_API_KEY; without
+    one they are refused, except on loopback.
     """
     from tunegraph_pipeline.serve.run import serve as serve_lake
     from tunegraph_pipeline.serve.settings import ServiceSettings, check_origin
@@ -143,17 +123,13 @@ def ui(
     lake: LakeOption = MAIN_LAKE,
     port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000,
 ) -> None:
-    """Open Dagster on the lake: assets, runs, schedules and backfills. Ends with Ctrl-C."""
+    """Open the Dagster UI on the lake: assets, runs, schedules and backfills."""
     from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
 
     home = open_or_create_lake(lake)
     history = dagster_home(home)
     _close_dead_runs(history)
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(history),
-        "TUNEGRAPH_LAKE": str(home.root.resolve()),
-    }
+    environment = {**os.environ, "DAGSTER_HOME": str(history), "TUNEGRAPH_LAKE": str(home.root.resolve())}
     dagster = str(Path(sys.executable).with_name("dagster"))
     notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
     os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
@@ -164,7 +140,7 @@ def ui(
 
 
 def _close_dead_runs(history: Path) -> None:
-    """Before the daemon begins: behind a run that only seems to go on, every other would queue for ever."""
+    """Before the daemon starts: a dead run that still counts as running would block the queue for ever."""
     from dagster import DagsterInstance
 
     from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs

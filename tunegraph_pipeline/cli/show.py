@@ -1,11 +1,11 @@
 """What the commands print: consoles, tables, progress bars and JSON.
 
-Here: how things look. Not here: how they are computed.
-Answers go to standard output, the rest to standard error.
+Here: how things look. Not here: how they are computed. Answers go to standard output, the rest to standard
+error.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.raw import BatchInfo
-    from tunegraph_pipeline.recommend.recommender import Reason, Recommender
+    from tunegraph_pipeline.recommend.recommender import Recommender
 
 
-# What a command answers goes to standard output, everything said on the way to standard error.
 answers = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
 
 class Bar:
-    """Draws the progress the assets report, one line a piece of work."""
+    """Draws the progress that the stages report, one line per task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -55,7 +54,7 @@ def show_batch(info: "BatchInfo") -> None:
 
 
 def comparison_table(figures: "pl.DataFrame") -> Table:
-    """A column a model, a row a metric: narrow enough for any terminal."""
+    """One column per model and one row per metric, narrow enough for any terminal."""
     table = Table("", *figures["model"])
     for metric in figures.columns[1:]:
         table.add_row(metric, *(f"{value:,.4f}" for value in figures[metric]))
@@ -65,12 +64,7 @@ def comparison_table(figures: "pl.DataFrame") -> Table:
 def show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
     if as_json:
         items = [
-            {
-                **item.song.shown(),
-                "track_idx": item.song.track_idx,
-                "score": item.score,
-                "reasons": [reason._asdict() for reason in item.reasons],
-            }
+            song_facts(item) | {"score": item.score, "reasons": [reason._asdict() for reason in item.reasons]}
             for item in answer.items
         ]
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
@@ -90,16 +84,15 @@ def show_recommendations(recommender: "Recommender", answer: Any, liked: list[st
         "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
     )
     for rank, item in enumerate(answer.items, 1):
-        because = _because(item.reasons)
-        song = item.song
-        title, artists = escape(song.name or song.track_id), escape(song.artists)
-        table.add_row(str(rank), title, artists, escape(because), f"{item.score:.3f}")
+        because = " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
+        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
+        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
     answers.print(table)
 
 
-def _because(reasons: "Sequence[Reason]") -> str:
-    """The liked songs that speak for a recommended one, and how many listeners like both."""
-    return " and ".join(f"{reason.name or reason.track_id} ({reason.listeners:,})" for reason in reasons)
+def song_facts(item: Any) -> dict[str, Any]:
+    """What the JSON of an answer says of an item's song."""
+    return {**item.song.shown(), "track_idx": item.song.track_idx}
 
 
 def song_name(recommender: "Recommender", track: str) -> str:

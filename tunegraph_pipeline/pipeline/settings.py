@@ -21,7 +21,7 @@ from tunegraph_pipeline.recommend.indexing import THRESHOLD, Mode
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.sources.crawl import CrawlSettings
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 from tunegraph_pipeline.training.train import TrainingConfig
 
 _CRON = re.compile(r"@\w+|\S+(\s+\S+){4}")

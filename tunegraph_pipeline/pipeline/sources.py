@@ -14,7 +14,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import FILES, SIMULATED
 from tunegraph_pipeline.lake.schemas import FEEDBACK
 from tunegraph_pipeline.pipeline.settings import FilesSettings
-from tunegraph_pipeline.simulator.source import SimulatorSettings, open_simulator
+from tunegraph_pipeline.simulator.source import SimulatorSettings, SimulatorSource
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Source
@@ -49,7 +49,7 @@ def open_source(
 
 def _open_spotify(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
     from tunegraph_pipeline.sources.spotify import SpotifySource
-    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+    from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 
     return SpotifySource(settings(SPOTIFY, SpotifySettings), policy, frontier)
 
@@ -63,13 +63,13 @@ def _open_listenbrainz(
 
 
 def _open_files(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
-    from tunegraph_pipeline.sources.file_source import FileSource
+    from tunegraph_pipeline.sources.files import FileSource
 
     return FileSource(settings(FILES, FilesSettings).paths)
 
 
 def _open_simulator(settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
-    return open_simulator(settings(SIMULATED, SimulatorSettings), policy, frontier, day)
+    return SimulatorSource(settings(SIMULATED, SimulatorSettings), policy, frontier, day)
 
 
 _OPEN: dict[str, Callable[[SettingsReader, RequestPolicy, Frontier, date], Source]] = {

@@ -1,8 +1,8 @@
-"""What Spotify's Web API, ListenBrainz and ReccoBeats would answer about the simulated world.
+"""The answers of Spotify's Web API, ListenBrainz and ReccoBeats about the simulated world.
 
-Here: routes, paging, who may ask for what, and which answer is refused. An answer is a function of the world,
-the day, the request and who asks. Not here: the JSON itself (`bodies`), connections, tokens, rate limits and
-faults (`server`), or what is true in the world (`world`).
+Here: routes, paging and permissions. An answer is a function of the world, the day, the request and its user.
+Not here: the JSON itself (`bodies`), connections, tokens, rate limits and faults (`server`), or the facts
+(`world`).
 """
 
 import json
@@ -10,19 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import unquote
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator import bodies
-from tunegraph_pipeline.simulator.bodies import (
-    error_body,
-    listenbrainz_error,
-    reccobeats_error,
-    spotify_error,
-)
+from tunegraph_pipeline.simulator.bodies import Answer, compact, refusal
 from tunegraph_pipeline.simulator.catalogue import Song
 from tunegraph_pipeline.simulator.draws import unit
+from tunegraph_pipeline.simulator.faults import Faults
 from tunegraph_pipeline.simulator.listeners import Playlist
 from tunegraph_pipeline.simulator.world import World
 
@@ -36,7 +32,11 @@ _EXTENDED_ONLY = {
     "/v1/audio-features",
     "/v1/audio-features/{id}",
 }
-_WITH_USER = {"/v1/me", "/v1/me/tracks", "/v1/me/playlists"}
+_FEATURES = {"/v1/audio-features", "/v1/audio-features/{id}"}
+
+
+_Find = Callable[[str, date], str | None]
+"""The JSON about a track on a day, None if there is none."""
 
 
 class Mode(StrEnum):
@@ -46,27 +46,13 @@ class Mode(StrEnum):
     DEVELOPMENT = "development"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Status, JSON and headers beyond those every answer has."""
-
-    status: int
-    body: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class StrayItems:
-    """Shares of items listed in addition to the real ones, for each kind."""
-
-    null_tracks: float = 0.0
-    local_files: float = 0.0
-    episodes: float = 0.0
+class _Refused(Exception):  # noqa: N818  # an answer like any other
+    """Status and message of an error that is answered."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A request: its route, path and query, and the user whose token it carries (None: only the app's)."""
+    """A request: its route, path and query, and the user whose token it carries (None: the app's token)."""
 
     route: str
     path: str
@@ -75,16 +61,20 @@ class Question:
     base: str
     user: str | None = None
 
-
-class _Refused(Exception):  # noqa: N818  # an answer like any other
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    @property
+    def signed_in(self) -> str:
+        """The user; refused without one."""
+        if self.user is None:
+            raise _Refused(401, "Unauthorized")
+        return self.user
 
 
 class Answers:
-    """The three services over one world. Threads may share it; ``reccobeats_knows`` is the share of songs
-    without measured features that ReccoBeats knows all the same."""
+    """The three services over one world. Threads may share it.
+
+    ``stray`` gives the shares of items listed in addition to the real ones; ``reccobeats_knows`` is the share
+    of songs without measured features that ReccoBeats does know.
+    """
 
     def __init__(
         self,
@@ -92,14 +82,14 @@ class Answers:
         *,
         mode: Mode = Mode.EXTENDED,
         audio_features: bool = True,
-        stray: StrayItems | None = None,
+        stray: Faults | None = None,
         reccobeats_knows: float = 0.5,
         covers: bool = False,
     ) -> None:
         self.world = world
         self.mode = mode
         self.audio_features = audio_features
-        self.stray = stray or StrayItems()
+        self.stray = stray or Faults()
         self.reccobeats_knows = reccobeats_knows
         self.covers = covers
         self._contents = "items" if mode is Mode.DEVELOPMENT else "tracks"  # the key of a playlist's items
@@ -119,12 +109,14 @@ class Answers:
             "/v1/playlists/{id}": self._playlist,
             "/v1/playlists/{id}/tracks": self._items,
             "/v1/playlists/{id}/items": self._items,
-            "/v1/tracks": self._tracks,
-            "/v1/tracks/{id}": self._track,
-            "/v1/audio-features": self._features,
-            "/v1/audio-features/{id}": self._one_features,
-            "/1/user/{id}/following": self._following,
-            "/1/user/{id}/followers": self._followers,
+            "/v1/tracks": partial(self._several, "tracks", self._spotify_track, _MOST_TRACKS),
+            "/v1/tracks/{id}": partial(self._one, self._spotify_track, "Non existing id"),
+            "/v1/audio-features": partial(
+                self._several, "audio_features", self._spotify_features, _MOST_FEATURES
+            ),
+            "/v1/audio-features/{id}": partial(self._one, self._spotify_features, "analysis not found"),
+            "/1/user/{id}/following": partial(self._related, "following", world.follows),
+            "/1/user/{id}/followers": partial(self._related, "followers", world.followers),
             "/1/feedback/user/{id}/get-feedback": self._feedback,
             "/1/metadata/recording": self._metadata,
             "/reccobeats/v1/audio-features": self._reccobeats,
@@ -138,7 +130,7 @@ class Answers:
         next((one for one in self.world.recording_ids() if self.world.song(one, day)), None)
 
     def route(self, path: str) -> tuple[str, tuple[str, ...]]:
-        """The route of a path, ``{id}`` for what varies, and the parts of the path; "unknown" if none."""
+        """The route of a path, with ``{id}`` for an id, or "unknown"; and the parts of the path."""
         parts = tuple(unquote(part) for part in path.strip("/").split("/"))
         for varying in (None, 2, 3):
             named = parts if varying is None else (*parts[:varying], "{id}", *parts[varying + 1 :])
@@ -151,97 +143,68 @@ class Answers:
         route = question.route
         made = self._routes.get(route)
         if made is None:
-            return Answer(404, error_body(question.path, 404, "Service not found"))
-        if route in _WITH_USER and question.user is None:
-            return Answer(401, spotify_error(401, "Unauthorized"))
-        if route in _EXTENDED_ONLY and self.mode is Mode.DEVELOPMENT:
-            return Answer(403, spotify_error(403, "Forbidden"))
+            return refusal(question.path, 404, "Service not found")
+        closed = route in _EXTENDED_ONLY and self.mode is Mode.DEVELOPMENT
+        if closed or (route in _FEATURES and not self.audio_features):
+            return refusal(question.path, 403, "Forbidden")
         try:
             return Answer(200, made(question, day))
         except _Refused as refused:
-            return refused.answer
+            return refusal(question.path, *refused.args)
 
     # Spotify
 
     def _me(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return json.dumps(bodies.own_profile(question.user))
+        return json.dumps(bodies.own_profile(question.signed_in))
 
     def _my_tracks(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return self._page(question, self._saved(question.user, day), 20, 50)
+        return self._page(question, self._saved(question.signed_in, day), 20, 50)
 
     def _my_playlists(self, question: Question, day: date) -> str:
-        assert question.user is not None
-        return self._page(question, self._listed(question.user, day), 20, _MOST_PLAYLISTS)
+        return self._page(question, self._listed(question.signed_in, day), 20, _MOST_PLAYLISTS)
 
     def _user(self, question: Question, day: date) -> str:
         if self._state(question.parts[2], day) in {"gone", "unknown"}:
-            raise _Refused(Answer(404, spotify_error(404, "No such user")))
+            raise _Refused(404, "No such user")
         return json.dumps(bodies.profile(question.parts[2]))
 
     def _user_playlists(self, question: Question, day: date) -> str:
         user_id = question.parts[2]
         state = self._state(user_id, day)
-        if state == "private":
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
         if state != "listed":
-            raise _Refused(Answer(404, spotify_error(404, "No such user")))
+            raise _Refused(403, "Forbidden") if state == "private" else _Refused(404, "No such user")
         return self._page(question, self._listed(user_id, day), 20, _MOST_PLAYLISTS)
 
     def _playlist(self, question: Question, day: date) -> str:
         playlist, items = self._shown(question.parts[2], day)
-        if playlist is None:
-            raise _Refused(Answer(404, spotify_error(404, "Resource not found")))
-        said = json.loads(bodies.simplified_playlist(playlist, len(items), day, self._contents))
-        said["followers"] = {"href": None, "total": 0}
         contents = self._contents
-        del said[contents]
-        body = json.dumps(said)
-        if self.mode is Mode.EXTENDED or playlist.owner_id == question.user:
-            path = f"/v1/playlists/{playlist.playlist_id}/{contents}"
-            first = Question(question.route, path, question.parts, {"limit": "100"}, question.base)
-            body = f'{body[:-1]},"{contents}":{self._page(first, items, 100, _MOST_ITEMS)}}}'
-        return body
+        found = bodies.simplified_playlist(playlist, len(items), day, contents)
+        found["followers"] = {"href": None, "total": 0}
+        del found[contents]
+        if self.mode is not Mode.EXTENDED and playlist.owner_id != question.user:
+            return compact(found)
+        path = f"/v1/playlists/{playlist.playlist_id}/{contents}"
+        first = Question(question.route, path, question.parts, {"limit": "100"}, question.base)
+        return f'{compact(found)[:-1]},"{contents}":{self._page(first, items, 100, _MOST_ITEMS)}}}'
 
     def _items(self, question: Question, day: date) -> str:
         development = self.mode is Mode.DEVELOPMENT
         if development and question.parts[3] == "tracks":
-            raise _Refused(Answer(404, spotify_error(404, "Service not found")))
+            raise _Refused(404, "Service not found")
         playlist, items = self._shown(question.parts[2], day)
-        if playlist is None:
-            raise _Refused(Answer(404, spotify_error(404, "Resource not found")))
         if development and playlist.owner_id != question.user:
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
+            raise _Refused(403, "Forbidden")
         return self._page(question, items, 100, _MOST_ITEMS)
 
-    def _tracks(self, question: Question, day: date) -> str:
-        ids = _ids(question, "ids", _MOST_TRACKS)
-        tracks = (self._spotify_track(track_id, day) or "null" for track_id in ids)
-        return f'{{"tracks":[{",".join(tracks)}]}}'
+    def _several(self, key: str, find: _Find, most: int, question: Question, day: date) -> str:
+        found = (find(track_id, day) or "null" for track_id in _ids(question, "ids", most))
+        return f'{{"{key}":[{",".join(found)}]}}'
 
-    def _track(self, question: Question, day: date) -> str:
-        track = self._spotify_track(question.parts[2], day)
-        if track is None:
-            raise _Refused(Answer(404, spotify_error(404, "Non existing id")))
-        return track
-
-    def _features(self, question: Question, day: date) -> str:
-        self._require_features()
-        ids = _ids(question, "ids", _MOST_FEATURES)
-        said = (self._spotify_features(track_id, day) or "null" for track_id in ids)
-        return f'{{"audio_features":[{",".join(said)}]}}'
-
-    def _one_features(self, question: Question, day: date) -> str:
-        self._require_features()
-        features = self._spotify_features(question.parts[2], day)
-        if features is None:
-            raise _Refused(Answer(404, spotify_error(404, "analysis not found")))
-        return features
-
-    def _require_features(self) -> None:
-        if not self.audio_features:
-            raise _Refused(Answer(403, spotify_error(403, "Forbidden")))
+    def _one(self, find: _Find, missing: str, question: Question, day: date) -> str:
+        found = find(question.parts[2], day)
+        if found is None:
+            raise _Refused(404, missing)
+        return found
 
     def _page(self, question: Question, items: list[str], default: int, most: int) -> str:
         """One page of ``items`` in Spotify's paging object."""
@@ -253,22 +216,15 @@ class Answers:
     def _make_listed(self, user_id: str, day: date) -> list[str]:
         """The playlists on a user's page, as they are listed."""
         return [
-            bodies.simplified_playlist(playlist, len(self._plan(playlist)), day, self._contents)
+            compact(bodies.simplified_playlist(playlist, len(self._plan(playlist)), day, self._contents))
             for playlist in self.world.playlists(user_id, day, closed=True)
         ]
 
     def _plan(self, playlist: Playlist) -> list[int | str]:
         """What a playlist lists: the number of a track in it, or the kind of a stray item."""
         stray = self.stray
-        kinds = [
-            (kind, share)
-            for kind, share in (
-                ("null", stray.null_tracks),
-                ("local", stray.local_files),
-                ("episode", stray.episodes),
-            )
-            if share > 0
-        ]
+        shares = {"null": stray.null_tracks, "local": stray.local_files, "episode": stray.episodes}
+        kinds = [(kind, share) for kind, share in shares.items() if share > 0]
         if not kinds:
             return list(range(len(playlist.track_ids)))
         plan: list[int | str] = []
@@ -277,11 +233,11 @@ class Answers:
             plan += [kind for kind, share in kinds if unit(playlist.playlist_id, track_id, kind) < share]
         return plan
 
-    def _make_shown(self, playlist_id: str, day: date) -> tuple[Playlist | None, list[str]]:
+    def _make_shown(self, playlist_id: str, day: date) -> tuple[Playlist, list[str]]:
         """A playlist and its items, stray ones included."""
         playlist = self.world.playlist(playlist_id, day)
         if playlist is None:
-            return None, []
+            raise _Refused(404, "Resource not found")
         key = "item" if self.mode is Mode.DEVELOPMENT else "track"
         by = bodies.added_by(playlist.owner_id)
         items = []
@@ -290,13 +246,13 @@ class Answers:
             local = entry == "local"
             if isinstance(entry, int):
                 last = entry
-                said = self._spotify_track(playlist.track_ids[entry], day) or "null"
+                found = self._spotify_track(playlist.track_ids[entry], day) or "null"
             elif entry == "null":
-                said = "null"
+                found = "null"
             else:
-                said = bodies.local_file(place) if local else bodies.episode(f"{playlist_id}|{place}")
+                found = bodies.local_file(place) if local else bodies.episode(f"{playlist_id}|{place}")
             at = playlist.added_at[last]
-            items.append(bodies.playlist_item(at, by, local=local, key=key, content=said))
+            items.append(bodies.playlist_item(at, by, local=local, key=key, content=found))
         return playlist, items
 
     def _make_saved(self, user_id: str, day: date) -> list[str]:
@@ -306,27 +262,24 @@ class Answers:
         ]
 
     def _song(self, track_id: str, day: date) -> Song | None:
-        song = self._songs.get(track_id)
-        if song is not None:
-            return song if song.released <= day else None
-        song = self.world.song(track_id, day)
-        if song is not None:
-            self._songs[track_id] = song
+        song = self._songs.get(track_id) or self.world.song(track_id, day)
+        if song is None or song.released > day:
+            return None
+        self._songs[track_id] = song
         return song
 
     def _kept(self, kind: str, song: Song, make: Callable[[Song], str]) -> str:
         """The JSON of a song, made once, so that a listing only has to join strings."""
-        said = self._by_kind.get((kind, song.track_id))
-        if said is None:
-            said = self._by_kind[kind, song.track_id] = make(song)
-        return said
+        if (kind, song.track_id) not in self._by_kind:
+            self._by_kind[kind, song.track_id] = make(song)
+        return self._by_kind[kind, song.track_id]
 
     def _spotify_track(self, track_id: str, day: date) -> str | None:
         song = self._song(track_id, day)
-        return None if song is None else self._kept("track", song, self._make_track)
-
-    def _make_track(self, song: Song) -> str:
-        return bodies.spotify_track(song, covers=self.covers, extended=self.mode is Mode.EXTENDED)
+        if song is None:
+            return None
+        make = partial(bodies.spotify_track, covers=self.covers, extended=self.mode is Mode.EXTENDED)
+        return self._kept("track", song, make)
 
     def _spotify_features(self, track_id: str, day: date) -> str | None:
         song = self._song(track_id, day)
@@ -336,13 +289,11 @@ class Answers:
 
     # ListenBrainz
 
-    def _following(self, question: Question, day: date) -> str:
+    def _related(
+        self, key: str, find: Callable[[str, date], list[str]], question: Question, day: date
+    ) -> str:
         user = self._open_user(question.parts[2], day)
-        return json.dumps({"following": self.world.follows(user, day), "user": user})
-
-    def _followers(self, question: Question, day: date) -> str:
-        user = self._open_user(question.parts[2], day)
-        return json.dumps({"followers": self.world.followers(user, day), "user": user})
+        return json.dumps({key: find(user, day), "user": user})
 
     def _feedback(self, question: Question, day: date) -> str:
         user = self._open_user(question.parts[3], day)
@@ -351,7 +302,7 @@ class Answers:
         score = question.query.get("score")
         if score not in {None, "1", "-1", "0"}:
             message = f"Score can have a value of 1, 0 or -1. Your value: {score}"
-            raise _Refused(Answer(400, listenbrainz_error(400, message)))
+            raise _Refused(400, message)
         described = question.query.get("metadata", "false").lower() == "true"
         loved = [] if score in {"-1", "0"} else self._loved(user, described, day)
         page = loved[offset : offset + count]
@@ -364,30 +315,28 @@ class Answers:
         loved = []
         for track_id, at in reversed(self.world.liked(user, day)):
             song = self._song(track_id, day)
-            assert song is not None, "nobody likes a song before it is out"
-            metadata = self._kept("metadata", song, self._make_metadata) if described else "null"
+            assert song is not None, "songs are liked only after their release"
+            make = partial(bodies.track_metadata, covers=self.covers)
+            metadata = self._kept("metadata", song, make) if described else "null"
             loved.append(bodies.love(bodies.mbid("recording", song.recording_id), at, user, metadata))
             if unit(user, track_id, "null") < self.stray.null_tracks:
-                # What a player sent in that MusicBrainz knows no recording for.
+                # Sent by a player, and unknown to MusicBrainz.
                 loved.append(bodies.love(None, at, user, "null"))
         return loved
-
-    def _make_metadata(self, song: Song) -> str:
-        return bodies.track_metadata(song, covers=self.covers)
 
     def _metadata(self, question: Question, day: date) -> str:
         ids = [one for one in question.query.get("recording_mbids", "").split(",") if one]
         if not ids:
-            raise _Refused(Answer(400, listenbrainz_error(400, "No recording mbids specified")))
+            raise _Refused(400, "No recording mbids specified")
         if len(ids) > _MOST_RECORDINGS:
-            raise _Refused(Answer(400, listenbrainz_error(400, "Too many recording mbids")))
+            raise _Refused(400, "Too many recording mbids")
         wanted = set(question.query.get("inc", "").split())
-        said = {}
+        found = {}
         for one in ids:
             song = self._recording(one, day)
             if song is not None:
-                said[one] = bodies.recording(song, wanted, covers=self.covers)
-        return json.dumps(said)
+                found[one] = bodies.recording(song, wanted, covers=self.covers)
+        return json.dumps(found)
 
     def _recording(self, recording_mbid: str, day: date) -> Song | None:
         if not self._recordings:
@@ -397,7 +346,7 @@ class Answers:
 
     def _open_user(self, user_id: str, day: date) -> str:
         if self._state(user_id, day) != "listed":
-            raise _Refused(Answer(404, listenbrainz_error(404, f"Cannot find user: {user_id}")))
+            raise _Refused(404, f"Cannot find user: {user_id}")
         return user_id
 
     # ReccoBeats
@@ -406,17 +355,16 @@ class Answers:
         ids = [one for one in question.query.get("ids", "").split(",") if one]
         if not 1 <= len(ids) <= _MOST_RECCOBEATS:
             message = f"ids: between 1 and {_MOST_RECCOBEATS} are allowed"
-            raise _Refused(Answer(400, reccobeats_error(400, message)))
-        said = {}
+            raise _Refused(400, message)
+        found = {}
         for track_id in ids:
             song = self._song(track_id, day)
-            if song is not None and self._reccobeats_has(song):
-                said[track_id] = self._kept("reccobeats", song, bodies.reccobeats_features)
-        shuffled = sorted(said, key=lambda track_id: unit("order", track_id))
-        return f'{{"content":[{",".join(said[track_id] for track_id in shuffled)}]}}'
-
-    def _reccobeats_has(self, song: Song) -> bool:
-        return song.measured or unit("reccobeats", song.track_id) < self.reccobeats_knows
+            if song is None:
+                continue
+            if song.measured or unit("reccobeats", track_id) < self.reccobeats_knows:
+                found[track_id] = self._kept("reccobeats", song, bodies.reccobeats_features)
+        shuffled = sorted(found, key=lambda track_id: unit("order", track_id))
+        return f'{{"content":[{",".join(found[track_id] for track_id in shuffled)}]}}'
 
     def _state(self, user_id: str, day: date) -> str:
         try:
@@ -428,15 +376,15 @@ class Answers:
 def _ids(question: Question, name: str, most: int) -> list[str]:
     ids = [one for one in question.query.get(name, "").split(",") if one]
     if not ids:
-        raise _Refused(Answer(400, spotify_error(400, "Missing required field: ids")))
+        raise _Refused(400, "Missing required field: ids")
     if len(ids) > most:
-        raise _Refused(Answer(400, spotify_error(400, "Too many ids requested")))
+        raise _Refused(400, "Too many ids requested")
     return ids
 
 
 def _whole(question: Question, name: str, default: int, least: int, most: int) -> int:
     text = question.query.get(name, str(default))
-    # As long a number as int() is willing to read, and no underscores or spaces, which it takes too.
+    # int() also takes underscores and spaces, and refuses very long numbers.
     if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise _Refused(Answer(400, error_body(question.route, 400, f"Invalid {name}")))
+        raise _Refused(400, f"Invalid {name}")
     return int(text)

@@ -1,9 +1,8 @@
 """The songs of the simulated world: artists, albums, release dates, popularity and audio features.
 
-Here: the arrays of all songs there will ever be, and the ids they are released under. Not here: names and
-titles, which `world` adds when it makes tables, or who likes a song (`listeners`).
-
-Songs belong to artists, artists to scenes, scenes to genres. Popularity has a long tail at each level.
+Here: the arrays of all songs, past and future, and their ids. Not here: names and titles (`world`), or likes
+(`listeners`). Songs belong to artists, artists to scenes, scenes to genres; popularity has a long tail at
+each level.
 """
 
 from dataclasses import dataclass
@@ -31,10 +30,10 @@ from tunegraph_pipeline.simulator.genres import GENRES, SCENE_GENRE, SCENES, sce
 
 @dataclass(frozen=True)
 class Song:
-    """All that is known about a song under one of its ids.
+    """A song under one of its ids.
 
     ``recording_id`` is the same for both ids of a song that was released twice. ``features`` holds every
-    feature by name, None where undetected; ``measured`` says whether the provider knows them.
+    feature by name, None if undetected; ``measured`` says whether the provider knows them.
     """
 
     track_id: str
@@ -55,7 +54,7 @@ class Song:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All songs there will ever be; arrays over tracks unless marked. Days count from the start."""
+    """All songs, past and future; arrays over tracks unless marked. Days count from the start."""
 
     track_ids: Strings
     artist_ids: Strings  # over artists
@@ -77,7 +76,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Releases:
-    """Every id a track may have: one for each song, then the second ids; arrays over ids."""
+    """Every track id: one per song, then the second ids; arrays over ids."""
 
     track_ids: Strings
     album_ids: Strings
@@ -87,7 +86,7 @@ class Releases:
 
 
 def make_catalogue(n_tracks: int, start: date, rng: np.random.Generator) -> Catalogue:
-    """Draw all songs there will ever be; ``n_tracks`` of them are out one year after ``start``."""
+    """Draw all songs; ``n_tracks`` of them are out one year after ``start``."""
     n = ceil(n_tracks / SHARE_AFTER_A_YEAR)
 
     # Albums: a third are singles; cut to n songs in all.
@@ -95,7 +94,7 @@ def make_catalogue(n_tracks: int, start: date, rng: np.random.Generator) -> Cata
     n_albums = int(np.searchsorted(np.cumsum(sizes), n)) + 1
     album = np.repeat(np.arange(n_albums), sizes[:n_albums])[:n]
 
-    # Artists: every one has an album, some have many. The first of a scene are no different from others.
+    # Artists: each has an album, some have many.
     n_artists = max(1, round(n_albums * 0.6))
     scene_share = np.array([GENRES[genre].share for genre in SCENE_GENRE]) * rng.lognormal(
         0, 0.35, len(SCENES)
@@ -141,7 +140,7 @@ def make_catalogue(n_tracks: int, start: date, rng: np.random.Generator) -> Cata
     label = rng.integers(0, 36**3, n_artists)[artist]
     letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     year = (np.datetime64(start, "D") + released).astype("datetime64[Y]").astype(np.int64) + 1970
-    # XT is a country code nobody has, so no real recording is meant.
+    # XT is no country's code, so these are not codes of real recordings.
     isrc = [
         f"XT{letters[a // 1296]}{letters[a // 36 % 36]}{letters[a % 36]}{y % 100:02d}{i % 100_000:05d}"
         for i, (a, y) in enumerate(zip(label.tolist(), year.tolist(), strict=True))

@@ -1,7 +1,7 @@
-"""Random draws and ids for the simulated world; each a function of the generator or the key it is given.
+"""Random draws and ids for the simulated world; each a function of its generator or key.
 
 Here: keys for generators, opaque ids, growth over time, ranks, weighted draws. Not here: the draws of songs
-(`catalogue`) and of people (`listeners`).
+(`catalogue`) and people (`listeners`).
 """
 
 import hashlib
@@ -16,9 +16,9 @@ Strings = NDArray[np.str_]
 
 SECONDS_PER_DAY = 86_400
 NEVER = 4_000_000
-"""A day after the calendar's last."""
+"""A day later than any date."""
 SHARE_AFTER_A_YEAR = 0.8
-"""The share of all users and songs there will ever be that exist after the first year."""
+"""The share of all users and songs that exist after the first year."""
 
 
 class Shelf:
@@ -70,10 +70,10 @@ def opaque_ids(rng: np.random.Generator, n: int) -> Strings:
 
 
 def growth(quantile: Floats, before: float, years: float, bend: float) -> Floats:
-    """The day, counted from the start, by which a share ``quantile`` of all there will ever be exists.
+    """The day, counted from the start, by which a share ``quantile`` of all exists.
 
-    The share ``before`` arrives in the ``years`` before the start, faster towards its end by ``bend``. Then
-    growth is even until `SHARE_AFTER_A_YEAR` is reached after the first year, and slows down from there.
+    The share ``before`` arrives in the ``years`` before the start, ever faster by ``bend``. Then growth is
+    even until `SHARE_AFTER_A_YEAR` is reached after the first year, and slows down from there.
     """
     past = -365.0 * years * (1 - np.minimum(quantile / before, 1)) ** bend
     first_year = 365.0 * (quantile - before) / (SHARE_AFTER_A_YEAR - before)

@@ -1,10 +1,10 @@
-"""What goes wrong at the simulated services: their rate limits, and faults in their answers.
+"""Rate limits of the simulated services, and faults in their answers.
 
-Here: the settings, which fault a request gets, and answers spoilt by one. Not here: delays and broken
-connections, which `server` makes, and stray items in lists, which `api` adds.
+Here: the settings, which fault a request gets, and the faulty answers. Not here: delays and broken
+connections (`server`), or stray items in lists (`api`).
 
-Whether a request goes wrong is a function of the seed, of its method, path and query, and of how often that
-same request was made before. So it does not depend on the order of threads, and a retry helps.
+A fault is a function of the seed, the request's method, path and query, and how often the same request was
+made before. So it does not depend on the order of threads, and a retry helps.
 """
 
 import threading
@@ -16,22 +16,23 @@ from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from tunegraph_pipeline.simulator.api import Answer
-from tunegraph_pipeline.simulator.bodies import error_body
+from tunegraph_pipeline.simulator.bodies import Answer, refusal
 from tunegraph_pipeline.simulator.draws import unit
 
 ON_API = ("too_many", "server_error", "bad_gateway", "drop", "truncate", "bad_json", "empty")
 """The kinds of faults that a request of an API may get."""
+UNREAD = {"too_many", "server_error", "bad_gateway", "drop", "empty"}
+"""Those that replace the whole answer, so that it need not be computed."""
 ON_TOKENS = ("server_error", "bad_gateway", "drop", "bad_json")
 """The kinds of faults that a request for a token may get."""
-_IN_A_ROW = 2  # the most times in a row that the same request goes wrong
+_IN_A_ROW = 2  # the same request fails at most this often in a row
 
 
 class Faults(BaseModel, frozen=True, extra="forbid"):
     """The faults, latency and rate limits of a server. Shares are of requests, from 0 to 1."""
 
     seed: int = 0
-    latency_ms: float = Field(default=0.0, ge=0, description="every answer takes this much longer")
+    latency_ms: float = Field(default=0.0, ge=0, description="delay of every answer")
     requests_per_second: float | None = Field(default=None, gt=0, description="allowed, for each service")
     window_seconds: float = Field(default=1.0, gt=0, description="over which that is counted")
     too_many: float = Field(default=0.0, ge=0, le=1, description="429 although within the rate")
@@ -43,22 +44,18 @@ class Faults(BaseModel, frozen=True, extra="forbid"):
     server_error: float = Field(default=0.0, ge=0, le=1, description="500")
     bad_gateway: float = Field(default=0.0, ge=0, le=1, description="502, with a page of HTML")
     drop: float = Field(default=0.0, ge=0, le=1, description="the connection is closed without an answer")
-    truncate: float = Field(default=0.0, ge=0, le=1, description="the connection is closed half way")
-    bad_json: float = Field(default=0.0, ge=0, le=1, description="200 with something that is no JSON")
-    empty: float = Field(default=0.0, ge=0, le=1, description="200 with nothing in it")
-    null_tracks: float = Field(
-        default=0.0, ge=0, le=1, description="null tracks a track, listed in addition; so the next two"
-    )
-    local_files: float = Field(default=0.0, ge=0, le=1, description="local files without id a track")
-    episodes: float = Field(default=0.0, ge=0, le=1, description="podcast episodes a track")
-    token_seconds: float = Field(
-        default=3_600.0, gt=0, description="an access token dies then; a short life is not announced"
-    )
+    truncate: float = Field(default=0.0, ge=0, le=1, description="the connection is closed halfway")
+    bad_json: float = Field(default=0.0, ge=0, le=1, description="200 with invalid JSON")
+    empty: float = Field(default=0.0, ge=0, le=1, description="200 with an empty body")
+    null_tracks: float = Field(default=0.0, ge=0, le=1, description="extra null items per track")
+    local_files: float = Field(default=0.0, ge=0, le=1, description="extra local files per track")
+    episodes: float = Field(default=0.0, ge=0, le=1, description="extra podcast episodes per track")
+    token_seconds: float = Field(default=3_600.0, gt=0, description="true lifetime of an access token")
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
         if sum(getattr(self, kind) for kind in ON_API) > 1:
-            raise ValueError("the shares of requests that go wrong add up to more than 1")
+            raise ValueError("the shares of faulty requests add up to more than 1")
         return self
 
 
@@ -73,7 +70,7 @@ class RateLimit:
     passed: deque[float] = field(default_factory=deque)
 
     def admit(self, now: float) -> bool:
-        """Count a request; False if it is one too many."""
+        """Count a request; False if it is over the limit."""
         self.asked += 1
         if self.allowed is None:
             return True
@@ -127,16 +124,15 @@ class FaultDraws:
 
 def too_many(path: str, retry_after_seconds: int) -> Answer:
     """A 429 in the form of the service that ``path`` belongs to."""
-    body = error_body(path, 429, "API rate limit exceeded")
-    return Answer(429, body, (("Retry-After", str(retry_after_seconds)),))
+    return refusal(path, 429, "API rate limit exceeded", retry_after=retry_after_seconds)
 
 
 def spoil(answer: Answer, path: str, fault: str | None, retry_after_seconds: int) -> Answer:
-    """The answer with ``fault`` in it; a fault of the connection leaves it as it is."""
+    """The answer with ``fault`` in it; a fault of the connection does not change it."""
     if fault == "too_many":
         answer = too_many(path, retry_after_seconds)
     elif fault == "server_error":
-        answer = Answer(500, error_body(path, 500, "Server error"))
+        answer = refusal(path, 500, "Server error")
     elif fault == "bad_gateway":
         answer = Answer(502, "<html><body><h1>502 Bad Gateway</h1></body></html>")
     elif fault == "bad_json":

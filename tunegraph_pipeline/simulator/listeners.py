@@ -1,11 +1,10 @@
-"""The listeners of the simulated world: their tastes, whom they follow, and every like they ever make.
+"""The listeners of the simulated world: their tastes, follows and likes.
 
-Here: the arrays of all listeners, follows and likes there will ever be. Not here: the songs (`catalogue`), or
+Here: the arrays of all listeners, follows and likes, past and future. Not here: the songs (`catalogue`), or
 what is visible on a given day (`world`).
 
-A listener has a few *interests*, each a scene with some favourite artists. Interests grow and fade over the
-years, so taste drifts without anyone's list being rewritten. Each interest is also one of the listener's
-playlists.
+A listener has a few *interests*, each a scene with some favourite artists, and each one of their playlists.
+Interests grow and fade over the years, so that taste drifts.
 """
 
 from dataclasses import dataclass
@@ -33,15 +32,12 @@ INTERESTS = 5
 START_USERS = 5
 """The first listeners; a crawl of the social graph starts from them."""
 _FAVOURITES = 4  # artists of one interest
-_LISTENERS = (1.25, 0.9, 0.55)  # exponents of popularity: follows the charts, in between, digs deep
+_LISTENERS = (1.25, 0.9, 0.55)  # exponents of popularity, from chart listeners to explorers
 
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist as its owner's page shows it; ``track_ids`` in the order in which they were added.
-
-    ``added_at`` has the time of each in seconds since 1970.
-    """
+    """A playlist on its owner's page; tracks in the order they were added, times in seconds since 1970."""
 
     playlist_id: str
     name: str
@@ -52,36 +48,36 @@ class Playlist:
 
 @dataclass(frozen=True)
 class Population:
-    """All listeners there will ever be, in the order of joining, and who follows whom."""
+    """All listeners, past and future, in the order of joining, and who follows whom."""
 
     user_ids: list[str]
     joined: Ints  # day
     gone: Ints  # day from which the account is gone
     private: Bools
-    pace: Floats  # days in which about two thirds of a listener's likes are made
+    pace: Floats  # days that about two thirds of a listener's likes take
     listener: Ints  # index into _LISTENERS
     scenes: Ints  # (users, interests)
-    strength: Floats  # (users, interests), 0 where there is none
+    strength: Floats  # (users, interests), 0 if unused
     peak: Floats  # (users, interests), when an interest is strongest, in units of pace
     favourites: Ints  # (users, interests, favourites): artists
-    follower: Ints  # over follows: ascending, each one's follows in the order of time
+    follower: Ints  # over follows: ascending, then by time
     followed: Ints
     followed_on: Ints  # day
 
 
 @dataclass(frozen=True)
 class Likes:
-    """Every like that will ever be made, a user's together and in the order of time."""
+    """Every like, past and future, by user, then by time."""
 
     user: Ints
     track: Ints
     interest: Ints  # the playlist it went into
     at: Ints  # seconds from the start
-    undone: Ints  # second from which it is liked no more
+    undone: Ints  # the second at which the like ends
 
 
 def make_population(n_users: int, songs: Catalogue, rng: np.random.Generator) -> Population:
-    """Draw all listeners there will ever be; ``n_users`` of them have joined after the first year."""
+    """Draw all listeners; ``n_users`` of them have joined after the first year."""
     n = ceil(n_users / SHARE_AFTER_A_YEAR)
     joined = np.floor(growth((np.arange(n) + rng.random(n)) / n, 0.58, 4, 1.3)).astype(np.int64)
     starting = np.arange(n) < START_USERS
@@ -113,7 +109,7 @@ def make_population(n_users: int, songs: Catalogue, rng: np.random.Generator) ->
         drawn = shelf.draw(
             rng,
             np.broadcast_to(scenes[who, :, None], (len(who), INTERESTS, _FAVOURITES)),
-            joined[who, None, None] + 200,  # the coming year's debuts are not known yet
+            joined[who, None, None] + 200,  # later debuts are not known yet
         )
         favourites[who] = drawn
 
@@ -139,10 +135,10 @@ def make_population(n_users: int, songs: Catalogue, rng: np.random.Generator) ->
 def _make_follows(
     rng: np.random.Generator, joined: Ints, gone: Ints, private: Bools, scenes: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """Who follows whom and since when, mostly among people of like taste; arrays over follows.
+    """Who follows whom and since when, mostly among people of similar taste; arrays over follows.
 
-    Everyone but the start users was brought along by somebody who joined before them, has an open page and
-    stays: so a crawl from the start users finds all.
+    Everyone but the start users is followed by an earlier user who has an open page and stays, so that a
+    crawl from the start users finds everyone.
     """
     n = len(joined)
     order = np.arange(n)
@@ -178,10 +174,10 @@ def _make_follows(
 def make_likes(
     likes_per_user: float, songs: Catalogue, people: Population, rng: np.random.Generator
 ) -> Likes:
-    """Draw every like there will ever be, about ``likes_per_user`` for each user after the first year."""
+    """Draw every like, about ``likes_per_user`` for each user after the first year."""
     n = len(people.joined)
 
-    # How many in a lifetime: more than enough to have the lists as long as asked for after a year.
+    # Likes per lifetime: more than enough for lists of the right length after a year.
     age = np.maximum(365 - people.joined, 0)
     lived = (1 - np.exp(-age / people.pace))[age > 0].mean() if (age > 0).any() else 1.0
     lifetime = np.clip(rng.lognormal(-0.32, 0.8, n), 0.05, 8) * likes_per_user * 2.1 / max(lived, 0.05)
@@ -206,7 +202,7 @@ def make_likes(
     sitting = np.repeat(np.arange(len(who)), size)
     home = people.scenes[who, interest][sitting]
     day_of, listener_of = day[sitting], listener[sitting]
-    # What a sitting is about: a favourite artist, one album, the scene, what is new in it, the charts.
+    # The topic of a sitting: a favourite artist, an album, the scene, its new songs, the charts.
     about = pick(
         rng,
         np.array(
@@ -220,7 +216,7 @@ def make_likes(
     home[wander] = pick(rng, affinity[home[wander]])
 
     flat = songs.weight**0.5
-    nobody = np.zeros(len(songs.track_ids), np.int64)
+    one_group = np.zeros(len(songs.track_ids), np.int64)
     by_artist = Shelf(songs.artist, songs.released, songs.weight**0.8)
     by_album = Shelf(songs.album, songs.released, flat)
     lead = by_artist.draw(rng, favourite, day)
@@ -230,7 +226,7 @@ def make_likes(
     track = np.full(len(sitting), -1, np.int64)
     for kind, exponent in enumerate(_LISTENERS):
         by_scene = Shelf(songs.scene, songs.released, songs.weight**exponent)
-        of_all = Shelf(nobody, songs.released, songs.weight**exponent)
+        of_all = Shelf(one_group, songs.released, songs.weight**exponent)
         mine = listener_of == kind
 
         def where(topic: int, mine: Bools = mine) -> Ints:
@@ -244,7 +240,7 @@ def make_likes(
         track[at] = by_scene.draw(rng, home[at], day_of[at], day_of[at] - 120)
         at = where(4)
         track[at] = of_all.draw(rng, np.zeros(len(at), np.int64), day_of[at])
-        # Where that has nothing to give yet, the scene has; and where not even that, the world.
+        # If that has no song yet, draw from the scene, else from all songs.
         at = np.flatnonzero(mine & (track < 0))
         track[at] = by_scene.draw(rng, home[at], day_of[at])
         at = np.flatnonzero(mine & (track < 0))
@@ -260,7 +256,7 @@ def make_likes(
     # A song is liked once: the first time counts.
     _, first = np.unique(user[kept] * len(songs.track_ids) + track[kept], return_index=True)
     kept = kept[np.sort(first)]
-    # More were drawn than asked for, because songs are hit upon twice; how many too many is known now.
+    # More were drawn than needed, since some were repeats; now the surplus is known.
     a_year = at_second[kept] < 365 * SECONDS_PER_DAY
     wanted = likes_per_user * max(int((people.joined < 365).sum()), 1)
     kept = kept[rng.random(len(kept)) < wanted / max(0.95 * int(a_year.sum()), 1)]

@@ -1,12 +1,12 @@
 """The simulated world over HTTP on loopback, with tokens, rate limits, latency and faults.
 
-Here: the server, what a request passes through, and counts of all requests. Not here: answers (`api`), tokens
-(`tokens`), which request goes wrong (`faults`), or the world itself (`world`).
+Here: the server, the path of a request, and counts of all requests. Not here: answers (`api`), tokens
+(`tokens`), which requests fail (`faults`), or the world itself (`world`).
 
 Spotify is served below ``/v1/`` (tokens at ``/api/token``, consent at ``/authorize``), ListenBrainz below
-``/1/``, ReccoBeats below ``/reccobeats/v1/``. Each of the three has its own rate limit. ``/simulator`` gives
-the counts so far, to any client. A request refused for its rate or its token does not count towards the
-repeats that decide on a fault, since these refusals depend on the clock.
+``/1/``, ReccoBeats below ``/reccobeats/v1/``; each has its own rate limit. ``/simulator`` gives the counts so
+far, to any client. Requests refused for their rate or token do not count as repeats when a fault is drawn,
+since these refusals depend on the clock.
 """
 
 import argparse
@@ -18,8 +18,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
@@ -28,11 +30,12 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.api import Answer, Answers, Mode, Question, StrayItems
-from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, error_body
+from tunegraph_pipeline.simulator.api import Answers, Mode, Question
+from tunegraph_pipeline.simulator.bodies import PERSONAL_MARK, Answer, refusal
 from tunegraph_pipeline.simulator.faults import (
     ON_API,
     ON_TOKENS,
+    UNREAD,
     FaultDraws,
     Faults,
     RateLimit,
@@ -49,7 +52,7 @@ _NO_STATUS = 0  # of a request that was never answered
 
 
 class Asked(NamedTuple):
-    """A request as the log keeps it. ``status`` is 0 where none was sent; ``at`` is a monotonic clock's."""
+    """A request in the log. ``status`` is 0 if none was sent; ``at`` is a monotonic time."""
 
     key: str
     status: int
@@ -58,13 +61,13 @@ class Asked(NamedTuple):
 
 
 class SimulatorServer:
-    """Serves a world from threads of this process, between ``with`` and the end of its block.
+    """Serves a world from threads of this process, inside a ``with`` block.
 
-    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user;
-    ``refresh_tokens`` maps further ones to their users. ``requests`` counts answers by route and status
-    (0: none was sent), ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
+    ``day`` may be set while it runs. ``refresh_token`` belongs to the first start user; ``refresh_tokens``
+    maps others to their users. ``requests`` counts answers by route and status (0: none was sent),
+    ``faults_made`` counts faults by kind. With ``log``, ``asked`` keeps every request.
 
-    Raises InputError for a day before the world begins and for a port that is taken.
+    Raises InputError for a day before the world begins and for a port in use.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class SimulatorServer:
             world,
             mode=mode,
             audio_features=audio_features,
-            stray=StrayItems(faults.null_tracks, faults.local_files, faults.episodes),
+            stray=faults,
             reccobeats_knows=reccobeats_knows,
             covers=covers,
         )
@@ -125,8 +128,7 @@ class SimulatorServer:
             self._http = _HTTPServer(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
             raise InputError(
-                f"the simulator cannot listen on port {port} ({error}); choose another with --port, or 0 for "
-                "any that is free"
+                f"the simulator cannot listen on port {port} ({error}); choose another --port, or 0 for any"
             ) from error
         self._http.served = self
         self.port: int = self._http.server_address[1]
@@ -137,14 +139,13 @@ class SimulatorServer:
         self.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:
         """Begin to answer, first the connections that already wait."""
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(0.05,), name="simulator", daemon=True
-        )
+        serve_forever = partial(self._http.serve_forever, 0.05)
+        self._thread = threading.Thread(target=serve_forever, name="simulator", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -156,19 +157,8 @@ class SimulatorServer:
         self._http.server_close()
         self._http.close_connections()
 
-    def revoke(self, refresh_token: str) -> None:
-        """Make a refresh token invalid."""
-        self.tokens.revoke(refresh_token)
-
-    @property
-    def requests_answered_429(self) -> int:
-        """How many requests were answered 429, for any reason."""
-        with self._lock:
-            return sum(count for (_, status), count in self.requests.items() if status == 429)
-
     def summary(self) -> dict[str, Any]:
-        """Counts of the requests so far, for people and benchmarks; seconds are from the first request of an
-        API to the last."""
+        """Counts of the requests so far; ``seconds`` is the time from the first API request to the last."""
         with self._lock:
             return {
                 "requests": sum(self.requests.values()),
@@ -178,7 +168,7 @@ class SimulatorServer:
                 "seconds": 0.0 if self._first_at is None else self._last_at - self._first_at,
             }
 
-    # The path of one request; called by the handler's threads.
+    # Called by the handler's threads:
 
     def respond(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> "_Reply":
         """The answer to a request, with its fault if it gets one."""
@@ -187,35 +177,32 @@ class SimulatorServer:
         key = f"{method} {target}"
         if path == "/simulator":
             return _Reply("/simulator", key, Answer(200, json.dumps(self.summary())), None, now)
-        route, parts = self._answers.route(path)
+        if path == "/authorize":
+            return _Reply(path, key, self.tokens.authorize(dict(parse_qsl(query))), None, now)
         fault: str | None = None
-        if path in {"/api/token", "/authorize"}:
+        if path == "/api/token":
             route = path
-            if path == "/authorize":
-                answer = self.tokens.authorize(dict(parse_qsl(query)))
-            else:
-                form = dict(parse_qsl(body.decode("utf-8", "replace")))
-                # Not the whole body: the log must not hold refresh tokens.
-                key = f"{key} {form.get('grant_type', '')}"
-                fault = self._fault_draws.draw(key, ON_TOKENS)
-                answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
+            form = dict(parse_qsl(body.decode("utf-8", "replace")))
+            # Not the whole body: the log must not hold refresh tokens.
+            key = f"{key} {form.get('grant_type', '')}"
+            fault = self._fault_draws.draw(key, ON_TOKENS)
+            answer = Answer(200, "") if fault else self.tokens.issue(method, headers, form)
         else:
+            route, parts = self._answers.route(path)
             service = {"1": "listenbrainz", "reccobeats": "reccobeats"}.get(parts[0], "spotify")
-            refusal, said = self._rate_limit(service, path, now)
-            if refusal is not None:
-                answer = refusal
-            elif method != "GET":
-                answer = Answer(405, error_body(path, 405, "Method not allowed"))
+            refused, limits = self._rate_limit(service, path, now)
+            user: str | None = None
+            if refused is None and method != "GET":
+                refused = refusal(path, 405, "Method not allowed")
+            elif refused is None and service == "spotify":
+                refused, user = self.tokens.check(headers)
+            if refused is not None:
+                answer = refused
             else:
-                refusal, user = self.tokens.check(headers) if service == "spotify" else (None, None)
-                if refusal is not None:
-                    answer = refusal
-                else:
-                    fault = self._fault_draws.draw(key, ON_API)
-                    question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
-                    refuses = fault in {"too_many", "server_error", "bad_gateway", "drop", "empty"}
-                    answer = Answer(200, "") if refuses else self._answers.answer(question, self.day)
-            answer = Answer(answer.status, answer.body, (*answer.headers, *said))
+                fault = self._fault_draws.draw(key, ON_API)
+                question = Question(route, path, parts, dict(parse_qsl(query)), self.url, user)
+                answer = Answer(200, "") if fault in UNREAD else self._answers.answer(question, self.day)
+            answer = replace(answer, headers=(*answer.headers, *limits))
         answer = spoil(answer, path, fault, self.faults.retry_after_seconds)
         return _Reply(route, key, answer, fault, now)
 
@@ -231,21 +218,18 @@ class SimulatorServer:
     def _rate_limit(
         self, service: str, path: str, now: float
     ) -> tuple[Answer | None, tuple[tuple[str, str], ...]]:
-        """A 429 if the service's rate or quota is used up, else None; and headers for all of its answers."""
+        """A 429 if the service's rate or quota is used up, else None; and headers for all its answers."""
         faults, meter = self.faults, self._meters[service]
         with self._lock:
             self._first_at = now if self._first_at is None else self._first_at
             self._last_at = now
             admitted = meter.admit(now)
             used_up = faults.long_wait_after is not None and meter.asked > faults.long_wait_after
-            said = meter.headers(now) if service == "listenbrainz" else ()
+            limits = meter.headers(now) if service == "listenbrainz" else ()
         if used_up:
             message = "Quota exceeded; please retry later"
-            body = error_body(path, 429, message, "QUOTA_EXCEEDED")
-            return Answer(429, body, (("Retry-After", str(faults.long_wait_seconds)),)), said
-        if not admitted:
-            return too_many(path, faults.retry_after_seconds), said
-        return None, said
+            return refusal(path, 429, message, "QUOTA_EXCEEDED", faults.long_wait_seconds), limits
+        return (None if admitted else too_many(path, faults.retry_after_seconds)), limits
 
 
 class _Reply(NamedTuple):
@@ -268,7 +252,7 @@ class _HTTPServer(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        # The base class asks the resolver for this machine's name, which may take seconds.
+        # The base class resolves this machine's name, which may take seconds.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -289,7 +273,7 @@ class _HTTPServer(ThreadingHTTPServer):
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    continue  # the other side was first
+                    continue  # already closed
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -332,7 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         # Counted before it is sent, so that a client with the answer finds it counted.
         served.record(reply, answer.status)
-        # In one send: a second one would wait for the client's delayed acknowledgement.
+        # One send, since a second would wait for the client's delayed acknowledgement.
         self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + content)
 
     do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815  # names the base class looks for
@@ -341,28 +325,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the server counts its requests."""
 
 
-def serve(
-    world: World,
-    day: date,
-    *,
-    port: int = 0,
-    mode: Mode = Mode.EXTENDED,
-    audio_features: bool = True,
-    faults: Faults | None = None,
-    covers: bool = False,
-    until_stdin_closes: bool = False,
-    announce: Callable[[SimulatorServer], None],
-) -> None:
+def serve(server: SimulatorServer, announce: Callable[[], None], *, until_stdin_closes: bool = False) -> None:
     """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
-    ``announce`` is called once, when the server is ready. With ``until_stdin_closes`` the server stops when a
-    parent process that holds the other end of the pipe ends, however it ends.
+    ``announce`` is called once the server is ready. With ``until_stdin_closes`` it stops when the parent
+    process that holds the other end of the pipe ends, for whatever reason.
     """
-    server = SimulatorServer(
-        world, day, port=port, mode=mode, audio_features=audio_features, faults=faults, covers=covers
-    )
     with server:
-        announce(server)
+        announce()
         if until_stdin_closes:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
@@ -373,7 +343,7 @@ def serve(
 def main(arguments: list[str] | None = None) -> int:
     """Serve a world from a process of its own; the first line of standard output is the URL.
 
-    Returns the exit status: 2 with one line on standard error where an argument cannot be used.
+    Returns the exit status: 2, with one line on standard error, for an unusable argument.
     """
     parser = argparse.ArgumentParser(prog="python -m tunegraph_pipeline.simulator.server")
     parser.add_argument("--port", type=int, default=0, help="0 for any that is free")
@@ -386,13 +356,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until-stdin-closes", action="store_true")
     given = parser.parse_args(arguments)
 
-    def announce(server: SimulatorServer) -> None:
-        sys.stdout.write(f"{server.url}\n")
-        sys.stdout.flush()
-
     try:
         config = WorldConfig.model_validate_json(given.world)
-        serve(
+        server = SimulatorServer(
             World(config),
             date.fromisoformat(given.day) if given.day else config.start,
             port=given.port,
@@ -400,9 +366,9 @@ def main(arguments: list[str] | None = None) -> int:
             audio_features=not given.no_audio_features,
             faults=Faults.model_validate_json(given.faults),
             covers=given.covers,
-            until_stdin_closes=given.until_stdin_closes,
-            announce=announce,
         )
+        announce = partial(print, server.url, flush=True)
+        serve(server, announce, until_stdin_closes=given.until_stdin_closes)
     except (ValidationError, ValueError, InputError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 2

@@ -1,4 +1,4 @@
-"""The simulator as a source: the real Spotify source, spotipy and all, against a server of the world.
+"""The simulator as a source: the real Spotify source, with a server of the world.
 
 Here: its settings, and a server process that ends with the crawl. Not here: the world (`world`) or the
 server's answers (`api`).
@@ -14,10 +14,11 @@ from pydantic import Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED
-from tunegraph_pipeline.simulator.world import WorldConfig
+from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
-from tunegraph_pipeline.sources.source import FeatureProvider, Source
+from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
+from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 
 
 class SimulatorSettings(WorldConfig, frozen=True, extra="forbid"):
@@ -35,46 +36,39 @@ class SimulatorSettings(WorldConfig, frozen=True, extra="forbid"):
         return WorldConfig(**self.model_dump(include=set(WorldConfig.model_fields)))
 
 
-def open_simulator(config: SimulatorSettings, policy: RequestPolicy, frontier: Frontier, day: date) -> Source:
-    """The real Spotify source, spotipy and all, against a server of the world in a process of its own."""
-    from tunegraph_pipeline.simulator.world import World
-    from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-    from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+class SimulatorSource(SpotifySource):
+    """The real Spotify source, spotipy and all, with a server of the world in a process of its own."""
 
-    world = config.world()
-    server = _start_server(world, day, config.server)
+    def __init__(
+        self, config: SimulatorSettings, policy: RequestPolicy, frontier: Frontier, day: date
+    ) -> None:
+        world = config.world()
+        self._server = _start_server(world, day, config.server)
+        try:
+            url = _address(self._server)
+            start_users = tuple(World(world).start_users())
+            super().__init__(
+                SpotifySettings(start_users=start_users, api_url=f"{url}/v1", accounts_url=url),
+                policy,
+                frontier,
+                name=SIMULATED,
+                credentials=("simulator", "simulator"),
+                ceiling=5_000.0,
+                providers=lambda source: [SpotifyFeatures(source)],
+            )
+        except BaseException:
+            _stop_server(self._server)
+            raise
 
-    class SimulatorSource(SpotifySource):
-        """A Spotify source that stops its server when it is closed."""
-
-        def close(self) -> None:
-            super().close()
-            _stop_server(server)
-
-    def chain(source: SpotifySource) -> list[FeatureProvider]:
-        return [SpotifyFeatures(source)]
-
-    try:
-        url = _address(server)
-        start = World(world).start_users()
-        return SimulatorSource(
-            SpotifySettings(start_users=tuple(start), api_url=f"{url}/v1", accounts_url=url),
-            policy,
-            frontier,
-            name=SIMULATED,
-            credentials=("simulator", "simulator"),
-            ceiling=5_000.0,
-            providers=chain,
-        )
-    except BaseException:
-        _stop_server(server)
-        raise
+    def close(self) -> None:
+        super().close()
+        _stop_server(self._server)
 
 
 def _start_server(world: WorldConfig, day: date, faults: dict[str, Any]) -> "subprocess.Popen[str]":
     module = "tunegraph_pipeline.simulator.server"
     options = ["--world", world.model_dump_json(), "--day", day.isoformat(), "--faults", json.dumps(faults)]
-    # It reads from a pipe that we hold, and stops when the pipe closes: at the latest when we end.
+    # It reads from a pipe that we hold, and stops when the pipe closes: at the latest when we exit.
     return subprocess.Popen(  # noqa: S603  # this very program
         [sys.executable, "-m", module, "--port", "0", "--until-stdin-closes", *options],
         stdin=subprocess.PIPE,
@@ -87,7 +81,7 @@ def _address(server: "subprocess.Popen[str]") -> str:
     assert server.stdout is not None
     line = server.stdout.readline().strip()
     if not line.startswith("http"):
-        raise InputError("the simulator's server did not start; what it said is above")
+        raise InputError("the simulator's server did not start; its message is above")
     return line
 
 

@@ -1,7 +1,7 @@
-"""Spotify's tokens at the simulated service: consent, access tokens and refresh tokens.
+"""Tokens of the simulated Spotify: consent, access tokens and refresh tokens.
 
-Here: who gets a token, how long it lives, and whose token a request carries. Not here: faults (`faults`) and
-routes (`server`).
+Here: issuing tokens, their lifetime, and the user of a request. Not here: faults (`faults`) and routes
+(`server`).
 """
 
 import base64
@@ -10,14 +10,15 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tunegraph_pipeline.simulator.api import Answer
-from tunegraph_pipeline.simulator.bodies import spotify_error
+from tunegraph_pipeline.simulator.bodies import Answer, refusal
 
 
+@dataclass
 class Tokens:
     """The tokens of one app. Threads may share it.
 
@@ -26,43 +27,33 @@ class Tokens:
     expire after ``lifetime`` seconds: ``issued`` holds the user and the time of expiry of each.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        client_id: str,
-        client_secret: str,
-        refresh_token: str,
-        consents: Mapping[str, str],
-        lifetime: float,
-    ) -> None:
-        self.seed = seed
-        self.client_id = client_id
-        self.client_secret = client_secret
-        self.refresh_token = refresh_token
-        self.lifetime = lifetime
-        self._consents = dict(consents)
-        self.issued: dict[str, tuple[str | None, float]] = {}
-        self._lock = threading.Lock()
+    seed: int
+    client_id: str
+    client_secret: str
+    refresh_token: str
+    consents: dict[str, str]
+    lifetime: float
+    issued: dict[str, tuple[str | None, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def revoke(self, refresh_token: str) -> None:
         """Make a refresh token invalid; its access tokens live on until they expire."""
-        self._consents.pop(refresh_token, None)
+        self.consents.pop(refresh_token, None)
 
     def check(self, headers: Mapping[str, str]) -> tuple[Answer | None, str | None]:
-        """The refusal of a request without a valid token, else None; and the user whose token it carries."""
+        """The refusal of a request without a valid token, else None; and the user of the token."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if not scheme:
-            return Answer(401, spotify_error(401, "No token provided")), None
+            return refusal("/v1/", 401, "No token provided"), None
         if scheme.lower() != "bearer":
-            return Answer(400, spotify_error(400, "Only valid bearer authentication supported")), None
+            return refusal("/v1/", 400, "Only valid bearer authentication supported"), None
         with self._lock:
             known = self.issued.get(token.strip())
         if known is None:
-            return Answer(401, spotify_error(401, "Invalid access token")), None
-        user, dies_at = known
-        if time.monotonic() >= dies_at:
-            return Answer(401, spotify_error(401, "The access token expired")), None
+            return refusal("/v1/", 401, "Invalid access token"), None
+        user, expires_at = known
+        if time.monotonic() >= expires_at:
+            return refusal("/v1/", 401, "The access token expired"), None
         return None, user
 
     def issue(self, method: str, headers: Mapping[str, str], form: Mapping[str, str]) -> Answer:
@@ -71,23 +62,23 @@ class Tokens:
             return _refused_token(405, "invalid_request", "POST only")
         grant = form.get("grant_type")
         client, secret = _credentials(headers, form)
-        # Without a secret: a public client, as an app on a user's own machine, which cannot keep one.
+        # A public client, such as an app on a user's machine, has no secret.
         open_client = secret is None and grant in {"refresh_token", "authorization_code"}
         if client != self.client_id:
             return _refused_token(400, "invalid_client", "Invalid client")
         if secret != self.client_secret and not open_client:
             return _refused_token(400, "invalid_client", "Invalid client secret")
         user: str | None = None
-        said: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if grant == "refresh_token":
-            user = self._consents.get(form.get("refresh_token", ""))
+            user = self.consents.get(form.get("refresh_token", ""))
             if user is None:
                 return _refused_token(400, "invalid_grant", "Refresh token revoked")
         elif grant == "authorization_code":
-            if form.get("code") != self._code() or self.refresh_token not in self._consents:
+            if form.get("code") != self._code() or self.refresh_token not in self.consents:
                 return _refused_token(400, "invalid_grant", "Invalid authorization code")
-            user = self._consents[self.refresh_token]
-            said = {"refresh_token": self.refresh_token}
+            user = self.consents[self.refresh_token]
+            fields = {"refresh_token": self.refresh_token}
         elif grant != "client_credentials":
             message = "grant_type parameter is missing" if grant is None else "grant_type must be known"
             return _refused_token(400, "unsupported_grant_type", message)
@@ -96,13 +87,17 @@ class Tokens:
             digest = blake2b(f"{self.seed}|{user}|{number}".encode(), digest_size=63).digest()
             token = "BQ" + base64.urlsafe_b64encode(digest).decode()
             self.issued[token] = (user, time.monotonic() + self.lifetime)
-        said |= {"access_token": token, "token_type": "Bearer", "expires_in": max(int(self.lifetime), 3_600)}
+        fields |= {
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": max(int(self.lifetime), 3_600),
+        }
         if user is not None:
-            said["scope"] = "user-library-read playlist-read-private"
-        return Answer(200, json.dumps(said))
+            fields["scope"] = "user-library-read playlist-read-private"
+        return Answer(200, json.dumps(fields))
 
     def authorize(self, query: Mapping[str, str]) -> Answer:
-        """The redirect that follows consent; no page asks for it, and the user is the first start user."""
+        """The redirect after consent, which is given without a page; the user is the first start user."""
         back = query.get("redirect_uri", "")
         if query.get("client_id") != self.client_id:
             return Answer(400, "INVALID_CLIENT: Invalid client")

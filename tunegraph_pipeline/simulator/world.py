@@ -1,15 +1,15 @@
-"""A simulated music world to learn from when no real likes are at hand: a function of seed, size and date.
+"""A simulated music world for when there are no real likes: a function of seed, size and date.
 
 Here: the world's config, what a crawl finds on a given day, and each song, user and playlist by id. Not here:
-how the songs (`catalogue`) and the listeners and their likes (`listeners`) are drawn. Nothing is read from or
-written to disk.
+how songs (`catalogue`), listeners and likes (`listeners`) are drawn. Nothing is written to disk.
 
-All events of a listener's life are drawn once, from generators keyed by seed and purpose. A day is only a
-filter on their times. So you may ask for any day, in any order, and a later day agrees with an earlier one.
+All events are drawn once, from generators keyed by seed and purpose; a day only filters them by time. So days
+may be asked for in any order, and a later day agrees with an earlier one.
 """
 
 from datetime import UTC, date, datetime
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -69,11 +69,8 @@ class World:
         today = self._number(day)
         people, likes, releases = self._people, self._likes, self._releases
         n_users = self._joined_by(today)
-        listed = self._listed(today)
-
-        states = np.where(
-            people.gone[:n_users] <= today, "gone", np.where(people.private[:n_users], "private", "listed")
-        )
+        visible_state = np.where(people.private[:n_users], "private", "listed")
+        states = np.where(people.gone[:n_users] <= today, "gone", visible_state)
         parent, depth = self._discovery(today)
         user_ids = pl.Series("user_id", people.user_ids, dtype=pl.String)
         users = pl.DataFrame(
@@ -94,33 +91,31 @@ class World:
             & (likes.at < people.gone[likes.user] * SECONDS_PER_DAY)
             & ~people.private[likes.user]
         )
-        held = np.flatnonzero(seen & listed[likes.user] & (likes.undone >= end))
+        held = np.flatnonzero(seen & self._listed(today)[likes.user] & (likes.undone >= end))
+        liked_at = pl.Series((likes.at[held] + self._midnight) * 1_000_000)
         like_frame = pl.DataFrame(
             {
                 "user_id": user_ids.gather(likes.user[held]),
                 "track_id": self._track_column.gather(self._release_of[held]),
-                "liked_at": pl.Series((likes.at[held] + self._midnight) * 1_000_000).cast(
-                    pl.Datetime("us", "UTC")
-                ),
+                "liked_at": liked_at.cast(pl.Datetime("us", "UTC")),
             },
             schema=empty_frame("likes").schema,
         )
         known = np.zeros(len(releases.track_ids), bool)
         known[self._release_of[seen]] = True
-        features = self._feature_table.filter(pl.Series(known & releases.measured))
         return RawBatch(
             source="simulator",
             origin=f"world of seed {self.config.seed} on {day:%Y-%m-%d}",
             users=users,
             likes=like_frame,
             tracks=self._track_table.filter(pl.Series(known)),
-            features=features,
+            features=self._feature_table.filter(pl.Series(known & releases.measured)),
         )
 
     def lifetime_likes(self) -> tuple[Ints, Ints]:
         """Every like ever made, undone ones too: the numbers of users and of songs, a user's together.
 
-        Songs are numbered as `recording_ids` lists them. For experiments that need no ids, dates or names.
+        Songs are numbered in the order of `recording_ids`. For experiments without ids, dates and names.
         """
         return self._likes.user, self._likes.track
 
@@ -159,35 +154,19 @@ class World:
         return list(zip(tracks, (self._likes.at[held] + self._midnight).tolist(), strict=True))
 
     def song(self, track_id: str, day: date) -> Song | None:
-        """The song of that id, None if there is none, or it is not out by the end of ``day``."""
+        """The song of that id; None if there is none, or it is not out by the end of ``day``."""
         today = self._number(day)
         release = self._release_number.get(track_id)
         if release is None or self._songs.released[self._releases.song[release]] > today:
             return None
-        return self._song(release)
-
-    def recording_ids(self) -> list[str]:
-        """The id of every song there will ever be; both releases of a song share it."""
-        ids: list[str] = self._songs.track_ids.tolist()
-        return ids
-
-    def _song(self, release: int) -> Song:
         songs, number = self._songs, int(self._releases.song[release])
-        row = self._track_table.row(release, named=True)
-        day = self.config.start.toordinal() + int(songs.released[number])
+        row = self._track_table.drop("image_url", "preview_url").row(release, named=True)
+        released = self.config.start.toordinal() + int(songs.released[number])
         return Song(
-            track_id=row["track_id"],
+            **row,
             recording_id=str(songs.track_ids[number]),
-            isrc=row["isrc"],
-            name=row["name"],
-            artists=row["artists"],
-            artist_ids=row["artist_ids"],
-            album_id=row["album_id"],
             album=self._album_names[row["album_id"]],
-            genre=row["genre"],
-            released=date.fromordinal(min(max(day, 1), date.max.toordinal())),
-            duration_ms=row["duration_ms"],
-            explicit=row["explicit"],
+            released=date.fromordinal(min(max(released, 1), date.max.toordinal())),
             features={
                 name: None if np.isnan(value) else round(value, 4)
                 for name, value in zip(AUDIO_FEATURES, songs.features[number].tolist(), strict=True)
@@ -195,13 +174,16 @@ class World:
             measured=bool(self._releases.measured[release]),
         )
 
+    def recording_ids(self) -> list[str]:
+        """The id of every song, past and future; both releases of a song share it."""
+        return list(map(str, self._songs.track_ids))
+
     def playlist(self, playlist_id: str, day: date) -> Playlist | None:
-        """The playlist of that id; None if there is none, or its owner's page is not open on ``day``."""
+        """The playlist of that id; None if there is none, or its owner's page is not visible on ``day``."""
         today = self._number(day)
         if playlist_id not in self._places and not self._all_placed:
-            for number in range(len(self._people.user_ids)):
-                for interest in range(INTERESTS):
-                    self._title(number, interest)
+            for number, interest in product(range(len(self._people.user_ids)), range(INTERESTS)):
+                self._title(number, interest)
             self._all_placed = True
         place = self._places.get(playlist_id)
         if place is None or place[0] >= self._joined_by(today) or self._state(place[0], today) != "listed":
@@ -211,17 +193,16 @@ class World:
     def playlists(self, user_id: str, day: date, *, closed: bool = False) -> list[Playlist]:
         """The playlists on a user's page at the end of ``day``: their own, then those they follow.
 
-        Their own make up the liked list, each song in one of them. Of everyone they follow whose page is
-        open they follow the first playlist; with ``closed``, of the others too. A page that is not open
-        shows none.
+        Their own make up the liked list, each song in one of them. They follow the first playlist of everyone
+        they follow whose page is open; with ``closed``, of the others too. A page that is not open shows
+        none.
         """
         user, today = self._user(user_id, day)
         if self._state(user, today) != "listed":
             return []
-        likes = self._likes
-        first, last = np.searchsorted(likes.user, [user, user + 1])
-        begun = np.flatnonzero(likes.at[first:last] < (today + 1) * SECONDS_PER_DAY) + first
-        interests = sorted({0, *likes.interest[begun].tolist()})
+        mine = _span(self._likes.user, user)
+        started = self._likes.at[mine] < (today + 1) * SECONDS_PER_DAY
+        interests = sorted({0, *self._likes.interest[mine][started].tolist()})
         others = [
             other for other in self._follows(user, today) if closed or self._state(other, today) == "listed"
         ]
@@ -243,11 +224,11 @@ class World:
         )
 
     def _held(self, user: int, today: int) -> Ints:
-        """The indices of a user's likes that are not undone by the end of a day, by time."""
+        """The indices of a user's likes that hold at the end of a day, by time."""
         likes, end = self._likes, (today + 1) * SECONDS_PER_DAY
-        first, last = np.searchsorted(likes.user, [user, user + 1])
-        mine = slice(int(first), int(last))
-        return np.flatnonzero((likes.at[mine] < end) & (likes.undone[mine] >= end)) + int(first)
+        mine = _span(likes.user, user)
+        held: Ints = np.flatnonzero((likes.at[mine] < end) & (likes.undone[mine] >= end)) + mine.start
+        return held
 
     def _title(self, user: int, interest: int) -> tuple[str, str]:
         """Id and name of a playlist."""
@@ -265,8 +246,7 @@ class World:
         if self._state(user, today) != "listed":
             return []
         people = self._people
-        first, last = np.searchsorted(people.follower, [user, user + 1])
-        mine = slice(int(first), int(last))
+        mine = _span(people.follower, user)
         followed: list[int] = people.followed[mine][people.followed_on[mine] <= today].tolist()
         return followed
 
@@ -279,8 +259,7 @@ class World:
         today = (day - self.config.start).days
         if today < 0:
             raise InputError(
-                f"the simulated world begins on {self.config.start}, so there is nothing to see on {day}; "
-                "ask for a later day"
+                f"the simulated world begins on {self.config.start}, after {day}; ask for a later day"
             )
         return today
 
@@ -299,8 +278,8 @@ class World:
         return ~self._people.private & (self._people.gone > today)
 
     def _discovery(self, today: int) -> tuple[Ints, Ints]:
-        """Breadth first from the start users over the pages open on a day: the user whose page led to each
-        of those who have joined (-1: none), and the number of steps."""
+        """Breadth first from the start users over the pages open on a day: for each user who has joined, who
+        led to them (-1: nobody), and the number of steps."""
         people = self._people
         n = self._joined_by(today)
         visible = (people.followed_on <= today) & self._listed(today)[people.follower]
@@ -340,7 +319,7 @@ class World:
 
     @cached_property
     def _release_of(self) -> Ints:
-        """For every like, which release of the song it is for; a hash chooses between two."""
+        """For every like, the release of the song; a hash chooses between two."""
         likes, second = self._likes, self._releases.second[self._likes.track]
         mixed = (likes.user * len(self._songs.track_ids) + likes.track).astype(np.uint64)
         mixed = (mixed + np.uint64(self.config.seed % 2**63)) * np.uint64(0x9E3779B97F4A7C15)
@@ -377,7 +356,7 @@ class World:
 
     @cached_property
     def _track_table(self) -> pl.DataFrame:
-        """Every id of every song, as raw tracks; the names are made here."""
+        """Every id of every song, as raw tracks, with generated names."""
         songs = self._songs
         dice = Dice(self._generator("names"))
         taken: set[str] = set()
@@ -425,3 +404,9 @@ class World:
         return pl.DataFrame(
             {"track_id": self._track_column, **columns}, schema=empty_frame("features").schema
         )
+
+
+def _span(ascending: Ints, value: int) -> slice:
+    """Where ``value`` stands in a sorted array."""
+    first, last = np.searchsorted(ascending, [value, value + 1])
+    return slice(int(first), int(last))

@@ -1,6 +1,6 @@
-"""Where users, likes, tracks and audio features come from: each turns what it reads into raw batches.
+"""Where users, likes, tracks and audio features come from; each source gives raw batches.
 
-Here: one module a source (`files`, the user's own files, with `formats` and `columns` below it; `simulator`,
-a made-up music world). Not here: what becomes of a batch; `lake.raw` keeps it, the daily tables are made of
-it.
+Here: the sources `files` (with `account_export`, `detect_format`, `formats`, `columns`), `spotify`,
+`listenbrainz` and `reccobeats`; `crawl` visits their users, with its state in `frontier`, by sessions of
+`api_session`. Not here: raw batches on disk (`lake`).
 """

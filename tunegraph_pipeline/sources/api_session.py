@@ -1,11 +1,11 @@
-"""Ask a web service under a request policy: one session for all threads of a crawl.
+"""Send requests to a web service under a request policy: one session for all threads of a crawl.
 
-Here: the pace, waiting when told to, trying again, the answers of the day, and what of an answer is kept. Not
-here: what is asked (`spotify`, `listenbrainz`, `reccobeats`), or whom a crawl visits (`crawl`).
+Here: rate limits, waits, retries, stored answers of the day, and which fields of an answer are kept. Not
+here: what is requested (`spotify`, `listenbrainz`, `reccobeats`), or whom a crawl visits (`crawl`).
 
-`ApiSession` is a `requests.Session`, so that any client library that takes one, spotipy among them, follows
-the policy without knowing of it. Every request has a timeout; a redirect or a link to another host is
-not followed; what is stored of an answer is only what the tables need.
+`ApiSession` is a `requests.Session`, so that client libraries that accept one, such as spotipy, follow the
+policy. Every request has a timeout. Redirects and links to other hosts are not followed. Of an answer, only
+what the tables need is stored.
 """
 
 import hashlib
@@ -38,42 +38,41 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent, Unanswered
 
 Keep = Mapping[str, Any]
-"""Which fields of an answer are kept: a name maps to True for a plain value, or to the fields below it.
-A list is kept element by element; ``"*"`` names every field; what is not named is dropped."""
+"""Which fields of an answer are kept: a name maps to True for a plain value, or to the fields below it. Lists
+are kept element by element, ``"*"`` stands for every field, and fields not named are dropped."""
 
 _REQUEST_TIMEOUT = (5.0, 20.0)  # to connect, between bytes
-_RENEWALS = 3  # of a token for one request; one refused as often is not out of date
-_LONGEST_SAID = 30 * 86_400.0  # seconds; a service that says more is taken to mean this
-_MARGIN = 0.03  # of a window: what a request takes from here to where the service counts it is not even
-_CATCH_UP = 5  # slots a late thread may make up for
-_CUT, _REGAIN = 0.8, 0.02  # of the rate after a 429; of the ceiling a second after that
+_RENEWALS = 3  # of a token for one request; one refused as often is not merely out of date
+_LONGEST_WAIT = 30 * 86_400.0  # seconds; the most that is believed of a service
+_MARGIN = 0.03  # of a window, since requests do not all take equally long to reach the service
+_CATCH_UP = 5  # slots that a late thread may make up for
+_CUT, _REGAIN = 0.8, 0.02  # the share of the rate kept after a 429, and of the ceiling regained per second
 
 
 class RequestPolicy(BaseModel):
-    """Rate, daily budget, waits and retries of requests; section ``crawl`` of `lake.json` sets it for every
-    service."""
+    """Rate, daily budget, waits and retries of requests; set in section ``crawl`` of `lake.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_second: float | None = Field(default=None, gt=0)
-    """Ceiling of the rate, all threads together; None for the source's own careful one."""
+    """Maximum rate of all threads together; None for the source's default."""
     requests_per_day: int = Field(default=100_000, ge=1)
-    """Requests a day may cost, retries included."""
+    """Maximum requests per day, retries included."""
     longest_wait: float = Field(default=60.0, ge=0)
-    """Seconds a run waits when a service asks it to; for a longer wait it ends and says when to come back."""
+    """Seconds that a run waits if a service asks for it; for a longer wait the run ends."""
     attempts: int = Field(default=8, ge=1)
-    """How often a request is sent before its answer is given up."""
+    """How often a request is sent before it is given up."""
     threads: int = Field(default=8, ge=1, le=64)
-    """Requests in flight at most."""
+    """Maximum requests in flight."""
 
 
 class Limiter:
     """Spaces requests evenly below a ceiling; all threads share one.
 
-    Slots lie ``1 / rate`` seconds apart, and who comes late may make up for a few. However late threads wake,
-    no more requests leave in any second (and 3 % more) than the ceiling allows. A 429 stops everyone for as
-    long as it says and cuts the rate by a fifth, at most once a second; it is regained at 2 % of the ceiling
-    a second. What a service says of its remaining requests slows the pace before it comes to that.
+    Slots are ``1 / rate`` seconds apart; a late thread may make up for a few. However late threads wake, no
+    second (plus 3 %) has more requests than the ceiling allows. A 429 stops all threads for the time it says
+    and cuts the rate by a fifth, at most once a second; 2 % of the ceiling is regained per second. Headers
+    that say how many requests remain slow the pace in advance.
     """
 
     def __init__(
@@ -116,34 +115,34 @@ class Limiter:
                     return
 
     def end(self, why: AskLater | BudgetSpent) -> None:
-        """Nobody asks any more, for the reason of whoever said so first; who waits comes back."""
+        """Stop all requests, for the first reason given; waiting threads return."""
         with self._lock:
             self.ended = self.ended or why
         self.closed.set()
 
     def stop_for(self, seconds: float) -> None:
-        """A 429: nobody asks for that long, and more slowly after."""
+        """A 429: pause all requests for that long, then continue at a lower rate."""
         with self._lock:
             now = self._clock()
             self._stopped_until = max(self._stopped_until, now + seconds)
             if now - self._cut_at >= 1:
                 self._rate, self._cut_at, self._rate_at = self._rate * _CUT, now, now
 
-    def told(self, remaining: int, reset_in: float) -> None:
+    def update_quota(self, remaining: int, reset_in: float) -> None:
         """The service allows ``remaining`` more requests in the next ``reset_in`` seconds."""
         with self._lock:
             now = self._clock()
             if remaining <= 0:
                 self._stopped_until = max(self._stopped_until, now + reset_in)
             elif reset_in > 0:
-                # Never below what is left spread over the time left; small rests are left to the reset.
+                # Spread what is left over the time left, but never below 1 % of the ceiling.
                 allowed = remaining / reset_in
                 if allowed < self._rate:
                     self._rate, self._rate_at = max(allowed, self._ceiling / 100), now
 
 
-class _Again(Exception):  # noqa: N818
-    """The request is to be sent again: ``wait`` seconds from now, or after the usual backoff."""
+class _Retry(Exception):  # noqa: N818
+    """The request has to be sent again, after ``wait`` seconds or the usual backoff."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
@@ -151,14 +150,14 @@ class _Again(Exception):  # noqa: N818
 
 
 class ApiSession(requests.Session):
-    """A session that asks one service under a `RequestPolicy`.
+    """A session for one service under a `RequestPolicy`.
 
-    ``origins`` are the (scheme, host) it may talk to; ``api`` names the service to people. ``frontier``
-    keeps the answers of the day and what it cost. ``renew`` gives an Authorization header for one that the
-    service no longer takes; ``scope`` tells apart sessions whose answers depend on who asks.
+    ``origins`` are the (scheme, host) pairs it may contact; ``api`` is the service's name in messages.
+    ``frontier`` stores the day's answers and spending. ``renew`` replaces an Authorization header that the
+    service refused; ``scope`` separates the answers of sessions with different users.
 
-    Raises the refusals of `source` in place of what `requests` raises; answers with status 2xx and 4xx are
-    returned. Bodies of GET are pruned to ``keep``; a 2xx whose body is no JSON object counts as no answer.
+    Raises the refusals of `source` instead of what `requests` raises; answers with status 2xx and 4xx are
+    returned. Bodies of GET are pruned to ``keep``; a 2xx whose body is not a JSON object counts as no answer.
     """
 
     def __init__(
@@ -183,19 +182,19 @@ class ApiSession(requests.Session):
         self._scope = scope
         self.limiter = limiter or Limiter(policy.requests_per_second or ceiling)
         self._lock = threading.Lock()
-        self.trust_env = False  # no .netrc, no proxy that the user did not name to us
+        self.trust_env = False  # ignore .netrc and proxies of the environment
         adapter = HTTPAdapter(pool_connections=4, pool_maxsize=policy.threads + 4)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
     def check_not_before(self) -> None:
-        """Raise AskLater where the service asked, in this run or an earlier one, not to be asked yet."""
+        """Raise AskLater if the service asked, in this or an earlier run, to wait longer than until now."""
         until = self._frontier.not_before(self.api)
         if until is not None and until > datetime.now(UTC):
             raise AskLater(self.api, until, "asked for in an earlier request")
 
     def close(self) -> None:
-        """End what waits, so that every thread comes back soon, and let go of the connections."""
+        """Stop waiting requests, so that every thread returns soon, and close the connections."""
         self.limiter.end(BudgetSpent(f"the session with {self.api} was closed"))
         super().close()
 
@@ -209,15 +208,15 @@ class ApiSession(requests.Session):
             target = str(prepared.url)
             parts = urlsplit(target)
         except (RequestException, ValueError):
-            raise Unanswered(f"{self.api} named an address that is none") from None
+            raise Unanswered(f"{self.api} gave an invalid address") from None
         if (parts.scheme, parts.netloc) not in self._origins:
-            raise Unanswered(f"{self.api} named an address on another host; it was not followed")
+            raise Unanswered(f"{self.api} gave an address on another host; it was not followed")
         key = hashlib.blake2b(f"{self._scope} {method} {target}".encode(), digest_size=16).digest()
         if method == "GET" and (kept := self._frontier.answer(key)) is not None:
             self._count("answers kept")
             return _response(target, *kept)
         retrying = Retrying(
-            retry=retry_if_exception_type(_Again),
+            retry=retry_if_exception_type(_Retry),
             stop=stop_after_attempt(self._policy.attempts),
             wait=self._wait,
             sleep=self._sleep,
@@ -225,14 +224,14 @@ class ApiSession(requests.Session):
         )
         try:
             return retrying(self._ask, method, target, key, options)
-        except _Again as error:
+        except _Retry as error:
             raise Unanswered(f"{self.api}: {error}, {self._policy.attempts} times in a row") from None
 
     def _ask(self, method: str, target: str, key: bytes, options: dict[str, Any]) -> requests.Response:
         self._check_ended()
         most = self._policy.requests_per_day
         if not self._frontier.spend(f"requests to {self.api}", most):
-            self.limiter.end(BudgetSpent(f"the {most:,} requests to {self.api} a day may cost are used up"))
+            self.limiter.end(BudgetSpent(f"the daily budget of {most:,} requests to {self.api} is used up"))
             self._check_ended()
         sent = {name: value for name, value in options.items() if name not in ("params", "renewals")}
         self.limiter.acquire()
@@ -241,55 +240,60 @@ class ApiSession(requests.Session):
         try:
             response = super().request(method, target, **sent)
         except (Timeout, ConnectionError, ChunkedEncodingError, ContentDecodingError) as error:
-            raise self._again("no answer", type(error).__name__) from error
+            raise self._counted_retry("no answer", type(error).__name__) from error
         except RequestException as error:
             raise Unanswered(f"{self.api} could not be asked ({type(error).__name__})") from error
-        return self._judge(response, method, key, options)
+        return self._handle_response(response, method, key, options)
 
     def _check_ended(self) -> None:
         if self.limiter.ended is not None:
             raise self.limiter.ended
 
-    def _judge(
+    def _handle_response(
         self, response: requests.Response, method: str, key: bytes, options: dict[str, Any]
     ) -> requests.Response:
         status = response.status_code
-        self._heed_headers(response)
+        self._apply_quota_headers(response)
         if status == 429:
             self._count("429")
-            self._stop(response)
-            raise _Again("too many requests (429)", 0.0)
+            self._pause_or_end(response)
+            raise _Retry("too many requests (429)", 0.0)
         if status >= 500 or status == 408 or 300 <= status < 400:
-            raise self._again(f"status {status}", f"status {status}")
-        headers = options.get("headers") or {}
-        refused = str(headers.get("Authorization", ""))
-        # A token alone is renewed: what asks for one shows the app's own credentials.
-        bearer = refused.startswith("Bearer ") and options["renewals"] < _RENEWALS
-        if status == 401 and self.renew is not None and bearer:
-            options["renewals"] += 1
-            options["headers"] = {**headers, "Authorization": self.renew(refused)}
-            raise _Again("status 401", 0.0)
-        body = response.content
-        if status < 300:
-            try:
-                check_nesting(body)
-                value = json.loads(body)
-                if not isinstance(value, dict):
-                    raise self._again("an answer that is no JSON object", "broken body")
-                if method == "GET":
-                    # Half a surrogate pair is legal in JSON and in no text: it becomes a question mark here.
-                    body = json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
-            except ValueError:
-                raise self._again("an answer that is no JSON", "broken body") from None
-        elif method == "GET":
-            body = b'{"error": {"status": %d}}' % status
+            raise self._counted_retry(f"status {status}", f"status {status}")
+        if status == 401:
+            self._renew_token(options)
+        body = self._pruned(response.content) if status < 300 else b'{"error": {"status": %d}}' % status
         if method != "GET":
             return response
         if status != 401:  # the one answer that another token may change
             self._frontier.keep_answer(key, status, body)
         return _response(response.url, status, body)
 
-    def _stop(self, response: requests.Response) -> None:
+    def _renew_token(self, options: dict[str, Any]) -> None:
+        """Put a fresh token into the options of a refused request and send it again, a few times at most.
+
+        Only a bearer token is renewed: requests for a token carry the app's own credentials.
+        """
+        headers = options.get("headers") or {}
+        refused = str(headers.get("Authorization", ""))
+        if self.renew and refused.startswith("Bearer ") and options["renewals"] < _RENEWALS:
+            options["renewals"] += 1
+            options["headers"] = {**headers, "Authorization": self.renew(refused)}
+            raise _Retry("status 401", 0.0)
+
+    def _pruned(self, body: bytes) -> bytes:
+        """The fields of a JSON object that are kept; any other body means sending the request again."""
+        try:
+            check_nesting(body)
+            value = json.loads(body)
+        except ValueError:
+            raise self._counted_retry("an answer that is no JSON", "broken body") from None
+        if not isinstance(value, dict):
+            raise self._counted_retry("an answer that is no JSON object", "broken body")
+        # Half a surrogate pair is valid in JSON and in no text; it becomes a question mark.
+        return json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
+
+    def _pause_or_end(self, response: requests.Response) -> None:
         wait = _retry_after(response)
         if wait <= self._policy.longest_wait:
             self.limiter.stop_for(wait)
@@ -300,25 +304,25 @@ class ApiSession(requests.Session):
         self.limiter.end(later)
         raise later
 
-    def _heed_headers(self, response: requests.Response) -> None:
+    def _apply_quota_headers(self, response: requests.Response) -> None:
         try:
             remaining = int(response.headers.get("X-RateLimit-Remaining", ""))
-            reset_in = min(float(response.headers.get("X-RateLimit-Reset-In", "")), _LONGEST_SAID)
+            reset_in = min(float(response.headers.get("X-RateLimit-Reset-In", "")), _LONGEST_WAIT)
         except ValueError:
             return
         if remaining <= 0:
-            # After the longest wait of a run the service is asked, and says itself if that was too early.
+            # After the longest wait the next request is sent; if that is too early, the service says so.
             reset_in = min(reset_in, self._policy.longest_wait)
-        self.limiter.told(remaining, reset_in)
+        self.limiter.update_quota(remaining, reset_in)
 
-    def _again(self, why: str, counted: str) -> _Again:
+    def _counted_retry(self, why: str, counted: str) -> _Retry:
         self._count("retries")
         self._count(counted)
-        return _Again(why)
+        return _Retry(why)
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _Again) and error.wait is not None:
+        if isinstance(error, _Retry) and error.wait is not None:
             return error.wait
         return float(wait_random_exponential(multiplier=0.1, max=20)(state))
 
@@ -330,8 +334,17 @@ class ApiSession(requests.Session):
             self.counts[what] += 1
 
 
+def fields(*plain: str, **below: Keep) -> Keep:
+    """What to keep: these plain fields, and of the named objects the fields given.
+
+    >>> fields("id", owner=fields("id"))
+    {'id': True, 'owner': {'id': True}}
+    """
+    return {**dict.fromkeys(plain, True), **below}
+
+
 def prune(value: Any, keep: Any) -> Any:
-    """``value`` with only the fields that ``keep`` names; a plain value where an object was expected stays.
+    """``value`` with only the fields that ``keep`` names; a plain value in place of an object stays.
 
     >>> prune({"id": 1, "owner": {"id": 2, "email": "x"}, "images": []}, {"id": True, "owner": {"id": True}})
     {'id': 1, 'owner': {'id': 2}}
@@ -340,7 +353,7 @@ def prune(value: Any, keep: Any) -> Any:
         return [prune(item, keep) for item in value]
     if isinstance(value, dict):
         if keep is True:
-            return None  # an object where a plain value belongs: nothing of it was asked for
+            return None  # an object in place of a plain value
         if "*" in keep:
             return {name: prune(field, keep["*"]) for name, field in value.items()}
         return {name: prune(value[name], fields) for name, fields in keep.items() if name in value}
@@ -348,10 +361,10 @@ def prune(value: Any, keep: Any) -> Any:
 
 
 def base_url(url: str, option: str) -> tuple[str, tuple[str, str]]:
-    """A service's address without a trailing slash, and its origin. Raises InputError for anything else."""
+    """A service's address without a trailing slash, and its origin. Raises InputError if it is not one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise InputError(f"{option} is {url!r}; it has to be an address such as https://api.example.org/v1")
+        raise InputError(f"{option} is {url!r}; it must be an address such as https://api.example.org/v1")
     return url.rstrip("/"), (parts.scheme, parts.netloc)
 
 
@@ -365,19 +378,17 @@ def _response(url: str, status: int, body: bytes) -> requests.Response:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds to wait; a date is taken relative to the server's own clock, which may not agree with ours."""
+    """Seconds to wait; a date is relative to the server's clock, which may differ from ours."""
     value = response.headers.get("Retry-After", "").strip()
     try:
-        return min(max(0.0, float(value)), _LONGEST_SAID)
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        then = parsedate_to_datetime(value)
-        now = parsedate_to_datetime(response.headers.get("Date", ""))
-        seconds = (then - now).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return 1.0
-    return min(max(0.0, seconds), _LONGEST_SAID)
+        try:
+            now = parsedate_to_datetime(response.headers.get("Date", ""))
+            seconds = (parsedate_to_datetime(value) - now).total_seconds()
+        except (TypeError, ValueError, OverflowError):
+            return 1.0
+    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _duration(seconds: float) -> str:

@@ -1,15 +1,15 @@
-"""What the columns of a person's table mean, and how their cells become clean rows.
+"""Recognise the columns of a table by name, and clean their cells into rows.
 
-Here: the names under which users, tracks, times, weights, track fields and audio features are recognised, and
-the cleaning that every file goes through whatever its format. Not here: finding the format of a file and
-cutting it into columns (`formats`), or which files there are (`files`).
-
-Everything below works on whole columns; no row is touched one by one.
+Here: the names of users, tracks, times, weights, track fields and audio features, and the cleaning that files
+of every format go through, column by column. Not here: detecting a format and cutting a file into columns
+(`formats`), or which files there are (`files`).
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
 from typing import Literal
 
 import polars as pl
@@ -21,46 +21,21 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 Part = Literal["likes", "tracks", "features"]
 
 MAX_ID_BYTES = 1024
-"""An id longer than this, in UTF-8, is taken for damage: its row is skipped and counted."""
+"""An id longer than this, in UTF-8, counts as damage: its row is skipped and counted."""
 
-COLUMN_NAMES: dict[str, tuple[str, ...]] = {
-    "user_id": (
-        "userid", "user", "uid", "username", "playlistid", "pid", "playlisturi", "playlist", "listenerid",
-        "listener", "accountid",
-    ),
-    "track_id": (
-        "trackid", "trackuri", "spotifytrackuri", "spotifytrackid", "itemid", "itemuri", "item", "songid",
-        "songuri", "musicid", "trackmbid", "recordingmbid", "spotifyid", "track", "song", "iid", "sid", "uri",
-        "id",
-    ),
-    "liked_at": (
-        "likedat", "addedat", "savedat", "playedat", "timestamp", "datetime", "createdat", "time", "date",
-        "ts",
-    ),
-    "weight": ("weight", "plays", "playcount", "listens", "listencount", "count", "rating"),
-    "isrc": ("isrc", "trackisrc"),
-    "name": ("trackname", "songname", "songtitle", "tracktitle", "title", "name", "track", "song"),
-    "artists": ("artists", "artistnames", "artistname", "trackartist", "trackartists", "artist"),
-    "artist_ids": ("artistids", "artisturis", "artistid", "artisturi", "artistmbid"),
-    "album_id": ("albumid", "trackalbumid", "albumuri"),
-    "genre": ("genre", "playlistgenre", "trackgenre", "genres"),
-    "image_url": ("imageurl", "albumimageurl", "coverurl", "image"),
-    "preview_url": ("previewurl", "trackpreviewurl"),
-    "duration_ms": ("durationms", "trackdurationms", "lengthms"),
-    "duration_s": ("durationsec", "durationseconds", "durations", "lengthsec", "lengthseconds"),
-    "duration": ("duration", "trackduration", "length"),
-    "explicit": ("explicit",),
+COLUMN_NAMES: dict[str, Sequence[str]] = {
+    **json.loads(files(__package__).joinpath("column_names.json").read_bytes()),
     **{name: (name,) for name in AUDIO_FEATURES},
-}  # fmt: skip
-"""Role of a column -> the names it goes by, the most telling first. Names are compared by their letters and
-digits alone, in lower case: ``User ID``, ``user_id`` and ``userId`` are one. ``duration`` is taken for
-milliseconds where its median is over 10,000 and for seconds otherwise."""
+}
+"""Role of a column -> its names, the most specific first. Only letters and digits count, in lower case:
+``User ID``, ``user_id`` and ``userId`` are the same. ``duration`` is in milliseconds if its median is over
+10,000, else in seconds."""
 
 TRACK_FIELDS = (
     "isrc", "name", "artists", "artist_ids", "album_id", "genre", "image_url", "preview_url",
     "duration_ms", "duration_s", "duration", "explicit",
 )  # fmt: skip
-"""The roles that make a table one of tracks."""
+"""Roles that make a table one of tracks."""
 
 _FEATURE_RANGES = {
     **dict.fromkeys(AUDIO_FEATURES, (0.0, 1.0)),
@@ -75,21 +50,21 @@ _OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at"
 
 
 def letters(name: str) -> str:
-    """The form in which column names are compared: letters and digits, in lower case."""
+    """A column name as it is compared: letters and digits, in lower case."""
     return re.sub(r"[\W_]+", "", name).lower()
 
 
 def is_header(cells: Iterable[str], named: Mapping[str, str]) -> int:
-    """How many of ``cells`` name a user or a track, or are named by an option: none, and it is no header."""
+    """How many of ``cells`` name a user or a track, or are named by an option; 0 if this is no header."""
     known = {*COLUMN_NAMES["user_id"], *COLUMN_NAMES["track_id"]}
     options = {value for value in named.values() if not value.isdigit()}
     return sum(letters(cell) in known or cell.strip() in options for cell in cells)
 
 
 def recognise(names: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, str]:
-    """Role -> the column that plays it. ``named`` (role -> column) comes first, then the names above.
+    """Role -> its column: first those in ``named`` (role -> column), then by the names above.
 
-    Raises InputError where a column named by an option is not there.
+    Raises InputError if a column named by an option does not exist.
     """
     roles: dict[str, str] = {}
     for role, wanted in named.items():
@@ -113,7 +88,7 @@ def recognise(names: Sequence[str], named: Mapping[str, str], where: str) -> dic
 
 
 def shown(names: Sequence[str]) -> str:
-    """Column names for a message, the first dozen of them, each cut to a readable length."""
+    """Column names for a message: the first dozen, each shortened."""
     cut = [repr(name if len(name) <= 40 else name[:37] + "...") for name in names[:12]]
     return ", ".join(cut) + (", ..." if len(names) > 12 else "")
 
@@ -123,39 +98,44 @@ def clean(
 ) -> dict[Part, pl.DataFrame]:
     """The rows of ``parts``, clean and without duplicates, from a table whose columns are named by role.
 
-    - Ids become strings, exactly as written but for white space around them and a ``spotify:track:`` or
-      open.spotify.com prefix. A row without a track is skipped; one without a user still tells of its track.
-    - likes: distinct pairs, ``liked_at`` the earliest time given (UTC). ``weight`` decides only whether a row
-      counts at all: zero, negative, NaN or unreadable is no like.
-    - tracks, features: one row a track; the first value that is not null wins, column by column. Feature
-      values that are infinite or out of range become null, as do keys of -1 (not detected).
+    - Ids become strings, as written except for surrounding white space and a ``spotify:track:`` or
+      open.spotify.com prefix. A row without a track is skipped; one without a user still describes its track.
+    - likes: distinct pairs, ``liked_at`` the earliest time given (UTC). ``weight`` only decides whether a row
+      counts: zero, negative, NaN or unreadable is no like.
+    - tracks, features: one row per track with the first non-null value of each column. Feature values that
+      are infinite or out of range become null, as do keys of -1 (not detected).
 
-    Whatever is skipped or changed is added to ``counts``. Raises InputError where a whole column is of the
-    wrong type.
+    Adds what is skipped or changed to ``counts``. Raises InputError if a whole column has the wrong type.
     """
     table = table.with_columns(
         as_ids(table[role], role, where, counts) for role in ("track_id", "user_id") if role in table.columns
     )
     counts["rows without a track"] += table["track_id"].null_count()
     table = table.filter(pl.col("track_id").is_not_null())
-    made: dict[Part, pl.DataFrame] = {}
-    for part in parts:
-        if part == "likes":
-            made[part] = _likes(table, where, counts, time_named=time_named)
-        elif part == "tracks":
-            made[part] = _tracks(table, where, counts)
-        else:
-            made[part] = _features(table, where, counts)
-    return made
+    cleaners: dict[Part, Callable[[], pl.DataFrame]] = {
+        "likes": lambda: _likes(table, where, counts, time_named=time_named),
+        "tracks": lambda: _tracks(table, where, counts),
+        "features": lambda: _features(table, where, counts),
+    }
+    return {part: cleaners[part]() for part in parts}
+
+
+def _set_null(column: pl.Series, wrong: pl.Series, what: str, counts: Counter[str]) -> pl.Series:
+    """The column with null in place of values that are ``wrong``, which are counted."""
+    wrong = wrong.fill_null(False)
+    if not wrong.any():
+        return column
+    counts[what] += int(wrong.sum())
+    return column.set(wrong, None)
 
 
 def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
-    """Ids as clean strings, null where there is none; see `clean`. Raises InputError on a type no id has."""
+    """Ids as clean strings or null; see `clean`. Raises InputError for a type that no id has."""
     kind = column.dtype
     if kind.is_integer():
         return column.cast(pl.String)
     if kind.is_float():
-        # What a table library makes of whole numbers with a gap among them.
+        # Table libraries make floats of whole numbers with missing values.
         whole = column.fill_nan(None)
         if not ((whole == whole.round(0)) | whole.is_null()).all():
             raise InputError(
@@ -166,22 +146,15 @@ def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl
         raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
     column = column.cast(pl.String).str.strip_chars()
     column = column.set(column == "", None)
-    if (local := column.str.starts_with("spotify:local:").fill_null(False)).any():
-        counts["local files, which have no id"] += int(local.sum())
-        column = column.set(local, None)
-    if (broken := column.str.contains("\n", literal=True).fill_null(False)).any():
-        counts["ids with a line break"] += int(broken.sum())
-        column = column.set(broken, None)
-    column = _bare(column)
-    if (column.str.len_bytes().max() or 0) > MAX_ID_BYTES:  # type: ignore[operator]
-        long = column.str.len_bytes().fill_null(0) > MAX_ID_BYTES
-        counts[f"ids longer than {MAX_ID_BYTES:,} bytes"] += int(long.sum())
-        column = column.set(long, None)
-    return column
+    local, broken = column.str.starts_with("spotify:local:"), column.str.contains("\n", literal=True)
+    column = _set_null(column, local, "local files, which have no id", counts)
+    column = _bare(_set_null(column, broken & column.is_not_null(), "ids with a line break", counts))
+    too_long = column.str.len_bytes() > MAX_ID_BYTES
+    return _set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
 
 
 def _bare(column: pl.Series) -> pl.Series:
-    """Spotify URIs and links reduced to the id in them, so that every source names a track alike."""
+    """Spotify URIs and links reduced to their id, so that all sources use the same id for a track."""
     if column.str.contains("spotify", literal=True).any():
         return column.str.replace(_SPOTIFY_ID, "${1}")
     return column
@@ -200,7 +173,7 @@ def _likes(table: pl.DataFrame, where: str, counts: Counter[str], *, time_named:
     else:
         liked_at = pl.repeat(None, len(table), dtype=pl.Datetime("us", "UTC"), eager=True)
     pairs = table.select("user_id", "track_id", liked_at.alias("liked_at"))
-    # Two 32-bit codes in one number: comparing numbers is ten times faster than comparing pairs of strings.
+    # Two 32-bit codes in one number: ten times faster to compare than pairs of strings.
     codes = [
         pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")
     ]
@@ -241,18 +214,14 @@ def _features(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataF
         if name in table.columns:
             values = _numbers(table[name], name, where, counts).fill_nan(None)
             if name == "key":
-                unknown = (values == -1).fill_null(False)
-                counts["keys not detected"] += int(unknown.sum())
-                values = values.set(unknown, None)
-            low, high = _FEATURE_RANGES[name]
-            wrong = ~values.is_between(low, high).fill_null(True)
-            counts["feature values out of range"] += int(wrong.sum())
-            columns[name] = values.set(wrong, None)
+                values = _set_null(values, values == -1, "keys not detected", counts)
+            wrong = ~values.is_between(*_FEATURE_RANGES[name])
+            columns[name] = _set_null(values, wrong, "feature values out of range", counts)
     return _first_known(pl.DataFrame(columns), "features")
 
 
 def _first_known(table: pl.DataFrame, part: Part) -> pl.DataFrame:
-    """One row a track, of the declared columns and types; tracks of which nothing is known are left out."""
+    """One row per track, with the declared columns and types; tracks without any value are left out."""
     known = [name for name in table.columns if name != "track_id"]
     table = table.filter(~pl.all_horizontal(pl.col(known).is_null()))
     if table["track_id"].n_unique() < len(table):
@@ -284,8 +253,8 @@ def _numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -> 
 
 
 def _times(column: pl.Series, where: str, counts: Counter[str], *, named: bool) -> pl.Series:
-    """Times in UTC: dates and times as they are, ISO 8601 text, or a count since 1970 whose size tells
-    whether it is of seconds, milli-, micro- or nanoseconds. Text without an offset is taken for UTC."""
+    """Times in UTC: dates and times as they are, ISO 8601 text, or numbers since 1970 in seconds, milli-,
+    micro- or nanoseconds, depending on their size. Text without an offset is UTC."""
     name, kind = column.name, column.dtype
     utc = pl.Datetime("us", "UTC")
     if isinstance(kind, pl.Datetime):
@@ -317,7 +286,7 @@ def _times(column: pl.Series, where: str, counts: Counter[str], *, named: bool) 
     unread = int((given.is_not_null() & times.is_null()).sum())
     if named and unread and times.null_count() == len(times):
         raise InputError(
-            f"{where}: no time in --time-column is understood; write ISO 8601, or seconds since 1970"
+            f"{where}: no time in --time-column is readable; write ISO 8601, or seconds since 1970"
         )
     counts["times not understood"] += unread
     return times.cast(utc).alias(name)
@@ -343,7 +312,7 @@ def _text(column: pl.Series) -> pl.Series:
 
 
 def _list(column: pl.Series) -> pl.Series:
-    """Names or ids as lists; text is a list of one. Nulls, blanks and empty lists are left out."""
+    """Names or ids as lists; text becomes a list of one. Nulls, blanks and empty lists are left out."""
     if not isinstance(column.dtype, pl.List):
         column = _text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
     entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
@@ -359,10 +328,8 @@ def _duration(
     if scale is None:
         scale = 1.0 if (values.median() or 0) > 10_000 else 1000.0  # type: ignore[operator]
     milliseconds = (values * scale).round(0)
-    # A day is longer than any song: what is outside is damage, not a length.
-    wrong = ~milliseconds.is_between(1, 86_400_000).fill_null(True)
-    counts["lengths out of range"] += int(wrong.sum())
-    return milliseconds.set(wrong, None).cast(pl.Int64)
+    wrong = ~milliseconds.is_between(1, 86_400_000)  # no song lasts longer than a day
+    return _set_null(milliseconds, wrong, "lengths out of range", counts).cast(pl.Int64)
 
 
 def _truth(column: pl.Series) -> pl.Series:

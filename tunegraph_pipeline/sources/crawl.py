@@ -1,12 +1,13 @@
-"""The crawl of one day: visits users of a source within a budget, and keeps what they said.
+"""The crawl of one day: visit users of a source within a budget, and store what their pages say.
 
-Here: in what order and how many at once, what becomes of a visit, and the raw batches made of it. Not here:
-how a service is asked (`api_session`), what its answers mean (the sources), or the files (`lake`).
+Here: the order and number of visits, their results, and the raw batches made of them. Not here: requests to a
+service (`api_session`), the meaning of its answers (the sources), or the files (`lake`).
 
-A crawl may be ended at any moment, by kill -9 too, and begun again: who is finished is not visited again that
-day, and a visit cut short goes on from the answers that were kept. See `sources.frontier`.
+A crawl may be killed at any moment and started again: finished users are not visited again that day, and an
+interrupted visit continues from the stored answers. See `sources.frontier`.
 """
 
+import functools
 import threading
 import time
 from collections import Counter
@@ -32,6 +33,7 @@ from tunegraph_pipeline.sources.source import (
     BudgetSpent,
     CrawlPaused,
     FeatureProvider,
+    Features,
     LikedList,
     NoAnswer,
     ProviderClosed,
@@ -44,9 +46,10 @@ from tunegraph_pipeline.sources.source import (
 
 _JOURNAL = 2_000  # entries after which the journal is written as raw batches
 _REPORT_SECONDS = 0.5
-_FAILED_IN_A_ROW = 25  # visits after which it is not about the users
+_FAILED_IN_A_ROW = 25  # visits after which the fault is the service's, not the users'
 _DESCRIBE, _FEATURES = "describe", "features"
-_KEPT_FOR_EVER = RetentionSettings()
+_NO_EXPIRY = RetentionSettings()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Order(StrEnum):
@@ -55,32 +58,32 @@ class Order(StrEnum):
 
 
 class CrawlSettings(RequestPolicy):
-    """Settings of the crawl, section ``crawl`` of `lake.json`, for every source."""
+    """Settings of the crawl of every source: section ``crawl`` of `lake.json`."""
 
     order: Order = Order.BREADTH_FIRST
-    """Whether the users found first or last are visited first."""
+    """Whether the users found first, or last, are visited first."""
     users_per_day: int = Field(default=1_000, ge=1)
-    """Users visited a day at most."""
+    """Maximum users visited per day."""
     revisit_days: int = Field(default=7, ge=1)
-    """A list older than this is looked at again; re-visits and new users take turns."""
+    """A list older than this is read again; repeat visits and new users alternate."""
     describe_days: int = Field(default=30, ge=1)
-    """A track's name, cover and so on are written again after this long."""
+    """After this time, a track's name, cover and so on are written again."""
     max_failures: int = Field(default=5, ge=1)
-    """Days in a row on which a user's page may fail before it is given up."""
+    """A user is given up after failing on this many days in a row."""
 
 
 @dataclass
 class CrawlReport:
-    """How a crawl went, so far or in the end. Holds no user id."""
+    """The progress or result of a crawl. Holds no user id."""
 
     users: int = 0
-    """Visited in this run."""
+    """Users visited in this run."""
     states: Counter[str] = field(default_factory=Counter)
-    """What became of them."""
+    """Their states after the visit."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know: a provider that closed, a budget that ended."""
+    """For people: a provider that closed, a budget that is used up."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Requests, 429, retries and the like, as the sessions counted them."""
+    """Requests, 429s, retries and so on, as counted by the sessions."""
     known: dict[str, int] = field(default_factory=dict)
     """Users of the frontier by state."""
 
@@ -106,9 +109,9 @@ class _Answered:
 class Crawl:
     """One crawl of ``source`` for the frontier's day, writing raw batches below ``raw``.
 
-    ``has_features`` tells which of some tracks have features in the lake already, so that nobody is asked
-    for them; ``report`` is called now and then with how it goes. What ``retention`` lets go is asked for
-    again before it goes.
+    ``has_features`` says which of some tracks already have features in the lake, so that they are not
+    requested; ``report`` is called from time to time. Data that ``retention`` will expire is requested again
+    before it does.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Crawl:
         raw: Path,
         settings: CrawlSettings,
         *,
-        retention: RetentionSettings = _KEPT_FOR_EVER,
+        retention: RetentionSettings = _NO_EXPIRY,
         has_features: Callable[[Sequence[str]], set[str]] = lambda _: set(),
         report: Callable[[CrawlReport], None] = lambda _: None,
     ) -> None:
@@ -128,7 +131,7 @@ class Crawl:
         self._settings = settings
         self._retention = retention
         self._has_features = has_features
-        self._tell = report
+        self._on_report = report
         self._day = date.fromisoformat(frontier.day)
         ttl = retention.ttl_days.get(source.name, settings.revisit_days)
         self._revisit_days = min(settings.revisit_days, ttl)
@@ -145,12 +148,11 @@ class Crawl:
         self.report = CrawlReport()
 
     def run(self) -> CrawlReport:
-        """Crawl until nobody is due or the day's budget is spent.
+        """Crawl until no user is due or the day's budget is used up.
 
-        Raises CrawlPaused where the service asks for a wait longer than a run waits, NoAnswer where it gives
-        none, and InputError for
-        what only a person can mend (credentials, start users); in either case what was said so far is in
-        raw batches.
+        Raises CrawlPaused if the service asks for a longer wait than a run waits, NoAnswer if it does not
+        answer, and InputError for what a person has to fix (credentials, start users). In every case the
+        answers so far are in raw batches.
         """
         self.write_journal()
         try:
@@ -181,7 +183,7 @@ class Crawl:
         return max((day for day in days if day is not None), default=None)
 
     def _check_start(self) -> None:
-        """Raise InputError, and keep nothing, where no start user could be seen and nobody else is known."""
+        """Raise InputError, and discard the frontier, if no start user is visible and no other user known."""
         states = self._frontier.start_states()
         if self._ended is not None or set(states) - {"gone", "failed"} or self._frontier.states() != states:
             return
@@ -189,8 +191,7 @@ class Crawl:
         name = self._source.name
         if not states:
             raise InputError(
-                f"every start user of {name} is somebody who was forgotten, and stays away; name others with"
-                " --start-user"
+                f"every start user of {name} was forgotten and is not crawled; name others with --start-user"
             )
         if "failed" in states:
             raise NoAnswer(f"{name} did not answer; check the network, or its address in lake.json")
@@ -200,12 +201,16 @@ class Crawl:
         )
 
     def write_journal(self) -> None:
-        """Write what is journalled as raw batches."""
-        self._frontier.empty_journal(
-            lambda day, source, parts, counts: _write(self._raw, day, source, parts, counts)
-        )
+        """Write the journal as raw batches."""
 
-    # --- the loop: this thread decides and writes, the others ask ---
+        def write(day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]) -> None:
+            frames = {part: _frame(part, rows) for part, rows in parts.items()}
+            batch = RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
+            write_batch(self._raw, day, batch)
+
+        self._frontier.empty_journal(write)
+
+    # --- the loop: this thread decides and writes, the others send requests ---
 
     def _work(self) -> None:
         pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="crawl")
@@ -225,18 +230,18 @@ class Crawl:
                 if self._frontier.journal_length() >= _JOURNAL:
                     self.write_journal()
                 if time.monotonic() >= self._report_at:
-                    # It counts every known user, which after each visit would cost more than the visits.
+                    # Not after each visit: counting every known user would cost more than the visits.
                     self._update_report()
                     self._report_at = time.monotonic() + _REPORT_SECONDS
         finally:
-            if running:  # something went wrong: whoever still waits for an answer comes back at once
+            if running:  # after an error: make waiting threads return at once
                 self._source.close()
                 for provider in self._chain:
                     provider.close()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _next_job(self, *, idle: bool) -> Callable[[], _Visit | _Answered] | None:
-        """Full batches of tracks first, then users; smaller batches when there is nothing else to do."""
+        """Full batches of tracks first, then users, then smaller batches if nothing else is left."""
         job = self._next_batch(partial=False)
         if job is not None:
             return job
@@ -250,7 +255,7 @@ class Crawl:
             )
             if due:
                 self._busy_users[due[0].user_id] = due[0]
-                return lambda: self._visit(due[0])
+                return functools.partial(self._visit, due[0])
         return self._next_batch(partial=True) if idle or not self._busy_users else None
 
     def _next_batch(self, *, partial: bool) -> Callable[[], _Answered] | None:
@@ -263,8 +268,9 @@ class Crawl:
             )
             if track_ids:
                 self._busy_batches[topic].add(number)
-                ask = self._describe if topic == _DESCRIBE else self._ask_features
-                return lambda ask=ask, number=number, ids=track_ids: ask(number, ids)  # type: ignore[misc]
+                return functools.partial(
+                    self._describe if topic == _DESCRIBE else self._ask_features, number, track_ids
+                )
         return None
 
     def _visit(self, due: Due) -> _Visit:
@@ -288,38 +294,44 @@ class Crawl:
         """Ask one provider after the other, each for what those before it do not know."""
         known = self._has_features(track_ids)
         missing = [track_id for track_id in track_ids if track_id not in known]
-        said: list[tuple[str, list[list[Any]]]] = []
-        for provider in self._chain:
-            if missing and provider.name in self._waiting:
-                return _Answered(_FEATURES, number, put_off=True)
-            found: dict[str, Any] = {}
-            for start in range(0, len(missing), provider.batch_size):
-                if provider.name in self._closed:
-                    break
-                some = missing[start : start + provider.batch_size]
-                try:
-                    found.update(provider.audio_features(some))
-                except ProviderClosed as error:
-                    self._close(provider, str(error))
-                except (AskLater, BudgetSpent) as error:
-                    # Whoever is not to be asked now is not unknowing: these tracks wait for another run.
-                    self._waiting.add(provider.name)
-                    self._close(provider, str(error))
-                    return _Answered(_FEATURES, number, put_off=True)
-                except Unanswered:
-                    return _Answered(_FEATURES, number, put_off=True)
-            if found:
-                said.append(
-                    (provider.name, [[i, *(f[name] for name in AUDIO_FEATURES)] for i, f in found.items()])
-                )
-            missing = [track_id for track_id in missing if track_id not in found]
-        return _Answered(_FEATURES, number, features=said, unknown=len(missing))
+        rows: list[tuple[str, list[list[Any]]]] = []
+        try:
+            for provider in self._chain:
+                found = self._features_of(provider, missing)
+                if found:
+                    values = [
+                        [i, *(by_name[name] for name in AUDIO_FEATURES)] for i, by_name in found.items()
+                    ]
+                    rows.append((provider.name, values))
+                missing = [track_id for track_id in missing if track_id not in found]
+        except (AskLater, BudgetSpent, Unanswered):
+            # A provider that cannot be asked now may know these tracks: they wait for another run.
+            return _Answered(_FEATURES, number, put_off=True)
+        return _Answered(_FEATURES, number, features=rows, unknown=len(missing))
+
+    def _features_of(self, provider: FeatureProvider, track_ids: list[str]) -> dict[str, Features]:
+        """What one provider knows of the tracks, nothing if it is closed. Raises its other refusals."""
+        if track_ids and provider.name in self._waiting:
+            raise Unanswered(provider.name)
+        found: dict[str, Features] = {}
+        for start in range(0, len(track_ids), provider.batch_size):
+            if provider.name in self._closed:
+                break
+            try:
+                found.update(provider.audio_features(track_ids[start : start + provider.batch_size]))
+            except ProviderClosed as error:
+                self._close(provider, str(error))
+            except (AskLater, BudgetSpent) as error:
+                self._waiting.add(provider.name)
+                self._close(provider, str(error))
+                raise
+        return found
 
     def _close(self, provider: FeatureProvider, why: str) -> None:
         with self._lock:
             if provider.name not in self._closed:
                 self._closed.add(provider.name)
-                self.report.notes.append(f"{why}; it is not asked again in this run")
+                self.report.notes.append(f"{why}; not asked again in this run")
 
     def _finish(self, future: "Future[_Visit | _Answered]") -> None:
         try:
@@ -359,7 +371,7 @@ class Crawl:
         del self._busy_users[due.user_id]
         self._failed_in_a_row = self._failed_in_a_row + 1 if visit.state == "failed" else 0
         if self._failed_in_a_row >= _FAILED_IN_A_ROW:
-            # A day's users would fail one by one; that is a fault of the service or the network, not theirs.
+            # The service or the network is down; going on would only mark a day's users as failed.
             self._ended = Unanswered(f"{name} failed to answer for {self._failed_in_a_row} users in a row")
         self.report.users += 1
         self.report.states[visit.state] += 1
@@ -382,48 +394,30 @@ class Crawl:
     def _update_report(self) -> None:
         counted: Counter[str] = Counter()
         for part in (self._source, *self._chain):
-            counts = getattr(part, "counts", None)
-            session = getattr(part, "session", None)
-            counted += (
-                counts() if counts is not None else session.counts if session is not None else Counter()
-            )
+            if (counts := getattr(part, "counts", None)) is not None:
+                counted += counts()
+            elif (session := getattr(part, "session", None)) is not None:
+                counted += session.counts
         put_off = {what: n for what, n in self.report.counts.items() if what.startswith("batches")}
         self.report.counts = counted + Counter(put_off)
         self.report.known = self._frontier.states()
-        self._tell(self.report)
+        self._on_report(self.report)
 
 
 def paused(asked: AskLater, visited: int = 0) -> CrawlPaused:
-    """What a person is told when a service asks for a long wait."""
+    """The message for a person when a service asks for a long wait."""
     kept = f"{visited:,} users were visited and are kept; " if visited else ""
     return CrawlPaused(
         f"{asked}; {kept}run it again then, or `tunegraph refresh --source none` to build from what there is"
     )
 
 
-_COLUMNS: dict[str, dict[str, Any]] = {
-    part: dict(empty_frame(part).schema) for part in ("users", "likes", "tracks", "features")
-}
-
-
-def _write(
-    raw: Path, day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]
-) -> None:
-    frames = {part: _frame(part, rows) for part, rows in parts.items()}
-    write_batch(
-        raw, day, RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
-    )
-
-
 def _frame(part: str, rows: list[list[Any]]) -> pl.DataFrame:
-    schema = _COLUMNS[part]
+    schema = empty_frame(part).schema
     # Times are journalled as microseconds, which is what the column holds.
     carried = {name: pl.Int64 if name == "liked_at" else kind for name, kind in schema.items()}
-    return pl.DataFrame(rows, schema=carried, orient="row", strict=True).cast(pl.Schema(schema))
+    return pl.DataFrame(rows, schema=carried, orient="row", strict=True).cast(schema)
 
 
 def _microseconds(at: datetime | None) -> int | None:
     return None if at is None else int((at - _EPOCH) / timedelta(microseconds=1))
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

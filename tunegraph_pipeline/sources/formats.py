@@ -1,6 +1,6 @@
-"""Read a person's file in whatever format it is, and cut it into columns named by role.
+"""Read a file of any format into tables whose columns are named by role.
 
-Here: opening (gzip or not), and one reader a format. Not here: the rules by which a format is found
+Here: opening (gzip or not), and one reader per format. Not here: the rules by which a format is found
 (`detect_format`), what the columns mean and how their cells are cleaned (`columns`), or which files there are
 (`files`).
 """
@@ -36,34 +36,32 @@ from tunegraph_pipeline.sources.detect_format import (
 )
 
 FORMATS = (
-    "auto",
-    "csv",
-    "tsv",
-    "parquet",
-    "ndjson",
-    "adjacency",
-    "hetrec",
-    "lastfm1k",
-    "mpd",
-    "exportify",
-    "seed",
+    "auto", "csv", "tsv", "parquet", "ndjson", "adjacency", "hetrec", "lastfm1k", "mpd", "exportify", "seed",
     "spotify-export",
-)
-"""What --format can say. ``csv`` is delimited text of any separator, ``tsv`` that of tabs."""
+)  # fmt: skip
+"""The values of --format. ``csv`` is delimited text of any separator, ``tsv`` of tabs."""
 
 SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
 
 ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
-"""The files of a folder that are imported with it; of its zips, only account exports are."""
+"""Files of a folder that are imported with it; of its zips, only account exports are."""
 
 _TABLES = {"csv", "tsv", "parquet", "ndjson", "hetrec", "exportify"}
 _TOO_FEW, _TOO_MANY = "rows with too few columns", "rows with too many columns"
+# Column -> field of a track in a Million Playlist slice.
+_MPD_FIELDS = {
+    "track_id": "track_uri",
+    "name": "track_name",
+    "artists": "artist_name",
+    "artist_ids": "artist_uri",
+    "album_id": "album_uri",
+}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found. ``tables`` have columns named by role (`columns.COLUMN_NAMES`); users in
-    ``seen_whole`` were seen whole though they may have no row; the lists of ``failed`` users are unknown."""
+    """What a reader found. ``tables`` have columns named by role (`columns.COLUMN_NAMES`); the lists of users
+    in ``seen_whole`` are complete, even if empty; those of ``failed`` users are unknown."""
 
     tables: list[pl.DataFrame]
     seen_whole: list[str] = field(default_factory=list)
@@ -72,7 +70,7 @@ class Reading:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of ``path``, unpacked where they are gzip. Raises InputError where they cannot be had."""
+    """The bytes of ``path``, unpacked if they are gzip. Raises InputError if they cannot be read."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -91,16 +89,15 @@ def read_content(path: Path) -> bytes:
 
 
 def readable_name(path: Path) -> str:
-    """The name of a file as UTF-8 can say it: a name may be any bytes, and those that are no text are spelt
-    out, as in ``caf\\xe9.csv``."""
+    """The name of a file as valid UTF-8: bytes that are not text are escaped, as in ``caf\\xe9.csv``."""
     return os.fsencode(path.name).decode(errors="backslashreplace")
 
 
 def read_format(path: Path, format_name: str, named: Mapping[str, str]) -> Reading:
-    """What ``path`` holds. ``format_name`` is one of FORMATS; ``named`` maps user_id, track_id and
-    liked_at, where an option names them, to columns.
+    """What ``path`` holds. ``format_name`` is one of FORMATS; ``named`` maps those of user_id, track_id and
+    liked_at that an option names to columns.
 
-    Raises InputError where the file is damaged, of no known format, or not of the format named.
+    Raises InputError if the file is damaged, of no known format, or not of the format named.
     """
     data = read_content(path)
     where = str(path)
@@ -112,21 +109,16 @@ def read_format(path: Path, format_name: str, named: Mapping[str, str]) -> Readi
         )
     if named and name not in _TABLES:
         raise InputError(f"{where} is {name}, which has no columns to name; leave the column options out")
-    if name == "parquet":
-        return _read_parquet(data, where, named)
-    if name == "ndjson":
-        return _read_ndjson(data, where, named)
-    if name == "mpd":
-        return _read_mpd(data, where)
+    if isinstance(found, TextLayout):
+        return _read_adjacency(data, where) if name == "adjacency" else _read_text(data, path, found, named)
     if name == "seed":
         return read_seed([path])
-    assert isinstance(found, TextLayout)
-    if name == "adjacency":
-        return _read_adjacency(data, where)
-    return _read_text(data, path, found, named)
+    if name == "mpd":
+        return _read_mpd(data, where)
+    return (_read_parquet if name == "parquet" else _read_ndjson)(data, where, named)
 
 
-# --- one reader a format -----------------------------------------------------------------------------------
+# --- one reader per format ---------------------------------------------------------------------------------
 
 
 def _read_parquet(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
@@ -143,14 +135,14 @@ def _read_ndjson(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
     try:
         sample = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, n_rows=SAMPLE_LINES).schema
         roles = recognise(list(sample), named, where)
-        # An id may be a number in one line and text in the next; read as text, each stays as it was written.
+        # An id may be a number in one line and text in the next; as text, each stays as it was written.
         kinds = {name: sample[name] if sample[name].is_nested() else pl.String() for name in roles.values()}
         table = pl.read_ndjson(io.BytesIO(data), schema=kinds) if kinds else pl.DataFrame()
     except pl.exceptions.PolarsError as error:
         for number, line in enumerate(data.split(b"\n"), start=1):
             if line.strip() and not isinstance(parse_json(line, f"{where}, line {number}"), dict):
                 raise InputError(
-                    f"{where}, line {number} is no JSON object; write one object a line"
+                    f"{where}, line {number} is no JSON object; write one object per line"
                 ) from error
         reason = str(error).partition("\n")[0]
         raise InputError(f"{where}: a column changes its type from line to line ({reason})") from error
@@ -165,29 +157,34 @@ def _read_text(data: bytes, path: Path, layout: TextLayout, named: Mapping[str, 
     counts: Counter[str] = Counter()
     cells = _cells(data, where, layout, counts)
     names = [name.strip() for name in layout.names]
-    if layout.format == "lastfm1k":
-        return Reading([cells.rename(dict(zip(cells.columns, LASTFM1K, strict=True)))], counts=counts)
-    if layout.header:
-        roles = recognise(names, named, where)
-    else:
-        roles = dict(zip(("user_id", "track_id", "weight"), names, strict=False)) | dict(named)
-        roles = {role: name for role, name in roles.items() if role in named or name not in named.values()}
-    if layout.format == "hetrec":
-        roles = {letters(name): name for name in names}
-        roles = {"user_id": roles["userid"], "track_id": roles["artistid"], "weight": roles.get("weight", "")}
-        roles = {role: name for role, name in roles.items() if name}
+    roles = _text_roles(layout, names, named, where)
     # The first of two columns of one name is the one that was recognised.
     position = {name: column for column, name in reversed(list(enumerate(names)))}
-    table = cells.select(pl.col(cells.columns[position[name]]).alias(role) for role, name in roles.items())
-    if layout.format == "exportify":
-        if "user_id" in roles:
-            return Reading([table], counts=counts)
+    table = _by_role(
+        cells, {role: cells.columns[position[name]] for role, name in roles.items()}, names, where
+    )
+    if layout.format == "exportify" and "user_id" not in roles:
         user = readable_name(path).removesuffix(".gz").removesuffix(".csv")
-        listed = [pl.col(role).pipe(_split_list) for role in ("artists", "artist_ids") if role in roles]
-        return Reading([table.with_columns(pl.lit(user).alias("user_id"), *listed)], [user], counts=counts)
-    if not len(cells) and not counts:
+        lists = [_split_list(pl.col(role)) for role in ("artists", "artist_ids") if role in roles]
+        return Reading([table.with_columns(pl.lit(user).alias("user_id"), *lists)], [user], counts=counts)
+    if layout.format != "exportify" and not len(cells) and not counts:
         raise InputError(f"{where} has a header and no rows; give a file with at least one row")
-    return Reading([_by_role(table, {role: role for role in roles}, names, where)], counts=counts)
+    return Reading([table], counts=counts)
+
+
+def _text_roles(layout: TextLayout, names: list[str], named: Mapping[str, str], where: str) -> dict[str, str]:
+    """Role -> the name of its column."""
+    if layout.format == "lastfm1k":
+        return dict(zip(LASTFM1K, names, strict=True))
+    if not layout.header:
+        roles = dict(zip(("user_id", "track_id", "weight"), names, strict=False)) | dict(named)
+        return {role: name for role, name in roles.items() if role in named or name not in named.values()}
+    roles = recognise(names, named, where)
+    if layout.format == "hetrec":
+        found = {letters(name): name for name in names}
+        columns = {"user_id": "userid", "track_id": "artistid", "weight": "weight"}
+        roles = {role: found[column] for role, column in columns.items() if column in found}
+    return roles
 
 
 def _cells(data: bytes, where: str, layout: TextLayout, counts: Counter[str]) -> pl.DataFrame:
@@ -208,11 +205,7 @@ def _cells(data: bytes, where: str, layout: TextLayout, counts: Counter[str]) ->
     try:
         table = pyarrow.csv.read_csv(
             io.BytesIO(data),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=names,
-                block_size=longest,
-                use_threads=False,
-            ),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=longest, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.separator,
                 quote_char='"' if quoted else False,
@@ -234,7 +227,7 @@ def _cells(data: bytes, where: str, layout: TextLayout, counts: Counter[str]) ->
 
 
 def _check_quotes(data: bytes, separator: str, where: str) -> None:
-    """Looks for the quotation mark that lets the rows after it vanish into one cell."""
+    """Raise InputError for a quotation mark that is never closed: the rows after it would become one cell."""
     reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator, strict=True)
     row = 1
     try:
@@ -259,40 +252,30 @@ def _read_mpd(data: bytes, where: str) -> Reading:
     playlists = document.get("playlists") if isinstance(document, dict) else None
     if not isinstance(playlists, list):
         raise InputError(f"{where} is not mpd: it has no list of playlists")
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("user_id", "track_id", "name", "artists", "artist_ids", "album_id", "duration_ms")
-    }
     seen: list[str] = []
+    rows: list[tuple[Any, ...]] = []
     for number, playlist in enumerate(playlists, start=1):
-        if (
-            not isinstance(playlist, dict)
-            or not isinstance(playlist.get("tracks"), list)
-            or "pid" not in playlist
-        ):
+        tracks = playlist.get("tracks") if isinstance(playlist, dict) else None
+        if not isinstance(tracks, list) or "pid" not in playlist:
             raise InputError(
                 f"{where}: playlist {number} has no pid or no list of tracks; fetch the file again"
             )
         user = str(playlist["pid"])
         seen.append(user)
-        for track in playlist["tracks"]:
+        for track in tracks:
             known = track if isinstance(track, dict) else {}
-            columns["user_id"].append(user)
-            columns["track_id"].append(_string(known.get("track_uri")))
-            columns["name"].append(_string(known.get("track_name")))
-            columns["artists"].append(_string(known.get("artist_name")))
-            columns["artist_ids"].append(_string(known.get("artist_uri")))
-            columns["album_id"].append(_string(known.get("album_uri")))
             length = known.get("duration_ms")
-            columns["duration_ms"].append(float(length) if isinstance(length, int | float) else None)
-    texts = {name: pl.Float64 if name == "duration_ms" else pl.String for name in columns}
-    return Reading([pl.DataFrame(columns, schema=texts)], seen)
+            duration = float(length) if isinstance(length, int | float) else None
+            rows.append((user, *(_string(known.get(field)) for field in _MPD_FIELDS.values()), duration))
+    texts = dict.fromkeys(("user_id", *_MPD_FIELDS), pl.String())
+    table = pl.DataFrame(rows, schema={**texts, "duration_ms": pl.Float64()}, orient="row")
+    return Reading([table], seen)
 
 
 def read_seed(paths: Sequence[Path]) -> Reading:
-    """The seed project's files: ``user_like.json`` {user: [track, ...] or null where the request failed},
-    ``id_map.csv`` (11 features a row, no header) and ``id_map.json`` {track: its row there}. The last two
-    belong together; raises InputError where one is there without the other, or they do not fit."""
+    """The seed project's files: ``user_like.json`` {user: [track, ...], or null if the request failed},
+    ``id_map.csv`` (11 features per row, no header) and ``id_map.json`` {track: its row there}. Raises
+    InputError if one of the last two is missing, or they do not match."""
     by_name = {path.name: path for path in paths}
     maps = [by_name.pop(name, None) for name in SEED_FILES[1:]]
     reading = Reading([])
@@ -309,7 +292,7 @@ def read_seed(paths: Sequence[Path]) -> Reading:
 def _read_seed_likes(path: Path, reading: Reading) -> None:
     lists = parse_json(read_content(path), str(path))
     if not isinstance(lists, dict):
-        raise InputError(f"{path} has to be one JSON object, {{user: [track, ...]}}")
+        raise InputError(f"{path} must be one JSON object, {{user: [track, ...]}}")
     for user, tracks in lists.items():
         if tracks is not None and not isinstance(tracks, list):
             raise InputError(f"{path}: user {shown([user])} has no list of tracks; write a list, or null")
@@ -336,7 +319,7 @@ def _read_seed_features(map_path: Path, table_path: Path, reading: Reading) -> N
         raise InputError(f"{table_path} has rows without the 11 columns; {map_path.name} no longer fits it")
     features.columns = list(AUDIO_FEATURES)
     if not isinstance(rows, dict):
-        raise InputError(f"{map_path} has to be one JSON object, {{track: row number}}")
+        raise InputError(f"{map_path} must be one JSON object, {{track: row number}}")
     for track, row in rows.items():
         if not re.fullmatch(r"\d+", str(row)) or int(row) >= len(features):
             raise InputError(
@@ -347,13 +330,13 @@ def _read_seed_features(map_path: Path, table_path: Path, reading: Reading) -> N
     reading.tables.append(picked.with_columns(pl.Series("track_id", list(rows), dtype=pl.String)))
 
 
-# --- small change ------------------------------------------------------------------------------------------
+# --- shared by the readers ---------------------------------------------------------------------------------
 
 
 def _by_role(table: pl.DataFrame, roles: Mapping[str, str], names: Sequence[str], where: str) -> pl.DataFrame:
     if "track_id" not in roles:
         raise InputError(
-            f"{where} has no column of tracks among {shown(names)}; name it track_id, or say which with "
+            f"{where} has no column of tracks among {shown(names)}; name it track_id, or point to it with "
             "--track-column"
         )
     return table.select(pl.col(name).alias(role) for role, name in roles.items())
@@ -369,7 +352,7 @@ def _split_list(column: pl.Expr) -> pl.Expr:
 
 
 def _string(value: object) -> str | None:
-    """A JSON id or name as text; whatever is neither text nor a whole number is none."""
+    """A JSON id or name as text; None for what is neither text nor a whole number."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     return str(value)

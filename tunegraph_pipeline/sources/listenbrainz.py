@@ -1,8 +1,8 @@
-"""ListenBrainz: open data, no key. Users by who follows whom, likes by their "loved" recordings.
+"""ListenBrainz: open data, no key. Follows lead to users; "loved" recordings are their likes.
 
-Here: the calls and what their answers mean. Not here: pace, retries and storage (`api_session`), or order and
-budgets (`crawl`). A track is a recording of MusicBrainz and its id the recording's MBID; feedback on
-something that was never matched to a recording is counted and left out.
+Here: the calls and the meaning of their answers. Not here: rate limits, retries and storage (`api_session`),
+or order and budgets (`crawl`). A track is a MusicBrainz recording and its id the recording's MBID; feedback
+without a matched recording is counted and left out.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.api_session import ApiSession, Keep, RequestPolicy, base_url
+from tunegraph_pipeline.sources.api_session import ApiSession, RequestPolicy, base_url, fields
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
@@ -25,34 +25,39 @@ from tunegraph_pipeline.sources.source import (
     Unanswered,
     UserGone,
     UserPrivate,
+    earlier,
 )
 
 _PAGE = 1000
 _CEILING = 2.5  # requests a second; its headers say more exactly
 _MBID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_EARLIEST, _LATEST = 1_000_000_000, 4_000_000_000  # seconds; a time outside of it is no time of a like
+_EARLIEST, _LATEST = 1_000_000_000, 4_000_000_000  # seconds; any other time is wrong
 
-_RELEASE: Keep = {"caa_id": True, "caa_release_mbid": True, "mbid": True}
-KEEP: Keep = {
-    "following": True,
-    "followers": True,
-    "total_count": True,
-    "feedback": {
-        "created": True,
-        "recording_mbid": True,
-        "track_metadata": {
-            "track_name": True,
-            "artist_name": True,
-            "mbid_mapping": {
-                "recording_mbid": True,
-                "release_mbid": True,
-                "caa_id": True,
-                "caa_release_mbid": True,
-                "artists": {"artist_mbid": True, "artist_credit_name": True},
-            },
-        },
-    },
-}
+_COVER = ("caa_id", "caa_release_mbid")
+KEEP = fields(
+    "following",
+    "followers",
+    "total_count",
+    feedback=fields(
+        "created",
+        "recording_mbid",
+        track_metadata=fields(
+            "track_name",
+            "artist_name",
+            mbid_mapping=fields(
+                "recording_mbid",
+                "release_mbid",
+                *_COVER,
+                artists=fields("artist_mbid", "artist_credit_name"),
+            ),
+        ),
+    ),
+)
+_METADATA = fields(
+    recording=fields("name", "length", "isrcs"),
+    artist=fields(artists=fields("artist_mbid", "name")),
+    release=fields("mbid", *_COVER),
+)
 
 
 class ListenBrainzSettings(BaseModel):
@@ -66,7 +71,7 @@ class ListenBrainzSettings(BaseModel):
 
 
 class ListenBrainzSource:
-    """A source over ListenBrainz; see the module. Threads may share it."""
+    """ListenBrainz as a source. Threads may share it."""
 
     describe_size = 50
 
@@ -92,7 +97,7 @@ class ListenBrainzSource:
         if not self.settings.start_users:
             raise InputError(
                 "a crawl of ListenBrainz starts from users you name: tunegraph refresh --source listenbrainz"
-                " --start-user NAME (once; it is kept in lake.json)"
+                " --start-user NAME (once; it is saved in lake.json)"
             )
         return list(self.settings.start_users)
 
@@ -117,9 +122,8 @@ class ListenBrainzSource:
             if mbid is None:
                 counts["loved recordings without an MBID"] += 1
                 continue
-            at, known = _moment(entry.get("created")), likes.get(mbid)
-            likes[mbid] = min(at, known) if at and known else at or known
-            if isinstance(metadata.get("track_name"), str) and metadata["track_name"]:
+            likes[mbid] = earlier(_moment(entry.get("created")), likes.get(mbid))
+            if _text(metadata.get("track_name")):
                 described.setdefault(mbid, _track(mbid, metadata, mapping))
         return LikedList([Like(mbid, at) for mbid, at in likes.items()], list(described.values()), counts)
 
@@ -137,10 +141,10 @@ class ListenBrainzSource:
         return [_described(mbid, answer[mbid]) for mbid in known if isinstance(answer.get(mbid), dict)]
 
     def feature_providers(self) -> list[FeatureProvider]:
-        return []  # nobody known serves features by MBID; an import of features fills them
+        return []  # no known service has features by MBID; they can be imported
 
     def counts(self) -> Counter[str]:
-        """What its sessions counted: requests, 429, retries, answers kept, ..."""
+        """What its sessions counted: requests, 429s, retries, stored answers, ..."""
         return self.session.counts + self._metadata.counts
 
     def close(self) -> None:
@@ -180,20 +184,13 @@ class ListenBrainzSource:
         return answer
 
 
-_METADATA: Keep = {
-    "recording": {"name": True, "length": True, "isrcs": True},
-    "artist": {"artists": {"artist_mbid": True, "name": True}},
-    "release": _RELEASE,
-}
-
-
 def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Track:
     artists, ids = _artists(mapping.get("artists"), "artist_credit_name")
-    credit = metadata.get("artist_name")
+    credit = _text(metadata.get("artist_name"))
     return Track(
         track_id=mbid,
         name=metadata["track_name"],
-        artists=artists or ([credit] if isinstance(credit, str) and credit else None),
+        artists=artists or ([credit] if credit else None),
         artist_ids=ids or None,
         album_id=_mbid(mapping.get("release_mbid")),
         image_url=_cover(mapping),
@@ -203,30 +200,27 @@ def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Trac
 def _described(mbid: str, value: dict[str, Any]) -> Track:
     recording, release = _object(value.get("recording")), _object(value.get("release"))
     artists, ids = _artists(_object(value.get("artist")).get("artists"), "name")
-    name, length, isrcs = (recording.get(field) for field in ("name", "length", "isrcs"))
+    length, isrcs = recording.get("length"), recording.get("isrcs")
     codes = [code for code in isrcs if isinstance(code, str)] if isinstance(isrcs, list) else []
-    counted = isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**40
+    plausible = isinstance(length, int) and not isinstance(length, bool) and 0 <= length < 2**40
     return Track(
         track_id=mbid,
         isrc=codes[0] if codes else None,
-        name=name if isinstance(name, str) and name else None,
+        name=_text(recording.get("name")),
         artists=artists or None,
         artist_ids=ids or None,
         album_id=_mbid(release.get("mbid")),
         image_url=_cover(release),
-        duration_ms=length if counted else None,
+        duration_ms=length if plausible else None,
     )
 
 
 def _artists(values: Any, name: str) -> tuple[list[str], list[str]]:
     """Names and MBIDs of the artists that have both."""
     found = [_object(value) for value in (values if isinstance(values, list) else [])]
-    whole = [
-        (value[name], mbid)
-        for value in found
-        if isinstance(value.get(name), str) and value[name] and (mbid := _mbid(value.get("artist_mbid")))
-    ]
-    return [artist for artist, _ in whole], [mbid for _, mbid in whole]
+    pairs = [(_text(value.get(name)), _mbid(value.get("artist_mbid"))) for value in found]
+    both = [(artist, mbid) for artist, mbid in pairs if artist and mbid]
+    return [artist for artist, _ in both], [mbid for _, mbid in both]
 
 
 def _cover(release: dict[str, Any]) -> str | None:
@@ -239,6 +233,10 @@ def _cover(release: dict[str, Any]) -> str | None:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _mbid(value: Any) -> str | None:

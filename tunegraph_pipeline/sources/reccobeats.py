@@ -1,7 +1,7 @@
 """ReccoBeats: audio features for Spotify's track ids, open to everyone.
 
-Here: one call and what its answer means. Not here: pace and retries (`api_session`), or who is asked before
-(`SpotifySource.feature_providers`).
+Here: one call and the meaning of its answer. Not here: rate limits and retries (`api_session`), or the order
+of providers (`SpotifySource.feature_providers`).
 """
 
 from collections.abc import Sequence
@@ -55,6 +55,6 @@ class ReccoBeats:
 
 
 def _track_id(value: Any) -> str:
-    """The last part of the link to Spotify: the answer has its own ids, and not the order asked in."""
+    """The last part of the link to Spotify, since the answer has other ids and another order."""
     href = value.get("href") if isinstance(value, dict) else None
     return href.rstrip("/").rpartition("/")[2].partition("?")[0] if isinstance(href, str) else ""

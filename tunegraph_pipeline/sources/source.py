@@ -1,7 +1,7 @@
-"""What a source of liked lists is: the one protocol the crawl speaks, and what a source may answer or refuse.
+"""The protocol of a source of liked lists, which the crawl uses: its methods, rows and refusals.
 
-Here: the protocol, the rows that pass through it and the refusals. Not here: how a service is asked
-(`api_session`), in what order users are visited (`crawl`), or any one service.
+Here: the protocol, and how answers become its values. Not here: requests to a service (`api_session`), the
+order of visits (`crawl`), or any one service.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 
 
 class Track(NamedTuple):
-    """What a source says of a track; the fields are those of the raw table ``tracks``."""
+    """A source's description of a track; the fields are those of the raw table ``tracks``."""
 
     track_id: str
     isrc: str | None = None
@@ -31,7 +31,7 @@ class Track(NamedTuple):
 
 
 class Like(NamedTuple):
-    """One liked track; ``liked_at`` is in UTC, None where the source does not say."""
+    """One liked track; ``liked_at`` is in UTC, None if unknown."""
 
     track_id: str
     liked_at: datetime | None = None
@@ -39,10 +39,10 @@ class Like(NamedTuple):
 
 @dataclass(frozen=True)
 class LikedList:
-    """The complete list of one user, each track once, and what the listing said of its tracks.
+    """The complete list of one user, each track once.
 
-    ``described`` holds the tracks of the list the listing itself describes; the rest is asked for with
-    ``describe``. ``counts`` says what was left out and why, by a short description.
+    ``described`` holds the tracks that the listing itself describes; the others need ``describe``. ``counts``
+    says what was left out and why.
     """
 
     likes: list[Like] = field(default_factory=list)
@@ -51,26 +51,26 @@ class LikedList:
 
 
 Features = Mapping[str, float | None]
-"""The 11 audio features of a track by name; None where the provider does not know one."""
+"""The 11 audio features of a track by name; None if the provider does not know one."""
 
 
 @runtime_checkable
 class FeatureProvider(Protocol):
-    """Somebody who knows audio features of tracks."""
+    """A service that knows audio features of tracks."""
 
     name: str
     batch_size: int
-    """How many tracks one request may ask for."""
+    """Maximum tracks per request."""
 
     def audio_features(self, track_ids: Sequence[str]) -> dict[str, Features]:
-        """The features of those of at most ``batch_size`` tracks that are known; the rest is left out.
+        """The features of at most ``batch_size`` tracks; unknown ones are left out.
 
-        Raises ProviderClosed where this app may not ask, and the refusals of any request.
+        Raises ProviderClosed if this app has no access, and the refusals of any request.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections; whoever waits for an answer comes back."""
+        """Close the connections; waiting requests return."""
         ...
 
 
@@ -78,87 +78,92 @@ class FeatureProvider(Protocol):
 class Source(Protocol):
     """Where users, their liked lists and track descriptions come from. Threads may share one.
 
-    A source says nothing about order, budgets, repetition or storage: that is the crawl's.
+    Order, budgets, repetition and storage are the crawl's concern.
     """
 
     name: str
     """The source's name in the lake: the ``source`` column and the name of its raw batches."""
     describe_size: int
-    """How many tracks one call of :meth:`describe` may ask for."""
+    """Maximum tracks per call of :meth:`describe`."""
 
     def start_users(self) -> list[str]:
-        """The users a crawl starts from. Raises InputError where none are configured."""
+        """The users a crawl starts from. Raises InputError if none are configured."""
         ...
 
     def discover(self, user_id: str) -> list[str]:
-        """The users that this user's page leads to, each once, themselves left out.
+        """The other users that this user's page leads to, each once.
 
-        Raises UserPrivate or UserGone where there is no page to see.
+        Raises UserPrivate or UserGone if the page is not visible.
         """
         ...
 
     def liked_list(self, user_id: str) -> LikedList:
-        """Everything this user likes. Raises UserPrivate or UserGone where it cannot be seen."""
+        """Everything this user likes. Raises UserPrivate or UserGone if it is not visible."""
         ...
 
     def describe(self, track_ids: Sequence[str]) -> list[Track]:
-        """What is known of at most ``describe_size`` tracks; unknown ones are left out."""
+        """Descriptions of at most ``describe_size`` tracks; unknown ones are left out."""
         ...
 
     def feature_providers(self) -> list[FeatureProvider]:
-        """Who is asked for audio features of this source's tracks, in this order; may be nobody."""
+        """The providers of audio features for this source's tracks, in order of preference; may be empty."""
         ...
 
     def close(self) -> None:
-        """Let go of whatever the source holds; whoever waits for an answer comes back."""
+        """Release what the source holds; waiting requests return."""
         ...
 
 
-class Refusal(Exception):  # noqa: N818  # what a source may answer, not a fault of the program
-    """A request that was answered, or given up on, without what was asked for."""
+class Refusal(Exception):  # noqa: N818  # a normal answer of a source, not a bug
+    """A request that did not give what was asked for."""
 
 
 class UserPrivate(Refusal):
-    """The user exists and shows nothing."""
+    """The user exists but shows nothing."""
 
 
 class UserGone(Refusal):
-    """There is no such user, or not any more."""
+    """There is no such user, or no longer."""
 
 
 class ProviderClosed(Refusal):
-    """The provider does not serve this app; asking again in this run is in vain."""
+    """The provider does not serve this app; do not ask again in this run."""
 
 
 class Unanswered(Refusal):
-    """No usable answer after every retry: the service is down, or answers what nobody can read."""
+    """No usable answer after all retries: the service is down or its answers are unreadable."""
 
 
 class BudgetSpent(Refusal):
-    """The requests this day may cost are used up."""
+    """The day's budget of requests is used up."""
 
 
 class AskLater(Refusal):
-    """The service asks not to be asked before ``until`` (UTC), longer than a run waits."""
+    """The service wants no requests before ``until`` (UTC), which is longer than a run waits."""
 
     def __init__(self, api: str, until: datetime, reason: str) -> None:
-        super().__init__(f"{api} asks not to be asked again before {_moment(until)} ({reason})")
+        moment = until.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        super().__init__(f"{api} asks not to be asked again before {moment} ({reason})")
         self.api = api
         self.until = until
         self.reason = reason
 
 
-class CrawlPaused(InputError):  # noqa: N818  # nothing failed: it is to go on later
-    """A crawl that ended early because a service asked for a long wait; what it has is kept."""
+class CrawlPaused(InputError):  # noqa: N818  # nothing failed: the crawl continues later
+    """A crawl that ended early because a service asked for a long wait; its results are kept."""
 
 
 class NoAnswer(CrawlPaused):
-    """A crawl that ended early because the network or the service is down: it may well go on in a minute."""
+    """A crawl that ended early because the network or the service is down, perhaps for a minute."""
+
+
+def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The earlier of two times, of which either may be unknown."""
+    return min(one, other) if one and other else one or other
 
 
 def feature_values(answer: Mapping[str, Any]) -> Features:
-    """The 11 features of a provider's answer; None for what is no sensible number, and for key -1 (not
-    detected)."""
+    """The 11 features of a provider's answer; None for an implausible number, and for key -1 (undetected)."""
     return {name: _number(answer.get(name), lowest=0 if name == "key" else -1e6) for name in AUDIO_FEATURES}
 
 
@@ -166,7 +171,3 @@ def _number(value: Any, lowest: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if lowest <= value <= 1e6 else None
-
-
-def _moment(until: datetime) -> str:
-    return until.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

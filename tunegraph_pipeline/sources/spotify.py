@@ -1,19 +1,20 @@
-"""Spotify, through spotipy: users by the owners of playlists, likes by their playlists and saved tracks.
+"""Spotify, through spotipy: playlist owners lead to users; playlists and saved tracks are their likes.
 
-Here: which calls are made in which mode. Not here: what their answers mean (`spotify_answers`), tokens and
-the login (`spotify_login`), pace, retries and storage (`api_session`), or order and budgets (`crawl`).
+Here: the calls of each mode. Not here: the meaning of their answers (`spotify_answers`), tokens and the login
+(`spotify_login`), rate limits, retries and storage (`api_session`), or order and budgets (`crawl`).
 
-There are two generations of the Web API. With *extended quota* (organisations) the pages of any user can be
-read: their public playlists lead to other users, and the tracks of those they own are what they like. In
-*development mode* an app sees only the users who authorised it: their saved tracks and own playlists. Both
-shapes of a playlist's items are read in either. Credentials come from spotipy's own environment variables
-alone; the tokens of authorised users lie outside every lake, readable by their owner alone.
+There are two generations of the Web API. With *extended quota* (organisations) any user's page can be read:
+public playlists lead to other users, and the tracks of the user's own ones are the likes. In *development
+mode* an app sees only the users who authorised it: their saved tracks and own playlists. Both shapes of a
+playlist's items are read in either mode. Credentials come only from spotipy's environment variables; tokens
+of authorised users are stored outside every lake, readable only by their owner.
 """
 
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -45,31 +46,32 @@ from tunegraph_pipeline.sources.spotify_answers import (
 from tunegraph_pipeline.sources.spotify_login import (
     App,
     AppToken,
+    Mode,
+    SpotifySettings,
     Token,
     UserToken,
     app_credentials,
     refused_credentials,
     token_files,
 )
-from tunegraph_pipeline.sources.spotify_settings import Mode, SpotifySettings
 
 if TYPE_CHECKING:
     from spotipy import Spotify as Client
 
 TERMS = (
-    "Spotify's developer terms forbid training models on its content and keeping it indefinitely, and ask"
-    " that personal data go within five days of a disconnect. Crawl it only where your agreement with Spotify"
-    " allows what you do; ListenBrainz and your own account export are free of this."
+    "Spotify's developer terms forbid training models on its content and keeping it indefinitely, and require"
+    " personal data to be deleted within five days of a disconnect. Crawl it only if your agreement with"
+    " Spotify allows what you do. ListenBrainz and your own account export have no such terms."
 )
-_PAGE, _ITEMS, _SAVED = 50, 100, 50  # what one call may return
-_PROBE = "11dFghVXANMlKmJXsNCbNl"  # any well-formed id: the answer tells the mode, not the track
+_PAGE, _ITEMS, _SAVED = 50, 100, 50  # the most that one call returns
+_PROBE = "11dFghVXANMlKmJXsNCbNl"  # any valid id: whether the call is allowed tells the mode
 _CEILING = 5.0  # requests a second; Spotify publishes no figure
 
 
 class SpotifySource:
-    """A source over the Web API; see the module. Threads may share it.
+    """Spotify as a source. Threads may share it. ``name`` is its name in the lake.
 
-    ``name`` is the source's name in the lake. Raises InputError for missing or refused credentials.
+    Raises InputError for missing or refused credentials.
     """
 
     describe_size = 50
@@ -115,14 +117,14 @@ class SpotifySource:
         if not self.settings.start_users:
             raise InputError(
                 "a crawl of Spotify starts from users you name: tunegraph refresh --source spotify"
-                " --start-user ID (once; it is kept in lake.json)"
+                " --start-user ID (once; it is saved in lake.json)"
             )
         return list(self.settings.start_users)
 
     def discover(self, user_id: str) -> list[str]:
         if self.mode is Mode.DEVELOPMENT:
-            return []  # only those who authorised the app can be seen, and all of them are start users
-        owners = (playlist.owner.id for playlist in self._playlists(user_id))
+            return []  # only users who authorised the app are visible, and all of them are start users
+        owners = (playlist.owner_id for playlist in self._playlists(user_id))
         return [owner for owner in dict.fromkeys(owners) if owner not in (user_id, "spotify")]
 
     def liked_list(self, user_id: str) -> LikedList:
@@ -133,7 +135,7 @@ class SpotifySource:
                 raise UserGone(user_id)  # no longer authorised
             gathered.add(self._pages(client, lambda: client.current_user_saved_tracks(limit=_SAVED)))
         for playlist in self._playlists(user_id):
-            if playlist.owner.id != user_id or playlist.empty:
+            if playlist.owner_id != user_id or playlist.empty:
                 continue
             entries = self._playlist_items(user_id, playlist.id)
             if entries is None:
@@ -144,13 +146,13 @@ class SpotifySource:
 
     def describe(self, track_ids: Sequence[str]) -> list[Track]:
         if self.mode is Mode.DEVELOPMENT:
-            answers = [self._ask(lambda i=i: self._any_client().track(i)) for i in track_ids]  # type: ignore[misc]
+            answers = [self._ask(partial(self._any_client().track, track_id)) for track_id in track_ids]
             objects = [answer for answer in answers if answer is not None]
         else:
             answer = self._ask(lambda: self._app.tracks(list(track_ids)))
             objects = rows(answer, "tracks")
-        said = (parsed(TrackObject, value) for value in objects)
-        known = {track.id: track.track() for track in said if track is not None}
+        tracks = (parsed(TrackObject, value) for value in objects)
+        known = {track.id: track.track() for track in tracks if track is not None}
         return [known[track_id] for track_id in dict.fromkeys(track_ids) if track_id in known]
 
     def feature_providers(self) -> list[FeatureProvider]:
@@ -164,7 +166,7 @@ class SpotifySource:
         return chain
 
     def counts(self) -> Counter[str]:
-        """What all sessions counted: requests, 429, retries, answers kept, ..."""
+        """What all sessions counted: requests, 429s, retries, stored answers, ..."""
         return sum((session.counts for session in self._sessions), Counter())
 
     def close(self) -> None:
@@ -174,7 +176,7 @@ class SpotifySource:
     # --- calls ---
 
     def audio_features(self, track_ids: Sequence[str]) -> list[Any]:
-        """One call of audio-features. Raises ProviderClosed where this app may not."""
+        """One call of audio-features. Raises ProviderClosed if this app has no access."""
         answer = self._ask(
             lambda: {"audio_features": self._any_client().audio_features(list(track_ids))}, closed=True
         )
@@ -182,22 +184,20 @@ class SpotifySource:
 
     def _playlists(self, user_id: str) -> list[Playlist]:
         """The playlists on a user's page, each once. Raises UserPrivate or UserGone."""
-        own = self._people.get(user_id)
+        own, app = self._people.get(user_id), self._app
         if own is not None:
             pages = self._pages(own, lambda: own.current_user_playlists(limit=_PAGE))
         else:
-            name = quote(user_id, safe="")  # spotipy puts it into the path as it is
-            pages = self._pages(
-                self._app, lambda: self._app.user_playlists(name, limit=_PAGE), user_id=user_id
-            )
+            name = quote(user_id, safe="")  # spotipy does not quote it
+            pages = self._pages(app, lambda: app.user_playlists(name, limit=_PAGE), user_id=user_id)
         found = (parsed(Playlist, value) for value in pages)
         return list({playlist.id: playlist for playlist in found if playlist is not None}.values())
 
     def _playlist_items(self, user_id: str, playlist_id: str) -> list[Any] | None:
-        """Every entry of a playlist; None where it is gone or closed."""
+        """Every entry of a playlist; None if it is gone or private."""
         own = self._people.get(user_id)
         client = own or self._app
-        # spotipy's own call asks for `items`, which apps with extended quota do not have under every name.
+        # spotipy's own method requests `items`, which extended quota does not have under every name.
         path = f"playlists/{quote(playlist_id, safe='')}/{'items' if own else 'tracks'}"
         try:
             return list(self._pages(client, lambda: client._get(path, limit=_ITEMS), user_id=user_id))
@@ -205,21 +205,19 @@ class SpotifySource:
             return None
 
     def _pages(self, client: "Client", first: Callable[[], Any], user_id: str = "") -> Iterator[Any]:
-        """The items of a listing, page by page. Raises Unanswered for pages that make no sense."""
+        """The items of a listing, page by page. Raises Unanswered for invalid pages."""
         seen: set[str] = set()
         current = page(self._ask(first, user_id=user_id))
-        while True:
-            yield from current.items
-            following = current.next
-            if not following:
-                return
-            if following in seen:
+        yield from current.items
+        while current.next:
+            if current.next in seen:
                 raise Unanswered("Spotify answered with pages that lead in a circle")
-            seen.add(following)
-            current = page(self._ask(lambda url=following: client._get(url), user_id=user_id))  # type: ignore[misc]
+            seen.add(current.next)
+            current = page(self._ask(partial(client._get, current.next), user_id=user_id))
+            yield from current.items
 
     def _ask(self, call: Callable[[], Any], user_id: str = "", *, closed: bool = False) -> Any:
-        """One call through spotipy; its refusals in the terms of `source`, None for a plain 404."""
+        """One call through spotipy; its errors become the refusals of `source`, a plain 404 becomes None."""
         from spotipy.exceptions import SpotifyException, SpotifyOauthError
 
         try:
@@ -237,8 +235,8 @@ class SpotifySource:
                 raise UserPrivate(user_id) from None
             if error.http_status in (401, 403):
                 raise InputError(
-                    f"Spotify refuses this app (status {error.http_status}); check that it has the quota for"
-                    " what settings.spotify.mode says, or set that to development"
+                    f"Spotify refuses this app (status {error.http_status}); check that its quota matches"
+                    " settings.spotify.mode, or set that to development"
                 ) from None
             raise Unanswered(f"Spotify answered with status {error.http_status}") from None
         except SpotifyOauthError as error:
@@ -266,22 +264,21 @@ class SpotifySource:
             session = self._new_session(token.scope(), self.session.limiter)
             self._sessions.append(session)
             client = self._client(session, token)
-            me = self._ask(client.me)
-            user = parsed(Owner, me)
+            user = parsed(Owner, self._ask(client.me))
             if user is None:
                 raise InputError(f"{path} belongs to no user; remove it and run `tunegraph login` again")
             self._people[user.id] = client
         if not self._people:
             raise InputError(
-                "this Spotify app is in development mode, where only its own users can be read, and none has"
-                " authorised it yet; run `tunegraph login`"
+                "this Spotify app is in development mode, which shows only users who authorised it, and there"
+                " are none yet; run `tunegraph login`"
             )
 
     def _any_client(self) -> "Client":
         return next(iter(self._people.values()), self._app)
 
     def _new_session(self, scope: str = "", limiter: Limiter | None = None) -> ApiSession:
-        """One session a token, all in one pace: answers given to different users are not the same."""
+        """A session for one token, since answers depend on the user; all sessions share a rate limit."""
         return ApiSession(
             "Spotify" if self.name == "spotify" else self.name,
             self._origins,
@@ -299,7 +296,7 @@ class SpotifySource:
         # spotipy logs requests with their tokens at DEBUG, and the ids of users at ERROR.
         for logger in ("spotipy", "spotipy.client", "spotipy.oauth2"):
             logging.getLogger(logger).setLevel(logging.CRITICAL)
-        # It marks what Spotify took from new apps; whether ours has it is found out, not guessed.
+        # It warns of what Spotify removed for new apps; we detect what this app has.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"spotipy\.")
         warnings.filterwarnings("ignore", message=r"You're using `", category=DeprecationWarning)
         client = Client(auth_manager=token, requests_session=session)
@@ -310,7 +307,7 @@ class SpotifySource:
 
 
 class SpotifyFeatures:
-    """Spotify as a provider of audio features, where the app has them."""
+    """Spotify as a provider of audio features, if the app has access."""
 
     batch_size = 100
 
@@ -326,4 +323,4 @@ class SpotifyFeatures:
         return found
 
     def close(self) -> None:
-        """Nothing of its own: the sessions are the source's."""
+        """Nothing to close: the sessions are the source's."""

@@ -1,7 +1,7 @@
-"""What Spotify's answers mean: the fields that are kept, their models, and likes gathered from listings.
+"""Spotify's answers: the fields that are kept, their models, and likes gathered from listings.
 
-Here: reading an answer, whatever shape it has; a field that makes no sense is left out rather than its row.
-Not here: which calls are made (`spotify`), or tokens (`spotify_login`).
+Here: parsing an answer of any shape; an invalid field is dropped rather than its row. Not here: which calls
+are made (`spotify`), or tokens (`spotify_login`).
 """
 
 from collections import Counter
@@ -9,43 +9,44 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError, WrapValidator
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+)
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.api_session import Keep
-from tunegraph_pipeline.sources.source import Like, LikedList, Track, Unanswered
+from tunegraph_pipeline.sources.api_session import Keep, fields
+from tunegraph_pipeline.sources.source import Like, LikedList, Track, Unanswered, earlier
 
 _FIRST_YEAR = 2006  # an older "added at" means unknown
 
-_TRACK: Keep = {
-    "id": True,
-    "name": True,
-    "type": True,
-    "is_local": True,
-    "artists": {"id": True, "name": True},
-    "album": {"id": True, "images": {"url": True}},
-    "external_ids": {"isrc": True},
-    "preview_url": True,
-    "duration_ms": True,
-    "explicit": True,
-    "genre": True,
-}
+_TRACK = fields(
+    *("id", "name", "type", "is_local", "preview_url", "duration_ms", "explicit", "genre"),
+    artists=fields("id", "name"),
+    album=fields("id", images=fields("url")),
+    external_ids=fields("isrc"),
+)
 KEEP: Keep = {
-    **_TRACK,  # a track asked for alone; no answer about a person has more of these fields than the id
+    **_TRACK,  # a track requested alone; an answer about a person has none of these fields but the id
     "next": True,
-    "items": {
-        "id": True,
-        "owner": {"id": True},
-        "tracks": {"total": True},
-        "items": {"total": True},
-        "added_at": True,
-        "track": _TRACK,
-        "item": _TRACK,
-    },
+    "items": fields(
+        "id",
+        "added_at",
+        owner=fields("id"),
+        tracks=fields("total"),
+        items=fields("total"),
+        track=_TRACK,
+        item=_TRACK,
+    ),
     "tracks": _TRACK,
-    "audio_features": {"id": True, **dict.fromkeys(AUDIO_FEATURES, True)},
+    "audio_features": fields("id", *AUDIO_FEATURES),
 }
-"""What is kept of any answer: of a person nothing but the id."""
+"""The fields kept of any answer: of a person only the id."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -54,11 +55,11 @@ TrackId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{1,64}$")]
 
 
 def _or_none(value: Any) -> Any:
-    """Optional text: None for whatever is no text, for the row is worth more than one field of it."""
+    """Optional text: None for anything else, so that one bad field does not cost the row."""
     return value if isinstance(value, str) and value else None
 
 
-def _if_sound(value: Any, read: Callable[[Any], Any]) -> Any:
+def _none_if_invalid(value: Any, read: Callable[[Any], Any]) -> Any:
     try:
         return read(value)
     except ValidationError:
@@ -66,7 +67,7 @@ def _if_sound(value: Any, read: Callable[[Any], Any]) -> Any:
 
 
 Text = Annotated[str | None, BeforeValidator(_or_none)]
-IfSound = WrapValidator(_if_sound)
+NoneIfInvalid = WrapValidator(_none_if_invalid)
 """The same for fields of another kind."""
 
 
@@ -79,40 +80,33 @@ class _Image(BaseModel):
     url: Text = None
 
 
-class _Album(BaseModel):
-    id: Text = None
-    images: Annotated[list[_Image] | None, IfSound] = None
-
-
-class _ExternalIds(BaseModel):
-    isrc: Text = None
-
-
 class TrackObject(BaseModel):
     """A track as any call of the API returns it."""
 
     id: TrackId
     name: Text = None
-    artists: Annotated[list[_Artist] | None, IfSound] = None
-    album: Annotated[_Album | None, IfSound] = None
-    external_ids: Annotated[_ExternalIds | None, IfSound] = None
+    artists: Annotated[list[_Artist] | None, NoneIfInvalid] = None
+    album_id: Text = Field(None, validation_alias=AliasPath("album", "id"))
+    images: Annotated[list[_Image] | None, NoneIfInvalid] = Field(
+        None, validation_alias=AliasPath("album", "images")
+    )
+    isrc: Text = Field(None, validation_alias=AliasPath("external_ids", "isrc"))
     preview_url: Text = None
-    duration_ms: Annotated[int | None, Field(ge=0, le=2**40), IfSound] = None
-    explicit: Annotated[bool | None, IfSound] = None
+    duration_ms: Annotated[int | None, Field(ge=0, le=2**40), NoneIfInvalid] = None
+    explicit: Annotated[bool | None, NoneIfInvalid] = None
     genre: Text = None  # the simulator's own
 
     def track(self) -> Track:
         artists = [artist for artist in self.artists or [] if artist.name and artist.id]
-        images = [image.url for image in (self.album.images if self.album else None) or [] if image.url]
         return Track(
             track_id=self.id,
-            isrc=self.external_ids.isrc if self.external_ids else None,
+            isrc=self.isrc,
             name=self.name,
             artists=[str(artist.name) for artist in artists] or None,
             artist_ids=[str(artist.id) for artist in artists] or None,
-            album_id=self.album.id if self.album else None,
+            album_id=self.album_id,
             genre=self.genre,
-            image_url=images[0] if images else None,
+            image_url=next((image.url for image in self.images or [] if image.url), None),
             preview_url=self.preview_url,
             duration_ms=self.duration_ms,
             explicit=self.explicit,
@@ -123,19 +117,19 @@ class Owner(BaseModel):
     id: UserId
 
 
-class _Total(BaseModel):
-    total: Annotated[int | None, IfSound] = None
+_Total = Annotated[int | None, NoneIfInvalid]
 
 
 class Playlist(BaseModel):
     id: UserId
-    owner: Owner
-    tracks: Annotated[_Total | None, IfSound] = None
-    items: Annotated[_Total | None, IfSound] = None
+    owner_id: UserId = Field(validation_alias=AliasPath("owner", "id"))
+    # Either generation of the API gives one of them.
+    tracks: _Total = Field(None, validation_alias=AliasPath("tracks", "total"))
+    items: _Total = Field(None, validation_alias=AliasPath("items", "total"))
 
     @property
     def empty(self) -> bool:
-        return any(part is not None and part.total == 0 for part in (self.tracks, self.items))
+        return 0 in (self.tracks, self.items)
 
 
 class Page(BaseModel):
@@ -164,8 +158,7 @@ class GatheredLikes:
                 self.counts["entries that make no sense"] += 1
             else:
                 self._tracks.setdefault(track.id, track.track())
-                at, known = _moment(entry.get("added_at")), self._times.get(track.id)
-                self._times[track.id] = min(at, known) if at and known else at or known
+                self._times[track.id] = earlier(_moment(entry.get("added_at")), self._times.get(track.id))
 
     def liked_list(self) -> LikedList:
         likes = [Like(track_id, at) for track_id, at in self._times.items()]
@@ -173,7 +166,7 @@ class GatheredLikes:
 
 
 def page(answer: Any) -> Page:
-    """A page of a listing. Raises Unanswered for what is none."""
+    """A page of a listing. Raises Unanswered for anything else."""
     found = parsed(Page, answer)
     if found is None:
         raise Unanswered("Spotify answered with a listing that cannot be read")
@@ -181,13 +174,13 @@ def page(answer: Any) -> Page:
 
 
 def rows(answer: Any, name: str) -> list[Any]:
-    """The list of that name in an answer, empty where it has none."""
+    """The list of that name in an answer, empty if there is none."""
     found = answer.get(name) if isinstance(answer, dict) else None
     return found if isinstance(found, list) else []
 
 
 def parsed(model: type[_Model], value: Any) -> _Model | None:
-    """The value as that model, None where it does not fit."""
+    """The value as that model, None if it is invalid."""
     try:
         return model.model_validate(value)
     except ValidationError:
@@ -195,7 +188,7 @@ def parsed(model: type[_Model], value: Any) -> _Model | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    """A time of the API, in UTC; None where it is missing, unreadable or from before there was Spotify."""
+    """A time of the API, in UTC; None if it is missing, unreadable or from before Spotify existed."""
     try:
         at = datetime.fromisoformat(value)
         at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

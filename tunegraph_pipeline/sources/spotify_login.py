@@ -1,7 +1,7 @@
-"""Tokens for Spotify: those of the app and of users who authorised it, and the login that gets the latter.
+"""Spotify's settings, its tokens (of the app and of users who authorised it), and the login.
 
-Here: the credentials of an app, fetching and renewing tokens, and the private files that keep those of users,
-which lie outside every lake. Not here: what is asked with a token (`spotify`).
+Here: section `spotify` of `lake.json`, the app's credentials from the environment, fetching and renewing
+tokens, and the private files with users' tokens, outside every lake. Not here: requests (`spotify`).
 """
 
 import json
@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,17 +22,37 @@ from tunegraph_pipeline.lake.storage import private_file
 from tunegraph_pipeline.sources.api_session import ApiSession, base_url
 from tunegraph_pipeline.sources.source import Unanswered
 from tunegraph_pipeline.sources.spotify_answers import Owner, parsed
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
 
 SCOPES = "user-library-read playlist-read-private playlist-read-collaborative"
 REDIRECT = "http://127.0.0.1:8888/callback"
-_OWNER = "tunegraph_user"  # beside the token, whose it is
-_TOKEN = re.compile(r"^[!-~]+$")  # what a header may carry
+_OWNER = "tunegraph_user"  # the key of the user's id, beside the token
+_TOKEN = re.compile(r"^[!-~]+$")  # valid in a header
+
+
+class Mode(StrEnum):
+    AUTO = "auto"
+    EXTENDED = "extended"
+    DEVELOPMENT = "development"
+
+
+class SpotifySettings(BaseModel):
+    """Settings of the source, section ``spotify`` of `lake.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start_users: tuple[str, ...] = ()
+    """Users that a crawl with extended quota starts from."""
+    mode: Mode = Mode.AUTO
+    """Which generation of the API this app has; detected by one request if `auto`."""
+    api_url: str = "https://api.spotify.com/v1"
+    accounts_url: str = "https://accounts.spotify.com"
+    reccobeats: bool = True
+    """Whether ReccoBeats is asked for features that Spotify does not give."""
 
 
 @dataclass(frozen=True)
 class App:
-    """An app of Spotify's dashboard, and the address that gives it tokens."""
+    """An app of Spotify's dashboard, and the address of its token endpoint."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -39,7 +60,7 @@ class App:
 
 
 class _TokenInfo(BaseModel):
-    """What a token file holds at least."""
+    """The required fields of a token file."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -49,7 +70,7 @@ class _TokenInfo(BaseModel):
 
 
 class Token:
-    """What spotipy asks for a token: fetched once, however many threads want it, and renewed when refused."""
+    """A token for spotipy: fetched once for all threads, and renewed when refused."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -63,13 +84,13 @@ class Token:
             return self._read(self._current)
 
     def renew(self, refused: str) -> str:
-        """Another Authorization header: of the token another thread has renewed meanwhile, or a fresh one."""
+        """A new Authorization header: with a token that another thread has renewed, or a fresh one."""
         with self._lock:
             current = f"Bearer {self._read(self._current)}"
             return current if current != refused else f"Bearer {self._read(self._fresh)}"
 
     def _read(self, call: Callable[[], Any]) -> str:
-        """A token as spotipy takes it from an answer; it looks at none of its fields."""
+        """A valid token from ``call``: spotipy does not check the fields of an answer."""
         try:
             token = call()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -86,7 +107,7 @@ class Token:
 
 
 class AppToken(Token):
-    """The app's own token (client credentials); held in memory alone."""
+    """The app's own token (client credentials), kept in memory only."""
 
     def connect(self, session: ApiSession) -> None:
         from spotipy.cache_handler import MemoryCacheHandler
@@ -108,34 +129,23 @@ class AppToken(Token):
 
 
 class UserToken(Token):
-    """The token of a user who authorised the app, kept in a file of their own."""
+    """The token of a user who authorised the app, in a file of its own."""
 
     def __init__(self, app: App, path: Path) -> None:
         super().__init__(app)
         self._cache = token_cache(path)
 
     def scope(self) -> str:
-        """Tells apart whose answers are kept: a file may come to hold another user's token."""
+        """Separates stored answers by user, since a file may later hold another user's token."""
         return str(self._cache.get_cached_token()["refresh_token"])
 
     def connect(self, session: ApiSession) -> None:
-        from spotipy.oauth2 import SpotifyOAuth
-
-        self._manager = SpotifyOAuth(
-            self._app.client_id,
-            self._app.client_secret,
-            redirect_uri=os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT),
-            scope=SCOPES,
-            requests_session=session,
-            cache_handler=self._cache,
-            open_browser=False,
-        )
-        self._manager.OAUTH_TOKEN_URL = self._app.token_url
+        self._manager = _oauth(self._app, self._cache, requests_session=session, open_browser=False)
 
     def _current(self) -> Any:
         info = self._manager.validate_token(self._cache.get_cached_token())
         if info is None:
-            raise InputError("a Spotify authorisation lacks what is needed; run `tunegraph login` again")
+            raise InputError("a Spotify authorisation lacks a scope; run `tunegraph login` again")
         return info["access_token"]
 
     def _fresh(self) -> Any:
@@ -143,8 +153,20 @@ class UserToken(Token):
         return info["access_token"]
 
 
+def _oauth(app: App, cache: Any, **options: Any) -> Any:
+    """spotipy's manager of a user's token."""
+    from spotipy.oauth2 import SpotifyOAuth
+
+    redirect = os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT)
+    manager = SpotifyOAuth(
+        app.client_id, app.client_secret, redirect, scope=SCOPES, cache_handler=cache, **options
+    )
+    manager.OAUTH_TOKEN_URL = app.token_url
+    return manager
+
+
 def token_folder() -> Path:
-    """Where the tokens of authorised users lie: `$TUNEGRAPH_TOKENS`, else the user's configuration folder."""
+    """The folder of users' tokens: `$TUNEGRAPH_TOKENS`, else in the user's configuration folder."""
     if chosen := os.environ.get("TUNEGRAPH_TOKENS"):
         return Path(chosen)
     from platformdirs import user_config_path
@@ -172,17 +194,17 @@ def token_cache(path: Path) -> Any:
                 ) from None
 
         def save_token_to_cache(self, token_info: Any) -> None:
-            _TokenInfo.model_validate(token_info)  # or an answer nobody can read would cost the login
-            owner = token_owner(path)
-            private_file(path, json.dumps({**token_info, _OWNER: token_info.get(_OWNER) or owner}))
+            _TokenInfo.model_validate(token_info)  # a malformed answer must not overwrite the login
+            owner = token_info.get(_OWNER) or token_owner(path)
+            private_file(path, json.dumps({**token_info, _OWNER: owner}))
 
     return PrivateFile()
 
 
 def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
-    """Have a user authorise the app in a browser and keep the token; returns the user's id.
+    """Let a user authorise the app in a browser and store the token; returns the user's id.
 
-    Raises InputError where the credentials or the authorisation are refused.
+    Raises InputError if the credentials or the authorisation are refused.
     """
     import spotipy
     from requests.exceptions import RequestException
@@ -191,17 +213,9 @@ def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
     client_id, client_secret = app_credentials()
     accounts, _ = base_url(settings.accounts_url, "settings.spotify.accounts_url")
     draft = spotipy.cache_handler.MemoryCacheHandler()
-    manager = spotipy.SpotifyOAuth(
-        client_id,
-        client_secret,
-        redirect_uri=os.environ.get("SPOTIPY_REDIRECT_URI", REDIRECT),
-        scope=SCOPES,
-        cache_handler=draft,
-        open_browser=open_browser,
-        show_dialog=True,  # so that a second user can be chosen in the same browser
-        requests_timeout=20,
-    )
-    manager.OAUTH_TOKEN_URL = f"{accounts}/api/token"
+    app = App(client_id, client_secret, f"{accounts}/api/token")
+    # With the dialog, a second user can be chosen in the same browser.
+    manager = _oauth(app, draft, open_browser=open_browser, show_dialog=True, requests_timeout=20)
     manager.OAUTH_AUTHORIZE_URL = f"{accounts}/authorize"
     client = spotipy.Spotify(auth_manager=manager, requests_timeout=20, retries=0)
     client.prefix = f"{base_url(settings.api_url, 'settings.spotify.api_url')[0]}/"
@@ -214,7 +228,7 @@ def authorise(settings: SpotifySettings, *, open_browser: bool = True) -> str:
             f"Spotify refuses this user (status {error.http_status}); add them to the app"
         ) from None
     except (RequestException, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"Spotify did not answer as it should ({type(error).__name__}); try again") from None
+        raise InputError(f"Spotify's answer cannot be used ({type(error).__name__}); try again") from None
     if user is None:
         raise InputError("Spotify did not say who authorised the app; try again")
     taken = token_files(client_id)
@@ -247,9 +261,8 @@ def app_credentials() -> tuple[str, str]:
 def refused_credentials(error: Any) -> InputError:
     if error.error == "invalid_grant":
         return InputError(
-            "Spotify no longer takes a user's authorisation (they last six months);"
-            " run `tunegraph login` again"
+            "a user's Spotify authorisation has expired (they last six months); run `tunegraph login` again"
         )
     if error.error == "invalid_client":
         return InputError("Spotify does not know this app: check SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET")
-    return InputError("Spotify gives no token for these credentials; check the app in its dashboard")
+    return InputError("Spotify gives no token for these credentials; check the app in the dashboard")

@@ -300,7 +300,7 @@ def test_the_app_proves_itself_and_a_dead_refresh_token_is_no_use(serve: Serve) 
     assert requests.post(f"{server.url}/api/token", data=in_form, timeout=30).status_code == 200
     refresh = {"grant_type": "refresh_token", "refresh_token": server.refresh_token}
     assert ask_token(server, refresh, "app:secret").status_code == 200
-    server.revoke(server.refresh_token)
+    server.tokens.revoke(server.refresh_token)
     answer = ask_token(server, refresh, "app:secret")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     assert ask_token(server, {"grant_type": "none"}, "app:secret").json()["error"] == "unsupported_grant_type"
@@ -341,7 +341,7 @@ def test_the_rate_is_kept_by_refusing_what_is_above_it(serve: Serve, world: Worl
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.get(f"/v1/tracks/{track_id}"), range(40)))
     assert Counter(answer.status_code for answer in answers) == {200: 30, 429: 10}
-    assert server.requests_answered_429 == 10
+    assert server.summary()["answered_429"] == 10
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.headers["Retry-After"] == "3"
     # Each service counts for itself.

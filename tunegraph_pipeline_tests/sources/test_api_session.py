@@ -162,12 +162,12 @@ def test_a_stop_reaches_who_is_already_waiting(limiter: Limiter, clock: Clock) -
 
 
 def test_what_the_service_says_it_allows_slows_the_pace_before_a_429(limiter: Limiter, clock: Clock) -> None:
-    limiter.told(1_000_000, 1.0)  # plenty: nothing slows down
+    limiter.update_quota(1_000_000, 1.0)  # plenty: nothing slows down
     assert pace(limiter, clock) == pytest.approx(10, rel=0.05)
-    limiter.told(4, 2.0)  # two a second are left
+    limiter.update_quota(4, 2.0)  # two a second are left
     given = times(limiter, clock, 21)
     assert given[20] - given[10] > 2.5
-    limiter.told(0, 7.0)
+    limiter.update_quota(0, 7.0)
     assert times(limiter, clock, 1)[0] >= 7.0
 
 
@@ -545,7 +545,7 @@ def test_budget_of_the_day_counts_retries_and_earlier_runs(
     again = open_session(policy=policy, frontier=make_frontier())
     again.get(f"{stub.url}/1")  # kept, and so free
     again.get(f"{stub.url}/2")
-    with pytest.raises(BudgetSpent, match="the 3 requests to Example a day may cost are used up"):
+    with pytest.raises(BudgetSpent, match="the daily budget of 3 requests to Example is used up"):
         again.get(f"{stub.url}/3")
     assert again.get(f"{stub.url}/2").json() == {"name": "x"}
     assert len(stub.asked) == 3

@@ -33,7 +33,7 @@ from tunegraph_pipeline.sources.source import (
     feature_values,
 )
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event

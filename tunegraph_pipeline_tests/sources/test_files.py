@@ -485,7 +485,7 @@ def _parquet(**columns: Any) -> bytes:
         (_parquet(user=["a"], melody=["b"]), "no column of tracks among 'user', 'melody'"),
         (_parquet(user=["a"], track=[1.5]), "column track_id holds fractional numbers"),
         (_parquet(user=["a"], track=[["b"]]), "column track_id is of type List"),
-        (_parquet(user=[None, None], track=["a", "b"]), "no row that can be used (2 rows without a user)"),
+        (_parquet(user=[None, None], track=["a", "b"]), "no usable row (2 rows without a user)"),
         (b"\x7fELF\x02\x01\x00\x00\x00", "binary file"),
         (b"PK\x03\x04zip", "zip archive"),
         ("user,track\n".encode("utf-16"), "UTF-16"),
@@ -501,14 +501,14 @@ def _parquet(**columns: Any) -> bytes:
         (b"user_id,track_id\n", "has a header and no rows"),
         (b"user_id,melody\nann,m1\n", "no column of tracks among 'user_id', 'melody'"),
         (b"track_id\ns1\ns2\n", "lacks users; name their column with --user-column"),
-        (b"s1\ns2\ns3\n", "is no table of users and tracks"),
+        (b"s1\ns2\ns3\n", "is not a table of users and tracks"),
         (b"listener_nr,melody_nr\n1,2\n3,4\n", "--user-column and --track-column"),
         (b"alpha,beta,gamma,delta\na,b,c,d\n", "--user-column and --track-column"),
-        (b"Dear Ann,\nthis is no table of likes.\n", "is no table of users and tracks"),
+        (b"Dear Ann,\nthis is no table of likes.\n", "is not a table of users and tracks"),
         (b"track_id,energy\ns1,high\ns2,low\n", "column energy holds no numbers (row 1 has 'high')"),
         (b'user,track\nann,"s1\nbob,s2\ncid,s3\n', "quotation mark in row 2 is never closed"),
         (b'user,track\nann,"s1\nbob"\n', "1 ids with a line break"),
-        (b"user,track\nann,s1,x\n", "no row that can be used (1 rows with too many columns)"),
+        (b"user,track\nann,s1,x\n", "no usable row (1 rows with too many columns)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line_that_names_the_file(
@@ -531,7 +531,7 @@ def test_a_missing_file_an_empty_folder_and_an_unreadable_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
 ) -> None:
     assert "does not exist" in refusal(tmp_path / "nowhere.csv")
-    assert "holds no file to import" in refusal(tmp_path)
+    assert "has no file to import" in refusal(tmp_path)
     path = write("ann,s1\n")
 
     def denied(_: Path) -> bytes:
@@ -549,7 +549,7 @@ def test_options_that_do_not_fit_the_file_are_refused(write: Write) -> None:
     assert "no column 'who'; --user-column can be one of: 'user_id', 'track_id'" in refusal(
         path, user_column="who"
     )
-    assert "no time in --time-column is understood" in refusal(
+    assert "no time in --time-column is readable" in refusal(
         write("user,track,when\nann,s1,soon\n"), time_column="when"
     )
     adjacency = write("ann s1 s2\nbob s1\n")

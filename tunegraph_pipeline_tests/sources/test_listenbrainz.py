@@ -201,4 +201,4 @@ def test_headers_keep_the_pace_below_the_limit(open_source: Open) -> None:
         asked = sum(server.requests.values())
         assert asked >= 20
         # Unheeded, a rate this far beyond the limit has every second request refused.
-        assert server.requests_answered_429 <= asked / 10
+        assert server.summary()["answered_429"] <= asked / 10

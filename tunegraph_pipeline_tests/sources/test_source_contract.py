@@ -22,7 +22,7 @@ from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.crawl import _frame, _microseconds
-from tunegraph_pipeline.sources.file_source import FileSource
+from tunegraph_pipeline.sources.files import FileSource
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, ListenBrainzSource
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
@@ -36,8 +36,7 @@ from tunegraph_pipeline.sources.source import (
     UserPrivate,
 )
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_login import SCOPES
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import SCOPES, SpotifySettings
 
 # spotipy marks what Spotify took from new apps; pytest undoes how the source silences that.
 pytestmark = pytest.mark.filterwarnings("ignore:You're using:DeprecationWarning")

@@ -24,8 +24,7 @@ from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings, Listen
 from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_login import SCOPES
-from tunegraph_pipeline.sources.spotify_settings import Mode, SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import SCOPES, Mode, SpotifySettings
 
 pytestmark = pytest.mark.slow
 

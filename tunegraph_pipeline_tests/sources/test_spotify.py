@@ -25,8 +25,14 @@ from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, Like, ProviderClosed, Refusal, Unanswered, UserGone
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
-from tunegraph_pipeline.sources.spotify_login import SCOPES, authorise, token_files, token_folder, token_owner
-from tunegraph_pipeline.sources.spotify_settings import SpotifySettings
+from tunegraph_pipeline.sources.spotify_login import (
+    SCOPES,
+    SpotifySettings,
+    authorise,
+    token_files,
+    token_folder,
+    token_owner,
+)
 
 DAY = date(2026, 6, 1)
 POLICY = RequestPolicy(requests_per_second=10_000, attempts=4)
@@ -452,7 +458,7 @@ def test_an_authorisation_that_ended_is_one_line(
     serve: Callable[..., SimulatorServer], open_source: Open, login: Callable[..., Path]
 ) -> None:
     server = serve(mode=Mode.DEVELOPMENT)
-    server.revoke(server.refresh_token)
+    server.tokens.revoke(server.refresh_token)
     login(server.refresh_token)
     with pytest.raises(InputError, match=r"six months.*run `tunegraph login` again"):
         open_source(server.url)
@@ -474,7 +480,7 @@ def test_an_authorisation_for_less_is_one_line(
 ) -> None:
     server = serve(mode=Mode.DEVELOPMENT)
     login(server.refresh_token, scope="user-read-email")
-    with pytest.raises(InputError, match="lacks what is needed"):
+    with pytest.raises(InputError, match="lacks a scope"):
         open_source(server.url)
 
 
