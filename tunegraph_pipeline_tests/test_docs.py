@@ -77,11 +77,11 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     day = lake.raw_days()[-1] + timedelta(1)
     described = lake.known_tracks("tracks", day).select("track_id", "name", "artists")
     likes = pl.DataFrame({"user_id": ["new"] * 3, "track_id": described["track_id"][:3]})
-    batch = {"likes": likes, "tracks": described}
-    frames = {
-        part: pl.concat([empty_frame(part), rows], how="diagonal_relaxed") for part, rows in batch.items()
-    }
-    write_batch(lake.raw, day, RawBatch("files", "the second day", **frames))
+    likes, tracks = (
+        pl.concat([empty_frame(part), rows], how="diagonal_relaxed")
+        for part, rows in (("likes", likes), ("tracks", described))
+    )
+    write_batch(lake.raw, day, RawBatch("files", "the second day", likes=likes, tracks=tracks))
     run_stages(lake, "refresh", day, day)
     return lake
 
