@@ -1,0 +1,54 @@
+"""A source that has a name is known wherever sources are named."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from tunegraph_pipeline.cli import app as cli
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.settings import LakeSettings
+from tunegraph_pipeline.pipeline.sources import SOURCES, open_source
+from tunegraph_pipeline.sources.api_session import RequestPolicy
+from tunegraph_pipeline.sources.frontier import Frontier
+from tunegraph_pipeline_tests.conftest import PROJECT
+
+DAY = date(2026, 6, 1)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_has_settings_and_is_documented(name: str) -> None:
+    assert name in LakeSettings.model_fields, f"give LakeSettings of pipeline/settings.py a field {name}"
+    group: Any = typer.main.get_command(cli.app)
+    (option,) = (one for one in group.commands["refresh"].params if one.name == "source")
+    assert name in option.help, f"name {name} in the help of --source, cli/refresh.py"
+    crawling = (PROJECT / "docs" / "crawl.md").read_text(encoding="utf-8")
+    assert f"| `{name}`" in crawling, f"describe {name} in the table of docs/crawl.md"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_name_opens_the_source_of_that_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "id")
+    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", "secret")
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.set_section("simulator", {"n_users": 20, "n_tracks": 60})
+    nowhere = "http://127.0.0.1:9"
+    lake.set_section("spotify", {"mode": "extended", "api_url": nowhere, "accounts_url": nowhere})
+    with Frontier(tmp_path / "frontier.sqlite", DAY) as frontier:
+        source = open_source(name, lake.section, RequestPolicy(), frontier, DAY)
+        source.close()
+    assert source.name == name
+
+
+def test_another_name_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    with (
+        Frontier(tmp_path / "frontier.sqlite", DAY) as frontier,
+        pytest.raises(InputError, match="it is one of simulator, "),
+    ):
+        open_source("lastfm", lake.section, RequestPolicy(), frontier, DAY)
