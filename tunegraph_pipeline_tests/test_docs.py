@@ -73,7 +73,8 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_every_file_that_the_guide_names_is_there() -> None:
     names = re.findall(r"`([\w./]+(?:/|\.(?:py|md|toml|json)))`", GUIDE.read_text())
     assert len(names) > 10
-    for name in names:
+    tests = {path.name for path in (ROOT / "tunegraph_pipeline_tests").rglob("*.py")}
+    for name in set(names) - tests:
         places = [
             where / name for where in (ROOT, ROOT / "tunegraph_pipeline", ROOT / "tunegraph_pipeline_tests")
         ]
