@@ -95,7 +95,7 @@ def run_job(
     except DagsterResourceFunctionError as error:
         raise error.user_exception from None  # the lake is held by another, or cannot be opened
     except DagsterAssetCheckFailedError as error:
-        raise LakeError(f"a check stopped the run: {error}") from error
+        raise LakeError(f"a check stopped the run: {error}; `tunegraph ui` shows its figures") from error
     except OperationalError as error:
         raise LakeError(
             f"Dagster's history in {home} cannot be written ({error.orig});"

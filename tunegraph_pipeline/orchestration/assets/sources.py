@@ -64,8 +64,8 @@ class CrawlConfig(Config):
     """What to ask for users and likes on the days of this run."""
 
     source: str = ""
-    """simulator, listenbrainz, spotify or files; none to use only what was received already; empty for the
-    source in lake.json."""
+    """A name of `pipeline.sources.SOURCES`; none to use only what was received already; empty for the source
+    in lake.json."""
     first: str = ""
     """The first day to ask the source for, empty for that of the run. Days that are not asked for are filled
     from what was received on them."""
