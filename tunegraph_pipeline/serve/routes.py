@@ -83,7 +83,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
                 )
             raise Problem(_INVALID, str(answer), name="invalid-input")
         written = write_list(answer, recommender.bundle.model_version, form)
-        headers = {"X-Bundle-ServedBundle": answer.bundle_version}
+        headers = {"X-Bundle-Version": answer.bundle_version}
         if written.file_name:
             headers["Content-Disposition"] = f'attachment; filename="{written.file_name}"'
         return Response(written.content, headers=headers, media_type=written.media_type)
