@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,24 @@ class Recommendations:
     unknown: list[str]
     degraded: str | None
     bundle_version: str
+
+    def shown(self, model_version: str) -> dict[str, Any]:
+        """The answer for JSON, as the service and the Lambda function give it."""
+        return {
+            "bundle_version": self.bundle_version,
+            "model_version": model_version,
+            "items": [
+                {
+                    "rank": rank,
+                    **item.song.shown(),
+                    "score": item.score,
+                    "reasons": [reason._asdict() for reason in item.reasons],
+                }
+                for rank, item in enumerate(self.items, 1)
+            ],
+            "unknown": self.unknown,
+            "degraded": self.degraded,
+        }
 
 
 class Asked(NamedTuple):

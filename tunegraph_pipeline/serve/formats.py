@@ -35,27 +35,7 @@ def write_list(answer: Recommendations, model_version: str, form: str) -> Writte
         return Written(_m3u(answer.items), "audio/x-mpegurl; charset=utf-8", "recommendations.m3u8")
     if form == "uris":
         return Written(_uris(answer.items), "text/plain; charset=utf-8", "")
-    return Written(_json(answer, model_version), "application/json", "")
-
-
-def _json(answer: Recommendations, model_version: str) -> bytes:
-    return pydantic_core.to_json(
-        {
-            "bundle_version": answer.bundle_version,
-            "model_version": model_version,
-            "items": [
-                {
-                    "rank": rank,
-                    **item.song.shown(),
-                    "score": item.score,
-                    "reasons": [reason._asdict() for reason in item.reasons],
-                }
-                for rank, item in enumerate(answer.items, 1)
-            ],
-            "unknown": answer.unknown,
-            "degraded": answer.degraded,
-        }
-    )
+    return Written(pydantic_core.to_json(answer.shown(model_version)), "application/json", "")
 
 
 def _csv(items: Sequence[Recommendation]) -> bytes:
