@@ -1,16 +1,16 @@
-"""A song as answers show it, in one definition for the query, the service, the Lambda and the command line.
+"""A song in answers, defined once for queries, the service, the Lambda function and the command line.
 
-Here: the fields, and those of them that every answer has. Not here: reading them from a bundle
-(`recommender`), or what an answer adds to them, such as a score.
+Here: its fields, and which of them every answer has. Not here: reading them from a bundle (`recommender`), or
+what an answer adds, such as a score.
 """
 
 from typing import Any, NamedTuple
 
 
 class SongView(NamedTuple):
-    """A song of the catalogue; ``popularity`` is how many like it now.
+    """A song of the catalogue. ``popularity`` is the number of users who like it.
 
-    Texts are "" and ``explicit`` is None where unknown. ``x`` and ``y``, from 0 to 1, are its place on the
+    Texts are "" and ``explicit`` is None if unknown. ``x`` and ``y``, from 0 to 1, are its position on the
     map.
     """
 
@@ -26,8 +26,8 @@ class SongView(NamedTuple):
     y: float
 
     def shown(self) -> dict[str, Any]:
-        """The fields that every answer has, for JSON: all but the index, which is of one bundle, and the
-        popularity."""
+        """The fields in every answer, for JSON: all but the popularity and the index, which depends on the
+        bundle."""
         fields = self._asdict()
         del fields["track_idx"], fields["popularity"]
         return fields

@@ -30,7 +30,7 @@ class ServedBundle:
     recommender: Recommender
     search: TrackSearch
     maps: dict[int, bytes] = field(default_factory=dict)
-    """Rendered answers of ``/map``, by their limit."""
+    """Rendered answers of ``/map`` by their limit."""
 
     @property
     def bundle_version(self) -> str:
@@ -71,7 +71,7 @@ class LiveBundle:
 
     @property
     def problem(self) -> str | None:
-        """Why the newest bundle is not served, None where it is."""
+        """Why the newest bundle is not served, None if it is."""
         return self._problem
 
     @property
@@ -80,7 +80,7 @@ class LiveBundle:
 
     @property
     def current(self) -> ServedBundle:
-        """What is served now. Raises Problem 503 where nothing is."""
+        """The bundle that is served now. Raises Problem 503 if none is."""
         if self._served is None:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -102,8 +102,8 @@ class LiveBundle:
         while not self._stopping.wait(self._every):
             try:
                 self._reload()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the version that is served stays
-                self._report(f"the newest bundle cannot be taken up ({type(error).__name__})")
+            except Exception as error:  # noqa: BLE001  # the bundle that is served stays
+                self._report(f"the newest bundle cannot be loaded ({type(error).__name__})")
 
     def _reload(self) -> None:
         """Switch to the newest bundle if it is new and valid, and log that."""
@@ -124,7 +124,7 @@ class LiveBundle:
                 self._remember_version(recommender.bundle.version)
                 if recommender.unknown_blocked:
                     shown = ", ".join(sorted(recommender.unknown_blocked)[:5])
-                    note(f"of the blocklist, {len(recommender.unknown_blocked)} are in no song: {shown}")
+                    note(f"{len(recommender.unknown_blocked)} blocklist entries match no song: {shown}")
                 if not first:
                     self._reloaded(refused=False)
                     note(f"serving bundle {recommender.bundle.version}")
@@ -137,7 +137,7 @@ class LiveBundle:
         self._problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
         if served is not None:
             self._withdrew = True
-            note(f"bundle {served.bundle_version} was withdrawn and is served no longer: {self._problem}")
+            note(f"bundle {served.bundle_version} was withdrawn and is no longer served: {self._problem}")
 
     def _open_first(self) -> LiveRecommender:
         last = ""
@@ -171,7 +171,7 @@ class LiveBundle:
         if problem is not None and problem != self._problem:
             self._reloaded(refused=True)
             served = self._served
-            stays = f"; bundle {served.bundle_version} stays" if served is not None else ""
+            stays = f"; bundle {served.bundle_version} is still served" if served is not None else ""
             note(f"refused: {problem}{stays}")
         self._problem = problem
 

@@ -1,8 +1,8 @@
 """The middleware around the whole application: every request and every response passes through it.
 
-Here: request ids, the rate limit, the limit on bodies, security headers, the metrics and the access log of
-each request, and the response when the application fails. Not here: who may ask about stored users
-(`access`), or the endpoints (`routes`). Plain ASGI, because every request pays for what is done here.
+Here: request ids, the rate limit, the body size limit, security headers, the metrics and the access log of
+each request, and the response when the application fails. Not here: access to stored users (`access`), or the
+endpoints (`routes`). Plain ASGI for speed, because this runs for every request.
 """
 
 import re
@@ -68,7 +68,7 @@ class RequestMiddleware:
         started = perf_counter()
         request_id, length, chunked, forwarded_for = _read_headers(scope["headers"])
         method: str = scope["method"]
-        # Answered as a GET; the server, which keeps its own scope, leaves out the body.
+        # HEAD is handled as GET; the server, which keeps its own scope, drops the body.
         scope = {**scope, REQUEST_ID: request_id, "method": "GET" if method == "HEAD" else method}
         status = 0
         finished = False
@@ -100,7 +100,7 @@ class RequestMiddleware:
             seconds = perf_counter() - started
             route = self._route_of(scope)
             shown = method if method in _METHODS else "OTHER"
-            # 499: the client was gone before it had its answer.
+            # 499: the client disconnected before the response was complete.
             code = status if finished else 499
             self._metrics.request(shown, route, code, seconds)
             self._log.request(shown, route, code, seconds * 1e3, request_id)
@@ -112,7 +112,7 @@ class RequestMiddleware:
             if wait:
                 return Problem(
                     HTTPStatus.TOO_MANY_REQUESTS,
-                    f"this client asks more often than the service allows; ask again in {wait} s",
+                    f"this client is over the rate limit of the service; try again in {wait} s",
                     name="rate-limit",
                     headers={"Retry-After": str(wait)},
                 )
@@ -136,7 +136,7 @@ def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, boo
     forwarded_for: list[bytes] = []
     for name, value in headers:
         if name == b"content-length":
-            # The server has checked that it is a number; a longer one than any body is too long anyway.
+            # The server has checked that it is a number; one of 16 digits is over the limit anyway.
             length = int(value) if len(value) < 16 else MOST_BODY_BYTES + 1
         elif name == b"transfer-encoding":
             chunked = True
@@ -166,7 +166,7 @@ def _limit_body(receive: Receive) -> Receive:
 def _body_too_large() -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"a body has at most {MOST_BODY_BYTES:,} bytes; send fewer ids",
+        f"a body may have at most {MOST_BODY_BYTES:,} bytes; send fewer ids",
         name="body-too-large",
         headers={"Connection": "close"},
     )
