@@ -75,6 +75,7 @@ class BundleContent:
     by: Artists | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class IdIndex:
     """Finds the position of a string id in mapped arrays, without building a dictionary.
 
@@ -82,12 +83,9 @@ class IdIndex:
     search finds the hash, then the strings are compared, so that colliding hashes do no harm.
     """
 
-    __slots__ = ("hashes", "ids", "order")
-
-    def __init__(self, ids: StringColumn, hashes: NDArray[np.uint32], order: NDArray[np.int32]) -> None:
-        self.ids = ids
-        self.hashes = hashes
-        self.order = order
+    ids: StringColumn
+    hashes: NDArray[np.uint32]
+    order: NDArray[np.int32]
 
     @classmethod
     def from_ids(cls, ids: Sequence[str]) -> Self:
@@ -205,6 +203,8 @@ class Bundle:
         vars(self).update(checked_arrays(parts, BUNDLE, "a bundle").arrays)
         self.tracks = IdIndex(self.track_ids, self.track_hashes, self.track_hash_order)
         self.users = IdIndex(self.user_ids, self.user_hashes, self.user_hash_order)
+        self.version = str(self.facts["bundle_version"])
+        self.model_version = str(self.facts["model_version"])
         self.n_tracks = len(self.tracks)
         self.n_users = len(self.users)
         self.dimension: int = self.embeddings.shape[1]
@@ -232,14 +232,6 @@ class Bundle:
     def verify(self) -> None:
         """Read everything and compare checksums. Raises BundleError naming the first file that differs."""
         self._parts.verify()
-
-    @property
-    def version(self) -> str:
-        return str(self.facts["bundle_version"])
-
-    @property
-    def model_version(self) -> str:
-        return str(self.facts["model_version"])
 
     def user_list(self, user: int) -> NDArray[np.int32]:
         """The current likes of the user at this position: track_idx, ascending. A view, not a copy."""

@@ -137,7 +137,12 @@ class CandidateSearch:
                 break
             fresh[reach] = False
             reach = reach[self._may_be(query.columns[reach], query.explicit)]
-            candidates = candidates.and_also(self._scored(query, query.columns[reach], sums[reach]))
+            more = self._scored(query, query.columns[reach], sums[reach])
+            candidates = _Scored(
+                np.concatenate([candidates.tracks, more.tracks]),
+                np.concatenate([candidates.near, more.near]),
+                np.concatenate([candidates.scores, more.scores]),
+            )
         return candidates
 
     def _may_be(self, tracks: NDArray[Any], explicit: bool) -> NDArray[np.bool_]:
@@ -162,13 +167,6 @@ class _Scored(NamedTuple):
     tracks: NDArray[np.intp]
     near: NDArray[np.float64]
     scores: NDArray[np.float32]
-
-    def and_also(self, others: "_Scored") -> "_Scored":
-        return _Scored(
-            np.concatenate([self.tracks, others.tracks]),
-            np.concatenate([self.near, others.near]),
-            np.concatenate([self.scores, others.scores]),
-        )
 
     def best(self, bar: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The tracks that reach the bar, ascending."""

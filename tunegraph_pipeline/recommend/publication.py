@@ -188,7 +188,11 @@ def roll_back(
     if not folder.is_dir():
         raise BundleError(f"there is no bundle {bundle_version}; {_other_bundles(serving_folder, live)}")
     bundle = Bundle.verified(folder)
-    if bundle.model_version not in _models_once_live(serving_folder):
+    log = publications(serving_folder)
+    once_live = (
+        {one.model for one in log} | {one.replaced_model for one in log} | {live_model(serving_folder)}
+    )
+    if bundle.model_version not in once_live:
         raise BundleError(
             f"bundle {bundle_version} is of model {bundle.model_version}, which was never live; choose one"
             " of a model that was"
@@ -314,11 +318,6 @@ def _make_live(
     write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
     prune(serving_folder, {bundle.version, replaced}, keep)
     return bundle
-
-
-def _models_once_live(serving_folder: Path) -> set[str | None]:
-    log = publications(serving_folder)
-    return {one.model for one in log} | {one.replaced_model for one in log} | {live_model(serving_folder)}
 
 
 def _model_of(folder: Path) -> str | None:

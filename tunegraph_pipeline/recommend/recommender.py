@@ -8,7 +8,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
-from tunegraph_pipeline.recommend.song_view import SongView
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -49,18 +48,33 @@ class Query:
     explicit: bool = True
 
 
-class QueryOptions(TypedDict, total=False):
-    """The optional fields of a :class:`Query`, as keyword arguments."""
-
-    dislikes: Sequence[str]
-    exclude: Sequence[str]
-    familiarity: float
-    diversity: float
-    max_per_artist: int | None
-    explicit: bool
-
-
 # Named tuples, because frozen dataclasses take ten times as long to create.
+class SongView(NamedTuple):
+    """A song of the catalogue. ``popularity`` is the number of users who like it.
+
+    Texts are "" and ``explicit`` is None if unknown. ``x`` and ``y``, from 0 to 1, are its position on the
+    map.
+    """
+
+    track_id: str
+    track_idx: int
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+    popularity: int
+    explicit: bool | None
+    x: float
+    y: float
+
+    def shown(self) -> dict[str, Any]:
+        """The fields in every answer, for JSON: all but the popularity and the index, which depends on the
+        bundle."""
+        fields = self._asdict()
+        del fields["track_idx"], fields["popularity"]
+        return fields
+
+
 class Reason(NamedTuple):
     """A liked song as a reason for a recommended one, and how many stored users like both."""
 
@@ -188,18 +202,16 @@ class Recommender:
         """The recommender over the live bundle. Raises BundleError if there is no usable one."""
         return cls(Bundle.open(read_current(serving_folder)))
 
-    def recommend(
-        self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]
-    ) -> Recommendations:
+    def recommend(self, likes: Sequence[str], k: int = 10, **options: Any) -> Recommendations:
         """The best k songs for somebody who likes these, without their own and the excluded ones.
 
-        The options are those of :class:`Query`. A recording may be given by any of its ids; answers always
-        use the canonical one. The answer reports unknown ids. If no given song is known, it has the most
-        popular ones, and ``degraded`` says so. Raises InputError for an option out of range.
+        ``options`` are the other fields of :class:`Query`. A recording may be given by any of its ids;
+        answers always use the canonical one. The answer reports unknown ids. If no given song is known, it
+        has the most popular ones, and ``degraded`` says so. Raises InputError for an option out of range.
         """
         return self._answer_one(Query(likes, None, k, **options))
 
-    def recommend_user(self, user_id: str, k: int = 10, **options: Unpack[QueryOptions]) -> Recommendations:
+    def recommend_user(self, user_id: str, k: int = 10, **options: Any) -> Recommendations:
         """The same for a stored user. Also raises InputError for an unknown user."""
         return self._answer_one(Query((), user_id, k, **options))
 

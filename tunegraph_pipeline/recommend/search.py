@@ -10,9 +10,8 @@ matches; then the more popular song. If nothing matches without an error, words 
 by known words one error away, and their shortlists are added.
 
 The index is arrays, so it is mapped, checked and shared between workers like the rest of the bundle. The cost
-of a query is bounded: beyond a number of entries the most frequent codes are not read. (SQLite's full-text
-search over the same three letters scores every song that has any of them: with a million songs it takes
-twenty to fifty times as long and finds fewer; see `benchmarks/search.py`.)
+of a query is bounded: beyond a number of entries the most frequent codes are not read. `benchmarks/search.py`
+compares it with SQLite's full-text search, which is much slower and finds fewer songs.
 """
 
 import re
@@ -66,19 +65,15 @@ class TrackSearch:
         The query may be any text of any length. Its last word may be unfinished. For an id or a link to a
         Spotify track, that track comes first.
         """
-        found = dict.fromkeys(self._by_id(query))
-        text = normalise(query[:_MAX_TYPED])[:_MAX_LETTERS].strip()
-        if text and len(self._codes):
-            for place in self._ranked(text):
-                found[int(self.bundle.canonical[self._tracks[place]])] = None
-        return list(found)[: max(limit, 0)]
-
-    def _by_id(self, query: str) -> Iterator[int]:
         typed = query[:_MAX_TYPED].strip()
         link = _SPOTIFY_TRACK.search(typed)
         track = self.bundle.tracks.position(link[1] if link else typed)
-        if track >= 0:
-            yield int(self.bundle.canonical[track])
+        found = [int(self.bundle.canonical[track])] if track >= 0 else []
+        text = normalise(query[:_MAX_TYPED])[:_MAX_LETTERS].strip()
+        if text and len(self._codes):
+            for place in self._ranked(text):
+                found.append(int(self.bundle.canonical[self._tracks[place]]))
+        return list(dict.fromkeys(found))[: max(limit, 0)]
 
     def _ranked(self, text: str) -> list[int]:
         """Places close enough to the text, best first."""

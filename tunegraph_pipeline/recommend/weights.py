@@ -44,10 +44,6 @@ class Weights:
         arrays, sizes = checked_arrays(model, _SPECS, "a model")
         return cls(**arrays, known=np.ones(sizes["tracks"], dtype=np.bool_))
 
-    @property
-    def n_tracks(self) -> int:
-        return len(self.known)
-
 
 _SPECS = tuple(spec for spec in MODEL if spec.name in Weights.__annotations__)
 
@@ -61,7 +57,7 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
     no neighbours, the middle of the map. Raises ValueError if the id map is shorter than the model, since
     indices are never removed.
     """
-    n_old, n = weights.n_tracks, len(canonical)
+    n_old, n = len(weights.known), len(canonical)
     if n < n_old:
         raise ValueError(f"the id map has {n} tracks, but the model was trained on {n_old}")
     other_ids = np.flatnonzero(canonical != np.arange(n))

@@ -42,10 +42,7 @@ class StoredUserAccess:
     def __init__(self, key: str | None, *, public: bool) -> None:
         self._key = None if key is None else _digest(key.encode())
         self._public = public
-
-    @property
-    def asks_for_key(self) -> bool:
-        return self._key is not None
+        self.asks_for_key = key is not None
 
     def check(self, request: Request) -> None:
         """Raise Problem: 401 without the right key, 403 if the service has no key and refuses."""

@@ -91,7 +91,7 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
             max_age=600,
         )
     return RequestMiddleware(
-        inner,
+        app=inner,
         routes=app.routes,
         metrics=service.metrics,
         log=service.log,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
-from tunegraph_pipeline.serve.problem_details import Problem, busy
+from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 MOST_QUERIES = 64
 _MOST_WAITING = 1_024
@@ -53,7 +53,7 @@ class QueryBatcher:
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
         """A future of the answer. Raises Problem 503 if too many queries are waiting."""
         if len(self._waiting) >= _MOST_WAITING:
-            raise busy("too many requests are waiting; try again in a second", retry_after=1)
+            raise unavailable("too many requests are waiting; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
         self._waiting.append((query, future))

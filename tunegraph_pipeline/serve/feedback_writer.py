@@ -7,15 +7,12 @@ Here: the thread that writes, and the error a client gets when writing fails. No
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import append, worker_name
 from tunegraph_pipeline.serve.access_log import note
-from tunegraph_pipeline.serve.problem_details import Problem, busy
+from tunegraph_pipeline.serve.problem_details import unavailable
 
 _MOST_WAITING = 1_000
 
@@ -38,39 +35,26 @@ class FeedbackWriter:
         requests are waiting for the disk.
         """
         if self._n_waiting >= _MOST_WAITING:
-            raise busy(
+            raise unavailable(
                 "too much feedback is waiting for the disk; send it again in a few seconds", retry_after=5
             )
-        append_events = partial(
-            _append_to_spool,
-            self._lake,
-            self._worker,
-            user_id,
-            events,
-            shown=shown,
-            bundle_version=bundle_version,
-        )
+
+        def append_events() -> None:
+            # On an unmounted disk, the file would be hidden once the disk is mounted again.
+            if not (self._lake / "lake.json").is_file():
+                raise LakeError(f"there is no lake at {self._lake} at present")
+            append(self._lake, self._worker, user_id, events, shown=shown, bundle_version=bundle_version)
+
         self._n_waiting += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, append_events)
         except (LakeError, OSError) as error:
             note(f"feedback was not stored: {error}")  # the file name is for the operator only
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "feedback cannot be written at present; nothing of this request was stored",
-                name="feedback-unwritable",
-                headers={"Retry-After": "60"},
-            ) from None
+            detail = "feedback cannot be written at present; nothing of this request was stored"
+            raise unavailable(detail, name="feedback-unwritable", retry_after=60) from None
         finally:
             self._n_waiting -= 1
 
     def close(self) -> None:
         """Finish all pending writes."""
         self._disk.shutdown()
-
-
-def _append_to_spool(lake: Path, *args: Any, **kwargs: Any) -> int:
-    # On an unmounted disk's mount point, the file would be hidden once the disk is mounted again.
-    if not (lake / "lake.json").is_file():
-        raise LakeError(f"there is no lake at {lake} at present")
-    return append(lake, *args, **kwargs)

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
-from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, SongView
 
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"

@@ -26,7 +26,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class ServiceMetrics:
+class ServiceMetrics(Collector):
     """The metrics of this process, exposed together with those of the other workers if there are any.
 
     ``bundle`` returns the bundle and model version that are served, None if none is. ``problem`` returns why
@@ -37,7 +37,8 @@ class ServiceMetrics:
         self, bundle: Callable[[], tuple[str, str] | None], problem: Callable[[], str | None]
     ) -> None:
         self._shared = MULTIPROCESS_FOLDER in os.environ
-        self._bundle = _BundleCollector(bundle, problem)
+        self._bundle = bundle
+        self._problem = problem
         self._registry = CollectorRegistry()
         # With several workers, each counts in a mapped file, and the collector adds up the files.
         own = None if self._shared else self._registry
@@ -66,7 +67,7 @@ class ServiceMetrics:
         )
         self._children: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
         if not self._shared:
-            self._registry.register(self._bundle)
+            self._registry.register(self)
             ProcessCollector(registry=self._registry)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -92,20 +93,11 @@ class ServiceMetrics:
         if self._shared:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-            registry.register(self._bundle)
+            registry.register(self)
         return generate_latest(registry)
 
-
-class _BundleCollector(Collector):
-    """The served bundle, read at each scrape, so that no label of an older version remains."""
-
-    def __init__(
-        self, bundle: Callable[[], tuple[str, str] | None], problem: Callable[[], str | None]
-    ) -> None:
-        self._bundle = bundle
-        self._problem = problem
-
     def collect(self) -> Iterator[Metric]:
+        """The served bundle, read at each scrape, so that no label of an older version remains."""
         live = GaugeMetricFamily(
             "tunegraph_bundle_info", "The served bundle.", labels=["bundle_version", "model_version"]
         )

@@ -7,6 +7,7 @@ endpoints (`routes`). Plain ASGI for speed, because this runs for every request.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
@@ -41,29 +42,20 @@ _SECURITY_HEADERS = [
 _NO_STORE = (b"cache-control", b"no-store")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestMiddleware:
     """Wraps an ASGI application. ``routes`` give the route template of a request rejected before routing."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        routes: Iterable[BaseRoute],
-        metrics: ServiceMetrics,
-        log: AccessLog,
-        limiter: RateLimiter | None,
-        proxies: int,
-    ) -> None:
-        self._app = app
-        self._routes = routes
-        self._metrics = metrics
-        self._log = log
-        self._limiter = limiter
-        self._proxies = proxies
+    app: ASGIApp
+    routes: Iterable[BaseRoute]
+    metrics: ServiceMetrics
+    log: AccessLog
+    limiter: RateLimiter | None
+    proxies: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = perf_counter()
         request_id, length, chunked, forwarded_for = _read_headers(scope["headers"])
@@ -91,9 +83,9 @@ class RequestMiddleware:
             if rejection is not None:
                 await rejection.response(scope)(scope, receive, send_with_headers)
             else:
-                await self._app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
+                await self.app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
         except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
-            self._log.fault(error, self._route_of(scope), request_id)
+            self.log.fault(error, self._route_of(scope), request_id)
             if not status:
                 await internal_error(scope)(scope, receive, send_with_headers)
         finally:
@@ -102,13 +94,13 @@ class RequestMiddleware:
             shown = method if method in _METHODS else "OTHER"
             # 499: the client disconnected before the response was complete.
             code = status if finished else 499
-            self._metrics.request(shown, route, code, seconds)
-            self._log.request(shown, route, code, seconds * 1e3, request_id)
+            self.metrics.request(shown, route, code, seconds)
+            self.log.request(shown, route, code, seconds * 1e3, request_id)
 
     def _rejection(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
-        if self._limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
+        if self.limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
-            wait = self._limiter.wait_of(client_of(peer, forwarded_for, self._proxies), now)
+            wait = self.limiter.wait_of(client_of(peer, forwarded_for, self.proxies), now)
             if wait:
                 return Problem(
                     HTTPStatus.TOO_MANY_REQUESTS,
@@ -122,7 +114,7 @@ class RequestMiddleware:
         """The template of the requested route, for the log and the metrics; never the path itself."""
         route = scope.get("route")
         if route is None:
-            for candidate in self._routes:
+            for candidate in self.routes:
                 if candidate.matches(scope)[0] is not Match.NONE:
                     route = candidate
                     break

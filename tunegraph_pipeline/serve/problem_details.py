@@ -25,8 +25,6 @@ _MOST_ERRORS = 20
 class InvalidInput(BaseModel):
     """One error in a request: where, and why."""
 
-    model_config = ConfigDict(title="InvalidInput")
-
     location: str = Field(description="For example `body.likes.3` or `query.k`.")
     reason: str
 
@@ -82,10 +80,10 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
         )
 
 
-def busy(detail: str, *, retry_after: int) -> Problem:
+def unavailable(detail: str, *, retry_after: int, name: str = "busy") -> Problem:
     """503, with the seconds after which to try again."""
     headers = {"Retry-After": str(retry_after)}
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, name="busy", headers=headers)
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, name=name, headers=headers)
 
 
 def validation_problem(error: ValidationError, part: str) -> Problem:

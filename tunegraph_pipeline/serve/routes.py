@@ -19,8 +19,7 @@ from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
-from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
@@ -34,11 +33,8 @@ _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
 _MOST_MAPS = 8  # rendered maps cached per bundle
 
-_LISTS = {
-    "text/csv": {"schema": {"type": "string"}},
-    "audio/x-mpegurl": {"schema": {"type": "string"}},
-    "text/plain": {"schema": {"type": "string"}},
-}
+_TEXT = {"schema": {"type": "string"}}
+_LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
 
 def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -298,7 +294,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Prometheus metrics",
         tags=["service"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_problems()},
+        responses={200: {"content": {"text/plain": _TEXT}}, **_problems()},
     )
     async def exposition() -> Response:
         """The metrics of all workers, in the text format of Prometheus."""
@@ -306,27 +302,22 @@ def _add_state(router: APIRouter, service: Service) -> None:
 
 
 def _add_pages(router: APIRouter, _service: Service) -> None:
-    page, reference = PageFiles(_HERE / "page"), PageFiles(_HERE / "reference")
-
-    @router.get("/", include_in_schema=False)
-    async def index(request: Request) -> Response:
-        return page.response("index.html", request)
-
-    @router.get("/page/{name:path}", include_in_schema=False)
-    async def page_file(name: str, request: Request) -> Response:
-        return page.response(name, request)
-
-    @router.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return reference.response("index.html", request)
-
-    @router.get("/docs/{name:path}", include_in_schema=False)
-    async def docs_file(name: str, request: Request) -> Response:
-        return reference.response(name, request)
+    _add_files(router, PageFiles(_HERE / "page"), "/", "/page/{name:path}")
+    _add_files(router, PageFiles(_HERE / "reference"), "/docs", "/docs/{name:path}")
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         return _json(request.app.openapi())
+
+
+def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: str) -> None:
+    @router.get(index_path, include_in_schema=False)
+    async def index(request: Request) -> Response:
+        return files.response("index.html", request)
+
+    @router.get(file_path, include_in_schema=False)
+    async def file(name: str, request: Request) -> Response:
+        return files.response(name, request)
 
 
 def _json(content: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -46,7 +46,8 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
     _check(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        url = _url(settings.host, listener)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{listener.getsockname()[1]}"
         if settings.public and key_of_environment() is None:
             announce(f"without {KEY_VARIABLE}, /users and /feedback are refused, as other machines can ask")
         stack.enter_context(_ignoring_repeated_signals())
@@ -112,12 +113,7 @@ class _Supervisor(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
         super().__init__(config, sockets)
         self._announce = announce
-        self._stopped_by_signal = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended without a signal to do so."""
-        return not self._stopped_by_signal
+        self.failed = True  # unless a signal ends it
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -131,11 +127,11 @@ class _Supervisor(Multiprocess):
         super().terminate_all()
 
     def handle_int(self) -> None:
-        self._stopped_by_signal = True
+        self.failed = False
         super().handle_int()
 
     def handle_term(self) -> None:
-        self._stopped_by_signal = True
+        self.failed = False
         super().handle_term()
 
 
@@ -178,11 +174,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             raise InputError(f"cannot listen on --host {host} --port {port}: {error.strerror}") from None
         listener.set_inheritable(True)
         yield listener
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager

@@ -236,15 +236,11 @@ class MapAnswer(BaseModel):
     points: list[MapPoint]
 
 
-class ContributionAnswer(BaseModel):
+class ContributionAnswer(ReasonAnswer):
     """What one liked song adds to a score."""
 
-    track_id: str
-    name: str
-    artists: str
     contribution: float
     cosine: float
-    listeners: int = Field(description="Number of listeners who like both.")
 
 
 class ExplanationAnswer(BaseModel):

@@ -9,8 +9,7 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
@@ -19,7 +18,7 @@ from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import busy
+from tunegraph_pipeline.serve.problem_details import unavailable
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
@@ -28,7 +27,7 @@ _MOST_WAITING = 256
 # would lose that time whenever the thread that loads a bundle holds the lock.
 _SWITCH_SECONDS = 0.0005
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 T = TypeVar("T")
 
 
@@ -69,15 +68,13 @@ class Service:
         self.batcher.close()
         self._thread.shutdown()
 
-    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Run ``work`` in a thread while the event loop continues. Raises Problem 503 if too much waits."""
         if self._n_waiting >= _MOST_WAITING:
-            raise busy("too many requests are waiting; try again in a second", retry_after=1)
+            raise unavailable("too many requests are waiting; try again in a second", retry_after=1)
         self._n_waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, partial(work, *args, **kwargs)
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
         finally:
             self._n_waiting -= 1
 

@@ -12,8 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender, SongView
 
 Golden = Callable[..., BundleContent]
 

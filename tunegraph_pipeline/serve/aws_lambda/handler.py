@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
@@ -30,8 +30,7 @@ from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender
-    from tunegraph_pipeline.recommend.song_view import SongView
+    from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender, SongView
 
 # A function has a share of one core. Threads would cost memory and save no time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -40,15 +39,18 @@ SEED, TUNEGRAPH = "seed", "tunegraph"
 """The formats of a response: that of the 2022 service, the default, and ours. `format` selects one."""
 DEFAULT_K = {SEED: 30, TUNEGRAPH: 10}
 
+_LISTS = ("likes", "dislikes", "exclude")
+_SHARES = ("familiarity", "diversity")
+_COUNTS = ("k", "max_per_artist")
+_SWITCHES = ("explicit", "only_with_preview")
+_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES)
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
-
-_NO_EVENT = "this is not an event of API Gateway or of a function URL"
 
 _log = logging.getLogger("tunegraph")
 
 
 class _HttpError(Exception):
-    """A request that gets an error response: the status, and one line for the client."""
+    """An error response other than 400: its status, and one line for the client."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -137,24 +139,22 @@ def _warm_up() -> None:
 
 def _parse_event(event: Mapping[str, Any]) -> _Request:
     try:
-        return _event_request(event)
-    except (AttributeError, TypeError, ValueError):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
-
-
-def _event_request(event: Mapping[str, Any]) -> _Request:
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
-    about = event.get("requestContext") or {}
-    method = event.get("httpMethod") or (about.get("http") or {}).get("method")
-    if not method:
-        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT)
-    several = event.get("multiValueQueryStringParameters")
-    query: dict[str, str] = dict(event.get("queryStringParameters") or {})
-    if several:  # in format 1.0 `queryStringParameters` has only the last of repeats; format 2.0 joins them
-        query = {name: ",".join(values) for name, values in several.items()}
-    own = headers.get("x-request-id", "")
-    request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
-    return _Request(method.upper(), query, headers, _body(event), request_id)
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
+        about = event.get("requestContext") or {}
+        method: str = event.get("httpMethod") or about["http"]["method"]
+        several = event.get("multiValueQueryStringParameters")
+        query: dict[str, str] = dict(event.get("queryStringParameters") or {})
+        if (
+            several
+        ):  # in format 1.0 `queryStringParameters` has only the last of repeats; format 2.0 joins them
+            query = {name: ",".join(values) for name, values in several.items()}
+        if not method:
+            raise ValueError(method)  # noqa: TRY301  # answered like every malformed event
+        own = headers.get("x-request-id", "")
+        request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
+        return _Request(method.upper(), query, headers, _body(event), request_id)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError("this is not an event of API Gateway or of a function URL") from None
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
@@ -169,7 +169,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is marked as base64 but is not") from None
+        raise InputError("the body is marked as base64 but is not") from None
 
 
 def _parameters(request: _Request) -> dict[str, Any]:
@@ -187,34 +187,45 @@ def _json_object(body: bytes) -> dict[str, Any]:
         check_nesting(body)
         given = json.loads(body)
     except ValueError:
-        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
+        raise InputError("the body is not JSON in UTF-8") from None
     if not isinstance(given, dict):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
+        raise InputError('the body has to be an object, such as {"likes": ["ID"]}')
     return given
 
 
 def _parse_parameter(name: str, text: str) -> object:
     """The typed value of a query parameter, or its text if it cannot be parsed; `_validate` rejects that."""
-    with suppress(KeyError, ValueError):
-        return _FIELDS[name].parse(text)
+    if name in _LISTS:
+        return [part for part in (part.strip() for part in text.split(",")) if part]
+    if name in _SWITCHES:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    with suppress(ValueError):
+        if name in _COUNTS:
+            return int(text)
+        if name in _SHARES:
+            return float(text)
     return text
 
 
 def _validate(name: str, value: object) -> None:
-    """Raise _HttpError 400 for an unknown parameter or an invalid value."""
+    """Raise InputError for an unknown parameter or an invalid value."""
     if name not in _FIELDS:
-        raise _HttpError(
-            HTTPStatus.BAD_REQUEST, f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format"
-        )
-    if error := _FIELDS[name].error(value):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, f"{name} {error}")
-
-
-def _parse_list(text: str) -> list[str]:
-    return [part for part in (part.strip() for part in text.split(",")) if part]
+        raise InputError(f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format")
+    if name in _LISTS:
+        error = _list_error(value)
+    elif name in _COUNTS:
+        error = "" if name != "k" and value is None else _count_error(value)
+    elif name in _SHARES:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        error = "" if number and 0 <= value <= 1 else "has to be a number from 0 to 1"  # type: ignore[operator]
+    else:
+        error = "" if isinstance(value, bool) else "has to be true or false"
+    if error:
+        raise InputError(f"{name} {error}")
 
 
 def _list_error(value: object) -> str:
+    """What is wrong with a list of ids, "" if nothing."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         return "has to be a list of track ids"
     if len(value) > MOST_LISTED:
@@ -224,53 +235,16 @@ def _list_error(value: object) -> str:
     return ""
 
 
-def _share_error(value: object) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return "" if number and 0 <= value <= 1 else "has to be a number from 0 to 1"  # type: ignore[operator]
-
-
 def _count_error(value: object) -> str:
+    """What is wrong with a number of songs, "" if nothing."""
     if not isinstance(value, int) or isinstance(value, bool):
         return "has to be a whole number"
     return "" if 1 <= value <= MOST_K else f"is {_shown(value)}; it goes from 1 to {MOST_K}"
 
 
-def _parse_switch(text: str) -> bool:
-    switch = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
-    if switch is None:
-        raise ValueError(text)
-    return switch
-
-
-def _switch_error(value: object) -> str:
-    return "" if isinstance(value, bool) else "has to be true or false"
-
-
-class _Field(NamedTuple):
-    """How a parameter is read from a query string, and what is wrong with a value, "" if nothing."""
-
-    parse: Callable[[str], object]
-    error: Callable[[object], str]
-
-
-_LIST, _SHARE = _Field(_parse_list, _list_error), _Field(float, _share_error)
-_SWITCH = _Field(_parse_switch, _switch_error)
-_FIELDS = {
-    "likes": _LIST,
-    "dislikes": _LIST,
-    "exclude": _LIST,
-    "familiarity": _SHARE,
-    "diversity": _SHARE,
-    "k": _Field(int, _count_error),
-    "max_per_artist": _Field(int, lambda value: "" if value is None else _count_error(value)),
-    "explicit": _SWITCH,
-    "only_with_preview": _SWITCH,
-}
-
-
 def _shape(value: object) -> str:
     if value not in (SEED, TUNEGRAPH):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, f"format has to be {SEED} or {TUNEGRAPH}")
+        raise InputError(f"format has to be {SEED} or {TUNEGRAPH}")
     return str(value)
 
 

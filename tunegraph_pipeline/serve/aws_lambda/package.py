@@ -101,9 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def _live_bundle(lake: Path) -> Bundle:
     if not (lake / "lake.json").exists():
         raise LakeError(f"there is no lake at {lake}; name one with --lake")
-    bundle = Bundle.open(read_current(lake / "serving"))
-    bundle.verify()
-    return bundle
+    return Bundle.verified(read_current(lake / "serving"))
 
 
 # --- what goes in ---
