@@ -351,17 +351,16 @@ class _OptionalContent:
 
     @classmethod
     def of(cls, content: BundleContent, n_tracks: int, n_users: int) -> Self:
-        def given(array: NDArray[Any] | None, default: NDArray[Any]) -> NDArray[Any]:
-            return default if array is None else array
-
-        return cls(
-            canonical=given(content.canonical, np.arange(n_tracks, dtype=np.int32)),
-            disliked_indptr=given(content.disliked_indptr, np.zeros(n_users + 1, dtype=np.int64)),
-            disliked_tracks=given(content.disliked_tracks, np.zeros(0, dtype=np.int32)),
-            explicit=given(content.explicit, np.full(n_tracks, -1, dtype=np.int8)),
-            layout=given(content.layout, np.full((n_tracks, 2), 0.5, dtype=np.float32)),
-            by=Artists.of_texts(content.artists) if content.by is None else content.by,
-        )
+        defaults: dict[str, Any] = {
+            "canonical": np.arange(n_tracks, dtype=np.int32),
+            "disliked_indptr": np.zeros(n_users + 1, dtype=np.int64),
+            "disliked_tracks": np.zeros(0, dtype=np.int32),
+            "explicit": np.full(n_tracks, -1, dtype=np.int8),
+            "layout": np.full((n_tracks, 2), 0.5, dtype=np.float32),
+            "by": Artists.of_texts(content.artists) if content.by is None else content.by,
+        }
+        given = {name: value for name in defaults if (value := getattr(content, name)) is not None}
+        return cls(**(defaults | given))
 
 
 def _screen(content: BundleContent) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Assemble the application of one worker: routes, exception handlers, CORS and middleware.
 
-Here: assembly, and the OpenAPI document. Not here: any behaviour of its own.
+Here: assembly, and completing the OpenAPI document. Not here: any other behaviour.
 """
 
 import multiprocessing

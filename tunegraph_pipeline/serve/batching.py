@@ -124,11 +124,11 @@ def _timed_answers(
     try:
         answers = recommender.answer(queries)
     except Exception:  # noqa: BLE001  # retried one by one, so that only the query at fault fails
-        answers = [_alone(recommender, query) for query in queries]
+        answers = [_answer_or_error(recommender, query) for query in queries]
     return answers, perf_counter() - started
 
 
-def _alone(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
+def _answer_or_error(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
     try:
         return recommender.answer([query])[0]
     except Exception as error:  # noqa: BLE001  # raised again by the request that waits for it

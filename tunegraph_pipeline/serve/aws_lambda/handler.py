@@ -86,11 +86,11 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
             return _response(HTTPStatus.NO_CONTENT, None, request_id, {"Allow": "GET, POST, OPTIONS"})
         # Read first, so that an error response already has the requested format.
         shape = _shape(request.query.get("format", SEED))
-        asked = _parameters(request)
-        shape = _shape(asked.pop("format", SEED))
-        for name, value in asked.items():
+        parameters = _parameters(request)
+        shape = _shape(parameters.pop("format", SEED))
+        for name, value in parameters.items():
             _validate(name, value)
-        return _response(HTTPStatus.OK, _recommend(asked, shape), request_id)
+        return _response(HTTPStatus.OK, _recommend(parameters, shape), request_id)
     except _HttpError as error:
         status, detail = error.status, error.detail
     except InputError as error:
@@ -176,10 +176,10 @@ def _parameters(request: _Request) -> dict[str, Any]:
     """The parameters of a request; those in the body override those in the query string."""
     if request.method not in ("GET", "POST"):
         raise _HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not one of GET and POST")
-    asked: dict[str, Any] = {name: _parse_parameter(name, text) for name, text in request.query.items()}
+    parameters: dict[str, Any] = {name: _parse_parameter(name, text) for name, text in request.query.items()}
     if request.method == "POST" and request.body:
-        asked |= _json_object(request.body)
-    return asked
+        parameters |= _json_object(request.body)
+    return parameters
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -256,19 +256,19 @@ def _shown(value: object) -> str:
 # --- answering ---
 
 
-def _recommend(asked: dict[str, Any], shape: str) -> dict[str, Any]:
-    k = asked.pop("k", DEFAULT_K[shape])
-    only_with_preview = asked.pop("only_with_preview", False)
-    likes: Sequence[str] = asked.pop("likes", [])
+def _recommend(parameters: dict[str, Any], shape: str) -> dict[str, Any]:
+    k = parameters.pop("k", DEFAULT_K[shape])
+    only_with_preview = parameters.pop("only_with_preview", False)
+    likes: Sequence[str] = parameters.pop("likes", [])
     ready = recommender()
-    found = ready.recommend(likes, k, **asked)
+    found = ready.recommend(likes, k, **parameters)
     if only_with_preview:
-        found = _with_previews(ready, found, likes, k, asked)
+        found = _with_previews(ready, found, likes, k, parameters)
     return _seed_content(ready, found) if shape == SEED else found.shown(ready.bundle.model_version)
 
 
 def _with_previews(
-    ready: "Recommender", found: "Recommendations", likes: Sequence[str], k: int, asked: dict[str, Any]
+    ready: "Recommender", found: "Recommendations", likes: Sequence[str], k: int, parameters: dict[str, Any]
 ) -> "Recommendations":
     """The best k songs that have a preview, ranking more songs until there are k."""
     from dataclasses import replace
@@ -280,7 +280,7 @@ def _with_previews(
         if len(playable) >= k or no_more:
             return replace(found, items=playable[:k])
         ranked *= 4
-        found = ready.recommend(likes, ranked, **asked)
+        found = ready.recommend(likes, ranked, **parameters)
 
 
 def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
