@@ -53,6 +53,11 @@ class ArraySpec:
         yield ArraySpec(data, "|u1", (end,), self.meaning, self.optional)
 
 
+def offsets(name: str, rows: str, ends_at: str, meaning: str) -> ArraySpec:
+    """An array of offsets: where each of ``rows`` begins, int64[rows + 1]; its last value is ``ends_at``."""
+    return ArraySpec(name, "<i8", (f"{rows}{_ONE_MORE}",), meaning, ends_at=ends_at)
+
+
 class CheckedArrays(NamedTuple):
     """The declared arrays of a folder, by name, and the sizes of their shapes, by name."""
 

@@ -240,7 +240,7 @@ def recommend_for_users(
     bundle = recommender.bundle
     ids = users.cast(pl.String).to_list()
     known = np.flatnonzero(bundle.users.find(ids) >= 0)
-    specs = [recommender.ask(replace(query, user_id=ids[at])).spec for at in known.tolist()]
+    specs = [recommender.resolve(replace(query, user_id=ids[at])).spec for at in known.tolist()]
     best = recommender.ranker.rank_specs(specs, query.k, progress=progress)
     row, place = np.nonzero(best.indices >= 0)
     tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
