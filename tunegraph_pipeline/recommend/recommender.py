@@ -48,6 +48,17 @@ class Query:
     explicit: bool = True
 
 
+class QueryOptions(TypedDict, total=False):
+    """The fields of a :class:`Query` that `recommend` takes by name, with its defaults."""
+
+    dislikes: Sequence[str]
+    exclude: Sequence[str]
+    familiarity: float
+    diversity: float
+    max_per_artist: int | None
+    explicit: bool
+
+
 # Named tuples, because frozen dataclasses take ten times as long to create.
 class SongView(NamedTuple):
     """A song of the catalogue. ``popularity`` is the number of users who like it.
@@ -202,7 +213,9 @@ class Recommender:
         """The recommender over the live bundle. Raises BundleError if there is no usable one."""
         return cls(Bundle.open(read_current(serving_folder)))
 
-    def recommend(self, likes: Sequence[str], k: int = 10, **options: Any) -> Recommendations:
+    def recommend(
+        self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]
+    ) -> Recommendations:
         """The best k songs for somebody who likes these, without their own and the excluded ones.
 
         ``options`` are the other fields of :class:`Query`. A recording may be given by any of its ids;
@@ -211,7 +224,7 @@ class Recommender:
         """
         return self._answer_one(Query(likes, None, k, **options))
 
-    def recommend_user(self, user_id: str, k: int = 10, **options: Any) -> Recommendations:
+    def recommend_user(self, user_id: str, k: int = 10, **options: Unpack[QueryOptions]) -> Recommendations:
         """The same for a stored user. Also raises InputError for an unknown user."""
         return self._answer_one(Query((), user_id, k, **options))
 
