@@ -25,7 +25,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.ablation import merged
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, Popularity
+from tunegraph_pipeline.evaluation.baselines.closed_form import Popularity
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.contender import Material, Searches, TakesInUsers
 from tunegraph_pipeline.evaluation.evaluate import Evaluation, HeldOut, evaluate, held_out_fold
 from tunegraph_pipeline.evaluation.plots import metric_bars

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
 from tunegraph_pipeline.evaluation.splits import Split, weak_generalisation
 from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned

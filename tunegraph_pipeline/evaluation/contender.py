@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from tunegraph_pipeline.evaluation.baselines import Progress
-
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.training.train import TrainingData
 
 

@@ -14,21 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, likes_per_track, rank_in_blocks
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig, ScoreRanking, likes_per_track
 from tunegraph_pipeline.models.content import encode_features
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.evaluation.baselines import Progress
     from tunegraph_pipeline.evaluation.contender import Material
-    from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.training.train import TrainingData
 
 _UNKNOWN = -2.0  # the score of a track without features, below every cosine
 
 
-class FeatureNeighbours:
+class FeatureNeighbours(ScoreRanking):
     """Neighbours in the space of standardised features (`models.content.encode_features`).
 
     With x_i the encoded features of track i and L the liked tracks that have any,
@@ -39,9 +38,8 @@ class FeatureNeighbours:
     """
 
     def __init__(self, config: BaselineConfig, *, nearest: bool = False) -> None:
-        self._config = config
+        super().__init__(config)
         self._nearest = nearest
-        self._popularity: NDArray[np.float32]
         self._known: NDArray[np.bool_]
         self._directions: NDArray[np.float32]
         """float32[N, F], encoded features of unit length, zero where unknown; set by ``fit``."""
@@ -54,9 +52,6 @@ class FeatureNeighbours:
             raise InputError("it ranks by audio features, and no track has any")
         self._popularity = likes_per_track(material.likes)
         self._directions = _directions(material.data, self._popularity > 0)
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
 
     def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
         scores = self.cosines(likes)
@@ -84,7 +79,7 @@ class FeatureNeighbours:
         return scores
 
 
-class SameArtist:
+class SameArtist(ScoreRanking):
     """More by the artists of what is liked.
 
         score(j) = sum_{a in artists(j)} |{i in L : a in artists(i)}|  +  tie(j),    0 <= tie(j) < 1,
@@ -93,12 +88,9 @@ class SameArtist:
     by popularity where they are not.
     """
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self._artists: csr_matrix
-        """csr float32, N x artists; set by ``fit``."""
-        self._sound: FeatureNeighbours | None = None
+    _artists: csr_matrix
+    """csr float32, N x artists; set by ``fit``."""
+    _sound: FeatureNeighbours | None
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
         """Take the artists in. Raises InputError where none are known."""
@@ -112,9 +104,6 @@ class SameArtist:
         if np.isfinite(material.data.features).any():
             self._sound = FeatureNeighbours(self._config)
             self._sound.fit(material)
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
 
     def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
         of_lists = likes @ self._artists

@@ -30,9 +30,9 @@ from tunegraph_pipeline.evaluation.metrics import (
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.recommend.ranking import Ranker
 
-Progress = Callable[[str, int, int], None]
 Rank = Callable[["csr_matrix", int], Ranked]
 """(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
 

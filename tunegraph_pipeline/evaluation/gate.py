@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.evaluation.bootstrap import intervals
-from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
+from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
 from tunegraph_pipeline.evaluation.metrics import USER_METRICS
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
 from tunegraph_pipeline.recommend.ranking import Ranker
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.graph.like_graph import LikeGraph
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.recommend.bundle import Bundle
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 
 TUNED_FILE = Path(__file__).with_name("tuned.json")
 

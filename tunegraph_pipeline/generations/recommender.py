@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, rank_in_blocks, top_k
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig, rank_in_blocks, top_k
 from tunegraph_pipeline.generations.training import (
     V1,
     V2,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tunegraph_pipeline.evaluation.contender import Material
     from tunegraph_pipeline.evaluation.metrics import Ranked
-    from tunegraph_pipeline.training.loop import Progress
+    from tunegraph_pipeline.progress import Progress
 
 CANDIDATES = 300
 """Tracks a query of the first V3 looks at."""

@@ -34,8 +34,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import Validation
-from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, Progress, run_epochs
+from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, run_epochs
 from tunegraph_pipeline.training.train import TrainingData
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ here: which likes go in (`like_graph.py` cuts them), bringing B up to date by wh
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -18,11 +18,11 @@ import numpy.typing as npt
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
+from tunegraph_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-Progress = Callable[[str, int, int], None]
 Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 """Some rows of a CSR: the entries of each row, and their columns and values end to end."""
 

@@ -27,8 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.graph.co_like import Block, CoLike, Progress, Rows, offsets_of, stream_rows
+from tunegraph_pipeline.graph.co_like import Block, CoLike, Rows, offsets_of, stream_rows
 from tunegraph_pipeline.lake.arrays import write_arrays
+from tunegraph_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, baselines
+from tunegraph_pipeline.evaluation.baselines import baselines
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import (
     Evaluation,
     HeldOut,

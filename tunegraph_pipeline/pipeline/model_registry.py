@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, likes_per_track
 from tunegraph_pipeline.evaluation.contender import Contender, Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.train import TrainingConfig
 
 if TYPE_CHECKING:

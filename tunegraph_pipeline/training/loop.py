@@ -19,7 +19,6 @@ from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[Any]]
 
 _FORMAT = "2"  # of the checkpoint file; raise it when what is in one changes

@@ -10,16 +10,17 @@ a block of G = XᵀX only. The weights kept are then the best ones on their supp
 is cut afterwards does not give. Not here: how W is weighed against the embedding (`blend.py`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.progress import Progress
+
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix, csr_matrix
 
-Progress = Callable[[str, int, int], None]
 
 _BATCH = 256  # systems solved at once: enough for the library, 10 MB at 100 neighbours
 

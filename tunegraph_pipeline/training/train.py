@@ -21,13 +21,13 @@ from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.models.spectral import spectral_start
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import QUICK, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.cold_start import drawn_as_cold
 from tunegraph_pipeline.training.loop import (
     Arrays,
     Checkpoint,
     EpochReport,
-    Progress,
     as_tensors,
     run_epochs,
     tensors_of,

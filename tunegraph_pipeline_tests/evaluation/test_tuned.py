@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.tuned import TunedBaseline, read_tuned, tuned, write_tuned
 
 

@@ -1,12 +1,13 @@
-"""What every baseline shares: its settings, what it promises, and ranking a block of users at a time.
+"""What every baseline shares: its settings, and ranking by scores a block of users at a time.
 
-Here: `BaselineConfig`, the `Baseline` protocol, top-k with settled ties. Not here: any one scorer.
+Here: `BaselineConfig`, the base class `Baseline`, top-k with settled ties. Not here: any one scorer.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
-
-Progress = Callable[[str, int, int], None]
+    from tunegraph_pipeline.progress import Progress
 
 
 class BaselineConfig(BaseModel):
-    """What the baselines may be told. Values tuned for a set of likes are in `tuned.json`: see `tuned`."""
+    """Settings of the baselines. Values tuned for a set of likes are in `tuned.json`: see `tuned`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,28 +65,44 @@ class BaselineConfig(BaseModel):
     """Roughly how much memory a block of scores may take."""
 
 
-class Baseline(Protocol):
+class ScoreRanking(ABC):
+    """Ranks the catalogue by a score for every track; users without likes get the most popular tracks."""
+
+    def __init__(self, config: BaselineConfig) -> None:
+        self._config = config
+        self._popularity: NDArray[np.float32]
+        """float32[N], likes of each track in training; set by ``fit``."""
+
+    @abstractmethod
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        """The score of every track for each row of ``likes`` CSR (m x N): a new array, float32[m, N]."""
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
+        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
+
+
+class Baseline(ScoreRanking):
     """A ranking that is fitted to likes.
 
     >>> baseline.fit(train)                   # CSR (users x tracks), nonzeros are likes, all ones
     >>> baseline.rank(likes, 10)              # CSR (m x tracks): what each of m users likes -> int32[m, 10]
 
-    One that learns something of each user has a method ``rank_known(users, likes, k)`` as well, with users
-    int64[m] the row of each in ``train``, -1 for who has none.
+    A baseline that learns something about each user also has a method ``rank_known(users, likes, k)``, with
+    users int64[m] the row of each in ``train``, or -1 for a user who has none.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is called in the evaluation table."""
-        ...
+    name: ClassVar[str]
+    """What it is called in the evaluation table."""
 
     def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
         """Learn from ``train``: float32 CSR (users x tracks) of ones."""
-        ...
+        self._popularity = likes_per_track(train)
+        self._learn(train, progress)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
-        ...
+    @abstractmethod
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
+        """What ``fit`` does once the popularity is counted."""
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
