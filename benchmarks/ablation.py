@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
@@ -132,17 +133,14 @@ def measure(
 def table(rows: list[Row]) -> str:
     best = max(rows, key=lambda row: row.served)
     what = ("encoder", "content") if len(rows[0].name) == 2 else ("variant",)
-    lines = [
-        f"| {' | '.join(what)} | embedding alone, validation | served, validation | served, test |",
-        f"|{'---|' * len(what)}---:|---:|---:|",
-    ]
+    head = [*what, "embedding alone, validation", "served, validation", "served, test"]
+    cells = []
     for row in rows:
         mark = "**" if row is best else ""
-        lines.append(
-            f"| {mark}{row.name[0]}{mark} | {' | '.join([*row.name[1:], f'{row.embedding:.2f}'])} "
-            f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} |"
-        )
-    return "\n".join(lines)
+        name = [f"{mark}{row.name[0]}{mark}", *row.name[1:]]
+        served = f"{mark}{row.served:.2f}{mark} ± {row.spread:.2f}"
+        cells.append([*name, f"{row.embedding:.2f}", served, f"{row.test:.2f}"])
+    return markdown_table(head, cells, words=len(what))
 
 
 def describe(name: str, data: TrainingData, test: Validation, rows: list[Row]) -> str:

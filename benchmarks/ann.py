@@ -40,6 +40,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving import Figure, say, seconds, show
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, Storage, library, read_index
 from tunegraph_pipeline.recommend.indexing import add_index, recall_of, write_index
@@ -579,18 +580,17 @@ def ours_compared(bundle: Bundle, lists: list[NDArray[np.int32]]) -> list[Point]
 
 def tell(some: Sequence[Point]) -> None:
     """The comparison as a table: of each index the first setting that finds enough, or else the last."""
-    print(f"| library | kind | numbers | recall@{K} | p50, ms | build, s | MiB |")
-    print("|---|---|---|---:|---:|---:|---:|")
     rows: dict[tuple[str, str, str], Point] = {}
     for point in some:
         key = (point.name, point.kind, point.numbers)
         if key not in rows or rows[key].recall < RECALL:
             rows[key] = point
-    for point in rows.values():
-        print(
-            f"| {point.name} | {point.kind} | {point.numbers} | {point.recall:.4f} | {point.p50_ms:.3f} |"
-            f" {point.build_seconds:.0f} | {point.mib:.0f} |"
-        )
+    head = ["library", "kind", "numbers", f"recall@{K}", "p50, ms", "build, s", "MiB"]
+    cells = [
+        [*key, f"{point.recall:.4f}", f"{point.p50_ms:.3f}", f"{point.build_seconds:.0f}", f"{point.mib:.0f}"]
+        for key, point in rows.items()
+    ]
+    print(markdown_table(head, cells, words=3))
 
 
 COLOURS = {"TuneGraph": "#c1121f", "faiss": "#1b6ca8", "usearch": "#3a7d44", "voyager": "#8a5a9e"}
@@ -631,7 +631,7 @@ def draw(some: Sequence[Point], title: str, target: Path) -> None:
 # --- how hard the world is ---
 
 
-def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> str:
+def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> list[str]:
     """A row of the table: how stored users' directions and tracks lie among 20,000 of the tracks.
 
     Local intrinsic dimension by maximum likelihood over 100 neighbours (Levina and Bickel 2005), contrast of
@@ -662,19 +662,17 @@ def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> str:
             graph.hnsw.efSearch = ef
             recalls.append(recall_of(list(graph.search(asked, K)[1].astype(np.int32)), truth))
         cells += [f"{local:.1f}", f"{contrast:.2f}", *(f"{recall:.4f}" for recall in recalls)]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def tell_hardness(folder: Path, n_tracks: int, lakes: Sequence[Path]) -> None:
-    kinds = " | ".join(
-        f"{kind}: local dimension | contrast | recall, ef=50 | ef=100" for kind in ("lists", "tracks")
-    )
-    print(f"| world | tracks | d | {kinds} |")
-    print("|---|---:|---:|" + "---:|" * 8)
+    head = ["world", "tracks", "d"]
+    for kind in ("lists", "tracks"):
+        head += [f"{kind}: local dimension", "contrast", "recall, ef=50", "ef=100"]
     with threadpool_limits(1):
-        for lake in lakes:
-            print(hardness(lake.name, Embedded.of(read_current(lake / "serving"))), flush=True)
-        print(hardness("simulated", Embedded.of(world(folder, n_tracks).folder)))
+        rows = [hardness(lake.name, Embedded.of(read_current(lake / "serving"))) for lake in lakes]
+        rows.append(hardness("simulated", Embedded.of(world(folder, n_tracks).folder)))
+    print(markdown_table(head, rows))
 
 
 def main() -> int:

@@ -34,6 +34,7 @@ from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings, TuneGraph
 from tunegraph_pipeline.pipeline.trained_model import training_data
@@ -151,11 +152,9 @@ def milliseconds(answer: Callable[[csr_matrix], object], lists: csr_matrix, n: i
 
 
 def table(rows: list[Row]) -> str:
-    lines = [
-        f"| | MAP@{K} | recall@{K} | nDCG@{K} | coverage | training, s | epochs | peak memory, MB "
-        "| a query, ms | a new user, ms |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    head = ["", f"MAP@{K}", f"recall@{K}", f"nDCG@{K}", "coverage"]
+    head += ["training, s", "epochs", "peak memory, MB", "a query, ms", "a new user, ms"]
+    cells = []
     for row in rows:
         quality = [f"{row.values[metric]:.4f}" for metric in ("map", "recall", "ndcg", "coverage")]
         cost = [
@@ -165,8 +164,8 @@ def table(rows: list[Row]) -> str:
             "" if row.query_ms is None else f"{row.query_ms:,.2f}",
             "" if row.new_user_ms is None else f"{row.new_user_ms:,.2f}",
         ]
-        lines.append(f"| {NAMES[row.model]} | {' | '.join([*quality, *cost])} |")
-    return "\n".join(lines)
+        cells.append([NAMES[row.model], *quality, *cost])
+    return markdown_table(head, cells)
 
 
 def picture(rows: list[Row]) -> bytes:

@@ -9,6 +9,7 @@ beside the command. Not here: judging on a test (`tunegraph compare`), tuning of
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from tunegraph_pipeline.evaluation.baselines import ALL
 from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
 from tunegraph_pipeline.evaluation.splits import Split, weak_generalisation
-from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned
+from tunegraph_pipeline.evaluation.tuned import TUNED_FILE, TunedBaseline, TunedSet, read_tuned
 from tunegraph_pipeline.sources.files import read_files
 
 if TYPE_CHECKING:
@@ -139,6 +140,15 @@ def tune(
         validation=round(study.best_value, 5),
         untuned=round(untuned, 5),
     )
+
+
+def write_tuned(name: str, found: dict[str, TunedBaseline], path: Path = TUNED_FILE) -> None:
+    """Put the values found on the likes of that name into the file; other baselines and likes stay."""
+    sets = read_tuned(path)
+    before = sets[name].root if name in sets else {}
+    sets[name] = TunedSet({**before, **found})
+    text = json.dumps({key: sets[key].model_dump() for key in sorted(sets)}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -16,15 +16,11 @@ _BLOCK_ENTRIES = 1 << 22  # users drawn at a time: three arrays of 32 MB
 
 
 class Interval(NamedTuple):
-    """A mean over users and where it lies with 95 % confidence."""
+    """A mean over users and the bounds of its confidence interval, 95 % unless another level is asked for."""
 
     mean: float
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
 
 
 def resampled_means(

@@ -1,7 +1,7 @@
 """Models side by side on one split: what each is worth, how sure that is, and what it costs.
 
 Here: judging one fitted contender on one split, and the tables that come out. Not here: the splits
-(`splits`), the models (`registry`), going through all of them on a lake and sampling memory
+(`splits`), the models (`pipeline.model_registry`), training all of them on a lake and sampling memory
 (`pipeline.compare`).
 """
 
@@ -30,6 +30,8 @@ from tunegraph_pipeline.evaluation.metrics import (
     user_metrics,
 )
 from tunegraph_pipeline.evaluation.splits import RanksKnown, Split
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.markdown import markdown_table
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -181,55 +183,30 @@ def _milliseconds(
 # --- tables ---
 
 
-_NAMES = {
-    "map": "MAP",
-    "recall": "recall",
-    "ndcg": "nDCG",
-    "hit_rate": "hit rate",
-    "r_precision": "R-precision",
-    "coverage": "coverage",
-    "gini": "Gini",
-    "novelty": "novelty, bits",
-    "distance": "distance in a list",
-}
-
-
 def outcome_rows(outcomes: Sequence[Outcome], *, dataset: str, run_id: str) -> pl.DataFrame:
-    """The rows of the ``evaluation`` table, one a model, protocol, seed and metric."""
-    rows = [
-        (
-            one.model,
-            dataset,
-            f"{one.protocol}, seed {one.seed}",
-            metric,
-            one.k,
-            value,
-            one.cost.training_seconds,
-            run_id,
-        )
-        for one in outcomes
-        for metric, value in {
-            **one.values,
-            **{f"recall of {band}": value for band, value in one.bands.items()},
-        }.items()
-        if np.isfinite(value)
-    ]
-    names = ("model", "dataset", "split", "metric", "k", "value", "seconds", "run_id")
-    types = (pl.String, pl.String, pl.String, pl.String, pl.Int32, pl.Float64, pl.Float64, pl.String)
-    return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
+    """The rows of the ``evaluation`` table, one for each model, protocol, seed and metric with a value."""
+    rows = []
+    for one in outcomes:
+        split, seconds = f"{one.protocol}, seed {one.seed}", one.cost.training_seconds
+        figures = one.values | {f"recall of {band}": value for band, value in one.bands.items()}
+        rows += [
+            (one.model, dataset, split, metric, one.k, value, seconds, run_id)
+            for metric, value in figures.items()
+            if np.isfinite(value)
+        ]
+    return pl.DataFrame(rows, empty_table("evaluation").schema, orient="row")
 
 
 def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interval]:
-    """Of one protocol, how far each model but the first is from it, per user and with the first seed.
+    """How far each model of one protocol is from the first one, per user and with the first seed.
 
     Negative where it is behind; the interval is a paired one.
     """
-    first = [one for one in outcomes if one.seed == outcomes[0].seed]
-    others = first[1:]
+    reference, *others = [one for one in outcomes if one.seed == outcomes[0].seed]
     if not others:
         return {}
-    reference = first[0].per_user[metric]
-    found = intervals(np.stack([one.per_user[metric] - reference for one in others]))
+    differences = [one.per_user[metric] - reference.per_user[metric] for one in others]
+    found = intervals(np.stack(differences))
     return {one.model: interval for one, interval in zip(others, found, strict=True)}
 
 
@@ -239,73 +216,67 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     ``outcomes`` are in the order of the table, the seeds of a model among them. Everything but the last four
     columns of the first table is the same for the same likes, settings and seeds.
     """
-    k = outcomes[0].k
     by_model: dict[str, list[Outcome]] = {}
     for one in outcomes:
         by_model.setdefault(one.model, []).append(one)
+    return f"{_quality_and_cost(by_model, behind(outcomes))}\n\n{_effect_on_the_catalogue(by_model)}"
+
+
+def _quality_and_cost(by_model: dict[str, list[Outcome]], difference: dict[str, Interval]) -> str:
     first = [runs[0] for runs in by_model.values()]
     sure = intervals(np.stack([one.per_user["map"] for one in first]))
-    difference = behind(outcomes)
     several = len(next(iter(by_model.values()))) > 1
     best = max(by_model, key=lambda name: _mean(by_model[name], "map"))
-    head = [
-        "model",
-        f"MAP@{k}",
-        "95 %",
-        *(["± seeds"] if several else []),
-        f"MAP@{k} − {first[0].model}",
-        f"recall@{k}",
-        f"nDCG@{k}",
-        f"hit rate@{k}",
-        "R-precision",
-        "training, s",
-        "peak, MiB",
-        "query, ms",
-        "new user, ms",
-    ]
-    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+    k = first[0].k
+    head = ["model", f"MAP@{k}", "95 %", *(["± seeds"] if several else []), f"MAP@{k} − {first[0].model}"]
+    head += [f"recall@{k}", f"nDCG@{k}", f"hit rate@{k}", "R-precision"]
+    head += ["training, s", "peak, MiB", "query, ms", "new user, ms"]
+    rows = []
     for (name, runs), interval in zip(by_model.items(), sure, strict=True):
         mark = "**" if name == best else ""
         apart = difference.get(name)
-        cells = [
-            f"{mark}{name}{mark}",
-            f"{mark}{_mean(runs, 'map'):.4f}{mark}",
-            f"{interval.low:.4f} … {interval.high:.4f}",
-            *([f"{np.std([one.values['map'] for one in runs]):.4f}"] if several else []),
-            "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})",
-            *(f"{_mean(runs, metric):.4f}" for metric in ("recall", "ndcg", "hit_rate", "r_precision")),
-            *_costs([one.cost for one in runs]),
-        ]
-        lines.append(_row(cells))
-    shown = ("coverage", "gini", "novelty", "distance")
-    head = ["model", *(_NAMES[metric] for metric in shown), *(f"recall@{k}, {band}" for band in BANDS)]
-    lines += ["", _row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+        rows.append(
+            [
+                f"{mark}{name}{mark}",
+                f"{mark}{_mean(runs, 'map'):.4f}{mark}",
+                f"{interval.low:.4f} … {interval.high:.4f}",
+                *([f"{np.std([one.values['map'] for one in runs]):.4f}"] if several else []),
+                "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})",
+                *(f"{_mean(runs, metric):.4f}" for metric in ("recall", "ndcg", "hit_rate", "r_precision")),
+                _figure(np.median([one.cost.training_seconds for one in runs]), 1),
+                _figure(np.median([one.cost.peak_mib for one in runs]), 0),
+                _figure(np.median([one.cost.query_ms for one in runs]), 2),
+                _figure(np.median([one.cost.new_user_ms for one in runs]), 2),
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+_OF_THE_CATALOGUE = {
+    "coverage": "coverage",
+    "gini": "Gini",
+    "novelty": "novelty, bits",
+    "distance": "distance in a list",
+}
+
+
+def _effect_on_the_catalogue(by_model: dict[str, list[Outcome]]) -> str:
+    k = next(iter(by_model.values()))[0].k
+    head = ["model", *_OF_THE_CATALOGUE.values(), *(f"recall@{k}, {band}" for band in BANDS)]
+    rows = []
     for name, runs in by_model.items():
-        figures = [_mean(runs, metric) for metric in shown]
+        figures = [_mean(runs, metric) for metric in _OF_THE_CATALOGUE]
         figures += [float(np.mean([one.bands[band] for one in runs])) for band in BANDS]
-        lines.append(_row([name, *("–" if np.isnan(value) else f"{value:.4f}" for value in figures)]))
-    return "\n".join(lines)
+        rows.append([name, *(_figure(value, 4) for value in figures)])
+    return markdown_table(head, rows)
 
 
 def _mean(runs: Sequence[Outcome], metric: str) -> float:
     return float(np.mean([one.values[metric] for one in runs]))
 
 
-def _costs(costs: Sequence[Cost]) -> list[str]:
-    def middle(values: list[float], digits: int) -> str:
-        value = float(np.median(values))
-        return "–" if np.isnan(value) else f"{value:,.{digits}f}"
-
-    return [
-        middle([cost.training_seconds for cost in costs], 1),
-        middle([cost.peak_mib for cost in costs], 0),
-        middle([cost.query_ms for cost in costs], 2),
-        middle([cost.new_user_ms for cost in costs], 2),
-    ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _figure(value: float | np.floating, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:,.{digits}f}"
 
 
 def put_section(text: str, title: str, section: str) -> str:

@@ -26,6 +26,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     catalogue_metrics,
     user_metrics,
 )
+from tunegraph_pipeline.lake.tables import empty_table
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -252,17 +253,7 @@ def evaluation_rows(
         for one in evaluations
         for metric, value in one.values.items()
     ]
-    schema = {
-        "model": pl.String,
-        "dataset": pl.String,
-        "split": pl.String,
-        "metric": pl.String,
-        "k": pl.Int32,
-        "value": pl.Float64,
-        "seconds": pl.Float64,
-        "run_id": pl.String,
-    }
-    return pl.DataFrame(rows, schema, orient="row")
+    return pl.DataFrame(rows, empty_table("evaluation").schema, orient="row")
 
 
 def comparison(evaluations: Sequence[Evaluation]) -> pl.DataFrame:
