@@ -30,6 +30,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     user_metrics,
 )
 from tunegraph_pipeline.evaluation.splits import RanksKnown, Split
+from tunegraph_pipeline.graph.csr import only
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 
@@ -85,11 +86,7 @@ def material_of(split: Split, known: TrainingData, seed: int) -> Material:
 
     train = split.train
     drawn = np.random.default_rng([seed, 1]).random(train.nnz) < EARLY_STOPPING_SHARE
-    targets, rest = train.copy(), train.copy()
-    targets.data = drawn.astype(np.float32)
-    rest.data = (~drawn).astype(np.float32)
-    targets.eliminate_zeros()
-    rest.eliminate_zeros()
+    targets, rest = only(train, drawn), only(train, ~drawn)
     users = np.flatnonzero(np.diff(targets.indptr))
     data = replace(known, train=rest, context=csr_matrix(rest[users]), targets=csr_matrix(targets[users]))
     return Material(train, data)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from tunegraph_pipeline.evaluation.metrics import (
     catalogue_metrics,
     user_metrics,
 )
+from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.lake.tables import empty_table
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class HeldOut:
         if self.likes.multiply(self.relevant).nnz:
             raise ValueError("a held-out like is among the likes the ranking is shown")
 
+    @classmethod
+    def of(cls, likes: csr_matrix, relevant: csr_matrix) -> Self:
+        """The users whose held-out likes are all in ``relevant``."""
+        return cls(likes, relevant, np.diff(relevant.indptr).astype(np.int64))
+
     @property
     def n_users(self) -> int:
         return int(self.n_held_out.size)
@@ -79,7 +85,7 @@ def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
     relevant = fold[rows]
     shown = likes[rows] - relevant
     shown.eliminate_zeros()
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return HeldOut.of(shown, relevant)
 
 
 def held_out_pairs(
@@ -163,8 +169,7 @@ def _pairs_in(likes: csr_matrix, mapped: pl.DataFrame) -> pl.Series:
     known = (mapped["row"].is_not_null() & mapped["column"].is_not_null()).to_numpy()
     row = mapped["row"].cast(pl.Int64).fill_null(0).to_numpy()
     column = mapped["column"].cast(pl.Int64).fill_null(0).to_numpy()
-    liked_row = np.repeat(np.arange(likes.shape[0], dtype=np.int64), np.diff(likes.indptr))
-    liked = np.isin(row * likes.shape[1] + column, liked_row * likes.shape[1] + likes.indices)
+    liked = np.isin(row * likes.shape[1] + column, rows_of(likes) * likes.shape[1] + likes.indices)
     return pl.Series(known & liked)
 
 
@@ -239,8 +244,7 @@ def check_ranking(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None
     if ((places[:, 1:] == places[:, :-1]) & (places[:, 1:] >= 0)).any():
         raise ValueError(f"{model} ranked a track twice for one user")
     rows = np.broadcast_to(np.arange(m, dtype=np.int64)[:, None], ranked.shape)[ranked >= 0]
-    liked_row = np.repeat(np.arange(m, dtype=np.int64), np.diff(likes.indptr))
-    if np.isin(rows * n_tracks + ranked[ranked >= 0], liked_row * n_tracks + likes.indices).any():
+    if np.isin(rows * n_tracks + ranked[ranked >= 0], rows_of(likes) * n_tracks + likes.indices).any():
         raise ValueError(f"{model} ranked a track the user likes already")
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunegraph_pipeline.evaluation.bootstrap import intervals
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
 from tunegraph_pipeline.evaluation.metrics import USER_METRICS
+from tunegraph_pipeline.graph.csr import only, rows_of
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
 from tunegraph_pipeline.recommend.ranking import Ranker
 
@@ -123,16 +124,13 @@ def never_shown(
     if smallest < held_out:
         user_hash = id_hashes(graph.user_ids.tolist(), split_key)
         track_hash = id_hashes(track_ids, split_key)
-        users = np.repeat(user_hash, np.diff(gate.indptr))
-        keep &= pair_folds(users, track_hash[gate.indices], smallest) == GATE
+        keep &= pair_folds(user_hash[rows_of(gate)], track_hash[gate.indices], smallest) == GATE
     for model in models:
         now = graph.canonical[: len(model.canonical)]
         other = np.zeros(graph.n_tracks, dtype=np.bool_)
         other[now[now != model.canonical]] = True
         keep &= ~other[gate.indices]
-    gate.data = keep.astype(np.float32)
-    gate.eliminate_zeros()
-    return gate
+    return only(gate, keep)
 
 
 def held_out_for_both(
@@ -149,16 +147,13 @@ def held_out_for_both(
     candidate are not asked for, users with nothing else in the gate are not judged. Of more than
     ``max_users`` a draw is judged, the same for the same users and seed. May be of no user at all.
     """
-    asked = gate.copy()
-    asked.data = candidates[asked.indices].astype(np.float32)
-    asked.eliminate_zeros()
+    asked = only(gate, candidates[gate.indices])
     rows = np.flatnonzero(np.diff(asked.indptr))
     if rows.size > max_users:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_users, replace=False))
     shown = likes[rows] - gate[rows]
     shown.eliminate_zeros()
-    relevant = asked[rows]
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return HeldOut.of(shown, asked[rows])
 
 
 def compare_bundles(

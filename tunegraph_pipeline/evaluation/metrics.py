@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import found_in, rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -38,14 +40,9 @@ def relevance(ranked: Ranked, held_out: csr_matrix) -> NDArray[np.bool_]:
     if ranked.shape[0] != m:
         raise ValueError(f"{ranked.shape[0]} ranked lists for {m} users")
     # One sorted column of (user, track) keys answers every place of every list by bisection.
-    rows = np.repeat(np.arange(m, dtype=np.int64), np.diff(held_out.indptr))
-    keys = np.sort(rows * n_tracks + held_out.indices)
+    keys = np.sort(rows_of(held_out) * n_tracks + held_out.indices)
     asked = np.arange(m, dtype=np.int64)[:, None] * n_tracks + ranked
-    found = np.zeros(ranked.shape, dtype=np.bool_)
-    if keys.size:
-        at = np.minimum(np.searchsorted(keys, asked), keys.size - 1)
-        found = keys[at] == asked
-    return found & (ranked >= 0)
+    return found_in(asked, keys) & (ranked >= 0)
 
 
 def user_metrics(

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, Rank
 from tunegraph_pipeline.evaluation.metrics import Ranked
+from tunegraph_pipeline.graph.csr import only, rows_of, shuffled_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -112,14 +113,9 @@ def weak_generalisation(
     rng = np.random.default_rng(seed)
     judged = _draw(np.flatnonzero(np.diff(likes.indptr) >= 2), users, rng, "two likes or more")
     drawn = _draw_of_each(likes, judged, share, rng)
-    train = _keep(likes, ~drawn)
-    return Split(
-        "weak generalisation",
-        train,
-        judged,
-        _held_out(train[judged], _keep(likes, drawn)[judged]),
-        _none(likes),
-    )
+    train = only(likes, ~drawn)
+    held_out = HeldOut.of(train[judged], only(likes, drawn)[judged])
+    return Split("weak generalisation", train, judged, held_out, _none(likes))
 
 
 def strong_generalisation(
@@ -140,10 +136,10 @@ def strong_generalisation(
     unseen = np.zeros(likes.shape[0], dtype=np.bool_)
     unseen[judged] = True
     drawn = _draw_of_each(likes, judged, share, rng)
-    train = _keep(likes, ~np.repeat(unseen, np.diff(likes.indptr)))
+    train = only(likes, ~unseen[rows_of(likes)])
     if not train.nnz:
         raise InputError("no user is left to learn from; import more users")
-    held_out = _held_out(_keep(likes, ~drawn)[judged], _keep(likes, drawn)[judged])
+    held_out = HeldOut.of(only(likes, ~drawn)[judged], only(likes, drawn)[judged])
     return Split("strong generalisation", train, np.full(len(judged), -1, np.int64), held_out, _none(likes))
 
 
@@ -170,10 +166,10 @@ def temporal(
         raise InputError("no like has a time, so nothing can be held out by time; import likes with times")
     # The value itself, not one between two: everything at that moment falls on the same side.
     after = known & (times > np.quantile(times[known], quantile, method="lower"))
-    train, later = _keep(likes, ~after), _keep(likes, after)
+    train, later = only(likes, ~after), only(likes, after)
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(later.indptr) > 0))
     judged = _draw(both, users, rng, "likes before and after the moment of the split")
-    return Split("temporal", train, judged, _held_out(train[judged], later[judged]), _none(likes))
+    return Split("temporal", train, judged, HeldOut.of(train[judged], later[judged]), _none(likes))
 
 
 def cold_start_tracks(
@@ -192,14 +188,10 @@ def cold_start_tracks(
         raise InputError("no track is liked, so none can be held out; import more likes")
     cold[rng.choice(liked, max(1, round(share * len(liked))), replace=False)] = True
     of_cold = cold[likes.indices]
-    train, lost = _keep(likes, ~of_cold), _keep(likes, of_cold)
+    train, lost = only(likes, ~of_cold), only(likes, of_cold)
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(lost.indptr) > 0))
     judged = _draw(both, users, rng, "a like of a cold track and one of another")
-    return Split("cold-start tracks", train, judged, _held_out(train[judged], lost[judged]), cold)
-
-
-def _held_out(shown: csr_matrix, relevant: csr_matrix) -> HeldOut:
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return Split("cold-start tracks", train, judged, HeldOut.of(train[judged], lost[judged]), cold)
 
 
 def _none(likes: csr_matrix) -> NDArray[np.bool_]:
@@ -229,18 +221,7 @@ def _draw_of_each(
     lengths = np.diff(likes.indptr)
     wanted = np.zeros(likes.shape[0], dtype=np.int64)
     wanted[users] = np.clip(np.round(share * lengths[users]), 1, lengths[users] - 1).astype(np.int64)
-    rows = np.repeat(np.arange(likes.shape[0]), lengths)
-    order = np.lexsort((rng.random(likes.nnz), rows))
+    order, place = shuffled_rows(likes, rng)
     drawn = np.zeros(likes.nnz, dtype=np.bool_)
-    # In that order the likes of a user stand together, shuffled: the first of them are drawn.
-    drawn[order] = np.arange(likes.nnz) - likes.indptr[rows] < wanted[rows]
+    drawn[order] = place < wanted[rows_of(likes)]
     return drawn
-
-
-def _keep(likes: csr_matrix, keep: NDArray[np.bool_]) -> csr_matrix:
-    """The likes at the places ``keep`` bool[nnz], as float32 ones of the same shape."""
-    from scipy.sparse import csr_matrix
-
-    indptr = np.concatenate(([0], np.cumsum(keep)))[likes.indptr]
-    indices = likes.indices[keep]
-    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=likes.shape)

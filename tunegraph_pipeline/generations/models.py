@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
 
+from tunegraph_pipeline.graph.csr import rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -90,5 +92,4 @@ class BipartiteTransformer(nn.Module):
 
 def edges_of(likes: "csr_matrix") -> Tensor:
     """The likes (users x N) as edges int64[2, nnz], song over user."""
-    user = np.repeat(np.arange(likes.shape[0]), np.diff(likes.indptr))
-    return torch.from_numpy(np.stack([likes.indices.astype(np.int64), user.astype(np.int64)]))
+    return torch.from_numpy(np.stack([likes.indices.astype(np.int64), rows_of(likes)]))

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.graph.csr import found_in, only, rows_of, shuffled_rows
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import Validation
@@ -155,7 +156,7 @@ class Generation(ABC):
 
     def usable(self, likes: "csr_matrix") -> "csr_matrix":
         """The likes without those of tracks that are not placed, which say nothing; rows stay."""
-        return _columns(likes, self.placed)
+        return only(likes, self.placed[likes.indices])
 
     def scores(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """The score of every track for each row of ``likes`` (m x N): float32[m, N].
@@ -190,7 +191,7 @@ class V1(_PooledQueries):
     def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
         super().__init__(train, features, config)
         self.placed = self.known  # the likes of a song say nothing of it here
-        self._lists = _columns(train, self.placed)
+        self._lists = only(train, self.placed[train.indices])
         self._likes = _Pattern(train)
 
     def _network(self) -> "torch.nn.Module":
@@ -252,7 +253,7 @@ class V2(_OnGraph, _PooledQueries):
     def user_features(self, likes: "csr_matrix") -> "torch.Tensor":
         import torch
 
-        heard = _columns(likes, self.known)
+        heard = only(likes, self.known[likes.indices])
         mean = (heard @ self.features.numpy()) / np.maximum(np.diff(heard.indptr), 1)[:, np.newaxis]
         return torch.from_numpy(mean.astype(np.float32))
 
@@ -435,21 +436,15 @@ class _Pattern:
         self._keys = np.sort(rows_of(matrix) * self.n_columns + matrix.indices)
 
     def contains(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-        keys = rows * self.n_columns + columns
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found: NDArray[np.bool_] = self._keys[at] == keys
-        return found
+        return found_in(rows * self.n_columns + columns, self._keys)
 
 
 def some_likes(likes: "csr_matrix", most: int, rng: np.random.Generator) -> "csr_matrix":
     """A random choice of at most ``most`` entries of each row, without replacement; rows stay."""
-    from scipy.sparse import csr_matrix
-
-    row = rows_of(likes)
-    shuffled = np.lexsort((rng.random(likes.nnz), row))
-    chosen = np.sort(shuffled[np.arange(likes.nnz) - likes.indptr[row] < most])
-    indptr = np.concatenate(([0], np.cumsum(np.minimum(np.diff(likes.indptr), most))))
-    return csr_matrix((likes.data[chosen], likes.indices[chosen], indptr), shape=likes.shape)
+    order, place = shuffled_rows(likes, rng)
+    chosen = np.zeros(likes.nnz, dtype=np.bool_)
+    chosen[order[place < most]] = True
+    return only(likes, chosen)
 
 
 def all_pairs(lists: "csr_matrix", most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -506,20 +501,6 @@ def pair_loss(left: "torch.Tensor", right: "torch.Tensor", pairs: Pairs) -> "tor
         (one * other).sum(1), label, reduction="sum"
     )
     return loss / max(len(label), 1)
-
-
-def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
-    """The row of each stored entry, int64[nnz]."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-
-
-def _columns(matrix: "csr_matrix", keep: NDArray[np.bool_]) -> "csr_matrix":
-    """The matrix with the entries of other columns removed; its shape stays."""
-    from scipy.sparse import csr_matrix
-
-    kept = keep[matrix.indices]
-    before = np.concatenate(([0], np.cumsum(kept)))
-    return csr_matrix((matrix.data[kept], matrix.indices[kept], before[matrix.indptr]), shape=matrix.shape)
 
 
 def _evaluated(module: "torch.nn.Module", run: "Callable[[], torch.Tensor]") -> NDArray[np.float32]:

@@ -2,8 +2,8 @@
 
 Here: B with its exact counts, its degree-normalised form cut to the strongest neighbours of each track, both
 built block by block and kept as mapped CSR folders, so that the neighbours of a track are one slice. Not
-here: which likes go in (`like_graph.py` cuts them), bringing B up to date by what changed
-(`co_like_update.py`), what is learnt from the neighbours (`training`).
+here: which likes go in (`like_graph.py` selects them), updating B when likes change (`co_like_update.py`),
+what is learnt from the neighbours (`training`).
 """
 
 import os
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.csr import offsets_of
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
 from tunegraph_pipeline.progress import Progress
@@ -26,63 +27,41 @@ if TYPE_CHECKING:
 Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 """Some rows of a CSR: the entries of each row, and their columns and values end to end."""
 
+
+def _row_specs(part: str, values: str, rows: str, entries: str, whose: str) -> Iterator[ArraySpec]:
+    """The arrays of a CSR of counts or scores; ``rows`` and ``entries`` name their sizes."""
+    if values == "scores":
+        order, dtype, meaning = "the strongest first", "<f4", "their cosines"
+    else:
+        order, dtype, meaning = "ascending within a row", "<i4", "how many users like both"
+    if part == "delta_":
+        meaning = "how many more users like both than in the base"
+    yield ArraySpec(f"{part}indptr", "<i8", (f"{rows}+1",), f"where {whose} begin", ends_at=entries)
+    yield ArraySpec(f"{part}indices", "<i4", (entries,), f"those neighbours, {order}")
+    yield ArraySpec(f"{part}{values}", dtype, (entries,), meaning)
+
+
 _ALWAYS = (
     ArraySpec("degrees", "<i4", ("tracks",), "users who like each track"),
-    ArraySpec(
-        "top_indptr",
-        "<i8",
-        ("base tracks+1",),
-        "where the strongest neighbours of each track of the base begin",
-        ends_at="strongest neighbours",
-    ),
-    ArraySpec("top_indices", "<i4", ("strongest neighbours",), "those neighbours, the strongest first"),
-    ArraySpec("top_scores", "<f4", ("strongest neighbours",), "their cosines"),
+    *_row_specs("top_", "scores", "base tracks", "strongest neighbours", "each track's strongest neighbours"),
     ArraySpec("top_complete", "|b1", ("base tracks",), "whether those are all neighbours of the track"),
 )
-_COUNTS = (
-    ArraySpec(
-        "indptr", "<i8", ("base tracks+1",), "where each row of the base begins", ends_at="pairs of the base"
-    ),
-    ArraySpec("indices", "<i4", ("pairs of the base",), "the neighbours, ascending within a row"),
-    ArraySpec("counts", "<i4", ("pairs of the base",), "how many users like both"),
-)
+_COUNTS = tuple(_row_specs("", "counts", "base tracks", "pairs of the base", "each track's neighbours"))
 _UPDATES = (
     ArraySpec("frozen", "<i4", ("tracks",), "the degrees by which cosines are normalised"),
-    ArraySpec(
-        "delta_indptr",
-        "<i8",
-        ("tracks+1",),
-        "where each row of what was added to the base begins",
-        ends_at="changed pairs",
-    ),
-    ArraySpec("delta_indices", "<i4", ("changed pairs",), "the neighbours, ascending within a row"),
-    ArraySpec("delta_counts", "<i4", ("changed pairs",), "what is added to their counts"),
+    *_row_specs("delta_", "counts", "tracks", "changed pairs", "each track's changed neighbours"),
     ArraySpec("moved", "<i4", ("moved tracks",), "tracks whose strongest neighbours changed, ascending"),
-    ArraySpec(
-        "moved_indptr",
-        "<i8",
-        ("moved tracks+1",),
-        "where the strongest neighbours of each of those begin",
-        ends_at="strongest neighbours of moved tracks",
-    ),
-    ArraySpec(
-        "moved_indices",
-        "<i4",
-        ("strongest neighbours of moved tracks",),
-        "those neighbours, the strongest first",
-    ),
-    ArraySpec("moved_scores", "<f4", ("strongest neighbours of moved tracks",), "their cosines"),
+    *_row_specs("moved_", "scores", "moved tracks", "moved neighbours", "their strongest neighbours"),
     ArraySpec("moved_complete", "|b1", ("moved tracks",), "whether those are all neighbours of the track"),
 )
 CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
-"""The counts are there where the matrix is exact; what was added to it, where it was updated."""
+"""The counts are there where the matrix is exact, the updates where it was updated."""
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
 _BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of columns touched
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
-
 
 _Value = TypeVar("_Value", np.int32, np.float32)
 
@@ -103,23 +82,28 @@ class Rows(Generic[_Value]):
         place = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
         return self.indices[place], self.values[place]
 
+    def arrays(self, part: str, values: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays to save, under their names in `CO_LIKE`."""
+        return {f"{part}indptr": self.indptr, f"{part}indices": self.indices, f"{part}{values}": self.values}
+
 
 @dataclass(frozen=True)
 class CoLike:
     """B over N tracks, mapped from the folder that :func:`build_co_like` or `co_like_update` wrote.
 
     B is kept as a base and what was added to it since: ``B = base + delta``, both symmetric, without
-    diagonal, columns ascending in a row. The base has the tracks there were when it was made, the first ones.
+    diagonal, columns ascending in a row. The base has the tracks that existed when it was built, the first
+    ones.
 
     ``degrees``: int32[N], users who like each track, which is the diagonal B itself leaves out.
-    ``frozen``: int32[N], the degrees by which the pruned form is normalised; those of the time when the base
-    was made, but for tracks whose degree moved far since.
+    ``frozen``: int32[N], the degrees by which the pruned form is normalised: those at the time the base was
+    built, except for tracks whose degree has moved far since.
     ``base``: counts int32, None when the matrix was too large to be kept whole (``exact`` is false);
     ``delta``: counts int32 of either sign, with all N rows.
     ``top``: scores float32, the strongest neighbour first, for the rows of the base; ``moved``: int32[m]
-    ascending, the tracks whose row is another one since, and ``moved_top``: their m rows. Rows hold more than
-    the k that are shown, up to ``facts["kept"]``, so that one that is lost has a successor at hand;
-    ``top_complete`` and ``moved_complete``, bool: whether a row holds all neighbours there are.
+    ascending, the tracks whose row has changed since, and ``moved_top``: their m rows. Rows hold more than
+    the k that are shown, up to ``facts["kept"]``, so that a lost neighbour has a successor at hand;
+    ``top_complete`` and ``moved_complete``, bool: whether a row holds all neighbours of its track.
     ``facts``: exact, n_tracks, n_likes, nnz (of the base; null when not kept), nnz_bound, max_exact_nnz, k,
     kept.
     """
@@ -138,7 +122,7 @@ class CoLike:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the folder; costs no read of the data. Raises BundleError where it is not as declared."""
+        """Map the folder without reading the data. Raises BundleError where it is not as declared."""
         parts = ArrayFolder.open(folder)
         exact, updated = bool(parts.facts["exact"]), "moved" in parts
         specs = (*_ALWAYS, *(_COUNTS if exact else ()), *(_UPDATES if updated else optional(_UPDATES)))
@@ -170,8 +154,8 @@ class CoLike:
         return len(self.degrees)
 
     def neighbours(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1), and
-        where the row changed since the base was made, a sum of two.
+        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1), or the
+        sum of two where the row has changed since the base was built.
 
         Raises LakeError when only the pruned form is kept, IndexError when there is no such track.
         """
@@ -260,8 +244,8 @@ def build_co_like(
 
 
 def what_is_wrong(co_like: CoLike, likes: "csr_matrix", tracks: int = 50) -> str | None:
-    """Compare B with the likes it is of, users x tracks, on an even sample of ``tracks``; returns in words
-    what is wrong, None where nothing is."""
+    """Compare B with the likes it was built from, users x tracks, on an even sample of ``tracks``; return
+    what is wrong as a phrase, or None."""
     n_tracks = likes.shape[1]
     if not np.array_equal(co_like.degrees, np.bincount(likes.indices, minlength=n_tracks)):
         return "its degrees are not those of the like graph"
@@ -473,16 +457,11 @@ def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
     return csr_matrix((np.ones(likes.nnz, dtype=dtype), indices, indptr), shape=likes.shape)
 
 
-def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return where rows of these lengths begin, end to end, and where the last one ends: int64[n+1]."""
-    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))
-
-
 def _threads(budget: int, bytes_a_thread: int) -> int:
     """Return how many threads to use: two a core, as far as their sums fit into ``budget`` bytes.
 
-    Two, because every thread gets a fixed share of a block: on a machine with other work to do, the shares
-    of a core that is held up are then taken on by the others.
+    Two, because every thread gets a fixed share of a block: when other work holds up a core, the other cores
+    then take over some of its shares.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(2 * cores, budget // max(bytes_a_thread, 1)))

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tunegraph_pipeline.graph.csr import only, rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -186,12 +188,9 @@ def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
     """
     from scipy.sparse import csr_matrix, diags_array
 
-    place = np.arange(neighbours.nnz) - np.repeat(neighbours.indptr[:-1], np.diff(neighbours.indptr))
-    row = np.repeat(np.arange(neighbours.shape[0]), np.diff(neighbours.indptr))
-    strong = place < k
-    cut = csr_matrix(
-        (neighbours.data[strong], (row[strong], neighbours.indices[strong])), shape=neighbours.shape
-    )
+    place = np.arange(neighbours.nnz) - neighbours.indptr[rows_of(neighbours)]
+    cut = only(neighbours, place < k)
+    cut.sort_indices()  # sums over rows run in the order of the columns
     symmetric = cut.maximum(cut.T)
     degree = np.asarray(symmetric.sum(axis=1), dtype=np.float64).ravel()
     scale = diags_array(np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.models.blend import Blend
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ class Validation:
         """AP@10 of each row, float64[m]; overwrites ``scores``. Ties go to the smaller track_idx."""
         n_users, n_tracks = scores.shape
         scores[:, ~self.recommendable] = -np.inf
-        scores[np.repeat(np.arange(n_users), np.diff(context.indptr)), context.indices] = -np.inf
+        scores[rows_of(context), context.indices] = -np.inf
         held_out = np.diff(targets.indptr)
-        user = np.repeat(np.arange(n_users), held_out)
+        user = rows_of(targets)
         own = scores[user, targets.indices]
         ranks = np.empty(len(user), dtype=np.int64)
         for i, (u, track) in enumerate(zip(user, targets.indices, strict=True)):

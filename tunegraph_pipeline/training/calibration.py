@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -250,13 +252,10 @@ def _panel(lists: csr_matrix, n_users: int, rng: np.random.Generator) -> csr_mat
     from scipy.sparse import csr_matrix
 
     panel = lists[np.sort(rng.choice(lists.shape[0], n_users, replace=False))]
-    lengths = np.diff(panel.indptr)
-    # A random number a like, sorted within its user: the first MAX_LIST of each user are the draw.
-    user = np.repeat(np.arange(n_users), lengths)
-    order = np.lexsort((rng.random(user.size), user))
-    kept = order[np.arange(user.size) - panel.indptr[user] < MAX_LIST]
+    order, place = shuffled_rows(panel, rng)
+    kept = order[place < MAX_LIST]
     return csr_matrix(
-        (np.ones(kept.size, dtype=np.float32), (user[kept], panel.indices[kept])), shape=panel.shape
+        (np.ones(kept.size, dtype=np.float32), (rows_of(panel)[kept], panel.indices[kept])), shape=panel.shape
     )
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from torch import Tensor
@@ -52,11 +54,9 @@ def split_lists(
     """
     from scipy.sparse import csr_matrix
 
-    lengths = np.diff(likes.indptr)
-    row = np.repeat(np.arange(likes.shape[0]), lengths)
-    shuffled = np.lexsort((rng.random(likes.nnz), row))
-    place = np.arange(likes.nnz) - likes.indptr[row]
-    n_targets = (lengths + 1) // 2
+    row = rows_of(likes)
+    shuffled, place = shuffled_rows(likes, rng)
+    n_targets = (np.diff(likes.indptr) + 1) // 2
     is_target = place < n_targets[row]
     track = likes.indices[shuffled]
     context_row, context_track = row[~is_target], track[~is_target]
@@ -123,7 +123,7 @@ def set_contrastive(
             scores.mul_(torch.from_numpy(candidates.weight))
         _zero(scores, context, candidates)
 
-        target_row = np.repeat(np.arange(n_users), np.diff(targets.indptr))
+        target_row = rows_of(targets)
         logit = np.einsum("nd,nd->n", q.numpy()[target_row], table[targets.indices]) / temperature
         logit += b.numpy()[targets.indices]
         hit = float((targets.data * logit).sum(dtype=np.float64))
@@ -161,8 +161,7 @@ def _zero(scores: "Tensor", entries: "csr_matrix", candidates: Candidates | None
     """Set the stored ``entries`` of ``scores`` to zero, where their column is among the candidates."""
     import torch
 
-    row = np.repeat(np.arange(entries.shape[0]), np.diff(entries.indptr))
-    column = entries.indices.astype(np.int64)
+    row, column = rows_of(entries), entries.indices.astype(np.int64)
     if candidates is not None:
         at = np.minimum(np.searchsorted(candidates.columns, column), len(candidates.columns) - 1)
         found = candidates.columns[at] == column

@@ -19,11 +19,11 @@ from tunegraph_pipeline.generations.training import (
     _Pattern,
     all_pairs,
     make_generation,
-    rows_of,
     some_likes,
     train_generation,
     with_strangers,
 )
+from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import TrainingData
 

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunegraph_pipeline.graph.csr import rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -142,7 +144,7 @@ def rank_in_blocks(
         rows = likes[start : start + block]
         scores = score(rows)
         scores[np.diff(rows.indptr) == 0] = popularity
-        scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        scores[rows_of(rows), rows.indices] = -np.inf
         ranked[start : start + block] = top_k(scores, k)
     return ranked
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, inverse_root, rank_in_blocks
+from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -106,7 +107,7 @@ class LightGcn(Baseline):
             start = rng.standard_normal(network.embedding.weight.shape, dtype=np.float32) * np.float32(0.1)
             network.embedding.weight.copy_(torch.from_numpy(start))
         optimiser = torch.optim.Adam(network.parameters(), lr=config.lightgcn_learning_rate)
-        liked_user = np.repeat(np.arange(n_users), np.diff(train.indptr))
+        liked_user = rows_of(train)
         steps = max(1, -(-train.nnz // config.lightgcn_batch))
         self.losses = []
         for epoch in range(config.lightgcn_epochs):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.evaluation.baselines.common import Baseline
+from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -49,7 +50,7 @@ class _Neighbours(Baseline):
         for start in range(0, n, block):
             product = csr_matrix(left[start : start + block] @ right)
             product.sort_indices()
-            rows = np.repeat(np.arange(start, start + product.shape[0]), np.diff(product.indptr))
+            rows = start + rows_of(product)
             product.data = rescale(product.data, rows, product.indices).astype(np.float32, copy=False)
             product.data[rows == product.indices] = 0
             for begin, end in pairwise(product.indptr.tolist()):
