@@ -79,12 +79,8 @@ def lake_of(batch: RawBatch, held_out: float = 0.2) -> tuple[TrainingData, Valid
 
 def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool = False) -> float:
     """MAP@10 in per cent."""
-    n_tracks = len(model.prior)
-    weights = csr_matrix(
-        (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(n_tracks, n_tracks)
-    )
     blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
-    figures = validation.of_blends([blend], model.embeddings, model.pooling_weight, weights, model.prior)
+    figures = validation.of_blends([blend], model.parts, model.prior)
     return 100 * float(figures.mean())
 
 

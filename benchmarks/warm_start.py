@@ -48,7 +48,7 @@ from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.lineage import Earlier, Origin
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training import train as training
-from tunegraph_pipeline.training.blend import Validation
+from tunegraph_pipeline.training.blend import ScoreParts, Validation
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ PARTS = {
     "spectral start": (training, "spectral_start"),
     "strongest neighbours": (training, "strongest_neighbours"),
     "neighbour weights": (training, "local_ridge"),
-    "epochs": (training, "_epoch"),
+    "epochs": (training._Epochs, "run"),
     "blend": (training, "tune_blend"),
     "alignment and drift": (stage, "turned"),
     "calibration": (stage, "calibrate_on"),
@@ -174,7 +174,7 @@ def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> NDAr
     lists = Validation.draw(day.graph.matrix(), targets, model["recommendable"], day.graph.n_users)
     blend = Blend(**model.facts["blend"])
     embeddings, weight, prior = (model[name] for name in ("embeddings", "pooling_weight", "prior"))
-    figures: NDArray[np.float64] = lists.of_blends([blend], embeddings, weight, weights, prior)[0]
+    figures: NDArray[np.float64] = lists.of_blends([blend], ScoreParts(embeddings, weight, weights), prior)[0]
     return figures
 
 

@@ -20,7 +20,6 @@ what an epoch of pairs would: their epochs are a few large steps, V1's are many,
 rates than the small batches the generations were first trained on.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from tunegraph_pipeline.graph.csr import found_in, only, rows_of, shuffled_rows
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import Validation
-from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, run_epochs
+from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, fingerprint, run_epochs
 from tunegraph_pipeline.training.train import TrainingData
 
 if TYPE_CHECKING:
@@ -417,7 +416,10 @@ def train_generation(
         judge,
         epochs=config.epochs,
         patience=config.patience,
-        checkpoint=Checkpoint.open(checkpoint, _fingerprint(data, config)),
+        checkpoint=Checkpoint.open(
+            checkpoint,
+            fingerprint(config.model_dump_json(), (data.train, data.context, data.targets), [data.features]),
+        ),
         on_epoch=on_epoch,
     )
     generation.settle()
@@ -516,14 +518,3 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: NDArray[np.float32] = rows / np.maximum(length, np.float32(1e-12))
     return unit
-
-
-def _fingerprint(data: TrainingData, config: GenerationConfig) -> str:
-    """A digest of everything the result depends on."""
-    digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
-    for matrix in (data.train, data.context, data.targets):
-        digest.update(repr(matrix.shape).encode())
-        digest.update(matrix.indptr.astype(np.int64).tobytes())
-        digest.update(matrix.indices.astype(np.int64).tobytes())
-    digest.update(np.ascontiguousarray(data.features).tobytes())
-    return digest.hexdigest()

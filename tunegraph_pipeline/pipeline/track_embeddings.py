@@ -17,6 +17,7 @@ from tunegraph_pipeline.progress import Measured
 def run(lake: Lake) -> StageResult:
     """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
     from tunegraph_pipeline.evaluation.plots import embedding_map  # matplotlib is slow to import
+    from tunegraph_pipeline.training.song_map import map_of
 
     with Measured() as cost:
         folder = ArrayFolder.open(lake.current_folder("models"))
@@ -39,7 +40,9 @@ def run(lake: Lake) -> StageResult:
     if not reused:
         genres = read_catalogue(lake)["genre"].fill_null("").to_list()
         degrees = open_like_graph(lake).track_degrees()
-        plots["map"] = embedding_map(embeddings, degrees, genres)
+        # A model from before there was a map has no layout.
+        layout = folder["layout"] if "layout" in folder else map_of(embeddings, degrees)
+        plots["map"] = embedding_map(layout, degrees, genres)
     return StageResult(
         version,
         "reused" if reused else "rebuilt",

@@ -1,19 +1,19 @@
-"""How likely two songs are to be neighbours, given the cosine of their embeddings: fitted, and judged.
+"""The probability that two songs are neighbours, given the cosine of their embeddings: fitted, and judged.
 
 Here: the panels and the pairs, the fit, and the judgement. Not here: the formula as it is served
 (`recommend.calibration` evaluates it from the coefficients with numpy alone), the plot (`evaluation.plots`).
 
-**What is asked.** A panel is a number of users no model was trained on. Two tracks are neighbours in a panel
-when at least one of its users likes both. The population is every unordered pair of distinct tracks that the
-panel's lists hold, each pair once; so the probability reads: of two songs that somebody in such a panel
-likes, how likely is it that somebody likes both? It grows with the panel, so the panel's size is part of the
-answer, and both panels are cut to the same number of users. Of a list longer than ``MAX_LIST`` a uniform draw
-of that many stands for all: the pairs of a list grow with its square, and one collector is not a panel.
+**The question.** A panel is a number of users no model was trained on. Two tracks are neighbours in a panel
+when at least one of its users likes both. The population is every unordered pair of distinct tracks in the
+panel's lists, so the probability answers: of two songs that somebody in such a panel likes, how likely is it
+that somebody likes both? It grows with the panel, so the panel's size is part of the answer, and both panels
+are cut to the same number of users. A list longer than ``MAX_LIST`` is represented by a uniform draw of that
+many: the pairs of a list grow with its square, and one collector is not a panel.
 
-**Base rates.** Neighbours are few, about 1 pair in 100 on real playlists. Where a panel holds more than
-``MAX_TRACKS`` tracks, a uniform draw of them stands for all, which leaves every rate as it is. Within it all
-pairs are taken, so figures are judged at the natural base rate, unweighted. The fit takes all neighbours and
-a uniform draw of the others, weighted up to their true number.
+**Base rates.** Neighbours are rare, about 1 pair in 100 on real playlists. A panel of more than
+``MAX_TRACKS`` tracks is represented by a uniform draw of them, which changes no rate. All pairs of these
+tracks are used, so predictions are judged at the natural base rate, unweighted. The fit uses all neighbours
+and a uniform draw of the others, weighted up to their true number.
 
 **The formula.** Logistic regression: P = 1 / (1 + exp(-Σ coefficient * term)), with c the cosine and
 l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine`` c, ``cosine_squared`` c²,
@@ -22,7 +22,7 @@ l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine``
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,20 +38,20 @@ Floats = NDArray[np.float64]
 POPULARITY_TERMS = ("intercept", "log_popularity", "log_popularity_product")
 COSINE_TERMS = ("intercept", "cosine", "cosine_squared", "cosine_cubed")
 REFERENCE = "popularity"
-"""The predictor that knows the popularity of both tracks and nothing else: what has to be beaten."""
+"""The predictor that has to be beaten: it knows the popularity of both tracks and nothing else."""
 CANDIDATES = {"cosine": COSINE_TERMS, "cosine_and_popularity": (*COSINE_TERMS, *POPULARITY_TERMS[1:])}
 
 MAX_LIST = 100
 """Likes of one user that count in a panel."""
 MAX_TRACKS = 2_000
-"""Tracks of a panel whose pairs are taken: 2 million pairs, a few hundred MB while they are judged."""
+"""Tracks of a panel whose pairs are used: 2 million pairs, a few hundred MB while they are judged."""
 MAX_OTHERS = 300_000
-"""Pairs that are no neighbours, drawn for the fit."""
+"""Pairs that are not neighbours, drawn for the fit."""
 MIN_PAIRS = 200
-"""Neighbours, and other pairs, that either panel has to hold; a tenth of it to choose between candidates."""
+"""Neighbours, and other pairs, needed in either panel; a tenth of it to choose between candidates."""
 SKILL_MARGIN = 0.002
 AUC_MARGIN = 0.005
-"""What has to be gained over popularity alone: more than the noise of coefficients that mean nothing."""
+"""The gain required over popularity alone: more than the noise of meaningless coefficients."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The neighbour probability that is served, and how it did. Plain values all through: ``asdict`` is JSON.
+    """The neighbour probability that is served, and its quality. All values are plain: ``asdict`` is JSON.
 
     ``status``: "fitted", or why it was not, and then ``coefficients`` and the figures are empty;
     ``panel_users``: users of either panel; ``fit_neighbours``, ``judged_neighbours``, ``judged_pairs``: pairs
     of theirs; ``served``: which of `CANDIDATES` it is; ``judgements``: of the reference and every candidate;
-    ``passes``: whether what is served knows more than popularity does, by Brier skill and by AUC.
+    ``passes``: whether the served one beats popularity alone, by Brier skill and by AUC.
     """
 
     status: str
@@ -110,22 +110,18 @@ class Calibration:
     fit_neighbours: int
     judged_neighbours: int
     judged_pairs: int
-    served: str
-    coefficients: dict[str, float]
-    judgements: dict[str, Judgement]
-    reliability: tuple[ReliabilityPoint, ...]
-    bands: tuple[Band, ...]
-    passes: bool
+    served: str = ""
+    coefficients: dict[str, float] = field(default_factory=dict)
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    reliability: tuple[ReliabilityPoint, ...] = ()
+    bands: tuple[Band, ...] = ()
+    passes: bool = False
 
     def facts(self) -> dict[str, Any] | None:
-        """What a bundle needs to serve it; None where it was not fitted or knows no more than popularity."""
+        """What a bundle needs to serve it; None where it was not fitted or does not beat popularity."""
         if not self.passes:
             return None
         return {"kind": "logistic", "coefficients": self.coefficients, "panel_users": self.panel_users}
-
-    def report(self) -> dict[str, Any]:
-        """Everything, for a JSON file or the metadata of a run."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -238,12 +234,6 @@ def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs, needed: str) -> Calibr
         fit_neighbours=fit.n_neighbours,
         judged_neighbours=judge.n_neighbours,
         judged_pairs=judge.neighbours.size,
-        served="",
-        coefficients={},
-        judgements={},
-        reliability=(),
-        bands=(),
-        passes=False,
     )
 
 
@@ -289,7 +279,7 @@ def _fit(pairs: _Pairs, names: tuple[str, ...], rng: np.random.Generator) -> dic
     sample = pairs.take(rows)
     weight = np.where(sample.neighbours, 1.0, others.size / drawn.size)
     terms = np.stack([sample.term(name) for name in names[1:]], axis=1)
-    # Standardised for the solver's sake, undone below; a term that does not vary says nothing and gets 0.
+    # Standardised for the solver, undone below; a constant term carries no information and gets 0.
     mean, scale = terms.mean(axis=0), terms.std(axis=0)
     varies = scale > 1e-9
     scale[~varies] = 1.0
@@ -305,9 +295,8 @@ def _probability(pairs: _Pairs, coefficients: dict[str, float]) -> Floats:
     logit = np.zeros(pairs.neighbours.size)
     for name, coefficient in coefficients.items():
         logit += coefficient * pairs.term(name)
-    probability: Floats = 0.5 * (
-        1.0 + np.tanh(0.5 * logit)
-    )  # the same as 1/(1 + exp(-logit)), without overflow
+    # The same as 1/(1 + exp(-logit)), without overflow.
+    probability: Floats = 0.5 * (1.0 + np.tanh(0.5 * logit))
     return probability
 
 
@@ -331,9 +320,9 @@ def _judge(probability: Floats, neighbours: NDArray[np.bool_]) -> Judgement:
 def _reliability(
     probability: Floats, neighbours: NDArray[np.bool_], n_bins: int = 15
 ) -> tuple[ReliabilityPoint, ...]:
-    """Bins of rising probability that each hold an equal share of the neighbours that are expected.
+    """Bins of rising probability that each hold an equal share of the expected neighbours.
 
-    Bins of equal numbers of pairs would put nearly all of them where next to nothing is ever found.
+    With equal numbers of pairs, nearly all bins would lie where there are almost no neighbours.
     """
     order = np.argsort(probability, kind="stable")
     expected = np.cumsum(probability[order])

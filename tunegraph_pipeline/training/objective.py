@@ -1,16 +1,16 @@
 """The self-supervised set-contrastive objective: one half of a list has to find the other half.
 
-Here: how lists are split into context and targets, how tracks are drawn for the sampled softmax, and the loss
-with its gradient. Not here: the network behind the embeddings (`models`), the loop (`train.py`).
+Here: what a step draws (context and targets, tracks placed as cold, candidates of the sampled softmax), and
+the loss with its gradient. Not here: the network behind the embeddings (`models`), the loop (`train.py`).
 
 For a user with context C and targets T the query is q = normalise(sum_{i in C} w_i e_i), the very query that
 is served, and the loss is the softmax cross-entropy over the catalogue without the context,
 
     loss = log Z - mean_{t in T} (q.e_t / tau + b_t),    Z = sum_{j not in C} exp(q.e_j / tau + b_j),
 
-averaged over users. The bias b of a track says how much it is liked whatever a person likes else, which a
-cosine cannot. The gradient is written out rather than left to autograd: it needs two products with one
-matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
+averaged over users. The bias b of a track says how much it is liked regardless of a person's other likes,
+which a cosine cannot. The gradient is written out rather than left to autograd: it needs two products with
+one matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +22,7 @@ from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 class Candidates(NamedTuple):
@@ -66,6 +66,23 @@ def split_lists(
     return context, csr_matrix((share, (target_row, target_track)), shape=likes.shape)
 
 
+def drawn_as_cold(
+    popularity: NDArray[np.integer], content_likes: float, generator: "Generator"
+) -> "Tensor | None":
+    """Draw the tracks that a step places as if nobody liked them, so content learns to place cold tracks.
+
+    bool[N], each with the chance content_likes / (content_likes + its likes); None where that is always 0.
+    DropoutNet (Volkovs et al. 2017) drops the likes of all tracks alike. Here a track with many likes nearly
+    always keeps them: content adds little to where they place it, and every step without them would cost it.
+    """
+    import torch
+
+    if content_likes == 0:
+        return None
+    chance = content_likes / (content_likes + popularity)
+    return torch.rand(len(popularity), generator=generator) < torch.from_numpy(chance)
+
+
 def draw_candidates(probability: NDArray[np.float64], size: int, rng: np.random.Generator) -> Candidates:
     """Draw ``size`` tracks with replacement from ``probability`` float64[N]; repeated ones are counted.
 
@@ -96,7 +113,7 @@ def set_contrastive(
     multiplies q. ``candidates``: the tracks Z runs over, the whole catalogue when None. With ``sampled`` they
     are a draw: the targets then enter Z exactly and are removed from the draw, as the context always is
     (accidental hits). ``scratch`` float32, at least B x candidates: memory for the scores, which is costly to
-    get anew in every step.
+    allocate in every step.
     """
     import torch
     from scipy.sparse import csr_matrix
