@@ -1,11 +1,10 @@
-"""The three generations TuneGraph grew out of, trained by the loop of today's model and beside it.
+"""The three generations TuneGraph grew out of, trained by the loop of today's model and compared with it.
 
-Here: what each generation takes for alike, the pairs it learns from, and its score for a track. Not here: the
-networks (`models/generations.py`), today's model (`train.py`), searching and judging
-(`evaluation/generations.py`).
+Here: the pairs each generation learns from, and its score for a track. Not here: the networks (`models`),
+today's model (`training.train`), searching with them (`recommender`).
 
-All three know a song by its audio features and nothing else, place it as a vector e_j of unit length, and
-learn from pairs (x, y) that belong together (1) or not (0), in equal number or in a ratio, by
+All three know only the audio features of a song, place it as a vector e_j of unit length, and learn from
+pairs (x, y) that belong together (1) or not (0), in equal number or in a ratio, by
 
     loss = mean over pairs of  BCE(sigmoid(cos(x, y)), 1 or 0)
 
@@ -15,13 +14,13 @@ learn from pairs (x, y) that belong together (1) or not (0), in equal number or 
 | V2 | a user: a node of the like graph | a song | they like it | cos(user, e_j) |
 | V3 | a song | a song | somebody likes both | max over i in L of cos(e_i, e_j) |
 
-Every step places the whole catalogue. For V2 and V3 that is one pass over the graph, so that a step costs
-what an epoch of pairs would: their epochs are a few large steps, V1's are many, and both have higher learning
+Every step places the whole catalogue. For V2 and V3 that is one pass over the graph, so a step costs as much
+as an epoch of pairs would: their epochs are a few large steps, V1's are many, and both have higher learning
 rates than the small batches the generations were first trained on.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,13 +45,11 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.generations.models import BipartiteTransformer
 
 GenerationName = Literal["v1", "v2", "v3_seed"]
-GENERATIONS: tuple[GenerationName, ...] = ("v1", "v2", "v3_seed")
-
 _TRIES = 20  # draws of a track that does not belong before its pair is given up
 
 
 class GenerationConfig(BaseModel):
-    """Which generation, and how it is trained. What is None follows from the generation."""
+    """Which generation, and how it is trained. A setting that is None follows from the generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,7 +60,7 @@ class GenerationConfig(BaseModel):
     patience: int = Field(default=5, ge=1)
     """Epochs in a row clearly worse than the best one before training stops."""
     steps: int | None = Field(default=None, ge=1)
-    """Steps an epoch. None: 60 for V1; 6 for V2 and V3, each of which is a pass over the whole graph."""
+    """Steps per epoch. None: 60 for V1; 6 for V2 and V3, each of which is a pass over the whole graph."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Of Adam. None: 3e-3 for V1, 1e-2 for V2 and V3."""
     weight_decay: float | None = Field(default=None, ge=0)
@@ -71,11 +68,11 @@ class GenerationConfig(BaseModel):
     negatives: int = Field(default=1, ge=1)
     """Pairs that do not belong together for each that does."""
     sampled_likes: int = Field(default=10, ge=2)
-    """Most likes of a user that a step looks at in V1 and V3."""
+    """Most likes of a user that a step uses in V1 and V3."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the numbers left out between the layers of V2 and V3."""
+    """Share of the numbers dropped between the layers of V2 and V3."""
     validation_users: int = Field(default=512, ge=1)
-    """Most early-stopping users a figure is taken over."""
+    """Most early-stopping users that validation is measured on."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
@@ -106,8 +103,8 @@ class Generation(ABC):
     """A generation over N tracks: its network, its pairs, and its score.
 
     ``embeddings`` float32[N, d]: rows of unit length, as of the last :meth:`settle`; ``placed`` bool[N]:
-    tracks of which enough is known to place them, the only ones it ranks; ``without_features``: how many
-    liked tracks have no audio features.
+    tracks with enough inputs to place them, the only ones it ranks; ``without_features``: how many liked
+    tracks have no audio features.
     """
 
     module: "torch.nn.Module"
@@ -128,15 +125,20 @@ class Generation(ABC):
         self.without_features = int((warm & ~self.known).sum())
         if not (warm & self.known).any():
             raise InputError(
-                f"no liked track has audio features, and {config.generation} knows a song by nothing else;"
+                f"no liked track has audio features, the only input of {config.generation};"
                 " import a table of features, or refresh from a source that has them"
             )
         self.features = torch.from_numpy(encode_features(features, warm))
         self.placed: NDArray[np.bool_] = np.logical_or(self.known, warm)
-        # torch draws initial weights from its global state: seeded here, and put back for whoever else draws.
+        # torch draws initial weights from its global state: seeded here and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.module = self._network()
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Set up what the pairs and scores need."""
 
     @abstractmethod
     def _network(self) -> "torch.nn.Module": ...
@@ -147,14 +149,14 @@ class Generation(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Fix ``embeddings``, and what else scoring needs, at the weights of the moment."""
+        """Compute ``embeddings``, and what else scoring needs, from the current weights."""
 
     @abstractmethod
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """Cosines float32[m, N] for lists of placed tracks, none of them empty."""
 
     def usable(self, likes: "csr_matrix") -> "csr_matrix":
-        """The likes without those of tracks that are not placed, which say nothing; rows stay."""
+        """The likes of placed tracks; the others carry no information. Rows stay."""
         return only(likes, self.placed[likes.indices])
 
     def scores(self, likes: "csr_matrix") -> NDArray[np.float32]:
@@ -180,18 +182,17 @@ class _PooledQueries(Generation):
         """The points of lists of placed tracks, none of them empty: float32[m, d], of unit length."""
 
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        # One product a row: what a list is answered does not depend on whose lists are asked for with it.
+        # One product per row, so the answer for a list does not depend on the other lists.
         return np.stack([self.embeddings @ query for query in self.queries(likes)])
 
 
 class V1(_PooledQueries):
     """The MLP. A user is the elementwise maximum of their songs' embeddings."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self.placed = self.known  # the likes of a song say nothing of it here
-        self._lists = only(train, self.placed[train.indices])
-        self._likes = _Pattern(train)
+    def _prepare(self) -> None:
+        self.placed = self.known  # the likes of a song are no input here
+        self._lists = only(self.train, self.placed[self.train.indices])
+        self._likes = _Pattern(self.train)
 
     def _network(self) -> "torch.nn.Module":
         from tunegraph_pipeline.generations.models import FeatureMlp
@@ -224,12 +225,11 @@ class _OnGraph(Generation):
 
     module: "BipartiteTransformer"
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
+    def _prepare(self) -> None:
         from tunegraph_pipeline.generations.models import edges_of
 
-        super().__init__(train, features, config)
-        self.users = self.user_features(train)
-        self.edges = edges_of(train)
+        self.users = self.user_features(self.train)
+        self.edges = edges_of(self.train)
 
     def _network(self) -> "torch.nn.Module":
         from tunegraph_pipeline.generations.models import BipartiteTransformer
@@ -244,10 +244,11 @@ class _OnGraph(Generation):
 class V2(_OnGraph, _PooledQueries):
     """The graph transformer with users in it: a user starts as the mean of their songs."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self._likes = _Pattern(train)
-        self._heard: list[torch.Tensor] = []
+    _heard: "list[torch.Tensor]"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._likes = _Pattern(self.train)
 
     def user_features(self, likes: "csr_matrix") -> "torch.Tensor":
         import torch
@@ -275,7 +276,7 @@ class V2(_OnGraph, _PooledQueries):
         self.embeddings = _unit(states[-1].numpy())
 
     def queries(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        """A list is a user whom no song hears; that of a training user comes out as their node did."""
+        """A list becomes a user node that sends no messages; that of a training user equals their node."""
         import torch
         from scipy.sparse import csr_matrix
 
@@ -309,9 +310,9 @@ class V2(_OnGraph, _PooledQueries):
 class V3Seed(_OnGraph):
     """V3 as it was first written: users start as zeros, and neighbours in B = AᵀA belong together."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self._neighbours = _Pattern(train.T.tocsr() @ train)
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._neighbours = _Pattern(self.train.T.tocsr() @ self.train)
 
     def user_features(self, likes: "csr_matrix") -> "torch.Tensor":
         return self.features.new_zeros(likes.shape[0], self.features.shape[1])
@@ -323,7 +324,7 @@ class V3Seed(_OnGraph):
         songs = normalize(songs)
         sample = some_likes(self.train[users], self.config.sampled_likes, rng)
         one, other = all_pairs(sample, self.config.sampled_likes)
-        swapped = rng.random(len(one)) < 0.5  # so that either of two meets strangers
+        swapped = rng.random(len(one)) < 0.5  # so that either track is paired with strangers
         one, other = np.where(swapped, other, one), np.where(swapped, one, other)
         pairs = with_strangers(one, other, self._neighbours, self.config.negatives, rng)
         return pair_loss(songs, songs, pairs)
@@ -352,12 +353,7 @@ class TrainedGeneration:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def make_generation(
-    train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig
-) -> Generation:
-    """The generation that ``config`` names, untrained."""
-    kinds: dict[GenerationName, type[Generation]] = {"v1": V1, "v2": V2, "v3_seed": V3Seed}
-    return kinds[config.generation](train, features, config)
+GENERATIONS: Mapping[GenerationName, type[Generation]] = {"v1": V1, "v2": V2, "v3_seed": V3Seed}
 
 
 def train_generation(
@@ -368,10 +364,10 @@ def train_generation(
     on_epoch: Callable[[EpochReport], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainedGeneration:
-    """Train a generation; of ``data``, artists and albums are not looked at.
+    """Train a generation; the artists and albums of ``data`` are ignored.
 
-    The same data, settings and seed give the same weights on one machine, and a run that was stopped goes on
-    from its ``checkpoint`` to the same result; see `train.train`, whose loop this is.
+    The same data, settings and seed give the same weights on one machine, and an interrupted run resumes from
+    its ``checkpoint`` to the same result, as in `training.train.train`.
 
     Raises InputError when no user has two likes to learn from, or no liked track has features.
     """
@@ -382,7 +378,7 @@ def train_generation(
         raise InputError(
             "no user has two likes to learn from; import liked lists in which users like several tracks"
         )
-    generation = make_generation(data.train, data.features, config)
+    generation = GENERATIONS[config.generation](data.train, data.features, config)
     module = generation.module
     optimiser = torch.optim.Adam(module.parameters(), lr=config.rate, weight_decay=config.decay)
     validation = Validation.draw(data.context, data.targets, generation.placed, config.validation_users)
@@ -431,7 +427,7 @@ def train_generation(
 
 
 class _Pattern:
-    """The stored entries of a sparse matrix, to ask whether a pair is among them."""
+    """The stored entries of a sparse matrix, to test whether a pair is among them."""
 
     def __init__(self, matrix: "csr_matrix") -> None:
         self.n_columns = int(matrix.shape[1])
@@ -468,11 +464,11 @@ def with_strangers(
     rng: np.random.Generator,
     row_of: NDArray[np.int64] | None = None,
 ) -> Pairs:
-    """The pairs given, which belong together, and ``ratio`` times as many that do not.
+    """The given pairs, which belong together, and ``ratio`` times as many that do not.
 
     A stranger to ``left`` is a uniform draw from the columns that ``together`` does not store in its row,
-    which is ``row_of[left]`` where given. Where none is found in a few tries, everything may well belong
-    together, and the pair is left out.
+    which is ``row_of[left]`` where given. A pair without a stranger after a few tries, perhaps because
+    everything belongs together, is left out.
     """
     lonely = np.repeat(left, ratio)
     rows = lonely if row_of is None else row_of[lonely]

@@ -1,6 +1,6 @@
-"""Where the id vectors start: the leading singular vectors of the like graph.
+"""The initial id vectors: the leading singular vectors of the like graph.
 
-Here: a truncated SVD of the normalised likes. Not here: anything that is learnt by gradient.
+Here: a truncated SVD of the normalised likes. Not here: learning by gradient.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ def spectral_start(likes: "csr_matrix", dimension: int, *, seed: int, rounds: in
     """Return V sqrt(sigma), float32[N, dimension], of D_u^-1/2 A D_i^-1/2 ~ U sigma Vᵀ, mean row length 1.
 
     ``likes`` is A, users x N. Subspace iteration (Halko, Martinsson and Tropp 2011) from a seeded start, with
-    ``rounds`` products with AᵀA. Where the matrix has fewer than ``dimension`` directions the rest of the
+    ``rounds`` products with AᵀA. Where the matrix has fewer than ``dimension`` directions, the remaining
     columns are small noise, so that training can use them.
     """
     from scipy.sparse import csr_matrix, diags_array
