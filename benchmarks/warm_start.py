@@ -43,6 +43,7 @@ from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.models import encoder
 from tunegraph_pipeline.pipeline import trained_model as stage
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.lineage import Earlier, Origin
@@ -59,7 +60,7 @@ USERS_A_DAY, JOINING, HIDDEN, NEW_TRACKS = 0.01, 0.2, 0.1, 20
 FIRST = date(2026, 1, 1)
 
 PARTS = {
-    "spectral start": (training, "spectral_start"),
+    "spectral start": (encoder, "spectral_start"),
     "strongest neighbours": (training, "strongest_neighbours"),
     "neighbour weights": (training, "local_ridge"),
     "epochs": (training._Epochs, "run"),

@@ -1,4 +1,4 @@
-"""Models side by side on one split: what each is worth, how sure that is, and what it costs.
+"""Models side by side on one split: the quality of each, its confidence interval, and its cost.
 
 Here: judging one fitted contender on one split, and the tables that come out. Not here: the splits
 (`splits`), the models (`pipeline.model_registry`), training all of them on a lake and sampling memory
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.training.train import TrainingData
 
 R_PRECISION_PLACES = 100
-"""R-precision looks at no more places than that, however much of a user was held out."""
+"""Most places that R-precision considers, however many likes of a user were held out."""
 EARLY_STOPPING_SHARE = 0.01
-"""Share of the training likes that is taken out to stop and blend by, as in a refresh."""
+"""Share of the training likes used for early stopping and the blend, as in a refresh."""
 _TIMED_QUERIES = 50
 _TIMED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model took: seconds to train, MiB of memory above what was held before (NaN where not measured),
-    milliseconds for one list of a user it knows and of one it has never seen (median)."""
+    """What a model cost: seconds to train, MiB of memory above what was used before (NaN where not measured),
+    median milliseconds for one list of a user it knows and of one it has never seen."""
 
     training_seconds: float
     peak_mib: float
@@ -60,11 +60,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model was found to be worth on one split, with one seed.
+    """The quality and cost of one model on one split, with one seed.
 
-    ``values``: a figure a metric, user metrics averaged over all judged users; ``per_user``: float64[m] for
-    each of these; ``bands``: recall@k of the held-out likes in each popularity band, averaged over the users
-    who have any there, and NaN where nobody has.
+    ``values``: one per metric, user metrics averaged over all judged users; ``per_user``: float64[m] for each
+    user metric; ``bands``: recall@k of the held-out likes in each popularity band, averaged over the users
+    who have any there, NaN where nobody has.
     """
 
     model: str
@@ -78,9 +78,9 @@ class Outcome:
 
 
 def material_of(split: Split, known: TrainingData, seed: int) -> Material:
-    """What the models may learn from on ``split``: ``known`` with other likes, features and tags as they are.
+    """What the models may learn from on ``split``: ``known`` with the likes replaced.
 
-    `EARLY_STOPPING_SHARE` of the training likes, drawn by ``seed``, are those to stop by.
+    `EARLY_STOPPING_SHARE` of the training likes, drawn by ``seed``, are for early stopping.
     """
     from scipy.sparse import csr_matrix
 
@@ -104,7 +104,7 @@ def judge(
 ) -> Outcome:
     """Rank for every user of ``split``, judge the first k, and time single queries.
 
-    Raises ValueError for a ranking that repeats a track or recommends what is shown as liked.
+    Raises ValueError for a ranking that repeats a track or recommends a known like.
     """
     held_out = split.held_out
     depth = max(k, min(R_PRECISION_PLACES, int(held_out.n_held_out.max()), split.train.shape[1]))
@@ -117,17 +117,9 @@ def judge(
     values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     values["novelty"] = novelty(ranked, popularity, k)
     values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
-    query_ms, new_user_ms = _times(model, split, k)
-    return Outcome(
-        model=name,
-        protocol=split.name,
-        k=k,
-        seed=seed,
-        values=values,
-        per_user=per_user,
-        bands=_recall_by_band(ranked[:, :k], held_out.relevant, popularity_bands(popularity)),
-        cost=Cost(training_seconds, peak_mib, query_ms, new_user_ms),
-    )
+    bands = _recall_by_band(ranked[:, :k], held_out.relevant, popularity_bands(popularity))
+    cost = Cost(training_seconds, peak_mib, *_times(model, split, k))
+    return Outcome(name, split.name, k, seed, values, per_user, bands, cost)
 
 
 def _recall_by_band(
@@ -145,7 +137,7 @@ def _recall_by_band(
 
 
 def _times(model: Contender, split: Split, k: int) -> tuple[float, float]:
-    """Milliseconds of a query and of a new user, each answered as the model does when it serves."""
+    """Milliseconds for a query and for a new user, each answered as the model does when it serves."""
     everyone, known = np.arange(len(split.users)), np.flatnonzero(split.users >= 0)
     arrive = model.new_user if isinstance(model, TakesInUsers) else model.rank
     new_user_ms = _milliseconds(lambda row, likes: arrive(likes, k), split, everyone)
@@ -163,7 +155,7 @@ def _times(model: Contender, split: Split, k: int) -> tuple[float, float]:
 def _milliseconds(
     answer: Callable[[int, csr_matrix], object], split: Split, users: NDArray[np.int64]
 ) -> float:
-    """Median time of one list, over users evenly spaced, after one that warms up."""
+    """Median time of one list over evenly spaced users, after a warm-up query."""
     chosen = users[np.linspace(0, len(users) - 1, min(_TIMED_QUERIES, len(users))).astype(np.int64)]
     taken: list[float] = []
     began = perf_counter()
@@ -197,7 +189,7 @@ def outcome_rows(outcomes: Sequence[Outcome], *, dataset: str, run_id: str) -> p
 def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interval]:
     """How far each model of one protocol is from the first one, per user and with the first seed.
 
-    Negative where it is behind; the interval is a paired one.
+    Negative where it is behind; the intervals are paired.
     """
     reference, *others = [one for one in outcomes if one.seed == outcomes[0].seed]
     if not others:
@@ -208,7 +200,7 @@ def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interv
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The tables of one protocol: quality and cost, then what it does to the catalogue and by popularity.
+    """The tables of one protocol: quality and cost, then catalogue metrics and recall by popularity.
 
     ``outcomes`` are in the order of the table, the seeds of a model among them. Everything but the last four
     columns of the first table is the same for the same likes, settings and seeds.

@@ -97,15 +97,9 @@ def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArra
             axes.plot(values, at_least, marker=marker, ms=3, lw=1.2, color=colour, label=label)
         most = max(10, int(user_degrees.max(initial=0)), int(track_degrees.max(initial=0)))
         longest = max(10, user_degrees.size, track_degrees.size)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlim=(0.9, 1.3 * most),
-            ylim=(0.6 / longest, 1.6),
-            xlabel="likes",
-            ylabel="share with at least that many likes",
-        )
-        axes.set_title("Likes per user and per track")
+        axes.set(xscale="log", yscale="log", xlim=(0.9, 1.3 * most), ylim=(0.6 / longest, 1.6))
+        axes.set(title="Likes per user and per track")
+        axes.set(xlabel="likes", ylabel="share with at least that many likes")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + " %")
         axes.legend(loc="lower left")
@@ -125,12 +119,10 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
         epochs = np.arange(1, len(loss) + 1)
         marker = "o" if len(loss) <= 40 else None
         left.plot(epochs, loss, marker=marker, ms=4, color=_COLOURS[0])
-        left.set(xlabel="epoch", ylabel="loss, nats")
-        left.set_title("Training loss")
+        left.set(title="Training loss", xlabel="epoch", ylabel="loss, nats")
         for (name, values), colour in zip(validation.items(), _COLOURS, strict=False):
             right.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=name)
-        right.set(xlabel="epoch", ylabel="held-out likes found")
-        right.set_title("Validation")
+        right.set(title="Validation", xlabel="epoch", ylabel="held-out likes found")
         first = np.asarray(next(iter(validation.values()), ()), dtype=np.float64)
         if np.isfinite(first).any():
             best = int(np.nanargmax(first))
@@ -156,9 +148,8 @@ def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
         axes.hist(cosines, bins=np.linspace(low, 1, 61).tolist(), color=_COLOURS[0])
         mean = float(cosines.mean()) if cosines.size else 1.0
         axes.axvline(mean, color=_COLOURS[1], label=f"mean {mean:.3f}")
-        axes.set_title(f"Where {cosines.size:,} tracks lie now, against the earlier model")
-        axes.set_xlabel("cosine of a track's vector then and now")
-        axes.set_ylabel("tracks")
+        axes.set(title=f"Drift of {cosines.size:,} tracks since the earlier model")
+        axes.set(xlabel="cosine of a track's vectors then and now", ylabel="tracks")
         axes.legend(loc="upper left")
 
     return _picture(draw, 7, 4)
@@ -192,8 +183,7 @@ def calibration_diagram(calibration: Calibration) -> bytes:
             top.axhline(base_rate, color=_FAINT, lw=1, ls=":", label=f"base rate {base_rate:.3%}")
             for name, points, colour in group:
                 _reliability_curve(top, below, name, points, colour)
-            top.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-            top.set_title(title)
+            top.set(title=title, xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
             below.set(yscale="log", xlabel="predicted probability")
             top.legend(loc="upper left", fontsize=8.5)
             for axis in (top.xaxis, top.yaxis, below.xaxis):
@@ -259,6 +249,7 @@ def embedding_map(
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.grid(visible=False)
+        axes.set(title=f"The {len(points):,} most liked tracks in the embedding space")
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_visible(False)
         rest = "other or unknown" if shown else "genre unknown"
@@ -274,7 +265,6 @@ def embedding_map(
                     linewidths=0,
                     label=f"{name or rest} ({int(inside.sum()):,})",
                 )
-        axes.set_title(f"The {len(points):,} most liked tracks in the embedding space")
         note = "t-SNE of the cosine: near is alike, far says little; larger is more liked"
         figure.text(0.01, 0.005, note, fontsize=8.5)
         if len(points):
@@ -331,8 +321,8 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.set_yticks(range(len(figures)), list(figures))
         axes.set_ylim(len(figures) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("new model against the live one, percent")
-        axes.set_title(f"Challenger and champion, {n_users:,} users")
+        axes.set(title=f"Challenger and champion, {n_users:,} users")
+        axes.set(xlabel="new model against the live one, percent")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
     return _picture(draw, 7, 3.2)
@@ -356,13 +346,11 @@ def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
             _note(left, f"{found.mean:.4f}", (found.mean, float(place)), (0, 8))
         left.set_yticks(places, [one.model for one in first])
         left.set_ylim(len(first) - 0.5, -0.6)
-        left.set(xlabel="mean over users, 95 %")
-        left.set_title(f"MAP@{first[0].k}, {first[0].protocol}")
+        left.set(title=f"MAP@{first[0].k}, {first[0].protocol}", xlabel="mean over users, 95 %")
         left.grid(visible=False, axis="y")
         for band, colour, marker in zip(BANDS, _COLOURS, "os^", strict=False):
             right.plot([one.bands[band] for one in first], places, marker, color=colour, ms=7, label=band)
-        right.set(xlabel="share of the held-out likes found")
-        right.set_title(f"Recall@{first[0].k} by popularity")
+        right.set(title=f"Recall@{first[0].k} by popularity", xlabel="share of the held-out likes found")
         right.legend(loc="lower right")
 
     return _picture(draw, 10, 1.6 + 0.5 * max(3, len(first)))

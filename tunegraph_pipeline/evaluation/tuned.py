@@ -6,11 +6,9 @@ Here: reading `tuned.json`. Not here: the search that writes it (`benchmarks/tun
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
@@ -44,10 +42,8 @@ class TunedSet(RootModel[dict[str, TunedBaseline]]):
 
     def config(self) -> BaselineConfig:
         """The default settings, with the tuned values in place of theirs."""
-        found: dict[str, Any] = {}
-        for baseline in self.root.values():
-            found |= baseline.settings
-        return BaselineConfig.model_validate(found)
+        settings = (setting for one in self.root.values() for setting in one.settings.items())
+        return BaselineConfig.model_validate(dict(settings))
 
     def notes(self) -> list[str]:
         """How each baseline was tuned, for people; baselines tuned alike share a line."""
@@ -62,10 +58,7 @@ def read_tuned(path: Path = TUNED_FILE) -> dict[str, TunedSet]:
     """Every set of values by the name of its likes; empty without the file."""
     if not path.exists():
         return {}
-    return {
-        name: TunedSet.model_validate(values)
-        for name, values in json.loads(path.read_text(encoding="utf-8")).items()
-    }
+    return TypeAdapter(dict[str, TunedSet]).validate_json(path.read_bytes())
 
 
 def tuned(name: str, path: Path = TUNED_FILE) -> TunedSet:

@@ -8,7 +8,6 @@ costs V2, and the 300 candidates of the first V3. Not here: how they learn (`tra
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from tunegraph_pipeline.generations.training import (
     V3Seed,
     train_generation,
 )
+from tunegraph_pipeline.graph.csr import lists_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -102,7 +102,7 @@ class GenerationRanking:
     def _best_candidates(self, generation: V3Seed, usable: csr_matrix, likes: csr_matrix, k: int) -> Ranked:
         placed = np.flatnonzero(generation.placed)
         ranked = np.full((likes.shape[0], k), -1, dtype=np.int32)
-        for row, (known, liked) in enumerate(zip(_lists(usable), _lists(likes), strict=True)):
+        for row, (known, liked) in enumerate(zip(lists_of(usable), lists_of(likes), strict=True)):
             rng = np.random.default_rng([self.config.seed, *np.sort(liked).tolist()])
             others = np.setdiff1d(placed, liked)
             drawn = np.sort(rng.choice(others, size=min(CANDIDATES, len(others)), replace=False))
@@ -125,7 +125,7 @@ def _nearest(
 ) -> Ranked:
     """The k tracks nearest to each point that its row of ``likes`` does not hold, padded with -1."""
     ranked = np.full((len(queries), k), -1, dtype=np.int32)
-    for row, (query, liked) in enumerate(zip(queries, _lists(likes), strict=True)):
+    for row, (query, liked) in enumerate(zip(queries, lists_of(likes), strict=True)):
         # As many more as there are likes, which may all be nearer; ties go to the smaller index.
         answer = tree.query(query, k=np.arange(1, min(k + len(liked), len(tracks)) + 1))
         distance, found = (np.atleast_1d(part) for part in answer)
@@ -133,8 +133,3 @@ def _nearest(
         best = track[~np.isin(track, liked)][:k]
         ranked[row, : len(best)] = best
     return ranked
-
-
-def _lists(likes: csr_matrix) -> list[NDArray[np.int32]]:
-    """The tracks of each row."""
-    return [likes.indices[start:end] for start, end in pairwise(likes.indptr.tolist())]

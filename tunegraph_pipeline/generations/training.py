@@ -22,7 +22,6 @@ rates than the small batches the generations were first trained on.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -31,11 +30,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.graph.csr import found_in, only, rows_of, shuffled_rows
+from tunegraph_pipeline.graph.csr import found_in, lists_of, only, rows_of, shuffled_rows
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import Validation
-from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, fingerprint, run_epochs
+from tunegraph_pipeline.training.loop import (
+    Checkpoint,
+    EpochReport,
+    fingerprint,
+    run_epochs,
+    users_to_learn_from,
+)
 from tunegraph_pipeline.training.train import TrainingData
 
 if TYPE_CHECKING:
@@ -86,9 +91,8 @@ class GenerationConfig(BaseModel):
 
     @property
     def decay(self) -> float:
-        if self.weight_decay is not None:
-            return self.weight_decay
-        return 1e-4 if self.generation == "v1" else 0.0
+        default = 1e-4 if self.generation == "v1" else 0.0
+        return default if self.weight_decay is None else self.weight_decay
 
 
 class Pairs(NamedTuple):
@@ -334,8 +338,8 @@ class V3Seed(_OnGraph):
         self.embeddings = _unit(placed)
 
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        lists = (likes.indices[start:end] for start, end in pairwise(likes.indptr.tolist()))
-        return np.stack([(self.embeddings[liked] @ self.embeddings.T).max(axis=0) for liked in lists])
+        cosines = ((self.embeddings[liked] @ self.embeddings.T) for liked in lists_of(likes))
+        return np.stack([of_list.max(axis=0) for of_list in cosines])
 
 
 @dataclass(frozen=True)
@@ -373,11 +377,7 @@ def train_generation(
     """
     import torch
 
-    users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
-    if not len(users):
-        raise InputError(
-            "no user has two likes to learn from; import liked lists in which users like several tracks"
-        )
+    users = users_to_learn_from(data.train)
     generation = GENERATIONS[config.generation](data.train, data.features, config)
     module = generation.module
     optimiser = torch.optim.Adam(module.parameters(), lr=config.rate, weight_decay=config.decay)

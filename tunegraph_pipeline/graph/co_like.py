@@ -88,6 +88,19 @@ class Rows(Generic[_Value]):
 
 
 @dataclass(frozen=True)
+class Strongest(Rows[np.float32]):
+    """The strongest neighbours of some tracks, the strongest first in a row, and their scores.
+
+    ``complete``: bool[n], whether a row holds all neighbours of its track.
+    """
+
+    complete: npt.NDArray[np.bool_]
+
+    def arrays(self, part: str, values: str = "scores") -> dict[str, npt.NDArray[Any]]:
+        return super().arrays(part, values) | {f"{part}complete": self.complete}
+
+
+@dataclass(frozen=True)
 class CoLike:
     """B over N tracks, mapped from the folder that :func:`build_co_like` or `co_like_update` wrote.
 
@@ -100,23 +113,20 @@ class CoLike:
     built, except for tracks whose degree has moved far since.
     ``base``: counts int32, None when the matrix was too large to be kept whole (``exact`` is false);
     ``delta``: counts int32 of either sign, with all N rows.
-    ``top``: scores float32, the strongest neighbour first, for the rows of the base; ``moved``: int32[m]
-    ascending, the tracks whose row has changed since, and ``moved_top``: their m rows. Rows hold more than
-    the k that are shown, up to ``facts["kept"]``, so that a lost neighbour has a successor at hand;
-    ``top_complete`` and ``moved_complete``, bool: whether a row holds all neighbours of its track.
+    ``top``: the strongest neighbours, for the rows of the base; ``moved``: int32[m] ascending, the tracks
+    whose row has changed since, and ``moved_top``: their m rows. Rows hold more than the k that are shown, up
+    to ``facts["kept"]``, so that a lost neighbour has a successor at hand.
     ``facts``: exact, n_tracks, n_likes, nnz (of the base; null when not kept), nnz_bound, max_exact_nnz, k,
     kept.
     """
 
     degrees: npt.NDArray[np.int32]
     frozen: npt.NDArray[np.int32]
-    base: "Rows[np.int32] | None"
-    delta: "Rows[np.int32]"
-    top: "Rows[np.float32]"
-    top_complete: npt.NDArray[np.bool_]
+    base: Rows[np.int32] | None
+    delta: Rows[np.int32]
+    top: Strongest
     moved: npt.NDArray[np.int32]
-    moved_top: "Rows[np.float32]"
-    moved_complete: npt.NDArray[np.bool_]
+    moved_top: Strongest
     facts: dict[str, Any]
     parts: ArrayFolder
 
@@ -128,19 +138,17 @@ class CoLike:
         specs = (*_ALWAYS, *(_COUNTS if exact else ()), *(_UPDATES if updated else optional(_UPDATES)))
         arrays, _ = checked_arrays(parts, specs, "a co-like matrix")
 
-        def rows(part: str, values: str) -> Rows[Any]:
-            return Rows(arrays[f"{part}indptr"], arrays[f"{part}indices"], arrays[f"{part}{values}"])
+        def rows(part: str, *values: str) -> list[Any]:
+            return [arrays[f"{part}{name}"] for name in ("indptr", "indices", *values)]
 
         return cls(
             degrees=arrays["degrees"],
-            frozen=arrays["frozen"] if updated else arrays["degrees"],
-            base=rows("", "counts") if exact else None,
-            delta=rows("delta_", "counts"),
-            top=rows("top_", "scores"),
-            top_complete=arrays["top_complete"],
+            frozen=arrays["frozen" if updated else "degrees"],
+            base=Rows(*rows("", "counts")) if exact else None,
+            delta=Rows(*rows("delta_", "counts")),
+            top=Strongest(*rows("top_", "scores", "complete")),
             moved=arrays["moved"],
-            moved_top=rows("moved_", "scores"),
-            moved_complete=arrays["moved_complete"],
+            moved_top=Strongest(*rows("moved_", "scores", "complete")),
             facts=parts.facts,
             parts=parts,
         )

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.graph.co_like import CO_LIKE, Block, CoLike, Rows, stream_rows
+from tunegraph_pipeline.graph.co_like import CO_LIKE, Block, CoLike, Rows, Strongest, stream_rows
 from tunegraph_pipeline.graph.csr import found_in, offsets_of, rows_of
 from tunegraph_pipeline.lake.array_spec import as_declared, optional
 from tunegraph_pipeline.lake.arrays import write_arrays
@@ -92,8 +92,7 @@ def update_co_like(
         "frozen": frozen,
         **_rows_of_csr(delta).arrays("delta_", "counts"),
         "moved": moved.tracks,
-        **moved.top.arrays("moved_", "scores"),
-        "moved_complete": moved.complete,
+        **moved.top.arrays("moved_"),
     }
     found = {**before.facts, **(facts or {}), "n_tracks": n_tracks}
     found["n_likes"] = int(before.facts["n_likes"] + change.data.sum())
@@ -111,17 +110,16 @@ def compact_co_like(before: CoLike, folder: Path, *, facts: Mapping[str, Any] | 
         raise LakeError("a co-like matrix that is kept pruned has nothing to merge")
     folder.mkdir(parents=True, exist_ok=True)
     indptr = stream_rows(_merged_blocks(before), folder, "indices", "counts", np.int32)
-    top, complete = _all_top(before)
     arrays: dict[str, npt.NDArray[Any]] = {
         "degrees": before.degrees,
         "frozen": before.frozen,
         "indptr": indptr,
-        **top.arrays("top_", "scores"),
-        "top_complete": complete,
-        **_empty_rows(before.n_tracks).arrays("delta_", "counts"),
+        **_all_top(before).arrays("top_"),
+        "delta_indptr": np.zeros(before.n_tracks + 1),
+        "delta_indices": np.zeros(0),
+        "delta_counts": np.zeros(0),
         "moved": np.zeros(0),
-        **_empty_rows(0).arrays("moved_", "scores"),
-        "moved_complete": np.zeros(0),
+        **_no_neighbours(0).arrays("moved_"),
     }
     found = {**before.facts, **(facts or {}), "nnz": int(indptr[-1])}
     write_arrays(folder, as_declared(optional(CO_LIKE), arrays), found)
@@ -220,7 +218,7 @@ class _Pruned:
             cut[block[0]] = length[block[0]] >= self._kept
         row, column, count = (np.concatenate(part) for part in zip(*parts, strict=True))
         step(3)
-        return _Moved(rows, self._best(rows, row, column, count), ~cut[rows])
+        return _Moved(rows, self._best(rows, row, column, count, ~cut[rows]))
 
     def _changed_pairs(self, adrift: Ints) -> tuple[Ints, Ints, Ints, Ints]:
         """Return row, column, count before and count now of every pair whose key may have changed."""
@@ -243,9 +241,9 @@ class _Pruned:
         """Return, float64[N], the old key of the last neighbour kept in each of ``rows``, -inf where all are
         kept; and, bool[N], whether there may be more neighbours than are kept."""
         last = np.full(self._n, -np.inf)
-        for of, top, number, complete in self._tops(rows):
-            track = of[~complete]
-            end = top.indptr[number[~complete] + 1] - 1
+        for of, top, number in self._tops(rows):
+            more = ~top.complete[number]
+            track, end = of[more], top.indptr[number[more] + 1] - 1
             column = top.indices[end]
             count = np.rint(top.values[end] / (self._old_weight[track] * self._old_weight[column]))
             last[track] = count * self._old_key[column]
@@ -254,7 +252,7 @@ class _Pruned:
     def _kept_of(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """Return row, column and count of all entries that were kept in ``rows``."""
         found = [(np.zeros(0, np.int64),) * 3]
-        for of, top, number, _ in self._tops(rows):
+        for of, top, number in self._tops(rows):
             owner, place = _places(top.indptr, number)
             row, column = of[owner], top.indices[place].astype(np.int64)
             weight = self._old_weight[row] * self._old_weight[column]
@@ -262,18 +260,17 @@ class _Pruned:
         row, column, count = (np.concatenate(part) for part in zip(*found, strict=True))
         return row, column, count
 
-    def _tops(self, rows: Ints) -> Iterator[tuple[Ints, Rows[np.float32], Ints, npt.NDArray[np.bool_]]]:
-        """Yield where the rows of the pruned form are: which tracks, in which rows, at which number, and
-        whether these hold all their neighbours."""
+    def _tops(self, rows: Ints) -> Iterator[tuple[Ints, Strongest, Ints]]:
+        """Yield where the rows of the pruned form are: which tracks, in which rows, at which number."""
         before = self._before
         place = np.searchsorted(before.moved, rows)
         is_moved = np.zeros(len(rows), dtype=np.bool_)
         inside = place < len(before.moved)
         is_moved[inside] = before.moved[place[inside]] == rows[inside]
-        yield rows[is_moved], before.moved_top, place[is_moved], before.moved_complete[place[is_moved]]
+        yield rows[is_moved], before.moved_top, place[is_moved]
         rest = rows[~is_moved]
         rest = rest[rest < len(before.top)]
-        yield rest, before.top, rest, before.top_complete[rest]
+        yield rest, before.top, rest
 
     def _rows_of_b(self, rows: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Yield row, column and count of whole rows of B now, some rows at a time, the best of each."""
@@ -285,58 +282,60 @@ class _Pruned:
             best = _first_of_each(row, np.asarray(counts.data * self._key[counts.indices]), self._kept)
             yield row[best], counts.indices[best].astype(np.int64), counts.data[best].astype(np.int64)
 
-    def _best(self, rows: Ints, row: Ints, column: Ints, count: Ints) -> Rows[np.float32]:
-        """Return the best of the entries of each of ``rows``, the strongest first, with their scores."""
+    def _best(
+        self, rows: Ints, row: Ints, column: Ints, count: Ints, complete: npt.NDArray[np.bool_]
+    ) -> Strongest:
+        """Return the best of the entries of each of ``rows``."""
         best = _first_of_each(row, np.asarray(count * self._key[column]), self._kept)
         row, column, count = row[best], column[best], count[best]
         lengths = np.bincount(row, minlength=self._n)[rows]
         scores = count * self._key[column] * self._weight[row]
-        return Rows(offsets_of(lengths), column.astype(np.int32), scores.astype(np.float32))
+        return Strongest(offsets_of(lengths), column.astype(np.int32), scores.astype(np.float32), complete)
 
 
 class _Moved(NamedTuple):
-    """``tracks``: int64[m] ascending; ``top``: their m rows of the pruned form; ``complete``: bool[m],
-    whether these hold all their neighbours."""
+    """``tracks``: int64[m] ascending; ``top``: their m rows of the pruned form."""
 
     tracks: Ints
-    top: Rows[np.float32]
-    complete: npt.NDArray[np.bool_]
+    top: Strongest
 
 
 def _with_earlier(before: CoLike, now: _Moved) -> _Moved:
     """Return the rows that moved before with those that moved now, the latter where both did."""
     earlier = np.flatnonzero(~np.isin(before.moved, now.tracks))
     tracks = np.concatenate([before.moved[earlier].astype(np.int64), now.tracks])
-    complete = np.concatenate([before.moved_complete[earlier], now.complete])
     order = np.argsort(tracks, kind="stable")
-    rows = _put_together([(before.moved_top, earlier), (now.top, np.arange(len(now.tracks)))], order)
-    return _Moved(tracks[order], rows, complete[order])
+    parts = [(before.moved_top, earlier), (now.top, np.arange(len(now.tracks)))]
+    return _Moved(tracks[order], _put_together(parts, order))
 
 
-def _all_top(matrix: CoLike) -> tuple[Rows[np.float32], npt.NDArray[np.bool_]]:
-    """Return the pruned rows of every track in one piece, and whether each is complete."""
+def _all_top(matrix: CoLike) -> Strongest:
+    """Return the pruned rows of every track in one piece."""
     still = np.setdiff1d(np.arange(len(matrix.top)), matrix.moved)
     new = np.setdiff1d(np.arange(len(matrix.top), matrix.n_tracks), matrix.moved)  # nobody's neighbours
     order = np.argsort(np.concatenate([still, matrix.moved, new]), kind="stable")
     parts = [
         (matrix.top, still),
         (matrix.moved_top, np.arange(len(matrix.moved))),
-        (_empty_rows(len(new)), np.arange(len(new))),
+        (_no_neighbours(len(new)), np.arange(len(new))),
     ]
-    complete = np.concatenate(
-        [matrix.top_complete[still], matrix.moved_complete, np.ones(len(new), dtype=np.bool_)]
-    )
-    return _put_together(parts, order), complete[order]
+    return _put_together(parts, order)
 
 
-def _put_together(parts: list[tuple[Rows[np.float32], Ints]], order: Ints) -> Rows[np.float32]:
+def _no_neighbours(n: int) -> Strongest:
+    no_entry = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Strongest(np.zeros(n + 1, np.int64), *no_entry, complete=np.ones(n, dtype=np.bool_))
+
+
+def _put_together(parts: list[tuple[Strongest, Ints]], order: Ints) -> Strongest:
     """Return the rows of these numbers of several, one part after the other, in this order."""
     lengths = np.concatenate([part.indptr[n + 1] - part.indptr[n] for part, n in parts])
     places = [_places(part.indptr, number)[1] for part, number in parts]
     columns = np.concatenate([part.indices[at] for (part, _), at in zip(parts, places, strict=True)])
     scores = np.concatenate([part.values[at] for (part, _), at in zip(parts, places, strict=True)])
+    complete = np.concatenate([part.complete[number] for part, number in parts])
     _, place = _places(offsets_of(lengths), order)
-    return Rows(offsets_of(lengths[order]), columns[place], scores[place])
+    return Strongest(offsets_of(lengths[order]), columns[place], scores[place], complete[order])
 
 
 def _merged_blocks(matrix: CoLike) -> Iterator[Block]:
@@ -378,10 +377,6 @@ def _rows_now(base: Rows[np.int32], delta: Rows[np.int32], rows: Ints, n_tracks:
 
 def _rows_of_csr(matrix: "csr_matrix") -> Rows[np.int32]:
     return Rows(matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
-
-
-def _empty_rows(n: int) -> Rows[np.float32]:
-    return Rows(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
 def _sum(left: "csr_matrix", right: "csr_matrix") -> "csr_matrix":

@@ -3,6 +3,7 @@
 Here: what several rooms do with the entries of a matrix, row after row. Not here: what a matrix means.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
     """The row of each entry, int64[nnz]."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def lists_of(matrix: "csr_matrix") -> list[NDArray[np.int32]]:
+    """The columns of the entries of each row."""
+    return [matrix.indices[start:end] for start, end in pairwise(matrix.indptr.tolist())]
 
 
 def only(matrix: "csr_matrix", keep: NDArray[np.bool_]) -> "csr_matrix":

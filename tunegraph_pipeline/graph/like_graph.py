@@ -206,17 +206,13 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
 
-    def of_users(old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        both: npt.NDArray[np.bool_] = np.concatenate([old[staying], new])[order]
-        return both
-
     return LikeGraph(
         user_ids=StringColumn.from_strings(ids.gather(order).to_list()),
         indptr=indptr,
         indices=np.concatenate([before.indices, now.indices])[place],
         fold=np.concatenate([before.fold, now.fold])[place],
-        calibration=of_users(before.calibration, now.calibration),
-        judge=of_users(before.judge, now.judge),
+        calibration=np.concatenate([before.calibration[staying], now.calibration])[order],
+        judge=np.concatenate([before.judge[staying], now.judge])[order],
         canonical=now.canonical,
         n_tracks=now.n_tracks,
     )

@@ -1,7 +1,8 @@
-"""The track encoder: one vector of unit length a track, from its id, its content and its neighbours.
+"""The track encoder: one vector of unit length per track, from its id, its content and its neighbours.
 
-Here: the network and the sparse products it needs. Importing this module imports torch. Not here: what it is
-trained for (`training/objective.py`), the graph it propagates over (`graph/co_like.py`).
+Here: the network, the sparse products it needs, its initial id vectors and its graph. Importing this module
+imports torch. Not here: the training objective (`training/objective.py`), who is a neighbour
+(`graph/co_like.py`).
 """
 
 import math
@@ -30,8 +31,8 @@ class SparseMatrix:
     """
 
     def __init__(self, matrix: "csr_matrix") -> None:
-        self.forward = _torch_csr(matrix)
-        self.backward = _torch_csr(matrix.T.tocsr())
+        self.forward = torch_csr(matrix)
+        self.backward = torch_csr(matrix.T.tocsr())
         # The place of each entry of the transpose in the matrix.
         entries = type(matrix)((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
         self._order = torch.from_numpy(entries.T.tocsr().data)
@@ -181,6 +182,39 @@ def _to(liked: Tensor, message: Tensor, cold: Tensor | None) -> Tensor:
     return message if cold is None else message * liked
 
 
+def spectral_start(likes: "csr_matrix", dimension: int, *, seed: int, rounds: int = 4) -> NDArray[np.float32]:
+    """Return V sqrt(sigma), float32[N, dimension], of D_u^-1/2 A D_i^-1/2 ~ U sigma Vᵀ, mean row length 1.
+
+    ``likes`` is A, users x N. Subspace iteration (Halko, Martinsson and Tropp 2011) from a seeded start, with
+    ``rounds`` products with AᵀA. Where the matrix has fewer than ``dimension`` directions, the remaining
+    columns are small noise, so that training can use them.
+    """
+    from scipy.sparse import csr_matrix, diags_array
+
+    rng = np.random.default_rng(seed)
+    n_users, n_tracks = likes.shape
+    degrees = np.bincount(likes.indices, minlength=n_tracks)
+    by_user = diags_array(np.maximum(np.diff(likes.indptr), 1.0) ** -0.5)
+    by_track = diags_array(np.maximum(degrees, 1.0) ** -0.5)
+    A = csr_matrix(by_user @ likes @ by_track, dtype=np.float32)
+    rank = min(dimension, n_users, n_tracks)
+    Y = rng.standard_normal((n_tracks, min(rank + 16, n_users, n_tracks))).astype(np.float32)
+    for _ in range(rounds):
+        Y, _ = np.linalg.qr(A.T @ (A @ Y))
+    projected = A @ Y
+    squares, rotation = np.linalg.eigh((projected.T @ projected).astype(np.float64))
+    leading = np.argsort(-squares, kind="stable")[:rank]
+    # sigma is the root of an eigenvalue, so its own root is the fourth one.
+    scale = np.maximum(squares[leading], 0.0) ** 0.25
+    start = np.zeros((n_tracks, dimension), dtype=np.float32)
+    start[:, :rank] = (Y @ rotation[:, leading].astype(np.float32)) * scale.astype(np.float32)
+    length = np.linalg.norm(start, axis=1).mean()
+    start /= np.float32(max(float(length), 1e-12))
+    noise = rng.standard_normal((n_tracks, dimension - rank)).astype(np.float32)
+    start[:, rank:] = 0.01 * noise
+    return start
+
+
 def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
     """Return S = D^-1/2 (P + Pᵀ elementwise maximum) D^-1/2, float32[N, N], of the k strongest neighbours.
 
@@ -214,7 +248,8 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
     )
 
 
-def _torch_csr(matrix: "csr_matrix") -> Tensor:
+def torch_csr(matrix: "csr_matrix") -> Tensor:
+    """The matrix as a sparse tensor of float32, its indices sorted."""
     matrix.sort_indices()
     with warnings.catch_warnings():
         # torch warns once that CSR is in beta; only the product with a dense matrix is used here.

@@ -97,8 +97,7 @@ class Validation:
     ) -> NDArray[np.float64]:
         """Return AP@10 of each blend and user, float64[len(blends), m]; the mean of a row is MAP@10."""
         figures = np.zeros((len(blends), self.n_users))
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
+        for rows, context, targets in self._blocks():
             score = parts.scorer(context)
             for i, blend in enumerate(blends):
                 figures[i, rows] = self._average_precision(score(blend, prior), context, targets)
@@ -114,8 +113,7 @@ class Validation:
         there are leads above r. A missing track scores -inf.
         """
         leads = np.empty((self.n_users, _K), dtype=np.float32)
-        for rows in self._blocks():
-            context = self.context[rows]
+        for rows, context, _ in self._blocks():
             scores = parts.scorer(context)(blend, level)
             scores[context.nonzero()] = -np.inf
             cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
@@ -126,24 +124,24 @@ class Validation:
     def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
         figures = np.zeros(self.n_users)
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
+        for rows, context, targets in self._blocks():
             figures[rows] = self._average_precision(score(context), context, targets)
         return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> float:
-        """Return the MAP@10 of recommending the most popular tracks to everyone."""
+        """Return the MAP@10 of recommending the most popular tracks to everyone, NaN without users."""
         total = 0.0
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
+        for _, context, targets in self._blocks():
             scores = np.tile(popularity.astype(np.float32), (context.shape[0], 1))
             total += float(self._average_precision(scores, context, targets).sum())
-        return total / max(self.n_users, 1)
+        return total / self.n_users if self.n_users else float("nan")
 
-    def _blocks(self) -> Iterator[slice]:
+    def _blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
+        """Yield some users at a time: their rows, context and targets."""
         step = max(1, _BLOCK_ENTRIES // self.context.shape[1])
         for start in range(0, self.n_users, step):
-            yield slice(start, min(start + step, self.n_users))
+            rows = slice(start, min(start + step, self.n_users))
+            yield rows, self.context[rows], self.targets[rows]
 
     def _average_precision(
         self, scores: NDArray[np.float32], context: "csr_matrix", targets: "csr_matrix"
@@ -218,24 +216,22 @@ def tune_blend(
     if validation.n_users == 0:
         return usual, prior, float("nan")
 
-    def judge(blends: Sequence[Blend], prior: NDArray[np.float32]) -> NDArray[np.float64]:
-        return validation.of_blends(blends, parts, prior)
-
     grid = _whole_grid() if around is None else _next_to(around)
-    figures = judge(grid, prior)
+    figures = validation.of_blends(grid, parts, prior)
     ratio = grid[int(figures.mean(axis=1).argmax())]
     if around is None and ratio.neighbour and ratio.embedding:
         finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
-        figures = np.concatenate([figures, judge(finer, prior)])
+        figures = np.concatenate([figures, validation.of_blends(finer, parts, prior)])
         grid += finer
     chosen = _clearly_best(figures, grid.index(usual))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
         fair = fair_reserve(validation, blend, parts, level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
-        figures = np.stack([judge([blend], prior_of(level, warm, reserve))[0] for reserve in reserves])
+        priors = [prior_of(level, warm, reserve) for reserve in reserves]
+        figures = np.concatenate([validation.of_blends([blend], parts, one) for one in priors])
         chosen = _clearly_best(figures, 0)
-        prior, value = prior_of(level, warm, reserves[chosen]), figures[chosen]
+        prior, value = priors[chosen], figures[chosen]
     return blend, prior, float(value.mean())
 
 

@@ -22,6 +22,7 @@ l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -146,21 +147,17 @@ class _Pairs:
 
     def term(self, name: str) -> Floats:
         c, log_i, log_j = (x.astype(np.float64) for x in (self.cosine, self.log_i, self.log_j))
-        match name:
-            case "intercept":
-                return np.ones_like(c)
-            case "cosine":
-                return c
-            case "cosine_squared":
-                return c**2
-            case "cosine_cubed":
-                return c**3
-            case "log_popularity":
-                return log_i + log_j
-            case "log_popularity_product":
-                return log_i * log_j
-            case _:
-                raise KeyError(name)
+        return _TERMS[name](c, log_i, log_j)
+
+
+_TERMS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
+    "intercept": lambda c, log_i, log_j: np.ones_like(c),
+    "cosine": lambda c, log_i, log_j: c,
+    "cosine_squared": lambda c, log_i, log_j: c**2,
+    "cosine_cubed": lambda c, log_i, log_j: c**3,
+    "log_popularity": lambda c, log_i, log_j: log_i + log_j,
+    "log_popularity_product": lambda c, log_i, log_j: log_i * log_j,
+}
 
 
 def calibrate(
@@ -186,16 +183,24 @@ def calibrate(
     log_popularity = np.log1p(popularity.astype(np.float32))
     fit = _pairs(fit_panel, embeddings, log_popularity, rng)
     judge = _pairs(judge_panel, embeddings, log_popularity, rng)
-    if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
-        return _not_fitted(
-            n_users, fit, judge, f"{MIN_PAIRS} neighbours and as many others are needed in each"
+    sizes = (n_users, fit.n_neighbours, judge.n_neighbours, judge.neighbours.size)
+
+    def not_fitted(needed: int, where: str) -> Calibration:
+        status = (
+            f"not fitted: too few users are set aside; their two panels of {n_users} hold "
+            f"{fit.n_neighbours:,} neighbours among {fit.neighbours.size:,} pairs "
+            f"and {judge.n_neighbours:,} among {judge.neighbours.size:,}, and "
+            f"{needed} neighbours and as many others are needed in {where}"
         )
+        return Calibration(status, *sizes)
+
+    if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
+        return not_fitted(MIN_PAIRS, "each")
     one, other = np.array_split(rng.permutation(n_users), 2)
     inner_fit = _pairs(fit_panel[one], embeddings, log_popularity, rng)
     inner_judge = _pairs(fit_panel[other], embeddings, log_popularity, rng)
     if not (inner_fit.has(MIN_PAIRS // 10) and inner_judge.has(MIN_PAIRS // 10)):
-        needed = f"{MIN_PAIRS // 10} neighbours and as many others are needed in each half of the first"
-        return _not_fitted(n_users, fit, judge, needed)
+        return not_fitted(MIN_PAIRS // 10, "each half of the first")
     brier = {
         name: _brier(_probability(inner_judge, _fit(inner_fit, terms, rng)), inner_judge.neighbours)
         for name, terms in CANDIDATES.items()
@@ -208,11 +213,8 @@ def calibrate(
     judgements = {name: _judge(probability, judge.neighbours) for name, probability in predicted.items()}
     best, reference = judgements[served], judgements[REFERENCE]
     return Calibration(
-        status="fitted",
-        panel_users=n_users,
-        fit_neighbours=fit.n_neighbours,
-        judged_neighbours=judge.n_neighbours,
-        judged_pairs=judge.neighbours.size,
+        "fitted",
+        *sizes,
         served=served,
         coefficients=fitted[served],
         judgements=judgements,
@@ -220,20 +222,6 @@ def calibrate(
         bands=_bands({name: predicted[name] for name in (served, REFERENCE)}, judge),
         passes=best.skill > max(0.0, reference.skill) + SKILL_MARGIN
         and best.auc > reference.auc + AUC_MARGIN,
-    )
-
-
-def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs, needed: str) -> Calibration:
-    return Calibration(
-        status=(
-            f"not fitted: too few users are set aside; their two panels of {n_users} hold "
-            f"{fit.n_neighbours:,} neighbours among {fit.neighbours.size:,} pairs "
-            f"and {judge.n_neighbours:,} among {judge.neighbours.size:,}, and {needed}"
-        ),
-        panel_users=n_users,
-        fit_neighbours=fit.n_neighbours,
-        judged_neighbours=judge.n_neighbours,
-        judged_pairs=judge.neighbours.size,
     )
 
 

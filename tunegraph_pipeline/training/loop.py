@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -157,6 +158,16 @@ def run_epochs(
             on_epoch(report)
     module.load_state_dict(as_tensors(course.best_weights))
     return course
+
+
+def users_to_learn_from(likes: "csr_matrix") -> NDArray[np.int64]:
+    """The rows of ``likes`` (users x N) with two likes or more. Raises InputError where there is none."""
+    users = np.flatnonzero(np.diff(likes.indptr) >= 2)
+    if not len(users):
+        raise InputError(
+            "no user has two likes to learn from; import liked lists in which users like several tracks"
+        )
+    return users
 
 
 def fingerprint(

@@ -36,9 +36,7 @@ def map_of(
     places = np.empty((n, 2))
     places[landmarks] = _laid_out(embeddings[landmarks], seed)
     others = np.setdiff1d(np.arange(n), landmarks, assume_unique=True)
-    for start in range(0, len(others), _ROWS):
-        rows = others[start : start + _ROWS]
-        places[rows] = _beside(embeddings[rows] @ embeddings[landmarks].T, places[landmarks])
+    places[others] = _beside(embeddings, others, landmarks, places[landmarks])
     return _framed(places).astype(np.float32)
 
 
@@ -62,9 +60,7 @@ def map_with_new(
     places[old] = earlier[old]
     new = np.setdiff1d(np.arange(len(embeddings)), old, assume_unique=True)
     at = earlier[landmarks].astype(np.float64) * _WIDE
-    for start in range(0, len(new), _ROWS):
-        rows = new[start : start + _ROWS]
-        places[rows] = _beside(embeddings[rows] @ embeddings[landmarks].T, at) / _WIDE
+    places[new] = _beside(embeddings, new, landmarks, at) / _WIDE
     return places
 
 
@@ -90,22 +86,30 @@ def _laid_out(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float64]
     return places
 
 
-def _beside(cosines: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The places of tracks by their cosines with the landmarks, float32[m, L]: float64[m, 2].
+def _beside(
+    embeddings: NDArray[np.float32],
+    tracks: NDArray[np.int64],
+    landmarks: NDArray[np.int64],
+    at: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The places of ``tracks`` by their cosines with the landmarks, which are ``at``: float64[m, 2].
 
     A weighted mean of the places of the most similar landmarks, in which those far from the most similar one
     count little: a plain mean would put a track between two clusters into the void.
     """
-    k = min(_NEAR, len(places))
-    near = np.argpartition(cosines, -k, axis=1)[:, -k:]
-    near = np.take_along_axis(
-        near, np.argsort(-np.take_along_axis(cosines, near, 1), axis=1, kind="stable"), 1
-    )
-    alike = np.take_along_axis(cosines, near, 1).astype(np.float64)
-    around = places[near]
-    apart = around - around[:, :1]
-    say = np.exp(20 * (alike - alike[:, :1])) / (1 + np.einsum("ijk,ijk->ij", apart, apart)) ** 2
-    placed: NDArray[np.float64] = np.einsum("ij,ijk->ik", say / say.sum(axis=1, keepdims=True), around)
+    k = min(_NEAR, len(landmarks))
+    placed = np.empty((len(tracks), 2))
+    for start in range(0, len(tracks), _ROWS):
+        cosines = embeddings[tracks[start : start + _ROWS]] @ embeddings[landmarks].T
+        near = np.argpartition(cosines, -k, axis=1)[:, -k:]
+        order = np.argsort(-np.take_along_axis(cosines, near, 1), axis=1, kind="stable")
+        near = np.take_along_axis(near, order, 1)
+        alike = np.take_along_axis(cosines, near, 1).astype(np.float64)
+        around = at[near]
+        apart = around - around[:, :1]
+        weight = np.exp(20 * (alike - alike[:, :1])) / (1 + np.einsum("ijk,ijk->ij", apart, apart)) ** 2
+        weight /= weight.sum(axis=1, keepdims=True)
+        placed[start : start + _ROWS] = np.einsum("ij,ijk->ik", weight, around)
     return placed
 
 

@@ -19,7 +19,6 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
-from tunegraph_pipeline.models.spectral import spectral_start
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.loop import (
@@ -30,6 +29,7 @@ from tunegraph_pipeline.training.loop import (
     fingerprint,
     run_epochs,
     tensors_of,
+    users_to_learn_from,
 )
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
@@ -127,40 +127,34 @@ class TrainingConfig(BaseModel):
 
     def temperature_for(self, likes_per_track: float) -> float:
         """The temperature, given the mean number of training likes per track that has any."""
-        if self.temperature is not None:
-            return self.temperature
-        return 0.07 if likes_per_track >= _MANY else 0.15
+        default = 0.07 if likes_per_track >= _MANY else 0.15
+        return default if self.temperature is None else self.temperature
 
     def spaces_for(self, likes_per_track: float) -> int:
         """The number of spaces, given the same."""
-        if self.spaces is not None:
-            return self.spaces
-        return 4 if _FEW <= likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+        default = 4 if _FEW <= likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+        return default if self.spaces is None else self.spaces
 
     def content_likes_for(self, likes_per_track: float) -> float:
         """How many likes content counts as, given the same."""
-        if self.content_likes is not None:
-            return self.content_likes
-        return 1.0 if likes_per_track < _MANY else 0.25
+        default = 1.0 if likes_per_track < _MANY else 0.25
+        return default if self.content_likes is None else self.content_likes
 
     def batch_for(self, n_users: int) -> int:
         """Users per step, given the number of users with at least two likes, which can be split."""
-        if self.batch_users is not None:
-            return self.batch_users
-        return min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
+        default = min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
+        return default if self.batch_users is None else self.batch_users
 
     def epochs_for(self, n_users: int) -> int:
         """Most epochs, given the same."""
-        if self.epochs is not None:
-            return self.epochs
         steps = math.ceil(n_users / self.batch_for(n_users))
-        return min(30, max(6, math.ceil(300 / max(steps, 1))))
+        default = min(30, max(6, math.ceil(300 / max(steps, 1))))
+        return default if self.epochs is None else self.epochs
 
     def warm_epochs_for(self, n_users: int) -> int:
         """Epochs of a warm start, given the same."""
-        if self.warm_epochs is not None:
-            return self.warm_epochs
-        return max(1, round(self.epochs_for(n_users) / 7))
+        default = max(1, round(self.epochs_for(n_users) / 7))
+        return default if self.warm_epochs is None else self.warm_epochs
 
     def from_scratch(self) -> dict[str, Any]:
         """The settings a model trained from scratch depends on, as JSON: all but those of warm starts."""
@@ -262,8 +256,7 @@ def train(
     pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
     pooling_weight = pooling_weight.astype(np.float32)
     has_content = _has_content(data, config)
-    recommendable = warm | has_content
-    validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
+    validation = Validation.draw(data.context, data.targets, warm | has_content, config.validation_users)
 
     encoder = _encoder(data, config, popularity, start, progress)
     learning_rate = config.learning_rate if start is None else config.warm_learning_rate
@@ -316,9 +309,7 @@ def train(
         recommendable=validation.recommendable,
         blend=blend,
         validation=figure,
-        validation_of_popularity=(
-            validation.of_popularity(popularity) if validation.n_users else float("nan")
-        ),
+        validation_of_popularity=validation.of_popularity(popularity),
         curves=course.curves,
         best_epoch=course.best_epoch,
         tensors=course.best_weights,
@@ -334,19 +325,11 @@ def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> N
         raise ValueError(
             f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks"
         )
-    if not (np.diff(data.train.indptr) >= 2).any():
-        raise InputError(
-            "no user has two likes to learn from; import liked lists in which users like several tracks"
-        )
-    if config.spaces and config.dimension % config.spaces:
-        raise InputError(
-            f"{config.spaces} spaces do not divide the dimension {config.dimension}; change either"
-        )
-    if config.encoder == "transformer" and config.dimension % config.heads:
-        raise InputError(
-            f"{config.heads} heads do not divide the dimension {config.dimension}; change either"
-        )
-
+    users_to_learn_from(data.train)
+    heads = config.heads if config.encoder == "transformer" else None
+    for count, what in ((config.spaces, "spaces"), (heads, "heads")):
+        if count and config.dimension % count:
+            raise InputError(f"{count} {what} do not divide the dimension {config.dimension}; change either")
     if start is None:
         return
     if start.tensors["id"].shape[1] != config.dimension:
@@ -375,7 +358,7 @@ def _encoder(
     start: Start | None,
     progress: Progress | None,
 ) -> "TrackEncoder":
-    from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
+    from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph, spectral_start
 
     warm = popularity > 0
     spaces = config.spaces_for(data.likes_per_track)
@@ -459,7 +442,7 @@ class _Epochs:
         self._encoder, self._optimiser, self._learning_rate = encoder, optimiser, learning_rate
         self._pooling_weight = pooling_weight
         self._turn = 0 if start is None else start.turn
-        self._users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
+        self._users = users_to_learn_from(data.train)
         self._popularity = np.bincount(data.train.indices, minlength=data.train.shape[1])
         self._sampled = len(self._popularity) > config.full_softmax_tracks
         self._probability = np.sqrt(self._popularity) / np.sqrt(self._popularity).sum()

@@ -77,8 +77,8 @@ class Start:
         return bias
 
     def tags(self, artists: list[str], albums: list[str], fresh: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The initial tag vectors, float32[artists + albums, d], by name; for new names the rows of ``fresh``,
-        which has the same shape."""
+        """The initial tag vectors, float32[artists + albums, d], by name; new names get the rows of
+        ``fresh``, which has the same shape."""
         had = self.tensors.get("tag")
         if had is None:
             return fresh
@@ -108,10 +108,7 @@ class Start:
 
 
 def _from_neighbours(
-    values: NDArray[np.float32],
-    known: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    neighbours: "csr_matrix",
+    values: NDArray[np.float32], known: NDArray[np.bool_], wanted: NDArray[np.bool_], neighbours: "csr_matrix"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Fill rows of ``values`` that are ``wanted`` and not ``known`` with the mean of their neighbours' rows
     by strength, from near to far; and which rows have a value then, bool[N]."""

@@ -34,19 +34,19 @@ class BaselineConfig(BaseModel):
     item_knn_k: int = Field(default=100, ge=1)
     """Most similar tracks a candidate is compared with."""
     item_knn_shrink: float = Field(default=10.0, ge=0)
-    """Added to the denominator of the cosine: how many likes a similarity has to rest on to be believed."""
+    """Added to the denominator of the cosine, so that similarities based on few likes are small."""
     rp3beta_alpha: float = Field(default=1.0, gt=0)
     """Exponent of the transition probabilities."""
     rp3beta_beta: float = Field(default=0.5, ge=0)
     """A candidate's score is divided by its likes to this power."""
     rp3beta_k: int = Field(default=100, ge=1)
-    """Candidates kept a liked track."""
+    """Candidates kept per liked track."""
     als_factors: int = Field(default=128, ge=1)
     """Length of the vectors of implicit ALS."""
     als_regularisation: float = Field(default=1.0, ge=0)
     """L2 penalty on them."""
     als_alpha: float = Field(default=10.0, gt=0)
-    """Confidence in a like, beside 1 for the absence of one."""
+    """Confidence in a like; that in its absence is 1."""
     als_iterations: int = Field(default=15, ge=1)
     """Alternations between users and tracks."""
     lightgcn_dimension: int = Field(default=64, ge=1)
@@ -60,11 +60,11 @@ class BaselineConfig(BaseModel):
     lightgcn_regularisation: float = Field(default=1e-4, ge=0)
     """L2 penalty on the embeddings of a batch."""
     lightgcn_batch: int = Field(default=8192, ge=1)
-    """Likes a step, each against one track that is not liked."""
+    """Likes per step, each against one track that is not liked."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
     score_bytes: int = Field(default=256 << 20, ge=1 << 20)
-    """Roughly how much memory a block of scores may take."""
+    """Approximate memory of a block of scores."""
 
 
 class ScoreRanking(ABC):
@@ -117,7 +117,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
     kept = min(k, n)
     if m == 0 or kept == 0:
         return ranked
-    # Whatever reaches the k-th best value may be in the list; only these few are sorted.
+    # Only the values that reach the k-th best are sorted.
     threshold = np.partition(scores, n - kept, axis=1)[:, n - kept]
     rows, columns = np.nonzero((scores >= threshold[:, None]) & (scores > -np.inf))
     order = np.lexsort((columns, -scores[rows, columns], rows))
@@ -137,7 +137,7 @@ def rank_in_blocks(
 ) -> Ranked:
     """Rank ``likes`` a block of rows at a time, what a user likes left out; empty rows by popularity."""
     m, n_tracks = likes.shape
-    # A block is held about three times: the scores, their partitioned copy, and the mask with its finds.
+    # A block takes about three times its size: the scores, their partitioned copy, the mask and its matches.
     block = max(1, score_bytes // (12 * max(1, n_tracks)))
     ranked = np.full((m, k), -1, dtype=np.int32)
     for start in range(0, m, block):

@@ -6,7 +6,6 @@ Here: driving those libraries, and what a user they have not seen is scored with
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,21 +176,14 @@ class LightGcn(Baseline):
 
 def _adjacency(train: csr_matrix, popularity: NDArray[np.float32]) -> Any:
     """D^-½ [[0, A], [Aᵀ, 0]] D^-½ as a sparse CSR tensor, users first."""
-    import torch
     from scipy.sparse import block_array, csr_matrix, diags_array
+
+    from tunegraph_pipeline.models.encoder import torch_csr
 
     of_users = inverse_root(np.diff(train.indptr).astype(np.float32))
     scaled = diags_array(of_users) @ train @ diags_array(inverse_root(popularity))
     both = csr_matrix(block_array([[None, scaled], [scaled.T, None]]), dtype=np.float32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(both.indptr.astype(np.int64)),
-            torch.from_numpy(both.indices.astype(np.int64)),
-            torch.from_numpy(both.data),
-            size=both.shape,
-            check_invariants=False,
-        )
+    return torch_csr(both)
 
 
 def _not_liked(train: csr_matrix, users: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
