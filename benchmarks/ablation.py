@@ -3,12 +3,12 @@
     python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
     python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
 
-With ``--parts`` the encoder stays and the rest is taken away piece by piece, on files of likes and tracks.
-Every variant is trained on the same likes and chosen between on the early-stopping fold; the test fold takes
-no part in any choice and is read once, at the end. A tenth of all likes is held out for either, five times
-what a lake keeps, because few held-out likes tell variants apart badly. MAP@10 over the whole catalogue,
-liked tracks left out, in per cent, mean over the seeds. Not here: comparison with other people's methods
-(`tunegraph evaluate --baselines`).
+With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
+variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
+choice and is read once, at the end. A tenth of all likes is held out for each, more than in a lake,
+because few held-out likes cannot distinguish variants. MAP@10 over the whole catalogue, liked tracks left
+out, in per cent, mean over the seeds. Not here: comparison with other people's methods (`tunegraph evaluate
+--baselines`).
 """
 
 import argparse

@@ -4,18 +4,17 @@
     python benchmarks/ann.py --compare [--tracks 100000] [--world DIR] [--json FILE] [--plot FILE]
     python benchmarks/ann.py --hardness LAKE... [--tracks 100000] [--world DIR]
 
-One core, everything in one run, twenty queries of each in turn, ratios first; the exit code is 1 where a
-target is missed. Peers
-answer with the 50 tracks of the highest inner product with a stored user's direction, at the smallest `ef` of
-which recall@50 is 0.99 of the exact ones. Ours answers the whole query: directions are made from the liked
-tracks, neighbours and priors are added, liked tracks left out and scores computed from the embeddings; its
-recall@50 is that of the exact ranking.
+One core, everything in one run, twenty queries of each in turn, ratios first; the exit code is 1 when a
+target is missed. Peers return the 50 tracks of the highest inner product with a stored user's direction, at
+the smallest `ef` with a recall@50 of 0.99. Ours answers the whole query: it computes the direction from the
+liked tracks, adds neighbours and priors, leaves out liked tracks and scores by the embeddings; its recall@50
+is against the exact ranking.
 
 The world is a simulated one, its embeddings trained by the project's own training from likes of all tracks:
 ``World(n_tracks=0.8 N, n_users=N / 5, likes_per_user=40)`` has N songs and about 17 likes a song, and is
 trained at d=128 without the graph encoder, so that a million tracks take an hour and 8 GB. ``--world`` keeps
-it, and the peers, for the next run. ``--hardness`` shows beside embeddings of real lakes that it is not
-easier to search than they are. ``--quick`` makes a small one, at which only recall has a target.
+it, and the peers, for the next run. ``--hardness`` compares it with embeddings of real lakes, to show that it
+is not easier to search. ``--quick`` makes a small one, for which only recall has a target.
 
 ``--compare`` measures every library, number format and kind of index at one size, as
 docs/large_catalogues.md shows.
@@ -598,7 +597,7 @@ MARKS = {"float32": "o", "float16": "s", "int8": "^", "float8": "v", "4-bit code
 
 
 def draw(some: Sequence[Point], title: str, target: Path) -> None:
-    """What is overlooked against the time of a query: the lower left is where one wants to be."""
+    """The share of missed tracks against the time of a query; lower left is better."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 

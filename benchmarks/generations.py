@@ -4,11 +4,11 @@
 
 All are trained on the same likes: of a simulated world with about as many liked tracks and likes as the first
 project had (22,481 and 125,300), or of real songs whose playlists are the users. They stop early on one fold
-and are judged on another that no choice has seen, over the whole catalogue. Every model has a process of its
-own, so that its peak memory is its own; that includes Python, torch and the data. A query is that of a known
-user, as the model answers it when it serves: through the K-d tree (V1, V2), over 300 candidates (V3), from
-the bundle (today's). A new user is one that no model was trained on. Times are medians. Not here: other
-people's methods.
+and are judged on another that influenced no choice, over the whole catalogue. Every model runs in a process
+of its own, so that its peak memory is separate; it includes Python, torch and the data. A query is that of a
+known user, answered as the model does when it serves: through the K-d tree (V1, V2), over 300 candidates
+(V3), from the bundle (today's). A new user is one that no model was trained on. Times are medians. Not here:
+other people's methods.
 """
 
 import argparse
@@ -45,8 +45,8 @@ from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 K = 10
 HELD_OUT = 0.2
-"""Share of the likes held out, half to stop by and half to judge on: ten times what a lake keeps, because few
-held-out likes tell models apart badly."""
+"""Share of the likes held out, half for early stopping and half for judging: ten times that of a lake,
+because few held-out likes cannot distinguish models."""
 NEW_USERS = 0.02
 """Share of the users no model is trained on."""
 
@@ -61,7 +61,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Likes:
-    """What is learnt from, what is judged, and the lists of users nobody has seen (csr, a row a user)."""
+    """Training likes, judged likes, and the lists of users no model has seen (csr, a row per user)."""
 
     data: TrainingData
     held_out: HeldOut
@@ -70,7 +70,7 @@ class Likes:
 
 @dataclass(frozen=True)
 class Row:
-    """A model's line of the table; None where it has no such figure."""
+    """A model's row of the table; None where a value does not apply."""
 
     model: str
     values: dict[str, float]
@@ -180,9 +180,9 @@ def describe(likes: Likes) -> str:
     without = int((warm & ~np.isfinite(data.features).any(axis=1)).sum())
     return (
         f"{data.train.shape[1]:,} tracks, {data.train.shape[0]:,} users, about {n_likes:,} likes: "
-        f"{data.train.nnz:,} to learn from, {data.targets.nnz:,} to stop by, {held_out.relevant.nnz:,} of "
-        f"{held_out.n_users:,} users to judge on; {likes.newcomers.shape[0]} users are new. Of {without:,} "
-        "tracks that are learnt from no features are known."
+        f"{data.train.nnz:,} to train on, {data.targets.nnz:,} for early stopping, {held_out.relevant.nnz:,} "
+        f"of {held_out.n_users:,} users to judge on; {likes.newcomers.shape[0]} users are new. "
+        f"{without:,} tracks in training have no known features."
     )
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/tune.py lf_train.txt --name lastfm --metric ndcg -k 20
 
-Reads one file of likes and no other: a fifth of each judged user's likes in it is the validation split, the
-rest is trained on (weak generalisation, full ranking). The first trial is the default values, the others are
-drawn by Optuna's TPE with a fixed seed. What is found goes into `tunegraph_pipeline/evaluation/tuned.json`,
-beside the command. Not here: judging on a test (`tunegraph compare`), tuning of our own model.
+Reads one file of likes and no other: a fifth of each judged user's likes is the validation split, the rest
+is for training (weak generalisation, full ranking). The first trial uses the default values, the others are
+drawn by Optuna's TPE with a fixed seed. The best values go into `tunegraph_pipeline/evaluation/tuned.json`
+with the command. Not here: judging on a test (`tunegraph compare`), tuning our own model.
 """
 
 import argparse

@@ -59,8 +59,8 @@ CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
-_BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
-_BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of columns touched
+_BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
+_BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of touched columns
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
 
 _Value = TypeVar("_Value", np.int32, np.float32)
@@ -217,8 +217,8 @@ def build_co_like(
 ) -> None:
     """Write B of ``likes`` (users x tracks; every stored entry is a like) into ``folder`` for `CoLike.open`.
 
-    ``memory_mib`` bounds what building holds beside ``likes`` and its transpose, whatever the size of B,
-    which is streamed to the folder. B is left out, and the facts say so, when it might have more than
+    ``memory_mib`` bounds the memory of the build beside ``likes`` and its transpose, whatever the size of B,
+    which is streamed to the folder. B is left out, and the facts say so, when it could have more than
     ``max_exact_nnz`` entries (8 bytes each); the pruned form, cosines, is always written. ``facts`` are kept
     beside those of the matrix. Not atomic: the caller stages the folder.
 
@@ -317,8 +317,7 @@ def strongest_neighbours(
 def co_like_bound(likes: "csr_matrix") -> int:
     """Return an upper bound of the number of entries of B, from one pass over the likes.
 
-    A track has at most as many neighbours as there are other likes in the lists it is in, and as there are
-    other tracks.
+    A track has at most as many neighbours as there are other likes in its lists, and other tracks.
     """
     others = _candidates(likes) - np.bincount(likes.indices, minlength=likes.shape[1])
     return int(np.minimum(others, likes.shape[1] - 1).sum())
@@ -362,15 +361,15 @@ def _strongest_blocks(
 ) -> Iterator[Block]:
     """Yield the rows of `strongest_neighbours` in order, scores float32.
 
-    The product goes to `sparse_dot_topn`, which keeps a heap of the best k+1 while a row is made (one more,
-    because the diagonal is among them). Three things beside it make it quick and exact:
+    The product is computed by `sparse_dot_topn`, which keeps a heap of the best k+1 of a row (one more,
+    because the diagonal is among them). Three measures make it fast and exact:
 
-    - Inside, tracks are numbered by falling popularity. Most of a row's sums then lie close together in the
-      cache, and the heap, which is fed the last-touched column first, meets the rare tracks first, whose
-      score a like is highest, and turns away most of what follows.
-    - The rows of a block are dealt out by their work, since each thread gets one contiguous share of them.
+    - Internally, tracks are numbered by falling popularity. Most of a row's sums are then close together in
+      the cache, and the heap, which gets the last-touched column first, sees the rare tracks first, whose
+      score per like is highest, and rejects most of what follows.
+    - The rows of a block are distributed by their work, since each thread gets one contiguous share of them.
     - Scores are summed in double precision and column j is shrunk by a factor 1 - j * tie, j its track_idx:
-      too little to be seen in float32, enough to part equal scores in the order of their index.
+      too little to show in float32, enough to order equal scores by index.
     """
     from scipy.sparse import csr_matrix
     from sparse_dot_topn import sp_matmul_topn
@@ -411,7 +410,7 @@ def _strongest_blocks(
         itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
         without = np.ones(stop - start, dtype=np.bool_)
         without[np.searchsorted(block.indptr, itself, side="right") - 1] = False
-        # A row of k+1 that the track itself is not in has one too many: its last, the weakest.
+        # A row of k+1 without the track itself has one too many: its last, the weakest.
         too_long = without & (found > k)
         keep = np.ones(len(block.indices), dtype=np.bool_)
         keep[itself] = False

@@ -137,7 +137,7 @@ def build_like_graph(
     calibration_share: float,
     canonical: npt.NDArray[np.int32] | None = None,
 ) -> LikeGraph:
-    """Build the like graph of ``current_likes``, the columns user_id and track_id of which are read.
+    """Build the like graph from the columns user_id and track_id of ``current_likes``.
 
     ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
     ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` returns it; a

@@ -35,7 +35,7 @@ class Recordings:
 
     @property
     def aliases(self) -> npt.NDArray[np.int32]:
-        """The tracks another one stands for, ascending."""
+        """The tracks that another track of their recording stands for, ascending."""
         return np.flatnonzero(is_alias(self.canonical)).astype(np.int32)
 
     def facts(self) -> dict[str, int]:
@@ -55,7 +55,7 @@ def all_apart(n_tracks: int) -> Recordings:
 
 
 def is_alias(canonical: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """bool[N]: the tracks another one stands for."""
+    """bool[N]: the tracks that another track of their recording stands for."""
     aliases: npt.NDArray[np.bool_] = canonical != np.arange(len(canonical), dtype=np.int32)
     return aliases
 
