@@ -3,15 +3,15 @@
     python benchmarks/kills.py [--kills 100] [--users 300] [--tracks 400] [--seed N] [--folder DIR]
 
 Two lakes receive the same lists and the same feedback. One is refreshed after each day, undisturbed. In the
-other every refresh is killed, its whole process group, at a moment drawn from the time a refresh takes, and
-begins from what the last one left behind; a new day is received after every tenth kill. A reader, in a
-process of its own, opens the live bundle and queries it without a pause, and reads every byte of it now and
-then. At the end one refresh runs through. Then `tunegraph verify` has to find nothing, and the two lakes
-have to hold the same: daily tables bit by bit, lists, like graph, co-likes and the bundle's popularity by
-track id, and where both published the same course of bundles, also models and bundle bit by bit.
+other every refresh is killed with its whole process group at a random moment of its run, and the next starts
+from what it left behind; a new day arrives after every tenth kill. A reader, in a process of its own, opens
+the live bundle and queries it without a pause, and now and then reads every byte of it. At the end one
+refresh runs to completion. Then `tunegraph verify` must find no problem, and the two lakes must be equal:
+daily tables bit by bit, lists, like graph, co-likes and the bundle's popularity by track id, and where both
+published the same sequence of bundles, also models and bundle bit by bit.
 
-Printed: which stage each kill hit, what the reader did, what was compared. Exits 1 where the reader ever
-failed, verify finds anything, or anything differs.
+Prints the stage that each kill hit, what the reader did, and what was compared. Exits 1 when the reader ever
+failed, verify finds a problem, or anything differs.
 """
 
 import argparse
@@ -225,7 +225,7 @@ class Reader:
 
 
 def read_until_told(serving: Path) -> dict[str, object]:
-    """Open the live bundle anew and query it, over and over, until standard input ends."""
+    """Reopen the live bundle and query it, over and over, until standard input ends."""
     import threading
 
     ended = threading.Event()

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 class Progress(Protocol):
     """Called with what is being done, how much of it is done, and how much there is."""
 
-    def __call__(self, what: str, done: int, total: int) -> None: ...
+    def __call__(self, what: str, done: int, total: int, /) -> None: ...
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from dagster import (
 )
 
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 
 if TYPE_CHECKING:
@@ -100,5 +101,5 @@ def picture(png: bytes) -> Any:
 
 def counts_table(counts: Mapping[str, int]) -> Any:
     """Counted skips and the like as a two-column Markdown table."""
-    lines = ["| what | count |", "|---|---:|", *(f"| {what} | {count:,} |" for what, count in counts.items())]
-    return MetadataValue.md("\n".join(lines))
+    rows = [(what, f"{count:,}") for what, count in counts.items()]
+    return MetadataValue.md(markdown_table(["what", "count"], rows))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, baselines
+from tunegraph_pipeline.evaluation.baselines import baselines
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import (
     Evaluation,
     HeldOut,
@@ -30,6 +31,7 @@ from tunegraph_pipeline.evaluation.plots import metric_bars
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings
@@ -97,6 +99,8 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         if why_not:
             return StageResult(version, None, cost, facts={"not judged": why_not})
         return StageResult(version, "reused", cost, facts={"unchanged": True})
+    table = comparison(judged.evaluations)
+    figures = ([model, *(f"{value:.4f}" for value in row)] for model, *row in table.iter_rows())
     return StageResult(
         version,
         "rebuilt",
@@ -104,24 +108,9 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         rows=len(rows),
         facts={f"{name}@{K}": value for name, value in judged.served.values.items()},
         plots={"beside the baselines": partial(metric_bars, judged.evaluations)},
-        tables={"figures": _markdown(comparison(judged.evaluations))},
+        tables={"figures": markdown_table(table.columns, figures)},
         notes=judged.notes,
     )
-
-
-def _markdown(table: "pl.DataFrame") -> str:
-    import polars as pl
-
-    with pl.Config(
-        tbl_formatting="MARKDOWN",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cols=-1,
-        tbl_rows=-1,
-        float_precision=4,
-        tbl_width_chars=1000,
-    ):
-        return str(table)
 
 
 def bundle_likes(bundle: "Bundle") -> "csr_matrix":

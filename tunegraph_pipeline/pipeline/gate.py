@@ -18,7 +18,7 @@ from tunegraph_pipeline.evaluation.gate import (
     common_candidates,
     compare_bundles,
     held_out_for_both,
-    never_shown,
+    unseen_gate_likes,
 )
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -87,8 +87,8 @@ def likes_never_shown_to(
     models: Sequence[str], lake: Lake, graph: LikeGraph, ids: "pl.Series", held_out: float
 ) -> "csr_matrix":
     """The likes of today's gate fold that none of these versions of the model can have been trained on, see
-    `evaluation.gate.never_shown`; ``ids`` and ``held_out`` as for `decide`."""
-    return never_shown(
+    `evaluation.gate.unseen_gate_likes`; ``ids`` and ``held_out`` as for `decide`."""
+    return unseen_gate_likes(
         graph,
         ids.to_list(),
         split_key=lake.file.split_key,

@@ -194,7 +194,7 @@ def _reason_against(earlier: Earlier, today: Today) -> str:
     of = f"the earlier model {earlier.version}"
     if facts.get("code") != today.code:
         return f"{of} is from another version of the training code"
-    if not facts["settings"].items() >= today.settings.from_nothing().items():
+    if not facts["settings"].items() >= today.settings.from_scratch().items():
         return f"the settings differ from those of {earlier.version}"
     if (facts["held_out"], facts.get("calibration_share")) != (today.held_out, today.calibration_share):
         # It may have learned some of those held out today.

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, likes_per_track
 from tunegraph_pipeline.evaluation.contender import Contender, Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName
+from tunegraph_pipeline.graph.csr import lists_of
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.train import TrainingConfig
 
 if TYPE_CHECKING:
@@ -59,9 +61,7 @@ class TuneGraph:
         self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        tracks = likes.indices.astype(np.int32, copy=False)
-        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
-        return self._ranker.rank(lists, k).indices
+        return self._ranker.rank(lists_of(likes), k).indices
 
 
 def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:

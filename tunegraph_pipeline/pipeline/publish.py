@@ -17,6 +17,7 @@ from tunegraph_pipeline.evaluation.plots import paired_intervals
 from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.bundle import bundle_of
 from tunegraph_pipeline.pipeline.gate import decide, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -79,8 +80,9 @@ def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
         "index build (s)": facts["seconds"],
         "index mib": round(facts["bytes"] / 2**20, 1),
     }
-    lines = (f"| {kind} | {share:.4f} |" for kind, share in facts["recall"].items())
-    recall = "\n".join(["| queries | found |", "|---|---:|", *lines])
+    recall = markdown_table(
+        ["queries", "found"], [(kind, f"{share:.4f}") for kind, share in facts["recall"].items()]
+    )
     return built, {f"index recall@{' and @'.join(map(str, facts['k']))}": recall}
 
 

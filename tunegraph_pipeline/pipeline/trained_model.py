@@ -348,7 +348,7 @@ def data_digest(
             [digest(data.artists), digest(data.albums)],
             id_map_fingerprint(ids),
             held_out,
-            settings.from_nothing(),
+            settings.from_scratch(),
         ]
     )
 
@@ -391,7 +391,7 @@ def write_model(
         "validation": model.validation if judged else None,
         "validation_of_popularity": model.validation_of_popularity if judged else None,
         "calibration": calibration.facts(),
-        "calibration_report": calibration.report(),
+        "calibration_report": asdict(calibration),
         "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
