@@ -1,6 +1,6 @@
 """A lake: one folder with a `lake.json`, its tables, raw batches, matrices, models and serving bundles.
 
-Here: making and opening a lake, its format version and migrations, who may write, which days are stale, and
+Here: making and opening a lake, its paths, format version and migrations, the lock, which days are stale, and
 named versions of array folders. Not here: the form of rows (`schemas`, `tables`) or of batches (`raw`).
 """
 
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     import duckdb
 
 FORMAT_VERSION = 1
-"""Raised when a lake written before can no longer be read as it is; each step has its migration below."""
+"""Raised when earlier lakes can no longer be read as they are; each step has its migration below."""
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
 Migration = Callable[[Path], None]
 MIGRATIONS: dict[int, Migration] = {}
-"""From format version n, the function that turns a lake's folder into version n + 1, in place. It has to
-leave a lake that it died in readable as version n: `lake.json` is stamped after it returns."""
+"""From format version n, the function that turns a lake's folder into version n + 1, in place. If it is
+killed, the lake must still be readable as version n: `lake.json` is updated after it returns."""
 
 FIRST_DAY = date(2026, 1, 1)
-"""Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
+"""The first daily partition of every lake; they end today."""
 
 SIMULATED = "simulator"
 FILES = schemas.FILES
@@ -78,6 +78,33 @@ class Lake:
     def __init__(self, root: Path, file: LakeFile) -> None:
         self.root = root
         self.file = file
+        # The one place that joins a path below a lake.
+        self.path = root / "lake.json"
+        """The file that describes the lake, with its settings."""
+        self.staging = root / STAGING
+        """The folder of drafts that are not complete yet."""
+        self.raw = root / "raw"
+        """The folder of raw batches."""
+        self.serving = root / "serving"
+        """The folder of serving bundles, with its ``CURRENT``."""
+        self.checkpoints = root / "checkpoints"
+        """The folder of checkpoints of trainings."""
+        self.spool = root / SPOOL
+        """The folder of feedback that no refresh has collected yet."""
+        self.tombstones = root / TOMBSTONES
+        """The file of the keyed hashes of forgotten users."""
+        self.deletion_requests = root / "forget_requests"
+        """The folder of requests to forget users."""
+        self.inbox_memory = root / "inbox.json"
+        """The file that records what was imported from the inbox."""
+        self.expired_mark = root / ".expired"
+        """The file that is there while older versions may hold expired data."""
+        self.views = root / "lake.duckdb"
+        """The DuckDB file with a view of every table."""
+        self.history = root / ".dagster"
+        """The folder of Dagster's history of this lake."""
+        self.crawl = root / "crawl"
+        """The folder of the frontiers of crawls."""
 
     # --- opening ---
 
@@ -111,37 +138,32 @@ class Lake:
     def open_or_create(cls, root: Path) -> Self:
         """Open the lake at ``root``, making an empty one where nothing is.
 
-        Raises LakeError where the folder holds other things, so that no stranger's folder is written to.
+        Raises LakeError where the folder holds other things, so that nothing is written into it by mistake.
         """
         if (root / "lake.json").exists():
             return cls.open(root)
         try:
-            # What a first run that died may have left, and Dagster's history, do not make it a stranger's.
-            strangers = [path.name for path in root.iterdir() if not path.name.startswith(".")]
+            # Hidden files may be what a first run that died left, or Dagster's history.
+            others = [path.name for path in root.iterdir() if not path.name.startswith(".")]
         except FileNotFoundError:
-            strangers = []
+            others = []
         except OSError as error:
             raise LakeError(f"{root} cannot hold a lake ({error.strerror}); choose another --lake") from error
-        if strangers:
+        if others:
             raise LakeError(
-                f"{root} holds other things ({strangers[0]}, ...) and no lake.json; choose another --lake"
+                f"{root} holds other things ({others[0]}, ...) and no lake.json; choose another --lake"
             )
-        lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
-        with lake._making_room():
+        try:
             root.mkdir(parents=True, exist_ok=True)
             (root / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise LakeError(
+                f"cannot make a lake at {root} ({error.strerror}); choose another --lake"
+            ) from error
+        lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
         lake._save()
         lake.refresh_views()
         return lake
-
-    @contextmanager
-    def _making_room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LakeError(
-                f"cannot make a lake at {self.root} ({error.strerror}); choose another --lake"
-            ) from error
 
     def _save(self) -> None:
         write_text(self.path, self.file.model_dump_json(indent=1) + "\n", self.staging)
@@ -153,76 +175,11 @@ class Lake:
                 self.file.format_version += 1
                 self._save()
 
-    # --- layout: the one place that joins a path below a lake ---
-
-    @property
-    def path(self) -> Path:
-        """The file that describes the lake, with its settings."""
-        return self.root / "lake.json"
-
-    @property
-    def staging(self) -> Path:
-        """The folder of drafts that are not complete yet."""
-        return self.root / STAGING
-
-    @property
-    def raw(self) -> Path:
-        """The folder of raw batches."""
-        return self.root / "raw"
-
-    @property
-    def serving(self) -> Path:
-        """The folder of serving bundles, with its ``CURRENT``."""
-        return self.root / "serving"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints of trainings."""
-        return self.root / "checkpoints"
+    # --- paths that depend on a name ---
 
     def checkpoint(self, name: str) -> Path:
         """Where the training ``name`` keeps its checkpoint."""
         return self.checkpoints / f"{name}.safetensors"
-
-    @property
-    def spool(self) -> Path:
-        """The folder of feedback that no refresh has collected yet."""
-        return self.root / SPOOL
-
-    @property
-    def tombstones(self) -> Path:
-        """The file of the keyed hashes of forgotten users."""
-        return self.root / TOMBSTONES
-
-    @property
-    def deletion_requests(self) -> Path:
-        """The folder of requests to forget users."""
-        return self.root / "forget_requests"
-
-    @property
-    def inbox_memory(self) -> Path:
-        """The file that records what was imported from the inbox."""
-        return self.root / "inbox.json"
-
-    @property
-    def expired_mark(self) -> Path:
-        """The file that is there while older versions may hold expired data."""
-        return self.root / ".expired"
-
-    @property
-    def views(self) -> Path:
-        """The DuckDB file with a view of every table."""
-        return self.root / "lake.duckdb"
-
-    @property
-    def history(self) -> Path:
-        """The folder of Dagster's history of this lake."""
-        return self.root / ".dagster"
-
-    @property
-    def crawl(self) -> Path:
-        """The folder of the frontiers of crawls."""
-        return self.root / "crawl"
 
     def frontier_path(self, source: str, day: date | None = None) -> Path:
         """The file of a crawl's frontier; one for every day where ``day`` is given."""
@@ -244,11 +201,12 @@ class Lake:
     ) -> Iterator[str | None]:
         """Be the lake's one writer. Yields a warning where the last writer died, else None.
 
-        Waits that long for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`.
+        Waits up to ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see
+        :func:`write_lock`.
         """
         with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
-                # A folder with drafts of its own, as `serving` has, is swept along.
+                # Also in folders with drafts of their own, such as `serving`.
                 for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
                     sweep_staging(staging)
             yield warning
@@ -256,7 +214,7 @@ class Lake:
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
         """Record where likes come from, or only check; refuse to mix simulated with real ones.
 
-        Raises InputError saying which source the lake has and how to go on.
+        Raises InputError saying which source the lake has and what to do.
         """
         known = self.file.source
         if (
@@ -268,7 +226,7 @@ class Lake:
                 f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
                 " use another --lake, or --mix-sources if that is what you want"
             )
-        # An import adds to whatever the lake crawls; a source that is crawled is what the next refresh asks.
+        # An import adds to what the lake crawls; the next refresh asks the source crawled last.
         kept = known if known is not None and source == FILES else source
         file = self.file.model_copy(update={"source": kept, "mixed": self.file.mixed or mix})
         if record and file != self.file:
@@ -289,13 +247,13 @@ class Lake:
     # --- tables ---
 
     def table_path(self, table: str, partition: str | None = None) -> Path:
-        """Where the file of a partition lies. ``partition`` is its value, as a day; None for a table without
+        """The file of a partition. ``partition`` is its value, such as a day; None for a table without
         partitions."""
         return tables.table_path(self.root, table, partition)
 
     def row_count(self, table: str, partition: str | None = None) -> int:
-        """Rows of a partition by its footer alone; 0 where there is no file. Raises LakeError where it cannot
-        be read."""
+        """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it
+        cannot be read."""
         return tables.row_count(self.root, table, partition)
 
     def inputs_of(self, table: str, partition: str | None = None) -> str | None:
@@ -342,7 +300,7 @@ class Lake:
         return raw_days(self.raw)
 
     def stale_days(self) -> list[date]:
-        """Days whose daily tables are missing or older than their raw batches, ascending; never one whose
+        """Days whose daily tables are missing or older than their raw batches, ascending; never a day whose
         batches were pruned."""
         stale = []
         for day in self.raw_days():
@@ -353,16 +311,18 @@ class Lake:
                 stale.append(day)
         return stale
 
+    def days_until(self, table: str, cut_off: date) -> list[str]:
+        """The partitions of a daily table up to the cut-off, ascending."""
+        return [day for day in self.partitions(table) if day <= cut_off.isoformat()]
+
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
-        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row a track."""
-        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
-        frames = [frame for day in days if len(frame := self.read(table, day))]
+        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row for each track."""
+        frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
         return tables.latest_known(frames) if frames else tables.empty_table(table)
 
     def fingerprint(self, table: str, cut_off: date) -> str:
         """Changes when any partition of a daily table up to the cut-off does."""
-        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
-        return digest({day: self.inputs_of(table, day) for day in days})
+        return digest({day: self.inputs_of(table, day) for day in self.days_until(table, cut_off)})
 
     # --- versions ---
 
@@ -403,7 +363,7 @@ class Lake:
         except (OSError, ValueError) as error:
             path = self.current_file(kind)
             raise LakeError(
-                f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh make it anew"
+                f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh rebuild it"
             ) from error
 
     def current_folder(self, kind: str) -> Path:
@@ -420,7 +380,7 @@ class Lake:
     ) -> Path:
         """Fill a new version's folder, make it current, and drop all but the last few and those to ``spare``.
 
-        A version names its content, so one that exists already is only made current, unless ``replace``.
+        A version names its content, so an existing one is only made current, unless ``replace``.
         """
         folder = self.version_folder(kind, version)
         if replace or not folder.exists():
@@ -432,7 +392,7 @@ class Lake:
 
     @property
     def kept_versions(self) -> int:
-        """How many versions of everything that has versions stay, by the settings."""
+        """How many versions of each kind the settings keep."""
         return self.section("retention", RetentionSettings).versions
 
     def set_current(self, kind: str, version: str) -> None:
@@ -445,7 +405,7 @@ class Lake:
         keep = self.kept_versions if keep is None else keep
         spared = {self.current_version(kind), *spare}
         folders = [self.version_folder(kind, version) for version in self.versions(kind)]
-        # Names begin with a day, by which folders of one moment are told apart.
+        # Names begin with a day, which orders folders written at the same moment.
         newest_first = sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         doomed = [path for path in newest_first[keep:] if path.name not in spared]
         for path in doomed:

@@ -287,7 +287,7 @@ def test_an_import_and_feedback_do_not_bring_them_back(forgotten: tuple[Lake, st
     append(root, "w", GONE, [("s01", "like")])
     done = tunegraph("refresh", "--source", "none", "--lake", root)
     assert done.returncode == 0, done.stderr
-    assert "feedback of users who were forgotten, not taken in: 1" in done.stderr
+    assert "feedback of forgotten users, not used: 1" in done.stderr
     lake = Lake.open(root)
     assert "new" in lists(lake)
     assert GONE not in lists(lake)
