@@ -15,8 +15,7 @@ from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.storage import remove_folder
 from tunegraph_pipeline.pipeline.stages import folders_before
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
-
-Progress = Callable[[str, int, int], None]
+from tunegraph_pipeline.progress import Progress
 
 
 class Inspection:

@@ -12,7 +12,8 @@ from tunegraph_pipeline.errors import LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, tables, versions
 from tunegraph_pipeline.pipeline.verify.findings import Finding, Report, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, Progress
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection
+from tunegraph_pipeline.progress import Progress
 
 _CHECKS = (
     raw.check_batches,
