@@ -196,11 +196,9 @@ class ArrayFolder:
 
 
 def _map(path: Path) -> NDArray[Any]:
-    """``np.load``, mapped, by one thread at a time.
-
-    It reads the header with `ast`, whose parser is not thread-safe in some versions of CPython 3.11: a
-    service that opens bundles in several threads would get a SystemError.
-    """
+    """``np.load``, mapped, by one thread at a time. It reads the header with `ast`, whose parser is not
+    thread-safe in some versions of CPython 3.11: a service that opens bundles in several threads would get a
+    SystemError."""
     with _header:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

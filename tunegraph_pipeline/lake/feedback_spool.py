@@ -199,9 +199,7 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
     found = Collected()
     spool = lake.spool
     with disk_errors(spool):
-        for folder in sorted(spool.iterdir()) if spool.is_dir() else []:
-            if (day := _day_of(folder)) is None:
-                continue
+        for day, folder in _day_folders(spool):
             if not FIRST_DAY <= day <= today:
                 found.left.append(f"feedback of {day} is outside the days {FIRST_DAY} to {today}; left there")
                 continue
@@ -285,18 +283,15 @@ def waiting_days(lake: Path) -> list[date]:
 
 
 def _waiting(lake: Path) -> Iterator[tuple[date, Path]]:
-    for folder in (lake / SPOOL).glob("????-??-??"):
-        if day := _day_of(folder):
-            for path in folder.rglob("*.jsonl"):
-                if not path.parent.name.startswith(_DONE):
-                    yield day, path
+    for day, folder in _day_folders(lake / SPOOL):
+        for path in folder.rglob("*.jsonl"):
+            if not path.parent.name.startswith(_DONE):
+                yield day, path
 
 
 def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
     """The files of the spool with lines that a refresh will put aside, and how many."""
-    for folder in sorted((lake / SPOOL).glob("????-??-??")):
-        if (day := _day_of(folder)) is None:
-            continue
+    for day, folder in _day_folders(lake / SPOOL):
         for path in sorted(folder.rglob("*.jsonl")):
             count = 0
             for line in path.read_bytes().split(b"\n"):
@@ -309,11 +304,13 @@ def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
                 yield path, count
 
 
-def _day_of(folder: Path) -> date | None:
-    try:
-        return date.fromisoformat(folder.name) if folder.is_dir() else None
-    except ValueError:
-        return None
+def _day_folders(spool: Path) -> Iterator[tuple[date, Path]]:
+    """The folders of the spool that are named by a day, ascending, with that day."""
+    for folder in sorted(spool.glob("????-??-??")):
+        with suppress(ValueError):
+            day = date.fromisoformat(folder.name)
+            if folder.is_dir():
+                yield day, folder
 
 
 def _take(folder: Path) -> list[str]:

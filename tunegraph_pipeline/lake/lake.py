@@ -6,7 +6,7 @@ named versions of array folders. Not here: the form of rows (`schemas`, `tables`
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,9 +16,17 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
-from tunegraph_pipeline.lake import schemas, tables
+from tunegraph_pipeline.lake import schemas
 from tunegraph_pipeline.lake.lock import write_lock
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
+from tunegraph_pipeline.lake.raw import (
+    BatchInfo,
+    RawBatch,
+    day_fingerprint,
+    is_pruned,
+    raw_days,
+    read_batches,
+    write_batch,
+)
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.settings_problem import settings_problem
@@ -31,6 +39,7 @@ from tunegraph_pipeline.lake.storage import (
     sweep_staging,
     write_text,
 )
+from tunegraph_pipeline.lake.tables import TableFiles, empty_table, latest_known
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES
 from tunegraph_pipeline.lake.views import view_statements
 
@@ -72,11 +81,11 @@ class LakeFile(BaseModel):
     """Settings by section (simulator, graph, training); each is validated by what it configures."""
 
 
-class Lake:
+class Lake(TableFiles):
     """A lake on disk. Open it with :meth:`open` or :meth:`open_or_create`; write inside :meth:`writing`."""
 
     def __init__(self, root: Path, file: LakeFile) -> None:
-        self.root = root
+        super().__init__(root)
         self.file = file
         # The one place that joins a path below a lake.
         self.path = root / "lake.json"
@@ -113,22 +122,25 @@ class Lake:
         """Open an existing lake. Raises LakeError where there is none, or one from a newer TuneGraph."""
         path = root / "lake.json"
         try:
-            file = LakeFile.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise LakeMissingError(
                 f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
             ) from None
         except OSError as error:
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-        except ValidationError as error:
-            version = _format_version(path)
-            if version is not None and version > FORMAT_VERSION:
-                raise LakeError(_too_new(path, version)) from None
+        version = _format_version(content)
+        if version is not None and version > FORMAT_VERSION:
             raise LakeError(
-                f"{path} is not a lake's description: {_first_problem(error)}; restore it"
-            ) from None
-        if file.format_version > FORMAT_VERSION:
-            raise LakeError(_too_new(path, file.format_version))
+                f"{path} has format version {version}, this TuneGraph reads up to {FORMAT_VERSION};"
+                " install a newer TuneGraph to use this lake"
+            )
+        try:
+            file = LakeFile.model_validate_json(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")
+            raise LakeError(f"{path} is not a lake's description: {what}; restore it") from None
         lake = cls(root, file)
         if file.format_version < FORMAT_VERSION:
             lake._migrate()
@@ -246,40 +258,15 @@ class Lake:
 
     # --- tables ---
 
-    def table_path(self, table: str, partition: str | None = None) -> Path:
-        """The file of a partition. ``partition`` is its value, such as a day; None for a table without
-        partitions."""
-        return tables.table_path(self.root, table, partition)
-
-    def row_count(self, table: str, partition: str | None = None) -> int:
-        """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it
-        cannot be read."""
-        return tables.row_count(self.root, table, partition)
-
-    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
-        """The fingerprint a partition was written with; None where there is no readable file."""
-        return tables.inputs_of(self.root, table, partition)
-
-    def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
-        return tables.write_table(self.root, table, partition, frame, inputs)
-
-    def read(
-        self, table: str, partition: str | None = None, columns: list[str] | None = None
-    ) -> pl.DataFrame:
-        return tables.read_table(self.root, table, partition, columns)
-
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Add rows to an unpartitioned table by replacing its one file; returns the new length."""
         path = self.table_path(table)
         known = [self.read(table)] if path.exists() else []
-        return self.write(table, None, pl.concat([*known, rows.cast(tables.empty_table(table).schema)]))
+        return self.write(table, None, pl.concat([*known, rows.cast(empty_table(table).schema)]))
 
     def has_table(self, table: str) -> bool:
         """Whether an unpartitioned table has been written yet."""
         return self.table_path(table).exists()
-
-    def partitions(self, table: str) -> list[str]:
-        return tables.partitions(self.root, table)
 
     def keep_partitions(self, table: str, current: str) -> None:
         """Drop all but the last few partitions of a table that has one a version, never the current one."""
@@ -292,6 +279,14 @@ class Lake:
     def drop_partition(self, table: str, partition: str) -> None:
         """Remove a partition of a table. Raises LakeError where the disk says no."""
         remove_folder(self.table_path(table, partition).parent, self.staging)
+
+    def receive_files(self, day: date, batches: Iterable[RawBatch], *, mix: bool = False) -> list[BatchInfo]:
+        """Write what was read from files as received on ``day``. Needs the lake's lock.
+
+        Raises InputError where the lake has simulated likes, unless ``mix`` allows both.
+        """
+        self.admit_source(FILES, mix=mix)
+        return [write_batch(self.raw, day, batch) for batch in batches]
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -318,7 +313,7 @@ class Lake:
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
         """``tracks`` or ``audio_features`` over all days up to the cut-off, one row for each track."""
         frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
-        return tables.latest_known(frames) if frames else tables.empty_table(table)
+        return latest_known(frames) if frames else empty_table(table)
 
     def fingerprint(self, table: str, cut_off: date) -> str:
         """Changes when any partition of a daily table up to the cut-off does."""
@@ -444,21 +439,9 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _format_version(path: Path) -> int | None:
+def _format_version(content: bytes) -> int | None:
     try:
-        version = json.loads(path.read_bytes())["format_version"]
+        version = json.loads(content)["format_version"]
     except (ValueError, KeyError, TypeError):
         return None
     return version if isinstance(version, int) else None
-
-
-def _too_new(path: Path, version: int) -> str:
-    return (
-        f"{path} has format version {version}, this TuneGraph reads up to {FORMAT_VERSION};"
-        " install a newer TuneGraph to use this lake"
-    )
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")

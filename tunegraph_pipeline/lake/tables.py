@@ -179,77 +179,77 @@ def empty_table(name: str) -> pl.DataFrame:
     return frame
 
 
-def table_path(root: Path, name: str, partition: str | None) -> Path:
-    """The file of a partition. ``partition`` is its value, e.g. a day, or None."""
-    kind = TABLES[name].partition
-    if (kind is Partition.NONE) != (partition is None):
-        raise ValueError(f"table {name} is partitioned by {kind.value}, got partition {partition!r}")
-    folder = root / name
-    return (folder if partition is None else folder / f"{kind.value}={partition}") / "data.parquet"
+class TableFiles:
+    """The parquet files of all tables, below the folder ``root``.
 
-
-def write_table(root: Path, name: str, partition: str | None, frame: pl.DataFrame, inputs: str) -> int:
-    """Replace one partition atomically; returns its number of rows.
-
-    ``inputs`` is a fingerprint of what the rows are derived from; :func:`inputs_of` returns it. Raises
-    LakeError where the rows do not follow the declared schema, or the disk cannot be written.
+    ``partition`` is the value of a partition, such as a day; None for a table without partitions.
     """
-    path = table_path(root, name, partition)
-    rows = _conform(frame, TABLES[name], str(path))
-    rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
-    with staged_file(path, root / STAGING) as draft:
-        pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
-    return len(rows)
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
-def read_table(
-    root: Path, name: str, partition: str | None, columns: list[str] | None = None
-) -> pl.DataFrame:
-    """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
-    path = table_path(root, name, partition)
-    try:
-        return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[name], str(path)))
-    except FileNotFoundError:
-        raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    def table_path(self, table: str, partition: str | None = None) -> Path:
+        """The file of a partition."""
+        kind = TABLES[table].partition
+        if (kind is Partition.NONE) != (partition is None):
+            raise ValueError(f"table {table} is partitioned by {kind.value}, got partition {partition!r}")
+        folder = self.root / table
+        return (folder if partition is None else folder / f"{kind.value}={partition}") / "data.parquet"
 
+    def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
+        """Replace one partition atomically; returns its number of rows. ``inputs`` is a fingerprint of what
+        the rows are derived from; :meth:`inputs_of` returns it. Raises LakeError where the rows do not follow
+        the declared schema, or the disk cannot be written."""
+        path = self.table_path(table, partition)
+        rows = _conform(frame, TABLES[table], str(path))
+        rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
+        with staged_file(path, self.root / STAGING) as draft:
+            pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
+        return len(rows)
 
-def inputs_of(root: Path, name: str, partition: str | None) -> str | None:
-    """The fingerprint a partition was written with; None where there is no readable file."""
-    path = table_path(root, name, partition)
-    try:
-        return read_metadata(path).get(_INPUTS, b"").decode() or None
-    except UNREADABLE:
-        return None
+    def read(
+        self, table: str, partition: str | None = None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
+        path = self.table_path(table, partition)
+        try:
+            return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[table], str(path)))
+        except FileNotFoundError:
+            raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
 
+    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
+        """The fingerprint a partition was written with; None where there is no readable file."""
+        try:
+            return read_metadata(self.table_path(table, partition)).get(_INPUTS, b"").decode() or None
+        except UNREADABLE:
+            return None
 
-def row_count(root: Path, name: str, partition: str | None) -> int:
-    """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it cannot
-    be read."""
-    path = table_path(root, name, partition)
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except FileNotFoundError:
-        return 0
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    def row_count(self, table: str, partition: str | None = None) -> int:
+        """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it
+        cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except FileNotFoundError:
+            return 0
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
+    def partitions(self, table: str) -> list[str]:
+        """The partition values on disk, ascending."""
+        folder, prefix = self.root / table, f"{TABLES[table].partition.value}="
+        if not folder.exists():
+            return []
+        found = (path.name.removeprefix(prefix) for path in folder.iterdir() if path.name.startswith(prefix))
+        return sorted(value for value in found if self.table_path(table, value).exists())
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
     return LakeError(
         f"{path} cannot be read ({error}); rebuild it with `tunegraph verify --repair` and a refresh"
     )
-
-
-def partitions(root: Path, name: str) -> list[str]:
-    """The partition values on disk, ascending."""
-    prefix = f"{TABLES[name].partition.value}="
-    folder = root / name
-    if not folder.exists():
-        return []
-    found = (path.name.removeprefix(prefix) for path in folder.iterdir() if path.name.startswith(prefix))
-    return sorted(value for value in found if table_path(root, name, value).exists())
 
 
 def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:

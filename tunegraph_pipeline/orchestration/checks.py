@@ -25,7 +25,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.orchestration.partitions import DAILY
+from tunegraph_pipeline.orchestration.stage_asset import DAILY
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings

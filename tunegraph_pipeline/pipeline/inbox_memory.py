@@ -1,7 +1,7 @@
 """What a lake remembers of the files of its inbox: `<lake>/inbox.json`.
 
-Here: what became of each file, and reading and writing that. Not here: which files are imported (`inbox`).
-Names of files are not kept: a file is known by a keyed hash of its name.
+Here: what became of each file, reading and writing it. Not here: which files are imported (`inbox`). Files
+are known by a keyed hash of their names.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class InboxMemory:
     """The files of the inbox that a lake knows, by :func:`hashed_name`."""
 
     def __init__(self, lake: Lake) -> None:
-        """Read it; empty where nothing was imported yet. Raises LakeError where it cannot be read."""
+        """Read it; empty before the first import. Raises LakeError where it cannot be read."""
         self._lake = lake
         path = lake.inbox_memory
         try:
@@ -55,7 +55,7 @@ class InboxMemory:
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
         except ValidationError:
             raise LakeError(
-                f"{path} is damaged; restore it, or remove it to have the whole inbox imported again"
+                f"{path} is damaged; restore it, or remove it to import the whole inbox again"
             ) from None
 
     def finished(self) -> dict[str, Remembered]:
@@ -70,7 +70,7 @@ class InboxMemory:
     def is_done_with(self, key: str, state: tuple[int, int]) -> bool:
         """Whether the file, of this size and time of the last change, was imported or found unreadable.
 
-        Not where it could not be opened: permitting that changes neither size nor time.
+        False if it could not be opened, since permission changes neither size nor time.
         """
         known = self.files.get(key)
         if known is None or (known.size, known.mtime_ns) != state:
@@ -85,6 +85,6 @@ class InboxMemory:
 
 
 def hashed_name(lake: Lake, name: str) -> str:
-    """A keyed hash to know a file by: its name may be that of a person, and is kept nowhere."""
+    """A keyed hash that stands for the name of a file, which may be that of a person and is not kept."""
     secret = lake.file.split_key.encode()[:64]
     return hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret, digest_size=10).hexdigest()

@@ -14,7 +14,7 @@ from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline import bundle
-from tunegraph_pipeline.pipeline.bundle import bundle_of, add_index_if_set
+from tunegraph_pipeline.pipeline.bundle import add_index_if_set, bundle_of
 from tunegraph_pipeline.pipeline.publish import index_facts
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import watched_by

@@ -501,7 +501,10 @@ def test_where_everything_has_expired_nothing_is_served(lake: Lake) -> None:
     lake.set_section("retention", {"ttl_days": {"files": 1, "spotify": 1, "feedback": 1}})
     done = tunegraph("refresh", "--source", "none", "--lake", lake.root)
     assert done.returncode == 2
-    assert "bundles with forgotten or expired data were withdrawn: nothing is served; import likes" in done.stderr
+    assert (
+        "bundles with forgotten or expired data were withdrawn: nothing is served; import likes"
+        in done.stderr
+    )
     assert not (lake.serving / "CURRENT").exists()
     assert not [place for place in places_with(lake.root, "u39") if not place.startswith(".dagster")]
     assert not (lake.root / ".expired").exists()

@@ -7,8 +7,7 @@ from functools import partial
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
-from tunegraph_pipeline.pipeline.verify.findings import named_first, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
 from tunegraph_pipeline.pipeline.verify.versions import check_arrays
 from tunegraph_pipeline.recommend.bundle import (
     BUNDLE_FORMAT,

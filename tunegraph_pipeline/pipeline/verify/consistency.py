@@ -23,8 +23,7 @@ from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
 from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, written
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications

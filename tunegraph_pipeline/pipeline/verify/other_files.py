@@ -11,8 +11,7 @@ from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.settings import check_settings
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short
 from tunegraph_pipeline.pipeline.verify.raw import check_database
 from tunegraph_pipeline.pipeline.verify.versions import check_current
 

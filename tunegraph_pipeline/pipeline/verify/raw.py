@@ -12,8 +12,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import unreadable_lines
 from tunegraph_pipeline.lake.raw import BATCH, PRUNED, content_id, id_is_comparable, read_info
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short
 
 
 def check_batches(inspection: Inspection) -> None:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short
 from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
 
 _UNIT_TOLERANCE = 1e-3

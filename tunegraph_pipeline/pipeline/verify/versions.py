@@ -13,8 +13,7 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.pipeline.stages import array_stages
-from tunegraph_pipeline.pipeline.verify.findings import named_first, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
 from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
 from tunegraph_pipeline.recommend.publication import live_model
 
