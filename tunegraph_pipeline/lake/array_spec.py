@@ -102,10 +102,8 @@ def declared_fields(specs: Iterable[ArraySpec], record: object) -> dict[str, Any
 def as_declared(
     specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | StringColumn | Sequence[str]]
 ) -> dict[str, NDArray[Any] | StringColumn]:
-    """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`.
-
-    Values of the declared dtype are not copied. Raises ValueError where a value is missing or not declared.
-    """
+    """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`. Values
+    of the declared dtype are not copied. Raises ValueError where a value is missing or not declared."""
     names = {spec.name for spec in specs}
     required = {spec.name for spec in specs if not spec.optional}
     if wrong := sorted((required - values.keys()) | (values.keys() - names)):

@@ -193,10 +193,8 @@ def _hex(sums: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> str:
 def _seen_last(
     observed: pl.DataFrame, changed_days: set[str], read: Read, basis: Basis
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """When each user of the changed days was last seen: before, and now.
-
-    Both source, user_id, seen, list_hash; a user who was never seen has no row.
-    """
+    """When each user of the changed days was last seen: before, and now. Both source, user_id, seen,
+    list_hash; a user who was never seen has no row."""
     gone = observed.filter(pl.col("seen").cast(pl.String).is_in(list(changed_days)))
     again = [_observations(read, day) for day in sorted(changed_days & basis.days.keys(), reverse=True)]
     found = pl.concat([empty_table("last_observations"), *again]).unique(

@@ -148,10 +148,8 @@ class Lake(TableFiles):
 
     @classmethod
     def open_or_create(cls, root: Path) -> Self:
-        """Open the lake at ``root``, making an empty one where nothing is.
-
-        Raises LakeError where the folder holds other things, so that nothing is written into it by mistake.
-        """
+        """Open the lake at ``root``, making an empty one where nothing is. Raises LakeError where the folder
+        holds other things, so that nothing is written into it by mistake."""
         if (root / "lake.json").exists():
             return cls.open(root)
         try:
@@ -224,10 +222,8 @@ class Lake(TableFiles):
             yield warning
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
-        """Record where likes come from, or only check; refuse to mix simulated with real ones.
-
-        Raises InputError saying which source the lake has and what to do.
-        """
+        """Record where likes come from, or only check; refuse to mix simulated with real ones. Raises
+        InputError saying which source the lake has and what to do."""
         known = self.file.source
         if (
             known is not None
@@ -277,14 +273,12 @@ class Lake(TableFiles):
                 remove_folder(path.parent, self.staging)
 
     def drop_partition(self, table: str, partition: str) -> None:
-        """Remove a partition of a table. Raises LakeError where the disk says no."""
+        """Remove a partition of a table. Raises LakeError where the disk cannot be written."""
         remove_folder(self.table_path(table, partition).parent, self.staging)
 
     def receive_files(self, day: date, batches: Iterable[RawBatch], *, mix: bool = False) -> list[BatchInfo]:
-        """Write what was read from files as received on ``day``. Needs the lake's lock.
-
-        Raises InputError where the lake has simulated likes, unless ``mix`` allows both.
-        """
+        """Write what was read from files as received on ``day``. Needs the lake's lock. Raises InputError
+        where the lake has simulated likes, unless ``mix`` allows both."""
         self.admit_source(FILES, mix=mix)
         return [write_batch(self.raw, day, batch) for batch in batches]
 
@@ -347,10 +341,8 @@ class Lake(TableFiles):
         return self.version_folder(kind, version).exists()
 
     def current_version(self, kind: str) -> str:
-        """The version of ``kind`` (like_graph, co_like, models, ...) that is current.
-
-        Raises LakeError where there is none yet.
-        """
+        """The version of ``kind`` (like_graph, co_like, models, ...) that is current. Raises LakeError where
+        there is none yet."""
         try:
             return self.current_file(kind).read_text().strip()
         except FileNotFoundError:
@@ -374,9 +366,7 @@ class Lake(TableFiles):
         spare: Collection[str] = (),
     ) -> Path:
         """Fill a new version's folder, make it current, and drop all but the last few and those to ``spare``.
-
-        A version names its content, so an existing one is only made current, unless ``replace``.
-        """
+        A version names its content, so an existing one is only made current, unless ``replace``."""
         folder = self.version_folder(kind, version)
         if replace or not folder.exists():
             with staged_folder(folder, self.staging) as draft:

@@ -42,11 +42,9 @@ def write_lock(
 
     root = root.resolve()
     with _guard:
-        if _held.get(root):
+        nested = root in _held
+        if nested:
             _held[root] += 1
-            nested = True
-        else:
-            nested = False
     if nested:
         try:
             yield None

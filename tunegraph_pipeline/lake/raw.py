@@ -37,6 +37,8 @@ _OF_PEOPLE = ("users", "likes", "feedback")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
 LEFT_OUT = "rows of forgotten users, left out"
+_FACTS = ("source", "origin", "rows", "counts")
+"""In `batch.json`: these fields of a `BatchInfo`."""
 _ID_FORM = 2
 """In `batch.json`: the id is that of :func:`content_id`. Older batches lack this field; their ids differ."""
 
@@ -226,13 +228,7 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
             for part, table in tables.items():
                 path = draft / f"{part}.parquet"
                 pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-            facts = {
-                "source": info.source,
-                "origin": info.origin,
-                "rows": info.rows,
-                "counts": info.counts,
-                "id_form": _ID_FORM,
-            }
+            facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM}
             (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return info
 
@@ -313,14 +309,8 @@ def read_info(folder: Path) -> BatchInfo:
     """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
         facts = json.loads((folder / BATCH).read_bytes())
-        return BatchInfo(
-            folder,
-            facts["source"],
-            folder.name.rpartition("-")[2],
-            facts["origin"],
-            facts["rows"],
-            facts["counts"],
-        )
+        known = {name: facts[name] for name in _FACTS}
+        return BatchInfo(folder, batch_id=folder.name.rpartition("-")[2], **known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
             f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"

@@ -35,8 +35,6 @@ def expires_before(settings: RetentionSettings, source: str, today: date) -> dat
 
 def asked_again_before(settings: RetentionSettings, source: str, day: date, revisit_days: int) -> date | None:
     """On ``day``, track data that ``source`` gave before the returned day is fetched again; None: never.
-
-    Early enough that a track in lists visited every ``revisit_days`` is always known.
-    """
+    Early enough that a track in lists visited every ``revisit_days`` is always known."""
     days = settings.ttl_days.get(source)
     return None if days is None else day - timedelta(days=max(days - revisit_days, 1) - 1)

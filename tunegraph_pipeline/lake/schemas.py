@@ -47,10 +47,8 @@ class Partition(StrEnum):
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: its name, what a row is, its columns and its partition.
-
-    ``key`` names the columns no two rows of one partition may agree in.
-    """
+    """A table: its name, what a row is, its columns and its partition. ``key`` names the columns no two rows
+    of one partition may agree in."""
 
     name: str
     row: str

@@ -68,10 +68,8 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path, staging: Path) -> None:
-    """Remove a folder; one rename hides it first, so no reader ever sees it half deleted.
-
-    ``staging`` must be on its file system. Raises LakeError as :func:`staged_file` does.
-    """
+    """Remove a folder; one rename hides it first, so no reader ever sees it half deleted. ``staging`` must be
+    on its file system. Raises LakeError as :func:`staged_file` does."""
     with disk_errors(folder):
         staging.mkdir(parents=True, exist_ok=True)
         doomed = staging / f"{uuid.uuid4().hex}-{folder.name}"
@@ -108,9 +106,7 @@ def write_text(target: Path, text: str, staging: Path) -> None:
 
 def private_file(target: Path, text: str) -> None:
     """Replace ``target``, in a lake or not, atomically by a synced file that only its owner may read (0600).
-
-    Raises LakeError for a full disk or a folder that cannot be written.
-    """
+    Raises LakeError for a full disk or a folder that cannot be written."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = target.with_name(f".{uuid.uuid4().hex}")

@@ -76,10 +76,8 @@ def derive_likes(batches: Sequence[BatchInfo]) -> pl.DataFrame:
 
 
 def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFrame:
-    """Every user seen whole: the length of the list and a hash that is equal for equal lists.
-
-    Takes the derived ``users`` and ``likes`` of the day. A newly known time changes the hash.
-    """
+    """Every user seen whole: the length of the list and a hash that is equal for equal lists. Takes the
+    derived ``users`` and ``likes`` of the day. A newly known time changes the hash."""
     at = pl.col("liked_at").dt.epoch("us").cast(pl.String)
     lists = (
         likes.sort("user_id", "source", "track_id")
@@ -180,10 +178,8 @@ def empty_table(name: str) -> pl.DataFrame:
 
 
 class TableFiles:
-    """The parquet files of all tables, below the folder ``root``.
-
-    ``partition`` is the value of a partition, such as a day; None for a table without partitions.
-    """
+    """The parquet files of all tables, below the folder ``root``. ``partition`` is the value of a partition,
+    such as a day; None for a table without partitions."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -15,10 +15,8 @@ from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
-    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename.
-
-    Raises LakeError where the disk cannot be written.
-    """
+    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename. Raises
+    LakeError where the disk cannot be written."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}

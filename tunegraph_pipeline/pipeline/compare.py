@@ -268,9 +268,7 @@ def _split_of_file(
 
 def liked_at(lake: Lake, graph: LikeGraph) -> NDArray[np.float64]:
     """When each like of the graph was made, seconds since 1970 in the order of ``graph.indices``; else NaN.
-
-    Where a user likes a recording under several ids, the earliest.
-    """
+    Where a user likes a recording under several ids, the earliest."""
     rows = lake.read("current_likes", current_cut_off(lake).isoformat())
     users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, {"user_id": pl.String}).with_row_index("user")
     ids = known_track_ids(lake)

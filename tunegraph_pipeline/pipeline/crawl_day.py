@@ -18,7 +18,7 @@ from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, is_asked_daily
 from tunegraph_pipeline.pipeline.sources import check_known, open_source
 from tunegraph_pipeline.simulator.source import SimulatorSettings
-from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
@@ -117,10 +117,8 @@ def _crawl(
             opened.close()
 
 
-@lru_cache(maxsize=1)
-def _world(config: WorldConfig) -> World:
-    """One for all days of a run: making a world costs far more than a day of it."""
-    return World(config)
+# One for all days of a run: making a world costs far more than a day of it.
+_world = lru_cache(maxsize=1)(World)
 
 
 def _has_features(

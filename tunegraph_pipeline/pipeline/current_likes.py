@@ -50,9 +50,7 @@ class ListsUpdate(NamedTuple):
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
     """Update the lists to ``cut_off``, YYYY-MM-DD, or to the latest day on which anything was received.
-
-    Raises InputError where it is not a day, LakeError where nothing was received or is left.
-    """
+    Raises InputError where it is not a day, LakeError where nothing was received or is left."""
     settings = lake.section("graph", GraphSettings)
     if not lake.raw_days() and has_stale_personal_data(lake):
         raise nothing_to_build(lake, "no received data is left")
@@ -87,7 +85,7 @@ def choose_cut_off(lake: Lake, asked: str) -> date:
     days = lake.partitions("observations")
     received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
     if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; run `tunegraph refresh`")
+        raise LakeError(f"{lake.root} has no filled day yet; import files, then run `tunegraph refresh`")
     return date.fromisoformat(received[-1])
 
 

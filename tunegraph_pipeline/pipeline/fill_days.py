@@ -18,9 +18,7 @@ NO_SOURCE = "none"
 @dataclass(frozen=True)
 class DaysToFill:
     """From ``first`` to ``last``; the source is asked only for the days of ``asked``, both ends included.
-
-    ``asked`` is None where no day was chosen and no source is asked by the day.
-    """
+    ``asked`` is None where no day was chosen and no source is asked by the day."""
 
     first: date
     last: date
@@ -62,7 +60,7 @@ def days_to_fill(
 
     Raises InputError for days that a lake does not have, and where there is nothing to fill.
     """
-    today = today or _today()
+    today = today or datetime.now(UTC).date()
     if is_asked_daily(lake, source) and not last:
         first = first or today
     asked = _chosen_span(first, last, today)
@@ -100,7 +98,7 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
 
     Raises InputError where nothing was received yet, and there is no source to ask.
     """
-    today = today or _today()
+    today = today or datetime.now(UTC).date()
     source = lake.file.source or NO_SOURCE
     asked = is_asked_daily(lake, source)
     filled = [date.fromisoformat(day) for day in lake.partitions("observations")]
@@ -128,7 +126,3 @@ def is_asked_daily(lake: Lake, source: str) -> bool:
     if source == "files":
         return bool(lake.section(source, FilesSettings).paths)
     return source != NO_SOURCE
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()

@@ -35,10 +35,8 @@ if TYPE_CHECKING:
 
 
 def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -> Decision:
-    """Judge the challenger's bundle against one of the live model, both made of the current like graph.
-
-    The same two bundles are not judged again by the same settings.
-    """
+    """Judge the challenger's bundle against one of the live model, both made of the current like graph. The
+    same two bundles are not judged again by the same settings."""
     settings = lake.section("gate", GateSettings)
     before = _decided(lake, champion, challenger, settings)
     if before is not None:

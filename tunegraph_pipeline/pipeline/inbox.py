@@ -1,7 +1,7 @@
 """The inbox: a folder beside the lake; every file that is dropped into it is imported once.
 
-Here: which files are complete and new, and importing them. Not here: what is remembered of them
-(`inbox_memory`), how a file is read (`sources.files`), or the sensor (`orchestration.automation`).
+Here: which files are complete and new, importing them, and what is remembered of them. Not here: how a file
+is read (`sources.files`), or the sensor (`orchestration.automation`).
 
 Files are never moved, changed or deleted: the process that copies one may still have it open. `inbox.json` in
 the lake records what was imported by the hash of its content, so the same content under another name is not
@@ -9,6 +9,8 @@ imported again, and a changed file is. It gets the day of a file before the impo
 after a kill the next run imports the file again on that same day, where the lake knows its content. Names of
 files stay in the lake; Dagster's history has keyed hashes of them.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -18,11 +20,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
-from tunegraph_pipeline.errors import InputError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
-from tunegraph_pipeline.pipeline.inbox_memory import InboxMemory, Remembered, hashed_name
+from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.files import files_together, read_files
 from tunegraph_pipeline.sources.formats import readable_name
@@ -140,10 +145,8 @@ class _Outcome(Enum):
 def _import_group(
     lake: Lake, memory: InboxMemory, group: Sequence[Path], today: date, done: Imported
 ) -> _Outcome:
-    """Import files that belong together, and remember each of them.
-
-    A group of several files that cannot be read is to be imported file by file.
-    """
+    """Import files that belong together, and remember each of them. A group of several files that cannot be
+    read is to be imported file by file."""
     before = {path: _state(path) for path in group}
     hashes, problem = _hashes(group)
     entries = _entries(lake, before, hashes)
@@ -167,7 +170,7 @@ def _import_group(
         memory.remember(entries, error=problem)
         done.failed += len(entries)
         return _Outcome.SETTLED
-    day = memory.day_begun(list(hashes.values())) or today
+    day = memory.unfinished_day(list(hashes.values())) or today
     memory.remember(entries, day=day)
     received = lake.receive_files(day, batches)
     memory.remember(entries, day=day, batches=[info.folder.name for info in received])
@@ -249,3 +252,78 @@ def _state(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return (stat.st_size, stat.st_mtime_ns) if path.is_file() else None
+
+
+# --- what is remembered of the files ---
+
+
+class Remembered(BaseModel):
+    """What became of one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+    day: date | None = None
+    """The day on which its content was, or is being, received."""
+    when: datetime
+    batches: list[str] | None = None
+    """The raw batches made of it; null until they are written."""
+    error: str | None = None
+    """Why it cannot be imported as it is."""
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    files: dict[str, Remembered] = {}
+    """By :func:`hashed_name`."""
+
+
+class InboxMemory:
+    """The files of the inbox that a lake knows, by :func:`hashed_name`."""
+
+    def __init__(self, lake: Lake) -> None:
+        """Read it; empty before the first import. Raises LakeError where it cannot be read."""
+        self._lake = lake
+        path = lake.inbox_memory
+        try:
+            self.files = _Content.model_validate_json(path.read_bytes()).files
+        except FileNotFoundError:
+            self.files = {}
+        except OSError as error:
+            raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        except ValidationError:
+            raise LakeError(
+                f"{path} is damaged; restore it, or remove it to import the whole inbox again"
+            ) from None
+
+    def finished(self) -> dict[str, Remembered]:
+        """The files that were imported, by the hash of their content."""
+        return {one.sha256: one for one in self.files.values() if one.batches is not None}
+
+    def unfinished_day(self, hashes: list[str]) -> date | None:
+        """The day on which an import of one of these contents began and was not finished."""
+        unfinished = {one.sha256: one.day for one in self.files.values() if one.day and one.batches is None}
+        return next((unfinished[sha] for sha in hashes if sha in unfinished), None)
+
+    def is_done_with(self, key: str, state: tuple[int, int]) -> bool:
+        """Whether the file, of this size and time of the last change, was imported or found unreadable. False
+        if it could not be opened, since permission changes neither size nor time."""
+        known = self.files.get(key)
+        if known is None or (known.size, known.mtime_ns) != state:
+            return False
+        return known.batches is not None or (known.error is not None and bool(known.sha256))
+
+    def remember(self, entries: Mapping[str, Remembered], **facts: Any) -> None:
+        """Set these files, with these ``facts`` of each, and write the memory."""
+        self.files.update({key: entry.model_copy(update=facts) for key, entry in entries.items()})
+        content = _Content(files=self.files).model_dump_json(indent=1)
+        write_text(self._lake.inbox_memory, content + "\n", self._lake.staging)
+
+
+def hashed_name(lake: Lake, name: str) -> str:
+    """A keyed hash that stands for the name of a file, which may be that of a person and is not kept."""
+    secret = lake.file.split_key.encode()[:64]
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret, digest_size=10).hexdigest()

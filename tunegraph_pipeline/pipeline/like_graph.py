@@ -37,7 +37,7 @@ def _graph_to_update(
     """The last graph and the users whose lists changed since; None where it has to be rebuilt."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
-        folder.verify()  # damage would be passed on to every later graph, under valid checksums
+        folder.verify()  # damage would spread to every later graph, with valid checksums
         before = LikeGraph.from_arrays(folder)
     except (TuneGraphError, OSError):
         return None  # missing or damaged

@@ -10,10 +10,8 @@ from tunegraph_pipeline.pipeline.settings import ServicesSettings
 
 
 def served_by(settings: ServicesSettings, wanted: str) -> dict[str, str]:
-    """The version that each service serves, or in words why it is unknown.
-
-    Those that do not serve ``wanted`` yet are asked again until the settings' patience is over.
-    """
+    """The version that each service serves, or in words why it is unknown. Those that do not serve ``wanted``
+    yet are asked again until the settings' patience is over."""
     until = time.monotonic() + settings.patience
     answers = {url: _version(url) for url in settings.urls}
     while any(version != wanted for version in answers.values()) and time.monotonic() < until:

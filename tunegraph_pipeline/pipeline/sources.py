@@ -36,16 +36,14 @@ class SettingsReader(Protocol):
 def check_known(name: str) -> None:
     """Raise InputError for a source of another name."""
     if name not in SOURCES:
-        raise InputError(f"source {name!r} is not known; it is one of {', '.join(SOURCES)}, or none")
+        raise InputError(f"source {name!r} is unknown; choose from {', '.join(SOURCES)}, or none")
 
 
 def open_source(
     name: str, settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date
 ) -> Source:
-    """The source of this name, ready to be crawled for ``day``; its answers are kept in ``frontier``.
-
-    Raises InputError for an unknown name, and for unusable credentials or settings.
-    """
+    """The source of this name, ready to be crawled for ``day``; its answers are kept in ``frontier``. Raises
+    InputError for an unknown name, and for unusable credentials or settings."""
     check_known(name)
     # Imported when used: each service has libraries of its own.
     if name == SPOTIFY:

@@ -133,9 +133,8 @@ def has_stale_personal_data(lake: Lake) -> bool:
 
 def withdraw_stale_bundles(lake: Lake) -> int:
     """Withdraw the bundles and remove all that was built, if they may hold forgotten users or expired data.
-
-    For a lake without lists to publish instead. Returns how many bundles were withdrawn, 0 if they may stay.
-    """
+    For a lake without lists to publish instead. Returns how many bundles were withdrawn, 0 if they may
+    stay."""
     if not has_stale_personal_data(lake):
         return 0
     remove_built(lake)

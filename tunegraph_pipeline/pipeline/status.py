@@ -66,7 +66,7 @@ def _tracks(lake: Lake) -> str:
     except (LakeError, BundleError):
         return known  # the line "likes" says what is missing
     merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
-    return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
+    return f"{known}, {merged:,} of them other ids of the same recordings" if merged else known
 
 
 def _feedback(lake: Lake) -> str:

@@ -1,6 +1,6 @@
 """The bundles, which of them is live, and the log of publications.
 
-Here: checking them alone. Not here: comparing the live bundle with the graph (`consistency`).
+Here: checking each alone. Not here: comparing the live bundle with the graph (`consistency`).
 """
 
 from functools import partial
@@ -36,13 +36,13 @@ def check_bundles(inspection: Inspection) -> None:
             inspection.note(folder / MANIFEST, "is of a bundle format that this TuneGraph does not serve")
             continue
         try:
-            said = Bundle(arrays).version
+            named = Bundle(arrays).version
         except BundleError as error:
             file = named_first(folder, str(error))
             inspection.problem(file, short(error, file), again, inspection.remove(folder))
         else:
-            if said != folder.name:
-                what = f"says it is bundle {said}"
+            if named != folder.name:
+                what = f"says it is bundle {named}"
                 inspection.problem(folder / MANIFEST, what, again, inspection.remove(folder))
 
 

@@ -24,7 +24,7 @@ from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, written
-from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
+from tunegraph_pipeline.pipeline.verify.tables import how_to_rebuild
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
 
@@ -237,9 +237,9 @@ def check_live_bundle(inspection: Inspection) -> None:
     version = current_version(inspection.lake.serving)
     folder = inspection.lake.serving / version
     bundle = Bundle.open(folder)
-    told = inspection.lake.table_path("user_recommendations", version)
-    if not told.exists():
-        inspection.note(told, "is not there yet", "rematerialise user_recommendations")
+    table = inspection.lake.table_path("user_recommendations", version)
+    if not table.exists():
+        inspection.note(table, "is not there yet", "rematerialise user_recommendations")
     graph = inspection.current_graph()
     log = publications(inspection.lake.serving)
     if log and log[-1].outcome == "rolled back":

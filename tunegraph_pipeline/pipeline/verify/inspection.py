@@ -117,10 +117,8 @@ class Inspection:
         return self.lake.has_current(kind)
 
     def behind(self, kind: str) -> bool:
-        """Whether an earlier stage was updated after this one: a refresh died between the two.
-
-        Every refresh that reaches a stage rewrites its ``CURRENT``, even if it keeps the version.
-        """
+        """Whether an earlier stage was updated after this one: a refresh died between the two. Every refresh
+        that reaches a stage rewrites its ``CURRENT``, even if it keeps the version."""
         stamp = written(self.lake.current_file(kind))
         return any(
             self.has(before) and written(self.lake.current_file(before)) > stamp
