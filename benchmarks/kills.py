@@ -40,7 +40,6 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import publications
@@ -276,7 +275,7 @@ def comparisons(calm: Lake, lake: Lake) -> Iterator[tuple[str, bool]]:
     )
     days = [{table: one.partitions(table) for table in DAILY_TABLES} for one in both]
     same = days[0] == days[1] and all(
-        table_path(calm.root, table, day).read_bytes() == table_path(lake.root, table, day).read_bytes()
+        calm.table_path(table, day).read_bytes() == lake.table_path(table, day).read_bytes()
         for table, keys in days[0].items()
         for day in keys
     )

@@ -597,7 +597,7 @@ def test_what_listeners_said_is_in_the_next_refresh_and_half_a_line_is_told(
     done = tunegraph("refresh", "--lake", lake, "--source", "none")
     assert done.returncode == 0, done.stderr
     assert f"feedback: 2 of {spooled.parent.name}" in done.stderr
-    assert "feedback not taken in, half-written or no JSON: 1" in done.stderr
+    assert "feedback not used, incomplete or not JSON: 1" in done.stderr
     assert "like 1, dislike 1, skip 0; listeners 1" in done.stdout
     after = json.loads(tunegraph("recommend", "--lake", lake, "--user", "rock3", "-k", 100, "--json").stdout)[
         "items"
