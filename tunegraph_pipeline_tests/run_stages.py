@@ -13,14 +13,14 @@ from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import STAGES, Stage
 
-_GRAPH = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
-_SERVING = ("serving_bundle", "user_recommendations", "evaluation", "retention")
+GRAPH = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
+SERVING = ("serving_bundle", "user_recommendations", "evaluation", "retention")
 JOBS = {
     "daily_tables": [one for one in STAGES if one.daily],
     "refresh": [one for one in STAGES if one.in_refresh],
-    "graph": [one for one in STAGES if one.daily or one.name in _GRAPH],
-    "forget": [one for one in STAGES if one.name in ("forgotten_users", *_GRAPH, *_SERVING)],
-    "publish": [one for one in STAGES if one.name in _SERVING],
+    "graph": [one for one in STAGES if one.daily or one.name in GRAPH],
+    "forget": [one for one in STAGES if one.name in ("forgotten_users", *GRAPH, *SERVING)],
+    "publish": [one for one in STAGES if one.name in SERVING],
     "generations": [one for one in STAGES if one.module == "generations"],
 }
 _JOB_OPTIONS: dict[str, dict[str, Any]] = {

@@ -23,10 +23,13 @@ from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline_tests.run_stages import run_stages
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDE = ROOT / "CONTRIBUTING.md"
+PAGES = [ROOT / "README.md", GUIDE, *sorted((ROOT / "docs").glob("*.md"))]
 EARLIER = Path(__file__).parent / "data" / "lake_of_november_2026.tar.gz"
 
 
@@ -65,6 +68,23 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         if fragment:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert fragment in map(anchor, headings), f"{page.name} links to {target}, a heading that is gone"
+
+
+def test_every_file_that_the_guide_names_is_there() -> None:
+    names = re.findall(r"`([\w./]+(?:/|\.(?:py|md|toml|json)))`", GUIDE.read_text())
+    assert len(names) > 10
+    tests = {path.name for path in (ROOT / "tunegraph_pipeline_tests").rglob("*.py")}
+    for name in set(names) - tests:
+        places = [
+            where / name for where in (ROOT, ROOT / "tunegraph_pipeline", ROOT / "tunegraph_pipeline_tests")
+        ]
+        assert any(place.exists() for place in places), f"CONTRIBUTING.md names {name}, which is gone"
+
+
+@pytest.mark.parametrize("name", sorted({one.name for one in STAGES} | TABLES.keys()))
+def test_every_stage_and_table_is_described(name: str) -> None:
+    described = (ROOT / "docs" / "architecture.md").read_text()
+    assert re.search(rf"\b{name}\b[`/]", described), f"say in docs/architecture.md what {name} is"
 
 
 @pytest.fixture(scope="module")

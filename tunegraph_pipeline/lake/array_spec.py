@@ -105,15 +105,17 @@ def declared_fields(specs: Iterable[ArraySpec], record: object) -> dict[str, Any
 
 
 def as_declared(
-    specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | StringColumn | Sequence[str]]
+    specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | StringColumn | Sequence[str] | None]
 ) -> dict[str, NDArray[Any] | StringColumn]:
     """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`. Values
-    of the declared dtype are not copied. Raises ValueError where a value is missing or not declared."""
+    of the declared dtype are not copied. Raises ValueError where a value is missing or not declared;
+    None is a missing one."""
+    given = {name: value for name, value in values.items() if value is not None}
     names = {spec.name for spec in specs}
     required = {spec.name for spec in specs if not spec.optional}
-    if wrong := sorted((required - values.keys()) | (values.keys() - names)):
+    if wrong := sorted((required - given.keys()) | (given.keys() - names)):
         raise ValueError(f"missing or not declared: {', '.join(wrong)}")
-    return {spec.name: _with_dtype(values[spec.name], spec.dtype) for spec in specs if spec.name in values}
+    return {spec.name: _with_dtype(given[spec.name], spec.dtype) for spec in specs if spec.name in given}
 
 
 def fits(shape: tuple[int, ...], spec: ArraySpec, sizes: dict[str, int]) -> bool:

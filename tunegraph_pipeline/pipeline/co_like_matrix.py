@@ -17,9 +17,10 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import Measured, report_progress
 
-_CODE = 3  # of the matrix; raise it when the same likes give other arrays
+_CODE = stage("co_like_matrix").code
 
 
 class Plan(NamedTuple):

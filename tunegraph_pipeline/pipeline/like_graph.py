@@ -22,10 +22,11 @@ from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import Measured
 
-_CODE = 3  # of the matrices; raise it when the same likes give other arrays
+_CODE = stage("like_graph").code
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:

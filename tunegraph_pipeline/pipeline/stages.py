@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 
 
@@ -37,6 +38,10 @@ class Stage:
     daily: bool = False
     holds_users: bool = False
     in_refresh: bool = True
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.tables) - TABLES.keys():
+            raise ValueError(f"stage {self.name} writes {', '.join(unknown)}: declare it in lake/schemas.py")
 
     def run(self, lake: Lake, **options: Any) -> StageResult:
         """Run the stage; ``options`` are those of the function ``run`` of its module."""
@@ -80,8 +85,15 @@ STAGES = (
         folder="catalogue",
     ),
     # The lists as well, by which verify knows a graph that is older than they are.
-    Stage("like_graph", "like_graph", ("current_likes", "catalogue"), folder="like_graph", holds_users=True),
-    Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", holds_users=True),
+    Stage(
+        "like_graph",
+        "like_graph",
+        ("current_likes", "catalogue"),
+        folder="like_graph",
+        code=3,
+        holds_users=True,
+    ),
+    Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", code=3, holds_users=True),
     Stage("trained_model", "trained_model", ("co_like_matrix",), folder="models", code=4),
     Stage("track_embeddings", "track_embeddings", ("trained_model",), tables=("track_embeddings",)),
     # The graph as well, by which a run without training comes to it in order.
@@ -100,6 +112,8 @@ STAGES = (
 
 def stage(name: str) -> Stage:
     """The stage of this name. Raises KeyError."""
+    if name not in _BY_NAME:
+        raise KeyError(f"{name} is not in STAGES of pipeline/stages.py")
     return _BY_NAME[name]
 
 

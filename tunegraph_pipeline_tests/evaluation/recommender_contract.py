@@ -4,7 +4,7 @@ A test class of a model mixes :class:`RecommenderContract` in and says how the m
 """
 
 from functools import cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from tunegraph_pipeline.evaluation.contender import Material
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.training.train import TrainingData
 
+NOT_PERSONAL = {"popularity"}
+"""The models that do not look at what a user likes, by name."""
 GROUP = 12  # users and tracks of one half of the checkerboard
 
 
@@ -52,8 +54,13 @@ def material(likes: csr_matrix, sound: NDArray[np.float32]) -> Material:
 class RecommenderContract:
     """Mix into a test class that says how its model is made; the tests then come with it."""
 
-    personal = True
-    """Whether the model looks at what a user likes; one that does not cannot know the checkerboard."""
+    name: ClassVar[str]
+    """Of the model, in the registry."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether the model looks at what a user likes; one that does not cannot know the checkerboard."""
+        return self.name not in NOT_PERSONAL
 
     def fitted(self, likes: csr_matrix, sound: NDArray[np.float32], seed: int) -> Fitted:
         """A model of its own, trained on likes and features, everything random in it following from seed."""

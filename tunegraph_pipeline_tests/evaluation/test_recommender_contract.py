@@ -1,7 +1,6 @@
 """Every model keeps the contract: the generations, today's model behind its bundle, and the baselines."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -23,8 +22,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class _Contender(RecommenderContract):
-    name: ClassVar[str]
-
     def fitted(self, likes: csr_matrix, sound: NDArray[np.float32], seed: int) -> Fitted:
         settings = Settings(
             baselines=BaselineConfig(ease_lambda=3.0),
@@ -73,6 +70,8 @@ class TestFeatureNearest(_Contender):
 
 
 class TestSameArtist(RecommenderContract):
+    name = "same_artist"
+
     def fitted(self, likes: csr_matrix, sound: NDArray[np.float32], seed: int) -> Fitted:
         # One artist for each half of the board, and nobody for what is beyond it.
         half = np.repeat([0, 1], GROUP)
@@ -80,14 +79,13 @@ class TestSameArtist(RecommenderContract):
             (np.ones(len(half), dtype=np.bool_), (np.arange(len(half)), half)), shape=(likes.shape[1], 2)
         )
         known = material(likes, sound)
-        model = CONTENDERS["same_artist"](Settings(seed=seed))
+        model = CONTENDERS[self.name](Settings(seed=seed))
         model.fit(replace(known, data=replace(known.data, track_artists=artists)))
         return model
 
 
 class TestPopularity(_Contender):
     name = "popularity"
-    personal = False
 
 
 class TestCoLike(_Contender):
@@ -96,3 +94,24 @@ class TestCoLike(_Contender):
 
 class TestEase(_Contender):
     name = "ease"
+
+
+class TestItemKnn(_Contender):
+    name = "item_knn"
+
+
+class TestRp3Beta(_Contender):
+    name = "rp3beta"
+
+
+class TestAls(_Contender):
+    name = "als"
+
+
+class TestLightGcn(_Contender):
+    name = "lightgcn"
+
+
+def test_every_model_has_a_class_here() -> None:
+    tested = {one.name for one in globals().values() if isinstance(one, type) and hasattr(one, "name")}
+    assert tested == set(CONTENDERS), "add a class Test… with the name of the model"

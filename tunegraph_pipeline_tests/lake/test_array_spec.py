@@ -107,3 +107,9 @@ def test_a_value_too_few_or_too_many_is_not_written() -> None:
         as_declared(SPECS, {**VALUES, "more": [1]})
     without = as_declared(SPECS, {name: value for name, value in VALUES.items() if name != "when"})
     assert "when" not in without
+
+
+def test_a_value_of_none_is_missing() -> None:
+    assert "when" not in as_declared(SPECS, {**VALUES, "when": None})
+    with pytest.raises(ValueError, match="not declared: places"):
+        as_declared(SPECS, {**VALUES, "places": None})

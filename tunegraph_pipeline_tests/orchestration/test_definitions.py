@@ -7,6 +7,8 @@ import pytest
 from dagster import AssetSpec, Definitions
 
 from tunegraph_pipeline.orchestration.build import build_definitions
+from tunegraph_pipeline.pipeline.stages import STAGES
+from tunegraph_pipeline_tests.run_stages import JOBS
 
 pytestmark = pytest.mark.dagster
 
@@ -48,7 +50,15 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "v1_model": ["co_like_matrix"],
         "v2_model": ["co_like_matrix"],
         "v3_seed_model": ["co_like_matrix"],
-    }
+    }, "if this is meant: change it here, and in docs/architecture.md"
+
+
+def test_every_stage_has_an_asset_and_runs_in_the_same_jobs_without_dagster(defs: Definitions) -> None:
+    assert set(_specs(defs)) == {one.name for one in STAGES}, "plain_asset in orchestration/assets/ makes one"
+    for job in JOBS.keys() - {"graph"}:  # a job of the tests alone
+        keys = defs.resolve_job_def(job).asset_layer.executable_asset_keys
+        here = {one.name for one in JOBS[job]}
+        assert {key.to_user_string() for key in keys} == here, f"put it into {job} of run_stages.py too"
 
 
 def test_every_asset_says_what_it_is(defs: Definitions) -> None:

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.stages import STAGES, array_stages, folders_before, table_stages
 from tunegraph_pipeline.recommend.bundle import current_version
@@ -90,11 +90,19 @@ def test_a_stage_comes_after_its_inputs_and_every_table_has_one() -> None:
         assert set(one.inputs) <= seen, one.name
         assert one.name not in seen
         seen.add(one.name)
-    assert set(table_stages()) == set(TABLES)
+    assert set(table_stages()) == set(TABLES), "every table has a stage that writes it"
     assert {table for one in STAGES if one.daily for table in one.tables} == set(DAILY_TABLES)
     for one in STAGES:
         for table in one.tables:
             assert one.daily == (table in DAILY_TABLES)
+
+
+def test_what_holds_users_is_removed_when_one_is_forgotten() -> None:
+    for one in STAGES:
+        for spec in (TABLES[table] for table in one.tables):
+            # Days are cleaned row by row, and tables of a bundle go with it.
+            if "user_id" in spec.schema.names and spec.partition not in (Partition.DAY, Partition.BUNDLE):
+                assert one.holds_users, f"{spec.name} has users: {one.name} needs holds_users=True"
 
 
 def test_a_version_is_older_than_those_it_is_built_from() -> None:

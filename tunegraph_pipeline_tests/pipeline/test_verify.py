@@ -20,6 +20,7 @@ from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
+from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
@@ -103,7 +104,7 @@ def current(lake: Lake, kind: str) -> str:
 
 
 def daily(table: str) -> Callable[[Lake], Path]:
-    # A day on which the table has rows.
+    # A day on which the table has rows, and the current cut-off.
     return lambda lake: lake.table_path(table, LAST.isoformat())
 
 
@@ -119,10 +120,10 @@ def raw_file(name: str) -> Callable[[Lake], Path]:
     return lambda lake: next(lake.raw.glob(f"dt={LAST}/files-*")) / name
 
 
+CUT_OFF_TABLES = [name for name, spec in TABLES.items() if spec.partition is Partition.CUT_OFF]
 DERIVED: dict[str, Callable[[Lake], Path]] = {
     **{table: daily(table) for table in DAILY_TABLES},
-    "current_likes": lambda lake: lake.table_path("current_likes", LAST.isoformat()),
-    "current_dislikes": lambda lake: lake.table_path("current_dislikes", LAST.isoformat()),
+    **{table: daily(table) for table in CUT_OFF_TABLES},
     "track_ids": at("track_ids", "data.parquet"),
     "like_graph part": part("like_graph", "indices.npy"),
     "like_graph manifest": part("like_graph", "manifest.json"),
@@ -193,13 +194,14 @@ GROUPS = [
         "models part",
     ],
     ["track_ids", "like_graph manifest", "models weights", "user_recommendations", "current_likes CURRENT"],
-    ["bundle part", "evaluation", "current_dislikes"],
+    ["bundle part", "evaluation", *CUT_OFF_TABLES[1:]],
     ["bundle manifest"],
 ]
 
 
 def test_the_groups_have_every_kind() -> None:
     assert {kind for group in GROUPS for kind in group} == set(DERIVED)
+    assert set(TABLES) <= set(DERIVED), "give DERIVED a file of the table, and a group its name"
 
 
 @DAMAGE
@@ -217,7 +219,8 @@ def test_the_repair_and_a_refresh_put_everything_right(
     assert all(finding.mend for finding in found.problems)
     refresh(lake)
     assert verify(lake.root).problems == []
-    written_anew = {"evaluation", "publications.jsonl", "lake.duckdb", "co_like manifest"}
+    # Which lists changed since the refresh before, a rebuild cannot know.
+    written_anew = {"evaluation", "publications.jsonl", "lake.duckdb", "co_like manifest", "changed_users"}
     if {"models part", "models weights"} & set(group):
         # A model that went on from another is not made again: the next one is trained in its place.
         written_anew |= {"models part", "models weights", "track_embeddings", "user_recommendations"}
