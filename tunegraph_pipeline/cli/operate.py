@@ -142,7 +142,7 @@ def verify(
     Ends with 0 where nothing is damaged, and with 2 otherwise. Notes, such as days that are not refreshed
     yet, are no damage.
     """
-    from tunegraph_pipeline.pipeline.verify import verify as verify_lake
+    from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 
     with progress_bars() as progress:
         found = verify_lake(lake, progress, repair=repair)

@@ -25,8 +25,8 @@ from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stale_versions import users_left
-from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.inspection import Finding, Report
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.publication import publications
 
 pytestmark = pytest.mark.slow
