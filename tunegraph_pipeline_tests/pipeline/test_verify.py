@@ -487,7 +487,7 @@ def test_an_id_map_without_a_bundle_to_restore_it_from_says_so(lake: Lake) -> No
     truncate(lake.root / "track_ids" / "data.parquet")
     shutil.rmtree(lake.serving)
     (finding,) = [one for one in verify(lake.root).problems if one.file.startswith("track_ids")]
-    assert "no copy of it is at hand" in finding.repairs
+    assert "there is no copy of it" in finding.repairs
 
 
 def test_a_bundle_before_this_one_is_named_where_what_is_live_cannot_be_read(lake: Lake) -> None:
