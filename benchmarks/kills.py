@@ -40,7 +40,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.pipeline.verify import verify
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline.recommend.recommender import Recommender

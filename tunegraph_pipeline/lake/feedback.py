@@ -1,8 +1,7 @@
 """Apply feedback to the current lists: the songs it adds, and those a user dislikes.
 
-Here: one pure function of the lists, the feedback and the days on which lists were seen. Not here: how
-feedback reaches the lake (`feedback_spool`, `tables.derive_feedback`), or the lists without it
-(`tables.current_lists`).
+Here: one pure function of the lists, the feedback and the days on which lists were seen. Not here: collecting
+feedback (`feedback_spool`), or the lists without it (`tables.current_lists`).
 
 A list that was seen on a day counts as earlier than all feedback of that day: only the day of the list is
 known, and it must not undo what a listener said. Then, for a user and a song:

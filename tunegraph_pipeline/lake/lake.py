@@ -16,7 +16,6 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
-from tunegraph_pipeline.lake import schemas
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import (
     BatchInfo,
@@ -28,7 +27,7 @@ from tunegraph_pipeline.lake.raw import (
     write_batch,
 )
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.schemas import FILES, TABLES, Partition
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
     SPOOL,
@@ -51,8 +50,7 @@ FORMAT_VERSION = 1
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
-Migration = Callable[[Path], None]
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Callable[[Path], None]] = {}
 """From format version n, the function that turns a lake's folder into version n + 1, in place. If it is
 killed, the lake must still be readable as version n: `lake.json` is updated after it returns."""
 
@@ -60,7 +58,6 @@ FIRST_DAY = date(2026, 1, 1)
 """The first daily partition of every lake; they end today."""
 
 SIMULATED = "simulator"
-FILES = schemas.FILES
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 
@@ -209,11 +206,8 @@ class Lake(TableFiles):
     def writing(
         self, purpose: str, wait_seconds: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
     ) -> Iterator[str | None]:
-        """Be the lake's one writer. Yields a warning where the last writer died, else None.
-
-        Waits up to ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see
-        :func:`write_lock`.
-        """
+        """Be the lake's one writer. Yields a warning where the last writer died, else None. Waits up to
+        ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`."""
         with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
                 # Also in folders with drafts of their own, such as `serving`.

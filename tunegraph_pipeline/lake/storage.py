@@ -111,11 +111,9 @@ def private_file(target: Path, text: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = target.with_name(f".{uuid.uuid4().hex}")
         try:
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(handle)
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_text(text)
+            sync(draft)
             draft.replace(target)
             sync(target.parent)
         finally:

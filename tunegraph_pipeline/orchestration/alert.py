@@ -4,7 +4,6 @@ Here: the document, and posting it. Not here: when (`automation`). The address i
 anyone post to the channel behind it: it is in no log, message or metadata.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +20,6 @@ _ATTEMPTS = 4
 _LONGEST_LINE = 300
 _OURS = "tunegraph_pipeline."
 """How the messages of errors written for people begin in Dagster's events."""
-
-
-def webhook() -> str | None:
-    """The address for alerts, None where none is set."""
-    return os.environ.get(WEBHOOK_VARIABLE) or None
 
 
 def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any]:

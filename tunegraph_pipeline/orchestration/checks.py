@@ -109,11 +109,8 @@ def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult
 
 @asset_check(asset="trained_model", blocking=True)
 def better_than_popularity(lake: ResourceParam[Lake]) -> AssetCheckResult:
-    """On likes it was not trained on, the model ranks no worse than the most popular songs do.
-
-    A failure stops the run where no live model can stay in its place; where one can, the gate refuses the
-    new one.
-    """
+    """On likes it was not trained on, the model ranks no worse than the most popular songs do. A failure
+    stops the run where no live model can stay in its place; where one can, the gate refuses the new one."""
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     figure, popularity = facts["validation"], facts["validation_of_popularity"]
     if figure is None:

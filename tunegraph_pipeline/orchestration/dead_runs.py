@@ -19,11 +19,8 @@ def this_process() -> str:
 
 
 def close_dead_runs(instance: DagsterInstance) -> None:
-    """Mark the runs whose process died as failed.
-
-    Dagster would show them as running forever, and keep their place in the queue and the pools, for which the
-    next run would wait without end.
-    """
+    """Mark the runs whose process died as failed. Dagster would show them as running forever, and keep their
+    place in the queue and the pools, for which the next run would wait without end."""
     # Also runs that were killed before they began; runs that wait for the daemon have no such tag.
     statuses = [
         DagsterRunStatus.NOT_STARTED,

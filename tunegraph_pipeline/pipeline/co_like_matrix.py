@@ -81,23 +81,11 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
             if before.exact and fits and update_pays(everything, likes, change):
 
                 def update(target: Path) -> None:
-                    base = before.base
-                    merge = base is not None and len(before.delta.indices) > settings.delta_share * len(
-                        base.indices
-                    )
+                    more, drift = {**facts, "nnz_bound": bound}, settings.drift
                     with TemporaryDirectory(dir=target.parent) as room:
-                        start = before
-                        if merge:
-                            compact_co_like(before, Path(room))
-                            start = CoLike.open(Path(room))
+                        start = _compacted(before, Path(room), settings.delta_share)
                         update_co_like(
-                            start,
-                            likes,
-                            change,
-                            target,
-                            drift=settings.drift,
-                            facts={**facts, "nnz_bound": bound},
-                            progress=report_progress,
+                            start, likes, change, target, drift=drift, facts=more, progress=report_progress
                         )
 
                 # Which degrees are frozen depends on the earlier version.
@@ -109,6 +97,14 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
         build_co_like(after.matrix(), target, **options, facts=more, progress=report_progress)
 
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "rebuilt", build)
+
+
+def _compacted(matrix: CoLike, folder: Path, share: float) -> CoLike:
+    """The matrix with its added entries merged into its base, if they exceed ``share`` of it."""
+    if matrix.base is None or len(matrix.delta.indices) <= share * len(matrix.base.indices):
+        return matrix
+    compact_co_like(matrix, folder)
+    return CoLike.open(folder)
 
 
 def graph_of_matrix(lake: Lake) -> set[str]:

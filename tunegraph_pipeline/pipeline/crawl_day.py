@@ -11,9 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
+from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
+from tunegraph_pipeline.lake.schemas import FILES
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, is_asked_daily
 from tunegraph_pipeline.pipeline.sources import check_known, open_source
@@ -89,7 +90,7 @@ def _crawl(
 ) -> CrawlReport:
     settings = lake.section("crawl", CrawlSettings)
     if source in (SIMULATED, FILES):
-        # Budgets are for services; here only those in the settings apply.
+        # Budgets are for services; here only those set in `lake.json` apply.
         free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
         unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)

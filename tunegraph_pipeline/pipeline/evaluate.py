@@ -167,22 +167,16 @@ def _judge(
     judged = [evaluate(SERVED, served(recommender.ranker), held_out, popularity, k)]
     progress("served", 1, 1)
     notes = [f"judged on {held_out.n_users:,} users and {int(held_out.n_held_out.sum()):,} held-out likes"]
-    if held_out.unknown_users:
-        notes.append(
-            f"{held_out.unknown_users:,} of the users are not in the lake; what they are served counts"
-        )
-    if held_out.unknown_tracks:
-        notes.append(
-            f"{held_out.unknown_tracks:,} of the held-out likes are of unknown tracks; they count as missed"
-        )
-    if held_out.liked_already:
-        notes.append(
-            f"{held_out.liked_already:,} of the held-out likes are of recordings with several ids that the"
-            " user is known to like; they count as missed"
-        )
+    counted = {
+        "of the users are not in the lake; what they are served counts": held_out.unknown_users,
+        "of the held-out likes are of unknown tracks; they count as missed": held_out.unknown_tracks,
+        "of the held-out likes are of recordings with several ids that the user is known to like; they count"
+        " as missed": held_out.liked_already,
+    }
+    notes += [f"{count:,} {what}" for what, count in counted.items() if count]
     if config is not None:
-        chosen, left_out = baselines(recommender.bundle.n_tracks, config)
-        notes += [f"{name} was left out: {why}" for name, why in left_out.items()]
+        chosen, too_large = baselines(recommender.bundle.n_tracks, config)
+        notes += [f"{name} was left out: {why}" for name, why in too_large.items()]
         while chosen:
             # Freed once judged: EASE holds gigabytes.
             baseline = chosen.pop(0)

@@ -77,7 +77,8 @@ def run(
         purged = process_requests(lake)
         expired = remove_expired(lake, today)
         retired = retire_if_nobody_is_left(lake) if purged is not None else 0
-        ends = only_republish and not can_publish(lake)
+        live = (lake.serving / CURRENT).exists() and live_model(lake.serving) is not None
+        ends = only_republish and not live
         if ends:
             drop_old_versions(lake)
     trained = lake.has_current("models")
@@ -275,11 +276,6 @@ def check_times_to_live(lake: Lake) -> None:
                 f"settings.retention.ttl_days in {lake.path} names {source!r}, which is not a source;"
                 f" choose from {', '.join(PROVIDERS)}"
             )
-
-
-def can_publish(lake: Lake) -> bool:
-    """Whether there is a live model and somebody to publish a bundle for."""
-    return (lake.serving / CURRENT).exists() and live_model(lake.serving) is not None
 
 
 def retire_if_nobody_is_left(lake: Lake) -> int:

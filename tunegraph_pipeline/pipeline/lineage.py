@@ -45,11 +45,8 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training starts.
-
-    ``earlier`` is the model whose space the new one is aligned with, if any; ``from_scratch_because`` is the
-    reason not to start from its weights, "" for a warm start.
-    """
+    """Where a training starts. ``earlier`` is the model whose space the new one is aligned with, if any;
+    ``from_scratch_because`` is the reason not to start from its weights, "" for a warm start."""
 
     earlier: Earlier | None
     from_scratch_because: str
@@ -147,11 +144,8 @@ class Today:
 
 
 def origin_of(lake: Lake, today: Today, *, full: bool) -> Origin:
-    """Where today's training starts; with ``full`` from scratch in any case.
-
-    The earlier model is the live one, so that a refused challenger is never a parent; if none is live, the
-    current one.
-    """
+    """Where today's training starts; with ``full`` from scratch in any case. The earlier model is the live
+    one, so that a refused challenger is never a parent; if none is live, the current one."""
     found = _earlier(lake, today.ids)
     if isinstance(found, str):
         return Origin(None, found)

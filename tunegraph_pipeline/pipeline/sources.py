@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.lake import FILES, SIMULATED
-from tunegraph_pipeline.lake.schemas import FEEDBACK
+from tunegraph_pipeline.lake.lake import SIMULATED
+from tunegraph_pipeline.lake.schemas import FEEDBACK, FILES
 from tunegraph_pipeline.pipeline.settings import FilesSettings
 from tunegraph_pipeline.simulator.source import SimulatorSettings, SimulatorSource
 from tunegraph_pipeline.sources.api_session import RequestPolicy

@@ -39,7 +39,7 @@ from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stale_versions import drop_old_versions, users_left
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
-from tunegraph_pipeline.pipeline.verify import verify
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.simulator.world import World

@@ -25,8 +25,8 @@ from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stale_versions import users_left
-from tunegraph_pipeline.pipeline.verify import verify
 from tunegraph_pipeline.pipeline.verify.inspection import Finding, Report
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline_tests.run_stages import run_stages
 
@@ -490,7 +490,7 @@ def test_an_id_map_without_a_bundle_to_restore_it_from_says_so(lake: Lake) -> No
     truncate(lake.root / "track_ids" / "data.parquet")
     shutil.rmtree(lake.serving)
     (finding,) = [one for one in verify(lake.root).problems if one.file.startswith("track_ids")]
-    assert "no copy of it is at hand" in finding.repairs
+    assert "there is no copy of it" in finding.repairs
 
 
 def test_a_bundle_before_this_one_is_named_where_what_is_live_cannot_be_read(lake: Lake) -> None:

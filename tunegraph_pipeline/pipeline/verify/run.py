@@ -1,7 +1,11 @@
-"""Check every file of a lake, and repair what can be repaired.
+"""Check every file of a lake, for `tunegraph verify`, and repair damage.
 
-Here: the order of the checks, and the lock while they run. Not here: the checks (the other modules of this
-package), or how files are read (`lake`, `recommend`).
+Here: the order of the checks, and the lock while they run. A finding names the file, what is wrong and what
+repairs it. Not here: the checks (the other modules of this package), how files are read (`lake`,
+`recommend`), or the checks of a run (`orchestration.checks`).
+
+A *problem* is damage. A *note* is what a person may want to know: a day not refreshed yet, half a line of
+feedback, an unknown file. What a killed refresh left is not damage: the next one continues.
 """
 
 from collections.abc import Iterator
