@@ -27,7 +27,7 @@ from tunegraph_pipeline.lake.storage import SPOOL
 pytestmark = pytest.mark.slow
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
-ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @dataclass

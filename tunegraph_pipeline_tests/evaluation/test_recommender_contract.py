@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -17,8 +16,6 @@ from tunegraph_pipeline_tests.evaluation.recommender_contract import (
     RecommenderContract,
     material,
 )
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class _Contender(RecommenderContract):

@@ -26,8 +26,6 @@ from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import TrainingData
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def lists(seed: int = 0) -> TrainingData:
     """Sixty users over forty tracks, a few likes held out; of three tracks no features are known."""

@@ -61,7 +61,7 @@ def _environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
             patch.delenv(name, raising=False)
-        for name, value in {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}.items():
+        for name, value in {"COLUMNS": "200", "NO_COLOR": "1"}.items():
             patch.setenv(name, value)
         yield
 
