@@ -3,12 +3,12 @@
     python benchmarks/ablation.py --spotify-songs spotify_songs.csv.gz --output docs/ablation.md
     python benchmarks/ablation.py --no-simulator --parts Playlists train.parquet tracks.parquet
 
-With ``--parts`` the encoder stays and the rest is taken away piece by piece, on files of likes and tracks.
-Every variant is trained on the same likes and chosen between on the early-stopping fold; the test fold takes
-no part in any choice and is read once, at the end. A tenth of all likes is held out for either, five times
-what a lake keeps, because few held-out likes tell variants apart badly. MAP@10 over the whole catalogue,
-liked tracks left out, in per cent, mean over the seeds. Not here: comparison with other people's methods
-(`tunegraph evaluate --baselines`).
+With ``--parts`` the encoder stays and the rest is removed piece by piece, on files of likes and tracks. Every
+variant is trained on the same likes and compared on the early-stopping fold; the test fold influences no
+choice and is read once, at the end. A tenth of all likes is held out for each, more than in a lake,
+because few held-out likes cannot distinguish variants. MAP@10 over the whole catalogue, liked tracks left
+out, in per cent, mean over the seeds. Not here: comparison with other people's methods (`tunegraph evaluate
+--baselines`).
 """
 
 import argparse
@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.trained_model import training_data
 from tunegraph_pipeline.simulator.world import World
@@ -78,12 +79,8 @@ def lake_of(batch: RawBatch, held_out: float = 0.2) -> tuple[TrainingData, Valid
 
 def judge(model: TrainedModel, validation: Validation, *, embedding_alone: bool = False) -> float:
     """MAP@10 in per cent."""
-    n_tracks = len(model.prior)
-    weights = csr_matrix(
-        (model.neighbour_weight, model.neighbour_indices, model.neighbour_indptr), shape=(n_tracks, n_tracks)
-    )
     blend = replace(EVEN, neighbour=0.0) if embedding_alone else model.blend
-    figures = validation.of_blends([blend], model.embeddings, model.pooling_weight, weights, model.prior)
+    figures = validation.of_blends([blend], model.parts, model.prior)
     return 100 * float(figures.mean())
 
 
@@ -132,17 +129,14 @@ def measure(
 def table(rows: list[Row]) -> str:
     best = max(rows, key=lambda row: row.served)
     what = ("encoder", "content") if len(rows[0].name) == 2 else ("variant",)
-    lines = [
-        f"| {' | '.join(what)} | embedding alone, validation | served, validation | served, test |",
-        f"|{'---|' * len(what)}---:|---:|---:|",
-    ]
+    head = [*what, "embedding alone, validation", "served, validation", "served, test"]
+    cells = []
     for row in rows:
         mark = "**" if row is best else ""
-        lines.append(
-            f"| {mark}{row.name[0]}{mark} | {' | '.join([*row.name[1:], f'{row.embedding:.2f}'])} "
-            f"| {mark}{row.served:.2f}{mark} ± {row.spread:.2f} | {row.test:.2f} |"
-        )
-    return "\n".join(lines)
+        name = [f"{mark}{row.name[0]}{mark}", *row.name[1:]]
+        served = f"{mark}{row.served:.2f}{mark} ± {row.spread:.2f}"
+        cells.append([*name, f"{row.embedding:.2f}", served, f"{row.test:.2f}"])
+    return markdown_table(head, cells, words=len(what))
 
 
 def describe(name: str, data: TrainingData, test: Validation, rows: list[Row]) -> str:

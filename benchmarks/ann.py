@@ -4,18 +4,17 @@
     python benchmarks/ann.py --compare [--tracks 100000] [--world DIR] [--json FILE] [--plot FILE]
     python benchmarks/ann.py --hardness LAKE... [--tracks 100000] [--world DIR]
 
-One core, everything in one run, twenty queries of each in turn, ratios first; the exit code is 1 where a
-target is missed. Peers
-answer with the 50 tracks of the highest inner product with a stored user's direction, at the smallest `ef` of
-which recall@50 is 0.99 of the exact ones. Ours answers the whole query: directions are made from the liked
-tracks, neighbours and priors are added, liked tracks left out and scores computed from the embeddings; its
-recall@50 is that of the exact ranking.
+One core, everything in one run, twenty queries of each in turn, ratios first; the exit code is 1 when a
+target is missed. Peers return the 50 tracks of the highest inner product with a stored user's direction, at
+the smallest `ef` with a recall@50 of 0.99. Ours answers the whole query: it computes the direction from the
+liked tracks, adds neighbours and priors, leaves out liked tracks and scores by the embeddings; its recall@50
+is against the exact ranking.
 
 The world is a simulated one, its embeddings trained by the project's own training from likes of all tracks:
 ``World(n_tracks=0.8 N, n_users=N / 5, likes_per_user=40)`` has N songs and about 17 likes a song, and is
 trained at d=128 without the graph encoder, so that a million tracks take an hour and 8 GB. ``--world`` keeps
-it, and the peers, for the next run. ``--hardness`` shows beside embeddings of real lakes that it is not
-easier to search than they are. ``--quick`` makes a small one, at which only recall has a target.
+it, and the peers, for the next run. ``--hardness`` compares it with embeddings of real lakes, to show that it
+is not easier to search. ``--quick`` makes a small one, for which only recall has a target.
 
 ``--compare`` measures every library, number format and kind of index at one size, as
 docs/large_catalogues.md shows.
@@ -40,6 +39,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.serving import Figure, say, seconds, show
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, read_current, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, Storage, library, read_index
 from tunegraph_pipeline.recommend.indexing import add_index, recall_of, write_index
@@ -579,18 +579,17 @@ def ours_compared(bundle: Bundle, lists: list[NDArray[np.int32]]) -> list[Point]
 
 def tell(some: Sequence[Point]) -> None:
     """The comparison as a table: of each index the first setting that finds enough, or else the last."""
-    print(f"| library | kind | numbers | recall@{K} | p50, ms | build, s | MiB |")
-    print("|---|---|---|---:|---:|---:|---:|")
     rows: dict[tuple[str, str, str], Point] = {}
     for point in some:
         key = (point.name, point.kind, point.numbers)
         if key not in rows or rows[key].recall < RECALL:
             rows[key] = point
-    for point in rows.values():
-        print(
-            f"| {point.name} | {point.kind} | {point.numbers} | {point.recall:.4f} | {point.p50_ms:.3f} |"
-            f" {point.build_seconds:.0f} | {point.mib:.0f} |"
-        )
+    head = ["library", "kind", "numbers", f"recall@{K}", "p50, ms", "build, s", "MiB"]
+    cells = [
+        [*key, f"{point.recall:.4f}", f"{point.p50_ms:.3f}", f"{point.build_seconds:.0f}", f"{point.mib:.0f}"]
+        for key, point in rows.items()
+    ]
+    print(markdown_table(head, cells, words=3))
 
 
 COLOURS = {"TuneGraph": "#c1121f", "faiss": "#1b6ca8", "usearch": "#3a7d44", "voyager": "#8a5a9e"}
@@ -598,7 +597,7 @@ MARKS = {"float32": "o", "float16": "s", "int8": "^", "float8": "v", "4-bit code
 
 
 def draw(some: Sequence[Point], title: str, target: Path) -> None:
-    """What is overlooked against the time of a query: the lower left is where one wants to be."""
+    """The share of missed tracks against the time of a query; lower left is better."""
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
@@ -631,7 +630,7 @@ def draw(some: Sequence[Point], title: str, target: Path) -> None:
 # --- how hard the world is ---
 
 
-def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> str:
+def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> list[str]:
     """A row of the table: how stored users' directions and tracks lie among 20,000 of the tracks.
 
     Local intrinsic dimension by maximum likelihood over 100 neighbours (Levina and Bickel 2005), contrast of
@@ -662,19 +661,17 @@ def hardness(name: str, bundle: Embedded, sample: int = 20_000) -> str:
             graph.hnsw.efSearch = ef
             recalls.append(recall_of(list(graph.search(asked, K)[1].astype(np.int32)), truth))
         cells += [f"{local:.1f}", f"{contrast:.2f}", *(f"{recall:.4f}" for recall in recalls)]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def tell_hardness(folder: Path, n_tracks: int, lakes: Sequence[Path]) -> None:
-    kinds = " | ".join(
-        f"{kind}: local dimension | contrast | recall, ef=50 | ef=100" for kind in ("lists", "tracks")
-    )
-    print(f"| world | tracks | d | {kinds} |")
-    print("|---|---:|---:|" + "---:|" * 8)
+    head = ["world", "tracks", "d"]
+    for kind in ("lists", "tracks"):
+        head += [f"{kind}: local dimension", "contrast", "recall, ef=50", "ef=100"]
     with threadpool_limits(1):
-        for lake in lakes:
-            print(hardness(lake.name, Embedded.of(read_current(lake / "serving"))), flush=True)
-        print(hardness("simulated", Embedded.of(world(folder, n_tracks).folder)))
+        rows = [hardness(lake.name, Embedded.of(read_current(lake / "serving"))) for lake in lakes]
+        rows.append(hardness("simulated", Embedded.of(world(folder, n_tracks).folder)))
+    print(markdown_table(head, rows))
 
 
 def main() -> int:

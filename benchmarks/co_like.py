@@ -4,8 +4,8 @@
 
 The task: the 100 nearest tracks of each track by the cosine of their co-likes, from a CSR in memory to a CSR
 in memory. The peers: scipy's full product followed by the best 100 of each row, and implicit's
-CosineRecommender. Each contender runs in a process of its own, in turn, so that its peak memory (the whole
-process, interpreter included) is its own and a busy machine is busy for all; its best round counts.
+CosineRecommender. The contenders take turns, each in its own process, so that peak memory (the whole process,
+interpreter included) is measured separately and a busy machine slows all alike; the best round counts.
 
 Targets: at least as fast as the fastest peer at every size; at 20 million likes under 2.5 GB. Exits 1 when
 one is missed or the contenders disagree about the neighbours.

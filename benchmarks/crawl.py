@@ -1,18 +1,18 @@
-"""The crawl against the rate a service allows, and its requests beside those of the 2022 scheme.
+"""The crawl compared with the rate a service allows, and its requests with those of the 2022 scheme.
 
     python benchmarks/crawl.py [--users 1500] [--rate 100] [--latency 20] [--memory-users 0]
 
-A server of the simulated world, in a process of its own, answers every request ``--latency`` milliseconds
-later and allows ``--rate`` requests a second in any second. Printed: the share of the allowed rate the crawl
-keeps, the share of its requests that were answered 429, and requests a user beside what the first version of
-this pipeline would have sent for the same users: a call for a user's playlists, a call a playlist, a call a
-100 features for each playlist on its own, and a call a 50 tracks for their names. With ``--memory-users N``
-a second crawl, of N users and without a limit, prints the peak memory of the crawling process.
+A server of the simulated world, in a process of its own, answers every request after ``--latency``
+milliseconds and allows ``--rate`` requests in any second. It prints the share of the allowed rate that the
+crawl uses, the share of its requests answered with 429, and requests per user beside those that the first
+version of this pipeline would have sent for the same users: one for a user's playlists, one per playlist, one
+per 100 features of each playlist, and one per 50 tracks for their names. With ``--memory-users N`` a second
+crawl, of N users and without a limit, prints the peak memory of the crawling process.
 
-Printed too is how long a crawl takes to end when it is told to wait for a day.
+It also prints how long a crawl takes to stop when the server asks it to wait for a day.
 
-Exits 1 where less than 95 % of the rate is kept, 1 % or more of the requests are answered 429, more requests
-a user are sent than by the scheme, that end takes 5 seconds, or the memory is above 500 MB.
+Exits 1 when less than 95 % of the rate is used, 1 % or more of the requests are answered with 429, more
+requests per user are sent than by the scheme, stopping takes 5 seconds, or the memory is above 500 MB.
 """
 
 import argparse

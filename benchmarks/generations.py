@@ -4,11 +4,11 @@
 
 All are trained on the same likes: of a simulated world with about as many liked tracks and likes as the first
 project had (22,481 and 125,300), or of real songs whose playlists are the users. They stop early on one fold
-and are judged on another that no choice has seen, over the whole catalogue. Every model has a process of its
-own, so that its peak memory is its own; that includes Python, torch and the data. A query is that of a known
-user, as the model answers it when it serves: through the K-d tree (V1, V2), over 300 candidates (V3), from
-the bundle (today's). A new user is one that no model was trained on. Times are medians. Not here: other
-people's methods.
+and are judged on another that influenced no choice, over the whole catalogue. Every model runs in a process
+of its own, so that its peak memory is separate; it includes Python, torch and the data. A query is that of a
+known user, answered as the model does when it serves: through the K-d tree (V1, V2), over 300 candidates
+(V3), from the bundle (today's). A new user is one that no model was trained on. Times are medians. Not here:
+other people's methods.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.ablation import merged
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, Popularity
+from tunegraph_pipeline.evaluation.baselines.closed_form import Popularity
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.contender import Material, Searches, TakesInUsers
 from tunegraph_pipeline.evaluation.evaluate import Evaluation, HeldOut, evaluate, held_out_fold
 from tunegraph_pipeline.evaluation.plots import metric_bars
@@ -33,6 +34,7 @@ from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.graph.split import GATE
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings, TuneGraph
 from tunegraph_pipeline.pipeline.trained_model import training_data
@@ -43,8 +45,8 @@ from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 K = 10
 HELD_OUT = 0.2
-"""Share of the likes held out, half to stop by and half to judge on: ten times what a lake keeps, because few
-held-out likes tell models apart badly."""
+"""Share of the likes held out, half for early stopping and half for judging: ten times that of a lake,
+because few held-out likes cannot distinguish models."""
 NEW_USERS = 0.02
 """Share of the users no model is trained on."""
 
@@ -59,7 +61,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Likes:
-    """What is learnt from, what is judged, and the lists of users nobody has seen (csr, a row a user)."""
+    """Training likes, judged likes, and the lists of users no model has seen (csr, a row per user)."""
 
     data: TrainingData
     held_out: HeldOut
@@ -68,7 +70,7 @@ class Likes:
 
 @dataclass(frozen=True)
 class Row:
-    """A model's line of the table; None where it has no such figure."""
+    """A model's row of the table; None where a value does not apply."""
 
     model: str
     values: dict[str, float]
@@ -150,11 +152,9 @@ def milliseconds(answer: Callable[[csr_matrix], object], lists: csr_matrix, n: i
 
 
 def table(rows: list[Row]) -> str:
-    lines = [
-        f"| | MAP@{K} | recall@{K} | nDCG@{K} | coverage | training, s | epochs | peak memory, MB "
-        "| a query, ms | a new user, ms |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    head = ["", f"MAP@{K}", f"recall@{K}", f"nDCG@{K}", "coverage"]
+    head += ["training, s", "epochs", "peak memory, MB", "a query, ms", "a new user, ms"]
+    cells = []
     for row in rows:
         quality = [f"{row.values[metric]:.4f}" for metric in ("map", "recall", "ndcg", "coverage")]
         cost = [
@@ -164,8 +164,8 @@ def table(rows: list[Row]) -> str:
             "" if row.query_ms is None else f"{row.query_ms:,.2f}",
             "" if row.new_user_ms is None else f"{row.new_user_ms:,.2f}",
         ]
-        lines.append(f"| {NAMES[row.model]} | {' | '.join([*quality, *cost])} |")
-    return "\n".join(lines)
+        cells.append([NAMES[row.model], *quality, *cost])
+    return markdown_table(head, cells)
 
 
 def picture(rows: list[Row]) -> bytes:
@@ -180,9 +180,9 @@ def describe(likes: Likes) -> str:
     without = int((warm & ~np.isfinite(data.features).any(axis=1)).sum())
     return (
         f"{data.train.shape[1]:,} tracks, {data.train.shape[0]:,} users, about {n_likes:,} likes: "
-        f"{data.train.nnz:,} to learn from, {data.targets.nnz:,} to stop by, {held_out.relevant.nnz:,} of "
-        f"{held_out.n_users:,} users to judge on; {likes.newcomers.shape[0]} users are new. Of {without:,} "
-        "tracks that are learnt from no features are known."
+        f"{data.train.nnz:,} to train on, {data.targets.nnz:,} for early stopping, {held_out.relevant.nnz:,} "
+        f"of {held_out.n_users:,} users to judge on; {likes.newcomers.shape[0]} users are new. "
+        f"{without:,} tracks in training have no known features."
     )
 
 

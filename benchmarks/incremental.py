@@ -1,17 +1,17 @@
-"""What a day costs against building everything from nothing: lists, like graph and co-like matrix.
+"""The cost of a day compared with rebuilding everything from scratch: lists, like graph and co-like matrix.
 
     python benchmarks/incremental.py [--sizes 0.1,1,10] [--plot FILE]   simulated likes, in millions
-    python benchmarks/incremental.py --likes train.parquet              likes of your own
+    python benchmarks/incremental.py --likes train.parquet              your own likes
     python benchmarks/incremental.py --choose                           when an update of B pays
 
-A lake receives all lists on one day, and on each of the next three the whole lists of the users that changed
-on it: of a share of the users each list loses and gains some songs, a tenth of them are new users, and some
-empty their list. The stages of the pipeline update everything to each day; then the same is rebuilt, and
-has to be equal. `benchmarks/warm_start.py` does the same for the model.
+A lake receives all lists on one day, and on each of the next three the whole lists of the users who changed:
+each of these lists loses and gains some songs, a tenth belong to new users, and some become empty. The stages
+of the pipeline update everything to each day; then everything is rebuilt, and has to be equal.
+`benchmarks/warm_start.py` does the same for the model.
 
 Target: a day that changes 1 % of the users costs at most a fifth of building the like graph and the co-like
-matrix from nothing, at 10 million likes. For the plot the same number of users changes at every size, 1 % of
-those at a million likes. Exits 1 where the target is missed or anything differs.
+matrix from scratch, at 10 million likes. For the plot the same number of users changes at every size, 1 % of
+those at a million likes. Exits 1 when the target is missed or anything differs.
 """
 
 import argparse
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 FIRST = date(2026, 2, 1)
 DAYS = 3
-TARGET, TARGET_AT = 0.2, 10.0  # of building from nothing, at so many million likes
+TARGET, TARGET_AT = 0.2, 10.0  # of a rebuild, at this many million likes
 SHARE = 0.01
-PARTS = ("daily tables", "current_likes", "track_ids", "like_graph", "co_like_matrix")
+PARTS = ("daily tables", "current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 GRAPH = ("like_graph", "co_like_matrix")
 
 
@@ -106,7 +106,7 @@ def receive(lake: "Lake", day: date, rows: "np.ndarray[Any, Any]", lists: "csr_m
     write_batch(lake.raw, day, batch)
 
 
-def bring_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]:
+def update_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]:
     """Run the stages up to the co-like matrix for a day: seconds of each part, and how it was made."""
     from tunegraph_pipeline.pipeline.stages import STAGES, stage
 
@@ -123,7 +123,7 @@ def bring_to(lake: "Lake", day: date) -> tuple[dict[str, float], dict[str, str]]
 
 
 def differences(folder: Path, lake: "Lake") -> list[str]:
-    """What of A and B in ``folder``, brought up to date, is not as made from nothing in the lake."""
+    """How the updated A and B in ``folder`` differ from those that the lake rebuilt."""
     import numpy as np
 
     from tunegraph_pipeline.graph.co_like import CoLike
@@ -144,7 +144,7 @@ def differences(folder: Path, lake: "Lake") -> list[str]:
 
 
 def measure(name: str, likes: "csr_matrix", users: int, room: Path) -> dict[str, Any]:
-    """The median day and the build from nothing of one lake, in seconds by part."""
+    """The median day and the rebuild of one lake, in seconds by part."""
     import numpy as np
 
     from tunegraph_pipeline.lake.lake import Lake
@@ -153,14 +153,14 @@ def measure(name: str, likes: "csr_matrix", users: int, room: Path) -> dict[str,
     lake = Lake.open_or_create(room / "lake")
     lake.admit_source("files")
     receive(lake, FIRST, np.arange(likes.shape[0]), likes)
-    bring_to(lake, FIRST)
+    update_to(lake, FIRST)
     days, ways = [], []
     for number in range(1, DAYS + 1):
         rows, lists = changed_lists(likes, users, seed=number)
         likes = replaced(likes, rows, lists)
         day = FIRST + timedelta(days=number)
         receive(lake, day, rows, lists)
-        took, made = bring_to(lake, day)
+        took, made = update_to(lake, day)
         days.append(took)
         ways.append(made)
     kept = room / "kept"
@@ -168,7 +168,7 @@ def measure(name: str, likes: "csr_matrix", users: int, room: Path) -> dict[str,
     for kind in ("like_graph", "co_like"):
         lake.current_folder(kind).rename(kept / kind)
     remove_built(lake)
-    full, _ = bring_to(lake, FIRST + timedelta(days=DAYS))
+    full, _ = update_to(lake, FIRST + timedelta(days=DAYS))
     wrong = differences(kept, lake)
     median = {part: float(np.median([day[part] for day in days])) for part in PARTS}
     ratio = sum(median[part] for part in GRAPH) / sum(full[part] for part in GRAPH)
@@ -191,12 +191,12 @@ def show(found: dict[str, Any]) -> None:
         f"\n{found['name']}: {found['likes']:,} likes of {found['users']:,} users,"
         f" {found['changed']:,} users ({found['changed'] / found['users']:.2%}) change a day"
     )
-    print(f"  {'part':16s} {'a day':>9s} {'anew':>9s} {'ratio':>7s}  how a day was made")
+    print(f"  {'part':16s} {'a day':>9s} {'rebuild':>9s} {'ratio':>7s}  result")
     for part in PARTS:
         day, full = found["day"][part], found["full"][part]
         how = found["made"].get(part, "")
         print(f"  {part:16s} {day:8.2f}s {full:8.2f}s {day / max(full, 1e-9):7.1%}  {how}")
-    print(f"  like graph and co-like matrix: {found['ratio']:.1%} of building them from nothing")
+    print(f"  like graph and co-like matrix: {found['ratio']:.1%} of rebuilding them")
     for line in found["wrong"]:
         print(f"  DIFFERS: {line}")
 
@@ -208,14 +208,14 @@ def room() -> Iterator[Path]:
 
 
 def plot(found: list[dict[str, Any]], path: Path) -> None:
-    """Stacked bars: a day beside a build from nothing, by the size of the lake."""
+    """Stacked bars: a day beside a rebuild, by the size of the lake."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, len(found), figsize=(3.2 * len(found), 4.2), layout="constrained")
-    colours = ["#c9ced6", "#9fb8d8", "#7fb08f", "#e0a458", "#b5546a"]
+    colours = ["#c9ced6", "#9fb8d8", "#7fb08f", "#c7b46a", "#e0a458", "#b5546a"]
     for axis, one in zip(axes if len(found) > 1 else [axes], found, strict=True):
         for place, column in enumerate(("day", "full")):
             bottom = 0.0
@@ -226,7 +226,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
                 )
                 bottom += seconds
             axis.text(place, bottom, f"{bottom:.1f} s", ha="center", va="bottom", fontsize=9)
-        axis.set_xticks([0, 1], ["a day", "from nothing"])
+        axis.set_xticks([0, 1], ["a day", "rebuild"])
         axis.set_title(f"{one['likes'] / 1e6:.1f} million likes", fontsize=10)
         axis.margins(y=0.1)
         axis.spines[["top", "right"]].set_visible(False)
@@ -291,7 +291,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", default="0.1,1,10", help="millions of likes, with commas between them")
-    parser.add_argument("--likes", type=Path, help="a file of likes, in the place of simulated ones")
+    parser.add_argument("--likes", type=Path, help="a file of likes to use instead of simulated ones")
     parser.add_argument("--plot", type=Path, help="where to put the picture")
     parser.add_argument("--json", type=Path, help="where to put the figures")
     parser.add_argument("--choose", action="store_true", help="update against build, by size and share")

@@ -3,15 +3,15 @@
     python benchmarks/kills.py [--kills 100] [--users 300] [--tracks 400] [--seed N] [--folder DIR]
 
 Two lakes receive the same lists and the same feedback. One is refreshed after each day, undisturbed. In the
-other every refresh is killed, its whole process group, at a moment drawn from the time a refresh takes, and
-begins from what the last one left behind; a new day is received after every tenth kill. A reader, in a
-process of its own, opens the live bundle and queries it without a pause, and reads every byte of it now and
-then. At the end one refresh runs through. Then `tunegraph verify` has to find nothing, and the two lakes
-have to hold the same: daily tables bit by bit, lists, like graph, co-likes and the bundle's popularity by
-track id, and where both published the same course of bundles, also models and bundle bit by bit.
+other every refresh is killed with its whole process group at a random moment of its run, and the next starts
+from what it left behind; a new day arrives after every tenth kill. A reader, in a process of its own, opens
+the live bundle and queries it without a pause, and now and then reads every byte of it. At the end one
+refresh runs to completion. Then `tunegraph verify` must find no problem, and the two lakes must be equal:
+daily tables bit by bit, lists, like graph, co-likes and the bundle's popularity by track id, and where both
+published the same sequence of bundles, also models and bundle bit by bit.
 
-Printed: which stage each kill hit, what the reader did, what was compared. Exits 1 where the reader ever
-failed, verify finds anything, or anything differs.
+Prints the stage that each kill hit, what the reader did, and what was compared. Exits 1 when the reader ever
+failed, verify finds a problem, or anything differs.
 """
 
 import argparse
@@ -40,8 +40,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.lake.tables import table_path
-from tunegraph_pipeline.pipeline.verify import verify
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -225,7 +224,7 @@ class Reader:
 
 
 def read_until_told(serving: Path) -> dict[str, object]:
-    """Open the live bundle anew and query it, over and over, until standard input ends."""
+    """Reopen the live bundle and query it, over and over, until standard input ends."""
     import threading
 
     ended = threading.Event()
@@ -276,7 +275,7 @@ def comparisons(calm: Lake, lake: Lake) -> Iterator[tuple[str, bool]]:
     )
     days = [{table: one.partitions(table) for table in DAILY_TABLES} for one in both]
     same = days[0] == days[1] and all(
-        table_path(calm.root, table, day).read_bytes() == table_path(lake.root, table, day).read_bytes()
+        calm.table_path(table, day).read_bytes() == lake.table_path(table, day).read_bytes()
         for table, keys in days[0].items()
         for day in keys
     )

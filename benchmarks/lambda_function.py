@@ -1,13 +1,13 @@
-"""What the zip of the Lambda function takes: its size, memory, and the time of a start and of a query.
+"""The cost of the Lambda function's zip: its size, memory, and the time of a start and of a query.
 
     make lambda LAKE=…
     python benchmarks/lambda_function.py build/tunegraph-lambda.zip [--python python3.13] [--queries 1000]
 
-The zip is unpacked into an empty folder and run by a Python that finds nothing but its standard library and
-that folder, with no more than 128 MiB of data (RLIMIT_DATA), on one core. Printed first is the ratio of a
-start, from the new process to a bundle that is open and has answered once, to that of a process that imports
-the same numpy and nothing else. The exit code is 1 where the zip is above 60 MB or the peak of its memory
-above 128 MB. Times are of this machine; a function of 128 MB has about a fourteenth of a core once it runs.
+The zip is unpacked into an empty folder and run by a Python that sees only its standard library and that
+folder, with at most 128 MiB of data (RLIMIT_DATA), on one core. The first line is the ratio of a start, from
+the new process to the first answer from an open bundle, to that of a process that only imports the same
+numpy. The exit code is 1 when the zip is above 60 MB or its peak memory above 128 MB. Times are of this
+machine; a function of 128 MB has about a fourteenth of a core once it runs.
 """
 
 import argparse

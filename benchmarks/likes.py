@@ -2,7 +2,7 @@
 
 Here: one function from (number of likes, seed) to a CSR. Popularity is Zipf-Mandelbrot, list lengths are
 lognormal, and most of a user's likes come from two of many clusters of tracks, so that co-likes are as uneven
-as they are in life. The simulator of the product makes believable songs; this makes numbers, quickly.
+as in real data. The simulator of the product makes believable songs; this makes numbers, quickly.
 
     python benchmarks/likes.py N_LIKES FOLDER    # writes indptr.npy, indices.npy and shape.npy
 """
@@ -22,7 +22,7 @@ LIKES_PER_USER = 37
 
 
 def generate_likes(n_likes: int, seed: int = 7) -> "csr_matrix":
-    """Return exactly ``n_likes`` likes as float32 ones: users x tracks, tracks in no telling order.
+    """Return exactly ``n_likes`` likes as float32 ones: users x tracks, tracks in no particular order.
 
     There are ``n_likes / 37`` users and ``n_likes ** 0.8`` tracks (catalogues grow more slowly than use).
     """

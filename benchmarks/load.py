@@ -1,7 +1,7 @@
-"""Requests over HTTP as fast as they are answered, from one process: the load of `serving.py`.
+"""HTTP requests as fast as they are answered, from one process: the load of `serving.py`.
 
-Here: keep-alive connections that each send the next request when the last one is answered, and what came of
-it. Not here: the service, or which requests.
+Here: keep-alive connections that each send the next request when the last one is answered, and the results.
+Not here: the service, or the choice of requests.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass
 class Load:
-    """What came back: how many of each status, and seconds from request to answer, in order of arrival."""
+    """The answers: how many of each status, and seconds from request to answer, in order of arrival."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     lost: int = 0

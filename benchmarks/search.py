@@ -1,12 +1,12 @@
-"""How well and how fast songs are found by what is typed, errors and all, beside SQLite's full text.
+"""How well and how fast songs are found by what is typed, errors included, compared with SQLite's full text.
 
     python benchmarks/search.py [--lake DIR] [--songs 1000000] [--queries 400]
 
-The names are those of the lake's live bundle, or of a simulated world of 20,000 songs without one; then those
-and made-up ones up to ``--songs``. Songs drawn at random are typed with one or two errors (two letters
-swapped, one dropped, doubled or wrong), by name alone and with the artist after it. Found is the song itself
-or another of the same name. The peer is FTS5 with its trigram tokenizer over the same normalised text: any of
-the query's trigrams, the ten best by bm25. The exit code is 1 where a target is missed.
+The names are those of the lake's live bundle, or of a simulated world of 20,000 songs without one; then the
+same plus invented ones up to ``--songs``. Random songs are typed with one or two errors (two letters swapped,
+one dropped, doubled or wrong), by name alone and followed by the artist. A search succeeds with the song
+itself or another of the same name. The peer is FTS5 with its trigram tokenizer over the same normalised text:
+any of the query's trigrams, the ten best by bm25. The exit code is 1 when a target is missed.
 """
 
 import argparse

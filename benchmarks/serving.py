@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py [--only exact start http large] [--requests N] [--lake DIR] [--world DIR]
 
-Each part prints its ratios to a named peer of the same run first, and the exit code is 1 where a target is
+Each part prints its ratios to a named peer of the same run first, and the exit code is 1 when a target is
 missed. The catalogue of 22,481 songs is a simulated world with as many liked songs and likes as the first
 project had (about 22,600 and 125,000), trained at d=128; those of 200,000 and 1,000,000 are made as
-`ann.py` says, where the approximate ranking is judged.
+`ann.py` describes, where the approximate ranking is judged.
 
 exact   the best 10 of the whole catalogue for stored users' lists, against ``E @ q`` in float32, the same
         plus ``argpartition``, and faiss's flat index. `ranked` is from track indices to track indices, with
@@ -132,7 +132,7 @@ def exact(bundle: Bundle, rounds: int, target: float | None = EXACT_TARGET) -> l
     users = rng.integers(bundle.n_users, size=rounds).tolist()
     lists = [bundle.user_list(user) for user in users]
     ids = [[bundle.tracks[track] for track in likes.tolist()] for likes in lists]
-    # In memory of their own, as whoever loads an array has them: a mapped page costs a little more.
+    # Copied into memory, as after loading an array: a mapped page costs a little more.
     embeddings = np.array(bundle.embeddings)
     directions = embeddings[rng.integers(bundle.n_tracks, size=rounds)]
     flat = faiss.IndexFlatIP(bundle.dimension)

@@ -2,13 +2,14 @@
 
     python benchmarks/tune.py lf_train.txt --name lastfm --metric ndcg -k 20
 
-Reads one file of likes and no other: a fifth of each judged user's likes in it is the validation split, the
-rest is trained on (weak generalisation, full ranking). The first trial is the default values, the others are
-drawn by Optuna's TPE with a fixed seed. What is found goes into `tunegraph_pipeline/evaluation/tuned.json`,
-beside the command. Not here: judging on a test (`tunegraph compare`), tuning of our own model.
+Reads one file of likes and no other: a fifth of each judged user's likes is the validation split, the rest
+is for training (weak generalisation, full ranking). The first trial uses the default values, the others are
+drawn by Optuna's TPE with a fixed seed. The best values go into `tunegraph_pipeline/evaluation/tuned.json`
+with the command. Not here: judging on a test (`tunegraph compare`), tuning our own model.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
 from tunegraph_pipeline.evaluation.splits import Split, weak_generalisation
-from tunegraph_pipeline.evaluation.tuned import TunedBaseline, write_tuned
+from tunegraph_pipeline.evaluation.tuned import TUNED_FILE, TunedBaseline, TunedSet, read_tuned
 from tunegraph_pipeline.sources.files import read_files
 
 if TYPE_CHECKING:
@@ -138,6 +140,15 @@ def tune(
         validation=round(study.best_value, 5),
         untuned=round(untuned, 5),
     )
+
+
+def write_tuned(name: str, found: dict[str, TunedBaseline], path: Path = TUNED_FILE) -> None:
+    """Put the values found on the likes of that name into the file; other baselines and likes stay."""
+    sets = read_tuned(path)
+    before = sets[name].root if name in sets else {}
+    sets[name] = TunedSet({**before, **found})
+    text = json.dumps({key: sets[key].model_dump() for key in sorted(sets)}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def main() -> None:

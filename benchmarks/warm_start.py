@@ -1,22 +1,22 @@
-"""A chain of warm starts against trainings from nothing: what a day costs, and how good its model is.
+"""A chain of warm starts against trainings from scratch: what a day costs, and how good its model is.
 
     python benchmarks/warm_start.py DATA [--compare 1,3,7] [--quick]
 
 Reads `train.parquet` and `tracks.parquet` of the folder, and `valid.parquet` to judge on. Days are made from
-the file: each has a hundredth of the users, no user twice. A fifth of them come on that day, with their whole
-list; of the others a random tenth of the likes, one at least, is added on it. And each day has twenty new
-tracks: the least liked of those that two or more of its users like; who likes them else is left out
-altogether, so that a day changes its own users alone. Nothing is known of a track before its day.
+the file: each has a hundredth of the users, no user twice. A fifth of them arrive on that day, with their
+whole list; for the others a random tenth of the likes, at least one, is added on it. Each day also has twenty
+new tracks: the least liked of those that two or more of its users like; their other likes are left out
+altogether, so that a day changes only its own users. Nothing is known of a track before its day.
 
-A model is trained from nothing on what is there on day 0, and gone on from day by day as `tunegraph refresh`
-does. On the days in ``--compare`` another is trained from nothing on the same likes. Seconds are processor
-seconds of this process, one thread, so that what else runs on the machine does not count. MAP@10 is of the
-served rule, over the whole catalogue, for the lists of `valid.parquet` that are there on the day.
+A model is trained from scratch on day 0 and then warm started day by day, as `tunegraph refresh` does. On the
+days in ``--compare`` another is trained from scratch on the same likes. Seconds are processor seconds of this
+process, one thread, so other work on the machine does not count. MAP@10 is of the served rule, over the whole
+catalogue, for the lists of `valid.parquet` whose users and tracks exist on that day.
 
 Targets, on each of those days: a warm start takes at most a quarter of the seconds of a training from
-nothing, calibration and map included, and its MAP@10 is at least 0.99 of that model's. Exits 1 when one is
-missed. With ``--quick`` the seconds are told and not judged: where users are few, what is solved anew weighs
-more. Not here: the cost of the like graph and the co-like matrix (`benchmarks/incremental.py`).
+scratch, calibration and map included, and its MAP@10 is at least 0.99 of that model's. Exits 1 when one is
+missed. With ``--quick`` seconds are printed but have no target: with few users, the parts that are solved
+again weigh more. Not here: the cost of the like graph and the co-like matrix (`benchmarks/incremental.py`).
 """
 
 import argparse
@@ -43,12 +43,13 @@ from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.models import encoder
 from tunegraph_pipeline.pipeline import trained_model as stage
 from tunegraph_pipeline.pipeline.catalogue import build_catalogue
 from tunegraph_pipeline.pipeline.lineage import Earlier, Origin
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline.training import train as training
-from tunegraph_pipeline.training.blend import Validation
+from tunegraph_pipeline.training.blend import ScoreParts, Validation
 from tunegraph_pipeline.training.train import TrainingConfig, TrainingData
 
 if TYPE_CHECKING:
@@ -59,21 +60,21 @@ USERS_A_DAY, JOINING, HIDDEN, NEW_TRACKS = 0.01, 0.2, 0.1, 20
 FIRST = date(2026, 1, 1)
 
 PARTS = {
-    "spectral start": (training, "spectral_start"),
+    "spectral start": (encoder, "spectral_start"),
     "strongest neighbours": (training, "strongest_neighbours"),
     "neighbour weights": (training, "local_ridge"),
-    "epochs": (training, "_epoch"),
+    "epochs": (training._Epochs, "run"),
     "blend": (training, "tune_blend"),
     "alignment and drift": (stage, "turned"),
     "calibration": (stage, "calibrate_on"),
     "map": (stage, "laid_out"),
 }
-"""The parts whose seconds are told, by the functions that do them; the rest is checkpoints and validation."""
+"""The parts that are timed, by their functions; the rest is checkpoints and validation."""
 
 
 @dataclass(frozen=True)
 class Day:
-    """What training is given on a day."""
+    """The input of a training on one day."""
 
     ids: pl.Series
     graph: LikeGraph
@@ -82,7 +83,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model in its folder, the seconds of its parts, and its drift from the one before."""
+    """A model in its folder, the seconds of its parts, and its drift from the previous one."""
 
     folder: ArrayFolder
     seconds: dict[str, float]
@@ -131,7 +132,7 @@ def state_on(day: int, likes: pl.DataFrame, tracks: RawBatch, ids: pl.Series) ->
 
 
 def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folder: Path) -> Trained:
-    """Make a model as the asset does, and write it to ``folder``."""
+    """Train a model as the pipeline does, and write it to ``folder``."""
     seconds = dict.fromkeys(PARTS, 0.0)
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,7 +159,7 @@ def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folde
 
 
 def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> NDArray[np.float64]:
-    """AP@10 of the served rule for everyone in ``valid`` who is there on the day, float64[m]."""
+    """AP@10 of the served rule for the users of ``valid`` known on that day, float64[m]."""
     from tunegraph_pipeline.models.blend import Blend
 
     users = pl.DataFrame({"user_id": day.graph.user_ids.tolist()}).with_row_index("user")
@@ -174,7 +175,7 @@ def average_precision(day: Day, model: ArrayFolder, valid: pl.DataFrame) -> NDAr
     lists = Validation.draw(day.graph.matrix(), targets, model["recommendable"], day.graph.n_users)
     blend = Blend(**model.facts["blend"])
     embeddings, weight, prior = (model[name] for name in ("embeddings", "pooling_weight", "prior"))
-    figures: NDArray[np.float64] = lists.of_blends([blend], embeddings, weight, weights, prior)[0]
+    figures: NDArray[np.float64] = lists.of_blends([blend], ScoreParts(embeddings, weight, weights), prior)[0]
     return figures
 
 
@@ -189,7 +190,7 @@ def show(name: str, model: Trained, against: Trained | None = None) -> None:
     if model.drift is not None:
         drift = model.drift
         print(
-            f"  the model before: mean cosine {drift.mean:.3f} ({drift.unaligned:.3f} on its own axes), "
+            f"  previous model: mean cosine {drift.mean:.3f} ({drift.unaligned:.3f} on its own axes), "
             f"{drift.overlap:.1%} of the ten nearest the same; a query's screen needs {drift.width} "
             f"coordinates ({drift.least_width} on its own axes)",
             flush=True,
@@ -200,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with train, valid and tracks.parquet")
     parser.add_argument(
-        "--compare", default="1,3,7", help="days on which another model is trained from nothing"
+        "--compare", default="1,3,7", help="days on which another model is trained from scratch"
     )
     parser.add_argument("--quick", action="store_true", help="on a tenth of the users, in 64 dimensions")
     arguments = parser.parse_args()
@@ -219,8 +220,8 @@ def main() -> int:
         folder = Path(temporary)
         state = state_on(0, likes, tracks, pl.Series("track_id", [], dtype=pl.String))
         print(f"{state.graph.n_users:,} users, {len(state.ids):,} tracks, {len(state.graph.indices):,} likes")
-        model = trained(state, 0, Origin(None, "it is the first"), config, folder / "base")
-        show("day 0, from nothing", model)
+        model = trained(state, 0, Origin(None, "the first model"), config, folder / "base")
+        show("day 0, from scratch", model)
         for number in range(1, compared[-1] + 1):
             state = state_on(number, likes, tracks, state.ids)
             before = Earlier(model.folder)
@@ -228,15 +229,13 @@ def main() -> int:
             show(f"day {number}, warm", model)
             if number not in compared:
                 continue
-            full = trained(
-                state, number, Origin(before, "it is asked for"), config, folder / f"full-{number}"
-            )
-            show(f"day {number}, from nothing", full)
+            full = trained(state, number, Origin(before, "asked for"), config, folder / f"full-{number}")
+            show(f"day {number}, from scratch", full)
             warm_ap, full_ap = (average_precision(state, one.folder, judged.likes) for one in (model, full))
             cost, quality = model.total / full.total, warm_ap.mean() / full_ap.mean()
             error = (warm_ap - full_ap).std() / np.sqrt(len(full_ap)) / full_ap.mean()
             print(
-                f"day {number}: cost {cost:.3f} of a training from nothing; MAP@10 {warm_ap.mean():.4f}"
+                f"day {number}: cost {cost:.3f} of a training from scratch; MAP@10 {warm_ap.mean():.4f}"
                 f" against {full_ap.mean():.4f}, {quality:.4f} ± {error:.4f} of it, {len(full_ap):,} lists",
                 flush=True,
             )

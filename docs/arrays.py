@@ -6,6 +6,7 @@ from pathlib import Path
 from tunegraph_pipeline.graph.co_like import CO_LIKE
 from tunegraph_pipeline.graph.like_graph import LIKE_GRAPH
 from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.models.arrays import MODEL
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
 
@@ -37,13 +38,12 @@ def page() -> str:
 def section(title: str, folder: str, module: str, specs: Sequence[ArraySpec]) -> str:
     """A table with a row an array."""
     rows = [
-        f"| `{spec.name}` | {_NAMES[spec.dtype]} | {' × '.join(map(str, spec.shape))} | {meaning(spec)} |"
+        [f"`{spec.name}`", _NAMES[spec.dtype], " × ".join(map(str, spec.shape)), meaning(spec)]
         for spec in specs
     ]
     where = f"In `{folder}`, declared in `tunegraph_pipeline/{module}`."
-    return "\n".join(
-        [f"## {title}", "", where, "", "| array | dtype | shape | meaning |", "|---|---|---|---|", *rows, ""]
-    )
+    table = markdown_table(["array", "dtype", "shape", "meaning"], rows, words=4)
+    return f"## {title}\n\n{where}\n\n{table}\n"
 
 
 def meaning(spec: ArraySpec) -> str:

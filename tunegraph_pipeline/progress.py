@@ -1,6 +1,6 @@
-"""Seconds, sampled peak memory and progress of a piece of work, for metadata and for whoever watches.
+"""Seconds, sampled peak memory and progress of a piece of work, for metadata and for the command line.
 
-Here: what every asset measures about itself. Not here: what it measures about its data.
+Here: what every stage measures about itself. Not here: what it measures about its data.
 """
 
 import threading
@@ -8,33 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 
-class Progress(Protocol):
-    """Called with what is being done, how much of it is done, and how much there is."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    return
-
-
-_watcher: ContextVar[Progress] = ContextVar("tunegraph_progress", default=_silent)
-
-
+_watcher: ContextVar[Progress] = ContextVar("tunegraph_progress", default=lambda *_: None)
 _reader: ContextVar[Callable[[str], None]] = ContextVar("tunegraph_notes", default=lambda _: None)
 
 
 def report_note(note: str) -> None:
-    """Tell whoever watches this process a sentence they should not miss."""
+    """Report a sentence that a person should not miss; the command line prints it."""
     _reader.get()(note)
 
 
 def report_progress(what: str, done: int, total: int) -> None:
-    """Tell whoever watches this process, if anyone; the command line draws a bar."""
+    """Report progress; the command line draws a bar."""
     _watcher.get()(what, done, total)
 
 
@@ -72,9 +61,7 @@ class Measured:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
         self._sample()

@@ -1,11 +1,14 @@
 """Fixtures that several test modules share."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# The tests run in parallel, a process a core: more threads than that mostly wait for one another. It is read
+# when torch and BLAS load, and processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A slow machine is no failure: how long a test takes is for benchmarks/ to say.
 settings.register_profile("tunegraph", deadline=None)
@@ -32,14 +35,3 @@ def shared_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(f"{folder} is missing, and in CI the tests on real data may not be skipped")
     pytest.skip(f"no real data at {folder}; set TUNEGRAPH_DATA to a folder that has it")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """torch on one thread: with small tensors on a busy machine, threads mostly wait for one another."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

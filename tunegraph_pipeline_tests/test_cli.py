@@ -27,7 +27,7 @@ from tunegraph_pipeline.lake.storage import SPOOL
 pytestmark = pytest.mark.slow
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
-ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @dataclass
@@ -511,16 +511,14 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
     assert tunegraph("import", many, "--lake", lake).returncode == 0
 
 
-@pytest.mark.parametrize("size", [15_000, 60_000, 200_000])
+@pytest.mark.parametrize("size", [15_000, 200_000])
 def test_a_disk_that_fills_up_in_a_refresh_is_one_line_and_the_next_goes_on(lake: Path, size: int) -> None:
-    """The sizes stop it in Dagster's history, in the tables, and in the arrays of the model."""
+    """The sizes stop it in Dagster's history and in the arrays of the model; `test_faults` in the tables."""
     assert "cannot" in complaint(tunegraph_process("refresh", "--lake", lake, preexec_fn=no_file_above(size)))
     assert tunegraph("refresh", "--lake", lake).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "stage", [".dagster/dagster.yaml", "likes", "like_graph/CURRENT", "co_like/CURRENT", "models/CURRENT"]
-)
+@pytest.mark.parametrize("stage", [".dagster/dagster.yaml", "likes", "co_like/CURRENT"])
 def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, stage: str) -> None:
     """Interrupted as soon as each stage has left its mark, with the next one under way."""
     process = subprocess.Popen(
@@ -599,7 +597,7 @@ def test_what_listeners_said_is_in_the_next_refresh_and_half_a_line_is_told(
     done = tunegraph("refresh", "--lake", lake, "--source", "none")
     assert done.returncode == 0, done.stderr
     assert f"feedback: 2 of {spooled.parent.name}" in done.stderr
-    assert "feedback not taken in, half-written or no JSON: 1" in done.stderr
+    assert "feedback not used, incomplete or not JSON: 1" in done.stderr
     assert "like 1, dislike 1, skip 0; listeners 1" in done.stdout
     after = json.loads(tunegraph("recommend", "--lake", lake, "--user", "rock3", "-k", 100, "--json").stdout)[
         "items"

@@ -290,5 +290,5 @@ def test_a_lake_of_days_to_come_alone_says_so(tmp_path: Path) -> None:
     likes = row.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")))
     write_batch(lake.raw, tomorrow, RawBatch("files", "tomorrow.csv", likes=likes))
     said = complaint(tunegraph("refresh", "--lake", lake.root))
-    assert f"received on {tomorrow} what it has" in said
+    assert f"received its data on {tomorrow}" in said
     assert "check the clock" in said

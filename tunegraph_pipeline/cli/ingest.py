@@ -60,7 +60,6 @@ def import_files(
     A file imported twice on a day counts once. If several files of a day name a user, their likes are
     merged; a list imported on a later day replaces the earlier one.
     """
-    from tunegraph_pipeline.pipeline.import_files import receive
     from tunegraph_pipeline.sources.files import read_files
 
     day = _day(as_of)
@@ -77,7 +76,7 @@ def import_files(
         )
     home = open_or_create_lake(lake)
     with writing(home, "tunegraph import", wait) as home:
-        for info in receive(home, day, batches, mix=mix_sources):
+        for info in home.receive_files(day, batches, mix=mix_sources):
             show_batch(info)
     warn_of_future_days(home)
     notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")

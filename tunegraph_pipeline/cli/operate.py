@@ -122,7 +122,7 @@ def verify(
 
     Exits with 0 if nothing is damaged, else with 2. Notes, such as days not refreshed yet, are not damage.
     """
-    from tunegraph_pipeline.pipeline.verify import verify as verify_lake
+    from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 
     with progress_bars() as progress:
         found = verify_lake(lake, progress, repair=repair)

@@ -1,7 +1,7 @@
-"""How sure a mean over users is: bootstrap intervals, of one figure or of the difference of two.
+"""Bootstrap confidence intervals of means over users, of one metric or of the difference of two models.
 
-Here: resampling users. Not here: the figures (`metrics`). The same seed draws the same users for every
-figure, so two models are always compared on the same resamples.
+Here: resampling users. Not here: the metrics (`metrics`). The same seed draws the same users for every
+metric, so two models are always compared on the same resamples.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ _BLOCK_ENTRIES = 1 << 22  # users drawn at a time: three arrays of 32 MB
 
 
 class Interval(NamedTuple):
-    """A mean over users and where it lies with 95 % confidence."""
+    """A mean over users and the bounds of its confidence interval, 95 % unless another level is asked for."""
 
     mean: float
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
 
 
 def resampled_means(
@@ -54,7 +50,7 @@ def intervals(
 ) -> list[Interval]:
     """Percentile bootstrap interval (Efron 1979) of the mean of each row of ``values`` float64[v, m].
 
-    Of the difference of two models give the differences, user by user: the interval is then a paired one.
+    For two models, pass the differences user by user: the interval is then paired.
     """
     means = resampled_means(values, resamples=resamples, seed=seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)

@@ -1,7 +1,7 @@
-"""Models side by side on one split: what each is worth, how sure that is, and what it costs.
+"""Models side by side on one split: the quality of each, its confidence interval, and its cost.
 
 Here: judging one fitted contender on one split, and the tables that come out. Not here: the splits
-(`splits`), the models (`registry`), going through all of them on a lake and sampling memory
+(`splits`), the models (`pipeline.model_registry`), training all of them on a lake and sampling memory
 (`pipeline.compare`).
 """
 
@@ -30,6 +30,9 @@ from tunegraph_pipeline.evaluation.metrics import (
     user_metrics,
 )
 from tunegraph_pipeline.evaluation.splits import RanksKnown, Split
+from tunegraph_pipeline.graph.csr import only
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.markdown import markdown_table
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,17 +40,17 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.training.train import TrainingData
 
 R_PRECISION_PLACES = 100
-"""R-precision looks at no more places than that, however much of a user was held out."""
+"""Most places that R-precision considers, however many likes of a user were held out."""
 EARLY_STOPPING_SHARE = 0.01
-"""Share of the training likes that is taken out to stop and blend by, as in a refresh."""
+"""Share of the training likes used for early stopping and the blend, as in a refresh."""
 _TIMED_QUERIES = 50
 _TIMED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model took: seconds to train, MiB of memory above what was held before (NaN where not measured),
-    milliseconds for one list of a user it knows and of one it has never seen (median)."""
+    """What a model cost: seconds to train, MiB of memory above what was used before (NaN where not measured),
+    median milliseconds for one list of a user it knows and of one it has never seen."""
 
     training_seconds: float
     peak_mib: float
@@ -57,11 +60,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model was found to be worth on one split, with one seed.
+    """The quality and cost of one model on one split, with one seed.
 
-    ``values``: a figure a metric, user metrics averaged over all judged users; ``per_user``: float64[m] for
-    each of these; ``bands``: recall@k of the held-out likes in each popularity band, averaged over the users
-    who have any there, and NaN where nobody has.
+    ``values``: one per metric, user metrics averaged over all judged users; ``per_user``: float64[m] for each
+    user metric; ``bands``: recall@k of the held-out likes in each popularity band, averaged over the users
+    who have any there, NaN where nobody has.
     """
 
     model: str
@@ -75,19 +78,15 @@ class Outcome:
 
 
 def material_of(split: Split, known: TrainingData, seed: int) -> Material:
-    """What the models may learn from on ``split``: ``known`` with other likes, features and tags as they are.
+    """What the models may learn from on ``split``: ``known`` with the likes replaced.
 
-    `EARLY_STOPPING_SHARE` of the training likes, drawn by ``seed``, are those to stop by.
+    `EARLY_STOPPING_SHARE` of the training likes, drawn by ``seed``, are for early stopping.
     """
     from scipy.sparse import csr_matrix
 
     train = split.train
     drawn = np.random.default_rng([seed, 1]).random(train.nnz) < EARLY_STOPPING_SHARE
-    targets, rest = train.copy(), train.copy()
-    targets.data = drawn.astype(np.float32)
-    rest.data = (~drawn).astype(np.float32)
-    targets.eliminate_zeros()
-    rest.eliminate_zeros()
+    targets, rest = only(train, drawn), only(train, ~drawn)
     users = np.flatnonzero(np.diff(targets.indptr))
     data = replace(known, train=rest, context=csr_matrix(rest[users]), targets=csr_matrix(targets[users]))
     return Material(train, data)
@@ -105,7 +104,7 @@ def judge(
 ) -> Outcome:
     """Rank for every user of ``split``, judge the first k, and time single queries.
 
-    Raises ValueError for a ranking that repeats a track or recommends what is shown as liked.
+    Raises ValueError for a ranking that repeats a track or recommends a known like.
     """
     held_out = split.held_out
     depth = max(k, min(R_PRECISION_PLACES, int(held_out.n_held_out.max()), split.train.shape[1]))
@@ -118,17 +117,9 @@ def judge(
     values |= catalogue_metrics(ranked, popularity, k, held_out.own)
     values["novelty"] = novelty(ranked, popularity, k)
     values["distance"] = intra_list_distance(ranked, split.train.T.tocsr(), k)
-    query_ms, new_user_ms = _times(model, split, k)
-    return Outcome(
-        model=name,
-        protocol=split.name,
-        k=k,
-        seed=seed,
-        values=values,
-        per_user=per_user,
-        bands=_recall_by_band(ranked[:, :k], held_out.relevant, popularity_bands(popularity)),
-        cost=Cost(training_seconds, peak_mib, query_ms, new_user_ms),
-    )
+    bands = _recall_by_band(ranked[:, :k], held_out.relevant, popularity_bands(popularity))
+    cost = Cost(training_seconds, peak_mib, *_times(model, split, k))
+    return Outcome(name, split.name, k, seed, values, per_user, bands, cost)
 
 
 def _recall_by_band(
@@ -146,7 +137,7 @@ def _recall_by_band(
 
 
 def _times(model: Contender, split: Split, k: int) -> tuple[float, float]:
-    """Milliseconds of a query and of a new user, each answered as the model does when it serves."""
+    """Milliseconds for a query and for a new user, each answered as the model does when it serves."""
     everyone, known = np.arange(len(split.users)), np.flatnonzero(split.users >= 0)
     arrive = model.new_user if isinstance(model, TakesInUsers) else model.rank
     new_user_ms = _milliseconds(lambda row, likes: arrive(likes, k), split, everyone)
@@ -164,7 +155,7 @@ def _times(model: Contender, split: Split, k: int) -> tuple[float, float]:
 def _milliseconds(
     answer: Callable[[int, csr_matrix], object], split: Split, users: NDArray[np.int64]
 ) -> float:
-    """Median time of one list, over users evenly spaced, after one that warms up."""
+    """Median time of one list over evenly spaced users, after a warm-up query."""
     chosen = users[np.linspace(0, len(users) - 1, min(_TIMED_QUERIES, len(users))).astype(np.int64)]
     taken: list[float] = []
     began = perf_counter()
@@ -181,12 +172,76 @@ def _milliseconds(
 # --- tables ---
 
 
-_NAMES = {
-    "map": "MAP",
-    "recall": "recall",
-    "ndcg": "nDCG",
-    "hit_rate": "hit rate",
-    "r_precision": "R-precision",
+def outcome_rows(outcomes: Sequence[Outcome], *, dataset: str, run_id: str) -> pl.DataFrame:
+    """The rows of the ``evaluation`` table, one for each model, protocol, seed and metric with a value."""
+    rows = []
+    for one in outcomes:
+        split, seconds = f"{one.protocol}, seed {one.seed}", one.cost.training_seconds
+        figures = one.values | {f"recall of {band}": value for band, value in one.bands.items()}
+        rows += [
+            (one.model, dataset, split, metric, one.k, value, seconds, run_id)
+            for metric, value in figures.items()
+            if np.isfinite(value)
+        ]
+    return pl.DataFrame(rows, empty_table("evaluation").schema, orient="row")
+
+
+def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interval]:
+    """How far each model of one protocol is from the first one, per user and with the first seed.
+
+    Negative where it is behind; the intervals are paired.
+    """
+    reference, *others = [one for one in outcomes if one.seed == outcomes[0].seed]
+    if not others:
+        return {}
+    differences = [one.per_user[metric] - reference.per_user[metric] for one in others]
+    found = intervals(np.stack(differences))
+    return {one.model: interval for one, interval in zip(others, found, strict=True)}
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The tables of one protocol: quality and cost, then catalogue metrics and recall by popularity.
+
+    ``outcomes`` are in the order of the table, the seeds of a model among them. Everything but the last four
+    columns of the first table is the same for the same likes, settings and seeds.
+    """
+    by_model: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_model.setdefault(one.model, []).append(one)
+    return f"{_quality_and_cost(by_model, behind(outcomes))}\n\n{_effect_on_the_catalogue(by_model)}"
+
+
+def _quality_and_cost(by_model: dict[str, list[Outcome]], difference: dict[str, Interval]) -> str:
+    first = [runs[0] for runs in by_model.values()]
+    sure = intervals(np.stack([one.per_user["map"] for one in first]))
+    several = len(next(iter(by_model.values()))) > 1
+    best = max(by_model, key=lambda name: _mean(by_model[name], "map"))
+    k = first[0].k
+    head = ["model", f"MAP@{k}", "95 %", *(["± seeds"] if several else []), f"MAP@{k} − {first[0].model}"]
+    head += [f"recall@{k}", f"nDCG@{k}", f"hit rate@{k}", "R-precision"]
+    head += ["training, s", "peak, MiB", "query, ms", "new user, ms"]
+    rows = []
+    for (name, runs), interval in zip(by_model.items(), sure, strict=True):
+        mark = "**" if name == best else ""
+        apart = difference.get(name)
+        rows.append(
+            [
+                f"{mark}{name}{mark}",
+                f"{mark}{_mean(runs, 'map'):.4f}{mark}",
+                f"{interval.low:.4f} … {interval.high:.4f}",
+                *([f"{np.std([one.values['map'] for one in runs]):.4f}"] if several else []),
+                "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})",
+                *(f"{_mean(runs, metric):.4f}" for metric in ("recall", "ndcg", "hit_rate", "r_precision")),
+                _figure(np.median([one.cost.training_seconds for one in runs]), 1),
+                _figure(np.median([one.cost.peak_mib for one in runs]), 0),
+                _figure(np.median([one.cost.query_ms for one in runs]), 2),
+                _figure(np.median([one.cost.new_user_ms for one in runs]), 2),
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+_OF_THE_CATALOGUE = {
     "coverage": "coverage",
     "gini": "Gini",
     "novelty": "novelty, bits",
@@ -194,118 +249,23 @@ _NAMES = {
 }
 
 
-def outcome_rows(outcomes: Sequence[Outcome], *, dataset: str, run_id: str) -> pl.DataFrame:
-    """The rows of the ``evaluation`` table, one a model, protocol, seed and metric."""
-    rows = [
-        (
-            one.model,
-            dataset,
-            f"{one.protocol}, seed {one.seed}",
-            metric,
-            one.k,
-            value,
-            one.cost.training_seconds,
-            run_id,
-        )
-        for one in outcomes
-        for metric, value in {
-            **one.values,
-            **{f"recall of {band}": value for band, value in one.bands.items()},
-        }.items()
-        if np.isfinite(value)
-    ]
-    names = ("model", "dataset", "split", "metric", "k", "value", "seconds", "run_id")
-    types = (pl.String, pl.String, pl.String, pl.String, pl.Int32, pl.Float64, pl.Float64, pl.String)
-    return pl.DataFrame(rows, dict(zip(names, types, strict=True)), orient="row")
-
-
-def behind(outcomes: Sequence[Outcome], metric: str = "map") -> dict[str, Interval]:
-    """Of one protocol, how far each model but the first is from it, per user and with the first seed.
-
-    Negative where it is behind; the interval is a paired one.
-    """
-    first = [one for one in outcomes if one.seed == outcomes[0].seed]
-    others = first[1:]
-    if not others:
-        return {}
-    reference = first[0].per_user[metric]
-    found = intervals(np.stack([one.per_user[metric] - reference for one in others]))
-    return {one.model: interval for one, interval in zip(others, found, strict=True)}
-
-
-def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The tables of one protocol: quality and cost, then what it does to the catalogue and by popularity.
-
-    ``outcomes`` are in the order of the table, the seeds of a model among them. Everything but the last four
-    columns of the first table is the same for the same likes, settings and seeds.
-    """
-    k = outcomes[0].k
-    by_model: dict[str, list[Outcome]] = {}
-    for one in outcomes:
-        by_model.setdefault(one.model, []).append(one)
-    first = [runs[0] for runs in by_model.values()]
-    sure = intervals(np.stack([one.per_user["map"] for one in first]))
-    difference = behind(outcomes)
-    several = len(next(iter(by_model.values()))) > 1
-    best = max(by_model, key=lambda name: _mean(by_model[name], "map"))
-    head = [
-        "model",
-        f"MAP@{k}",
-        "95 %",
-        *(["± seeds"] if several else []),
-        f"MAP@{k} − {first[0].model}",
-        f"recall@{k}",
-        f"nDCG@{k}",
-        f"hit rate@{k}",
-        "R-precision",
-        "training, s",
-        "peak, MiB",
-        "query, ms",
-        "new user, ms",
-    ]
-    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)])]
-    for (name, runs), interval in zip(by_model.items(), sure, strict=True):
-        mark = "**" if name == best else ""
-        apart = difference.get(name)
-        cells = [
-            f"{mark}{name}{mark}",
-            f"{mark}{_mean(runs, 'map'):.4f}{mark}",
-            f"{interval.low:.4f} … {interval.high:.4f}",
-            *([f"{np.std([one.values['map'] for one in runs]):.4f}"] if several else []),
-            "" if apart is None else f"{apart.mean:+.4f} ({apart.low:+.4f} … {apart.high:+.4f})",
-            *(f"{_mean(runs, metric):.4f}" for metric in ("recall", "ndcg", "hit_rate", "r_precision")),
-            *_costs([one.cost for one in runs]),
-        ]
-        lines.append(_row(cells))
-    shown = ("coverage", "gini", "novelty", "distance")
-    head = ["model", *(_NAMES[metric] for metric in shown), *(f"recall@{k}, {band}" for band in BANDS)]
-    lines += ["", _row(head), _row(["---", *["---:"] * (len(head) - 1)])]
+def _effect_on_the_catalogue(by_model: dict[str, list[Outcome]]) -> str:
+    k = next(iter(by_model.values()))[0].k
+    head = ["model", *_OF_THE_CATALOGUE.values(), *(f"recall@{k}, {band}" for band in BANDS)]
+    rows = []
     for name, runs in by_model.items():
-        figures = [_mean(runs, metric) for metric in shown]
+        figures = [_mean(runs, metric) for metric in _OF_THE_CATALOGUE]
         figures += [float(np.mean([one.bands[band] for one in runs])) for band in BANDS]
-        lines.append(_row([name, *("–" if np.isnan(value) else f"{value:.4f}" for value in figures)]))
-    return "\n".join(lines)
+        rows.append([name, *(_figure(value, 4) for value in figures)])
+    return markdown_table(head, rows)
 
 
 def _mean(runs: Sequence[Outcome], metric: str) -> float:
     return float(np.mean([one.values[metric] for one in runs]))
 
 
-def _costs(costs: Sequence[Cost]) -> list[str]:
-    def middle(values: list[float], digits: int) -> str:
-        value = float(np.median(values))
-        return "–" if np.isnan(value) else f"{value:,.{digits}f}"
-
-    return [
-        middle([cost.training_seconds for cost in costs], 1),
-        middle([cost.peak_mib for cost in costs], 0),
-        middle([cost.query_ms for cost in costs], 2),
-        middle([cost.new_user_ms for cost in costs], 2),
-    ]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _figure(value: float | np.floating, digits: int) -> str:
+    return "–" if np.isnan(value) else f"{value:,.{digits}f}"
 
 
 def put_section(text: str, title: str, section: str) -> str:

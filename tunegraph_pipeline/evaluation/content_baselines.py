@@ -1,47 +1,44 @@
-"""Rankings by content alone: what a track sounds like, and who made it.
+"""Rankings by content alone: how a track sounds, and who made it.
 
-Here: the two rules that a model has to beat on tracks nobody likes yet, as contenders. They learn nothing:
-of the likes they count how popular a track is, for users of whom nothing else is known. Not here: baselines
-that learn from likes (`baselines`), generations that learn from features (`generations`).
+Here: the two rules that a model has to beat on tracks nobody likes yet, as contenders. They learn nothing;
+they use likes only to count popularity, for users without other information. Not here: baselines that learn
+from likes (`baselines`), generations that learn from features (`generations`).
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, likes_per_track, rank_in_blocks
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig, ScoreRanking, likes_per_track
+from tunegraph_pipeline.graph.csr import lists_of
 from tunegraph_pipeline.models.content import encode_features
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.evaluation.baselines import Progress
     from tunegraph_pipeline.evaluation.contender import Material
-    from tunegraph_pipeline.evaluation.metrics import Ranked
-    from tunegraph_pipeline.training.train import TrainingData
+    from tunegraph_pipeline.progress import Progress
 
 _UNKNOWN = -2.0  # the score of a track without features, below every cosine
 
 
-class FeatureNeighbours:
+class FeatureNeighbours(ScoreRanking):
     """Neighbours in the space of standardised features (`models.content.encode_features`).
 
     With x_i the encoded features of track i and L the liked tracks that have any,
 
         score(j) = 1/|L| sum_{i in L} cos(x_i, x_j),     or with ``nearest``   max_{i in L} cos(x_i, x_j).
 
-    Tracks without features come last. A list without a track that has features gets what is popular.
+    Tracks without features come last. A list without a track that has features gets the most popular.
     """
 
     def __init__(self, config: BaselineConfig, *, nearest: bool = False) -> None:
-        self._config = config
+        super().__init__(config)
         self._nearest = nearest
-        self._popularity: NDArray[np.float32]
         self._known: NDArray[np.bool_]
         self._directions: NDArray[np.float32]
         """float32[N, F], encoded features of unit length, zero where unknown; set by ``fit``."""
@@ -53,19 +50,16 @@ class FeatureNeighbours:
         if not self._known.any():
             raise InputError("it ranks by audio features, and no track has any")
         self._popularity = likes_per_track(material.likes)
-        self._directions = _directions(material.data, self._popularity > 0)
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
+        # Without the last column, which only says whether any are known.
+        encoded = encode_features(features, self._popularity > 0)[:, :-1]
+        length = np.linalg.norm(encoded, axis=1, keepdims=True)
+        self._directions = encoded / np.maximum(length, 1e-12).astype(np.float32)
 
     def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
         scores = self.cosines(likes)
-        scores[~self.hears(likes)] = self._popularity
+        without_features = np.asarray(likes @ self._known.astype(np.float32)) == 0
+        scores[without_features] = self._popularity
         return scores
-
-    def hears(self, likes: csr_matrix) -> NDArray[np.bool_]:
-        """Which rows of ``likes`` have a track with features: bool[m]."""
-        return np.asarray(likes @ self._known.astype(np.float32)) > 0
 
     def cosines(self, likes: csr_matrix) -> NDArray[np.float32]:
         """The score of every track for each row of ``likes``: float32[m, N], 0 where the row has no features.
@@ -73,8 +67,7 @@ class FeatureNeighbours:
         Tracks without features have -2, less than any cosine.
         """
         scores = np.zeros(likes.shape, dtype=np.float32)
-        for row, (start, end) in enumerate(pairwise(likes.indptr.tolist())):
-            liked = likes.indices[start:end]
+        for row, liked in enumerate(lists_of(likes)):
             rows = self._directions[liked[self._known[liked]]]
             if len(rows) and self._nearest:
                 scores[row] = (self._directions @ rows.T).max(axis=1)
@@ -84,24 +77,20 @@ class FeatureNeighbours:
         return scores
 
 
-class SameArtist:
+class SameArtist(ScoreRanking):
     """More by the artists of what is liked.
 
         score(j) = sum_{a in artists(j)} |{i in L : a in artists(i)}|  +  tie(j),    0 <= tie(j) < 1,
 
-    the tie being settled by the mean cosine of `FeatureNeighbours` where features are known of any track, and
-    by popularity where they are not.
+    with ties broken by the mean cosine of `FeatureNeighbours`, or by popularity where no track has features.
     """
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self._artists: csr_matrix
-        """csr float32, N x artists; set by ``fit``."""
-        self._sound: FeatureNeighbours | None = None
+    _artists: csr_matrix
+    """csr float32, N x artists; set by ``fit``."""
+    _sound: FeatureNeighbours | None
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
-        """Take the artists in. Raises InputError where none are known."""
+        """Read the artists. Raises InputError where none are known."""
         from scipy.sparse import csr_matrix
 
         self._artists = csr_matrix(material.data.track_artists, dtype=np.float32)
@@ -113,9 +102,6 @@ class SameArtist:
             self._sound = FeatureNeighbours(self._config)
             self._sound.fit(material)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
-
     def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
         of_lists = likes @ self._artists
         scores: NDArray[np.float32] = (of_lists @ self._artists.T).toarray().astype(np.float32)
@@ -123,14 +109,6 @@ class SameArtist:
         return scores
 
     def _tie(self, likes: csr_matrix) -> NDArray[np.float32]:
-        """Cosines brought between 0 and 1, both left out."""
+        """Cosines scaled to between 0 and 1, both excluded."""
         assert self._sound is not None
         return ((1.001 + self._sound.cosines(likes).clip(-1, 1)) / 2.003).astype(np.float32)
-
-
-def _directions(data: TrainingData, reference: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The encoded features as vectors of unit length, without the column that says whether any are known."""
-    encoded = encode_features(data.features, reference)[:, :-1]
-    length = np.linalg.norm(encoded, axis=1, keepdims=True)
-    directions: NDArray[np.float32] = encoded / np.maximum(length, 1e-12).astype(np.float32)
-    return directions

@@ -1,18 +1,17 @@
-"""One judgement for every ranking: what users like goes in, the table of figures comes out.
+"""One evaluation for every ranking: from what users like to a table of metrics.
 
-Here: what was held out and how it maps to the catalogue, running a ranking over those users, and the rows of
-the ``evaluation`` table. Not here: the formulas (`metrics`), and who ranks (`recommend/`, `baselines`).
+Here: mapping held-out likes to the catalogue, running a ranking over those users, and the rows of the
+``evaluation`` table. Not here: the formulas (`metrics`), and the rankings (`recommend/`, `baselines`).
 
-Every held-out like stays in the denominator, that of a track or a user nobody has heard of included.
+Every held-out like stays in the denominator, including those of unknown tracks and users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import polars as pl
@@ -26,27 +25,29 @@ from tunegraph_pipeline.evaluation.metrics import (
     catalogue_metrics,
     user_metrics,
 )
+from tunegraph_pipeline.graph.csr import lists_of, rows_of
+from tunegraph_pipeline.lake.tables import empty_table
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.recommend.ranking import Ranker
 
-Progress = Callable[[str, int, int], None]
 Rank = Callable[["csr_matrix", int], Ranked]
 """(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The users to be judged, one row each: what is known of them, and what is to be found.
+    """The judged users, one row each: their known likes, and the likes to be found.
 
     ``likes``: CSR (m x N), what the ranking may know; ``relevant``: CSR (m x N), held-out likes of tracks in
     the catalogue, disjoint from ``likes``; ``n_held_out``: int64[m], at least 1, all held-out likes;
-    ``unknown_users`` of the m the lake does not know; ``unknown_tracks`` of the held-out likes are of tracks
-    it does not know; ``liked_already`` of them are of recordings the user is known to like under one of
-    several ids, which no ranking will repeat; ``own`` bool[N]: tracks that stand for a recording, the
-    catalogue that coverage and Gini are of; None where all do.
+    ``unknown_users``: how many of the m the lake does not know; ``unknown_tracks``: how many held-out likes
+    are of tracks it does not know; ``liked_already``: how many are of recordings the user is known to like
+    under one of several ids, which no ranking repeats; ``own`` bool[N]: canonical tracks, the catalogue for
+    coverage and Gini; None where all are.
     """
 
     likes: csr_matrix
@@ -61,13 +62,18 @@ class HeldOut:
         if self.likes.multiply(self.relevant).nnz:
             raise ValueError("a held-out like is among the likes the ranking is shown")
 
+    @classmethod
+    def of(cls, likes: csr_matrix, relevant: csr_matrix) -> Self:
+        """The users whose held-out likes are all in ``relevant``."""
+        return cls(likes, relevant, np.diff(relevant.indptr).astype(np.int64))
+
     @property
     def n_users(self) -> int:
         return int(self.n_held_out.size)
 
 
 def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
-    """Judge on one fold of the lake's own likes: each user is shown the rest of what they like.
+    """Judge on one fold of the lake's own likes; the ranking sees the rest of each user's likes.
 
     ``likes`` and ``fold`` are CSR (users x tracks) of ones; the nonzeros of ``fold`` are among those of
     ``likes``. Users with nothing in the fold are not judged. Raises InputError when nothing is held out.
@@ -78,7 +84,7 @@ def held_out_fold(likes: csr_matrix, fold: csr_matrix) -> HeldOut:
     relevant = fold[rows]
     shown = likes[rows] - relevant
     shown.eliminate_zeros()
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return HeldOut.of(shown, relevant)
 
 
 def held_out_pairs(
@@ -90,20 +96,18 @@ def held_out_pairs(
     origin: str,
     canonical: NDArray[np.int32] | None = None,
 ) -> HeldOut:
-    """Judge on pairs that somebody else held out.
+    """Judge on pairs that were held out elsewhere.
 
-    ``pairs`` has the text columns user_id and track_id, without nulls; a pair there twice counts once.
-    ``likes`` is CSR (users x tracks), row u that of ``user_ids[u]``, column i that of ``track_ids[i]``: what
-    the served bundle says everybody likes. ``origin`` names the file for people. Users are judged in order of
-    their id. ``canonical`` int32[N] is the track that stands for the recording each track is of, None where
-    that is always itself: two held-out ids of one recording count once, as that track, and a recording of
-    several ids that the user is known to like counts as missed, as any one of its ids may be in the lake.
+    ``pairs`` has the text columns user_id and track_id, without nulls; a repeated pair counts once. ``likes``
+    is CSR (users x tracks), row u for ``user_ids[u]``, column i for ``track_ids[i]``: the likes in the served
+    bundle. ``origin`` names the file in messages. Users are judged in order of their id. ``canonical``
+    int32[N] is the track that stands for each track's recording, None where that is always itself: two
+    held-out ids of one recording count once, as that track, and a recording of several ids that the user is
+    known to like counts as missed, as any one of its ids may be in the lake.
 
-    Raises InputError when there is no pair, or when a pair is in the lake: it would be left out of that
-    user's ranking, and might have been trained on.
+    Raises InputError when there is no pair, or a pair is in the lake: it would be left out of that user's
+    ranking, and might have been trained on.
     """
-    from scipy.sparse import csr_matrix
-
     if pairs.is_empty():
         raise InputError(f"{origin} holds no user/track pair")
     users = pl.DataFrame({"user_id": user_ids}, {"user_id": pl.String}).with_row_index("row")
@@ -121,34 +125,25 @@ def held_out_pairs(
         .unique(["user_id", "column", "unknown"], keep="first", maintain_order=True)
     )
     mapped = mapped.with_columns(liked=_pairs_in(likes, mapped))
-    _refuse(mapped.filter(pl.col("liked") & ~pl.col("several")), len(mapped), origin)
-
+    if len(imported := mapped.filter(pl.col("liked") & ~pl.col("several"))):
+        first = imported.row(0, named=True)
+        raise InputError(
+            f"{origin}: {len(imported):,} of {len(mapped):,} held-out pairs are in the lake already, "
+            f"the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
+            "evaluate on pairs that were not imported"
+        )
     judged = mapped.group_by("user_id", "row").agg(pl.len().alias("n_held_out")).sort("user_id")
     judged = judged.with_row_index("judged")
     known = mapped.filter(pl.col("column").is_not_null() & ~pl.col("liked")).join(
         judged, on="user_id", how="left"
     )
-    relevant = csr_matrix(
-        (
-            np.ones(len(known), dtype=np.float32),
-            (known["judged"].to_numpy(), known["column"].to_numpy()),
-        ),
-        shape=(len(judged), likes.shape[1]),
-    )
     in_lake = judged.filter(pl.col("row").is_not_null())
-    # One 1 a row picks that user's likes; a user the lake does not know keeps an empty row.
-    pick = csr_matrix(
-        (
-            np.ones(len(in_lake), dtype=np.float32),
-            (in_lake["judged"].to_numpy(), in_lake["row"].to_numpy()),
-        ),
-        shape=(len(judged), likes.shape[0]),
-    )
-    shown = csr_matrix(pick @ likes)
+    # One 1 per row selects that user's likes; a user the lake does not know keeps an empty row.
+    shown = (_ones_at(in_lake["judged"], in_lake["row"], (len(judged), likes.shape[0])) @ likes).tocsr()
     shown.sort_indices()
     return HeldOut(
         likes=shown,
-        relevant=relevant,
+        relevant=_ones_at(known["judged"], known["column"], (len(judged), likes.shape[1])),
         n_held_out=judged["n_held_out"].cast(pl.Int64).to_numpy(),
         unknown_users=judged["row"].null_count(),
         unknown_tracks=mapped["column"].null_count(),
@@ -157,24 +152,20 @@ def held_out_pairs(
     )
 
 
+def _ones_at(rows: pl.Series, columns: pl.Series, shape: tuple[int, int]) -> csr_matrix:
+    from scipy.sparse import csr_matrix
+
+    ones = np.ones(len(rows), dtype=np.float32)
+    return csr_matrix((ones, (rows.to_numpy(), columns.to_numpy())), shape=shape)
+
+
 def _pairs_in(likes: csr_matrix, mapped: pl.DataFrame) -> pl.Series:
-    """Which pairs of ``row`` and ``column`` are likes; none where either is null."""
+    """Which pairs of ``row`` and ``column`` are likes; false where either is null."""
     known = (mapped["row"].is_not_null() & mapped["column"].is_not_null()).to_numpy()
     row = mapped["row"].cast(pl.Int64).fill_null(0).to_numpy()
     column = mapped["column"].cast(pl.Int64).fill_null(0).to_numpy()
-    liked_row = np.repeat(np.arange(likes.shape[0], dtype=np.int64), np.diff(likes.indptr))
-    liked = np.isin(row * likes.shape[1] + column, liked_row * likes.shape[1] + likes.indices)
+    liked = np.isin(row * likes.shape[1] + column, rows_of(likes) * likes.shape[1] + likes.indices)
     return pl.Series(known & liked)
-
-
-def _refuse(liked: pl.DataFrame, n_pairs: int, origin: str) -> None:
-    if len(liked):
-        first = liked.row(0, named=True)
-        raise InputError(
-            f"{origin}: {len(liked):,} of {n_pairs:,} held-out pairs are in the lake already, "
-            f"the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
-            "evaluate on pairs that were not imported"
-        )
 
 
 def _short(text: str) -> str:
@@ -183,10 +174,10 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one ranking was found to be worth.
+    """The quality of one ranking.
 
-    ``values``: one figure a metric, user metrics averaged over all judged users; ``per_user``: float64[m] for
-    each of the user metrics, in the order of the users judged; ``seconds``: what ranking all of them took.
+    ``values``: one per metric, user metrics averaged over all judged users; ``per_user``: float64[m] for each
+    user metric, in the order of the judged users; ``seconds``: the time to rank for all of them.
     """
 
     model: str
@@ -196,7 +187,7 @@ class Evaluation:
     seconds: float
 
     def lines(self) -> list[str]:
-        """One line a metric, ``name value``: ``map@10 0.1234``."""
+        """One line per metric, ``name value``: ``map@10 0.1234``."""
         return [f"{name}@{self.k} {value:.4f}" for name, value in self.values.items()]
 
 
@@ -217,18 +208,16 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
 
 
 def served(ranker: Ranker, progress: Progress | None = None) -> Rank:
-    """The very ranking that is served, ready to be judged; ``progress`` is told how many users are ranked."""
+    """The ranking that is served, as a function to evaluate; ``progress`` counts the ranked users."""
 
     def rank(likes: csr_matrix, k: int) -> Ranked:
-        tracks = likes.indices.astype(np.int32, copy=False)
-        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
-        return ranker.rank(lists, k, progress=progress).indices
+        return ranker.rank(lists_of(likes), k, progress=progress).indices
 
     return rank
 
 
 def check_ranking(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:
-    """Raise ValueError for a ranking that cheats or stumbles, which must not get a figure."""
+    """Raise ValueError for an invalid ranking, which must not be scored."""
     m, n_tracks = likes.shape
     if ranked.shape != (m, k):
         raise ValueError(f"{model} ranked {ranked.shape}, not {(m, k)}")
@@ -238,35 +227,24 @@ def check_ranking(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None
     if ((places[:, 1:] == places[:, :-1]) & (places[:, 1:] >= 0)).any():
         raise ValueError(f"{model} ranked a track twice for one user")
     rows = np.broadcast_to(np.arange(m, dtype=np.int64)[:, None], ranked.shape)[ranked >= 0]
-    liked_row = np.repeat(np.arange(m, dtype=np.int64), np.diff(likes.indptr))
-    if np.isin(rows * n_tracks + ranked[ranked >= 0], liked_row * n_tracks + likes.indices).any():
+    if np.isin(rows * n_tracks + ranked[ranked >= 0], rows_of(likes) * n_tracks + likes.indices).any():
         raise ValueError(f"{model} ranked a track the user likes already")
 
 
 def evaluation_rows(
     evaluations: Sequence[Evaluation], *, dataset: str, split: str, run_id: str
 ) -> pl.DataFrame:
-    """The rows of the ``evaluation`` table, one a model and metric, as `lake.schemas` declares them."""
+    """The rows of the ``evaluation`` table, one per model and metric, as `lake.schemas` declares them."""
     rows = [
         (one.model, dataset, split, metric, one.k, value, one.seconds, run_id)
         for one in evaluations
         for metric, value in one.values.items()
     ]
-    schema = {
-        "model": pl.String,
-        "dataset": pl.String,
-        "split": pl.String,
-        "metric": pl.String,
-        "k": pl.Int32,
-        "value": pl.Float64,
-        "seconds": pl.Float64,
-        "run_id": pl.String,
-    }
-    return pl.DataFrame(rows, schema, orient="row")
+    return pl.DataFrame(rows, empty_table("evaluation").schema, orient="row")
 
 
 def comparison(evaluations: Sequence[Evaluation]) -> pl.DataFrame:
-    """The same figures to look at: a row a model, a column a metric (``map@10``), and the seconds."""
+    """The same values for display: a row per model, a column per metric (``map@10``), and the seconds."""
     return pl.DataFrame(
         [
             {"model": one.model}

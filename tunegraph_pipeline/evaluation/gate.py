@@ -1,7 +1,7 @@
-"""Champion and challenger: two models judged on the same users, and how sure one can be of the difference.
+"""Champion and challenger: two models judged on the same users, with the confidence of the difference.
 
 Here: which held-out likes neither model learned from, ranking both over the same candidates, and pairing
-their figures. Not here: resampling the users (`bootstrap`), the rule that makes a verdict of the figures, and
+their metrics. Not here: resampling users (`bootstrap`), the rule that turns the metrics into a verdict, and
 its enforcement (`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
 """
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.evaluation.bootstrap import intervals
-from tunegraph_pipeline.evaluation.evaluate import HeldOut, Progress, evaluate, served
-from tunegraph_pipeline.evaluation.metrics import USER_METRICS
+from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
+from tunegraph_pipeline.graph.csr import only, rows_of
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
 from tunegraph_pipeline.recommend.ranking import Ranker
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.graph.like_graph import LikeGraph
+    from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.recommend.bundle import Bundle
 
 
@@ -34,19 +35,19 @@ class GateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: Literal["map", "recall", "ndcg", "hit_rate"] = "map"
-    """What is compared; recall is reported beside it."""
+    """The metric that decides; recall is reported beside it."""
     k: int = Field(default=10, ge=1)
     """Length of the lists that are judged."""
     margin: float = Field(default=0.01, ge=0, lt=1)
-    """How much worse than the live model a new one may be, as a share of the live one's figure."""
+    """How much worse than the live model a new one may be, as a share of the live model's value."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Of the interval of the difference."""
     samples: int = Field(default=2000, ge=100)
     """Bootstrap samples of the users."""
     min_users: int = Field(default=30, ge=1)
-    """With fewer held-out users than this nothing can be told, and nothing is refused."""
+    """With fewer held-out users than this, no difference is significant and nothing is refused."""
     max_users: int = Field(default=20_000, ge=1)
-    """Most users that are judged: where there are more, a fixed draw of them."""
+    """Most users that are judged; of more users, a fixed draw."""
     seed: int = Field(default=0, ge=0)
     """Of the bootstrap and of that draw."""
 
@@ -63,9 +64,9 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What tells which likes a model was not shown: ``held_out``, the share of the pairs that were kept from
-    it, and ``canonical`` int32[n], the track that stood for the recording each track of then was of, -1 where
-    the model goes on from one for which another one did."""
+    """What determines the likes a model never saw in training: ``held_out``, the share of pairs kept from it,
+    and ``canonical`` int32[n], the track that stood for each track's recording at the time, -1 where that
+    differs between the model and those it was warm started from."""
 
     held_out: float
     canonical: NDArray[np.int32]
@@ -79,15 +80,13 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> PairedDifference:
-    """The interval of the mean difference between two models over users, by the percentile bootstrap.
+    """The interval of the mean difference between two models over users, by `bootstrap.intervals`.
 
-    ``champion`` and ``challenger`` float64[m]: a figure a user, the same user in the same row. Users are
-    drawn m at a time with replacement, ``samples`` times; the bounds are the (1 ± confidence)/2 quantiles of
-    the means of their differences (Efron and Tibshirani 1993, chapter 13). Pairing takes out what makes a
-    user easy or hard for both. The same seed gives the same bounds.
+    ``champion`` and ``challenger`` float64[m]: one value per user, the same user in the same row. Pairing
+    removes what makes a user easy or hard for both (Efron and Tibshirani 1993, chapter 13).
 
-    All four are NaN where there is no user, and the bounds where a figure is not finite. Raises ValueError
-    unless both have one dimension and one length.
+    All four are NaN without users, and the bounds where a value is not finite. Raises ValueError unless both
+    have one dimension and one length.
     """
     if champion.shape != challenger.shape or champion.ndim != 1:
         raise ValueError(f"figures of shape {champion.shape} and {challenger.shape} cannot be paired")
@@ -101,7 +100,7 @@ def paired_bootstrap(
     return PairedDifference(*means, found.low, found.high)
 
 
-def never_shown(
+def unseen_gate_likes(
     graph: LikeGraph,
     track_ids: Sequence[str],
     *,
@@ -111,10 +110,10 @@ def never_shown(
 ) -> csr_matrix:
     """The likes of the gate fold that none of the models can have been trained on: CSR (users x tracks).
 
-    The fold of a pair never changes while the settings and the id map of recordings stay, so that is the
-    whole gate fold on most days. Left out are pairs that a model was shown because it was trained when a
-    smaller share than today's ``held_out`` was held out, and those of recordings whose ids it knew as others
-    (an ISRC became known since: the pair had another hash then). Row and column order are the graph's.
+    The fold of a pair never changes while the settings and the recordings stay the same, so on most days this
+    is the whole gate fold. Left out are pairs that a model saw because it was trained when a smaller share
+    than today's ``held_out`` was held out, and pairs of recordings that had another canonical track then (an
+    ISRC became known since), and so another hash. Row and column order are the graph's.
     """
     gate = graph.fold_matrix(GATE)
     keep = np.ones(gate.nnz, dtype=np.bool_)
@@ -122,42 +121,31 @@ def never_shown(
     if smallest < held_out:
         user_hash = id_hashes(graph.user_ids.tolist(), split_key)
         track_hash = id_hashes(track_ids, split_key)
-        users = np.repeat(user_hash, np.diff(gate.indptr))
-        keep &= pair_folds(users, track_hash[gate.indices], smallest) == GATE
+        keep &= pair_folds(user_hash[rows_of(gate)], track_hash[gate.indices], smallest) == GATE
     for model in models:
         now = graph.canonical[: len(model.canonical)]
         other = np.zeros(graph.n_tracks, dtype=np.bool_)
         other[now[now != model.canonical]] = True
         keep &= ~other[gate.indices]
-    gate.data = keep.astype(np.float32)
-    gate.eliminate_zeros()
-    return gate
+    return only(gate, keep)
 
 
 def held_out_for_both(
-    likes: csr_matrix,
-    gate: csr_matrix,
-    candidates: NDArray[np.bool_],
-    *,
-    max_users: int,
-    seed: int,
+    likes: csr_matrix, gate: csr_matrix, candidates: NDArray[np.bool_], *, max_users: int, seed: int
 ) -> HeldOut:
-    """Both models' task: given the rest of what a user likes, find their gate likes among ``candidates``.
+    """Both models' task: given a user's other likes, find their gate likes among ``candidates``.
 
-    ``likes`` and ``gate`` CSR (users x tracks), ``candidates`` bool[tracks]. Likes of tracks that are no
-    candidate are not asked for, users with nothing else in the gate are not judged. Of more than
-    ``max_users`` a draw is judged, the same for the same users and seed. May be of no user at all.
+    ``likes`` and ``gate`` CSR (users x tracks), ``candidates`` bool[tracks]. Gate likes of other tracks are
+    ignored, and users without any left are not judged. Of more than ``max_users`` users a draw is judged, the
+    same for the same users and seed. There may be no user at all.
     """
-    asked = gate.copy()
-    asked.data = candidates[asked.indices].astype(np.float32)
-    asked.eliminate_zeros()
+    asked = only(gate, candidates[gate.indices])
     rows = np.flatnonzero(np.diff(asked.indptr))
     if rows.size > max_users:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_users, replace=False))
     shown = likes[rows] - gate[rows]
     shown.eliminate_zeros()
-    relevant = asked[rows]
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return HeldOut.of(shown, asked[rows])
 
 
 def compare_bundles(
@@ -167,10 +155,10 @@ def compare_bundles(
     settings: GateSettings,
     progress: Progress | None = None,
 ) -> dict[str, PairedDifference]:
-    """Rank with both bundles, each by its own weights, and pair the figures: metric name -> difference.
+    """Rank with both bundles, each by its own weights, and pair the metrics: metric name -> difference.
 
-    The bundles are of the same tracks and ``held_out`` is over them. Candidates of both are the tracks that
-    both may recommend, so that neither is judged by songs the other cannot know.
+    The bundles have the same tracks as ``held_out``. The candidates are the tracks that both may recommend,
+    so that neither is judged by songs the other cannot know.
     """
     others = np.flatnonzero(~common_candidates(champion, challenger)).astype(np.int32)
     popularity = challenger.popularity.astype(np.int64)
@@ -183,7 +171,6 @@ def compare_bundles(
 
         rank = served(Ranker(bundle, others), tell)
         figures.append(evaluate(name, rank, held_out, popularity, settings.k))
-    names = [name for name in USER_METRICS if name in (settings.metric, "recall")]
     return {
         name: paired_bootstrap(
             figures[0].per_user[name],
@@ -192,7 +179,7 @@ def compare_bundles(
             confidence=settings.confidence,
             seed=settings.seed,
         )
-        for name in sorted(names, key=lambda name: name != settings.metric)
+        for name in dict.fromkeys((settings.metric, "recall"))
     }
 
 

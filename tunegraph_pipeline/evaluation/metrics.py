@@ -1,9 +1,9 @@
-"""Figures of merit of a full ranking against held-out likes.
+"""Metrics of a full ranking against held-out likes.
 
-Here: what one user's ranked list scores (recall, nDCG, MAP, hit rate, R-precision) and what all lists
-together do to the catalogue (coverage, Gini, popularity, novelty, intra-list distance). A new figure of merit
-goes here. Not here: who ranks (`baselines`, `recommend/`), which likes were held out and how users are mapped
-(`evaluate`, `splits`), how sure a mean is (`bootstrap`).
+Here: metrics of one user's list (recall, nDCG, MAP, hit rate, R-precision) and of all lists together
+(coverage, Gini, popularity, novelty, intra-list distance). A new metric goes here. Not here: the rankings
+(`baselines`, `recommend/`), holding out likes and mapping users (`evaluate`, `splits`), confidence intervals
+(`bootstrap`).
 
 Nothing is sampled: a list is the head of a ranking of the whole catalogue.
 """
@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import found_in, rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Ranked = NDArray[np.int32]
-"""int32[m, k]: one row a user, best track first; a list that is too short is padded with -1 at its end."""
+"""int32[m, k]: one row per user, best track first; a short list is padded with -1 at its end."""
 
 USER_METRICS = ("recall", "ndcg", "map", "hit_rate")
-"""The metrics that have a value for every user; the figure that is reported is their mean."""
+"""The metrics with a value for every user; their mean is reported."""
 
 CATALOGUE_METRICS = ("coverage", "gini", "mean_popularity")
-"""The metrics that all lists have together."""
+"""The metrics of all lists together."""
 
 
 def relevance(ranked: Ranked, held_out: csr_matrix) -> NDArray[np.bool_]:
@@ -38,30 +40,25 @@ def relevance(ranked: Ranked, held_out: csr_matrix) -> NDArray[np.bool_]:
     if ranked.shape[0] != m:
         raise ValueError(f"{ranked.shape[0]} ranked lists for {m} users")
     # One sorted column of (user, track) keys answers every place of every list by bisection.
-    rows = np.repeat(np.arange(m, dtype=np.int64), np.diff(held_out.indptr))
-    keys = np.sort(rows * n_tracks + held_out.indices)
+    keys = np.sort(rows_of(held_out) * n_tracks + held_out.indices)
     asked = np.arange(m, dtype=np.int64)[:, None] * n_tracks + ranked
-    found = np.zeros(ranked.shape, dtype=np.bool_)
-    if keys.size:
-        at = np.minimum(np.searchsorted(keys, asked), keys.size - 1)
-        found = keys[at] == asked
-    return found & (ranked >= 0)
+    return found_in(asked, keys) & (ranked >= 0)
 
 
 def user_metrics(
     ranked: Ranked, held_out: csr_matrix, n_held_out: NDArray[np.int64], k: int
 ) -> dict[str, NDArray[np.float64]]:
-    """What each user's list is worth, in the order of `USER_METRICS`: float64[m] each.
+    """The metrics of each user's list, in the order of `USER_METRICS`: float64[m] each.
 
-    ``n_held_out`` int64[m] counts every held-out like of the user, those of tracks the catalogue does not
-    know included: nobody could have ranked them, and they stay in the denominators all the same.
+    ``n_held_out`` int64[m] counts every held-out like of the user, including those of tracks outside the
+    catalogue: no model could rank them, and they still count in the denominators.
 
     - ``recall``: hits in the first k, divided by ``n_held_out``;
     - ``ndcg``: binary gain, discount 1/log2(rank + 1), ideal at min(n_held_out, k) (Järvelin 2002);
     - ``map``: precision at the rank of every hit, summed, divided by min(n_held_out, k);
     - ``hit_rate``: 1 when there is a hit at all.
 
-    Raises ValueError for lists shorter than k or a user with nothing held out, of whom no metric is defined.
+    Raises ValueError for lists shorter than k or a user with nothing held out, for whom no metric is defined.
     """
     if k < 1 or ranked.shape[1] < k:
         raise ValueError(f"lists of {ranked.shape[1]} cannot be judged at k = {k}")
@@ -96,16 +93,16 @@ def gini(counts: NDArray[np.int64]) -> float:
 def catalogue_metrics(
     ranked: Ranked, popularity: NDArray[np.int64], k: int, own: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
-    """What the lists together do to the catalogue, in the order of `CATALOGUE_METRICS`.
+    """The metrics of all lists together, in the order of `CATALOGUE_METRICS`.
 
-    ``popularity`` int64[N] is the likes of every track in training; ``own`` bool[N] the tracks that stand for
-    a recording, all where None: further ids of one are no part of the catalogue.
+    ``popularity`` int64[N] is the likes of every track in training; ``own`` bool[N] the canonical tracks, all
+    where None: further ids of a recording are not part of the catalogue.
 
-    - ``coverage``: share of these tracks that are in somebody's first k;
+    - ``coverage``: share of these tracks that are in anybody's first k;
     - ``gini``: inequality of how often each of these tracks is recommended;
     - ``mean_popularity``: training likes of a recommended track, averaged over every place of every list.
 
-    The last two are NaN when nothing was recommended to anybody.
+    The last two are NaN when nothing was recommended.
     """
     shown = ranked[:, :k]
     shown = shown[shown >= 0]
@@ -121,8 +118,8 @@ def catalogue_metrics(
 def novelty(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> float:
     """-log2 of a recommended track's share of all training likes, averaged over every place of every first k.
 
-    In bits (the self-information of Zhou 2010); ``popularity`` int64[N], where a track without a like counts
-    as one with a single like. NaN when nothing was recommended to anybody.
+    In bits (the self-information of Zhou 2010); ``popularity`` int64[N]; a track without likes counts as one
+    with a single like. NaN when nothing was recommended.
     """
     shown = ranked[:, :k]
     shown = shown[shown >= 0]
@@ -132,9 +129,9 @@ def novelty(ranked: Ranked, popularity: NDArray[np.int64], k: int) -> float:
 
 
 def r_precision(ranked: Ranked, held_out: csr_matrix, n_held_out: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of a user's first R places that hold a held-out like, R being their number: float64[m].
+    """Share of a user's first R places that hold a held-out like, where R is their number: float64[m].
 
-    Needs no k, but lists as long as the largest R; of a shorter list of L places the first min(R, L) count,
+    Needs no k, but lists as long as the largest R; in a shorter list of L places the first min(R, L) count,
     divided by the same. Arguments as for `user_metrics`. Raises ValueError for a user with nothing held out.
     """
     if n_held_out.size and n_held_out.min() < 1:
@@ -148,14 +145,14 @@ def r_precision(ranked: Ranked, held_out: csr_matrix, n_held_out: NDArray[np.int
 def intra_list_distance(ranked: Ranked, vectors: csr_matrix, k: int) -> float:
     """Mean of 1 - cosine over the pairs of tracks in a user's first k, then over users (Ziegler 2005).
 
-    ``vectors`` is CSR (N x d), a row a track, of any length; given the transposed likes (a row the users who
-    like the track) the cosine is that of co-likes, which knows nothing of the model that is judged. A track
-    with an empty row is at distance 1 from every other. Lists of fewer than two tracks are left out; NaN
-    where there is no other.
+    ``vectors`` is CSR (N x d), a row per track, of any length; with the transposed likes (the row of a track
+    is the users who like it) the cosine is that of co-likes, independent of the judged model. A track with an
+    empty row is at distance 1 from every other. Lists of fewer than two tracks are left out; NaN where there
+    is no other.
     """
     from scipy.sparse import csr_matrix, diags_array
 
-    # Everybody has the same list of popularity, and nothing depends on the order within a list.
+    # Many users may share a list, as with popularity, and the order within a list does not matter.
     lists, times = np.unique(np.sort(ranked[:, :k], axis=1), axis=0, return_counts=True)
     lengths = (lists >= 0).sum(axis=1)
     several = lengths >= 2
@@ -181,11 +178,11 @@ BANDS = ("tail", "middle", "head")
 
 
 def popularity_bands(popularity: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Band of each track, its place in `BANDS`: int8[N].
+    """Band of each track, as its index in `BANDS`: int8[N].
 
     ``popularity`` int64[N], likes in training. In order of rising popularity (ties by index), a track is in
-    the band in which the middle of its likes falls, so each band holds about a third of all likes: few tracks
-    make up the head, many the tail. Without any like every track is in the tail.
+    the band that contains the middle of its likes, so each band holds about a third of all likes: few tracks
+    make up the head, many the tail. Without any like, every track is in the tail.
     """
     order = np.argsort(popularity, kind="stable")
     middle = np.cumsum(popularity[order]) - popularity[order] / 2

@@ -1,8 +1,7 @@
-"""The pictures a run leaves behind, as PNG bytes.
+"""The plots that a run keeps, as PNG bytes.
 
-Here: pure functions from arrays to a picture, in one style. Not here: computing what is shown (the one
-exception is the projection to the plane, which exists for its picture alone), and where pictures go. Figures
-are made directly, without pyplot, so none is left open.
+Here: pure functions from arrays to a picture, in one style. Not here: computing what is shown, and where
+pictures go. Figures are made directly, without pyplot, so none is left open.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 _INK, _FAINT, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
 _COLOURS = ("#2563eb", "#f97316", "#059669", "#a21caf", "#dc2626", "#0891b2", "#ca8a04", "#64748b")
-"""In the order they are given out: blue and orange, told apart with any colour vision, come first."""
+"""In order of use: blue and orange, which differ for any colour vision, come first."""
 _STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": _FAINT,
@@ -51,8 +50,6 @@ _STYLE: Any = {
     "savefig.facecolor": "white",
 }
 _DPI = 110
-_ONE_PLACE = 1e-5
-"""Unit vectors that differ by less in every coordinate are one."""
 _STYLED = Lock()
 
 
@@ -72,10 +69,16 @@ def _picture(draw: Callable[[Figure], None], width: float, height: float) -> byt
     return png.getvalue()
 
 
-def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArray[np.integer]) -> bytes:
-    """How many users like how much, and how many tracks are liked how often, on logarithmic axes.
+def _note(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], align: str = "center"
+) -> None:
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=align)
 
-    ``user_degrees`` int[U] and ``track_degrees`` int[N]. Each is drawn as the share with at least so many
+
+def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArray[np.integer]) -> bytes:
+    """The distributions of likes per user and per track, on logarithmic axes.
+
+    ``user_degrees`` int[U] and ``track_degrees`` int[N]. Each is drawn as the share with at least that many
     likes, which needs no bins and stays readable in the long tail. Zeros are counted in the legend.
     """
 
@@ -94,15 +97,9 @@ def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArra
             axes.plot(values, at_least, marker=marker, ms=3, lw=1.2, color=colour, label=label)
         most = max(10, int(user_degrees.max(initial=0)), int(track_degrees.max(initial=0)))
         longest = max(10, user_degrees.size, track_degrees.size)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlim=(0.9, 1.3 * most),
-            ylim=(0.6 / longest, 1.6),
-            xlabel="likes",
-            ylabel="share with at least that many likes",
-        )
-        axes.set_title("Likes per user and per track")
+        axes.set(xscale="log", yscale="log", xlim=(0.9, 1.3 * most), ylim=(0.6 / longest, 1.6))
+        axes.set(title="Likes per user and per track")
+        axes.set(xlabel="likes", ylabel="share with at least that many likes")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + " %")
         axes.legend(loc="lower left")
@@ -122,24 +119,17 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
         epochs = np.arange(1, len(loss) + 1)
         marker = "o" if len(loss) <= 40 else None
         left.plot(epochs, loss, marker=marker, ms=4, color=_COLOURS[0])
-        left.set(xlabel="epoch", ylabel="loss, nats")
-        left.set_title("Training loss")
+        left.set(title="Training loss", xlabel="epoch", ylabel="loss, nats")
         for (name, values), colour in zip(validation.items(), _COLOURS, strict=False):
             right.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=name)
-        right.set(xlabel="epoch", ylabel="held-out likes found")
-        right.set_title("Validation")
+        right.set(title="Validation", xlabel="epoch", ylabel="held-out likes found")
         first = np.asarray(next(iter(validation.values()), ()), dtype=np.float64)
         if np.isfinite(first).any():
             best = int(np.nanargmax(first))
             for axes in (left, right):
                 axes.axvline(best + 1, color=_FAINT, lw=1, ls=":")
-            right.annotate(
-                f"best: {first[best]:.4f}\nepoch {best + 1}",
-                (best + 1, first[best]),
-                xytext=(-6, -30),
-                textcoords="offset points",
-                ha="right",
-            )
+            text = f"best: {first[best]:.4f}\nepoch {best + 1}"
+            _note(right, text, (best + 1, first[best]), (-6, -30), "right")
             right.legend(loc="lower right")
         for axes in (left, right):
             axes.set_xlim(0.5, max(1, len(loss)) + 0.5)
@@ -149,10 +139,8 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
 
 
 def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
-    """How far the tracks of a space have moved from where an earlier one had them.
-
-    ``cosines``: of the vectors of each track then and now, both spaces aligned.
-    """
+    """How far tracks have moved since an earlier model, by the cosine of each one's vectors then and now, in
+    aligned spaces."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -160,9 +148,8 @@ def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
         axes.hist(cosines, bins=np.linspace(low, 1, 61).tolist(), color=_COLOURS[0])
         mean = float(cosines.mean()) if cosines.size else 1.0
         axes.axvline(mean, color=_COLOURS[1], label=f"mean {mean:.3f}")
-        axes.set_title(f"Where {cosines.size:,} tracks lie now, against the earlier model")
-        axes.set_xlabel("cosine of a track's vector then and now")
-        axes.set_ylabel("tracks")
+        axes.set(title=f"Drift of {cosines.size:,} tracks since the earlier model")
+        axes.set(xlabel="cosine of a track's vectors then and now", ylabel="tracks")
         axes.legend(loc="upper left")
 
     return _picture(draw, 7, 4)
@@ -171,7 +158,7 @@ def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
 def calibration_diagram(calibration: Calibration) -> bytes:
     """Predicted probability against the share that were neighbours, in all and by popularity.
 
-    Below each curve, how many pairs a point stands for. Of a calibration that was not fitted, it says why.
+    Below each curve, how many pairs a point stands for. For a calibration that was not fitted, the reason.
     """
 
     def draw(figure: Figure) -> None:
@@ -196,8 +183,7 @@ def calibration_diagram(calibration: Calibration) -> bytes:
             top.axhline(base_rate, color=_FAINT, lw=1, ls=":", label=f"base rate {base_rate:.3%}")
             for name, points, colour in group:
                 _reliability_curve(top, below, name, points, colour)
-            top.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-            top.set_title(title)
+            top.set(title=title, xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
             below.set(yscale="log", xlabel="predicted probability")
             top.legend(loc="upper left", fontsize=8.5)
             for axis in (top.xaxis, top.yaxis, below.xaxis):
@@ -236,71 +222,40 @@ def _reliability_curve(
     below.plot(predicted, [point.n_pairs for point in points], drawstyle="steps-mid", color=colour)
 
 
-def _lay_out(
-    embeddings: NDArray[np.float32], popularity: NDArray[np.integer], *, n_most: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Place the most liked tracks in the plane so that neighbours in the embedding stay neighbours.
-
-    ``embeddings`` float32[N, d], rows of unit length; ``popularity`` int[N]. Returns the tracks int64[n] and
-    where each is, float32[n, 2]. t-SNE (van der Maaten and Hinton 2008) of the cosine, started from the
-    principal components: those alone show two axes of many and pile the rest up. Seconds for 2,000 tracks.
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    tracks = np.argsort(-popularity, kind="stable")[:n_most].astype(np.int64)
-    tracks = tracks[popularity[tracks] > 0]
-    # Where there are too few for a neighbourhood, a line of them is as good a map as any. So it is where all
-    # lie in one place, on which t-SNE would crash, and the whole process with it.
-    if tracks.size < 5 or float(np.ptp(embeddings[tracks], axis=0).max()) < _ONE_PLACE:
-        return tracks, np.stack([np.arange(tracks.size), np.zeros(tracks.size)], axis=1).astype(np.float32)
-    rows = embeddings[tracks]
-    # Squared distances of unit vectors are 2 - 2 cosine; fifty components keep most of that, for less time.
-    n_components = min(50, *rows.shape)
-    reduced = PCA(n_components, random_state=seed).fit_transform(rows).astype(np.float32)
-    # One thread: its parallel loops wait for each other actively, and crawl where another process is busy.
-    with threadpool_limits(1):
-        plane = TSNE(
-            init="pca" if n_components >= 2 else "random",
-            perplexity=min(30, (tracks.size - 1) / 3),
-            max_iter=500,
-            random_state=seed,
-        ).fit_transform(reduced)
-    return tracks, plane.astype(np.float32)
+_MAP_COLOURS = (*_COLOURS[:-1], "#84cc16", "#db2777", "#92400e", "#0f172a", "#67c5f0")
 
 
 def embedding_map(
-    embeddings: NDArray[np.float32],
+    layout: NDArray[np.floating],
     popularity: NDArray[np.integer],
     genres: Sequence[str | None],
     *,
     n_most: int = 2000,
-    seed: int = 0,
 ) -> bytes:
-    """The most liked tracks laid out in the plane, larger where more liked, coloured by genre where known.
+    """The most liked tracks on the map, larger where more liked, coloured by genre where known.
 
-    ``embeddings`` float32[N, d], rows of unit length; ``popularity`` int[N]; ``genres`` of the same tracks,
-    None or "" where unknown. The most frequent genres get a colour; the others, and unknown ones, are grey.
+    ``layout`` float[N, 2] of `training.song_map`; ``popularity`` int[N]; ``genres`` of the same tracks, None
+    or "" where unknown. The most frequent genres get a colour; the others, and unknown ones, are grey.
     """
-    tracks, points = _lay_out(embeddings, popularity, n_most=n_most, seed=seed)
-    likes = popularity[tracks]
+    tracks = np.argsort(-popularity, kind="stable")[:n_most]
+    tracks = tracks[popularity[tracks] > 0]
+    points, likes = layout[tracks], popularity[tracks]
     genre = [genres[track] or "" for track in tracks.tolist()]
+    names, counts = np.unique([name for name in genre if name], return_counts=True)
+    shown = names[np.argsort(-counts, kind="stable")][: len(_MAP_COLOURS)].tolist()
+    label = np.array([name if name in shown else "" for name in genre])
+    size = 4 + 46 * np.sqrt(likes / max(1, int(likes.max(initial=1))))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.grid(visible=False)
+        axes.set(title=f"The {len(points):,} most liked tracks in the embedding space")
         axes.set(xticks=[], yticks=[], aspect="equal")
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        names, counts = np.unique([name for name in genre if name], return_counts=True)
-        shown = names[np.argsort(-counts, kind="stable")][: len(_MAP_COLOURS)].tolist()
-        label = np.array([name if name in shown else "" for name in genre])
-        size = 4 + 46 * np.sqrt(likes / max(1, int(likes.max(initial=1))))
+        axes.spines[:].set_visible(False)
+        rest = "other or unknown" if shown else "genre unknown"
         for name, colour in (("", _FAINT if shown else _COLOURS[0]), *zip(shown, _MAP_COLOURS, strict=False)):
             inside = label == name
             if inside.any():
-                rest = "other or unknown" if shown else "genre unknown"
                 axes.scatter(
                     points[inside, 0],
                     points[inside, 1],
@@ -310,24 +265,16 @@ def embedding_map(
                     linewidths=0,
                     label=f"{name or rest} ({int(inside.sum()):,})",
                 )
-        axes.set_title(f"The {len(points):,} most liked tracks in the embedding space")
-        figure.text(
-            0.01,
-            0.005,
-            "t-SNE of the cosine: near is alike, far says little; larger is more liked",
-            fontsize=8.5,
-        )
+        note = "t-SNE of the cosine: near is alike, far says little; larger is more liked"
+        figure.text(0.01, 0.005, note, fontsize=8.5)
         if len(points):
             figure.legend(loc="outside right center", markerscale=1.4)
 
     return _picture(draw, 9, 6.6)
 
 
-_MAP_COLOURS = (*_COLOURS[:-1], "#84cc16", "#db2777", "#92400e", "#0f172a", "#67c5f0")
-
-
 def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
-    """What is served beside the baselines: a group a metric, a bar a model, each with its figure."""
+    """The served model beside the baselines: a group per metric, a bar per model, each with its value."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -350,11 +297,11 @@ def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
 
 
 def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: float, n_users: int) -> bytes:
-    """How far a new model is from the live one, a metric a line, in percent of the live one's figure.
+    """How far a new model is from the live one, one line per metric, in percent of the live model's value.
 
-    ``figures``: metric -> ``champion``, ``challenger``, ``low`` and ``high`` as a decision of the gate has
-    them; a metric that is not finite, or zero for the live model, is named and has no line. ``margin``: the
-    share of the first metric's figure that may be lost; an interval left of it altogether is refused.
+    ``figures``: metric -> ``champion``, ``challenger``, ``low`` and ``high`` as in a decision of the gate; a
+    metric that is not finite, or zero for the live model, is named and has no line. ``margin``: the share of
+    the first metric's value that may be lost; a model whose whole interval is left of it is refused.
     """
 
     def draw(figure: Figure) -> None:
@@ -368,20 +315,14 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
             middle = 100 * (challenger / champion - 1)
             axes.plot([100 * low / champion, 100 * high / champion], [place, place], lw=3, color=_COLOURS[0])
             axes.plot([middle], [place], "o", ms=8, color=_COLOURS[0])
-            axes.annotate(
-                f"{challenger:.4f} against {champion:.4f}",
-                (middle, place),
-                xytext=(0, 9),
-                textcoords="offset points",
-                ha="center",
-            )
+            _note(axes, f"{challenger:.4f} against {champion:.4f}", (middle, place), (0, 9))
         axes.axvline(0, color=_FAINT, lw=1)
         axes.axvline(-100 * margin, color=_COLOURS[1], lw=1.5, ls="--", label="what may be lost")
         axes.set_yticks(range(len(figures)), list(figures))
         axes.set_ylim(len(figures) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("new model against the live one, percent")
-        axes.set_title(f"Challenger and champion, {n_users:,} users")
+        axes.set(title=f"Challenger and champion, {n_users:,} users")
+        axes.set(xlabel="new model against the live one, percent")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
     return _picture(draw, 7, 3.2)
@@ -390,7 +331,7 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
 def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
     """Models side by side on one protocol: MAP with its interval, and recall by popularity band.
 
-    Of a model with several seeds the first is shown.
+    Only the first seed of a model is shown.
     """
     first = [one for one in outcomes if one.seed == outcomes[0].seed]
     sure = intervals(np.stack([one.per_user["map"] for one in first]))
@@ -402,22 +343,14 @@ def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
             colour = _COLOURS[0] if place == 0 else _FAINT
             left.plot([found.low, found.high], [place, place], color=colour, lw=3, solid_capstyle="round")
             left.plot([found.mean], [place], "o", color=colour, ms=8)
-            left.annotate(
-                f"{found.mean:.4f}",
-                (found.mean, place),
-                xytext=(0, 8),
-                textcoords="offset points",
-                ha="center",
-            )
+            _note(left, f"{found.mean:.4f}", (found.mean, float(place)), (0, 8))
         left.set_yticks(places, [one.model for one in first])
         left.set_ylim(len(first) - 0.5, -0.6)
-        left.set(xlabel="mean over users, 95 %")
-        left.set_title(f"MAP@{first[0].k}, {first[0].protocol}")
+        left.set(title=f"MAP@{first[0].k}, {first[0].protocol}", xlabel="mean over users, 95 %")
         left.grid(visible=False, axis="y")
         for band, colour, marker in zip(BANDS, _COLOURS, "os^", strict=False):
             right.plot([one.bands[band] for one in first], places, marker, color=colour, ms=7, label=band)
-        right.set(xlabel="share of the held-out likes found")
-        right.set_title(f"Recall@{first[0].k} by popularity")
+        right.set(title=f"Recall@{first[0].k} by popularity", xlabel="share of the held-out likes found")
         right.legend(loc="lower right")
 
     return _picture(draw, 10, 1.6 + 0.5 * max(3, len(first)))

@@ -1,6 +1,6 @@
-"""How long a query takes, beside the product it cannot do without.
+"""How long a query takes, compared with the matrix product it always needs.
 
-Here: timing the very recommender that is served. Not here: its quality (`evaluate`), or services under load
+Here: timing the recommender that is served. Not here: its quality (`evaluate`), or services under load
 (`benchmarks/serving.py`).
 """
 
@@ -14,8 +14,8 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 
 @dataclass(frozen=True)
 class QueryTimes:
-    """Of ``queries`` stored users' queries, in milliseconds; ``product_ms`` is the median of ``E @ q``, the
-    plain product of all embeddings with a vector, timed in turn with the queries."""
+    """Milliseconds of ``queries`` queries; ``product_ms`` is the median of ``E @ q``, the product of all
+    embeddings with a vector, timed in turn with the queries."""
 
     queries: int
     p50_ms: float
@@ -29,8 +29,8 @@ class QueryTimes:
 
 
 def query_times(recommender: Recommender, *, queries: int = 200, k: int = 10, seed: int = 0) -> QueryTimes:
-    """Time ``queries`` queries of users drawn at random, songs in words and reasons included, with one BLAS
-    thread, as a worker of a service has. Where no user is stored, songs drawn at random ask."""
+    """Time ``queries`` queries of random stored users, song names and reasons included, with one BLAS thread,
+    as in a worker of the service. Where no user is stored, each query is for one random song."""
     from threadpoolctl import threadpool_limits
 
     bundle = recommender.bundle

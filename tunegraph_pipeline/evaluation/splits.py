@@ -1,20 +1,19 @@
-"""What is held out of the likes of a lake, by each of the questions one may ask of a model.
+"""The splits of a comparison: which likes of a lake are held out, for each question about a model.
 
-Here: pure functions from likes to a `Split`: what a model may learn from, what it is shown of each judged
-user, and what it has to find. Not here: ranking and judging (`evaluate`, `compare`), the split that a refresh
-keeps day after day (`graph.split`).
+Here: pure functions from likes to a `Split`: what a model may learn from, the known likes of each judged
+user, and the likes to be found. Not here: ranking and judging (`evaluate`, `compare`), the permanent split of
+a refresh (`graph.split`).
 
 | split | question |
 |---|---|
 | `weak_generalisation` | other songs of users the model was trained on |
-| `strong_generalisation` | songs of users it has never seen, of whom some likes are folded in at query time |
-| `temporal` | what users came to like after a day, given what they liked before |
+| `strong_generalisation` | songs of users it has never seen, some of whose likes are given at query time |
+| `temporal` | what users came to like after a moment, given what they liked before |
 | `cold_start_tracks` | songs nobody in training likes, known by their features and artists alone |
 
-One definition of relevance for all: a track is relevant to a user where the like of it was held out, and
-nothing else is; whatever the model may know the user likes is left out of the ranking. A ranking is over the
-whole catalogue; where tracks are cold it is cut to them, so that what is measured is whether a model tells
-cold tracks apart, and not whether it dares to put one before the others.
+One definition of relevance for all: exactly the tracks whose likes were held out are relevant to a user, and
+known likes are left out of the ranking. A ranking is over the whole catalogue; with cold tracks it is cut to
+them, so that it measures whether a model distinguishes cold tracks, not whether it ranks them above others.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, Rank
 from tunegraph_pipeline.evaluation.metrics import Ranked
+from tunegraph_pipeline.graph.csr import only, rows_of, shuffled_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -36,27 +36,27 @@ _BLOCK_ENTRIES = 1 << 24
 
 
 class Ranks(Protocol):
-    """Whatever ranks tracks for what users like, as `evaluate.Rank` says."""
+    """A model that ranks tracks for lists of likes, as `evaluate.Rank` says."""
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked: ...
 
 
 @runtime_checkable
 class RanksKnown(Protocol):
-    """Whatever knows the users it was trained on: ``users`` int64[m] is the training row of each, or -1."""
+    """A model that knows its training users: ``users`` int64[m] is the training row of each, or -1."""
 
     def rank_known(self, users: NDArray[np.int64], likes: csr_matrix, k: int) -> Ranked: ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """What to learn from, and whom to judge.
+    """Training likes and judged users.
 
     ``name`` of the protocol; ``train``: CSR (U x N) float32 ones, all that a model may learn from; ``users``:
-    int64[m], the row in ``train`` of each user that is judged, -1 for one who has none; ``held_out``: what is
-    shown of each and what is to be found; ``cold``: bool[N], tracks of which training has no like by design.
+    int64[m], the row in ``train`` of each judged user, -1 for one without a row; ``held_out``: the known
+    likes of each and the likes to be found; ``cold``: bool[N], tracks without a training like by design.
 
-    Raises ValueError where a held-out like is in ``train`` or among what is shown, or a cold track in either.
+    Raises ValueError where a held-out like is in ``train`` or known, or a cold track is in either.
     """
 
     name: str
@@ -68,16 +68,16 @@ class Split:
     def __post_init__(self) -> None:
         known = np.flatnonzero(self.users >= 0)
         if self.train[self.users[known]].multiply(self.held_out.relevant[known]).nnz:
-            raise ValueError(f"{self.name}: a held-out like is among those to learn from")
+            raise ValueError(f"{self.name}: a held-out like is among the training likes")
         for likes in (self.train, self.held_out.likes):
             if self.cold[likes.indices].any():
                 raise ValueError(f"{self.name}: a like of a cold track is not held out")
 
     def ranking(self, model: Ranks) -> Rank:
-        """What ``model`` ranks for the users that are judged, in their order.
+        """The ranking by ``model`` for the judged users, in their order.
 
-        A model that knows users is told who they are. Where tracks are cold, it is asked for the whole
-        catalogue, a block of users at a time, and its lists are cut to them, each still in its order.
+        A model that knows users gets their training rows. With cold tracks it ranks the whole catalogue, a
+        block of users at a time, and its lists are cut to them in their order.
         """
 
         def rank(likes: csr_matrix, k: int, start: int = 0) -> Ranked:
@@ -103,32 +103,27 @@ class Split:
 def weak_generalisation(
     likes: csr_matrix, *, share: float = 0.2, users: int | None = None, seed: int = 0
 ) -> Split:
-    """Hold out ``share`` of the likes of known users, of each at least one and never all.
+    """Hold out ``share`` of the likes of known users, at least one of each and never all.
 
-    ``likes`` is CSR (U x N) of ones. Judged are the users with two likes or more, or ``users`` of them, drawn
-    without replacement. Raises InputError where there is none.
+    ``likes`` is CSR (U x N) of ones. The judged users are those with two likes or more, or ``users`` of them,
+    drawn without replacement. Raises InputError where there is none.
     """
     _check_share(share)
     rng = np.random.default_rng(seed)
     judged = _draw(np.flatnonzero(np.diff(likes.indptr) >= 2), users, rng, "two likes or more")
     drawn = _draw_of_each(likes, judged, share, rng)
-    train = _keep(likes, ~drawn)
-    return Split(
-        "weak generalisation",
-        train,
-        judged,
-        _held_out(train[judged], _keep(likes, drawn)[judged]),
-        _none(likes),
-    )
+    train = only(likes, ~drawn)
+    held_out = HeldOut.of(train[judged], only(likes, drawn)[judged])
+    return Split("weak generalisation", train, judged, held_out, _none(likes))
 
 
 def strong_generalisation(
     likes: csr_matrix, *, user_share: float = 0.1, share: float = 0.2, users: int | None = None, seed: int = 0
 ) -> Split:
-    """Leave ``user_share`` of the users out of training, show the rest of their likes, and ask for ``share``.
+    """Leave ``user_share`` of the users out of training, and hold out ``share`` of their likes.
 
-    Drawn from the users with two likes or more; their rows of ``train`` are empty, and they are judged as
-    users without a row. ``users`` is the most that are left out. Raises InputError where there is none to
+    They are drawn from the users with two likes or more; their rows of ``train`` are empty, and they are
+    judged as users without a row. At most ``users`` are left out. Raises InputError where there is none to
     draw or nobody would be left to learn from.
     """
     _check_share(share)
@@ -140,10 +135,10 @@ def strong_generalisation(
     unseen = np.zeros(likes.shape[0], dtype=np.bool_)
     unseen[judged] = True
     drawn = _draw_of_each(likes, judged, share, rng)
-    train = _keep(likes, ~np.repeat(unseen, np.diff(likes.indptr)))
+    train = only(likes, ~unseen[rows_of(likes)])
     if not train.nnz:
         raise InputError("no user is left to learn from; import more users")
-    held_out = _held_out(_keep(likes, ~drawn)[judged], _keep(likes, drawn)[judged])
+    held_out = HeldOut.of(only(likes, ~drawn)[judged], only(likes, drawn)[judged])
     return Split("strong generalisation", train, np.full(len(judged), -1, np.int64), held_out, _none(likes))
 
 
@@ -155,11 +150,11 @@ def temporal(
     users: int | None = None,
     seed: int = 0,
 ) -> Split:
-    """Learn from what was liked up to a moment, and ask for what came after it.
+    """Train on the likes up to a moment, and hold out those after it.
 
     ``times`` float64[nnz], when each like was made, in the order of ``likes.indices`` and any unit; NaN where
-    unknown, which counts as before. The moment is the ``quantile`` of the known times. Judged are the users
-    with likes on both sides, or ``users`` of them. Raises InputError where there is none.
+    unknown, which counts as before. The moment is the ``quantile`` of the known times. The judged users are
+    those with likes on both sides, or ``users`` of them. Raises InputError where there is none.
     """
     _check_share(quantile)
     if times.shape != likes.indices.shape:
@@ -168,21 +163,21 @@ def temporal(
     known = np.isfinite(times)
     if not known.any():
         raise InputError("no like has a time, so nothing can be held out by time; import likes with times")
-    # The value itself, not one between two: everything at that moment falls on the same side.
+    # A known time, not one interpolated between two: all likes of that moment fall on the same side.
     after = known & (times > np.quantile(times[known], quantile, method="lower"))
-    train, later = _keep(likes, ~after), _keep(likes, after)
+    train, later = only(likes, ~after), only(likes, after)
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(later.indptr) > 0))
     judged = _draw(both, users, rng, "likes before and after the moment of the split")
-    return Split("temporal", train, judged, _held_out(train[judged], later[judged]), _none(likes))
+    return Split("temporal", train, judged, HeldOut.of(train[judged], later[judged]), _none(likes))
 
 
 def cold_start_tracks(
     likes: csr_matrix, *, share: float = 0.1, users: int | None = None, seed: int = 0
 ) -> Split:
-    """Take every like of ``share`` of the liked tracks out of training, and ask who likes them.
+    """Hold out all likes of ``share`` of the liked tracks, which makes these tracks cold.
 
-    Judged are the users who like a cold track and another one, or ``users`` of them. Raises InputError where
-    there is none.
+    The judged users are those who like a cold track and another one, or ``users`` of them. Raises InputError
+    where there is none.
     """
     _check_share(share)
     rng = np.random.default_rng(seed)
@@ -192,14 +187,10 @@ def cold_start_tracks(
         raise InputError("no track is liked, so none can be held out; import more likes")
     cold[rng.choice(liked, max(1, round(share * len(liked))), replace=False)] = True
     of_cold = cold[likes.indices]
-    train, lost = _keep(likes, ~of_cold), _keep(likes, of_cold)
+    train, lost = only(likes, ~of_cold), only(likes, of_cold)
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(lost.indptr) > 0))
     judged = _draw(both, users, rng, "a like of a cold track and one of another")
-    return Split("cold-start tracks", train, judged, _held_out(train[judged], lost[judged]), cold)
-
-
-def _held_out(shown: csr_matrix, relevant: csr_matrix) -> HeldOut:
-    return HeldOut(shown, relevant, np.diff(relevant.indptr).astype(np.int64))
+    return Split("cold-start tracks", train, judged, HeldOut.of(train[judged], lost[judged]), cold)
 
 
 def _none(likes: csr_matrix) -> NDArray[np.bool_]:
@@ -214,7 +205,7 @@ def _check_share(share: float) -> None:
 def _draw(
     able: NDArray[np.int64], most: int | None, rng: np.random.Generator, what: str
 ) -> NDArray[np.int64]:
-    """``most`` of the users ``able`` to be judged, ascending; all of them where that is None or more."""
+    """Draw ``most`` of the users ``able`` to be judged, ascending; all where that is None or larger."""
     if not len(able):
         raise InputError(f"no user has {what}, so nobody can be judged; import more likes")
     if most is None or most >= len(able):
@@ -229,18 +220,7 @@ def _draw_of_each(
     lengths = np.diff(likes.indptr)
     wanted = np.zeros(likes.shape[0], dtype=np.int64)
     wanted[users] = np.clip(np.round(share * lengths[users]), 1, lengths[users] - 1).astype(np.int64)
-    rows = np.repeat(np.arange(likes.shape[0]), lengths)
-    order = np.lexsort((rng.random(likes.nnz), rows))
+    order, place = shuffled_rows(likes, rng)
     drawn = np.zeros(likes.nnz, dtype=np.bool_)
-    # In that order the likes of a user stand together, shuffled: the first of them are drawn.
-    drawn[order] = np.arange(likes.nnz) - likes.indptr[rows] < wanted[rows]
+    drawn[order] = place < wanted[rows_of(likes)]
     return drawn
-
-
-def _keep(likes: csr_matrix, keep: NDArray[np.bool_]) -> csr_matrix:
-    """The likes at the places ``keep`` bool[nnz], as float32 ones of the same shape."""
-    from scipy.sparse import csr_matrix
-
-    indptr = np.concatenate(([0], np.cumsum(keep)))[likes.indptr]
-    indices = likes.indices[keep]
-    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=likes.shape)

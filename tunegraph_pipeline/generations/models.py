@@ -1,8 +1,8 @@
 """The networks of the three generations TuneGraph grew out of: an MLP, and a graph transformer for two.
 
-Here: the networks of V1, V2 and of V3 as it was first written; all they know of a song are its features.
-Importing this module imports torch. Not here: what they are trained for (`training/generations.py`), and the
-encoder of today's default (`encoder.py`).
+Here: the networks of V1, V2 and of V3 as it was first written; their only inputs are features. Importing this
+module imports torch. Not here: their objectives (`training`), and the encoder of today's model
+(`tunegraph_pipeline.models.encoder`).
 """
 
 from itertools import pairwise
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
+
+from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -63,7 +65,7 @@ class BipartiteTransformer(nn.Module):
         return states[-1], users
 
     def states(self, songs: Tensor, users: Tensor, edges: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What every layer makes of the songs, the last one last, and the users at the end."""
+        """The songs after every layer, the last one last, and the users after the last."""
         to_user, to_song = edges, edges.flip(0)
         states = []
         for place, convolution in enumerate(self.convolutions):
@@ -73,10 +75,10 @@ class BipartiteTransformer(nn.Module):
         return states, users
 
     def listen(self, songs: list[Tensor], users: Tensor, edges: Tensor) -> Tensor:
-        """Users float32[m, F] who hear the songs while no song hears them: float32[m, 64].
+        """Users float32[m, F] who receive messages from the songs but send none: float32[m, 64].
 
-        ``songs``: the features and then every state but the last. A user of the graph comes out as they did
-        there, because what they hear is the same; others move nobody, and so may come in any company.
+        ``songs``: the features and then every state but the last. A user of the graph comes out as in the
+        graph, because they receive the same messages; no user affects another.
         """
         for place, (heard, convolution) in enumerate(zip(songs, self.convolutions, strict=True)):
             users = self._between(place, convolution((heard, users), edges))
@@ -90,5 +92,4 @@ class BipartiteTransformer(nn.Module):
 
 def edges_of(likes: "csr_matrix") -> Tensor:
     """The likes (users x N) as edges int64[2, nnz], song over user."""
-    user = np.repeat(np.arange(likes.shape[0]), np.diff(likes.indptr))
-    return torch.from_numpy(np.stack([likes.indices.astype(np.int64), user.astype(np.int64)]))
+    return torch.from_numpy(np.stack([likes.indices.astype(np.int64), rows_of(likes)]))

@@ -1,11 +1,10 @@
-"""The three generations TuneGraph grew out of, trained by the loop of today's model and beside it.
+"""The three generations TuneGraph grew out of, trained by the loop of today's model and compared with it.
 
-Here: what each generation takes for alike, the pairs it learns from, and its score for a track. Not here: the
-networks (`models/generations.py`), today's model (`train.py`), searching and judging
-(`evaluation/generations.py`).
+Here: the pairs each generation learns from, and its score for a track. Not here: the networks (`models`),
+today's model (`training.train`), searching with them (`recommender`).
 
-All three know a song by its audio features and nothing else, place it as a vector e_j of unit length, and
-learn from pairs (x, y) that belong together (1) or not (0), in equal number or in a ratio, by
+All three know only the audio features of a song, place it as a vector e_j of unit length, and learn from
+pairs (x, y) that belong together (1) or not (0), in equal number or in a ratio, by
 
     loss = mean over pairs of  BCE(sigmoid(cos(x, y)), 1 or 0)
 
@@ -15,16 +14,14 @@ learn from pairs (x, y) that belong together (1) or not (0), in equal number or 
 | V2 | a user: a node of the like graph | a song | they like it | cos(user, e_j) |
 | V3 | a song | a song | somebody likes both | max over i in L of cos(e_i, e_j) |
 
-Every step places the whole catalogue. For V2 and V3 that is one pass over the graph, so that a step costs
-what an epoch of pairs would: their epochs are a few large steps, V1's are many, and both have higher learning
+Every step places the whole catalogue. For V2 and V3 that is one pass over the graph, so a step costs as much
+as an epoch of pairs would: their epochs are a few large steps, V1's are many, and both have higher learning
 rates than the small batches the generations were first trained on.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -33,9 +30,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.graph.csr import found_in, lists_of, only, rows_of, shuffled_rows
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.blend import Validation
-from tunegraph_pipeline.training.loop import Checkpoint, EpochReport, Progress, run_epochs
+from tunegraph_pipeline.training.loop import (
+    Checkpoint,
+    EpochReport,
+    fingerprint,
+    run_epochs,
+    users_to_learn_from,
+)
 from tunegraph_pipeline.training.train import TrainingData
 
 if TYPE_CHECKING:
@@ -45,13 +50,11 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.generations.models import BipartiteTransformer
 
 GenerationName = Literal["v1", "v2", "v3_seed"]
-GENERATIONS: tuple[GenerationName, ...] = ("v1", "v2", "v3_seed")
-
 _TRIES = 20  # draws of a track that does not belong before its pair is given up
 
 
 class GenerationConfig(BaseModel):
-    """Which generation, and how it is trained. What is None follows from the generation."""
+    """Which generation, and how it is trained. A setting that is None follows from the generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +65,7 @@ class GenerationConfig(BaseModel):
     patience: int = Field(default=5, ge=1)
     """Epochs in a row clearly worse than the best one before training stops."""
     steps: int | None = Field(default=None, ge=1)
-    """Steps an epoch. None: 60 for V1; 6 for V2 and V3, each of which is a pass over the whole graph."""
+    """Steps per epoch. None: 60 for V1; 6 for V2 and V3, each of which is a pass over the whole graph."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Of Adam. None: 3e-3 for V1, 1e-2 for V2 and V3."""
     weight_decay: float | None = Field(default=None, ge=0)
@@ -70,11 +73,11 @@ class GenerationConfig(BaseModel):
     negatives: int = Field(default=1, ge=1)
     """Pairs that do not belong together for each that does."""
     sampled_likes: int = Field(default=10, ge=2)
-    """Most likes of a user that a step looks at in V1 and V3."""
+    """Most likes of a user that a step uses in V1 and V3."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the numbers left out between the layers of V2 and V3."""
+    """Share of the numbers dropped between the layers of V2 and V3."""
     validation_users: int = Field(default=512, ge=1)
-    """Most early-stopping users a figure is taken over."""
+    """Most early-stopping users that validation is measured on."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
@@ -88,9 +91,8 @@ class GenerationConfig(BaseModel):
 
     @property
     def decay(self) -> float:
-        if self.weight_decay is not None:
-            return self.weight_decay
-        return 1e-4 if self.generation == "v1" else 0.0
+        default = 1e-4 if self.generation == "v1" else 0.0
+        return default if self.weight_decay is None else self.weight_decay
 
 
 class Pairs(NamedTuple):
@@ -105,8 +107,8 @@ class Generation(ABC):
     """A generation over N tracks: its network, its pairs, and its score.
 
     ``embeddings`` float32[N, d]: rows of unit length, as of the last :meth:`settle`; ``placed`` bool[N]:
-    tracks of which enough is known to place them, the only ones it ranks; ``without_features``: how many
-    liked tracks have no audio features.
+    tracks with enough inputs to place them, the only ones it ranks; ``without_features``: how many liked
+    tracks have no audio features.
     """
 
     module: "torch.nn.Module"
@@ -127,15 +129,20 @@ class Generation(ABC):
         self.without_features = int((warm & ~self.known).sum())
         if not (warm & self.known).any():
             raise InputError(
-                f"no liked track has audio features, and {config.generation} knows a song by nothing else;"
+                f"no liked track has audio features, the only input of {config.generation};"
                 " import a table of features, or refresh from a source that has them"
             )
         self.features = torch.from_numpy(encode_features(features, warm))
         self.placed: NDArray[np.bool_] = np.logical_or(self.known, warm)
-        # torch draws initial weights from its global state: seeded here, and put back for whoever else draws.
+        # torch draws initial weights from its global state: seeded here and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.module = self._network()
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Set up what the pairs and scores need."""
 
     @abstractmethod
     def _network(self) -> "torch.nn.Module": ...
@@ -146,15 +153,15 @@ class Generation(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Fix ``embeddings``, and what else scoring needs, at the weights of the moment."""
+        """Compute ``embeddings``, and what else scoring needs, from the current weights."""
 
     @abstractmethod
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """Cosines float32[m, N] for lists of placed tracks, none of them empty."""
 
     def usable(self, likes: "csr_matrix") -> "csr_matrix":
-        """The likes without those of tracks that are not placed, which say nothing; rows stay."""
-        return _columns(likes, self.placed)
+        """The likes of placed tracks; the others carry no information. Rows stay."""
+        return only(likes, self.placed[likes.indices])
 
     def scores(self, likes: "csr_matrix") -> NDArray[np.float32]:
         """The score of every track for each row of ``likes`` (m x N): float32[m, N].
@@ -179,18 +186,17 @@ class _PooledQueries(Generation):
         """The points of lists of placed tracks, none of them empty: float32[m, d], of unit length."""
 
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        # One product a row: what a list is answered does not depend on whose lists are asked for with it.
+        # One product per row, so the answer for a list does not depend on the other lists.
         return np.stack([self.embeddings @ query for query in self.queries(likes)])
 
 
 class V1(_PooledQueries):
     """The MLP. A user is the elementwise maximum of their songs' embeddings."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self.placed = self.known  # the likes of a song say nothing of it here
-        self._lists = _columns(train, self.placed)
-        self._likes = _Pattern(train)
+    def _prepare(self) -> None:
+        self.placed = self.known  # the likes of a song are no input here
+        self._lists = only(self.train, self.placed[self.train.indices])
+        self._likes = _Pattern(self.train)
 
     def _network(self) -> "torch.nn.Module":
         from tunegraph_pipeline.generations.models import FeatureMlp
@@ -223,12 +229,11 @@ class _OnGraph(Generation):
 
     module: "BipartiteTransformer"
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
+    def _prepare(self) -> None:
         from tunegraph_pipeline.generations.models import edges_of
 
-        super().__init__(train, features, config)
-        self.users = self.user_features(train)
-        self.edges = edges_of(train)
+        self.users = self.user_features(self.train)
+        self.edges = edges_of(self.train)
 
     def _network(self) -> "torch.nn.Module":
         from tunegraph_pipeline.generations.models import BipartiteTransformer
@@ -243,15 +248,16 @@ class _OnGraph(Generation):
 class V2(_OnGraph, _PooledQueries):
     """The graph transformer with users in it: a user starts as the mean of their songs."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self._likes = _Pattern(train)
-        self._heard: list[torch.Tensor] = []
+    _heard: "list[torch.Tensor]"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._likes = _Pattern(self.train)
 
     def user_features(self, likes: "csr_matrix") -> "torch.Tensor":
         import torch
 
-        heard = _columns(likes, self.known)
+        heard = only(likes, self.known[likes.indices])
         mean = (heard @ self.features.numpy()) / np.maximum(np.diff(heard.indptr), 1)[:, np.newaxis]
         return torch.from_numpy(mean.astype(np.float32))
 
@@ -274,7 +280,7 @@ class V2(_OnGraph, _PooledQueries):
         self.embeddings = _unit(states[-1].numpy())
 
     def queries(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        """A list is a user whom no song hears; that of a training user comes out as their node did."""
+        """A list becomes a user node that sends no messages; that of a training user equals their node."""
         import torch
         from scipy.sparse import csr_matrix
 
@@ -308,9 +314,9 @@ class V2(_OnGraph, _PooledQueries):
 class V3Seed(_OnGraph):
     """V3 as it was first written: users start as zeros, and neighbours in B = AᵀA belong together."""
 
-    def __init__(self, train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig) -> None:
-        super().__init__(train, features, config)
-        self._neighbours = _Pattern(train.T.tocsr() @ train)
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._neighbours = _Pattern(self.train.T.tocsr() @ self.train)
 
     def user_features(self, likes: "csr_matrix") -> "torch.Tensor":
         return self.features.new_zeros(likes.shape[0], self.features.shape[1])
@@ -322,7 +328,7 @@ class V3Seed(_OnGraph):
         songs = normalize(songs)
         sample = some_likes(self.train[users], self.config.sampled_likes, rng)
         one, other = all_pairs(sample, self.config.sampled_likes)
-        swapped = rng.random(len(one)) < 0.5  # so that either of two meets strangers
+        swapped = rng.random(len(one)) < 0.5  # so that either track is paired with strangers
         one, other = np.where(swapped, other, one), np.where(swapped, one, other)
         pairs = with_strangers(one, other, self._neighbours, self.config.negatives, rng)
         return pair_loss(songs, songs, pairs)
@@ -332,8 +338,8 @@ class V3Seed(_OnGraph):
         self.embeddings = _unit(placed)
 
     def _scores_of(self, likes: "csr_matrix") -> NDArray[np.float32]:
-        lists = (likes.indices[start:end] for start, end in pairwise(likes.indptr.tolist()))
-        return np.stack([(self.embeddings[liked] @ self.embeddings.T).max(axis=0) for liked in lists])
+        cosines = ((self.embeddings[liked] @ self.embeddings.T) for liked in lists_of(likes))
+        return np.stack([of_list.max(axis=0) for of_list in cosines])
 
 
 @dataclass(frozen=True)
@@ -351,12 +357,7 @@ class TrainedGeneration:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def make_generation(
-    train: "csr_matrix", features: NDArray[np.float32], config: GenerationConfig
-) -> Generation:
-    """The generation that ``config`` names, untrained."""
-    kinds: dict[GenerationName, type[Generation]] = {"v1": V1, "v2": V2, "v3_seed": V3Seed}
-    return kinds[config.generation](train, features, config)
+GENERATIONS: Mapping[GenerationName, type[Generation]] = {"v1": V1, "v2": V2, "v3_seed": V3Seed}
 
 
 def train_generation(
@@ -367,21 +368,17 @@ def train_generation(
     on_epoch: Callable[[EpochReport], None] | None = None,
     progress: Progress | None = None,
 ) -> TrainedGeneration:
-    """Train a generation; of ``data``, artists and albums are not looked at.
+    """Train a generation; the artists and albums of ``data`` are ignored.
 
-    The same data, settings and seed give the same weights on one machine, and a run that was stopped goes on
-    from its ``checkpoint`` to the same result; see `train.train`, whose loop this is.
+    The same data, settings and seed give the same weights on one machine, and an interrupted run resumes from
+    its ``checkpoint`` to the same result, as in `training.train.train`.
 
     Raises InputError when no user has two likes to learn from, or no liked track has features.
     """
     import torch
 
-    users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
-    if not len(users):
-        raise InputError(
-            "no user has two likes to learn from; import liked lists in which users like several tracks"
-        )
-    generation = make_generation(data.train, data.features, config)
+    users = users_to_learn_from(data.train)
+    generation = GENERATIONS[config.generation](data.train, data.features, config)
     module = generation.module
     optimiser = torch.optim.Adam(module.parameters(), lr=config.rate, weight_decay=config.decay)
     validation = Validation.draw(data.context, data.targets, generation.placed, config.validation_users)
@@ -415,7 +412,10 @@ def train_generation(
         judge,
         epochs=config.epochs,
         patience=config.patience,
-        checkpoint=Checkpoint.open(checkpoint, _fingerprint(data, config)),
+        checkpoint=Checkpoint.open(
+            checkpoint,
+            fingerprint(config.model_dump_json(), (data.train, data.context, data.targets), [data.features]),
+        ),
         on_epoch=on_epoch,
     )
     generation.settle()
@@ -427,28 +427,22 @@ def train_generation(
 
 
 class _Pattern:
-    """The stored entries of a sparse matrix, to ask whether a pair is among them."""
+    """The stored entries of a sparse matrix, to test whether a pair is among them."""
 
     def __init__(self, matrix: "csr_matrix") -> None:
         self.n_columns = int(matrix.shape[1])
         self._keys = np.sort(rows_of(matrix) * self.n_columns + matrix.indices)
 
     def contains(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-        keys = rows * self.n_columns + columns
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found: NDArray[np.bool_] = self._keys[at] == keys
-        return found
+        return found_in(rows * self.n_columns + columns, self._keys)
 
 
 def some_likes(likes: "csr_matrix", most: int, rng: np.random.Generator) -> "csr_matrix":
     """A random choice of at most ``most`` entries of each row, without replacement; rows stay."""
-    from scipy.sparse import csr_matrix
-
-    row = rows_of(likes)
-    shuffled = np.lexsort((rng.random(likes.nnz), row))
-    chosen = np.sort(shuffled[np.arange(likes.nnz) - likes.indptr[row] < most])
-    indptr = np.concatenate(([0], np.cumsum(np.minimum(np.diff(likes.indptr), most))))
-    return csr_matrix((likes.data[chosen], likes.indices[chosen], indptr), shape=likes.shape)
+    order, place = shuffled_rows(likes, rng)
+    chosen = np.zeros(likes.nnz, dtype=np.bool_)
+    chosen[order[place < most]] = True
+    return only(likes, chosen)
 
 
 def all_pairs(lists: "csr_matrix", most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -470,11 +464,11 @@ def with_strangers(
     rng: np.random.Generator,
     row_of: NDArray[np.int64] | None = None,
 ) -> Pairs:
-    """The pairs given, which belong together, and ``ratio`` times as many that do not.
+    """The given pairs, which belong together, and ``ratio`` times as many that do not.
 
     A stranger to ``left`` is a uniform draw from the columns that ``together`` does not store in its row,
-    which is ``row_of[left]`` where given. Where none is found in a few tries, everything may well belong
-    together, and the pair is left out.
+    which is ``row_of[left]`` where given. A pair without a stranger after a few tries, perhaps because
+    everything belongs together, is left out.
     """
     lonely = np.repeat(left, ratio)
     rows = lonely if row_of is None else row_of[lonely]
@@ -507,20 +501,6 @@ def pair_loss(left: "torch.Tensor", right: "torch.Tensor", pairs: Pairs) -> "tor
     return loss / max(len(label), 1)
 
 
-def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
-    """The row of each stored entry, int64[nnz]."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-
-
-def _columns(matrix: "csr_matrix", keep: NDArray[np.bool_]) -> "csr_matrix":
-    """The matrix with the entries of other columns removed; its shape stays."""
-    from scipy.sparse import csr_matrix
-
-    kept = keep[matrix.indices]
-    before = np.concatenate(([0], np.cumsum(kept)))
-    return csr_matrix((matrix.data[kept], matrix.indices[kept], before[matrix.indptr]), shape=matrix.shape)
-
-
 def _evaluated(module: "torch.nn.Module", run: "Callable[[], torch.Tensor]") -> NDArray[np.float32]:
     import torch
 
@@ -534,14 +514,3 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: NDArray[np.float32] = rows / np.maximum(length, np.float32(1e-12))
     return unit
-
-
-def _fingerprint(data: TrainingData, config: GenerationConfig) -> str:
-    """A digest of everything the result depends on."""
-    digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
-    for matrix in (data.train, data.context, data.targets):
-        digest.update(repr(matrix.shape).encode())
-        digest.update(matrix.indptr.astype(np.int64).tobytes())
-        digest.update(matrix.indices.astype(np.int64).tobytes())
-    digest.update(np.ascontiguousarray(data.features).tobytes())
-    return digest.hexdigest()

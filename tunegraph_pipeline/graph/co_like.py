@@ -2,12 +2,12 @@
 
 Here: B with its exact counts, its degree-normalised form cut to the strongest neighbours of each track, both
 built block by block and kept as mapped CSR folders, so that the neighbours of a track are one slice. Not
-here: which likes go in (`like_graph.py` cuts them), bringing B up to date by what changed
-(`co_like_update.py`), what is learnt from the neighbours (`training`).
+here: which likes go in (`like_graph.py` selects them), updating B when likes change (`co_like_update.py`),
+what is learnt from the neighbours (`training`).
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -16,73 +16,52 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.csr import offsets_of
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
+from tunegraph_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-Progress = Callable[[str, int, int], None]
 Block = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[Any]]
 """Some rows of a CSR: the entries of each row, and their columns and values end to end."""
 
+
+def _row_specs(part: str, values: str, rows: str, entries: str, whose: str) -> Iterator[ArraySpec]:
+    """The arrays of a CSR of counts or scores; ``rows`` and ``entries`` name their sizes."""
+    if values == "scores":
+        order, dtype, meaning = "the strongest first", "<f4", "their cosines"
+    else:
+        order, dtype, meaning = "ascending within a row", "<i4", "how many users like both"
+    if part == "delta_":
+        meaning = "how many more users like both than in the base"
+    yield ArraySpec(f"{part}indptr", "<i8", (f"{rows}+1",), f"where {whose} begin", ends_at=entries)
+    yield ArraySpec(f"{part}indices", "<i4", (entries,), f"those neighbours, {order}")
+    yield ArraySpec(f"{part}{values}", dtype, (entries,), meaning)
+
+
 _ALWAYS = (
     ArraySpec("degrees", "<i4", ("tracks",), "users who like each track"),
-    ArraySpec(
-        "top_indptr",
-        "<i8",
-        ("base tracks+1",),
-        "where the strongest neighbours of each track of the base begin",
-        ends_at="strongest neighbours",
-    ),
-    ArraySpec("top_indices", "<i4", ("strongest neighbours",), "those neighbours, the strongest first"),
-    ArraySpec("top_scores", "<f4", ("strongest neighbours",), "their cosines"),
+    *_row_specs("top_", "scores", "base tracks", "strongest neighbours", "each track's strongest neighbours"),
     ArraySpec("top_complete", "|b1", ("base tracks",), "whether those are all neighbours of the track"),
 )
-_COUNTS = (
-    ArraySpec(
-        "indptr", "<i8", ("base tracks+1",), "where each row of the base begins", ends_at="pairs of the base"
-    ),
-    ArraySpec("indices", "<i4", ("pairs of the base",), "the neighbours, ascending within a row"),
-    ArraySpec("counts", "<i4", ("pairs of the base",), "how many users like both"),
-)
+_COUNTS = tuple(_row_specs("", "counts", "base tracks", "pairs of the base", "each track's neighbours"))
 _UPDATES = (
     ArraySpec("frozen", "<i4", ("tracks",), "the degrees by which cosines are normalised"),
-    ArraySpec(
-        "delta_indptr",
-        "<i8",
-        ("tracks+1",),
-        "where each row of what was added to the base begins",
-        ends_at="changed pairs",
-    ),
-    ArraySpec("delta_indices", "<i4", ("changed pairs",), "the neighbours, ascending within a row"),
-    ArraySpec("delta_counts", "<i4", ("changed pairs",), "what is added to their counts"),
+    *_row_specs("delta_", "counts", "tracks", "changed pairs", "each track's changed neighbours"),
     ArraySpec("moved", "<i4", ("moved tracks",), "tracks whose strongest neighbours changed, ascending"),
-    ArraySpec(
-        "moved_indptr",
-        "<i8",
-        ("moved tracks+1",),
-        "where the strongest neighbours of each of those begin",
-        ends_at="strongest neighbours of moved tracks",
-    ),
-    ArraySpec(
-        "moved_indices",
-        "<i4",
-        ("strongest neighbours of moved tracks",),
-        "those neighbours, the strongest first",
-    ),
-    ArraySpec("moved_scores", "<f4", ("strongest neighbours of moved tracks",), "their cosines"),
+    *_row_specs("moved_", "scores", "moved tracks", "moved neighbours", "their strongest neighbours"),
     ArraySpec("moved_complete", "|b1", ("moved tracks",), "whether those are all neighbours of the track"),
 )
 CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
-"""The counts are there where the matrix is exact; what was added to it, where it was updated."""
+"""The counts are there where the matrix is exact, the updates where it was updated."""
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
-_BYTES_A_CANDIDATE = 32  # of an exact block: index and count, their copies while sorting and cutting
-_BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of columns touched
+_BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
+_BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of touched columns
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
-
 
 _Value = TypeVar("_Value", np.int32, np.float32)
 
@@ -103,60 +82,73 @@ class Rows(Generic[_Value]):
         place = slice(int(self.indptr[number]), int(self.indptr[number + 1]))
         return self.indices[place], self.values[place]
 
+    def arrays(self, part: str, values: str) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays to save, under their names in `CO_LIKE`."""
+        return {f"{part}indptr": self.indptr, f"{part}indices": self.indices, f"{part}{values}": self.values}
+
+
+@dataclass(frozen=True)
+class Strongest(Rows[np.float32]):
+    """The strongest neighbours of some tracks, the strongest first in a row, and their scores.
+
+    ``complete``: bool[n], whether a row holds all neighbours of its track.
+    """
+
+    complete: npt.NDArray[np.bool_]
+
+    def arrays(self, part: str, values: str = "scores") -> dict[str, npt.NDArray[Any]]:
+        return super().arrays(part, values) | {f"{part}complete": self.complete}
+
 
 @dataclass(frozen=True)
 class CoLike:
     """B over N tracks, mapped from the folder that :func:`build_co_like` or `co_like_update` wrote.
 
     B is kept as a base and what was added to it since: ``B = base + delta``, both symmetric, without
-    diagonal, columns ascending in a row. The base has the tracks there were when it was made, the first ones.
+    diagonal, columns ascending in a row. The base has the tracks that existed when it was built, the first
+    ones.
 
     ``degrees``: int32[N], users who like each track, which is the diagonal B itself leaves out.
-    ``frozen``: int32[N], the degrees by which the pruned form is normalised; those of the time when the base
-    was made, but for tracks whose degree moved far since.
+    ``frozen``: int32[N], the degrees by which the pruned form is normalised: those at the time the base was
+    built, except for tracks whose degree has moved far since.
     ``base``: counts int32, None when the matrix was too large to be kept whole (``exact`` is false);
     ``delta``: counts int32 of either sign, with all N rows.
-    ``top``: scores float32, the strongest neighbour first, for the rows of the base; ``moved``: int32[m]
-    ascending, the tracks whose row is another one since, and ``moved_top``: their m rows. Rows hold more than
-    the k that are shown, up to ``facts["kept"]``, so that one that is lost has a successor at hand;
-    ``top_complete`` and ``moved_complete``, bool: whether a row holds all neighbours there are.
+    ``top``: the strongest neighbours, for the rows of the base; ``moved``: int32[m] ascending, the tracks
+    whose row has changed since, and ``moved_top``: their m rows. Rows hold more than the k that are shown, up
+    to ``facts["kept"]``, so that a lost neighbour has a successor at hand.
     ``facts``: exact, n_tracks, n_likes, nnz (of the base; null when not kept), nnz_bound, max_exact_nnz, k,
     kept.
     """
 
     degrees: npt.NDArray[np.int32]
     frozen: npt.NDArray[np.int32]
-    base: "Rows[np.int32] | None"
-    delta: "Rows[np.int32]"
-    top: "Rows[np.float32]"
-    top_complete: npt.NDArray[np.bool_]
+    base: Rows[np.int32] | None
+    delta: Rows[np.int32]
+    top: Strongest
     moved: npt.NDArray[np.int32]
-    moved_top: "Rows[np.float32]"
-    moved_complete: npt.NDArray[np.bool_]
+    moved_top: Strongest
     facts: dict[str, Any]
     parts: ArrayFolder
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the folder; costs no read of the data. Raises BundleError where it is not as declared."""
+        """Map the folder without reading the data. Raises BundleError where it is not as declared."""
         parts = ArrayFolder.open(folder)
         exact, updated = bool(parts.facts["exact"]), "moved" in parts
         specs = (*_ALWAYS, *(_COUNTS if exact else ()), *(_UPDATES if updated else optional(_UPDATES)))
         arrays, _ = checked_arrays(parts, specs, "a co-like matrix")
 
-        def rows(part: str, values: str) -> Rows[Any]:
-            return Rows(arrays[f"{part}indptr"], arrays[f"{part}indices"], arrays[f"{part}{values}"])
+        def rows(part: str, *values: str) -> list[Any]:
+            return [arrays[f"{part}{name}"] for name in ("indptr", "indices", *values)]
 
         return cls(
             degrees=arrays["degrees"],
-            frozen=arrays["frozen"] if updated else arrays["degrees"],
-            base=rows("", "counts") if exact else None,
-            delta=rows("delta_", "counts"),
-            top=rows("top_", "scores"),
-            top_complete=arrays["top_complete"],
+            frozen=arrays["frozen" if updated else "degrees"],
+            base=Rows(*rows("", "counts")) if exact else None,
+            delta=Rows(*rows("delta_", "counts")),
+            top=Strongest(*rows("top_", "scores", "complete")),
             moved=arrays["moved"],
-            moved_top=rows("moved_", "scores"),
-            moved_complete=arrays["moved_complete"],
+            moved_top=Strongest(*rows("moved_", "scores", "complete")),
             facts=parts.facts,
             parts=parts,
         )
@@ -170,8 +162,8 @@ class CoLike:
         return len(self.degrees)
 
     def neighbours(self, track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1), and
-        where the row changed since the base was made, a sum of two.
+        """Return all neighbours of a track, ascending, and how many users like both: one slice, O(1), or the
+        sum of two where the row has changed since the base was built.
 
         Raises LakeError when only the pruned form is kept, IndexError when there is no such track.
         """
@@ -225,8 +217,8 @@ def build_co_like(
 ) -> None:
     """Write B of ``likes`` (users x tracks; every stored entry is a like) into ``folder`` for `CoLike.open`.
 
-    ``memory_mib`` bounds what building holds beside ``likes`` and its transpose, whatever the size of B,
-    which is streamed to the folder. B is left out, and the facts say so, when it might have more than
+    ``memory_mib`` bounds the memory of the build beside ``likes`` and its transpose, whatever the size of B,
+    which is streamed to the folder. B is left out, and the facts say so, when it could have more than
     ``max_exact_nnz`` entries (8 bytes each); the pruned form, cosines, is always written. ``facts`` are kept
     beside those of the matrix. Not atomic: the caller stages the folder.
 
@@ -260,8 +252,8 @@ def build_co_like(
 
 
 def what_is_wrong(co_like: CoLike, likes: "csr_matrix", tracks: int = 50) -> str | None:
-    """Compare B with the likes it is of, users x tracks, on an even sample of ``tracks``; returns in words
-    what is wrong, None where nothing is."""
+    """Compare B with the likes it was built from, users x tracks, on an even sample of ``tracks``; return
+    what is wrong as a phrase, or None."""
     n_tracks = likes.shape[1]
     if not np.array_equal(co_like.degrees, np.bincount(likes.indices, minlength=n_tracks)):
         return "its degrees are not those of the like graph"
@@ -325,8 +317,7 @@ def strongest_neighbours(
 def co_like_bound(likes: "csr_matrix") -> int:
     """Return an upper bound of the number of entries of B, from one pass over the likes.
 
-    A track has at most as many neighbours as there are other likes in the lists it is in, and as there are
-    other tracks.
+    A track has at most as many neighbours as there are other likes in its lists, and other tracks.
     """
     others = _candidates(likes) - np.bincount(likes.indices, minlength=likes.shape[1])
     return int(np.minimum(others, likes.shape[1] - 1).sum())
@@ -370,15 +361,15 @@ def _strongest_blocks(
 ) -> Iterator[Block]:
     """Yield the rows of `strongest_neighbours` in order, scores float32.
 
-    The product goes to `sparse_dot_topn`, which keeps a heap of the best k+1 while a row is made (one more,
-    because the diagonal is among them). Three things beside it make it quick and exact:
+    The product is computed by `sparse_dot_topn`, which keeps a heap of the best k+1 of a row (one more,
+    because the diagonal is among them). Three measures make it fast and exact:
 
-    - Inside, tracks are numbered by falling popularity. Most of a row's sums then lie close together in the
-      cache, and the heap, which is fed the last-touched column first, meets the rare tracks first, whose
-      score a like is highest, and turns away most of what follows.
-    - The rows of a block are dealt out by their work, since each thread gets one contiguous share of them.
+    - Internally, tracks are numbered by falling popularity. Most of a row's sums are then close together in
+      the cache, and the heap, which gets the last-touched column first, sees the rare tracks first, whose
+      score per like is highest, and rejects most of what follows.
+    - The rows of a block are distributed by their work, since each thread gets one contiguous share of them.
     - Scores are summed in double precision and column j is shrunk by a factor 1 - j * tie, j its track_idx:
-      too little to be seen in float32, enough to part equal scores in the order of their index.
+      too little to show in float32, enough to order equal scores by index.
     """
     from scipy.sparse import csr_matrix
     from sparse_dot_topn import sp_matmul_topn
@@ -419,7 +410,7 @@ def _strongest_blocks(
         itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
         without = np.ones(stop - start, dtype=np.bool_)
         without[np.searchsorted(block.indptr, itself, side="right") - 1] = False
-        # A row of k+1 that the track itself is not in has one too many: its last, the weakest.
+        # A row of k+1 without the track itself has one too many: its last, the weakest.
         too_long = without & (found > k)
         keep = np.ones(len(block.indices), dtype=np.bool_)
         keep[itself] = False
@@ -473,16 +464,11 @@ def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
     return csr_matrix((np.ones(likes.nnz, dtype=dtype), indices, indptr), shape=likes.shape)
 
 
-def offsets_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return where rows of these lengths begin, end to end, and where the last one ends: int64[n+1]."""
-    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)))
-
-
 def _threads(budget: int, bytes_a_thread: int) -> int:
     """Return how many threads to use: two a core, as far as their sums fit into ``budget`` bytes.
 
-    Two, because every thread gets a fixed share of a block: on a machine with other work to do, the shares
-    of a core that is held up are then taken on by the others.
+    Two, because every thread gets a fixed share of a block: when other work holds up a core, the other cores
+    then take over some of its shares.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(2 * cores, budget // max(bytes_a_thread, 1)))

@@ -1,25 +1,25 @@
-"""Bringing the co-like matrix B up to date by the likes that changed, at the cost of what changed.
+"""Updating the co-like matrix B from the likes that changed, at a cost that grows with the change alone.
 
-Here: what a change of A does to B, to the pruned form, and to the files; when that pays; and merging what
-was added into the base. Not here: building B from nothing, and reading it (`co_like.py`).
+Here: what a change of A does to B, to the pruned form, and to the files; when an update pays; and merging
+what was added into the base. Not here: building B from scratch, and reading it (`co_like.py`).
 
 Let A' = A + C, with C the likes that came (1) and went (-1). Then
 
     B' = A'ᵀA' = AᵀA + (AᵀC + CᵀA'),
 
-in whole numbers, so that B' is the same however many updates lead to it. Only rows of users whose list
-changed take part, each with the few entries of C. What is added is kept as a delta beside the base, whose
-files the new version shares with the old one.
+in whole numbers, so B' is the same however many updates lead to it. Only rows of users whose list changed
+take part, each with the few entries of C. What is added is kept as a delta beside the base, whose files the
+new version shares with the old one.
 
 The pruned form keeps the cosine B[i, j] / sqrt(f_i f_j) of the strongest neighbours of each track. f is the
-degree at the time when the base was made, frozen, so that one like of a hit does not move a hundred thousand
-scores; a track whose degree moved by more than a share of f since is given its present one. For these f the
-rows are exact: the entries that changed are looked at one by one, all others stand in the order they had,
-and of those that were never kept it is known that they are below the last one kept. A row that lost so many
-of its strongest that one of the unknown could be among the k is made again from B.
+degree when the base was built, frozen, so that one like of a hit does not move a hundred thousand scores; a
+track whose degree has since moved by more than a share of f gets its present degree. For these f the rows are
+exact: entries that changed are examined one by one, all others keep their order, and any entry that was never
+kept is known to be below the last one kept. A row that lost so many of its strongest neighbours that one of
+the unknown entries could be among the k is recomputed from B.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,20 +27,23 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.graph.co_like import Block, CoLike, Progress, Rows, offsets_of, stream_rows
+from tunegraph_pipeline.graph.co_like import CO_LIKE, Block, CoLike, Rows, Strongest, stream_rows
+from tunegraph_pipeline.graph.csr import found_in, offsets_of, rows_of
+from tunegraph_pipeline.lake.array_spec import as_declared, optional
 from tunegraph_pipeline.lake.arrays import write_arrays
+from tunegraph_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 DRIFT = 0.2
-"""A track is given its present degree when that is further from the frozen one than this share of it."""
+"""A track gets its present degree once that is further from the frozen one than this share of it."""
 
 _BASE_PARTS = ("indptr", "indices", "counts", "top_indptr", "top_indices", "top_scores", "top_complete")
 _SMALL = 5e6  # pairs in all lists below which B is built in less than a second
 _DEARER = 25  # what a changed pair costs in an update, on the scale of one in a build
 _CHUNK = 1 << 16  # pairs looked up at a time: their arrays stay in the cache
-_ENTRIES_A_BLOCK = 1 << 22  # of B held while rows are made again or merged
+_ENTRIES_A_BLOCK = 1 << 22  # of B held while rows are recomputed or merged
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,14 +65,18 @@ def update_co_like(
     may have grown since ``before``. ``drift``: see `DRIFT`. ``facts`` are kept beside those of the matrix.
     Not atomic: the caller stages the folder.
 
-    Raises LakeError where ``before`` has no exact counts to go on from.
+    Raises LakeError where ``before`` has no exact counts to update.
     """
     if before.base is None:
-        raise LakeError("a co-like matrix that is kept pruned cannot be brought up to date; build it anew")
+        raise LakeError("a co-like matrix that is kept pruned cannot be updated; rebuild it")
+
+    def step(number: int) -> None:
+        if progress is not None:
+            progress("updating co-likes", number, 5)
+
     n_tracks = likes.shape[1]
-    steps = _Steps(progress)
     added = added_counts(likes, change)
-    steps.done("co-likes that changed")
+    step(1)
     delta = _sum(_grown(before.delta, n_tracks), added)
     degrees = _padded(before.degrees, n_tracks) + np.bincount(
         change.indices, weights=change.data, minlength=n_tracks
@@ -78,64 +85,51 @@ def update_co_like(
     adrift = np.abs(degrees - old) > drift * old
     frozen = np.where(adrift, degrees, old).astype(np.int32)
     pruned = _Pruned(before, old, frozen, delta, added)
-    moved = _with_earlier(before, pruned.moved(np.flatnonzero(adrift), steps))
-    steps.done("rows put together")
+    moved = _with_earlier(before, pruned.moved(np.flatnonzero(adrift), step))
+    step(4)
     arrays: dict[str, npt.NDArray[Any]] = {
         "degrees": degrees,
         "frozen": frozen,
-        "delta_indptr": delta.indptr.astype(np.int64),
-        "delta_indices": delta.indices.astype(np.int32),
-        "delta_counts": delta.data.astype(np.int32),
-        "moved": moved.tracks.astype(np.int32),
-        "moved_indptr": moved.top.indptr,
-        "moved_indices": moved.top.indices,
-        "moved_scores": moved.top.values,
-        "moved_complete": moved.complete,
+        **_rows_of_csr(delta).arrays("delta_", "counts"),
+        "moved": moved.tracks,
+        **moved.top.arrays("moved_"),
     }
     found = {**before.facts, **(facts or {}), "n_tracks": n_tracks}
     found["n_likes"] = int(before.facts["n_likes"] + change.data.sum())
     declared = before.parts.link(folder, _BASE_PARTS)
-    write_arrays(folder, arrays, found, declared)
-    steps.done("written")
+    write_arrays(folder, as_declared(optional(CO_LIKE), arrays), found, declared)
+    step(5)
 
 
 def compact_co_like(before: CoLike, folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
-    """Write ``before`` into ``folder`` with all that was added to its base merged into it.
+    """Write ``before`` into ``folder`` with its delta merged into its base.
 
-    B, the pruned form and the frozen degrees stay what they are. Memory is bounded; not atomic.
+    B, the pruned form and the frozen degrees do not change. Memory is bounded; not atomic.
     """
     if before.base is None:
         raise LakeError("a co-like matrix that is kept pruned has nothing to merge")
-    n_tracks = before.n_tracks
     folder.mkdir(parents=True, exist_ok=True)
     indptr = stream_rows(_merged_blocks(before), folder, "indices", "counts", np.int32)
-    top, complete = _all_top(before)
     arrays: dict[str, npt.NDArray[Any]] = {
         "degrees": before.degrees,
         "frozen": before.frozen,
         "indptr": indptr,
-        "top_indptr": top.indptr,
-        "top_indices": top.indices,
-        "top_scores": top.values,
-        "top_complete": complete,
-        "delta_indptr": np.zeros(n_tracks + 1, dtype=np.int64),
-        "delta_indices": np.zeros(0, dtype=np.int32),
-        "delta_counts": np.zeros(0, dtype=np.int32),
-        "moved": np.zeros(0, dtype=np.int32),
-        "moved_indptr": np.zeros(1, dtype=np.int64),
-        "moved_indices": np.zeros(0, dtype=np.int32),
-        "moved_scores": np.zeros(0, dtype=np.float32),
-        "moved_complete": np.zeros(0, dtype=np.bool_),
+        **_all_top(before).arrays("top_"),
+        "delta_indptr": np.zeros(before.n_tracks + 1),
+        "delta_indices": np.zeros(0),
+        "delta_counts": np.zeros(0),
+        "moved": np.zeros(0),
+        **_no_neighbours(0).arrays("moved_"),
     }
-    write_arrays(folder, arrays, {**before.facts, **(facts or {}), "nnz": int(indptr[-1])})
+    found = {**before.facts, **(facts or {}), "nnz": int(indptr[-1])}
+    write_arrays(folder, as_declared(optional(CO_LIKE), arrays), found)
 
 
 def update_pays(everything: "csr_matrix", likes: "csr_matrix", change: "csr_matrix") -> bool:
-    """Whether bringing B up to date is quicker than building it anew, by what was measured of both.
+    """Whether an update of B is faster than a rebuild, by measurements of both (`benchmarks/incremental.py`).
 
-    ``everything`` are the likes of today; the others as in :func:`update_co_like`. A build adds up as many
-    pairs as there are in all lists; an update those that a changed like is in, and costs more for each
-    (`benchmarks/incremental.py`).
+    ``everything`` are the likes of today; the others as in :func:`update_co_like`. A rebuild adds up the
+    pairs of all lists; an update only those with a changed like, at a higher cost for each.
     """
     lengths = np.diff(everything.indptr).astype(np.float64)
     pairs = float((lengths * lengths).sum())
@@ -159,20 +153,6 @@ def added_counts(likes: "csr_matrix", change: "csr_matrix") -> "csr_matrix":
     added.eliminate_zeros()
     added.sort_indices()
     return added
-
-
-class _Steps:
-    """Counts the parts of an update for whoever watches."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._done = 0
-
-    def done(self, what: str) -> None:
-        del what
-        self._done += 1
-        if self._progress is not None:
-            self._progress("co-likes brought up to date", self._done, 5)
 
 
 class _Pruned:
@@ -201,16 +181,15 @@ class _Pruned:
         self._weight = np.maximum(frozen, 1.0) ** -0.5
         self._old_key = self._old_weight * tie
         self._key = self._weight * tie
-        self._delta = Rows(delta.indptr.astype(np.int64), delta.indices, delta.data)
-        self._added = Rows(added.indptr.astype(np.int64), added.indices, added.data)
+        self._delta, self._added = _rows_of_csr(delta), _rows_of_csr(added)
 
-    def moved(self, adrift: Ints, steps: _Steps) -> "_Moved":
-        """Return the tracks whose row is another one now, and their rows.
+    def moved(self, adrift: Ints, step: Callable[[int], None]) -> "_Moved":
+        """Return the tracks whose row has changed, and their rows.
 
-        ``adrift``: the tracks whose frozen degree is another one now.
+        ``adrift``: the tracks whose frozen degree has changed; ``step`` counts the parts of the update.
         """
         row, column, count_before, count = self._changed_pairs(adrift)
-        steps.done("counts looked up")
+        step(2)
         last, cut = self._last_keys(np.union1d(row, adrift))
         # Whether a pair is, or was, among the kept of its row.
         above = (count > 0) & (count * self._key[column] >= last[row])
@@ -219,12 +198,12 @@ class _Pruned:
         row, column, count = row[matters], column[matters], count[matters]
         rows = np.union1d(row, adrift)
         kept_row, kept_column, kept_count = self._kept_of(rows)
-        # Of the kept, those that changed are taken as they are now.
-        stands = ~_in_sorted(kept_row * self._n + kept_column, row * self._n + column)
+        # Entries that changed replace what was kept of them.
+        stands = ~found_in(kept_row * self._n + kept_column, row * self._n + column)
         row = np.concatenate([kept_row[stands], row[count > 0]])
         column = np.concatenate([kept_column[stands], column[count > 0]])
         count = np.concatenate([kept_count[stands], count[count > 0]])
-        # Only what is above the last one kept is known to be above all that is not kept.
+        # Only entries above the last one kept are known to be above all that are not kept.
         certain = count * self._key[column] >= last[row]
         row, column, count = row[certain], column[certain], count[certain]
         known = np.bincount(row, minlength=self._n)
@@ -238,16 +217,16 @@ class _Pruned:
             length = np.bincount(block[0], minlength=self._n)
             cut[block[0]] = length[block[0]] >= self._kept
         row, column, count = (np.concatenate(part) for part in zip(*parts, strict=True))
-        steps.done("strongest neighbours")
-        return _Moved(rows, self._best(rows, row, column, count), ~cut[rows])
+        step(3)
+        return _Moved(rows, self._best(rows, row, column, count, ~cut[rows]))
 
     def _changed_pairs(self, adrift: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """Return row, column, count before and count now of every pair whose key may be another one now."""
+        """Return row, column, count before and count now of every pair whose key may have changed."""
         n, before = self._n, self._before
         assert before.base is not None
         rows = np.repeat(np.arange(n), np.diff(self._added.indptr))
         pairs = [rows * n + self._added.indices]
-        # The weight of a track that is adrift counts in the rows of all its neighbours.
+        # The weight of a track adrift counts in the rows of all its neighbours.
         for part in (before.base, before.delta):
             own = adrift[adrift < len(part)]
             owner, place = _places(part.indptr, own)
@@ -259,21 +238,21 @@ class _Pruned:
         return row, column, now - _counts_at(self._added, row, column), now
 
     def _last_keys(self, rows: Ints) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Return, float64[N], the old key of the last neighbour kept of ``rows``, -inf where all are kept;
-        and, bool[N], whether there may be more than are kept."""
+        """Return, float64[N], the old key of the last neighbour kept in each of ``rows``, -inf where all are
+        kept; and, bool[N], whether there may be more neighbours than are kept."""
         last = np.full(self._n, -np.inf)
-        for of, top, number, complete in self._tops(rows):
-            track = of[~complete]
-            end = top.indptr[number[~complete] + 1] - 1
+        for of, top, number in self._tops(rows):
+            more = ~top.complete[number]
+            track, end = of[more], top.indptr[number[more] + 1] - 1
             column = top.indices[end]
             count = np.rint(top.values[end] / (self._old_weight[track] * self._old_weight[column]))
             last[track] = count * self._old_key[column]
         return last, last > -np.inf
 
     def _kept_of(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return row, column and count of all that was kept of ``rows``."""
+        """Return row, column and count of all entries that were kept in ``rows``."""
         found = [(np.zeros(0, np.int64),) * 3]
-        for of, top, number, _ in self._tops(rows):
+        for of, top, number in self._tops(rows):
             owner, place = _places(top.indptr, number)
             row, column = of[owner], top.indices[place].astype(np.int64)
             weight = self._old_weight[row] * self._old_weight[column]
@@ -281,18 +260,17 @@ class _Pruned:
         row, column, count = (np.concatenate(part) for part in zip(*found, strict=True))
         return row, column, count
 
-    def _tops(self, rows: Ints) -> Iterator[tuple[Ints, Rows[np.float32], Ints, npt.NDArray[np.bool_]]]:
-        """Yield where the rows of the pruned form are: which tracks, in which rows, at which number, and
-        whether these hold all neighbours there are."""
+    def _tops(self, rows: Ints) -> Iterator[tuple[Ints, Strongest, Ints]]:
+        """Yield where the rows of the pruned form are: which tracks, in which rows, at which number."""
         before = self._before
         place = np.searchsorted(before.moved, rows)
         is_moved = np.zeros(len(rows), dtype=np.bool_)
         inside = place < len(before.moved)
         is_moved[inside] = before.moved[place[inside]] == rows[inside]
-        yield rows[is_moved], before.moved_top, place[is_moved], before.moved_complete[place[is_moved]]
+        yield rows[is_moved], before.moved_top, place[is_moved]
         rest = rows[~is_moved]
         rest = rest[rest < len(before.top)]
-        yield rest, before.top, rest, before.top_complete[rest]
+        yield rest, before.top, rest
 
     def _rows_of_b(self, rows: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Yield row, column and count of whole rows of B now, some rows at a time, the best of each."""
@@ -300,65 +278,64 @@ class _Pruned:
         assert base is not None
         for block in _blocks(base, rows):
             counts = _rows_now(base, self._delta, block, self._n)
-            row = np.repeat(block, np.diff(counts.indptr))
+            row = block[rows_of(counts)]
             best = _first_of_each(row, np.asarray(counts.data * self._key[counts.indices]), self._kept)
             yield row[best], counts.indices[best].astype(np.int64), counts.data[best].astype(np.int64)
 
-    def _best(self, rows: Ints, row: Ints, column: Ints, count: Ints) -> Rows[np.float32]:
-        """Return the best of the entries of each of ``rows``, the strongest first, with their scores."""
+    def _best(
+        self, rows: Ints, row: Ints, column: Ints, count: Ints, complete: npt.NDArray[np.bool_]
+    ) -> Strongest:
+        """Return the best of the entries of each of ``rows``."""
         best = _first_of_each(row, np.asarray(count * self._key[column]), self._kept)
         row, column, count = row[best], column[best], count[best]
         lengths = np.bincount(row, minlength=self._n)[rows]
         scores = count * self._key[column] * self._weight[row]
-        return Rows(offsets_of(lengths), column.astype(np.int32), scores.astype(np.float32))
+        return Strongest(offsets_of(lengths), column.astype(np.int32), scores.astype(np.float32), complete)
 
 
 class _Moved(NamedTuple):
-    """``tracks``: int64[m] ascending; ``top``: their m rows of the pruned form; ``complete``: bool[m],
-    whether these hold all neighbours there are."""
+    """``tracks``: int64[m] ascending; ``top``: their m rows of the pruned form."""
 
     tracks: Ints
-    top: Rows[np.float32]
-    complete: npt.NDArray[np.bool_]
+    top: Strongest
 
 
 def _with_earlier(before: CoLike, now: _Moved) -> _Moved:
     """Return the rows that moved before with those that moved now, the latter where both did."""
     earlier = np.flatnonzero(~np.isin(before.moved, now.tracks))
     tracks = np.concatenate([before.moved[earlier].astype(np.int64), now.tracks])
-    complete = np.concatenate([before.moved_complete[earlier], now.complete])
     order = np.argsort(tracks, kind="stable")
-    rows = _put_together([(before.moved_top, earlier), (now.top, np.arange(len(now.tracks)))], order)
-    return _Moved(tracks[order], rows, complete[order])
+    parts = [(before.moved_top, earlier), (now.top, np.arange(len(now.tracks)))]
+    return _Moved(tracks[order], _put_together(parts, order))
 
 
-def _all_top(matrix: CoLike) -> tuple[Rows[np.float32], npt.NDArray[np.bool_]]:
-    """Return the pruned rows of every track in one piece, and whether each is complete."""
+def _all_top(matrix: CoLike) -> Strongest:
+    """Return the pruned rows of every track in one piece."""
     still = np.setdiff1d(np.arange(len(matrix.top)), matrix.moved)
     new = np.setdiff1d(np.arange(len(matrix.top), matrix.n_tracks), matrix.moved)  # nobody's neighbours
     order = np.argsort(np.concatenate([still, matrix.moved, new]), kind="stable")
-    none: Rows[np.float32] = Rows(
-        np.zeros(len(new) + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    )
     parts = [
         (matrix.top, still),
         (matrix.moved_top, np.arange(len(matrix.moved))),
-        (none, np.arange(len(new))),
+        (_no_neighbours(len(new)), np.arange(len(new))),
     ]
-    complete = np.concatenate(
-        [matrix.top_complete[still], matrix.moved_complete, np.ones(len(new), dtype=np.bool_)]
-    )
-    return _put_together(parts, order), complete[order]
+    return _put_together(parts, order)
 
 
-def _put_together(parts: list[tuple[Rows[np.float32], Ints]], order: Ints) -> Rows[np.float32]:
+def _no_neighbours(n: int) -> Strongest:
+    no_entry = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Strongest(np.zeros(n + 1, np.int64), *no_entry, complete=np.ones(n, dtype=np.bool_))
+
+
+def _put_together(parts: list[tuple[Strongest, Ints]], order: Ints) -> Strongest:
     """Return the rows of these numbers of several, one part after the other, in this order."""
     lengths = np.concatenate([part.indptr[n + 1] - part.indptr[n] for part, n in parts])
     places = [_places(part.indptr, number)[1] for part, number in parts]
     columns = np.concatenate([part.indices[at] for (part, _), at in zip(parts, places, strict=True)])
     scores = np.concatenate([part.values[at] for (part, _), at in zip(parts, places, strict=True)])
+    complete = np.concatenate([part.complete[number] for part, number in parts])
     _, place = _places(offsets_of(lengths), order)
-    return Rows(offsets_of(lengths[order]), columns[place], scores[place])
+    return Strongest(offsets_of(lengths[order]), columns[place], scores[place], complete[order])
 
 
 def _merged_blocks(matrix: CoLike) -> Iterator[Block]:
@@ -395,13 +372,15 @@ def _rows_now(base: Rows[np.int32], delta: Rows[np.int32], rows: Ints, n_tracks:
                 (part.values[place], part.indices[place], offsets_of(lengths)), shape=(len(rows), n_tracks)
             )
         )
-    total: csr_matrix = (parts[0] + parts[1]).tocsr()
-    total.eliminate_zeros()
-    total.sort_indices()
-    return total
+    return _sum(*parts)
+
+
+def _rows_of_csr(matrix: "csr_matrix") -> Rows[np.int32]:
+    return Rows(matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
 
 
 def _sum(left: "csr_matrix", right: "csr_matrix") -> "csr_matrix":
+    """The sum of two, columns ascending, without zeros."""
     total: csr_matrix = (left + right).tocsr()
     total.eliminate_zeros()
     total.sort_indices()
@@ -409,7 +388,7 @@ def _sum(left: "csr_matrix", right: "csr_matrix") -> "csr_matrix":
 
 
 def _grown(rows: Rows[np.int32], n_tracks: int) -> "csr_matrix":
-    """Return rows as a square matrix of ``n_tracks``, those that are not there empty."""
+    """Return rows as a square matrix of ``n_tracks``, with empty rows at the end."""
     from scipy.sparse import csr_matrix
 
     indptr = np.concatenate([rows.indptr, np.repeat(rows.indptr[-1:], n_tracks - len(rows))])
@@ -421,8 +400,8 @@ def _padded(values: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.int32]:
 
 
 def _places(indptr: npt.NDArray[Any], rows: Ints) -> tuple[Ints, Ints]:
-    """Return, for every entry of ``rows`` of a CSR, row after row: which of ``rows`` it is of, and where it
-    lies."""
+    """Return, for every entry of ``rows`` of a CSR, row after row: its row, as a place in ``rows``, and its
+    place among all entries."""
     start = np.asarray(indptr[rows], dtype=np.int64)
     lengths = np.asarray(indptr[rows + 1], dtype=np.int64) - start
     owner = np.repeat(np.arange(len(rows)), lengths)
@@ -449,16 +428,6 @@ def _counts_at(rows: Rows[np.int32], row: Ints, column: Ints) -> Ints:
             size -= half
         hit = rows.indices[low] == sought
         found[start + there[hit]] = rows.values[low[hit]]
-    return found
-
-
-def _in_sorted(values: Ints, ascending: Ints) -> npt.NDArray[np.bool_]:
-    """Return which of ``values`` are among the others."""
-    if not len(ascending):
-        return np.zeros(len(values), dtype=np.bool_)
-    found: npt.NDArray[np.bool_] = (
-        ascending[np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)] == values
-    )
     return found
 
 

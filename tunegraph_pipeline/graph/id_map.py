@@ -1,7 +1,7 @@
 """The append-only map from track ids to the row a track has in every matrix.
 
-Here: how the map grows, and telling one map from another. Not here: where it is kept (the `track_ids` table
-of the lake). Users have no such map: nothing that is learnt or served has a row a user, so their order may
+Here: how the map grows, and the fingerprint of a map. Not here: where it is kept (the `track_ids` table of
+the lake). Users have no such map: nothing that is learned or served has a row per user, so their order may
 change from day to day.
 """
 
@@ -17,12 +17,12 @@ _MAX_TRACKS = 2**31 - 1  # every index of a track is an int32
 def extend_track_ids(known: pl.Series, seen: pl.Series) -> pl.Series:
     """Return ``known`` with the ids of ``seen`` it lacks appended in sorted order.
 
-    Both are string series without nulls; ``seen`` may repeat itself and come in any order. The position
-    of an id in the result is its ``track_idx``: ids in ``known`` keep theirs, whatever is seen, and an id
-    nobody likes any more stays, so that an embedding trained yesterday still fits its row today.
+    Both are string series without nulls; ``seen`` may contain repeats in any order. The position of an id in
+    the result is its ``track_idx``: ids in ``known`` keep theirs, and an id that nobody likes any more stays,
+    so that yesterday's embedding still fits its row today.
 
-    Raises LakeError when ``known`` holds an id twice, when either holds a null, or when the map would
-    outgrow the int32 that indexes it.
+    Raises LakeError when ``known`` holds an id twice, either holds a null, or the map would outgrow the int32
+    that indexes it.
     """
     known, seen = known.cast(pl.String), seen.cast(pl.String)
     for name, ids in (("track id map", known), ("new track ids", seen)):
@@ -39,7 +39,7 @@ def extend_track_ids(known: pl.Series, seen: pl.Series) -> pl.Series:
 
 
 def id_map_fingerprint(ids: pl.Series) -> str:
-    """A short hash of an id map, order included: of the beginning of a map, whether it is that of another."""
-    # A length before each id: no two maps are the same text.
+    """A short hash of an id map, order included; that of a prefix shows whether another map continues it."""
+    # A length before each id, so that no two maps give the same text.
     text = "".join(f"{len(one)}:{one}" for one in ids)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

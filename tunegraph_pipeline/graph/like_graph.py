@@ -1,9 +1,9 @@
 """The like graph A: users on one side, tracks on the other, an edge for each current like.
 
-Here: turning the table of current likes into a CSR with the fold of every like beside it, replacing the
-lists that changed, and the cuts of it that training, early stopping, the gate and calibration see. Not here:
-how the folds are drawn (`split.py`), which ids are one recording (`recordings.py`), what tracks have to do
-with one another (`co_like.py`).
+Here: turning the table of current likes into a CSR with the fold of every like, replacing the lists that
+changed, and the subsets that training, early stopping, the gate and calibration see. Not here: how the folds
+are drawn (`split.py`), which ids are one recording (`recordings.py`), which tracks are neighbours
+(`co_like.py`).
 """
 
 from dataclasses import dataclass
@@ -43,15 +43,10 @@ LIKE_GRAPH = (
 
 @dataclass(frozen=True)
 class LikeGraph:
-    """A, as a CSR of U users x N tracks with a fold a like.
+    """A, as a CSR of U users x N tracks with a fold for each like; the arrays are declared in `LIKE_GRAPH`.
 
-    ``user_ids``: U ids in ascending order; only users with a like are in it.
-    ``indptr``: int64[U+1]; ``indices``: int32[nnz], track_idx, ascending within a user.
-    ``fold``: int8[nnz], beside ``indices``: TRAIN, EARLY_STOPPING or GATE.
-    ``calibration``: bool[U], users no model is trained on; ``judge``: bool[U], those of them on whom the
-    neighbour probability is judged (on the others it is fitted).
-    ``canonical``: int32[N], the track that stands for the recording each track is of; only those have likes.
-    ``n_tracks``: N, the length of the id map, tracks liked by nobody included.
+    Only users with a like are in it, and only canonical tracks have likes. ``fold`` is TRAIN, EARLY_STOPPING
+    or GATE. ``n_tracks``: N, the length of the id map, which includes tracks that nobody likes.
     """
 
     user_ids: StringColumn
@@ -78,10 +73,10 @@ class LikeGraph:
     def training_matrix(self, min_likes: int = 1, max_likes: int | None = None) -> "csr_matrix":
         """Return the likes a model may learn from as float32 ones, U x N.
 
-        Those are the likes of the TRAIN fold of users who are not set aside for calibration and whose whole
-        list has at least ``min_likes`` likes; of a user with more than ``max_likes`` of them, a fixed
-        pseudo-random choice of that many, which changes little as the list grows. Every user keeps their
-        row, emptied where they are left out, so that rows line up with every other matrix of this graph.
+        These are the likes of the TRAIN fold of users who are not set aside for calibration and whose whole
+        list has at least ``min_likes`` likes; for a user with more than ``max_likes`` of them, a fixed
+        pseudo-random choice of that many, which changes little as the list grows. Every user keeps a row,
+        empty where they are left out, so that rows match those of the graph's other matrices.
 
         Raises InputError unless min_likes and max_likes are at least 1.
         """
@@ -119,11 +114,11 @@ class LikeGraph:
         )
 
     def _within_cap(self, keep: npt.NDArray[np.bool_], cap: int) -> npt.NDArray[np.bool_]:
-        """Return bool[nnz]: false for the likes beyond ``cap`` in each user's kept ones, by hash order."""
+        """Return bool[nnz]: false for the kept likes of a user beyond the first ``cap`` in hash order."""
         kept_before = np.concatenate(([0], np.cumsum(keep)))
         within = np.ones(len(keep), dtype=np.bool_)
         long = np.flatnonzero(np.diff(kept_before[self.indptr]) > cap)
-        # By the ids, not by row number: a new user elsewhere must not reshuffle everyone's choice.
+        # By user id, not by row number: a new user must not reshuffle the choice of others.
         salts = id_hashes((self.user_ids[int(user)] for user in long), "cut of long lists")
         for user, salt in zip(long, salts, strict=True):
             start, end = self.indptr[user], self.indptr[user + 1]
@@ -142,14 +137,14 @@ def build_like_graph(
     calibration_share: float,
     canonical: npt.NDArray[np.int32] | None = None,
 ) -> LikeGraph:
-    """Build the like graph of ``current_likes``, the columns user_id and track_id of which are read.
+    """Build the like graph from the columns user_id and track_id of ``current_likes``.
 
     ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
-    ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` gives it; who
-    likes a recording under several ids likes it once, and its fold is that of the canonical pair. None: every
+    ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` returns it; a
+    user who likes a recording under several ids likes it once, in the fold of the canonical pair. None: every
     track keeps its own likes.
 
-    Raises LakeError when a like has no user or no track, names a track the id map lacks, or is there twice.
+    Raises LakeError for a like without a user or track, of a track the id map lacks, or listed twice.
     """
     from scipy.sparse import csr_matrix
 
@@ -199,7 +194,7 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     """Return ``before`` with the lists of ``changed_users`` replaced by those that ``now`` has of them.
 
     ``now`` is the graph of their likes alone, over an id map that continues the one of ``before``, with the
-    same settings and recordings; whoever of them it lacks likes nothing any more. The result is that of
+    same settings and recordings; a changed user it lacks has no likes left. The result equals that of
     :func:`build_like_graph` over all likes, array by array.
     """
     known = _users(before)
@@ -211,25 +206,21 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
 
-    def of_users(old: npt.NDArray[np.bool_], new: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        both: npt.NDArray[np.bool_] = np.concatenate([old[staying], new])[order]
-        return both
-
     return LikeGraph(
         user_ids=StringColumn.from_strings(ids.gather(order).to_list()),
         indptr=indptr,
         indices=np.concatenate([before.indices, now.indices])[place],
         fold=np.concatenate([before.fold, now.fold])[place],
-        calibration=of_users(before.calibration, now.calibration),
-        judge=of_users(before.judge, now.judge),
+        calibration=np.concatenate([before.calibration[staying], now.calibration])[order],
+        judge=np.concatenate([before.judge[staying], now.judge])[order],
         canonical=now.canonical,
         n_tracks=now.n_tracks,
     )
 
 
 def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "csr_matrix"]:
-    """Return the likes of ``before`` and what changed since, csr users x N: float32 ones, and int8 with 1 for
-    a like that came and -1 for one that went.
+    """Return the likes of ``before`` and the changes since, csr users x N: float32 ones, and int8 with 1 for
+    a new like and -1 for a removed one.
 
     The rows are the users of both graphs whose lists differ. N is that of ``after``, whose id map continues
     the one of ``before``.
@@ -242,7 +233,7 @@ def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "c
     def over_all(graph: LikeGraph) -> csr_matrix:
         row = pl.DataFrame({"user_id": _users(graph)}).join(users, on="user_id", how="left")["row"].to_numpy()
         lengths = np.zeros(len(users) + 1, dtype=np.int64)
-        lengths[row + 1] = np.diff(graph.indptr)  # both are in the order of the ids
+        lengths[row + 1] = np.diff(graph.indptr)  # both are ordered by id
         ones = np.ones(len(graph.indices), dtype=np.int8)
         return csr_matrix((ones, graph.indices, np.cumsum(lengths)), shape=(len(users), after.n_tracks))
 

@@ -1,11 +1,11 @@
 """Which track ids are one recording: the same ISRC under several ids is one node of the graph.
 
-Here: the map from every track to the one that stands for its recording, and what is known of a recording
+Here: the map from every track to the one that stands for its recording, and the description of a recording
 under any of its ids. Not here: the id map itself (`id_map.py`), which keeps every id, and the likes
 (`like_graph.py`).
 
-A catalogue lists a recording once for every album, single and compilation it is on. Its listeners would be
-split over these ids, its neighbours too, and a person would be offered a song they like under another id.
+A catalogue lists a recording once for every album, single and compilation it is on. Unmerged, its listeners
+and neighbours would be split over these ids, and users would be offered a song they like under another id.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 MAX_IDS = 20
-"""An ISRC on more ids than this is a placeholder somebody typed in, and says nothing about the recording."""
+"""An ISRC on more ids than this is a placeholder somebody typed in, and identifies no recording."""
 LENGTH_TOLERANCE_MS = 10_000
 """Ids whose lengths differ by more than this are two recordings, whatever their ISRC says."""
 
@@ -25,11 +25,9 @@ _ISRC = "^[A-Z]{2}[A-Z0-9]{3}[0-9]{7}$"
 
 @dataclass(frozen=True)
 class Recordings:
-    """``canonical``: int32[N], the smallest track_idx of the recording a track is of, its own where that is
-    known under one id alone.
-
-    ``placeholders``: ISRCs on too many ids, and ``of_several_lengths``: ISRCs whose ids differ in length.
-    """
+    """``canonical``: int32[N], the smallest track_idx of each track's recording, its own where the recording
+    has one id alone; ``placeholders``: ISRCs on too many ids; ``of_several_lengths``: ISRCs whose ids differ
+    in length."""
 
     canonical: npt.NDArray[np.int32]
     placeholders: int = 0
@@ -37,11 +35,11 @@ class Recordings:
 
     @property
     def aliases(self) -> npt.NDArray[np.int32]:
-        """The tracks another one stands for, ascending."""
+        """The tracks that another track of their recording stands for, ascending."""
         return np.flatnonzero(is_alias(self.canonical)).astype(np.int32)
 
     def facts(self) -> dict[str, int]:
-        """The counts a person is shown, as JSON."""
+        """The counts shown to people, as JSON."""
         aliases = self.aliases
         return {
             "recordings_merged": len(np.unique(self.canonical[aliases])),
@@ -57,18 +55,18 @@ def all_apart(n_tracks: int) -> Recordings:
 
 
 def is_alias(canonical: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """bool[N]: the tracks another one stands for."""
+    """bool[N]: the tracks that another track of their recording stands for."""
     aliases: npt.NDArray[np.bool_] = canonical != np.arange(len(canonical), dtype=np.int32)
     return aliases
 
 
 def find_recordings(track_ids: pl.Series, tracks: pl.DataFrame) -> Recordings:
-    """Find which tracks of the id map ``track_ids`` have one ISRC, from the columns track_id, isrc and
-    duration_ms of ``tracks``, one row a track in any order. Rows of tracks the id map lacks are not read.
+    """Find which tracks of the id map ``track_ids`` share an ISRC, from the columns track_id, isrc and
+    duration_ms of ``tracks``, one row per track in any order. Rows of tracks the id map lacks are ignored.
 
-    Case, blanks and hyphens of an ISRC do not matter; one of another shape counts as unknown. Where the
-    lengths of one ISRC differ too much, those within the tolerance of the shortest go together, then those
-    of the shortest that is left, and so on; an id of unknown length then stays alone, as it might be either.
+    Case, blanks and hyphens of an ISRC do not matter; a malformed one counts as unknown. Where the lengths of
+    one ISRC differ too much, ids within the tolerance of the shortest are merged, then those within that of
+    the shortest remaining, and so on; an id of unknown length then stays alone, as it could be any of them.
     """
     recordings = all_apart(len(track_ids))
     by_isrc = _sharing_an_isrc(track_ids, tracks)
@@ -94,10 +92,10 @@ def find_recordings(track_ids: pl.Series, tracks: pl.DataFrame) -> Recordings:
 def known_under_any_id(
     track_ids: pl.Series, canonical: npt.NDArray[np.int32], described: pl.DataFrame
 ) -> pl.DataFrame:
-    """Line ``described`` up with the id map: row i is what is known of track i, all null where nothing is.
+    """Align ``described`` with the id map: row i describes track i, all null where nothing is known.
 
-    ``described`` has track_id, one row a track, and any other columns. What is null of a track is taken from
-    the other ids of its recording, in order of their track_idx.
+    ``described`` has track_id, one row per track, and any other columns. A null is filled from the other ids
+    of the recording, in order of their track_idx.
     """
     ids = pl.DataFrame({"track_id": track_ids.cast(pl.String), "recording": canonical})
     rows = ids.join(described, on="track_id", how="left", maintain_order="left")
@@ -119,13 +117,13 @@ def known_under_any_id(
 def _of_one_length(tracks: pl.DataFrame) -> Iterator[list[int]]:
     """Yield the tracks of each ISRC that are of one length, from the columns track, isrc and length."""
     together: list[int] = []
-    begun: tuple[str, int] | None = None
+    shortest: tuple[str, int] | None = None
     ordered = tracks.drop_nulls("length").sort("isrc", "length", "track")
     for track, isrc, length in ordered.select("track", "isrc", "length").iter_rows():
-        if begun is None or isrc != begun[0] or length - begun[1] > LENGTH_TOLERANCE_MS:
+        if shortest is None or isrc != shortest[0] or length - shortest[1] > LENGTH_TOLERANCE_MS:
             if together:
                 yield together
-            together, begun = [], (isrc, length)
+            together, shortest = [], (isrc, length)
         together.append(track)
     if together:
         yield together

@@ -1,13 +1,13 @@
 """The one split: which likes, and which users, no model ever learns from.
 
 Whether a (user, track) pair is held out is a keyed hash of the two ids, so it is the same every day, in any
-order, on any machine, and a like that is taken back and made again falls where it fell before. 2 % of the
-pairs are held out by default and never trained on by any model: one half steers early stopping, the other
-half is for the gate and the evaluation table. At query time a held-out like counts as any other like.
+order, on any machine, and a like that is removed and made again stays in its fold. 2 % of the pairs are held
+out by default and no model is trained on them: one half is for early stopping, the other for the gate and the
+evaluation table. At query time a held-out like counts as any other like.
 
-A small share of users is set aside as well: no model is trained on any like of theirs. They serve one
-purpose, the probability that two songs are neighbours, which is fitted on one half of them and judged on
-the other; their neighbourhoods are new to the model by construction.
+A small share of users is set aside as well: no model is trained on any of their likes. The probability that
+two songs are neighbours is fitted on one half of them and judged on the other; their neighbourhoods are new
+to the model by construction.
 
 Here: the hashing and the shares. Not here: the likes themselves (`like_graph.py`).
 """
@@ -32,13 +32,13 @@ _USER_STREAM = np.uint64(0xD1342543DE82EF95)  # odd; sets the draw of users apar
 def id_hashes(ids: Iterable[str], key: str) -> npt.NDArray[np.uint64]:
     """Return the keyed BLAKE2b of each id as uint64[n].
 
-    ``key`` is the lake's split key, of any length; another key draws another split. An id hashes the same
-    whatever stands beside it, so only distinct ids need to be hashed.
+    ``key`` is the lake's split key, of any length; another key draws another split. The hash of an id does
+    not depend on the others, so only distinct ids need to be hashed.
     """
     keyed = hashlib.blake2b(digest_size=8, key=hashlib.blake2b(key.encode(), digest_size=32).digest())
     digests = []
     for text in ids:
-        one = keyed.copy()  # cheaper than setting up the key again
+        one = keyed.copy()  # cheaper than setting the key up again
         one.update(text.encode())
         digests.append(one.digest())
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
@@ -49,8 +49,8 @@ def pair_folds(
 ) -> npt.NDArray[np.int8]:
     """Return the fold of each (user, track) pair as int8[m]: TRAIN, EARLY_STOPPING or GATE.
 
-    ``user_hash`` and ``track_hash`` are uint64[m], one entry a pair. Each held-out fold gets half of the
-    share ``held_out``. Raising the share only adds pairs to the held-out folds, it moves none between them.
+    ``user_hash`` and ``track_hash`` are uint64[m], one entry per pair. Each held-out fold gets half of the
+    share ``held_out``. A larger share only adds pairs to the held-out folds and moves none between them.
 
     Raises InputError unless 0 <= held_out < 1.
     """
@@ -70,7 +70,7 @@ def calibration_users(user_hash: npt.NDArray[np.uint64], share: float = 0.02) ->
 def calibration_judges(user_hash: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Return bool[n]: of the calibration users, those the fitted probability is judged on, about a half.
 
-    The rest of the calibration users are those it is fitted on. Says nothing about other users.
+    It is fitted on the other calibration users. The value for any other user means nothing.
     """
     return (mix(user_hash ^ _USER_STREAM) & np.uint64(1)).astype(np.bool_)
 
@@ -87,7 +87,7 @@ def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def _drawn(hashed: npt.NDArray[np.uint64], share: float, option: str) -> npt.NDArray[np.bool_]:
-    """Draw ``share`` of the hashes by all bits but the lowest, which is left to split the drawn in two."""
+    """Draw ``share`` of the hashes by all bits but the lowest, which splits the drawn ones in two."""
     if not 0 <= share < 1:
         raise InputError(f"{option} is {share}; it has to be at least 0 and below 1")
     return (hashed >> np.uint64(1)) < np.uint64(int(share * 2**63))

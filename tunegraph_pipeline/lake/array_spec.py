@@ -1,6 +1,6 @@
 """What the arrays of a folder are: a name, a dtype, a shape and a meaning each, checked when it is opened.
 
-Here: the declaration of an array, checking a whole folder against a list of them, and bringing values into
+Here: the declaration of an array, checking a whole folder against a list of them, and converting values to
 the declared form before they are written. Not here: the lists themselves (beside the code that owns the
 folder), or the files (`arrays`). numpy and the standard library alone.
 """
@@ -26,8 +26,8 @@ class ArraySpec:
 
     ``dtype``: as numpy writes it, ``"<f4"``, or ``TEXT``. ``shape``: numbers, and names of sizes; a size is
     the same in all arrays of the folder, and ``"tracks+1"`` is one more than ``"tracks"``. An ``optional``
-    array may be missing, and then has ``neutral``, the value that says nothing, everywhere. ``ends_at``, of
-    an array of offsets: the size that its last value gives.
+    array may be missing; it then has the value ``neutral`` everywhere. ``ends_at``, of an array of offsets:
+    the size that its last value gives.
 
     >>> ArraySpec("indptr", "<i8", ("users+1",), "where the list of each user begins", ends_at="likes").name
     'indptr'
@@ -53,6 +53,11 @@ class ArraySpec:
         yield ArraySpec(data, "|u1", (end,), self.meaning, self.optional)
 
 
+def offsets(name: str, rows: str, ends_at: str, meaning: str) -> ArraySpec:
+    """An array of offsets: where each of ``rows`` begins, int64[rows + 1]; its last value is ``ends_at``."""
+    return ArraySpec(name, "<i8", (f"{rows}{_ONE_MORE}",), meaning, ends_at=ends_at)
+
+
 class CheckedArrays(NamedTuple):
     """The declared arrays of a folder, by name, and the sizes of their shapes, by name."""
 
@@ -64,9 +69,9 @@ def checked_arrays(folder: ArrayFolder, specs: Sequence[ArraySpec], kind: str) -
     """The arrays of ``folder`` that ``specs`` declare; reads nothing of them but the last of their offsets.
 
     Optional arrays that the folder lacks are neutral, of the sizes that the others give, 0 where none does.
-    What is not declared is not looked at. ``kind`` names the folder in errors: "a bundle". Raises
-    BundleError, naming the file, where an array is missing, of another dtype or shape, or contradicts the
-    size of one before it.
+    Arrays that are not declared are ignored. ``kind`` names the folder in errors: "a bundle". Raises
+    BundleError, naming the file, where an array is missing, has another dtype or shape, or contradicts an
+    earlier size.
     """
     sizes: dict[str, int] = {}
     parts = {spec.name: list(spec.parts()) for spec in specs}
@@ -89,7 +94,7 @@ def checked_arrays(folder: ArrayFolder, specs: Sequence[ArraySpec], kind: str) -
 
 
 def optional(specs: Iterable[ArraySpec]) -> tuple[ArraySpec, ...]:
-    """The same arrays, all of which may be missing."""
+    """The same arrays, all optional."""
     return tuple(replace(spec, optional=True) for spec in specs)
 
 
@@ -102,11 +107,9 @@ def declared_fields(specs: Iterable[ArraySpec], record: object) -> dict[str, Any
 def as_declared(
     specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | StringColumn | Sequence[str] | None]
 ) -> dict[str, NDArray[Any] | StringColumn]:
-    """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`.
-
-    What has its dtype already is not copied. Raises ValueError where a value is missing or not declared;
-    None is a missing one.
-    """
+    """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`. Values
+    of the declared dtype are not copied. Raises ValueError where a value is missing or not declared;
+    None is a missing one."""
     given = {name: value for name, value in values.items() if value is not None}
     names = {spec.name for spec in specs}
     required = {spec.name for spec in specs if not spec.optional}
@@ -116,7 +119,7 @@ def as_declared(
 
 
 def fits(shape: tuple[int, ...], spec: ArraySpec, sizes: dict[str, int]) -> bool:
-    """Whether an array of ``shape`` is as declared; sizes that were not known yet are added to ``sizes``."""
+    """Whether an array of ``shape`` is as declared; adds sizes that were not known yet to ``sizes``."""
     found: dict[str, int] = {}
     if len(shape) != len(spec.shape):
         return False

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tokenize import TokenError
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -93,9 +92,7 @@ class ArrayAppender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -108,10 +105,10 @@ def write_arrays(
     """Write each array as ``<name>.npy`` below ``folder``, then the manifest that declares them.
 
     A :class:`StringColumn` becomes ``<name>.bytes.npy`` and ``<name>.offsets.npy``. Parts that an
-    :class:`ArrayAppender` already put into the folder, and files of any other kind that lie in it, are
-    declared along with the others. ``facts`` is any JSON the reader needs. ``declared`` is what
-    :meth:`ArrayFolder.link` gave for the files it put there; these are not read again. The folder is made if
-    missing; the caller stages and renames it.
+    :class:`ArrayAppender` already put into the folder, and any other files in it, are declared along with
+    the others. ``facts`` is any JSON the reader needs. ``declared`` is what :meth:`ArrayFolder.link` returned
+    for the files it put there; these are not read again. The folder is made if missing; the caller stages and
+    renames it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
@@ -132,10 +129,10 @@ def write_arrays(
 
 
 class ArrayFolder:
-    """A folder of arrays, mapped read-only, and of the other files declared beside them.
+    """A folder of arrays, mapped read-only, and of other declared files.
 
-    Opening checks that every declared part is there with the declared shape, dtype and size, and costs no
-    read of the data; :meth:`verify` reads everything and compares checksums.
+    Opening checks that every declared part has the declared shape, dtype and size, without reading the data;
+    :meth:`verify` reads everything and compares checksums.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], parts: dict[str, Any]) -> None:
@@ -151,7 +148,7 @@ class ArrayFolder:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the folder. Raises BundleError, naming the file, where it is not as its manifest says."""
+        """Map the folder. Raises BundleError, naming the file, where it differs from its manifest."""
         path = folder / MANIFEST
         try:
             manifest = json.loads(path.read_bytes())
@@ -170,17 +167,17 @@ class ArrayFolder:
             raise BundleError(f"{self.folder} has no part {name}.npy; {REBUILD}") from None
 
     def file(self, name: str) -> Path | None:
-        """Where a declared file that is no array lies, None where there is none of that name."""
+        """The path of a declared file that is not an array, None where there is none of that name."""
         return self.folder / name if name in self._declared else None
 
     def strings(self, name: str) -> StringColumn:
         return StringColumn(self[f"{name}.bytes"], self[f"{name}.offsets"])
 
     def link(self, folder: Path, names: Iterable[str]) -> dict[str, Any]:
-        """Put the arrays of these names into another folder as well, and return how they are declared.
+        """Hard-link the arrays of these names into another folder, and return how they are declared.
 
-        They are hard links: no byte is copied, and the array is there until the last folder that has it is
-        gone. Where the file system has no such links they are copied.
+        No byte is copied, and the array exists until the last folder that has it is gone. Without hard links
+        in the file system they are copied.
         """
         files = [f"{name}.npy" for name in names]
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,11 +196,9 @@ class ArrayFolder:
 
 
 def _map(path: Path) -> NDArray[Any]:
-    """``np.load``, mapped, by one thread at a time.
-
-    It reads the header with `ast`, whose parser in some versions of CPython 3.11 takes two threads for one
-    and fails with a SystemError: a service that opens bundles in several threads would come upon it.
-    """
+    """``np.load``, mapped, by one thread at a time. It reads the header with `ast`, whose parser is not
+    thread-safe in some versions of CPython 3.11: a service that opens bundles in several threads would get a
+    SystemError."""
     with _header:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

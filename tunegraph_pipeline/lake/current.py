@@ -1,12 +1,12 @@
 """The current lists as of a cut-off, and how a changed day changes them.
 
-Here: rebuilding them from every day, and updating those of the last refresh at the cost of the users that
-changed; both give the same result. Not here: the rule which list is current (`tables.current_lists`), what
-feedback does to it (`feedback`), or files (`lake`).
+Here: rebuilding them from every day, and updating those of the last refresh, which costs as much as the users
+that changed; both give the same result. Not here: the rule which list is current (`tables.current_lists`),
+what feedback does to it (`feedback`), or files (`lake`).
 
-The lists are a function of a :class:`Basis`: the days there are, and a fingerprint of each. Comparing two of
-them tells which days changed: new ones, past ones that were filled again, and ones that are gone. From these
-and from the day on which every user was last seen follows whose lists may have changed.
+The lists are a function of a :class:`Basis`: the days, with a fingerprint of each. Comparing two of them
+tells which days changed: new ones, past ones that were filled again, and ones that are gone. These, and the
+day on which each user was last seen, tell whose lists may have changed.
 """
 
 import json
@@ -43,12 +43,11 @@ class Basis:
     recordings: str = ""
 
     def to_json(self) -> str:
-        parts = {name: getattr(self, name) for name in ("days", "feedback", "batches", "recordings")}
-        return json.dumps(parts)
+        return json.dumps(vars(self))
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
-        """What :meth:`to_json` gave; None where the text is something else."""
+        """Read what :meth:`to_json` wrote; None for any other text."""
         try:
             parts = json.loads(text or "")
             batches = {day: list(ids) for day, ids in parts["batches"].items()}
@@ -57,7 +56,7 @@ class Basis:
             return None
 
     def changed_days(self, other: "Basis") -> set[str]:
-        """The days whose lists are not the same in both."""
+        """The days whose lists differ."""
         return {day for day in {*self.days, *other.days} if self.days.get(day) != other.days.get(day)}
 
     def changed_feedback_days(self, earlier: "Basis") -> set[str] | None:
@@ -86,12 +85,9 @@ def rebuilt_lists(
 ) -> CurrentLists:
     """The current lists, from every day of ``basis``. ``said`` and ``recordings`` as in `feedback.settle`."""
     newest_first = sorted(basis.days, reverse=True)
-    observed: list[pl.DataFrame] = []
-    known = _no_observation()
+    known = empty_table("last_observations")
     for day in newest_first:
-        fresh = _observations(read, day).join(known, on=_PAIR, how="anti")
-        observed.append(fresh)
-        known = pl.concat([known, fresh])
+        known = pl.concat([known, _observations(read, day).join(known, on=_PAIR, how="anti")])
     lists = current_lists((read("observations", day), read("likes", day)) for day in newest_first)
     settled = settle(lists, said, _seen(read, basis), recordings)
     return CurrentLists(settled.likes, settled.dislikes, known.sort("user_id", "source"))
@@ -108,8 +104,8 @@ def updated_lists(
     """Update ``before``, the lists of ``earlier``, to what :func:`rebuilt_lists` gives for ``basis``.
 
     Returns the lists and the users whose list may have changed. Arguments as there. Reads only the changed
-    days, and the days from which the lists of these users come. None where it is unknown what changed: the
-    lists have to be rebuilt.
+    days, and the days from which the lists of these users come. None where it is unknown what changed, so
+    the lists have to be rebuilt.
     """
     changed_days = basis.changed_days(earlier)
     said_days = basis.changed_feedback_days(earlier)
@@ -197,13 +193,13 @@ def _hex(sums: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> str:
 def _seen_last(
     observed: pl.DataFrame, changed_days: set[str], read: Read, basis: Basis
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """When each user whom the changed days concern was last seen: as of before, and as of now.
-
-    Both source, user_id, seen, list_hash; a user who was not seen at all has no row.
-    """
+    """When each user of the changed days was last seen: before, and now. Both source, user_id, seen,
+    list_hash; a user who was never seen has no row."""
     gone = observed.filter(pl.col("seen").cast(pl.String).is_in(list(changed_days)))
     again = [_observations(read, day) for day in sorted(changed_days & basis.days.keys(), reverse=True)]
-    found = pl.concat([_no_observation(), *again]).unique(_PAIR, keep="first", maintain_order=True)
+    found = pl.concat([empty_table("last_observations"), *again]).unique(
+        _PAIR, keep="first", maintain_order=True
+    )
     concerned = pl.concat([gone.select(_PAIR), found.select(_PAIR)]).unique()
     before = observed.join(concerned, on=_PAIR, how="semi")
     standing = before.join(gone, on=_PAIR, how="anti")
@@ -229,10 +225,6 @@ def _observations(read: Read, day: str) -> pl.DataFrame:
     return rows.select(*_PAIR, pl.lit(date.fromisoformat(day), pl.Date).alias("seen"), "list_hash")
 
 
-def _no_observation() -> pl.DataFrame:
-    return empty_table("last_observations")
-
-
 def _lists(observed: pl.DataFrame, read: Read) -> pl.DataFrame:
     """The lists of the users in ``observed``, each as of the day given there."""
     days = [
@@ -249,7 +241,7 @@ def _seen(read: Read, basis: Basis) -> Iterator[tuple[date, pl.DataFrame, pl.Dat
 
 
 def _replaced(rows: pl.DataFrame, users: pl.Series, by: pl.DataFrame) -> pl.DataFrame:
-    """``rows`` with those of ``users`` replaced ``by`` others. Both are sorted, and so is the result: no user
-    has rows in both parts."""
+    """``rows`` with those of ``users`` replaced ``by`` others. Both are sorted, and so is the result, since
+    no user has rows in both parts."""
     kept = rows.filter(~pl.col("user_id").is_in(users.implode()))
     return kept.merge_sorted(by.select(kept.columns), key="user_id")

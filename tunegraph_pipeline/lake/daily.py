@@ -1,8 +1,8 @@
-"""The daily tables of one day, brought up to date with what was received on it.
+"""The daily tables of one day, updated to what was received on it.
 
-Here: which function derives which table, writing those whose raw batches have changed, and taking rows out
-of a day that has no raw batches any more. Not here: the functions themselves (`tables`), or which days are
-filled when (the orchestration).
+Here: which function derives which table, writing tables whose raw batches have changed, and removing rows
+from a day that has no raw batches any more. Not here: the functions themselves (`tables`), or which days are
+filled when (`pipeline.fill_days`).
 """
 
 import hashlib
@@ -21,7 +21,6 @@ from tunegraph_pipeline.lake.tables import (
     derive_observations,
     derive_tracks,
     derive_users,
-    inputs_of,
 )
 
 
@@ -44,10 +43,10 @@ def derive(names: Collection[str], batches: Sequence[BatchInfo], day: date) -> d
 
 
 def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bool:
-    """Write the tables of these names that are not up to date; returns whether all of them were.
+    """Write the tables of these names unless all are up to date; returns whether they were.
 
-    Those of a day whose raw batches were pruned are all that is left of it, and stay as they are. Raises
-    LakeError where a batch cannot be read, one of a pruned day has no table, or the disk says no.
+    Tables of a day whose raw batches were pruned stay as they are. Raises LakeError where a batch cannot be
+    read, a table of a pruned day is missing, or the disk cannot be written.
     """
     key = day.isoformat()
     if is_pruned(lake.raw, day):
@@ -56,7 +55,7 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
         return True
     batches = lake.batches(day)
     inputs = {name: day_fingerprint(batches, name) for name in names}
-    if all(inputs_of(lake.root, name, key) == inputs[name] for name in names):
+    if all(lake.inputs_of(name, key) == inputs[name] for name in names):
         return True
     for name, frame in derive(names, batches, day).items():
         lake.write(name, key, frame, inputs[name])
@@ -64,11 +63,11 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
 
 
 def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
-    """Replace every table of a day by what ``kept`` makes of it, which may take rows out or change them;
-    returns how many rows went or changed.
+    """Apply ``kept``, which may remove or change rows, to every table of a day; returns how many rows were
+    removed or changed.
 
     For a day whose raw batches were pruned; any other is derived from them. Raises LakeError where a table
-    cannot be read, or the disk says no.
+    cannot be read or written.
     """
     key, touched = day.isoformat(), 0
     for name in DAILY_TABLES:
@@ -81,6 +80,6 @@ def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFram
         touched += len(rows) - len(left) or 1
         content = BytesIO()
         left.write_ipc_stream(content)
-        # What is derived from the day sees that it is another one.
+        # A new fingerprint, so that what is derived from the day is updated.
         lake.write(name, key, left, hashlib.blake2b(content.getvalue(), digest_size=10).hexdigest())
     return touched

@@ -1,20 +1,19 @@
-"""What feedback makes of the current lists: which songs it adds to them, and which a user wants no more.
+"""Apply feedback to the current lists: the songs it adds, and those a user dislikes.
 
-Here: one pure function of the lists, the feedback and the days on which lists were seen. Not here: how
-feedback reaches the lake (`feedback_spool`, `tables.derive_feedback`), or the lists without it
-(`tables.current_lists`).
+Here: one pure function of the lists, the feedback and the days on which lists were seen. Not here: collecting
+feedback (`feedback_spool`), or the lists without it (`tables.current_lists`).
 
-In time, a list that was seen on a day comes before all feedback of that day: of the list the day alone is
-known, and what a listener said should not be lost to it. Then, for a user and a song:
+A list that was seen on a day counts as earlier than all feedback of that day: only the day of the list is
+known, and it must not undo what a listener said. Then, for a user and a song:
 
-- What they said last of it counts, like or dislike. A skip says nothing.
+- The last like or dislike counts. A skip says nothing.
 - A like adds the song to the list, until a whole list of that user is seen on a later day: from then on the
   song is liked where that list has it.
-- A dislike takes the song out of the list, and keeps it out of whole lists seen later, which may simply not
-  have heard of it. It ends with a like, or with a list that has the song where the one seen before it from
-  the same source did not: then the user added it anew.
+- A dislike removes the song from the list, and keeps it out of whole lists seen later, since their source may
+  not know of it. It ends with a like, or with a list that has the song where the previous one from the same
+  source did not: then the user added it again.
 
-A song here is a recording: where a catalogue has it under several ids, what is said of one is said of all.
+A song here is a recording: where a catalogue has it under several ids, feedback on one applies to all.
 """
 
 from collections.abc import Iterable
@@ -43,7 +42,7 @@ def settle(
     seen: Iterable[tuple[date, pl.DataFrame, pl.DataFrame]],
     recordings: pl.DataFrame | None = None,
 ) -> Settled:
-    """Bring the whole lists and the feedback together, as of a cut-off.
+    """Apply the feedback to the whole lists, as of a cut-off.
 
     ``lists`` are the current ones (user_id, track_id, liked_at), ``feedback`` all rows of the table of that
     name, and ``seen`` the day, ``observations`` and ``likes`` of every day, each up to the cut-off and in any
@@ -63,7 +62,7 @@ def settle(
         .filter(pl.col("latest").is_null() | (pl.col("at").dt.date() >= pl.col("latest")))
         .select(*_SONG, "track_id", liked_at="since")
     )
-    dislikes = disliked.join(_added_anew(disliked, observed, listed), on=_SONG, how="anti")
+    dislikes = disliked.join(_added_again(disliked, observed, listed), on=_SONG, how="anti")
     kept = _with_recording(lists, recordings).join(dislikes, on=_SONG, how="anti")
     likes = pl.concat(
         [
@@ -86,9 +85,9 @@ def _with_recording(rows: pl.DataFrame, recordings: pl.DataFrame | None) -> pl.D
 
 
 def _opinions(said: pl.DataFrame) -> pl.DataFrame:
-    """What each user said last of a song: user_id, recording, track_id, disliked, ``at``, and ``since``, when
-    they said so first without having said the opposite in between."""
-    # Of a like and a dislike at the very same time, the dislike is taken to be later.
+    """The last opinion of each user on a song: user_id, recording, track_id, disliked, ``at``, and ``since``,
+    when they first said so without the opposite in between."""
+    # Of a like and a dislike at the same time, the dislike counts as later.
     ordered = said.with_columns(disliked=pl.col("action") == "dislike").sort("at", "disliked", "track_id")
     return (
         ordered.with_columns(last=pl.col("disliked").last().over(_SONG))
@@ -121,9 +120,9 @@ def _history(
     return pl.concat(observed), pl.concat(listed).unique()
 
 
-def _added_anew(disliked: pl.DataFrame, observed: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
-    """The disliked songs that a list seen on a later day has, and the one before it from that source has not:
-    user_id, recording."""
+def _added_again(disliked: pl.DataFrame, observed: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
+    """The disliked songs that a later list has and the list before it from the same source has not: user_id,
+    recording."""
     place = ["source", "user_id", "recording"]
     return (
         disliked.select(*_SONG, "at")
@@ -132,7 +131,7 @@ def _added_anew(disliked: pl.DataFrame, observed: pl.DataFrame, listed: pl.DataF
         .with_columns(pl.col("has").fill_null(value=False))
         .sort("day")
         .with_columns(had=pl.col("has").shift(1).over(place))
-        # Of the first list ever seen from a source nobody knows what it had before.
+        # What was in a list before it was first seen from a source is unknown.
         .filter(pl.col("has") & ~pl.col("had") & (pl.col("day") > pl.col("at").dt.date()))
         .select(_SONG)
         .unique()

@@ -1,20 +1,20 @@
-"""The feedback spool: where a running service leaves what people said of songs, until a refresh takes it in.
+"""The feedback spool: where a running service leaves feedback until a refresh collects it.
 
-Here: the form of a line, appending lines, and collecting them into raw batches. Not here: who may say
-something and how much (`serve`), or what becomes of it (`feedback`). Appending needs the standard library
-alone, so that a service loads nothing for it.
+Here: the form of a line, appending lines, and collecting them into raw batches. Not here: who may give
+feedback and how much (`serve`), or how it changes the lists (`feedback`). Appending needs the standard
+library alone, so that a service loads nothing for it.
 
     <lake>/feedback_spool/<day received, UTC>/<worker>.jsonl    one JSON object a line:
     {"at": "2026-11-24T12:00:00.000000Z", "user_id": "…", "track_id": "…", "action": "like",
      "shown": ["…"], "bundle_version": "…"}
 
-Whoever writes to a file or takes it away holds its lock (flock), and a writer who gets the lock of a file
-that was taken away meanwhile opens a new one. So no line is written into what has been read already.
+Writing or moving a file needs its lock (flock). A writer who gets the lock of a file that was moved meanwhile
+opens a new one, so no line is written into a file that was already read.
 
-A refresh takes the files of a day into a folder of their own, `.taken-…`, to which nothing is ever added;
-makes one raw batch of it, named by a hash of its content; renames the folder to `.done-…`; and removes it.
-Wherever it is killed, the next one finds a folder that is still to be read, and reading it again gives the
-same batch, or one that only has to be removed: nothing is lost and nothing is there twice.
+A refresh moves the files of a day into a folder `.taken-…`, to which nothing is ever added; makes one raw
+batch of it, named by a hash of its content; renames the folder to `.done-…`; and removes it. Wherever it is
+killed, the next refresh finds either a folder to read, which gives the same batch again, or one to remove:
+nothing is lost or duplicated.
 """
 
 import fcntl
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.lake.raw import BatchInfo
 
 ACTIONS = ("like", "dislike", "skip")
-"""What can be said of a song. A skip is kept, and says nothing about the list."""
+"""The kinds of feedback. A skip is kept, and does not change the list."""
 
 _COLUMNS = ("at", "user_id", "track_id", "action", "shown", "bundle_version")
 _TAKEN, _DONE = ".taken-", ".done-"
 _REJECTED = "rejected"
 _WRITER_SECONDS = 5.0
-"""How long a refresh waits for a writer, who needs milliseconds; the file of one that hangs is left to the
-next refresh."""
+"""How long a refresh waits for a writer, which needs milliseconds; if one hangs, its file is left to the next
+refresh."""
 
 
 def worker_name() -> str:
-    """A name for the files of this process that no other process has, now or later."""
+    """A name for the files of this process that no other process ever has."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
@@ -65,21 +65,20 @@ def append(
     bundle_version: str = "",
     at: datetime | None = None,
 ) -> int:
-    """Keep what ``user_id`` said, on disk for good when this returns; returns the number of lines.
+    """Write the feedback of ``user_id``, synced to disk when this returns; returns the number of lines.
 
-    ``events`` are (track id, action) in the order they were said, and each is given a microsecond more than
-    the one before; ``shown`` are the tracks of the list they were said about, from the bundle of that
-    version. ``lake`` is the folder of the lake; ``worker`` names the file, see :func:`worker_name`; ``at`` is
-    when it was received, now unless given.
+    ``events`` are (track id, action) in order; each gets a time a microsecond after the one before. ``shown``
+    are the tracks of the list that was shown, from the bundle ``bundle_version``. ``lake`` is the folder of
+    the lake; ``worker`` names the file, see :func:`worker_name`; ``at`` is when it was received, default now.
 
-    All lines are kept or none. Raises InputError for an empty id, text that is no UTF-8 or an unknown action;
-    LakeError where the disk says no.
+    All lines are kept or none. Raises InputError for an empty id, text that is not UTF-8 or an unknown
+    action; LakeError where the disk cannot be written.
     """
     at = (at or datetime.now(UTC)).astimezone(UTC)
     lines = []
     for place, (track_id, action) in enumerate(events):
         moment = at + timedelta(microseconds=place)
-        # The last events of a day must not be of the next one: its file would be another.
+        # The last events of a day must not get the next day, which has another file.
         moment = min(moment, at.replace(hour=23, minute=59, second=59, microsecond=999_999))
         said = {
             "at": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -96,7 +95,7 @@ def append(
     path = lake / SPOOL / at.date().isoformat() / f"{worker}.jsonl"
     with disk_errors(path), _locked(path) as file:
         size = os.fstat(file).st_size
-        # A writer that was killed may have left half a line; it must not swallow the first of these.
+        # A killed writer may have left half a line, which must not be joined with the first of these.
         broken = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         try:
             _write(file, b"\n" * broken + b"".join(lines))
@@ -112,12 +111,12 @@ def append(
 
 
 def _check(said: Mapping[str, object]) -> None:
-    """Raise InputError where a line is none that can be kept."""
+    """Raise InputError where a line cannot be kept."""
     for name, value in said.items():
         for text in value if name == "shown" and isinstance(value, list) else [value]:
             try:
                 if not isinstance(text, str):
-                    raise InputError(f"feedback: {name} has to be text, not {type(text).__name__}")
+                    raise InputError(f"feedback: {name} must be text, not {type(text).__name__}")
                 text.encode()
             except UnicodeEncodeError:
                 raise InputError(f"feedback: {name} is not valid Unicode text") from None
@@ -130,24 +129,24 @@ def _check(said: Mapping[str, object]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open ``path`` for appending, made where it is missing, and hold its lock."""
+    """Open ``path`` for appending, creating it if missing, and hold its lock."""
     while True:
         make_folder(path.parent)
         try:
             file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            continue  # the empty folder was cleared away just now
+            continue  # the empty folder was removed just now
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(file, path):
                 yield file
                 return
         finally:
-            os.close(file)  # lets the lock go
+            os.close(file)  # releases the lock
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether the open ``file`` still is the one of that name."""
+    """Whether the open ``file`` is still the one at ``path``."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
@@ -166,9 +165,9 @@ def _write(file: int, data: bytes) -> None:
 class Collected:
     """What a refresh found in the spool.
 
-    ``batches`` are the raw batches it became. ``rejected`` counts the lines that could not be used, by the
-    reason; they are kept in ``feedback_spool/rejected/``. ``left`` says, a sentence each, what lies there
-    still. ``forgotten`` counts the lines of users who were forgotten, which are kept nowhere.
+    ``batches`` are the raw batches made of it. ``rejected`` counts the unusable lines by reason; they are
+    kept in ``feedback_spool/rejected/``. ``left`` has a sentence for each file left in the spool.
+    ``forgotten`` counts the lines of forgotten users, which are not kept.
     """
 
     batches: "list[BatchInfo]" = field(default_factory=list)
@@ -177,20 +176,21 @@ class Collected:
     left: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """What a person has to be told: of lines that were not used, and of what lies there still."""
+        """What a person should know: lines that were not used, and files left in the spool."""
         kept_in = f"kept in {SPOOL}/{_REJECTED}/"
-        told = [f"feedback not taken in, {why}: {count:,}; {kept_in}" for why, count in self.rejected.items()]
+        notes = [f"feedback not used, {why}: {count:,}; {kept_in}" for why, count in self.rejected.items()]
         if self.forgotten:
-            told.append(f"feedback of users who were forgotten, not taken in: {self.forgotten:,}")
-        return told + self.left
+            notes.append(f"feedback of forgotten users, not used: {self.forgotten:,}")
+        return notes + self.left
 
 
 def collect(lake: "Lake", today: date | None = None) -> Collected:
-    """Make raw batches of all that lies in the spool, each of the day its lines were received.
+    """Make raw batches of the whole spool, one for each day on which lines were received.
 
     Only for the holder of the lake's lock; services may go on appending. Lines that cannot be read, such as
-    the half one of a killed writer, are put aside and counted, also in the batch. Days to come, by the clock
-    here, and days before the first of a lake are left lying. Raises LakeError where the disk says no.
+    half a line of a killed writer, are put aside and counted, also in the batch. Days in the future, by the
+    clock here, and days before the first of a lake are left. Raises LakeError where the disk cannot be
+    written.
     """
     from tunegraph_pipeline.lake.lake import FIRST_DAY
     from tunegraph_pipeline.lake.raw import is_pruned
@@ -199,18 +199,13 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
     found = Collected()
     spool = lake.spool
     with disk_errors(spool):
-        for folder in sorted(spool.iterdir()) if spool.is_dir() else []:
-            if (day := _day_of(folder)) is None:
-                continue
+        for day, folder in _day_folders(spool):
             if not FIRST_DAY <= day <= today:
-                found.left.append(
-                    f"feedback of {day} is not of a day from {FIRST_DAY} to {today}; left lying"
-                )
+                found.left.append(f"feedback of {day} is outside the days {FIRST_DAY} to {today}; left there")
                 continue
             if is_pruned(lake.raw, day):
                 found.left.append(
-                    f"feedback of {day} came after the raw batches of that day were pruned; left lying in"
-                    f" {folder}"
+                    f"feedback of {day} came after the raw batches of that day were pruned; left in {folder}"
                 )
                 continue
             found.left += _take(folder)
@@ -220,17 +215,17 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
             for done in folder.glob(f"{_DONE}*"):
                 shutil.rmtree(done)
             if day < today:
-                with suppress(OSError):  # where something is in it, it stays
+                with suppress(OSError):  # it stays if it is not empty
                     folder.rmdir()
     return found
 
 
 def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
-    """Remove what these users said from the spool, lines that were rejected included; returns how many lines
-    each of them had.
+    """Remove the feedback of these users from the spool, rejected lines included; returns how many lines each
+    of them had.
 
     Only for the holder of the lake's lock; services may go on appending. Raises LakeError where a writer does
-    not let go of a file, or the disk says no.
+    not release a file, or the disk cannot be written.
     """
     removed: Counter[str] = Counter()
     spool = lake.spool
@@ -239,13 +234,13 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 if not _lock_within(file, _WRITER_SECONDS):
-                    raise LakeError(f"{path} is being written all the while; end what hangs and try again")
+                    raise LakeError(f"{path} is locked by another process; end it and try again")
                 lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
                 said_by = [_said_by(line, user_ids) for line in lines]
                 theirs = [user_id for user_id in said_by if user_id is not None]
                 if theirs:
                     kept = [line + b"\n" for line, by in zip(lines, said_by, strict=True) if by is None]
-                    # A writer who waits for the lock finds that the file was taken away.
+                    # A writer who waits for the lock finds that the file was replaced.
                     with staged_file(path, lake.staging) as draft:
                         draft.write_bytes(b"".join(kept))
                     removed.update(theirs)
@@ -255,7 +250,7 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
 
 
 def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
-    """Which of these users a line is of, also where it is cut short or no line of feedback."""
+    """Which of these users a line is from, even if it is cut short or not a line of feedback."""
     try:
         said = json.loads(line)
         if isinstance(said["user_id"], str):
@@ -274,7 +269,7 @@ def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
 
 
 def waiting_lines(lake: Path) -> int:
-    """How many lines no refresh has taken in yet."""
+    """How many lines no refresh has collected yet."""
     count = 0
     for _, path in _waiting(lake):
         with suppress(FileNotFoundError):  # taken just now
@@ -283,23 +278,20 @@ def waiting_lines(lake: Path) -> int:
 
 
 def waiting_days(lake: Path) -> list[date]:
-    """The days of which there are lines that no refresh has taken in yet, ascending."""
+    """The days with lines that no refresh has collected yet, ascending."""
     return sorted({day for day, _ in _waiting(lake)})
 
 
 def _waiting(lake: Path) -> Iterator[tuple[date, Path]]:
-    for folder in (lake / SPOOL).glob("????-??-??"):
-        if day := _day_of(folder):
-            for path in folder.rglob("*.jsonl"):
-                if not path.parent.name.startswith(_DONE):
-                    yield day, path
+    for day, folder in _day_folders(lake / SPOOL):
+        for path in folder.rglob("*.jsonl"):
+            if not path.parent.name.startswith(_DONE):
+                yield day, path
 
 
 def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
-    """The files of the spool that hold lines which a refresh will put aside, and how many."""
-    for folder in sorted((lake / SPOOL).glob("????-??-??")):
-        if (day := _day_of(folder)) is None:
-            continue
+    """The files of the spool with lines that a refresh will put aside, and how many."""
+    for day, folder in _day_folders(lake / SPOOL):
         for path in sorted(folder.rglob("*.jsonl")):
             count = 0
             for line in path.read_bytes().split(b"\n"):
@@ -312,15 +304,17 @@ def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
                 yield path, count
 
 
-def _day_of(folder: Path) -> date | None:
-    try:
-        return date.fromisoformat(folder.name) if folder.is_dir() else None
-    except ValueError:
-        return None
+def _day_folders(spool: Path) -> Iterator[tuple[date, Path]]:
+    """The folders of the spool that are named by a day, ascending, with that day."""
+    for folder in sorted(spool.glob("????-??-??")):
+        with suppress(ValueError):
+            day = date.fromisoformat(folder.name)
+            if folder.is_dir():
+                yield day, folder
 
 
 def _take(folder: Path) -> list[str]:
-    """Move the files of a day out of the writers' way; says which are held by a writer that does not end."""
+    """Move the files of a day out of the writers' way; returns a sentence for each that a writer holds."""
     left: list[str] = []
     files = sorted(folder.glob("*.jsonl"))
     if not files:
@@ -333,7 +327,7 @@ def _take(folder: Path) -> list[str]:
             if _lock_within(file, _WRITER_SECONDS):
                 path.rename(taken / path.name)
             else:
-                left.append(f"feedback: {path} is being written and was left to the next refresh")
+                left.append(f"feedback: {path} is being written; left to the next refresh")
         finally:
             os.close(file)
     sync(taken)
@@ -355,7 +349,7 @@ def _lock_within(file: int, seconds: float) -> bool:
 
 
 def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
-    """Write the raw batch of a folder that was taken, and put aside what cannot be in it."""
+    """Write the raw batch of a taken folder, and put aside lines that cannot be used."""
     import polars as pl
 
     from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, write_batch
@@ -394,23 +388,23 @@ def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
 
 
 def _parse(line: bytes, day: date) -> dict[str, Any]:
-    """The row of a line received on ``day``. Raises ValueError with the reason where it is none."""
+    """The row of a line received on ``day``. Raises ValueError with the reason where it has none."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError("half-written or no JSON") from None
-    unlike = ValueError("not of the form of feedback")
+        raise ValueError("incomplete or not JSON") from None
+    malformed = ValueError("not in the form of feedback")
     if not isinstance(said, dict):
-        raise unlike
+        raise malformed
     try:
         row = {name: said[name] for name in _COLUMNS}
         at = datetime.fromisoformat(row.pop("at"))
         if at.tzinfo is None or not isinstance(row["shown"], list):
-            raise unlike
+            raise malformed
         at = at.astimezone(UTC)
         _check(row)
     except (KeyError, TypeError, ValueError, OverflowError, InputError):
-        raise unlike from None
+        raise malformed from None
     if at.date() != day:
         raise ValueError("with the time of another day")
     return {**row, "at": at}

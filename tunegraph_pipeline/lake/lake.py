@@ -1,12 +1,12 @@
 """A lake: one folder with a `lake.json`, its tables, raw batches, matrices, models and serving bundles.
 
-Here: making and opening a lake, its format version and migrations, who may write, which days are stale, and
+Here: making and opening a lake, its paths, format version and migrations, the lock, which days are stale, and
 named versions of array folders. Not here: the form of rows (`schemas`, `tables`) or of batches (`raw`).
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,11 +16,18 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
-from tunegraph_pipeline.lake import schemas, tables
 from tunegraph_pipeline.lake.lock import write_lock
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned, raw_days, read_batches
+from tunegraph_pipeline.lake.raw import (
+    BatchInfo,
+    RawBatch,
+    day_fingerprint,
+    is_pruned,
+    raw_days,
+    read_batches,
+    write_batch,
+)
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.schemas import FILES, TABLES, Partition
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
     SPOOL,
@@ -31,6 +38,7 @@ from tunegraph_pipeline.lake.storage import (
     sweep_staging,
     write_text,
 )
+from tunegraph_pipeline.lake.tables import TableFiles, empty_table, latest_known
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES
 from tunegraph_pipeline.lake.views import view_statements
 
@@ -38,20 +46,18 @@ if TYPE_CHECKING:
     import duckdb
 
 FORMAT_VERSION = 1
-"""Raised when a lake written before can no longer be read as it is; each step has its migration below."""
+"""Raised when earlier lakes can no longer be read as they are; each step has its migration below."""
 
 _Section = TypeVar("_Section", bound=BaseModel)
 
-Migration = Callable[[Path], None]
-MIGRATIONS: dict[int, Migration] = {}
-"""From format version n, the function that turns a lake's folder into version n + 1, in place. It has to
-leave a lake that it died in readable as version n: `lake.json` is stamped after it returns."""
+MIGRATIONS: dict[int, Callable[[Path], None]] = {}
+"""From format version n, the function that turns a lake's folder into version n + 1, in place. If it is
+killed, the lake must still be readable as version n: `lake.json` is updated after it returns."""
 
 FIRST_DAY = date(2026, 1, 1)
-"""Where the daily partitions of every lake begin; the cron of a day runs over [FIRST_DAY, today]."""
+"""The first daily partition of every lake; they end today."""
 
 SIMULATED = "simulator"
-FILES = schemas.FILES
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 
@@ -72,12 +78,39 @@ class LakeFile(BaseModel):
     """Settings by section (simulator, graph, training); each is validated by what it configures."""
 
 
-class Lake:
+class Lake(TableFiles):
     """A lake on disk. Open it with :meth:`open` or :meth:`open_or_create`; write inside :meth:`writing`."""
 
     def __init__(self, root: Path, file: LakeFile) -> None:
-        self.root = root
+        super().__init__(root)
         self.file = file
+        # The one place that joins a path below a lake.
+        self.path = root / "lake.json"
+        """The file that describes the lake, with its settings."""
+        self.staging = root / STAGING
+        """The folder of drafts that are not complete yet."""
+        self.raw = root / "raw"
+        """The folder of raw batches."""
+        self.serving = root / "serving"
+        """The folder of serving bundles, with its ``CURRENT``."""
+        self.checkpoints = root / "checkpoints"
+        """The folder of checkpoints of trainings."""
+        self.spool = root / SPOOL
+        """The folder of feedback that no refresh has collected yet."""
+        self.tombstones = root / TOMBSTONES
+        """The file of the keyed hashes of forgotten users."""
+        self.deletion_requests = root / "forget_requests"
+        """The folder of requests to forget users."""
+        self.inbox_memory = root / "inbox.json"
+        """The file that records what was imported from the inbox."""
+        self.expired_mark = root / ".expired"
+        """The file that is there while older versions may hold expired data."""
+        self.views = root / "lake.duckdb"
+        """The DuckDB file with a view of every table."""
+        self.history = root / ".dagster"
+        """The folder of Dagster's history of this lake."""
+        self.crawl = root / "crawl"
+        """The folder of the frontiers of crawls."""
 
     # --- opening ---
 
@@ -86,22 +119,25 @@ class Lake:
         """Open an existing lake. Raises LakeError where there is none, or one from a newer TuneGraph."""
         path = root / "lake.json"
         try:
-            file = LakeFile.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise LakeMissingError(
                 f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
             ) from None
         except OSError as error:
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-        except ValidationError as error:
-            version = _format_version(path)
-            if version is not None and version > FORMAT_VERSION:
-                raise LakeError(_too_new(path, version)) from None
+        version = _format_version(content)
+        if version is not None and version > FORMAT_VERSION:
             raise LakeError(
-                f"{path} is not a lake's description: {_first_problem(error)}; restore it"
-            ) from None
-        if file.format_version > FORMAT_VERSION:
-            raise LakeError(_too_new(path, file.format_version))
+                f"{path} has format version {version}, this TuneGraph reads up to {FORMAT_VERSION};"
+                " install a newer TuneGraph to use this lake"
+            )
+        try:
+            file = LakeFile.model_validate_json(content)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")
+            raise LakeError(f"{path} is not a lake's description: {what}; restore it") from None
         lake = cls(root, file)
         if file.format_version < FORMAT_VERSION:
             lake._migrate()
@@ -109,39 +145,32 @@ class Lake:
 
     @classmethod
     def open_or_create(cls, root: Path) -> Self:
-        """Open the lake at ``root``, making an empty one where nothing is.
-
-        Raises LakeError where the folder holds other things, so that no stranger's folder is written to.
-        """
+        """Open the lake at ``root``, making an empty one where nothing is. Raises LakeError where the folder
+        holds other things, so that nothing is written into it by mistake."""
         if (root / "lake.json").exists():
             return cls.open(root)
         try:
-            # What a first run that died may have left, and Dagster's history, do not make it a stranger's.
-            strangers = [path.name for path in root.iterdir() if not path.name.startswith(".")]
+            # Hidden files may be what a first run that died left, or Dagster's history.
+            others = [path.name for path in root.iterdir() if not path.name.startswith(".")]
         except FileNotFoundError:
-            strangers = []
+            others = []
         except OSError as error:
             raise LakeError(f"{root} cannot hold a lake ({error.strerror}); choose another --lake") from error
-        if strangers:
+        if others:
             raise LakeError(
-                f"{root} holds other things ({strangers[0]}, ...) and no lake.json; choose another --lake"
+                f"{root} holds other things ({others[0]}, ...) and no lake.json; choose another --lake"
             )
-        lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
-        with lake._making_room():
+        try:
             root.mkdir(parents=True, exist_ok=True)
             (root / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise LakeError(
+                f"cannot make a lake at {root} ({error.strerror}); choose another --lake"
+            ) from error
+        lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
         lake._save()
         lake.refresh_views()
         return lake
-
-    @contextmanager
-    def _making_room(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LakeError(
-                f"cannot make a lake at {self.root} ({error.strerror}); choose another --lake"
-            ) from error
 
     def _save(self) -> None:
         write_text(self.path, self.file.model_dump_json(indent=1) + "\n", self.staging)
@@ -153,76 +182,11 @@ class Lake:
                 self.file.format_version += 1
                 self._save()
 
-    # --- layout: the one place that joins a path below a lake ---
-
-    @property
-    def path(self) -> Path:
-        """The file that describes the lake, with its settings."""
-        return self.root / "lake.json"
-
-    @property
-    def staging(self) -> Path:
-        """The folder of drafts that are not complete yet."""
-        return self.root / STAGING
-
-    @property
-    def raw(self) -> Path:
-        """The folder of raw batches."""
-        return self.root / "raw"
-
-    @property
-    def serving(self) -> Path:
-        """The folder of serving bundles, with its ``CURRENT``."""
-        return self.root / "serving"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints of trainings."""
-        return self.root / "checkpoints"
+    # --- paths that depend on a name ---
 
     def checkpoint(self, name: str) -> Path:
         """Where the training ``name`` keeps its checkpoint."""
         return self.checkpoints / f"{name}.safetensors"
-
-    @property
-    def spool(self) -> Path:
-        """The folder of feedback that no refresh has collected yet."""
-        return self.root / SPOOL
-
-    @property
-    def tombstones(self) -> Path:
-        """The file of the keyed hashes of forgotten users."""
-        return self.root / TOMBSTONES
-
-    @property
-    def deletion_requests(self) -> Path:
-        """The folder of requests to forget users."""
-        return self.root / "forget_requests"
-
-    @property
-    def inbox_memory(self) -> Path:
-        """The file that records what was imported from the inbox."""
-        return self.root / "inbox.json"
-
-    @property
-    def expired_mark(self) -> Path:
-        """The file that is there while older versions may hold expired data."""
-        return self.root / ".expired"
-
-    @property
-    def views(self) -> Path:
-        """The DuckDB file with a view of every table."""
-        return self.root / "lake.duckdb"
-
-    @property
-    def history(self) -> Path:
-        """The folder of Dagster's history of this lake."""
-        return self.root / ".dagster"
-
-    @property
-    def crawl(self) -> Path:
-        """The folder of the frontiers of crawls."""
-        return self.root / "crawl"
 
     def frontier_path(self, source: str, day: date | None = None) -> Path:
         """The file of a crawl's frontier; one for every day where ``day`` is given."""
@@ -242,22 +206,18 @@ class Lake:
     def writing(
         self, purpose: str, wait_seconds: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
     ) -> Iterator[str | None]:
-        """Be the lake's one writer. Yields a warning where the last writer died, else None.
-
-        Waits that long for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`.
-        """
+        """Be the lake's one writer. Yields a warning where the last writer died, else None. Waits up to
+        ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`."""
         with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
             if warning:
-                # A folder with drafts of its own, as `serving` has, is swept along.
+                # Also in folders with drafts of their own, such as `serving`.
                 for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
                     sweep_staging(staging)
             yield warning
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
-        """Record where likes come from, or only check; refuse to mix simulated with real ones.
-
-        Raises InputError saying which source the lake has and how to go on.
-        """
+        """Record where likes come from, or only check; refuse to mix simulated with real ones. Raises
+        InputError saying which source the lake has and what to do."""
         known = self.file.source
         if (
             known is not None
@@ -268,7 +228,7 @@ class Lake:
                 f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
                 " use another --lake, or --mix-sources if that is what you want"
             )
-        # An import adds to whatever the lake crawls; a source that is crawled is what the next refresh asks.
+        # An import adds to what the lake crawls; the next refresh asks the source crawled last.
         kept = known if known is not None and source == FILES else source
         file = self.file.model_copy(update={"source": kept, "mixed": self.file.mixed or mix})
         if record and file != self.file:
@@ -288,40 +248,15 @@ class Lake:
 
     # --- tables ---
 
-    def table_path(self, table: str, partition: str | None = None) -> Path:
-        """Where the file of a partition lies. ``partition`` is its value, as a day; None for a table without
-        partitions."""
-        return tables.table_path(self.root, table, partition)
-
-    def row_count(self, table: str, partition: str | None = None) -> int:
-        """Rows of a partition by its footer alone; 0 where there is no file. Raises LakeError where it cannot
-        be read."""
-        return tables.row_count(self.root, table, partition)
-
-    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
-        """The fingerprint a partition was written with; None where there is no readable file."""
-        return tables.inputs_of(self.root, table, partition)
-
-    def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
-        return tables.write_table(self.root, table, partition, frame, inputs)
-
-    def read(
-        self, table: str, partition: str | None = None, columns: list[str] | None = None
-    ) -> pl.DataFrame:
-        return tables.read_table(self.root, table, partition, columns)
-
     def append(self, table: str, rows: pl.DataFrame) -> int:
         """Add rows to an unpartitioned table by replacing its one file; returns the new length."""
         path = self.table_path(table)
         known = [self.read(table)] if path.exists() else []
-        return self.write(table, None, pl.concat([*known, rows.cast(tables.empty_table(table).schema)]))
+        return self.write(table, None, pl.concat([*known, rows.cast(empty_table(table).schema)]))
 
     def has_table(self, table: str) -> bool:
         """Whether an unpartitioned table has been written yet."""
         return self.table_path(table).exists()
-
-    def partitions(self, table: str) -> list[str]:
-        return tables.partitions(self.root, table)
 
     def keep_partitions(self, table: str, current: str) -> None:
         """Drop all but the last few partitions of a table that has one a version, never the current one."""
@@ -332,8 +267,14 @@ class Lake:
                 remove_folder(path.parent, self.staging)
 
     def drop_partition(self, table: str, partition: str) -> None:
-        """Remove a partition of a table. Raises LakeError where the disk says no."""
+        """Remove a partition of a table. Raises LakeError where the disk cannot be written."""
         remove_folder(self.table_path(table, partition).parent, self.staging)
+
+    def receive_files(self, day: date, batches: Iterable[RawBatch], *, mix: bool = False) -> list[BatchInfo]:
+        """Write what was read from files as received on ``day``. Needs the lake's lock. Raises InputError
+        where the lake has simulated likes, unless ``mix`` allows both."""
+        self.admit_source(FILES, mix=mix)
+        return [write_batch(self.raw, day, batch) for batch in batches]
 
     def batches(self, day: date) -> list[BatchInfo]:
         return read_batches(self.raw, day)
@@ -342,7 +283,7 @@ class Lake:
         return raw_days(self.raw)
 
     def stale_days(self) -> list[date]:
-        """Days whose daily tables are missing or older than their raw batches, ascending; never one whose
+        """Days whose daily tables are missing or older than their raw batches, ascending; never a day whose
         batches were pruned."""
         stale = []
         for day in self.raw_days():
@@ -353,16 +294,18 @@ class Lake:
                 stale.append(day)
         return stale
 
+    def days_until(self, table: str, cut_off: date) -> list[str]:
+        """The partitions of a daily table up to the cut-off, ascending."""
+        return [day for day in self.partitions(table) if day <= cut_off.isoformat()]
+
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
-        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row a track."""
-        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
-        frames = [frame for day in days if len(frame := self.read(table, day))]
-        return tables.latest_known(frames) if frames else tables.empty_table(table)
+        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row for each track."""
+        frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
+        return latest_known(frames) if frames else empty_table(table)
 
     def fingerprint(self, table: str, cut_off: date) -> str:
         """Changes when any partition of a daily table up to the cut-off does."""
-        days = [day for day in self.partitions(table) if day <= cut_off.isoformat()]
-        return digest({day: self.inputs_of(table, day) for day in days})
+        return digest({day: self.inputs_of(table, day) for day in self.days_until(table, cut_off)})
 
     # --- versions ---
 
@@ -392,10 +335,8 @@ class Lake:
         return self.version_folder(kind, version).exists()
 
     def current_version(self, kind: str) -> str:
-        """The version of ``kind`` (like_graph, co_like, models, ...) that is current.
-
-        Raises LakeError where there is none yet.
-        """
+        """The version of ``kind`` (like_graph, co_like, models, ...) that is current. Raises LakeError where
+        there is none yet."""
         try:
             return self.current_file(kind).read_text().strip()
         except FileNotFoundError:
@@ -403,7 +344,7 @@ class Lake:
         except (OSError, ValueError) as error:
             path = self.current_file(kind)
             raise LakeError(
-                f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh make it anew"
+                f"{path} cannot be read ({error}); `tunegraph verify --repair` and a refresh rebuild it"
             ) from error
 
     def current_folder(self, kind: str) -> Path:
@@ -419,9 +360,7 @@ class Lake:
         spare: Collection[str] = (),
     ) -> Path:
         """Fill a new version's folder, make it current, and drop all but the last few and those to ``spare``.
-
-        A version names its content, so one that exists already is only made current, unless ``replace``.
-        """
+        A version names its content, so an existing one is only made current, unless ``replace``."""
         folder = self.version_folder(kind, version)
         if replace or not folder.exists():
             with staged_folder(folder, self.staging) as draft:
@@ -432,7 +371,7 @@ class Lake:
 
     @property
     def kept_versions(self) -> int:
-        """How many versions of everything that has versions stay, by the settings."""
+        """How many versions of each kind the settings keep."""
         return self.section("retention", RetentionSettings).versions
 
     def set_current(self, kind: str, version: str) -> None:
@@ -445,7 +384,7 @@ class Lake:
         keep = self.kept_versions if keep is None else keep
         spared = {self.current_version(kind), *spare}
         folders = [self.version_folder(kind, version) for version in self.versions(kind)]
-        # Names begin with a day, by which folders of one moment are told apart.
+        # Names begin with a day, which orders folders written at the same moment.
         newest_first = sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         doomed = [path for path in newest_first[keep:] if path.name not in spared]
         for path in doomed:
@@ -484,21 +423,9 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _format_version(path: Path) -> int | None:
+def _format_version(content: bytes) -> int | None:
     try:
-        version = json.loads(path.read_bytes())["format_version"]
+        version = json.loads(content)["format_version"]
     except (ValueError, KeyError, TypeError):
         return None
     return version if isinstance(version, int) else None
-
-
-def _too_new(path: Path, version: int) -> str:
-    return (
-        f"{path} has format version {version}, this TuneGraph reads up to {FORMAT_VERSION};"
-        " install a newer TuneGraph to use this lake"
-    )
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 WAITED_SECONDS = 60.0
-"""Who waits is told again who holds the lock each time that long has passed."""
+"""How often a waiting process reports who holds the lock."""
 
 _held: dict[Path, int] = {}
 _guard = threading.RLock()
@@ -34,19 +34,17 @@ def write_lock(
 ) -> Iterator[str | None]:
     """Hold the lake at ``root`` for writing; re-entrant within a process.
 
-    Yields a sentence about the last holder if it died without releasing, else None. ``on_wait`` hears who
-    holds the lock, at once and then every minute, for as long as it is waited for. Raises LakeError naming
-    the holder when the lock is not free within ``wait_seconds``.
+    Yields a sentence about the last holder if it died without releasing, else None. While it waits,
+    ``on_wait`` is called with who holds the lock, at once and then every minute. Raises LakeError naming the
+    holder when the lock is not free within ``wait_seconds``.
     """
     from filelock import FileLock
 
     root = root.resolve()
     with _guard:
-        if _held.get(root):
+        nested = root in _held
+        if nested:
             _held[root] += 1
-            nested = True
-        else:
-            nested = False
     if nested:
         try:
             yield None
@@ -74,7 +72,7 @@ def write_lock(
             note.write_text(json.dumps(holder))
         except OSError as error:
             raise LakeError(
-                f"{note} cannot be written ({error.strerror}); free space or fix its rights"
+                f"{note} cannot be written ({error.strerror}); free space or fix its permissions"
             ) from error
         with _guard:
             _held[root] = 1
@@ -87,7 +85,7 @@ def write_lock(
 
 
 def _acquire(lock: "FileLock", wait_seconds: float, tell: Callable[[], None]) -> bool:
-    """Whether the lock could be taken within that time; ``tell`` is called while it cannot."""
+    """Take the lock; returns whether it was free in time. ``tell`` is called while it is not."""
     from filelock import Timeout
 
     until = time.monotonic() + wait_seconds

@@ -1,9 +1,9 @@
-"""Reading a parquet file, or saying in one way that it cannot be read, whatever a disk has made of it.
+"""Read a parquet file, or report in one way that it cannot be read, whatever the damage.
 
-Here: a file's rows and metadata. Not here: which columns a file has to have (`raw`, `tables`).
+Here: a file's rows and metadata. Not here: which columns a file must have (`raw`, `tables`).
 
-Pages carry checksums; the footer has none, and a flipped bit in it may be anything: a name that is no text,
-a file of no rows.
+Pages carry checksums, but the footer does not: a flipped bit there may show as anything, such as a name that
+is not text, or a file without rows.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 UNREADABLE = (OSError, ValueError, pa.ArrowException)
-"""What the functions here raise where a file cannot be read; text that is no UTF-8 is a ValueError."""
+"""What the functions here raise where a file cannot be read; invalid UTF-8 is a ValueError."""
 
 
 def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema], None]) -> pl.DataFrame:
-    """The rows of a file, of all columns or of ``columns``. ``check`` is asked about the schema of the whole
-    file first, and raises where it is not the right one. Raises UNREADABLE."""
+    """The rows of a file, of all columns or of ``columns``. ``check`` is called with the schema of the whole
+    file first, and raises where it is wrong. Raises UNREADABLE."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         check(file.schema_arrow)
         table = file.read(columns=columns)
         if len(table) != file.metadata.num_rows:
             raise ValueError(f"it holds {len(table):,} rows and declares {file.metadata.num_rows:,}")
-    # Polars ends with a panic over a field that is annotated with what is no text.
+    # Polars panics over a field whose metadata is not text.
     plain = [(field.name, _plain(field.type)) for field in table.schema]
     frame = pl.from_arrow(table.cast(pa.schema(plain)))
     assert isinstance(frame, pl.DataFrame)
@@ -34,7 +34,7 @@ def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema]
 
 
 def _plain(kind: Any) -> Any:
-    """The type without a name or an annotation of what is in a list."""
+    """The type without names and metadata inside lists."""
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(kind.value_type, kind.list_size)
     return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind

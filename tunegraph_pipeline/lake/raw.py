@@ -1,13 +1,13 @@
-"""Raw batches: what a source said, kept as it said it, the only thing an import or a crawl writes.
+"""Raw batches: what a source delivered, stored unchanged; the only thing an import or a crawl writes.
 
-Here: the form of a batch, writing it once and reading the batches of a day. Not here: what the daily tables
-make of them (`tables`), or where a batch comes from (`sources`).
+Here: the form of a batch, writing it once and reading the batches of a day. Not here: the daily tables that
+are derived from them (`tables`), or where a batch comes from (`sources`).
 
 A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to five parquet parts and a
-``batch.json``. The id is a hash of the content, so that the same file imported twice on one day is one batch.
+``batch.json``. The id is a hash of the content, so the same file imported twice on one day is one batch.
 
-Of a user who was forgotten nothing gets into a batch, whoever writes it. A day whose batches were pruned has
-a marker in their place, and takes no batch any more: its tables are all that is left of it.
+No batch ever holds a forgotten user. A day whose batches were pruned has a marker in their place and accepts
+no more batches: only its tables are left.
 """
 
 import hashlib
@@ -37,8 +37,10 @@ _OF_PEOPLE = ("users", "likes", "feedback")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
 LEFT_OUT = "rows of forgotten users, left out"
+_FACTS = ("source", "origin", "rows", "counts")
+"""In `batch.json`: these fields of a `BatchInfo`."""
 _ID_FORM = 2
-"""In `batch.json`: the id is what :func:`content_id` gives. Older batches have none, and another id."""
+"""In `batch.json`: the id is that of :func:`content_id`. Older batches lack this field; their ids differ."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
@@ -50,7 +52,7 @@ def empty_frame(part: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class RawBatch:
-    """What one file or one crawl said. Every frame follows ``RAW_SCHEMAS``.
+    """What one file or one crawl delivered. Every frame follows ``RAW_SCHEMAS``.
 
     A user with a row in ``likes``, or with state ``listed`` in ``users``, was seen whole. ``origin`` and
     ``counts`` (what was skipped or noticed, by a short description) are for people.
@@ -66,18 +68,12 @@ class RawBatch:
     feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
 
     def parts(self) -> dict[str, pl.DataFrame]:
-        return {
-            "users": self.users,
-            "likes": self.likes,
-            "tracks": self.tracks,
-            "features": self.features,
-            "feedback": self.feedback,
-        }
+        return {part: getattr(self, part) for part in RAW_SCHEMAS}
 
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """A batch on disk: where it is, who said it and what it counted."""
+    """A batch on disk: its folder, source and counts."""
 
     folder: Path
     source: str
@@ -89,9 +85,9 @@ class BatchInfo:
     def read(self, part: str, columns: list[str] | None = None) -> pl.DataFrame:
         """One part, or ``columns`` of it; empty where the batch has none. Raises LakeError where it cannot be
         read."""
-        path = self.folder / f"{part}.parquet"
         if not self.rows.get(part):
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
+        path = self.folder / f"{part}.parquet"
 
         def check(schema: pa.Schema) -> None:
             if not schema.equals(RAW_SCHEMAS[part]):
@@ -111,16 +107,16 @@ class BatchInfo:
 
 
 def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
-    """Keep ``batch`` as received on ``day``; a batch of the same content and day is already there.
+    """Write ``batch`` as received on ``day``, unless the day has a batch of the same content.
 
-    ``raw`` is the lake's folder of raw batches. Rows of users who were forgotten are left out, and counted; a
-    batch that had nothing else is not kept at all, and the one returned has no rows. Raises LakeError where
-    the batches of the day were pruned, or the disk says no.
+    ``raw`` is the lake's folder of raw batches. Rows of forgotten users are left out and counted; a batch
+    with nothing else is not written, and the one returned has no rows. Raises LakeError where the batches of
+    the day were pruned, or the disk cannot be written.
     """
     if is_pruned(raw, day):
         raise LakeError(
-            f"the raw batches of {day} were pruned by settings.retention of lake.json, so that nothing can be"
-            f" added to it; take it in as of a later day"
+            f"the raw batches of {day} were pruned by settings.retention of lake.json, so nothing can be"
+            " added to that day; import it as of a later day"
         )
     tombstones = Tombstones.of(raw.parent)
     if tombstones:
@@ -130,18 +126,17 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
         if left_out:
             counts = {**batch.counts, LEFT_OUT: left_out}
             if kept is None:
-                return BatchInfo(raw / f"dt={day}", batch.source, "", batch.origin, {}, counts)
+                return BatchInfo(day_folder(raw, day), batch.source, "", batch.origin, {}, counts)
             kept = replace(kept, counts=counts)
         batch = kept or batch
-    return _keep(raw, day, batch)
+    return _write(raw, day, batch)
 
 
 def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tuple[RawBatch | None, int]:
-    """``batch`` without the users of whom ``gone`` says so (user ids to Booleans), and how many rows name
-    them.
+    """``batch`` without the users that ``gone`` marks (user ids to Booleans), and how many rows named them.
 
-    None in place of a batch that was of nobody else. What such a batch says of tracks goes with it where it
-    was imported, since an import of one person is that person's library; a crawl says it of the catalogue.
+    None in place of a batch that named nobody else. Its tracks go with it if it was imported, since the
+    import of one person is that person's library; tracks of a crawl describe the catalogue, and stay.
     """
     left: dict[str, pl.DataFrame] = {}
     named = 0
@@ -165,11 +160,13 @@ def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tu
 def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Counter[str]:
     """Replace a batch on disk by one without these users; returns how often it named each of them.
 
-    The new one, under the id of its content, is in place before the old one goes, so that a process killed in
-    between has nothing lost and only to do it again.
+    The new one, under the id of its content, is in place before the old one is removed, so a kill in between
+    loses nothing, and doing it again finishes it.
     """
     gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
-    named = Counter(one for one in user_ids if _is_named(one, info.origin))
+    named = Counter(
+        one for one in user_ids if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", info.origin) is not None
+    )
     named_after = bool(named)
     for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
         ids = info.read(part, [column])[column]
@@ -179,19 +176,15 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
     rest, _ = without_users(info.read_whole(), lambda ids: ids.is_in(gone).fill_null(False))
     if rest is not None:
         origin = _NAMED_AFTER if named_after else rest.origin
-        new = _keep(info.folder.parents[1], day, replace(rest, origin=origin), again=named_after)
+        new = _write(info.folder.parents[1], day, replace(rest, origin=origin), overwrite=named_after)
         if new.folder == info.folder:
             return named
     remove_batch(info)
     return named
 
 
-def _is_named(user_id: str, origin: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(user_id)}(?!\w)", origin) is not None
-
-
 def remove_batch(info: BatchInfo) -> None:
-    """Remove a batch, and the folder of its day where it was the last one; nobody sees half of it."""
+    """Remove a batch, and the folder of its day if it was the last one; no reader sees half of it."""
     with disk_errors(info.folder):
         remove_folder(info.folder, info.folder.parents[2] / STAGING)
         if not any(info.folder.parent.iterdir()):
@@ -199,12 +192,12 @@ def remove_batch(info: BatchInfo) -> None:
 
 
 def prune_day(raw: Path, day: date) -> int:
-    """Remove the batches of a day whose tables are written, and leave the marker that says so; returns how
-    many there were. A day that was being pruned when the process was killed is finished."""
-    folder = raw / f"dt={day.isoformat()}"
+    """Remove the batches of a day whose tables are written, and leave a marker; returns how many there were.
+    It finishes a day whose pruning was killed."""
+    folder = day_folder(raw, day)
     batches = [path for path in folder.iterdir() if path.is_dir()]
     if batches:
-        # First, so that no table is ever derived from a part of the batches.
+        # The marker first, so that no table is ever derived from a part of the batches.
         write_text(folder / PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
         for path in batches:
             remove_folder(path, raw.parent / STAGING)
@@ -213,36 +206,29 @@ def prune_day(raw: Path, day: date) -> int:
 
 def is_pruned(raw: Path, day: date) -> bool:
     """Whether the batches of a day were pruned: its tables stay as they are."""
-    return (raw / f"dt={day.isoformat()}" / PRUNED).exists()
+    return (day_folder(raw, day) / PRUNED).exists()
 
 
-def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> BatchInfo:
-    """Write a batch as it is, unless one of its content is there; ``again`` also then."""
+def day_folder(raw: Path, day: date) -> Path:
+    """The folder of the batches of a day."""
+    return raw / f"dt={day.isoformat()}"
+
+
+def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) -> BatchInfo:
+    """Write a batch as it is, unless one of its content is there; with ``overwrite`` also then."""
     tables = {
         part: frame.to_arrow().cast(RAW_SCHEMAS[part]) for part, frame in batch.parts().items() if len(frame)
     }
     batch_id = content_id(batch.source, tables)
-    folder = raw / f"dt={day.isoformat()}" / f"{batch.source}-{batch_id}"
-    info = BatchInfo(
-        folder,
-        batch.source,
-        batch_id,
-        batch.origin,
-        {part: len(t) for part, t in tables.items()},
-        batch.counts,
-    )
-    if again or not (folder / BATCH).exists():
+    folder = day_folder(raw, day) / f"{batch.source}-{batch_id}"
+    rows = {part: len(table) for part, table in tables.items()}
+    info = BatchInfo(folder, batch.source, batch_id, batch.origin, rows, batch.counts)
+    if overwrite or not (folder / BATCH).exists():
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
                 path = draft / f"{part}.parquet"
                 pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-            facts = {
-                "source": info.source,
-                "origin": info.origin,
-                "rows": info.rows,
-                "counts": info.counts,
-                "id_form": _ID_FORM,
-            }
+            facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM}
             (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return info
 
@@ -250,8 +236,8 @@ def _keep(raw: Path, day: date, batch: RawBatch, *, again: bool = False) -> Batc
 def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
     """The id of a batch of these parts: a hash of the source and of every value, in the order of the rows.
 
-    ``tables`` has the parts that have rows. How they lie in memory does not show, so that a batch read from
-    disk gives the id it was written with.
+    ``tables`` has the parts that have rows. Memory layout does not matter, so a batch read from disk has the
+    id it was written with.
     """
     digest = hashlib.blake2b(source.encode(), digest_size=10)
     for part in sorted(tables):
@@ -269,8 +255,8 @@ def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
 
 
 def _canonical(column: Any) -> Iterator[Any]:
-    """What says all about a column and is laid out in one way alone: which rows are known, and their values,
-    of lists the lengths and what is in them. What lies in memory where a null is, is anything."""
+    """A column in one canonical layout: which rows are known, and their values; of lists their lengths and
+    items. The memory behind a null is arbitrary, and left out."""
     yield pc.cast(pc.is_valid(column), pa.uint8())
     known = column.drop_null()
     if pa.types.is_list(known.type):
@@ -280,14 +266,14 @@ def _canonical(column: Any) -> Iterator[Any]:
 
 
 def id_is_comparable(folder: Path) -> bool:
-    """Whether the id of a batch is what :func:`content_id` gives; older batches have another one."""
+    """Whether the id of a batch is that of :func:`content_id`; older batches have another one."""
     return bool(json.loads((folder / BATCH).read_bytes()).get("id_form") == _ID_FORM)
 
 
 def read_batches(raw: Path, day: date) -> list[BatchInfo]:
-    """The batches received on ``day``, ordered by source and id so that no order of arrival shows; none of a
-    day that was pruned."""
-    folder = raw / f"dt={day.isoformat()}"
+    """The batches received on ``day``, ordered by source and id, whatever their order of arrival; none of a
+    pruned day."""
+    folder = day_folder(raw, day)
     if not folder.exists() or is_pruned(raw, day):
         return []
     return [read_info(path) for path in sorted(folder.iterdir()) if path.is_dir()]
@@ -295,14 +281,21 @@ def read_batches(raw: Path, day: date) -> list[BatchInfo]:
 
 def raw_days(raw: Path) -> list[date]:
     """The days on which anything was received, also those pruned since, ascending."""
-    return sorted(_days(raw))
+    days = []
+    for path in raw.iterdir() if raw.exists() else ():
+        if path.name.startswith("dt=") and any(path.iterdir()):
+            try:
+                days.append(date.fromisoformat(path.name.removeprefix("dt=")))
+            except ValueError:
+                raise LakeError(f"{path} is not the folder of a day; move it out of the lake") from None
+    return sorted(days)
 
 
 def day_fingerprint(batches: list[BatchInfo], table: str) -> str:
-    """What a daily table is a function of: equal fingerprints of a day, equal tables.
+    """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables.
 
-    A batch that has nothing but feedback says nothing about lists and tracks, and the other way round: what
-    a listener said must not look like another list, on which a model would be trained anew.
+    A batch of feedback alone says nothing about lists and tracks, and the other way round: feedback must not
+    look like a changed list, for which a model would be trained again.
     """
     if table == "feedback":
         batches = [batch for batch in batches if batch.rows.get("feedback")]
@@ -312,28 +305,12 @@ def day_fingerprint(batches: list[BatchInfo], table: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def _days(raw: Path) -> Iterator[date]:
-    if raw.exists():
-        for path in raw.iterdir():
-            if path.name.startswith("dt=") and any(path.iterdir()):
-                try:
-                    yield date.fromisoformat(path.name.removeprefix("dt="))
-                except ValueError:
-                    raise LakeError(f"{path} is not the folder of a day; move it out of the lake") from None
-
-
 def read_info(folder: Path) -> BatchInfo:
     """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
         facts = json.loads((folder / BATCH).read_bytes())
-        return BatchInfo(
-            folder,
-            facts["source"],
-            folder.name.rpartition("-")[2],
-            facts["origin"],
-            facts["rows"],
-            facts["counts"],
-        )
+        known = {name: facts[name] for name in _FACTS}
+        return BatchInfo(folder, batch_id=folder.name.rpartition("-")[2], **known)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
             f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"

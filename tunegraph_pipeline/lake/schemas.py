@@ -47,10 +47,8 @@ class Partition(StrEnum):
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: its name, what a row is, its columns and its partition.
-
-    ``key`` names the columns no two rows of one partition may agree in.
-    """
+    """A table: its name, what a row is, its columns and its partition. ``key`` names the columns no two rows
+    of one partition may agree in."""
 
     name: str
     row: str
@@ -113,8 +111,8 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
-was seen whole: the list is what ``likes`` holds of them, which may be nothing. A row in ``feedback`` is of
-one track alone, and says nothing about the rest of a list."""
+was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row in ``feedback`` is about one
+track, and says nothing about the rest of a list."""
 
 _TABLES = (
     TableSpec(
@@ -184,7 +182,7 @@ _TABLES = (
     ),
     TableSpec(
         "changed_users",
-        "a user whose current list is another one than before the refresh that made it; also an emptied one",
+        "a user whose current list, perhaps emptied, differs from the one before the last refresh",
         Partition.CUT_OFF,
         pa.schema([_USER]),
         ("user_id",),

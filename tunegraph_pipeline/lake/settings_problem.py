@@ -15,8 +15,9 @@ def settings_problem(model: type[BaseModel], error: ValidationError, section: st
     """The first problem of ``error``, which validating ``model`` raised: as ``settings.graph: held_out: …``,
     or ``settings.trainig is no section; did you mean training?``.
 
-    ``section`` names the section that ``model`` stands for; None: ``model`` has a field a section. An unknown
-    name goes before a wrong value, since the value is often only missing because its name is misspelt.
+    ``section`` names the section that ``model`` stands for; None: ``model`` has a field for each section. An
+    unknown name is reported before a wrong value, since a value is often missing because its name is
+    misspelt.
     """
     problems = error.errors()
     unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
@@ -31,7 +32,7 @@ def settings_problem(model: type[BaseModel], error: ValidationError, section: st
 
 
 def _names(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The names of the fields of ``model``, or of the model at ``path`` below it; empty where none is."""
+    """The names of the fields of ``model``, or of the model at ``path`` below it; empty if there is none."""
     for name in path:
         field = model.model_fields.get(name)
         if field is None or not isclass(field.annotation) or not issubclass(field.annotation, BaseModel):

@@ -23,8 +23,8 @@ SPOOL = "feedback_spool"
 def staged_file(target: Path, staging: Path) -> Iterator[Path]:
     """Yield a path below ``staging`` to write to; on success sync it and rename it onto ``target``.
 
-    ``staging`` has to be on the file system of ``target``. On any error nothing of the attempt remains and
-    ``target`` is as it was. Raises LakeError for a full disk or a folder that may not be written.
+    ``staging`` must be on the file system of ``target``. On any error the draft is removed and ``target`` is
+    unchanged. Raises LakeError for a full disk or a folder that cannot be written.
     """
     with disk_errors(target):
         staging.mkdir(parents=True, exist_ok=True)
@@ -43,8 +43,8 @@ def staged_file(target: Path, staging: Path) -> Iterator[Path]:
 def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
     """Yield an empty folder below ``staging``; on success sync it and rename it to ``target``.
 
-    An older folder at ``target`` is moved aside first and removed after, so that a reader who has it open
-    keeps its files. Raises LakeError as :func:`staged_file` does.
+    An older folder at ``target`` is moved aside first and removed afterwards, so that a reader who has it
+    open keeps its files. Raises LakeError as :func:`staged_file` does.
     """
     with disk_errors(target):
         draft = staging / f"{uuid.uuid4().hex}-{target.name}"
@@ -68,10 +68,8 @@ def staged_folder(target: Path, staging: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path, staging: Path) -> None:
-    """Remove a folder, gone by one rename: nobody ever opens what is half deleted, nor takes it for whole.
-
-    ``staging`` has to be on its file system. Raises LakeError as :func:`staged_file` does.
-    """
+    """Remove a folder; one rename hides it first, so no reader ever sees it half deleted. ``staging`` must be
+    on its file system. Raises LakeError as :func:`staged_file` does."""
     with disk_errors(folder):
         staging.mkdir(parents=True, exist_ok=True)
         doomed = staging / f"{uuid.uuid4().hex}-{folder.name}"
@@ -80,7 +78,7 @@ def remove_folder(folder: Path, staging: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make ``folder`` and the folders above it where they are missing, to survive a power cut."""
+    """Make ``folder`` and missing folders above it, synced to disk."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -88,7 +86,7 @@ def make_folder(folder: Path) -> None:
 
 
 def check_writable(target: Path) -> None:
-    """Raise LakeError where ``target`` could not be written: asked before an hour of work, not after it."""
+    """Raise LakeError where ``target`` cannot be written: checked before hours of work, not after."""
     with disk_errors(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -107,20 +105,15 @@ def write_text(target: Path, text: str, staging: Path) -> None:
 
 
 def private_file(target: Path, text: str) -> None:
-    """Replace ``target`` atomically by a file that its owner alone may read (mode 0600), synced; it need not
-    be in a lake.
-
-    Raises LakeError for a full disk or a folder that may not be written.
-    """
+    """Replace ``target``, in a lake or not, atomically by a synced file that only its owner may read (0600).
+    Raises LakeError for a full disk or a folder that cannot be written."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = target.with_name(f".{uuid.uuid4().hex}")
         try:
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(handle)
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_text(text)
+            sync(draft)
             draft.replace(target)
             sync(target.parent)
         finally:
@@ -128,14 +121,14 @@ def private_file(target: Path, text: str) -> None:
 
 
 def sweep_staging(staging: Path) -> None:
-    """Remove what writers that died left behind. Only for the holder of the lock."""
+    """Remove the drafts of dead writers. Only for the holder of the lock."""
     with disk_errors(staging):
         if staging.exists():
             shutil.rmtree(staging)
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep what ``path`` holds: a file's content, or which names a folder has."""
+    """Sync a file's content, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -158,11 +151,11 @@ _DISK_ERRORS = {
 
 @contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """Turn what a disk may say to a write of ``target`` into a LakeError of one line."""
+    """Turn a disk error on writing ``target`` into a LakeError of one line."""
     try:
         yield
     except OSError as error:
-        # numpy reports a short write without an errno; a full disk is what makes one.
+        # numpy reports a short write, which a full disk causes, without an errno.
         short = error.errno is None and "requested and" in str(error)
         code = errno.ENOSPC if short else error.errno
         if code not in _DISK_ERRORS:

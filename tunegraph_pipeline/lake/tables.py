@@ -1,7 +1,7 @@
 """The parquet tables: pure functions that derive the daily ones, and checked reads and writes of them all.
 
-Here: what a day's raw batches make of each daily table, what the current lists are as of a cut-off, the
-files of a table, and the DuckDB views. Not here: the columns (`schemas`), the lock and the versions (`lake`).
+Here: each daily table as derived from a day's raw batches, the current lists as of a cut-off, and the files
+of a table. Not here: the columns (`schemas`), the DuckDB views (`views`), the lock and the versions (`lake`).
 """
 
 import hashlib
@@ -15,20 +15,20 @@ import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
-from tunegraph_pipeline.lake.raw import BatchInfo
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_SCHEMAS, TABLES, Partition, TableSpec
+from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
+from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
 from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
 _INPUTS = b"tunegraph.inputs"
-_BY_NEWS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
-"""Of several things said of a user on one day the first of these counts."""
+_STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
+"""Of several states of a user on one day the first of these counts."""
 
 
 # --- deriving the daily tables: each a pure function of the batches of one day ---
 
 
 def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
-    """One row a (user, source) met: as the batch's users part says, or at depth 0 if only in its likes
+    """One row for each (user, source) met: as in the batch's users part, or at depth 0 if only in its likes
     (listed) or only in its feedback (found)."""
     frames = []
     for batch in batches:
@@ -50,10 +50,10 @@ def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
         return empty_table("users")
     return (
         pl.concat(frames)
-        # What a batch says of a user goes before what its likes imply; what was seen before what was not.
+        # The users part goes before what likes imply; what was seen goes before what was not.
         .sort(
             ~pl.col("said"),
-            pl.col("state").replace_strict(_BY_NEWS, default=len(_BY_NEWS), return_dtype=pl.Int8),
+            pl.col("state").replace_strict(_STATE_RANKS, default=len(_STATE_RANKS), return_dtype=pl.Int8),
             "depth",
             "discovered_from",
             nulls_last=True,
@@ -66,23 +66,18 @@ def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
 
 
 def derive_likes(batches: Sequence[BatchInfo]) -> pl.DataFrame:
-    """The union of the lists of the day a (user, source); the earliest known ``liked_at`` of a like wins."""
-    frames = [batch.read("likes").with_columns(source=pl.lit(batch.source)) for batch in batches]
-    if not frames:
-        return empty_table("likes")
+    """The union of the day's lists of each (user, source), with the earliest known ``liked_at`` of a like."""
     # Sorting makes equal pairs adjacent and the known, earliest time first: cheaper than a group-by.
     return (
-        pl.concat(frames)
+        _received(batches, "likes")
         .sort("user_id", "track_id", "source", "liked_at", nulls_last=True)
         .unique(["user_id", "track_id", "source"], keep="first", maintain_order=True)
     )
 
 
 def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFrame:
-    """Every user seen whole: the length of the list and a hash that is equal for equal lists.
-
-    Takes the derived ``users`` and ``likes`` of the day. A list in which a time became known is another one.
-    """
+    """Every user seen whole: the length of the list and a hash that is equal for equal lists. Takes the
+    derived ``users`` and ``likes`` of the day. A newly known time changes the hash."""
     at = pl.col("liked_at").dt.epoch("us").cast(pl.String)
     lists = (
         likes.sort("user_id", "source", "track_id")
@@ -105,68 +100,58 @@ def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFram
 
 
 def derive_tracks(batches: Sequence[BatchInfo]) -> pl.DataFrame:
-    """What the day's batches know of each track; where several speak, the first non-null value by source."""
-    frames = [batch.read("tracks").with_columns(source=pl.lit(batch.source)) for batch in batches]
-    return _first_known(
-        frames, "tracks", [name for name in RAW_SCHEMAS["tracks"].names if name != "track_id"]
-    )
+    """What the day's batches know of each track: of several, the first non-null value by source."""
+    return _first_known(_received(batches, "tracks"), "tracks")
 
 
 def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
-    """The features the day's batches give of each track, joined as in :func:`derive_tracks`."""
-    frames = [batch.read("features").with_columns(provider=pl.lit(batch.source)) for batch in batches]
-    return _first_known(frames, "audio_features", list(AUDIO_FEATURES))
+    """The features in the day's batches of each track, joined as in :func:`derive_tracks`."""
+    return _first_known(_received(batches, "features", "provider"), "audio_features")
 
 
 def derive_feedback(batches: Sequence[BatchInfo]) -> pl.DataFrame:
-    """All that was said on the day, in the order it was said; what two batches both hold is one row."""
-    frames = [batch.read("feedback").with_columns(source=pl.lit(batch.source)) for batch in batches]
-    if not frames:
-        return empty_table("feedback")
+    """All feedback of the day, in order of time; what two batches both hold is one row."""
     return (
-        pl.concat(frames)
+        _received(batches, "feedback")
         .sort("at", "user_id", "track_id", "action", "source", maintain_order=True)
         .unique(list(TABLES["feedback"].key), keep="first", maintain_order=True)
     )
 
 
-def _first_known(frames: list[pl.DataFrame], table: str, columns: list[str]) -> pl.DataFrame:
+def _received(batches: Sequence[BatchInfo], part: str, source_column: str = "source") -> pl.DataFrame:
+    """One part of all batches, with the source of each batch in a column of that name."""
+    frames = [batch.read(part).with_columns(pl.lit(batch.source).alias(source_column)) for batch in batches]
+    return pl.concat([empty_frame(part).with_columns(pl.lit("").alias(source_column)), *frames])
+
+
+def _first_known(received: pl.DataFrame, table: str) -> pl.DataFrame:
     names = TABLES[table].schema.names
-    if not frames:
-        return empty_table(table)
-    everything = pl.concat(frames)
-    if not everything["track_id"].is_duplicated().any():
-        return everything.select(names).sort("track_id")
-    who = "source" if "source" in names else "provider"
-    return (
-        everything.group_by("track_id", maintain_order=True)
-        .agg(*[pl.col(name).drop_nulls().first() for name in columns], pl.col(who).first())
-        .select(names)
-        .sort("track_id")
-    )
+    if received["track_id"].is_duplicated().any():
+        # The source is never null, so it is that of the first batch.
+        known = [pl.col(name).drop_nulls().first() for name in names if name != "track_id"]
+        received = received.group_by("track_id", maintain_order=True).agg(known)
+    return received.select(names).sort("track_id")
 
 
 def latest_known(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One row a track over daily ``tracks`` or ``audio_features`` given oldest first: the newest non-null
-    value of every column, so that a later day adds to what an earlier one knew."""
+    """One row for each track over daily ``tracks`` or ``audio_features`` given oldest first: the newest
+    non-null value of every column, so that a later day adds to an earlier one."""
     everything = pl.concat(tables)
-    if not everything["track_id"].is_duplicated().any():
-        return everything.sort("track_id")
-    return (
-        everything.group_by("track_id", maintain_order=True)
-        .agg(pl.col(name).drop_nulls().last() for name in everything.columns if name != "track_id")
-        .sort("track_id")
-    )
+    if everything["track_id"].is_duplicated().any():
+        known = [pl.col(name).drop_nulls().last() for name in everything.columns if name != "track_id"]
+        everything = everything.group_by("track_id", maintain_order=True).agg(known)
+    return everything.sort("track_id")
 
 
 def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
     """The current list of every user: that of the latest day on which they were observed.
 
-    ``days`` gives the ``observations`` and ``likes`` of each day up to the cut-off, the newest first; they
-    are read one day at a time. Returns user_id, track_id, liked_at, sorted; a pair that two sources agree on
-    is one row.
+    ``days`` gives the ``observations`` and ``likes`` of each day up to the cut-off, the newest first, which
+    are read one day at a time. Returns user_id, track_id, liked_at, sorted; a pair from two sources is one
+    row.
     """
-    kept: list[pl.DataFrame] = []
+    columns = ["user_id", "track_id", "liked_at"]
+    kept = [empty_table("current_likes").select(columns)]
     done: pl.DataFrame | None = None
     for observations, likes in days:
         seen = observations.select("source", "user_id")
@@ -175,11 +160,8 @@ def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataF
         else:
             fresh = likes.join(done, on=["source", "user_id"], how="anti")
             done = pl.concat([done, seen]).unique()
-        if len(fresh):
-            kept.append(fresh)
-    if not kept:
-        return empty_table("current_likes")
-    lists = pl.concat(kept).select("user_id", "track_id", "liked_at")
+        kept.append(fresh.select(columns))
+    lists = pl.concat(kept)
     return lists.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
         ["user_id", "track_id"], keep="first", maintain_order=True
     )
@@ -195,76 +177,75 @@ def empty_table(name: str) -> pl.DataFrame:
     return frame
 
 
-def table_path(root: Path, name: str, partition: str | None) -> Path:
-    """Where the file of a partition lies. ``partition`` is its value, e.g. a day, or None."""
-    kind = TABLES[name].partition
-    if (kind is Partition.NONE) != (partition is None):
-        raise ValueError(f"table {name} is partitioned by {kind.value}, got partition {partition!r}")
-    folder = root / name
-    return (folder if partition is None else folder / f"{kind.value}={partition}") / "data.parquet"
+class TableFiles:
+    """The parquet files of all tables, below the folder ``root``. ``partition`` is the value of a partition,
+    such as a day; None for a table without partitions."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
-def write_table(root: Path, name: str, partition: str | None, frame: pl.DataFrame, inputs: str) -> int:
-    """Replace one partition atomically; returns its number of rows.
+    def table_path(self, table: str, partition: str | None = None) -> Path:
+        """The file of a partition."""
+        kind = TABLES[table].partition
+        if (kind is Partition.NONE) != (partition is None):
+            raise ValueError(f"table {table} is partitioned by {kind.value}, got partition {partition!r}")
+        folder = self.root / table
+        return (folder if partition is None else folder / f"{kind.value}={partition}") / "data.parquet"
 
-    ``inputs`` is a fingerprint of what the rows are a function of; :func:`inputs_of` gives it back. Raises
-    LakeError where the rows do not follow the declared schema, or where the disk says no.
-    """
-    path = table_path(root, name, partition)
-    rows = _conform(frame, TABLES[name], str(path))
-    rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
-    with staged_file(path, root / STAGING) as draft:
-        pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
-    return len(rows)
+    def write(self, table: str, partition: str | None, frame: pl.DataFrame, inputs: str = "") -> int:
+        """Replace one partition atomically; returns its number of rows. ``inputs`` is a fingerprint of what
+        the rows are derived from; :meth:`inputs_of` returns it. Raises LakeError where the rows do not follow
+        the declared schema, or the disk cannot be written."""
+        path = self.table_path(table, partition)
+        rows = _conform(frame, TABLES[table], str(path))
+        rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
+        with staged_file(path, self.root / STAGING) as draft:
+            pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
+        return len(rows)
 
+    def read(
+        self, table: str, partition: str | None = None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
+        path = self.table_path(table, partition)
+        try:
+            return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[table], str(path)))
+        except FileNotFoundError:
+            raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
 
-def read_table(
-    root: Path, name: str, partition: str | None, columns: list[str] | None = None
-) -> pl.DataFrame:
-    """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
-    path = table_path(root, name, partition)
-    try:
-        return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[name], str(path)))
-    except FileNotFoundError:
-        raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
+        """The fingerprint a partition was written with; None where there is no readable file."""
+        try:
+            return read_metadata(self.table_path(table, partition)).get(_INPUTS, b"").decode() or None
+        except UNREADABLE:
+            return None
 
+    def row_count(self, table: str, partition: str | None = None) -> int:
+        """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it
+        cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except FileNotFoundError:
+            return 0
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
 
-def inputs_of(root: Path, name: str, partition: str | None) -> str | None:
-    """The fingerprint a partition was written with; None where there is no readable file."""
-    path = table_path(root, name, partition)
-    try:
-        return read_metadata(path).get(_INPUTS, b"").decode() or None
-    except UNREADABLE:
-        return None
-
-
-def row_count(root: Path, name: str, partition: str | None) -> int:
-    """Rows of a partition by its footer alone; 0 where there is no file. Raises LakeError where it cannot be
-    read."""
-    path = table_path(root, name, partition)
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except FileNotFoundError:
-        return 0
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
+    def partitions(self, table: str) -> list[str]:
+        """The partition values on disk, ascending."""
+        folder, prefix = self.root / table, f"{TABLES[table].partition.value}="
+        if not folder.exists():
+            return []
+        found = (path.name.removeprefix(prefix) for path in folder.iterdir() if path.name.startswith(prefix))
+        return sorted(value for value in found if self.table_path(table, value).exists())
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
-    said = f"{path} cannot be read ({error})"
-    return LakeError(f"{said}; make it anew with `tunegraph verify --repair` and a refresh")
-
-
-def partitions(root: Path, name: str) -> list[str]:
-    """The partition values on disk, ascending."""
-    prefix = f"{TABLES[name].partition.value}="
-    folder = root / name
-    if not folder.exists():
-        return []
-    found = (path.name.removeprefix(prefix) for path in folder.iterdir() if path.name.startswith(prefix))
-    return sorted(value for value in found if table_path(root, name, value).exists())
+    return LakeError(
+        f"{path} cannot be read ({error}); rebuild it with `tunegraph verify --repair` and a refresh"
+    )
 
 
 def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:

@@ -15,15 +15,13 @@ from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
-    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename.
-
-    Raises LakeError where the disk says no.
-    """
+    """Write the tensors and facts as one safetensors file that replaces ``path`` in a single rename. Raises
+    LakeError where the disk cannot be written."""
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with staged_file(path, path.parent / STAGING) as draft:
-        # Written here and not by safetensors, whose own error would not say that the disk is full.
+        # Not written by safetensors, whose own error does not say that the disk is full.
         draft.write_bytes(save(contiguous, metadata=dict(facts)))
 
 

@@ -1,12 +1,11 @@
-"""Tombstones: who was forgotten and may not come back, by a hash that nobody can turn into an id.
+"""Tombstones: hashes of the forgotten users, which keep them from coming back.
 
-Here: the file ``<lake>/tombstones.json``, adding to it, and asking whether an id is in it. Not here: taking
-users out of the lake (`pipeline.forgetting`), or the places where ids enter and ask this (`raw`,
+Here: the file ``<lake>/tombstones.json``, adding to it, and asking whether an id is in it. Not here: removing
+users from the lake (`pipeline.forgetting`), or the places where ids enter, which ask this (`raw`,
 `feedback_spool`, `sources.frontier`).
 
 The file has a random key of the lake and, for every forgotten user, the BLAKE2b hash of their id under that
-key. It holds no id. Whoever has the lake can still ask of an id they know whether it is in it: that is what
-it is for.
+key. It holds no id, but anyone with the lake can test whether an id they know is in it: that is its purpose.
 """
 
 import hashlib
@@ -31,8 +30,8 @@ _WORDS = tuple(map(re.compile, (r"[\w.-]+", r"[\w-]+", r"\w+")))  # ids have dot
 
 @dataclass(frozen=True)
 class Tombstones:
-    """``hashes`` of the forgotten under ``key``; false where nobody was forgotten. ``last`` is when somebody
-    was forgotten last, None for never."""
+    """``hashes`` of the forgotten under ``key``; false where nobody was forgotten. ``last`` is when it
+    last happened, None for never."""
 
     key: bytes = b""
     hashes: frozenset[str] = frozenset()
@@ -41,7 +40,7 @@ class Tombstones:
     @classmethod
     def of(cls, lake_root: Path) -> Self:
         """Those of the lake at ``lake_root``, none where there is no file. Raises LakeError for a damaged
-        one: without it the forgotten would come back."""
+        file: without it the forgotten could come back."""
         path = lake_root / TOMBSTONES
         try:
             said = json.loads(path.read_bytes())
@@ -51,7 +50,7 @@ class Tombstones:
             return cls()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LakeError(
-                f"{path} cannot be read ({error}); restore it from a backup: it keeps away who was forgotten"
+                f"{path} cannot be read ({error}); restore it from a backup: it keeps forgotten users out"
             ) from error
 
     def __len__(self) -> int:
@@ -59,30 +58,30 @@ class Tombstones:
 
     def buries_one(self, user_id: str) -> bool:
         """Whether this user was forgotten."""
-        return bool(self.hashes) and self._hash(user_id) in self.hashes
+        return bool(self.hashes) and _keyed_hash(self.key, user_id) in self.hashes
 
     def buries(self, user_ids: pl.Series) -> pl.Series:
         """Which of ``user_ids`` (text, nulls allowed) were forgotten: a Boolean each, false for null."""
         if not self.hashes:
             return pl.repeat(False, len(user_ids), dtype=pl.Boolean, eager=True)
         distinct = user_ids.drop_nulls().unique()
-        buried = [user_id for user_id in distinct if self._hash(user_id) in self.hashes]
+        buried = [user_id for user_id in distinct if self.buries_one(user_id)]
         return user_ids.is_in(buried).fill_null(False)
 
     def named_in(self, text: bytes) -> bool:
-        """Whether a text, JSON or any other, names one who was forgotten: as a whole value, as a part of an
-        address, or as a word."""
+        """Whether a text, JSON or other, names a forgotten user: as a whole value, in an address, or as a
+        word."""
         return bool(self.hashes) and any(self.buries_one(name) for name in _names_in(text))
 
     def with_users(self, user_ids: Iterable[str]) -> "Tombstones":
-        """These and the tombstones of ``user_ids``; the same object where all of them are there."""
+        """These and the tombstones of ``user_ids``; the same object if it has all of them."""
         key = self.key or secrets.token_bytes(32)
         new = frozenset(_keyed_hash(key, user_id) for user_id in user_ids)
         return self if new <= self.hashes else Tombstones(key, self.hashes | new, datetime.now(UTC))
 
     def write(self, lake_root: Path) -> None:
-        """Replace the file of the lake, readable by its owner alone. Raises LakeError where the disk says
-        no."""
+        """Replace the file of the lake, readable only by its owner. Raises LakeError where the disk cannot be
+        written."""
         assert self.last is not None
         # Sorted, so that the order does not tell who was forgotten first.
         said = {
@@ -94,12 +93,9 @@ class Tombstones:
             draft.touch(mode=0o600)
             draft.write_text(json.dumps(said, indent=1) + "\n")
 
-    def _hash(self, user_id: str) -> str:
-        return _keyed_hash(self.key, user_id)
-
 
 def _keyed_hash(key: bytes, user_id: str) -> str:
-    # An id may be text that is no Unicode, a lone surrogate; it has a hash like any other.
+    # An id may hold a lone surrogate, which is not valid Unicode; it gets a hash like any other.
     return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()
 
 

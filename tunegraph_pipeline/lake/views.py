@@ -7,10 +7,10 @@ Here: the statements that make them. Not here: the tables themselves (`tables`),
 
 - a table of a cut-off, such as ``current_likes``: the rows of the current cut-off;
 - a table of a version, such as ``track_embeddings``: the rows of the current model or the live bundle;
-- ``tracks`` and ``audio_features``: a row a track, with the newest known value of every column;
-- ``users`` and ``observations``: a row a user and source, the newest;
+- ``tracks`` and ``audio_features``: a row for each track, with the newest known value of every column;
+- ``users`` and ``observations``: the newest row of each user and source;
 - ``likes``: the newest list of each user from each source;
-- ``feedback``, which never gets old, and tables without partitions: every row.
+- ``feedback``, which never expires, and tables without partitions: every row.
 
 What is current is looked up in the ``CURRENT`` files at each query, so views stay right while a refresh runs.
 """
@@ -30,7 +30,7 @@ _POINTERS = {
 
 
 def view_statements(root: Path) -> list[str]:
-    """SQL that makes schema ``tunegraph`` with two views a table, typed and empty where no file is yet."""
+    """SQL that makes schema ``tunegraph`` with two views of each table, typed and empty without a file."""
     statements = ["CREATE SCHEMA IF NOT EXISTS tunegraph"]
     for spec in TABLES.values():
         history = f"tunegraph.{spec.name}_history"

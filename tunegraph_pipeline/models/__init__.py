@@ -1,1 +1,1 @@
-"""Encoders: what is known of a track, turned into numbers, and the networks that place tracks in a space."""
+"""Encoders: the inputs of a track as matrices, and the networks that place tracks in a space."""

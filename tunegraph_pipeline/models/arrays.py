@@ -5,7 +5,7 @@ Here: name, dtype, shape and meaning of each. Not here: training them (`training
 library alone.
 """
 
-from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec
+from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, optional
 
 MODEL = (
     ArraySpec("embeddings", "<f4", ("tracks", "dimension"), "the place of each track, of unit length"),
@@ -20,45 +20,28 @@ MODEL = (
     ),
     ArraySpec("neighbour_indices", "<i4", ("neighbours",), "the candidate of each entry of W"),
     ArraySpec("neighbour_weight", "<f4", ("neighbours",), "the value of each entry of W"),
-    ArraySpec(
-        "placed",
-        "|b1",
-        ("tracks",),
-        "whether what is known of a track says where it belongs; missing in a model from before content was"
-        " taught, which places none by it",
-        optional=True,
+    *optional(
+        (
+            ArraySpec("placed", "|b1", ("tracks",), "whether the content of a track says where it belongs"),
+            ArraySpec(
+                "layout", "<f4", ("tracks", 2), "the place of each track on the map, 0 to 1", neutral=0.5
+            ),
+            ArraySpec("recommendable", "|b1", ("tracks",), "whether a track is placed or liked in training"),
+            ArraySpec(
+                "canonical",
+                "<i4",
+                ("tracks",),
+                "the track of each recording since the last full training, -1 where that changed",
+            ),
+            ArraySpec(
+                "likes_from_nothing",
+                "<i4",
+                ("tracks at the last full training",),
+                "users in training who liked each track then",
+            ),
+            ArraySpec("artists", TEXT, ("artists",), "the artists that the model has a vector for"),
+            ArraySpec("albums", TEXT, ("albums",), "the albums that the model has a vector for"),
+        )
     ),
-    ArraySpec(
-        "layout",
-        "<f4",
-        ("tracks", 2),
-        "the place of each track on the map, 0 to 1; missing in a model from before there was a map",
-        optional=True,
-        neutral=0.5,
-    ),
-    ArraySpec(
-        "recommendable",
-        "|b1",
-        ("tracks",),
-        "whether a track is placed or liked by somebody in training",
-        optional=True,
-    ),
-    ArraySpec(
-        "canonical",
-        "<i4",
-        ("tracks",),
-        "the track that stood for the recording of each track since the last full training, -1 where that"
-        " changed",
-        optional=True,
-    ),
-    ArraySpec(
-        "likes_from_nothing",
-        "<i4",
-        ("tracks at the last full training",),
-        "users in training who liked each track then",
-        optional=True,
-    ),
-    ArraySpec("artists", TEXT, ("artists",), "the artists that the model has a vector for", optional=True),
-    ArraySpec("albums", TEXT, ("albums",), "the albums that the model has a vector for", optional=True),
 )
-"""The optional ones are missing in models of earlier versions of this program alone."""
+"""Only models of earlier versions of this program lack an optional array."""

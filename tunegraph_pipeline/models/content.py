@@ -1,7 +1,7 @@
-"""What is known of a track apart from who likes it, as matrices an encoder can take.
+"""The content of a track, which is all inputs but its likes, as matrices for an encoder.
 
-Here: the 11 audio features as numbers that can be compared, artists and albums as weighted tags. Not here:
-what is learnt of them (`encoder.py`), where they come from (`sources`).
+Here: the 11 audio features as comparable numbers, artists and albums as weighted tags. Not here: learning
+from them (`encoder.py`), where they come from (`sources`).
 """
 
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _KEY = AUDIO_FEATURES.index("key")
 _OTHERS = [i for i in range(len(AUDIO_FEATURES)) if i != _KEY]
 N_FEATURE_COLUMNS = len(_OTHERS) + 3
-"""Columns of :func:`encode_features`: the ten features that have an order, sine and cosine of the key, and
-whether anything is known."""
+"""Columns of :func:`encode_features`: the ten ordered features, sine and cosine of the key, and whether any
+feature is known."""
 
 LONGEST_ROW = 1000
-"""Most tracks of an artist or album that is a list of tracks: "Various Artists" has more."""
+"""Most tracks of an artist or album in :func:`content_rows`: "Various Artists" has more."""
 
 _TAG_WEIGHT = 0.5  # of an artist's or album's vector beside a track's own
 
@@ -30,10 +30,10 @@ def encode_features(features: NDArray[np.float32], reference: NDArray[np.bool_])
     """Return float32[N, N_FEATURE_COLUMNS] for ``features`` float32[N, 11] in the order of AUDIO_FEATURES.
 
     - Every feature but the key is standardised with the mean and deviation of the tracks in ``reference``
-      (bool[N], those that are trained on), cut at five deviations; what is unknown (NaN) becomes 0, the mean.
+      (bool[N], the trained ones) and clipped at five deviations; an unknown value (NaN) becomes 0, the mean.
       A feature that does not vary there is 0 throughout.
-    - The key is a place on a circle, because B (11) is a semitone from C (0): sin and cos of 2 pi key / 12. A
-      track without a key, NaN or -1 as providers write it, is the centre of the circle.
+    - The key is a point on a circle, because B (11) is a semitone from C (0): sin and cos of 2 pi key / 12. A
+      track without a key, NaN or -1 as providers write it, is at the centre of the circle.
     - The last column is 1 where any feature is known.
     """
     encoded = np.zeros((len(features), N_FEATURE_COLUMNS), dtype=np.float32)
@@ -60,7 +60,7 @@ def content_tags(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_
     """Return float32[N, artists + albums]: the weight of each artist's and album's vector in a track.
 
     ``track_artists`` is tracks x artists, ``album`` int32[N] with -1 for unknown. The artists of a track
-    share a weight of one half, its album has one half; a track of which neither is known has an empty row.
+    share a weight of one half, its album has one half; a track without either has an empty row.
     """
     from scipy.sparse import csr_matrix, diags_array, hstack
 
@@ -78,8 +78,8 @@ def content_tags(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_
 def content_rows(track_artists: "csr_matrix", album: NDArray[np.int32]) -> "csr_matrix":
     """Return float32[T, N] of ones: a row for each artist and album that two tracks or more have in common.
 
-    Each is a list of tracks, like that of a person who likes nothing else. One of more than `LONGEST_ROW` is
-    left out: it is hardly an artist, and every pair of its tracks costs. Arguments as for `content_tags`.
+    Each is a list of tracks, like that of a user who likes nothing else. A row longer than `LONGEST_ROW` is
+    left out: it is hardly an artist, and every pair of tracks costs. Arguments as for `content_tags`.
     """
     from scipy.sparse import csr_matrix
 

@@ -1,7 +1,8 @@
-"""The track encoder: one vector of unit length a track, from its id, its content and its neighbours.
+"""The track encoder: one vector of unit length per track, from its id, its content and its neighbours.
 
-Here: the network and the sparse products it needs. Importing this module imports torch. Not here: what it is
-trained for (`training/objective.py`), where the graph comes from (`graph/co_like.py`).
+Here: the network, the sparse products it needs, its initial id vectors and its graph. Importing this module
+imports torch. Not here: the training objective (`training/objective.py`), who is a neighbour
+(`graph/co_like.py`).
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tunegraph_pipeline.graph.csr import only, rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -21,16 +24,16 @@ EncoderKind = Literal["propagation", "transformer", "none"]
 
 
 class SparseMatrix:
-    """A constant sparse matrix M with its transpose, for products that can be differentiated.
+    """A constant sparse matrix M with its transpose, for differentiable products.
 
-    PyG's scatter over the edges holds a row of ``d`` numbers an edge; a CSR product holds none, and its
-    gradient is the product with the transpose.
+    PyG's scatter holds ``d`` numbers per edge in memory; a CSR product holds none, and its gradient is the
+    product with the transpose.
     """
 
     def __init__(self, matrix: "csr_matrix") -> None:
-        self.forward = _torch_csr(matrix)
-        self.backward = _torch_csr(matrix.T.tocsr())
-        # Where the entries of the transpose stand in the matrix.
+        self.forward = torch_csr(matrix)
+        self.backward = torch_csr(matrix.T.tocsr())
+        # The place of each entry of the transpose in the matrix.
         entries = type(matrix)((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
         self._order = torch.from_numpy(entries.T.tocsr().data)
 
@@ -61,21 +64,21 @@ class _SparseProduct(torch.autograd.Function):
 class TrackEncoder(nn.Module):
     """x = id + content, E = normalise(graph encoder of x), and a bias a track.
 
-    x of a track is its id vector (none for a track nobody in training likes, so that content alone places
-    it), plus the weighted vectors of its artists and album, plus a small network of its audio features. Then
+    x of a track is its id vector (none for a track nobody in training likes, which content alone places),
+    plus the weighted vectors of its artists and album, plus a small network of its audio features. Then
 
     - ``propagation``: ``layers`` times x <- x + S x, S the symmetric-normalised co-like graph;
     - ``transformer``: ``layers`` times x <- x + TransformerConv(x) over the same edges (Shi et al. 2021);
     - ``none``: x as it is.
 
-    In training some tracks are placed as if nobody liked them, see `forward`: otherwise their likes would say
-    everything there is to say, and content would never learn to place a track without any.
+    In training some tracks are placed as if nobody liked them, see `forward`: otherwise content would never
+    learn to place a track without likes.
 
-    E may be made of several spaces that stand side by side, d / spaces numbers each: a track has the same
-    length in all of them, so that a cosine is the mean of those in the spaces. Each is trained on lists of
-    its own, and where likes are few their mean errs less than one space of the same size.
+    E may consist of several spaces side by side, d / spaces numbers each: a track has the same length in all
+    of them, so a cosine is the mean of the cosines in the spaces. Each is trained on lists of its own, and
+    where likes are few, their mean has a smaller error than one space of the same size.
 
-    ``initial`` float32[N, d]: where the id vectors start; ``warm`` bool[N]: tracks that have one; ``tags``
+    ``initial`` float32[N, d]: the initial id vectors; ``warm`` bool[N]: tracks that have one; ``tags``
     csr float32[N, T] of `content.content_tags` or None; ``features`` float32[N, F] of
     `content.encode_features` or None; ``graph`` csr float32[N, N].
     """
@@ -103,7 +106,7 @@ class TrackEncoder(nn.Module):
         self.id = nn.Parameter(torch.from_numpy(initial * warm[:, np.newaxis]))
         self._warm = torch.from_numpy(warm.astype(np.float32))[:, np.newaxis]
         self._all_warm = bool(warm.all())
-        # torch draws initial weights from its global state: seeded here, and put back for whoever else draws.
+        # torch draws initial weights from its global state: seeded here and restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._tags = SparseMatrix(tags) if tags is not None and tags.nnz else None
@@ -115,7 +118,7 @@ class TrackEncoder(nn.Module):
                 self.feature_network = nn.Sequential(
                     nn.Linear(self._features.shape[1], hidden), nn.GELU(), nn.Linear(hidden, dimension)
                 )
-                # A gentle start: the features may not drown what the likes already say.
+                # Small initial weights, so that features do not drown the likes.
                 with torch.no_grad():
                     for parameter in self.feature_network[2].parameters():
                         parameter.mul_(0.1)
@@ -132,11 +135,11 @@ class TrackEncoder(nn.Module):
                 )
 
     def forward(self, cold: Tensor | None = None) -> Tensor:
-        """Return E, float32[N, d], rows of unit length (zero for a track of which nothing is known).
+        """Return E, float32[N, d], rows of unit length (zero for a track without any input).
 
         The tracks in ``cold`` bool[N] are placed as if nobody liked them: without id vector, neighbours, and
-        the artists and albums of which no other track is left, whose vectors are ids by another name. Those
-        that this would leave with nothing stay as they are.
+        the artists and albums without another liked track, whose vectors would act as ids. Tracks that would
+        be left without any input stay unchanged.
         """
         tags, liked = self._tags, self._warm
         if cold is not None:
@@ -146,7 +149,7 @@ class TrackEncoder(nn.Module):
         if tags is not None:
             x = x + (tags @ self.tag)
         if self._features is not None:
-            # The last column says whether anything is known: nothing known adds nothing.
+            # The last column says whether any feature is known; without one nothing is added.
             x = x + self.feature_network(self._features) * self._features[:, -1:]
         if self.kind == "propagation":
             for _ in range(self.layers):
@@ -158,9 +161,9 @@ class TrackEncoder(nn.Module):
         return apart.reshape(x.shape) / math.sqrt(self.spaces)
 
     def _shared_tags(self, cold: Tensor) -> tuple[SparseMatrix | None, Tensor]:
-        """The tags without those of ``cold`` tracks that no liked track beside them has; who can be cold.
+        """The tags without those that only ``cold`` tracks have, and the tracks that can be cold.
 
-        The latter is bool[N, 1]: the cold tracks of which a tag or a feature is left.
+        The latter is bool[N, 1]: the cold tracks that keep a tag or a feature.
         """
         cold = cold[:, None]
         left = torch.zeros_like(cold) if self._features is None else self._features[:, -1:] > 0
@@ -175,8 +178,41 @@ class TrackEncoder(nn.Module):
 
 
 def _to(liked: Tensor, message: Tensor, cold: Tensor | None) -> Tensor:
-    """What the neighbours say, to liked tracks alone: without ``cold`` the others have no edges anyway."""
+    """The message, for liked tracks alone; without ``cold`` the others have no edges anyway."""
     return message if cold is None else message * liked
+
+
+def spectral_start(likes: "csr_matrix", dimension: int, *, seed: int, rounds: int = 4) -> NDArray[np.float32]:
+    """Return V sqrt(sigma), float32[N, dimension], of D_u^-1/2 A D_i^-1/2 ~ U sigma Vᵀ, mean row length 1.
+
+    ``likes`` is A, users x N. Subspace iteration (Halko, Martinsson and Tropp 2011) from a seeded start, with
+    ``rounds`` products with AᵀA. Where the matrix has fewer than ``dimension`` directions, the remaining
+    columns are small noise, so that training can use them.
+    """
+    from scipy.sparse import csr_matrix, diags_array
+
+    rng = np.random.default_rng(seed)
+    n_users, n_tracks = likes.shape
+    degrees = np.bincount(likes.indices, minlength=n_tracks)
+    by_user = diags_array(np.maximum(np.diff(likes.indptr), 1.0) ** -0.5)
+    by_track = diags_array(np.maximum(degrees, 1.0) ** -0.5)
+    A = csr_matrix(by_user @ likes @ by_track, dtype=np.float32)
+    rank = min(dimension, n_users, n_tracks)
+    Y = rng.standard_normal((n_tracks, min(rank + 16, n_users, n_tracks))).astype(np.float32)
+    for _ in range(rounds):
+        Y, _ = np.linalg.qr(A.T @ (A @ Y))
+    projected = A @ Y
+    squares, rotation = np.linalg.eigh((projected.T @ projected).astype(np.float64))
+    leading = np.argsort(-squares, kind="stable")[:rank]
+    # sigma is the root of an eigenvalue, so its own root is the fourth one.
+    scale = np.maximum(squares[leading], 0.0) ** 0.25
+    start = np.zeros((n_tracks, dimension), dtype=np.float32)
+    start[:, :rank] = (Y @ rotation[:, leading].astype(np.float32)) * scale.astype(np.float32)
+    length = np.linalg.norm(start, axis=1).mean()
+    start /= np.float32(max(float(length), 1e-12))
+    noise = rng.standard_normal((n_tracks, dimension - rank)).astype(np.float32)
+    start[:, rank:] = 0.01 * noise
+    return start
 
 
 def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
@@ -186,12 +222,9 @@ def propagation_graph(neighbours: "csr_matrix", k: int) -> "csr_matrix":
     """
     from scipy.sparse import csr_matrix, diags_array
 
-    place = np.arange(neighbours.nnz) - np.repeat(neighbours.indptr[:-1], np.diff(neighbours.indptr))
-    row = np.repeat(np.arange(neighbours.shape[0]), np.diff(neighbours.indptr))
-    strong = place < k
-    cut = csr_matrix(
-        (neighbours.data[strong], (row[strong], neighbours.indices[strong])), shape=neighbours.shape
-    )
+    place = np.arange(neighbours.nnz) - neighbours.indptr[rows_of(neighbours)]
+    cut = only(neighbours, place < k)
+    cut.sort_indices()  # sums over rows run in the order of the columns
     symmetric = cut.maximum(cut.T)
     degree = np.asarray(symmetric.sum(axis=1), dtype=np.float64).ravel()
     scale = diags_array(np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0))
@@ -215,10 +248,11 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
     )
 
 
-def _torch_csr(matrix: "csr_matrix") -> Tensor:
+def torch_csr(matrix: "csr_matrix") -> Tensor:
+    """The matrix as a sparse tensor of float32, its indices sorted."""
     matrix.sort_indices()
     with warnings.catch_warnings():
-        # torch says once a process that CSR is in beta; a product with a dense matrix is all that is used.
+        # torch warns once that CSR is in beta; only the product with a dense matrix is used here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
             torch.from_numpy(matrix.indptr.astype(np.int32)),

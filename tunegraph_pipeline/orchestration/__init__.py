@@ -1,10 +1,10 @@
 """Everything that knows Dagster: assets, checks, jobs, schedules, partitions and resources.
 
-An asset reads, calls one pure function of the folders below, writes and reports metadata. `build.py`
-assembles them; nothing heavy is imported here.
+An asset runs one stage of `pipeline` and reports its metadata. `build.py` assembles them; nothing heavy is
+imported here.
 """
 
 import warnings
 
-# Said for each asset and sensor at every start. That Dagster may change them is met by pinning its version.
+# Dagster would warn for each asset and sensor at every start; its version is pinned.
 warnings.filterwarnings("ignore", r"Parameter `\w+` of .* is currently in (beta|preview)")

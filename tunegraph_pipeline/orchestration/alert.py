@@ -1,10 +1,9 @@
-"""Telling a person that a run failed: one JSON document, posted to an address only the environment knows.
+"""Alert that a run failed: one JSON document, posted to an address in the environment.
 
-Here: what is told, and telling it. Not here: when (`automation`). The address is a secret, since who has it
-may write to the channel behind it: it is in no log, message or metadata.
+Here: the document, and posting it. Not here: when (`automation`). The address is a secret, since it lets
+anyone post to the channel behind it: it is in no log, message or metadata.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,19 +19,14 @@ _TIMEOUT = (5.0, 10.0)  # to connect, between bytes
 _ATTEMPTS = 4
 _LONGEST_LINE = 300
 _OURS = "tunegraph_pipeline."
-"""What the message of an error that is written for people begins with, in Dagster's events."""
-
-
-def webhook() -> str | None:
-    """Where failures are told; None where nobody wants to know."""
-    return os.environ.get(WEBHOOK_VARIABLE) or None
+"""How the messages of errors written for people begin in Dagster's events."""
 
 
 def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any]:
-    """What is told of a failed run; ``text`` is all a chat needs (Slack and others show that field).
+    """The alert for a failed run; ``text`` is all a chat needs (Slack and others show that field).
 
-    Beside it: job, run_id, partitions (null for a run without), lake (the name of its folder), error (one
-    line), will_retry and time (ISO 8601, UTC).
+    The other fields: job, run_id, partitions (null for a run without), lake (the name of its folder), error
+    (one line), will_retry and time (ISO 8601, UTC).
     """
     run = context.dagster_run
     tags = run.tags
@@ -43,7 +37,7 @@ def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any
     name = lake.resolve().name
     text = f"TuneGraph: {run.job_name} of lake {name}"
     text += f", {partitions}," if partitions else ""
-    text += f" failed: {error} (run {run.run_id[:8]}" + ("; it is tried again)" if will_retry else ")")
+    text += f" failed: {error} (run {run.run_id[:8]}" + ("; it will be retried)" if will_retry else ")")
     return {
         "text": text,
         "job": run.job_name,
@@ -57,24 +51,22 @@ def about_failure(context: RunFailureSensorContext, lake: Path) -> dict[str, Any
 
 
 def error_line(steps: Sequence[DagsterEvent], run: DagsterEvent) -> str:
-    """What went wrong first, in one line, without the names of exception classes where a person is meant."""
-    told = [run.message or "the run failed"]
+    """The first error, in one line; errors written for people without the name of their class."""
+    messages = [run.message or "the run failed"]
     failure = steps[0].step_failure_data.error if steps else run.job_failure_data.error
     while failure is not None:
-        told.append(failure.message)
+        messages.append(failure.message)
         failure = failure.cause
-    # Dagster's own error wraps what the asset raised, which may say by what it was caused.
-    meant = [message for message in told if message.startswith(_OURS)]
-    said = meant[0].partition(": ")[2] if meant else told[min(2, len(told) - 1)]
-    line = " ".join(said.split())
+    # Dagster's own error wraps what the asset raised, which may have a cause of its own.
+    ours = [message for message in messages if message.startswith(_OURS)]
+    message = ours[0].partition(": ")[2] if ours else messages[min(2, len(messages) - 1)]
+    line = " ".join(message.split())
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
 
 
 def send(url: str, document: dict[str, Any], *, pause: float = 1.0) -> None:
-    """Post ``document`` to ``url``; where it is not taken, again after ``pause`` seconds and more.
-
-    Raises LakeError, which does not tell the address, where nobody took it.
-    """
+    """Post ``document`` to ``url``; a failed attempt is repeated after ``pause`` seconds and more. Raises
+    LakeError, without the address, if no attempt succeeds."""
     retrying = Retrying(
         retry=retry_if_result(lambda refusal: refusal is not None),
         stop=stop_after_attempt(_ATTEMPTS),
@@ -86,22 +78,22 @@ def send(url: str, document: dict[str, Any], *, pause: float = 1.0) -> None:
         refusal = error.last_attempt.result()
     else:
         return
-    # Outside of the handler: a traceback must not lead to an exception that has the address in it.
+    # Outside the handler: the traceback must not lead to an exception that holds the address.
     raise LakeError(
-        f"the alert was not taken by the webhook of {WEBHOOK_VARIABLE}: {refusal}, {_ATTEMPTS} times"
+        f"the webhook in {WEBHOOK_VARIABLE} did not accept the alert: {refusal}, {_ATTEMPTS} times"
     )
 
 
 def _post(url: str, document: dict[str, Any]) -> str | None:
-    """What became of one attempt: None, or why it was in vain."""
+    """Post once; returns None, or why it failed."""
     import requests
 
     try:
-        # The status says it all; the rest of an answer may have no end.
+        # Only the status matters; the body may be endless.
         with requests.post(
             url, json=document, timeout=_TIMEOUT, allow_redirects=False, stream=True
         ) as answer:
-            taken = answer.ok and not answer.is_redirect
-            return None if taken else f"status {answer.status_code}"
+            accepted = answer.ok and not answer.is_redirect
+            return None if accepted else f"status {answer.status_code}"
     except (requests.RequestException, ValueError) as error:
         return f"no answer ({type(error).__name__})"

@@ -25,7 +25,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.orchestration.partitions import DAILY
+from tunegraph_pipeline.orchestration.stage_asset import DAILY
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -109,11 +109,8 @@ def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult
 
 @asset_check(asset="trained_model", blocking=True)
 def better_than_popularity(lake: ResourceParam[Lake]) -> AssetCheckResult:
-    """On likes it was not trained on, the model ranks no worse than the most popular songs do.
-
-    A failure stops the run where no live model can stay in its place; where one can, the gate refuses the
-    new one.
-    """
+    """On likes it was not trained on, the model ranks no worse than the most popular songs do. A failure
+    stops the run where no live model can stay in its place; where one can, the gate refuses the new one."""
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     figure, popularity = facts["validation"], facts["validation_of_popularity"]
     if figure is None:
@@ -195,20 +192,7 @@ def services_serve_it(lake: ResourceParam[Lake]) -> AssetCheckResult:
     return _result(all(version == live for version in answers.values()), facts, AssetCheckSeverity.WARN)
 
 
-CHECKS: list[AssetChecksDefinition] = [
-    each_user_once_a_day,
-    each_like_once_and_counted,
-    each_pair_once,
-    nobody_forgotten_in_the_lists,
-    indices_contiguous,
-    counts_are_those_of_the_likes,
-    better_than_popularity,
-    finite_and_of_unit_length,
-    live_bundle_opens,
-    nobody_forgotten_in_the_live_bundle,
-    no_worse_than_the_live_model,
-    services_serve_it,
-]
+CHECKS = [check for check in globals().values() if isinstance(check, AssetChecksDefinition)]
 
 
 def _nobody_forgotten(lake: Lake, users: pl.Series) -> AssetCheckResult:

@@ -1,7 +1,7 @@
-"""Runs whose process died (kill -9, a power cut): which they are, and ending them in Dagster's history.
+"""Close runs whose process died (kill -9, a power cut) in Dagster's history.
 
-Here: the tag that tells in which process a run is, and the end of the dead ones. Not here: the lake's lock,
-which notices a dead holder by itself (`lake.lock`).
+Here: the tag that names the process of a run, and ending dead runs. Not here: the lake's lock, which notices
+a dead holder by itself (`lake.lock`).
 """
 
 import os
@@ -10,7 +10,7 @@ import socket
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 PROCESS = "tunegraph/process"
-"""Tag of a run with the process it is in: host, pid and how long after the host that process began."""
+"""Tag of a run with its process: host, pid, and how many seconds after the host the process started."""
 
 
 def this_process() -> str:
@@ -19,12 +19,9 @@ def this_process() -> str:
 
 
 def close_dead_runs(instance: DagsterInstance) -> None:
-    """End in the history the runs whose process died.
-
-    Dagster takes them for running, shows them so for ever, and keeps their place in the queue and the pools:
-    the next run would wait for it without end.
-    """
-    # Also those that were killed before they began; runs that wait for the daemon have no such tag.
+    """Mark the runs whose process died as failed. Dagster would show them as running forever, and keep their
+    place in the queue and the pools, for which the next run would wait without end."""
+    # Also runs that were killed before they began; runs that wait for the daemon have no such tag.
     statuses = [
         DagsterRunStatus.NOT_STARTED,
         DagsterRunStatus.STARTING,
@@ -42,20 +39,20 @@ def close_dead_runs(instance: DagsterInstance) -> None:
 def _process(pid: int) -> str:
     import psutil
 
-    # By the clock, which may be set, a process that goes on would have begun at another moment.
+    # Relative to the start of the host: the clock may be changed while the process runs.
     began = psutil.Process(pid).create_time() - psutil.boot_time()
     return f"{socket.gethostname()} {pid} {began:.2f}"
 
 
 def _is_of_parent(instance: DagsterInstance, run: DagsterRun, process: str) -> bool:
-    """Whether the tag came with those of the run that this one tries again: its own process, which replaces
-    it, has not opened the lake yet."""
+    """Whether the tag is that of the run which this one retries; its own process, which replaces the tag, has
+    not opened the lake yet."""
     parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
     return parent is not None and parent.tags.get(PROCESS) == process
 
 
 def _is_dead(process: str) -> bool:
-    """Whether a process of this host is gone; pids are used again, beginnings are not."""
+    """Whether a process of this host ended; a pid may be reused, but not with the same start."""
     import psutil
 
     host, _, rest = process.partition(" ")

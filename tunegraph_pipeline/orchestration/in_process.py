@@ -1,7 +1,7 @@
-"""Running the jobs in this process, on the Dagster instance that lives in the lake.
+"""Run jobs in this process, on the Dagster instance in the lake.
 
-Here: the instance, and one function that runs a job and turns its failure into the error a person reads.
-Not here: what the jobs are (`jobs`), or how progress is drawn (`cli`).
+Here: the instance, and running a job, with its failure as an error for people. Not here: what the jobs are
+(`jobs`), or how progress is drawn (`cli`).
 """
 
 import _thread
@@ -61,10 +61,9 @@ def run_job(
 ) -> None:
     """Run a job and wait for it; the UI shows the run.
 
-    One that fills days does so from ``first`` to ``last``; for any other both are None.
-    ``ops`` is the config of single assets by name; it overrules that of the job. Raises what the failing
-    asset raised, or LakeError naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends
-    the run as failed.
+    A job that fills days fills ``first`` to ``last``; for any other both are None. ``ops`` is the config of
+    single assets by name; it overrides that of the job. Raises what the failing asset raised, or LakeError
+    naming the check that stopped the run; KeyboardInterrupt on Ctrl-C, which ends the run as failed.
     """
     from tunegraph_pipeline.orchestration.build import build_definitions
 
@@ -73,7 +72,7 @@ def run_job(
     asked = {asset: {"config": dict(values)} for asset, values in (ops or {}).items()}
     config: dict[str, Any] = {
         "ops": {**own, **asked},
-        # Who runs a job by hand is told at once that the lake is being written.
+        # A job run by hand fails at once if the lake is being written.
         "resources": {"lake": {"config": {"root": str(lake.root.resolve()), "wait_seconds": 0.0}}},
         # The command line draws its own progress; the event log keeps the rest.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -81,7 +80,7 @@ def run_job(
     bounds = {"start": first, "end": last}
     tags = {f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items() if day}
     tags[PROCESS] = this_process()
-    # It says of each check that was skipped with its asset that nothing is gated by it.
+    # It warns about each check that was skipped with its asset.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     home = dagster_home(lake)
     try:
@@ -90,27 +89,27 @@ def run_job(
             with _noticing_interrupts():
                 job.execute_in_process(run_config=config, instance=instance, tags=tags)
     except DagsterExecutionInterruptedError:
-        # Dagster takes the signal, so that the run is closed in its history; then it is Ctrl-C again.
+        # Dagster handles the signal and closes the run in its history; then it is Ctrl-C again.
         raise KeyboardInterrupt from None
     except DagsterResourceFunctionError as error:
-        raise error.user_exception from None  # the lake is held by another, or cannot be opened
+        raise error.user_exception from None  # the lake is locked, or cannot be opened
     except DagsterAssetCheckFailedError as error:
         raise LakeError(f"a check stopped the run: {error}; `tunegraph ui` shows its figures") from error
     except OperationalError as error:
         raise LakeError(
             f"Dagster's history in {home} cannot be written ({error.orig});"
-            " free some space, or end what holds it"
+            " free some space, or end the process that holds it"
         ) from error
 
 
 @contextmanager
 def _noticing_interrupts() -> Iterator[None]:
-    """Let Ctrl-C end what runs, and end it as a KeyboardInterrupt, wherever its exception strikes.
+    """Make Ctrl-C end what runs with a KeyboardInterrupt, wherever its exception is raised.
 
-    - An extension module may swallow it while it looks at its arguments, and say that these do not fit
-      (pybind11 does so). The signal itself is seen here, whatever became of it.
+    - An extension module may swallow it while it converts arguments, and report that these do not fit
+      (pybind11 does). The signal itself is noticed here in any case.
     - Python swallows it in a finaliser, with a traceback on the terminal. It is sent again.
-    - SQLAlchemy passes it on when a connection is closed, but logs its traceback first.
+    - SQLAlchemy raises it when a connection is closed, but logs its traceback first.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -125,11 +124,11 @@ def _noticing_interrupts() -> Iterator[None]:
         else:
             unraisable(lost)
 
-    seen, told = socket.socketpair()
-    with seen, told:
+    seen, wakeup = socket.socketpair()
+    with seen, wakeup:
         seen.setblocking(False)
-        told.setblocking(False)
-        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        wakeup.setblocking(False)
+        before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         pool.setLevel(logging.CRITICAL)
         sys.unraisablehook = resend
         try:

@@ -1,12 +1,11 @@
-"""What the assets say about themselves in Dagster's own terms: column schemas, row counts, cost and plots.
+"""Metadata of assets in Dagster's own types: column schemas, row counts, cost and plots.
 
-Here: turning the project's schemas, measurements and PNGs into metadata values. Not here: the plots
-(`evaluation.plots`) or what a number means (the stage that reports it).
+Here: turning schemas, measurements and PNGs into metadata values. Not here: the plots (`evaluation.plots`),
+or what a number means (the stage that reports it).
 """
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -20,6 +19,7 @@ from dagster import (
 )
 
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
     """What Dagster keeps of a stage: its rows, cost, version, how it was made, facts and plots."""
     metadata: dict[str, Any] = {}
     if result.rows is not None:
-        metadata["dagster/row_count"] = MetadataValue.int(result.rows)
-    metadata["seconds"] = MetadataValue.float(round(result.cost.seconds, 3))
-    metadata["peak_memory_mib"] = MetadataValue.float(round(result.cost.peak_mib, 1))
+        metadata["dagster/row_count"] = result.rows
+    metadata["seconds"] = round(result.cost.seconds, 3)
+    metadata["peak_memory_mib"] = round(result.cost.peak_mib, 1)
     if result.version is not None:
-        metadata["version"] = MetadataValue.text(result.version)
+        metadata["version"] = result.version
     if result.how is not None:
-        metadata["made"] = MetadataValue.text(result.how)
+        metadata["made"] = result.how
     metadata |= {name: _value(fact) for name, fact in result.facts.items()}
     metadata |= {name: picture(draw()) for name, draw in result.plots.items()}
     metadata |= {name: _table(table) for name, table in result.tables.items()}
@@ -60,19 +60,10 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
     return MaterializeResult(metadata=metadata)
 
 
-def _value(fact: bool | int | float | str | Path | Mapping[str, Any]) -> Any:
-    if isinstance(fact, bool):  # before int, of which it is one
-        return MetadataValue.bool(fact)
-    if isinstance(fact, int):
-        return MetadataValue.int(fact)
-    if isinstance(fact, float):
-        return MetadataValue.float(fact)
-    if isinstance(fact, Path):
-        return MetadataValue.path(str(fact))
-    if isinstance(fact, str):
-        is_url = fact.startswith(("http://", "https://"))
-        return MetadataValue.url(fact) if is_url else MetadataValue.text(fact)
-    return MetadataValue.json(fact)
+def _value(fact: Any) -> Any:
+    """An address as a link; Dagster shows any other fact by its type."""
+    is_url = isinstance(fact, str) and fact.startswith(("http://", "https://"))
+    return MetadataValue.url(fact) if is_url else fact
 
 
 def _table(table: Mapping[str, int] | str) -> Any:
@@ -85,7 +76,7 @@ def notes_list(notes: Iterable[str]) -> Any:
 
 
 def epoch_observer(context: AssetExecutionContext) -> Callable[["EpochReport"], None]:
-    """What a training calls after each epoch: it logs the figures as an observation of the asset."""
+    """A callback for trainings that logs the figures of each epoch as an observation of the asset."""
 
     def observe(report: "EpochReport") -> None:
         context.log_event(AssetObservation(context.asset_key, metadata=report.metadata()))
@@ -94,11 +85,11 @@ def epoch_observer(context: AssetExecutionContext) -> Callable[["EpochReport"], 
 
 
 def picture(png: bytes) -> Any:
-    """A PNG as Markdown, the one form in which the UI shows a picture."""
+    """A PNG as Markdown, the only form in which the UI shows pictures."""
     return MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def counts_table(counts: Mapping[str, int]) -> Any:
-    """Counted skips and the like as a two-column Markdown table."""
-    lines = ["| what | count |", "|---|---:|", *(f"| {what} | {count:,} |" for what, count in counts.items())]
-    return MetadataValue.md("\n".join(lines))
+    """Counts as a two-column Markdown table."""
+    rows = [(what, f"{count:,}") for what, count in counts.items()]
+    return MetadataValue.md(markdown_table(["what", "count"], rows))

@@ -7,13 +7,21 @@ and what it passes to its stage (`assets`), or what a run reports (`metadata`).
 from collections.abc import Callable
 from typing import Any
 
-from dagster import AssetsDefinition, BackfillPolicy, MaterializeResult, ResourceParam, asset
+from dagster import (
+    AssetsDefinition,
+    BackfillPolicy,
+    DailyPartitionsDefinition,
+    MaterializeResult,
+    ResourceParam,
+    asset,
+)
 
-from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
-from tunegraph_pipeline.orchestration.partitions import DAILY
 from tunegraph_pipeline.pipeline.stages import stage
 
+# end_offset=1: today is a partition, since an import made today is received today.
+DAILY = DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
 _OWNERS = ["team:tunegraph"]
 _TABLE_KINDS = ("parquet", "polars")
 

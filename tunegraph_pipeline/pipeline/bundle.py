@@ -1,4 +1,4 @@
-"""Assemble a serving bundle from the current graph, a model and what is known of the tracks.
+"""Assemble a serving bundle from the current graph, a model and the catalogue.
 
 Here: lining up arrays, and the index. Not here: the form of a bundle (`recommend.bundle`), or which one goes
 live (`publish`).
@@ -31,7 +31,7 @@ from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
 
 def bundle_of(lake: Lake, model_version: str) -> Bundle:
-    """The bundle of a model over the graph and track table of today, written unless it is there; not live."""
+    """The bundle of a model over today's graph and catalogue, written unless it exists; not live."""
     cut_off, settings = current_cut_off(lake), lake.section("serving", ServingSettings)
     version = f"{cut_off}-" + digest(
         [
@@ -46,16 +46,16 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
     if not lake.has_version("serving", version):
         model = ArrayFolder.open(lake.version_folder("models", model_version))
         content = bundle_content(lake, model, read_catalogue(lake), version)
-        write_bundle(lake.serving / version, content, partial(index_if_wanted, settings=settings))
+        write_bundle(lake.serving / version, content, partial(add_index_if_set, settings=settings))
     return Bundle.open(lake.serving / version)
 
 
 def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, version: str) -> BundleContent:
-    """Put together what the current graph, a model and the catalogue hold for a query.
+    """Put together what a query needs of the current graph, a model and the catalogue.
 
-    A model from before some of the tracks is carried over; those it cannot know are not recommendable. Of the
-    tracks nobody likes, those are that the model has placed by what is known of them. Raises
-    LakeError where the id map is not a continuation of the model's.
+    A model older than some of the tracks is carried over; tracks it does not know are not recommendable, nor
+    are tracks without likes, unless the model placed them by their content. Raises LakeError where the id map
+    does not continue the model's.
     """
     graph = open_like_graph(lake)
     ids = known_track_ids(lake)
@@ -78,8 +78,8 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         embeddings=weights.embeddings,
         pooling_weight=weights.pooling_weight,
         popularity=degrees,
-        # A track that neither likes nor content have placed has no evidence behind its place in the space; it
-        # is not put before anyone. Of the ids of a recording one stands for it, the others are never shown.
+        # A track that neither likes nor content placed has no evidence behind its embedding. Of the ids of a
+        # recording only the one that stands for it is shown.
         recommendable=((degrees > 0) | weights.placed) & weights.known & own,
         prior=weights.prior,
         neighbour_indptr=weights.neighbour_indptr,
@@ -110,8 +110,8 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
 
 
 class Audience(NamedTuple):
-    """The users of a bundle: those of the like graph first, then those who like nothing but turned something
-    down. Lists as in :class:`BundleContent`."""
+    """The users of a bundle: first those of the like graph, then those with dislikes alone. Lists as in
+    :class:`BundleContent`."""
 
     user_ids: list[str]
     user_indptr: NDArray[np.int64]
@@ -120,10 +120,10 @@ class Audience(NamedTuple):
 
 
 def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series) -> Audience:
-    """Line up what users turned down (user_id, track_id) with the graph.
+    """Line up dislikes (user_id, track_id) with the graph.
 
-    A track counts under the id that stands for its recording. Left out is one that the id map ``track_ids``
-    lacks, since nobody can be recommended it, and one that the graph has the user like.
+    A track counts under the id that stands for its recording. Tracks that the id map ``track_ids`` lacks,
+    which are never recommended, and tracks that the user likes in the graph are left out.
     """
     tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String), "track": graph.canonical})
     users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, schema={"user_id": pl.String})
@@ -151,18 +151,18 @@ def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series
 
 
 def known_dislikes(lake: Lake) -> pl.DataFrame:
-    """Who wants no more of what as of the cut-off: user_id, track_id. None in a lake from before feedback."""
+    """The dislikes as of the cut-off: user_id, track_id. Empty in a lake from before feedback."""
     key = current_cut_off(lake).isoformat()
     if key not in lake.partitions("current_dislikes"):
         return empty_table("current_dislikes").select("user_id", "track_id")
     return lake.read("current_dislikes", key, ["user_id", "track_id"])
 
 
-def index_if_wanted(folder: Path, settings: ServingSettings) -> dict[str, Any]:
-    """Add the index that the settings want to the complete bundle in ``folder``; the facts about it.
+def add_index_if_set(folder: Path, settings: ServingSettings) -> dict[str, Any]:
+    """Add the index that the settings ask for to the complete bundle in ``folder``; returns facts about it.
 
-    What is not as it was wished for is told to whoever watches. Raises LibraryMissingError where an index is
-    asked for outright and the library is missing.
+    Reports a note where an index was left out. Raises LibraryMissingError where the settings require an index
+    and its library is missing.
     """
     n_tracks = int(np.count_nonzero(Bundle.open(folder).recommendable))
     wanted = settings.index == "approximate" or (settings.index == "auto" and n_tracks >= settings.index_from)
@@ -173,7 +173,7 @@ def index_if_wanted(folder: Path, settings: ServingSettings) -> dict[str, Any]:
     except LibraryMissingError as error:
         if settings.index == "approximate":
             raise
-        report_note(f"{n_tracks:,} tracks are ranked exactly, which takes longer than it could: {error}")
+        report_note(f"{n_tracks:,} tracks are ranked exactly, which is slower than with an index: {error}")
         return {}
     if facts["probes"] is None:
         found = min(facts["recall"][str(kind)] for kind in ORDINARY)

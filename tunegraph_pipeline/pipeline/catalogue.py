@@ -1,7 +1,7 @@
 """The catalogue: one row for every track of the id map, with all that is known of it as of the cut-off.
 
-Here: building and updating the table `catalogue`, and reading it. Not here: what one day says of a track
-(`lake.tables`), which ids are one recording (`graph.recordings`), or what a stage makes of a track.
+Here: building, updating and reading the table `catalogue`. Not here: what one day says of a track
+(`lake.tables`), or which ids are one recording (`graph.recordings`).
 
 Row i is the track with track_idx i. A column holds what is known under that very id, the newest value first;
 `described` fills gaps from the other ids of the recording.
@@ -42,8 +42,8 @@ def build_catalogue(
     """Line up what is known of tracks with the id map ``track_ids``, whose positions are track_idx.
 
     ``tracks`` and ``features`` have the columns of `tracks` and `audio_features`, or some of them, one row a
-    track in any order; tracks that the id map lacks are left out. With ``merge``, ids of one recording share
-    it.
+    track in any order; tracks that the id map lacks are left out. With ``merge``, ids of one recording are
+    merged.
     """
     recordings = find_recordings(track_ids, tracks) if merge else all_apart(len(track_ids))
     rows = pl.DataFrame(
@@ -78,7 +78,7 @@ def read_catalogue(lake: Lake) -> pl.DataFrame:
 
 
 def rebuilt_catalogue(lake: Lake, cut_off: date) -> pl.DataFrame:
-    """What building the catalogue of a cut-off from the daily tables gives."""
+    """The catalogue of a cut-off, built from the daily tables."""
     known = [lake.known_tracks(table, cut_off) for table in PARTS]
     merge = lake.section("graph", GraphSettings).merge_recordings
     return build_catalogue(known_track_ids(lake), known[0], known[1], merge=merge)[0]
@@ -90,7 +90,7 @@ def run(lake: Lake) -> StageResult:
         cut_off = current_cut_off(lake)
         key = cut_off.isoformat()
         basis = _basis_of(lake, cut_off)
-        how, recordings = _bring(lake, key, basis)
+        how, recordings = _write_catalogue(lake, key, basis)
         lake.set_current(NAME, key)
         prune_cut_offs(lake, key)
     facts: dict[str, Any] = {"cut-off": key}
@@ -106,7 +106,7 @@ def run(lake: Lake) -> StageResult:
 
 
 class _Basis(NamedTuple):
-    """What a catalogue was made of: by daily table, the days that say anything, with their fingerprints."""
+    """What a catalogue was made of; ``days``: by daily table, the days with rows and their fingerprints."""
 
     code: int
     ids: str | None
@@ -128,8 +128,8 @@ def _basis_of(lake: Lake, cut_off: date) -> _Basis:
     days = {
         table: {
             day: lake.inputs_of(table, day) or ""
-            for day in lake.partitions(table)
-            if day <= cut_off.isoformat() and lake.row_count(table, day)
+            for day in lake.days_until(table, cut_off)
+            if lake.row_count(table, day)
         }
         for table in PARTS
     }
@@ -137,8 +137,8 @@ def _basis_of(lake: Lake, cut_off: date) -> _Basis:
     return _Basis(stage(NAME).code, lake.inputs_of("track_ids"), merge, days)
 
 
-def _bring(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]:
-    """Write the catalogue of ``key`` unless it is there; how, and the recordings where they were found."""
+def _write_catalogue(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]:
+    """Write the catalogue of ``key`` unless it is there; returns how, and the recordings unless reused."""
     if lake.inputs_of(NAME, key) == basis.to_json():
         return "reused", None
     before = _catalogue_to_update(lake, basis)
@@ -157,7 +157,7 @@ def _bring(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]
 
 
 def _catalogue_to_update(lake: Lake, basis: _Basis) -> tuple[pl.DataFrame, _Basis] | None:
-    """The current catalogue and what it was made of, where only later days came since; else None."""
+    """The current catalogue and what it was made of, if only later days were added since; else None."""
     if not lake.has_current(NAME):
         return None
     key = lake.current_version(NAME)
@@ -170,7 +170,7 @@ def _catalogue_to_update(lake: Lake, basis: _Basis) -> tuple[pl.DataFrame, _Basi
         if any(now.get(day) != inputs for day, inputs in then.items()):
             return None  # a day was filled again, or is gone
         if then and added and min(added) < max(then):
-            return None  # an earlier day came later: its values may not replace newer ones
+            return None  # an earlier day was added: its values must not replace newer ones
     try:
         return lake.read(NAME, key), before
     except LakeError as error:

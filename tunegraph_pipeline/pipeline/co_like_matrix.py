@@ -1,7 +1,6 @@
 """The co-like matrix of a lake, updated from the likes of the last refresh to those of today, or rebuilt.
 
-Here: the stage, which chooses how. Not here: the arithmetic (`graph.co_like`,
-`graph.co_like_update`).
+Here: the stage, which chooses how. Not here: the arithmetic (`graph.co_like`, `graph.co_like_update`).
 """
 
 from collections.abc import Callable
@@ -33,7 +32,7 @@ class Plan(NamedTuple):
 
 
 def run(lake: Lake) -> StageResult:
-    """Make B that of the current like graph. Raises LakeError where there is no graph."""
+    """Update B to the current like graph. Raises LakeError where there is no graph."""
     settings = lake.section("graph", GraphSettings)
     with Measured() as cost:
         plan = plan_co_like(lake, settings)
@@ -47,7 +46,7 @@ def run(lake: Lake) -> StageResult:
         facts={
             "exact": co_like.exact,
             "entries": facts["nnz"] if co_like.exact else facts["nnz_bound"],
-            "entries that changed since": len(co_like.delta.indices),
+            "entries changed since": len(co_like.delta.indices),
             "degrees frozen on": facts["frozen_on"],
             "strongest neighbours kept": len(co_like.top.indices),
         },
@@ -55,7 +54,7 @@ def run(lake: Lake) -> StageResult:
 
 
 def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
-    """What to do so that B is that of the current like graph. Raises LakeError where there is none."""
+    """How to update B to the current like graph. Raises LakeError where there is no graph."""
     graph_version = lake.current_version("like_graph")
     folder = ArrayFolder.open(lake.current_folder("like_graph"))
     after, cut_off = LikeGraph.from_arrays(folder), str(folder.facts["cut_off"])
@@ -82,26 +81,14 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
             if before.exact and fits and update_pays(everything, likes, change):
 
                 def update(target: Path) -> None:
-                    base = before.base
-                    merge = base is not None and len(before.delta.indices) > settings.delta_share * len(
-                        base.indices
-                    )
+                    more, drift = {**facts, "nnz_bound": bound}, settings.drift
                     with TemporaryDirectory(dir=target.parent) as room:
-                        start = before
-                        if merge:
-                            compact_co_like(before, Path(room))
-                            start = CoLike.open(Path(room))
+                        start = _compacted(before, Path(room), settings.delta_share)
                         update_co_like(
-                            start,
-                            likes,
-                            change,
-                            target,
-                            drift=settings.drift,
-                            facts={**facts, "nnz_bound": bound},
-                            progress=report_progress,
+                            start, likes, change, target, drift=drift, facts=more, progress=report_progress
                         )
 
-                # Which degrees are frozen follows from the way that led here.
+                # Which degrees are frozen depends on the earlier version.
                 name = f"{cut_off}-" + digest([rules, graph_version, "from", version])
                 return Plan(name, "updated", update)
 
@@ -112,9 +99,17 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "rebuilt", build)
 
 
+def _compacted(matrix: CoLike, folder: Path, share: float) -> CoLike:
+    """The matrix with its added entries merged into its base, if they exceed ``share`` of it."""
+    if matrix.base is None or len(matrix.delta.indices) <= share * len(matrix.base.indices):
+        return matrix
+    compact_co_like(matrix, folder)
+    return CoLike.open(folder)
+
+
 def graph_of_matrix(lake: Lake) -> set[str]:
-    """The version of the like graph that the current matrix was built from, which an update of it needs;
-    empty where there is none."""
+    """The version of the like graph that the current matrix was built from, which an update needs; empty
+    where there is no matrix."""
     try:
         return {str(CoLike.open(lake.current_folder("co_like")).facts["graph"])}
     except (TuneGraphError, KeyError):
@@ -122,24 +117,24 @@ def graph_of_matrix(lake: Lake) -> set[str]:
 
 
 def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
-    """The current matrix, None where there is none that can be updated."""
+    """The current matrix and its version, None where it cannot be updated."""
     try:
         version = lake.current_version("co_like")
         matrix = CoLike.open(lake.version_folder("co_like", version))
     except (TuneGraphError, KeyError):
-        return None  # there is none, or it is damaged
+        return None  # missing or damaged
     return (version, matrix) if matrix.facts.get("rules") == rules else None
 
 
 def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:
-    """The graph of this version, to compare ``after`` with; None where it is gone or does not fit."""
+    """The graph of this version, to compare ``after`` with; None where it is missing or does not fit."""
     try:
         folder = ArrayFolder.open(lake.version_folder("like_graph", version))
         folder.verify()
         graph = LikeGraph.from_arrays(folder)
     except (TuneGraphError, OSError):
         return None  # pruned since, or damaged
-    # An id map that was lost and numbered anew may be shorter, and a matrix does not shrink.
+    # An id map that was lost and renumbered may be shorter, and a matrix does not shrink.
     return graph if graph.n_tracks <= after.n_tracks else None
 
 

@@ -1,8 +1,7 @@
-"""Compare models on the likes of a lake: every one trained anew, in turn, on the same splits.
+"""Compare models on the likes of a lake: each is trained from scratch, in turn, on the same splits.
 
-Here: the stage; reading the lake, going through protocols, seeds and models, measuring what each costs, and
-the document that comes out. Not here: splits, models and tables themselves (`evaluation`), or how a terminal
-shows them (`cli`). What is trained here is never served.
+Here: the stage; the loop over protocols, seeds and models, the cost of each, and the resulting document. Not
+here: splits, models and tables (`evaluation`), or output (`cli`). What is trained here is never served.
 """
 
 import ctypes
@@ -28,7 +27,7 @@ from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.pipeline.trained_model import lake_training_data
-from tunegraph_pipeline.progress import Measured, report_progress
+from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -38,14 +37,12 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.pipeline.model_registry import Settings
     from tunegraph_pipeline.training.train import TrainingData
 
-Progress = Callable[[str, int, int], None]
-
 PROTOCOLS = ("weak", "strong", "temporal", "cold")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``outcomes`` of each protocol by its name; ``notes``: what a reader has to be told."""
+    """``outcomes`` of each protocol by its name; ``notes``: what a reader should know."""
 
     outcomes: dict[str, list["Outcome"]]
     notes: list[str]
@@ -90,9 +87,9 @@ def compare_lake(
     held_out: pl.DataFrame | None = None,
     origin: str = "",
 ) -> Comparison:
-    """Train every model anew on splits of the lake's current likes, and judge each.
+    """Train every model from scratch on splits of the lake's current likes, and judge each.
 
-    ``held_out``: pairs (user_id, track_id) that are not in the lake, judged on in place of a split of it;
+    ``held_out``: pairs (user_id, track_id) that are not in the lake, used instead of a split of it;
     ``origin`` names their file. Raises InputError for an unknown name, or where nobody can be judged.
     """
     from tunegraph_pipeline.evaluation.tuned import tuned
@@ -103,14 +100,14 @@ def compare_lake(
     _check_names("protocol", settings.protocols, PROTOCOLS)
     _check_names("model", settings.models, tuple(CONTENDERS))
     names = [name for name in CONTENDERS if not settings.models or name in settings.models]
-    told = Settings(
+    model_settings = Settings(
         training=lake.section("training", TrainingConfig),
         generations=lake.section("generations", GenerationConfig),
     )
     notes: list[str] = []
     if settings.tuned:
         found = tuned(settings.tuned)
-        told = replace(told, baselines=found.config())
+        model_settings = replace(model_settings, baselines=found.config())
         notes += found.notes()
     else:
         notes.append("baselines at their default values")
@@ -128,7 +125,7 @@ def compare_lake(
             splits = (_split(lake, graph, likes, name, settings.users, seed) for name in settings.protocols)
         for drawn in splits:
             split = replace(drawn, held_out=replace(drawn.held_out, own=own))
-            judged = _judge_all(names, told, split, known, settings, seed, notes, progress)
+            judged = _judge_all(names, model_settings, split, known, settings, seed, notes, progress)
             outcomes.setdefault(split.name, []).extend(judged)
             if seed == 0:
                 found_likes = int(split.held_out.n_held_out.sum())
@@ -138,14 +135,14 @@ def compare_lake(
                 )
     if not any(outcomes.values()):
         raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
-    return Comparison(
-        {name: _in_order(found, names) for name, found in outcomes.items()}, list(dict.fromkeys(notes))
-    )
+    for judged in outcomes.values():
+        judged.sort(key=lambda one: (names.index(one.model), one.seed))
+    return Comparison(outcomes, list(dict.fromkeys(notes)))
 
 
 def _judge_all(
     names: Sequence[str],
-    told: "Settings",
+    model_settings: "Settings",
     split: "Split",
     known: "TrainingData",
     settings: ComparisonSettings,
@@ -161,13 +158,12 @@ def _judge_all(
     judged = []
     for number, name in enumerate(names):
         progress(f"{split.name}, seed {seed}", number, len(names))
-        if why := too_large_for(name, split.train.shape[1], told.baselines):
+        if why := too_large_for(name, split.train.shape[1], model_settings.baselines):
             notes.append(f"{name} was left out: {why}")
             continue
-        give_memory_back()  # what the model before held is no cost of this one
-        held = resident_mib()
+        held = _resident_mib_after_freeing()  # so that this model is not charged for the one before
         with Measured() as cost:
-            model = CONTENDERS[name](replace(told, seed=seed))
+            model = CONTENDERS[name](replace(model_settings, seed=seed))
             try:
                 model.fit(material, progress)
             except InputError as error:
@@ -189,22 +185,18 @@ def _judge_all(
     return judged
 
 
-def give_memory_back() -> None:
-    """Free what nothing refers to, and hand it back to the system where the C library can (glibc)."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def resident_mib() -> float:
-    """What this process holds in memory now."""
+def _resident_mib_after_freeing() -> float:
+    """The memory of this process, once unused memory is freed and returned to the system."""
     import psutil
 
+    gc.collect()
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
     return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def keep_figures(lake: Lake, comparison: Comparison, *, dataset: str, run_id: str) -> int:
-    """Add every figure to the ``evaluation`` table; returns how many rows. The lake is held for writing."""
+    """Add every figure to the ``evaluation`` table; returns how many rows. Needs the lake's lock."""
     from tunegraph_pipeline.evaluation.compare import outcome_rows
 
     every = [one for outcomes in comparison.outcomes.values() for one in outcomes]
@@ -214,7 +206,7 @@ def keep_figures(lake: Lake, comparison: Comparison, *, dataset: str, run_id: st
 
 
 def write_section(path: Path, title: str, command: str, comparison: Comparison) -> None:
-    """Put the comparison into the document ``path``, in place of the section ``title`` if it has one."""
+    """Put the comparison into the document ``path``, replacing its section ``title`` if it has one."""
     from tunegraph_pipeline.evaluation.compare import put_section
 
     text = path.read_text(encoding="utf-8") if path.exists() else _OPENING
@@ -235,10 +227,6 @@ def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
     for name in given:
         if name not in known:
             raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
-
-
-def _in_order(outcomes: list["Outcome"], names: Sequence[str]) -> list["Outcome"]:
-    return sorted(outcomes, key=lambda one: (names.index(one.model), one.seed))
 
 
 def _split(lake: Lake, graph: LikeGraph, likes: "csr_matrix", name: str, users: int, seed: int) -> "Split":
@@ -283,9 +271,7 @@ def _split_of_file(
 
 def liked_at(lake: Lake, graph: LikeGraph) -> NDArray[np.float64]:
     """When each like of the graph was made, seconds since 1970 in the order of ``graph.indices``; else NaN.
-
-    Of a recording that a user likes under several ids it is the earliest.
-    """
+    Where a user likes a recording under several ids, the earliest."""
     rows = lake.read("current_likes", current_cut_off(lake).isoformat())
     users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, {"user_id": pl.String}).with_row_index("user")
     ids = known_track_ids(lake)

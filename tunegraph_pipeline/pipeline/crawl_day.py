@@ -1,6 +1,6 @@
-"""Asking a source for a day: what may be asked, what is in the lake already, and the crawl itself.
+"""Crawl a source for a day, where it may be asked and the lake does not have the day yet.
 
-Here: the meaning of a day for sources. Not here: the crawl (`sources.crawl`), or the asset that starts it.
+Here: what a day means for each source. Not here: the crawl (`sources.crawl`), or the asset that starts it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,14 +11,15 @@ from pathlib import Path
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.lake import FILES, SIMULATED, Lake
+from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
+from tunegraph_pipeline.lake.schemas import FILES
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.pipeline.settings import FilesSettings
-from tunegraph_pipeline.pipeline.sources import SOURCES, open_source
+from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, is_asked_daily
+from tunegraph_pipeline.pipeline.sources import check_known, open_source
 from tunegraph_pipeline.simulator.source import SimulatorSettings
-from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
@@ -34,47 +35,54 @@ def crawl_day(
     *,
     today: date | None = None,
 ) -> CrawlReport | None:
-    """Ask ``source`` for ``day``; None where nothing was asked: it is known, past its time-to-live, or there
-    is nobody to ask.
+    """Ask ``source`` for ``day``; None where nothing was asked: the day is known or past its time to live, or
+    there is no source to ask.
 
-    ``source`` is empty for the lake's own. The simulated world may be asked for any day, and each day once; a
-    live source only for today, as often as its budget lasts. ``tell`` hears how the crawl goes.
+    ``source`` is empty for the lake's own. The simulated world may be asked for any day, once; a live source
+    only for today, as often as its budget lasts. ``tell`` is called with the progress of the crawl.
 
-    Raises InputError for a source nobody knows or that cannot be used as configured, for a past day of a live
-    source of which nothing was kept, and (CrawlPaused) where a service asks for a long wait.
+    Raises InputError for a source that is unknown or cannot be used as configured, for a past day of a live
+    source that was not kept, and (CrawlPaused) where a service asks for a long wait.
     """
-    source = source or lake.file.source or "none"
+    source = source or lake.file.source or NO_SOURCE
     today = today or datetime.now(UTC).date()
-    if source == "none" or (source == FILES and not lake.section(FILES, FilesSettings).paths):
-        return None  # files come in through `tunegraph import`
-    if source not in SOURCES:
-        raise InputError(f"source {source!r} is not known; it is one of {', '.join(SOURCES)}, or none")
+    if not is_asked_daily(lake, source):
+        return None  # files are imported with `tunegraph import`
+    check_known(source)
     lake.admit_source(source, record=False)
     bound = expires_before(lake.section("retention", RetentionSettings), source, today)
     if bound is not None and day < bound:
-        return None  # it would have to go again at once
+        return None  # it would have to be removed at once
     kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:
-        # Every day of the world is a crawl of its own, so that days may be filled in any order.
-        path = lake.frontier_path(source, day)
-        if kept and not path.exists():
-            return None
-        if not lake.section(SIMULATED, SimulatorSettings).over_http:
-            _look_into_world(lake, day)
-            lake.admit_source(source)
-            return None
-        report = _crawl(lake, source, day, path, tell)
-        for leftover in path.parent.glob(f"{path.name}*"):
-            leftover.unlink()
-        return report
-    if day != today:
-        if kept or day > today:
-            return None
-        raise InputError(
-            f"{source} cannot be asked for {day}: the day is over, and nothing it said then was kept;"
-            " ask for today, or use --source none"
-        )
-    return _crawl(lake, source, day, lake.frontier_path(source), tell)
+        return _crawl_world(lake, day, tell, kept=kept)
+    if day == today:
+        return _crawl(lake, source, day, lake.frontier_path(source), tell)
+    if kept or day > today:
+        return None
+    raise InputError(
+        f"{source} cannot be asked for {day}: the day is over, and nothing from it was kept;"
+        " ask for today, or use --source none"
+    )
+
+
+def _crawl_world(
+    lake: Lake, day: date, tell: Callable[[CrawlReport], None], *, kept: bool
+) -> CrawlReport | None:
+    """Read a day of the simulated world, directly or over HTTP; a day that is ``kept`` only to finish it."""
+    # Every day of the world is a crawl of its own, so that days may be filled in any order.
+    path = lake.frontier_path(SIMULATED, day)
+    if kept and not path.exists():
+        return None
+    settings = lake.section(SIMULATED, SimulatorSettings)
+    if not settings.over_http:
+        write_batch(lake.raw, day, _world(settings.world()).crawl(day))
+        lake.admit_source(SIMULATED)
+        return None
+    report = _crawl(lake, SIMULATED, day, path, tell)
+    for leftover in path.parent.glob(f"{path.name}*"):
+        leftover.unlink()
+    return report
 
 
 def _crawl(
@@ -82,7 +90,7 @@ def _crawl(
 ) -> CrawlReport:
     settings = lake.section("crawl", CrawlSettings)
     if source in (SIMULATED, FILES):
-        # Budgets are for services; a setting that was made on purpose holds all the same.
+        # Budgets are for services; here only those set in `lake.json` apply.
         free = {"users_per_day": _UNLIMITED, "requests_per_day": _UNLIMITED, "revisit_days": 1}
         unset = {name: value for name, value in free.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=unset)
@@ -94,7 +102,7 @@ def _crawl(
             raise paused(error) from None
         except BudgetSpent as error:
             return CrawlReport(notes=[str(error)], known=frontier.states())
-        lake.admit_source(source)  # only now: a source that cannot be opened leaves the lake as it was
+        lake.admit_source(source)  # only now: a source that cannot be opened changes nothing
         try:
             known = FILES if source == SIMULATED else None
             return Crawl(
@@ -110,21 +118,15 @@ def _crawl(
             opened.close()
 
 
-def _look_into_world(lake: Lake, day: date) -> None:
-    write_batch(lake.raw, day, _world(lake.section(SIMULATED, SimulatorSettings).world()).crawl(day))
-
-
-@lru_cache(maxsize=1)
-def _world(config: WorldConfig) -> World:
-    """One for all days of a run: to make a world costs far more than a day of it."""
-    return World(config)
+# One for all days of a run: making a world costs far more than a day of it.
+_world = lru_cache(maxsize=1)(World)
 
 
 def _has_features(
     lake: Lake, day: date, provider: str | None, retention: RetentionSettings, revisit_days: int
 ) -> Callable[[Sequence[str]], set[str]]:
-    """Which of some tracks have features in the lake, by this provider or by any; not those that have to go
-    before long."""
+    """A function that tells which tracks have features in the lake, from ``provider`` or from any; not
+    features that will soon expire."""
     known: list[pl.Series] = []
     for key in lake.partitions("audio_features"):
         if (said := date.fromisoformat(key)) > day:

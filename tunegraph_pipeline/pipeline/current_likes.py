@@ -4,9 +4,9 @@ Here: the stage, which chooses the cut-off, reads the daily tables, reuses, upda
 writes them in an order that survives a kill. Not here: what the lists are (`lake.current`).
 
 `last_observations` is removed first and written last, and its fingerprint says what all four tables were made
-of: without it none of them counts as complete. The fingerprint of `current_likes` is that of its pairs alone,
-so that a day on which nobody's list changed leaves everything that is made of the lists as it is.
-`changed_users` says between which two of these the users changed.
+of: without it none of them counts as complete. The fingerprint of `current_likes` covers only its pairs, so a
+day on which nobody's list changed changes nothing downstream. The fingerprint of `changed_users` names the
+two versions of the lists between which the users changed.
 """
 
 import json
@@ -32,6 +32,7 @@ from tunegraph_pipeline.lake.raw import day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.stale_versions import (
     has_stale_personal_data,
     prune_cut_offs,
@@ -39,46 +40,38 @@ from tunegraph_pipeline.pipeline.stale_versions import (
 )
 from tunegraph_pipeline.progress import Measured, report_note
 
-TABLES = ("current_likes", "current_dislikes", "changed_users", "last_observations")
-
 
 class ListsUpdate(NamedTuple):
-    """``how`` the lists were made; ``changed``: how many users have another list than before, None where
-    there was nothing to compare with."""
+    """``how`` the lists were made; ``changed``: how many users' lists changed, None if rebuilt."""
 
     how: How
     changed: int | None
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
-    """Bring the lists to ``cut_off``, YYYY-MM-DD, or to the latest day on which anything was received.
-
-    Raises InputError where it is no day, LakeError where nothing was received or is left.
-    """
+    """Update the lists to ``cut_off``, YYYY-MM-DD, or to the latest day on which anything was received.
+    Raises InputError where it is not a day, LakeError where nothing was received or is left."""
     settings = lake.section("graph", GraphSettings)
     if not lake.raw_days() and has_stale_personal_data(lake):
-        raise nothing_to_build(lake, "nothing that was received is left")
+        raise nothing_to_build(lake, "no received data is left")
     day = choose_cut_off(lake, cut_off)
     key = day.isoformat()
     with Measured() as cost:
-        brought = update_current_lists(lake, day, merge_recordings=settings.merge_recordings)
+        update = update_current_lists(lake, day, merge_recordings=settings.merge_recordings)
     facts = {
         "cut-off": key,
         "dislikes": lake.row_count("current_dislikes", key),
-        "unchanged": brought.how == "reused",
+        "unchanged": update.how == "reused",
     }
-    if brought.changed is not None:
-        facts["users whose list changed"] = brought.changed
-    return StageResult(None, brought.how, cost, rows=lake.row_count("current_likes", key), facts=facts)
+    if update.changed is not None:
+        facts["users whose list changed"] = update.changed
+    return StageResult(None, update.how, cost, rows=lake.row_count("current_likes", key), facts=facts)
 
 
 def nothing_to_build(lake: Lake, why: str) -> LakeError:
-    """The error of a lake of which nothing can be built; what it may not serve any longer is withdrawn."""
+    """The error of a lake with nothing to build from; withdraws bundles that may not be served any longer."""
     if withdrawn := withdraw_stale_bundles(lake):
-        why += (
-            f", and {withdrawn:,} bundles with forgotten users or what has expired were withdrawn: nothing is"
-            " served"
-        )
+        why += f", and {withdrawn:,} bundles with forgotten or expired data were withdrawn: nothing is served"
     return LakeError(f"{why}; import likes, then refresh again")
 
 
@@ -92,12 +85,12 @@ def choose_cut_off(lake: Lake, asked: str) -> date:
     days = lake.partitions("observations")
     received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
     if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; materialise the daily tables first")
+        raise LakeError(f"{lake.root} has no filled day yet; import files, then run `tunegraph refresh`")
     return date.fromisoformat(received[-1])
 
 
 def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
-    """Bring the current lists to ``cut_off`` and make them the current ones. Raises LakeError."""
+    """Update the current lists to ``cut_off`` and make them current. Raises LakeError."""
     key = cut_off.isoformat()
     said = feedback_until(lake, cut_off)
     recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
@@ -124,33 +117,32 @@ def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -
 
 def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
     """The users whose lists changed between two fingerprints of `current_likes`; None where the last
-    refresh recorded other ones."""
+    refresh recorded others."""
     key = lake.current_version("current_likes")
     try:
         span = json.loads(lake.inputs_of("changed_users", key) or "")
         if before and span == {"before": before, "after": after}:
             return lake.read("changed_users", key)["user_id"]
     except (ValueError, LakeError):
-        pass  # the table is gone or damaged: the graph is rebuilt
+        pass  # the table is missing or damaged: the graph is rebuilt
     return None
 
 
 def feedback_until(lake: Lake, cut_off: date) -> pl.DataFrame:
     """The likes and dislikes by feedback up to the cut-off: user_id, track_id, action, at. No skips."""
-    days = [day for day in lake.partitions("feedback") if day <= cut_off.isoformat()]
     columns = ["user_id", "track_id", "action", "at"]
     found = [
         lake.read("feedback", day, columns).filter(pl.col("action") != "skip")
-        for day in days
+        for day in lake.days_until("feedback", cut_off)
         if lake.row_count("feedback", day)
     ]
     return pl.concat([empty_table("feedback").select(columns), *found])
 
 
 def anybody_likes(lake: Lake, cut_off: date) -> bool:
-    """Whether any list as of the cut-off has a song; the newest day alone usually answers this."""
+    """Whether any list as of the cut-off has a song; usually the newest day tells."""
     known = empty_table("observations").select("source", "user_id")
-    for day in reversed([day for day in lake.partitions("observations") if day <= cut_off.isoformat()]):
+    for day in reversed(lake.days_until("observations", cut_off)):
         seen = lake.read("observations", day, ["source", "user_id", "n_likes"])
         if (seen.join(known, on=["source", "user_id"], how="anti")["n_likes"] > 0).any():
             return True
@@ -160,15 +152,14 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
 
 
 def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
-    key = cut_off.isoformat()
     days = {
         day: "-".join(lake.inputs_of(table, day) or "" for table in ("observations", "likes"))
-        for day in lake.partitions("observations")
-        if day <= key and lake.row_count("observations", day)
+        for day in lake.days_until("observations", cut_off)
+        if lake.row_count("observations", day)
     }
     feedback, batches = {}, {}
-    for day in lake.partitions("feedback"):
-        if day > key or not lake.row_count("feedback", day):
+    for day in lake.days_until("feedback", cut_off):
+        if not lake.row_count("feedback", day):
             continue
         feedback[day] = lake.inputs_of("feedback", day) or ""
         said = lake.batches(date.fromisoformat(day))
@@ -179,13 +170,13 @@ def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
 
 def _basis_of(lake: Lake, key: str) -> Basis | None:
     """What the tables of a cut-off were computed from; None where one is missing or cannot be opened."""
-    if any(lake.inputs_of(table, key) is None for table in TABLES):
+    if any(lake.inputs_of(table, key) is None for table in stage("current_likes").tables):
         return None
     return Basis.from_json(lake.inputs_of("last_observations", key))
 
 
 def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
-    """The current lists, what they were computed from, and the fingerprint of their pairs; None without."""
+    """The current lists, what they were computed from, and the fingerprint of their pairs, if any."""
     try:
         key = lake.current_version("current_likes")
     except LakeError:
@@ -209,8 +200,8 @@ def _write(
     lake: Lake, key: str, now: CurrentLists, fingerprint: str, changed: pl.Series, before: str, basis: Basis
 ) -> None:
     if key in lake.partitions("last_observations"):
-        # A kill between the writes would leave new lists beside the old basis. A later refresh may
-        # have that very basis again, as when a batch received by mistake is removed, and would reuse them.
+        # A kill between the writes would leave new lists beside the old basis. A later refresh with that
+        # basis again, such as after a batch received by mistake is removed, would reuse them.
         lake.drop_partition("last_observations", key)
     lake.write("current_likes", key, now.likes, fingerprint)
     lake.write("current_dislikes", key, now.dislikes, pairs_fingerprint(now.dislikes))
@@ -222,7 +213,7 @@ def _write(
 
 
 def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
-    """The recording (one of its ids) of every track that is known under several: track_id, recording."""
+    """The recording (one of its ids) of every track that has several ids: track_id, recording."""
     tracks = lake.known_tracks("tracks", cut_off)
     if not merge:
         tracks = tracks.clear()

@@ -1,7 +1,6 @@
 """Fill daily tables of one day from the raw batches received on it.
 
-Here: the stage. Not here: how a table follows from the batches (`lake.daily`), or asking a source for a day
-(`crawl_day`).
+Here: the stage. Not here: deriving a table from the batches (`lake.daily`), or crawling (`crawl_day`).
 """
 
 from collections import Counter
@@ -15,7 +14,7 @@ from tunegraph_pipeline.progress import Measured
 
 
 def run(lake: Lake, *, day: date, tables: Sequence[str]) -> StageResult:
-    """Fill ``tables`` of ``day``, unless they are of the same batches already; the rows are of the first."""
+    """Fill ``tables`` of ``day``, unless they are up to date; the rows counted are those of the first."""
     with Measured() as cost:
         batches = lake.batches(day)
         reused = fill_day(lake, day, list(tables))

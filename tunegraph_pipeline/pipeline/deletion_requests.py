@@ -7,9 +7,8 @@ Here: writing a request, reading it, and the folders it moves through. Not here:
     <lake>/forget_requests/.purging/      requests whose users are being removed
     <lake>/forget_requests/.purged/       requests whose users are removed, except from older versions
 
-A request moves to the next folder when everything before is done. If a process is killed, the next one
-continues the request, since every step may be repeated. The ids are in these files alone, and are deleted
-with them.
+A request moves to the next folder when the step before is done. After a kill the next run continues it, since
+every step may be repeated. The ids are only in these files, and are deleted with them.
 """
 
 import time
@@ -26,10 +25,10 @@ _WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
 
 
 def request(lake: Lake, user_ids: Iterable[str]) -> Path:
-    """Ask that these users are forgotten; on disk for good when this returns, readable by its owner alone.
+    """Write a request to forget these users: synced to disk, and readable only by its owner.
 
     Needs no lock: a run in progress processes it or leaves it to the next. Raises InputError for an empty id
-    or one that cannot be a line of UTF-8, LakeError where the disk says no.
+    or one that cannot be a line of UTF-8, LakeError where the disk cannot be written.
     """
     lines = list(dict.fromkeys(user_ids))
     for line in lines:
@@ -43,8 +42,8 @@ def request(lake: Lake, user_ids: Iterable[str]) -> Path:
 def read_user_ids(path: Path) -> list[str]:
     """The user ids of a file with one a line, empty lines left out. Raises InputError naming the file."""
     try:
-        # Not splitlines: it would break an id at characters that end no line of a file.
-        # A byte order mark, as some editors write, is not of the first id.
+        # Not splitlines, which also splits at characters that an id may hold. utf-8-sig: some editors write a
+        # byte order mark.
         lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
@@ -70,13 +69,13 @@ def pending_requests(lake: Lake) -> int:
 
 
 def has_old_versions(lake: Lake) -> bool:
-    """Whether older versions may still name users who were removed from the lake."""
+    """Whether older versions may still name removed users."""
     return bool(request_files(lake.deletion_requests / PURGED))
 
 
 def finish_requests(lake: Lake) -> None:
-    """Delete the requests whose users are out: call it when no older version is left. Raises LakeError where
-    the disk says no."""
+    """Delete the requests whose users are removed, once no older version is left. Raises LakeError where the
+    disk cannot be written."""
     folder = lake.deletion_requests / PURGED
     delete_requests(folder, request_files(folder))
 
@@ -104,7 +103,7 @@ def delete_requests(folder: Path, paths: Iterable[Path]) -> None:
 
 
 def abandoned_drafts(folder: Path) -> list[Path]:
-    """Drafts of requests whose writers were killed: they hold ids, and nobody will rename them."""
+    """Drafts of requests whose writers were killed: they hold ids, and will never be renamed."""
     hidden = folder.glob(".*") if folder.is_dir() else ()
     before = time.time() - _WRITTEN_WITHIN
     return [path for path in hidden if path.is_file() and path.stat().st_mtime < before]

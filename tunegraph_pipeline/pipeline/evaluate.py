@@ -1,12 +1,10 @@
 """Evaluate what is served on held-out likes, and recommend for a list of users.
 
-Here: the stage of a refresh, and the same questions for the command line: reading the lake, calling the pure
-functions of `evaluation`, writing the rows. Not here: metrics and baselines themselves (`evaluation`), or how
-a terminal shows the answer (`cli`).
+Here: the stage of a refresh, and the same for the command line: reading the lake, calling the pure functions
+of `evaluation`, writing the rows. Not here: metrics and baselines (`evaluation`), or output (`cli`).
 """
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig, baselines
+from tunegraph_pipeline.evaluation.baselines import baselines
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import (
     Evaluation,
     HeldOut,
@@ -27,16 +26,14 @@ from tunegraph_pipeline.evaluation.evaluate import (
     served,
 )
 from tunegraph_pipeline.evaluation.plots import metric_bars
-from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
-from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
+from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.pipeline.gate import gate_likes_unseen_by
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
-from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
-from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.pipeline.user_recommendations import K
-from tunegraph_pipeline.progress import Measured, report_progress
+from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,15 +42,14 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.bundle import Bundle
     from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
-Progress = Callable[[str, int, int], None]
 SERVED = "served"
 MAX_EASE_TRACKS_IN_A_REFRESH = 8_000
-"""EASE takes minutes on a large catalogue; in the daily refresh it is judged on smaller ones alone."""
+"""EASE takes minutes on a large catalogue, so the daily refresh judges it on smaller ones only."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``evaluations``: what is served first, then the baselines; ``notes``: what a reader has to be told."""
+    """``evaluations``: what is served first, then the baselines; ``notes``: what a reader should know."""
 
     evaluations: list[Evaluation]
     notes: list[str]
@@ -79,15 +75,7 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         rows, judged, why_not = None, None, ""
         if not len(known):
             try:
-                judged = judge_gate(
-                    lake,
-                    recommender,
-                    open_like_graph(lake),
-                    known_track_ids(lake),
-                    held_out=lake.section("graph", GraphSettings).held_out,
-                    k=K,
-                    progress=report_progress,
-                )
+                judged = judge_gate(lake, recommender, k=K)
             except InputError as error:
                 why_not = str(error)
             else:
@@ -97,6 +85,8 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         if why_not:
             return StageResult(version, None, cost, facts={"not judged": why_not})
         return StageResult(version, "reused", cost, facts={"unchanged": True})
+    table = comparison(judged.evaluations)
+    figures = ([model, *(f"{value:.4f}" for value in row)] for model, *row in table.iter_rows())
     return StageResult(
         version,
         "rebuilt",
@@ -104,24 +94,9 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         rows=len(rows),
         facts={f"{name}@{K}": value for name, value in judged.served.values.items()},
         plots={"beside the baselines": partial(metric_bars, judged.evaluations)},
-        tables={"figures": _markdown(comparison(judged.evaluations))},
+        tables={"figures": markdown_table(table.columns, figures)},
         notes=judged.notes,
     )
-
-
-def _markdown(table: "pl.DataFrame") -> str:
-    import polars as pl
-
-    with pl.Config(
-        tbl_formatting="MARKDOWN",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        tbl_cols=-1,
-        tbl_rows=-1,
-        float_precision=4,
-        tbl_width_chars=1000,
-    ):
-        return str(table)
 
 
 def bundle_likes(bundle: "Bundle") -> "csr_matrix":
@@ -132,27 +107,18 @@ def bundle_likes(bundle: "Bundle") -> "csr_matrix":
     return csr_matrix((ones, bundle.user_tracks, bundle.user_indptr), shape=(bundle.n_users, bundle.n_tracks))
 
 
-def judge_gate(
-    lake: Lake,
-    recommender: "Recommender",
-    graph: LikeGraph,
-    ids: "pl.Series",
-    *,
-    held_out: float,
-    k: int,
-    progress: Progress,
-) -> Judgement:
+def judge_gate(lake: Lake, recommender: "Recommender", *, k: int) -> Judgement:
     """Judge what is served on the gate fold of the lake's own likes, beside baselines fitted to the training
-    likes. Left out of the fold is what a live model of an earlier day was shown all the same.
+    likes. Likes of the fold that a live model of an earlier day saw are left out.
 
-    ``ids`` is the id map, ``held_out`` the share that ``graph`` was split by. Raises InputError where no like
-    is held out.
+    Raises InputError where no like is held out.
     """
+    graph = open_like_graph(lake)
     own = graph.canonical == np.arange(graph.n_tracks)
-    gate = likes_never_shown_to([recommender.bundle.model_version], lake, graph, ids, held_out)
-    held_out_likes = replace(held_out_fold(graph.matrix(), gate), own=own)
+    gate = gate_likes_unseen_by(lake, [recommender.bundle.model_version])
+    held_out = replace(held_out_fold(graph.matrix(), gate), own=own)
     config = BaselineConfig(ease_max_tracks=MAX_EASE_TRACKS_IN_A_REFRESH)
-    return _judge(recommender, held_out_likes, graph.training_matrix(), config, k=k, progress=progress)
+    return _judge(recommender, held_out, graph.training_matrix(), config, k=k, progress=report_progress)
 
 
 def judge_held_out_file(
@@ -166,7 +132,7 @@ def judge_held_out_file(
     run_id: str,
     progress: Progress,
 ) -> Judgement:
-    """Judge what is served on pairs (user_id, track_id) that are not in the lake, and keep the figures in the
+    """Judge what is served on pairs (user_id, track_id) that are not in the lake, and add the figures to the
     ``evaluation`` table. Baselines are fitted to every like of the bundle. Raises InputError where a pair is
     in the lake."""
     bundle = recommender.bundle
@@ -201,24 +167,18 @@ def _judge(
     judged = [evaluate(SERVED, served(recommender.ranker), held_out, popularity, k)]
     progress("served", 1, 1)
     notes = [f"judged on {held_out.n_users:,} users and {int(held_out.n_held_out.sum()):,} held-out likes"]
-    if held_out.unknown_users:
-        notes.append(
-            f"{held_out.unknown_users:,} of the users are not in the lake; they count as they are served"
-        )
-    if held_out.unknown_tracks:
-        notes.append(
-            f"{held_out.unknown_tracks:,} of the held-out likes are of unknown tracks; they count as missed"
-        )
-    if held_out.liked_already:
-        notes.append(
-            f"{held_out.liked_already:,} of the held-out likes are of recordings with several ids that the"
-            " user is known to like; they count as missed"
-        )
+    counted = {
+        "of the users are not in the lake; what they are served counts": held_out.unknown_users,
+        "of the held-out likes are of unknown tracks; they count as missed": held_out.unknown_tracks,
+        "of the held-out likes are of recordings with several ids that the user is known to like; they count"
+        " as missed": held_out.liked_already,
+    }
+    notes += [f"{count:,} {what}" for what, count in counted.items() if count]
     if config is not None:
-        chosen, left_out = baselines(recommender.bundle.n_tracks, config)
-        notes += [f"{name} was left out: {why}" for name, why in left_out.items()]
+        chosen, too_large = baselines(recommender.bundle.n_tracks, config)
+        notes += [f"{name} was left out: {why}" for name, why in too_large.items()]
         while chosen:
-            # Dropped once judged: EASE holds gigabytes.
+            # Freed once judged: EASE holds gigabytes.
             baseline = chosen.pop(0)
             progress(f"baseline {baseline.name}", 0, 1)
             baseline.fit(train, progress)
@@ -230,8 +190,8 @@ def _judge(
 def recommend_for_users(
     recommender: "Recommender", users: "pl.Series", output: Path, query: "Query", *, progress: Progress
 ) -> int:
-    """Write the answer to ``query`` for each of ``users``, asked in their place, to the parquet file
-    ``output``; returns how many users are unknown.
+    """Write the answer to ``query`` for each of ``users`` to the parquet file ``output``; returns how many
+    users are unknown.
 
     Columns: user_id of the type of ``users``, rank from 1, track_id, score. Unknown users have no rows.
     """
@@ -240,7 +200,7 @@ def recommend_for_users(
     bundle = recommender.bundle
     ids = users.cast(pl.String).to_list()
     known = np.flatnonzero(bundle.users.find(ids) >= 0)
-    specs = [recommender.ask(replace(query, user_id=ids[at])).spec for at in known.tolist()]
+    specs = [recommender.resolve(replace(query, user_id=ids[at])).spec for at in known.tolist()]
     best = recommender.ranker.rank_specs(specs, query.k, progress=progress)
     row, place = np.nonzero(best.indices >= 0)
     tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
@@ -252,7 +212,7 @@ def recommend_for_users(
             "score": best.scores[row, place],
         }
     )
-    file = io.BytesIO()  # polars tells of a full disk in an error of its own; Python in one that is known
+    file = io.BytesIO()  # polars has its own error for a full disk; Python's is handled
     rows.write_parquet(file)
     with staged_file(output, output.parent) as draft:
         draft.write_bytes(file.getbuffer())

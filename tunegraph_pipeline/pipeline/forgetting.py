@@ -1,9 +1,9 @@
-"""Deletion requests: forgetting users, everywhere in a lake and in what was published from it.
+"""Process deletion requests: remove users from a lake and from what was published from it.
 
 Here: the first stage of a run; removing users from raw batches, daily tables, crawls, feedback, settings and
-what was built from them. Not here: the requests (`deletion_requests`), older versions that still name them
-(`stale_versions`), the tombstones that keep forgotten users out (`lake.tombstones`), or how each place is
-cleaned (`lake.raw`, `sources.frontier`, `lake.feedback_spool`).
+what was built from them. Not here: the requests (`deletion_requests`), older versions that still name the
+users (`stale_versions`), the tombstones that keep them out (`lake.tombstones`), or how each place is cleaned
+(`lake.raw`, `sources.frontier`, `lake.feedback_spool`).
 """
 
 import json
@@ -34,7 +34,7 @@ from tunegraph_pipeline.pipeline.deletion_requests import (
     read_user_ids,
     request_files,
 )
-from tunegraph_pipeline.pipeline.retention import remove_expired
+from tunegraph_pipeline.pipeline.retention import in_words, remove_expired
 from tunegraph_pipeline.pipeline.sources import PROVIDERS
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stale_versions import (
@@ -54,8 +54,8 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Purged:
-    """What was taken out. ``users`` were asked for, ``known`` of them were in the lake, and ``counts`` says
-    how much of what went. ``unfinished``: whether versions built before may still name them."""
+    """What was removed. ``users`` were named by requests, ``known`` of them were in the lake, and ``counts``
+    says how much of what was removed. ``unfinished``: whether older versions may still name them."""
 
     users: int = 0
     known: int = 0
@@ -66,18 +66,19 @@ class Purged:
 def run(
     lake: Lake, today: date, *, only_republish: bool = False, log: Callable[[str], None] = _LOG.info
 ) -> StageResult:
-    """The first stage: remove the users whom requests name, and what the sources' time-to-live has ended.
+    """The first stage: remove the users whom requests name, and data past its time to live.
 
-    What was built with them is rebuilt by the stages after it. With ``only_republish`` no model will be
-    trained: where none is live, or nobody is left to serve, old versions are removed here, and the result
-    ``ends`` the run. ``log`` is called with each note. Raises InputError, LakeError.
+    The stages after it rebuild what was built with them. With ``only_republish`` no model will be trained:
+    where none is live, or nobody is left to serve, old versions are removed here, and the result ``ends`` the
+    run. ``log`` is called with each note. Raises InputError, LakeError.
     """
     with Measured() as cost:
         check_times_to_live(lake)
         purged = process_requests(lake)
         expired = remove_expired(lake, today)
         retired = retire_if_nobody_is_left(lake) if purged is not None else 0
-        ends = only_republish and not can_publish(lake)
+        live = (lake.serving / CURRENT).exists() and live_model(lake.serving) is not None
+        ends = only_republish and not live
         if ends:
             drop_old_versions(lake)
     trained = lake.has_current("models")
@@ -91,9 +92,9 @@ def run(
         None,
         cost,
         facts={
-            "users asked for": purged.users if purged else 0,
+            "users to forget": purged.users if purged else 0,
             "of them in the lake": purged.known if purged else 0,
-            "forgotten ever": len(Tombstones.of(lake.root)),
+            "users forgotten so far": len(Tombstones.of(lake.root)),
         },
         tables={"removed or rewritten": counts} if counts else {},
         notes=notes,
@@ -104,31 +105,30 @@ def run(
 def _notes(
     purged: Purged | None, expired: dict[str, int], retired: int, *, ends_here: bool, trained: bool
 ) -> list[str]:
-    """What a person has to know, in counts alone."""
+    """What a person should know, in counts only."""
     notes = []
     if purged is not None and purged.users:
-        went = ", ".join(f"{count:,} {what}" for what, count in purged.counts.items())
+        removed = in_words(purged.counts)
         notes.append(
             f"to forget: {purged.users:,} users, of whom the lake knew {purged.known:,}"
-            + (f"; removed or rewritten: {went}" if went else "")
+            + (f"; removed or rewritten: {removed}" if removed else "")
         )
         if purged.known < purged.users:
             notes.append(
-                f"{purged.users - purged.known:,} of them the lake did not know, or an interrupted run had"
-                " removed already; should they ever come, they are kept out all the same"
+                f"{purged.users - purged.known:,} of them were unknown to the lake, or already removed by an"
+                " interrupted run; if they ever appear, they are kept out"
             )
         if trained:
             notes.append(
-                "the weights of the model were trained with whoever was in it, until the next full retrain:"
+                "the model's weights were trained with these users until the next full retrain:"
                 " `tunegraph refresh --full`"
             )
     if expired:
-        went = ", ".join(f"{count:,} {what}" for what, count in expired.items())
-        notes.append(f"past their time-to-live: {went}")
+        notes.append(f"past their time to live: {in_words(expired)}")
     if retired:
         notes.append(f"nobody is left: {retired:,} bundles were withdrawn, and nothing is served")
     if ends_here and not retired:
-        notes.append("nothing was published: the lake has no bundle yet, and the next refresh makes one")
+        notes.append("nothing was published: the lake has no bundle yet; the next refresh makes one")
     return notes
 
 
@@ -136,14 +136,14 @@ def _notes(
 
 
 def process_requests(lake: Lake) -> Purged | None:
-    """Take the users of all requests out of the lake, so that only published bundles, and the tables made of
-    them, may still name them; None where nobody is to be forgotten.
+    """Remove the users of all requests from the lake, so that only published bundles, and the tables made of
+    them, may still name them; None where there is no request.
 
-    The tombstones come first: whatever is killed after them, nobody comes back. What was built of the daily
-    tables is removed where it counted one of them, or where a version is damaged so that nobody can tell, to
-    be rebuilt. Nothing is removed for a user whom nobody knows. Only for the holder of the lake's
-    lock. Raises InputError naming a request that cannot be read; LakeError where something cannot be cleaned,
-    or the disk says no.
+    The tombstones are written first: after a kill at any later point nobody comes back. What was built from
+    the daily tables is removed, to be rebuilt, if it named one of the users, or if a damaged version may
+    have. Nothing is removed for unknown users. Only for the holder of the lake's lock. Raises InputError
+    naming a request that cannot be read; LakeError where something cannot be cleaned, or the disk cannot be
+    written.
     """
     folder = lake.deletion_requests
     purging, purged = folder / PURGING, folder / PURGED
@@ -157,7 +157,7 @@ def process_requests(lake: Lake) -> Purged | None:
     if (tombstones := known.with_users(ids)) is not known:
         tombstones.write(lake.root)
     move_requests(waiting, purging)
-    named, counts = _take_out(lake, ids)
+    named, counts = _remove_users(lake, ids)
     if named or interrupted or has_damaged_versions(lake):
         remove_built(lake)
         move_requests(request_files(purging), purged)
@@ -166,8 +166,9 @@ def process_requests(lake: Lake) -> Purged | None:
     return Purged(len(ids), len(named), counts, unfinished=has_old_versions(lake))
 
 
-def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
-    """Take users out of all that is not built; returns how often each was named, and counts of what went."""
+def _remove_users(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
+    """Remove users from everything that is not built; returns how often each was named, and what was
+    removed."""
     for staging in (lake.staging, lake.serving / STAGING):
         sweep_staging(staging)
     checkpoints = lake.checkpoints
@@ -178,7 +179,7 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
     counts = {"raw batches": 0, "days": 0, "crawls": 0, "lines of feedback": 0, "start users": 0}
     days = {*lake.raw_days(), *(date.fromisoformat(key) for t in DAILY_TABLES for key in lake.partitions(t))}
     for day in sorted(days):
-        found = _take_out_of_day(lake, day, ids, counts)
+        found = _remove_from_day(lake, day, ids, counts)
         counts["days"] += bool(found)
         named += found
     for path in lake.frontiers():
@@ -188,18 +189,18 @@ def _take_out(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
     found = feedback_spool.take_users_out(lake, ids)
     counts["lines of feedback"] = found.total()
     named += found
-    _take_out_of_inbox(lake, ids)
-    found = _take_out_of_settings(lake, ids)
+    _remove_from_inbox_memory(lake, ids)
+    found = _remove_from_settings(lake, ids)
     counts["start users"] = found.total()
     named += found
     named.update(set(users_of_built(lake)) & ids)
     return named, {what: count for what, count in counts.items() if count}
 
 
-def _take_out_of_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int]) -> Counter[str]:
+def _remove_from_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int]) -> Counter[str]:
     named: Counter[str] = Counter()
     if raw.is_pruned(lake.raw, day):
-        raw.prune_day(lake.raw, day)  # what a killed process left of it
+        raw.prune_day(lake.raw, day)  # finish a killed pruning
     for batch in lake.batches(day):
         found = raw.take_users_out(batch, day, ids)
         counts["raw batches"] += bool(found)
@@ -221,7 +222,7 @@ def _take_out_of_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int
     filled = any(day.isoformat() in lake.partitions(table) for table in DAILY_TABLES)
     if filled and (named or in_tables):
         fill_day(lake, day)
-        # Of a day whose raw batches were pruned the tables are all there is.
+        # A day whose raw batches were pruned has only its tables.
         filter_day(lake, day, lambda rows: _without(rows, gone))
     return named + in_tables
 
@@ -236,9 +237,9 @@ def _without(rows: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:
     return rows
 
 
-def _take_out_of_inbox(lake: Lake, ids: set[str]) -> None:
-    """Why a file of the inbox could not be read may quote a line of it: of one that names them, the reason
-    alone goes. The files themselves lie outside of the lake."""
+def _remove_from_inbox_memory(lake: Lake, ids: set[str]) -> None:
+    """Replace recorded errors that quote a line with one of these users. The files of the inbox are
+    outside the lake."""
     path = lake.inbox_memory
     if not path.exists():
         return
@@ -248,12 +249,12 @@ def _take_out_of_inbox(lake: Lake, ids: set[str]) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(f"{path} cannot be read ({error}); restore or remove it") from error
     for one in quoting:
-        one["error"] = "it cannot be imported as it is"
+        one["error"] = "it cannot be imported"
     if quoting:
         write_text(path, json.dumps(memory, indent=1) + "\n", lake.staging)
 
 
-def _take_out_of_settings(lake: Lake, ids: set[str]) -> Counter[str]:
+def _remove_from_settings(lake: Lake, ids: set[str]) -> Counter[str]:
     named: Counter[str] = Counter()
     for section, values in lake.file.settings.items():
         start = values.get("start_users", [])
@@ -268,23 +269,18 @@ def _take_out_of_settings(lake: Lake, ids: set[str]) -> Counter[str]:
 
 
 def check_times_to_live(lake: Lake) -> None:
-    """Raise InputError where the settings limit a source that there is none of: what was meant would stay."""
+    """Raise InputError where the settings limit an unknown source: data that was meant would stay."""
     for source in lake.section("retention", RetentionSettings).ttl_days:
         if source not in PROVIDERS:
             raise InputError(
-                f"settings.retention.ttl_days in {lake.path} names {source!r}, which is no"
-                f" source; it is one of {', '.join(PROVIDERS)}"
+                f"settings.retention.ttl_days in {lake.path} names {source!r}, which is not a source;"
+                f" choose from {', '.join(PROVIDERS)}"
             )
 
 
-def can_publish(lake: Lake) -> bool:
-    """Whether there is a live model and somebody to publish a bundle for."""
-    return (lake.serving / CURRENT).exists() and live_model(lake.serving) is not None
-
-
 def retire_if_nobody_is_left(lake: Lake) -> int:
-    """Withdraw the bundles where nobody's list has a song any more and none waits to be filled: no other will
-    take their place, and they name who was forgotten. Returns how many there were."""
+    """Withdraw the bundles if no list has a song any more and no day waits to be filled: no bundle will
+    replace them, and they name forgotten users. Returns how many there were."""
     waits = any(
         batch.rows.get(part)
         for day in lake.stale_days()

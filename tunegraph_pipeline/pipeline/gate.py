@@ -1,11 +1,11 @@
-"""Judging the model of today against the live one, on the lake; the publishing asset asks before it acts.
+"""Judge today's model against the live one, before a publication.
 
 Here: reading both models and the held-out likes, and the decision. Not here: the comparison
-(`evaluation.gate`), the rule and its enforcement (`recommend.publication`), or Dagster (`orchestration`).
+(`evaluation.gate`), or the rule and its enforcement (`recommend.publication`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,53 +18,40 @@ from tunegraph_pipeline.evaluation.gate import (
     common_candidates,
     compare_bundles,
     held_out_for_both,
-    never_shown,
+    unseen_gate_likes,
 )
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.settings import GraphSettings
+from tunegraph_pipeline.pipeline.track_ids import known_track_ids
+from tunegraph_pipeline.progress import report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.publication import Decision, last_judged
 
 if TYPE_CHECKING:
-    import polars as pl
     from scipy.sparse import csr_matrix
 
-Progress = Callable[[str, int, int], None]
 
-
-def decide(
-    lake: Lake,
-    graph: LikeGraph,
-    ids: "pl.Series",
-    champion: Bundle,
-    challenger: Bundle,
-    *,
-    held_out: float,
-    override: str,
-    progress: Progress,
-) -> Decision:
-    """Judge the challenger's bundle against one of the live model over the same likes.
-
-    ``graph`` is what both bundles were made of, ``ids`` the id map, ``held_out`` the share it was split by.
-    What was decided about the same two bundles by the same settings before is not judged again.
-    """
+def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -> Decision:
+    """Judge the challenger's bundle against one of the live model, both made of the current like graph. The
+    same two bundles are not judged again by the same settings."""
     settings = lake.section("gate", GateSettings)
     before = _decided(lake, champion, challenger, settings)
     if before is not None:
         figures, users, counts = before.figures, before.users, before.counts
     else:
         models = [champion.model_version, challenger.model_version]
-        gate = likes_never_shown_to(models, lake, graph, ids, held_out)
         asked = held_out_for_both(
-            graph.matrix(),
-            gate,
+            open_like_graph(lake).matrix(),
+            gate_likes_unseen_by(lake, models),
             common_candidates(champion, challenger),
             max_users=settings.max_users,
             seed=settings.seed,
         )
         users = asked.n_users
-        compared = compare_bundles(champion, challenger, asked, settings, progress) if users else {}
+        compared = compare_bundles(champion, challenger, asked, settings, report_progress) if users else {}
         figures = {f"{name}@{settings.k}": _plain(one) for name, one in compared.items()}
         counts = {
             "held-out likes judged": int(asked.n_held_out.sum()),
@@ -83,14 +70,14 @@ def decide(
     )
 
 
-def likes_never_shown_to(
-    models: Sequence[str], lake: Lake, graph: LikeGraph, ids: "pl.Series", held_out: float
-) -> "csr_matrix":
-    """The likes of today's gate fold that none of these versions of the model can have been trained on, see
-    `evaluation.gate.never_shown`; ``ids`` and ``held_out`` as for `decide`."""
-    return never_shown(
+def gate_likes_unseen_by(lake: Lake, models: Sequence[str]) -> "csr_matrix":
+    """The likes of today's gate fold that no model of these versions can have been trained on, see
+    `evaluation.gate.unseen_gate_likes`."""
+    graph = open_like_graph(lake)
+    held_out = lake.section("graph", GraphSettings).held_out
+    return unseen_gate_likes(
         graph,
-        ids.to_list(),
+        known_track_ids(lake).to_list(),
         split_key=lake.file.split_key,
         held_out=held_out,
         models=[_trained_on(lake, version, held_out, graph) for version in models],
@@ -98,7 +85,7 @@ def likes_never_shown_to(
 
 
 def objection_to(lake: Lake, model_version: str) -> str:
-    """Why a model is refused without a comparison: it ranks worse than the most popular songs do. Else ""."""
+    """Why a model is refused without a comparison: it ranks worse than popularity does. Else ""."""
     facts = ArrayFolder.open(lake.version_folder("models", model_version)).facts
     figure, popularity = facts["validation"], facts["validation_of_popularity"]
     if figure is None or figure >= popularity:
@@ -107,7 +94,7 @@ def objection_to(lake: Lake, model_version: str) -> str:
 
 
 def unjudged(lake: Lake, champion: str, challenger: Bundle, why_not: str, override: str) -> Decision:
-    """The decision to publish without a comparison, which there cannot be for the reason ``why_not``."""
+    """The decision to publish without a comparison, which is impossible because of ``why_not``."""
     return Decision(
         champion=champion,
         challenger=challenger.model_version,
@@ -133,8 +120,8 @@ def _decided(lake: Lake, champion: Bundle, challenger: Bundle, settings: GateSet
 
 
 def _trained_on(lake: Lake, model_version: str, held_out: float, graph: LikeGraph) -> TrainedOn:
-    """What the model says of its training. Of one from before that was kept, or one that is lost and lives in
-    its bundle alone, it is taken to be as today: was it shown more, it is judged too well and stays live."""
+    """What a model was trained on, by its facts. Where they are missing, or only its bundle is left, today's
+    split is assumed: if it saw more, it is judged too well and stays live."""
     try:
         model = ArrayFolder.open(lake.version_folder("models", model_version))
     except BundleError:

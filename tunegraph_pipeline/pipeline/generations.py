@@ -30,10 +30,8 @@ def run(
     on_epoch: "Callable[[EpochReport], None] | None" = None,
     progress: Progress = report_progress,
 ) -> StageResult:
-    """Train the generation ``name``, unless one of the same data and settings is there.
-
-    ``on_epoch`` is called after each epoch. Raises InputError where no liked track has audio features.
-    """
+    """Train the generation ``name``, unless one of the same data and settings is there. ``on_epoch`` is
+    called after each epoch. Raises InputError where no liked track has audio features."""
     from tunegraph_pipeline.generations.training import GenerationConfig, train_generation
 
     kind = f"{name}_model"

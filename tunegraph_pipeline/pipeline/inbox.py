@@ -1,14 +1,16 @@
-"""The inbox: a folder beside the lake, of which every file that is dropped into it is imported once.
+"""The inbox: a folder beside the lake; every file that is dropped into it is imported once.
 
-Here: which files are complete and new, and importing them. Not here: what is remembered of them
-(`inbox_memory`), how a file is read (`sources.files`), or who looks into the folder (`automation`).
+Here: which files are complete and new, importing them, and what is remembered of them. Not here: how a file
+is read (`sources.files`), or the sensor (`orchestration.automation`).
 
-Files are never moved, changed or deleted: whoever copies one may still have it open. What was imported stands
-in `<lake>/inbox.json`, by the hash of its content, so that the same content under another name is not
-imported again, and a file that changes is. Before a file is imported its day is written there, and after it
-that it is done: wherever a run is killed, the next one imports the file again on that very day, where the
-lake knows it by its content. Names of files stay in the lake; Dagster's history has keyed hashes of them.
+Files are never moved, changed or deleted: the process that copies one may still have it open. `inbox.json` in
+the lake records what was imported by the hash of its content, so the same content under another name is not
+imported again, and a changed file is. It gets the day of a file before the import, and that it is done after:
+after a kill the next run imports the file again on that same day, where the lake knows its content. Names of
+files stay in the lake; Dagster's history has keyed hashes of them.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -18,19 +20,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
-from tunegraph_pipeline.errors import InputError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
-from tunegraph_pipeline.pipeline.import_files import receive
-from tunegraph_pipeline.pipeline.inbox_memory import InboxMemory, Remembered, hashed_name
+from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.files import files_together, read_files
 from tunegraph_pipeline.sources.formats import readable_name
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
-_CHUNK = 1 << 20
-_FILE = "{file}"  # stands for the name of a file in what is remembered
+_FILE = "{file}"  # stands for the name of a file in the memory
 
 
 @dataclass(frozen=True)
@@ -59,32 +62,29 @@ class Imported:
 
     def sentence(self) -> str:
         return (
-            f"imported {self.imported} files of the inbox; {self.known} have content that is known,"
+            f"imported {self.imported} files of the inbox; {self.known} have known content,"
             f" {self.failed} cannot be imported"
         )
 
 
 def look(lake: Lake, settings: InboxSettings, cursor: str | None, *, now: float | None = None) -> Look:
-    """What is new in the inbox, and which of it is complete by now. Reads sizes and times alone.
-
-    ``cursor`` is that of the look before; ``now`` are seconds since 1970. Raises InputError where there is no
-    such folder.
-    """
+    """The new files of the inbox, and which of them are complete. Reads only sizes and times. ``cursor`` is
+    that of the last look; ``now`` are seconds since 1970. Raises InputError where there is no such folder."""
     now = time.time() if now is None else now
     before: dict[str, float] = json.loads(cursor) if cursor else {}
     seen = {}
     for key in _new_files(lake, settings):
-        # A clock that was set back must not keep a file waiting for as long.
+        # A clock that was set back must not delay a file.
         seen[key] = min(before.get(key, now), now)
     complete = sorted(key for key, since in seen.items() if now - since >= settings.settle_seconds)
     today = datetime.fromtimestamp(now, UTC).date()
-    # A run that failed, for want of space say, is tried again on another day; it may be run by hand before.
+    # A failed run, such as for lack of space, is tried again on another day, or by hand before.
     run_key = hashlib.blake2b(f"{today} {complete}".encode(), digest_size=10).hexdigest()
     return Look(complete, len(seen) - len(complete), json.dumps(seen), run_key)
 
 
 def wait_for_complete(lake: Lake, settings: InboxSettings) -> set[str]:
-    """The keys of the new files that do not change while they are watched, until they have settled."""
+    """The keys of the new files that do not change for as long as files need to settle."""
     before = set(_new_files(lake, settings))
     if before:
         time.sleep(settings.settle_seconds)
@@ -94,18 +94,16 @@ def wait_for_complete(lake: Lake, settings: InboxSettings) -> set[str]:
 def import_complete(
     lake: Lake, settings: InboxSettings, complete: Collection[str], *, today: date | None = None
 ) -> Imported:
-    """Import those new files of which ``complete`` has the keys, each content once.
-
-    A file that cannot be read is remembered with the reason, and the rest goes on. Needs the lake's lock.
-    Raises LakeError where the disk says no; what was imported before is remembered.
-    """
+    """Import the new files with the keys ``complete``, each content once. A file that cannot be read is
+    remembered with the reason, and the rest is imported. Needs the lake's lock. Raises LakeError where the
+    disk cannot be written; earlier imports are remembered."""
     today = today or datetime.now(UTC).date()
     present, new = _files(lake, settings), _new_files(lake, settings)
     chosen = {new[key] for key in set(complete) & set(new)}
     growing = set(new.values()) - chosen
     done = Imported()
     memory = InboxMemory(lake)
-    # What is known already may be needed beside what is new: the second part of an export, or of a table.
+    # Known files may be needed beside new ones: the second part of an export, or of a table.
     for group in files_together([path for path in present if path not in growing]):
         if not chosen & set(group):
             continue
@@ -117,21 +115,20 @@ def import_complete(
 
 
 def inbox_status(lake: Lake) -> str:
-    """One line about what came in so far; empty where nothing did."""
+    """One line about the imports so far; empty where there were none."""
     files = InboxMemory(lake).files
     folder = lake.resolve(lake.section("inbox", InboxSettings).folder)
     try:
         names = {hashed_name(lake, path.name): readable_name(path) for path in folder.iterdir()}
     except OSError:
-        names = {}  # there is no folder, or it may not be read
+        names = {}  # no folder, or it cannot be read
     failed = [
         f"{names.get(key, 'a file that is gone')}: {one.error.replace(_FILE, names.get(key, 'it'))}"
         for key, one in files.items()
         if one.error
     ]
     imported = sum(one.batches is not None for one in files.values())
-    told = [f"{imported:,} files imported"] if files else []
-    return "; ".join([*told, *failed])
+    return "; ".join([*([f"{imported:,} files imported"] if files else []), *failed])
 
 
 class _Outcome(Enum):
@@ -140,18 +137,16 @@ class _Outcome(Enum):
     SETTLED = auto()
     """Imported, known already, or remembered with the reason why not."""
     CHANGED = auto()
-    """A file changed meanwhile: it was not complete, and is looked at again."""
+    """A file changed meanwhile: it was not complete, and waits for the next look."""
     UNREADABLE = auto()
-    """They cannot be imported together, which one of them may have caused. Nothing is remembered."""
+    """They cannot be imported together, perhaps because of one of them. Nothing is remembered."""
 
 
 def _import_group(
     lake: Lake, memory: InboxMemory, group: Sequence[Path], today: date, done: Imported
 ) -> _Outcome:
-    """Import files that belong together, and remember each of them.
-
-    A group of several that cannot be read is left to be imported file by file.
-    """
+    """Import files that belong together, and remember each of them. A group of several files that cannot be
+    read is to be imported file by file."""
     before = {path: _state(path) for path in group}
     hashes, problem = _hashes(group)
     entries = _entries(lake, before, hashes)
@@ -175,9 +170,9 @@ def _import_group(
         memory.remember(entries, error=problem)
         done.failed += len(entries)
         return _Outcome.SETTLED
-    day = memory.day_begun(list(hashes.values())) or today
+    day = memory.unfinished_day(list(hashes.values())) or today
     memory.remember(entries, day=day)
-    received = receive(lake, day, batches)
+    received = lake.receive_files(day, batches)
     memory.remember(entries, day=day, batches=[info.folder.name for info in received])
     done.imported += len(entries)
     done.batches += received
@@ -192,8 +187,13 @@ def _hashes(group: Sequence[Path]) -> tuple[dict[Path, str], str | None]:
         return {}, f"it cannot be read ({error.strerror})"
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _read(group: Sequence[Path]) -> tuple[list[RawBatch], str | None]:
-    """What the files hold; or nothing, and why they cannot be read, without their names."""
+    """The content of the files; or nothing, and why they cannot be read, without their names."""
     try:
         return read_files(group), None
     except InputError as error:
@@ -206,7 +206,7 @@ def _read(group: Sequence[Path]) -> tuple[list[RawBatch], str | None]:
 def _entries(
     lake: Lake, states: Mapping[Path, tuple[int, int] | None], hashes: Mapping[Path, str]
 ) -> dict[str, Remembered]:
-    """What to remember of the files that there are, before it is known what becomes of them."""
+    """What to remember of the existing files, before they are imported."""
     now = datetime.now(UTC).replace(microsecond=0)
     return {
         hashed_name(lake, path.name): Remembered(
@@ -235,22 +235,18 @@ def _files(lake: Lake, settings: InboxSettings) -> dict[Path, tuple[int, int]]:
 
 
 def _new_files(lake: Lake, settings: InboxSettings) -> dict[str, Path]:
-    """The files of the inbox that nothing is known of as they are now, by key: a keyed hash of name, size and
-    time of the last change. One that could not be opened is among them: to permit it changes neither."""
+    """The files of the inbox that are unknown in their present state, by key: a keyed hash of name, size and
+    time of the last change. They include those that could not be opened, since permission changes neither."""
     memory = InboxMemory(lake)
     return {
-        _key(lake, path.name, state): path
+        hashed_name(lake, f"{path.name}\0{state}"): path
         for path, state in _files(lake, settings).items()
         if not memory.is_done_with(hashed_name(lake, path.name), state)
     }
 
 
-def _key(lake: Lake, name: str, state: tuple[int, int]) -> str:
-    return hashed_name(lake, f"{name}\0{state}")
-
-
 def _state(path: Path) -> tuple[int, int] | None:
-    """Size and time of the last change; None where it is no file (any more)."""
+    """Size and time of the last change; None where it is not, or no longer, a file."""
     try:
         stat = path.stat()
     except OSError:
@@ -258,9 +254,76 @@ def _state(path: Path) -> tuple[int, int] | None:
     return (stat.st_size, stat.st_mtime_ns) if path.is_file() else None
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+# --- what is remembered of the files ---
+
+
+class Remembered(BaseModel):
+    """What became of one file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+    day: date | None = None
+    """The day on which its content was, or is being, received."""
+    when: datetime
+    batches: list[str] | None = None
+    """The raw batches made of it; null until they are written."""
+    error: str | None = None
+    """Why it cannot be imported as it is."""
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    files: dict[str, Remembered] = {}
+    """By :func:`hashed_name`."""
+
+
+class InboxMemory:
+    """The files of the inbox that a lake knows, by :func:`hashed_name`."""
+
+    def __init__(self, lake: Lake) -> None:
+        """Read it; empty before the first import. Raises LakeError where it cannot be read."""
+        self._lake = lake
+        path = lake.inbox_memory
+        try:
+            self.files = _Content.model_validate_json(path.read_bytes()).files
+        except FileNotFoundError:
+            self.files = {}
+        except OSError as error:
+            raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        except ValidationError:
+            raise LakeError(
+                f"{path} is damaged; restore it, or remove it to import the whole inbox again"
+            ) from None
+
+    def finished(self) -> dict[str, Remembered]:
+        """The files that were imported, by the hash of their content."""
+        return {one.sha256: one for one in self.files.values() if one.batches is not None}
+
+    def unfinished_day(self, hashes: list[str]) -> date | None:
+        """The day on which an import of one of these contents began and was not finished."""
+        unfinished = {one.sha256: one.day for one in self.files.values() if one.day and one.batches is None}
+        return next((unfinished[sha] for sha in hashes if sha in unfinished), None)
+
+    def is_done_with(self, key: str, state: tuple[int, int]) -> bool:
+        """Whether the file, of this size and time of the last change, was imported or found unreadable. False
+        if it could not be opened, since permission changes neither size nor time."""
+        known = self.files.get(key)
+        if known is None or (known.size, known.mtime_ns) != state:
+            return False
+        return known.batches is not None or (known.error is not None and bool(known.sha256))
+
+    def remember(self, entries: Mapping[str, Remembered], **facts: Any) -> None:
+        """Set these files, with these ``facts`` of each, and write the memory."""
+        self.files.update({key: entry.model_copy(update=facts) for key, entry in entries.items()})
+        content = _Content(files=self.files).model_dump_json(indent=1)
+        write_text(self._lake.inbox_memory, content + "\n", self._lake.staging)
+
+
+def hashed_name(lake: Lake, name: str) -> str:
+    """A keyed hash that stands for the name of a file, which may be that of a person and is not kept."""
+    secret = lake.file.split_key.encode()[:64]
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), key=secret, digest_size=10).hexdigest()

@@ -1,7 +1,7 @@
 """The like graph of a lake, built or updated.
 
-Here: reading what it is made of, and choosing how it is made. Not here: what a graph is (`graph.like_graph`),
-or which ids are one recording (`catalogue`).
+Here: reading its inputs, and choosing how it is made. Not here: what a graph is (`graph.like_graph`), or
+which ids are one recording (`catalogue`).
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
 from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.pipeline.stage_result import How, StageResult
+from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.progress import Measured
@@ -40,22 +40,16 @@ def _graph_to_update(
     """The last graph and the users whose lists changed since; None where it has to be rebuilt."""
     try:
         folder = ArrayFolder.open(lake.current_folder("like_graph"))
-        folder.verify()  # damage would be passed on to every later graph, under valid checksums
+        folder.verify()  # damage would spread to every later graph, with valid checksums
         before = LikeGraph.from_arrays(folder)
     except (TuneGraphError, OSError):
-        return None  # there is none, or it is damaged
+        return None  # missing or damaged
     same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
     same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])
     if folder.facts.get("rules") != rules or not same_ids or not same_recordings:
         return None
     changed = changed_between(lake, folder.facts.get("lists", ""), lists)
     return None if changed is None else (before, changed)
-
-
-def _how(reused: bool, updated: bool) -> How:
-    if reused:
-        return "reused"
-    return "updated" if updated else "rebuilt"
 
 
 def run(lake: Lake) -> StageResult:
@@ -69,7 +63,7 @@ def run(lake: Lake) -> StageResult:
         aliases, merged = recordings.aliases, recordings.facts()
         lists = lake.inputs_of("current_likes", key) or ""
         rules = digest([_CODE, lake.file.split_key, settings.held_out, settings.calibration_share])
-        # An ISRC may become known, or known to be wrong, without a change to likes or ids.
+        # Recordings may change, by a new or corrected ISRC, without a change to likes or ids.
         same_songs = [aliases.tolist(), recordings.canonical[aliases].tolist()]
         content = digest([rules, same_songs, lists, lake.inputs_of("track_ids")])
         version = f"{key}-{content}"
@@ -109,7 +103,7 @@ def run(lake: Lake) -> StageResult:
     degrees = graph.track_degrees()
     return StageResult(
         version,
-        _how(reused, known is not None),
+        "reused" if reused else ("rebuilt" if known is None else "updated"),
         cost,
         rows=len(graph.indices),
         facts={

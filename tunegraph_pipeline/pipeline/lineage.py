@@ -1,9 +1,8 @@
 """Choose the parent of a warm start, or the reason to train from scratch.
 
-Here: the rule, what is read of the earlier model, and how much the likes have changed over a chain of warm
-starts. Not here: training (`training`), or writing a model (`trained_model`).
-
-In the facts of a model "from nothing" means from scratch.
+Here: the rule, reading the earlier model, and how much the likes changed over a chain of warm starts. Not
+here: training (`training`), or writing a model (`trained_model`). In the facts of a model "from_nothing"
+means from scratch.
 """
 
 from dataclasses import dataclass
@@ -46,11 +45,8 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training starts.
-
-    ``earlier`` is the model whose space the new one is aligned with, None where there is none;
-    ``from_scratch_because`` is the reason not to start from its weights, "" where the training does.
-    """
+    """Where a training starts. ``earlier`` is the model whose space the new one is aligned with, if any;
+    ``from_scratch_because`` is the reason not to start from its weights, "" for a warm start."""
 
     earlier: Earlier | None
     from_scratch_because: str
@@ -110,7 +106,7 @@ class Origin:
             "chain": self.chain,
         }
 
-    def likes_from_nothing(self, likes: NDArray[np.int32]) -> NDArray[np.int32]:
+    def likes_from_scratch(self, likes: NDArray[np.int32]) -> NDArray[np.int32]:
         """The likes of each track at the last training from scratch, int32; ``likes`` are today's."""
         return likes if self.parent is None else self.parent.folder["likes_from_nothing"]
 
@@ -118,8 +114,8 @@ class Origin:
         """The id that stood for each track in every model since the last training from scratch, int32[N]; -1
         where it changed. ``canonical`` int32[N] is today's.
 
-        An earlier model of the chain saw the likes of such a track under another id, by which other likes are
-        held out; what it learned from them is still in the later models.
+        An earlier model of the chain saw the likes of such a track under another id, for which other likes
+        are held out; what it learned from them is still in the later models.
         """
         if self.parent is None:
             return canonical
@@ -130,7 +126,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Today:
-    """Today's training, as far as it decides whether a warm start is possible.
+    """The part of today's training that decides whether a warm start is possible.
 
     ``code``: the version of the training code; ``settings`` and ``spaces`` of the model; ``held_out`` and
     ``calibration_share``: the shares of likes and of users that it does not see; ``ids``: the id map;
@@ -148,11 +144,8 @@ class Today:
 
 
 def origin_of(lake: Lake, today: Today, *, full: bool) -> Origin:
-    """Where today's training starts; with ``full`` from scratch in any case.
-
-    The earlier model is the live one, so that a challenger the gate refused is never a parent. Where nothing
-    is live, it is the current one.
-    """
+    """Where today's training starts; with ``full`` from scratch in any case. The earlier model is the live
+    one, so that a refused challenger is never a parent; if none is live, the current one."""
     found = _earlier(lake, today.ids)
     if isinstance(found, str):
         return Origin(None, found)
@@ -160,10 +153,10 @@ def origin_of(lake: Lake, today: Today, *, full: bool) -> Origin:
 
 
 def share_changed(likes: NDArray[np.integer], before: NDArray[np.integer]) -> float:
-    """How much the likes have changed: the sum over tracks of the differences, divided by the likes before.
+    """How much the likes changed: the sum over tracks of the differences, divided by the likes before.
 
-    ``likes`` int[N] and ``before`` int[M], M at most N. A model may keep counts, since they do not say who
-    likes what; one like in place of another of the same track goes unnoticed.
+    ``likes`` int[N] and ``before`` int[M], M at most N. A model keeps only counts, which do not tell who
+    likes what; a like that replaces another one of the same track goes unnoticed.
     """
     then = np.zeros(len(likes), dtype=np.int64)
     then[: len(before)] = before
@@ -179,7 +172,7 @@ def _earlier(lake: Lake, ids: pl.Series) -> Earlier | str:
         version = lake.current_version("models")
     try:
         earlier = Earlier(ArrayFolder.open(lake.version_folder("models", version)))
-        earlier.folder.verify()  # damage would be passed on to every model of the chain
+        earlier.folder.verify()  # damage would spread to every model of the chain
         n, known = len(earlier.embeddings), earlier.folder.facts.get("id_map")
     except (TuneGraphError, OSError) as error:
         return f"the earlier model {version} cannot be read: {error}"
@@ -194,7 +187,7 @@ def _reason_against(earlier: Earlier, today: Today) -> str:
     of = f"the earlier model {earlier.version}"
     if facts.get("code") != today.code:
         return f"{of} is from another version of the training code"
-    if not facts["settings"].items() >= today.settings.from_nothing().items():
+    if not facts["settings"].items() >= today.settings.from_scratch().items():
         return f"the settings differ from those of {earlier.version}"
     if (facts["held_out"], facts.get("calibration_share")) != (today.held_out, today.calibration_share):
         # It may have learned some of those held out today.

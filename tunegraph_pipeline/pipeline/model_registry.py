@@ -1,4 +1,4 @@
-"""Every model that `tunegraph compare` knows, by name, made and asked in one way.
+"""Every model that `tunegraph compare` knows, by name, with one interface.
 
 Here: our model, the baselines and V1 to V3 as contenders. Not here: what a contender is
 (`evaluation.contender`), or judging (`evaluation.compare`).
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunegraph_pipeline.evaluation.baselines import ALL, Baseline, BaselineConfig, Progress, likes_per_track
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, likes_per_track
 from tunegraph_pipeline.evaluation.contender import Contender, Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName
+from tunegraph_pipeline.graph.csr import lists_of
+from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.train import TrainingConfig
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a contender may be told: values of the baselines, of our training and of the generations
-    before it, and the seed of all."""
+    """The settings of contenders: of the baselines, of our training and of the earlier generations, and the
+    seed of all."""
 
     baselines: BaselineConfig = field(default_factory=BaselineConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -42,7 +44,7 @@ class Settings:
 
 
 class TuneGraph:
-    """What `tunegraph refresh` trains, ranked by the very code that serves, from a bundle on disk."""
+    """What `tunegraph refresh` trains, ranked by the code that serves, from a bundle on disk."""
 
     def __init__(self, settings: Settings) -> None:
         self._config = settings.training.model_copy(update={"seed": settings.seed})
@@ -59,16 +61,12 @@ class TuneGraph:
         self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        tracks = likes.indices.astype(np.int32, copy=False)
-        lists = [tracks[start:end] for start, end in pairwise(likes.indptr.tolist())]
-        return self._ranker.rank(lists, k).indices
+        return self._ranker.rank(lists_of(likes), k).indices
 
 
 def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
-    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs.
-
-    ``likes`` CSR (U x N) are those whose counts are the popularity that a user without likes is answered by.
-    """
+    """Write ``model`` as a bundle without names and users, and open it: all that a ranking needs. ``likes``
+    CSR (U x N) give the popularity by which users without likes are answered."""
     from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 
     n_tracks = len(model.prior)
@@ -132,7 +130,7 @@ CONTENDERS: dict[str, Callable[[Settings], Contender]] = {
     "v1": _generation("v1"),
     "v2": _generation("v2"),
     "v3_seed": _generation("v3_seed"),
-    # As it answered: the best of 300 tracks drawn at random.
+    # As it originally answered: the best of 300 random tracks.
     "v3_seed_300": _generation("v3_seed", by_search=True),
 }
-"""How each model is made, by its name, in the order of the table. The first is the one others are held to."""
+"""How each model is made, by name, in the order of the table. Others are compared with the first."""

@@ -12,22 +12,19 @@ from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ, SPOTIFY
 
 
 def lake_to_refresh(root: Path, source: str | None) -> Lake:
-    """Open the lake; create it only for a source that is crawled."""
-    # A refresh that crawls may start a lake; one that only rebuilds has nothing to rebuild in a new one.
+    """Open the lake; create it only for a source that is crawled: a new lake has nothing to rebuild."""
     return Lake.open(root) if source in (None, "none", "files") else Lake.open_or_create(root)
 
 
 def prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> list[str]:
-    """Check the source, save the start users in the lake, and return notices for the user.
-
-    Raises InputError for start users that were forgotten or that ``source`` has no use for.
-    """
+    """Check the source, save the start users in the lake, and return notices for the user. Raises InputError
+    for start users that were forgotten, or that ``source`` cannot use."""
     if source not in ("none", "files"):
         lake.admit_source(source, record=False)
     if start_users:
         tombstones = Tombstones.of(lake.root)
         if any(map(tombstones.buries_one, start_users)):
-            raise InputError("a --start-user is somebody who was forgotten, and stays away; leave them out")
+            raise InputError("a --start-user was forgotten and is kept out of the lake; leave them out")
         if source not in (LISTENBRAINZ, SPOTIFY):
             raise InputError(
                 f"--start-user goes with --source {LISTENBRAINZ} or {SPOTIFY}, not with {source}"

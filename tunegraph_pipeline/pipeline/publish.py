@@ -1,6 +1,6 @@
-"""Decide which model goes live over the likes of today, and publish it.
+"""Decide which model goes live over today's likes, and publish it.
 
-Here: the stage, its policy and what it says of the bundle. Not here: the gate's figures (`gate`), or the
+Here: the stage, its policy and the facts of the bundle. Not here: the gate's figures (`gate`), or the
 swap (`recommend.publication`).
 """
 
@@ -17,13 +17,13 @@ from tunegraph_pipeline.evaluation.plots import paired_intervals
 from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.bundle import bundle_of
 from tunegraph_pipeline.pipeline.gate import decide, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
-from tunegraph_pipeline.pipeline.settings import GraphSettings, ServicesSettings
+from tunegraph_pipeline.pipeline.settings import ServicesSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
-from tunegraph_pipeline.pipeline.track_ids import known_track_ids
-from tunegraph_pipeline.progress import Measured, report_note, report_progress
+from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.indexing import RECALL
 from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
@@ -67,10 +67,10 @@ def run(
 
 
 def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
-    """The index of a bundle: its kind and what it took, and as a Markdown table what it finds."""
+    """The index of a bundle: its kind and cost, and a Markdown table of its recall."""
     facts = bundle.facts.get("index")
     if facts is None:
-        return {"index": "none: every query looks at all tracks"}, {}
+        return {"index": "none: every query reads all tracks"}, {}
     form = f"{facts['lists']:,} lists of {facts['width']} {facts['storage']} numbers a track"
     if facts["probes"] is None:
         form += f"; left out, because it found too little: below {RECALL}"
@@ -79,8 +79,9 @@ def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
         "index build (s)": facts["seconds"],
         "index mib": round(facts["bytes"] / 2**20, 1),
     }
-    lines = (f"| {kind} | {share:.4f} |" for kind, share in facts["recall"].items())
-    recall = "\n".join(["| queries | found |", "|---|---:|", *lines])
+    recall = markdown_table(
+        ["queries", "found"], [(kind, f"{share:.4f}") for kind, share in facts["recall"].items()]
+    )
     return built, {f"index recall@{' and @'.join(map(str, facts['k']))}": recall}
 
 
@@ -97,70 +98,68 @@ def _query_facts(bundle: Bundle) -> dict[str, float]:
 
 
 def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[Bundle, Decision | None]:
-    """Publish the likes of today with the current model, or where the gate refuses it with the live one.
+    """Publish today's likes with the current model, or where the gate refuses it with the live one.
 
-    Without ``judge`` the live model stays, unless there is an ``override``: a model that was rolled back
-    from, or waits for a refresh to judge it, does not go live because a user is forgotten.
+    Without ``judge`` the live model stays, unless there is an ``override``: a model that was rolled back, or
+    still has to be judged by a refresh, does not go live because a user is forgotten.
 
     Returns the bundle that is live now, and the decision, None where there was nothing to decide: the first
-    model, or the one that is live. Raises InputError for an ``override`` without a reason, or of nothing;
-    LakeError where a model is needed that is not there.
+    model, or the live one. Raises InputError for a blank ``override``, or one with nothing to override;
+    LakeError where a needed model is missing.
     """
     if override and not override.strip():
         raise InputError("an override has to say why; give a reason")
-    graph = open_like_graph(lake)
-    live, keep = live_model(lake.serving), lake.kept_versions
+    live = live_model(lake.serving)
+    model = _model_without_decision(lake, live, override, judge=judge)
+    decision: Decision | None = None
+    if model is not None:
+        winner = bundle_of(lake, model)
+    else:
+        assert live is not None
+        winner, decision = _judged(lake, live, override)
+    return publish(lake.serving, winner.version, decision, keep=lake.kept_versions), decision
+
+
+def _model_without_decision(lake: Lake, live: str | None, override: str, *, judge: bool) -> str | None:
+    """The model to publish without a decision; None where the current one must be judged against ``live``."""
     if live is not None and not override and not judge:
-        return publish(lake.serving, bundle_of(lake, live).version, keep=keep), None
+        return live
     current = lake.current_version("models")
-    if live is not None and not override and _lacks_tracks(lake, current, graph.n_tracks):
-        # Nothing was trained since tracks were added: the weights that are live stay, over the lists of
-        # today, and the next model is for a refresh to train and to judge.
-        return publish(lake.serving, bundle_of(lake, live).version, keep=keep), None
-    require_tracks(lake, current, graph.n_tracks)
-    if live is None or live == current:
-        if override:
-            raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
-        return publish(lake.serving, bundle_of(lake, current).version, keep=keep), None
-    challenger = bundle_of(lake, current)
+    n_trained = len(ArrayFolder.open(lake.version_folder("models", current))["embeddings"])
+    n_tracks = open_like_graph(lake).n_tracks
+    if n_trained != n_tracks:
+        if live is not None and not override:
+            # Tracks were added and nothing was trained since: the live weights stay, over today's lists, and
+            # the next refresh trains and judges a model.
+            return live
+        raise LakeError(
+            f"model {current} has other tracks than the {n_tracks} of the like graph; materialise"
+            " trained_model first"
+        )
+    if live is not None and live != current:
+        return None
+    if override:
+        raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
+    return current
+
+
+def _judged(lake: Lake, live: str, override: str) -> tuple[Bundle, Decision]:
+    """Judge the current model against the live one; returns the bundle of the winner and the decision."""
+    challenger = bundle_of(lake, lake.current_version("models"))
     try:
         champion = bundle_of(lake, live)
     except TuneGraphError as error:
         if not override:
-            why = str(error).rpartition("; ")[0] or error  # a refresh is what came to this, and no advice
+            why = str(error).rpartition("; ")[0] or error  # without its advice, which is to refresh
             raise LakeError(
                 f"the live model {live} cannot be judged against or served on: {why}; restore it, or"
                 ' publish the new one unjudged with `tunegraph publish --override "why"`'
             ) from error
-        decision = unjudged(lake, live, challenger, str(error), override.strip())
-        return publish(lake.serving, challenger.version, decision, keep=keep), decision
-    decision = decide(
-        lake,
-        graph,
-        known_track_ids(lake),
-        champion,
-        challenger,
-        held_out=lake.section("graph", GraphSettings).held_out,
-        override=override.strip(),
-        progress=report_progress,
-    )
+        return challenger, unjudged(lake, live, challenger, str(error), override.strip())
+    decision = decide(lake, champion, challenger, override=override.strip())
     if decision.refusal is not None:
         report_note(
             f"the new model was refused: {decision.refusal}; "
             + (f"published all the same: {override}" if decision.goes_live else f"model {live} stays live")
         )
-    winner = challenger if decision.goes_live else champion
-    return publish(lake.serving, winner.version, decision, keep=keep), decision
-
-
-def require_tracks(lake: Lake, model_version: str, n_tracks: int) -> None:
-    """Raise LakeError where the current model is older than the graph and lacks some of its tracks."""
-    if _lacks_tracks(lake, model_version, n_tracks):
-        raise LakeError(
-            f"model {model_version} has other tracks than the {n_tracks} of the like graph; materialise"
-            " trained_model first"
-        )
-
-
-def _lacks_tracks(lake: Lake, model_version: str, n_tracks: int) -> bool:
-    return len(ArrayFolder.open(lake.version_folder("models", model_version))["embeddings"]) != n_tracks
+    return (challenger if decision.goes_live else champion), decision

@@ -1,11 +1,11 @@
-"""Remove what a lake may not or need not keep any longer.
+"""Remove what a lake must not or need not keep any longer.
 
 Here: the last stage of a run, and the removal of expired raw batches and of raw days. Not here: the settings
 (`lake.retention`), old versions (`stale_versions`), or users who asked to be forgotten (`forgetting`).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from functools import partial
 
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 def run(lake: Lake, today: date, *, log: Callable[[str], None] = _LOG.info) -> StageResult:
     """The last stage, when everything current is in place: remove old versions that may hold forgotten users
-    or expired data, then what is older than the settings say.
+    or expired data, then what is older than the settings allow.
 
     ``log`` is called with one line where old versions were removed. Raises LakeError.
     """
@@ -34,9 +34,7 @@ def run(lake: Lake, today: date, *, log: Callable[[str], None] = _LOG.info) -> S
     with Measured() as cost:
         removed = drop_old_versions(lake)
         if removed:
-            note = "removed, since they may name forgotten users or what has expired: " + ", ".join(
-                f"{count:,} {what}" for what, count in removed.items()
-            )
+            note = f"removed, since they may hold forgotten users or expired data: {in_words(removed)}"
             log(note)
             report_note(note)
         removed["raw batches"] = prune_raw(lake, today)
@@ -47,16 +45,21 @@ def run(lake: Lake, today: date, *, log: Callable[[str], None] = _LOG.info) -> S
         None,
         None,
         cost,
-        facts={"settings": settings.model_dump(), "requests to forget that wait": pending_requests(lake)},
+        facts={"settings": settings.model_dump(), "pending deletion requests": pending_requests(lake)},
         tables={"removed": removed},
     )
 
 
-def remove_expired(lake: Lake, today: date) -> dict[str, int]:
-    """Remove data that is past its time to live from the raw batches, the daily tables and the frontiers of
-    crawls; returns how many batches, rows of days without batches, and entries of frontiers.
+def in_words(counts: Mapping[str, int]) -> str:
+    """Counts in one line, as "3 bundles, 1 like graphs"."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 
-    Tables of the other days stay as they are. Raises LakeError where the disk says no.
+
+def remove_expired(lake: Lake, today: date) -> dict[str, int]:
+    """Remove data past its time to live from the raw batches, the daily tables and the frontiers of crawls;
+    returns how many batches, rows of days without batches, and entries of frontiers.
+
+    Raises LakeError where the disk cannot be written.
     """
     settings = lake.section("retention", RetentionSettings)
     removed = {"raw batches expired": 0, "rows expired": 0, "entries of crawls expired": 0}
@@ -77,7 +80,7 @@ def remove_expired(lake: Lake, today: date) -> dict[str, int]:
             remove_batch(batch)
         removed["raw batches expired"] += len(batches)
         if filled:
-            # Also where no batch is left: the last run may have been killed between the two.
+            # Even if no batch is left: the last run may have been killed between the two steps.
             fill_day(lake, day)
     for path in lake.frontiers():
         source, _, _ = path.stem.partition("-")  # a day may follow
@@ -93,8 +96,8 @@ def _of_others(lake: Lake, sources: list[str], rows: pl.DataFrame) -> pl.DataFra
 
 
 def prune_raw(lake: Lake, today: date) -> int:
-    """Remove the raw batches of days older than the settings say whose tables are written; returns how many
-    batches went."""
+    """Remove the raw batches of days older than the settings allow whose tables are written; returns how many
+    batches were removed."""
     days = lake.section("retention", RetentionSettings).raw_days
     if days is None:
         return 0

@@ -1,6 +1,6 @@
-"""The running services that a lake's bundles are for, and which version each of them serves.
+"""Ask the running services of a lake which version each of them serves.
 
-Here: asking them. Not here: the service itself (`serve`).
+Not here: the services themselves (`serve`).
 """
 
 import time
@@ -10,10 +10,8 @@ from tunegraph_pipeline.pipeline.settings import ServicesSettings
 
 
 def served_by(settings: ServicesSettings, wanted: str) -> dict[str, str]:
-    """What each service says: the version it serves, or in words why it does not say.
-
-    Those that do not serve ``wanted`` yet are asked again until the patience is over.
-    """
+    """The version that each service serves, or in words why it is unknown. Those that do not serve ``wanted``
+    yet are asked again until the settings' patience is over."""
     until = time.monotonic() + settings.patience
     answers = {url: _version(url) for url in settings.urls}
     while any(version != wanted for version in answers.values()) and time.monotonic() < until:

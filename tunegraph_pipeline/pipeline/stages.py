@@ -1,6 +1,6 @@
 """The stages of the pipeline, in order: what each writes and what it is built from.
 
-Here: the one list that assets, jobs, verify, forgetting and status read. Not here: the stages themselves;
+Here: the one list that assets, jobs, verify and forgetting read. Not here: the stages themselves;
 each is a module beside this one whose function ``run(lake, ...)`` returns a `StageResult`.
 
 To add a stage: write its module, put it into `STAGES` after its inputs, and give it an asset.

@@ -4,8 +4,6 @@ Here: finding, withdrawing and removing them. Not here: removing the data from w
 (`forgetting`, `retention`).
 """
 
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.lake.storage import disk_errors, write_text
+from tunegraph_pipeline.lake.storage import remove_folder, write_text
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, has_old_versions
@@ -33,7 +31,7 @@ _BUILT = tuple(
         if name is not None
     )
 )
-"""The folders that are rebuilt from the daily tables after a user was removed from those."""
+"""The folders that are rebuilt from the daily tables after a user was removed."""
 _WITH_USERS = [
     table
     for one in STAGES
@@ -41,37 +39,29 @@ _WITH_USERS = [
     for table in one.tables
     if "user_id" in TABLES[table].schema.names
 ]
-"""The tables with users that have a partition a version."""
+"""The tables with users that have a partition for each version."""
 
 
 # --- what was built ---
 
 
 def remove_built(lake: Lake) -> None:
-    """Remove the current lists and the matrices of them, all versions. Raises LakeError where the disk says
-    no."""
+    """Remove all versions of the current lists and their matrices. Raises LakeError where the disk cannot be
+    written."""
     for name in _BUILT:
-        folder = lake.folder(name)
-        if folder.exists():
-            with disk_errors(folder):
-                lake.staging.mkdir(exist_ok=True)
-                # Renamed first: nobody takes what is half deleted for a version.
-                shutil.rmtree(folder.rename(lake.staging / f"{uuid.uuid4().hex}-{name}"))
+        if lake.folder(name).exists():
+            remove_folder(lake.folder(name), lake.staging)
 
 
 def users_left(lake: Lake) -> int:
-    """How many forgotten users something that was built still names, old versions included; 0 where nobody
-    was forgotten."""
+    """How many forgotten users are still named by something built, old versions included."""
     tombstones = Tombstones.of(lake.root)
-    if not tombstones:
-        return 0
-    users = pl.Series(list(users_of_built(lake)), dtype=pl.String)
+    users = pl.Series(list(users_of_built(lake)) if tombstones else [], dtype=pl.String)
     return int(tombstones.buries(users).sum())
 
 
 def users_of_built(lake: Lake) -> set[str]:
-    """Whoever is named by the current lists, the like graphs, the bundles and the recommendations, in any
-    version."""
+    """The users in any version of the current lists, the like graphs, the bundles and the recommendations."""
     users: set[str] = set()
     for table in _WITH_USERS:
         for key in lake.partitions(table):
@@ -82,7 +72,7 @@ def users_of_built(lake: Lake) -> set[str]:
 
 
 def has_damaged_versions(lake: Lake) -> bool:
-    """Whether there is a version that nobody can be read from, whoever it names."""
+    """Whether the users of some version cannot be read."""
     return any(_users_of(folder) is None for folder in _version_folders(lake))
 
 
@@ -90,7 +80,7 @@ def _users_of(folder: Path) -> list[str] | None:
     """The users of a like graph or a bundle; None where it is damaged."""
     try:
         return ArrayFolder.open(folder).strings("user_ids").tolist()
-    except (BundleError, ValueError):  # ids that are no text are a ValueError
+    except (BundleError, ValueError):  # ids that are not text are a ValueError
         return None
 
 
@@ -104,7 +94,7 @@ def _version_folders(lake: Lake) -> Iterator[Path]:
 
 
 def mark_expired(lake: Lake) -> None:
-    """Record that older versions hold expired data, before it is removed from where it came from."""
+    """Record that older versions hold expired data, before it is removed from its sources."""
     if not has_expired_versions(lake):
         write_text(lake.expired_mark, "", lake.staging)
 
@@ -115,7 +105,7 @@ def has_expired_versions(lake: Lake) -> bool:
 
 
 def finish_expired(lake: Lake) -> None:
-    """Clear that record: call it when no older version is left."""
+    """Clear that record, once no older version is left."""
     lake.expired_mark.unlink(missing_ok=True)
 
 
@@ -123,8 +113,8 @@ def finish_expired(lake: Lake) -> None:
 
 
 def prune_cut_offs(lake: Lake, current: str, keep: int | None = None) -> int:
-    """Remove the current lists of all but the last cut-offs, as many as the settings say or ``keep``, and
-    never of ``current``; returns how many went."""
+    """Remove the tables of all but the last ``keep`` cut-offs, by default as the settings say, but never of
+    ``current``; returns how many were removed."""
     keep = lake.section("retention", RetentionSettings).cut_offs if keep is None else keep
     gone = 0
     for table in (name for name, spec in TABLES.items() if spec.partition is Partition.CUT_OFF):
@@ -143,10 +133,8 @@ def has_stale_personal_data(lake: Lake) -> bool:
 
 def withdraw_stale_bundles(lake: Lake) -> int:
     """Withdraw the bundles and remove all that was built, if they may hold forgotten users or expired data.
-
-    For a lake that has no list to publish in their place. Returns how many bundles were withdrawn; 0 where
-    they may stay live.
-    """
+    For a lake without lists to publish instead. Returns how many bundles were withdrawn, 0 if they may
+    stay."""
     if not has_stale_personal_data(lake):
         return 0
     remove_built(lake)
@@ -156,31 +144,30 @@ def withdraw_stale_bundles(lake: Lake) -> int:
 
 
 def drop_old_versions(lake: Lake) -> dict[str, int]:
-    """Where users were taken out of the lake, or something has expired, remove every version from before:
-    bundles, lists, graphs, recommendations; returns how many of each went. Then the requests are done with.
+    """If users were removed from the lake or data expired, remove all older bundles, lists, graphs and
+    recommendations; returns how many of each. That finishes the deletion requests.
 
-    Raises LakeError, and leaves the requests to the next run, where a version that is current still names
-    somebody who was forgotten.
+    Raises LakeError, and leaves the requests to the next run, if a current version still names a forgotten
+    user.
     """
     if not has_stale_personal_data(lake):
         return {}
     live = current_version(lake.serving) if (lake.serving / CURRENT).exists() else None
-    went = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}
+    removed = {"bundles": prune(lake.serving, {live}, 0), "tables of recommendations": 0}
     for version in lake.partitions("user_recommendations"):
         if version != live:
             lake.drop_partition("user_recommendations", version)
-            went["tables of recommendations"] += 1
+            removed["tables of recommendations"] += 1
     if lake.has_current("current_likes"):
         current = lake.current_version("current_likes")
-        went["cut-offs"] = prune_cut_offs(lake, current, keep=0)
+        removed["cut-offs"] = prune_cut_offs(lake, current, keep=0)
         if lake.row_count("changed_users", current):
-            # It names those who vanished. Of no two lists that there are, as its inputs say now, it has the
-            # next graph rebuilt.
+            # It names removed users. Its new inputs match no two lists, so the next graph is rebuilt.
             lake.write("changed_users", current, empty_table("changed_users"), "{}")
     if lake.has_current("like_graph"):
-        went["like graphs"] = lake.prune_versions("like_graph", keep=0)
+        removed["like graphs"] = lake.prune_versions("like_graph", keep=0)
     if lake.has_current("co_like"):
-        went["co-like matrices"] = lake.prune_versions("co_like", keep=0)
+        removed["co-like matrices"] = lake.prune_versions("co_like", keep=0)
     if left := users_left(lake):
         raise LakeError(
             f"{left} forgotten users are still named by what is current in {lake.root};"
@@ -188,4 +175,4 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
         )
     finish_requests(lake)
     finish_expired(lake)
-    return {what: count for what, count in went.items() if count}
+    return {what: count for what, count in removed.items() if count}

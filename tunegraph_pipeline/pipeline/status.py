@@ -1,4 +1,7 @@
-"""What a lake holds, in the few lines a person asks for first."""
+"""What a lake holds, in a few lines.
+
+Here: a line for each subject. Not here: how a terminal shows them (`cli`), or checking files (`verify`).
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,48 +18,45 @@ from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
 from tunegraph_pipeline.pipeline.inbox import inbox_status
-from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.sources.frontier import crawl_summary
 
 
 def lake_status(lake: Lake) -> dict[str, str]:
-    """One line a subject, in the order of the pipeline; says what is missing and how to make it."""
-    days = lake.raw_days()
-    stale = lake.stale_days()
-    lines = {
-        "source": (lake.file.source or "none yet") + (" (mixed)" if lake.file.mixed else ""),
-        "received": f"{len(days)} days, {days[0]} to {days[-1]}"
-        if days
-        else "nothing yet; import or refresh",
+    """One line for each subject, in the order of the pipeline; says what is missing and how to make it."""
+    lines = {"source": _source(lake), "received": _received(lake)}
+    lines |= {f"crawl of {path.stem}": _crawl(path) for path in lake.frontiers()}
+    lines |= {"not refreshed": _stale_days(lake), "inbox": inbox_status(lake), "feedback": _feedback(lake)}
+    built: dict[str, Callable[[Lake], str]] = {
+        "tracks known": _tracks,
+        "likes": _likes,
+        "co-likes": _co_likes,
+        "model": _model,
+        "live bundle": _bundle,
+        "gate": _gate,
     }
-    for path in lake.frontiers():
-        lines[f"crawl of {path.stem}"] = _crawl(path)
-    if stale:
-        lines["not refreshed"] = ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
-    if dropped := inbox_status(lake):
-        lines["inbox"] = dropped
-    if said := _feedback(lake):
-        lines["feedback"] = said
-    described: dict[str, dict[str, Callable[[Lake], str]]] = {
-        "track_ids": {"tracks known": _tracks},
-        "like_graph": {"likes": _likes},
-        "co_like_matrix": {"co-likes": _co_likes},
-        "trained_model": {"model": _model},
-        "serving_bundle": {"live bundle": _bundle, "gate": _gate},
-    }
-    for subject, describe in (line for one in STAGES for line in described.get(one.name, {}).items()):
+    for subject, describe in built.items():
         try:
-            if line := describe(lake):
-                lines[subject] = line
+            lines[subject] = describe(lake)
         except (LakeError, BundleError) as error:
             lines[subject] = str(error)
-    if forgotten := _forgotten(lake):
-        lines["forgotten"] = forgotten
-    if judged := _last_evaluation(lake):
-        lines["last evaluation"] = judged
-    return lines
+    lines |= {"forgotten": _forgotten(lake), "last evaluation": _last_evaluation(lake)}
+    return {subject: line for subject, line in lines.items() if line}
+
+
+def _source(lake: Lake) -> str:
+    return (lake.file.source or "none yet") + (" (mixed)" if lake.file.mixed else "")
+
+
+def _received(lake: Lake) -> str:
+    days = lake.raw_days()
+    return f"{len(days)} days, {days[0]} to {days[-1]}" if days else "nothing yet; import or refresh"
+
+
+def _stale_days(lake: Lake) -> str:
+    stale = lake.stale_days()
+    return ", ".join(map(str, stale[:5])) + (" …" if len(stale) > 5 else "")
 
 
 def _tracks(lake: Lake) -> str:
@@ -64,27 +64,27 @@ def _tracks(lake: Lake) -> str:
     try:
         facts = ArrayFolder.open(lake.current_folder("like_graph")).facts
     except (LakeError, BundleError):
-        return known  # the line of the likes says what is missing
+        return known  # the line "likes" says what is missing
     merged = facts.get("ids_merged_away", 0)  # a graph from before recordings were merged has no such fact
-    return f"{known}, of which {merged:,} are other ids of the same recordings" if merged else known
+    return f"{known}, {merged:,} of them other ids of the same recordings" if merged else known
 
 
 def _feedback(lake: Lake) -> str:
-    """What listeners said so far, by kind; nothing where nobody ever said anything."""
+    """The feedback so far, by kind; empty where there is none."""
     days = [day for day in lake.partitions("feedback") if lake.row_count("feedback", day)]
     waiting = waiting_lines(lake.root)
     said = pl.concat(
         [empty_table("feedback").select("user_id", "action")]
         + [lake.read("feedback", day, ["user_id", "action"]) for day in days]
     )
-    told = []
+    parts = []
     if len(said):
         counts = dict(said.group_by("action").len().iter_rows())
         kinds = ", ".join(f"{action} {counts.get(action, 0):,}" for action in ACTIONS)
-        told.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
+        parts.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
     if waiting:
-        told.append(f"{waiting:,} waiting for the next refresh")
-    return "; ".join(told)
+        parts.append(f"{waiting:,} waiting for the next refresh")
+    return "; ".join(parts)
 
 
 def _crawl(path: Path) -> str:
@@ -131,11 +131,11 @@ def _bundle(lake: Lake) -> str:
 
 
 def _gate(lake: Lake) -> str:
-    """What was decided last; nothing where no model ever was judged, or made live by hand."""
-    told = [one for one in publications(lake.serving) if one.outcome not in ("first", "same model")]
-    if not told:
+    """The last decision; empty where no model was ever judged, or made live by hand."""
+    decided = [one for one in publications(lake.serving) if one.outcome not in ("first", "same model")]
+    if not decided:
         return ""
-    last = told[-1]
+    last = decided[-1]
     line = f"{last.when[:10]}: "
     if last.outcome == "rolled back" or last.decision is None:
         return f"{line}rolled back to bundle {last.bundle}" + (f": {last.reason}" if last.reason else "")
@@ -155,23 +155,23 @@ def _gate(lake: Lake) -> str:
 
 
 def _forgotten(lake: Lake) -> str:
-    """How many were forgotten, what waits to be, and what still reflects them; nothing where nobody was."""
+    """How many were forgotten, pending requests, and what still reflects forgotten users; else empty."""
     tombstones, waiting = Tombstones.of(lake.root), pending_requests(lake)
-    told = []
+    parts = []
     if tombstones.last is not None:
-        told.append(f"{len(tombstones):,} users, the last on {tombstones.last:%Y-%m-%d}")
+        parts.append(f"{len(tombstones):,} users, the last on {tombstones.last:%Y-%m-%d}")
         if not waiting and not _trained_since(lake, tombstones.last):
-            told.append(
-                "the weights of the live model may be from before; they go at the next full retrain,"
-                " `tunegraph refresh --full`"
+            parts.append(
+                "the live model may have been trained before that; `tunegraph refresh --full` replaces its"
+                " weights"
             )
     if waiting:
-        told.append(f"{waiting:,} requests wait for `tunegraph forget` or the next refresh")
-    return "; ".join(told)
+        parts.append(f"{waiting:,} requests wait for `tunegraph forget` or the next refresh")
+    return "; ".join(parts)
 
 
 def _trained_since(lake: Lake, moment: datetime) -> bool:
-    """Whether the live model is known to be trained from nothing after ``moment``; true without one."""
+    """Whether the live model was trained from scratch after ``moment``; true without a live model."""
     live = live_model(lake.serving)
     if live is None or not lake.has_version("models", live):
         return True
@@ -182,7 +182,7 @@ def _trained_since(lake: Lake, moment: datetime) -> bool:
 def _last_evaluation(lake: Lake) -> str:
     if not lake.has_table("evaluation"):
         return ""
-    # A comparison of models trained for it adds rows too, none of which is of what is served.
+    # A comparison adds rows too, of models that are not served.
     rows = lake.read("evaluation").filter(model="served")
     if rows.is_empty():
         return ""

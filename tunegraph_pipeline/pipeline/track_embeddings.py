@@ -19,6 +19,8 @@ from tunegraph_pipeline.progress import Measured
 
 def run(lake: Lake) -> StageResult:
     """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
+    from tunegraph_pipeline.training.song_map import map_of
+
     with Measured() as cost:
         folder = ArrayFolder.open(lake.current_folder("models"))
         version = folder.facts["version"]
@@ -40,7 +42,9 @@ def run(lake: Lake) -> StageResult:
     if not reused:
         genres = read_catalogue(lake)["genre"].fill_null("").to_list()
         degrees = open_like_graph(lake).track_degrees()
-        plots["map"] = partial(embedding_map, embeddings, degrees, genres)
+        # A model from before there was a map has no layout.
+        layout = folder["layout"] if "layout" in folder else map_of(embeddings, degrees)
+        plots["map"] = partial(embedding_map, layout, degrees, genres)
     return StageResult(
         version,
         "reused" if reused else "rebuilt",

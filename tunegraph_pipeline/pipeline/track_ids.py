@@ -1,7 +1,7 @@
 """The id map of a lake: every track that is liked or described gets a matrix row, and keeps it.
 
-Here: which ids of a lake have to be in the map, and reading it. Not here: how the map grows (`graph.id_map`),
-or what is known of a track (`catalogue`).
+Here: which ids of a lake must be in the map, reading and writing it. Not here: how the map grows
+(`graph.id_map`), or what is known of a track (`catalogue`).
 """
 
 from datetime import date
@@ -20,7 +20,7 @@ def run(lake: Lake) -> StageResult:
     """Extend `track_ids` to the current cut-off. Raises LakeError where the map of a live bundle is lost."""
     if not lake.has_table("track_ids") and (live := live_version(lake.serving)) is not None:
         raise LakeError(
-            f"{lake.folder('track_ids')} has no file, and bundle {live} is live with the numbers it gave;"
+            f"{lake.folder('track_ids')} has no file, but live bundle {live} uses its numbers;"
             " `tunegraph verify --repair` restores it"
         )
     with Measured() as cost:
@@ -31,19 +31,21 @@ def run(lake: Lake) -> StageResult:
                 *(
                     lake.read(table, day, ["track_id"])["track_id"]
                     for table in ("tracks", "audio_features")
-                    for day in lake.partitions(table)
-                    if day <= cut_off.isoformat()
+                    for day in lake.days_until(table, cut_off)
                 ),
             ]
         )
         known = known_track_ids(lake)
         ids = extend_track_ids(known, seen)
         if len(ids) > len(known) or not lake.row_count("track_ids"):
-            rows = pl.DataFrame(
-                {"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids}
-            )
-            lake.write("track_ids", None, rows, digest(ids.to_list()))
+            write_track_ids(lake, ids)
     return StageResult(None, None, cost, rows=len(ids), facts={"new tracks": len(ids) - len(known)})
+
+
+def write_track_ids(lake: Lake, ids: pl.Series) -> None:
+    """Write the id map; position is track_idx."""
+    rows = pl.DataFrame({"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids})
+    lake.write("track_ids", None, rows, digest(ids.to_list()))
 
 
 def current_cut_off(lake: Lake) -> date:

@@ -1,7 +1,7 @@
 """Train a lake's model: line up its data, choose its parent, train, align, calibrate and write it.
 
-Here: the stage, what a training reads from a lake and what it leaves in it. Not here: training itself
-(`training`), or the choice of the parent (`lineage`).
+Here: the stage, and what a training reads from a lake and writes to it. Not here: training (`training`), or
+the choice of the parent (`lineage`).
 """
 
 import hashlib
@@ -60,11 +60,11 @@ def run(
     progress: Progress = report_progress,
     log: Callable[[str], None] = _LOG.info,
 ) -> StageResult:
-    """Make the model of the current like graph the current one, and train it unless it is there.
+    """Make the model of the current like graph current, trained unless it exists.
 
-    ``full`` trains from scratch even where it is. ``on_epoch`` is called after each epoch; ``log`` with one
-    line before the training: the parent of a warm start, or the reason there is none. A training that was
-    killed continues from its last epoch.
+    ``full`` trains from scratch even if it exists. ``on_epoch`` is called after each epoch; ``log`` with one
+    line before the training: the parent of a warm start, or the reason there is none. A killed training
+    continues from its last epoch.
     """
     from tunegraph_pipeline.training.train import TrainingConfig
 
@@ -115,11 +115,11 @@ def run(
                 "models",
                 version,
                 lambda folder: write_model(folder, version, settings, made, facts),
-                replace=True,  # one of this version that is there could not be kept, or was not to be
-                # The live model is judged against, and served on, until another one is accepted.
+                replace=True,  # an existing model of this version is damaged, or ``full`` replaces it
+                # The live model stays, to be compared with and served, until another one is accepted.
                 spare=needed_models(lake.serving),
             )
-            # Also those of trainings that were killed and whose likes changed since: none continues them.
+            # Also those of killed trainings on other likes, which nothing continues.
             for left in checkpoint.parent.glob("model-*.safetensors"):
                 left.unlink()
             plots["calibration"] = partial(calibration_diagram, made.calibration)
@@ -133,7 +133,7 @@ def run(
         cost,
         facts_shown={
             "trained": facts["trained"],
-            "last trained from nothing": facts["from_nothing"],
+            "last trained from scratch": facts["from_nothing"],
             "warm starts since": facts["chain"],
             "epochs": facts["epochs"],
             **_drift_facts(facts["drift"]),
@@ -153,8 +153,8 @@ def training_result(
     plots: Mapping[str, Plot] | None = None,
     tables: Mapping[str, Mapping[str, int] | str] | None = None,
 ) -> StageResult:
-    """The result of a training: what ``facts``, those of the trained version, say of every kind of model, and
-    what is shown of this kind besides."""
+    """The result of a training: what is shown of every kind of model, from the ``facts`` of its version, and
+    what is shown of this kind."""
     curves, figure = facts["curves"], facts["validation"]
     validation = [epoch["validation"] for epoch in curves if "validation" in epoch]
     return StageResult(
@@ -175,9 +175,9 @@ def training_result(
 
 
 def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
-    """The drift from the earlier model, and a word where a query's screen would be better off unaligned."""
+    """The drift from the earlier model, and a note if alignment makes a query's screen much wider."""
     if drift is None:
-        return {"drift": "nothing of an earlier model to compare with"}
+        return {"drift": "no earlier model to compare with"}
     facts: dict[str, Any] = {
         "drift": drift,
         "drift, mean cosine": drift["mean_cosine"],
@@ -186,8 +186,8 @@ def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
     width, least = drift["screen_width"], drift["least_screen_width"]
     if width > _MUCH_WIDER * least:
         facts["screen"] = (
-            f"a query's first look reads {width} coordinates a track in the aligned space, {least} would do"
-            " on axes of its own; a training with another dimension aligns it anew"
+            f"a query's screen reads {width} coordinates of each track in the aligned space, {least} without"
+            " alignment; a training with another dimension starts a new space"
         )
     return facts
 
@@ -200,8 +200,8 @@ def lake_training_data(lake: Lake, graph: LikeGraph) -> "TrainingData":
 def training_data(graph: LikeGraph, catalogue: pl.DataFrame) -> "TrainingData":
     """Line up what a model learns from: rows of every array are track_idx, as in ``catalogue``.
 
-    Tracks without known artists, album or features get empty rows, -1 and NaN. So do those another id stands
-    for: what is known of a recording under any id is told once, under the id that has the likes.
+    Tracks without known artists, album or features get empty rows, -1 and NaN. So do ids that another id
+    stands for: the content of a recording is used once, under the id that has the likes.
     """
     from tunegraph_pipeline.training.train import TrainingData
 
@@ -234,7 +234,7 @@ def under_every_id(model: "TrainedModel", canonical: NDArray[np.int32]) -> "Trai
 
 
 def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") -> "Calibration":
-    """Fit and judge the neighbour probability on the two halves of the users nobody was trained on."""
+    """Fit and judge the neighbour probability on two halves of the users that no model was trained on."""
     from tunegraph_pipeline.training.calibration import calibrate
 
     likes = graph.matrix()
@@ -245,9 +245,9 @@ def calibrate_on(graph: LikeGraph, model: "TrainedModel", data: "TrainingData") 
 
 @dataclass(frozen=True)
 class Made:
-    """A model and all that is kept with it: see `TrainedModel`, `Drift` (None where there is nothing to
-    compare with) and `Calibration`; ``aligned_to``, the version whose space it was turned onto, None where it
-    lies on axes of its own; ``arrays`` that go beside those of the model."""
+    """A model and all that is kept with it: see `TrainedModel`, `Drift` (None without an earlier model) and
+    `Calibration`; ``aligned_to``: the version whose space it was aligned with, None without alignment;
+    ``arrays``: those kept beside the arrays of the model."""
 
     model: "TrainedModel"
     drift: "Drift | None"
@@ -266,12 +266,11 @@ def make_model(
     on_epoch: "Callable[[EpochReport], None] | None" = None,
     progress: Progress = report_progress,
 ) -> Made:
-    """Train from ``origin``, turn the space onto the earlier one, calibrate, and lay out the map.
+    """Train from ``origin``, align the space with the earlier one, calibrate, and lay out the map.
 
-    Of the arrays, ``layout`` is where the tracks lie on the map, ``canonical`` (see `Origin.canonical`) tells
-    a later day which likes neither the model nor one it goes on from was shown, ``likes_from_nothing`` how
-    many each track had at the last training from scratch, ``artists`` and ``albums`` are the names of its
-    tags.
+    Of the arrays, ``layout`` has the places of the tracks on the map, ``canonical`` (see `Origin.canonical`)
+    tells a later day which likes neither the model nor its parents saw, ``likes_from_nothing`` has the likes
+    of each track at the last training from scratch, ``artists`` and ``albums`` are the names of its tags.
     """
     from tunegraph_pipeline.training.train import train
 
@@ -288,7 +287,7 @@ def make_model(
     arrays: dict[str, NDArray[Any] | StringColumn] = {
         "canonical": origin.canonical(graph.canonical),
         "layout": layout,
-        "likes_from_nothing": origin.likes_from_nothing(likes),
+        "likes_from_nothing": origin.likes_from_scratch(likes),
         "artists": StringColumn.from_strings(data.artists),
         "albums": StringColumn.from_strings(data.albums),
     }
@@ -304,10 +303,10 @@ def training_likes(data: "TrainingData") -> NDArray[np.int32]:
 def turned(
     model: "TrainedModel", likes: NDArray[np.integer], earlier: Earlier | None
 ) -> "tuple[TrainedModel, Drift | None]":
-    """The model turned onto the space of the earlier one, and how far it has moved from it.
+    """The model aligned with the space of the earlier one, and its drift from that.
 
-    By the tracks that had a place then and are liked now, ``likes`` int[N] each. On axes of its own, without
-    a drift, where there is no earlier model, none of the same dimension, or no such track.
+    Aligned by the tracks that were recommendable then and are liked now (``likes`` int[N]). On its principal
+    axes, without a drift, if there is no earlier model of the same dimension, or no such track.
     """
     from tunegraph_pipeline.training.alignment import drift_of, on_principal_axes, turned_onto
 
@@ -323,7 +322,7 @@ def turned(
 def laid_out(
     model: "TrainedModel", graph: LikeGraph, settings: "TrainingConfig", origin: Origin
 ) -> NDArray[np.float32]:
-    """The map: that of the parent with what is new on it, or a new one where the model is."""
+    """The map: that of the parent with the new tracks, or a new one for a model from scratch."""
     from tunegraph_pipeline.training.song_map import map_of, map_with_new
 
     degrees = graph.track_degrees()
@@ -336,7 +335,7 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """Of all that a training from scratch depends on: likes and folds, content, the id map, settings."""
+    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
@@ -348,16 +347,14 @@ def data_digest(
             [digest(data.artists), digest(data.albums)],
             id_map_fingerprint(ids),
             held_out,
-            settings.from_nothing(),
+            settings.from_scratch(),
         ]
     )
 
 
 def trained_version(lake: Lake, data: str) -> str | None:
-    """The version of a model that was trained on data of this digest, whatever its parent; None if none was.
-
-    The current one first: a run that was killed between training and publication has no other.
-    """
+    """The version of a model that was trained on data of this digest, whatever its parent, if there is one.
+    The current one first: a run that was killed between training and publication has no other."""
     versions = lake.versions("models")[::-1]
     if lake.has_current("models"):
         versions.insert(0, lake.current_version("models"))
@@ -365,7 +362,7 @@ def trained_version(lake: Lake, data: str) -> str | None:
         try:
             facts = ArrayFolder.open(lake.version_folder("models", version)).facts
         except BundleError:
-            continue  # a damaged model cannot be kept
+            continue  # a damaged model cannot be reused
         if facts.get("data") == data:
             return version
     return None
@@ -374,8 +371,8 @@ def trained_version(lake: Lake, data: str) -> str | None:
 def write_model(
     folder: Path, version: str, settings: "TrainingConfig", made: Made, facts: Mapping[str, Any]
 ) -> None:
-    """Put what a bundle needs of a model, what the next training goes on from, and how it was made into
-    ``folder``; ``facts`` go beside those of the model."""
+    """Write a model to ``folder``: what a bundle and the next warm start need, and how it was made; ``facts``
+    are added to those of the model."""
     model, calibration = made.model, made.calibration
     save_tensors(folder / WEIGHTS, model.tensors, {"version": version})
     judged = not math.isnan(model.validation)
@@ -391,7 +388,7 @@ def write_model(
         "validation": model.validation if judged else None,
         "validation_of_popularity": model.validation_of_popularity if judged else None,
         "calibration": calibration.facts(),
-        "calibration_report": calibration.report(),
+        "calibration_report": asdict(calibration),
         "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
@@ -404,7 +401,7 @@ def fingerprint_of(array: NDArray[Any]) -> str:
 
 
 def _of_recordings(catalogue: pl.DataFrame) -> pl.DataFrame:
-    """Empty the rows of ids that another id of their recording stands for."""
+    """Empty the rows of ids for which another id of their recording stands."""
     own = pl.col("recording") == pl.col("track_idx")
     return catalogue.with_columns(
         pl.when(own).then(pl.exclude("track_id", "track_idx", "recording")).name.keep()
@@ -421,7 +418,7 @@ def _codes(column: pl.Series) -> tuple[NDArray[np.int32], list[str]]:
 
 
 def _artists(known: pl.DataFrame) -> "tuple[csr_matrix, list[str]]":
-    """Tracks by artists, by id where the source has ids, else by name; and the columns' ids or names."""
+    """Tracks by artists (by id if the source has ids, else by name), and the ids or names of the columns."""
     from scipy.sparse import csr_matrix
 
     who = known.with_row_index("track").select(

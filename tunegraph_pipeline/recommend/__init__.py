@@ -1,6 +1,6 @@
-"""The query: the serving bundle and the ranking over it.
+"""Queries: the serving bundle and the ranking over it.
 
-`bundle` writes, checks, publishes and maps what a query needs; `ranking` is the scoring rule over its arrays;
-`recommender` speaks in ids and names. numpy and the standard library alone, so that a service, a Lambda or a
-notebook that only answers queries never loads the machinery that trains.
+`bundle` writes and opens a bundle, `publication` makes it live, `ranking` has the scoring rule over its
+arrays, and `recommender` answers by ids. Only numpy and the standard library, so that a service, a Lambda
+function or a notebook that answers queries loads no training code.
 """

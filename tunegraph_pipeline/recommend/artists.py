@@ -1,7 +1,7 @@
-"""Who made each track, as arrays: which artists, by id and name.
+"""The artists of each track, as arrays.
 
-Here: collecting the artists of all tracks. Not here: the bundle that holds them (`bundle`), or finding a
-song by them (`search`).
+Here: collecting the artists of all tracks by id and name. Not here: the bundle that stores them (`bundle`),
+or searching songs by artist (`search`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 
 class Artists(NamedTuple):
-    """Who made each track: CSR of N tracks over artists, the one named first first.
+    """The artists of each track: CSR of N tracks over artists, in the order they are named.
 
-    ``ids`` is the name where a source has no id for an artist. Of one artist there is one id.
+    ``ids`` are distinct; the id of an artist is the name if the source has no id.
     """
 
     indptr: NDArray[np.int64]  # [N + 1]
@@ -24,29 +24,30 @@ class Artists(NamedTuple):
 
     @classmethod
     def of_lists(cls, ids: Iterable[Sequence[str | None]], names: Iterable[Sequence[str | None]]) -> Self:
-        """Of the ids and the names that each track has; names alone count where they are not as many."""
-        known: dict[str, int] = {}
-        called: list[str] = []
+        """From the artist ids and names of each track; ids are ignored where their number differs."""
+        positions: dict[str, int] = {}
+        artist_names: list[str] = []
         indptr: list[int] = [0]
         indices: list[int] = []
-        for some_ids, some_names in zip(ids, names, strict=True):
-            texts = some_names or some_ids
-            keys = some_ids if len(some_ids) == len(texts) else texts
+        for track_ids, track_names in zip(ids, names, strict=True):
+            texts = track_names or track_ids
+            keys = track_ids if len(track_ids) == len(texts) else texts
             makers: dict[int, None] = {}
-            for given, name in zip(keys, texts, strict=True):
-                key = given or name
+            for artist_id, name in zip(keys, texts, strict=True):
+                key = artist_id or name
                 if not key:
                     continue
-                place = known.setdefault(key, len(called))
-                if place == len(called):
-                    called.append(name or key)
-                makers[place] = None
+                position = positions.setdefault(key, len(artist_names))
+                if position == len(artist_names):
+                    artist_names.append(name or key)
+                makers[position] = None
             indices += makers
             indptr.append(len(indices))
-        return cls(np.array(indptr, dtype=np.int64), np.array(indices, dtype=np.int32), list(known), called)
+        offsets = np.array(indptr, dtype=np.int64)
+        return cls(offsets, np.array(indices, dtype=np.int32), list(positions), artist_names)
 
     @classmethod
     def of_texts(cls, texts: Sequence[str]) -> Self:
-        """Every different text that is not empty is taken for one artist."""
+        """With one artist for each distinct text that is not empty."""
         lists = [[text] if text else [] for text in texts]
         return cls.of_lists(lists, lists)

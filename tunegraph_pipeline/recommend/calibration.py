@@ -1,6 +1,6 @@
-"""How likely two songs are neighbours, evaluated with numpy from the coefficients a bundle holds.
+"""The probability that two songs are neighbours, from the coefficients in a bundle.
 
-Here: the formula. Not here: fitting or judging it, which is `training`'s.
+Here: the formula. Not here: fitting and evaluating it (`training`).
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,6 @@ def neighbour_probability(
     if unknown:
         raise BundleError(f"the bundle's calibration has the term {min(unknown)!r}; update the program")
     logit = sum(coefficient * terms[term] for term, coefficient in calibration["coefficients"].items())
-    # tanh and not exp: no overflow at either end.
+    # tanh instead of exp: it cannot overflow.
     probability: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * np.asarray(logit, dtype=np.float64)))
     return probability

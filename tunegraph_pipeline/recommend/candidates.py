@@ -1,18 +1,17 @@
-"""Which tracks of a large catalogue may be among the best for a query, without looking at all of them.
+"""Which tracks of a large catalogue may be among the best for a query, without scoring all of them.
 
-Here: putting together what the index finds and what is cached near the liked tracks. Not here: the index
-itself (`index`), what a query asks with and the exact scores of the candidates (`ranking`).
+Here: combining the tracks that the index finds with the cached neighbours of the liked tracks. Not here: the
+index itself (`index`), what a query asks for and the exact scores of the candidates (`ranking`).
 
-The threshold algorithm of Fagin, Lotem and Naor (2003), of two lists. The index knows all of a score but its
-neighbour part, and names tracks by that in falling order; the cached rows of the liked and disliked tracks
-hold all of the neighbour part. A track that is neither found nor in a row scores no more than the last one
-found, and one that is in a row no more than that and what its neighbours add. So of the rows only the tracks
-that could pass the k-th best are scored, and where the k-th best lies below the last one found, the index is
-asked for more.
+This is the threshold algorithm of Fagin, Lotem and Naor (2003) over two lists. The index has the score
+without its neighbour part and returns tracks in descending order of that; the cached rows of the liked and
+disliked tracks have all of the neighbour part. A track that is neither found nor in a row scores at most as
+much as the last track found; one in a row, at most that plus what its neighbours add. So of the tracks in
+rows only those are scored that could beat the k-th best, and if the k-th best is below the last one found,
+the index is searched for more.
 
-The index overlooks some. Of a track in no row that cannot be helped, but of one in a row it can: there it is
-not taken at its word that whatever it did not find is less than the last it found, only that it is less than
-one somewhat before the k-th.
+The index misses some tracks. For a track in no row, nothing can be done about that. For a track in a row, the
+bound is relaxed: the track is assumed to be below not the last track found but one somewhat before the k-th.
 """
 
 import math
@@ -26,16 +25,15 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex
 
-_ASKED = 32  # tracks asked of an index beyond those wanted, because some will be liked already
-_DOUBTED = 10  # of those, how many it may have found wrongly, because it overlooked better ones
-_MOST_ASKED = 8192  # more than this costs what the exact ranking does
+_EXTRA = 32  # tracks requested beyond k, because some will be liked already
+_DOUBTED = 10  # ranks before the k-th to take the bound from, because the index may have missed better tracks
+_MOST_REQUESTED = 8192  # more than this costs as much as the exact ranking
 
 
 class CandidateQuery(NamedTuple):
-    """Which tracks to find: the highest ``direction . E[j] + familiarity * popularity[j] + prior[j]`` plus
-    what ``columns`` and ``weights`` add to a track, end to end; without the ``named`` tracks, and without
-    those marked explicit unless ``explicit``. ``lowered`` takes a score down by as much as float32 may be
-    off."""
+    """The tracks to find: those with the highest ``direction . E[j] + familiarity * popularity[j] +
+    prior[j]`` plus the ``weights`` of their ``columns``; without the ``named`` tracks, and without explicit
+    ones unless ``explicit``. ``lowered`` reduces a score by the possible rounding error of float32."""
 
     direction: NDArray[np.float64]
     familiarity: float
@@ -47,19 +45,18 @@ class CandidateQuery(NamedTuple):
 
 
 class TooFewError(Exception):
-    """The index cannot name as many candidates as it takes; the whole catalogue has to be looked at."""
+    """The index does not find enough candidates; the whole catalogue has to be ranked."""
 
 
 class Scratch(threading.local):
-    """An int32 a track, zero between uses, of each thread its own: a new array for every query would cost
-    more than what it is used for."""
+    """An int32 per track for each thread, zero between uses; a new array per query would be too slow."""
 
     def __init__(self, n_tracks: int) -> None:
         self.place = np.zeros(n_tracks, dtype=np.int32)
 
 
 class CandidateSearch:
-    """Finds candidates in a bundle. ``allowed`` bool[N]: the tracks that may be. Threads may share it."""
+    """Finds candidates in a bundle, among the ``allowed`` tracks, bool[N]. Threads may share it."""
 
     def __init__(
         self, bundle: Bundle, index: CandidateIndex, allowed: NDArray[np.bool_], scratch: Scratch
@@ -75,24 +72,26 @@ class CandidateSearch:
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """The candidates that may be among the best k, ascending, and what neighbours add to each.
 
-        Raises TooFewError where the index does not know enough.
+        Raises TooFewError if the index does not find enough.
         """
         columns, place = query.columns, self._scratch.place
         order = np.arange(1, len(columns) + 1, dtype=np.int32)
-        # Of equal columns the last one stays, and stands for all of them: no sort is needed.
+        # Of equal columns the last assignment stays and represents all of them, so no sort is needed.
         place[columns] = order
         try:
             last = place[columns]
-            # In the order of the input, in float64: the very sums of the exact ranking. Place 0 is of tracks
-            # that are in no row.
+            # Added in input order, in float64: the same sums as in the exact ranking. Place 0 is for tracks
+            # in no row.
             near = np.bincount(last, query.weights, minlength=len(columns) + 1).astype(np.float64, copy=False)
             fresh = last == order
             named = place[query.named]
             fresh[named[named > 0] - 1] = False
             place[query.named] = -1
-            asked = k + _ASKED + min(len(query.named) // 2, _ASKED)
-            while asked <= _MOST_ASKED:
-                found, products = self.index.search(query.direction, 1.0, query.familiarity, asked, probes)
+            requested = k + _EXTRA + min(len(query.named) // 2, _EXTRA)
+            while requested <= _MOST_REQUESTED:
+                found, products = self.index.search(
+                    query.direction, 1.0, query.familiarity, requested, probes
+                )
                 if not len(found):
                     break
                 trusted = products[min(k - min(k // 2, _DOUBTED), len(found) - 1)]
@@ -100,7 +99,7 @@ class CandidateSearch:
                 bar = query.lowered(_kth(candidates.scores, k))
                 if bar > products[-1] or len(found) == self.index.size:
                     return candidates.best(bar)
-                asked *= 4
+                requested *= 4
         finally:
             place[columns] = 0
             place[query.named] = 0
@@ -116,11 +115,11 @@ class CandidateSearch:
         fresh: NDArray[np.bool_],
         k: int,
     ) -> "_Scored":
-        """The tracks found, and those of the rows that could pass if none that was overlooked has more than
-        ``trusted`` without its neighbours; scored.
+        """The tracks found, and those in rows that could beat the k-th best, assuming that no missed track
+        has more than ``trusted`` without its neighbours; scored.
 
-        ``at``: where in the rows each found track is, 0 nowhere, -1 for one that is named; ``near`` what the
-        rows add, by place; ``fresh``: the places that stand for a track not looked at yet.
+        ``at``: the place of each found track in the rows, 0 if none, -1 if it is named; ``near``: what the
+        rows add, by place; ``fresh``: the places whose track has not been scored yet.
         """
         fresh[at[at > 0] - 1] = False
         kept = at >= 0
@@ -128,7 +127,7 @@ class CandidateSearch:
             kept &= self._may_be(found, query.explicit)
         candidates = self._scored(query, found[kept], near[at[kept]])
         sums = near[1:]
-        # Those of the strongest neighbours first: they raise the bar for the others.
+        # Those with the strongest neighbours first, because they raise the bar for the others.
         for most in (2 * k, len(sums)):
             bar = query.lowered(_kth(candidates.scores, k))
             (reach,) = (fresh & (sums >= bar - trusted)).nonzero()
@@ -138,7 +137,12 @@ class CandidateSearch:
                 break
             fresh[reach] = False
             reach = reach[self._may_be(query.columns[reach], query.explicit)]
-            candidates = candidates.and_also(self._scored(query, query.columns[reach], sums[reach]))
+            more = self._scored(query, query.columns[reach], sums[reach])
+            candidates = _Scored(
+                np.concatenate([candidates.tracks, more.tracks]),
+                np.concatenate([candidates.near, more.near]),
+                np.concatenate([candidates.scores, more.scores]),
+            )
         return candidates
 
     def _may_be(self, tracks: NDArray[Any], explicit: bool) -> NDArray[np.bool_]:
@@ -158,26 +162,19 @@ class CandidateSearch:
 
 
 class _Scored(NamedTuple):
-    """Tracks, what neighbours add to each, and their scores, off by what float32 is."""
+    """Tracks, what neighbours add to each, and their scores with the rounding of float32."""
 
     tracks: NDArray[np.intp]
     near: NDArray[np.float64]
     scores: NDArray[np.float32]
 
-    def and_also(self, others: "_Scored") -> "_Scored":
-        return _Scored(
-            np.concatenate([self.tracks, others.tracks]),
-            np.concatenate([self.near, others.near]),
-            np.concatenate([self.scores, others.scores]),
-        )
-
     def best(self, bar: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Those that reach the bar, ascending."""
+        """The tracks that reach the bar, ascending."""
         reached = np.flatnonzero(self.scores >= np.float32(bar))
         reached = reached[self.tracks[reached].argsort()]
         return self.tracks[reached], self.near[reached]
 
 
 def _kth(scores: NDArray[np.float32], k: int) -> float:
-    """The k-th largest, minus infinity where there are fewer."""
+    """The k-th largest score, minus infinity if there are fewer."""
     return float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else -math.inf

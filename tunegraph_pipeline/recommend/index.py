@@ -1,18 +1,18 @@
 """The approximate index of a large catalogue: which tracks are worth scoring for a query.
 
-Here: the form of the index in a bundle, opening it and searching it. Not here: scoring what it finds
-(`ranking`), or building it and choosing how far it looks (`indexing`).
+Here: the format of the index in a bundle, opening it and searching it. Not here: scoring the tracks it finds
+(`ranking`), or building it and choosing how many lists to search (`indexing`).
 
-A score has two parts that no single list of tracks is sorted by. The neighbour part is sparse, and the cached
-rows of the liked tracks hold all of it. The rest is one inner product,
+A score has two parts. The neighbour part is sparse, and the cached rows of the liked tracks contain all of
+it. The rest is one inner product,
 
     [E_j, prior_j, popularity_j] . [direction, 1, familiarity],
 
-and for that the catalogue is cut into lists of tracks that lie close together, each with a centre (an
-inverted file, Sivic and Zisserman 2003). A query is compared with all centres and then with the tracks of the
-nearest lists alone. Vectors are kept in 8, 16 or 32 bits, and what they find is scored anew from the
-embeddings, so that rounding may cost a candidate but never changes a score. Embeddings lie on their principal
-axes: the last of them say next to nothing, and prior and popularity take the place of the weakest.
+for which the catalogue is divided into lists of similar tracks, each with a centre (an inverted file, Sivic
+and Zisserman 2003). A query is compared with all centres, and then only with the tracks of the nearest lists.
+Vectors are stored in 8, 16 or 32 bits. The tracks found are scored again from the embeddings, so rounding may
+lose a candidate but never changes a score. The embeddings are along principal axes, so their last coordinates
+matter least; prior and popularity replace the last of them.
 
 The library is an extra, ``pip install 'tunegraph-pipeline[index]'``, imported when an index is opened.
 """
@@ -29,21 +29,21 @@ from tunegraph_pipeline.lake.arrays import REBUILD
 from tunegraph_pipeline.recommend.bundle import Bundle
 
 INDEX_FILE = "index.faiss"
-"""The name of the index in a bundle; what it is like is in the bundle's facts under ``index``."""
+"""The name of the index file in a bundle. The bundle's facts describe it under ``index``."""
 INSTALL = "pip install 'tunegraph-pipeline[index]'"
 EXTRAS = 2
 """Coordinates of an indexed vector after those of the embedding: prior and popularity."""
 Storage = Literal["float32", "float16", "int8"]
 LANES = 16
-"""Numbers a vector instruction takes: a vector is a multiple of it long, others are searched far slower."""
+"""Numbers per vector instruction. Vector lengths are multiples of it; others are searched much slower."""
 MANY = 10
-"""Likes from which a list is long: its neighbours bring in most winners, and less has to be searched."""
+"""Minimum likes of a long list, whose neighbours include most winners, so that fewer lists are searched."""
 
-_WHOLE = 127
+_INT8_MAX = 127
 
 
 class Found(NamedTuple):
-    """Tracks of the highest inner products, highest first: int64[m] and float32[m]."""
+    """The tracks with the highest inner products, highest first: int64[m] and float32[m]."""
 
     tracks: NDArray[np.int64]
     products: NDArray[np.float32]
@@ -51,40 +51,39 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """How vectors are kept: each coordinate multiplied with its ``scale``, float32[width], as a number of the
-    ``storage``. Eight bits are whole numbers up to 127 on both sides of a product, which is then a sum of
-    products of small integers, the fastest there is."""
+    """How vectors are stored: each coordinate multiplied by its ``scale``, float32[width], in the number
+    format ``storage``. With int8, both vectors and queries are integers up to 127, which is fastest."""
 
     storage: Storage
     scale: NDArray[np.float32]
 
     @classmethod
     def of(cls, vectors: NDArray[np.float32], storage: Storage) -> Self:
-        """What brings these vectors into the range of the storage: one factor for all coordinates of the
+        """Scales that fit these vectors into the range of the storage: one for all coordinates of the
         embedding, and one each for prior and popularity."""
         scale = np.ones(vectors.shape[1], dtype=np.float32)
         if storage == "int8":
             largest = np.abs(vectors).max(axis=0, initial=1e-6)
             largest[:-EXTRAS] = largest[:-EXTRAS].max()
-            scale = np.float32(_WHOLE) / largest
+            scale = np.float32(_INT8_MAX) / largest
         return cls(storage, scale)
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Self:
         return cls(facts["storage"], np.array(facts["scale"], dtype=np.float32))
 
-    def keep(self, vectors: NDArray[np.float32]) -> None:
-        """Bring vectors into this form, in place."""
+    def encode_vectors(self, vectors: NDArray[np.float32]) -> None:
+        """Convert vectors to this form, in place."""
         vectors *= self.scale
         if self.storage == "int8":
             np.rint(vectors, out=vectors)
 
-    def fit(self, query: NDArray[np.float32]) -> float:
-        """Bring a query into the form that goes with it, in place; by what to multiply its products."""
+    def encode_query(self, query: NDArray[np.float32]) -> float:
+        """Convert a query to match this form, in place; returns the factor to multiply its products by."""
         query /= self.scale
         if self.storage != "int8":
             return 1.0
-        stretch = float(np.abs(query).max()) / _WHOLE or 1.0
+        stretch = float(np.abs(query).max()) / _INT8_MAX or 1.0
         query /= np.float32(stretch)
         np.rint(query, out=query)
         return stretch
@@ -92,10 +91,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Probes:
-    """How many lists a query looks into; None where no reasonable number finds what the exact ranking does.
+    """How many lists to search per query; None if no reasonable number finds what the exact ranking finds.
 
-    ``few`` and ``many``: of lists of fewer than `MANY` liked tracks and of others, for some familiarities
-    from 0 to 1, ascending; ``similar``: for the tracks nearest to one track.
+    ``few`` is for fewer than `MANY` liked tracks and ``many`` for others, each for some familiarities from 0
+    to 1, ascending. ``similar`` is for the tracks nearest to one track.
     """
 
     few: tuple[tuple[float, int | None], ...]
@@ -109,12 +108,12 @@ class Probes:
 
     @classmethod
     def everywhere(cls, probes: int) -> Self:
-        """The same number for every query."""
+        """The same number for all queries."""
         both = ((0.0, probes), (1.0, probes))
         return cls(both, both, probes)
 
     def of(self, likes: int, familiarity: float) -> int | None:
-        """For a query of so many likes: what is enough for the known familiarities on either side of its."""
+        """For a query: the larger number of those for the next lower and next higher known familiarity."""
         known = self.many if likes >= MANY else self.few
         below = [probes for of, probes in known if of <= familiarity][-1:]
         above = [probes for of, probes in known if of >= familiarity][:1]
@@ -123,7 +122,7 @@ class Probes:
 
 
 class CandidateIndex:
-    """The index of a bundle, open: mapped, read-only, and safe to share between threads."""
+    """An open index of a bundle: mapped, read-only, and safe to share between threads."""
 
     def __init__(self, index: Any, form: Form, probes: Probes) -> None:
         self._index = index
@@ -136,10 +135,10 @@ class CandidateIndex:
 
     @classmethod
     def open(cls, bundle: Bundle) -> Self | None:
-        """The index of a bundle, None where it has none.
+        """The index of a bundle, None if it has none.
 
-        Raises LibraryMissingError, naming the extra, where the library is not installed; BundleError where
-        the file is not an index of the bundle's tracks.
+        Raises LibraryMissingError, naming the extra, if the library is not installed; BundleError if the file
+        is not an index of the bundle's tracks.
         """
         path = bundle.file(INDEX_FILE)
         if path is None:
@@ -149,9 +148,7 @@ class CandidateIndex:
             form = Form.from_facts(facts)
             index = cls(read_index(path), form, Probes.from_facts(facts["probes"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{bundle.folder} does not say how its index is to be searched; {REBUILD}"
-            ) from error
+            raise BundleError(f"{bundle.folder} has no valid description of its index; {REBUILD}") from error
         size = int(np.count_nonzero(bundle.recommendable))
         if index.size != size or not len(form.scale) == index.width <= widest(bundle.dimension):
             raise BundleError(f"{path} is not an index of this bundle's tracks; {REBUILD}")
@@ -161,36 +158,36 @@ class CandidateIndex:
         return type(self)(self._index, self._form, probes)
 
     def search(self, direction: NDArray[Any], prior: float, familiarity: float, m: int, probes: int) -> Found:
-        """The m tracks of the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
-        on the ``probes`` nearest lists; fewer where those hold fewer."""
+        """The m tracks with the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
+        in the ``probes`` nearest lists, or fewer if those have fewer."""
         vector = np.zeros((1, self.width), dtype=np.float32)
         known = min(self.width - EXTRAS, len(direction))
         vector[0, :known] = direction[:known]
         vector[0, -2] = prior
         vector[0, -1] = familiarity
-        stretch = self._form.fit(vector)
+        stretch = self._form.encode_query(vector)
         products, tracks = self._index.search(vector, m, params=self._parameters(nprobe=probes))
         found = m if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
         return Found(tracks[0, :found], products[0, :found] * np.float32(stretch))
 
 
 def read_index(path: Path) -> Any:
-    """Map the file. Raises LibraryMissingError as `library` does, BundleError where it is no such index."""
+    """Map the file. Raises LibraryMissingError like `library`, BundleError if it is not an index."""
     faiss = library()
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-        # It would start a thread for each probed list to read ahead from the disk, at ten times the cost of
-        # the search itself.
+        # By default it starts a thread per probed list to read ahead from disk, which costs ten times as much
+        # as the search itself.
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
     except (RuntimeError, AttributeError) as error:
-        # The library puts its own source lines before what is wrong.
+        # The library prefixes the problem with its own source lines.
         problem = str(error).rsplit(": ", 1)[-1].strip()[:120]
         raise BundleError(f"{path} cannot be read ({problem}); {REBUILD}") from error
     return index
 
 
 def library() -> Any:
-    """The index library. Raises LibraryMissingError where it is not installed."""
+    """The index library. Raises LibraryMissingError if it is not installed."""
     try:
         import faiss
     except ImportError as error:
@@ -201,5 +198,5 @@ def library() -> Any:
 
 
 def widest(dimension: int) -> int:
-    """The most numbers an indexed vector has, given those of an embedding."""
+    """The maximum length of an indexed vector, given the dimension of the embeddings."""
     return -(-(dimension + EXTRAS) // LANES) * LANES

@@ -1,12 +1,12 @@
-"""Building the approximate index of a bundle, and choosing how far it looks by measuring what it misses.
+"""Build the approximate index of a bundle, and choose how many lists a query searches by measuring recall.
 
-Here: when a bundle gets an index, its vectors and lists, recall against the exact ranking, and the number of
-lists a query looks into. Not here: searching (`index`), or scoring what is found (`ranking`).
+Here: when a bundle gets an index, its vectors and lists, the recall against the exact ranking, and the number
+of lists to search. Not here: searching (`index`), or scoring the tracks found (`ranking`).
 
-Nothing about recall is taken for granted. Once the lists are made, queries like those of real listeners are
-ranked exactly and with the index, and a query looks into the smallest number of lists that finds what is
-asked. Where no reasonable number does, queries of that kind are ranked exactly: a wish for the unknown is
-answered from all over a catalogue, wherever it is cut.
+Recall is measured, not assumed. Once the lists are made, queries like those of real listeners are ranked both
+exactly and with the index, and the smallest number of lists with enough recall is chosen. If no reasonable
+number is enough, queries of that kind are ranked exactly: for low familiarity, for example, the best tracks
+are spread over all lists.
 """
 
 import time
@@ -36,33 +36,31 @@ from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 
 Mode = Literal["auto", "exact", "approximate"]
 Answer = Callable[[Ranker, int], list[NDArray[np.int32]]]
-"""The best k that a ranker names for each of some queries."""
+"""The best k tracks by a ranker, for each of some queries."""
 
 THRESHOLD = 150_000
-"""Tracks from which an index is built by itself: about where an exact query takes a millisecond or two."""
+"""Number of tracks from which `auto` builds an index: exact queries then take a millisecond or two."""
 RECALL = 0.99
-"""Share of the exact best that is to be found, of as few and of as many as `KS` says."""
+"""Minimum share of the exact best k that the index must find, for every k of `KS`."""
 KS = (10, 50)
 FAMILIARITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 FEW, LONG, SIMILAR = "three likes", "stored lists", "similar tracks"
 
-_AIM = 0.992  # what probes are chosen for, because other queries are not those measured
+_TARGET_RECALL = 0.992  # with a margin, because other queries differ from those measured
 _PROBES = sorted({round(base * 2.0**octave) for base in (8, 12) for octave in range(10)})
-_QUARTER = 4  # probes beyond a quarter of the lists cost as much as an exact query
+_MAX_PROBED = 4  # 1 / the largest share of the lists to search: beyond that, exact queries are as fast
 _QUERIES = 300  # of each kind
-_FEW = 3  # songs of the short lists
-_LISTS_A_ROOT = (
-    4  # times the root of the number of tracks: as many lists as balance the two steps of a search
-)
-_STEERING = 0.5  # what popularity counts beside the coordinates of an embedding when tracks are put on lists
-_HELD = 0.97  # share of the squared length that the indexed coordinates hold at least
-_SEEN_A_LIST = 64  # tracks that k-means looks at
+_FEW = 3  # liked tracks in the short lists
+_LISTS_PER_ROOT = 4  # lists per square root of the number of tracks, which balances the steps of a search
+_POPULARITY_WEIGHT = 0.5  # of popularity relative to the embedding when tracks are assigned to lists
+_HELD = 0.97  # minimum share of the squared length that the indexed coordinates have
+_SAMPLED_PER_LIST = 64  # tracks that k-means is trained on
 _ROUNDS = 10
 _SEED = 1
 
 
 class Kind(NamedTuple):
-    """What is asked, and with which familiarity."""
+    """A kind of query, and its familiarity."""
 
     name: str
     familiarity: float = 0.5
@@ -72,13 +70,13 @@ class Kind(NamedTuple):
 
 
 ORDINARY = (Kind(FEW), Kind(LONG))
-"""Queries that an index has to answer, or it is of no use."""
+"""The kinds of query that an index must answer to be used at all."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """The share of the exact best k that queries of a kind find, on average, looking into ``probes`` lists;
-    where that is None, the most that was tried found it."""
+    """The mean share of the exact best k that queries of a kind find in ``probes`` lists. If ``probes`` is
+    None, that was not enough even with the largest number of lists tried."""
 
     kind: Kind
     probes: int | None
@@ -86,13 +84,14 @@ class Recall:
 
 
 def add_index(folder: Path, storage: Storage = "int8") -> dict[str, Any]:
-    """Build the index of the complete bundle in ``folder``, put it there, and return the facts about it.
+    """Build the index of the complete bundle in ``folder``, write it there, and return the facts about it.
 
-    They are ``library``, ``storage``, ``lists``, ``width``, ``probes`` (see `Probes`), ``recall`` (of each
-    kind of query that was measured), ``k``, ``seconds`` and ``bytes``. Where ordinary queries do not find
-    `RECALL` there is no index, and ``probes`` is None. The same bundle gives the same file.
+    They are ``library``, ``storage``, ``lists``, ``width``, ``scale`` (see `Form`), ``probes`` (see
+    `Probes`), ``recall`` (of each kind of query measured), ``k``, ``seconds`` and ``bytes``. If ordinary
+    queries do not reach `RECALL`, no index is written and ``probes`` is None. The same bundle gives the same
+    file.
 
-    Raises LibraryMissingError where the library is not installed.
+    Raises LibraryMissingError if the library is not installed.
     """
     start = time.perf_counter()
     bundle = Bundle.open(folder)
@@ -119,14 +118,14 @@ def add_index(folder: Path, storage: Storage = "int8") -> dict[str, Any]:
 
 
 def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
-    """Put the recommendable tracks on lists of those that lie together, and write that to ``path``."""
+    """Assign the recommendable tracks to lists of similar ones, and write the index to ``path``."""
     faiss = library()
     tracks = np.flatnonzero(bundle.recommendable).astype(np.int64)
     vectors = _vectors(bundle, tracks)
     width = vectors.shape[1]
-    steered = vectors.copy()
-    steered[:, -1] *= _STEERING
-    n_lists = int(min(_LISTS_A_ROOT * len(tracks) ** 0.5, max(1, len(tracks) // 8)))
+    clustered = vectors.copy()
+    clustered[:, -1] *= _POPULARITY_WEIGHT
+    n_lists = int(min(_LISTS_PER_ROOT * len(tracks) ** 0.5, max(1, len(tracks) // 8)))
     means = faiss.Kmeans(
         width,
         n_lists,
@@ -134,10 +133,10 @@ def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
         seed=_SEED,
         spherical=True,
         min_points_per_centroid=1,
-        max_points_per_centroid=_SEEN_A_LIST,
+        max_points_per_centroid=_SAMPLED_PER_LIST,
     )
-    means.train(steered)
-    _, nearest = means.index.search(steered, 1)
+    means.train(clustered)
+    _, nearest = means.index.search(clustered, 1)
     on_list = np.ascontiguousarray(nearest[:, 0])
     form = Form.of(vectors, storage)
     quantiser = faiss.IndexFlatIP(width)
@@ -152,8 +151,8 @@ def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
         index = faiss.IndexIVFScalarQuantizer(
             quantiser, width, n_lists, kinds[storage], faiss.METRIC_INNER_PRODUCT, False
         )
-    form.keep(vectors)
-    index.train(vectors[:1])  # these kinds learn nothing
+    form.encode_vectors(vectors)
+    index.train(vectors[:1])  # required, but nothing is learned
     pointers = [faiss.swig_ptr(array) for array in (vectors, tracks, on_list)]
     index.add_core(len(tracks), *pointers)
     faiss.write_index(index, str(path))
@@ -161,7 +160,7 @@ def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
 
 
 def measure(bundle: Bundle, index: CandidateIndex) -> list[Recall]:
-    """For each kind of query the fewest lists with which it finds what is aimed at."""
+    """For each kind of query, the smallest number of lists that reaches the target recall."""
     rng = np.random.default_rng(_SEED)
     exact = Ranker(bundle)
     recalls = []
@@ -177,7 +176,7 @@ def measure(bundle: Bundle, index: CandidateIndex) -> list[Recall]:
 
 
 def chosen_probes(recalls: Sequence[Recall]) -> Probes | None:
-    """How far each kind of query looks; None where ordinary ones do not find enough, and none should."""
+    """The number of lists for each kind of query; None if the recall of an ordinary kind is too low."""
     fewest = {recall.kind: recall.probes for recall in recalls}
     few, many = (tuple((of, fewest[Kind(name, of)]) for of in FAMILIARITIES) for name in (FEW, LONG))
     if any(fewest[kind] is None for kind in ORDINARY):
@@ -186,15 +185,15 @@ def chosen_probes(recalls: Sequence[Recall]) -> Probes | None:
 
 
 def recall_of(found: Sequence[NDArray[np.int32]], truth: Sequence[NDArray[np.int32]]) -> float:
-    """The mean share of a row of ``truth`` that is in the same row of ``found``; 1 where there is none."""
-    shares = [np.isin(right, some).mean() for some, right in zip(found, truth, strict=True) if right.size]
+    """The mean share of each row of ``truth`` that is in the same row of ``found``; 1 without any tracks."""
+    shares = [np.isin(best, some).mean() for some, best in zip(found, truth, strict=True) if best.size]
     return float(np.mean(shares)) if shares else 1.0
 
 
 def _fewest(kind: Kind, bundle: Bundle, index: CandidateIndex, exact: Ranker, answer: Answer) -> Recall:
-    """By halving: who looks into more lists finds more."""
+    """The smallest number of lists, by bisection, since searching more lists finds more."""
     truth = answer(exact, max(KS))
-    most = max(1, index.lists // _QUARTER)
+    most = max(1, index.lists // _MAX_PROBED)
     tried = [probes for probes in _PROBES if probes < most] + [most]
 
     def found_with(probes: int) -> float:
@@ -203,12 +202,12 @@ def _fewest(kind: Kind, bundle: Bundle, index: CandidateIndex, exact: Ranker, an
 
     low, high = 0, len(tried) - 1
     found = {high: found_with(tried[high])}
-    if found[high] < _AIM:
+    if found[high] < _TARGET_RECALL:
         return Recall(kind, most if found[high] >= RECALL else None, found[high])
     while low < high:
         middle = (low + high) // 2
         found[middle] = found_with(tried[middle])
-        if found[middle] >= _AIM:
+        if found[middle] >= _TARGET_RECALL:
             high = middle
         else:
             low = middle + 1
@@ -224,8 +223,8 @@ def _nearest(ranker: Ranker, k: int, tracks: NDArray[np.int32]) -> list[NDArray[
 
 
 def _lists(bundle: Bundle, length: int, rng: np.random.Generator) -> list[NDArray[np.int32]]:
-    """Lists of ``length`` tracks or more to measure with: stored ones, and where there are few of them,
-    tracks with some that are cached as near to them."""
+    """Liked lists of at least ``length`` tracks for measuring: stored ones, and if there are too few of them,
+    tracks with some of their cached neighbours."""
     users = np.flatnonzero(np.diff(bundle.user_indptr) >= length)
     lists = [bundle.user_list(user) for user in rng.permutation(users)[:_QUERIES].tolist()]
     for track in rng.permutation(bundle.popular_order)[: _QUERIES - len(lists)].tolist():
@@ -236,7 +235,7 @@ def _lists(bundle: Bundle, length: int, rng: np.random.Generator) -> list[NDArra
 
 
 def _vectors(bundle: Bundle, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What is indexed of each of these tracks: as many coordinates as hold enough, prior and popularity."""
+    """The indexed vectors of these tracks: enough coordinates of the embedding, prior and popularity."""
     embeddings = bundle.embeddings
     held = np.cumsum(np.einsum("ij,ij->j", embeddings, embeddings, dtype=np.float64))
     enough = int(np.searchsorted(held, _HELD * held[-1])) + 1
@@ -250,7 +249,7 @@ def _vectors(bundle: Bundle, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _centres(vectors: NDArray[np.float32], on_list: NDArray[np.int64], n_lists: int) -> NDArray[np.float32]:
-    """The mean of each list, its embedding stretched to unit length as those of its tracks are."""
+    """The mean vector of each list, its embedding scaled to unit length like those of the tracks."""
     order = np.argsort(on_list, kind="stable")
     starts = np.searchsorted(on_list[order], np.arange(n_lists + 1))
     centres = np.zeros((n_lists, vectors.shape[1]), dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Following what is live: a recommender that moves to the next bundle while queries go on.
+"""A recommender that switches to each newly published bundle while queries continue.
 
-Here: noticing a new ``CURRENT``, checking the bundle it names, and changing over. Not here: answering
-(`recommender`), or deciding what is live (`publication`).
+Here: noticing a new ``CURRENT``, verifying its bundle, and switching to it. Not here: answering
+(`recommender`), or making a bundle live (`publication`).
 """
 
 import threading
@@ -14,11 +14,11 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 
 
 class LiveRecommender:
-    """The recommender over whatever bundle is live. Threads may share it.
+    """The recommender over the live bundle. Threads may share it.
 
-    Take :attr:`current` once for a query and keep to it: it goes on answering from its own mapped files after
-    a change, even when they are deleted. A new bundle is opened and its checksums compared before it takes
-    over; one that is not as its manifest says is refused, ``problem`` says why, and the old one stays.
+    Read :attr:`current` once per query: it keeps answering from its own mapped files after a switch, even if
+    they are deleted. A new bundle is opened and verified before the switch. One that does not match its
+    manifest is refused, ``problem`` says why, and the old one stays.
 
     >>> live = LiveRecommender(lake / "serving")  # doctest: +SKIP
     >>> live.refresh(), live.current.recommend(["4uLU6hMCjMI75M1A2tKUQC"])  # doctest: +SKIP
@@ -33,9 +33,9 @@ class LiveRecommender:
         version: str | None = None,
         verified: bool = False,
     ) -> None:
-        """Open the live bundle, or begin with another ``version``; compare its checksums if ``verified``.
+        """Open the live bundle, or ``version``; if ``verified``, compare its checksums.
 
-        Raises BundleError where there is none to use.
+        Raises BundleError if there is no usable bundle.
         """
         self.serving_folder = serving_folder
         self.problem: str | None = None
@@ -43,12 +43,12 @@ class LiveRecommender:
         self._refreshing = threading.Lock()
         self._refused: tuple[str, int] | None = None
         folder = read_current(serving_folder) if version is None else version_folder(serving_folder, version)
-        self.current = self._over(Bundle.verified(folder) if verified else Bundle.open(folder))
+        self.current = self._recommender(Bundle.verified(folder) if verified else Bundle.open(folder))
 
     def refresh(self) -> bool:
-        """Change over to the bundle that ``CURRENT`` names, if it is another one and sound; True if changed.
+        """Switch to the bundle that ``CURRENT`` names if it is new and valid; returns whether it switched.
 
-        Reads one small file where nothing changed. Where another thread is at it already, returns at once.
+        Only reads one small file if nothing changed. Returns at once if another thread is refreshing.
         """
         if not self._refreshing.acquire(blocking=False):
             return False
@@ -64,7 +64,7 @@ class LiveRecommender:
                 self.problem = self._refused = None
                 return False
             folder = read_current(self.serving_folder)
-            # A version that was refused is looked at again once it has been written anew, not every second.
+            # A refused version is checked again only after it has been rewritten, not every second.
             written = (version, folder.stat().st_mtime_ns)
             if written == self._refused:
                 return False
@@ -72,17 +72,17 @@ class LiveRecommender:
             self.problem = str(error)
             return False
         try:
-            following = self._over(Bundle.verified(folder))
+            new = self._recommender(Bundle.verified(folder))
         except (BundleError, OSError) as error:
             self.problem = str(error)
-            # What the system refuses, such as one more open file, may be had in a second; damage stays.
-            passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
-            self._refused = None if passing else written
+            # System errors, such as too many open files, may be temporary; damage is not.
+            temporary = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            self._refused = None if temporary else written
             return False
-        self.current = following  # one assignment: a query has the old one or the new one, whole
+        self.current = new  # a single assignment, so a query sees either the old or the new one
         self.problem = self._refused = None
         return True
 
-    def _over(self, bundle: Bundle) -> Recommender:
+    def _recommender(self, bundle: Bundle) -> Recommender:
         tracks, artists = self._blocked
         return Recommender(bundle, blocked_tracks=tracks, blocked_artists=artists)

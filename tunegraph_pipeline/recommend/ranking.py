@@ -1,33 +1,32 @@
-"""The scoring rule over the arrays of a bundle: for liked tracks, the best k and what speaks for each.
+"""The scoring rule over the arrays of a bundle: for liked tracks, the best k and the reasons for each.
 
-Here: arithmetic on track indices, for one list or for many, equal to the last bit. Not here: ids, names and
-what a person is told (`recommender`), or where the arrays lie (`bundle`).
+Here: arithmetic on track indices, for one list or many, with results equal to the last bit. Not here: ids,
+names and the answers shown to people (`recommender`), or storing the arrays (`bundle`). The file is long
+because the steps of a query share one state, `_Question`, and are read together.
 
-A list L of n > 0 liked tracks asks with ``q = normalise(sum_{i in L} pooling_weight[i] E[i])``, and
+A list L of n > 0 liked tracks is queried with ``q = normalise(sum_{i in L} pooling_weight[i] E[i])``, and
 
     score[j] = blend.embedding * E[j].q  +  blend.neighbour * n**-blend.length_exponent * sum_{i in L} W[i, j]
                + prior[j]
 
-Disliked tracks D are a list of their own, of which ``DISLIKE`` times the first two terms is taken off
-(Rocchio 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, popularity
-being the standardised logarithm of the likes (see `bundle`); at one half the score is that of the model.
-Liked, disliked and excluded tracks and those that are not recommendable are left out; ties go to the smaller
-index. A diversity above zero chooses one after the other by maximal marginal relevance (Carbonell and
-Goldstein 1998).
+Disliked tracks D are a list of their own, of whose first two terms ``DISLIKE`` times is subtracted (Rocchio
+1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, where popularity is
+the standardised logarithm of the likes (see `bundle`); at 0.5 the score is the model's. Liked, disliked and
+excluded tracks and those that are not recommendable are left out; on ties the smaller index comes first. A
+diversity above zero selects tracks one by one by maximal marginal relevance (Carbonell and Goldstein 1998).
 
-No track is left unread, but most are read in part. A product over the bundle's ``screen`` bounds every score
-from above: the coordinates it holds are exact, and those it lacks can add no more than the product of two
-lengths. The true scores of the tracks with the highest bounds set a bar, and whatever is bounded below the
-bar is done with.
+Every track is considered, but most are read only in part. A product with the bundle's ``screen`` bounds every
+score from above: the coordinates in the screen are exact, and the others add at most the product of two
+lengths. The true scores of the tracks with the highest bounds give a bar; tracks bounded below it are done.
 
 Two ways of multiplying the same matrices differ in the last bits of a float32, and with them the order of
-near-equal tracks. So BLAS only draws up a shortlist, wide enough that rounding cannot have kept a winner out
-of it; the few tracks on it are scored again in float64, in an order of summation that depends on nothing
-else, and ranked by that score rounded to float32. One list alone and the same list among 50,000 therefore
-rank alike, whatever BLAS, block or number of threads.
+nearly equal tracks. So BLAS only gives a shortlist, wide enough that rounding cannot exclude a winner. The
+few tracks on it are scored again in float64, with an order of summation that depends on nothing else, and
+ranked by that score rounded to float32. So a list ranks the same alone and among 50,000 others, with any
+BLAS, block size or number of threads.
 
 In a large catalogue even one product takes milliseconds. With the bundle's index only candidates are scored
-(see `candidates`). What the index overlooks is all that is lost; the scores are those of the exact ranking.
+(see `candidates`). Only tracks that the index misses are lost; scores are those of the exact ranking.
 """
 
 import math
@@ -46,18 +45,18 @@ from tunegraph_pipeline.recommend.index import CandidateIndex
 Progress = Callable[[str, int, int], None]
 
 REASONS = 2
-"""Liked tracks named as the reason of a recommendation, at most."""
+"""Maximum number of liked tracks given as reasons of a recommendation."""
 DISLIKE = 0.5
-"""What disliked tracks weigh against liked ones."""
+"""Weight of disliked tracks relative to liked ones."""
 FAMILIARITY = 0.15
-"""At either end of familiarity a standard deviation of popularity counts as much as this cosine."""
+"""At both ends of familiarity, a standard deviation of popularity counts as much as this cosine."""
 
 _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
-_GROUP = 64  # bounds of which the largest alone is compared, see `_highest`
-_POOL = 100  # tracks that diversity chooses among, at least
+_GROUP = 64  # bounds in a group, of which only the largest is compared, see `_bar`
+_POOL = 100  # minimum number of tracks to diversify among
 _LONG = 256  # rows of neighbours from which they are added up in float64
-_ALLOWED = float(LEFT_OUT) / 2  # a bound below this is of a track that is left out
+_ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
 
 _no_tracks = np.zeros(0, dtype=np.int32)
 
@@ -66,8 +65,8 @@ class Rankings(NamedTuple):
     """The best tracks of m lists, best first, padded where fewer than k could be recommended.
 
     ``indices`` int32[m, k], -1 where padded; ``scores`` float32[m, k], -inf where padded; ``because``
-    int32[m, k, REASONS], the liked tracks that contributed most, the strongest first, -1 where there is none
-    or none was asked for. Of one list alone all lack the first axis and nothing is padded.
+    int32[m, k, REASONS], the liked tracks that contributed most, strongest first, -1 if there are none or
+    reasons were not requested. For a single list, all lack the first axis and nothing is padded.
     """
 
     indices: NDArray[np.int32]
@@ -76,11 +75,11 @@ class Rankings(NamedTuple):
 
 
 class QuerySpec(NamedTuple):
-    """One query in track_idx int32, in any order and with or without repeats.
+    """One query in track_idx int32, in any order, possibly with repeats.
 
-    A track both liked and disliked is disliked. ``excluded`` tracks are left out and say nothing about taste;
-    ``explicit`` False leaves out those marked so. At most ``max_per_artist`` tracks have the same first
-    artist, where it is known. ``familiarity`` and ``diversity`` go from 0 to 1.
+    A track both liked and disliked is disliked. ``excluded`` tracks are only left out; ``explicit`` False
+    leaves out tracks marked explicit. At most ``max_per_artist`` tracks have the same first artist, if it is
+    known. ``familiarity`` and ``diversity`` go from 0 to 1.
     """
 
     liked: NDArray[np.int32]
@@ -97,27 +96,27 @@ class _Question(NamedTuple):
 
     liked: NDArray[np.int32]  # ascending and distinct
     named: NDArray[np.int32]  # the liked, disliked and excluded tracks
-    left_out: NDArray[np.int32]  # those, and all that are blocked or explicit where that is not wanted
+    left_out: NDArray[np.int32]  # those, blocked tracks, and explicit ones unless allowed
     rows: NDArray[np.float32]  # [n, d], the embeddings of the liked tracks
     direction: NDArray[np.float64]  # [d]: dot product with an embedding is the embedding part of a score
     probe: NDArray[np.float32]  # [w]: dot product with a row of the screen is the bound
     like_scale: float  # times pooling weight and cosine: what a liked track adds to the embedding part
-    columns: NDArray[np.intp]  # the cached rows of liked, then of disliked tracks, end to end,
-    weights: NDArray[np.float64]  # already weighed,
-    ends: NDArray[np.int64]  # and where the row of each liked track ends
+    columns: NDArray[np.intp]  # the cached rows of liked, then disliked tracks, concatenated,
+    weights: NDArray[np.float64]  # their weights,
+    ends: NDArray[np.int64]  # and where the row of each track ends
     familiarity: float  # times popularity: what it adds to a score
-    rounding: float  # how far float32 may be off, in units of its epsilon, but for 8 units of the score
+    rounding: float  # bound of float32 errors, in units of its epsilon, except 8 units of the score
 
 
 _Highest = Callable[[int], tuple[NDArray[np.intp], NDArray[np.float32]]]
-"""Given k, the k tracks of the highest score, best first, and their scores."""
+"""Given k, returns the k tracks with the highest scores, best first, and their scores."""
 
 
 class Ranker:
     """Ranks the whole catalogue of a bundle. Threads may share it.
 
-    ``blocked`` tracks, by index, are never recommended. They may still be liked. With the bundle's ``index``
-    queries are answered from candidates where it is known to find enough; others look at all tracks.
+    ``blocked`` tracks, by index, are never recommended. They may still be liked. With the bundle's ``index``,
+    queries are answered from candidates if it is known to find enough; other queries rank all tracks.
     """
 
     def __init__(
@@ -152,9 +151,9 @@ class Ranker:
         block_bytes: int = 32 << 20,
         progress: Progress | None = None,
     ) -> Rankings:
-        """The best k tracks for each list of liked track_idx, in any order and with or without repeats.
+        """The best k tracks for each list of liked track_idx, in any order, possibly with repeats.
 
-        An empty list gets the most popular tracks, each with its number of likes as the score.
+        An empty list gets the most popular tracks, with their numbers of likes as scores.
         """
         specs = [QuerySpec(liked) for liked in lists]
         return self.rank_specs(specs, k, explain=explain, block_bytes=block_bytes, progress=progress)
@@ -168,7 +167,7 @@ class Ranker:
         block_bytes: int = 32 << 20,
         progress: Progress | None = None,
     ) -> Rankings:
-        """The same for specs. Bounds are held for one block at a time, in about ``block_bytes`` bytes."""
+        """The same for specs. Works in blocks whose bounds take about ``block_bytes`` bytes."""
         rankings = Rankings(
             np.full((len(specs), k), -1, dtype=np.int32),
             np.full((len(specs), k), -np.inf, dtype=np.float32),
@@ -187,8 +186,8 @@ class Ranker:
     def answer(
         self, specs: Sequence[QuerySpec], ks: Sequence[int], *, explain: bool = True
     ) -> list[Rankings]:
-        """The best ``ks[i]`` tracks for each of the specs, from one product with all of them: for each,
-        three arrays without the axis of lists, at most ``ks[i]`` long and never padded.
+        """The best ``ks[i]`` tracks for each of the specs, from one product for all: for each, three arrays
+        without the axis of lists, at most ``ks[i]`` long and never padded.
 
         Raises IndexError for a track outside of the catalogue.
         """
@@ -209,19 +208,8 @@ class Ranker:
             answers[place] = self._best(highest, question, spec, k, explain=explain)
         return [answer for answer in answers if answer is not None]
 
-    def rank_one(
-        self,
-        liked: NDArray[np.int32],
-        k: int,
-        *,
-        explain: bool = True,
-        exclude: NDArray[np.int32] = _no_tracks,
-    ) -> Rankings:
-        """:meth:`answer` for one list of liked tracks."""
-        return self.answer([QuerySpec(liked, excluded=exclude)], [k], explain=explain)[0]
-
     def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k recommendable tracks nearest to one track, itself left out, and their cosines."""
+        """The k recommendable tracks nearest to a track, without itself, and their cosines."""
         row = self.bundle.embeddings[track]
         shortlist = self._near_candidates(track, k)
         if shortlist is None:
@@ -231,7 +219,7 @@ class Ranker:
         return shortlist[order].astype(np.int32), exact[order]
 
     def _near_shortlist(self, track: int, k: int) -> NDArray[np.intp]:
-        """Indices, ascending, of every track that may be among the k nearest to this one."""
+        """Indices, ascending, of all tracks that may be among the k nearest to this one."""
         row = self.bundle.embeddings[track]
         known = self._coordinates
         probe = np.zeros(self.bundle.screen.shape[1], dtype=np.float32)
@@ -243,8 +231,7 @@ class Ranker:
         return self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
 
     def _near_candidates(self, track: int, k: int) -> NDArray[np.intp] | None:
-        """The same as far as the index knows, and the track's cached neighbours; None where that is not
-        enough to go by."""
+        """The same from the index and the track's cached neighbours; None if these are not enough."""
         search, bundle = self._candidates, self.bundle
         probes = None if search is None else search.index.probes.similar
         if search is None or probes is None:
@@ -256,10 +243,10 @@ class Ranker:
         return candidates if len(candidates) >= k else None
 
     def parts(self, spec: QuerySpec, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
-        """What the score of one track is made of: (score, liked int32[n], contribution of each float64[n]).
+        """The parts of the score of one track: (score, liked int32[n], contribution of each float64[n]).
 
-        The score less the contributions is the prior, what familiarity adds and what dislikes take off. With
-        no liked track the score is the prior. A track that is left out has a score all the same.
+        The score minus the contributions is the prior plus familiarity minus dislikes. Without liked tracks
+        the score is the prior. A track that would be left out has a score too.
         """
         question = self._question(spec)
         winner = np.array([track])
@@ -280,8 +267,8 @@ class Ranker:
         return np.bincount(pair[found], minlength=len(some))
 
     def _listeners(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Who likes each of these tracks, end to end: the place of the track, and a number for place and
-        user, which rises."""
+        """The listeners of these tracks, concatenated: the place of the track, and an ascending number for
+        each place and user."""
         places, lengths = _rows(self.bundle.listener_indptr, tracks)
         place = np.arange(len(tracks)).repeat(lengths)
         return place, place * np.int64(self.bundle.n_users) + self.bundle.listeners[places]
@@ -308,7 +295,7 @@ class Ranker:
         probe[:known] = direction[:known]
         rest = direction[known:]
         probe[known:] = (math.sqrt(rest @ rest), 1.0, familiarity)
-        # d products of a unit vector with the direction, and the sum of the other parts.
+        # The d products of a unit vector with the direction, and the sum of the other parts.
         size = (1 + DISLIKE) * abs(blend.embedding)
         rounding = 2 * size * (bundle.dimension + 8) + 8 * self._largest_prior + 64 * abs(familiarity)
         if weights.size:
@@ -329,8 +316,8 @@ class Ranker:
         )
 
     def _checked(self, tracks: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The same, ascending and distinct. Raises IndexError for one that is not there."""
-        if tracks.size < 2 or (tracks[1:] > tracks[:-1]).all():  # stored lists are kept so
+        """The same tracks, ascending and distinct. Raises IndexError for one outside of the catalogue."""
+        if tracks.size < 2 or (tracks[1:] > tracks[:-1]).all():  # as stored lists are
             distinct = tracks
         else:
             tracks = np.sort(tracks)
@@ -340,12 +327,12 @@ class Ranker:
         return distinct
 
     def _pool(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """The embeddings of these tracks, their weighed mean direction, and the length before that was one.
+        """The embeddings of these tracks, their weighted mean direction, and its length before normalising.
 
-        The direction is of unit length, or zero where the tracks cancel out.
+        The direction is of unit length, or zero if the tracks cancel out.
         """
         rows = self.bundle.embeddings[tracks]
-        # einsum and not BLAS: the sum must come out the same however many threads BLAS may use.
+        # einsum instead of BLAS, so that the sum does not depend on the number of BLAS threads.
         pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[tracks], rows)
         length = math.sqrt(np.einsum("j,j->", pooled, pooled))
         return rows, pooled / np.float32(length) if length > 0 else pooled, length
@@ -356,7 +343,7 @@ class Ranker:
     def _neighbours(
         self, lists: list[NDArray[np.int32]], scales: list[float]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-        """The cached rows of these tracks end to end: columns, weighed entries, and where each row ends."""
+        """The concatenated cached rows of these tracks: columns, weights, and where each row ends."""
         tracks = lists[0] if len(lists) == 1 else np.concatenate(lists)
         if not tracks.size:
             nothing = np.zeros(0, dtype=np.int64)
@@ -374,10 +361,10 @@ class Ranker:
         )
 
     def _of_everything(self, bound: NDArray[np.float32], question: _Question) -> _Highest:
-        """What finds the highest scores of the catalogue, given the bound of every track but for its
+        """A function that finds the highest scores of the catalogue, given the bound of each track without
         neighbours, which is overwritten."""
         if len(question.ends) < _LONG:
-            # In float32, which `rounding` accounts for: a pass over the catalogue costs more.
+            # In float32, which `rounding` accounts for; a pass over the catalogue would cost more.
             np.add.at(bound, question.columns, question.weights.astype(np.float32))
         else:
             bound += np.bincount(question.columns, question.weights, minlength=bound.size)
@@ -387,7 +374,7 @@ class Ranker:
     def _best(
         self, highest: _Highest, question: _Question, spec: QuerySpec, k: int, *, explain: bool
     ) -> Rankings:
-        """The best k, given what finds the tracks of the highest scores."""
+        """The best k, given a function that finds the tracks with the highest scores."""
         if not question.liked.size:
             winners = self._popular(question, spec, k)
             scores = self.bundle.popularity[winners].astype(np.float32)
@@ -399,7 +386,7 @@ class Ranker:
             chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, spec, k)
             if len(chosen) == k or len(pool) < wanted:
                 break
-            wanted *= 4  # one artist had filled the pool
+            wanted *= 4  # one artist filled the pool
         winners = pool[chosen].astype(np.int32)
         if explain:
             because = self._because(question, winners)
@@ -410,7 +397,7 @@ class Ranker:
     def _of_candidates(
         self, question: _Question, spec: QuerySpec, k: int, *, explain: bool
     ) -> Rankings | None:
-        """The best k of the candidates; None where those are not enough to go by."""
+        """The best k of the candidates; None if these are not enough."""
         search = self._candidates
         if search is None:
             return None
@@ -437,7 +424,7 @@ class Ranker:
             return None
 
     def _popular(self, question: _Question, spec: QuerySpec, k: int) -> NDArray[np.int32]:
-        """The most popular tracks that are not left out, no more of an artist than may be."""
+        """The most popular tracks that are not left out, with at most ``max_per_artist`` per artist."""
         order, wanted = self.bundle.popular_order, k + len(question.left_out)
         while True:
             pool = order[:wanted]
@@ -453,18 +440,18 @@ class Ranker:
     def _highest(
         self, bound: NDArray[np.float32], question: _Question, k: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The k tracks of the highest score, best first, and their scores, exact."""
+        """The k tracks with the highest scores, best first, and their exact scores."""
         rest = float(question.probe[-3])
         direction = question.direction.astype(np.float32)
         shortlist = self._shortlist(bound, direction, rest, k, question.rounding)
         places = self._places(question, shortlist)
         (hits,) = places.nonzero()
-        # bincount adds in the order of the input, in float64: one list has one sum, wherever it is computed.
+        # bincount adds in input order, in float64, so that a list has the same sums wherever it is computed.
         near = np.bincount(places[hits] - 1, question.weights[hits], minlength=len(shortlist))
         return self._in_order(question, shortlist, near, k)
 
     def _places(self, question: _Question, tracks: NDArray[Any]) -> NDArray[np.int32]:
-        """Of every cached entry the place of its column in ``tracks``, from 1; 0 where it is not there."""
+        """For each cached entry the place of its column in ``tracks``, from 1; 0 if it is not there."""
         place = self._scratch.place
         place[tracks] = np.arange(1, len(tracks) + 1)
         places = place[question.columns]
@@ -474,7 +461,7 @@ class Ranker:
     def _in_order(
         self, question: _Question, shortlist: NDArray[np.intp], near: NDArray[Any], k: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The best k of these tracks, which ascend, and their scores, exact, given what neighbours add."""
+        """The best k of these ascending tracks and their exact scores, given what neighbours add."""
         exact = _dots(self.bundle.embeddings, shortlist, question.direction)
         exact += near
         exact += self.bundle.prior[shortlist]
@@ -492,9 +479,9 @@ class Ranker:
         k: int,
         rounding: float,
     ) -> NDArray[np.intp]:
-        """Indices, ascending, of every track that may be among the best k.
+        """Indices, ascending, of all tracks that may be among the best k.
 
-        The true score of a track is its bound, less the length ``rest`` of the direction times its own, plus
+        The true score of a track is its bound, minus the length ``rest`` of the direction times its own, plus
         the dot product of the coordinates that the screen lacks.
         """
         bar, reached = _bar(bound, k, rounding)
@@ -507,7 +494,7 @@ class Ranker:
             scores += bound[tracks] - np.float32(rest) * self.bundle.screen[tracks, known]
             return scores
 
-        # The tracks of the highest bounds are most of the winners; the k-th of them is a bar for all.
+        # The tracks with the highest bounds include most winners; the k-th best of them is a bar for all.
         pilot = reached(bar)
         if len(pilot) > 4 * k + _GROUP:
             pilot = pilot[np.argpartition(bound[pilot], -4 * k)[-4 * k :]]
@@ -523,10 +510,10 @@ class Ranker:
     def _choose(
         self, pool: NDArray[Any], scores: NDArray[np.float32], spec: QuerySpec, k: int
     ) -> NDArray[np.intp]:
-        """Places in ``pool``, ordered by falling score, of at most k tracks, one chosen after the other.
+        """Places in ``pool``, which is in descending order of score, of at most k tracks, chosen one by one.
 
         The next one has the largest ``(1 - diversity) * relevance - diversity * similarity``: its score as a
-        share of the pool's range, and its cosine with the nearest one chosen before.
+        share of the pool's range, and its highest cosine with those chosen before.
         """
         quota = spec.max_per_artist
         artists = self._first_artists(pool) if quota is not None else []
@@ -561,7 +548,7 @@ class Ranker:
         return np.array(chosen, dtype=np.intp)
 
     def _first_artists(self, tracks: NDArray[Any]) -> list[int]:
-        """The artist named first of each track, -1 where none is known."""
+        """The first artist of each track, -1 if unknown."""
         starts = self.bundle.artist_indptr[tracks]
         known = self.bundle.artist_indptr[tracks + 1] > starts
         first = np.full(len(tracks), -1, dtype=np.int64)
@@ -570,7 +557,7 @@ class Ranker:
         return answer
 
     def _because(self, question: _Question, winners: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The liked tracks with the largest contributions to each winner, -1 where none is above zero."""
+        """The liked tracks with the largest contributions to each winner, -1 if none is above zero."""
         contributions = self._contributions(question, winners)
         because = np.full((len(winners), REASONS), -1, dtype=np.int32)
         every = np.arange(len(winners))
@@ -584,8 +571,8 @@ class Ranker:
     def _contributions(self, question: _Question, winners: NDArray[Any]) -> NDArray[np.float64]:
         """What each liked track adds to the score of each winner: float64[winners, n].
 
-        Liked track i adds to the score of j ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus
-        its own neighbour weight; summed over i that is what likes contribute.
+        Liked track i adds ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus its neighbour
+        weight to the score of j.
         """
         liked = question.liked
         cosines = self.bundle.embeddings[winners] @ question.rows.T
@@ -594,16 +581,16 @@ class Ranker:
         places = self._places(question, winners)
         (hits,) = places.nonzero()
         owners = question.ends.searchsorted(hits, side="right")
-        likes = owners < len(liked)  # rows of the disliked come after
+        likes = owners < len(liked)  # rows of disliked tracks come after those
         cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
         np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
         return contributions
 
 
 def _rows(indptr: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the entries of these rows of a CSR matrix lie, end to end, and how many each has.
+    """The positions of the entries of these rows of a CSR matrix, concatenated, and the length of each row.
 
-    A gather of all costs less than a slice a row.
+    Gathering all at once costs less than one slice per row.
     """
     starts = indptr[rows]
     lengths = indptr[rows + 1] - starts
@@ -619,19 +606,19 @@ def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:
 
 
 def _lowered(bar: float, rounding: float) -> float:
-    """So far below that two scores off by rounding cannot have changed sides."""
+    """The bar lowered so far that no rounding error can move a score across it."""
     return bar - 2 * _EPSILON * (rounding + 8 * abs(bar))
 
 
 def _bar(
     bound: NDArray[np.float32], k: int, rounding: float
 ) -> tuple[float | None, Callable[[float | None], NDArray[np.intp]]]:
-    """A bar that at least k bounds reach where there are so many, lowered by rounding, or None where it is
-    everything that is not left out; and a function giving the indices, ascending, of all that reach a bar.
+    """A bar, lowered by rounding, that at least k bounds reach, or None if everything not left out must be
+    taken; and a function that returns the indices, ascending, of all bounds that reach a bar.
 
-    The k-th largest of the maxima of disjoint groups is no larger than the k-th largest bound, and costs one
-    pass that vectorises, where a selection over all bounds costs many. Only the few groups whose maximum
-    reaches the bar are looked into.
+    The k-th largest of the maxima of disjoint groups is at most the k-th largest bound, and takes one
+    vectorised pass; a selection over all bounds would take many. Only the few groups whose maximum reaches
+    the bar are searched.
     """
     width = min(_GROUP, max(1, bound.size // (4 * k)))
     groups = bound.size // width
@@ -641,7 +628,7 @@ def _bar(
     def reached(bar: float | None) -> NDArray[np.intp]:
         least = np.float32(_ALLOWED if bar is None else bar)
         (some,) = (maxima >= least).nonzero()
-        # Rows of the table are stretches of the catalogue, so what is found comes in ascending order.
+        # Rows of the table are consecutive parts of the catalogue, so the result is in ascending order.
         row, column = (table[:, some] >= least).nonzero()
         found = row * groups + some[column]
         (last,) = (after >= least).nonzero()
@@ -656,7 +643,7 @@ def _bar(
 def _dots(
     embeddings: NDArray[np.float32], tracks: NDArray[np.intp], direction: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Dot product of the embedding of each track with ``direction``: float64, each summed on its own.
+    """Dot product of the embedding of each track with ``direction``: float64, each summed separately.
 
     In blocks, because a shortlist may be the whole catalogue.
     """
@@ -668,5 +655,5 @@ def _dots(
 
 
 def _descending(scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The order of falling scores; equal ones stay in the order they came in."""
+    """The order of descending scores; equal ones keep their order."""
     return np.argsort(-scores, kind="stable")

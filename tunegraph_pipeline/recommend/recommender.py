@@ -1,14 +1,14 @@
-"""The query as a person puts it: ids in; songs with names, scores and reasons out.
+"""Recommendations by ids: track or user ids in; songs with names, scores and reasons out.
 
-Here: looking ids up, what happens to unknown ones, and the answers. Not here: the scoring rule (`ranking`),
-the files (`bundle`), or following what is live (`live`).
+Here: looking up ids, handling unknown ones, and building the answers. Not here: the scoring rule (`ranking`),
+the files (`bundle`), or following the live bundle (`live`).
 """
 
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self, TypedDict, Unpack
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
-from tunegraph_pipeline.recommend.song_view import SongView
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -27,16 +26,15 @@ _no_tracks = np.zeros(0, dtype=np.int32)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question: who likes these songs, or is this stored user, may like which others?
+    """A request for recommendations, for a list of liked songs, a stored user, or both.
 
-    The likes of a stored user are added to ``likes``, what they turned down to ``dislikes``. Disliked songs
-    push what is like them away and are never in the answer; ``exclude`` is left out without saying anything
-    about taste. A song that is liked and disliked is disliked.
+    The likes of a stored user are added to ``likes``, their dislikes to ``dislikes``. Disliked songs are
+    never in the answer and lower the scores of similar songs; songs in ``exclude`` are only left out. A song
+    both liked and disliked counts as disliked.
 
-    ``familiarity`` goes from discovery, 0, to what everybody knows, 1; at one half songs are ranked as the
-    model scores them. ``diversity`` from 0 to 1 keeps songs apart that are much alike. At most
-    ``max_per_artist`` songs have the same first artist. ``explicit`` False leaves out songs marked explicit;
-    one of which that is not known stays.
+    ``familiarity`` goes from 0, discovery, to 1, well-known songs; 0.5 leaves the model's scores unchanged.
+    ``diversity``, from 0 to 1, avoids songs that are similar to each other. At most ``max_per_artist`` songs
+    have the same first artist. ``explicit`` False leaves out songs marked explicit, but not unmarked ones.
     """
 
     likes: Sequence[str] = ()
@@ -51,7 +49,7 @@ class Query:
 
 
 class QueryOptions(TypedDict, total=False):
-    """The fields of a :class:`Query` that may be given by name; its defaults hold for those that are not."""
+    """The fields of a :class:`Query` that `recommend` takes by name, with its defaults."""
 
     dislikes: Sequence[str]
     exclude: Sequence[str]
@@ -61,9 +59,35 @@ class QueryOptions(TypedDict, total=False):
     explicit: bool
 
 
-# Named tuples: ten frozen dataclasses cost a query ten times as long to make.
+# Named tuples, because frozen dataclasses take ten times as long to create.
+class SongView(NamedTuple):
+    """A song of the catalogue. ``popularity`` is the number of users who like it.
+
+    Texts are "" and ``explicit`` is None if unknown. ``x`` and ``y``, from 0 to 1, are its position on the
+    map.
+    """
+
+    track_id: str
+    track_idx: int
+    name: str
+    artists: str
+    image_url: str
+    preview_url: str
+    popularity: int
+    explicit: bool | None
+    x: float
+    y: float
+
+    def shown(self) -> dict[str, Any]:
+        """The fields in every answer, for JSON: all but the popularity and the index, which depends on the
+        bundle."""
+        fields = self._asdict()
+        del fields["track_idx"], fields["popularity"]
+        return fields
+
+
 class Reason(NamedTuple):
-    """A liked song that speaks for a recommended one, and how many stored users like both."""
+    """A liked song as a reason for a recommended one, and how many stored users like both."""
 
     track_id: str
     name: str
@@ -72,7 +96,7 @@ class Reason(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """A song to listen to, with at most two liked songs that speak for it, the strongest first."""
+    """A recommended song, with at most two liked songs as reasons, the strongest first."""
 
     song: SongView
     score: float
@@ -80,9 +104,10 @@ class Recommendation(NamedTuple):
 
 
 class SimilarTrack(NamedTuple):
-    """A song near another one, and how many stored users like both.
+    """A song near another, and how many stored users like both.
 
-    ``probability`` that the two are neighbours, see `neighbour_probability`; None in a bundle not calibrated.
+    ``probability`` is that of the two being neighbours, see `neighbour_probability`; None in an uncalibrated
+    bundle.
     """
 
     song: SongView
@@ -92,7 +117,7 @@ class SimilarTrack(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What one liked song adds to the score of another one, how near the two are, and who likes both."""
+    """What a liked song adds to the score of another, the cosine of the two, and how many users like both."""
 
     track_id: str
     name: str
@@ -104,9 +129,9 @@ class Contribution(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a song has its score: what every liked song adds, the largest first, and the song's own prior.
+    """The parts of a song's score: the contribution of each liked song, largest first, and the song's prior.
 
-    ``score`` is the sum of the contributions and the prior. ``unknown`` are the given ids nobody knows.
+    ``score`` is the sum of the contributions and the prior. ``unknown`` are the given ids not in the bundle.
     """
 
     track: SongView
@@ -118,10 +143,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
-    """Songs, best first; the given ids nobody knows, each once; and, in words, why these are not personal.
+    """Songs, best first, and the given ids that are not in the bundle, each once.
 
-    ``degraded`` is None for a personal answer. Otherwise the songs are the most popular ones, and their
-    scores are their numbers of likes.
+    ``degraded`` is None for a personal answer. Otherwise it says why the songs are the most popular ones
+    instead; their scores are then their numbers of likes.
     """
 
     items: list[Recommendation]
@@ -129,9 +154,27 @@ class Recommendations:
     degraded: str | None
     bundle_version: str
 
+    def shown(self, model_version: str) -> dict[str, Any]:
+        """The answer for JSON, as the service and the Lambda function give it."""
+        return {
+            "bundle_version": self.bundle_version,
+            "model_version": model_version,
+            "items": [
+                {
+                    "rank": rank,
+                    **item.song.shown(),
+                    "score": item.score,
+                    "reasons": [reason._asdict() for reason in item.reasons],
+                }
+                for rank, item in enumerate(self.items, 1)
+            ],
+            "unknown": self.unknown,
+            "degraded": self.degraded,
+        }
 
-class Asked(NamedTuple):
-    """A query looked up: its spec in track_idx, the unknown ids, and why the answer is not personal."""
+
+class ResolvedQuery(NamedTuple):
+    """A query with its ids looked up, the unknown ids, and why its answer is not personal."""
 
     spec: QuerySpec
     unknown: list[str]
@@ -139,14 +182,13 @@ class Asked(NamedTuple):
 
 
 class Recommender:
-    """Answers queries from an open bundle. Nothing in it changes after construction: threads may share it.
+    """Answers queries from an open bundle. Immutable: threads may share it.
 
-    ``blocked_tracks`` (ids) and songs of ``blocked_artists`` (an id, or a name in any case) are in no answer;
-    ``unknown_blocked`` are those of them that the bundle does not know, ``blocked`` int32 the tracks it does,
-    ascending.
+    ``blocked_tracks`` (ids) and songs of ``blocked_artists`` (ids, or names in any case) are in no answer.
+    ``blocked`` int32 are their tracks, ascending; ``unknown_blocked`` are the entries not in the bundle.
 
-    Where the bundle has an index, queries are answered with it. ``index_problem`` says why it cannot be used,
-    None where nothing is wrong: queries are then answered exactly, which takes longer; a warning is logged.
+    Queries use the index of the bundle if it has one. If the index cannot be used, ``index_problem`` says why
+    (else None), a warning is logged, and queries are answered exactly, which takes longer.
 
     >>> recommender = Recommender.open(lake / "serving")  # doctest: +SKIP
     >>> recommender.recommend(["4uLU6hMCjMI75M1A2tKUQC"], k=3).items[0].song.name  # doctest: +SKIP
@@ -168,64 +210,67 @@ class Recommender:
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
-        """Over the live bundle of a serving folder. Raises BundleError where there is none to use."""
+        """The recommender over the live bundle. Raises BundleError if there is no usable one."""
         return cls(Bundle.open(read_current(serving_folder)))
 
     def recommend(
         self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]
     ) -> Recommendations:
-        """The best k songs for somebody who likes these, their own and the excluded ones left out.
+        """The best k songs for somebody who likes these, without their own and the excluded ones.
 
-        The options are those of :class:`Query`. A recording may be given by any of its ids, and is answered
-        by one of them, the same everywhere. Unknown ids are reported in the answer. Where no given song is
-        known, the most popular ones are returned, and ``degraded`` says so. Raises InputError for an option
-        out of its range.
+        ``options`` are the other fields of :class:`Query`. A recording may be given by any of its ids;
+        answers always use the canonical one. The answer reports unknown ids. If no given song is known, it
+        has the most popular ones, and ``degraded`` says so. Raises InputError for an option out of range.
         """
-        return self._one(Query(likes, None, k, **options))
+        return self._answer_one(Query(likes, None, k, **options))
 
     def recommend_user(self, user_id: str, k: int = 10, **options: Unpack[QueryOptions]) -> Recommendations:
-        """The same for a stored user. Raises InputError where they are unknown, too."""
-        return self._one(Query((), user_id, k, **options))
+        """The same for a stored user. Also raises InputError for an unknown user."""
+        return self._answer_one(Query((), user_id, k, **options))
 
     def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
-        """Many queries at once, with one product for all; each is answered as it is alone, to the last bit.
+        """Many queries at once, with one product for all; each answer equals that of the query alone, to the
+        last bit.
 
-        A query that cannot be answered has its error in the place of the answer; the others are not affected.
+        An invalid query has its error in place of the answer; the others are not affected.
         """
-        asked: list[Asked | InputError] = []
+        resolved: list[ResolvedQuery | InputError] = []
         for query in queries:
             try:
-                asked.append(self.ask(query))
+                resolved.append(self.resolve(query))
             except InputError as error:
-                asked.append(error)
-        valid = [one for one in asked if isinstance(one, Asked)]
-        ks = [query.k for query, one in zip(queries, asked, strict=True) if isinstance(one, Asked)]
+                resolved.append(error)
+        valid = [one for one in resolved if isinstance(one, ResolvedQuery)]
+        ks = [query.k for query, one in zip(queries, resolved, strict=True) if isinstance(one, ResolvedQuery)]
         best = self.ranker.answer([one.spec for one in valid], ks)
         items = iter(self._items(best))
         return [
             one
             if isinstance(one, InputError)
             else Recommendations(next(items), one.unknown, one.degraded, self.bundle.version)
-            for one in asked
+            for one in resolved
         ]
 
     def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
-        """The k songs nearest to one, by the cosine of their embeddings, itself left out under all its ids.
+        """The k songs with the highest cosine to a song, without the song itself under any of its ids.
 
-        Raises InputError where the bundle does not know the track, or k is below 1.
+        Raises InputError if the track is not in the bundle or k is below 1.
         """
         _check_k(k)
         track = self._known(track_id)
         found, cosines = self.ranker.nearest(track, k)
-        probabilities = self._probabilities(track, found, cosines)
+        probabilities: list[float | None] = [None] * len(found)
+        if (calibration := self.bundle.facts.get("calibration")) is not None:
+            popularity = self.bundle.popularity
+            both = neighbour_probability(calibration, cosines, popularity[track], popularity[found])
+            probabilities = both.tolist()
         listeners = self.ranker.listeners_of_both(np.full(len(found), track, dtype=np.int32), found)
-        return list(
-            map(SimilarTrack, self.describe(found), cosines.tolist(), probabilities, listeners.tolist())
-        )
+        songs = self.describe(found)
+        return list(map(SimilarTrack, songs, cosines.tolist(), probabilities, listeners.tolist()))
 
     def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
-        """Why a song has the score it has for somebody with these likes. Raises InputError where the bundle
-        does not know the song."""
+        """The parts of a song's score for somebody with these likes. Raises InputError if the song is not in
+        the bundle."""
         track = self._known(track_id)
         liked, unknown = self._look_up(likes)
         score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
@@ -234,27 +279,17 @@ class Recommender:
         embeddings = self.bundle.embeddings
         cosines = (embeddings[liked].astype(np.float64) * embeddings[track]).sum(axis=1)
         listeners = self.ranker.listeners_of_both(np.full(len(liked), track, dtype=np.int32), liked)
+        numbers = (contributions.tolist(), cosines.tolist(), listeners.tolist())
         return Explanation(
             self.describe(np.array([track], dtype=np.int32))[0],
             score,
             float(self.bundle.prior[track]),
-            [
-                Contribution(*row)
-                for row in zip(
-                    _read(self.bundle.tracks.ids, liked),
-                    _read(self.bundle.names, liked),
-                    _read(self.bundle.artists, liked),
-                    contributions.tolist(),
-                    cosines.tolist(),
-                    listeners.tolist(),
-                    strict=True,
-                )
-            ],
+            list(map(Contribution, *self._texts(liked), *numbers)),
             unknown,
         )
 
     def track(self, track_id: str) -> SongView | None:
-        """The song of this id, None where the bundle does not know it."""
+        """The song of this id, None if it is not in the bundle."""
         position = self.bundle.tracks.position(track_id)
         if position < 0:
             return None
@@ -262,14 +297,17 @@ class Recommender:
 
     def describe(self, tracks: NDArray[np.int32]) -> list[SongView]:
         """The songs at these indices."""
+        return self._views(tracks, *self._texts(tracks))
+
+    def _texts(self, tracks: NDArray[np.int32]) -> tuple[list[str], list[str], list[str]]:
+        """The ids, names and artists of these tracks."""
         bundle = self.bundle
-        named = (_read(column, tracks) for column in (bundle.tracks.ids, bundle.names, bundle.artists))
-        return self._views(tracks, *named)
+        return _read(bundle.tracks.ids, tracks), _read(bundle.names, tracks), _read(bundle.artists, tracks)
 
     def _views(
         self, tracks: NDArray[np.int32], ids: list[str], names: list[str], artists: list[str]
     ) -> list[SongView]:
-        # Columns become tuples in C; a loop over the songs in Python costs a query more than its ranking.
+        # `map` builds the tuples in C; a Python loop over the songs would take longer than the ranking.
         bundle = self.bundle
         return list(
             map(
@@ -281,38 +319,13 @@ class Recommender:
                 _read(bundle.image_urls, tracks),
                 _read(bundle.preview_urls, tracks),
                 bundle.popularity[tracks].tolist(),
-                _marks(bundle.explicit[tracks]),
+                [None if mark < 0 else mark > 0 for mark in bundle.explicit[tracks].tolist()],
                 *bundle.layout[tracks].T.tolist(),
             )
         )
 
-    def rank_users(
-        self, lists: Sequence[Sequence[str]], k: int = 10, *, explain: bool = False
-    ) -> tuple[Rankings, NDArray[np.int32]]:
-        """Rank for many lists of track ids; also how many different unknown ids each had, int32[m].
-
-        Row by row what :meth:`recommend` answers, in the form of :class:`~.ranking.Rankings`.
-        """
-        _check_k(k)
-        looked_up = [self._look_up(likes) for likes in lists]
-        rankings = self.ranker.rank([known for known, _ in looked_up], k, explain=explain)
-        return rankings, np.array([len(unknown) for _, unknown in looked_up], dtype=np.int32)
-
-    def rank_indices(
-        self,
-        lists: Sequence[NDArray[np.int32]],
-        k: int = 10,
-        *,
-        explain: bool = False,
-        progress: Progress | None = None,
-    ) -> Rankings:
-        """Rank for many lists of track_idx: what evaluation judges. Of a recording under several ids they
-        hold the canonical one, as stored lists and the like graph do."""
-        _check_k(k)
-        return self.ranker.rank(lists, k, explain=explain, progress=progress)
-
     def rank_everyone(self, k: int = 10, *, progress: Progress | None = None) -> Rankings:
-        """For all stored users what :meth:`recommend_user` answers: the table for everyone is made of it."""
+        """Rank for all stored users: row by row the answers of :meth:`recommend_user`."""
         _check_k(k)
         bundle = self.bundle
         specs = [
@@ -320,14 +333,14 @@ class Recommender:
         ]
         return self.ranker.rank_specs(specs, k, explain=True, progress=progress)
 
-    def _one(self, query: Query) -> Recommendations:
+    def _answer_one(self, query: Query) -> Recommendations:
         (answer,) = self.answer([query])
         if isinstance(answer, InputError):
             raise answer
         return answer
 
-    def ask(self, query: Query) -> Asked:
-        """Look a query up. Raises InputError for an unknown user or an option out of its range."""
+    def resolve(self, query: Query) -> ResolvedQuery:
+        """Look up the ids of a query. Raises InputError for an unknown user or an option out of range."""
         _check_options(query)
         liked, unknown = self._look_up(query.likes)
         n_unknown = len(unknown)
@@ -345,25 +358,18 @@ class Recommender:
                     f"user {_shown(query.user_id)} is not in bundle {self.bundle.version};"
                     " import their likes and refresh, or give songs with --likes"
                 )
-            stored, turned_down = self.bundle.user_list(user), self.bundle.user_dislikes(user)
+            stored, stored_dislikes = self.bundle.user_list(user), self.bundle.user_dislikes(user)
             liked = np.concatenate([liked, stored]) if liked.size else stored
-            if turned_down.size:
-                # What they like now, in this very query, they have come to like.
-                kept = turned_down[np.isin(turned_down, liked, invert=True)]
+            if stored_dislikes.size:
+                # The likes of the query are newer than the stored dislikes.
+                kept = stored_dislikes[np.isin(stored_dislikes, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
-        spec = QuerySpec(
-            liked,
-            disliked,
-            excluded,
-            query.familiarity,
-            query.diversity,
-            query.max_per_artist,
-            query.explicit,
-        )
+        options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit)
+        spec = QuerySpec(liked, disliked, excluded, *options)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
-        return Asked(spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+        return ResolvedQuery(spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)
@@ -380,23 +386,19 @@ class Recommender:
         return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
     def _items(self, best: list[Rankings]) -> list[list[Recommendation]]:
-        """Every ranking's songs in words. The texts of all are read together, which costs less."""
-        bundle = self.bundle
+        """The songs of all rankings, with reasons. Their texts are read together, which is faster."""
         if not best:
             return []
         tracks = np.concatenate([one.indices for one in best])
         because = np.concatenate([one.because for one in best])
         place, rank = np.nonzero(because >= 0)
         liked = because[place, rank]
-        named = np.concatenate([tracks, liked])
-        ids, names, artists = (
-            _read(column, named) for column in (bundle.tracks.ids, bundle.names, bundle.artists)
-        )
+        ids, names, artists = self._texts(np.concatenate([tracks, liked]))
         n = len(tracks)
         both = self.ranker.listeners_of_both(liked, tracks[place]).tolist()
-        spoken = map(Reason, ids[n:], names[n:], artists[n:], both)
+        all_reasons = map(Reason, ids[n:], names[n:], artists[n:], both)
         reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
-        for at, reason in zip(place.tolist(), spoken, strict=True):
+        for at, reason in zip(place.tolist(), all_reasons, strict=True):
             reasons[at] += (reason,)
         scores = np.concatenate([one.scores for one in best]).tolist()
         songs = self._views(tracks, ids[:n], names[:n], artists[:n])
@@ -406,20 +408,9 @@ class Recommender:
         ends = np.cumsum([len(one.indices) for one in best]).tolist()
         return [items[end - len(one.indices) : end] for one, end in zip(best, ends, strict=True)]
 
-    def _probabilities(
-        self, track: int, others: NDArray[np.int32], cosines: NDArray[np.float32]
-    ) -> Sequence[float | None]:
-        calibration = self.bundle.facts.get("calibration")
-        if calibration is None:
-            return [None] * len(others)
-        popularity = self.bundle.popularity
-        probabilities = neighbour_probability(calibration, cosines, popularity[track], popularity[others])
-        answer: list[float | None] = probabilities.tolist()
-        return answer
-
 
 def _usable_index(bundle: Bundle) -> tuple[CandidateIndex | None, str | None]:
-    """The bundle's index, if it has one that can be used here, and in words why it cannot."""
+    """The bundle's index, None if it has none or it cannot be used, and in the latter case why not."""
     try:
         return CandidateIndex.open(bundle), None
     except LibraryMissingError as error:
@@ -431,10 +422,10 @@ def _usable_index(bundle: Bundle) -> tuple[CandidateIndex | None, str | None]:
 def _blocked(
     bundle: Bundle, track_ids: Collection[str], artists: Collection[str]
 ) -> tuple[NDArray[np.int32], list[str]]:
-    """The tracks that these keep out of every answer, and those of these that the bundle does not know."""
-    asked = list(dict.fromkeys(track_ids))
-    found = bundle.tracks.find(asked)
-    unknown = [track for track, at in zip(asked, found.tolist(), strict=True) if at < 0]
+    """The tracks of the blocklist, and its entries that are not in the bundle."""
+    distinct = list(dict.fromkeys(track_ids))
+    found = bundle.tracks.find(distinct)
+    unknown = [track for track, at in zip(distinct, found.tolist(), strict=True) if at < 0]
     blocked = bundle.canonical[found[found >= 0]]
     if not artists:
         return blocked, unknown
@@ -458,16 +449,12 @@ def _degraded(query: Query, n_unknown: int) -> str:
 
 
 def _read(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
-    """Many strings of a column at once; one at a time costs as much again for each bound."""
+    """Many strings of a column at once, which is faster than one at a time."""
     data = column.bytes.data
-    if not data.nbytes:  # no track has one, as with the links of most sources
+    if not data.nbytes:  # a column of empty strings, as for links, which most sources lack
         return [""] * len(positions)
-    offsets = column.offsets.data  # plain integers out of the buffer, at a fraction of numpy's fixed cost
+    offsets = column.offsets.data  # indexing the buffer gives plain integers, faster than numpy
     return [str(data[offsets[at] : offsets[at + 1]], "utf-8") for at in positions.tolist()]
-
-
-def _marks(explicit: NDArray[np.int8]) -> list[bool | None]:
-    return [None if mark < 0 else mark > 0 for mark in explicit.tolist()]
 
 
 def _check_options(query: Query) -> None:
@@ -486,5 +473,5 @@ def _check_k(k: int) -> None:
 
 
 def _shown(text: str) -> str:
-    """An id as a message can bear it: quoted, and cut where it is absurdly long."""
+    """An id for a message: quoted, and shortened if it is very long."""
     return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,18 +1,17 @@
-"""Songs by what somebody types: name, artist, both, or an id, with the errors that typing brings.
+"""Search songs by typed text: a name, artists, both, or an id, with typing errors.
 
-Here: looking in the index of the names, which a bundle holds among its arrays. Not here: making it
-(`search_index`), what a song then shows (`recommender`), or which songs may be shown (the service).
+Here: searching the index of the names that a bundle contains. Not here: building it (`search_index`), the
+fields of a song (`recommender`), or which songs may be shown (the service).
 
-Two steps. A shortlist comes from an inverted index of *codes*: of every three letters of every word, of where
-a name begins and ends, and of names as a whole; the rarer a code, the more it says. Then the shortlist alone
-is compared letter by letter: fewest errors first, whole names before beginnings of names before names that
-hold the text somewhere, and the more popular song on a tie. Where nothing fits without an error, words that
-no name holds are replaced by known ones one error away, and their shortlists join.
+The search has two steps. First, an inverted index gives a shortlist. Its *codes* are every three letters of
+every word, where a name begins and ends, and whole names; rarer codes count more. Second, only the shortlist
+is compared letter by letter. The order is: fewest errors; then whole names, beginnings of names, other
+matches; then the more popular song. If nothing matches without an error, words that no name has are replaced
+by known words one error away, and their shortlists are added.
 
-The index is arrays, so it is mapped, checked and shared between workers as the rest of the bundle is, and a
-query has a bounded cost: beyond a number of entries the most frequent codes are not read. (SQLite's full text
-over the same three letters scores every song that has any of them: at a million songs it takes twenty to
-fifty times as long, and finds fewer; see `benchmarks/search.py`.)
+The index is arrays, so it is mapped, checked and shared between workers like the rest of the bundle. The cost
+of a query is bounded: beyond a number of entries the most frequent codes are not read. `benchmarks/search.py`
+compares it with SQLite's full-text search, which is much slower and finds fewer songs.
 """
 
 import re
@@ -37,18 +36,18 @@ from tunegraph_pipeline.recommend.search_index import (
 )
 
 _MAX_TYPED, _MAX_LETTERS = 300, 100
-"""What is read of a query, before and after it is normalised: more than a title and its artists have."""
+"""Maximum length of a query before and after it is normalised: longer than a title with its artists."""
 _SHORTLIST = (64, 600_000)
-"""How many songs it has, and how many entries of the index are read for it: a few milliseconds' worth."""
+"""Maximum number of songs, and of index entries to read, which takes a few milliseconds."""
 _SHORTLIST_RESPELLED = (12, 200_000)
 _MAX_RESPELLINGS = 6
-_WORST = 0.34  # the share of the letters that may be wrong ...
-_FARTHER = 1  # ... and how many more than in the song that fits best
+_MAX_ERROR_SHARE = 0.34  # of the letters
+_MAX_EXTRA_ERRORS = 1  # more than the best match has
 _SPOTIFY_TRACK = re.compile(r"(?:spotify:track:|open\.spotify\.com/(?:intl-\w+/)?track/)(\w+)")
 
 
 class TrackSearch:
-    """Looks in the index of an open bundle. Nothing in it changes after construction: threads may share it.
+    """Searches the index of an open bundle. Immutable: threads may share it.
 
     >>> TrackSearch(bundle).find("bohemain rapsody queen", 3)  # doctest: +SKIP
     [17, 20411, 903]
@@ -61,27 +60,23 @@ class TrackSearch:
         self._words, self._word_sums = bundle.search_words, bundle.search_word_sums
 
     def find(self, query: str, limit: int = 10) -> list[int]:
-        """At most ``limit`` track_idx for what was typed, best first, each the one that stands for its
-        recording. Empty where nothing is near enough. Any text may be given, of any length.
+        """At most ``limit`` canonical track_idx that match the query, best first; empty if nothing is close.
 
-        The last word may be unfinished. An id, or a link to a Spotify track, gives that track first.
+        The query may be any text of any length. Its last word may be unfinished. For an id or a link to a
+        Spotify track, that track comes first.
         """
-        found = dict.fromkeys(self._by_id(query))
-        text = normalise(query[:_MAX_TYPED])[:_MAX_LETTERS].strip()
-        if text and len(self._codes):
-            for place in self._ranked(text):
-                found[int(self.bundle.canonical[self._tracks[place]])] = None
-        return list(found)[: max(limit, 0)]
-
-    def _by_id(self, query: str) -> Iterator[int]:
         typed = query[:_MAX_TYPED].strip()
         link = _SPOTIFY_TRACK.search(typed)
         track = self.bundle.tracks.position(link[1] if link else typed)
-        if track >= 0:
-            yield int(self.bundle.canonical[track])
+        found = [int(self.bundle.canonical[track])] if track >= 0 else []
+        text = normalise(query[:_MAX_TYPED])[:_MAX_LETTERS].strip()
+        if text and len(self._codes):
+            for place in self._ranked(text):
+                found.append(int(self.bundle.canonical[self._tracks[place]]))
+        return list(dict.fromkeys(found))[: max(limit, 0)]
 
     def _ranked(self, text: str) -> list[int]:
-        """Places near enough to the text, best first."""
+        """Places close enough to the text, best first."""
         typed = _Typed(text)
         compared = {
             place: typed.errors(self._fields_at(place)) for place in self._shortlist(text, *_SHORTLIST)
@@ -92,8 +87,8 @@ class TrackSearch:
                     if place not in compared:
                         compared[place] = typed.errors(self._fields_at(place))
         fewest = min((errors for errors, _ in compared.values()), default=0)
-        # What is much farther off than the best is no answer to it.
-        most = min(max(1, int(_WORST * len(text))), fewest + _FARTHER)
+        # Much worse matches than the best are not what was searched for.
+        most = min(max(1, int(_MAX_ERROR_SHARE * len(text))), fewest + _MAX_EXTRA_ERRORS)
         return [
             place
             for (errors, _), place in sorted((key, place) for place, key in compared.items())
@@ -108,7 +103,7 @@ class TrackSearch:
         return fields_of(bundle.names[track] or bundle.tracks[track], artists)
 
     def _shortlist(self, text: str, size: int, entries: int) -> list[int]:
-        """The ``size`` places with most of the text's codes; rare ones count more, ties go to the popular."""
+        """The ``size`` places with most of the text's codes, weighted by rarity; on ties the more popular."""
         codes = np.array(list(codes_typed(text)), dtype=np.uint64)
         slots = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
         slots = slots[self._codes[slots] == codes]
@@ -116,9 +111,9 @@ class TrackSearch:
         score = np.zeros(len(self._tracks), dtype=np.float32)
         for slot in np.argsort(ends - starts, kind="stable").tolist():
             start, end = int(starts[slot]), int(ends[slot])
-            # The most popular songs are first, so what is cut off is what few are looking for.
+            # Places are sorted by popularity, so the songs cut off are those that fewer people search for.
             places = self._places[start : min(end, start + entries)]
-            # Each place is there once, so that adding by index adds to every one.
+            # Adding by index is correct because no place occurs twice.
             score[places] += np.float32(np.log1p(len(score) / (end - start)))
             entries -= len(places)
             if entries <= 0:
@@ -135,52 +130,64 @@ class TrackSearch:
         return [int(place) for place in candidates]
 
     def _respellings(self, words: list[str]) -> Iterator[str]:
-        """The text with what is not a word of any name replaced by words one error away, likeliest first.
+        """The text with unknown words replaced by known ones one error away, likeliest first.
 
-        Where every word is known, each in turn is taken for another.
+        If all words are known, each in turn is replaced.
         """
-        last = len(words) - 1
-        unknown = [at for at, word in enumerate(words) if not self._is_known(word, unfinished=at == last)]
+        unknown = [at for at in range(len(words)) if not self._is_known(words[at], at == len(words) - 1)]
         if len(unknown) > 3:
             return
-        options = {
-            at: self._near_words(words[at], unfinished=at == last) for at in unknown or range(len(words))
-        }
-        joined = [
-            [*words[:at], words[at] + words[at + 1], *words[at + 2 :]]
-            for at in range(last)
-            if self._is_known(words[at] + words[at + 1], unfinished=at + 1 == last)
-        ]
-        if unknown:
-            most = {1: _MAX_RESPELLINGS, 2: 3, 3: 2}[len(unknown)]
-            chosen = [[word for word, _ in options[at][:most]] or [words[at]] for at in unknown]
-            respelled = [
-                [dict(zip(unknown, choice, strict=True)).get(at, word) for at, word in enumerate(words)]
-                for choice in product(*chosen)
-            ]
-        else:
-            single = [(count, at, word) for at, near in options.items() for word, count in near]
-            single.sort(key=lambda option: (-option[0], option[1:]))
-            respelled = [[*words[:at], word, *words[at + 1 :]] for _, at, word in single]
-        for spelled in [*joined[:2], *respelled[:_MAX_RESPELLINGS]]:
+        replaced = self._replaced_unknown(words, unknown) if unknown else self._replaced_one(words)
+        for spelled in [*self._joined(words)[:2], *replaced[:_MAX_RESPELLINGS]]:
             if spelled != words:
                 yield " ".join(spelled)
 
-    def _is_known(self, word: str, *, unfinished: bool) -> bool:
+    def _joined(self, words: list[str]) -> list[list[str]]:
+        """The words with two neighbours joined, if that is a known word."""
+        last = len(words) - 1
+        return [
+            [*words[:at], words[at] + words[at + 1], *words[at + 2 :]]
+            for at in range(last)
+            if self._is_known(words[at] + words[at + 1], at + 1 == last)
+        ]
+
+    def _replaced_unknown(self, words: list[str], unknown: list[int]) -> list[list[str]]:
+        """All ``unknown`` words replaced at once, in every combination of their likeliest replacements."""
+        most = {1: _MAX_RESPELLINGS, 2: 3, 3: 2}[len(unknown)]
+        near = [self._near_words(words[at], at == len(words) - 1)[:most] for at in unknown]
+        choices = [[word for word, _ in some] or [words[at]] for at, some in zip(unknown, near, strict=True)]
+        return [
+            [dict(zip(unknown, choice, strict=True)).get(at, word) for at, word in enumerate(words)]
+            for choice in product(*choices)
+        ]
+
+    def _replaced_one(self, words: list[str]) -> list[list[str]]:
+        """One word replaced, the most frequent replacement first."""
+        last = len(words) - 1
+        options = [
+            (-count, at, near)
+            for at, word in enumerate(words)
+            for near, count in self._near_words(word, at == last)
+        ]
+        return [[*words[:at], near, *words[at + 1 :]] for _, at, near in sorted(options)]
+
+    def _is_known(self, word: str, unfinished: bool) -> bool:
         number = number_of(word)
-        # A word in other letters, or a very long one, is not looked up: its three-letter codes are enough.
+        # Words in other letters, or very long ones, are not respelled: their three-letter codes are enough.
         return number is None or bool(self._counts(np.array([number]), len(word), unfinished=unfinished)[0])
 
     def _counts(self, numbers: NDArray[np.int64], length: int, *, unfinished: bool) -> NDArray[np.int64]:
-        """How often words with these numbers, all of one length, occur; or any that begin so."""
-        # Words that begin alike have neighbouring numbers.
+        """How often the words with these numbers, all of the same length, occur; if ``unfinished``, the words
+        that begin with them."""
+        # Words with the same beginning have consecutive numbers.
         beyond = numbers + (int(WEIGHT[length - 1]) if unfinished else 1)
         from_, to = np.searchsorted(self._words, numbers), np.searchsorted(self._words, beyond)
         counts: NDArray[np.int64] = self._word_sums[to] - self._word_sums[from_]
         return counts
 
-    def _near_words(self, word: str, *, unfinished: bool) -> list[tuple[str, int]]:
-        """Known words one error from this one (or two known ones it joins), and how often each occurs."""
+    def _near_words(self, word: str, unfinished: bool) -> list[tuple[str, int]]:
+        """Known words one error away (or two known words joined in this one), with their counts, most
+        frequent first."""
         number = number_of(word)
         if number is None:
             return []
@@ -196,13 +203,13 @@ class TrackSearch:
                 for part in (head, tail)
             ]
             if len(word) > 3 and min(counts_of):
-                # Rarely meant where both are common: two words in one are at most as likely as the rarer.
+                # A pair of words is at most as frequent as the rarer of the two.
                 near[f"{head} {tail}"] = min(counts_of)
         return sorted(near.items(), key=lambda option: (-option[1], option[0]))
 
 
 class _Typed:
-    """What was typed, ready to be compared with many songs."""
+    """The normalised query, prepared for comparison with many songs."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -213,9 +220,9 @@ class _Typed:
         self._beginning, self._field = _Pattern(f"{FIELD}{text}"), _Pattern(f"{FIELD}{text}{FIELD}")
 
     def errors(self, fields: list[str]) -> tuple[int, int]:
-        """How many letters are wrong for a song of these fields, and the fit, smaller being better.
+        """The number of errors for a song of these fields, and the kind of match, smaller being better.
 
-        The fit is 0 where what was typed is a whole field, or all of them; 1 where a field begins so.
+        The kind is 0 if the query is a whole field or all of them, 1 if a field begins with it, 2 otherwise.
         """
         text = self.text
         if text in fields:
@@ -250,14 +257,14 @@ class _Typed:
 
 
 class _Pattern:
-    """A text to be found in others with errors: a letter too many, missing or wrong, or two swapped.
+    """Finds a text in others with errors: a letter too many, missing or wrong, or two swapped.
 
     >>> _Pattern("quene").errors_in("a queen of"), _Pattern("hello").errors_in("yellow")
     (1, 1)
     """
 
-    # Hyyrö 2003, on Myers 1999: a column of the table of edit distances in the bits of a number, here of any
-    # size. A bit of `up` or `down` is set where a cell is one more or one less than that above it.
+    # Hyyrö 2003, after Myers 1999: a column of the edit distance table in the bits of an integer of any size.
+    # A bit of `up` or `down` is set where a cell is one more or one less than the cell above it.
     __slots__ = ("_full", "_last", "_length", "_where")
 
     def __init__(self, wanted: str) -> None:
@@ -268,7 +275,7 @@ class _Pattern:
             self._where[letter] = self._where.get(letter, 0) | 1 << at
 
     def errors_in(self, text: str) -> int:
-        """The fewest errors with which it is somewhere in the text."""
+        """The fewest errors with which it occurs anywhere in the text."""
         full, last, where = self._full, self._last, self._where
         up, down, diagonal, before = full, 0, 0, 0
         errors = fewest = self._length
@@ -281,7 +288,7 @@ class _Pattern:
                 errors += 1
             elif left & last:
                 errors -= 1
-                if errors < fewest:  # noqa: PLR1730  # min() would take a third of the time of this loop
+                if errors < fewest:  # noqa: PLR1730  # min() would make this loop much slower
                     fewest = errors
             right, left = (right << 1) & full, (left << 1) & full
             up, down = left | (full & ~(diagonal | right)), right & diagonal
@@ -290,7 +297,7 @@ class _Pattern:
 
 
 def _one_error_away(word: str) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Lengths and numbers of all words one error away: a letter less, other or more, or two swapped."""
+    """Lengths and numbers of all words one error away: a letter removed, changed or added, or two swapped."""
     length = len(word)
     digits = np.array([DIGIT_OF[letter] for letter in word], dtype=np.int64)
     weights = WEIGHT[:length]

@@ -1,23 +1,26 @@
-"""The index of the names of songs, as arrays of a bundle: see `search` for what it is asked.
+"""The index of song names, as arrays of a bundle. `search` queries it.
 
-Here: what of a name counts, the codes that stand for it, and making the index. Not here: looking in it
+Here: normalising names, the codes that stand for them, and building the index. Not here: searching in it
 (`search`).
 """
 
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_FIELD, _MAX_ARTISTS = 200, 10
-"""What is indexed of a song: so many letters of a name, and so many of those who made it."""
-_BLOCK = 50_000  # songs indexed at a time, which bounds what making the index takes
+from tunegraph_pipeline.recommend.artists import Artists
 
-FIELD = "\n"  # ends each field of a song's text, and is in none
+_MAX_FIELD, _MAX_ARTISTS = 200, 10
+"""Limits of what is indexed per song: letters of a name, and artists."""
+_BLOCK = 50_000  # songs indexed at a time, which limits the memory needed
+
+FIELD = "\n"  # ends each field of a song's text; no field contains it
 _FIELD_CODE, _SPACE_CODE = ord(FIELD), ord(" ")
 _WHOLE = np.uint64(1 << 63)  # marks the code of a whole field; three letters of 21 bits leave it free
 
@@ -31,14 +34,13 @@ _DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 DIGIT_OF = {letter: digit for digit, letter in enumerate(_DIGITS, start=1)}  # 0 is the end of the word
 BASE, WORD = len(_DIGITS) + 1, 12
 WEIGHT = np.array([BASE ** (WORD - 1 - at) for at in range(WORD)], dtype=np.int64)
-"""A word of up to ``WORD`` letters and digits is a number in base ``BASE``: ``WEIGHT`` is what each place
-counts."""
+"""A word of up to ``WORD`` letters and digits is a number in base ``BASE`` with place values ``WEIGHT``."""
 
 
 def normalise(text: str) -> str:
-    """What of a name counts when it is typed: lower case, no accents, words of letters and digits, one space.
+    """The text as it is compared: lower case, no accents, words of letters and digits with one space between.
 
-    Text without letters and digits is kept as it is, in lower case: some songs are called ÷ or !!!.
+    Text without letters and digits only becomes lower case: some songs are called ÷ or !!!.
 
     >>> normalise("Beyoncé - Déjà Vu (feat. JAY-Z)"), normalise("R.E.M."), normalise("Ke$ha & Øya")
     ('beyonce deja vu feat jay z', 'rem', 'kesha and oya')
@@ -55,34 +57,32 @@ def normalise(text: str) -> str:
 def search_arrays(
     track_ids: Sequence[str],
     names: Sequence[str],
-    artist_indptr: NDArray[np.integer],
-    artist_indices: NDArray[np.integer],
-    artist_names: Sequence[str],
+    by: Artists,
     popularity: NDArray[np.integer],
     canonical: NDArray[np.integer],
 ) -> dict[str, NDArray[Any]]:
     """The index, as arrays of a bundle of N tracks; the same input gives the same arrays.
 
-    The parameters are as in `BundleContent` and `Artists`. A track whose name is "" is found by its id.
+    The parameters are as in `BundleContent`. A track whose name is "" is found by its id.
 
-    ``search_tracks`` int32[M] is the track at each *place*, the most popular first: a place a recording, and
-    one more for each other name it has. ``search_codes`` uint64[C] ascending, ``search_indptr`` int64[C + 1]
-    and ``search_places`` int32, ascending within a code, say at which places each code occurs.
-    ``search_words`` int64[W] ascending are the words of up to twelve Latin letters and digits, as numbers,
-    and ``search_word_sums`` int64[W + 1] sums up how often they occur.
+    ``search_tracks`` int32[M] is the track at each *place*, the most popular first: one place per recording,
+    and one more for each further name it has. ``search_codes`` uint64[C] ascending, ``search_indptr``
+    int64[C + 1] and ``search_places`` int32, ascending within a code, are the places at which each code
+    occurs. ``search_words`` int64[W] ascending are the words of up to twelve Latin letters and digits, as
+    numbers, and ``search_word_sums`` int64[W + 1] the running sum of their counts.
     """
     of_recording = popularity[canonical].astype(np.int64)
-    under_many = np.bincount(canonical, minlength=len(canonical)) > 1
-    bounds = artist_indptr.tolist()
+    has_several_ids = np.bincount(canonical, minlength=len(canonical)) > 1
+    bounds = by.indptr.tolist()
     tracks: list[int] = []
     texts: list[str] = []
     seen: set[tuple[int, str]] = set()
-    # Stable: on a tie the smaller index comes first, and so the canonical track before its others.
+    # Stable: on a tie the smaller index comes first, so the canonical track precedes the recording's others.
     for track in np.argsort(-of_recording, kind="stable").tolist():
-        artists = [artist_names[artist] for artist in artist_indices[bounds[track] : bounds[track + 1]]]
+        artists = [by.names[artist] for artist in by.indices[bounds[track] : bounds[track + 1]]]
         text = "".join(f"{field}{FIELD}" for field in fields_of(names[track] or track_ids[track], artists))
         recording = int(canonical[track])
-        if under_many[recording]:
+        if has_several_ids[recording]:
             if (recording, text) in seen:
                 continue
             seen.add((recording, text))
@@ -101,13 +101,13 @@ def search_arrays(
 
 
 def fields_of(name: str, artists: Sequence[str]) -> list[str]:
-    """The normalised texts a song is found by: its name, and each artist."""
+    """The normalised texts of a song: its name, and each artist."""
     texts = (name, *artists[:_MAX_ARTISTS])
     return [field for text in texts if (field := normalise(text[:_MAX_FIELD])[:_MAX_FIELD].strip())]
 
 
 def codes_typed(text: str) -> set[int]:
-    """The codes of a query: its last word is not taken to be finished, and it may be a whole field."""
+    """The codes of a query, whose last word may be unfinished, and which may be a whole field."""
     letters = "  " + text.replace(" ", "  ")
     triples = {letters[at : at + 3] for at in range(len(letters) - 2)}
     triples |= {f"{text[-1]} ", f"  {text}"[-2:] + " ", FIELD + f"{text} "[:2], f" {text}"[-2:] + FIELD}
@@ -125,14 +125,14 @@ def _whole_code(field: str) -> int:
 
 
 def _inverted(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
-    """Codes, ascending; where the places of each begin; the places."""
+    """Codes, ascending; the offsets of their places; the places."""
     blocks = [_codes_of(texts[start : start + _BLOCK], start) for start in range(0, len(texts), _BLOCK)]
     unique = [np.unique(codes) for codes, _ in blocks]
     vocabulary = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *unique]))
-    # One number for a code and a place, so that one sort brings the places of a code together.
+    # One number for each code and place, so that one sort groups the places by code.
     pairs = np.empty(sum(len(codes) for codes, _ in blocks), dtype=np.int64)
     filled = len(pairs)
-    while blocks:  # each is let go as it is read: together they are larger than the index
+    while blocks:  # each is freed once read: together they are larger than the index
         codes, places = blocks.pop()
         part = pairs[filled - len(codes) : filled]
         part[:] = np.searchsorted(vocabulary, codes)
@@ -145,7 +145,7 @@ def _inverted(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64], 
 
 
 def _codes_of(texts: list[str], first: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Every code of these texts, each once a text, with the place of the text: the first is at ``first``."""
+    """The distinct codes of each text, with the place of the text; the first text is at ``first``."""
     spaced = [
         "".join(f"  {field.replace(' ', '  ')} {FIELD}" for field in text.split(FIELD)[:-1]) for text in texts
     ]
@@ -160,7 +160,7 @@ def _codes_of(texts: list[str], first: int) -> tuple[NDArray[np.uint64], NDArray
     codes = np.concatenate(
         [
             _triple(one[inside], two[inside], three[inside]),
-            # A field begins with two spaces and ends with one: those letters that are its own.
+            # The letters of a field without the two spaces before and the one after it.
             _triple(np.uint64(_FIELD_CODE), letters[starts + 2], letters[starts + 3]),
             _triple(letters[ends - 3], letters[ends - 2], np.uint64(_FIELD_CODE)),
             np.array(wholes, dtype=np.uint64),
@@ -182,11 +182,8 @@ def _triple(
 
 
 def _words(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The words that have a number, ascending, and the running sum of how many texts each is in."""
-    counts: dict[str, int] = {}
-    for text in texts:
-        for word in set(text.split()):
-            counts[word] = counts.get(word, 0) + 1
+    """The words that have a number, ascending, and the running sum of the number of texts each is in."""
+    counts = Counter(word for text in texts for word in set(text.split()))
     numbered = sorted((number, counts[word]) for word in counts if (number := number_of(word)) is not None)
     sums = np.zeros(len(numbered) + 1, dtype=np.int64)
     np.cumsum([count for _, count in numbered], out=sums[1:])
@@ -194,7 +191,7 @@ def _words(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def number_of(word: str) -> int | None:
-    """A word as a number, in the order of the alphabet; None where it is longer than twelve, or not Latin."""
+    """A word as a number, in alphabetical order; None if it has over twelve letters or others than Latin."""
     if not 0 < len(word) <= WORD:
         return None
     number = 0

@@ -1,7 +1,6 @@
-"""The service: the query over HTTP, and the page and the Lambda beside it.
+"""The service: recommendations over HTTP, its page, and the AWS Lambda function.
 
-`app` assembles what one worker answers with, `run` starts the workers, `routes` is the list of what can be
-asked and `schemas` its exact shape. `recommend/` does the work; nothing here trains, crawls or writes to the
-lake, but for the feedback that `feedback_writer` keeps until a refresh collects it. Nothing is imported here,
-so that the Lambda handler stays numpy alone.
+`app` assembles a worker, `run` starts the workers, `routes` has the endpoints and `schemas` their formats;
+`recommend` does the work. It only reads the lake, except that `feedback_writer` spools feedback for the next
+refresh. This file imports nothing, so that the Lambda handler needs only numpy.
 """

@@ -1,12 +1,11 @@
-"""Who may ask about stored users.
+"""Access to data about stored users.
 
-Here: the API key, and the rule where one is needed. Not here: how often a client may ask (`rate_limit`).
+Here: the API key, and where it is required. Not here: how often a client may ask (`rate_limit`).
 
-Songs in, songs out needs no key anywhere. What is about a stored user (their recommendations, what they say
-they like) needs one wherever the key is set, and wherever others than the people on this machine can ask;
-there, without a key in the environment, it is refused altogether. On loopback without a key, a browser may
-still be made to ask by a page of somebody else, under a name that they point to 127.0.0.1: so there the host
-asked for has to be loopback too.
+Recommendations for a list of songs never need a key. Requests about a stored user (their recommendations,
+their feedback) need it wherever a key is set. Without a key they are refused if other machines can reach the
+service. On loopback they are allowed, but only under a loopback host name: a foreign web page could point its
+own host name at 127.0.0.1 and make the browser send requests (DNS rebinding).
 """
 
 import hashlib
@@ -21,17 +20,17 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY_VARIABLE = "TUNEGRAPH_API_KEY"
-_LEAST_CHARACTERS = 16
+_MIN_KEY_CHARACTERS = 16
 
 
 def key_of_environment() -> str | None:
-    """The API key, None where none is set. Raises InputError for one that could be guessed."""
+    """The API key, None if none is set. Raises InputError for a key that could be guessed."""
     key = os.environ.get(KEY_VARIABLE, "")
     if not key:
         return None
-    if len(key) < _LEAST_CHARACTERS or not (key.isascii() and key.isprintable() and " " not in key):
+    if len(key) < _MIN_KEY_CHARACTERS or not (key.isascii() and key.isprintable() and " " not in key):
         raise InputError(
-            f"{KEY_VARIABLE} has to be at least {_LEAST_CHARACTERS} printable characters without spaces;"
+            f"{KEY_VARIABLE} must be at least {_MIN_KEY_CHARACTERS} printable characters without spaces;"
             " `openssl rand -hex 32` makes one"
         )
     return key
@@ -43,31 +42,28 @@ class StoredUserAccess:
     def __init__(self, key: str | None, *, public: bool) -> None:
         self._key = None if key is None else _digest(key.encode())
         self._public = public
-
-    @property
-    def asks_for_key(self) -> bool:
-        return self._key is not None
+        self.asks_for_key = key is not None
 
     def check(self, request: Request) -> None:
-        """Raises Problem: 401 without the right key where there is one, 403 where nobody may ask."""
+        """Raise Problem: 401 without the right key, 403 if the service has no key and refuses."""
         if self._key is None:
             if self._public:
                 raise Problem(
                     HTTPStatus.FORBIDDEN,
-                    "this service answers nothing about stored users: it can be reached from elsewhere and"
-                    f" has no key; its operator sets {KEY_VARIABLE} to change that",
+                    "this service refuses requests about stored users: other machines can reach it and it has"
+                    f" no key; its operator can set {KEY_VARIABLE}",
                     name="no-key-configured",
                 )
-            if not _names_loopback(request.headers.get("host", "")):
+            if not _is_loopback_host(request.headers.get("host", "")):
                 raise Problem(
                     HTTPStatus.FORBIDDEN,
-                    "without a key, stored users are asked about under localhost or 127.0.0.1 alone;"
-                    f" under other names the service needs {KEY_VARIABLE}",
+                    "without a key, requests about stored users are accepted only under localhost or"
+                    f" 127.0.0.1; under other host names the service needs {KEY_VARIABLE}",
                     name="foreign-host",
                 )
             return
         given = _given_key(request)
-        # Of digests, so that neither content nor length shows in the time it takes.
+        # Digests are compared, so that the time taken reveals neither content nor length.
         if given is None or not hmac.compare_digest(_digest(given), self._key):
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,
@@ -89,7 +85,7 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _names_loopback(host: str) -> bool:
+def _is_loopback_host(host: str) -> bool:
     name = host[: host.index("]") + 1].strip("[]") if host.startswith("[") and "]" in host else host
     name = name if ":" in name and name.count(":") > 1 else name.partition(":")[0]
     if name.lower().rstrip(".") == "localhost":

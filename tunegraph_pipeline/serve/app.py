@@ -1,6 +1,6 @@
 """Assemble the application of one worker: routes, exception handlers, CORS and middleware.
 
-Here: assembly, and the OpenAPI. Not here: any behaviour of its own.
+Here: assembly, and completing the OpenAPI document. Not here: any other behaviour.
 """
 
 import multiprocessing
@@ -29,31 +29,31 @@ from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
 _ABOUT = (
-    "Liked songs in, recommendations out. Songs need no key; what is about a stored user may need one."
-    " What cannot be answered is a problem as of RFC 9457."
+    "Liked songs in, recommendations out. Requests about a stored user may need a key; all others need none."
+    " Errors are problem details (RFC 9457)."
 )
-_KEY = {"type": "http", "scheme": "bearer", "description": "The same key may be sent as `X-API-Key`, too."}
-_ABOUT_STORED_USERS = {"/users/{user_id}/recommendations", "/feedback"}
-_GONE = 499
+_KEY = {"type": "http", "scheme": "bearer", "description": "The key may also be sent as `X-API-Key`."}
+_KEY_PATHS = {"/users/{user_id}/recommendations", "/feedback"}
+_CLIENT_CLOSED_REQUEST = 499
 
 
 def of_environment() -> ASGIApp:
-    """What a worker of several calls: the application by the settings it was started with.
+    """The entry point of a worker process: its application, with the settings from the environment.
 
-    A worker whose supervisor was killed has nobody to end it, and ends itself.
+    The worker ends itself if its supervisor is killed.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
         threading.Thread(target=_end_with, args=(supervisor,), name="supervisor", daemon=True).start()
     try:
         return create_app(ServiceSettings.of_environment())
-    except TuneGraphError as error:  # what was checked at the start has changed since, as a blocklist may
+    except TuneGraphError as error:  # something checked at the start has changed since, such as the blocklist
         note(f"a worker cannot start: {error}")
         sys.exit(1)
 
 
 def create_app(settings: ServiceSettings) -> ASGIApp:
-    """One worker's application. Its bundle is opened when the server starts it, not here."""
+    """One worker's application. Its bundle is opened when the server starts, not here."""
     service = Service(settings)
 
     @asynccontextmanager
@@ -73,13 +73,13 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         exception_handlers={
             problem_details.Problem: problem_details.handle_problem,
             HTTPException: problem_details.handle_http_exception,
-            ClientDisconnect: _nobody_listens,
+            ClientDisconnect: _client_disconnected,
             Exception: problem_details.handle_unexpected_error,
         },
     )
     add_routes(app.router, service)
-    plain_openapi = app.openapi
-    app.openapi = lambda: _completed(plain_openapi(), service)  # type: ignore[method-assign]
+    generated_openapi = app.openapi
+    app.openapi = lambda: _complete_openapi(generated_openapi(), service)  # type: ignore[method-assign]
     inner: ASGIApp = app
     if settings.cors_origins:
         inner = CORSMiddleware(
@@ -91,7 +91,7 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
             max_age=600,
         )
     return RequestMiddleware(
-        inner,
+        app=inner,
         routes=app.routes,
         metrics=service.metrics,
         log=service.log,
@@ -100,8 +100,8 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
     )
 
 
-def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
-    """The OpenAPI with what this very service asks for and answers with, which FastAPI cannot know."""
+def _complete_openapi(schema: dict[str, Any], service: Service) -> dict[str, Any]:
+    """The OpenAPI document with the problem schema and, if a key is set, the security scheme."""
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     if "Problem" in schemas:
@@ -113,7 +113,7 @@ def _completed(schema: dict[str, Any], service: Service) -> dict[str, Any]:
         schemas.pop(unused, None)
     if service.access.asks_for_key:
         components["securitySchemes"] = {"key": _KEY}
-        for path in _ABOUT_STORED_USERS:
+        for path in _KEY_PATHS:
             for operation in schema["paths"][path].values():
                 operation["security"] = [{"key": []}]
     return schema
@@ -124,5 +124,5 @@ def _end_with(supervisor: BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _nobody_listens(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=_GONE)
+async def _client_disconnected(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)

@@ -1,45 +1,44 @@
-"""Micro-batching: requests that wait at the same time are answered by one matrix product.
+"""Micro-batching: queries that wait at the same time are answered by one matrix product.
 
 Here: gathering queries, when a batch runs, and how large it may be. Not here: the answer (`recommend`).
 
-There is no timer: a query that comes alone is answered at once. While a batch is computed the operating
-system keeps what arrives, and all of it is the next batch. A query costs a fraction of a millisecond, less
-than handing it to a thread, so batches run on the event loop; where they are expected to take longer, as over
-a huge catalogue without an index, they run in a thread, one at a time, and the loop goes on gathering.
+There is no timer: a query that arrives alone is answered at once. Queries that arrive while a batch is being
+computed form the next batch. A query takes a fraction of a millisecond, less than handing it to a thread, so
+batches run on the event loop. Batches expected to take longer, as over a huge catalogue without an index, run
+in a thread, one at a time, while the loop keeps gathering.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from time import perf_counter
 from typing import NamedTuple
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
-from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 MOST_QUERIES = 64
 _MOST_WAITING = 1_024
-_BATCH_SECONDS = 0.008  # what a batch should take: everybody behind it waits as long
-_LEAST_QUERIES = 8  # together they are cheaper than one by one, however long they take
-_INLINE_SECONDS = 0.02  # longer than that, and the loop is not to stand still for it
+_BATCH_SECONDS = 0.008  # target duration of a batch, for which all queries behind it wait
+_MIN_BATCH = 8  # cheaper together than one by one, however long they take
+_INLINE_SECONDS = 0.02  # batches expected to take longer run in a thread
 _FIRST_GUESS = 0.0005
 _SMOOTHING = 0.2
 
 
 class Answered(NamedTuple):
-    """An answer, or what was wrong with the query, and the recommender that gave it."""
+    """An answer, or the error of an invalid query, and the recommender that gave it."""
 
     recommender: Recommender
     answer: Recommendations | InputError
 
 
 class QueryBatcher:
-    """Answers queries in batches. To be used from one event loop.
+    """Answers queries in batches, within one event loop.
 
-    ``current`` gives the recommender to use, and may raise Problem where there is none; ``observe`` is told
+    ``current`` returns the recommender to use, or raises Problem if there is none. ``observe`` is called with
     the size of each batch.
     """
 
@@ -52,20 +51,15 @@ class QueryBatcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queries")
 
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
-        """The answer to come. Raises Problem 503 where more wait already than can be answered soon."""
+        """A future of the answer. Raises Problem 503 if too many queries are waiting."""
         if len(self._waiting) >= _MOST_WAITING:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "more is asked at once than can be answered; ask again in a second",
-                name="busy",
-                headers={"Retry-After": "1"},
-            )
+            raise unavailable("too many requests are waiting; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
         self._waiting.append((query, future))
         if not self._running:
             self._running = True
-            # Not at once: whatever the loop read along with this one joins it.
+            # Not at once, so that queries the loop has read along with this one join its batch.
             loop.call_soon(self._run)
         return future
 
@@ -73,11 +67,11 @@ class QueryBatcher:
         self._thread.shutdown()
 
     def _run(self) -> None:
-        most = min(MOST_QUERIES, max(_LEAST_QUERIES, int(_BATCH_SECONDS / self._seconds_each)))
+        most = min(MOST_QUERIES, max(_MIN_BATCH, int(_BATCH_SECONDS / self._seconds_each)))
         batch: list[tuple[Query, asyncio.Future[Answered]]] = []
         while self._waiting and len(batch) < most:
             query, future = self._waiting.popleft()
-            if not future.done():  # whoever asked may be gone
+            if not future.done():  # the client may have disconnected
                 batch.append((query, future))
         if not batch:
             self._running = False
@@ -87,7 +81,7 @@ class QueryBatcher:
         except Problem as problem:
             for _, future in batch:
                 future.set_exception(problem)
-            self._go_on()
+            self._run_next()
             return
         queries = [query for query, _ in batch]
         if self._seconds_each * len(batch) <= _INLINE_SECONDS:
@@ -112,9 +106,9 @@ class QueryBatcher:
                 future.set_exception(answer)
             else:
                 future.set_result(Answered(recommender, answer))
-        self._go_on()
+        self._run_next()
 
-    def _go_on(self) -> None:
+    def _run_next(self) -> None:
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._run)
         else:
@@ -124,18 +118,18 @@ class QueryBatcher:
 def _timed_answers(
     recommender: Recommender, queries: Sequence[Query]
 ) -> tuple[Sequence[Recommendations | InputError | Exception], float]:
-    """An answer or a fault for each query, and the seconds they took together."""
+    """An answer or an error for each query, and the seconds that all of them took."""
     started = perf_counter()
     answers: Sequence[Recommendations | InputError | Exception]
     try:
         answers = recommender.answer(queries)
-    except Exception:  # noqa: BLE001  # one query by one, so that a fault hits only the one that has it
-        answers = [_alone(recommender, query) for query in queries]
+    except Exception:  # noqa: BLE001  # retried one by one, so that only the query at fault fails
+        answers = [_answer_or_error(recommender, query) for query in queries]
     return answers, perf_counter() - started
 
 
-def _alone(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
+def _answer_or_error(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
     try:
         return recommender.answer([query])[0]
-    except Exception as error:  # noqa: BLE001  # handed to whoever asked, who fails with it
+    except Exception as error:  # noqa: BLE001  # raised again by the request that waits for it
         return error

@@ -1,9 +1,9 @@
-"""The blocklist: artists and tracks that a service never shows, from a file.
+"""The blocklist: a file of artists and tracks that a service never shows.
 
-Here: reading the file. Not here: leaving them out (`recommend.recommender`).
+Here: reading the file. Not here: leaving its entries out of answers (`recommend.recommender`).
 
-One entry a line: ``track:ID``, ``artist:ID`` or ``artist:NAME``, which is compared without regard to case.
-Empty lines and lines that begin with # say nothing.
+One entry per line: ``track:ID``, ``artist:ID`` or ``artist:NAME``. Names are compared without regard to case.
+Empty lines and lines that begin with # are ignored.
 """
 
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from tunegraph_pipeline.errors import InputError
 
 @dataclass(frozen=True)
 class Blocklist:
-    """What is never shown: ids of tracks, ids or names of artists."""
+    """Ids of tracks, and ids or names of artists."""
 
     tracks: frozenset[str] = field(default_factory=frozenset)
     artists: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
     def read(cls, path: Path | None) -> Self:
-        """Read the file, or nothing where there is none. Raises InputError naming file and line."""
+        """Read the file; empty without a path. Raises InputError naming file and line."""
         if path is None:
             return cls()
         try:
@@ -36,11 +36,11 @@ class Blocklist:
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
-            kind, _, what = text.partition(":")
-            if kind.strip().lower() not in found or not what.strip():
+            kind, _, what = map(str.strip, text.partition(":"))
+            if kind.lower() not in found or not what:
                 raise InputError(
                     f"--blocklist {path} line {number}: {text[:60]!r} is neither track:ID nor"
                     " artist:ID or artist:NAME"
                 )
-            found[kind.strip().lower()].add(what.strip())
+            found[kind.lower()].add(what)
         return cls(frozenset(found["track"]), frozenset(found["artist"]))

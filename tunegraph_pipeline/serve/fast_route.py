@@ -38,10 +38,10 @@ class FastRoute(APIRoute):
     - a pydantic model: the body, JSON, validated from its bytes;
     - ``Annotated[model, Query()]``: the query string;
     - ``Request``: the request;
-    - ``str``: the part of the path of that name.
+    - ``str``: the path parameter of that name.
 
-    FastAPI makes the same of such a signature, and its OpenAPI is made from it; its general way costs about
-    as much as a query over the whole catalogue.
+    FastAPI understands the same signature and generates the OpenAPI document from it, but its general request
+    handling costs about as much as a query over the whole catalogue.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -87,7 +87,7 @@ def _parse_query(request: Request, model: type[BaseModel]) -> BaseModel:
 
 
 async def _parse_body(request: Request, model: type[BaseModel]) -> BaseModel:
-    # Asked for by name, because a page of somebody else can send any other type without asking first.
+    # JSON only: a foreign web page can send other content types without a CORS preflight.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -1,27 +1,24 @@
 """Write feedback to disk without blocking the event loop.
 
-Here: the thread that writes, and the error a client gets when writing fails. Not here: the spool
-itself (`lake.feedback_spool`), or what an event may hold (`schemas`).
+Here: the thread that writes, and the error a client gets when writing fails. Not here: the spool itself
+(`lake.feedback_spool`), or what an event may contain (`schemas`).
 """
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import append, worker_name
 from tunegraph_pipeline.serve.access_log import note
-from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.problem_details import unavailable
 
 _MOST_WAITING = 1_000
 
 
 class FeedbackWriter:
-    """Appends to a lake's spool, under the name of this process, one request after the other."""
+    """Appends to this process's file in a lake's spool, one request after the other."""
 
     def __init__(self, lake: Path) -> None:
         self._lake = lake
@@ -32,49 +29,32 @@ class FeedbackWriter:
     async def add(
         self, user_id: str, events: Sequence[tuple[str, str]], shown: Sequence[str], bundle_version: str
     ) -> None:
-        """Keep the (track id, action) pairs of one user; returns once all of them are on disk for good.
+        """Store the (track id, action) pairs of one user; returns once all of them are synced to disk.
 
-        Raises Problem 503 where the lake cannot be written, in which case none is kept, and where the disk
-        does not keep up.
+        Raises Problem 503 if the lake cannot be written, in which case none is stored, or if too many
+        requests are waiting for the disk.
         """
         if self._n_waiting >= _MOST_WAITING:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "more feedback arrives than the disk takes; send it again in a few seconds",
-                name="busy",
-                headers={"Retry-After": "5"},
+            raise unavailable(
+                "too much feedback is waiting for the disk; send it again in a few seconds", retry_after=5
             )
-        kept = partial(
-            _append_to_spool,
-            self._lake,
-            self._worker,
-            user_id,
-            events,
-            shown=shown,
-            bundle_version=bundle_version,
-        )
+
+        def append_events() -> None:
+            # On an unmounted disk, the file would be hidden once the disk is mounted again.
+            if not (self._lake / "lake.json").is_file():
+                raise LakeError(f"there is no lake at {self._lake} at present")
+            append(self._lake, self._worker, user_id, events, shown=shown, bundle_version=bundle_version)
+
         self._n_waiting += 1
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, kept)
+            await asyncio.get_running_loop().run_in_executor(self._disk, append_events)
         except (LakeError, OSError) as error:
-            # Which file it is, is for the operator.
-            note(f"feedback was not kept: {error}")
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "feedback cannot be written at present; nothing of this request was kept",
-                name="feedback-unwritable",
-                headers={"Retry-After": "60"},
-            ) from None
+            note(f"feedback was not stored: {error}")  # the file name is for the operator only
+            detail = "feedback cannot be written at present; nothing of this request was stored"
+            raise unavailable(detail, name="feedback-unwritable", retry_after=60) from None
         finally:
             self._n_waiting -= 1
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Finish all pending writes."""
         self._disk.shutdown()
-
-
-def _append_to_spool(lake: Path, *args: Any, **kwargs: Any) -> int:
-    # Below the mount point of a disk that is away it would be written, and hidden once the disk is back.
-    if not (lake / "lake.json").is_file():
-        raise LakeError(f"there is no lake at {lake} at present")
-    return append(lake, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""A list of recommendations as a client likes it: JSON, a table, a playlist, or Spotify URIs.
+"""A list of recommendations as JSON, CSV, an M3U playlist, or Spotify URIs.
 
-Here: writing the list. Not here: making it, or the JSON of other answers (`routes`).
+Here: writing the list. Not here: computing it, or the JSON of other answers (`routes`).
 """
 
 import csv
@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import pydantic_core
 
-from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, SongView
 
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"
@@ -20,7 +19,7 @@ _COLUMNS = ("rank", "track_id", "name", "artists", "score", "explicit", "because
 
 
 class Written(NamedTuple):
-    """A list, its media type, and the name it is saved under ("" where it is not to be saved)."""
+    """A list, its media type, and its file name ("" if browsers should show it instead of saving it)."""
 
     content: bytes
     media_type: str
@@ -28,34 +27,14 @@ class Written(NamedTuple):
 
 
 def write_list(answer: Recommendations, model_version: str, form: str) -> Written:
-    """The answer in the form ``json``, ``csv``, ``m3u`` or ``uris``."""
+    """The answer in the format ``json``, ``csv``, ``m3u`` or ``uris``."""
     if form == "csv":
         return Written(_csv(answer.items), "text/csv; charset=utf-8", "recommendations.csv")
     if form == "m3u":
         return Written(_m3u(answer.items), "audio/x-mpegurl; charset=utf-8", "recommendations.m3u8")
     if form == "uris":
         return Written(_uris(answer.items), "text/plain; charset=utf-8", "")
-    return Written(_json(answer, model_version), "application/json", "")
-
-
-def _json(answer: Recommendations, model_version: str) -> bytes:
-    return pydantic_core.to_json(
-        {
-            "bundle_version": answer.bundle_version,
-            "model_version": model_version,
-            "items": [
-                {
-                    "rank": rank,
-                    **item.song.shown(),
-                    "score": item.score,
-                    "reasons": [reason._asdict() for reason in item.reasons],
-                }
-                for rank, item in enumerate(answer.items, 1)
-            ],
-            "unknown": answer.unknown,
-            "degraded": answer.degraded,
-        }
-    )
+    return Written(pydantic_core.to_json(answer.shown(model_version)), "application/json", "")
 
 
 def _csv(items: Sequence[Recommendation]) -> bytes:
@@ -88,10 +67,10 @@ def _uris(items: Sequence[Recommendation]) -> bytes:
 
 
 def _link(song: SongView) -> str | None:
-    """Where a player finds the song: its preview, or its page on Spotify."""
+    """The preview of a song, or else its Spotify page; None if it has neither."""
     preview = song.preview_url
-    # A blank or a line break in it would begin another entry of the playlist.
-    if preview.startswith(("https://", "http://")) and not any(part.isspace() for part in preview):
+    # Whitespace in the address could start another entry of the playlist.
+    if preview.startswith(("https://", "http://")) and not any(letter.isspace() for letter in preview):
         return preview
     track = _spotify_id(song.track_id)
     return None if track is None else f"https://open.spotify.com/track/{track}"

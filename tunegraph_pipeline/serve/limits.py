@@ -1,8 +1,8 @@
-"""The most that one request may hold, wherever it is answered.
+"""The limits of a request.
 
 Here: the limits that the HTTP service and the Lambda function share, and those of the service alone. Not
-here: how a request is checked against them (`schemas`, `middleware`, `aws_lambda.handler`). The standard
-library alone, because the Lambda handler imports this.
+here: checking them (`schemas`, `middleware`, `aws_lambda.handler`). Only the standard library, because the
+Lambda handler imports this.
 """
 
 MOST_BODY_BYTES = 262_144

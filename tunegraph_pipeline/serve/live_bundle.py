@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from functools import partial
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError
@@ -18,7 +18,7 @@ from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.recommend.search import TrackSearch
 from tunegraph_pipeline.serve.access_log import note
 from tunegraph_pipeline.serve.blocklist import Blocklist
-from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.problem_details import unavailable
 
 _LAST_SERVED = "last_served"
 
@@ -30,7 +30,7 @@ class ServedBundle:
     recommender: Recommender
     search: TrackSearch
     maps: dict[int, bytes] = field(default_factory=dict)
-    """Rendered answers of ``/map``, by their limit."""
+    """Rendered answers of ``/map`` by their limit."""
 
     @property
     def bundle_version(self) -> str:
@@ -46,6 +46,9 @@ class LiveBundle:
 
     A bundle is withdrawn when it names a forgotten user and no other bundle replaces it. The worker then
     stops serving it, and verifies the next bundle before it serves that.
+
+    ``served`` is the bundle that is served, None if none is; ``problem`` is why the newest one is not served,
+    None if it is.
     """
 
     def __init__(
@@ -65,30 +68,17 @@ class LiveBundle:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="live-bundle", daemon=True)
         self._live: LiveRecommender | None = None
-        self._served: ServedBundle | None = None
-        self._problem: str | None = None
+        self.served: ServedBundle | None = None
+        self.problem: str | None = None
         self._withdrew = False
 
     @property
-    def problem(self) -> str | None:
-        """Why the newest bundle is not served, None where it is."""
-        return self._problem
-
-    @property
-    def served(self) -> ServedBundle | None:
-        return self._served
-
-    @property
     def current(self) -> ServedBundle:
-        """What is served now. Raises Problem 503 where nothing is."""
-        if self._served is None:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"no bundle can be served: {self._problem}",
-                name="no-bundle",
-                headers={"Retry-After": "5"},
-            )
-        return self._served
+        """The bundle that is served now. Raises Problem 503 if none is."""
+        served = self.served
+        if served is None:
+            raise unavailable(f"no bundle can be served: {self.problem}", name="no-bundle", retry_after=5)
+        return served
 
     def start(self) -> None:
         self._reload()
@@ -102,8 +92,8 @@ class LiveBundle:
         while not self._stopping.wait(self._every):
             try:
                 self._reload()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the version that is served stays
-                self._report(f"the newest bundle cannot be taken up ({type(error).__name__})")
+            except Exception as error:  # noqa: BLE001  # the bundle that is served stays
+                self._report(f"the newest bundle cannot be loaded ({type(error).__name__})")
 
     def _reload(self) -> None:
         """Switch to the newest bundle if it is new and valid, and log that."""
@@ -116,15 +106,15 @@ class LiveBundle:
             self._live.refresh()
             problem = self._live.problem
             recommender = self._live.current
-            if self._served is None or recommender is not self._served.recommender:
+            if self.served is None or recommender is not self.served.recommender:
                 _warm_up(recommender)
                 search = TrackSearch(recommender.bundle)
-                first = self._served is None and not self._withdrew
-                self._served = ServedBundle(recommender, search)
+                first = self.served is None and not self._withdrew
+                self.served = ServedBundle(recommender, search)
                 self._remember_version(recommender.bundle.version)
                 if recommender.unknown_blocked:
                     shown = ", ".join(sorted(recommender.unknown_blocked)[:5])
-                    note(f"of the blocklist, {len(recommender.unknown_blocked)} are in no song: {shown}")
+                    note(f"{len(recommender.unknown_blocked)} blocklist entries match no song: {shown}")
                 if not first:
                     self._reloaded(refused=False)
                     note(f"serving bundle {recommender.bundle.version}")
@@ -133,31 +123,25 @@ class LiveBundle:
         self._report(problem)
 
     def _unload(self) -> None:
-        served, self._live, self._served = self._served, None, None
-        self._problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
+        served, self._live, self.served = self.served, None, None
+        self.problem = f"no bundle is live in {self._serving}; `tunegraph refresh` publishes one"
         if served is not None:
             self._withdrew = True
-            note(f"bundle {served.bundle_version} was withdrawn and is served no longer: {self._problem}")
+            note(f"bundle {served.bundle_version} was withdrawn and is no longer served: {self.problem}")
 
     def _open_first(self) -> LiveRecommender:
-        last = ""
-        if self._shared is not None and not self._withdrew:
-            with suppress(OSError):
-                last = self._shared.read_text().strip()
-        if last:
-            with suppress(BundleError):  # pruned since
-                return self._open_version(last)
-        return self._open_version(None)
-
-    def _open_version(self, version: str | None) -> LiveRecommender:
-        blocked = self._blocklist
-        return LiveRecommender(
+        """With the version that other workers serve, or else with the one that ``CURRENT`` names."""
+        open_version = partial(
+            LiveRecommender,
             self._serving,
-            blocked_tracks=blocked.tracks,
-            blocked_artists=blocked.artists,
-            version=version,
+            blocked_tracks=self._blocklist.tracks,
+            blocked_artists=self._blocklist.artists,
             verified=self._withdrew,
         )
+        if self._shared is not None and not self._withdrew:
+            with suppress(OSError, BundleError):  # not recorded yet, or pruned since
+                return open_version(version=self._shared.read_text().strip())
+        return open_version()
 
     def _remember_version(self, version: str) -> None:
         if self._shared is None:
@@ -168,12 +152,12 @@ class LiveBundle:
             draft.replace(self._shared)
 
     def _report(self, problem: str | None) -> None:
-        if problem is not None and problem != self._problem:
+        if problem is not None and problem != self.problem:
             self._reloaded(refused=True)
-            served = self._served
-            stays = f"; bundle {served.bundle_version} stays" if served is not None else ""
+            served = self.served
+            stays = f"; bundle {served.bundle_version} is still served" if served is not None else ""
             note(f"refused: {problem}{stays}")
-        self._problem = problem
+        self.problem = problem
 
 
 def _warm_up(recommender: Recommender) -> None:

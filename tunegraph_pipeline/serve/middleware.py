@@ -1,12 +1,13 @@
 """The middleware around the whole application: every request and every response passes through it.
 
-Here: request ids, the rate limit, the limit on bodies, security headers, the metrics and the access log of
-each request, and the response when the application fails. Not here: who may ask about stored users
-(`access`), or the endpoints (`routes`). Plain ASGI, because every request pays for what is done here.
+Here: request ids, the rate limit, the body size limit, security headers, the metrics and the access log of
+each request, and the response when the application fails. Not here: access to stored users (`access`), or the
+endpoints (`routes`). Plain ASGI for speed, because this runs for every request.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
@@ -41,34 +42,25 @@ _SECURITY_HEADERS = [
 _NO_STORE = (b"cache-control", b"no-store")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestMiddleware:
     """Wraps an ASGI application. ``routes`` give the route template of a request rejected before routing."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        routes: Iterable[BaseRoute],
-        metrics: ServiceMetrics,
-        log: AccessLog,
-        limiter: RateLimiter | None,
-        proxies: int,
-    ) -> None:
-        self._app = app
-        self._routes = routes
-        self._metrics = metrics
-        self._log = log
-        self._limiter = limiter
-        self._proxies = proxies
+    app: ASGIApp
+    routes: Iterable[BaseRoute]
+    metrics: ServiceMetrics
+    log: AccessLog
+    limiter: RateLimiter | None
+    proxies: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         started = perf_counter()
         request_id, length, chunked, forwarded_for = _read_headers(scope["headers"])
         method: str = scope["method"]
-        # Answered as a GET; the server, which keeps its own scope, leaves out the body.
+        # HEAD is handled as GET; the server, which keeps its own scope, drops the body.
         scope = {**scope, REQUEST_ID: request_id, "method": "GET" if method == "HEAD" else method}
         status = 0
         finished = False
@@ -91,28 +83,28 @@ class RequestMiddleware:
             if rejection is not None:
                 await rejection.response(scope)(scope, receive, send_with_headers)
             else:
-                await self._app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
+                await self.app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
         except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
-            self._log.fault(error, self._route_of(scope), request_id)
+            self.log.fault(error, self._route_of(scope), request_id)
             if not status:
                 await internal_error(scope)(scope, receive, send_with_headers)
         finally:
             seconds = perf_counter() - started
             route = self._route_of(scope)
             shown = method if method in _METHODS else "OTHER"
-            # 499: the client was gone before it had its answer.
+            # 499: the client disconnected before the response was complete.
             code = status if finished else 499
-            self._metrics.request(shown, route, code, seconds)
-            self._log.request(shown, route, code, seconds * 1e3, request_id)
+            self.metrics.request(shown, route, code, seconds)
+            self.log.request(shown, route, code, seconds * 1e3, request_id)
 
     def _rejection(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
-        if self._limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
+        if self.limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
             peer = scope["client"][0] if scope.get("client") else None
-            wait = self._limiter.wait_of(client_of(peer, forwarded_for, self._proxies), now)
+            wait = self.limiter.wait_of(client_of(peer, forwarded_for, self.proxies), now)
             if wait:
                 return Problem(
                     HTTPStatus.TOO_MANY_REQUESTS,
-                    f"this client asks more often than the service allows; ask again in {wait} s",
+                    f"this client is over the rate limit of the service; try again in {wait} s",
                     name="rate-limit",
                     headers={"Retry-After": str(wait)},
                 )
@@ -122,7 +114,7 @@ class RequestMiddleware:
         """The template of the requested route, for the log and the metrics; never the path itself."""
         route = scope.get("route")
         if route is None:
-            for candidate in self._routes:
+            for candidate in self.routes:
                 if candidate.matches(scope)[0] is not Match.NONE:
                     route = candidate
                     break
@@ -136,7 +128,7 @@ def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, boo
     forwarded_for: list[bytes] = []
     for name, value in headers:
         if name == b"content-length":
-            # The server has checked that it is a number; a longer one than any body is too long anyway.
+            # The server has checked that it is a number; one of 16 digits is over the limit anyway.
             length = int(value) if len(value) < 16 else MOST_BODY_BYTES + 1
         elif name == b"transfer-encoding":
             chunked = True
@@ -166,7 +158,7 @@ def _limit_body(receive: Receive) -> Receive:
 def _body_too_large() -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"a body has at most {MOST_BODY_BYTES:,} bytes; send fewer ids",
+        f"a body may have at most {MOST_BODY_BYTES:,} bytes; send fewer ids",
         name="body-too-large",
         headers={"Connection": "close"},
     )

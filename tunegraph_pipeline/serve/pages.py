@@ -1,6 +1,6 @@
-"""Files for a browser: read once, sent from memory.
+"""Static files for a browser, read once and sent from memory.
 
-Here: a folder of files of the program. Not here: what is in them (`page/`, `reference/`).
+Here: serving a folder of the package. Not here: its files (`page/`, `reference/`).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml")
 
 
 class PageFiles:
-    """The files of a folder, all of which are public. A name can reach nothing that is not among them."""
+    """The files of a folder, all public. No name can reach a file outside of it."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, tuple[bytes, str, str]] = {}
@@ -30,12 +30,12 @@ class PageFiles:
                 self._files[path.relative_to(folder).as_posix()] = content, media_type, tag
 
     def response(self, name: str, request: Request) -> Response:
-        """The file, or that the browser has it already. Raises Problem 404 where there is none."""
+        """The file, or 304 if the browser has it already. Raises Problem 404 if there is no such file."""
         try:
             content, media_type, tag = self._files[name]
         except KeyError:
             raise Problem(HTTPStatus.NOT_FOUND, "there is no such file") from None
-        # Asked for each time, so that page and service are of one version; answered in a few bytes.
+        # Revalidated each time, so that the page always matches the service; a 304 costs few bytes.
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -1,7 +1,7 @@
-"""Error responses in the form of RFC 9457 (Problem Details for HTTP APIs), one clear line each.
+"""Error responses as RFC 9457 problem details (Problem Details for HTTP APIs).
 
-Here: the problem as an exception and as a response, and the exception handlers that turn what Starlette and
-pydantic raise into one. Not here: the code that rejects a request.
+Here: the problem as an exception and as a response, and the handlers that turn the exceptions of Starlette
+and pydantic into one. Not here: the code that rejects a request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,15 @@ from starlette.types import Scope
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "tunegraph.request_id"
-"""Where the middleware puts the id of a request into its scope."""
+"""The key of the scope under which the middleware stores the id of a request."""
 
 _MOST_ERRORS = 20
 
 
 class InvalidInput(BaseModel):
-    """One thing that is wrong with a request: where, and why."""
+    """One error in a request: where, and why."""
 
-    model_config = ConfigDict(title="InvalidInput")
-
-    location: str = Field(description="Such as `body.likes.3` or `query.k`.")
+    location: str = Field(description="For example `body.likes.3` or `query.k`.")
     reason: str
 
 
@@ -36,19 +34,19 @@ class ProblemDetails(BaseModel):
 
     model_config = ConfigDict(title="Problem")
 
-    type: str = Field(description="`about:blank`, or `urn:tunegraph:problem:` and the name of the problem.")
+    type: str = Field(description="`about:blank`, or `urn:tunegraph:problem:` and a name.")
     title: str
     status: int
-    detail: str = Field(description="One line: what is wrong and what to do.")
+    detail: str = Field(description="What is wrong and what to do, in one line.")
     request_id: str = Field(description="The same as in `X-Request-ID` and in the service's log.")
-    errors: list[InvalidInput] | None = Field(default=None, description="All that is wrong with the input.")
+    errors: list[InvalidInput] | None = Field(default=None, description="All errors in the input.")
 
 
 class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
-    """Raised by whoever cannot answer; becomes the response.
+    """Raised to reject a request; becomes the error response.
 
-    ``detail`` is for the client: a line without anything of the service's inside. ``name`` says which problem
-    it is where the status alone does not.
+    ``detail`` is one line for the client, without internals of the service. ``name`` identifies the problem
+    if its status alone does not.
     """
 
     def __init__(
@@ -82,16 +80,19 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
         )
 
 
+def unavailable(detail: str, *, retry_after: int, name: str = "busy") -> Problem:
+    """503, with the seconds after which to try again."""
+    headers = {"Retry-After": str(retry_after)}
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, name=name, headers=headers)
+
+
 def validation_problem(error: ValidationError, part: str) -> Problem:
-    """What pydantic has to say about a ``part`` of a request, which is body, query or path."""
+    """The problem for a pydantic error in a ``part`` of a request: body, query or path."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
     found = [
-        InvalidInput(location=".".join([part, *map(str, problem["loc"])]), reason=problem["msg"])
-        for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        InvalidInput(location=".".join([part, *map(str, one["loc"])]), reason=one["msg"]) for one in errors
     ]
-    if (
-        error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
-        == "json_invalid"
-    ):
+    if errors[0]["type"] == "json_invalid":
         return Problem(
             HTTPStatus.BAD_REQUEST, f"the body is not JSON: {found[0].reason}", name="not-json", errors=found
         )
@@ -111,12 +112,12 @@ async def handle_problem(request: Request, error: Exception) -> Response:
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Exception handler for what the router raises: unknown path, method not allowed."""
+    """Exception handler for errors of the router: unknown path, method not allowed."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     details = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs says what can be asked",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this path is not asked with this method; /docs says with which",
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; /docs lists the paths",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not accept this method; /docs lists the methods",
     }
     return Problem(status, details.get(status, status.description), headers=error.headers).response(
         request.scope
@@ -124,12 +125,12 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def handle_unexpected_error(request: Request, _error: Exception) -> Response:
-    """Exception handler for anything else: the response gives the request id and no detail of the error."""
+    """Exception handler for everything else: the response has the request id and no detail of the error."""
     return internal_error(request.scope)
 
 
 def internal_error(scope: Scope) -> Response:
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "the service failed to answer; its log says more under this request id",
+        "the service failed to answer; see its log under this request id",
     ).response(scope)

@@ -1,6 +1,6 @@
-"""How often one client may ask: a token bucket each, in bounded memory.
+"""The rate limit: a token bucket per client, in bounded memory.
 
-Here: the buckets, and who counts as one client. Not here: what a client over its limit is told
+Here: the buckets, and which requests count as one client's. Not here: the response to a client over its limit
 (`middleware`).
 """
 
@@ -20,10 +20,10 @@ class _Bucket(NamedTuple):
 
 
 class RateLimiter:
-    """Allows each client ``per_second`` requests a second, and twice that at once after a pause.
+    """Allows each client ``per_second`` requests a second, and a burst of twice as many after a pause.
 
-    Of the clients seen last ``most_clients`` are remembered; one that is forgotten starts with a full bucket,
-    which is what it would have after two seconds anyway.
+    Only the ``most_clients`` seen last are remembered. A forgotten client starts with a full bucket, which it
+    would have after two seconds anyway.
     """
 
     def __init__(self, per_second: float, most_clients: int = MOST_CLIENTS) -> None:
@@ -35,7 +35,8 @@ class RateLimiter:
     def wait_of(self, client: str, now: float) -> int:
         """Count a request of ``client`` at ``now`` (seconds of any steady clock).
 
-        0 where it is allowed, else the whole seconds until one will be; a refused request costs nothing.
+        Returns 0 if it is allowed, else the whole seconds until the next one is. A refused request uses no
+        token.
         """
         last = self._buckets.get(client)
         tokens = self._capacity
@@ -53,11 +54,11 @@ class RateLimiter:
 
 
 def client_of(peer: str | None, forwarded_for: list[bytes], proxies: int) -> str:
-    """Who asks: the address of the connection, or what the outermost of one's own proxies saw.
+    """The client of a request: the address of the connection, or the one that the outermost own proxy saw.
 
-    Each proxy appends the address it was asked from to X-Forwarded-For, so with ``proxies`` of one's own the
-    entry that many places from the end is the client; what stands before it the client may have made up. An
-    IPv6 client is its /64, since that is what one subscriber has.
+    Each proxy appends the address it was called from to X-Forwarded-For, so with ``proxies`` own proxies, the
+    client is the entry that many places from the end; the client may have forged the entries before it. An
+    IPv6 client is identified by its /64, which is what one subscriber gets.
     """
     if proxies:
         entries = [part.strip() for value in forwarded_for for part in value.decode("latin-1").split(",")]

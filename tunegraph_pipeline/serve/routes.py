@@ -1,8 +1,7 @@
-"""What can be asked of the service.
+"""The endpoints of the service.
 
-Here: every endpoint, what it is documented as, and how it turns into a query. Not here: the shape of requests
-and answers (`schemas`), what all requests pass (`middleware`), or the arguments of an
-endpoint (`fast_route`).
+Here: every endpoint with its documentation, and the query it makes. Not here: request and response schemas
+(`schemas`), what applies to all requests (`middleware`), or parsing a request (`fast_route`).
 """
 
 from collections.abc import Sequence
@@ -20,8 +19,7 @@ from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
-from tunegraph_pipeline.recommend.recommender import Recommender, SimilarTrack
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
@@ -32,18 +30,15 @@ from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service
 
 _HERE = Path(__file__).parent
-_MOST_BLOCKED_FOUND = 100  # of what a search finds, so many may be blocked and still leave it full
-_MOST_MAPS = 8  # kept rendered, of one version
+_SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
+_MOST_MAPS = 8  # rendered maps cached per bundle
 
-_LISTS = {
-    "text/csv": {"schema": {"type": "string"}},
-    "audio/x-mpegurl": {"schema": {"type": "string"}},
-    "text/plain": {"schema": {"type": "string"}},
-}
+_TEXT = {"schema": {"type": "string"}}
+_LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
 
 def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The problems a route may answer, for its documentation."""
+    """The problems that a route may respond with, for its documentation."""
     content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     always = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR)
     return {
@@ -64,7 +59,7 @@ _INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
-    """Give the router the routes of one worker."""
+    """Add the routes of one worker to the router."""
     router.route_class = FastRoute
     for add in (_add_recommendations, _add_tracks, _add_feedback, _add_state, _add_pages):
         add(router, service)
@@ -77,13 +72,13 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
             if question.user_id is not None and recommender.bundle.users.position(question.user_id) < 0:
                 raise Problem(
                     HTTPStatus.NOT_FOUND,
-                    f"no user of that id is in bundle {recommender.bundle.version}; they are after a refresh,"
-                    " or POST /recommendations takes their songs",
+                    f"bundle {recommender.bundle.version} has no user of this id; new users are in it after a"
+                    " refresh, or send their songs to POST /recommendations",
                     name="unknown-user",
                 )
             raise Problem(_INVALID, str(answer), name="invalid-input")
         written = write_list(answer, recommender.bundle.model_version, form)
-        headers = {"X-Bundle-ServedBundle": answer.bundle_version}
+        headers = {"X-Bundle-Version": answer.bundle_version}
         if written.file_name:
             headers["Content-Disposition"] = f'attachment; filename="{written.file_name}"'
         return Response(written.content, headers=headers, media_type=written.media_type)
@@ -98,18 +93,8 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
     async def recommend(
         body: schemas.RecommendationRequest, how: Annotated[schemas.ListParameters, Query()]
     ) -> Response:
-        """Songs for somebody who likes these. The whole catalogue is ranked; nothing is kept."""
-        question = Question(
-            likes=body.likes,
-            k=body.k,
-            dislikes=body.dislikes,
-            exclude=body.exclude,
-            familiarity=body.familiarity,
-            diversity=body.diversity,
-            max_per_artist=body.max_per_artist,
-            explicit=body.explicit,
-        )
-        return await listed(question, how.format)
+        """Songs for somebody who likes these. Ranks the whole catalogue; stores nothing."""
+        return await listed(Question(**vars(body)), how.format)
 
     @router.get(
         "/users/{user_id:path}/recommendations",
@@ -120,16 +105,10 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
     )
     @checked_by(service.access.check)
     async def recommend_user(user_id: str, how: Annotated[schemas.UserParameters, Query()]) -> Response:
-        """Songs for a user of the lake, by the likes and dislikes that the live bundle has of them."""
-        question = Question(
-            user_id=user_id,
-            k=how.k,
-            familiarity=how.familiarity,
-            diversity=how.diversity,
-            max_per_artist=how.max_per_artist,
-            explicit=how.explicit,
-        )
-        return await listed(question, how.format)
+        """Songs for a user of the lake, by their likes and dislikes in the live bundle."""
+        options = dict(vars(how))
+        form = options.pop("format")
+        return await listed(Question(user_id=user_id, **options), form)
 
     @router.post(
         "/explanations",
@@ -139,10 +118,10 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         responses=_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY),
     )
     async def explain(body: schemas.ExplanationRequest) -> Response:
-        """What each liked song adds to the score that a song has for somebody with these likes."""
+        """What each liked song adds to the score of a song, for somebody with these likes."""
         recommender = service.live_bundle.current.recommender
-        _known(recommender, body.track_id)
-        found = await service.aside(recommender.explain, body.likes, body.track_id)
+        _require_known(recommender, body.track_id)
+        found = await service.in_thread(recommender.explain, body.likes, body.track_id)
         return _json(
             {
                 "bundle_version": recommender.bundle.version,
@@ -164,14 +143,23 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         responses=_problems(HTTPStatus.NOT_FOUND, _INVALID, _BUSY),
     )
     async def similar(track_id: str, how: Annotated[schemas.SimilarParameters, Query()]) -> Response:
-        """The songs nearest to one, and how likely it is that a listener likes both."""
+        """The songs nearest to a song, and how likely it is that a listener likes both."""
         recommender = service.live_bundle.current.recommender
-        _known(recommender, track_id)
-        found = await service.aside(recommender.similar, track_id, how.k)
+        _require_known(recommender, track_id)
+        found = await service.in_thread(recommender.similar, track_id, how.k)
         return _json(
             {
                 "bundle_version": recommender.bundle.version,
-                "items": [_similar(rank, item) for rank, item in enumerate(found, 1)],
+                "items": [
+                    {
+                        "rank": rank,
+                        **item.song.shown(),
+                        "cosine": item.cosine,
+                        "probability": item.probability,
+                        "listeners": item.listeners,
+                    }
+                    for rank, item in enumerate(found, 1)
+                ],
             }
         )
 
@@ -183,18 +171,18 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         responses=_problems(_INVALID, _BUSY),
     )
     async def tracks(how: Annotated[schemas.TrackParameters, Query()]) -> Response:
-        """Look up songs by `ids`, search by name and artist with `query`, tolerant of typing errors, or both.
-        Without either, the most liked songs."""
-        version = service.live_bundle.current
-        found, unknown = _looked_up(version.recommender, how.ids.split(",") if how.ids is not None else [])
+        """Look up songs by `ids`, search by name and artist with `query` (typing errors are tolerated), or
+        both. Without either, the most liked songs."""
+        served = service.live_bundle.current
+        found, unknown = _looked_up(served.recommender, how.ids.split(",") if how.ids is not None else [])
         if how.query is not None:
-            found += await service.aside(_search, version, how.query, how.limit)
+            found += await service.in_thread(_search, served, how.query, how.limit)
         elif how.ids is None:
-            found += version.recommender.describe(_popular(version.recommender)[: how.limit])
+            found += served.recommender.describe(_popular(served.recommender)[: how.limit])
         return _json(
             {
-                "bundle_version": version.bundle_version,
-                # A song may have been looked up and found, too.
+                "bundle_version": served.bundle_version,
+                # A song may have been both looked up and found.
                 "items": [_track(track) for track in {track.track_idx: track for track in found}.values()],
                 "unknown": unknown,
             }
@@ -209,21 +197,21 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
     )
     async def song_map(how: Annotated[schemas.MapParameters, Query()], request: Request) -> Response:
         """The most liked songs, placed so that songs liked by the same people lie together."""
-        version = service.live_bundle.current
-        tag = f'"{version.bundle_version}-{how.limit}"'
+        served = service.live_bundle.current
+        tag = f'"{served.bundle_version}-{how.limit}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        content = version.maps.get(how.limit)
+        content = served.maps.get(how.limit)
         if content is None:
-            content = await service.aside(_drawn_map, version, how.limit)
+            content = await service.in_thread(_render_map, served, how.limit)
         return Response(content, headers=headers, media_type="application/json")
 
 
 def _add_feedback(router: APIRouter, service: Service) -> None:
     @router.post(
         "/feedback",
-        summary="What a listener did",
+        summary="Report likes, dislikes and skips",
         tags=["feedback"],
         status_code=HTTPStatus.ACCEPTED,
         response_model=schemas.FeedbackAnswer,
@@ -231,8 +219,8 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
     )
     @checked_by(service.access.check)
     async def feedback(body: schemas.FeedbackRequest) -> Response:
-        """Keep likes, dislikes and skips. They are on disk when this answers, and in the next refresh. Of
-        songs that nobody knows nothing is kept: an id made up would become a song of the catalogue."""
+        """Store likes, dislikes and skips. They are on disk when this responds, and used by the next refresh.
+        Events about unknown songs are dropped, so that made-up ids do not enter the catalogue."""
         recommender = service.live_bundle.current.recommender
         _, unknown = _looked_up(recommender, [event.track_id for event in body.events])
         events = [
@@ -256,7 +244,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         responses=_problems(),
     )
     async def health() -> Response:
-        """Answers as long as the process does."""
+        """Responds as long as the process runs."""
         return _json({"status": "alive"})
 
     @router.get(
@@ -267,14 +255,14 @@ def _add_state(router: APIRouter, service: Service) -> None:
         responses=_problems(_BUSY),
     )
     async def ready() -> Response:
-        """503 where no bundle is served. Says why where a newer one is refused and the old one stays, or
-        where the index of the bundle cannot be used, so that queries take longer."""
-        version = service.live_bundle.current
-        problem = service.live_bundle.problem or version.recommender.index_problem
+        """503 if no bundle is served. `degraded`, with the reason, if a newer bundle was refused and the old
+        one is still served, or if the index of the bundle cannot be used, so that queries take longer."""
+        served = service.live_bundle.current
+        problem = service.live_bundle.problem or served.recommender.index_problem
         return _json(
             {
                 "status": "ready" if problem is None else "degraded",
-                "bundle_version": version.bundle_version,
+                "bundle_version": served.bundle_version,
                 "problem": problem,
             }
         )
@@ -303,59 +291,52 @@ def _add_state(router: APIRouter, service: Service) -> None:
 
     @router.get(
         "/metrics",
-        summary="Counts for Prometheus",
+        summary="Prometheus metrics",
         tags=["service"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_problems()},
+        responses={200: {"content": {"text/plain": _TEXT}}, **_problems()},
     )
     async def exposition() -> Response:
-        """All counts, of all workers, in the text format of Prometheus."""
-        return Response(await service.aside(service.metrics.exposition), media_type=metrics.MEDIA_TYPE)
+        """The metrics of all workers, in the text format of Prometheus."""
+        return Response(await service.in_thread(service.metrics.exposition), media_type=metrics.MEDIA_TYPE)
 
 
 def _add_pages(router: APIRouter, _service: Service) -> None:
-    page, reference = PageFiles(_HERE / "page"), PageFiles(_HERE / "reference")
-
-    @router.get("/", include_in_schema=False)
-    async def index(request: Request) -> Response:
-        return page.response("index.html", request)
-
-    @router.get("/page/{name:path}", include_in_schema=False)
-    async def page_file(name: str, request: Request) -> Response:
-        return page.response(name, request)
-
-    @router.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        return reference.response("index.html", request)
-
-    @router.get("/docs/{name:path}", include_in_schema=False)
-    async def docs_file(name: str, request: Request) -> Response:
-        return reference.response(name, request)
+    _add_files(router, PageFiles(_HERE / "page"), "/", "/page/{name:path}")
+    _add_files(router, PageFiles(_HERE / "reference"), "/docs", "/docs/{name:path}")
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         return _json(request.app.openapi())
 
 
+def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: str) -> None:
+    @router.get(index_path, include_in_schema=False)
+    async def index(request: Request) -> Response:
+        return files.response("index.html", request)
+
+    @router.get(file_path, include_in_schema=False)
+    async def file(name: str, request: Request) -> Response:
+        return files.response(name, request)
+
+
 def _json(content: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(pydantic_core.to_json(content), int(status), media_type="application/json")
 
 
-def _known(recommender: Recommender, track_id: str) -> None:
+def _require_known(recommender: Recommender, track_id: str) -> None:
     if recommender.bundle.tracks.position(track_id) < 0:
         raise Problem(
             HTTPStatus.NOT_FOUND,
-            f"no track of that id is in bundle {recommender.bundle.version}; GET /tracks?query= finds some",
+            f"bundle {recommender.bundle.version} has no track of this id; search with GET /tracks?query=",
             name="unknown-track",
         )
 
 
-def _search(version: ServedBundle, query: str, limit: int) -> list[SongView]:
-    blocked = version.recommender.blocked
-    found = np.array(
-        version.search.find(query, limit + min(len(blocked), _MOST_BLOCKED_FOUND)), dtype=np.int32
-    )
-    return version.recommender.describe(found[np.isin(found, blocked, invert=True)][:limit])
+def _search(served: ServedBundle, query: str, limit: int) -> list[SongView]:
+    blocked = served.recommender.blocked
+    found = np.array(served.search.find(query, limit + min(len(blocked), _SPARE_FOR_BLOCKED)), dtype=np.int32)
+    return served.recommender.describe(found[np.isin(found, blocked, invert=True)][:limit])
 
 
 def _looked_up(recommender: Recommender, ids: Sequence[str]) -> tuple[list[SongView], list[str]]:
@@ -367,23 +348,23 @@ def _looked_up(recommender: Recommender, ids: Sequence[str]) -> tuple[list[SongV
 
 
 def _popular(recommender: Recommender) -> NDArray[np.int32]:
-    """The tracks that may be shown, most liked first."""
+    """All recommendable tracks that are not blocked, most liked first."""
     order = recommender.bundle.popular_order
     shown: NDArray[np.int32] = order[np.isin(order, recommender.blocked, invert=True)]
     return shown
 
 
-def _drawn_map(version: ServedBundle, limit: int) -> bytes:
-    recommender = version.recommender
+def _render_map(served: ServedBundle, limit: int) -> bytes:
+    recommender = served.recommender
     content = pydantic_core.to_json(
         {
-            "bundle_version": version.bundle_version,
+            "bundle_version": served.bundle_version,
             "points": [
                 {
                     "track_id": track.track_id,
                     "name": track.name,
                     "artists": track.artists,
-                    "x": round(track.x, 4),  # finer than any screen, and half as long
+                    "x": round(track.x, 4),  # finer than any screen, at half the size
                     "y": round(track.y, 4),
                     "popularity": track.popularity,
                 }
@@ -391,20 +372,10 @@ def _drawn_map(version: ServedBundle, limit: int) -> bytes:
             ],
         }
     )
-    if len(version.maps) < _MOST_MAPS:
-        version.maps[limit] = content
+    if len(served.maps) < _MOST_MAPS:
+        served.maps[limit] = content
     return content
 
 
 def _track(song: SongView) -> dict[str, Any]:
     return {**song.shown(), "popularity": song.popularity}
-
-
-def _similar(rank: int, item: SimilarTrack) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        **item.song.shown(),
-        "cosine": item.cosine,
-        "probability": item.probability,
-        "listeners": item.listeners,
-    }

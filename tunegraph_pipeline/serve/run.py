@@ -1,7 +1,7 @@
-"""Running the service: checks first, then one server, or a supervisor and its workers.
+"""Run the service: checks, then a single server, or a supervisor with workers.
 
-Here: what has to hold before a port is opened, the port, and the processes with their signals. Not here: what
-a worker answers (`app`). The first process imports neither the application nor a bundle where workers do.
+Here: the checks before a port is opened, the port, and the processes with their signals. Not here: the
+application of a worker (`app`). With workers, the supervisor does not import the application.
 """
 
 import errno
@@ -23,11 +23,10 @@ from tunegraph_pipeline.serve.access import KEY_VARIABLE, key_of_environment
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.settings import ENVIRONMENT, ServiceSettings
 
-_METRICS_FOLDER = (
-    "PROMETHEUS_MULTIPROC_DIR"  # as `metrics` has it, which may not be imported before it is set
-)
+# The same as in `metrics`, which must not be imported before the variable is set.
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS = 30
-_KEEP_ALIVE_SECONDS = 75  # longer than proxies keep a connection, so that they close it first
+_KEEP_ALIVE_SECONDS = 75  # longer than that of proxies, so that they close a connection first
 _WORKER_START_SECONDS = 60
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -38,21 +37,20 @@ _LOGGING: dict[str, Any] = {
 
 
 def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was asked and return.
+    """Serve until SIGTERM or SIGINT, then finish the running requests and return.
 
-    ``announce`` is told the address once it is answered at, and what a person should know. Raises LakeError,
-    BundleError or InputError, before anything is served, where the lake has nothing to serve, the blocklist
-    or the key is not one, or the address cannot be had.
+    ``announce`` is called with the address once the service listens there, and with warnings. Raises
+    LakeError, BundleError or InputError before serving if the lake has nothing to serve, the blocklist or the
+    key is invalid, or the address is unavailable.
     """
     _check(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        url = _url(settings.host, listener)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = f"http://{host}:{listener.getsockname()[1]}"
         if settings.public and key_of_environment() is None:
-            announce(
-                f"without {KEY_VARIABLE}, /users and /feedback are refused on an address others can reach"
-            )
-        stack.enter_context(_signals_end_quietly())
+            announce(f"without {KEY_VARIABLE}, /users and /feedback are refused, as other machines can ask")
+        stack.enter_context(_ignoring_repeated_signals())
         if settings.workers == 1:
             _serve_alone(settings, listener, lambda: announce(f"listening on {url}"))
         else:
@@ -85,19 +83,19 @@ def _serve_with_workers(
     settings: ServiceSettings, listener: socket.socket, announce: Callable[[], None]
 ) -> None:
     assert settings.run_folder is not None
-    counts = settings.run_folder / "metrics"
-    counts.mkdir()
-    os.environ[_METRICS_FOLDER] = str(counts)
+    metrics_folder = settings.run_folder / "metrics"
+    metrics_folder.mkdir()
+    os.environ[_METRICS_FOLDER] = str(metrics_folder)
     os.environ[ENVIRONMENT] = settings.model_dump_json()
     config = _config("tunegraph_pipeline.serve.app:of_environment", workers=settings.workers, factory=True)
     supervisor = _Supervisor(config, [listener], announce)
     supervisor.run()
     if supervisor.failed:
-        raise TuneGraphError("a worker could not start; what it said is above")
+        raise TuneGraphError("a worker could not start; see its message above")
 
 
 class _AnnouncingServer(Server):
-    """Says when it listens."""
+    """Calls ``announce`` once it listens."""
 
     def __init__(self, config: Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -110,17 +108,12 @@ class _AnnouncingServer(Server):
 
 
 class _Supervisor(Multiprocess):
-    """Starts the workers, says when all of them listen, and puts a new one in the place of a dead one."""
+    """Starts the workers, announces when all of them listen, and replaces dead ones."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
         super().__init__(config, sockets)
         self._announce = announce
-        self._stopped_by_signal = False
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended although nobody asked it to."""
-        return not self._stopped_by_signal
+        self.failed = True  # unless a signal ends it
 
     def init_processes(self) -> None:
         super().init_processes()
@@ -128,17 +121,17 @@ class _Supervisor(Multiprocess):
             self._announce()
 
     def terminate_all(self) -> None:
-        # Ours too, or whoever connects from now on is kept waiting until the last worker is done.
+        # Closed here too: otherwise new connections would wait until the last worker has ended.
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
 
     def handle_int(self) -> None:
-        self._stopped_by_signal = True
+        self.failed = False
         super().handle_int()
 
     def handle_term(self) -> None:
-        self._stopped_by_signal = True
+        self.failed = False
         super().handle_term()
 
 
@@ -153,7 +146,7 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
         lifespan="on",
         log_config=_LOGGING,
         access_log=False,
-        proxy_headers=False,  # whom to believe is said by --proxies
+        proxy_headers=False,  # --proxies says which to trust
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
@@ -162,7 +155,7 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A bound socket. Raises InputError, naming the option, where it cannot be had."""
+    """A bound socket. Raises InputError, naming the option, if the address cannot be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -177,25 +170,18 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             if error.errno == errno.EADDRINUSE:
                 raise InputError(f"port {port} on {host} is in use; choose another --port") from None
             if error.errno == errno.EACCES:
-                raise InputError(
-                    f"port {port} needs rights this user lacks; choose a --port above 1023"
-                ) from None
+                raise InputError(f"this user may not open port {port}; choose a --port above 1023") from None
             raise InputError(f"cannot listen on --host {host} --port {port}: {error.strerror}") from None
         listener.set_inheritable(True)
         yield listener
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 @contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """A server that was told to end raises the signal again when it is done; here that has been seen to."""
-    kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+def _ignoring_repeated_signals() -> Iterator[None]:
+    """Ignore the signal that uvicorn raises again after a graceful shutdown."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in kept.items():
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Request and response schemas (pydantic); the OpenAPI of the service is generated from them.
+"""Request and response schemas (pydantic), from which the OpenAPI document is generated.
 
-Here: request models, which validate the bytes of a body, and response models, which document the responses
-but do not write them, for speed. Not here: lists in other formats than JSON (`formats`).
+Here: request models, which validate the bytes of a body, and response models, which only document the
+responses; for speed, they do not write them. Not here: lists in other formats than JSON (`formats`).
 
 Bodies are validated strictly: a number in quotes is an error. Unknown fields are an error, so that a misspelt
 option is not silently ignored.
@@ -21,7 +21,7 @@ from tunegraph_pipeline.serve.limits import (
 
 
 def _integral_to_int(value: Any) -> Any:
-    """A JSON number such as 10.0 is an integer, as JSON Schema has it; a strict int alone would refuse it."""
+    """An int for a JSON number such as 10.0, which JSON Schema allows but a strict int refuses."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -32,12 +32,14 @@ Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)
 Format = Literal["json", "csv", "m3u", "uris"]
 
 _FORMAT = Field(
-    description="`json`; `csv`, a table; `m3u`, a playlist of previews or Spotify links; `uris`, Spotify URIs"
-    " a line. The latter two hold the songs that have such a link.",
+    description="`json`; `csv`; `m3u`, a playlist of previews or Spotify links; or `uris`, one Spotify URI"
+    " per line. The last two contain only songs that have such a link.",
 )
-_FAMILIARITY = Field(0.5, description="0 for discoveries, 1 for what is popular; 0.5 as the model weighs it.")
-_DIVERSITY = Field(0.0, description="How much the songs should differ from one another, up to 1.")
-_MAX_PER_ARTIST = Field(None, description="So many songs of one artist at most.")
+_FAMILIARITY = Field(
+    0.5, description="0 prefers discoveries, 1 popular songs; 0.5 leaves the model's scores."
+)
+_DIVERSITY = Field(0.0, description="How much the songs should differ from each other, from 0 to 1.")
+_MAX_PER_ARTIST = Field(None, description="Maximum number of songs per artist.")
 _EXPLICIT = Field(True, description="`false` leaves out songs marked as explicit.")
 
 
@@ -54,12 +56,14 @@ class QueryParameters(BaseModel):
 
 
 class RecommendationRequest(RequestBody):
-    """Songs somebody likes, and what they want to hear next."""
+    """Liked and disliked songs, and options for the recommendations."""
 
-    likes: IdList = Field([], description="Ids of liked songs; without any, what is popular is recommended.")
-    dislikes: IdList = Field([], description="Songs to keep away from; never recommended.")
-    exclude: IdList = Field([], description="Songs not to recommend, which say nothing about taste.")
-    k: Count = Field(10, description="How many songs.")
+    likes: IdList = Field([], description="Ids of liked songs; without any, popular songs are recommended.")
+    dislikes: IdList = Field(
+        [], description="Disliked songs: never recommended, and similar songs rank lower."
+    )
+    exclude: IdList = Field([], description="Songs not to recommend, without effect on other songs.")
+    k: Count = Field(10, description="Number of songs.")
     familiarity: Share = _FAMILIARITY
     diversity: Share = _DIVERSITY
     max_per_artist: Count | None = _MAX_PER_ARTIST
@@ -67,73 +71,75 @@ class RecommendationRequest(RequestBody):
 
 
 class ListParameters(QueryParameters):
-    """How a list of recommendations is written."""
+    """The format of a list of recommendations."""
 
     format: Annotated[Format, _FORMAT] = "json"
 
 
-class UserParameters(QueryParameters):
-    """What a stored user wants to hear next."""
+class UserParameters(ListParameters):
+    """Options for the recommendations of a stored user."""
 
-    k: Count = Field(10, description="How many songs.")
+    k: Count = Field(10, description="Number of songs.")
     familiarity: Share = _FAMILIARITY
     diversity: Share = _DIVERSITY
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
-    format: Annotated[Format, _FORMAT] = "json"
 
 
 class SimilarParameters(QueryParameters):
-    """How many similar songs are wanted."""
+    """The number of similar songs."""
 
-    k: Count = Field(10, description="How many songs.")
+    k: Count = Field(10, description="Number of songs.")
 
 
 class TrackParameters(QueryParameters):
-    """Ids to look up, and words to look for."""
+    """Ids to look up, and words to search for."""
 
     query: str | None = Field(
-        None, min_length=1, max_length=200, description="Words of names and artists, typing errors allowed."
+        None,
+        min_length=1,
+        max_length=200,
+        description="Words of names and artists; typing errors are tolerated.",
     )
     ids: str | None = Field(
         None,
         max_length=20_000,
         pattern=f"^[^,]+(,[^,]+){{0,{MOST_LOOKED_UP - 1}}}$",
-        description=f"Ids with commas between them, {MOST_LOOKED_UP} at most.",
+        description=f"Ids separated by commas, {MOST_LOOKED_UP} at most.",
     )
     limit: int = Field(
-        20, ge=1, le=100, description="How many songs are found at most, beside those of `ids`."
+        20, ge=1, le=100, description="Maximum number of songs found, in addition to those of `ids`."
     )
 
 
 class MapParameters(QueryParameters):
-    """How much of the map is wanted."""
+    """The size of the map."""
 
-    limit: int = Field(3_000, ge=1, le=MOST_MAP_POINTS, description="So many of the most liked songs.")
+    limit: int = Field(3_000, ge=1, le=MOST_MAP_POINTS, description="Number of songs, the most liked first.")
 
 
 class ExplanationRequest(RequestBody):
-    """A song, and the likes to explain it by."""
+    """A song, and the liked songs to explain its score by."""
 
     likes: IdList = Field(description="Ids of liked songs.")
-    track_id: Id = Field(description="The song whose score is to be explained.")
+    track_id: Id = Field(description="The song whose score to explain.")
 
 
 class FeedbackEvent(RequestBody):
-    """What somebody did with one song."""
+    """What a listener did with one song."""
 
     track_id: Id
     action: Literal["like", "dislike", "skip"]
 
 
 class FeedbackRequest(RequestBody):
-    """What a listener did with songs, and the list they were shown."""
+    """What a listener did with songs, and the list they saw."""
 
-    user_id: Id = Field(description="Who; somebody not known yet is welcome.")
+    user_id: Id = Field(description="The listener; may be a new one.")
     events: Annotated[list[FeedbackEvent], Field(min_length=1, max_length=MOST_K)]
     shown: Annotated[list[Id], Field(max_length=MOST_K)] = Field([], description="The list they chose from.")
     bundle_version: Annotated[str, StringConstraints(max_length=128)] = Field(
-        "", description="The `bundle_version` of the answer that was shown."
+        "", description="The `bundle_version` of the answer they saw."
     )
 
 
@@ -141,39 +147,39 @@ class FeedbackRequest(RequestBody):
 
 
 class ReasonAnswer(BaseModel):
-    """A liked song that speaks for a recommendation."""
+    """A liked song that is a reason for a recommendation."""
 
     track_id: str
     name: str
     artists: str
-    listeners: int = Field(description="How many listeners like both.")
+    listeners: int = Field(description="Number of listeners who like both.")
 
 
 class ShownSong(BaseModel):
-    """The fields of a song that every answer has: `SongView.shown`. Texts are empty where unknown."""
+    """The fields of a song in every answer: `SongView.shown`. Texts are empty if unknown."""
 
     track_id: str
     name: str
     artists: str
     image_url: str
     preview_url: str
-    explicit: bool | None = Field(description="Null where unknown.")
-    x: float = Field(description="Its place on the map, from 0 to 1.")
+    explicit: bool | None = Field(description="Null if unknown.")
+    x: float = Field(description="Its position on the map, from 0 to 1.")
     y: float
 
 
 class TrackAnswer(ShownSong):
-    """A song. Texts are empty where unknown."""
+    """A song. Texts are empty if unknown."""
 
-    popularity: int = Field(description="How many listeners like it.")
+    popularity: int = Field(description="Number of listeners who like it.")
 
 
 class RecommendationAnswer(ShownSong):
-    """A song to listen to."""
+    """A recommended song."""
 
     rank: int
     score: float
-    reasons: list[ReasonAnswer] = Field(description="At most two liked songs, the strongest first.")
+    reasons: list[ReasonAnswer] = Field(description="At most two liked songs, the strongest reason first.")
 
 
 class RecommendationsAnswer(BaseModel):
@@ -182,34 +188,34 @@ class RecommendationsAnswer(BaseModel):
     bundle_version: str
     model_version: str
     items: list[RecommendationAnswer]
-    unknown: list[str] = Field(description="Given ids that nobody knows.")
-    degraded: str | None = Field(description="Why these are not personal, null where they are.")
+    unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
+    degraded: str | None = Field(description="Why these are not personal; null if they are.")
 
 
 class SimilarAnswer(ShownSong):
-    """A song near another one."""
+    """A song near another."""
 
     rank: int
     cosine: float
     probability: float | None = Field(
-        description="That a listener likes both; null in an uncalibrated bundle."
+        description="The probability that a listener likes both; null in an uncalibrated bundle."
     )
-    listeners: int = Field(description="How many listeners like both.")
+    listeners: int = Field(description="Number of listeners who like both.")
 
 
 class SimilarTracksAnswer(BaseModel):
-    """Songs near one, nearest first."""
+    """Songs near a song, nearest first."""
 
     bundle_version: str
     items: list[SimilarAnswer]
 
 
 class TracksAnswer(BaseModel):
-    """Songs: those looked up in the order of their ids, then those found, best first."""
+    """Songs: those looked up, in the order of their ids, then those found, best first."""
 
     bundle_version: str
     items: list[TrackAnswer]
-    unknown: list[str] = Field(description="Given ids that nobody knows.")
+    unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
 
 
 class MapPoint(BaseModel):
@@ -224,49 +230,45 @@ class MapPoint(BaseModel):
 
 
 class MapAnswer(BaseModel):
-    """The most liked songs where they lie: near to one another where the same people like them."""
+    """The most liked songs with their positions: close together if the same people like them."""
 
     bundle_version: str
     points: list[MapPoint]
 
 
-class ContributionAnswer(BaseModel):
+class ContributionAnswer(ReasonAnswer):
     """What one liked song adds to a score."""
 
-    track_id: str
-    name: str
-    artists: str
     contribution: float
     cosine: float
-    listeners: int = Field(description="How many listeners like both.")
 
 
 class ExplanationAnswer(BaseModel):
-    """A score, taken apart: it is the sum of the contributions and the prior."""
+    """A score and its parts: it is the sum of the contributions and the prior."""
 
     bundle_version: str
     track: TrackAnswer
     score: float
-    prior: float = Field(description="What the song has for everybody.")
-    contributions: list[ContributionAnswer] = Field(description="The largest first.")
-    unknown: list[str] = Field(description="Given ids that nobody knows.")
+    prior: float = Field(description="The part of the score that is the same for everybody.")
+    contributions: list[ContributionAnswer] = Field(description="Largest first.")
+    unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
 
 
 class FeedbackAnswer(BaseModel):
-    """How many events were kept; they are in the next refresh."""
+    """How many events were stored; the next refresh uses them."""
 
     received: int
-    unknown: list[str] = Field(description="Ids of songs that nobody knows, of which nothing was kept.")
+    unknown: list[str] = Field(description="Ids that are not in the catalogue; their events were dropped.")
 
 
 class HealthAnswer(BaseModel):
-    """The process is alive."""
+    """The process is running."""
 
     status: Literal["alive"]
 
 
 class ReadyAnswer(BaseModel):
-    """A bundle is served; `degraded` where a newer one is refused or an index cannot be used, and why."""
+    """A bundle is served; `degraded`, with the reason, if a newer one is refused or its index is unusable."""
 
     status: Literal["ready", "degraded"]
     bundle_version: str
@@ -274,11 +276,11 @@ class ReadyAnswer(BaseModel):
 
 
 class VersionAnswer(BaseModel):
-    """Which program serves which bundle."""
+    """The versions of the program and of the served bundle."""
 
     program: str
     bundle_version: str
     model_version: str
-    cut_off: str | None = Field(description="The day up to which likes are in it.")
+    cut_off: str | None = Field(description="The last day of likes in the bundle.")
     tracks: int
     users: int

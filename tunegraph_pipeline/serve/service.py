@@ -1,6 +1,6 @@
-"""Everything that is alive in one worker, from its start to its end.
+"""The parts of one worker, from its start to its end.
 
-Here: putting it together, and the work that goes to a thread beside the event loop. Not here: what is asked
+Here: putting them together, and the thread for work outside of the event loop. Not here: the endpoints
 (`routes`), or the processes (`run`).
 """
 
@@ -9,9 +9,7 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http import HTTPStatus
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
@@ -20,21 +18,21 @@ from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.problem_details import unavailable
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
-_MOST_ASIDE = 256
-# A thread that wants to run while another does waits so long before it asks. 5 ms unless told otherwise, most
-# of what a request may take, each time the thread that takes up a bundle has the interpreter.
+_MOST_WAITING = 256
+# How long a thread waits for the interpreter lock before it requests it. With the default of 5 ms, a request
+# would lose that time whenever the thread that loads a bundle holds the lock.
 _SWITCH_SECONDS = 0.0005
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 T = TypeVar("T")
 
 
 class Service:
-    """One worker's share of the service. ``async with`` it while requests are answered."""
+    """The service in one worker. Use ``async with`` while it answers requests."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
@@ -52,14 +50,14 @@ class Service:
         )
         self.batcher = QueryBatcher(lambda: self.live_bundle.current.recommender, self.metrics.observe_batch)
         self.feedback_writer = FeedbackWriter(settings.lake)
-        # One thread: what it does holds the interpreter for most of its time, so that two would gain nothing.
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
-        self._n_aside = 0
+        # One thread: its work holds the interpreter lock most of the time, so a second one would not help.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="service")
+        self._n_waiting = 0
 
     async def __aenter__(self) -> "Service":
         sys.setswitchinterval(_SWITCH_SECONDS)
         self.live_bundle.start()
-        # What is alive now stays: a collection need not look through the imported modules again and again.
+        # Everything alive now stays: garbage collection need not scan the imported modules again.
         gc.collect()
         gc.freeze()
         return self
@@ -68,24 +66,17 @@ class Service:
         self.feedback_writer.close()
         self.live_bundle.stop()
         self.batcher.close()
-        self._aside.shutdown()
+        self._thread.shutdown()
 
-    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do ``work`` in a thread, while the event loop goes on. Raises Problem 503 where too much waits."""
-        if self._n_aside >= _MOST_ASIDE:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "more is asked at once than can be answered; ask again in a second",
-                name="busy",
-                headers={"Retry-After": "1"},
-            )
-        self._n_aside += 1
+    async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
+        """Run ``work`` in a thread while the event loop continues. Raises Problem 503 if too much waits."""
+        if self._n_waiting >= _MOST_WAITING:
+            raise unavailable("too many requests are waiting; try again in a second", retry_after=1)
+        self._n_waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._aside, partial(work, *args, **kwargs)
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
         finally:
-            self._n_aside -= 1
+            self._n_waiting -= 1
 
     def _bundle_labels(self) -> tuple[str, str] | None:
         served = self.live_bundle.served

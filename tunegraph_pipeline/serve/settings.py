@@ -1,8 +1,8 @@
-"""What a service is told at its start, in a form that travels to its workers.
+"""The settings of a service, in a form that is passed to its workers.
 
-Here: the settings, and what follows from them (is this address public, which rate limit holds). Not here: the
-API key, which stays in the environment and is read by `access` alone, the limits of a request (`limits`), or
-what the settings configure.
+Here: the settings, and what follows from them (whether the address is public, which rate limit applies). Not
+here: the API key, which stays in the environment and is read only by `access`, or the limits of a request
+(`limits`).
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunegraph_pipeline.errors import InputError
 
 ENVIRONMENT = "TUNEGRAPH_SERVICE"
-"""The variable by which the workers get the settings."""
+"""The variable that passes the settings to the workers."""
 
 DEFAULT_PUBLIC_RATE = 50.0
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)
@@ -33,17 +33,16 @@ class ServiceSettings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
     reload_seconds: float = Field(default=1.0, gt=0)
-    """How often a newly published bundle is looked for."""
+    """How often to look for a newly published bundle."""
     rate_limit: float | None = Field(default=None, ge=0)
-    """Requests a second of one client; 0 for no limit, None for the default of the address."""
+    """Requests per second and client; 0 for no limit, None for the default of the address."""
     proxies: int = Field(default=0, ge=0)
-    """How many proxies of one's own stand before the service: so many entries of X-Forwarded-For, counted
-    from its end, are believed."""
+    """The number of own proxies in front of the service; as many last X-Forwarded-For entries are trusted."""
     cors_origins: tuple[str, ...] = ()
     blocklist: Path | None = None
     access_log: bool = True
     run_folder: Path | None = None
-    """What the workers of one service share: their counts, and the version they serve. None with one."""
+    """Shared by the workers: their metrics, and the version they serve. None with a single worker."""
 
     @property
     def serving(self) -> Path:
@@ -51,12 +50,12 @@ class ServiceSettings(BaseModel):
 
     @property
     def public(self) -> bool:
-        """Whether others than the people on this machine can ask, itself or by way of a proxy."""
+        """Whether other machines can reach the service, directly or through a proxy."""
         return self.proxies > 0 or not is_loopback(self.host)
 
     @property
     def requests_per_second(self) -> float | None:
-        """What one client may ask, None without a limit."""
+        """The rate limit of one client, None without a limit."""
         if self.rate_limit is None:
             return DEFAULT_PUBLIC_RATE if self.public else None
         return self.rate_limit or None
@@ -67,7 +66,7 @@ class ServiceSettings(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, an address or a name, is this machine alone. A name has to be so with every address."""
+    """Whether a host, a name or an address, is only this machine: all of its addresses are loopback."""
     try:
         addresses = [str(entry[4][0]) for entry in socket.getaddrinfo(host, None)] if host else []
     except OSError:
@@ -78,7 +77,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_origin(origin: str) -> str:
-    """An origin as browsers send it. Raises InputError for what none would send."""
+    """The origin as browsers send it. Raises InputError if it cannot be an origin."""
     if origin != "*" and _ORIGIN.fullmatch(origin) is None:
         raise InputError(
             f"--cors-origin {origin}: an origin is scheme and host, as in https://music.example.org, or *"

@@ -1,3 +1,3 @@
 """Learning from likes: the objective, the training loop with its checkpoints, the neighbour weights, the
-blend of the scoring rule, and the calibrated neighbour probability. Arrays in, arrays out.
+blend of the scoring rule, the calibrated neighbour probability and the map. Arrays in, arrays out.
 """

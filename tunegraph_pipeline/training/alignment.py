@@ -1,8 +1,8 @@
-"""How a space of embeddings lies: on axes of its own, or turned onto an earlier space; and what has drifted.
+"""The orientation of an embedding space, on principal axes or turned onto an earlier space, and its drift.
 
-Here: principal axes, orthogonal Procrustes (Schönemann 1966), the figures of drift. A rotation changes no
-cosine and so no answer: it says how the numbers of today compare with vectors that were stored yesterday.
-Not here: which earlier model there is (`orchestration`).
+Here: principal axes, orthogonal Procrustes (Schönemann 1966), measures of drift. A rotation changes no cosine
+and so no answer; it only makes today's vectors comparable with those stored yesterday. Not here: which
+earlier model to compare with (`pipeline.lineage`).
 """
 
 from dataclasses import dataclass
@@ -10,30 +10,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_EMPTY = 1e-9  # of the strongest coordinate's squared length: what is below is rounding
+_EMPTY = 1e-9  # of the strongest coordinate's squared length: less is rounding
 _SAMPLE = 500  # tracks whose neighbours are compared
 _MOVED = 10  # tracks that are named
 _ENTRIES = 1 << 22  # cosines held at a time
 K = 10
-"""Neighbours that are compared."""
+"""Neighbours compared per track."""
 
 
 def on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same turned so that the first coordinates hold the most of the lengths, float32[N, d], unit rows.
+    """The embeddings on their principal axes, strongest first: float32[N, d], unit rows.
 
-    No cosine changes. A query can tell by the first coordinates which tracks it need not look at further.
+    No cosine changes. The first coordinates let a query rule out most tracks without reading the others.
     """
     from threadpoolctl import threadpool_limits
 
-    # One thread, which adds in one order: the last bits decide how axes of equal strength lie.
+    # One thread sums in a fixed order: the last bits decide the axes of equal strength.
     with threadpool_limits(1, user_api="blas"):
         wide = embeddings.astype(np.float64)
         strengths, axes = np.linalg.eigh(wide.T @ wide)  # the weakest first
         strengths, axes = strengths[::-1], axes[:, ::-1]
         strongest = np.abs(axes).argmax(axis=0)
-        axes *= np.sign(axes[strongest, np.arange(len(axes))])  # an axis has no direction of its own
+        axes *= np.sign(axes[strongest, np.arange(len(axes))])  # the sign of an axis is arbitrary
         turned: NDArray[np.float32] = (wide @ axes).astype(np.float32)
-    turned[:, strengths <= _EMPTY * strengths[0]] = 0  # nothing lies there but rounding
+    return _cleaned(turned, strengths)
+
+
+def _cleaned(turned: NDArray[np.float32], strengths: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Set coordinates that hold only rounding to 0, in place, and scale the rows to unit length."""
+    turned[:, strengths <= _EMPTY * strengths.max(initial=0)] = 0
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     return turned
 
@@ -41,28 +46,24 @@ def on_principal_axes(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 def turned_onto(
     embeddings: NDArray[np.float32], earlier: NDArray[np.float32], shared: NDArray[np.integer]
 ) -> NDArray[np.float32]:
-    """``embeddings`` float32[N, d], unit rows, turned so that the ``shared`` rows lie nearest to those of
+    """``embeddings`` float32[N, d], unit rows, turned so that the ``shared`` rows are nearest to those of
     ``earlier`` float32[M, d]: by R = U Vᵀ of the singular vectors of the sum of e_newᵀ e_old.
 
-    Every shared track counts the same: what is compared later are vectors of tracks, and a vector of a rare
-    track is a vector. The few who are liked by many would else decide alone how the many others lie. R may
-    hold a reflection; no cosine knows the difference.
+    Every shared track counts the same, because the vectors of tracks are what is compared later; weighted by
+    likes, a few hits would decide the orientation for all. R may contain a reflection, which no cosine shows.
     """
     from threadpoolctl import threadpool_limits
 
-    # One thread, as above.
     with threadpool_limits(1, user_api="blas"):
         wide = embeddings.astype(np.float64)
         left, _, right = np.linalg.svd(wide[shared].T @ earlier[shared].astype(np.float64))
         turned: NDArray[np.float32] = (wide @ (left @ right)).astype(np.float32)
     strengths = np.einsum("ij,ij->j", turned, turned, dtype=np.float64)
-    turned[:, strengths <= _EMPTY * strengths.max(initial=0)] = 0
-    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
-    return turned
+    return _cleaned(turned, strengths)
 
 
 def screen_width(embeddings: NDArray[np.float32], share: float = 0.7) -> int:
-    """How many of the first coordinates hold ``share`` of the squared lengths, as a query's screen wants."""
+    """How many of the first coordinates hold ``share`` of the squared lengths, as a screen needs."""
     held = np.cumsum(np.einsum("ij,ij->j", embeddings, embeddings, dtype=np.float64))
     return int(np.searchsorted(held, share * held[-1])) + 1
 
@@ -71,12 +72,12 @@ def screen_width(embeddings: NDArray[np.float32], share: float = 0.7) -> int:
 class Drift:
     """How far a space has moved from an earlier one, by the tracks that people liked then and now.
 
-    ``tracks``: how many those are. ``cosines`` float32[tracks]: of each one's vector then and now.
-    ``unaligned``: the mean cosine had the space been laid on axes of its own. ``overlap``: the share of the
-    ten nearest of the shared tracks that still are, mean over a sample; it depends on no axes. ``changed``:
-    the share of the sample in whose ten nearest anything changed. ``moved_most``: track_idx and cosine of
-    those who moved farthest, the farthest first. ``width``, ``least_width``: coordinates a query's screen
-    needs in the space as it lies, and on principal axes.
+    ``tracks``: the number of those. ``cosines`` float32[tracks]: of each one's vectors then and now.
+    ``unaligned``: the mean cosine without alignment, on the space's own principal axes. ``overlap``: the
+    share of a track's ten nearest shared tracks that still are, mean over a sample; independent of axes.
+    ``changed``: the share of the sample whose ten nearest changed at all. ``moved_most``: track_idx and
+    cosine of the tracks that moved farthest, farthest first. ``width``, ``least_width``: coordinates a
+    query's screen needs in the aligned space, and on principal axes.
     """
 
     tracks: int
@@ -93,7 +94,7 @@ class Drift:
         return float(self.cosines.mean())
 
     def facts(self) -> dict[str, object]:
-        """The figures as JSON."""
+        """The values as JSON."""
         return {
             "tracks": self.tracks,
             "mean_cosine": round(self.mean, 4),

@@ -1,7 +1,7 @@
-"""The blend of the scoring rule, and the figure it is chosen by.
+"""The blend of the scoring rule, and the metric it is chosen by.
 
-Here: scoring early-stopping users by the very rule that is served, MAP@10 over the whole catalogue, and a
-search over the weights of the parts. Not here: serving (`recommend`), judging on what nobody chose by
+Here: scoring early-stopping users by the rule that is served, MAP@10 over the whole catalogue, and a search
+over the weights of the parts. Not here: serving (`recommend`), judging on likes that chose nothing
 (`evaluation`).
 
     score[j] = embedding * E[j].q + neighbour * n**-length_exponent * sum_{i in L} W[i, j] + prior[j]
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.models.blend import Blend
 
 if TYPE_CHECKING:
@@ -24,19 +25,45 @@ _BLOCK_ENTRIES = 1 << 23  # scores held at once: three arrays of 32 MB
 _RATIOS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _LENGTH_EXPONENTS = (0.0, 0.25, 0.5)
 
-
 EVEN = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.0)
-"""What serves where there is nothing to choose by: cosines and regression weights both live around 1."""
+"""The blend where there are no likes to choose by: cosines and regression weights are both around 1."""
 
 RESERVE = 0.2
 """How much closer a track nobody in training likes has to be, on the scale of a cosine, to be recommended."""
 _RESERVES = (0.0, 0.1, 0.2, 0.4)
-_MOST_SHOWN = (
-    0.05  # share of all places that goes to tracks nobody in training likes, unless likes ask for more
-)
+_MOST_SHOWN = 0.05  # share of all places for tracks nobody in training likes, unless likes ask for more
 
 QUICK = tuple(replace(EVEN, neighbour=ratio) for ratio in (0.5, 1.0, 2.0))
 """The few blends that a model is judged by while it is trained."""
+
+
+@dataclass(frozen=True)
+class ScoreParts:
+    """What the parts of a score are computed from: ``embeddings`` float32[N, d], ``pooling_weight``
+    float32[N], and the neighbour ``weights`` W, csr float32[N, N]."""
+
+    embeddings: NDArray[np.float32]
+    pooling_weight: NDArray[np.float32]
+    weights: "csr_matrix"
+
+    def scorer(self, lists: "csr_matrix") -> Callable[[Blend, NDArray[np.float32]], NDArray[np.float32]]:
+        """Return a function that scores ``lists``, csr m x N, by a blend and a prior: float32[m, N].
+
+        The products are computed once for all blends.
+        """
+        cosine = pooled_queries(lists, self.embeddings, self.pooling_weight) @ self.embeddings.T
+        neighbour = (lists @ self.weights).toarray().astype(np.float32)
+        lengths = np.diff(lists.indptr)[:, np.newaxis].astype(np.float32)
+
+        def score(blend: Blend, prior: NDArray[np.float32]) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = neighbour * (
+                blend.neighbour * lengths ** np.float32(-blend.length_exponent)
+            )
+            scores += np.float32(blend.embedding) * cosine
+            scores += prior
+            return scores
+
+        return score
 
 
 @dataclass(frozen=True)
@@ -66,42 +93,28 @@ class Validation:
         return int(self.context.shape[0])
 
     def of_blends(
-        self,
-        blends: Sequence[Blend],
-        embeddings: NDArray[np.float32],
-        pooling_weight: NDArray[np.float32],
-        weights: "csr_matrix",
-        prior: NDArray[np.float32],
+        self, blends: Sequence[Blend], parts: ScoreParts, prior: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         """Return AP@10 of each blend and user, float64[len(blends), m]; the mean of a row is MAP@10."""
         figures = np.zeros((len(blends), self.n_users))
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
-            score = _scorer(context, embeddings, pooling_weight, weights)
+        for rows, context, targets in self._blocks():
+            score = parts.scorer(context)
             for i, blend in enumerate(blends):
-                scores = score(blend, prior)
-                figures[i, rows] = self._average_precision(scores, context, targets)
+                figures[i, rows] = self._average_precision(score(blend, prior), context, targets)
         return figures
 
     def leads(
-        self,
-        blend: Blend,
-        embeddings: NDArray[np.float32],
-        pooling_weight: NDArray[np.float32],
-        weights: "csr_matrix",
-        level: NDArray[np.float32],
-        warm: NDArray[np.bool_],
+        self, blend: Blend, parts: ScoreParts, level: NDArray[np.float32], warm: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Return by how much tracks without likes lead those with likes, float32[m, 10].
 
         Column i - 1: the score of the i-th best track without likes less that of the (11 - i)-th best of the
         others. With a reserve of r, as many of the first ten places of a user go to tracks without likes as
-        there are leads above r. Tracks that are not there score -inf.
+        there are leads above r. A missing track scores -inf.
         """
         leads = np.empty((self.n_users, _K), dtype=np.float32)
-        for rows in self._blocks():
-            context = self.context[rows]
-            scores = _scorer(context, embeddings, pooling_weight, weights)(blend, level)
+        for rows, context, _ in self._blocks():
+            scores = parts.scorer(context)(blend, level)
             scores[context.nonzero()] = -np.inf
             cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
             there = cold > -np.inf
@@ -111,24 +124,24 @@ class Validation:
     def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
         figures = np.zeros(self.n_users)
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
+        for rows, context, targets in self._blocks():
             figures[rows] = self._average_precision(score(context), context, targets)
         return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> float:
-        """Return the MAP@10 of recommending the most popular tracks to everyone."""
+        """Return the MAP@10 of recommending the most popular tracks to everyone, NaN without users."""
         total = 0.0
-        for rows in self._blocks():
-            context, targets = self.context[rows], self.targets[rows]
+        for _, context, targets in self._blocks():
             scores = np.tile(popularity.astype(np.float32), (context.shape[0], 1))
             total += float(self._average_precision(scores, context, targets).sum())
-        return total / max(self.n_users, 1)
+        return total / self.n_users if self.n_users else float("nan")
 
-    def _blocks(self) -> Iterator[slice]:
+    def _blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
+        """Yield some users at a time: their rows, context and targets."""
         step = max(1, _BLOCK_ENTRIES // self.context.shape[1])
         for start in range(0, self.n_users, step):
-            yield slice(start, min(start + step, self.n_users))
+            rows = slice(start, min(start + step, self.n_users))
+            yield rows, self.context[rows], self.targets[rows]
 
     def _average_precision(
         self, scores: NDArray[np.float32], context: "csr_matrix", targets: "csr_matrix"
@@ -136,9 +149,9 @@ class Validation:
         """AP@10 of each row, float64[m]; overwrites ``scores``. Ties go to the smaller track_idx."""
         n_users, n_tracks = scores.shape
         scores[:, ~self.recommendable] = -np.inf
-        scores[np.repeat(np.arange(n_users), np.diff(context.indptr)), context.indices] = -np.inf
+        scores[rows_of(context), context.indices] = -np.inf
         held_out = np.diff(targets.indptr)
-        user = np.repeat(np.arange(n_users), held_out)
+        user = rows_of(targets)
         own = scores[user, targets.indices]
         ranks = np.empty(len(user), dtype=np.int64)
         for i, (u, track) in enumerate(zip(user, targets.indices, strict=True)):
@@ -153,31 +166,6 @@ class Validation:
         hits_so_far = np.arange(len(user)) - targets.indptr[user] + 1
         gain = np.where(ranks <= _K, hits_so_far / ranks, 0.0)
         return np.bincount(user, gain, minlength=n_users) / np.minimum(held_out, _K)
-
-
-def _scorer(
-    lists: "csr_matrix",
-    embeddings: NDArray[np.float32],
-    pooling_weight: NDArray[np.float32],
-    weights: "csr_matrix",
-) -> Callable[[Blend, NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what scores ``lists``, csr m x N, by a blend and a prior: float32[m, N].
-
-    The products are made once for all of them.
-    """
-    cosine = pooled_queries(lists, embeddings, pooling_weight) @ embeddings.T
-    neighbour = (lists @ weights).toarray().astype(np.float32)
-    lengths = np.diff(lists.indptr)[:, np.newaxis].astype(np.float32)
-
-    def score(blend: Blend, prior: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = neighbour * (
-            blend.neighbour * lengths ** np.float32(-blend.length_exponent)
-        )
-        scores += np.float32(blend.embedding) * cosine
-        scores += prior
-        return scores
-
-    return score
 
 
 def pooled_queries(
@@ -197,57 +185,53 @@ def prior_of(
 ) -> NDArray[np.float32]:
     """Return the prior, float32[N]: ``level``, less ``reserve`` for a track nobody in training likes.
 
-    ``level`` float32[N] is how much a track is liked whatever a person likes else, on the scale of a cosine.
-    The softmax teaches every liked track to keep away from those who do not like it. A track placed by
-    content alone was never told, and would come up for everyone who likes its artist.
+    ``level`` float32[N] is how much a track is liked regardless of a person's other likes, on the scale of a
+    cosine. The softmax teaches every liked track to keep away from users who do not like it. A track placed
+    by content alone never learned that, and would come up for everyone who likes its artist.
     """
     return np.where(warm, level, level - np.float32(reserve)).astype(np.float32)
 
 
 def tune_blend(
     validation: Validation,
-    embeddings: NDArray[np.float32],
-    pooling_weight: NDArray[np.float32],
-    weights: "csr_matrix",
+    parts: ScoreParts,
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
     around: Blend | None = None,
 ) -> tuple[Blend, NDArray[np.float32], float]:
     """Return the blend and prior to serve, and their MAP@10 on the validation users (NaN without users).
 
-    A grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both sides
-    of the best, then the reserve towards tracks nobody in training likes (``warm`` is false for them). `EVEN`
-    and the reserve of `fair_reserve` stay unless something beats them by two standard errors of the paired
-    difference: a few hundred users cannot tell the points of a grid apart, and the best of them would be a
-    lucky one. Only smaller reserves are tried: what is held out are mostly likes of tracks that have others,
-    by which tracks without likes would best never be shown.
+    Tries a grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both
+    sides of the best, then the reserve for tracks nobody in training likes (``warm`` is false for them).
+    `EVEN` and the reserve of `fair_reserve` stay unless beaten by two standard errors of the paired
+    difference: a few hundred users cannot distinguish the points of a grid, and the best would win by luck.
+    Only smaller reserves are tried: held-out likes are mostly of tracks that others like too, and judged by
+    those alone, tracks without likes would never be shown.
 
-    With ``around``, the blend of an earlier model, the grid is what lies next to it, and it is what stays
-    unless something beats it: little can have changed, and a grid takes time.
+    With ``around``, the blend of an earlier model, only its neighbours in the grid are tried, and it stays
+    unless beaten: little can have changed, and a grid takes time.
     """
     usual = EVEN if around is None else around
     prior = prior_of(level, warm)
     if validation.n_users == 0:
         return usual, prior, float("nan")
 
-    def judge(blends: Sequence[Blend], prior: NDArray[np.float32]) -> NDArray[np.float64]:
-        return validation.of_blends(blends, embeddings, pooling_weight, weights, prior)
-
     grid = _whole_grid() if around is None else _next_to(around)
-    figures = judge(grid, prior)
+    figures = validation.of_blends(grid, parts, prior)
     ratio = grid[int(figures.mean(axis=1).argmax())]
     if around is None and ratio.neighbour and ratio.embedding:
         finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
-        figures = np.concatenate([figures, judge(finer, prior)])
+        figures = np.concatenate([figures, validation.of_blends(finer, parts, prior)])
         grid += finer
     chosen = _clearly_best(figures, grid.index(usual))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
-        fair = fair_reserve(validation, blend, embeddings, pooling_weight, weights, level, warm)
+        fair = fair_reserve(validation, blend, parts, level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
-        figures = np.stack([judge([blend], prior_of(level, warm, reserve))[0] for reserve in reserves])
+        priors = [prior_of(level, warm, reserve) for reserve in reserves]
+        figures = np.concatenate([validation.of_blends([blend], parts, one) for one in priors])
         chosen = _clearly_best(figures, 0)
-        prior, value = prior_of(level, warm, reserves[chosen]), figures[chosen]
+        prior, value = priors[chosen], figures[chosen]
     return blend, prior, float(value.mean())
 
 
@@ -261,9 +245,9 @@ def _whole_grid() -> list[Blend]:
 
 
 def _next_to(blend: Blend) -> list[Blend]:
-    """The blend, half a step of the grid to both sides of it, and the length exponents beside its own."""
+    """The blend, half a step of the grid to both sides, and the length exponents next to its own."""
     if not (blend.neighbour and blend.embedding):
-        return [blend, EVEN]  # one part alone: whether both are better by now
+        return [blend, EVEN]  # one part alone: see whether both are better by now
     place = _LENGTH_EXPONENTS.index(blend.length_exponent)
     exponents = [_LENGTH_EXPONENTS[at] for at in (place - 1, place + 1) if 0 <= at < len(_LENGTH_EXPONENTS)]
     return [
@@ -276,23 +260,21 @@ def _next_to(blend: Blend) -> list[Blend]:
 def fair_reserve(
     validation: Validation,
     blend: Blend,
-    embeddings: NDArray[np.float32],
-    pooling_weight: NDArray[np.float32],
-    weights: "csr_matrix",
+    parts: ScoreParts,
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
 ) -> float:
     """The reserve at which tracks nobody in training likes are shown as often as all others, on average.
 
-    They then take the share of the first ten places that they are of the catalogue, but no more than
-    `_MOST_SHOWN`: a catalogue may be described far beyond what anybody likes. So they are neither kept from
-    everyone nor put before everyone. `RESERVE` where there are none, or only they.
+    Their share of the first ten places then equals their share of the catalogue, up to `_MOST_SHOWN`: a
+    catalogue may describe far more tracks than anybody likes. So they are neither hidden from everyone nor
+    shown to everyone. `RESERVE` where the catalogue has only one of the two kinds.
     """
     candidates = validation.recommendable
     n_cold, n_all = int(np.count_nonzero(candidates & ~warm)), int(np.count_nonzero(candidates))
     if n_cold in (0, n_all):
         return RESERVE
-    leads = validation.leads(blend, embeddings, pooling_weight, weights, level, warm).ravel()
+    leads = validation.leads(blend, parts, level, warm).ravel()
     share = min(n_cold / n_all, _MOST_SHOWN)
     # Bounded like the cosines it is set against, for catalogues of a few tracks.
     return float(np.clip(np.quantile(leads, 1 - share, method="higher"), -1, 1))

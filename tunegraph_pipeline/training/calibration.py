@@ -1,19 +1,19 @@
-"""How likely two songs are to be neighbours, given the cosine of their embeddings: fitted, and judged.
+"""The probability that two songs are neighbours, given the cosine of their embeddings: fitted, and judged.
 
 Here: the panels and the pairs, the fit, and the judgement. Not here: the formula as it is served
 (`recommend.calibration` evaluates it from the coefficients with numpy alone), the plot (`evaluation.plots`).
 
-**What is asked.** A panel is a number of users no model was trained on. Two tracks are neighbours in a panel
-when at least one of its users likes both. The population is every unordered pair of distinct tracks that the
-panel's lists hold, each pair once; so the probability reads: of two songs that somebody in such a panel
-likes, how likely is it that somebody likes both? It grows with the panel, so the panel's size is part of the
-answer, and both panels are cut to the same number of users. Of a list longer than ``MAX_LIST`` a uniform draw
-of that many stands for all: the pairs of a list grow with its square, and one collector is not a panel.
+**The question.** A panel is a number of users no model was trained on. Two tracks are neighbours in a panel
+when at least one of its users likes both. The population is every unordered pair of distinct tracks in the
+panel's lists, so the probability answers: of two songs that somebody in such a panel likes, how likely is it
+that somebody likes both? It grows with the panel, so the panel's size is part of the answer, and both panels
+are cut to the same number of users. A list longer than ``MAX_LIST`` is represented by a uniform draw of that
+many: the pairs of a list grow with its square, and one collector is not a panel.
 
-**Base rates.** Neighbours are few, about 1 pair in 100 on real playlists. Where a panel holds more than
-``MAX_TRACKS`` tracks, a uniform draw of them stands for all, which leaves every rate as it is. Within it all
-pairs are taken, so figures are judged at the natural base rate, unweighted. The fit takes all neighbours and
-a uniform draw of the others, weighted up to their true number.
+**Base rates.** Neighbours are rare, about 1 pair in 100 on real playlists. A panel of more than
+``MAX_TRACKS`` tracks is represented by a uniform draw of them, which changes no rate. All pairs of these
+tracks are used, so predictions are judged at the natural base rate, unweighted. The fit uses all neighbours
+and a uniform draw of the others, weighted up to their true number.
 
 **The formula.** Logistic regression: P = 1 / (1 + exp(-Σ coefficient * term)), with c the cosine and
 l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine`` c, ``cosine_squared`` c²,
@@ -22,11 +22,14 @@ l = log(1 + likes) of the two tracks, over the terms ``intercept`` 1, ``cosine``
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -36,20 +39,20 @@ Floats = NDArray[np.float64]
 POPULARITY_TERMS = ("intercept", "log_popularity", "log_popularity_product")
 COSINE_TERMS = ("intercept", "cosine", "cosine_squared", "cosine_cubed")
 REFERENCE = "popularity"
-"""The predictor that knows the popularity of both tracks and nothing else: what has to be beaten."""
+"""The predictor that has to be beaten: it knows the popularity of both tracks and nothing else."""
 CANDIDATES = {"cosine": COSINE_TERMS, "cosine_and_popularity": (*COSINE_TERMS, *POPULARITY_TERMS[1:])}
 
 MAX_LIST = 100
 """Likes of one user that count in a panel."""
 MAX_TRACKS = 2_000
-"""Tracks of a panel whose pairs are taken: 2 million pairs, a few hundred MB while they are judged."""
+"""Tracks of a panel whose pairs are used: 2 million pairs, a few hundred MB while they are judged."""
 MAX_OTHERS = 300_000
-"""Pairs that are no neighbours, drawn for the fit."""
+"""Pairs that are not neighbours, drawn for the fit."""
 MIN_PAIRS = 200
-"""Neighbours, and other pairs, that either panel has to hold; a tenth of it to choose between candidates."""
+"""Neighbours, and other pairs, needed in either panel; a tenth of it to choose between candidates."""
 SKILL_MARGIN = 0.002
 AUC_MARGIN = 0.005
-"""What has to be gained over popularity alone: more than the noise of coefficients that mean nothing."""
+"""The gain required over popularity alone: more than the noise of meaningless coefficients."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The neighbour probability that is served, and how it did. Plain values all through: ``asdict`` is JSON.
+    """The neighbour probability that is served, and its quality. All values are plain: ``asdict`` is JSON.
 
     ``status``: "fitted", or why it was not, and then ``coefficients`` and the figures are empty;
     ``panel_users``: users of either panel; ``fit_neighbours``, ``judged_neighbours``, ``judged_pairs``: pairs
     of theirs; ``served``: which of `CANDIDATES` it is; ``judgements``: of the reference and every candidate;
-    ``passes``: whether what is served knows more than popularity does, by Brier skill and by AUC.
+    ``passes``: whether the served one beats popularity alone, by Brier skill and by AUC.
     """
 
     status: str
@@ -108,22 +111,18 @@ class Calibration:
     fit_neighbours: int
     judged_neighbours: int
     judged_pairs: int
-    served: str
-    coefficients: dict[str, float]
-    judgements: dict[str, Judgement]
-    reliability: tuple[ReliabilityPoint, ...]
-    bands: tuple[Band, ...]
-    passes: bool
+    served: str = ""
+    coefficients: dict[str, float] = field(default_factory=dict)
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    reliability: tuple[ReliabilityPoint, ...] = ()
+    bands: tuple[Band, ...] = ()
+    passes: bool = False
 
     def facts(self) -> dict[str, Any] | None:
-        """What a bundle needs to serve it; None where it was not fitted or knows no more than popularity."""
+        """What a bundle needs to serve it; None where it was not fitted or does not beat popularity."""
         if not self.passes:
             return None
         return {"kind": "logistic", "coefficients": self.coefficients, "panel_users": self.panel_users}
-
-    def report(self) -> dict[str, Any]:
-        """Everything, for a JSON file or the metadata of a run."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -148,21 +147,17 @@ class _Pairs:
 
     def term(self, name: str) -> Floats:
         c, log_i, log_j = (x.astype(np.float64) for x in (self.cosine, self.log_i, self.log_j))
-        match name:
-            case "intercept":
-                return np.ones_like(c)
-            case "cosine":
-                return c
-            case "cosine_squared":
-                return c**2
-            case "cosine_cubed":
-                return c**3
-            case "log_popularity":
-                return log_i + log_j
-            case "log_popularity_product":
-                return log_i * log_j
-            case _:
-                raise KeyError(name)
+        return _TERMS[name](c, log_i, log_j)
+
+
+_TERMS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
+    "intercept": lambda c, log_i, log_j: np.ones_like(c),
+    "cosine": lambda c, log_i, log_j: c,
+    "cosine_squared": lambda c, log_i, log_j: c**2,
+    "cosine_cubed": lambda c, log_i, log_j: c**3,
+    "log_popularity": lambda c, log_i, log_j: log_i + log_j,
+    "log_popularity_product": lambda c, log_i, log_j: log_i * log_j,
+}
 
 
 def calibrate(
@@ -188,16 +183,24 @@ def calibrate(
     log_popularity = np.log1p(popularity.astype(np.float32))
     fit = _pairs(fit_panel, embeddings, log_popularity, rng)
     judge = _pairs(judge_panel, embeddings, log_popularity, rng)
-    if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
-        return _not_fitted(
-            n_users, fit, judge, f"{MIN_PAIRS} neighbours and as many others are needed in each"
+    sizes = (n_users, fit.n_neighbours, judge.n_neighbours, judge.neighbours.size)
+
+    def not_fitted(needed: int, where: str) -> Calibration:
+        status = (
+            f"not fitted: too few users are set aside; their two panels of {n_users} hold "
+            f"{fit.n_neighbours:,} neighbours among {fit.neighbours.size:,} pairs "
+            f"and {judge.n_neighbours:,} among {judge.neighbours.size:,}, and "
+            f"{needed} neighbours and as many others are needed in {where}"
         )
+        return Calibration(status, *sizes)
+
+    if not (fit.has(MIN_PAIRS) and judge.has(MIN_PAIRS)):
+        return not_fitted(MIN_PAIRS, "each")
     one, other = np.array_split(rng.permutation(n_users), 2)
     inner_fit = _pairs(fit_panel[one], embeddings, log_popularity, rng)
     inner_judge = _pairs(fit_panel[other], embeddings, log_popularity, rng)
     if not (inner_fit.has(MIN_PAIRS // 10) and inner_judge.has(MIN_PAIRS // 10)):
-        needed = f"{MIN_PAIRS // 10} neighbours and as many others are needed in each half of the first"
-        return _not_fitted(n_users, fit, judge, needed)
+        return not_fitted(MIN_PAIRS // 10, "each half of the first")
     brier = {
         name: _brier(_probability(inner_judge, _fit(inner_fit, terms, rng)), inner_judge.neighbours)
         for name, terms in CANDIDATES.items()
@@ -210,11 +213,8 @@ def calibrate(
     judgements = {name: _judge(probability, judge.neighbours) for name, probability in predicted.items()}
     best, reference = judgements[served], judgements[REFERENCE]
     return Calibration(
-        status="fitted",
-        panel_users=n_users,
-        fit_neighbours=fit.n_neighbours,
-        judged_neighbours=judge.n_neighbours,
-        judged_pairs=judge.neighbours.size,
+        "fitted",
+        *sizes,
         served=served,
         coefficients=fitted[served],
         judgements=judgements,
@@ -225,38 +225,15 @@ def calibrate(
     )
 
 
-def _not_fitted(n_users: int, fit: _Pairs, judge: _Pairs, needed: str) -> Calibration:
-    return Calibration(
-        status=(
-            f"not fitted: too few users are set aside; their two panels of {n_users} hold "
-            f"{fit.n_neighbours:,} neighbours among {fit.neighbours.size:,} pairs "
-            f"and {judge.n_neighbours:,} among {judge.neighbours.size:,}, and {needed}"
-        ),
-        panel_users=n_users,
-        fit_neighbours=fit.n_neighbours,
-        judged_neighbours=judge.n_neighbours,
-        judged_pairs=judge.neighbours.size,
-        served="",
-        coefficients={},
-        judgements={},
-        reliability=(),
-        bands=(),
-        passes=False,
-    )
-
-
 def _panel(lists: csr_matrix, n_users: int, rng: np.random.Generator) -> csr_matrix:
     """``n_users`` of the users, drawn uniformly, with long lists cut."""
     from scipy.sparse import csr_matrix
 
     panel = lists[np.sort(rng.choice(lists.shape[0], n_users, replace=False))]
-    lengths = np.diff(panel.indptr)
-    # A random number a like, sorted within its user: the first MAX_LIST of each user are the draw.
-    user = np.repeat(np.arange(n_users), lengths)
-    order = np.lexsort((rng.random(user.size), user))
-    kept = order[np.arange(user.size) - panel.indptr[user] < MAX_LIST]
+    order, place = shuffled_rows(panel, rng)
+    kept = order[place < MAX_LIST]
     return csr_matrix(
-        (np.ones(kept.size, dtype=np.float32), (user[kept], panel.indices[kept])), shape=panel.shape
+        (np.ones(kept.size, dtype=np.float32), (rows_of(panel)[kept], panel.indices[kept])), shape=panel.shape
     )
 
 
@@ -290,7 +267,7 @@ def _fit(pairs: _Pairs, names: tuple[str, ...], rng: np.random.Generator) -> dic
     sample = pairs.take(rows)
     weight = np.where(sample.neighbours, 1.0, others.size / drawn.size)
     terms = np.stack([sample.term(name) for name in names[1:]], axis=1)
-    # Standardised for the solver's sake, undone below; a term that does not vary says nothing and gets 0.
+    # Standardised for the solver, undone below; a constant term carries no information and gets 0.
     mean, scale = terms.mean(axis=0), terms.std(axis=0)
     varies = scale > 1e-9
     scale[~varies] = 1.0
@@ -306,9 +283,8 @@ def _probability(pairs: _Pairs, coefficients: dict[str, float]) -> Floats:
     logit = np.zeros(pairs.neighbours.size)
     for name, coefficient in coefficients.items():
         logit += coefficient * pairs.term(name)
-    probability: Floats = 0.5 * (
-        1.0 + np.tanh(0.5 * logit)
-    )  # the same as 1/(1 + exp(-logit)), without overflow
+    # The same as 1/(1 + exp(-logit)), without overflow.
+    probability: Floats = 0.5 * (1.0 + np.tanh(0.5 * logit))
     return probability
 
 
@@ -332,9 +308,9 @@ def _judge(probability: Floats, neighbours: NDArray[np.bool_]) -> Judgement:
 def _reliability(
     probability: Floats, neighbours: NDArray[np.bool_], n_bins: int = 15
 ) -> tuple[ReliabilityPoint, ...]:
-    """Bins of rising probability that each hold an equal share of the neighbours that are expected.
+    """Bins of rising probability that each hold an equal share of the expected neighbours.
 
-    Bins of equal numbers of pairs would put nearly all of them where next to nothing is ever found.
+    With equal numbers of pairs, nearly all bins would lie where there are almost no neighbours.
     """
     order = np.argsort(probability, kind="stable")
     expected = np.cumsum(probability[order])

@@ -1,12 +1,13 @@
-"""The loop every model is trained by: epochs, early stopping, the epoch that is kept, and checkpoints.
+"""The training loop of every model: epochs, early stopping, the epoch that is kept, and checkpoints.
 
-Here: what is the same whatever is trained. Not here: what an epoch does and how a model is judged, which
-`train.py` and `generations.py` bring.
+Here: what all trainings share. Not here: what an epoch does and how a model is judged (`train.py`,
+`generations.training`).
 """
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     import torch
+    from scipy.sparse import csr_matrix
 
-Progress = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[Any]]
 
-_FORMAT = "2"  # of the checkpoint file; raise it when what is in one changes
+_FORMAT = "2"  # of the checkpoint file; raise it when its content changes
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class EpochReport:
 
 @dataclass
 class Course:
-    """How a training went so far: all that an epoch leaves to the next one beside weights and optimiser."""
+    """How a training went so far: all that an epoch passes to the next one beside weights and optimiser."""
 
     curves: list[EpochReport]
-    best_epoch: int  # the one that is kept, whose weights are
+    best_epoch: int  # the one that is kept
     best_weights: dict[str, NDArray[np.float32]]
     peak: NDArray[np.float64]  # AP@10 of every validation user in the epoch of highest MAP@10
 
@@ -54,9 +56,9 @@ class Course:
         return len(self.curves)
 
     def keeps(self, figures: NDArray[np.float64]) -> bool:
-        """Whether an epoch of these AP@10 is not clearly worse than the best; a better one is the new peak.
+        """Whether an epoch with these AP@10 is not clearly worse than the best; a better one is the new peak.
 
-        Without users to judge by every epoch is kept, and so the last.
+        Without users to judge by, every epoch is kept, so the last one is.
         """
         if not len(self.peak) or figures.mean() > self.peak.mean():
             self.peak = figures
@@ -67,10 +69,10 @@ class Course:
 
 @dataclass
 class Checkpoint:
-    """The file a training can be gone on from, or nowhere where ``path`` is None.
+    """The file from which an interrupted training resumes; none where ``path`` is None.
 
-    ``fingerprint``: a digest of everything the result depends on; ``kept``: arrays that are costly to make
-    and are the same in every epoch.
+    ``fingerprint``: a digest of everything the result depends on; ``kept``: arrays that are costly to compute
+    and the same in every epoch.
     """
 
     path: Path | None
@@ -80,7 +82,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path | None, fingerprint: str, make: Callable[[], Arrays] = dict) -> Self:
-        """Read the file where there is one of this fingerprint; else ``make`` what is kept."""
+        """Read the file if it has this fingerprint; else ``make`` the arrays to keep."""
         if path is not None and path.exists():
             tensors, facts = load_tensors(path)
             if facts.get("fingerprint") == fingerprint and facts.get("format") == _FORMAT:
@@ -88,7 +90,7 @@ class Checkpoint:
         return cls(path, fingerprint, make())
 
     def restore(self, module: "torch.nn.Module", optimiser: "torch.optim.Optimizer") -> Course:
-        """Put what was found into module and optimiser; a new course where nothing was."""
+        """Load what was found into module and optimiser; a new course where nothing was found."""
         import torch
 
         if self._found is None:
@@ -97,7 +99,7 @@ class Checkpoint:
         module.load_state_dict(as_tensors(_below("weight/", tensors)))
         for name, parameter in module.named_parameters():
             parts = _below(f"adam/{name}/", tensors)
-            if parts:  # Adam has none for a parameter that was never asked for its gradient
+            if parts:  # Adam has none for a parameter that never had a gradient
                 optimiser.state[parameter] = {part: torch.from_numpy(value) for part, value in parts.items()}
         curves = [
             EpochReport(int(epoch), loss, validation, seconds)
@@ -135,9 +137,9 @@ def run_epochs(
     """Train ``module`` in place until ``epochs`` are done, or ``patience`` of them in a row were clearly
     worse than the best one; at the end it has the weights of the epoch that is kept.
 
-    ``one_epoch`` passes once over the data, given the number of the epoch from 1, from which all that is
-    random in it has to follow, and returns the mean loss; ``judge`` returns the AP@10 of every validation
-    user, float64[m]. After every epoch the checkpoint is written and then ``on_epoch`` is called.
+    ``one_epoch`` passes once over the data and returns the mean loss; everything random in it has to follow
+    from its argument, the number of the epoch from 1. ``judge`` returns the AP@10 of every validation user,
+    float64[m]. After every epoch the checkpoint is written and then ``on_epoch`` is called.
     """
     course = checkpoint.restore(module, optimiser)
     while course.epochs_done < epochs and course.epochs_done - course.best_epoch < patience:
@@ -158,8 +160,33 @@ def run_epochs(
     return course
 
 
+def users_to_learn_from(likes: "csr_matrix") -> NDArray[np.int64]:
+    """The rows of ``likes`` (users x N) with two likes or more. Raises InputError where there is none."""
+    users = np.flatnonzero(np.diff(likes.indptr) >= 2)
+    if not len(users):
+        raise InputError(
+            "no user has two likes to learn from; import liked lists in which users like several tracks"
+        )
+    return users
+
+
+def fingerprint(
+    config: str, matrices: Iterable["csr_matrix"], arrays: Iterable[NDArray[Any]], more: bytes = b""
+) -> str:
+    """A digest of what a training depends on: its settings, the entries of matrices, arrays, and ``more``."""
+    digest = hashlib.blake2b(config.encode(), digest_size=16)
+    for matrix in matrices:
+        digest.update(repr(matrix.shape).encode())
+        digest.update(matrix.indptr.astype(np.int64).tobytes())
+        digest.update(matrix.indices.astype(np.int64).tobytes())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(more)
+    return digest.hexdigest()
+
+
 def tensors_of(module: "torch.nn.Module") -> dict[str, NDArray[Any]]:
-    """The weights by name, as arrays of their own."""
+    """The weights by name, copied."""
     return {name: value.detach().numpy().copy() for name, value in module.state_dict().items()}
 
 

@@ -1,25 +1,26 @@
-"""The neighbour weights W: how much a liked track speaks for its neighbours, the sparse part of a score.
+"""The neighbour weights W: how much a like of a track says for its neighbours, the sparse part of a score.
 
 Here: EASE (Steck 2019) solved where it matters. EASE regresses every track on all others,
 
     min_w |x_j - X w|^2 + lambda |w|^2,   w_j = 0,   X = D_u^-a A,
 
-which takes one dense inverse of N x N. Most of its weights are next to nothing, so each track is regressed on
+which takes one dense inverse of N x N. Most of its weights are close to zero, so each track is regressed on
 its strongest co-like neighbours alone: N small ridge systems (G_NN + lambda I) w = G_Nj that need memory for
-a block of G = XᵀX only. The weights kept are then the best ones on their support, which a full solution that
-is cut afterwards does not give. Not here: how W is weighed against the embedding (`blend.py`).
+a block of G = XᵀX only. The weights are then optimal on their support, unlike those of a full solution that
+is cut afterwards. Not here: weighing W against the embedding (`blend.py`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.progress import Progress
+
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix, csr_matrix
 
-Progress = Callable[[str, int, int], None]
 
 _BATCH = 256  # systems solved at once: enough for the library, 10 MB at 100 neighbours
 
@@ -34,16 +35,15 @@ def local_ridge(
     memory_mib: int = 2048,
     progress: Progress | None = None,
 ) -> "csr_matrix":
-    """Return W as csr float32[N, N]: row = liked track, column = the track it speaks for; zero diagonal.
+    """Return W as csr float32[N, N]: row = liked track, column = candidate; zero diagonal.
 
-    ``likes`` is users x N of ones; ``content`` T x N, rows of X beside them, taken as they are;
-    ``neighbours`` N x N: the columns stored in row j are the tracks that may speak for track j, its values
-    are not read. Rows of ``likes`` are scaled by (likes of the user) **
-    -``user_exponent``, so that long lists do not drown short ones. With all other tracks for neighbours this
-    is EASE itself.
+    ``likes`` is users x N of ones; ``content`` T x N, further rows of X, unscaled; ``neighbours`` N x N: the
+    columns stored in row j are the tracks that may have a weight for track j, its values are not read. Rows
+    of ``likes`` are scaled by (likes of the user) ** -``user_exponent``, so that long lists do not drown
+    short ones. With all other tracks as neighbours this is EASE itself.
 
-    ``memory_mib`` bounds the block of G that is held: where the whole catalogue fits (4 N^2 bytes) it is
-    made once, else for groups of related tracks, cut until the union of their neighbours fits.
+    ``memory_mib`` bounds the block of G in memory: where the whole catalogue fits (4 N^2 bytes) there is one
+    block, else one for each group of related tracks, halved until the union of their neighbours fits.
     """
     from scipy.sparse import csc_matrix, csr_matrix, diags_array, vstack
 
@@ -53,9 +53,7 @@ def local_ridge(
     rows = csc_matrix(X if content is None else vstack([X, content]), dtype=np.float32)
     most = max(64, int(np.sqrt(memory_mib * 2**20 / 4)))
     done, n_with_neighbours = 0, int(np.count_nonzero(np.diff(neighbours.indptr)))
-    liked: list[NDArray[np.int32]] = []
-    candidate: list[NDArray[np.int32]] = []
-    weight: list[NDArray[np.float32]] = []
+    liked, candidate, weight = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     for targets, union in _groups(neighbours, most):
         gram = _gram(rows, union, memory_mib)
         place = np.zeros(n_tracks, dtype=np.int32)
@@ -70,16 +68,8 @@ def local_ridge(
             done += len(batch)
             if progress is not None:
                 progress("neighbour weights", done, n_with_neighbours)
-    W: csr_matrix = csr_matrix(
-        (
-            np.concatenate([np.zeros(0, np.float32), *weight]),
-            (
-                np.concatenate([np.zeros(0, np.int32), *liked]),
-                np.concatenate([np.zeros(0, np.int32), *candidate]),
-            ),
-        ),
-        shape=(n_tracks, n_tracks),
-    )
+    entries = (np.concatenate(weight), (np.concatenate(liked), np.concatenate(candidate)))
+    W: csr_matrix = csr_matrix(entries, shape=(n_tracks, n_tracks))
     W.sort_indices()
     return W
 
@@ -87,8 +77,8 @@ def local_ridge(
 def _groups(neighbours: "csr_matrix", most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield (targets, union of targets and their neighbours), each target once, unions of at most ``most``.
 
-    A group is a track and those of its neighbours that are still to be done: related tracks share most of
-    their neighbours, so their union stays small. A single track may pass ``most``.
+    A group is a track and those of its neighbours that are not done yet: related tracks share most of their
+    neighbours, so their union stays small. A single track may exceed ``most``.
     """
     n_tracks = neighbours.shape[0]
     lengths = np.diff(neighbours.indptr)
@@ -114,7 +104,7 @@ def _union(neighbours: "csr_matrix", group: NDArray[np.int64]) -> NDArray[np.int
 
 
 def _gram(rows: "csc_matrix", union: NDArray[np.int64], memory_mib: int) -> NDArray[np.float32]:
-    """Return XᵀX of the columns in ``union``, dense float32, in blocks of rows that bound the sparse one."""
+    """Return XᵀX of the columns in ``union``, dense float32; sparse products of some rows at a time."""
     whole = len(union) == rows.shape[1]
     columns = (rows if whole else rows[:, union]).tocsr()
     transposed = columns.T.tocsr()

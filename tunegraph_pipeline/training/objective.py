@@ -1,16 +1,16 @@
 """The self-supervised set-contrastive objective: one half of a list has to find the other half.
 
-Here: how lists are split into context and targets, how tracks are drawn for the sampled softmax, and the loss
-with its gradient. Not here: the network behind the embeddings (`models`), the loop (`train.py`).
+Here: what a step draws (context and targets, tracks placed as cold, candidates of the sampled softmax), and
+the loss with its gradient. Not here: the network behind the embeddings (`models`), the loop (`train.py`).
 
 For a user with context C and targets T the query is q = normalise(sum_{i in C} w_i e_i), the very query that
 is served, and the loss is the softmax cross-entropy over the catalogue without the context,
 
     loss = log Z - mean_{t in T} (q.e_t / tau + b_t),    Z = sum_{j not in C} exp(q.e_j / tau + b_j),
 
-averaged over users. The bias b of a track says how much it is liked whatever a person likes else, which a
-cosine cannot. The gradient is written out rather than left to autograd: it needs two products with one
-matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
+averaged over users. The bias b of a track says how much it is liked regardless of a person's other likes,
+which a cosine cannot. The gradient is written out rather than left to autograd: it needs two products with
+one matrix of scores that is exponentiated in place, a third of the memory traffic of a taped log-softmax.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.graph.csr import rows_of, shuffled_rows
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 class Candidates(NamedTuple):
@@ -52,11 +54,9 @@ def split_lists(
     """
     from scipy.sparse import csr_matrix
 
-    lengths = np.diff(likes.indptr)
-    row = np.repeat(np.arange(likes.shape[0]), lengths)
-    shuffled = np.lexsort((rng.random(likes.nnz), row))
-    place = np.arange(likes.nnz) - likes.indptr[row]
-    n_targets = (lengths + 1) // 2
+    row = rows_of(likes)
+    shuffled, place = shuffled_rows(likes, rng)
+    n_targets = (np.diff(likes.indptr) + 1) // 2
     is_target = place < n_targets[row]
     track = likes.indices[shuffled]
     context_row, context_track = row[~is_target], track[~is_target]
@@ -64,6 +64,23 @@ def split_lists(
     context = csr_matrix((pooling_weight[context_track], (context_row, context_track)), shape=likes.shape)
     share = (1.0 / n_targets[target_row]).astype(np.float32)
     return context, csr_matrix((share, (target_row, target_track)), shape=likes.shape)
+
+
+def drawn_as_cold(
+    popularity: NDArray[np.integer], content_likes: float, generator: "Generator"
+) -> "Tensor | None":
+    """Draw the tracks that a step places as if nobody liked them, so content learns to place cold tracks.
+
+    bool[N], each with the chance content_likes / (content_likes + its likes); None where that is always 0.
+    DropoutNet (Volkovs et al. 2017) drops the likes of all tracks alike. Here a track with many likes nearly
+    always keeps them: content adds little to where they place it, and every step without them would cost it.
+    """
+    import torch
+
+    if content_likes == 0:
+        return None
+    chance = content_likes / (content_likes + popularity)
+    return torch.rand(len(popularity), generator=generator) < torch.from_numpy(chance)
 
 
 def draw_candidates(probability: NDArray[np.float64], size: int, rng: np.random.Generator) -> Candidates:
@@ -96,7 +113,7 @@ def set_contrastive(
     multiplies q. ``candidates``: the tracks Z runs over, the whole catalogue when None. With ``sampled`` they
     are a draw: the targets then enter Z exactly and are removed from the draw, as the context always is
     (accidental hits). ``scratch`` float32, at least B x candidates: memory for the scores, which is costly to
-    get anew in every step.
+    allocate in every step.
     """
     import torch
     from scipy.sparse import csr_matrix
@@ -123,7 +140,7 @@ def set_contrastive(
             scores.mul_(torch.from_numpy(candidates.weight))
         _zero(scores, context, candidates)
 
-        target_row = np.repeat(np.arange(n_users), np.diff(targets.indptr))
+        target_row = rows_of(targets)
         logit = np.einsum("nd,nd->n", q.numpy()[target_row], table[targets.indices]) / temperature
         logit += b.numpy()[targets.indices]
         hit = float((targets.data * logit).sum(dtype=np.float64))
@@ -161,8 +178,7 @@ def _zero(scores: "Tensor", entries: "csr_matrix", candidates: Candidates | None
     """Set the stored ``entries`` of ``scores`` to zero, where their column is among the candidates."""
     import torch
 
-    row = np.repeat(np.arange(entries.shape[0]), np.diff(entries.indptr))
-    column = entries.indices.astype(np.int64)
+    row, column = rows_of(entries), entries.indices.astype(np.int64)
     if candidates is not None:
         at = np.minimum(np.searchsorted(candidates.columns, column), len(candidates.columns) - 1)
         found = candidates.columns[at] == column

@@ -1,11 +1,10 @@
 """Training of V3, the contrastive graph model: what goes in, what comes out, and the loop between.
 
-Here: the settings, what an epoch does, and putting the parts of the scoring rule together. Not here: early
+Here: the settings, what an epoch does, and assembling the parts of the scoring rule. Not here: early
 stopping and checkpoints (`loop.py`), the network (`models`), the loss (`objective.py`), the sparse part
-(`neighbour_weights.py`), the blend (`blend.py`), what an earlier model hands on (`warm_start.py`).
+(`neighbour_weights.py`), the blend (`blend.py`), what an earlier model passes on (`warm_start.py`).
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,22 +19,23 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
-from tunegraph_pipeline.models.spectral import spectral_start
-from tunegraph_pipeline.training.blend import QUICK, Validation, prior_of, tune_blend
-from tunegraph_pipeline.training.cold_start import drawn_as_cold
+from tunegraph_pipeline.progress import Progress
+from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.loop import (
     Arrays,
     Checkpoint,
     EpochReport,
-    Progress,
     as_tensors,
+    fingerprint,
     run_epochs,
     tensors_of,
+    users_to_learn_from,
 )
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline.training.objective import (
     Candidates,
     draw_candidates,
+    drawn_as_cold,
     set_contrastive,
     split_lists,
 )
@@ -48,24 +48,24 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.models.encoder import TrackEncoder
 
 
-# Likes a track, on average: below the first it is mostly content that places a track, from the second on
-# likes alone tell most of what there is to tell.
+# Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
+# say most of what there is to say.
 _FEW, _MANY = 2, 10
 
 
 class TrainingConfig(BaseModel):
-    """How a model is trained. What is None follows from the size of the data by the rule in its line."""
+    """How a model is trained. A setting that is None follows from the data by the rule beside it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: Literal["propagation", "transformer", "none"] = "propagation"
     """The graph encoder: see `models.encoder.TrackEncoder`."""
     layers: int = Field(default=1, ge=1, le=4)
-    """How many times a track hears its neighbours."""
+    """How many times each track receives messages from its neighbours."""
     graph_neighbours: int = Field(default=50, ge=1)
-    """Strongest co-like neighbours a track hears in propagation."""
+    """Strongest co-like neighbours that send messages to a track in propagation."""
     transformer_neighbours: int = Field(default=10, ge=1)
-    """The same for the transformer, which holds a vector an edge and head."""
+    """The same for the transformer, which holds a vector for each edge and head."""
     heads: int = Field(default=4, ge=1)
     """Attention heads of the transformer; they divide the dimension."""
     use_features: bool = True
@@ -76,42 +76,42 @@ class TrainingConfig(BaseModel):
     """Length of a track's embedding."""
     spaces: int | None = Field(default=None, ge=1)
     """Spaces an embedding is made of, each trained on lists drawn for it alone; they divide the dimension.
-    None: 4, if they do, where a track has from two to ten likes on average, else 1: with fewer, content has
-    most to say, and says it better with all the numbers there are."""
+    None: 4, if they do, where a track has two to ten likes on average, else 1: with fewer likes, content
+    matters most, and works better with the whole dimension."""
     content_likes: float | None = Field(default=None, ge=0)
-    """How many likes what is known of a track counts as. In this / (this + its likes) of the steps that alone
-    places it, so that content learns to place what nobody likes yet; 0: never. None: 1 where a track has
-    fewer than ten likes on average, else 0.25, as it costs tracks that likes place well."""
+    """How many likes the content of a track counts as. In this / (this + its likes) of the steps, content
+    alone places it, so that content learns to place what nobody likes yet; 0: never. None: 1 where a track
+    has fewer than ten likes on average, else 0.25, because it costs tracks that likes place well."""
     temperature: float | None = Field(default=None, gt=0)
     """Cosines are divided by it in the softmax: the lower, the more only the hardest tracks matter.
-    None: 0.07 where a track has ten likes or more on average and 0.15 below, where most of what a
-    sharp softmax could tell apart is chance."""
+    None: 0.07 where a track has ten likes or more on average and 0.15 below, where a sharp softmax would
+    mostly learn chance."""
     popularity_exponent: float = Field(default=0.15, ge=0)
-    """A liked track weighs popularity ** -this in the query, so that hits do not speak for everyone."""
+    """A liked track weighs popularity ** -this in the query, so that hits do not dominate it."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the query's numbers that is left out in a step."""
+    """Share of the query's coordinates dropped in a step."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Of Adam at the start; it falls to zero along a cosine."""
     batch_users: int | None = Field(default=None, ge=1)
-    """Users a step. None: users / 16, rounded to a power of two between 64 and 1,024."""
+    """Users per step. None: users / 16, rounded to a power of two between 64 and 1,024."""
     epochs: int | None = Field(default=None, ge=1)
     """Most passes over the users. None: as many as make 300 steps, between 6 and 30."""
     patience: int = Field(default=5, ge=1)
-    """Epochs in a row clearly worse than the best one before training stops. Kept is the last that is not:
-    within two standard errors of the best. The learning rate falls, so of what validation cannot tell apart
-    the later is the better."""
+    """Epochs in a row clearly worse than the best one before training stops. The last epoch within two
+    standard errors of the best is kept: the learning rate falls, so among epochs that validation cannot
+    distinguish the later is better."""
     validation_users: int = Field(default=4096, ge=1)
-    """Most early-stopping users a figure is taken over."""
+    """Most early-stopping users that validation is measured on."""
     full_softmax_tracks: int = Field(default=60_000, ge=1)
-    """Largest catalogue whose softmax runs over every track; beyond it tracks are drawn."""
+    """Largest catalogue whose softmax runs over every track; in a larger one tracks are sampled."""
     sampled_tracks: int = Field(default=16_384, ge=1)
-    """Tracks drawn a step in a sampled softmax, by popularity ** 0.5."""
+    """Tracks drawn per step in a sampled softmax, by popularity ** 0.5."""
     ridge_neighbours: int = Field(default=100, ge=1)
-    """Neighbour weights a track has."""
+    """Neighbour weights per track."""
     regularisation: float = Field(default=8.0, gt=0)
     """Lambda of the ridge behind the neighbour weights."""
     content_weight: float = Field(default=1.0, ge=0)
-    """What an artist or album counts there beside a user with a single like; used where tags are."""
+    """Weight of an artist or album in that ridge, beside a user with a single like; needs tags."""
     memory_mib: int = Field(default=2048, ge=64)
     """Bound on the block of the Gram matrix held while the neighbour weights are solved."""
     seed: int = Field(default=0, ge=0)
@@ -121,53 +121,45 @@ class TrainingConfig(BaseModel):
     warm_learning_rate: float = Field(default=1e-3, gt=0)
     """Of Adam at the start of those."""
     full_after_days: int = Field(default=7, ge=0)
-    """More days than this after the last training from nothing, by cut-off, the next one is from nothing."""
+    """Train from scratch when the last time is more than this many days ago, by cut-off."""
     full_after_share: float = Field(default=0.2, ge=0)
-    """So is one after more than this share of the likes has changed since, counted by track."""
+    """Train from scratch when more than this share of the likes has changed since, counted by track."""
 
     def temperature_for(self, likes_per_track: float) -> float:
-        """The temperature, given the mean number of training likes of the tracks that have any."""
-        if self.temperature is not None:
-            return self.temperature
-        return 0.07 if likes_per_track >= _MANY else 0.15
+        """The temperature, given the mean number of training likes per track that has any."""
+        default = 0.07 if likes_per_track >= _MANY else 0.15
+        return default if self.temperature is None else self.temperature
 
     def spaces_for(self, likes_per_track: float) -> int:
-        """The spaces an embedding is made of, given the same."""
-        if self.spaces is not None:
-            return self.spaces
-        return 4 if _FEW <= likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+        """The number of spaces, given the same."""
+        default = 4 if _FEW <= likes_per_track < _MANY and self.dimension % 4 == 0 else 1
+        return default if self.spaces is None else self.spaces
 
     def content_likes_for(self, likes_per_track: float) -> float:
         """How many likes content counts as, given the same."""
-        if self.content_likes is not None:
-            return self.content_likes
-        return 1.0 if likes_per_track < _MANY else 0.25
+        default = 1.0 if likes_per_track < _MANY else 0.25
+        return default if self.content_likes is None else self.content_likes
 
     def batch_for(self, n_users: int) -> int:
-        """Users a step, given the users who have two likes to split."""
-        if self.batch_users is not None:
-            return self.batch_users
-        return min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
+        """Users per step, given the number of users with at least two likes, which can be split."""
+        default = min(1024, max(64, 1 << max(0, round(math.log2(max(n_users, 1) / 16)))))
+        return default if self.batch_users is None else self.batch_users
 
     def epochs_for(self, n_users: int) -> int:
         """Most epochs, given the same."""
-        if self.epochs is not None:
-            return self.epochs
         steps = math.ceil(n_users / self.batch_for(n_users))
-        return min(30, max(6, math.ceil(300 / max(steps, 1))))
+        default = min(30, max(6, math.ceil(300 / max(steps, 1))))
+        return default if self.epochs is None else self.epochs
 
     def warm_epochs_for(self, n_users: int) -> int:
         """Epochs of a warm start, given the same."""
-        if self.warm_epochs is not None:
-            return self.warm_epochs
-        return max(1, round(self.epochs_for(n_users) / 7))
+        default = max(1, round(self.epochs_for(n_users) / 7))
+        return default if self.warm_epochs is None else self.warm_epochs
 
-    def from_nothing(self) -> dict[str, Any]:
-        """The settings a model trained from nothing depends on, as JSON: all but those of a warm start."""
-        return self.model_dump(mode="json", exclude=set(_OF_A_WARM_START))
-
-
-_OF_A_WARM_START = ("warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share")
+    def from_scratch(self) -> dict[str, Any]:
+        """The settings a model trained from scratch depends on, as JSON: all but those of warm starts."""
+        of_warm_starts = {"warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share"}
+        return self.model_dump(mode="json", exclude=of_warm_starts)
 
 
 @dataclass(frozen=True)
@@ -179,8 +171,8 @@ class TrainingData:
     what was held out of it;
     ``features``: float32[N, 11] in the order of AUDIO_FEATURES, NaN where unknown;
     ``track_artists``: csr bool, N x artists, an empty row where unknown; ``album``: int32[N], -1 unknown;
-    ``artists`` and ``albums``: the names of their columns and numbers, by which a later training knows them
-    again; needed to go on from a model that has tags, or to be gone on from.
+    ``artists`` and ``albums``: the names of their columns and numbers, by which a later training recognises
+    them; needed for a warm start from a model with tags, or for this model to be the parent of one.
     """
 
     train: "csr_matrix"
@@ -194,22 +186,18 @@ class TrainingData:
 
     @property
     def likes_per_track(self) -> float:
-        """The mean number of training likes of the tracks that have any."""
+        """The mean number of training likes per track that has any."""
         return float(self.train.nnz / max(len(np.unique(self.train.indices)), 1))
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """All that the scoring rule needs.
+    """All that the scoring rule needs, and how the training went.
 
-    ``embeddings``: float32[N, d], rows of unit length; ``pooling_weight``: float32[N];
-    ``neighbour_indptr`` int64[N+1], ``neighbour_indices`` int32, ``neighbour_weight`` float32: W, row = liked
-    track, column = candidate; ``prior``: float32[N], added to every score, see `blend.prior_of`;
-    ``placed``: bool[N], tracks of which content is known that says where they belong; ``recommendable``:
-    bool[N], those and the tracks that somebody in training likes; ``blend``: the weights of the parts;
-    ``validation``: MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity``
-    that of popularity, NaN without such users; ``curves``: one report an epoch, up to where training
-    stopped; ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
+    The arrays up to ``recommendable`` are declared in `models.arrays.MODEL`; ``blend``: the weights of the
+    parts of a score; ``validation``: MAP@10 of the served rule on the early-stopping users and
+    ``validation_of_popularity`` that of popularity, NaN without such users; ``curves``: one report per epoch;
+    ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
     """
 
     embeddings: NDArray[np.float32]
@@ -227,6 +215,15 @@ class TrainedModel:
     best_epoch: int
     tensors: dict[str, NDArray[np.float32]]
 
+    @property
+    def parts(self) -> ScoreParts:
+        """What its scores are computed from."""
+        from scipy.sparse import csr_matrix
+
+        W = (self.neighbour_weight, self.neighbour_indices, self.neighbour_indptr)
+        n_tracks = len(self.prior)
+        return ScoreParts(self.embeddings, self.pooling_weight, csr_matrix(W, shape=(n_tracks, n_tracks)))
+
 
 def train(
     data: TrainingData,
@@ -239,20 +236,19 @@ def train(
 ) -> TrainedModel:
     """Train a model. The same data, settings and seed give the same model, bit for bit, on one machine.
 
-    With ``start`` an earlier model is gone on from, for the few epochs and at the low learning rate of a warm
-    start; the same start gives the same model then. What is solved rather than learnt, the neighbour weights,
-    is solved anew from the likes of today, and the blend is looked for around the earlier one.
+    ``start``: an earlier model to warm start from, for the few epochs and at the low learning rate of a warm
+    start; the same start then gives the same model. The neighbour weights, which are solved rather than
+    learned, are solved again from the likes of today, and the blend is searched around the earlier one.
 
-    After every epoch the state is written to the file ``checkpoint``, and a call that finds one of the same
-    data and settings there goes on from it, to the same result as if it had never stopped; one of other data
-    or settings is overwritten. The file is the caller's to delete. ``on_epoch`` is called after an epoch has
-    been written; ``progress`` counts steps.
+    After every epoch the state is written to the file ``checkpoint``. A call that finds a checkpoint of the
+    same data and settings there resumes from it, to the same result as without the interruption; a checkpoint
+    of other data or settings is overwritten. The caller deletes the file. ``on_epoch`` is called after an
+    epoch has been written; ``progress`` counts steps.
 
     Raises InputError when no user has two likes to learn from, or heads or spaces do not divide the
-    dimension; ValueError where ``start`` is of another dimension, or tags have no names to know them by.
+    dimension; ValueError where ``start`` is of another dimension, or tags have no names to recognise them by.
     """
     import torch
-    from scipy.sparse import csr_matrix, vstack
 
     _check(data, config, start)
     popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
@@ -260,86 +256,45 @@ def train(
     pooling_weight = np.where(warm, np.maximum(popularity, 1.0) ** -config.popularity_exponent, 1.0)
     pooling_weight = pooling_weight.astype(np.float32)
     has_content = _has_content(data, config)
-    recommendable = warm | has_content
-    validation = Validation.draw(data.context, data.targets, recommendable, config.validation_users)
+    validation = Validation.draw(data.context, data.targets, warm | has_content, config.validation_users)
 
-    likes_per_track = data.likes_per_track
-    temperature = config.temperature_for(likes_per_track)
-    content_likes = config.content_likes_for(likes_per_track)
-    encoder = _encoder(data, config, popularity, config.spaces_for(likes_per_track), start, progress)
+    encoder = _encoder(data, config, popularity, start, progress)
     learning_rate = config.learning_rate if start is None else config.warm_learning_rate
     optimiser = torch.optim.Adam(encoder.parameters(), lr=learning_rate)
-
-    def solve() -> Arrays:
-        content = None
-        if config.use_tags and config.content_weight:
-            content = content_rows(data.track_artists, data.album)
-        lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
-        W = local_ridge(
-            data.train,
-            strongest_neighbours(lists, config.ridge_neighbours, progress=progress),
-            regularisation=config.regularisation,
-            content=None if content is None else config.content_weight * content,
-            memory_mib=config.memory_mib,
-            progress=progress,
-        )
-        return {"indptr": W.indptr, "indices": W.indices, "data": W.data}
-
-    # Kept with the checkpoint, because solving it again takes as long as an epoch.
-    state = Checkpoint.open(checkpoint, _fingerprint(data, config, start), solve)
-    W = csr_matrix(
-        (state.kept["data"], state.kept["indices"], state.kept["indptr"]), shape=(len(warm), len(warm))
+    state = Checkpoint.open(
+        checkpoint,
+        _fingerprint(data, config, start),
+        # Kept with the checkpoint, because solving it again takes as long as an epoch.
+        lambda: _neighbour_weights(data, config, progress),
     )
-
-    users = np.flatnonzero(np.diff(data.train.indptr) >= 2)
-    epochs = config.epochs_for(len(users)) if start is None else config.warm_epochs_for(len(users))
-
-    def one_epoch(epoch: int) -> float:
-        return _epoch(
-            data.train,
-            users,
-            encoder,
-            optimiser,
-            pooling_weight,
-            warm,
-            temperature,
-            content_likes,
-            config,
-            learning_rate,
-            0 if start is None else start.turn,
-            epoch,
-            epochs,
-            progress,
-        )
+    W = _matrix(state.kept, len(warm))
+    epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress)
 
     def judge() -> NDArray[np.float64]:
-        prior = prior_of(_level(encoder, temperature), warm)
-        figures = validation.of_blends(QUICK, _embeddings(encoder), pooling_weight, W, prior)
+        prior = prior_of(_level(encoder, epochs.temperature), warm)
+        figures = validation.of_blends(QUICK, ScoreParts(_embeddings(encoder), pooling_weight, W), prior)
         best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
         return best
 
     course = run_epochs(
         encoder,
         optimiser,
-        one_epoch,
+        epochs.run,
         judge,
-        epochs=epochs,
+        epochs=epochs.most,
         patience=config.patience,
         checkpoint=state,
         on_epoch=on_epoch,
     )
     embeddings = _embeddings(encoder)
-    # An artist of whom nobody in training likes a track says nothing, and alone leaves a row of zeros.
+    # An artist without a track liked in training says nothing, and alone leaves a row of zeros.
     placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     validation = replace(validation, recommendable=warm | placed)
     embeddings = _unit_rows(embeddings, config.seed)
-    level = _level(encoder, temperature)
     blend, prior, figure = tune_blend(
         validation,
-        embeddings,
-        pooling_weight,
-        W,
-        level,
+        ScoreParts(embeddings, pooling_weight, W),
+        _level(encoder, epochs.temperature),
         warm,
         around=None if start is None else start.blend,
     )
@@ -354,9 +309,7 @@ def train(
         recommendable=validation.recommendable,
         blend=blend,
         validation=figure,
-        validation_of_popularity=(
-            validation.of_popularity(popularity) if validation.n_users else float("nan")
-        ),
+        validation_of_popularity=validation.of_popularity(popularity),
         curves=course.curves,
         best_epoch=course.best_epoch,
         tensors=course.best_weights,
@@ -372,24 +325,16 @@ def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> N
         raise ValueError(
             f"context {data.context.shape} and targets {data.targets.shape} of {n_tracks} tracks"
         )
-    if not (np.diff(data.train.indptr) >= 2).any():
-        raise InputError(
-            "no user has two likes to learn from; import liked lists in which users like several tracks"
-        )
-    if config.spaces and config.dimension % config.spaces:
-        raise InputError(
-            f"{config.spaces} spaces do not divide the dimension {config.dimension}; change either"
-        )
-    if config.encoder == "transformer" and config.dimension % config.heads:
-        raise InputError(
-            f"{config.heads} heads do not divide the dimension {config.dimension}; change either"
-        )
-
+    users_to_learn_from(data.train)
+    heads = config.heads if config.encoder == "transformer" else None
+    for count, what in ((config.spaces, "spaces"), (heads, "heads")):
+        if count and config.dimension % count:
+            raise InputError(f"{count} {what} do not divide the dimension {config.dimension}; change either")
     if start is None:
         return
     if start.tensors["id"].shape[1] != config.dimension:
         raise ValueError(
-            f"a start of {start.tensors['id'].shape[1]} dimensions, {config.dimension} are wanted"
+            f"the earlier model has {start.tensors['id'].shape[1]} dimensions, not {config.dimension}"
         )
     counts = (data.track_artists.shape[1], int(data.album.max(initial=-1)) + 1)
     if config.use_tags and (len(data.artists), len(data.albums)) != counts:
@@ -397,7 +342,7 @@ def _check(data: TrainingData, config: TrainingConfig, start: Start | None) -> N
 
 
 def _has_content(data: TrainingData, config: TrainingConfig) -> NDArray[np.bool_]:
-    """bool[N]: tracks of which an input other than likes is known."""
+    """bool[N]: tracks with an input other than likes."""
     known = np.zeros(len(data.album), dtype=np.bool_)
     if config.use_tags:
         known |= (np.diff(data.track_artists.tocsr().indptr) > 0) | (data.album >= 0)
@@ -410,13 +355,13 @@ def _encoder(
     data: TrainingData,
     config: TrainingConfig,
     popularity: NDArray[np.float32],
-    spaces: int,
     start: Start | None,
     progress: Progress | None,
 ) -> "TrackEncoder":
-    from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
+    from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph, spectral_start
 
     warm = popularity > 0
+    spaces = config.spaces_for(data.likes_per_track)
     features = None
     if config.use_features and np.isfinite(data.features).any():
         features = encode_features(data.features, warm)
@@ -440,98 +385,144 @@ def _encoder(
         spaces=spaces,
     )
     if start is not None:
-        begun = tensors_of(encoder)
-        begun |= start.network({name: tensor.shape for name, tensor in begun.items()})
-        begun["bias"] = start.bias(known, warm)
-        if "tag" in begun:
-            begun["tag"] = start.tags(data.artists, data.albums, begun["tag"])
-        encoder.load_state_dict(as_tensors(begun))
+        tensors = tensors_of(encoder)
+        tensors |= start.network({name: tensor.shape for name, tensor in tensors.items()})
+        tensors["bias"] = start.bias(known, warm)
+        if "tag" in tensors:
+            tensors["tag"] = start.tags(data.artists, data.albums, tensors["tag"])
+        encoder.load_state_dict(as_tensors(tensors))
     return encoder
 
 
-def _epoch(
-    train: "csr_matrix",
-    users: NDArray[np.int64],
-    encoder: "TrackEncoder",
-    optimiser: "torch.optim.Optimizer",
-    pooling_weight: NDArray[np.float32],
-    warm: NDArray[np.bool_],
-    temperature: float,
-    content_likes: float,
-    config: TrainingConfig,
-    learning_rate: float,
-    turn: int,
-    epoch: int,
-    epochs: int,
-    progress: Progress | None,
-) -> float:
-    """One pass over the users in every space, in place; the mean loss.
+def _neighbour_weights(data: TrainingData, config: TrainingConfig, progress: Progress | None) -> Arrays:
+    """W, as `_matrix` takes it."""
+    from scipy.sparse import csr_matrix, vstack
 
-    All that is random follows from seed, epoch and ``turn``, which is 0 in a training from nothing and else
-    tells the warm starts of a chain apart: the same splits every day would be learnt by heart. The spaces see
-    the users in orders of their own, and split their lists each in its own way.
+    content = None
+    if config.use_tags and config.content_weight:
+        content = content_rows(data.track_artists, data.album)
+    lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
+    W = local_ridge(
+        data.train,
+        strongest_neighbours(lists, config.ridge_neighbours, progress=progress),
+        regularisation=config.regularisation,
+        content=None if content is None else config.content_weight * content,
+        memory_mib=config.memory_mib,
+        progress=progress,
+    )
+    return {"indptr": W.indptr, "indices": W.indices, "data": W.data}
+
+
+def _matrix(kept: Arrays, n_tracks: int) -> "csr_matrix":
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((kept["data"], kept["indices"], kept["indptr"]), shape=(n_tracks, n_tracks))
+
+
+class _Epochs:
+    """Trains ``encoder`` in place, an epoch at a time.
+
+    Everything random follows from seed, epoch and the ``turn`` of the warm start, 0 in a training from
+    scratch: with the same splits every day, a chain of warm starts would memorise them. The spaces see the
+    users in orders of their own, and split their lists each in its own way.
     """
-    import torch
 
-    rng = np.random.default_rng([config.seed, epoch] if turn == 0 else [config.seed, epoch, turn])
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    batch_users = config.batch_for(len(users))
-    spaces = encoder.spaces
-    size = config.dimension // spaces
-    stretch = math.sqrt(spaces)  # brings a track to unit length within a space
-    shuffled = [rng.permutation(users) for _ in range(spaces)]
-    steps = math.ceil(len(users) / batch_users)
-    sampled = len(warm) > config.full_softmax_tracks
-    everything = _all_warm(warm)
-    popularity = np.bincount(train.indices, minlength=len(warm))
-    probability = np.sqrt(popularity) / np.sqrt(popularity).sum()
-    width = config.sampled_tracks if sampled else len(warm)
-    scratch = torch.empty(min(batch_users, len(users)), width)
-    total = 0.0
-    for step in range(steps):
-        rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (epochs * steps)))
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * rate
-        optimiser.zero_grad(set_to_none=True)
-        embeddings = encoder(drawn_as_cold(popularity, content_likes, generator))
+    def __init__(
+        self,
+        data: TrainingData,
+        config: TrainingConfig,
+        encoder: "TrackEncoder",
+        optimiser: "torch.optim.Optimizer",
+        pooling_weight: NDArray[np.float32],
+        learning_rate: float,
+        start: Start | None,
+        progress: Progress | None,
+    ) -> None:
+        self._train, self._config, self._progress = data.train, config, progress
+        self._encoder, self._optimiser, self._learning_rate = encoder, optimiser, learning_rate
+        self._pooling_weight = pooling_weight
+        self._turn = 0 if start is None else start.turn
+        self._users = users_to_learn_from(data.train)
+        self._popularity = np.bincount(data.train.indices, minlength=data.train.shape[1])
+        self._sampled = len(self._popularity) > config.full_softmax_tracks
+        self._probability = np.sqrt(self._popularity) / np.sqrt(self._popularity).sum()
+        liked = np.flatnonzero(self._popularity)
+        self._liked = None  # the whole catalogue
+        if len(liked) < len(self._popularity):
+            self._liked = Candidates(liked, np.ones(len(liked), dtype=np.float32))
+        self._content_likes = config.content_likes_for(data.likes_per_track)
+        self.temperature = config.temperature_for(data.likes_per_track)
+        n_users = len(self._users)
+        self.most = config.epochs_for(n_users) if start is None else config.warm_epochs_for(n_users)
+
+    def run(self, epoch: int) -> float:
+        """One pass over the users; returns the mean loss."""
+        import torch
+
+        config, encoder, users = self._config, self._encoder, self._users
+        rng = np.random.default_rng([config.seed, epoch, *([self._turn] if self._turn else [])])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        batch_users = config.batch_for(len(users))
+        orders = [rng.permutation(users) for _ in range(encoder.spaces)]
+        steps = math.ceil(len(users) / batch_users)
+        width = config.sampled_tracks if self._sampled else len(self._popularity)
+        scratch = torch.empty(min(batch_users, len(users)), width)
+        total = 0.0
+        for step in range(steps):
+            rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (self.most * steps)))
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._learning_rate * rate
+            self._optimiser.zero_grad(set_to_none=True)
+            chosen = slice(step * batch_users, (step + 1) * batch_users)
+            total += self._step([np.sort(order[chosen]) for order in orders], scratch, rng, generator)
+            self._optimiser.step()
+            if self._progress is not None:
+                self._progress(f"training, epoch {epoch} of at most {self.most}", step + 1, steps)
+        return total / len(users)
+
+    def _step(
+        self,
+        batches: list[NDArray[np.int64]],
+        scratch: "torch.Tensor",
+        rng: np.random.Generator,
+        generator: "torch.Generator",
+    ) -> float:
+        """Set the gradients of a step on one batch of users per space; returns the summed loss."""
+        import torch
+
+        config, encoder = self._config, self._encoder
+        size = config.dimension // encoder.spaces
+        stretch = math.sqrt(encoder.spaces)  # scales a track to unit length within a space
+        embeddings = encoder(drawn_as_cold(self._popularity, self._content_likes, generator))
         gradient = torch.empty_like(embeddings)
         bias_gradient = torch.zeros_like(encoder.bias)
-        for space, order in enumerate(shuffled):
-            batch = np.sort(order[step * batch_users : (step + 1) * batch_users])
-            context, targets = split_lists(train[batch], pooling_weight, rng)
-            keep = None
+        total = 0.0
+        for space, batch in enumerate(batches):
+            context, targets = split_lists(self._train[batch], self._pooling_weight, rng)
+            candidates, keep = self._liked, None
             if config.dropout:
                 keep = torch.rand(len(batch), size, generator=generator).ge_(config.dropout)
                 keep.div_(1 - config.dropout)
+            if self._sampled:
+                candidates = draw_candidates(self._probability, config.sampled_tracks, rng)
             columns = slice(space * size, (space + 1) * size)
             found = set_contrastive(
                 embeddings.detach()[:, columns] * stretch,
                 context,
                 targets,
-                temperature,
+                self.temperature,
                 bias=encoder.bias,
                 keep=keep,
-                candidates=draw_candidates(probability, config.sampled_tracks, rng)
-                if sampled
-                else everything,
-                sampled=sampled,
+                candidates=candidates,
+                sampled=self._sampled,
                 scratch=scratch,
             )
             gradient[:, columns] = found.embeddings * stretch
-            bias_gradient += found.bias / spaces
-            total += found.loss * len(batch) / spaces
+            bias_gradient += found.bias / encoder.spaces
+            total += found.loss * len(batch) / encoder.spaces
         torch.autograd.backward(embeddings, gradient)
         encoder.bias.grad = bias_gradient
-        optimiser.step()
-        if progress is not None:
-            progress(f"training, epoch {epoch} of at most {epochs}", step + 1, steps)
-    return total / len(users)
-
-
-def _all_warm(warm: NDArray[np.bool_]) -> Candidates | None:
-    """The softmax runs over the tracks that somebody in training likes; None where those are all tracks."""
-    columns = np.flatnonzero(warm)
-    return None if len(columns) == len(warm) else Candidates(columns, np.ones(len(columns), dtype=np.float32))
+        return total
 
 
 def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
@@ -543,12 +534,12 @@ def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
 
 
 def _level(encoder: "TrackEncoder", temperature: float) -> NDArray[np.float32]:
-    """How much a track is liked whatever a person likes else, float32[N], on the scale of a cosine."""
+    """How much a track is liked regardless of a person's other likes: float32[N], as a cosine."""
     return np.float32(temperature) * encoder.bias.detach().numpy().astype(np.float32)
 
 
 def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Give rows of zeros, of tracks nothing is known of, a direction that follows from seed and row."""
+    """Give rows of zeros, of tracks without any input, a direction that follows from seed and row."""
     empty = np.flatnonzero(np.linalg.norm(embeddings, axis=1) < 0.5)
     for row in empty:
         direction = np.random.default_rng([seed, int(row)]).standard_normal(embeddings.shape[1])
@@ -558,14 +549,8 @@ def _unit_rows(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32
 
 def _fingerprint(data: TrainingData, config: TrainingConfig, start: Start | None) -> str:
     """A digest of everything the result depends on."""
-    digest = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16)
-    for matrix in (data.train, data.context, data.targets, data.track_artists.tocsr()):
-        digest.update(repr(matrix.shape).encode())
-        digest.update(matrix.indptr.astype(np.int64).tobytes())
-        digest.update(matrix.indices.astype(np.int64).tobytes())
-    digest.update(np.ascontiguousarray(data.features).tobytes())
-    digest.update(np.ascontiguousarray(data.album).tobytes())
+    more = b""
     if start is not None:
-        digest.update(start.fingerprint())
-        digest.update(repr((data.artists, data.albums)).encode())
-    return digest.hexdigest()
+        more = start.fingerprint() + repr((data.artists, data.albums)).encode()
+    matrices = (data.train, data.context, data.targets, data.track_artists.tocsr())
+    return fingerprint(config.model_dump_json(), matrices, (data.features, data.album), more)

@@ -1,10 +1,10 @@
-"""Going on from an earlier model: its tensors, lined up with the tracks and tags of today.
+"""Warm start from an earlier model: its tensors, aligned with the tracks and tags of today.
 
-Here: what is taken over and where what is new begins. Not here: whether there is a model to go on from
-(`orchestration`), training itself (`train.py`).
+Here: what is taken over and how new tracks and tags are initialised. Not here: choosing the parent
+(`pipeline.lineage`), training itself (`train.py`).
 
-Tracks keep their row for good, the tags do not: artists and albums are numbered in the order of their
-names, and one that is new moves all that follow. So a model keeps the names beside its tensors.
+Tracks keep their row for good, tags do not: artists and albums are numbered in the order of their names, so a
+new one shifts all that follow. A model therefore keeps the names beside its tensors.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from tunegraph_pipeline.models.blend import Blend
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_NOISE = 0.01  # where there is nothing to begin from; a row of zeros has no direction to learn in
+_NOISE = 0.01  # for a track without a known neighbour; a row of zeros has no gradient direction
 
 
 @dataclass(frozen=True)
 class Start:
-    """An earlier model to go on from, as it was kept.
+    """The earlier model of a warm start, as stored.
 
     ``tensors``: the encoder's weights by name, those of tracks in the rows of today; ``artists`` and
     ``albums``: the names of its tags, artists first, in the order of their rows; ``blend``: the one it was
-    served by; ``turn``: the number of this warm start since the last training from nothing, from 1.
+    served with; ``turn``: the number of this warm start since the last training from scratch, from 1.
     """
 
     tensors: dict[str, NDArray[Any]]
@@ -50,11 +50,11 @@ class Start:
     def ids(
         self, warm: NDArray[np.bool_], neighbours: "csr_matrix", seed: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Where the id vectors begin, float32[N, d], and which of them the earlier model had, bool[N].
+        """The initial id vectors, float32[N, d], and which of them the earlier model had, bool[N].
 
         ``warm`` bool[N]: tracks that somebody in training likes; ``neighbours`` N x N: the strength of their
-        strongest neighbours. A track without an id vector gets the mean of its neighbours' by strength, and
-        one whose neighbours are as new gets it in turn from those; one that nothing leads to, small noise.
+        strongest neighbours. A track without an id vector gets the mean of its neighbours' by strength, in
+        turn where these are new as well; a track that no chain of neighbours reaches gets small noise.
         """
         had = self._on_rows(self.tensors["id"], len(warm))
         known = (had != 0).any(axis=1)
@@ -65,11 +65,11 @@ class Start:
         return ids, known
 
     def bias(self, known: NDArray[np.bool_], warm: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Where the biases begin, float32[N]: those of ``known`` tracks as they were, the lowest of those for
-        other ``warm`` ones.
+        """The initial biases, float32[N]: unchanged for ``known`` tracks, and the lowest of these for other
+        ``warm`` ones.
 
-        Training teaches every track to keep away from those who do not like it. One that begins amid its
-        neighbours never was taught, and would come up for everyone who likes any of them.
+        Training teaches every track to keep away from users who do not like it. A track that starts amid its
+        neighbours has not learned that, and would come up for everyone who likes any of them.
         """
         bias = self._on_rows(self.tensors["bias"], len(warm))
         bias[~known] = 0
@@ -77,7 +77,7 @@ class Start:
         return bias
 
     def tags(self, artists: list[str], albums: list[str], fresh: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The tag vectors by name, float32[artists + albums, d]; of a name that is new, the row of
+        """The initial tag vectors, float32[artists + albums, d], by name; new names get the rows of
         ``fresh``, which has the same shape."""
         had = self.tensors.get("tag")
         if had is None:
@@ -91,7 +91,7 @@ class Start:
         return tags
 
     def network(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
-        """The tensors that are neither of tracks nor of tags, as far as today's encoder has them too."""
+        """The tensors of neither tracks nor tags that today's encoder has in the same shape."""
         return {
             name: tensor
             for name, tensor in self.tensors.items()
@@ -101,19 +101,14 @@ class Start:
     @staticmethod
     def _on_rows(tensor: NDArray[Any], n: int) -> NDArray[np.float32]:
         if len(tensor) > n:
-            raise ValueError(
-                f"{len(tensor)} tracks in the earlier model, {n} today: rows are never taken back"
-            )
+            raise ValueError(f"{len(tensor)} tracks in the earlier model, {n} today: rows are never removed")
         rows = np.zeros((n, *tensor.shape[1:]), dtype=np.float32)
         rows[: len(tensor)] = tensor
         return rows
 
 
 def _from_neighbours(
-    values: NDArray[np.float32],
-    known: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    neighbours: "csr_matrix",
+    values: NDArray[np.float32], known: NDArray[np.bool_], wanted: NDArray[np.bool_], neighbours: "csr_matrix"
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Fill rows of ``values`` that are ``wanted`` and not ``known`` with the mean of their neighbours' rows
     by strength, from near to far; and which rows have a value then, bool[N]."""

@@ -11,19 +11,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import (
-    ALL,
-    Als,
-    Baseline,
-    BaselineConfig,
-    CoLike,
-    Ease,
-    ItemKnn,
-    LightGcn,
-    Rp3Beta,
-    baselines,
-    top_k,
-)
+from tunegraph_pipeline.evaluation.baselines import ALL, baselines
+from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, Ease
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, top_k
+from tunegraph_pipeline.evaluation.baselines.factors import Als, LightGcn
+from tunegraph_pipeline.evaluation.baselines.neighbourhood import ItemKnn, Rp3Beta
 from tunegraph_pipeline.evaluation.metrics import user_metrics
 from tunegraph_pipeline_tests.evaluation.recommender_contract import NOT_PERSONAL
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tunegraph_pipeline.evaluation.bootstrap import Interval, intervals, resampled_means
+from tunegraph_pipeline.evaluation.bootstrap import intervals, resampled_means
 
 
 def test_an_interval_is_about_two_standard_errors_to_either_side() -> None:
@@ -40,9 +40,8 @@ def test_a_paired_difference_is_surer_than_two_intervals_side_by_side() -> None:
     other = one + 0.02 + 0.05 * rng.standard_normal(500)
     first, second, difference = intervals(np.stack([one, other, other - one]))
     assert first.high > second.low
-    assert difference.excludes_zero
+    assert difference.low > 0
     assert difference.mean == pytest.approx(second.mean - first.mean)
-    assert not Interval(0.1, -0.1, 0.3).excludes_zero
 
 
 def test_nobody_cannot_be_resampled() -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.compare import (
     Cost,
     Outcome,

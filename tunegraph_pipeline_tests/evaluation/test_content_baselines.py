@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.contender import Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES

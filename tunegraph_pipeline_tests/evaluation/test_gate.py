@@ -19,8 +19,8 @@ from tunegraph_pipeline.evaluation.gate import (
     common_candidates,
     compare_bundles,
     held_out_for_both,
-    never_shown,
     paired_bootstrap,
+    unseen_gate_likes,
 )
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.graph.split import GATE, TRAIN
@@ -140,7 +140,7 @@ def graph_of(held_out: float, canonical: NDArray[np.int32] | None = None) -> tup
 def test_the_whole_gate_fold_is_judged_where_nothing_changed() -> None:
     graph, ids = graph_of(0.2)
     same = TrainedOn(0.2, graph.canonical)
-    gate = never_shown(graph, ids, split_key="key", held_out=0.2, models=[same, same])
+    gate = unseen_gate_likes(graph, ids, split_key="key", held_out=0.2, models=[same, same])
     assert gate.nnz > 100
     np.testing.assert_array_equal(gate.toarray(), graph.fold_matrix(GATE).toarray())
 
@@ -149,7 +149,7 @@ def test_likes_a_model_was_shown_under_a_smaller_share_are_left_out() -> None:
     small, _ = graph_of(0.1)
     graph, ids = graph_of(0.3)
     models = [TrainedOn(0.1, graph.canonical), TrainedOn(0.3, graph.canonical)]
-    gate = never_shown(graph, ids, split_key="key", held_out=0.3, models=models)
+    gate = unseen_gate_likes(graph, ids, split_key="key", held_out=0.3, models=models)
     assert gate.nnz > 50
     np.testing.assert_array_equal(gate.toarray(), small.fold_matrix(GATE).toarray())
     assert small.fold_matrix(TRAIN).multiply(graph.fold_matrix(GATE)).nnz > 0
@@ -161,7 +161,7 @@ def test_likes_of_recordings_whose_ids_a_model_knew_as_others_are_left_out() -> 
     now[7], now[35] = 3, 4
     graph, ids = graph_of(0.3, now)
     models = [TrainedOn(0.3, then), TrainedOn(0.3, now)]
-    gate = never_shown(graph, ids, split_key="key", held_out=0.3, models=models)
+    gate = unseen_gate_likes(graph, ids, split_key="key", held_out=0.3, models=models)
     whole = graph.fold_matrix(GATE)
     per_track = np.bincount(gate.indices, minlength=40)
     assert per_track[3] == 0  # the likes of 7 were trained on under another pair

@@ -47,6 +47,10 @@ def some_embeddings(n: int) -> NDArray[np.float32]:
     return unit
 
 
+def some_layout(n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((n, 2), dtype=np.float32)
+
+
 def some_calibration(n_users: int) -> Calibration:
     rng = np.random.default_rng(1)
     lists = [csr_matrix((rng.random((n_users, 60)) < 0.1).astype(np.float32)) for _ in range(2)]
@@ -79,12 +83,10 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "calibration that could not be": lambda: calibration_diagram(some_calibration(1)),
     "drift": lambda: drift_histogram(np.array([0.9, 0.95, 0.99, -0.2], dtype=np.float32)),
     "drift of nothing": lambda: drift_histogram(np.zeros(0, dtype=np.float32)),
-    "map": lambda: embedding_map(some_embeddings(40), np.arange(40), ["rock", "", None, "jazz"] * 10),
-    "map of two tracks": lambda: embedding_map(some_embeddings(2), np.array([1, 1]), ["", "rock"]),
-    "map of tracks in one place": lambda: embedding_map(
-        np.tile(some_embeddings(1), (22, 1)), np.arange(22), [""] * 22
-    ),
-    "map of nothing": lambda: embedding_map(some_embeddings(3), np.zeros(3, dtype=np.int64), [None] * 3),
+    "map": lambda: embedding_map(some_layout(40), np.arange(40), ["rock", "", None, "jazz"] * 10),
+    "map of two tracks": lambda: embedding_map(some_layout(2), np.array([1, 1]), ["", "rock"]),
+    "map of tracks in one place": lambda: embedding_map(np.full((22, 2), 0.5), np.arange(22), [""] * 22),
+    "map of nothing": lambda: embedding_map(some_layout(3), np.zeros(3, dtype=np.int64), [None] * 3),
     "challenger": lambda: paired_intervals(
         {
             "map@10": {"champion": 0.2, "challenger": 0.19, "low": -0.03, "high": 0.01},
@@ -121,7 +123,7 @@ def test_each_series_is_drawn_in_its_colour() -> None:
 
 def test_more_genres_than_colours_are_drawn_all_the_same() -> None:
     genres = [f"genre {number % 30}" for number in range(60)]
-    pixels(embedding_map(some_embeddings(60), np.ones(60, dtype=np.int64), genres))
+    pixels(embedding_map(some_layout(60), np.ones(60, dtype=np.int64), genres))
 
 
 def test_pictures_may_be_drawn_in_several_threads() -> None:

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.evaluation.baselines import BaselineConfig
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings
 from tunegraph_pipeline.training.train import TrainingConfig
@@ -17,8 +16,6 @@ from tunegraph_pipeline_tests.evaluation.recommender_contract import (
     RecommenderContract,
     material,
 )
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class _Contender(RecommenderContract):

@@ -172,7 +172,7 @@ def test_another_seed_is_another_split() -> None:
 def test_a_split_that_leaks_is_refused() -> None:
     likes = csr_matrix(np.array([[1, 1, 0], [0, 1, 1]], dtype=np.float32))
     split = weak_generalisation(likes, share=0.5)
-    with pytest.raises(ValueError, match="among those to learn from"):
+    with pytest.raises(ValueError, match="among the training likes"):
         replace(split, train=likes)
     with pytest.raises(ValueError, match="cold track"):
         replace(split, cold=np.ones(3, dtype=np.bool_))

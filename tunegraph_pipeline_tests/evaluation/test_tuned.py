@@ -1,12 +1,16 @@
 """The file of tuned values: what is in it can be used, and what is written is read again."""
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines import ALL, BaselineConfig
-from tunegraph_pipeline.evaluation.tuned import TunedBaseline, read_tuned, tuned, write_tuned
+from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
+from tunegraph_pipeline.evaluation.tuned import TunedBaseline, read_tuned, tuned
+
+TUNE = Path(__file__).parents[2] / "benchmarks" / "tune.py"
 
 
 def test_every_value_that_is_kept_is_a_setting_of_its_baseline_and_no_worse_than_the_default() -> None:
@@ -37,7 +41,7 @@ def ease_at(ease_lambda: float, command: str = "tune --name x") -> TunedBaseline
 
 
 def test_what_is_written_is_read_and_other_sets_and_baselines_stay(tmp_path: Path) -> None:
-    path = tmp_path / "tuned.json"
+    path, write_tuned = tmp_path / "tuned.json", runpy.run_path(str(TUNE))["write_tuned"]
     assert read_tuned(path) == {}
     write_tuned("b", {"ease": ease_at(1.0)}, path)
     write_tuned("a", {"ease": ease_at(2.0)}, path)

@@ -11,8 +11,6 @@ from tunegraph_pipeline_tests.evaluation.recommender_contract import material
 
 N_USERS, N_TRACKS = 40, 400
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def world() -> tuple[csr_matrix, NDArray[np.float32]]:
     rng = np.random.default_rng(0)

@@ -18,16 +18,13 @@ from tunegraph_pipeline.generations.training import (
     V3Seed,
     _Pattern,
     all_pairs,
-    make_generation,
-    rows_of,
     some_likes,
     train_generation,
     with_strangers,
 )
+from tunegraph_pipeline.graph.csr import rows_of
 from tunegraph_pipeline.training.loop import EpochReport
 from tunegraph_pipeline.training.train import TrainingData
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def lists(seed: int = 0) -> TrainingData:
@@ -119,7 +116,7 @@ def test_rows_of_a_batch_are_asked_about_as_the_users_they_are() -> None:
 
 def test_v1_is_the_cosine_with_the_elementwise_maximum() -> None:
     data = lists()
-    v1 = make_generation(data.train, data.features, config("v1"))
+    v1 = GENERATIONS["v1"](data.train, data.features, config("v1"))
     assert isinstance(v1, V1)
     v1.settle()
     E = v1.embeddings
@@ -135,7 +132,7 @@ def test_v2_hears_a_training_user_as_their_node_in_the_graph() -> None:
     import torch
 
     data = lists()
-    v2 = make_generation(data.train, data.features, config("v2"))
+    v2 = GENERATIONS["v2"](data.train, data.features, config("v2"))
     assert isinstance(v2, V2)
     v2.settle()
     with torch.no_grad():
@@ -149,7 +146,7 @@ def test_v2_graph_is_the_one_of_nodes_in_a_row() -> None:
     import torch
 
     data = lists()
-    v2 = make_generation(data.train, data.features, config("v2"))
+    v2 = GENERATIONS["v2"](data.train, data.features, config("v2"))
     assert isinstance(v2, V2)
     v2.module.eval()
     nodes = torch.cat([v2.features, v2.users])
@@ -165,7 +162,7 @@ def test_v2_graph_is_the_one_of_nodes_in_a_row() -> None:
 
 def test_v2_moves_the_songs_for_a_new_user_and_leaves_the_graph_as_it_was() -> None:
     data = lists()
-    v2 = make_generation(data.train, data.features, config("v2"))
+    v2 = GENERATIONS["v2"](data.train, data.features, config("v2"))
     assert isinstance(v2, V2)
     v2.settle()
     before = v2.embeddings.copy()
@@ -178,7 +175,7 @@ def test_v2_moves_the_songs_for_a_new_user_and_leaves_the_graph_as_it_was() -> N
 
 def test_v3_takes_the_nearest_of_the_liked_songs() -> None:
     data = lists()
-    v3 = make_generation(data.train, data.features, config("v3_seed"))
+    v3 = GENERATIONS["v3_seed"](data.train, data.features, config("v3_seed"))
     assert isinstance(v3, V3Seed)
     v3.settle()
     E = v3.embeddings
@@ -217,7 +214,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(generation: Generation
 
 def test_without_features_there_is_nothing_to_know_a_song_by() -> None:
     nothing = np.full((40, 11), np.nan, dtype=np.float32)
-    with pytest.raises(InputError, match="no liked track has audio features, and v1 knows a song by"):
+    with pytest.raises(InputError, match="no liked track has audio features, the only input of v1"):
         train_generation(replace(lists(), features=nothing), config("v1"))
 
 

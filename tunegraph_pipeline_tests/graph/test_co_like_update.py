@@ -1,4 +1,4 @@
-"""B brought up to date is the B of today's likes, whatever the days that led there, in the files of both."""
+"""An updated B is the B of today's likes, whatever the days that led there, in the files of both."""
 
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,11 @@ def test_a_day_without_changes_adds_nothing(tmp_path: Path) -> None:
     check(matrix, A, drift=0.2)
 
 
-def test_a_matrix_without_counts_cannot_be_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_matrix_without_counts_cannot_be_updated(tmp_path: Path) -> None:
     A = np.eye(3, dtype=np.int8)[:, [0, 0, 1]]
     build_co_like(csr_matrix(A.astype(np.float32)), tmp_path / "0", max_exact_nnz=0)
 
-    with pytest.raises(LakeError, match="build it anew"):
+    with pytest.raises(LakeError, match="rebuild it"):
         update(CoLike.open(tmp_path / "0"), A, A, tmp_path / "1", drift=0.2)
     with pytest.raises(LakeError, match="nothing to merge"):
         compact_co_like(CoLike.open(tmp_path / "0"), tmp_path / "1")
@@ -175,4 +175,4 @@ def test_an_update_reports_how_far_it_is(tmp_path: Path) -> None:
         progress=lambda *step: seen.append(step),
     )
 
-    assert seen == [("co-likes brought up to date", step, 5) for step in range(1, 6)]
+    assert seen == [("updating co-likes", step, 5) for step in range(1, 6)]

@@ -62,7 +62,7 @@ def test_all_lines_of_a_request_are_of_the_day_it_was_received(tmp_path: Path) -
         ("ann", [("a", "love")], [], "'love' is not one of like, dislike, skip"),
         ("ann", [("\ud800", "like")], [], "track_id is not valid Unicode"),
         ("ann", [("a", "like")], ["\udfff"], "shown is not valid Unicode"),
-        ("ann", [(7, "like")], [], "track_id has to be text, not int"),
+        ("ann", [(7, "like")], [], "track_id must be text, not int"),
     ],
 )
 def test_what_could_not_be_read_back_is_not_kept(
@@ -206,21 +206,21 @@ LINE = (
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (LINE[:-9], "half-written or no JSON"),
-        (b"\xff\xfe", "half-written or no JSON"),
-        (b"[" * 100_000, "half-written or no JSON"),
-        (b"7", "not of the form of feedback"),
-        (b"{}", "not of the form of feedback"),
-        (LINE.replace(b'"like"', b'"love"'), "not of the form of feedback"),
-        (LINE.replace(b'"like"', b'["like"]'), "not of the form of feedback"),
-        (LINE.replace(b'"ann"', b'""'), "not of the form of feedback"),
-        (LINE.replace(b'"ann"', b'["ann"]'), "not of the form of feedback"),
-        (LINE.replace(b'"ann"', b'"\\ud800"'), "not of the form of feedback"),
-        (LINE.replace(b"[]", b'"a"'), "not of the form of feedback"),
-        (LINE.replace(b"[]", b"[1]"), "not of the form of feedback"),
-        (LINE.replace(b"12:00:00Z", b"12:00:00"), "not of the form of feedback"),
-        (LINE.replace(b'"2026-11-24T12:00:00Z"', b"1"), "not of the form of feedback"),
-        (LINE.replace(b"2026-11-24T12:00:00Z", b"0001-01-01T00:00:00+23:00"), "not of the form of feedback"),
+        (LINE[:-9], "incomplete or not JSON"),
+        (b"\xff\xfe", "incomplete or not JSON"),
+        (b"[" * 100_000, "incomplete or not JSON"),
+        (b"7", "not in the form of feedback"),
+        (b"{}", "not in the form of feedback"),
+        (LINE.replace(b'"like"', b'"love"'), "not in the form of feedback"),
+        (LINE.replace(b'"like"', b'["like"]'), "not in the form of feedback"),
+        (LINE.replace(b'"ann"', b'""'), "not in the form of feedback"),
+        (LINE.replace(b'"ann"', b'["ann"]'), "not in the form of feedback"),
+        (LINE.replace(b'"ann"', b'"\\ud800"'), "not in the form of feedback"),
+        (LINE.replace(b"[]", b'"a"'), "not in the form of feedback"),
+        (LINE.replace(b"[]", b"[1]"), "not in the form of feedback"),
+        (LINE.replace(b"12:00:00Z", b"12:00:00"), "not in the form of feedback"),
+        (LINE.replace(b'"2026-11-24T12:00:00Z"', b"1"), "not in the form of feedback"),
+        (LINE.replace(b"2026-11-24T12:00:00Z", b"0001-01-01T00:00:00+23:00"), "not in the form of feedback"),
         (LINE.replace(b"-24T", b"-23T"), "with the time of another day"),
     ],
 )
@@ -236,13 +236,13 @@ def test_a_line_that_cannot_be_used_is_counted_and_put_aside(lake: Lake, line: b
     (kept,) = leftovers(lake)
     assert kept.parent.name == "rejected"
     assert kept.read_bytes() == line + b"\n"
-    assert found.sentences() == [f"feedback not taken in, {why}: 1; kept in feedback_spool/rejected/"]
+    assert found.sentences() == [f"feedback not used, {why}: 1; kept in feedback_spool/rejected/"]
 
 
 def test_lines_of_which_none_can_be_used_make_no_batch(lake: Lake) -> None:
     append(lake.root, "w", "bob", [("b", "like")], at=NOON)
     (lake.root / SPOOL / "2026-11-24" / "w.jsonl").write_bytes(b"nonsense\n")
-    assert collect(lake, TODAY).rejected == {"half-written or no JSON": 1}
+    assert collect(lake, TODAY).rejected == {"incomplete or not JSON": 1}
     assert lake.raw_days() == []
     assert collect(lake, TODAY).rejected == {}
 

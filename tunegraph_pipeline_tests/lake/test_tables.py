@@ -13,6 +13,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake import tables
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, read_batches, write_batch
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS, TABLES
+from tunegraph_pipeline.lake.tables import TableFiles
 
 DAY = date(2026, 3, 1)
 Pairs = set[tuple[str, str]]
@@ -144,8 +145,8 @@ def test_a_day_without_batches_is_typed_and_empty(tmp_path: Path) -> None:
         (tables.derive_feedback([]), "feedback"),
     ):
         assert frame.is_empty()
-        tables.write_table(tmp_path, name, DAY.isoformat(), frame, "none")
-        assert tables.read_table(tmp_path, name, DAY.isoformat()).schema == tables.empty_table(name).schema
+        TableFiles(tmp_path).write(name, DAY.isoformat(), frame, "none")
+        assert TableFiles(tmp_path).read(name, DAY.isoformat()).schema == tables.empty_table(name).schema
 
 
 histories = st.lists(
@@ -192,22 +193,22 @@ def test_rows_that_do_not_follow_the_schema_are_not_written(tmp_path: Path) -> N
         ),
     ):
         with pytest.raises(LakeError, match=says):
-            tables.write_table(tmp_path, "likes", "2026-03-01", bad, "")
-    assert tables.partitions(tmp_path, "likes") == []
+            TableFiles(tmp_path).write("likes", "2026-03-01", bad, "")
+    assert TableFiles(tmp_path).partitions("likes") == []
 
 
 def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:
-    path = tables.table_path(tmp_path, "track_ids", None)
+    path = TableFiles(tmp_path).table_path("track_ids", None)
     path.parent.mkdir()
     pl.DataFrame({"track_idx": ["0"], "track_id": ["a"]}).write_parquet(path)
     with pytest.raises(LakeError, match="track_idx is"):
-        tables.read_table(tmp_path, "track_ids", None)
+        TableFiles(tmp_path).read("track_ids", None)
     path.write_bytes(b"garbage")
     with pytest.raises(LakeError, match="cannot be read"):
-        tables.read_table(tmp_path, "track_ids", None)
+        TableFiles(tmp_path).read("track_ids", None)
     path.unlink()
     with pytest.raises(LakeError, match="does not exist"):
-        tables.read_table(tmp_path, "track_ids", None)
+        TableFiles(tmp_path).read("track_ids", None)
 
 
 @pytest.mark.slow
@@ -218,9 +219,9 @@ def test_a_flipped_bit_in_a_footer_is_told_or_does_no_harm(tmp_path: Path, bit: 
         tmp_path / "raw", RawBatch("files", "x", feedback=feedback_frame([("u", "a", "like", 1)]))
     )
     key = DAY.isoformat()
-    tables.write_table(tmp_path, "feedback", key, tables.derive_feedback([batch]), "inputs")
+    TableFiles(tmp_path).write("feedback", key, tables.derive_feedback([batch]), "inputs")
     files: dict[Path, Callable[[], pl.DataFrame]] = {
-        tables.table_path(tmp_path, "feedback", key): lambda: tables.read_table(tmp_path, "feedback", key),
+        TableFiles(tmp_path).table_path("feedback", key): lambda: TableFiles(tmp_path).read("feedback", key),
         batch.folder / "feedback.parquet": lambda: batch.read("feedback"),
     }
     for path, read in files.items():
@@ -230,7 +231,7 @@ def test_a_flipped_bit_in_a_footer_is_told_or_does_no_harm(tmp_path: Path, bit: 
             flipped = bytearray(content)
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
-            tables.inputs_of(tmp_path, "feedback", key)
+            TableFiles(tmp_path).inputs_of("feedback", key)
             try:
                 assert len(read()) == 1, place
             except LakeError:

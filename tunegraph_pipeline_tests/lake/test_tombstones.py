@@ -136,7 +136,7 @@ def test_feedback_of_theirs_is_taken_in_nowhere(lake: Lake) -> None:
     found = collect(lake)
     assert [batch.rows for batch in found.batches] == [{"feedback": 1}]
     assert found.forgotten == 3
-    assert "feedback of users who were forgotten, not taken in: 3" in found.sentences()
+    assert "feedback of forgotten users, not used: 3" in found.sentences()
     assert [p.read_text() for p in (lake.root / SPOOL / "rejected").iterdir()] == ["nonsense\n"]
     # Of somebody who says nothing else there is no batch at all.
     append(lake.root, "w", GONE, [("c", "like")], at=noon)

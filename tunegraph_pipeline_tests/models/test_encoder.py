@@ -6,8 +6,13 @@ import torch
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.models.content import content_tags
-from tunegraph_pipeline.models.encoder import EncoderKind, SparseMatrix, TrackEncoder, propagation_graph
-from tunegraph_pipeline.models.spectral import spectral_start
+from tunegraph_pipeline.models.encoder import (
+    EncoderKind,
+    SparseMatrix,
+    TrackEncoder,
+    propagation_graph,
+    spectral_start,
+)
 
 N, D = 6, 8
 

@@ -98,7 +98,7 @@ def test_a_failed_run_is_told_in_one_document(
     (told,) = hook.taken
     assert set(told) == {"text", "job", "run_id", "partitions", "lake", "error", "will_retry", "time"}
     assert (told["job"], told["partitions"], told["lake"]) == ("refresh", "2026-02-01", "music")
-    assert told["error"].endswith("has no filled day yet; materialise the daily tables first")
+    assert told["error"].endswith("has no filled day yet; import files, then run `tunegraph refresh`")
     assert "\n" not in told["text"]
     assert told["error"] in told["text"]
     assert told["run_id"] == failed.dagster_run.run_id
@@ -133,7 +133,7 @@ def test_one_that_never_takes_it_is_given_up_and_its_address_stays_a_secret(
 ) -> None:
     hook.refuse = 1_000
     urls = {"refuses": hook.url, "closed": f"http://127.0.0.1:9/{SECRET}", "no address": f"://{SECRET}"}
-    with pytest.raises(LakeError, match=r"not taken by the webhook of TUNEGRAPH_ALERT_WEBHOOK") as caught:
+    with pytest.raises(LakeError, match=r"TUNEGRAPH_ALERT_WEBHOOK did not accept the alert") as caught:
         alert.send(urls[how], {"text": "x"}, pause=0.01)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

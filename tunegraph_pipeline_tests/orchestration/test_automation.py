@@ -100,7 +100,7 @@ def test_when_schedules_tick_is_a_setting_of_the_lake(lake: Lake, tmp_path: Path
     (daily, weekly) = automation.schedules(schedule_settings(lake.root))
     assert (daily.cron_schedule, weekly.cron_schedule) == ("30 4 * * *", "0 3 * * 0")
     lake.set_section("schedules", {"daily": "at four"})
-    with pytest.raises(LakeError, match=r"settings.schedules: daily: .*'at four' is no cron expression"):
+    with pytest.raises(LakeError, match=r"settings.schedules: daily: .*'at four' is not a cron expression"):
         schedule_settings(lake.root)
 
 

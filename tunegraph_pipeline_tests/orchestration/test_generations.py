@@ -22,7 +22,7 @@ DAY = date(2026, 2, 1)
 KINDS = ("v1_model", "v2_model", "v3_seed_model")
 QUICK = {"epochs": 2, "steps": 2, "validation_users": 20}
 
-pytestmark = [pytest.mark.dagster, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.dagster
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import bundle
-from tunegraph_pipeline.pipeline.bundle import bundle_of, index_if_wanted
+from tunegraph_pipeline.pipeline.bundle import add_index_if_set, bundle_of
 from tunegraph_pipeline.pipeline.publish import index_facts
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import watched_by
@@ -49,7 +49,7 @@ def with_settings(lake: Lake, folder: Path, **settings: Any) -> tuple[dict[str, 
     draft = Path(shutil.copytree(live(lake).folder, folder / "draft"))
     notes: list[str] = []
     with watched_by(lambda *_: None, notes.append):
-        return index_if_wanted(draft, ServingSettings(**settings)), notes
+        return add_index_if_set(draft, ServingSettings(**settings)), notes
 
 
 def test_a_small_catalogue_is_ranked_exactly(lake: Lake) -> None:
@@ -57,7 +57,7 @@ def test_a_small_catalogue_is_ranked_exactly(lake: Lake) -> None:
     assert "index" not in bundle.facts
     assert bundle.file(INDEX_FILE) is None
     assert int(bundle.recommendable.sum()) < THRESHOLD
-    assert index_facts(bundle)[0]["index"] == "none: every query looks at all tracks"
+    assert index_facts(bundle)[0]["index"] == "none: every query reads all tracks"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_what_a_clock_that_was_set_back_left_in_the_future_waits_for_its_day(lak
     _receive(lake, tomorrow, "late")
     assert days_to_catch_up(lake, today=TODAY) == DaysToFill(TODAY, TODAY, (TODAY, TODAY))
     assert days_to_fill(lake, "listenbrainz", today=TODAY).last == TODAY
-    with pytest.raises(InputError, match=r"received on 2026-03-11 .* today is 2026-03-10: check the clock"):
+    with pytest.raises(InputError, match=r"data on 2026-03-11, and today is 2026-03-10: check the clock"):
         days_to_fill(lake, "none", today=TODAY)
 
 
@@ -97,10 +97,10 @@ def test_by_hand_the_days_are_those_asked_for_with_the_stale_ones_around(lake: L
     open_end = DaysToFill(date(2026, 2, 1), TODAY, (date(2026, 3, 1), TODAY))
     assert days_to_fill(lake, "simulator", date(2026, 3, 1), today=TODAY) == open_end
     assert days_to_fill(lake, "none", date(2026, 3, 1), today=TODAY) == open_end
-    with pytest.raises(InputError, match="--to 2026-03-01 is an end without a beginning"):
+    with pytest.raises(InputError, match="--to 2026-03-01 needs a beginning"):
         days_to_fill(lake, "simulator", None, date(2026, 3, 1), today=TODAY)
     assert days_to_fill(lake, "none", today=TODAY) == DaysToFill(date(2026, 2, 1), date(2026, 2, 1))
-    with pytest.raises(InputError, match="outside of the days"):
+    with pytest.raises(InputError, match="outside the days"):
         days_to_fill(lake, "simulator", TODAY + timedelta(days=1), today=TODAY)
 
 

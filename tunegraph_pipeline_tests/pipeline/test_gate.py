@@ -18,10 +18,9 @@ from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
-from tunegraph_pipeline.pipeline.gate import likes_never_shown_to
+from tunegraph_pipeline.pipeline.gate import gate_likes_unseen_by
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.status import lake_status
-from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import LOG, live_model, publications, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -161,7 +160,7 @@ def test_neither_does_publishing_it_directly(refused: Refused) -> None:
     assert decision is not None
     assert Bundle.open(lake.serving / decision.bundle).model_version == refused.challenger
     for given in (None, decision):
-        with pytest.raises(BundleError, match=r"not judged|was refused"):
+        with pytest.raises(BundleError, match=r"not compared|was refused"):
             publish(lake.serving, decision.bundle, given)
     assert live_model(lake.serving) == refused.champion
 
@@ -180,18 +179,17 @@ def test_judging_again_gives_the_same_figures(refused: Refused) -> None:
 
 def test_what_is_served_is_not_evaluated_on_likes_its_model_was_shown(refused: Refused) -> None:
     lake = refused.lake
-    recommender, graph, ids = Recommender.open(lake.serving), open_like_graph(lake), known_track_ids(lake)
+    recommender, graph = Recommender.open(lake.serving), open_like_graph(lake)
 
     def notes() -> list[str]:
-        judged = judge_gate(lake, recommender, graph, ids, held_out=0.2, k=10, progress=lambda *_: None)
-        return judged.notes
+        return judge_gate(lake, recommender, k=10).notes
 
     assert f"{graph.fold_matrix(GATE).nnz:,} held-out likes" in notes()[0]
     manifest = lake.version_folder("models", refused.champion) / "manifest.json"
     before = manifest.read_text()
     # Live is a model from when less was held out.
     manifest.write_text(before.replace('"held_out": 0.2', '"held_out": 0.1'))
-    hidden = likes_never_shown_to([refused.champion], lake, graph, ids, 0.2)
+    hidden = gate_likes_unseen_by(lake, [refused.champion])
     assert 0 < hidden.nnz < graph.fold_matrix(GATE).nnz
     assert f"{hidden.nnz:,} held-out likes" in notes()[0]
     manifest.write_text(before)

@@ -198,13 +198,13 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import inbox
 from tunegraph_pipeline.pipeline.settings import InboxSettings
 
-receive = inbox.receive
+receive = Lake.receive_files
 
 def receive_and_die(*arguments, **options):
     receive(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 
-inbox.receive = receive_and_die
+Lake.receive_files = receive_and_die
 lake = Lake.open(Path(sys.argv[1]))
 settings = InboxSettings(settle_seconds=0)
 today = date.fromisoformat(sys.argv[2])

@@ -48,7 +48,11 @@ def test_a_lake_that_sets_only_what_earlier_versions_knew_opens(lake: Lake) -> N
         ("simulator", {"n_user": 5}, "settings.simulator.n_user is no setting; did you mean n_users?"),
         ("graph", {"held_out": 0.9}, "settings.graph: held_out: Input should be less than 0.5"),
         ("retention", {"ttl_days": {"spotify": 0}}, "settings.retention: ttl_days.spotify: Input should be"),
-        ("schedules", {"daily": "at four"}, "settings.schedules: daily: Value error, 'at four' is no cron"),
+        (
+            "schedules",
+            {"daily": "at four"},
+            "settings.schedules: daily: Value error, 'at four' is not",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -39,7 +39,6 @@ def lake_with_lists(root: Path) -> Lake:
 
 @pytest.mark.slow
 @pytest.mark.dagster
-@pytest.mark.usefixtures("one_thread")
 def test_the_stages_leave_what_the_refresh_job_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

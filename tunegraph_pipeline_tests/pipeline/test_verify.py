@@ -22,12 +22,11 @@ from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.lake.storage import SPOOL
-from tunegraph_pipeline.lake.tables import table_path
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stale_versions import users_left
-from tunegraph_pipeline.pipeline.verify import verify
-from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
+from tunegraph_pipeline.pipeline.verify.inspection import Finding, Report
+from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline_tests.run_stages import run_stages
 
@@ -135,9 +134,7 @@ DERIVED: dict[str, Callable[[Lake], Path]] = {
     "models part": part("models", "embeddings.npy"),
     "models weights": part("models", "weights.safetensors"),
     "track_embeddings": lambda lake: lake.table_path("track_embeddings", current(lake, "models")),
-    "user_recommendations": lambda lake: table_path(
-        lake.root, "user_recommendations", current(lake, "serving")
-    ),
+    "user_recommendations": lambda lake: lake.table_path("user_recommendations", current(lake, "serving")),
     "evaluation": at("evaluation", "data.parquet"),
     "bundle part": part("serving", "user_tracks.npy"),
     "bundle manifest": part("serving", "manifest.json"),
@@ -493,7 +490,7 @@ def test_an_id_map_without_a_bundle_to_restore_it_from_says_so(lake: Lake) -> No
     truncate(lake.root / "track_ids" / "data.parquet")
     shutil.rmtree(lake.serving)
     (finding,) = [one for one in verify(lake.root).problems if one.file.startswith("track_ids")]
-    assert "no copy of it is at hand" in finding.repairs
+    assert "there is no copy of it" in finding.repairs
 
 
 def test_a_bundle_before_this_one_is_named_where_what_is_live_cannot_be_read(lake: Lake) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.indexing import add_index
+from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker, Rankings
 
 MakeContent = Callable[..., BundleContent]
 OpenBundle = Callable[[BundleContent], Bundle]
@@ -104,6 +106,19 @@ def random_content(
             },
         },
     )
+
+
+def rank_one(
+    ranker: Ranker,
+    liked: NDArray[np.int32],
+    k: int,
+    *,
+    explain: bool = True,
+    exclude: NDArray[np.int32] | None = None,
+) -> Rankings:
+    """The best k for one list of liked tracks."""
+    excluded = np.zeros(0, dtype=np.int32) if exclude is None else exclude
+    return ranker.answer([QuerySpec(liked, excluded=excluded)], [k], explain=explain)[0]
 
 
 @pytest.fixture

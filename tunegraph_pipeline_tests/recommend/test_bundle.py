@@ -155,12 +155,12 @@ def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"track_ids": ["a", "b", "c", "a"]}, "track 'a' is there twice"),
-        ({"user_ids": ["ann", "ann"]}, "user 'ann' is there twice"),
+        ({"track_ids": ["a", "b", "c", "a"]}, "track 'a' occurs twice"),
+        ({"user_ids": ["ann", "ann"]}, "user 'ann' occurs twice"),
         ({"prior": np.zeros(3, dtype=np.float32)}, "prior has shape (3,) for 4 tracks"),
-        ({"prior": np.array([0, np.nan, 0, 0], dtype=np.float32)}, "prior holds a number that is not finite"),
+        ({"prior": np.array([0, np.nan, 0, 0], dtype=np.float32)}, "prior has a number that is not finite"),
         ({"names": ["one"]}, "names has 1 entries for 4 tracks"),
-        ({"embeddings": np.ones((4, 2), dtype=np.float32)}, "off unit length by 0.414"),
+        ({"embeddings": np.ones((4, 2), dtype=np.float32)}, "differs from 1 by 0.414"),
         ({"embeddings": np.ones((3, 2), dtype=np.float32)}, "embeddings has shape (3, 2) for 4 tracks"),
         ({"neighbour_indices": np.array([2, 4, 2], dtype=np.int32)}, "neighbour_indptr and"),
         ({"neighbour_indices": np.array([2, -1, 2], dtype=np.int32)}, "neighbour_indptr and"),
@@ -171,9 +171,9 @@ def test_an_id_that_is_not_valid_text_is_unknown_and_not_an_error() -> None:
         ({"user_tracks": np.array([1, 1], dtype=np.int32)}, "not ascending without duplicates"),
         ({"facts": {"bundle_version": "v1", "model_version": "m1"}}, "its facts lack 'blend'"),
         ({"canonical": np.zeros(3, dtype=np.int32)}, "canonical has shape (3,) for 4 tracks"),
-        ({"canonical": np.array([0, 2, 2, 3], dtype=np.int32)}, "does not name the first track"),
-        ({"canonical": np.array([0, 0, 1, 3], dtype=np.int32)}, "does not name the first track"),
-        ({"canonical": np.array([0, -1, 2, 3], dtype=np.int32)}, "does not name the first track"),
+        ({"canonical": np.array([0, 2, 2, 3], dtype=np.int32)}, "not the first of its recording"),
+        ({"canonical": np.array([0, 0, 1, 3], dtype=np.int32)}, "not the first of its recording"),
+        ({"canonical": np.array([0, -1, 2, 3], dtype=np.int32)}, "not the first of its recording"),
         ({"canonical": np.array([0, 1, 2, 2], dtype=np.int32)}, "not canonical is recommendable"),
         (
             {

@@ -14,6 +14,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bun
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
+from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
 pytestmark = pytest.mark.slow
 
@@ -163,8 +164,8 @@ def test_the_index_is_what_answers(clustered_bundle: Bundle, monkeypatch: pytest
     monkeypatch.setattr(index, "search", search)
     ranker = Ranker(clustered_bundle, index=index)
     liked = clustered_bundle.user_list(0)
-    ranker.rank_one(liked[:3], 10)
-    ranker.rank_one(liked, 10)
+    rank_one(ranker, liked[:3], 10)
+    rank_one(ranker, liked, 10)
     ranker.nearest(int(liked[0]), 10)
     assert asked == [index.probes.of(3, 0.5), index.probes.of(len(liked), 0.5), index.probes.similar]
 

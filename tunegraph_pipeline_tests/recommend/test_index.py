@@ -81,10 +81,10 @@ def test_eight_bits_keep_every_product_to_a_share_of_its_range(seed: int, stretc
     largest = float(np.abs(vectors[:, :-EXTRAS]).max())
     step = float(np.abs(query / Form.of(vectors, "int8").scale).max()) / 127
     form = Form.of(vectors, "int8")
-    form.keep(vectors)
+    form.encode_vectors(vectors)
     assert np.abs(vectors).max() == 127
     assert (vectors == np.rint(vectors)).all()
-    factor = form.fit(query)
+    factor = form.encode_query(query)
     assert np.abs(query).max() == 127
     kept = (vectors @ query[0]).astype(np.float64) * factor
     assert factor == pytest.approx(step, rel=1e-5)
@@ -168,7 +168,7 @@ def test_an_index_of_other_tracks_is_refused(
     write_arrays(
         folder, {"recommendable": clustered().recommendable}, {**facts, "index": {"storage": "int8"}}
     )
-    with pytest.raises(BundleError, match="does not say how its index is to be searched"):
+    with pytest.raises(BundleError, match="has no valid description of its index"):
         CandidateIndex.open(Bundle.open(folder))
 
 

@@ -23,6 +23,7 @@ from tunegraph_pipeline.recommend.indexing import (
     write_index,
 )
 from tunegraph_pipeline.recommend.ranking import Ranker
+from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +103,7 @@ def test_a_bundle_without_users_is_measured_with_what_is_near(
     index, exact = CandidateIndex.open(bundle), Ranker(bundle)
     liked = bundle.neighbour_indices[:12]
     (found,), (right,) = (
-        [ranker.rank_one(liked, 50).indices] for ranker in (Ranker(bundle, index=index), exact)
+        [rank_one(ranker, liked, 50).indices] for ranker in (Ranker(bundle, index=index), exact)
     )
     assert recall_of([found], [right]) >= 0.9
 

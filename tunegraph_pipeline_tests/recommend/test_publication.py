@@ -74,7 +74,7 @@ def test_fresh_likes_with_the_live_weights_need_no_decision(serving: Path) -> No
 
 def test_another_model_does_not_go_live_without_a_decision(serving: Path) -> None:
     with pytest.raises(
-        BundleError, match=r"b2 is of model m2, which was not judged against the live model m1"
+        BundleError, match=r"b2 is of model m2, which was not compared with the live model m1"
     ):
         publish(serving, "b2")
     assert read_current(serving).name == "b1"
@@ -143,10 +143,10 @@ def test_a_decision_for_the_challenger_does_not_publish_the_champion(serving: Pa
 
 def test_losing_the_live_bundle_or_its_name_does_not_open_the_gate(serving: Path) -> None:
     shutil.rmtree(serving / "b1")
-    with pytest.raises(BundleError, match="not judged against the live model m1"):
+    with pytest.raises(BundleError, match="not compared with the live model m1"):
         publish(serving, "b2")
     (serving / "CURRENT").unlink()
-    with pytest.raises(BundleError, match="not judged against the live model m1"):
+    with pytest.raises(BundleError, match="not compared with the live model m1"):
         publish(serving, "b2")
     assert publish(serving, "b3").version == "b3"
 
@@ -159,7 +159,7 @@ def test_a_roll_back_goes_to_what_was_live_alone_and_is_recorded(serving: Path, 
     last = publications(serving)[-1]
     assert (last.outcome, last.model, last.reason) == ("rolled back", "m1", "m2 repeats itself")
     # Its model is the champion again, so the other needs a decision again.
-    with pytest.raises(BundleError, match="not judged"):
+    with pytest.raises(BundleError, match="not compared"):
         publish(serving, "b2")
     assert roll_back(serving, "b2").model_version == "m2"
 
@@ -168,7 +168,7 @@ def test_each_roll_back_goes_one_bundle_further_back(serving: Path) -> None:
     publish(serving, "b3")
     publish(serving, "b2", decision(GOOD))
     assert [roll_back(serving).version for _ in range(2)] == ["b3", "b1"]
-    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; at hand: b.* of model m"):
+    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; others are b.* of model m"):
         roll_back(serving)
     assert read_current(serving).name == "b1"
     # What comes after is gone back from as before.
@@ -187,13 +187,13 @@ def test_a_roll_back_skips_what_is_gone_and_repairs_what_names_nothing(serving: 
 
 
 def test_a_roll_back_to_what_is_not_there_lists_what_is(serving: Path) -> None:
-    with pytest.raises(BundleError, match="there is no bundle b9; at hand: b3 of model m1, b2 of model m2"):
+    with pytest.raises(BundleError, match="there is no bundle b9; others are b3 of model m1, b2 of model m2"):
         roll_back(serving, "b9")
-    with pytest.raises(BundleError, match="bundle b1 is live already; at hand: b3"):
+    with pytest.raises(BundleError, match="bundle b1 is already live; others are b3"):
         roll_back(serving, "b1")
     for version in ("b2", "b3"):
         shutil.rmtree(serving / version)
-    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; there is no other one"):
+    with pytest.raises(BundleError, match=r"no bundle that was live before b1 .*; there are no others"):
         roll_back(serving)
 
 
@@ -216,6 +216,6 @@ def test_the_models_of_the_bundles_at_hand_are_needed_and_the_live_one_without_a
 def test_a_damaged_log_is_named_by_its_line(serving: Path) -> None:
     with (serving / LOG).open("a") as log:
         log.write('{"when": 1}\n')
-    with pytest.raises(BundleError, match=r"publications\.jsonl line 2 is no publication"):
+    with pytest.raises(BundleError, match=r"publications\.jsonl line 2 is not a publication"):
         publish(serving, "b3")
     assert read_current(serving).name == "b1"

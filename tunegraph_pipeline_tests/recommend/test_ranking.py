@@ -21,6 +21,7 @@ from tunegraph_pipeline.recommend.bundle import (
     write_bundle,
 )
 from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, QuerySpec, Ranker, Rankings, _bar
+from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)
@@ -94,7 +95,7 @@ def test_the_scores_of_two_liked_songs_are_those_worked_out_on_paper(golden_bund
     # Likes a and b: pooled = 1*(1,0) + 2*(0,1) = (1,2), length sqrt 5.
     # c: 2*(0.6 + 2*0.8)/sqrt5 + 3/2*(0.5 + 0.25) + 0.1 = 4.4/sqrt5 + 1.225
     # d: 2*(0.8 - 2*0.6)/sqrt5 + 3/2*1.0 + 0.2          = -0.8/sqrt5 + 1.7
-    best = Ranker(golden_bundle).rank_one(indices(0, 1), 10)
+    best = rank_one(Ranker(golden_bundle), indices(0, 1), 10)
     assert best.indices.tolist() == [2, 3]
     np.testing.assert_allclose(best.scores, [4.4 / ROOT5 + 1.225, -0.8 / ROOT5 + 1.7], rtol=1e-6)
     # c owes b 2*2*0.8/sqrt5 + 1.5*0.25 = 1.81 and a 2*0.6/sqrt5 + 1.5*0.5 = 1.29; d owes all it has to a.
@@ -103,7 +104,7 @@ def test_the_scores_of_two_liked_songs_are_those_worked_out_on_paper(golden_bund
 
 def test_a_user_with_one_like_is_ranked_by_that_song_alone(golden_bundle: Bundle) -> None:
     # Likes b: q = (0,1). a: 0. c: 2*0.8 + 3*0.25 + 0.1 = 2.45. d: 2*-0.6 + 0.2 = -1.
-    best = Ranker(golden_bundle).rank_one(indices(1), 10)
+    best = rank_one(Ranker(golden_bundle), indices(1), 10)
     assert best.indices.tolist() == [2, 0, 3]
     np.testing.assert_allclose(best.scores, [2.45, 0, -1], atol=1e-6)
     # b adds nothing to a and takes from d: neither is recommended because of b.
@@ -113,24 +114,27 @@ def test_a_user_with_one_like_is_ranked_by_that_song_alone(golden_bundle: Bundle
 def test_repeats_and_order_of_the_likes_do_not_matter(golden_bundle: Bundle) -> None:
     ranker = Ranker(golden_bundle)
     for liked in (indices(1, 0), indices(0, 1, 1, 0)):
-        assert_same(ranker.rank_one(liked, 10), ranker.rank_one(indices(0, 1), 10))
+        assert_same(rank_one(ranker, liked, 10), rank_one(ranker, indices(0, 1), 10))
 
 
 def test_who_likes_everything_is_recommended_nothing(golden_bundle: Bundle) -> None:
     ranker = Ranker(golden_bundle)
-    assert ranker.rank_one(indices(0, 1, 2, 3), 10).indices.tolist() == []
+    assert rank_one(ranker, indices(0, 1, 2, 3), 10).indices.tolist() == []
     assert ranker.rank([indices(0, 1, 2, 3)], 2).indices.tolist() == [[-1, -1]]
 
 
 def test_no_likes_get_the_popular_tracks_with_their_number_of_likes(golden_bundle: Bundle) -> None:
-    best = Ranker(golden_bundle).rank_one(indices(), 3, exclude=indices(2))
+    best = rank_one(Ranker(golden_bundle), indices(), 3, exclude=indices(2))
     assert (best.indices.tolist(), best.scores.tolist()) == ([1, 3, 0], [9, 7, 5])
     assert (best.because == -1).all()
 
 
 def test_excluded_tracks_are_left_out_and_do_not_change_the_scores(golden_bundle: Bundle) -> None:
     ranker = Ranker(golden_bundle)
-    best, without = ranker.rank_one(indices(0, 1), 10), ranker.rank_one(indices(0, 1), 10, exclude=indices(2))
+    best, without = (
+        rank_one(ranker, indices(0, 1), 10),
+        rank_one(ranker, indices(0, 1), 10, exclude=indices(2)),
+    )
     assert without.indices.tolist() == [3]
     assert without.scores[0] == best.scores[1]
 
@@ -148,7 +152,7 @@ def test_likes_that_cancel_out_leave_the_neighbours_to_decide(
     opposite = np.array([[1, 0], [-1, 0], [0.6, 0.8], [0.8, -0.6]], dtype=np.float32)
     content = dataclasses.replace(golden(), embeddings=opposite, pooling_weight=np.ones(4, dtype=np.float32))
     write_bundle(tmp_path / "v1", content)
-    best = Ranker(Bundle.open(tmp_path / "v1")).rank_one(indices(0, 1), 10)
+    best = rank_one(Ranker(Bundle.open(tmp_path / "v1")), indices(0, 1), 10)
     assert best.indices.tolist() == [3, 2]
     np.testing.assert_allclose(best.scores, [1.5 + 0.2, 1.5 * 0.75 + 0.1], rtol=1e-6)
     assert best.because[:, 0].tolist() == [0, 0]
@@ -215,7 +219,7 @@ def test_among_equal_scores_the_smaller_index_comes_first_also_where_the_list_en
     ranker = Ranker(tied_bundle(tmp_path / "v1", 1000, levels))
     expected = [7, 500, 900, *range(400, 460)]
     expected += [track for track in range(1, 1000) if track not in set(expected)]
-    assert ranker.rank_one(indices(0), k).indices.tolist() == expected[:k]
+    assert rank_one(ranker, indices(0), k).indices.tolist() == expected[:k]
     assert ranker.rank([indices(0)] * 3, min(k, 999)).indices.tolist() == [expected[: min(k, 999)]] * 3
 
 
@@ -227,7 +231,7 @@ def test_ties_are_ordered_by_index_whatever_the_scores(
     folder = tmp_path_factory.mktemp("tied") / "v1"
     ranker = Ranker(tied_bundle(folder, len(levels), np.array(levels, dtype=np.float32)))
     expected = sorted(range(1, len(levels)), key=lambda track: (-levels[track], track))[:k]
-    assert ranker.rank_one(indices(0), k).indices.tolist() == expected
+    assert rank_one(ranker, indices(0), k).indices.tolist() == expected
 
 
 # ---- against the rule spelled out, and one against many
@@ -254,7 +258,7 @@ def test_the_ranking_is_the_rule_spelled_out(
     contributions, scores = parts_of_scores(bundle, liked)
     allowed = bundle.recommendable.copy()
     allowed[liked] = False
-    best = Ranker(bundle).rank_one(indices(*liked), k)
+    best = rank_one(Ranker(bundle), indices(*liked), k)
     assert len(best.indices) == min(k, allowed.sum())
     assert allowed[best.indices].all()
     assert (np.diff(best.scores) <= 0).all()
@@ -280,7 +284,7 @@ def test_many_lists_rank_exactly_as_each_alone(
     lists = [bundle.user_list(user) for user in range(bundle.n_users)] + [indices()]
     together = ranker.rank(lists, k, explain=explain, block_bytes=rows_a_block * 4 * bundle.n_tracks)
     for row, liked in enumerate(lists):
-        alone = ranker.rank_one(liked, k, explain=explain)
+        alone = rank_one(ranker, liked, k, explain=explain)
         found = len(alone.indices)
         assert_same(row_of(together, row, found), alone)
         assert (together.indices[row, found:] == -1).all()
@@ -295,7 +299,7 @@ def test_twins_do_not_change_places_between_one_and_many_at_the_size_of_a_catalo
     lists = [bundle.user_list(user)[:40] for user in range(bundle.n_users)]
     together = ranker.rank(lists, 20, explain=True)
     for row, liked in enumerate(lists):
-        alone = ranker.rank_one(liked, 20)
+        alone = rank_one(ranker, liked, 20)
         assert_same(row_of(together, row, 20), alone)
 
 
@@ -303,13 +307,13 @@ def test_threads_share_a_ranker(random_bundle: RandomBundle) -> None:
     bundle = random_bundle(2, n_tracks=500, dimension=32, n_users=40)
     ranker = Ranker(bundle)
     lists = [bundle.user_list(user) for user in range(bundle.n_users)]
-    expected = [ranker.rank_one(liked, 10) for liked in lists]
+    expected = [rank_one(ranker, liked, 10) for liked in lists]
     wrong: list[int] = []
 
     def query(offset: int) -> None:
         for turn in range(200):
             user = (turn * 7 + offset) % len(lists)
-            got = ranker.rank_one(lists[user], 10)
+            got = rank_one(ranker, lists[user], 10)
             if not all(np.array_equal(a, b) for a, b in zip(got, expected[user], strict=True)):
                 wrong.append(user)
 

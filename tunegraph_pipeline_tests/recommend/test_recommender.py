@@ -12,8 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
-from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender, SongView
 
 Golden = Callable[..., BundleContent]
 
@@ -112,8 +111,7 @@ def test_less_than_one_song_cannot_be_asked_for(recommender: Recommender, k: int
         lambda: recommender.recommend(["a"], k),
         lambda: recommender.recommend_user("ann", k),
         lambda: recommender.similar("a", k),
-        lambda: recommender.rank_users([["a"]], k),
-        lambda: recommender.rank_indices([], k),
+        lambda: recommender.rank_everyone(k),
     ):
         with pytest.raises(InputError, match=f"-k is {k}"):
             ask()
@@ -160,25 +158,6 @@ def test_a_calibrated_bundle_says_how_likely_similar_songs_are_neighbours(
     assert [song.probability for song in found] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_batch_of_id_lists_is_answered_row_by_row(recommender: Recommender) -> None:
-    lists = [["a", "b"], ["x", "x", "y"], [], ["b", "z"]]
-    rankings, unknown = recommender.rank_users(lists, 3, explain=True)
-    assert unknown.tolist() == [0, 2, 0, 1]
-    for row, likes in enumerate(lists):
-        items = recommender.recommend(likes, 3).items
-        wanted = [(item.song.track_idx, item.score) for item in items]
-        found = zip(rankings.indices[row].tolist(), rankings.scores[row].tolist(), strict=True)
-        assert [pair for pair in found if pair[0] >= 0] == wanted
-    strongest = rankings.because[:, :, 0]
-    assert strongest.tolist() == [[1, 0, -1], [-1, -1, -1], [-1, -1, -1], [1, -1, -1]]
-
-
-def test_everyone_is_ranked_from_the_stored_lists(recommender: Recommender) -> None:
-    bundle = recommender.bundle
-    rankings = recommender.rank_indices([bundle.user_list(user) for user in range(bundle.n_users)], 2)
-    assert rankings.indices.tolist() == [[2, 3], [1, 2]]
-
-
 @pytest.fixture
 def two_ids(golden: Golden, tmp_path: Path) -> Recommender:
     """The golden songs and "e", another id of "b"."""
@@ -209,10 +188,7 @@ def test_every_id_of_a_recording_gets_the_same_answer(two_ids: Recommender, reco
     for likes in (["a", "b"], ["a", "e"], ["e", "a", "b", "e"]):
         assert two_ids.recommend(likes) == by_its_own
     assert two_ids.similar("e") == two_ids.similar("b") == recommender.similar("b")
-    rankings, unknown = two_ids.rank_users([["b"], ["e"], ["b", "e"]], explain=True)
-    assert unknown.tolist() == [0, 0, 0]
-    for column in rankings:
-        np.testing.assert_array_equal(column[1:], column[[0, 0]])
+    assert two_ids.recommend(["b"]) == two_ids.recommend(["e"]) == two_ids.recommend(["b", "e"])
 
 
 def test_a_recording_is_in_no_answer_twice_nor_where_it_is_liked_or_excluded(two_ids: Recommender) -> None:
@@ -329,6 +305,7 @@ def test_everyone_is_ranked_as_their_own_query(random_bundle: Callable[..., Bund
         items = recommender.recommend_user(bundle.users[user], 5).items
         found = [track for track in everyone.indices[user].tolist() if track >= 0]
         assert found == [item.song.track_idx for item in items]
+        assert everyone.scores[user, : len(found)].tolist() == [item.score for item in items]
         assert not set(found) & set(bundle.user_dislikes(user).tolist())
 
 

@@ -406,9 +406,7 @@ def test_the_same_names_give_the_same_index_in_one_block_or_many(monkeypatch: py
     likes = np.array([count for _, _, count in SONGS])
 
     def built() -> dict[str, np.ndarray]:
-        return search_arrays(
-            IDS, names, artists.indptr, artists.indices, artists.names, likes, np.arange(len(SONGS))
-        )
+        return search_arrays(IDS, names, artists, likes, np.arange(len(SONGS)))
 
     whole = built()
     monkeypatch.setattr("tunegraph_pipeline.recommend.search_index._BLOCK", 5)

@@ -81,5 +81,5 @@ def test_directions_that_cancel_out_still_give_a_row_of_unit_length(weights: Wei
 
 
 def test_an_id_map_never_shrinks(weights: Weights) -> None:
-    with pytest.raises(ValueError, match="1 tracks, 2 of which"):
+    with pytest.raises(ValueError, match="has 1 tracks, but the model was trained on 2"):
         carry_over(weights, np.array([0], dtype=np.int32))

@@ -138,7 +138,7 @@ def test_where_too_many_wait_the_next_is_told_to_come_back(
     async def ask() -> None:
         batcher = QueryBatcher(lambda: Recommender(bundle), lambda _size: None)
         waiting = [batcher.ask(query) for query in QUERIES[:3]]
-        with pytest.raises(Problem, match="more is asked at once") as refused:
+        with pytest.raises(Problem, match="too many requests are waiting") as refused:
             batcher.ask(QUERIES[3])
         assert refused.value.status == 503
         await asyncio.gather(*waiting)

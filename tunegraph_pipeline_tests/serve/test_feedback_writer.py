@@ -76,7 +76,7 @@ def test_what_cannot_be_written_is_a_problem_and_leaves_nothing(
     assert isinstance(refused, Problem)
     assert (refused.status, refused.name) == (503, "feedback-unwritable")
     assert str(tmp_path) not in refused.detail
-    assert "feedback was not kept" in capfd.readouterr().err
+    assert "feedback was not stored" in capfd.readouterr().err
     assert lines(tmp_path) == []
     assert add_all(tmp_path, "b") == [None]
     assert {line["user_id"] for line in lines(tmp_path)} == {"b"}

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommendations
-from tunegraph_pipeline.recommend.song_view import SongView
+from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommendations, SongView
 from tunegraph_pipeline.serve.formats import write_list
 
 SPOTIFY = "4uLU6hMCjMI75M1A2tKUQC"

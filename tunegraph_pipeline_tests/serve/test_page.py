@@ -484,7 +484,7 @@ def test_a_link_opens_the_page_with_the_same_songs(visit: Open) -> None:
 
 def test_unknown_songs_of_a_link_are_told_of(visit: Open) -> None:
     seen = visit(f"/#likes=nobody-knows-this,{track_id(4)}")
-    expect(seen.page.locator("#unknown")).to_have_text("One song of your lists is not in this catalogue.")
+    expect(seen.page.locator("#unknown")).to_have_text("One song in your lists is not in this catalogue.")
     assert len(seen.liked()) == 2
     assert seen.complaints == []
 
@@ -515,7 +515,7 @@ def test_a_list_is_saved_as_a_file(visit: Open, tmp_path: Path) -> None:
 def test_a_search_without_a_match_says_so(visit: Open) -> None:
     seen = visit()
     seen.page.fill("#search", "zzzzqqqq xxyyzz")
-    expect(seen.page.locator("#search-note")).to_have_text("No song is called anything like this.")
+    expect(seen.page.locator("#search-note")).to_have_text("No songs found.")
     expect(seen.page.locator("#found")).to_be_hidden()
 
 
@@ -560,7 +560,7 @@ def test_a_service_that_is_gone_is_told_of_and_asked_again(
     service.stop()
     seen.page.fill("#familiarity", "0.9")
     problem = seen.page.locator("#problem")
-    expect(problem).to_contain_text("The service does not answer.")
+    expect(problem).to_contain_text("The service is not responding.")
     port = str(urlsplit(service.url).port)
     again = running_service("--port", port)
     assert again.url == service.url
@@ -580,7 +580,7 @@ def test_a_limit_of_questions_is_waited_for(visit: Open, running_service: StartS
 
     seen.page.route("**/recommendations", refuse_twice)
     seen.page.fill("#familiarity", "0.9")
-    expect(seen.page.locator("#problem")).to_contain_text("Too many questions at once; asking again in 1 s.")
+    expect(seen.page.locator("#problem")).to_contain_text("Too many requests; trying again in 1 s.")
     expect(seen.page.locator("#problem")).to_be_hidden(timeout=10_000)
 
 

@@ -89,10 +89,11 @@ def test_a_list_of_likes_is_answered_as_the_recommender_answers_it(
 def test_without_options_the_answer_is_that_of_the_defaults(
     shared_service: RunningService, recommender: Recommender
 ) -> None:
-    answer = shared_service.post("/recommendations", {"likes": LIKES}).json()
-    assert [item["track_id"] for item in answer["items"]] == [
+    response = shared_service.post("/recommendations", {"likes": LIKES})
+    assert [item["track_id"] for item in response.json()["items"]] == [
         item.song.track_id for item in recommender.recommend(LIKES).items
     ]
+    assert response.headers["X-Bundle-Version"] == recommender.bundle.version
 
 
 @pytest.mark.parametrize("likes", [[], ["who", "knows"]])

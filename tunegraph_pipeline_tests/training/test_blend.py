@@ -10,6 +10,7 @@ from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.training.blend import (
     EVEN,
     RESERVE,
+    ScoreParts,
     Validation,
     fair_reserve,
     pooled_queries,
@@ -55,14 +56,14 @@ def test_map_of_a_ranking_by_hand() -> None:
     weights[0, 6], weights[0, 5], weights[0, 7] = 3, 2, 1
     judge = validation([[0]], [[5, 7, 30]])
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    value = judge.of_blends([EVEN], zeros, ones, csr_matrix(weights), flat())
+    value = judge.of_blends([EVEN], ScoreParts(zeros, ones, csr_matrix(weights)), flat())
     assert value.item() == pytest.approx((1 / 2 + 2 / 3) / 3)
 
 
 def test_liked_tracks_are_left_out_and_ties_go_to_the_smaller_index() -> None:
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
     judge = validation([[0, 1]], [[3]])
-    value = judge.of_blends([EVEN], zeros, ones, nothing(), flat())
+    value = judge.of_blends([EVEN], ScoreParts(zeros, ones, nothing()), flat())
     assert value.item() == pytest.approx(1 / 2)  # 2 comes first, then 3
 
 
@@ -71,7 +72,7 @@ def test_what_is_not_recommendable_takes_no_place() -> None:
     recommendable[2] = False
     judge = Validation.draw(pairs([[0, 1]]), pairs([[3]]), recommendable, 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    assert judge.of_blends([EVEN], zeros, ones, nothing(), flat()).item() == pytest.approx(1.0)
+    assert judge.of_blends([EVEN], ScoreParts(zeros, ones, nothing()), flat()).item() == pytest.approx(1.0)
 
 
 def test_popularity_is_judged_alike() -> None:
@@ -92,12 +93,12 @@ def test_the_part_that_knows_gets_the_weight() -> None:
     known = speaks({u: 20 + u for u in users})
     wrong = speaks({u: 12 + u % 8 for u in users})
 
-    by_embedding, _, value = tune_blend(judge, right, ones, wrong, flat(), all_warm())
+    by_embedding, _, value = tune_blend(judge, ScoreParts(right, ones, wrong), flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_embedding.neighbour < by_embedding.embedding
     against = noise.copy()
     against[20:32] = -against[:12]
-    by_neighbour, _, value = tune_blend(judge, against, ones, known, flat(), all_warm())
+    by_neighbour, _, value = tune_blend(judge, ScoreParts(against, ones, known), flat(), all_warm())
     assert value == pytest.approx(1.0)
     assert by_neighbour.neighbour > by_neighbour.embedding
 
@@ -114,26 +115,34 @@ def test_around_an_earlier_blend_only_what_is_next_to_it_is_tried_and_it_stays_u
     judge, ones = validation(context, targets), np.ones(N, dtype=np.float32)
     known = speaks({u: u + 10 for u in range(8)}) * 0.16
     around = Blend(embedding=1.0, neighbour=1.0, length_exponent=0.25)
-    blend, _, value = tune_blend(judge, embeddings, ones, known, flat(), all_warm(), around=around)
+    blend, _, value = tune_blend(
+        judge, ScoreParts(embeddings, ones, known), flat(), all_warm(), around=around
+    )
     assert value == pytest.approx(1.0)
     assert blend == replace(around, neighbour=2**0.5)
     far = replace(around, neighbour=0.25)
-    blend, _, value = tune_blend(judge, embeddings, ones, known, flat(), all_warm(), around=far)
+    blend, _, value = tune_blend(judge, ScoreParts(embeddings, ones, known), flat(), all_warm(), around=far)
     assert value == pytest.approx(0.5)
     assert blend == far
     one_part = Blend(embedding=1.0, neighbour=0.0, length_exponent=0.0)
-    assert tune_blend(judge, embeddings, ones, 9 * known, flat(), all_warm(), around=one_part)[0] == EVEN
+    assert (
+        tune_blend(judge, ScoreParts(embeddings, ones, 9 * known), flat(), all_warm(), around=one_part)[0]
+        == EVEN
+    )
 
 
 def test_with_nobody_to_choose_by_both_parts_count_alike() -> None:
     empty = Validation.draw(nothing(), nothing(), np.ones(N, dtype=np.bool_), 100)
     zeros, ones = np.zeros((N, 2), dtype=np.float32), np.ones(N, dtype=np.float32)
-    blend, prior, value = tune_blend(empty, zeros, ones, nothing(), flat(), all_warm())
+    blend, prior, value = tune_blend(empty, ScoreParts(zeros, ones, nothing()), flat(), all_warm())
     np.testing.assert_array_equal(prior, 0)
     assert blend == Blend(1.0, 1.0, 0.0)
     assert np.isnan(value)
     earlier = Blend(1.0, 2.0, 0.25)
-    assert tune_blend(empty, zeros, ones, nothing(), flat(), all_warm(), around=earlier)[0] == earlier
+    assert (
+        tune_blend(empty, ScoreParts(zeros, ones, nothing()), flat(), all_warm(), around=earlier)[0]
+        == earlier
+    )
 
 
 def test_at_most_so_many_users_are_judged_and_only_those_with_both() -> None:
@@ -151,12 +160,12 @@ def test_tracks_nobody_likes_are_held_back_as_far_as_validation_asks_for() -> No
     embeddings[8] = [0.7, 0.51**0.5]
     warm = np.arange(N) != 9
     judge, ones = validation([[0]], [[8]]), np.ones(N, dtype=np.float32)
-    _, prior, value = tune_blend(judge, embeddings, ones, nothing(), flat(), warm)
+    _, prior, value = tune_blend(judge, ScoreParts(embeddings, ones, nothing()), flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] < -0.2
     np.testing.assert_array_equal(prior[warm], 0)
     wanted = validation([[0]], [[9]])
-    _, prior, value = tune_blend(wanted, embeddings, ones, nothing(), flat(), warm)
+    _, prior, value = tune_blend(wanted, ScoreParts(embeddings, ones, nothing()), flat(), warm)
     assert value == pytest.approx(1.0)
     assert prior[9] == 0  # somebody clearly wants it: it is not held back
 
@@ -172,7 +181,7 @@ def shown(cold: np.ndarray, reserve: float, seed: int = 0) -> tuple[float, float
     judge, ones = validation(liked, [[0 if 0 not in one else 1] for one in liked]), np.ones(N, np.float32)
     judge = replace(judge, recommendable=np.arange(N) != N - 1)
     blend = Blend(embedding=1.0, neighbour=0.5, length_exponent=0.25)
-    found = fair_reserve(judge, blend, embeddings, ones, weights, flat(), ~cold)
+    found = fair_reserve(judge, blend, ScoreParts(embeddings, ones, weights), flat(), ~cold)
     reserve = found if np.isnan(reserve) else reserve
     scores = pooled_queries(judge.context, embeddings, ones) @ embeddings.T
     scores = scores + 0.5 * 3**-0.25 * (judge.context @ weights).toarray() - reserve * cold
@@ -210,6 +219,8 @@ def test_one_lucky_user_among_many_does_not_move_the_blend() -> None:
     embeddings[12:, 12] = 1
     embeddings[20] = embeddings[0]
     away = speaks({0: 30})
-    blend, _, value = tune_blend(judge, 0.9 * embeddings, np.ones(N, np.float32), away, flat(), all_warm())
+    blend, _, value = tune_blend(
+        judge, ScoreParts(0.9 * embeddings, np.ones(N, np.float32), away), flat(), all_warm()
+    )
     assert blend == EVEN
     assert value == pytest.approx(1 / 2 / 12)

@@ -178,7 +178,7 @@ def test_what_is_served_is_what_was_judged(informative: Calibration) -> None:
 
 
 def test_the_report_is_plain_json(informative: Calibration) -> None:
-    told = json.loads(json.dumps(informative.report()))
+    told = json.loads(json.dumps(asdict(informative)))
     assert told["served"] in told["judgements"]
     assert len(told["bands"]) == 3
     assert asdict(informative)["coefficients"] == told["coefficients"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tunegraph_pipeline.training.cold_start import drawn_as_cold
+from tunegraph_pipeline.training.objective import drawn_as_cold
 
 
 def drawn(likes: list[int], content_likes: float, seed: int, times: int) -> torch.Tensor:

@@ -425,7 +425,7 @@ def test_a_warm_start_that_was_stopped_goes_on_to_the_same_model_and_not_to_that
     assert_same(train(later, WARM, start=another, checkpoint=checkpoint), train(later, WARM, start=another))
 
 
-def test_what_is_solved_is_that_of_a_training_from_nothing_on_the_same_likes() -> None:
+def test_what_is_solved_is_that_of_a_training_from_scratch_on_the_same_likes() -> None:
     first = named(lists())
     later = a_day_later(first, 1)
     warm, full = train(later, WARM, start=going_on(train(first, WARM), first)), train(later, WARM)
@@ -480,7 +480,7 @@ def test_before_any_training_a_new_song_lies_with_its_artist_and_with_its_neighb
     assert np.median(unmoved) > 0.999
 
 
-def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_nothing() -> None:
+def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_scratch() -> None:
     from tunegraph_pipeline.simulator.world import World, WorldConfig
 
     batch = World(WorldConfig(n_users=300, n_tracks=300)).crawl(date(2026, 12, 31))
@@ -522,13 +522,13 @@ def test_a_chain_of_warm_starts_is_about_as_good_as_a_training_from_nothing() ->
 def test_a_start_that_does_not_fit_is_refused() -> None:
     first = named(lists())
     start = going_on(train(first, CONFIG), first)
-    with pytest.raises(ValueError, match="16 dimensions, 32 are wanted"):
+    with pytest.raises(ValueError, match="16 dimensions, not 32"):
         train(first, CONFIG.model_copy(update={"dimension": 32}), start=start)
     with pytest.raises(ValueError, match="names of 0 and 0"):
         train(lists(), CONFIG, start=start)
 
 
-def test_features_that_were_unknown_until_today_begin_as_from_nothing() -> None:
+def test_features_that_were_unknown_until_today_begin_as_from_scratch() -> None:
     first = named(replace(lists(), features=np.full((40, 11), np.nan, dtype=np.float32)))
     model = train(first, CONFIG)
     assert not any(name.startswith("feature_network") for name in model.tensors)
@@ -542,8 +542,8 @@ def test_a_warm_start_takes_a_seventh_of_the_epochs(users: int, epochs: int) -> 
     assert TrainingConfig(warm_epochs=9).warm_epochs_for(users) == 9
 
 
-def test_how_a_warm_start_goes_is_no_setting_of_a_model_from_nothing() -> None:
+def test_how_a_warm_start_goes_is_no_setting_of_a_model_from_scratch() -> None:
     usual = TrainingConfig()
     other = TrainingConfig(warm_epochs=3, warm_learning_rate=0.1, full_after_days=1, full_after_share=0.5)
-    assert usual.from_nothing() == other.from_nothing()
-    assert usual.from_nothing() != TrainingConfig(seed=1).from_nothing()
+    assert usual.from_scratch() == other.from_scratch()
+    assert usual.from_scratch() != TrainingConfig(seed=1).from_scratch()

@@ -94,7 +94,7 @@ def test_of_the_network_only_what_has_the_same_shape_is_taken_over() -> None:
 
 
 def test_an_id_map_that_has_shrunk_is_refused() -> None:
-    with pytest.raises(ValueError, match="rows are never taken back"):
+    with pytest.raises(ValueError, match="rows are never removed"):
         start([[1, 0], [0, 1]]).ids(everything(1), neighbours(1), seed=0)
 
 

@@ -11,101 +11,70 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.baselines.common import (
-    BaselineConfig,
-    Progress,
-    inverse_root,
-    likes_per_track,
-    rank_in_blocks,
-)
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, inverse_root
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.progress import Progress
 
 
-class Popularity:
+class Popularity(Baseline):
     """The same list for everybody: the most liked tracks."""
 
     name = "popularity"
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
+        """Nothing beyond the popularity."""
 
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
-        self._popularity = likes_per_track(train)
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        def score(rows: csr_matrix) -> NDArray[np.float32]:
-            return np.tile(self._popularity, (rows.shape[0], 1))
-
-        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        return np.tile(self._popularity, (likes.shape[0], 1))
 
 
-class CoLike:
+class CoLike(Baseline):
     """Normalised co-likes with every neighbour kept: scores = x D_i^-½ Aᵀ D_u^-½ A D_i^-½ for a user's row x.
 
     D_i and D_u are the likes of tracks and of users, so that a track everybody likes and a user who likes
-    everything both say little. The product is taken from the left, through the users who share a like, and
-    AᵀA itself is never made: memory stays that of a block.
+    everything both count for little. The product is taken from the left, through the users who share a like,
+    and AᵀA itself is never computed: memory stays that of a block.
     """
 
     name = "co_like"
+    _to_users: csr_matrix
+    _to_tracks: csr_matrix
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self._to_users: csr_matrix
-        self._to_tracks: csr_matrix
-
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix, diags_array
 
-        self._popularity = likes_per_track(train)
         track_scale = inverse_root(self._popularity)
         user_scale = inverse_root(np.diff(train.indptr).astype(np.float32))
         self._to_tracks = csr_matrix(train @ diags_array(track_scale))
         self._to_users = csr_matrix(self._to_tracks.T @ diags_array(user_scale))
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        def score(rows: csr_matrix) -> NDArray[np.float32]:
-            return np.asarray((rows @ self._to_users @ self._to_tracks).toarray(), dtype=np.float32)
-
-        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        return np.asarray((likes @ self._to_users @ self._to_tracks).toarray(), dtype=np.float32)
 
 
-class Ease:
+class Ease(Baseline):
     """EASE (Steck 2019): the item-item matrix with zero diagonal that best reproduces A, in closed form.
 
     P = (AᵀA + λI)^-1 and B_ij = -P_ij / P_jj, so a user's row x scores track j with -(xP)_j / P_jj. The
-    diagonal of B matters to tracks the user likes alone, and those are left out. P is made in place in one
-    float32 matrix: 4 N² bytes and a block are all the memory it takes.
+    diagonal of B matters only to tracks the user likes, and those are left out. P is computed in place in one
+    float32 matrix, so memory is 4 N² bytes and a block.
     """
 
     name = "ease"
+    precision: NDArray[np.float32]
+    """float32[N, N], P, symmetric; set by ``fit``."""
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self.precision: NDArray[np.float32]
-        """float32[N, N], P, symmetric; set by ``fit``."""
-
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         n = train.shape[1]
         if n > self._config.ease_max_tracks:
             raise ValueError(f"EASE over {n} tracks; {self._config.ease_max_tracks} are allowed")
-        self._popularity = likes_per_track(train)
         self.precision = _inverse_in_place(_penalised_gram(train, self._config, progress), progress)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        scale = -1.0 / np.diagonal(self.precision)
-
-        def score(rows: csr_matrix) -> NDArray[np.float32]:
-            return np.asarray((rows @ self.precision) * scale, dtype=np.float32)
-
-        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        return np.asarray((likes @ self.precision) * (-1.0 / np.diagonal(self.precision)), dtype=np.float32)
 
 
 def _penalised_gram(
@@ -125,7 +94,7 @@ def _penalised_gram(
 
 
 def _inverse_in_place(matrix: NDArray[np.float32], progress: Progress | None) -> NDArray[np.float32]:
-    """Inverse of a symmetric positive definite float32[n, n] in C order, in the very memory it came in.
+    """Inverse of a symmetric positive definite float32[n, n] in C order, computed in the same memory.
 
     Cholesky (spotrf) and the inverse from its factor (spotri) work on one triangle; it is then mirrored.
     """

@@ -1,27 +1,29 @@
-"""What every baseline shares: its settings, what it promises, and ranking a block of users at a time.
+"""What every baseline shares: its settings, and ranking by scores a block of users at a time.
 
-Here: `BaselineConfig`, the `Baseline` protocol, top-k with settled ties. Not here: any one scorer.
+Here: `BaselineConfig`, the base class `Baseline`, top-k with settled ties. Not here: any one scorer.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunegraph_pipeline.graph.csr import rows_of
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
-
-Progress = Callable[[str, int, int], None]
+    from tunegraph_pipeline.progress import Progress
 
 
 class BaselineConfig(BaseModel):
-    """What the baselines may be told. Values tuned for a set of likes are in `tuned.json`: see `tuned`."""
+    """Settings of the baselines. Values tuned for a set of likes are in `tuned.json`: see `tuned`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,19 +34,19 @@ class BaselineConfig(BaseModel):
     item_knn_k: int = Field(default=100, ge=1)
     """Most similar tracks a candidate is compared with."""
     item_knn_shrink: float = Field(default=10.0, ge=0)
-    """Added to the denominator of the cosine: how many likes a similarity has to rest on to be believed."""
+    """Added to the denominator of the cosine, so that similarities based on few likes are small."""
     rp3beta_alpha: float = Field(default=1.0, gt=0)
     """Exponent of the transition probabilities."""
     rp3beta_beta: float = Field(default=0.5, ge=0)
     """A candidate's score is divided by its likes to this power."""
     rp3beta_k: int = Field(default=100, ge=1)
-    """Candidates kept a liked track."""
+    """Candidates kept per liked track."""
     als_factors: int = Field(default=128, ge=1)
     """Length of the vectors of implicit ALS."""
     als_regularisation: float = Field(default=1.0, ge=0)
     """L2 penalty on them."""
     als_alpha: float = Field(default=10.0, gt=0)
-    """Confidence in a like, beside 1 for the absence of one."""
+    """Confidence in a like; that in its absence is 1."""
     als_iterations: int = Field(default=15, ge=1)
     """Alternations between users and tracks."""
     lightgcn_dimension: int = Field(default=64, ge=1)
@@ -58,35 +60,51 @@ class BaselineConfig(BaseModel):
     lightgcn_regularisation: float = Field(default=1e-4, ge=0)
     """L2 penalty on the embeddings of a batch."""
     lightgcn_batch: int = Field(default=8192, ge=1)
-    """Likes a step, each against one track that is not liked."""
+    """Likes per step, each against one track that is not liked."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
     score_bytes: int = Field(default=256 << 20, ge=1 << 20)
-    """Roughly how much memory a block of scores may take."""
+    """Approximate memory of a block of scores."""
 
 
-class Baseline(Protocol):
+class ScoreRanking(ABC):
+    """Ranks the catalogue by a score for every track; users without likes get the most popular tracks."""
+
+    def __init__(self, config: BaselineConfig) -> None:
+        self._config = config
+        self._popularity: NDArray[np.float32]
+        """float32[N], likes of each track in training; set by ``fit``."""
+
+    @abstractmethod
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        """The score of every track for each row of ``likes`` CSR (m x N): a new array, float32[m, N]."""
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
+        return rank_in_blocks(self._scores, likes, k, self._popularity, self._config.score_bytes)
+
+
+class Baseline(ScoreRanking):
     """A ranking that is fitted to likes.
 
     >>> baseline.fit(train)                   # CSR (users x tracks), nonzeros are likes, all ones
     >>> baseline.rank(likes, 10)              # CSR (m x tracks): what each of m users likes -> int32[m, 10]
 
-    One that learns something of each user has a method ``rank_known(users, likes, k)`` as well, with users
-    int64[m] the row of each in ``train``, -1 for who has none.
+    A baseline that learns something about each user also has a method ``rank_known(users, likes, k)``, with
+    users int64[m] the row of each in ``train``, or -1 for a user who has none.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is called in the evaluation table."""
-        ...
+    name: ClassVar[str]
+    """What it is called in the evaluation table."""
 
     def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
         """Learn from ``train``: float32 CSR (users x tracks) of ones."""
-        ...
+        self._popularity = likes_per_track(train)
+        self._learn(train, progress)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        """The k best tracks of each row of ``likes`` that are not in the row; padded with -1."""
-        ...
+    @abstractmethod
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
+        """What ``fit`` does once the popularity is counted."""
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
@@ -99,7 +117,7 @@ def top_k(scores: NDArray[np.float32], k: int) -> Ranked:
     kept = min(k, n)
     if m == 0 or kept == 0:
         return ranked
-    # Whatever reaches the k-th best value may be in the list; only these few are sorted.
+    # Only the values that reach the k-th best are sorted.
     threshold = np.partition(scores, n - kept, axis=1)[:, n - kept]
     rows, columns = np.nonzero((scores >= threshold[:, None]) & (scores > -np.inf))
     order = np.lexsort((columns, -scores[rows, columns], rows))
@@ -119,14 +137,14 @@ def rank_in_blocks(
 ) -> Ranked:
     """Rank ``likes`` a block of rows at a time, what a user likes left out; empty rows by popularity."""
     m, n_tracks = likes.shape
-    # A block is held about three times: the scores, their partitioned copy, and the mask with its finds.
+    # A block takes about three times its size: the scores, their partitioned copy, the mask and its matches.
     block = max(1, score_bytes // (12 * max(1, n_tracks)))
     ranked = np.full((m, k), -1, dtype=np.int32)
     for start in range(0, m, block):
         rows = likes[start : start + block]
         scores = score(rows)
         scores[np.diff(rows.indptr) == 0] = popularity
-        scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+        scores[rows_of(rows), rows.indices] = -np.inf
         ranked[start : start + block] = top_k(scores, k)
     return ranked
 

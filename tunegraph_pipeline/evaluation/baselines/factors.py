@@ -6,28 +6,23 @@ Here: driving those libraries, and what a user they have not seen is scored with
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.evaluation.baselines.common import (
-    BaselineConfig,
-    Progress,
-    inverse_root,
-    likes_per_track,
-    rank_in_blocks,
-)
+from tunegraph_pipeline.evaluation.baselines.common import Baseline, inverse_root, rank_in_blocks
+from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.progress import Progress
 
 
-class Als:
+class Als(Baseline):
     """Implicit ALS: weighted matrix factorisation (Hu, Koren and Volinsky 2008), by the library `implicit`.
 
     A like has confidence alpha, its absence 1. Every user is folded in: their vector is the least-squares
@@ -37,20 +32,15 @@ class Als:
     """
 
     name = "als"
-
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self._model: Any
+    _model: Any
 
     @property
     def tracks(self) -> NDArray[np.float32]:
         """float32[N, d], the vectors of the tracks."""
         return np.asarray(self._model.item_factors)
 
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         config = self._config
-        self._popularity = likes_per_track(train)
         try:
             from implicit.cpu.als import AlternatingLeastSquares
         except ImportError:
@@ -63,7 +53,7 @@ class Als:
             if progress:
                 progress("ALS: iterations", iteration + 1, config.als_iterations)
 
-        # It runs threads of its own; those of BLAS inside them would fight over the cores.
+        # It runs its own threads; BLAS threads inside them would compete for the cores.
         with threadpool_limits(1, "blas"):
             self._model = AlternatingLeastSquares(
                 factors=config.als_factors,
@@ -74,47 +64,39 @@ class Als:
             )
             self._model.fit(train, show_progress=False, callback=count)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
         from threadpoolctl import threadpool_limits
 
-        def score(rows: csr_matrix) -> NDArray[np.float32]:
-            with threadpool_limits(1, "blas"):
-                # `implicit` multiplies what it is given by alpha in place of the caller's numbers.
-                users = self._model.recalculate_user(np.arange(rows.shape[0]), rows.copy())
-            return np.asarray(users @ self.tracks.T, dtype=np.float32)
-
-        return rank_in_blocks(score, likes, k, self._popularity, self._config.score_bytes)
+        with threadpool_limits(1, "blas"):
+            # `implicit` multiplies its argument by alpha in place, hence the copy.
+            users = self._model.recalculate_user(np.arange(likes.shape[0]), likes.copy())
+        return np.asarray(users @ self.tracks.T, dtype=np.float32)
 
 
-class LightGcn:
-    """LightGCN (He 2020) as PyG has it, trained with BPR: propagation over the graph of users and tracks.
+class LightGcn(Baseline):
+    """LightGCN (He 2020), PyG's, trained with BPR: propagation over the graph of users and tracks.
 
     e^(l+1) = D^-½ A D^-½ e^(l), and a node is the mean of its layers. A user of the training matrix is scored
     with their own embedding (`rank_known`). One who was never seen has no e^(0); their later layers follow
-    from those of what they like, which is what `rank` scores with.
+    from those of the tracks they like, and `rank` scores with those.
     """
 
     name = "lightgcn"
+    users: NDArray[np.float32]
+    """float32[U, d], set by ``fit``."""
+    tracks: NDArray[np.float32]
+    """float32[N, d], set by ``fit``."""
+    losses: list[float]
+    """Mean loss of each epoch, set by ``fit``."""
+    _heard: NDArray[np.float32]  # [N, d], what a track adds to a user who likes it
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self.users: NDArray[np.float32]
-        """float32[U, d], set by ``fit``."""
-        self.tracks: NDArray[np.float32]
-        """float32[N, d], set by ``fit``."""
-        self._heard: NDArray[np.float32]  # [N, d], what a track adds to a user who likes it
-        self.losses: list[float] = []
-        """Mean loss of each epoch."""
-
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         import torch
         from torch_geometric.nn.models import LightGCN
 
         config = self._config
         n_users, n_tracks = train.shape
         rng = np.random.default_rng(config.seed)
-        self._popularity = likes_per_track(train)
         adjacency = _adjacency(train, self._popularity)
         # Normalised once, above, and not again in every layer of every step.
         network = LightGCN(
@@ -124,7 +106,7 @@ class LightGcn:
             start = rng.standard_normal(network.embedding.weight.shape, dtype=np.float32) * np.float32(0.1)
             network.embedding.weight.copy_(torch.from_numpy(start))
         optimiser = torch.optim.Adam(network.parameters(), lr=config.lightgcn_learning_rate)
-        liked_user = np.repeat(np.arange(n_users), np.diff(train.indptr))
+        liked_user = rows_of(train)
         steps = max(1, -(-train.nnz // config.lightgcn_batch))
         self.losses = []
         for epoch in range(config.lightgcn_epochs):
@@ -167,14 +149,18 @@ class LightGcn:
         self.users, self.tracks = nodes[:n_users].copy(), nodes[n_users:].copy()
         self._heard = heard.numpy()[n_users:] * inverse_root(self._popularity)[:, np.newaxis]
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return self.rank_known(np.full(likes.shape[0], -1, dtype=np.int64), likes, k)
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        return np.asarray(self._unseen(likes) @ self.tracks.T, dtype=np.float32)
+
+    def _unseen(self, likes: csr_matrix) -> NDArray[np.float32]:
+        """The vectors of users who were not in training, float32[m, d]."""
+        scale = inverse_root(np.diff(likes.indptr).astype(np.float32))
+        vectors: NDArray[np.float32] = scale[:, np.newaxis] * (likes @ self._heard)
+        return vectors
 
     def rank_known(self, users: NDArray[np.int64], likes: csr_matrix, k: int) -> Ranked:
-        """As `rank`, with users int64[m] the training row of each, -1 for who has none."""
-        vectors = inverse_root(np.diff(likes.indptr).astype(np.float32))[:, np.newaxis] * (
-            likes @ self._heard
-        )
+        """As `rank`, with users int64[m] the training row of each, -1 for a user who has none."""
+        vectors = self._unseen(likes)
         known = users >= 0
         vectors[known] = self.users[users[known]]
         position = 0  # blocks come in order
@@ -190,21 +176,14 @@ class LightGcn:
 
 def _adjacency(train: csr_matrix, popularity: NDArray[np.float32]) -> Any:
     """D^-½ [[0, A], [Aᵀ, 0]] D^-½ as a sparse CSR tensor, users first."""
-    import torch
     from scipy.sparse import block_array, csr_matrix, diags_array
+
+    from tunegraph_pipeline.models.encoder import torch_csr
 
     of_users = inverse_root(np.diff(train.indptr).astype(np.float32))
     scaled = diags_array(of_users) @ train @ diags_array(inverse_root(popularity))
     both = csr_matrix(block_array([[None, scaled], [scaled.T, None]]), dtype=np.float32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(both.indptr.astype(np.int64)),
-            torch.from_numpy(both.indices.astype(np.int64)),
-            torch.from_numpy(both.data),
-            size=both.shape,
-            check_invariants=False,
-        )
+    return torch_csr(both)
 
 
 def _not_liked(train: csr_matrix, users: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -13,23 +13,57 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.baselines.common import (
-    BaselineConfig,
-    Progress,
-    likes_per_track,
-    rank_in_blocks,
-)
+from tunegraph_pipeline.evaluation.baselines.common import Baseline
+from tunegraph_pipeline.graph.csr import rows_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from tunegraph_pipeline.evaluation.metrics import Ranked
-
+    from tunegraph_pipeline.progress import Progress
 
 Rescale = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.int32]], NDArray[np.float32]]
 
 
-class ItemKnn:
+class _Neighbours(Baseline):
+    """Scores a track with the sum of the weights that the liked tracks have for it."""
+
+    weights: csr_matrix
+    """csr float32, N x N, row = liked track, column = candidate; set by ``fit``."""
+
+    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
+        return np.asarray((likes @ self.weights).toarray(), dtype=np.float32)
+
+    def _strongest(
+        self, left: csr_matrix, right: csr_matrix, rescale: Rescale, k: int, progress: Progress | None
+    ) -> csr_matrix:
+        """The k largest positive entries of each row of ``left @ right``, diagonal left out, as CSR N x N.
+
+        ``rescale`` gets entries of the product with their rows and columns, and returns their new values.
+        Ties go to the smaller column.
+        """
+        from scipy.sparse import csr_matrix
+
+        n = left.shape[0]
+        block = max(1, self._config.score_bytes // (16 * max(1, n)))
+        columns: list[NDArray[np.int32]] = []
+        values: list[NDArray[np.float32]] = []
+        for start in range(0, n, block):
+            product = csr_matrix(left[start : start + block] @ right)
+            product.sort_indices()
+            rows = start + rows_of(product)
+            product.data = rescale(product.data, rows, product.indices).astype(np.float32, copy=False)
+            product.data[rows == product.indices] = 0
+            for begin, end in pairwise(product.indptr.tolist()):
+                kept = begin + _largest(product.data[begin:end], k)
+                columns.append(product.indices[kept])
+                values.append(product.data[kept])
+            if progress:
+                progress(f"{self.name}: neighbours", min(n, start + block), n)
+        indptr = np.concatenate(([0], np.cumsum([len(row) for row in columns])))
+        return csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), shape=(n, n))
+
+
+class ItemKnn(_Neighbours):
     """Item-based nearest neighbours by shrunk cosine (Sarwar 2001; shrinkage as in Bell and Koren 2007).
 
     s_ij = |U_i ∩ U_j| / (√(|U_i| |U_j|) + shrink), U_i the users who like i; a user's row x scores candidate
@@ -38,16 +72,9 @@ class ItemKnn:
 
     name = "item_knn"
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self.weights: csr_matrix
-        """csr float32, N x N, row = liked track, column = candidate; set by ``fit``."""
-
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix
 
-        self._popularity = likes_per_track(train)
         root = np.sqrt(self._popularity)
 
         def similarity(
@@ -56,16 +83,12 @@ class ItemKnn:
             size = root[rows] * root[columns] + np.float32(self._config.item_knn_shrink)
             return np.divide(counts, size, dtype=np.float32)
 
-        of_candidates = _strongest(
-            csr_matrix(train.T), train, similarity, self._config.item_knn_k, self._config, "ItemKNN", progress
-        )
+        k = self._config.item_knn_k
+        of_candidates = self._strongest(csr_matrix(train.T), train, similarity, k, progress)
         self.weights = csr_matrix(of_candidates.T)
 
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return _rank_by(self.weights, likes, k, self._popularity, self._config)
 
-
-class Rp3Beta:
+class Rp3Beta(_Neighbours):
     """RP3β (Paudel 2017): three steps of a random walk from user to track, popular ends held back.
 
     w_ij = Σ_u (1/|U_i|)^α (1/|L_u|)^α / |U_j|^β over the users u who like both i and j, cut to the k
@@ -74,17 +97,10 @@ class Rp3Beta:
 
     name = "rp3beta"
 
-    def __init__(self, config: BaselineConfig) -> None:
-        self._config = config
-        self._popularity: NDArray[np.float32]
-        self.weights: csr_matrix
-        """csr float32, N x N, row = liked track, column = candidate; set by ``fit``."""
-
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
         from scipy.sparse import csr_matrix, diags_array
 
         config = self._config
-        self._popularity = likes_per_track(train)
         alpha = config.rp3beta_alpha
         from_track = diags_array(np.maximum(self._popularity, 1) ** -alpha)
         from_user = diags_array(np.maximum(np.diff(train.indptr), 1).astype(np.float32) ** -alpha)
@@ -95,54 +111,13 @@ class Rp3Beta:
         ) -> NDArray[np.float32]:
             return walks * held_back[columns]
 
-        self.weights = _strongest(
+        self.weights = self._strongest(
             csr_matrix(from_track @ train.T, dtype=np.float32),
             csr_matrix(from_user @ train, dtype=np.float32),
             penalise,
             config.rp3beta_k,
-            config,
-            "RP3β",
             progress,
         )
-
-    def rank(self, likes: csr_matrix, k: int) -> Ranked:
-        return _rank_by(self.weights, likes, k, self._popularity, self._config)
-
-
-def _strongest(
-    left: csr_matrix,
-    right: csr_matrix,
-    rescale: Rescale,
-    k: int,
-    config: BaselineConfig,
-    what: str,
-    progress: Progress | None,
-) -> csr_matrix:
-    """The k largest positive entries of each row of ``left @ right``, diagonal left out, as CSR N x N.
-
-    ``rescale`` is given entries of the product with their rows and columns, and returns what they become.
-    Ties go to the smaller column.
-    """
-    from scipy.sparse import csr_matrix
-
-    n = left.shape[0]
-    block = max(1, config.score_bytes // (16 * max(1, n)))
-    columns: list[NDArray[np.int32]] = []
-    values: list[NDArray[np.float32]] = []
-    for start in range(0, n, block):
-        product = csr_matrix(left[start : start + block] @ right)
-        product.sort_indices()
-        rows = np.repeat(np.arange(start, start + product.shape[0]), np.diff(product.indptr))
-        product.data = rescale(product.data, rows, product.indices).astype(np.float32, copy=False)
-        product.data[rows == product.indices] = 0
-        for begin, end in pairwise(product.indptr.tolist()):
-            kept = begin + _largest(product.data[begin:end], k)
-            columns.append(product.indices[kept])
-            values.append(product.data[kept])
-        if progress:
-            progress(f"{what}: neighbours", min(n, start + block), n)
-    indptr = np.concatenate(([0], np.cumsum([len(row) for row in columns])))
-    return csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), shape=(n, n))
 
 
 def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -153,16 +128,3 @@ def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     above = np.flatnonzero(values > bar)
     level = np.flatnonzero(values == bar)[: k - len(above)] if bar > 0 else above[:0]
     return np.sort(np.concatenate([above, level]))
-
-
-def _rank_by(
-    weights: csr_matrix,
-    likes: csr_matrix,
-    k: int,
-    popularity: NDArray[np.float32],
-    config: BaselineConfig,
-) -> Ranked:
-    def score(rows: csr_matrix) -> NDArray[np.float32]:
-        return np.asarray((rows @ weights).toarray(), dtype=np.float32)
-
-    return rank_in_blocks(score, likes, k, popularity, config.score_bytes)

@@ -38,10 +38,8 @@ def trained_model(
 
 @stage_asset("model_comparison", GROUP, ("parquet", "pytorch"))
 def model_comparison(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
-    """Our model, the baselines and the earlier generations on one protocol: quality, memory and time.
-
-    What is compared is section `comparison` of the lake's settings.
-    """
+    """Our model, the baselines and the earlier generations on one protocol: quality, memory and time. What is
+    compared is section `comparison` of the lake's settings."""
     return materialized(stage("model_comparison").run(lake, run_id=context.run.run_id))
 
 

@@ -1,14 +1,13 @@
 """The bundles, which of them is live, and the log of publications.
 
-Here: checking them alone. Not here: comparing the live bundle with the graph (`consistency`).
+Here: checking each alone. Not here: comparing the live bundle with the graph (`consistency`).
 """
 
 from functools import partial
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
-from tunegraph_pipeline.pipeline.verify.findings import named_first, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
 from tunegraph_pipeline.pipeline.verify.versions import check_arrays
 from tunegraph_pipeline.recommend.bundle import (
     BUNDLE_FORMAT,
@@ -37,13 +36,13 @@ def check_bundles(inspection: Inspection) -> None:
             inspection.note(folder / MANIFEST, "is of a bundle format that this TuneGraph does not serve")
             continue
         try:
-            said = Bundle(arrays).version
+            named = Bundle(arrays).version
         except BundleError as error:
             file = named_first(folder, str(error))
             inspection.problem(file, short(error, file), again, inspection.remove(folder))
         else:
-            if said != folder.name:
-                what = f"says it is bundle {said}"
+            if named != folder.name:
+                what = f"says it is bundle {named}"
                 inspection.problem(folder / MANIFEST, what, again, inspection.remove(folder))
 
 

@@ -1,11 +1,10 @@
-"""What belongs together: every stage against what it was built from.
+"""Every stage against what it was built from.
 
 Here: daily tables against raw batches, current lists against daily tables, graph, matrix, embeddings and live
-bundle against what they were built from. Not here: files that are damaged by themselves; where one is,
-nothing is compared with it.
+bundle against their inputs. Not here: damaged files; nothing is compared with them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date
 
 import numpy as np
@@ -24,15 +23,14 @@ from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
 from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, written
-from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, written
+from tunegraph_pipeline.pipeline.verify.tables import how_to_rebuild
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
 
 _SAMPLED_TRACKS = 200
 _SAMPLED_LIKES = 5_000_000
-"""Above so many current likes they are compared for a sample of the users."""
+"""With more current likes than this, only a sample of the users is compared."""
 
 
 def check_days(inspection: Inspection) -> None:
@@ -42,7 +40,7 @@ def check_days(inspection: Inspection) -> None:
     for done, key in enumerate(days):
         inspection.progress("days", done, len(days))
         if is_pruned(inspection.lake.raw, date.fromisoformat(key)):
-            # The tables are all there is of it.
+            # Nothing but the tables is left of it.
             for table in DAILY_TABLES:
                 path = inspection.lake.table_path(table, key)
                 if not path.exists():
@@ -65,7 +63,7 @@ def _note_stale_tables(inspection: Inspection, key: str) -> None:
         if inspection.sound(f"{table}/dt={key}") and (
             inspection.lake.inputs_of(table, key) != day_fingerprint(batches, table)
         ):
-            what = "is not of the batches that raw holds now" if path.exists() else "is not there yet"
+            what = "is not made from the batches now in raw" if path.exists() else "is not there yet"
             inspection.note(path, what, f"`tunegraph refresh` fills {key}")
 
 
@@ -74,7 +72,7 @@ def _check_observations(inspection: Inspection, key: str) -> None:
     if not all(path.exists() for path in paths.values()):
         return
     if inspection.lake.inputs_of("observations", key) != inspection.lake.inputs_of("likes", key):
-        return  # a refresh died between the two, and the day is stale
+        return  # a refresh died between the two; the day is stale
     columns = ["user_id", "source", "state"]
     expected = derive_observations(
         inspection.lake.read("users", key, columns), inspection.lake.read("likes", key)
@@ -84,9 +82,8 @@ def _check_observations(inspection: Inspection, key: str) -> None:
         what = "lengths or hashes of lists are not those of the table likes"
         path = paths["observations"]
         if not inspection.has_batches(key):
-            inspection.problem(
-                path, what, f"raw/ holds nothing of {key} any more: restore both from a backup"
-            )
+            repairs = f"raw/ holds nothing of {key} any more: restore both from a backup"
+            inspection.problem(path, what, repairs)
             return
         mend = inspection.remove(path.parent, paths["likes"].parent)
         inspection.problem(path, what, f"rematerialise liked_lists of {key}", mend)
@@ -94,54 +91,54 @@ def _check_observations(inspection: Inspection, key: str) -> None:
 
 def check_lists(inspection: Inspection) -> None:
     """The current lists against those rebuilt from the daily tables."""
-    key = inspection.sound_cut_off()
+    lake, key = inspection.lake, inspection.sound_cut_off()
     if key is None or not inspection.sound("observations", "likes", "feedback", "tracks"):
         return
-    path = inspection.lake.table_path("current_likes", key)
-    stamp = path.parent.parent / CURRENT
+    path = lake.table_path("current_likes", key)
     days = [day for day in inspection.filled_days() if day <= key]
-    if not all(inspection.lake.table_path(name, day).exists() for name in DAILY_TABLES for day in days):
-        return  # which is told of the day, and has to be filled first
-    sources = [
-        inspection.lake.table_path(table, day)
-        for table in ("observations", "likes", "feedback")
-        for day in days
-    ]
-    if any(written(source) > written(stamp) for source in sources):
+    if not all(lake.table_path(name, day).exists() for name in DAILY_TABLES for day in days):
+        return  # a finding of that day, which has to be filled first
+    sources = (lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days)
+    updated = written(lake.current_file("current_likes"))
+    if any(written(source) > updated for source in sources):
         inspection.note(path, "is older than the days it is made of", "`tunegraph refresh` updates it")
         return
-    stored = inspection.lake.read("current_likes", key, ["user_id", "track_id", "liked_at"])
+    stored = lake.read("current_likes", key, ["user_id", "track_id", "liked_at"])
     every = len(stored) // _SAMPLED_LIKES + 1
 
     def sampled(frame: pl.DataFrame) -> pl.DataFrame:
         return frame if every == 1 else frame.filter(pl.col("user_id").hash(0) % every == 0)
 
-    days.reverse()
+    lists = _expected_lists(inspection, key, days, sampled)
+    pair = ["user_id", "track_id"]
+    if lists is not None and not sampled(stored).sort(pair).equals(lists.sort(pair)):
+        what = "is not what the daily tables give"
+        inspection.problem(path, what, *how_to_rebuild(inspection, "current_likes", key))
+
+
+def _expected_lists(
+    inspection: Inspection, key: str, days: list[str], sampled: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.DataFrame | None:
+    """The lists of the sampled users, rebuilt from ``days``; None where they depend on damaged settings."""
+    lake = inspection.lake
 
     def seen() -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
-        for done, day in enumerate(days):
+        for done, day in enumerate(reversed(days)):
             inspection.progress("current lists", done, len(days))
-            yield (
-                date.fromisoformat(day),
-                sampled(inspection.lake.read("observations", day)),
-                sampled(inspection.lake.read("likes", day)),
-            )
+            observed, likes = sampled(lake.read("observations", day)), sampled(lake.read("likes", day))
+            yield date.fromisoformat(day), observed, likes
         inspection.progress("current lists", len(days), len(days))
 
     lists = current_lists((observed, likes) for _, observed, likes in seen())
-    said = [sampled(inspection.lake.read("feedback", day)) for day in reversed(days)]
+    said = [sampled(lake.read("feedback", day)) for day in days]
     feedback = pl.concat([empty_table("feedback"), *said])
-    if len(feedback):
-        if inspection.name(inspection.lake.path) in inspection.damaged:
-            return  # which ids are one recording depends on settings that cannot be read
-        merge = inspection.lake.section("graph", GraphSettings).merge_recordings
-        recordings = recordings_by_id(inspection.lake, date.fromisoformat(key), merge=merge)
-        lists = settle(lists, feedback, seen(), recordings).likes
-    pair = ["user_id", "track_id"]
-    if not sampled(stored).sort(pair).equals(lists.sort(pair)):
-        inspection.problem(
-            path, "is not what the daily tables give", *how_to_rebuild(inspection, "current_likes", key)
-        )
+    if feedback.is_empty():
+        return lists
+    if inspection.name(lake.path) in inspection.damaged:
+        return None  # the settings say whether ids of one recording are merged
+    merge = lake.section("graph", GraphSettings).merge_recordings
+    recordings = recordings_by_id(lake, date.fromisoformat(key), merge=merge)
+    return settle(lists, feedback, seen(), recordings).likes
 
 
 def check_catalogue(inspection: Inspection) -> None:
@@ -162,7 +159,7 @@ def check_catalogue(inspection: Inspection) -> None:
         inspection.note(path, "is older than what it is made of", "`tunegraph refresh` updates it")
         return
     if inspection.name(lake.path) in inspection.damaged or not path.exists():
-        return  # which ids are one recording depends on settings that cannot be read
+        return  # the settings say whether ids of one recording are merged
     expected = rebuilt_catalogue(lake, date.fromisoformat(key))
     if not expected.equals(lake.read(CATALOGUE, key)):
         what = "is not what the daily tables give"
@@ -207,7 +204,7 @@ def check_graph(inspection: Inspection) -> None:
 
 
 def check_co_likes(inspection: Inspection) -> None:
-    """B against AᵀA on a sample of rows; its strongest entries in order."""
+    """B against AᵀA on a sample of rows, and the order of its strongest entries."""
     graph = inspection.current_graph()
     if graph is None or not inspection.sound("co_like") or not inspection.has("co_like"):
         return
@@ -240,12 +237,12 @@ def check_live_bundle(inspection: Inspection) -> None:
     version = current_version(inspection.lake.serving)
     folder = inspection.lake.serving / version
     bundle = Bundle.open(folder)
-    told = inspection.lake.table_path("user_recommendations", version)
-    if not told.exists():
-        inspection.note(told, "is not there yet", "rematerialise user_recommendations")
+    table = inspection.lake.table_path("user_recommendations", version)
+    if not table.exists():
+        inspection.note(table, "is not there yet", "rematerialise user_recommendations")
     graph = inspection.current_graph()
-    last = _last_publication(inspection)
-    if last is not None and last == "rolled back":
+    log = publications(inspection.lake.serving)
+    if log and log[-1].outcome == "rolled back":
         inspection.note(
             folder, "was rolled back to, and is of earlier likes", "the next refresh publishes again"
         )
@@ -258,20 +255,14 @@ def check_live_bundle(inspection: Inspection) -> None:
         return
     ids = inspection.lake.read("track_ids")["track_id"].to_list()
     users = graph.n_users
-    comparisons: Mapping[str, bool] = {
+    same = {
         "track_ids": bundle.tracks.ids.tolist() == ids,
         "popularity": np.array_equal(bundle.popularity, graph.track_degrees()),
         "user_ids": bundle.users.ids.tolist()[:users] == graph.user_ids.tolist(),
         "user_tracks": np.array_equal(bundle.user_indptr[: users + 1], graph.indptr)
         and np.array_equal(bundle.user_tracks, graph.indices),
     }
-    for part, same in comparisons.items():
-        if not same:
-            what = f"its {part} are not those of the like graph"
-            mend = inspection.remove(folder)
-            inspection.problem(folder / MANIFEST, what, "rematerialise serving_bundle", mend)
-
-
-def _last_publication(inspection: Inspection) -> str | None:
-    log = publications(inspection.lake.serving)
-    return log[-1].outcome if log else None
+    for part in (part for part, equal in same.items() if not equal):
+        what = f"its {part} are not those of the like graph"
+        mend = inspection.remove(folder)
+        inspection.problem(folder / MANIFEST, what, "rematerialise serving_bundle", mend)

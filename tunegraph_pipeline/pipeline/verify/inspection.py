@@ -1,30 +1,62 @@
 """What all checks of a lake share.
 
-Here: the lake, the findings and the files seen so far, and questions that several checks ask. Not here: the
-checks themselves.
+Here: findings and the report of them, the lake and the files seen so far, and questions that several checks
+ask. Not here: the checks themselves (the other modules of this package).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.storage import remove_folder
 from tunegraph_pipeline.pipeline.stages import folders_before
-from tunegraph_pipeline.pipeline.verify.findings import Finding, Report
+from tunegraph_pipeline.progress import Progress
 
-Progress = Callable[[str, int, int], None]
+
+@dataclass(frozen=True)
+class Finding:
+    """``file``, below the lake; in words, ``what`` is wrong with it, and what ``repairs`` it. ``mend`` is the
+    automatic repair: it removes what the next refresh rebuilds, or restores a copy. None where only a person
+    can help."""
+
+    file: str
+    what: str
+    repairs: str
+    mend: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def line(self) -> str:
+        return f"{self.file}: {self.what}" + (f"; {self.repairs}" if self.repairs else "")
+
+    def facts(self) -> dict[str, Any]:
+        """The finding as JSON."""
+        return {
+            "file": self.file,
+            "what": self.what,
+            "repairs": self.repairs,
+            "repairable": self.mend is not None,
+        }
+
+
+@dataclass
+class Report:
+    """What was found, and how many files and bytes were read."""
+
+    problems: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
 
 
 class Inspection:
-    """The lake that is verified, and what is known of it so far.
-
-    ``alone``: this process holds the lake's lock. ``seen``: every file that a check accounts for.
-    ``damaged``: the files with a problem, named from the lake's folder.
-    """
+    """The lake that is verified, and the findings so far. ``alone``: this process holds the lake's lock.
+    ``seen``: every file that a check accounts for. ``damaged``: the files with a problem, relative to the
+    lake's folder."""
 
     def __init__(self, lake: Lake, progress: Progress, *, alone: bool) -> None:
         self.lake = lake
@@ -35,7 +67,7 @@ class Inspection:
         self.damaged: set[str] = set()
 
     def problem(self, path: Path, what: str, repairs: str, mend: Callable[[], None] | None = None) -> None:
-        # Another writer may have taken an old version away while it was read.
+        # Another writer may have removed an old version while it was read.
         if not self.alone and not path.exists():
             return
         self.damaged.add(self.name(path))
@@ -45,7 +77,7 @@ class Inspection:
         self.found.notes.append(Finding(self.name(path), what, repairs))
 
     def sound(self, *folders: str) -> bool:
-        """Whether nothing below these folders is damaged: only then is it worth comparing."""
+        """Whether nothing below these folders is damaged, so that comparing makes sense."""
         return not any(name.startswith(f"{folder}/") for name in self.damaged for folder in folders)
 
     def name(self, path: Path) -> str:
@@ -66,7 +98,7 @@ class Inspection:
         return sorted({key for table in DAILY_TABLES for key in self.lake.partitions(table)})
 
     def has_batches(self, day: str) -> bool:
-        """Whether raw still has what the tables of a day were made of."""
+        """Whether raw still has the batches of a day."""
         return bool(folders(self.lake.raw / f"dt={day}")) and not is_pruned(
             self.lake.raw, date.fromisoformat(day)
         )
@@ -85,10 +117,8 @@ class Inspection:
         return self.lake.has_current(kind)
 
     def behind(self, kind: str) -> bool:
-        """Whether an earlier stage was updated after this one: a refresh died between the two.
-
-        Every refresh that comes to a stage rewrites its ``CURRENT``, even if it keeps the version.
-        """
+        """Whether an earlier stage was updated after this one: a refresh died between the two. Every refresh
+        that reaches a stage rewrites its ``CURRENT``, even if it keeps the version."""
         stamp = written(self.lake.current_file(kind))
         return any(
             self.has(before) and written(self.lake.current_file(before)) > stamp
@@ -104,3 +134,21 @@ def folders(folder: Path) -> list[Path]:
 
 def written(path: Path) -> int:
     return path.stat().st_mtime_ns
+
+
+def named_first(folder: Path, message: str) -> Path:
+    """The file below ``folder`` that a message begins with, by default the manifest."""
+    start = f"{folder}/"
+    if not message.startswith(start):
+        return folder / MANIFEST
+    return folder / message.removeprefix(start).split(" ")[0]
+
+
+def short(error: Exception, file: Path | None = None) -> str:
+    """The message of an error without the file, which a finding names already, and without its advice."""
+    text = " ".join(str(error).split())
+    if file is not None:
+        text = text.removeprefix(str(file)).strip(" :")
+        text = text.replace(str(file), file.name)
+    said = text.rpartition("; ")[0] or text
+    return said if len(said) <= 300 else said[:299] + "…"

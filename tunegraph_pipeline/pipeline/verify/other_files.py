@@ -1,7 +1,7 @@
-"""The single files of a lake, and files that nobody knows.
+"""The single files of a lake, and unknown files.
 
-Here: the settings in `lake.json`, tombstones, the inbox's memory, the SQL catalogue and Dagster's history;
-then whatever no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`, `raw`).
+Here: the settings in `lake.json`, tombstones, the inbox's memory, the SQL views and Dagster's history; then
+files that no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`, `raw`).
 """
 
 from pathlib import Path
@@ -11,8 +11,7 @@ from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.settings import check_settings
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short
 from tunegraph_pipeline.pipeline.verify.raw import check_database
 from tunegraph_pipeline.pipeline.verify.versions import check_current
 
@@ -20,27 +19,26 @@ _NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore")
 
 
 def check_other_files(inspection: Inspection) -> None:
-    path = inspection.lake.path
-    inspection.seen.add(path)
+    lake = inspection.lake
+    inspection.seen |= {lake.path, lake.tombstones, lake.inbox_memory}
     try:
-        check_settings(inspection.lake)
+        check_settings(lake)
     except LakeError as error:
-        inspection.problem(path, str(error).removeprefix(f"{path}: "), "correct it: nothing runs until then")
+        what = str(error).removeprefix(f"{lake.path}: ")
+        inspection.problem(lake.path, what, "correct it: nothing runs until then")
     for table in ("current_likes", "catalogue"):
         check_current(inspection, table, table)
-    path = inspection.lake.tombstones
-    inspection.seen.add(path)
     try:
-        Tombstones.of(inspection.lake.root)
+        Tombstones.of(lake.root)
     except LakeError as error:
-        inspection.problem(path, short(error, path), "restore it from a backup: nothing is added without it")
-    path = inspection.lake.inbox_memory
-    inspection.seen.add(path)
+        what = short(error, lake.tombstones)
+        inspection.problem(lake.tombstones, what, "restore it from a backup: nothing is added without it")
     try:
-        inbox_status(inspection.lake)
+        inbox_status(lake)
     except LakeError as error:
-        inspection.problem(path, short(error, path), "restore it, or remove it: the inbox is imported again")
-    path = inspection.lake.views
+        what = short(error, lake.inbox_memory)
+        inspection.problem(lake.inbox_memory, what, "restore it, or remove it: the inbox is imported again")
+    path = lake.views
     if path.exists() and inspection.alone:
         import duckdb
 
@@ -49,15 +47,13 @@ def check_other_files(inspection: Inspection) -> None:
             with duckdb.connect(str(path), read_only=True) as connection:
                 connection.sql("SELECT * FROM tunegraph.track_ids LIMIT 1").fetchall()
         except duckdb.Error as error:
-            # A table whose file is damaged is told where that file is.
+            # A damaged table file is a finding of its own.
             if inspection.sound("track_ids"):
                 again = "the next refresh rewrites it"
                 inspection.problem(path, short(error, path), again, inspection.remove(path))
-    history = inspection.lake.history
-    for path in sorted(history.rglob("*.db")):
-        check_database(
-            inspection, path, "restore it from a backup, or remove it: the history of runs is lost, no more"
-        )
+    for path in sorted(lake.history.rglob("*.db")):
+        again = "restore it from a backup, or remove it: only the history of runs is lost"
+        check_database(inspection, path, again)
 
 
 def note_unknown_files(inspection: Inspection) -> None:
@@ -76,11 +72,11 @@ def note_unknown_files(inspection: Inspection) -> None:
             unknown.setdefault(path.parent, []).append(path)
     for folder, paths in unknown.items():
         if folder.name == STAGING:
-            inspection.note(
-                folder, f"{len(paths):,} drafts of a writer that died", "the next writer removes them"
-            )
+            what = f"{len(paths):,} drafts of a writer that died"
+            inspection.note(folder, what, "the next writer removes them")
         elif len(paths) == 1:
-            inspection.note(paths[0], "is no file of a lake, or of a version from before", "it is left alone")
+            what = "is not a file of a lake, or from an earlier version"
+            inspection.note(paths[0], what, "it is left alone")
         else:
-            what = f"{len(paths):,} files that are none of a lake, such as {paths[0].name}"
+            what = f"{len(paths):,} files that do not belong to a lake, such as {paths[0].name}"
             inspection.note(folder, what, "they are left alone")

@@ -12,19 +12,20 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import unreadable_lines
 from tunegraph_pipeline.lake.raw import BATCH, PRUNED, content_id, id_is_comparable, read_info
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short
 
 
 def check_batches(inspection: Inspection) -> None:
     days = folders(inspection.lake.raw)
     for done, folder in enumerate(days):
         inspection.progress("raw batches", done, len(days))
-        if _day(folder.name) is None:
+        try:
+            date.fromisoformat(folder.name.removeprefix("dt="))
+        except ValueError:
             inspection.problem(folder, "is not the folder of a day", "move it out of the lake")
             inspection.seen.update(path for path in folder.rglob("*") if path.is_file())
             continue
-        inspection.seen.add(folder / PRUNED)  # stands for the batches of a day that has tables alone
+        inspection.seen.add(folder / PRUNED)  # instead of the batches of a pruned day
         for batch in folders(folder):
             _check_batch(inspection, batch)
     inspection.progress("raw batches", len(days), len(days))
@@ -39,7 +40,7 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
         info = read_info(folder)
         comparable = id_is_comparable(folder)
     except LakeError as error:
-        # The parts are whole perhaps, and of no use without it.
+        # Without it the parts are useless, even if undamaged.
         inspection.seen.update(folder.glob("*.parquet"))
         inspection.problem(folder / BATCH, short(error, folder / BATCH), again)
         return
@@ -50,7 +51,7 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
         path = folder / f"{part}.parquet"
         inspection.seen.add(path)
         if part not in RAW_SCHEMAS:
-            inspection.problem(path, "is of a part that this TuneGraph does not know", again)
+            inspection.problem(path, "is a part that this TuneGraph does not know", again)
             return
         try:
             frame = info.read(part)
@@ -62,7 +63,7 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
             return
         tables[part] = frame.to_arrow().cast(RAW_SCHEMAS[part])
     if comparable and content_id(info.source, tables) != info.batch_id:
-        inspection.problem(folder / BATCH, "the batch's content is not that of which it has the name", again)
+        inspection.problem(folder / BATCH, "the content of the batch does not match its name", again)
 
 
 def check_crawls(inspection: Inspection) -> None:
@@ -86,15 +87,7 @@ def check_database(inspection: Inspection, path: Path, repairs: str) -> None:
 
 
 def check_spool(inspection: Inspection) -> None:
-    inspection.seen.update(path for path in inspection.lake.spool.rglob("*.jsonl"))
+    inspection.seen.update(inspection.lake.spool.rglob("*.jsonl"))
     for path, lines in unreadable_lines(inspection.lake.root):
-        inspection.note(
-            path, f"{lines:,} lines cannot be used", "the next refresh puts them aside and says so"
-        )
-
-
-def _day(name: str) -> date | None:
-    try:
-        return date.fromisoformat(name.removeprefix("dt="))
-    except ValueError:
-        return None
+        again = "the next refresh puts them aside and says so"
+        inspection.note(path, f"{lines:,} lines cannot be used", again)

@@ -1,7 +1,11 @@
-"""Check every file of a lake, and repair what can be repaired.
+"""Check every file of a lake, for `tunegraph verify`, and repair damage.
 
-Here: the order of the checks, and the lock while they run. Not here: the checks (the other modules of this
-package), or how files are read (`lake`, `recommend`).
+Here: the order of the checks, and the lock while they run. A finding names the file, what is wrong and what
+repairs it. Not here: the checks (the other modules of this package), how files are read (`lake`,
+`recommend`), or the checks of a run (`orchestration.checks`).
+
+A *problem* is damage. A *note* is what a person may want to know: a day not refreshed yet, half a line of
+feedback, an unknown file. What a killed refresh left is not damage: the next one continues.
 """
 
 from collections.abc import Iterator
@@ -11,8 +15,8 @@ from pathlib import Path
 from tunegraph_pipeline.errors import LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, tables, versions
-from tunegraph_pipeline.pipeline.verify.findings import Finding, Report, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, Progress
+from tunegraph_pipeline.pipeline.verify.inspection import Finding, Inspection, Report, short
+from tunegraph_pipeline.progress import Progress
 
 _CHECKS = (
     raw.check_batches,
@@ -23,7 +27,7 @@ _CHECKS = (
     bundles.check_bundles,
     other_files.check_other_files,
 )
-"""Of each file alone, from what was received to what is served."""
+"""Of single files, from what was received to what is served."""
 _CHECKS_WITH_LOCK = (
     consistency.check_days,
     consistency.check_lists,
@@ -34,16 +38,15 @@ _CHECKS_WITH_LOCK = (
     consistency.check_live_bundle,
     other_files.note_unknown_files,
 )
-"""Of what belongs together: only while nobody else writes."""
+"""Of files that must match each other: only while nobody else writes."""
 
 
 def verify(root: Path, progress: Progress | None = None, *, repair: bool = False) -> Report:
     """Check every file of the lake at ``root``; with ``repair``, mend what can be mended.
 
-    Holds the lake's lock while it looks, so that no refresh changes it meanwhile. Where another process
-    writes, the files are read all the same, and what belongs together is not compared; the notes say so. A
-    repair has to have the lock. Raises LakeError where there is no lake, or for a repair where the lock is
-    not free.
+    Holds the lake's lock meanwhile, so that no refresh changes it. If another process writes, files are read
+    but not compared with each other, and a note says so; a repair needs the lock. Raises LakeError where
+    there is no lake, or for a repair where the lock is not free.
     """
     try:
         lake = Lake.open(root)
@@ -59,7 +62,7 @@ def verify(root: Path, progress: Progress | None = None, *, repair: bool = False
         inspection = Inspection(lake, progress or (lambda *_: None), alone=busy is None)
         if busy is not None:
             inspection.note(
-                lake.root, f"{busy}: what belongs together was not compared", "verify again later"
+                lake.root, f"{busy}: files were not compared with each other", "verify again later"
             )
         found = _run(inspection)
         if repair:

@@ -1,18 +1,22 @@
-"""Every partition of every table, checked alone.
+"""Every partition of every table, checked alone, and how a damaged one is repaired.
 
-Here: files that cannot be read, and rows that no partition may have. Not here: comparing a table with
-another (`consistency`), or how one is rebuilt (`repair`).
+Here: unreadable files, invalid rows, and what rebuilds each table. Not here: comparing a table with another
+(`consistency`).
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, TuneGraphError
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
-from tunegraph_pipeline.pipeline.verify.findings import short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection
-from tunegraph_pipeline.pipeline.verify.repair import how_to_rebuild
+from tunegraph_pipeline.pipeline.stages import table_stages
+from tunegraph_pipeline.pipeline.track_ids import write_track_ids
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short, written
+from tunegraph_pipeline.recommend.bundle import Bundle
 
 _UNIT_TOLERANCE = 1e-3
 _ROWS_A_BLOCK = 100_000
@@ -48,7 +52,7 @@ def _wrong_rows(table: str, frame: pl.DataFrame) -> str | None:
     """What is wrong with the rows of a partition, whatever else the lake holds."""
     key = list(TABLES[table].key)
     if key and len(frame) != frame.select(key).n_unique():
-        return f"{len(frame) - frame.select(key).n_unique():,} rows are there twice (by {', '.join(key)})"
+        return f"{len(frame) - frame.select(key).n_unique():,} rows are duplicates (by {', '.join(key)})"
     in_order = pl.arange(len(frame), dtype=pl.Int32, eager=True)
     if "track_idx" in frame.columns and not (frame["track_idx"] == in_order).all():
         return "track_idx is not 0, 1, 2, … in order"
@@ -64,3 +68,49 @@ def of_unit_length(embeddings: NDArray[np.float32]) -> bool:
         if not (np.abs(lengths - 1) <= _UNIT_TOLERANCE).all():  # false for NaN too
             return False
     return True
+
+
+# --- repairs ---
+
+
+def how_to_rebuild(
+    inspection: Inspection, table: str, value: str | None
+) -> tuple[str, Callable[[], None] | None]:
+    """How a partition is rebuilt, in words, and the repair that removes it first."""
+    asset = table_stages()[table]
+    path = inspection.lake.table_path(table, value)
+    kind = TABLES[table].partition
+    if kind is Partition.DAY:
+        assert value is not None
+        if not inspection.has_batches(value):
+            return f"raw/ holds nothing of {value} any more: restore it from a backup", None
+        if not inspection.sound(f"raw/dt={value}"):
+            return f"repair raw/dt={value} first, then verify again", None
+        return f"rematerialise {asset} of {value}", inspection.remove(path.parent)
+    if kind is Partition.CUT_OFF:
+        # The tables of one stage are rebuilt together.
+        tables = [name for name, writer in table_stages().items() if writer == asset]
+        paths = [inspection.lake.table_path(name, value).parent for name in tables]
+        return f"rematerialise {asset}, cut-off {value}", inspection.remove(*paths)
+    if table == "track_ids":
+        ids = copy_of_track_ids(inspection)
+        if ids is None:
+            words = "there is no copy of it: restore it from a backup, or let the repair remove it, and"
+            return f"{words} the next refresh renumbers all tracks and retrains", inspection.remove(path)
+        return "restore it from the track ids of a bundle", partial(write_track_ids, inspection.lake, ids)
+    if table == "evaluation":
+        words = "restore it from a backup, or let the repair remove it, which loses the figures of earlier"
+        return f"{words} bundles, and rematerialise {asset}", inspection.remove(path)
+    named = "" if value is None else f" {value}"
+    return f"rematerialise {asset}{named}", inspection.remove(path if value is None else path.parent)
+
+
+def copy_of_track_ids(inspection: Inspection) -> pl.Series | None:
+    """The id map as the latest undamaged bundle holds it, which has all of it at that time."""
+    bundles = sorted(folders(inspection.lake.serving), key=written, reverse=True)
+    for folder in bundles:
+        try:
+            return pl.Series("track_id", Bundle.verified(folder).tracks.ids.tolist(), dtype=pl.String)
+        except (TuneGraphError, OSError):
+            continue
+    return None

@@ -13,8 +13,7 @@ from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.pipeline.stages import array_stages
-from tunegraph_pipeline.pipeline.verify.findings import named_first, short
-from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders
+from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
 from tunegraph_pipeline.pipeline.verify.tables import of_unit_length
 from tunegraph_pipeline.recommend.publication import live_model
 
@@ -32,7 +31,7 @@ def check_versions(inspection: Inspection) -> None:
                         ' remove it, and publish the current one by `tunegraph publish --override "why"`'
                     )
             mend = inspection.remove(folder)
-            if kind == "models":  # made of it, and not read again where it is there
+            if kind == "models":  # its table of embeddings, which is not rebuilt while it exists
                 table = inspection.lake.table_path("track_embeddings", folder.name).parent
                 mend = inspection.remove(folder, table)
             arrays = check_arrays(inspection, folder, again, mend)
@@ -51,7 +50,7 @@ def check_versions(inspection: Inspection) -> None:
 
 
 def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
-    """What ``CURRENT`` of a kind names, None where there is none."""
+    """The version that ``CURRENT`` of a kind names, None without a valid one."""
     path = inspection.lake.current_file(kind)
     if not path.exists():
         if folders(inspection.lake.folder(kind)) and kind not in TABLES:
@@ -74,7 +73,7 @@ def check_current(inspection: Inspection, kind: str, asset: str) -> str | None:
 def check_arrays(
     inspection: Inspection, folder: Path, repairs: str, mend: Callable[[], None] | None
 ) -> ArrayFolder | None:
-    """Read all that a folder of arrays declares; None where it is not as declared."""
+    """Read everything that a folder of arrays declares; None where it differs."""
     inspection.seen.add(folder / MANIFEST)
     try:
         arrays = ArrayFolder.open(folder)
@@ -84,7 +83,7 @@ def check_arrays(
             if name.endswith(".safetensors"):
                 load_tensors(folder / name)
     except (BundleError, LakeError, OSError) as error:
-        # Which of them it is, the message says first; the others are not to blame, nor unknown.
+        # The message begins with the damaged file; the others are known files.
         inspection.seen.update(path for path in folder.iterdir() if path.is_file())
         file = named_first(folder, str(error))
         inspection.problem(file, short(error, file), repairs, mend)
@@ -102,9 +101,4 @@ def _live_model_or_none(serving: Path) -> str | None:
 
 
 def _is_name(version: str) -> bool:
-    return (
-        bool(version)
-        and version == Path(version).name
-        and not version.startswith(".")
-        and "\0" not in version
-    )
+    return bool(version) and version == Path(version).name and version[0] != "." and "\0" not in version

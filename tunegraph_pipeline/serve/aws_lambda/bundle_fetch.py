@@ -1,12 +1,12 @@
 """Download a bundle once to local storage, for a function whose zip does not contain one.
 
-Here: fetching an archive over TLS, unpacking it where nothing but the bundle's own files can land, comparing
-every checksum, and making it visible by one rename. Not here: what is in a bundle (`recommend.bundle`). numpy
-and the standard library alone.
+Here: fetching an archive over TLS, unpacking only the bundle's own files, verifying every checksum, and
+publishing the result by one rename. Not here: what is in a bundle (`recommend.bundle`). Only numpy and the
+standard library.
 
-The archive is a zip or a tar, of any compression that Python reads, of the folder of one bundle. Its address
-is `https://…`, which may be presigned, or `s3://bucket/key`, which is signed with the credentials that AWS
-gives the function (Signature Version 4), and so never expires.
+The archive is a zip or tar, in any compression that Python reads, of the folder of one bundle. Its address is
+`https://…`, which may be presigned, or `s3://bucket/key`. The latter is signed with the credentials that AWS
+gives the function (Signature Version 4), so it never expires.
 """
 
 import fcntl
@@ -35,11 +35,11 @@ from tunegraph_pipeline.lake.arrays import MANIFEST
 from tunegraph_pipeline.recommend.bundle import Bundle
 
 _SECONDS = 30.0
-"""Without a byte for so long, a fetch is given up."""
+"""Timeout of a download without any data."""
 _BLOCK = 1 << 20
 _SPARE_BYTES = 16 << 20
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
-"""What unpacking raises for an archive that is cut off, damaged or of a kind that Python does not read."""
+"""What unpacking raises for an archive that is truncated, damaged or in a format Python cannot read."""
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
@@ -52,13 +52,12 @@ class _Member(NamedTuple):
 
 
 def fetch_bundle(address: str, storage: Path | None = None) -> Path:
-    """The folder of the bundle at ``address``, in ``storage``: the one fetched before, or fetched now.
+    """The folder of the bundle at ``address``, in ``storage``; fetched unless it is there already.
 
-    ``storage`` is a folder that may be written, the system's for temporary files unless given. What is at an
-    address is fetched once a storage; a new bundle is given a new address. A bundle that is there is whole
-    and has been verified.
+    ``storage`` is a writable folder, by default the system's for temporary files. Each address is fetched
+    once per storage, so a new bundle needs a new address. A bundle in the storage is complete and verified.
 
-    Raises BundleError where the address is of another kind, cannot be fetched or holds no sound bundle.
+    Raises BundleError if the address is not supported, cannot be fetched or has no valid bundle.
     """
     storage = (storage or Path(tempfile.gettempdir())) / "tunegraph"
     folder = storage / hashlib.sha256(address.encode()).hexdigest()[:20]
@@ -69,12 +68,12 @@ def fetch_bundle(address: str, storage: Path | None = None) -> Path:
                 if not folder.is_dir():
                     _fetch(address, storage / ".draft", folder)
     except OSError as error:
-        raise BundleError(f"the bundle of {_plain(address)} cannot be kept in {storage}: {error}") from error
+        raise BundleError(f"cannot store the bundle of {_plain(address)} in {storage}: {error}") from error
     return folder
 
 
 def _fetch(address: str, draft: Path, folder: Path) -> None:
-    shutil.rmtree(draft, ignore_errors=True)  # of a function that ran into its time limit
+    shutil.rmtree(draft, ignore_errors=True)  # left by a function that timed out
     draft.mkdir()
     try:
         archive, unpacked = draft / "archive", draft / "bundle"
@@ -90,7 +89,7 @@ def _fetch(address: str, draft: Path, folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of one that dies is free."""
+    """Hold an exclusive lock, which is released if the process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -100,17 +99,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 class _HttpsRedirectHandler(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to https alone."""
+    """Follows redirects to https only."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        if req.has_header("Authorization"):  # signed for that host, and nobody else's to see
-            raise BundleError(f"{_plain(req.full_url)} is in another region than AWS_REGION tells")
+        if req.has_header("Authorization"):  # signed for that host only
+            raise BundleError(f"{_plain(req.full_url)} is in another region than AWS_REGION")
         if urlsplit(newurl).scheme != "https":
-            raise BundleError(
-                f"{_plain(req.full_url)} leads to an address that is not https; give one that is"
-            )
+            raise BundleError(f"{_plain(req.full_url)} redirects to an address that is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -127,32 +124,30 @@ def _download(address: str, target: Path) -> None:
     digest = hashlib.sha256()
     try:
         with opener.open(request, timeout=_SECONDS) as answer, target.open("wb") as file:
-            told = answer.headers.get("Content-Length")
+            expected = answer.headers.get("Content-Length")
             while block := answer.read(_BLOCK):
                 digest.update(block)
                 file.write(block)
-            got = file.tell()
+            size = file.tell()
     except urllib.error.HTTPError as error:
         raise BundleError(f"{_plain(address)} answers {error.code} {error.reason}") from None
     except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, HTTPException) as error:
         reason = getattr(error, "reason", None) or repr(error)
         raise BundleError(f"{_plain(address)} cannot be fetched: {reason}") from None
-    if told is not None and told != str(got):
-        raise BundleError(f"{_plain(address)} gave {got} of {told} bytes; fetch it again")
-    wanted = os.environ.get("TUNEGRAPH_BUNDLE_SHA256", "").lower()
-    if wanted and digest.hexdigest() != wanted:
-        raise BundleError(f"{_plain(address)} is not the archive that TUNEGRAPH_BUNDLE_SHA256 tells")
+    if expected is not None and expected != str(size):
+        raise BundleError(f"{_plain(address)} sent {size} of {expected} bytes; fetch it again")
+    expected_digest = os.environ.get("TUNEGRAPH_BUNDLE_SHA256", "").lower()
+    if expected_digest and digest.hexdigest() != expected_digest:
+        raise BundleError(f"the archive at {_plain(address)} does not match TUNEGRAPH_BUNDLE_SHA256")
 
 
 def _request(address: str) -> urllib.request.Request:
     parts = urlsplit(address)
     if parts.scheme == "https" and parts.hostname:
-        return urllib.request.Request(address)  # noqa: S310  # https, as was looked at
+        return urllib.request.Request(address)  # noqa: S310  # https, as checked
     if parts.scheme == "s3" and parts.hostname and parts.path.strip("/"):
         return _s3_request(parts.netloc, parts.path.lstrip("/"))
-    raise BundleError(
-        f"TUNEGRAPH_BUNDLE_URL: {_plain(address)} is neither https://… nor s3://bucket/key; give one of these"
-    )
+    raise BundleError(f"TUNEGRAPH_BUNDLE_URL has to be https://… or s3://bucket/key, not {_plain(address)}")
 
 
 def _s3_request(bucket: str, key: str) -> urllib.request.Request:
@@ -166,7 +161,7 @@ def _s3_request(bucket: str, key: str) -> urllib.request.Request:
         )
     path = quote(f"/{key}", safe="/-_.~")
     endpoint = environment.get("AWS_ENDPOINT_URL_S3")
-    if endpoint or "." in bucket:  # the certificate of S3 covers no bucket with a dot in its name
+    if endpoint or "." in bucket:  # the certificate of S3 does not cover bucket names with a dot
         url = f"{endpoint or f'https://s3.{region}.amazonaws.com'}/{bucket}{path}"
     else:
         url = f"https://{bucket}.s3.{region}.amazonaws.com{path}"
@@ -176,14 +171,14 @@ def _s3_request(bucket: str, key: str) -> urllib.request.Request:
     if token := environment.get("AWS_SESSION_TOKEN"):
         headers["x-amz-security-token"] = token
     signed = sign(url, headers, region, identity, secret, datetime.now(UTC))
-    return urllib.request.Request(url, headers=signed)  # noqa: S310  # https, as was looked at
+    return urllib.request.Request(url, headers=signed)  # noqa: S310  # https, as checked
 
 
 def sign(
     url: str, headers: Mapping[str, str], region: str, identity: str, secret: str, at: datetime
 ) -> dict[str, str]:
-    """The headers of a GET of S3 without a query, signed (Signature Version 4): those given, the date, and
-    ``Authorization``. Names of ``headers`` are in lower case, one of them is ``x-amz-content-sha256``."""
+    """The headers of an S3 GET request without a query, signed (Signature Version 4): those given, the date,
+    and ``Authorization``. ``headers`` has lower-case names and includes ``x-amz-content-sha256``."""
     parts, stamp = urlsplit(url), at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     headers = {"host": parts.netloc, **headers, "x-amz-date": stamp}
     names = ";".join(sorted(headers))
@@ -195,12 +190,14 @@ def sign(
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     signature = hmac.digest(key, text.encode(), "sha256").hex()
-    told = f"AWS4-HMAC-SHA256 Credential={identity}/{scope}, SignedHeaders={names}, Signature={signature}"
-    return {**headers, "Authorization": told}
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential={identity}/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+    return {**headers, "Authorization": authorization}
 
 
 def _plain(address: str) -> str:
-    """The address as a log may have it: what presigns it, and a password in it, are secrets."""
+    """The address without its secrets, for messages: without query (a presigned signature) and password."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
@@ -221,15 +218,15 @@ def _open_archive(path: Path, address: str) -> Iterator[tuple[list[_Member], Any
                 regular = [info for info in tape.getmembers() if info.isreg()]
                 yield [_Member(info.name, info.size, info) for info in regular], tape.extractfile
     except OSError as error:
-        if error.errno is not None:  # of the disk; decompressors raise it without a number
+        if error.errno is not None:  # a disk error; decompressors raise OSError without a number
             raise
-        raise BundleError(f"{_plain(address)} is no archive that can be read") from error
+        raise BundleError(f"{_plain(address)} is not a readable archive") from error
     except _BROKEN as error:
-        raise BundleError(f"{_plain(address)} is no archive that can be read") from error
+        raise BundleError(f"{_plain(address)} is not a readable archive") from error
 
 
 def _unpack(archive: tuple[list[_Member], Any], target: Path, address: str) -> None:
-    """Write the files that lie beside the archive's manifest, under their last name, into ``target``."""
+    """Write the files next to the archive's manifest into ``target``, under their base names."""
     members, open_member = archive
     manifests = [
         PurePosixPath(member.name) for member in members if PurePosixPath(member.name).name == MANIFEST
@@ -243,7 +240,7 @@ def _unpack(archive: tuple[list[_Member], Any], target: Path, address: str) -> N
     if len(set(names)) != len(names) or any(
         name in ("", "..") or "\\" in name or "\0" in name for name in names
     ):
-        raise BundleError(f"{_plain(address)} has a file of a name that no bundle has; pack it again")
+        raise BundleError(f"{_plain(address)} has a file with a name that no bundle has; pack it again")
     size, room = sum(member.size for member in beside), shutil.disk_usage(target).free
     if size + _SPARE_BYTES > room:
         raise BundleError(

@@ -1,15 +1,15 @@
-"""The query as a function of AWS Lambda, behind API Gateway or a function URL.
+"""The AWS Lambda handler for recommendations, behind API Gateway or a function URL.
 
-Here: events in, responses out, in the shape of the 2022 service or in ours. Not here: fetching a bundle
-(`bundle_fetch`), making the zip (`package`), or answering (`recommend`). numpy and the standard
-library alone. The bundle is opened once a container and mapped: a query reads the pages it needs.
+Here: events in, responses out, in the format of the 2022 service or in TuneGraph's own. Not here: fetching a
+bundle (`bundle_fetch`), building the zip (`package`), or answering (`recommend`). Only numpy and the standard
+library. Each container opens the bundle once and maps it, so a query reads only the pages it needs.
 
     GET  ?likes=ID,ID&k=10      gives {"count": 10, "music": [{"musicId": …}, …], "message": "ok"}
     POST {"likes": ["ID"], "format": "tunegraph"}   gives {"bundle_version": …, "items": [{…}, …], …}
 
-The path is not looked at: the gateway decides what reaches the function. Settings are environment variables:
-`TUNEGRAPH_BUNDLE`, the folder of a bundle, unless given `bundle/` beside the code; `TUNEGRAPH_BUNDLE_URL`,
-from where to fetch one in its place; `TUNEGRAPH_CORS_ORIGIN`, the origin whose pages may ask.
+The path is ignored: the gateway decides what reaches the function. Settings are environment variables:
+`TUNEGRAPH_BUNDLE`, the folder of a bundle (default: `bundle/` beside the code); `TUNEGRAPH_BUNDLE_URL`, the
+address to fetch one from instead; `TUNEGRAPH_CORS_ORIGIN`, the origin whose pages may call the function.
 """
 
 import base64
@@ -30,14 +30,13 @@ from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender
-    from tunegraph_pipeline.recommend.song_view import SongView
+    from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender, SongView
 
-# A function has a share of one core. Threads would cost memory and gain nothing.
+# A function has a share of one core. Threads would cost memory and save no time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 SEED, TUNEGRAPH = "seed", "tunegraph"
-"""The shapes of an answer: that of the 2022 service, which is given unless `format` asks for ours."""
+"""The formats of a response: that of the 2022 service, the default, and ours. `format` selects one."""
 DEFAULT_K = {SEED: 30, TUNEGRAPH: 10}
 
 _LISTS = ("likes", "dislikes", "exclude")
@@ -47,13 +46,11 @@ _SWITCHES = ("explicit", "only_with_preview")
 _FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES)
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
 
-_NO_EVENT = "this is no event of API Gateway or of a function URL"
-
 _log = logging.getLogger("tunegraph")
 
 
-class _HttpError(Exception):  # not a fault of the function: a response
-    """A request that gets an error response: the status, and one line for the client."""
+class _HttpError(Exception):
+    """An error response other than 400: its status, and one line for the client."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -62,8 +59,10 @@ class _HttpError(Exception):  # not a fault of the function: a response
 
 
 class _Request(NamedTuple):
-    """The HTTP request in an event of either format. ``query`` has one text a name, repeats joined by commas;
-    the names of ``headers`` are in lower case."""
+    """The HTTP request in an event of either format.
+
+    ``query`` has one text per name, with repeats joined by commas. Header names are in lower case.
+    """
 
     method: str
     query: dict[str, str]
@@ -75,9 +74,9 @@ class _Request(NamedTuple):
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     """Answer an event of API Gateway (REST, format 1.0, or HTTP, format 2.0) or of a function URL.
 
-    Returns a response with ``statusCode``, ``headers``, ``body`` and ``isBase64Encoded``. Never raises: what
-    cannot be answered has a status of 4xx or 5xx and one line that says why; what went wrong inside is in the
-    function's log alone.
+    Returns a response with ``statusCode``, ``headers``, ``body`` and ``isBase64Encoded``. Never raises: a
+    request that fails gets a 4xx or 5xx status and one line saying why. Details of internal errors go only to
+    the function's log.
     """
     shape, request_id = SEED, str(getattr(context, "aws_request_id", "") or "")
     try:
@@ -85,35 +84,35 @@ def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         request_id = request.request_id or request_id
         if request.method == "OPTIONS":
             return _response(HTTPStatus.NO_CONTENT, None, request_id, {"Allow": "GET, POST, OPTIONS"})
-        # Known first, so that a refusal has the shape that was asked for.
+        # Read first, so that an error response already has the requested format.
         shape = _shape(request.query.get("format", SEED))
-        asked = _parameters(request)
-        shape = _shape(asked.pop("format", SEED))
-        for name, value in asked.items():
+        parameters = _parameters(request)
+        shape = _shape(parameters.pop("format", SEED))
+        for name, value in parameters.items():
             _validate(name, value)
-        return _response(HTTPStatus.OK, _recommend(asked, shape), request_id)
+        return _response(HTTPStatus.OK, _recommend(parameters, shape), request_id)
     except _HttpError as error:
         status, detail = error.status, error.detail
     except InputError as error:
         status, detail = HTTPStatus.BAD_REQUEST, str(error)
     except TuneGraphError as error:
-        _log.error("no bundle to answer from: %s", error)  # which says it all without a traceback
+        _log.error("no bundle to answer from: %s", error)  # clear without a traceback
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        detail = "there is no bundle to answer from at present; the function's log says why"
-    except Exception:  # noqa: BLE001  # whoever asked gets an answer; the log gets the traceback
+        detail = "no bundle is available at present; the function's log says why"
+    except Exception:  # noqa: BLE001  # the client gets a response, the log the traceback
         _log.exception("request %s failed", request_id)
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the function failed; its log says where"
     return _error_response(status, detail, shape, request_id)
 
 
-# --- the recommender, one a container ---
+# --- the recommender, one per container ---
 
 
 @cache
 def recommender() -> "Recommender":
-    """Over the bundle that the environment names, opened at the first call and kept.
+    """The recommender over the bundle that the environment names, opened at the first call and kept.
 
-    Raises BundleError where there is none to use; the next call tries again.
+    Raises BundleError if there is no usable bundle; the next call tries again.
     """
     from tunegraph_pipeline.recommend.bundle import Bundle
     from tunegraph_pipeline.recommend.recommender import Recommender
@@ -128,8 +127,8 @@ def recommender() -> "Recommender":
 
 
 def _warm_up() -> None:
-    """Open the bundle and answer once while the container starts, when Lambda lends it a whole core."""
-    with suppress(Exception):  # the first request tries again, and says so
+    """Open the bundle and run one query while the container starts, when Lambda gives it a whole core."""
+    with suppress(Exception):  # the first request tries again and reports the error
         ready = recommender()
         popular = ready.bundle.popular_order[:1]
         ready.recommend([ready.bundle.tracks[track] for track in popular.tolist()])
@@ -140,29 +139,27 @@ def _warm_up() -> None:
 
 def _parse_event(event: Mapping[str, Any]) -> _Request:
     try:
-        return _event_request(event)
-    except (AttributeError, TypeError, ValueError):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT) from None
-
-
-def _event_request(event: Mapping[str, Any]) -> _Request:
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
-    about = event.get("requestContext") or {}
-    method = event.get("httpMethod") or (about.get("http") or {}).get("method")
-    if not method:
-        raise _HttpError(HTTPStatus.BAD_REQUEST, _NO_EVENT)
-    several = event.get("multiValueQueryStringParameters")
-    query: dict[str, str] = dict(event.get("queryStringParameters") or {})
-    if several:  # format 1.0 keeps only the last of several in the other one, format 2.0 joins them
-        query = {name: ",".join(values) for name, values in several.items()}
-    own = headers.get("x-request-id", "")
-    request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
-    return _Request(method.upper(), query, headers, _body(event), request_id)
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
+        about = event.get("requestContext") or {}
+        method: str = event.get("httpMethod") or about["http"]["method"]
+        several = event.get("multiValueQueryStringParameters")
+        query: dict[str, str] = dict(event.get("queryStringParameters") or {})
+        if (
+            several
+        ):  # in format 1.0 `queryStringParameters` has only the last of repeats; format 2.0 joins them
+            query = {name: ",".join(values) for name, values in several.items()}
+        if not method:
+            raise ValueError(method)  # noqa: TRY301  # answered like every malformed event
+        own = headers.get("x-request-id", "")
+        request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
+        return _Request(method.upper(), query, headers, _body(event), request_id)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError("this is not an event of API Gateway or of a function URL") from None
 
 
 def _body(event: Mapping[str, Any]) -> bytes:
     text = event.get("body") or ""
-    # Of base64 a third is taken off.
+    # Base64 is a third longer than what it encodes.
     if len(text) > MOST_BODY_BYTES * (4 / 3 if event.get("isBase64Encoded") else 1) + 4:
         raise _HttpError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {MOST_BODY_BYTES} bytes"
@@ -172,17 +169,17 @@ def _body(event: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is said to be base64 and is not") from None
+        raise InputError("the body is marked as base64 but is not") from None
 
 
 def _parameters(request: _Request) -> dict[str, Any]:
     """The parameters of a request; those in the body override those in the query string."""
     if request.method not in ("GET", "POST"):
         raise _HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not one of GET and POST")
-    asked: dict[str, Any] = {name: _parse_parameter(name, text) for name, text in request.query.items()}
+    parameters: dict[str, Any] = {name: _parse_parameter(name, text) for name, text in request.query.items()}
     if request.method == "POST" and request.body:
-        asked |= _json_object(request.body)
-    return asked
+        parameters |= _json_object(request.body)
+    return parameters
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -190,14 +187,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
         check_nesting(body)
         given = json.loads(body)
     except ValueError:
-        raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is not JSON in UTF-8") from None
+        raise InputError("the body is not JSON in UTF-8") from None
     if not isinstance(given, dict):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, 'the body has to be an object, such as {"likes": ["ID"]}')
+        raise InputError('the body has to be an object, such as {"likes": ["ID"]}')
     return given
 
 
 def _parse_parameter(name: str, text: str) -> object:
-    """The typed value of a query parameter; its text when it cannot be parsed, which is then rejected."""
+    """The typed value of a query parameter, or its text if it cannot be parsed; `_validate` rejects that."""
     if name in _LISTS:
         return [part for part in (part.strip() for part in text.split(",")) if part]
     if name in _SWITCHES:
@@ -211,35 +208,43 @@ def _parse_parameter(name: str, text: str) -> object:
 
 
 def _validate(name: str, value: object) -> None:
-    """Raise _HttpError 400 for an unknown parameter or an invalid value."""
-    wrong = ""
+    """Raise InputError for an unknown parameter or an invalid value."""
     if name not in _FIELDS:
-        wrong = f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format"
-    elif name in _LISTS:
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            wrong = f"{name} has to be a list of track ids"
-        elif len(value) > MOST_LISTED:
-            wrong = f"{name} has {len(value)} ids; {MOST_LISTED} are the most"
-        elif any(not 0 < len(one) <= MOST_ID_CHARACTERS for one in value):
-            wrong = f"{name} has an id that is empty or longer than {MOST_ID_CHARACTERS} characters"
+        raise InputError(f"{_shown(name)} is not one of {', '.join(_FIELDS)} and format")
+    if name in _LISTS:
+        error = _list_error(value)
     elif name in _COUNTS:
-        absent = name != "k" and value is None
-        if not absent and (not isinstance(value, int) or isinstance(value, bool)):
-            wrong = f"{name} has to be a whole number"
-        elif isinstance(value, int) and not 1 <= value <= MOST_K:
-            wrong = f"{name} is {_shown(value)}; it goes from 1 to {MOST_K}"
+        error = "" if name != "k" and value is None else _count_error(value)
     elif name in _SHARES:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-            wrong = f"{name} has to be a number from 0 to 1"
-    elif not isinstance(value, bool):
-        wrong = f"{name} has to be true or false"
-    if wrong:
-        raise _HttpError(HTTPStatus.BAD_REQUEST, wrong)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        error = "" if number and 0 <= value <= 1 else "has to be a number from 0 to 1"  # type: ignore[operator]
+    else:
+        error = "" if isinstance(value, bool) else "has to be true or false"
+    if error:
+        raise InputError(f"{name} {error}")
+
+
+def _list_error(value: object) -> str:
+    """What is wrong with a list of ids, "" if nothing."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return "has to be a list of track ids"
+    if len(value) > MOST_LISTED:
+        return f"has {len(value)} ids; {MOST_LISTED} are the most"
+    if any(not 0 < len(one) <= MOST_ID_CHARACTERS for one in value):
+        return f"has an id that is empty or longer than {MOST_ID_CHARACTERS} characters"
+    return ""
+
+
+def _count_error(value: object) -> str:
+    """What is wrong with a number of songs, "" if nothing."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "has to be a whole number"
+    return "" if 1 <= value <= MOST_K else f"is {_shown(value)}; it goes from 1 to {MOST_K}"
 
 
 def _shape(value: object) -> str:
     if value not in (SEED, TUNEGRAPH):
-        raise _HttpError(HTTPStatus.BAD_REQUEST, f"format has to be {SEED} or {TUNEGRAPH}")
+        raise InputError(f"format has to be {SEED} or {TUNEGRAPH}")
     return str(value)
 
 
@@ -251,31 +256,31 @@ def _shown(value: object) -> str:
 # --- answering ---
 
 
-def _recommend(asked: dict[str, Any], shape: str) -> dict[str, Any]:
-    k = asked.pop("k", DEFAULT_K[shape])
-    only_with_preview = asked.pop("only_with_preview", False)
-    likes: Sequence[str] = asked.pop("likes", [])
+def _recommend(parameters: dict[str, Any], shape: str) -> dict[str, Any]:
+    k = parameters.pop("k", DEFAULT_K[shape])
+    only_with_preview = parameters.pop("only_with_preview", False)
+    likes: Sequence[str] = parameters.pop("likes", [])
     ready = recommender()
-    found = ready.recommend(likes, k, **asked)
+    found = ready.recommend(likes, k, **parameters)
     if only_with_preview:
-        found = _with_previews(ready, found, likes, k, asked)
-    return _seed_content(ready, found) if shape == SEED else _tunegraph_content(ready, found)
+        found = _with_previews(ready, found, likes, k, parameters)
+    return _seed_content(ready, found) if shape == SEED else found.shown(ready.bundle.model_version)
 
 
 def _with_previews(
-    ready: "Recommender", found: "Recommendations", likes: Sequence[str], k: int, asked: dict[str, Any]
+    ready: "Recommender", found: "Recommendations", likes: Sequence[str], k: int, parameters: dict[str, Any]
 ) -> "Recommendations":
-    """The best k that have a preview: as many more are ranked as that takes."""
+    """The best k songs that have a preview, ranking more songs until there are k."""
     from dataclasses import replace
 
-    wanted, bundle = k, ready.bundle
+    ranked, bundle = k, ready.bundle
     while True:
-        heard = [item for item in found.items if item.song.preview_url]
-        nothing_more = len(found.items) < wanted or not bundle.preview_urls.bytes.size
-        if len(heard) >= k or nothing_more:
-            return replace(found, items=heard[:k])
-        wanted *= 4
-        found = ready.recommend(likes, wanted, **asked)
+        playable = [item for item in found.items if item.song.preview_url]
+        no_more = len(found.items) < ranked or not bundle.preview_urls.bytes.size
+        if len(playable) >= k or no_more:
+            return replace(found, items=playable[:k])
+        ranked *= 4
+        found = ready.recommend(likes, ranked, **parameters)
 
 
 def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
@@ -300,24 +305,6 @@ def _first_artist(ready: "Recommender", song: "SongView") -> str:
     return ready.bundle.artist_names[int(ready.bundle.artist_indices[start])] if end > start else song.artists
 
 
-def _tunegraph_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
-    return {
-        "bundle_version": found.bundle_version,
-        "model_version": ready.bundle.model_version,
-        "items": [
-            {
-                "rank": rank,
-                **item.song.shown(),
-                "score": item.score,
-                "reasons": [reason._asdict() for reason in item.reasons],
-            }
-            for rank, item in enumerate(found.items, 1)
-        ],
-        "unknown": found.unknown,
-        "degraded": found.degraded,
-    }
-
-
 def _error_response(status: HTTPStatus, detail: str, shape: str, request_id: str) -> dict[str, Any]:
     headers = {"Allow": "GET, POST, OPTIONS"} if status == HTTPStatus.METHOD_NOT_ALLOWED else {}
     if shape == SEED:
@@ -338,11 +325,11 @@ def _response(
     request_id: str,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    told = {"X-Request-ID": request_id} if request_id else {}
+    all_headers = {"X-Request-ID": request_id} if request_id else {}
     if content is not None:
-        told["Content-Type"] = "application/json"
+        all_headers["Content-Type"] = "application/json"
     if origin := os.environ.get("TUNEGRAPH_CORS_ORIGIN"):
-        told |= {
+        all_headers |= {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Methods": "GET, POST",
             "Access-Control-Allow-Headers": "Content-Type, X-Request-ID",
@@ -350,8 +337,8 @@ def _response(
         }
     return {
         "statusCode": int(status),
-        "headers": {**told, **(headers or {})},
-        # Escaped to ASCII: an id with a lone surrogate, given as unknown, could not be written otherwise.
+        "headers": {**all_headers, **(headers or {})},
+        # json.dumps escapes to ASCII, so that an unknown id with a lone surrogate can be written.
         "body": "" if content is None else json.dumps(content),
         "isBase64Encoded": False,
     }

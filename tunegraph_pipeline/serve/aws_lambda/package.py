@@ -1,8 +1,8 @@
 """Build the zip for AWS Lambda: the handler, what it imports, numpy, and the live bundle beside them.
 
-Here: which modules and which parts of numpy go in, what of a bundle does, and writing the same bytes for the
-same content. Not here: what the handler does (`handler`), or fetching a bundle that is not in the zip
-(`bundle_fetch`). Run as `python -m tunegraph_pipeline.serve.aws_lambda.package`, or by `make lambda`.
+Here: choosing the modules, the parts of numpy and the parts of the bundle that go in, and writing the same
+bytes for the same content. Not here: the handler itself (`handler`), or fetching a bundle that is not in the
+zip (`bundle_fetch`). Run with `python -m tunegraph_pipeline.serve.aws_lambda.package` or `make lambda`.
 """
 
 import argparse
@@ -28,19 +28,19 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 
 HANDLER = "tunegraph_pipeline.serve.aws_lambda.handler"
 PYTHONS = ("3.12", "3.13")
-"""Runtimes of Lambda whose system has the C library that wheels of numpy are made for."""
+"""Lambda runtimes whose C library is recent enough for the numpy wheels."""
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
-"""What Lambda calls an architecture, and what wheels do."""
-MOST_UNPACKED_BYTES = 250 * 1024 * 1024
-"""What Lambda takes, unpacked."""
-MOST_UPLOADED_BYTES = 50 * 1024 * 1024
-"""What Lambda takes by a direct upload; a larger zip goes through S3."""
+"""Architectures: Lambda's name, and that of wheels."""
+MAX_UNPACKED_BYTES = 250 * 1024 * 1024
+"""Lambda's limit, unpacked."""
+MAX_UPLOADED_BYTES = 50 * 1024 * 1024
+"""Lambda's limit for a direct upload; a larger zip goes through S3."""
 
 _PACKAGE = "tunegraph_pipeline"
 _TASK_ROOT = "/var/task"  # where Lambda unpacks the zip; shown in tracebacks
-_LEFT_OUT_FOLDERS = {"tests", "include", "f2py", "_pyinstaller"}
-_LEFT_OUT_SUFFIXES = {".pyi", ".a", ".typed"}
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can tell
+_EXCLUDED_FOLDERS = {"tests", "include", "f2py", "_pyinstaller"}
+_EXCLUDED_SUFFIXES = {".pyi", ".a", ".typed"}
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
 _COMPILE = """
 import pathlib, py_compile, sys
 for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.py")):
@@ -51,7 +51,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.py")):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the zip that the options ask for; 2 and one line where that cannot be done."""
+    """Build the zip that the options describe. Returns 2 after printing one line on an error."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -67,11 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 compiler = interpreter(options.python)
                 pack_function(options.output, wheel, bundle, compiler)
             if compiler is None:
-                notes.print(f"no python{options.python} is here to compile for it: a cold start takes longer")
+                notes.print(
+                    f"python{options.python} not found, so nothing is compiled: cold starts take longer"
+                )
         size = options.output.stat().st_size
         notes.print(escape(f"{options.output}: {size / 1e6:.1f} MB"), soft_wrap=True)
-        if size > MOST_UPLOADED_BYTES:
-            notes.print("more than Lambda takes by a direct upload: upload it by S3, see docs/lambda.md")
+        if size > MAX_UPLOADED_BYTES:
+            notes.print("too large for a direct upload to Lambda: upload it through S3, see docs/lambda.md")
     except TuneGraphError as error:
         notes.print(f"[red]lambda_package:[/red] {escape(str(error))}", soft_wrap=True)
         return 2
@@ -81,17 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lambda_package", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument(
-        "--lake", type=Path, default=Path("data_lake/main"), help="the lake whose live bundle"
+        "--lake", type=Path, default=Path("data_lake/main"), help="the lake whose live bundle to pack"
     )
     parser.add_argument("--output", type=Path, default=Path("build/tunegraph-lambda.zip"))
     parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1], help="the runtime of the function")
     parser.add_argument("--arch", choices=ARCHITECTURES, default="x86_64")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--without-bundle", action="store_true", help="the function alone, for TUNEGRAPH_BUNDLE_URL"
+        "--without-bundle", action="store_true", help="only the function, for TUNEGRAPH_BUNDLE_URL"
     )
     which.add_argument(
-        "--only-bundle", action="store_true", help="the bundle alone, for what TUNEGRAPH_BUNDLE_URL names"
+        "--only-bundle", action="store_true", help="only the bundle, to be fetched from TUNEGRAPH_BUNDLE_URL"
     )
     return parser
 
@@ -99,20 +101,18 @@ def _parser() -> argparse.ArgumentParser:
 def _live_bundle(lake: Path) -> Bundle:
     if not (lake / "lake.json").exists():
         raise LakeError(f"there is no lake at {lake}; name one with --lake")
-    bundle = Bundle.open(read_current(lake / "serving"))
-    bundle.verify()
-    return bundle
+    return Bundle.verified(read_current(lake / "serving"))
 
 
 # --- what goes in ---
 
 
 def pack_function(output: Path, wheel: Path, bundle: Bundle | None, compiler: str | None) -> None:
-    """Write the zip of the function: the handler with all it imports, numpy out of ``wheel``, and ``bundle``.
+    """Write the zip of the function: the handler with its imports, numpy from ``wheel``, and ``bundle``.
 
-    ``compiler`` is the Python that the function will run on, which compiles every module, since Lambda could
-    not keep what it compiles; None leaves that to every start. The same content gives the same bytes. Raises
-    InputError where it is larger than Lambda takes, LakeError where the disk refuses.
+    ``compiler`` is an interpreter of the function's Python version, which compiles every module, since Lambda
+    cannot keep what it compiles; with None every cold start compiles. The same content gives the same bytes.
+    Raises InputError if it exceeds Lambda's limit, LakeError on disk errors.
     """
     with _draft(output) as folder:
         _unpack_numpy(wheel, folder)
@@ -126,48 +126,47 @@ def pack_function(output: Path, wheel: Path, bundle: Bundle | None, compiler: st
             (folder / "bundle").mkdir()
             copy_without_users(bundle, folder / "bundle")
         unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        if unpacked > MOST_UNPACKED_BYTES:
+        if unpacked > MAX_UNPACKED_BYTES:
             raise InputError(
-                f"the function would be {unpacked >> 20} MiB unpacked, Lambda takes"
-                f" {MOST_UNPACKED_BYTES >> 20};"
-                " make it with --without-bundle and set TUNEGRAPH_BUNDLE_URL, see docs/lambda.md"
+                f"the function would be {unpacked >> 20} MiB unpacked, over Lambda's limit of"
+                f" {MAX_UNPACKED_BYTES >> 20} MiB;"
+                " build it with --without-bundle and set TUNEGRAPH_BUNDLE_URL, see docs/lambda.md"
             )
         write_zip(output, folder)
 
 
 def pack_bundle(output: Path, bundle: Bundle) -> None:
-    """Write the zip of a bundle alone, for an address that the function fetches it from."""
+    """Write the zip of only the bundle, for the address that the function fetches it from."""
     with _draft(output) as folder:
         copy_without_users(bundle, folder)
         write_zip(output, folder)
 
 
 def copy_without_users(bundle: Bundle, folder: Path) -> None:
-    """Write into the empty ``folder`` what of a bundle answers a list of songs: no user's id and no list.
+    """Write the bundle into the empty ``folder`` without the ids and lists of its users.
 
-    How many listeners like two songs is still known. Files that are no arrays stay behind: they are of
-    libraries that a function does not have.
+    It still knows how many listeners like two songs. Only arrays are copied: other files belong to libraries
+    that a function does not have.
     """
     for path in bundle.folder.glob("*.npy"):
         shutil.copyfile(path, folder / path.name)
     n = bundle.n_users
-    nothing: NDArray[Any] = np.zeros(n + 1, dtype=np.int64)
-    nobody = StringColumn(np.zeros(0, dtype=np.uint8), nothing)
+    empty_lists: NDArray[Any] = np.zeros(n + 1, dtype=np.int64)
     blanks: dict[str, NDArray[Any] | StringColumn] = {
-        "user_ids": nobody,
+        "user_ids": StringColumn(np.zeros(0, dtype=np.uint8), empty_lists),
         "user_hashes": np.zeros(n, dtype=bundle.users.hashes.dtype),
         "user_hash_order": np.arange(n, dtype=np.int32),
-        "user_indptr": nothing,
+        "user_indptr": empty_lists,
         "user_tracks": np.zeros(0, dtype=np.int32),
-        "disliked_indptr": nothing,
+        "disliked_indptr": empty_lists,
         "disliked_tracks": np.zeros(0, dtype=np.int32),
     }
     write_arrays(folder, blanks, {**bundle.facts, "without_users": True})
 
 
 def modules() -> Iterator[tuple[Path, str]]:
-    """The files of the handler and of every module of ours that it imports, however late, and the place of
-    each in the zip."""
+    """The files of the handler and of all modules of this package that it imports, also inside functions, and
+    their paths in the zip."""
     top = Path(__file__).parents[3]
     waiting, found = [HANDLER], set[str]()
     while waiting:
@@ -177,7 +176,7 @@ def modules() -> Iterator[tuple[Path, str]]:
             path = next(
                 (path for path in (top / f"{place}.py", top / place / "__init__.py") if path.exists()), None
             )
-            if path is not None:  # or it is a name in a module, not a module
+            if path is not None:  # otherwise it is a name inside a module
                 found.add(name)
                 waiting += _imported(path)
                 yield path, path.relative_to(top).as_posix()
@@ -185,7 +184,7 @@ def modules() -> Iterator[tuple[Path, str]]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Every name of ours that a module imports, but for those that only a type checker reads."""
+    """Every name of this package that a module imports, except under TYPE_CHECKING."""
     waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     while waiting:
         node = waiting.pop()
@@ -205,9 +204,9 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def numpy_wheel(folder: Path, python: str, arch: str) -> Path:
-    """Fetch into ``folder`` the wheel of the numpy that is installed here, for a runtime of Lambda.
+    """Download a wheel of the installed numpy version for a Lambda runtime into ``folder``.
 
-    pip fetches it, by its own configuration. Raises InputError where it cannot.
+    Uses pip with its own configuration. Raises InputError if pip fails.
     """
     version = importlib.metadata.version("numpy")
     machine = ARCHITECTURES[arch]
@@ -221,13 +220,13 @@ def numpy_wheel(folder: Path, python: str, arch: str) -> Path:
     )
     wheels = list(folder.glob("numpy-*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise InputError(f"pip has no numpy {version} for Python {python} on {arch}: {said}")
+        message = (done.stderr.strip().splitlines() or ["pip printed no error"])[-1]
+        raise InputError(f"pip has no numpy {version} for Python {python} on {arch}: {message}")
     return wheels[0]
 
 
 def interpreter(python: str) -> str | None:
-    """A Python of that version, for its bytecode; None where none is installed."""
+    """An installed Python of this version, to compile bytecode with; None if there is none."""
     for candidate in (sys.executable, shutil.which(f"python{python}")):
         if candidate is None:
             continue
@@ -239,11 +238,11 @@ def interpreter(python: str) -> str | None:
 
 
 def _unpack_numpy(wheel: Path, folder: Path) -> None:
-    """What `import numpy` needs: no tests, no stubs, and nothing to compile against."""
+    """Unpack what `import numpy` needs: no tests, stubs or headers."""
     with zipfile.ZipFile(wheel) as packed:
         for name in packed.namelist():
             place = PurePosixPath(name)
-            if not _LEFT_OUT_FOLDERS & set(place.parts) and place.suffix not in _LEFT_OUT_SUFFIXES:
+            if not _EXCLUDED_FOLDERS & set(place.parts) and place.suffix not in _EXCLUDED_SUFFIXES:
                 packed.extract(name, folder)
 
 
@@ -251,16 +250,16 @@ def _unpack_numpy(wheel: Path, folder: Path) -> None:
 
 
 def write_zip(output: Path, folder: Path) -> None:
-    """Zip all files of ``folder``, by name and without times, so that equal content is equal bytes."""
+    """Zip all files of ``folder``, sorted and without timestamps, so that equal content gives equal bytes."""
     with (
         staged_file(output, output.parent) as draft,
         zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
     ):
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         for name, path in sorted(files.items()):
-            info = zipfile.ZipInfo(name, _LONG_AGO)
+            info = zipfile.ZipInfo(name, _ZIP_EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
-            info.create_system = 3  # Unix, whose rights are given next
+            info.create_system = 3  # Unix, for the permissions below
             info.external_attr = (0o100755 if ".so" in path.suffixes else 0o100644) << 16
             with path.open("rb") as source, packed.open(info, "w") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
@@ -268,7 +267,7 @@ def write_zip(output: Path, folder: Path) -> None:
 
 @contextmanager
 def _draft(output: Path) -> Iterator[Path]:
-    """A folder to put the content of ``output`` together in, on the same disk."""
+    """A temporary folder for the content of ``output``, on the same disk."""
     with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".lambda-") as folder:

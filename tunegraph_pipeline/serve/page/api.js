@@ -1,7 +1,7 @@
-// What the page asks the service. Here: requests and what goes wrong with them. Not here: what is done with answers.
+// Requests of the page to the service. Here: the requests and their errors. Not here: what is done with the answers.
 
-/** Why a question was not answered, in words a person understands. `retryAfter` is in seconds, null where unknown. */
-export class Unanswered extends Error {
+/** An error with a message for the user. `retryAfter` is in seconds, null if unknown. */
+export class ServiceError extends Error {
   constructor(message, retryAfter = null) {
     super(message);
     this.retryAfter = retryAfter;
@@ -14,15 +14,15 @@ async function ask(path, options = {}) {
     response = await fetch(path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Unanswered("The service does not answer.");
+    throw new ServiceError("The service is not responding.");
   }
   if (response.ok) return response;
   if (response.status === 429) {
     const seconds = Number(response.headers.get("Retry-After")) || 1;
-    throw new Unanswered(`Too many questions at once; asking again in ${Math.ceil(seconds)} s.`, seconds);
+    throw new ServiceError(`Too many requests; trying again in ${Math.ceil(seconds)} s.`, seconds);
   }
   const problem = await response.json().catch(() => ({}));
-  throw new Unanswered(`The service says: ${problem.detail ?? problem.title ?? `status ${response.status}`}`);
+  throw new ServiceError(`The service reports: ${problem.detail ?? problem.title ?? `status ${response.status}`}`);
 }
 
 function post(path, body, signal) {
@@ -39,7 +39,7 @@ export async function recommend(query, signal) {
   return (await post("/recommendations", query, signal)).json();
 }
 
-/** The same as a file: text in the format csv, m3u or uris. */
+/** The same as a file in the format csv, m3u or uris. */
 export async function recommendAs(format, query) {
   return (await post(`/recommendations?format=${format}`, query)).blob();
 }
@@ -50,7 +50,7 @@ export async function search(text, signal) {
   return (await found.json()).items;
 }
 
-/** The songs of these ids, as far as they are known, in their order. */
+/** The known songs of these ids, in their order. */
 export async function tracks(ids) {
   const found = [];
   for (let start = 0; start < ids.length; start += 50) {
@@ -61,7 +61,7 @@ export async function tracks(ids) {
   return found;
 }
 
-/** The most liked songs, and where they lie. */
+/** The most liked songs with their positions. */
 export async function mapPoints() {
   return (await (await ask("/map?limit=4000")).json()).points;
 }

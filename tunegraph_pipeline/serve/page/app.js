@@ -1,5 +1,5 @@
-// The page, put together: what is done moves the taste, and a changed taste is asked about and shown.
-// All that comes from the service is set as text, never as HTML.
+// The page: user actions change the taste, and each change fetches and shows new recommendations.
+// Everything from the service is inserted as text, never as HTML.
 
 import * as api from "./api.js";
 import { cover } from "./cover.js";
@@ -7,11 +7,11 @@ import { SongMap } from "./map.js";
 import { Taste } from "./taste.js";
 
 const K = 12;
-const PAUSE = 120; // milliseconds without another key or move, after which the service is asked
+const PAUSE = 120; // milliseconds without further input before a request is sent
 
 const $ = (id) => document.getElementById(id);
 const taste = new Taste();
-const known = new Map(); // songs by id, all that were ever seen
+const known = new Map(); // all songs seen so far, by id
 
 let answer = null;
 let asking = null;
@@ -50,7 +50,7 @@ function reasonOf(reasons) {
   return line;
 }
 
-/** A line of a list. `rank` is its number on the map, null where it has none. */
+/** A row of a list. `rank` is its number on the map, null if it has none. */
 function row(song, rank, reason, ...actions) {
   const made = element(
     "li",
@@ -143,7 +143,7 @@ function dislike(song) {
 
 function forget(song) {
   taste.forget(song.track_id);
-  say(`${titleOf(song)}: taken off the list`);
+  say(`${titleOf(song)}: removed from your list`);
 }
 
 let undoing = 0;
@@ -159,15 +159,15 @@ function offerUndo(what, before) {
   box.hidden = false;
   clearTimeout(undoing);
   undoing = setTimeout(() => {
-    // Not taken away from under somebody who is about to press it.
+    // Stays while it has the focus, since the user may be about to press it.
     if (!box.contains(document.activeElement)) box.hidden = true;
   }, 8000);
-  say(`${what}. It can be undone.`);
+  say(`${what}. You can undo this.`);
 }
 
 // --- showing ---
 
-/** Put these rows in the place of the old ones, and leave the keyboard where it was. */
+/** Replace the rows of a list and keep the keyboard focus. */
 function replace(list, rows) {
   const held = list.contains(document.activeElement) ? document.activeElement : null;
   const at = held?.closest(".song")?.dataset.track;
@@ -185,7 +185,7 @@ function showTaste() {
     $("likes"),
     taste.likes.toReversed().map((id) => {
       const song = songOf(id);
-      return row(song, null, null, button("drop", `Take ${titleOf(song)} off your songs`, "×", () => forget(song)));
+      return row(song, null, null, button("drop", `Remove ${titleOf(song)} from your songs`, "×", () => forget(song)));
     }),
   );
   replace(
@@ -228,7 +228,7 @@ function showAnswer() {
   const lost = answer.unknown.length;
   $("unknown").hidden = !lost;
   $("unknown").textContent =
-    lost === 1 ? "One song of your lists is not in this catalogue." : `${lost} songs of your lists are not in this catalogue.`;
+    lost === 1 ? "One song in your lists is not in this catalogue." : `${lost} songs in your lists are not in this catalogue.`;
   $("nothing").hidden = items.length > 0;
   showOnMap();
   say(`${items.length} recommendations`);
@@ -268,14 +268,14 @@ async function askNow() {
 }
 
 function showProblem(error) {
-  if (!(error instanceof api.Unanswered)) throw error;
+  if (!(error instanceof api.ServiceError)) throw error;
   $("problem").querySelector("p").textContent = error.message;
   $("problem").hidden = false;
   if (error.retryAfter !== null) retry = setTimeout(askNow, 1000 * error.retryAfter);
 }
 
 async function learnSongs() {
-  // Of a song chosen on the map no more than its name is known.
+  // For songs chosen on the map, only the name is known.
   const missing = [...taste.likes, ...taste.dislikes].filter((id) => known.get(id)?.image_url === undefined);
   if (!missing.length) return;
   for (const id of missing) known.set(id, { track_id: id, name: "", artists: "", ...known.get(id), image_url: "" });
@@ -292,7 +292,7 @@ async function learnSongs() {
 // --- searching ---
 
 let found = [];
-let foundFor = ""; // the text that these were found for
+let foundFor = ""; // the text searched for
 let active = -1;
 let searching = null;
 let typing = 0;
@@ -307,7 +307,7 @@ function showFound(songs) {
         {
           role: "option",
           id: `found-${place}`,
-          onpointerdown: (event) => event.preventDefault(), // the keyboard stays with the search
+          onpointerdown: (event) => event.preventDefault(), // keeps the focus in the search field
           onclick: () => choose(place),
         },
         element("span", { class: "tick", "aria-hidden": "true" }),
@@ -369,11 +369,11 @@ async function searchNow() {
     foundFor = text;
     showFound(songs);
     $("search-note").hidden = songs.length > 0;
-    $("search-note").textContent = "No song is called anything like this.";
-    say(songs.length ? `${songs.length} songs found` : "No song found");
+    $("search-note").textContent = "No songs found.";
+    say(songs.length ? `${songs.length} songs found` : "No songs found");
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (!(error instanceof api.Unanswered)) throw error;
+    if (!(error instanceof api.ServiceError)) throw error;
     $("search-note").hidden = false;
     $("search-note").textContent = error.message;
     if (error.retryAfter !== null) typing = setTimeout(searchNow, 1000 * error.retryAfter);
@@ -391,7 +391,7 @@ $("search").addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "Enter" && $("search").value.trim() !== foundFor) {
-    // What is shown was found for other words: nobody means to choose among that.
+    // The results shown are for an earlier text, so do not choose from them.
     clearTimeout(typing);
     searchNow();
     event.preventDefault();
@@ -412,7 +412,7 @@ $("search").addEventListener("blur", () => open(false));
 
 // --- the map ---
 
-let toldOf = null;
+let announced = null;
 
 const map = new SongMap(
   $("map"),
@@ -421,20 +421,20 @@ const map = new SongMap(
     for (const one of document.querySelectorAll(".song.pointed")) one.classList.remove("pointed");
     tip.hidden = !song;
     if (!song) {
-      toldOf = null;
+      announced = null;
       return;
     }
     tip.textContent = titleOf(song);
     const [left, top] = map.placeOf(song);
     const box = $("map").getBoundingClientRect();
-    // Above the song, or below it where there is no room, and never beyond the sides.
+    // Above the song, or below it if there is no room, and within the sides.
     tip.style.left = `${Math.min(Math.max(left - tip.offsetWidth / 2, 4), box.width - tip.offsetWidth - 4)}px`;
     tip.style.top = `${top - tip.offsetHeight > 20 ? top - tip.offsetHeight - 16 : top + 16}px`;
     for (const one of document.querySelectorAll(".song")) {
       one.classList.toggle("pointed", one.dataset.track === song.track_id);
     }
-    if (song !== toldOf) say(titleOf(song));
-    toldOf = song;
+    if (song !== announced) say(titleOf(song));
+    announced = song;
   },
   (song) => {
     if (taste.likes.includes(song.track_id)) forget(song);
@@ -446,7 +446,7 @@ $("closer").addEventListener("click", () => map.zoom(1.5));
 $("farther").addEventListener("click", () => map.zoom(1 / 1.5));
 $("whole").addEventListener("click", () => map.whole());
 
-// --- everything else that is pressed ---
+// --- other controls ---
 
 for (const id of ["familiarity", "diversity"]) {
   $(id).addEventListener("input", () => taste.set({ [id]: Number($(id).value) }));
@@ -466,17 +466,17 @@ $("clear").addEventListener("click", () => {
   const before = { likes: taste.likes, dislikes: taste.dislikes };
   taste.clear();
   $("search").focus();
-  offerUndo("All songs are off your lists", before);
+  offerUndo("All songs removed from your lists", before);
 });
 $("share").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(taste.link());
-    say("The link is copied");
+    say("Link copied");
     $("share").textContent = "Copied";
   } catch {
-    // Without leave to write to the clipboard, the link is where links are found.
+    // Without permission to write to the clipboard, the link goes to the address bar.
     history.replaceState(null, "", taste.link());
-    $("share").textContent = "It is in the address";
+    $("share").textContent = "Link is in the address bar";
   }
   setTimeout(() => ($("share").textContent = "Copy link"), 2500);
 });
@@ -501,7 +501,7 @@ taste.addEventListener("change", () => {
   learnSongs();
 });
 
-// A link followed within the page: the browser loads nothing anew by itself.
+// The browser does not reload the page when only the fragment of a link differs.
 addEventListener("hashchange", () => location.reload());
 
 showTaste();

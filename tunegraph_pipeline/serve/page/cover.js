@@ -1,8 +1,8 @@
-// Covers. Here: the picture of a song, its own where one may be loaded, else one drawn from its id.
+// Covers. Here: the cover image of a song if it has one and it may be loaded, else one drawn from its id.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Numbers from 0 to 1, the same for the same text. */
+/** Pseudo-random numbers from 0 to 1, the same for the same text. */
 function numbersOf(text) {
   let state = 2166136261;
   for (const letter of text) state = Math.imul(state ^ letter.codePointAt(0), 16777619);
@@ -34,7 +34,7 @@ function drawn(id) {
   return picture;
 }
 
-/** The cover of a song. `load` says whether pictures from elsewhere may be loaded. */
+/** The cover of a song. `load`: whether images of other sites may be loaded. */
 export function cover(song, load) {
   if (!load || !song.image_url?.startsWith("https://")) return drawn(song.track_id);
   const picture = document.createElement("img");

@@ -1,14 +1,14 @@
-// The map of the songs. Here: drawing it, moving about in it, and which song is pointed at. Not here: what is on it.
+// The map of songs. Here: drawing, moving and zooming it, and which song is pointed at. Not here: choosing its songs.
 
-const REACH = 14; // pixels around a song in which it is pointed at
+const REACH = 14; // pixels from a song within which it is pointed at
 const CLOSEST = 60;
-const NAMED = 3; // scale from which songs in the background have their names beside them, as far as there is room
+const NAMED = 3; // scale from which songs have their names next to them, if there is room
 const MOST_NAMES = 24;
-const MOST_SPREAD = 80; // songs that make room for each other
+const MOST_SPREAD = 80; // songs that are moved apart
 
 /**
- * Songs drawn on a canvas by their x and y in [0, 1]. `onPoint(song)` is told what is pointed at, or null, and
- * told again when that moves; `onChoose(song)` what was clicked.
+ * Songs drawn on a canvas by their x and y in [0, 1]. `onPoint(song)` is called with the song pointed at, or
+ * null, and again when it moves; `onChoose(song)` with the song clicked.
  */
 export class SongMap {
   #context;
@@ -17,9 +17,9 @@ export class SongMap {
   #others = [];
   #likes = [];
   #recommendations = [];
-  #places = new Map(); // where songs that matter are drawn: beside each other, were they to lie on one place
+  #places = new Map(); // where the user's songs and the recommendations are drawn, moved apart if they overlap
   #pointed = null;
-  #told = false;
+  #reported = false;
   #pointers = new Map();
   #moved = false;
   #colours = {};
@@ -48,7 +48,7 @@ export class SongMap {
     this.#paint();
   }
 
-  /** The songs that matter; the view moves only if somebody asks for it. */
+  /** The user's songs and the recommendations. Does not move the view. */
   setSongs(likes, recommendations) {
     this.#likes = likes;
     this.#recommendations = recommendations;
@@ -56,7 +56,7 @@ export class SongMap {
     this.#paint();
   }
 
-  /** Mark a song that is pointed at elsewhere; null for none. */
+  /** Mark a song that is pointed at outside of the map; null for none. */
   mark(song) {
     this.#point(null);
     this.#pointed = song;
@@ -90,12 +90,12 @@ export class SongMap {
   }
 
   #look(x, y, scale) {
-    // The whole map stays whole; from close by one may look a little beyond its edge, where songs lie too.
+    // The whole map cannot be moved; zoomed in, the view may extend a little beyond its edge, where songs are too.
     const edge = Math.max(0, 0.5 / scale - 0.25 * (1 - 1 / scale));
     const within = (value) => Math.min(1 - edge, Math.max(edge, value));
     this.#view = { x: within(x), y: within(y), scale };
     this.#paint();
-    if (this.#told) this.onPoint(this.#pointed);
+    if (this.#reported) this.onPoint(this.#pointed);
   }
 
   #fit() {
@@ -124,7 +124,7 @@ export class SongMap {
     paper.font = "600 10px system-ui, sans-serif";
     paper.textAlign = "center";
     paper.textBaseline = "middle";
-    // From the last to the first, so that the best lies on top.
+    // From last to first, so that the best is on top.
     for (let rank = this.#recommendations.length; rank > 0; rank -= 1) {
       const song = this.#recommendations[rank - 1];
       this.#dot(song, 8, this.#colours.accent);
@@ -143,7 +143,7 @@ export class SongMap {
     }
   }
 
-  /** Give songs that matter room: those that would lie on each other are moved apart. */
+  /** Move the user's songs and the recommendations apart where they overlap. */
   #spread() {
     const near = this.#recommendations.map((song) => [song, 8]);
     for (const song of this.#likes.slice(-MOST_SPREAD)) near.push([song, 6]);
@@ -157,7 +157,7 @@ export class SongMap {
           const apart = Math.hypot(across, down);
           const missing = one.radius + other.radius + 1 - apart;
           if (missing <= 0.1) continue;
-          // Two on the very same point part in a direction of their own, not all in the same.
+          // Songs at the same point move apart in different directions.
           const [x, y] = apart > 0.01 ? [across / apart, down / apart] : [Math.cos(place), Math.sin(place)];
           one.at = [one.at[0] + (x * missing) / 2, one.at[1] + (y * missing) / 2];
           other.at = [other.at[0] - (x * missing) / 2, other.at[1] - (y * missing) / 2];
@@ -167,7 +167,7 @@ export class SongMap {
       if (!moved) break;
     }
     this.#places = new Map(spread.map(({ song, at }) => [song, at]));
-    // At the edge of the map they stay in sight; outside of the view they stay outside.
+    // At the edge of the map they stay visible; those outside of the view stay outside.
     for (const { song, radius } of spread) {
       const [left, top] = this.#place(song);
       if (left < 0 || top < 0 || left > this.#size || top > this.#size) continue;
@@ -176,7 +176,7 @@ export class SongMap {
     }
   }
 
-  /** Lines from where songs belong to where they found room. */
+  /** Lines from the positions of songs to where they were moved. */
   #lead() {
     const paper = this.#context;
     paper.strokeStyle = this.#colours.others;
@@ -191,7 +191,7 @@ export class SongMap {
     paper.stroke();
   }
 
-  /** Names beside songs, those that matter first, wherever no other song or name is in the way. */
+  /** Names next to songs, the user's and the recommendations first, where they overlap nothing. */
   #name() {
     if (this.#view.scale < NAMED) return;
     const paper = this.#context;
@@ -239,7 +239,7 @@ export class SongMap {
   #nearest(at) {
     let best = null;
     let distance = REACH;
-    // What matters is found first, and wins over the background at the same distance.
+    // The user's songs and the recommendations come first, and win at equal distance.
     for (const song of [...this.#recommendations, ...this.#likes, ...this.#others]) {
       const [left, top] = this.placeOf(song);
       const away = Math.hypot(left - at[0], top - at[1]);
@@ -249,9 +249,9 @@ export class SongMap {
   }
 
   #point(song) {
-    if (song === this.#pointed && this.#told === (song !== null)) return;
+    if (song === this.#pointed && this.#reported === (song !== null)) return;
     this.#pointed = song;
-    this.#told = song !== null;
+    this.#reported = song !== null;
     this.#paint();
     this.onPoint(song);
   }

@@ -1,8 +1,8 @@
-// What a person likes, does not, and asks for. Here: keeping it, between visits and in links. Not here: showing it.
+// Liked and disliked songs, and options. Here: storing them between visits and in links. Not here: showing them.
 
 const KEPT = "tunegraph";
 const OPTIONS = { familiarity: 0.5, diversity: 0, maxPerArtist: null, explicit: true };
-const MOST = 1000; // ids that are kept of either list: the service takes no more
+const MOST = 1000; // ids stored per list, within the limit of the service
 
 function list(value) {
   return Array.isArray(value) ? [...new Set(value.filter((id) => typeof id === "string" && id))].slice(0, MOST) : [];
@@ -30,7 +30,7 @@ function sane(given) {
 function ofLink(fragment) {
   const given = new URLSearchParams(fragment.replace(/^#/, ""));
   if (!given.has("likes") && !given.has("dislikes")) return null;
-  // Ids are encoded one by one, so that one with a comma in it survives.
+  // Ids are encoded one by one, since they may contain commas.
   const ids = (name) => (given.get(name) ?? "").split(",").filter(Boolean).map(decoded);
   return {
     likes: ids("likes"),
@@ -50,7 +50,7 @@ function decoded(text) {
   }
 }
 
-/** A person's taste. Changes are kept at once; whoever listens is told. */
+/** A user's taste. Changes are stored at once and dispatch a `change` event. */
 export class Taste extends EventTarget {
   constructor() {
     super();
@@ -58,7 +58,7 @@ export class Taste extends EventTarget {
     try {
       kept = JSON.parse(localStorage.getItem(KEPT) ?? "{}") ?? {};
     } catch {
-      // Nothing is kept where the browser refuses, or something else wrote there: one starts anew.
+      // The browser refuses storage, or the stored text is invalid: start with empty lists.
     }
     Object.assign(this, sane({ ...kept, ...ofLink(location.hash) }));
   }
@@ -124,9 +124,9 @@ export class Taste extends EventTarget {
       const kept = { likes, dislikes, familiarity, diversity, maxPerArtist, explicit, media };
       localStorage.setItem(KEPT, JSON.stringify(kept));
     } catch {
-      // A browser that keeps nothing still shows the page; the link keeps the list.
+      // Without storage the page still works, and the link has the lists.
     }
-    // A link that was followed is out of date now, and a reload must not bring it back.
+    // The link that opened the page is out of date now; a reload must not restore it.
     if (location.hash) history.replaceState(null, "", location.pathname);
     this.dispatchEvent(new Event("change"));
   }

@@ -1,4 +1,4 @@
-// The reference of the API, drawn from /openapi.json. Everything is put in as text, never as markup.
+// The API reference, rendered from /openapi.json. Everything is inserted as text, never as HTML.
 "use strict";
 
 const make = (tag, attributes = {}, ...children) => {
@@ -41,7 +41,7 @@ const fieldList = (schema) => {
   for (const [name, field] of Object.entries(schema.properties)) {
     const entry = make("li", {}, make("code", {}, name), " ", make("span", { class: "type" }, typeOf(field)));
     if (schema.required?.includes(name) && "default" in field === false) entry.append(" · always");
-    if (field.default !== undefined) entry.append(` · ${JSON.stringify(field.default)} unless given`);
+    if (field.default !== undefined) entry.append(` · ${JSON.stringify(field.default)} by default`);
     if (field.maxItems !== undefined) entry.append(` · ${field.maxItems} at most`);
     if (field.description) entry.append(prose(field.description));
     entry.append(...fieldList(field));
@@ -120,7 +120,7 @@ const trial = (method, path, operation) => {
         make("pre", {}, answer),
       );
     } catch (error) {
-      shown.replaceChildren(make("p", { class: "bad" }, `No answer: ${error.message}`));
+      shown.replaceChildren(make("p", { class: "bad" }, `No response: ${error.message}`));
     }
   });
   return form;
@@ -135,7 +135,7 @@ const drawn = (method, path, operation) => {
     for (const parameter of operation.parameters) {
       const entry = make("li", {}, make("code", {}, parameter.name), " ");
       entry.append(make("span", { class: "type" }, typeOf(parameter.schema)));
-      if (parameter.schema.default !== undefined) entry.append(` · ${JSON.stringify(parameter.schema.default)} unless given`);
+      if (parameter.schema.default !== undefined) entry.append(` · ${JSON.stringify(parameter.schema.default)} by default`);
       if (parameter.description) entry.append(prose(parameter.description));
       list.append(entry);
     }
@@ -144,7 +144,7 @@ const drawn = (method, path, operation) => {
   if (operation.requestBody) {
     inside.append(make("h3", {}, "Body"), ...fieldList(operation.requestBody.content["application/json"].schema));
   }
-  inside.append(make("h3", {}, "Answers"));
+  inside.append(make("h3", {}, "Responses"));
   for (const [status, response] of Object.entries(operation.responses)) {
     inside.append(make("p", {}, make("code", {}, status), ` ${response.description}`));
     const schema = response.content?.["application/json"]?.schema;
@@ -170,7 +170,7 @@ const draw = async () => {
   try {
     description = await (await fetch("openapi.json")).json();
   } catch (error) {
-    place.replaceChildren(make("p", { class: "bad" }, `The description cannot be read: ${error.message}`));
+    place.replaceChildren(make("p", { class: "bad" }, `openapi.json cannot be read: ${error.message}`));
     return;
   }
   document.getElementById("about").textContent = description.info.summary ?? "";

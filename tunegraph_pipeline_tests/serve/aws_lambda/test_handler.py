@@ -304,13 +304,13 @@ REFUSED: list[tuple[Event, int, str]] = [
     ({**http("POST"), "body": "[" * 101 + "]" * 101}, 400, "the body is not JSON"),
     ({**http("POST"), "body": "[" * 100 + "]" * 100}, 400, "the body has to be an object"),
     ({**http("POST"), "body": "/w==", "isBase64Encoded": True}, 400, "the body is not JSON"),
-    ({**http("POST"), "body": "%%%", "isBase64Encoded": True}, 400, "is said to be base64 and is not"),
+    ({**http("POST"), "body": "%%%", "isBase64Encoded": True}, 400, "is marked as base64 but is not"),
     ({**http("POST"), "body": " " * 262_200}, 413, "the body is longer than 262144 bytes"),
     (rest("DELETE"), 405, "DELETE is not one of GET and POST"),
-    ({}, 400, "this is no event of API Gateway"),
-    ({"likes": ["a"]}, 400, "this is no event of API Gateway"),
-    ({"requestContext": "x"}, 400, "this is no event of API Gateway"),
-    ({**http("POST"), "body": 7}, 400, "this is no event of API Gateway"),
+    ({}, 400, "this is not an event of API Gateway"),
+    ({"likes": ["a"]}, 400, "this is not an event of API Gateway"),
+    ({"requestContext": "x"}, 400, "this is not an event of API Gateway"),
+    ({**http("POST"), "body": 7}, 400, "this is not an event of API Gateway"),
 ]
 
 

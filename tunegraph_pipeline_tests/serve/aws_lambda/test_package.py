@@ -157,9 +157,18 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
     assert "bundle/manifest.json" in names
     assert not [name for name in names if "/tests/" in name or name.endswith((".pyi", ".a", ".h"))]
     ours = {name.split("/")[1].partition(".")[0] for name in names if name.startswith("tunegraph_pipeline/")}
-    assert ours == {"__init__", "__pycache__", "errors", "lake", "models", "recommend", "serve"}
+    assert ours == {
+        "__init__",
+        "__pycache__",
+        "errors",
+        "json_nesting",
+        "lake",
+        "models",
+        "recommend",
+        "serve",
+    }
     models = {name.split("/")[-1] for name in names if name.startswith("tunegraph_pipeline/models/")}
-    assert {name for name in models if name.endswith(".py")} == {"__init__.py", "blend.py"}
+    assert {name for name in models if name.endswith(".py")} == {"__init__.py", "arrays.py", "blend.py"}
 
 
 def test_the_modules_are_those_that_a_function_loads(tmp_path: Path) -> None:
@@ -222,8 +231,8 @@ def test_a_function_larger_than_lambda_takes_is_refused(
 ) -> None:
     write_bundle(tmp_path / "serving" / "v1", golden_content())
     bundle = Bundle.open(tmp_path / "serving" / "v1")
-    monkeypatch.setattr(lambda_package, "MOST_UNPACKED_BYTES", 10 << 20)
-    with pytest.raises(InputError, match=r"Lambda takes 10; make it with --without-bundle"):
+    monkeypatch.setattr(lambda_package, "MAX_UNPACKED_BYTES", 10 << 20)
+    with pytest.raises(InputError, match=r"limit of 10 MiB; build it with --without-bundle"):
         pack_function(tmp_path / "build" / "f.zip", installed_numpy, bundle, None)
     assert list((tmp_path / "build").iterdir()) == []
 
