@@ -56,6 +56,6 @@ def test_another_name_is_refused_with_the_names_there_are(tmp_path: Path) -> Non
     lake = Lake.open_or_create(tmp_path / "lake")
     with (
         Frontier(tmp_path / "frontier.sqlite", DAY) as frontier,
-        pytest.raises(InputError, match="it is one of simulator, "),
+        pytest.raises(InputError, match=", ".join(SOURCES)),
     ):
         open_source("lastfm", lake.section, RequestPolicy(), frontier, DAY)
