@@ -287,8 +287,6 @@ from tunegraph_pipeline.lake import raw, storage
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
 
-lake, left = Lake.open(Path(sys.argv[1])), int(sys.argv[2])
-
 def dies(step):
     def stepping(*args, **options):
         global left
@@ -298,10 +296,18 @@ def dies(step):
         return step(*args, **options)
     return stepping
 
-for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "fsync"):
-    setattr(os, name, dies(getattr(os, name)))
-with lake.writing("test"):
-    collect(lake, date(2026, 11, 24))
+# A child a line, "STEP ROOT": what it imports is imported once, here.
+for line in sys.stdin:
+    step, root = line.rstrip().split(" ", 1)
+    child = os.fork()
+    if not child:
+        lake, left = Lake.open(Path(root)), int(step)
+        for name in ("rename", "replace", "mkdir", "unlink", "rmdir", "fsync"):
+            setattr(os, name, dies(getattr(os, name)))
+        with lake.writing("test"):
+            collect(lake, date(2026, 11, 24))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -309,16 +315,19 @@ with lake.writing("test"):
 @pytest.mark.slow
 def test_a_collection_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -> None:
     said = [("ann", "a", "like"), ("ann", "b", "skip"), ("bob", "a", "dislike"), ("eve", "c", "like")]
+    command = [sys.executable, "-c", _KILLED_AT]
 
-    def killed_at(step: int) -> int:
+    def killed_at(step: int, collector: subprocess.Popen[str]) -> int:
+        assert collector.stdin is not None
+        assert collector.stdout is not None
         lake = Lake.open_or_create(tmp_path / str(step))
         for user, track, action in said[:3]:
             append(lake.root, user, user, [(track, action)], at=NOON)
         path = lake.root / SPOOL / "2026-11-24" / "bob.jsonl"
         path.write_bytes(path.read_bytes() + LINE[:-9])
-        code = subprocess.run(
-            [sys.executable, "-c", _KILLED_AT, str(lake.root), str(step)], check=False
-        ).returncode
+        collector.stdin.write(f"{step} {lake.root}\n")
+        collector.stdin.flush()
+        code = int(collector.stdout.readline())
         append(lake.root, "eve", "eve", [("c", "like")], at=NOON)
         with lake.writing("test"):
             collect(lake, TODAY)
@@ -329,8 +338,10 @@ def test_a_collection_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Pat
         return code
 
     step = 0
-    while (code := killed_at(step)) == -signal.SIGKILL:
-        step += 1
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as collector:
+        while (code := killed_at(step, collector)) == -signal.SIGKILL:
+            step += 1
+        collector.communicate()
     assert code == 0
     assert step > 10
 

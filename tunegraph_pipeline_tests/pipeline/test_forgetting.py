@@ -602,9 +602,9 @@ def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_reada
     rng = random.Random(5)
     request(lake, [GONE])
     command = [sys.executable, "-m", "tunegraph_pipeline", "forget", "--lake", str(lake.root)]
-    for _ in range(3):
+    for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + rng.uniform(2, 9)
+        until = time.monotonic() + rng.uniform(2, 7)
         while time.monotonic() < until and process.poll() is None:
             assert Recommender.open(lake.serving).recommend_user("u1", 3).items
             time.sleep(0.02)
