@@ -45,9 +45,9 @@ year: setup
 ui: setup
 	$(BIN)/tunegraph ui --lake $(LAKE)
 
-# A file stays on one worker, so that what its tests share is made once.
+# A file stays on one worker, so that what its tests share is made once; the order is that of conftest.py.
 fast: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not browser and not dagster and not kill and not real_data"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not dagster and not kill and not real_data"
 
 test: setup check unit
 
@@ -59,7 +59,7 @@ check: setup
 	$(BIN)/dg check defs
 
 unit: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 docs: setup
 	$(BIN)/mkdocs build --strict

@@ -22,6 +22,7 @@ import pytest
 
 from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.lake.feedback_spool import append
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import SPOOL
 
 pytestmark = pytest.mark.slow
@@ -328,6 +329,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("received")
     lake = folder / "lake"
     assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
+    Lake.open(lake).set_section("training", {"dimension": 16, "epochs": 4})
     return lake
 
 

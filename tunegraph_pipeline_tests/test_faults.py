@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
     lake = folder / "lake"
     assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
-    Lake.open(lake).set_section("training", {"dimension": 16, "epochs": 2})
+    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1})
     assert tunegraph("refresh", "--lake", lake).returncode == 0
     return lake
 
@@ -191,13 +191,12 @@ def garble(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("damage", [cut, garble])
 def test_a_table_that_is_damaged_is_named_and_made_again(
-    lake: Path, service: RunningService, tmp_path: Path, damage: Callable[[Path], None]
+    lake: Path, service: RunningService, tmp_path: Path
 ) -> None:
     (path,) = lake.glob("current_likes/*/data.parquet")
     sound = path.read_bytes()
-    damage(path)
+    garble(path)
     found = tunegraph("verify", "--lake", lake)
     assert found.returncode == 2
     assert path.relative_to(lake).as_posix() in found.stdout
@@ -268,12 +267,11 @@ def test_a_clock_that_was_set_back_loses_nothing(lake: Path, service: RunningSer
     done = tunegraph("import", more_likes(tmp_path / "more.csv"), "--lake", lake)
     assert done.returncode == 0
     assert (
-        f"the lake has received lists of {tomorrow}, and by this machine's clock today is {today}"
-        in done.stderr
+        f"the lake has received lists dated {tomorrow}, but this machine's clock says {today}" in done.stderr
     )
     done = tunegraph("refresh", "--lake", lake)
     assert done.returncode == 0, done.stderr
-    assert f"the lake has received lists of {tomorrow}" in done.stderr
+    assert f"the lake has received lists dated {tomorrow}" in done.stderr
     assert received.items() <= raw(lake).items()
     # What is received today is in the tables, and tomorrow's lists wait for their day.
     assert pl.read_parquet(lake / "likes" / f"dt={today}" / "data.parquet")["track_id"].n_unique() >= 600

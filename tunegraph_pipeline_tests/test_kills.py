@@ -11,7 +11,7 @@ from tunegraph_pipeline.lake.lake import Lake
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture(scope="module")

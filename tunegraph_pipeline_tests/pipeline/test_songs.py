@@ -61,7 +61,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert graph.canonical[aliases].tolist() == [ids.index(ids[place][:3]) for place in aliases]
     assert graph.track_degrees()[aliases].sum() == 0
     assert len(graph.indices) == 60 * 12 + 1
-    assert lake_status(lake)["tracks known"] == "40, of which 10 are other ids of the same recordings"
+    assert lake_status(lake)["tracks known"] == "40, 10 of them other ids of the same recordings"
 
     rows = lake.read("track_embeddings", lake.current_version("models"))
     places = rows["embedding"].to_numpy()

@@ -21,8 +21,9 @@ KNOWN = f"""
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("known", [False, True], ids=["any ids", "known ids"])
-@pytest.mark.parametrize("key", ["", KEY], ids=["no key", "a key"])
+@pytest.mark.parametrize(
+    ("known", "key"), [(False, ""), (True, KEY)], ids=["any ids, no key", "known ids, a key"]
+)
 def test_schemathesis_finds_nothing(
     running_service: StartService, tmp_path: Path, known: bool, key: str
 ) -> None:
