@@ -106,6 +106,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_the_sql_of_the_readme_counts_everybody_once_after_two_refreshes(lake: Lake) -> None:
     assert len(lake.partitions("current_likes")) == 2
     (query,) = re.findall(r"^    (SELECT .*?;)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -140,6 +141,7 @@ def test_the_python_of_the_page_on_co_likes_prints_what_it_shows(tmp_path: Path)
             assert repr(eval(source, names)) == lines[place + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(
     notebook: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch

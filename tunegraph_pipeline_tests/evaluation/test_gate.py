@@ -96,6 +96,7 @@ def test_equal_rankings_are_never_refused(figures: list[float], margin: float, s
     assert decision(found, len(figures), margin=margin, min_users=1).refusal is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.1, 1), min_size=30, max_size=80), st.floats(0.1, 0.9))
 def test_a_clearly_worse_one_is_refused(figures: list[float], kept: float) -> None:
     values = np.array(figures)

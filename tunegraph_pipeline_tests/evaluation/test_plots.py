@@ -109,6 +109,7 @@ def test_every_picture_is_a_png_that_shows_something(name: str) -> None:
     assert (image[..., :3] < 0.5).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["degrees", "curves", "calibration", "map", "challenger", "bars"])
 def test_the_same_input_gives_the_same_bytes(name: str) -> None:
     assert PICTURES[name]() == PICTURES[name]()

@@ -137,6 +137,7 @@ def test_it_is_what_living_through_the_days_gives_in_whatever_order_they_are_rea
     assert pairs(found.dislikes) == disliked
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(lives)
 def test_ids_of_one_recording_are_one_song(days: list[Day]) -> None:
@@ -148,6 +149,7 @@ def test_ids_of_one_recording_are_one_song(days: list[Day]) -> None:
     assert len(found.dislikes) == len(disliked)
 
 
+@pytest.mark.slow
 @given(lives, st.integers(0, 5))
 def test_what_was_said_later_does_not_show_as_of_an_earlier_day(days: list[Day], cut_off: int) -> None:
     """As of a date is the same question with fewer partitions; saying it all once more changes nothing."""

@@ -274,6 +274,7 @@ def test_the_ranking_is_the_rule_spelled_out(
             assert column[liked.index(because)] >= column.max() - 1e-6
 
 
+@pytest.mark.slow
 @many_examples
 @given(seed=st.integers(0, 30), k=st.integers(1, 70), rows_a_block=st.integers(1, 7), explain=st.booleans())
 def test_many_lists_rank_exactly_as_each_alone(
@@ -377,6 +378,7 @@ def specs(draw: st.DrawFn, bundle: Bundle) -> QuerySpec:
     )
 
 
+@pytest.mark.slow
 @many_examples
 @given(seed=st.integers(0, 20), k=st.integers(1, 70), decay=st.sampled_from([1.0, 0.9]), data=st.data())
 def test_the_best_are_those_of_the_rule_whatever_is_asked_for(
@@ -413,6 +415,7 @@ def test_the_best_are_those_of_the_rule_whatever_is_asked_for(
         assert scores[others].max() <= best.scores[-1] + 2e-5
 
 
+@pytest.mark.slow
 @many_examples
 @given(seed=st.integers(0, 20), decay=st.sampled_from([1.0, 0.9]), data=st.data())
 def test_tastes_answered_together_are_answered_as_each_alone(

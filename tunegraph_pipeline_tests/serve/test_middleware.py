@@ -291,6 +291,7 @@ def test_a_client_that_goes_away_half_way_is_no_fault(running_service: StartServ
     assert service.get("/health").status_code == 200
 
 
+@pytest.mark.slow
 def test_many_at_once_are_all_answered_and_some_together(running_service: StartService) -> None:
     service = running_service()
 

@@ -464,6 +464,7 @@ def test_the_openapi_describes_what_is_there(shared_service: RunningService) -> 
         assert reference in schema["components"]["schemas"]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_blocklist_is_shown(running_service: StartService, tmp_path: Path) -> None:
     asked = {"likes": LIKES, "k": MOST_K}
     unblocked = running_service().post("/recommendations", asked).json()["items"]

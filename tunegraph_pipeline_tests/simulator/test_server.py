@@ -118,6 +118,7 @@ def listed_likes(items: list[Any], key: str = "track") -> set[tuple[str, datetim
     return set(read)
 
 
+@pytest.mark.slow
 def test_following_playlist_owners_finds_the_users_and_likes_of_a_crawl(
     server: SimulatorServer, world: World, crawl: RawBatch
 ) -> None:
@@ -390,6 +391,7 @@ def outcome(client: Client, path: str) -> str:
     return "fine"
 
 
+@pytest.mark.slow
 def test_faults_are_the_same_in_any_order_and_give_way(serve: Serve, crawl: RawBatch) -> None:
     faults = Faults.model_validate({"seed": 3, **dict.fromkeys(KINDS, 0.1)})
     paths = [f"/v1/tracks/{track_id}" for track_id in crawl.tracks["track_id"][:150]]
@@ -453,6 +455,7 @@ def test_stray_items_come_in_addition(serve: Serve, world: World, crawl: RawBatc
     assert min(kinds["null"], kinds["local"], kinds["episode"]) > 20
 
 
+@pytest.mark.slow
 def test_listenbrainz_follows_and_loves(server: SimulatorServer, world: World, crawl: RawBatch) -> None:
     client = Client(server)
     listed = of_state(crawl, "listed")

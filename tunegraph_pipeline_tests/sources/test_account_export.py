@@ -557,6 +557,7 @@ _file_names = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.dictionaries(_file_names, _documents, max_size=4), min_plays=st.none() | st.integers(1, 3))
 def test_json_of_any_shape_is_read_or_refused_but_never_a_crash_or_a_bad_row(

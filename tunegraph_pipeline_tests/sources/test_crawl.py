@@ -116,6 +116,7 @@ def faultless(world: World, tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return tables(root)
 
 
+@pytest.mark.slow
 def test_crawl_finds_what_the_world_holds(world: World, faultless: Tables) -> None:
     seen = world.crawl(DAY)
     assert dict(faultless["users"].select("user_id", "state").iter_rows()) == dict(
@@ -135,6 +136,7 @@ def test_providers_are_asked_in_turn_and_every_row_says_whose_it_is(world: World
     assert set(faultless["likes"]["track_id"]) & measured == set(by_provider["simulator"])
 
 
+@pytest.mark.slow
 def test_tracks_nobody_has_features_of_are_counted(world: World, tmp_path: Path, faultless: Tables) -> None:
     with SimulatorServer(world, DAY, audio_features=False, reccobeats_knows=0.0) as server:
         report = crawl(server, tmp_path)
@@ -147,6 +149,7 @@ def test_tracks_nobody_has_features_of_are_counted(world: World, tmp_path: Path,
     assert server.requests["/v1/audio-features", 403] <= settings().threads
 
 
+@pytest.mark.slow
 def test_faults_leave_no_trace_in_the_tables(world: World, tmp_path: Path, faultless: Tables) -> None:
     with SimulatorServer(world, DAY, faults=EVERY_FAULT) as server:
         report = crawl(server, tmp_path)
@@ -181,6 +184,7 @@ class Resting:
         """Nothing is held."""
 
 
+@pytest.mark.slow
 def test_a_provider_that_rests_does_not_end_the_crawl_and_is_asked_another_time(
     world: World, tmp_path: Path, faultless: Tables
 ) -> None:
@@ -251,6 +255,7 @@ def test_a_service_that_falls_silent_ends_the_run_and_not_every_user(tmp_path: P
     assert len(tables(tmp_path)["likes"]) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", list(Order))
 def test_order_does_not_change_what_is_found(
     world: World, tmp_path: Path, faultless: Tables, order: Order
@@ -289,6 +294,7 @@ def test_a_spent_budget_of_requests_ends_the_run_and_is_said(world: World, tmp_p
     assert len(tables(tmp_path)["likes"])
 
 
+@pytest.mark.slow
 def test_the_same_day_again_makes_no_request(world: World, tmp_path: Path, faultless: Tables) -> None:
     with SimulatorServer(world, DAY) as server:
         crawl(server, tmp_path)
@@ -299,6 +305,7 @@ def test_the_same_day_again_makes_no_request(world: World, tmp_path: Path, fault
     assert_same(faultless, tables(tmp_path))
 
 
+@pytest.mark.slow
 def test_lists_are_looked_at_again_when_they_are_old(world: World, tmp_path: Path) -> None:
     days = [DAY, DAY + timedelta(days=3), DAY + timedelta(days=7)]
     visits = []

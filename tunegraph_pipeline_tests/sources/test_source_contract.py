@@ -359,6 +359,7 @@ def test_asking_twice_on_a_day_costs_nothing(case: Case) -> None:
     assert case.requests(case.source) == before
 
 
+@pytest.mark.slow
 def test_threads_share_it_and_closing_lets_go(case: Case, tmp_path: Path) -> None:
     users, tracks = visible(case, 5), liked_tracks(case)
     expected = everything(case.source, users, tracks)
