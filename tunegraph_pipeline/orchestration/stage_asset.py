@@ -1,7 +1,7 @@
 """Make an asset of a stage.
 
-Here: what Dagster is told of an asset that the list of stages already says. Not here: the config of an asset
-and what it passes to its stage (`assets`), or what a run reports (`metadata`).
+Here: the name, inputs, tables and code version of an asset, from the list of stages. Not here: the config of
+an asset and what it passes to its stage (`assets`), or what a run reports (`metadata`).
 """
 
 from collections.abc import Callable

@@ -1,7 +1,6 @@
 """The daily assets over ranges of days and the checks that stop a run, on small lakes and a real instance."""
 
 import json
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +9,17 @@ import pytest
 from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline_tests.pipeline.test_daily_tables import FIRST, LAST, lake_of_two_days
 
 pytestmark = pytest.mark.dagster
-
-FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
 
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A lake that received one list on each of two days, with a day without anything between them."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    lake = Lake.open_or_create(tmp_path / "lake")
-    lake.admit_source("files")
-    for day, tracks in ((FIRST, "abc"), (LAST, "ab")):
-        rows = [{"user_id": user, "track_id": track, "liked_at": None} for user in "uv" for track in tracks]
-        likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
-        write_batch(lake.raw, day, RawBatch("files", "test", likes=likes))
-    return lake
+    return lake_of_two_days(tmp_path / "lake")
 
 
 def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:

@@ -14,16 +14,20 @@ from tunegraph_pipeline_tests.run_stages import run_stages
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake_of_two_days(root: Path) -> Lake:
     """A lake that received one list on each of two days, with a day without anything between them."""
-    lake = Lake.open_or_create(tmp_path / "lake")
+    lake = Lake.open_or_create(root)
     lake.admit_source("files")
     for day, tracks in ((FIRST, "abc"), (LAST, "ab")):
         rows = [{"user_id": user, "track_id": track, "liked_at": None} for user in "uv" for track in tracks]
         likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
         write_batch(lake.raw, day, RawBatch("files", "test", likes=likes))
     return lake
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return lake_of_two_days(tmp_path / "lake")
 
 
 def _files(lake: Lake) -> dict[str, bytes]:
