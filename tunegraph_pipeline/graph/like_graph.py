@@ -7,7 +7,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,40 +23,29 @@ from tunegraph_pipeline.graph.split import (
     mix,
     pair_folds,
 )
-from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, as_declared, checked_arrays
-from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn
+from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
+from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-LIKE_GRAPH = (
-    ArraySpec("user_ids", TEXT, ("users",), "the id of each user, ascending"),
-    ArraySpec("indptr", "<i8", ("users+1",), "where the likes of each user begin", ends_at="likes"),
-    ArraySpec("indices", "<i4", ("likes",), "the liked tracks, ascending within a user"),
-    ArraySpec("fold", "|i1", ("likes",), "the part of the split each like is in"),
-    ArraySpec("calibration", "|b1", ("users",), "whether a user is set aside for calibration"),
-    ArraySpec("judge", "|b1", ("users",), "whether calibration is judged on that user, not fitted"),
-    ArraySpec("n_tracks", "<i8", (1,), "the length of the id map", ends_at="tracks"),
-    ArraySpec("canonical", "<i4", ("tracks",), "the track that stands for the recording of each track"),
-)
-
 
 @dataclass(frozen=True)
 class LikeGraph:
-    """A, as a CSR of U users x N tracks with a fold for each like; the arrays are declared in `LIKE_GRAPH`.
+    """A, as a CSR of U users x N tracks with a fold for each like, and its arrays as they are stored.
 
     Only users with a like are in it, and only canonical tracks have likes. ``fold`` is TRAIN, EARLY_STOPPING
     or GATE. ``n_tracks``: N, the length of the id map, which includes tracks that nobody likes.
     """
 
-    user_ids: StringColumn
-    indptr: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int32]
-    fold: npt.NDArray[np.int8]
-    calibration: npt.NDArray[np.bool_]
-    judge: npt.NDArray[np.bool_]
-    canonical: npt.NDArray[np.int32]
-    n_tracks: int
+    user_ids: Annotated[StringColumn, stored("users", "the id of each user, ascending")]
+    indptr: Annotated[Int64, offsets("users", "likes", "where the likes of each user begin")]
+    indices: Annotated[Int32, stored("likes", "the liked tracks, ascending within a user")]
+    fold: Annotated[Int8, stored("likes", "the part of the split each like is in")]
+    calibration: Annotated[Bool, stored("users", "whether a user is set aside for calibration")]
+    judge: Annotated[Bool, stored("users", "whether calibration is judged on that user, not fitted")]
+    n_tracks: Annotated[int, stored("1", "the length of the id map", ends_at="tracks")]
+    canonical: Annotated[Int32, stored("tracks", "the track that stands for the recording of each track")]
 
     @property
     def n_users(self) -> int:
@@ -126,6 +115,9 @@ class LikeGraph:
             order = np.argsort(mix(self.indices[likes].astype(np.uint64) ^ salt))
             within[likes[order[cap:]]] = False
         return within
+
+
+LIKE_GRAPH = specs_of(LikeGraph)
 
 
 def build_like_graph(

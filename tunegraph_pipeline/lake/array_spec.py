@@ -1,13 +1,13 @@
 """What the arrays of a folder are: a name, a dtype, a shape and a meaning each, checked when it is opened.
 
-Here: the declaration of an array, checking a whole folder against a list of them, and converting values to
-the declared form before they are written. Not here: the lists themselves (beside the code that owns the
-folder), or the files (`arrays`). numpy and the standard library alone.
+Here: declaring an array, alone or as a field of a class, checking a folder against what was declared, filling
+in what was left out, and converting values before they are written. Not here: the declarations themselves
+(beside the code that owns the folder), or the files (`arrays`). numpy and the standard library alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,12 @@ from tunegraph_pipeline.lake.arrays import REBUILD, ArrayFolder, StringColumn
 
 TEXT = "text"
 """The dtype of a column of strings."""
+Texts = TypeVar("Texts", Sequence[str], StringColumn)
+"""A column of strings, as a list or as it is stored: for a class of which there are both."""
+NEUTRAL: Any = object()
+"""The default of a field that may be left out; `declared_fields` puts the neutral value there."""
+Neutral = float | Literal["row"]
+"""A number, or that of the row, in each row."""
 _ONE_MORE = "+1"
 
 
@@ -39,7 +45,7 @@ class ArraySpec:
     meaning: str
     optional: bool = False
     ends_at: str = ""
-    neutral: float = 0
+    neutral: Neutral = 0
 
     def parts(self) -> Iterator["ArraySpec"]:
         """The arrays it is stored as: itself, or the offsets and the bytes of a column of strings."""
@@ -53,9 +59,32 @@ class ArraySpec:
         yield ArraySpec(data, "|u1", (end,), self.meaning, self.optional)
 
 
-def offsets(name: str, rows: str, ends_at: str, meaning: str) -> ArraySpec:
-    """An array of offsets: where each of ``rows`` begins, int64[rows + 1]; its last value is ``ends_at``."""
-    return ArraySpec(name, "<i8", (f"{rows}{_ONE_MORE}",), meaning, ends_at=ends_at)
+def stored(
+    shape: str, meaning: str, *, optional: bool = False, ends_at: str = "", neutral: Neutral = 0
+) -> ArraySpec:
+    """The declaration of a field, as in ``Annotated[Float32, stored("tracks x 2", "where each track is")]``;
+    `specs_of` adds its name and dtype."""
+    sizes = tuple(int(size) if size.isdigit() else size for size in shape.split(" x "))
+    return ArraySpec("", "", sizes, meaning, optional, ends_at, neutral)
+
+
+def offsets(rows: str, ends_at: str, meaning: str) -> ArraySpec:
+    """The same of an array of offsets: where each of ``rows`` begins, int64[rows + 1]."""
+    return stored(f"{rows}{_ONE_MORE}", meaning, ends_at=ends_at)
+
+
+def specs_of(record: type) -> tuple[ArraySpec, ...]:
+    """The arrays that the fields of a class and of its bases declare, those of the bases first.
+
+    A field is of an NDArray of one type, of one number, or of text: StringColumn, Sequence[str] or `Texts`.
+    Raises TypeError if it is not. Fields that are not declared are ignored.
+    """
+    return tuple(
+        replace(spec, name=name, dtype=_dtype_of(kind.__origin__))
+        for name, kind in get_type_hints(record, include_extras=True).items()
+        for spec in getattr(kind, "__metadata__", ())
+        if isinstance(spec, ArraySpec)
+    )
 
 
 class CheckedArrays(NamedTuple):
@@ -82,14 +111,10 @@ def checked_arrays(folder: ArrayFolder, specs: Sequence[ArraySpec], kind: str) -
                 _check(folder, part, sizes, kind)
     arrays: dict[str, Any] = {}
     for spec in specs:
-        found = [
-            folder[part.name] if spec.name in there else _neutral(part, sizes) for part in parts[spec.name]
-        ]
-        if spec.dtype == TEXT:
-            offsets, data = found
-            arrays[spec.name] = StringColumn(data, offsets)
+        if spec.name in there:
+            arrays[spec.name] = _joined([folder[part.name] for part in parts[spec.name]])
         else:
-            (arrays[spec.name],) = found
+            arrays[spec.name] = neutral_value(spec, sizes)
     return CheckedArrays(arrays, sizes)
 
 
@@ -98,10 +123,18 @@ def optional(specs: Iterable[ArraySpec]) -> tuple[ArraySpec, ...]:
     return tuple(replace(spec, optional=True) for spec in specs)
 
 
-def declared_fields(specs: Iterable[ArraySpec], record: object) -> dict[str, Any]:
-    """The fields of a dataclass that are declared arrays."""
-    names = {spec.name for spec in specs}
-    return {name: value for name, value in vars(record).items() if name in names}
+def neutral_value(spec: ArraySpec, sizes: Mapping[str, int]) -> NDArray[Any] | StringColumn:
+    """The neutral value of an array, of the declared shape; a size that is not among ``sizes`` is 0."""
+    return _joined([_neutral(part, sizes) for part in spec.parts()])
+
+
+def declared_fields(record: object, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The fields of a record that are declared arrays; what is NEUTRAL gets its `neutral_value`."""
+    specs = specs_of(type(record))
+    given = {spec.name: getattr(record, spec.name) for spec in specs}
+    return given | {
+        spec.name: neutral_value(spec, sizes or {}) for spec in specs if given[spec.name] is NEUTRAL
+    }
 
 
 def as_declared(
@@ -160,7 +193,23 @@ def _neutral(spec: ArraySpec, sizes: Mapping[str, int]) -> NDArray[Any]:
         else sizes.get(size.removesuffix(_ONE_MORE), 0) + size.endswith(_ONE_MORE)
         for size in spec.shape
     ]
-    return np.full(shape, spec.neutral, dtype=np.dtype(spec.dtype))
+    value = np.arange(shape[0]) if spec.neutral == "row" else spec.neutral
+    return np.full(shape, value, dtype=np.dtype(spec.dtype))
+
+
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any] | StringColumn:
+    """The array of these `ArraySpec.parts`."""
+    return parts[0] if len(parts) == 1 else StringColumn(parts[1], parts[0])
+
+
+def _dtype_of(kind: Any) -> str:
+    while arguments := get_args(kind):  # NDArray[np.int32] ends in np.int32, Sequence[str] in str
+        kind = arguments[-1]
+    if kind in (str, StringColumn, Texts):
+        return TEXT
+    if not (isinstance(kind, type) and issubclass(kind, np.number | np.bool_ | int | float)):
+        raise TypeError(f"an array cannot have the type {kind}")
+    return np.dtype(kind).newbyteorder("<").str
 
 
 def _in_words(size: int | str, sizes: Mapping[str, int]) -> str:

@@ -1,8 +1,8 @@
 """Folders of numpy arrays that are mapped, never loaded: the form of every matrix and of the bundle.
 
-Here: writing and opening such a folder, columns of strings as a UTF-8 blob with offsets, and streaming an
-array larger than memory. Not here: staging and renaming (`storage`), or what the arrays mean (`graph`,
-`recommend`). numpy and the standard library alone, because the torch-free query opens its bundle with this.
+Here: writing and opening such a folder, the types of arrays, columns of strings as a UTF-8 blob with offsets,
+streaming an array larger than memory. Not here: staging and renaming (`storage`), or what arrays mean. numpy
+and the standard library alone, because the torch-free query opens its bundle with this.
 """
 
 import hashlib
@@ -23,6 +23,15 @@ from tunegraph_pipeline.errors import BundleError
 
 MANIFEST = "manifest.json"
 REBUILD = "rebuild this version with `tunegraph verify --repair` and `tunegraph refresh`"
+
+Bool = NDArray[np.bool_]
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+UInt32 = NDArray[np.uint32]
+UInt64 = NDArray[np.uint64]
+Float32 = NDArray[np.float32]
+
 _header = threading.Lock()
 _HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
 

@@ -1,47 +1,61 @@
 """The arrays of a trained model, declared.
 
-Here: name, dtype, shape and meaning of each. Not here: training them (`training`), writing them
-(`pipeline.trained_model`), or what a bundle takes of them (`recommend.weights`). numpy and the standard
-library alone.
+Here: name, dtype, shape and meaning of each, as fields of the classes that hold them. Not here: training them
+(`training`), writing them (`pipeline.trained_model`), or what a bundle takes of them (`recommend.weights`).
+numpy and the standard library alone.
 """
 
-from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, optional
+from dataclasses import dataclass
+from typing import Annotated
 
-MODEL = (
-    ArraySpec("embeddings", "<f4", ("tracks", "dimension"), "the place of each track, of unit length"),
-    ArraySpec("pooling_weight", "<f4", ("tracks",), "what a liked track weighs in the direction of a list"),
-    ArraySpec("prior", "<f4", ("tracks",), "what is added to every score of a track"),
-    ArraySpec(
-        "neighbour_indptr",
-        "<i8",
-        ("tracks+1",),
-        "where the row of each liked track begins in the neighbour weights W",
-        ends_at="neighbours",
-    ),
-    ArraySpec("neighbour_indices", "<i4", ("neighbours",), "the candidate of each entry of W"),
-    ArraySpec("neighbour_weight", "<f4", ("neighbours",), "the value of each entry of W"),
-    *optional(
-        (
-            ArraySpec("placed", "|b1", ("tracks",), "whether the content of a track says where it belongs"),
-            ArraySpec(
-                "layout", "<f4", ("tracks", 2), "the place of each track on the map, 0 to 1", neutral=0.5
-            ),
-            ArraySpec("recommendable", "|b1", ("tracks",), "whether a track is placed or liked in training"),
-            ArraySpec(
-                "canonical",
-                "<i4",
-                ("tracks",),
-                "the track of each recording since the last full training, -1 where that changed",
-            ),
-            ArraySpec(
-                "likes_from_nothing",
-                "<i4",
-                ("tracks at the last full training",),
-                "users in training who liked each track then",
-            ),
-            ArraySpec("artists", TEXT, ("artists",), "the artists that the model has a vector for"),
-            ArraySpec("albums", TEXT, ("albums",), "the albums that the model has a vector for"),
-        )
-    ),
-)
+from tunegraph_pipeline.lake.array_spec import offsets, optional, specs_of, stored
+from tunegraph_pipeline.lake.arrays import Bool, Float32, Int32, Int64, StringColumn
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ScoreArrays:
+    """What scores are computed from: every model has it, and a bundle takes it as it is."""
+
+    embeddings: Annotated[Float32, stored("tracks x dimension", "the place of each track, of unit length")]
+    pooling_weight: Annotated[
+        Float32, stored("tracks", "what a liked track weighs in the direction of a list")
+    ]
+    prior: Annotated[Float32, stored("tracks", "what is added to every score of a track")]
+    neighbour_indptr: Annotated[
+        Int64,
+        offsets(
+            "tracks", "neighbours", "where the row of each liked track begins in the neighbour weights W"
+        ),
+    ]
+    neighbour_indices: Annotated[Int32, stored("neighbours", "the candidate of each entry of W")]
+    neighbour_weight: Annotated[Float32, stored("neighbours", "the value of each entry of W")]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TrainedArrays(ScoreArrays):
+    """What training gives."""
+
+    placed: Annotated[Bool, stored("tracks", "whether the content of a track says where it belongs")]
+    recommendable: Annotated[Bool, stored("tracks", "whether a track is placed or liked in training")]
+
+
+class ModelArrays(TrainedArrays):
+    """All arrays of a model."""
+
+    layout: Annotated[
+        Float32, stored("tracks x 2", "the place of each track on the map, 0 to 1", neutral=0.5)
+    ]
+    canonical: Annotated[
+        Int32,
+        stored("tracks", "the track of each recording since the last full training, -1 where that changed"),
+    ]
+    likes_from_nothing: Annotated[
+        Int32, stored("tracks at the last full training", "users in training who liked each track then")
+    ]
+    artists: Annotated[StringColumn, stored("artists", "the artists that the model has a vector for")]
+    albums: Annotated[StringColumn, stored("albums", "the albums that the model has a vector for")]
+
+
+_ALWAYS = specs_of(ScoreArrays)
+MODEL = (*_ALWAYS, *optional(spec for spec in specs_of(ModelArrays) if spec not in _ALWAYS))
 """Only models of earlier versions of this program lack an optional array."""

@@ -392,7 +392,7 @@ def write_model(
         "aligned_to": made.aligned_to,
         "drift": None if made.drift is None else made.drift.facts(),
     }
-    arrays = as_declared(MODEL, declared_fields(MODEL, model) | made.arrays)
+    arrays = as_declared(MODEL, declared_fields(model) | made.arrays)
     write_arrays(folder, arrays, all_facts)
 
 

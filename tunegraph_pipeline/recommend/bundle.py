@@ -6,7 +6,7 @@ what is computed from the arrays (`ranking`, `recommender`), or making a bundle 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.array_spec import TEXT, as_declared, checked_arrays, declared_fields, fits
+from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, declared_fields, fits, specs_of
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
-from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE
+from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
 from tunegraph_pipeline.recommend.search_index import search_arrays
 
 BUNDLE_FORMAT = 3
@@ -36,42 +36,22 @@ _SCREEN_STEP = 16  # float32 numbers in a cache line: rows of the screen start a
 _SCREENED = 0.7  # minimum share of the squared length that the screen's coordinates have
 
 
-@dataclass(frozen=True)
-class BundleContent:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class BundleContent(GivenArrays[Sequence[str]]):
     """The content of a bundle of N tracks and U users. Row i of each array is ``track_idx`` i.
 
     ``neighbour_*`` is a CSR matrix W of shape (N, N): row = liked track, column = candidate.
     ``user_indptr``/``user_tracks`` are the current lists, ascending within a user. Texts are "" if unknown.
     ``facts`` must have ``bundle_version``, ``model_version`` and ``blend`` (``embedding``, ``neighbour``,
-    ``length_exponent``); other facts (``calibration``, ``cut_off``, ...) are stored too.
+    ``length_exponent``); other facts (``calibration``, ``cut_off``, ...) are stored too. ``by``: None if the
+    text in ``artists`` is one artist.
 
     ``canonical``: for each track, the canonical track of its recording, which is the smallest index among the
-    recording's ids; None if each track is a recording of its own. A track that is not canonical is not
+    recording's ids; NEUTRAL if each track is a recording of its own. A track that is not canonical is not
     recommendable and in no user's list; a query for it is answered as one for its canonical track.
     """
 
-    track_ids: Sequence[str]
-    embeddings: NDArray[np.float32]  # [N, d], rows of unit length
-    pooling_weight: NDArray[np.float32]  # [N]
-    popularity: NDArray[np.int32]  # [N], current likes
-    recommendable: NDArray[np.bool_]  # [N]
-    prior: NDArray[np.float32]  # [N]
-    neighbour_indptr: NDArray[np.int64]  # [N + 1]
-    neighbour_indices: NDArray[np.int32]
-    neighbour_weight: NDArray[np.float32]
-    user_ids: Sequence[str]
-    user_indptr: NDArray[np.int64]  # [U + 1]
-    user_tracks: NDArray[np.int32]
-    names: Sequence[str]
-    artists: Sequence[str]
-    image_urls: Sequence[str]
-    preview_urls: Sequence[str]
     facts: dict[str, Any]
-    canonical: NDArray[np.int32] | None = None  # [N]
-    disliked_indptr: NDArray[np.int64] | None = None  # [U + 1]
-    disliked_tracks: NDArray[np.int32] | None = None
-    explicit: NDArray[np.int8] | None = None  # [N]
-    layout: NDArray[np.float32] | None = None  # [N, 2]
     by: Artists | None = None
 
 
@@ -136,10 +116,10 @@ class IdIndex:
         return -1
 
 
-class Bundle:
+class Bundle(BundleArrays):
     """An open bundle: mapped, read-only arrays. Safe to share between threads.
 
-    `bundle_arrays.BUNDLE` declares the arrays; ``tracks`` and ``users`` find ids.
+    Its arrays are those of `BundleArrays`; ``tracks`` and ``users`` find ids.
 
     ``screen`` float32[N, w] is a smaller stand-in for ``embeddings``: for each track its first
     ``w - SCREEN_EXTRAS`` coordinates, the length of the others, the prior (``LEFT_OUT`` if the track must not
@@ -149,46 +129,6 @@ class Bundle:
 
     ``search_*`` are the index of the names; see `search`.
     """
-
-    track_ids: StringColumn
-    track_hashes: NDArray[np.uint32]
-    track_hash_order: NDArray[np.int32]
-    user_ids: StringColumn
-    user_hashes: NDArray[np.uint32]
-    user_hash_order: NDArray[np.int32]
-    embeddings: NDArray[np.float32]
-    pooling_weight: NDArray[np.float32]
-    popularity: NDArray[np.int32]
-    recommendable: NDArray[np.bool_]
-    prior: NDArray[np.float32]
-    canonical: NDArray[np.int32]
-    popular_order: NDArray[np.int32]
-    screen: NDArray[np.float32]
-    explicit: NDArray[np.int8]
-    layout: NDArray[np.float32]
-    neighbour_indptr: NDArray[np.int64]
-    neighbour_indices: NDArray[np.int32]
-    neighbour_weight: NDArray[np.float32]
-    user_indptr: NDArray[np.int64]
-    user_tracks: NDArray[np.int32]
-    disliked_indptr: NDArray[np.int64]
-    disliked_tracks: NDArray[np.int32]
-    listener_indptr: NDArray[np.int64]
-    listeners: NDArray[np.int32]
-    artist_ids: StringColumn
-    artist_names: StringColumn
-    artist_indptr: NDArray[np.int64]
-    artist_indices: NDArray[np.int32]
-    search_tracks: NDArray[np.int32]
-    search_codes: NDArray[np.uint64]
-    search_indptr: NDArray[np.int64]
-    search_places: NDArray[np.int32]
-    search_words: NDArray[np.int64]
-    search_word_sums: NDArray[np.int64]
-    names: StringColumn
-    artists: StringColumn
-    image_urls: StringColumn
-    preview_urls: StringColumn
 
     def __init__(self, parts: ArrayFolder) -> None:
         self._parts = parts
@@ -258,15 +198,15 @@ def write_bundle(
     that are not finite, embeddings that are not of unit length); LakeError on disk errors.
     """
     tracks, users = IdIndex.from_ids(content.track_ids), IdIndex.from_ids(content.user_ids)
-    filled = _OptionalContent.of(content, len(tracks), len(users))
-    _check(content, filled, tracks, users)
+    given = declared_fields(content, {"tracks": len(tracks), "users": len(users)})
+    content = replace(content, **given)  # from here on, nothing in it is NEUTRAL
+    by = Artists.of_texts(content.artists) if content.by is None else content.by
+    _check(content, by, tracks, users)
     # Stable sort of the negated counts: on a tie the smaller index stays first.
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
-    by = filled.by
     arrays = as_declared(
         BUNDLE,
-        declared_fields(BUNDLE, content)
-        | declared_fields(BUNDLE, filled)
+        given
         | {
             "track_ids": tracks.ids,
             "track_hashes": tracks.hashes,
@@ -279,7 +219,7 @@ def write_bundle(
             "screen": _screen(content),
             **_listeners(content, len(tracks)),
             **{f"artist_{name}": value for name, value in by._asdict().items()},
-            **search_arrays(content.track_ids, content.names, by, content.popularity, filled.canonical),
+            **search_arrays(content.track_ids, content.names, by, content.popularity, content.canonical),
         },
     )
     with staged_folder(folder, folder.parent / STAGING) as draft:
@@ -338,31 +278,6 @@ def _hash_ids(encoded: Iterable[bytes]) -> NDArray[np.uint32]:
     return np.fromiter(map(crc32, encoded), dtype=np.uint32)
 
 
-@dataclass(frozen=True)
-class _OptionalContent:
-    """The optional fields of a `BundleContent`, with their defaults filled in."""
-
-    canonical: NDArray[np.int32]
-    disliked_indptr: NDArray[np.int64]
-    disliked_tracks: NDArray[np.int32]
-    explicit: NDArray[np.int8]
-    layout: NDArray[np.float32]
-    by: Artists
-
-    @classmethod
-    def of(cls, content: BundleContent, n_tracks: int, n_users: int) -> Self:
-        defaults: dict[str, Any] = {
-            "canonical": np.arange(n_tracks, dtype=np.int32),
-            "disliked_indptr": np.zeros(n_users + 1, dtype=np.int64),
-            "disliked_tracks": np.zeros(0, dtype=np.int32),
-            "explicit": np.full(n_tracks, -1, dtype=np.int8),
-            "layout": np.full((n_tracks, 2), 0.5, dtype=np.float32),
-            "by": Artists.of_texts(content.artists) if content.by is None else content.by,
-        }
-        given = {name: value for name in defaults if (value := getattr(content, name)) is not None}
-        return cls(**(defaults | given))
-
-
 def _screen(content: BundleContent) -> NDArray[np.float32]:
     """The ``screen`` of a bundle, with as few coordinates as have enough of the length, or all."""
     embeddings = content.embeddings
@@ -391,7 +306,7 @@ def _listeners(content: BundleContent, n_tracks: int) -> dict[str, NDArray[Any]]
     return {"listener_indptr": indptr, "listeners": users[order]}
 
 
-def _check(content: BundleContent, filled: _OptionalContent, tracks: IdIndex, users: IdIndex) -> None:
+def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex) -> None:
     n = len(tracks)
 
     def require(holds: bool | np.bool_, complaint: str) -> None:
@@ -406,15 +321,15 @@ def _check(content: BundleContent, filled: _OptionalContent, tracks: IdIndex, us
     for kind, index in (("track", tracks), ("user", users)):
         twice = _duplicate(index)
         require(twice is None, f"{kind} {twice!r} occurs twice")
-    for spec in BUNDLE:
-        value = getattr(filled, spec.name, getattr(content, spec.name, None))
-        if value is None or spec.shape[0] != "tracks":
-            continue  # computed here, or not one row per track and checked below
-        if spec.dtype == TEXT:
-            require(len(value) == n, f"{spec.name} has {len(value)} entries for {n} tracks")
-        else:
+    for spec in specs_of(BundleContent):
+        if spec.shape[0] != "tracks":
+            continue  # checked below
+        value = getattr(content, spec.name)
+        if isinstance(value, np.ndarray):
             fitting = fits(value.shape, spec, {"tracks": n})
             require(fitting, f"{spec.name} has shape {value.shape} for {n} tracks")
+        else:
+            require(len(value) == n, f"{spec.name} has {len(value)} entries for {n} tracks")
     for name in ("embeddings", "pooling_weight", "prior", "neighbour_weight"):
         require(np.isfinite(getattr(content, name)).all(), f"{name} has a number that is not finite")
     lengths = np.sqrt(np.einsum("ij,ij->i", content.embeddings, content.embeddings))
@@ -428,22 +343,20 @@ def _check(content: BundleContent, filled: _OptionalContent, tracks: IdIndex, us
         content.neighbour_weight.shape == content.neighbour_indices.shape,
         f"{content.neighbour_weight.size} neighbour weights for {content.neighbour_indices.size} neighbours",
     )
-    liked, disliked = (
-        (content.user_indptr, content.user_tracks),
-        (filled.disliked_indptr, filled.disliked_tracks),
-    )
+    liked = content.user_indptr, content.user_tracks
+    disliked = content.disliked_indptr, content.disliked_tracks
     for name, lists in (("user", liked), ("disliked", disliked)):
         is_csr = _is_csr(*lists, rows=len(users), columns=n)
         require(is_csr, f"{name}_indptr and {name}_tracks are not a CSR matrix")
         require(_ascending(*lists), f"a user's {name}_tracks are not ascending without duplicates")
     both = np.intersect1d(_pairs(*liked, n), _pairs(*disliked, n))
     require(not both.size, "a user likes and dislikes the same track")
-    canonical, layout, by = filled.canonical, filled.layout, filled.by
+    canonical, layout = content.canonical, content.layout
     is_csr = _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids))
     require(is_csr, "the artists of tracks are not a CSR matrix")
     require(len(set(by.ids)) == len(by.ids) == len(by.names), "an artist's id occurs twice or has no name")
     require(((layout >= 0) & (layout <= 1)).all(), "layout has a position outside of the map")
-    require(np.isin(filled.explicit, (-1, 0, 1)).all(), "explicit has a value other than 1, 0 and -1")
+    require(np.isin(content.explicit, (-1, 0, 1)).all(), "explicit has a value other than 1, 0 and -1")
     own = np.arange(n)
     pointing = (canonical >= 0).all() and (canonical <= own).all()
     require(
@@ -453,7 +366,7 @@ def _check(content: BundleContent, filled: _OptionalContent, tracks: IdIndex, us
     alias = canonical != own
     require(not (alias & content.recommendable).any(), "a track that is not canonical is recommendable")
     require(not alias[content.user_tracks].any(), "a user likes a track that is not canonical")
-    require(not alias[filled.disliked_tracks].any(), "a user dislikes a track that is not canonical")
+    require(not alias[content.disliked_tracks].any(), "a user dislikes a track that is not canonical")
 
 
 def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:

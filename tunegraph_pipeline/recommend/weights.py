@@ -5,18 +5,18 @@ bundle (`bundle`), or which model goes live (`publication`).
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.lake.array_spec import checked_arrays
+from tunegraph_pipeline.lake.array_spec import checked_arrays, neutral_value
 from tunegraph_pipeline.lake.arrays import ArrayFolder
-from tunegraph_pipeline.models.arrays import MODEL
+from tunegraph_pipeline.models.arrays import MODEL, ScoreArrays
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(ScoreArrays):
     """The model's part of :class:`~.bundle.BundleContent`, for N tracks.
 
     ``known`` bool[N]: the tracks that the model has an embedding of; others have a neutral row and must not
@@ -24,12 +24,6 @@ class Weights:
     them.
     """
 
-    embeddings: NDArray[np.float32]  # [N, d], rows of unit length
-    pooling_weight: NDArray[np.float32]  # [N]
-    prior: NDArray[np.float32]  # [N]
-    neighbour_indptr: NDArray[np.int64]  # [N + 1]
-    neighbour_indices: NDArray[np.int32]
-    neighbour_weight: NDArray[np.float32]
     known: NDArray[np.bool_]  # [N]
     placed: NDArray[np.bool_]  # [N]
     layout: NDArray[np.float32]  # [N, 2], positions on the map
@@ -45,7 +39,7 @@ class Weights:
         return cls(**arrays, known=np.ones(sizes["tracks"], dtype=np.bool_))
 
 
-_SPECS = tuple(spec for spec in MODEL if spec.name in Weights.__annotations__)
+_SPECS = tuple(spec for spec in MODEL if spec.name in Weights.__dataclass_fields__)
 
 
 def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
@@ -65,12 +59,12 @@ def carry_over(weights: Weights, canonical: NDArray[np.int32]) -> Weights:
         return weights  # unchanged: mapped arrays stay mapped
     known = (canonical < n_old) & weights.known[np.minimum(canonical, max(n_old - 1, 0))]
     source = canonical[known]
-    rows = {}
+    sizes = {"tracks": n, "dimension": weights.embeddings.shape[1]}
+    rows: dict[str, Any] = {}
     for spec in _SPECS:
         if spec.shape[0] == "tracks":
-            before = getattr(weights, spec.name)
-            rows[spec.name] = np.full((n, *before.shape[1:]), spec.neutral, dtype=before.dtype)
-            rows[spec.name][known] = before[source]
+            rows[spec.name] = neutral_value(spec, sizes)
+            rows[spec.name][known] = getattr(weights, spec.name)[source]
     rows["embeddings"][~known] = _mean_direction(weights.embeddings)
     no_neighbours = np.full(n - n_old, weights.neighbour_indptr[-1], dtype=np.int64)
     neighbour_indptr = np.concatenate([weights.neighbour_indptr, no_neighbours])

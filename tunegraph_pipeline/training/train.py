@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.models.arrays import TrainedArrays
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.progress import Progress
@@ -191,23 +192,15 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(TrainedArrays):
     """All that the scoring rule needs, and how the training went.
 
-    The arrays up to ``recommendable`` are declared in `models.arrays.MODEL`; ``blend``: the weights of the
-    parts of a score; ``validation``: MAP@10 of the served rule on the early-stopping users and
-    ``validation_of_popularity`` that of popularity, NaN without such users; ``curves``: one report per epoch;
-    ``best_epoch``: the one that was kept; ``tensors``: its weights by name.
+    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``validation``:
+    MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity`` that of popularity,
+    NaN without such users; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
+    ``tensors``: its weights by name.
     """
 
-    embeddings: NDArray[np.float32]
-    pooling_weight: NDArray[np.float32]
-    neighbour_indptr: NDArray[np.int64]
-    neighbour_indices: NDArray[np.int32]
-    neighbour_weight: NDArray[np.float32]
-    prior: NDArray[np.float32]
-    placed: NDArray[np.bool_]
-    recommendable: NDArray[np.bool_]
     blend: Blend
     validation: float
     validation_of_popularity: float

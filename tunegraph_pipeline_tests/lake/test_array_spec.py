@@ -1,14 +1,36 @@
 """Declared arrays: a folder that is as declared opens, and one that is not is refused by name."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic
 
 import numpy as np
 import pytest
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.array_spec import TEXT, ArraySpec, as_declared, checked_arrays, optional
-from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.array_spec import (
+    NEUTRAL,
+    TEXT,
+    ArraySpec,
+    Texts,
+    as_declared,
+    checked_arrays,
+    declared_fields,
+    offsets,
+    optional,
+    specs_of,
+    stored,
+)
+from tunegraph_pipeline.lake.arrays import (
+    ArrayFolder,
+    Float32,
+    Int8,
+    Int32,
+    Int64,
+    StringColumn,
+    write_arrays,
+)
 
 SPECS = (
     ArraySpec("ids", TEXT, ("users",), "who"),
@@ -113,3 +135,61 @@ def test_a_value_of_none_is_missing() -> None:
     assert "when" not in as_declared(SPECS, {**VALUES, "when": None})
     with pytest.raises(ValueError, match="not declared: places"):
         as_declared(SPECS, {**VALUES, "places": None})
+
+
+# ---- declared as fields
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lists(Generic[Texts]):
+    ids: Annotated[Texts, stored("users", "who")]
+    indptr: Annotated[Int64, offsets("users", "likes", "where each list begins")]
+    tracks: Annotated[Int32, stored("likes", "the lists")]
+    when: Annotated[Int64, stored("likes", "the day of each like", optional=True)]
+
+
+class Places(Lists[StringColumn]):
+    places: Annotated[Float32, stored("songs x 2", "places on a map")]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Marked(Lists[Sequence[str]]):
+    """Lists with arrays that may be left out, and a field that is no array of the folder."""
+
+    mark: Annotated[Int8, stored("users", "a mark", neutral=-1)] = NEUTRAL
+    same: Annotated[Int32, stored("users", "the user each user is", neutral="row")] = NEUTRAL
+    nicknames: Annotated[Sequence[str], stored("users", "other names")] = NEUTRAL
+    version: int = 3
+
+
+def test_fields_declare_the_same_as_a_list() -> None:
+    assert specs_of(Places) == SPECS
+    assert [spec.name for spec in specs_of(Marked)] == [*list(VALUES)[:4], "mark", "same", "nicknames"]
+
+
+def test_a_number_is_an_array_of_one_and_text_may_be_a_list() -> None:
+    class Numbers:
+        n_tracks: Annotated[int, stored("1", "the number of tracks", ends_at="tracks")]
+        names: Annotated[Sequence[str], stored("tracks", "their names")]
+
+    number, names = specs_of(Numbers)
+    assert number == ArraySpec("n_tracks", "<i8", (1,), "the number of tracks", ends_at="tracks")
+    assert names.dtype == TEXT
+
+
+def test_a_type_that_no_array_has_is_refused() -> None:
+    class Wrong:
+        tracks: Annotated[Int32 | None, stored("likes", "the lists")]
+
+    with pytest.raises(TypeError, match="NoneType"):
+        specs_of(Wrong)
+
+
+def test_what_was_left_out_is_neutral() -> None:
+    given = {name: value for name, value in VALUES.items() if name != "places"}
+    found = declared_fields(Marked(**given), {"users": 2})
+    assert (found["mark"].tolist(), found["mark"].dtype.str) == ([-1, -1], "|i1")
+    assert (found["same"].tolist(), found["nicknames"].tolist()) == ([0, 1], ["", ""])
+    assert {name: found[name] for name in given} == given
+    assert "version" not in found
+    assert declared_fields(Marked(**given, nicknames=["a", "b"]), {"users": 2})["nicknames"] == ["a", "b"]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
-from tunegraph_pipeline.lake.array_spec import TEXT
-from tunegraph_pipeline.lake.arrays import MANIFEST, StringColumn
+from tunegraph_pipeline.lake.arrays import MANIFEST
 from tunegraph_pipeline.recommend import bundle as bundle_module
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import (
@@ -32,15 +31,6 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 Golden = Callable[..., BundleContent]
 
 PARTS = sorted(part.name for spec in BUNDLE if not spec.optional for part in spec.parts())
-
-
-def test_the_attributes_of_a_bundle_are_the_declared_arrays_with_their_types() -> None:
-    annotated = get_type_hints(Bundle)
-    declared = {
-        spec.name: StringColumn if spec.dtype == TEXT else NDArray[np.dtype(spec.dtype).type]  # type: ignore[misc]
-        for spec in BUNDLE
-    }
-    assert annotated == declared, "annotate in the class Bundle what BUNDLE declares"
 
 
 def test_a_written_bundle_opens_with_what_went_in(golden: Golden, golden_bundle: Bundle) -> None:

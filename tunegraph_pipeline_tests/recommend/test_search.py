@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.search import TrackSearch, _one_error_away, _Pattern
@@ -77,7 +78,7 @@ def content_of(
             "model_version": "m",
             "blend": {"embedding": 1.0, "neighbour": 1.0, "length_exponent": 1.0},
         },
-        canonical=None if canonical is None else np.array(canonical, dtype=np.int32),
+        canonical=NEUTRAL if canonical is None else np.array(canonical, dtype=np.int32),
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
@@ -282,7 +283,7 @@ def test_nothing_sticks_out_at_any_width(visit: Open, width: int) -> None:
 
 def test_a_tap_on_the_map_likes_a_song(visit: Open) -> None:
     content = small_content()
-    assert content.layout is None  # so all songs lie in the middle
+    assert content.layout is NEUTRAL  # so all songs lie in the middle
     seen = visit(viewport=PHONE, has_touch=True)
     seen.page.locator("#map").scroll_into_view_if_needed()
     seen.after(lambda: seen.page.locator("#map").tap())
