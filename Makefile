@@ -16,6 +16,9 @@ DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
 LAMBDA_OPTIONS ?=# --arch arm64, --python 3.12, --without-bundle or --only-bundle
 STAMP := $(VENV)/.installed
 
+# The processes that tests start would each compile the program again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run year ui fast test check unit docs lambda constraints clean
 
 setup: $(STAMP)

@@ -107,8 +107,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def torment(folder: Path, world: World, kills: int, seed: int) -> Outcome:
-    """Kill ``kills`` refreshes of a lake below ``folder``; compare what is left with an undisturbed one."""
+def torment(folder: Path, world: World, kills: int, seed: int, pause: float = 0.02) -> Outcome:
+    """Kill ``kills`` refreshes of a lake below ``folder``; compare what is left with an undisturbed one.
+
+    The reader waits ``pause`` seconds between two queries.
+    """
     started = time.perf_counter()
     outcome = Outcome()
     dice = random.Random(seed)
@@ -119,7 +122,7 @@ def torment(folder: Path, world: World, kills: int, seed: int) -> Outcome:
     busy, idle = _refresh(calm), _refresh(calm)
     world.receive(lake, 1)
     outcome.days = 1
-    with Reader(lake.serving, outcome):
+    with Reader(lake.serving, outcome, pause):
         while (killed := outcome.stages.total()) < kills:
             if killed and killed % KILLS_A_DAY == 0 and killed // KILLS_A_DAY == outcome.days:
                 outcome.days += 1
@@ -207,8 +210,8 @@ def _is_live(lake: Lake, day: date) -> bool:
 class Reader:
     """Has another process query the live bundle until the block ends, and takes down what it says."""
 
-    def __init__(self, serving: Path, outcome: Outcome) -> None:
-        self._command = [sys.executable, __file__, "--read", str(serving)]
+    def __init__(self, serving: Path, outcome: Outcome, pause: float = 0.02) -> None:
+        self._command = [sys.executable, __file__, "--read", str(serving), "--pause", str(pause)]
         self._outcome = outcome
 
     def __enter__(self) -> None:
@@ -223,8 +226,8 @@ class Reader:
         self._outcome.reader = found
 
 
-def read_until_told(serving: Path) -> dict[str, object]:
-    """Reopen the live bundle and query it, over and over, until standard input ends."""
+def read_until_told(serving: Path, pause: float) -> dict[str, object]:
+    """Reopen the live bundle and query it every ``pause`` seconds until standard input ends."""
     import threading
 
     ended = threading.Event()
@@ -237,7 +240,7 @@ def read_until_told(serving: Path) -> dict[str, object]:
     versions: set[str] = set()
     complaints: list[str] = []
     queries = whole = 0
-    while not (queries and ended.wait(0.02)):
+    while not (queries and ended.wait(pause)):
         try:
             recommender = Recommender.open(serving)
             if queries % _READ_WHOLE == 0:
@@ -368,9 +371,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--folder", type=Path, help="where to keep the lakes")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--pause", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
-        print(json.dumps(read_until_told(options.read)))
+        print(json.dumps(read_until_told(options.read, options.pause)))
         return 0
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ from hypothesis import settings
 # The tests run in parallel, a process a core: more threads than that mostly wait for one another. It is read
 # when torch and BLAS load, and processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is to depend on the terminal or on the lake of whoever runs it.
+os.environ |= {"COLUMNS": "200", "NO_COLOR": "1"}
+for variable in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
+    os.environ.pop(variable, None)
+
+# Imports and tests make a million objects that stay: the garbage collector is not to go through them again
+# and again.
+gc.disable()
 
 # A slow machine is no failure: how long a test takes is for benchmarks/ to say.
 settings.register_profile("tunegraph", deadline=None)
@@ -33,6 +44,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real_data)
     quick = {item.path for item in items if not item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path in quick)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="module")
+def blank_plots() -> Iterator[None]:
+    """Plots are empty in this process: drawing them takes longer than the rest of a small refresh."""
+    from tunegraph_pipeline.evaluation import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_picture", lambda *_: b"")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,9 @@ from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import SPOOL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
-ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @dataclass
@@ -67,16 +66,6 @@ def tunegraph_process(*arguments: object, preexec_fn: Callable[[], None] | None 
         preexec_fn=preexec_fn,
     )
     return Done(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
-            patch.delenv(name, raising=False)
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        yield
 
 
 def complaint(done: Done) -> str:

@@ -17,13 +17,13 @@ from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, Simulator
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 WORLD = WorldConfig(n_users=150, n_tracks=300)
 TODAY = datetime.now(UTC).date()
 SECRET = "a-secret-nobody-may-see"
 QUICK: dict[str, dict[str, Any]] = {
-    "training": {"epochs": 4, "dimension": 32},
+    "training": {"epochs": 1, "dimension": 8},
     "crawl": {"requests_per_second": 5_000, "users_per_day": 10_000, "attempts": 4},
 }
 

@@ -29,7 +29,7 @@ def kills() -> ModuleType:
 @pytest.fixture(scope="module")
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
-    return folder, kills.torment(folder, kills.World(80, 100, 1), KILLS, seed=6)
+    return folder, kills.torment(folder, kills.World(80, 100, 1), KILLS, seed=6, pause=0.1)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(

@@ -62,10 +62,10 @@ def _picture(draw: Callable[[Figure], None], width: float, height: float) -> byt
     # The style is matplotlib's global state for as long as it is set.
     with _STYLED, mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         draw(figure)
         png = BytesIO()
-        figure.savefig(png, format="png", metadata={"Software": None})
+        canvas.print_png(png, metadata={"Software": None})  # not savefig, which lays the figure out twice
     return png.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tunegraph_pipeline.pipeline.bundle import add_index_if_set, bundle_of
 from tunegraph_pipeline.pipeline.publish import index_facts
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.progress import watched_by
+from tunegraph_pipeline.recommend import indexing
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.index import INDEX_FILE
 from tunegraph_pipeline.recommend.indexing import THRESHOLD
@@ -27,17 +27,19 @@ pytestmark = pytest.mark.slow
 DAY = date(2026, 2, 1)
 
 
+@pytest.fixture(autouse=True)
+def _measured_on_few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "_QUERIES", 60)
+
+
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A small simulated lake, refreshed once with the settings it has by itself."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
-            patch.delenv(name, raising=False)
-        lake = Lake.open_or_create(tmp_path_factory.mktemp("indexed") / "lake")
-        lake.set_section("simulator", {"n_users": 300, "n_tracks": 400})
-        lake.set_section("training", {"dimension": 16, "epochs": 3, "encoder": "none"})
-        run_stages(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
-        yield Lake.open(lake.root)
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("indexed") / "lake")
+    lake.set_section("simulator", {"n_users": 300, "n_tracks": 400})
+    lake.set_section("training", {"dimension": 16, "epochs": 3, "encoder": "none"})
+    run_stages(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
+    return Lake.open(lake.root)
 
 
 def live(lake: Lake) -> Bundle:

@@ -1,7 +1,6 @@
 """From what a listener says through the service to what they are recommended after the next refresh."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -30,13 +29,6 @@ def at(day: date, hour: int = 12) -> datetime:
 def likes_frame(pairs: list[tuple[str, str]]) -> pl.DataFrame:
     rows = [{"user_id": user, "track_id": track} for user, track in pairs]
     return pl.DataFrame(rows, schema=empty_frame("likes").schema)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DAGSTER_HOME", raising=False)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,21 +48,11 @@ from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
 from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_for, spotify_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
 GONE = f"forget-me-{uuid.uuid4()}"
 USERS, SONGS = 40, 20
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
-            patch.delenv(name, raising=False)
-        for name, value in {"COLUMNS": "200", "NO_COLOR": "1"}.items():
-            patch.setenv(name, value)
-        yield
 
 
 def frame(part: str, rows: list[dict[str, Any]]) -> pl.DataFrame:

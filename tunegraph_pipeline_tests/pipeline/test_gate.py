@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -26,7 +25,7 @@ from tunegraph_pipeline.recommend.publication import LOG, live_model, publicatio
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 FIRST, SECOND = date(2026, 2, 1), date(2026, 5, 1)
 GOOD = {"dimension": 16, "epochs": 4, "encoder": "none"}
@@ -44,27 +43,24 @@ class Refused:
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refused]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
-            patch.delenv(name, raising=False)
-        lake = Lake.open_or_create(tmp_path_factory.mktemp("gate") / "lake")
-        lake.set_section("simulator", {"n_users": 300, "n_tracks": 300})
-        lake.set_section("graph", {"held_out": 0.2})
-        for day, training in ((FIRST, GOOD), (SECOND, BROKEN)):
-            lake.set_section("training", training)
-            if day == SECOND:
-                # More recent trainings than are kept: the live model has to outlast them.
-                for version in ("abandoned", "failed", "stopped"):
-                    (lake.root / "models" / version).mkdir()
-                # A training that was killed, and would by now be of other likes.
-                save_tensors(lake.root / "checkpoints" / "model-2026-04-30-abandoned.safetensors", {}, {})
-            # In Dagster where it is to be refused, for the checks; raises where one stops the run.
-            run = run_stages if day == FIRST else run_job
-            run(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
-            lake = Lake.open(lake.root)
-        champion = publications(lake.serving)[0].model
-        yield Refused(lake, champion, lake.current_version("models"))
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("gate") / "lake")
+    lake.set_section("simulator", {"n_users": 300, "n_tracks": 300})
+    lake.set_section("graph", {"held_out": 0.2})
+    for day, training in ((FIRST, GOOD), (SECOND, BROKEN)):
+        lake.set_section("training", training)
+        if day == SECOND:
+            # More recent trainings than are kept: the live model has to outlast them.
+            for version in ("abandoned", "failed", "stopped"):
+                (lake.root / "models" / version).mkdir()
+            # A training that was killed, and would by now be of other likes.
+            save_tensors(lake.root / "checkpoints" / "model-2026-04-30-abandoned.safetensors", {}, {})
+        # In Dagster where it is to be refused, for the checks; raises where one stops the run.
+        run = run_stages if day == FIRST else run_job
+        run(lake, "refresh", day, day, {"crawled_users": {"source": "simulator"}})
+        lake = Lake.open(lake.root)
+    champion = publications(lake.serving)[0].model
+    return Refused(lake, champion, lake.current_version("models"))
 
 
 def live(lake: Lake) -> Bundle:

@@ -1,7 +1,6 @@
 """What a training goes on from: the live model where that can be, else nothing, and why."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -254,26 +253,23 @@ def listen(lake: Lake, day: int, users: range, new: str = "") -> None:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
-            patch.delenv(name, raising=False)
-        lake = Lake.open_or_create(tmp_path_factory.mktemp("warm") / "lake")
-        lake.admit_source("files")
-        lake.set_section("training", TRAINING)
-        lake.set_section("graph", {"held_out": 0.2})
-        one = Story(lake)
-        listen(lake, 1, range(240))
-        one.refresh("first", 1)
-        listen(lake, 2, range(12), new="0 new")
-        one.refresh("warm", 2)
-        one.refresh("nothing new", 3)
-        one.lake.set_section("training", BROKEN)
-        one.refresh("broken", 3)
-        one.lake.set_section("training", TRAINING)
-        listen(lake, 4, range(20, 30))
-        one.refresh("after the refusal", 4)
-        yield one
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("warm") / "lake")
+    lake.admit_source("files")
+    lake.set_section("training", TRAINING)
+    lake.set_section("graph", {"held_out": 0.2})
+    one = Story(lake)
+    listen(lake, 1, range(240))
+    one.refresh("first", 1)
+    listen(lake, 2, range(12), new="0 new")
+    one.refresh("warm", 2)
+    one.refresh("nothing new", 3)
+    one.lake.set_section("training", BROKEN)
+    one.refresh("broken", 3)
+    one.lake.set_section("training", TRAINING)
+    listen(lake, 4, range(20, 30))
+    one.refresh("after the refusal", 4)
+    return one
 
 
 def test_a_day_starts_from_the_model_of_the_day_before(story: Story) -> None:

@@ -23,7 +23,7 @@ from tunegraph_pipeline.recommend.indexing import (
     write_index,
 )
 from tunegraph_pipeline.recommend.ranking import Ranker
-from tunegraph_pipeline_tests.recommend.conftest import rank_one
+from tunegraph_pipeline_tests.recommend.conftest import add_small_index, rank_one
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_an_index_that_finds_too_little_is_left_out(
         neighbour_indices=np.zeros(0, dtype=np.int32),
         neighbour_weight=np.zeros(0, dtype=np.float32),
     )
-    write_bundle(tmp_path / "noise", alone, lambda draft: {"index": add_index(draft)})
+    write_bundle(tmp_path / "noise", alone, lambda draft: {"index": add_small_index(draft)})
     bundle = Bundle.open(tmp_path / "noise")
     assert bundle.facts["index"]["probes"] is None
     assert bundle.facts["index"]["recall"][str(Kind(FEW))] < RECALL
@@ -97,7 +97,7 @@ def test_a_bundle_without_users_is_measured_with_what_is_near(
         user_indptr=np.zeros(1, dtype=np.int64),
         user_tracks=np.zeros(0, dtype=np.int32),
     )
-    write_bundle(tmp_path / "nobody", nobody, lambda draft: {"index": add_index(draft, "float16")})
+    write_bundle(tmp_path / "nobody", nobody, lambda draft: {"index": add_small_index(draft, "float16")})
     bundle = Bundle.open(tmp_path / "nobody")
     assert bundle.facts["index"]["probes"] is not None
     index, exact = CandidateIndex.open(bundle), Ranker(bundle)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from tunegraph_pipeline.recommend.bundle import CURRENT, write_bundle
-from tunegraph_pipeline.recommend.indexing import add_index
 from tunegraph_pipeline.recommend.publication import withdraw
-from tunegraph_pipeline_tests.recommend.conftest import clustered_content
+from tunegraph_pipeline_tests.recommend.conftest import add_small_index, clustered_content
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
@@ -234,7 +233,7 @@ def test_an_index_without_its_library_is_told_of_and_queries_are_answered(
     running_service: StartService, serving_lake: Path, tmp_path: Path
 ) -> None:
     folder = serving_lake / "serving" / "clustered"
-    write_bundle(folder, clustered_content(), lambda draft: {"index": add_index(draft)})
+    write_bundle(folder, clustered_content(), lambda draft: {"index": add_small_index(draft)})
     make_current(serving_lake, "clustered")
     (tmp_path / "faiss.py").write_text("raise ImportError('no faiss here')\n")
     assert ready(running_service()) == {"status": "ready", "bundle_version": "clustered", "problem": None}
