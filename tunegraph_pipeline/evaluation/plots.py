@@ -65,7 +65,8 @@ def _picture(draw: Callable[[Figure], None], width: float, height: float) -> byt
         canvas = FigureCanvasAgg(figure)
         draw(figure)
         png = BytesIO()
-        canvas.print_png(png, metadata={"Software": None})  # not savefig, which lays the figure out twice
+        # savefig would lay the figure out and draw it twice.
+        canvas.print_png(png, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return png.getvalue()
 
 

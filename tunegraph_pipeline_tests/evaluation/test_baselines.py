@@ -17,6 +17,7 @@ from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineCon
 from tunegraph_pipeline.evaluation.baselines.factors import Als, LightGcn
 from tunegraph_pipeline.evaluation.baselines.neighbourhood import ItemKnn, Rp3Beta
 from tunegraph_pipeline.evaluation.metrics import user_metrics
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.evaluation.recommender_contract import NOT_PERSONAL
 
 CONFIG = BaselineConfig(
@@ -119,7 +120,7 @@ def test_rp3beta_worked_out_by_hand() -> None:
     assert np.allclose(cut.weights.toarray(), [[0, 5 / 24, 0], [5 / 24, 0, 0], [1 / 12, 0, 0]])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 1000))
 def test_neighbourhoods_are_their_formulas(seed: int) -> None:
     train = random_likes(25, 12, seed)

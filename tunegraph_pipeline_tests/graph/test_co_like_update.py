@@ -14,9 +14,10 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, what_is_wrong
 from tunegraph_pipeline.graph.co_like_update import added_counts, compact_co_like, update_co_like
+from tunegraph_pipeline_tests.conftest import examples
 
 Dense = npt.NDArray[np.int8]
-CASES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CASES = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def history(seed: int, users: int, tracks: int, days: int) -> list[Dense]:

@@ -19,6 +19,7 @@ from tunegraph_pipeline.lake.current import (
     updated_lists,
 )
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
+from tunegraph_pipeline_tests.conftest import examples
 
 FIRST = date(2026, 3, 1)
 
@@ -103,7 +104,7 @@ def happen(tables: Tables, rng: np.random.Generator, day: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.integers(0, 2**32), st.integers(1, 15))
 def test_any_history_gives_the_lists_of_a_rebuild(seed: int, steps: int) -> None:
     rng = np.random.default_rng(seed)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tunegraph_pipeline.lake.feedback import Settled, settle
 from tunegraph_pipeline.lake.tables import current_lists, empty_table
+from tunegraph_pipeline_tests.conftest import examples
 
 FIRST = date(2026, 3, 1)
 Pairs = set[tuple[str, str]]
@@ -126,7 +127,7 @@ lives = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(lives, st.randoms(use_true_random=False))
 def test_it_is_what_living_through_the_days_gives_in_whatever_order_they_are_read(
     days: list[Day], shuffle: random.Random
@@ -138,7 +139,7 @@ def test_it_is_what_living_through_the_days_gives_in_whatever_order_they_are_rea
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(lives)
 def test_ids_of_one_recording_are_one_song(days: list[Day]) -> None:
     recording = {"a": "a", "b": "a"}

@@ -18,6 +18,7 @@ from tunegraph_pipeline.lake.raw import (
     write_batch,
 )
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
+from tunegraph_pipeline_tests.conftest import examples
 
 DAY = date(2026, 3, 1)
 
@@ -47,7 +48,7 @@ def batch_of(some_likes: list[tuple[str, str, object]], some_tracks: list[dict[s
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(likes, tracks, st.integers(0, 5))
 def test_a_batch_read_from_disk_gives_the_id_it_was_written_with(
     tmp_path: Path,
@@ -66,7 +67,7 @@ def test_a_batch_read_from_disk_gives_the_id_it_was_written_with(
     assert id_is_comparable(info.folder)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(likes, likes)
 def test_other_rows_have_another_id(
     one: list[tuple[str, str, object]], other: list[tuple[str, str, object]]

@@ -14,6 +14,7 @@ from tunegraph_pipeline.lake import tables
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, read_batches, write_batch
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS, TABLES
 from tunegraph_pipeline.lake.tables import TableFiles
+from tunegraph_pipeline_tests.conftest import examples
 
 DAY = date(2026, 3, 1)
 Pairs = set[tuple[str, str]]
@@ -154,7 +155,7 @@ histories = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(histories)
 def test_the_current_list_is_that_of_the_latest_day_seen(history: list[dict[str, frozenset[str]]]) -> None:
     """Against the obvious model: a dictionary that each day's observations overwrite."""

@@ -20,6 +20,7 @@ from tunegraph_pipeline.pipeline.catalogue import (
     read_catalogue,
     rebuilt_catalogue,
 )
+from tunegraph_pipeline_tests.conftest import examples
 
 FIRST = date(2026, 11, 20)
 ISRC = "USRC17607839"
@@ -118,7 +119,7 @@ days = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(history=st.lists(days, min_size=1, max_size=5))
 def test_after_any_history_the_catalogue_is_what_a_rebuild_gives(
     history: list[tuple[int, dict[str, dict[str, object]], dict[str, float]]],

@@ -25,6 +25,7 @@ from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
 from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, pending_requests, request
 from tunegraph_pipeline.pipeline.forgetting import process_requests
 from tunegraph_pipeline.sources.frontier import Due, Frontier
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.search import places_with
 
 DAY = date(2026, 3, 1)
@@ -116,7 +117,7 @@ histories = st.lists(
 
 @pytest.mark.slow
 @given(said=histories, gone=st.sets(names, min_size=1, max_size=3), pruned=st.booleans())
-@settings(max_examples=15, phases=[Phase.generate])  # each takes a while: none is made smaller
+@settings(max_examples=examples(15), phases=[Phase.generate])  # each takes a while: none is made smaller
 def test_what_remains_is_what_a_lake_that_never_saw_them_has(
     said: Said, gone: set[str], pruned: bool, empty: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -14,13 +14,14 @@ from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bun
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
 pytestmark = pytest.mark.slow
 
 # Hypothesis runs many examples in one test; the bundles are the same for all of them on purpose.
 many_examples = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -25,6 +25,7 @@ from tunegraph_pipeline.recommend.index import (
 )
 from tunegraph_pipeline.recommend.indexing import write_index
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
+from tunegraph_pipeline_tests.conftest import examples
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +71,7 @@ def test_asking_for_more_than_the_lists_hold_gives_what_they_hold(clustered_bund
     assert sorted(everything.tracks.tolist()) == np.flatnonzero(clustered_bundle.recommendable).tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(seed=st.integers(0, 10**6), stretch=st.floats(1e-3, 1e3))
 def test_eight_bits_keep_every_product_to_a_share_of_its_range(seed: int, stretch: float) -> None:
     rng = np.random.default_rng(seed)

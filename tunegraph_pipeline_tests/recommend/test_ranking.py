@@ -21,6 +21,7 @@ from tunegraph_pipeline.recommend.bundle import (
     write_bundle,
 )
 from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, QuerySpec, Ranker, Rankings, _bar
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
 RandomBundle = Callable[..., Bundle]
@@ -28,7 +29,7 @@ ROOT5 = math.sqrt(5)
 
 # Hypothesis runs many examples in one test; the bundle factory is the same for all of them on purpose.
 many_examples = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -54,7 +55,7 @@ def parts_of_scores(bundle: Bundle, liked: list[int]) -> tuple[NDArray[np.float6
 # ---- the shortlist
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(
     size=st.integers(1, 3000),
     k=st.integers(1, 40),

@@ -17,6 +17,7 @@ from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.search import TrackSearch, _one_error_away, _Pattern
 from tunegraph_pipeline.recommend.search_index import normalise, number_of, search_arrays, word_of
+from tunegraph_pipeline_tests.conftest import examples
 
 SONGS: list[tuple[str, list[str], int]] = [
     ("Bohemian Rhapsody", ["Queen"], 90),
@@ -241,7 +242,7 @@ LONG = [track for track, (name, _, _) in enumerate(SONGS) if name.isascii() and 
     at=st.integers(0, 10**6),
     letter=st.sampled_from(LETTERS),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 def test_any_one_error_in_a_name_still_finds_it(
     songs: TrackSearch, track: int, with_artist: bool, kind: str, at: int, letter: str
 ) -> None:
@@ -258,7 +259,7 @@ def test_any_one_error_in_a_name_still_finds_it(
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 def test_any_text_is_answered_with_different_tracks(songs: TrackSearch, typed: str) -> None:
     found = songs.find(typed, 8)
     assert len(found) == len(set(found)) <= 8
@@ -342,7 +343,7 @@ def test_normalised_names(text: str, normal: str) -> None:
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 def test_normalised_text_has_single_spaces_and_is_normal(text: str) -> None:
     normal = normalise(text)
     assert normal == " ".join(normal.split())
@@ -363,7 +364,7 @@ def errors_by_table(wanted: str, text: str) -> int:
 
 
 @given(st.text("abc ", min_size=1, max_size=12), st.text("abc ", max_size=25))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_errors_are_those_of_the_table(wanted: str, text: str) -> None:
     assert _Pattern(wanted).errors_in(text) == errors_by_table(wanted, text)
 
@@ -384,7 +385,7 @@ def test_other_words_have_no_number(word: str) -> None:
 
 
 @given(st.text("abyz09", min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 def test_one_error_away_is_every_word_with_one_error(word: str) -> None:
     alphabet = f"{LETTERS}0123456789"
     cuts = [(word[:at], word[at:]) for at in range(len(word) + 1)]

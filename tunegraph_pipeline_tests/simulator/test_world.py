@@ -15,6 +15,7 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.simulator.genres import GENRES, SCENES, scene_affinity
 from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline_tests.conftest import examples
 
 YEAR_END = date(2026, 12, 31)
 
@@ -48,7 +49,7 @@ sizes = st.builds(
 days = st.dates(date(2026, 1, 1), date(2031, 1, 1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(sizes, days, days)
 def test_a_day_does_not_depend_on_the_days_asked_for_before(
     config: WorldConfig, one: date, other: date
@@ -60,7 +61,7 @@ def test_a_day_does_not_depend_on_the_days_asked_for_before(
     assert_same(first[1], second[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(sizes, days, days)
 def test_a_later_day_agrees_with_an_earlier_one(config: WorldConfig, one: date, other: date) -> None:
     early, late = min(one, other), max(one, other)
@@ -77,7 +78,7 @@ def test_a_later_day_agrees_with_an_earlier_one(config: WorldConfig, one: date, 
     assert_frame_equal(before.features, after.features.join(before.features, on="track_id", how="semi"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(sizes, days)
 def test_every_world_is_a_sound_batch(config: WorldConfig, day: date) -> None:
     batch = World(config).crawl(day)

@@ -16,6 +16,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.sources import account_export
 from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline_tests.conftest import examples
 
 Pack = Callable[..., Path]
 
@@ -558,7 +559,7 @@ _file_names = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files=st.dictionaries(_file_names, _documents, max_size=4), min_plays=st.none() | st.integers(1, 3))
 def test_json_of_any_shape_is_read_or_refused_but_never_a_crash_or_a_bad_row(
     files: dict[str, Any], min_plays: int | None, pack: Pack, tmp_path_factory: pytest.TempPathFactory
@@ -575,7 +576,7 @@ def test_json_of_any_shape_is_read_or_refused_but_never_a_crash_or_a_bad_row(
     write_batch(tmp_path_factory.mktemp("lake") / "raw", date(2026, 1, 1), batch)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.data())
 def test_a_damaged_zip_is_read_or_refused_but_never_a_crash(damage: st.DataObject, pack: Pack) -> None:
     path = pack({"YourLibrary.json": library(*"abcdefgh"), "Playlist1.json": playlists("a")})

@@ -18,6 +18,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline_tests.conftest import examples
 
 Write = Callable[..., Path]
 
@@ -93,7 +94,7 @@ _ids = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z")
 _ids |= st.integers(0, 10**12).map(str) | st.sampled_from(["1.0", "007", "NA", "null", 'a"b', "x,y", "a b"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(_ids, _ids), min_size=1, max_size=12),
     form=st.sampled_from(["csv", "tsv", "parquet", "ndjson"]),
@@ -582,7 +583,7 @@ def test_every_format_can_be_named(name: str, text: str, write: Write) -> None:
 
 
 @given(damage=st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_anywhere_is_read_or_refused_but_never_a_crash(damage: st.DataObject, tmp_path: Path) -> None:
     table = pl.DataFrame({"user": [f"u{i % 7}" for i in range(50)], "track": [f"s{i}" for i in range(50)]})
     sink = io.BytesIO()

@@ -25,6 +25,7 @@ from tunegraph_pipeline.sources.reccobeats import ReccoBeats
 from tunegraph_pipeline.sources.source import FeatureProvider, LikedList, Refusal, Source
 from tunegraph_pipeline.sources.spotify import SpotifyFeatures, SpotifySource
 from tunegraph_pipeline.sources.spotify_login import SCOPES, Mode, SpotifySettings
+from tunegraph_pipeline_tests.conftest import examples
 
 pytestmark = pytest.mark.slow
 
@@ -259,7 +260,7 @@ def check_features(provider: FeatureProvider, track_ids: list[str]) -> None:
     assert len(_frame("features", rows)) == len(rows)
 
 
-fuzz = settings(max_examples=120, suppress_health_check=list(HealthCheck))
+fuzz = settings(max_examples=examples(120), suppress_health_check=list(HealthCheck))
 
 
 def spotify_source(frontier: Frontier, mode: Mode) -> SpotifySource | None:

@@ -19,6 +19,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.serve.aws_lambda import handler as module
 from tunegraph_pipeline.serve.aws_lambda.handler import lambda_handler
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.recommend.conftest import golden_content, random_content
 
 Event = dict[str, Any]
@@ -349,7 +350,7 @@ fields = st.sampled_from(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.sampled_from(sorted({*REST_EVENT, *HTTP_EVENT})), json_values)
     | st.builds(lambda body: http("POST", body=body), st.dictionaries(fields, json_values))
