@@ -119,7 +119,7 @@ def torment(folder: Path, world: World, kills: int, seed: int, pause: float = 0.
     _refresh(calm)
     lake = Lake.open(shutil.copytree(calm.root, folder / "killed"))
     world.receive(calm, 1)
-    busy, idle = _refresh(calm), _refresh(calm)
+    busy, idle = _refresh(calm), 0.0
     world.receive(lake, 1)
     outcome.days = 1
     with Reader(lake.serving, outcome, pause):
@@ -128,6 +128,8 @@ def torment(folder: Path, world: World, kills: int, seed: int, pause: float = 0.
                 outcome.days += 1
                 world.receive(lake, outcome.days)
             behind = not _is_live(lake, FIRST + timedelta(days=outcome.days))
+            if not behind and not idle:
+                idle = _refresh(calm)  # of a lake that has all: it keeps what is there
             stage = _kill_a_refresh(lake, dice.uniform(0, busy if behind else idle))
             if stage is None:
                 outcome.ended_first += 1

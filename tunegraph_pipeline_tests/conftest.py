@@ -3,6 +3,8 @@
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,35 @@ def blank_plots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "_picture", lambda *_: b"")
         yield
+
+
+_recorded: ContextVar[bool] = ContextVar("recorded", default=False)
+
+
+@pytest.fixture(scope="module")
+def no_history() -> Iterator[None]:
+    """Jobs of this process leave no history in the lake, which would take half of a small refresh; `recorded`
+    says where they do."""
+    from dagster import DagsterInstance
+
+    kept = DagsterInstance.from_config
+
+    def instance(home: str) -> DagsterInstance:
+        return kept(home) if _recorded.get() else DagsterInstance.ephemeral()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DagsterInstance, "from_config", instance)
+        yield
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Dagster's history is kept and read in the block, whatever `no_history` says."""
+    token = _recorded.set(True)
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,9 @@ from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import SPOOL
+from tunegraph_pipeline_tests.conftest import recorded
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 TUNEGRAPH = [sys.executable, "-m", "tunegraph_pipeline"]
 
@@ -304,11 +305,14 @@ def test_a_second_refresh_keeps_every_version(refreshed: Path) -> None:
     assert before == after
 
 
-def test_the_runs_are_in_the_history_of_the_lake(refreshed: Path) -> None:
+def test_the_runs_are_in_the_history_of_the_lake(refreshed: Path, tmp_path: Path) -> None:
     from dagster import DagsterInstance
 
-    with DagsterInstance.from_config(str(refreshed / ".dagster")) as instance:
-        runs = instance.get_runs()
+    lake = shutil.copytree(refreshed, tmp_path / "lake")
+    with recorded():
+        assert tunegraph("refresh", "--source", "none", "--lake", lake).returncode == 0
+        with DagsterInstance.from_config(str(lake / ".dagster")) as instance:
+            runs = instance.get_runs()
     assert {run.job_name for run in runs} == {"refresh"}
     assert all(run.is_success for run in runs)
 

@@ -15,11 +15,12 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.simulator.server import PERSONAL_MARK, Faults, SimulatorServer
 from tunegraph_pipeline.simulator.world import World, WorldConfig
+from tunegraph_pipeline_tests.conftest import recorded
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
-WORLD = WorldConfig(n_users=150, n_tracks=300)
+WORLD = WorldConfig(n_users=100, n_tracks=200)
 TODAY = datetime.now(UTC).date()
 SECRET = "a-secret-nobody-may-see"
 QUICK: dict[str, dict[str, Any]] = {
@@ -106,8 +107,11 @@ def test_refresh_from_spotify_ends_with_recommendations(world: World, root: Path
 def test_no_user_and_no_secret_is_in_dagsters_history(world: World, root: Path) -> None:
     with spotify_server(world) as server:
         lake_for(root, server, "spotify")
-        refresh(root, "spotify", *start(world))
-    for path, data in every_byte(root / ".dagster"):
+        with recorded():
+            refresh(root, "spotify", *start(world))
+    history = list(every_byte(root / ".dagster"))
+    assert any(b"refresh" in data for _, data in history)
+    for path, data in history:
         for name in [SECRET, *world.start_users()]:
             assert name.encode() not in data, path
 

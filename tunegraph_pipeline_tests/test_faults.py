@@ -32,7 +32,7 @@ from tunegraph_pipeline_tests.test_cli import (
     two_scenes,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 
 @pytest.fixture(scope="module")

@@ -43,12 +43,13 @@ from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_cu
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
+from tunegraph_pipeline_tests.conftest import recorded
 from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
 from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_for, spotify_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
 GONE = f"forget-me-{uuid.uuid4()}"
@@ -148,7 +149,8 @@ def lake(refreshed: Path, tmp_path: Path) -> Lake:
 def forgotten(refreshed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, str]:
     """A copy of it after `tunegraph forget`, and what that said."""
     root = shutil.copytree(refreshed, tmp_path_factory.mktemp("forgotten") / "lake")
-    done = tunegraph("forget", GONE, "--lake", root)
+    with recorded():
+        done = tunegraph("forget", GONE, "--lake", root)
     assert done.returncode == 0, done.stderr
     return Lake.open(root), done.stderr + done.stdout
 
@@ -223,7 +225,7 @@ def test_after_it_a_search_of_everything_finds_nothing(forgotten: tuple[Lake, st
     assert places_with(lake.root, GONE[:-3]) == []  # of the half line too
     assert GONE not in said
     assert pending_requests(lake) == 0
-    with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
+    with recorded(), DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
         run = instance.get_runs()[0]
         assert (run.job_name, run.status.value) == ("forget", "SUCCESS")
         steps = {step.asset_key.path[0] for step in _materialized(instance, run.run_id)}
