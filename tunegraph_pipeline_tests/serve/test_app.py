@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegraph_pipeline_tests.conftest import PROJECT
+from tunegraph_pipeline_tests.conftest import PROJECT, examples
 from tunegraph_pipeline_tests.serve.conftest import StartService, track_id
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -30,7 +30,7 @@ def test_schemathesis_finds_nothing(
     service = running_service(environment={"TUNEGRAPH_API_KEY": key} if key else {})
     (tmp_path / "schemathesis.toml").write_text(KNOWN if known else "")
     schemathesis = Path(sys.executable).with_name("schemathesis")
-    options = ["--seed", "20", "--max-examples", "20", "--generation-database", "none", "--no-color"]
+    options = ["--seed", "20", "--max-examples", str(examples(30)), "--generation-database", "none", "--no-color"]
     command = [
         schemathesis,
         "--config-file",
