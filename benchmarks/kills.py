@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -48,7 +48,6 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 FIRST = date(2026, 2, 1)
 KILLS_A_DAY = 10
 _REFRESH = [sys.executable, "-m", "tunegraph_pipeline", "refresh", "--source", "none", "--lake"]
-_TRAINING = {"dimension": 16, "epochs": 3}
 _READ_WHOLE = 25  # the reader compares all checksums every so often
 
 
@@ -59,6 +58,7 @@ class World:
     users: int
     tracks: int
     seed: int
+    training: Mapping[str, object] = field(default_factory=lambda: {"dimension": 16, "epochs": 3})
 
     def batch(self, day: int) -> RawBatch:
         """Everyone on the first day; later a tenth of the users each day, with other lists and new songs."""
@@ -89,7 +89,7 @@ class World:
     def lake(self, root: Path) -> Lake:
         lake = Lake.open_or_create(root)
         lake.admit_source("files")
-        lake.set_section("training", _TRAINING)
+        lake.set_section("training", dict(self.training))
         self.receive(lake, 0)
         return lake
 

@@ -12,6 +12,7 @@ from tunegraph_pipeline.lake.lake import Lake
 pytestmark = [pytest.mark.kill, pytest.mark.slow]
 
 KILLS = 2
+QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +24,13 @@ def kills() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["kills"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    module._TRAINING = {"dimension": 4, "epochs": 1, "encoder": "none"}
     return module
 
 
 @pytest.fixture(scope="module")
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
-    return folder, kills.torment(folder, kills.World(80, 100, 1), KILLS, seed=6, pause=0.1)
+    return folder, kills.torment(folder, kills.World(80, 100, 1, QUICK), KILLS, seed=6, pause=0.1)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(

@@ -30,7 +30,7 @@ def test_schemathesis_finds_nothing(
     service = running_service(environment={"TUNEGRAPH_API_KEY": key} if key else {})
     (tmp_path / "schemathesis.toml").write_text(KNOWN if known else "")
     schemathesis = Path(sys.executable).with_name("schemathesis")
-    options = ["--seed", "20", "--max-examples", str(examples(30)), "--generation-database", "none", "--no-color"]
+    options = ["--seed", "20", "--max-examples", str(examples(30)), "--generation-database", "none"]
     command = [
         schemathesis,
         "--config-file",
