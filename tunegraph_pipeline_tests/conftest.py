@@ -34,23 +34,25 @@ settings.register_profile("tunegraph", deadline=None, max_examples=examples(100)
 settings.load_profile("tunegraph")
 
 PROJECT = Path(__file__).parents[1]
+LONG = ("slow", "browser", "dagster", "kill", "real_data")
+"""The markers of tests that `make fast` leaves out."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A process more than there are cores: some tests mostly wait, for a daemon, a server or a browser."""
-    return (os.cpu_count() or 1) + 1
+    """Two processes more than there are cores: many tests wait, for a daemon, a server or a browser."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what reads real data, directly or through another fixture, before `-m` selects.
 
-    Files in which every test is slow come first: a process that began one last would work alone at the end.
+    Files without a quick test come first: a process that began one last would work alone at the end.
     """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
-    quick = {item.path for item in items if not item.get_closest_marker("slow")}
+    quick = {item.path for item in items if not any(map(item.get_closest_marker, LONG))}
     items.sort(key=lambda item: item.path in quick)
 
 

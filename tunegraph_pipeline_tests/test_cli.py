@@ -506,13 +506,6 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
     assert tunegraph("import", many, "--lake", lake).returncode == 0
 
 
-@pytest.mark.parametrize("size", [15_000, 200_000])
-def test_a_disk_that_fills_up_in_a_refresh_is_one_line_and_the_next_goes_on(lake: Path, size: int) -> None:
-    """The sizes stop it in Dagster's history and in the arrays of the model; `test_faults` in the tables."""
-    assert "cannot" in complaint(tunegraph_process("refresh", "--lake", lake, preexec_fn=no_file_above(size)))
-    assert tunegraph("refresh", "--lake", lake).returncode == 0
-
-
 @pytest.mark.parametrize("stage", [".dagster/dagster.yaml", "co_like/CURRENT"])
 def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, stage: str) -> None:
     """Interrupted as soon as each stage has left its mark, with the next one under way."""

@@ -103,6 +103,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     )
     write_batch(lake.raw, day, RawBatch("files", "the second day", likes=likes, tracks=tracks))
     run_stages(lake, "refresh", day, day)
+    lake.refresh_views()
     return lake
 
 
