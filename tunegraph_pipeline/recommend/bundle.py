@@ -21,6 +21,7 @@ from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
 from tunegraph_pipeline.recommend.search_index import search_arrays
+from tunegraph_pipeline.song_ids import clean_id
 
 BUNDLE_FORMAT = 3
 CURRENT = "CURRENT"
@@ -60,12 +61,14 @@ class IdIndex:
     """Finds the position of a string id in mapped arrays, without building a dictionary.
 
     ``hashes`` are the CRC-32 of all ids in ascending order, ``order`` the position each belongs to. A binary
-    search finds the hash, then the strings are compared, so that colliding hashes do no harm.
+    search finds the hash, then the strings are compared, so that colliding hashes do no harm. An id that is
+    not there is looked up again as ``clean`` writes it, a link for example.
     """
 
     ids: StringColumn
     hashes: NDArray[np.uint32]
     order: NDArray[np.int32]
+    clean: Callable[[str], str] | None = None
 
     @classmethod
     def from_ids(cls, ids: Sequence[str]) -> Self:
@@ -82,6 +85,14 @@ class IdIndex:
 
     def position(self, wanted: str) -> int:
         """The position of one id, -1 if it is unknown: the same as `find`, at a third of its fixed cost."""
+        found = self._position(wanted)
+        return found if found >= 0 else self._position_of_cleaned(wanted)
+
+    def _position_of_cleaned(self, wanted: str) -> int:
+        cleaned = wanted if self.clean is None else self.clean(wanted)
+        return -1 if cleaned == wanted else self._position(cleaned)
+
+    def _position(self, wanted: str) -> int:
         text = wanted.encode(errors="surrogatepass")
         (hashed,) = _hash_ids([text]).tolist()
         # Plain bisection over the buffer: ten numpy calls would cost more than sixteen comparisons.
@@ -102,7 +113,8 @@ class IdIndex:
         starts, ends = offsets[positions].tolist(), offsets[positions + 1].tolist()
         for slot, (text, start, end) in enumerate(zip(encoded, starts, ends, strict=True)):
             if data[start:end] != text:
-                positions[slot] = self._find_from(int(places[slot]) + 1, int(hashes[slot]), text)
+                found = self._find_from(int(places[slot]) + 1, int(hashes[slot]), text)
+                positions[slot] = found if found >= 0 else self._position_of_cleaned(wanted[slot])
         return positions
 
     def _find_from(self, place: int, hashed: int, text: bytes) -> int:
@@ -141,7 +153,7 @@ class Bundle(BundleArrays):
                 " rebuild the bundle or update the program"
             )
         vars(self).update(checked_arrays(parts, BUNDLE, "a bundle").arrays)
-        self.tracks = IdIndex(self.track_ids, self.track_hashes, self.track_hash_order)
+        self.tracks = IdIndex(self.track_ids, self.track_hashes, self.track_hash_order, clean_id)
         self.users = IdIndex(self.user_ids, self.user_hashes, self.user_hash_order)
         self.version = str(self.facts["bundle_version"])
         self.model_version = str(self.facts["model_version"])

@@ -14,7 +14,6 @@ of a query is bounded: beyond a number of entries the most frequent codes are no
 compares it with SQLite's full-text search, which is much slower and finds fewer songs.
 """
 
-import re
 from collections.abc import Iterator
 from itertools import product
 
@@ -43,7 +42,6 @@ _SHORTLIST_RESPELLED = (12, 200_000)
 _MAX_RESPELLINGS = 6
 _MAX_ERROR_SHARE = 0.34  # of the letters
 _MAX_EXTRA_ERRORS = 1  # more than the best match has
-_SPOTIFY_TRACK = re.compile(r"(?:spotify:track:|open\.spotify\.com/(?:intl-\w+/)?track/)(\w+)")
 
 
 class TrackSearch:
@@ -63,11 +61,10 @@ class TrackSearch:
         """At most ``limit`` canonical track_idx that match the query, best first; empty if nothing is close.
 
         The query may be any text of any length. Its last word may be unfinished. For an id or a link to a
-        Spotify track, that track comes first.
+        track, that track comes first.
         """
         typed = query[:_MAX_TYPED].strip()
-        link = _SPOTIFY_TRACK.search(typed)
-        track = self.bundle.tracks.position(link[1] if link else typed)
+        track = self.bundle.tracks.position(typed)
         found = [int(self.bundle.canonical[track])] if track >= 0 else []
         text = normalise(query[:_MAX_TYPED])[:_MAX_LETTERS].strip()
         if text and len(self._codes):

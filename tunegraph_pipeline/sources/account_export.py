@@ -34,6 +34,7 @@ from typing import IO, Any
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.columns import as_ids
 from tunegraph_pipeline.sources.detect_format import parse_json
 from tunegraph_pipeline.sources.formats import ENDINGS, Reading
@@ -99,9 +100,7 @@ _KINDS = {
 """In reading order, so that a song given by name finds its id in an earlier file."""
 
 _SOURCES_OF_LIKES = ("library", "extended", "last_year")
-_TRACK_URI = re.compile(
-    r"(?:spotify:track:|https?://open\.spotify\.com/track/)([0-9A-Za-z]{1,64})(?:\?[!-~]*)?"
-)
+_SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z?")
 
 _LOCAL = "local files, which have no id"
@@ -339,8 +338,11 @@ def _count_last_year(row: dict[str, Any], history: _History) -> None:
 
 
 def _track_id(uri: object) -> str | None:
-    found = _TRACK_URI.fullmatch(uri) if isinstance(uri, str) else None
-    return found[1] if found else None
+    """The id of a URI or link; None for what is no track, and for a bare text."""
+    if not isinstance(uri, str):
+        return None
+    found = read_id(uri)
+    return found.id if found.kind == "track" and found.id != uri and _SPOTIFY_ID.fullmatch(found.id) else None
 
 
 def _is_local(uri: object) -> bool:

@@ -7,7 +7,7 @@ of every format go through, column by column. Not here: detecting a format and c
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Literal
@@ -17,6 +17,7 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.song_ids import Kind, clean_id, read_id
 
 Part = Literal["likes", "tracks", "features"]
 
@@ -44,8 +45,18 @@ _FEATURE_RANGES = {
     "tempo": (0.0, 500.0),
 }
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")
-_SPOTIFY_KINDS = r"(?:track|artist|album|playlist|user)"
-_SPOTIFY_ID = rf"^(?:spotify:{_SPOTIFY_KINDS}:|https?://open\.spotify\.com/{_SPOTIFY_KINDS}/)([^?/:]+).*$"
+_NOT_PLAIN = r"[:/]|^[0-9A-Fa-f]{8}-"
+"""What an id has that `song_ids.read_id` may shorten: a URI, a link, or a UUID."""
+_NO_TRACKS: dict[Kind, str] = {
+    "local file": "local files, which have no id",
+    "episode": "podcast episodes",
+    "short link": "shortened links, which only their service can follow",
+    "artist": "artists",
+    "album": "albums",
+    "playlist": "playlists",
+    "user": "users",
+}
+"""What is counted for an id that is of no track."""
 _OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 
 
@@ -98,8 +109,8 @@ def clean(
 ) -> dict[Part, pl.DataFrame]:
     """The rows of ``parts``, clean and without duplicates, from a table whose columns are named by role.
 
-    - Ids become strings, as written except for surrounding white space and a ``spotify:track:`` or
-      open.spotify.com prefix. A row without a track is skipped; one without a user still describes its track.
+    - Ids become strings, cleaned by `song_ids.clean_id`. Rows of episodes, local files, artists and albums
+      are skipped, as are those without a track; one without a user still describes its track.
     - likes: distinct pairs, ``liked_at`` the earliest time given (UTC). ``weight`` only decides whether a row
       counts: zero, negative, NaN or unreadable is no like.
     - tracks, features: one row per track with the first non-null value of each column. Feature values that
@@ -146,18 +157,36 @@ def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl
         raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
     column = column.cast(pl.String).str.strip_chars()
     column = column.set(column == "", None)
-    local, broken = column.str.starts_with("spotify:local:"), column.str.contains("\n", literal=True)
-    column = _set_null(column, local, "local files, which have no id", counts)
-    column = _bare(_set_null(column, broken & column.is_not_null(), "ids with a line break", counts))
+    broken = column.str.contains("\n", literal=True)
+    column = _set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
+    if role == "track_id":
+        column = _without_other_kinds(column, counts)
+    column = _bare(column)
     too_long = column.str.len_bytes() > MAX_ID_BYTES
     return _set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
 
 
 def _bare(column: pl.Series) -> pl.Series:
-    """Spotify URIs and links reduced to their id, so that all sources use the same id for a track."""
-    if column.str.contains("spotify", literal=True).any():
-        return column.str.replace(_SPOTIFY_ID, "${1}")
+    """URIs and links reduced to their ids, so that all sources use the same id for a track."""
+    written = _not_plain(column)
+    return column.replace(written, list(map(clean_id, written))) if written else column
+
+
+def _without_other_kinds(column: pl.Series, counts: Counter[str]) -> pl.Series:
+    """Track ids, null in place of those of episodes, local files, artists and the like, counted by kind."""
+    kinds = defaultdict[Kind, list[str]](list)
+    for written in _not_plain(column):
+        kinds[read_id(written).kind].append(written)
+    for kind, what in _NO_TRACKS.items():
+        if kind in kinds:
+            column = _set_null(column, column.is_in(kinds[kind]), what, counts)
     return column
+
+
+def _not_plain(column: pl.Series) -> list[str]:
+    """The distinct texts that may be URIs or links."""
+    found: list[str] = column.filter(column.str.contains(_NOT_PLAIN)).unique().to_list()
+    return found
 
 
 def _likes(table: pl.DataFrame, where: str, counts: Counter[str], *, time_named: bool) -> pl.DataFrame:
@@ -316,8 +345,10 @@ def _list(column: pl.Series) -> pl.Series:
     if not isinstance(column.dtype, pl.List):
         column = _text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
     entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
-    entry = entry.str.replace(_SPOTIFY_ID, "${1}")
     lists = column.list.eval(entry.filter(pl.element().is_not_null() & ~entry.is_in(_MISSING)))
+    if written := _not_plain(lists.explode()):
+        cleaned = list(map(clean_id, written))
+        lists = lists.list.eval(pl.element().replace(written, cleaned))
     return lists.set((lists.list.len() == 0).fill_null(False), None)
 
 

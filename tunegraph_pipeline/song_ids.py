@@ -1,0 +1,227 @@
+"""The id of a song, cleaned: one id for every way in which people and services write it.
+
+Here: ids of Spotify, MusicBrainz, Apple Music, YouTube, Deezer, Tidal and ISRC as URIs, links and plain text,
+and the id of a song that is known by its names alone. Not here: which column of a file holds ids (`sources`),
+or finding an id in a bundle (`recommend.bundle`). The standard library alone: a query cleans its ids too.
+
+Ids of Spotify and MusicBrainz are kept bare, as lakes hold them: ``4uLU6hMCjMI75M1A2tKUQC``, and a UUID in
+lower case. Those of the other services are numbers or short codes that could be anybody's, and get a prefix:
+``apple:182889262``, ``youtube:dQw4w9WgXcQ``, ``deezer:3135556``, ``tidal:77646169``, ``isrc:GBAYE0601498``.
+The id of a song that is known by its names alone is ``name:`` and its key (`name_key`). All else stays as it
+was written.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Kind = Literal["track", "episode", "local file", "artist", "album", "playlist", "user", "short link"]
+"""What an id or a link is of. A short link names nothing: only the service knows where it leads."""
+
+_SPOTIFY_KINDS: dict[str, Kind] = {
+    "track": "track",
+    "episode": "episode",
+    "show": "episode",
+    "local": "local file",
+    "artist": "artist",
+    "album": "album",
+    "playlist": "playlist",
+    "user": "user",
+}
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
+_APOSTROPHES = "'\u2019\u2018\u02bc`"
+_CODE = re.compile(r"[\w.-]+")
+_VIDEO = re.compile(r"[\w-]{11}")
+_SHORT_HOSTS = ("spotify.link", "spoti.fi", "link.deezer.com", "deezer.page.link", "link.tospotify.com")
+_LINK = re.compile(r"(?:https?:)?//|[\w.-]+\.(?:com|org|be|link|fi)/", re.IGNORECASE)
+
+
+class SongId(NamedTuple):
+    """A cleaned id, and what it is of. ``id`` of what is no track is that thing's own id."""
+
+    id: str
+    kind: Kind
+
+
+def read_id(written: str) -> SongId:
+    """What a text from a column of ids, a request or a command names; it is a track unless it says otherwise.
+
+    >>> read_id("https://open.spotify.com/intl-de/track/4uLU6hMCjMI75M1A2tKUQC?si=1")
+    SongId(id='4uLU6hMCjMI75M1A2tKUQC', kind='track')
+    >>> read_id("spotify:episode:512ojhOuo1ktJprKbVcKyQ").kind
+    'episode'
+    """
+    text = written.strip()
+    scheme, colon, rest = text.partition(":")
+    if colon and (reader := _BY_SCHEME.get(scheme.lower())) is not None:
+        return reader(rest) or SongId(text, "track")
+    if _LINK.match(text):
+        return _read_link(text) or SongId(text, "track")
+    return SongId(text.lower() if _UUID.fullmatch(text) else text, "track")
+
+
+def clean_id(written: str) -> str:
+    """The id that `read_id` finds, whatever it is of."""
+    return read_id(written).id
+
+
+def apple_id(number: str) -> str:
+    """The id of a song of Apple Music, by its number in the store."""
+    return f"apple:{number.strip()}"
+
+
+def youtube_id(video: str) -> str:
+    """The id of a song of YouTube or YouTube Music, by its video."""
+    return f"youtube:{video.strip()}"
+
+
+def deezer_id(number: str) -> str:
+    """The id of a song of Deezer, by its number."""
+    return f"deezer:{number.strip()}"
+
+
+def tidal_id(number: str) -> str:
+    """The id of a song of Tidal, by its number."""
+    return f"tidal:{number.strip()}"
+
+
+def isrc_id(code: str) -> str | None:
+    """The id of a recording by its ISRC, with or without hyphens; None if that is none."""
+    text = code.strip()
+    return f"isrc:{text.replace('-', '').upper()}" if _ISRC.fullmatch(text) else None
+
+
+def name_id(artist: str | None, title: str | None) -> str | None:
+    """The id of a song that is known by artist and title; None without both, for a title alone is no song.
+
+    >>> name_id("The Lanterns", "Blue Harbour")
+    'name:the lanterns/blue harbour'
+    """
+    if artist is None or title is None:
+        return None
+    by, called = name_key(artist), name_key(title)
+    return f"name:{by}/{called}" if by and called else None
+
+
+def name_key(name: str) -> str:
+    """A name as names are compared: letters and digits of any script in lower case, without accents and
+    apostrophes, one blank between words. A name without any, such as "!!!", is its own key.
+
+    What is in brackets or after a dash belongs to the key: a live take is another recording.
+    """
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    kept = (
+        letter if letter.isalnum() else "" if unicodedata.combining(letter) or letter in _APOSTROPHES else " "
+        for letter in plain
+    )
+    return " ".join("".join(kept).split()) or "".join(plain.split())
+
+
+def _read_spotify(rest: str) -> SongId | None:
+    # spotify:track:ID, and once spotify:user:NAME:playlist:ID; the last part that says what it is counts.
+    parts = rest.split(":")
+    if parts[0].lower() == "local":
+        return SongId(f"spotify:{rest}", "local file")
+    for place in range(len(parts) - 2, -1, -1):
+        kind = _SPOTIFY_KINDS.get(parts[place].lower())
+        if kind is not None and (found := _CODE.match(parts[place + 1].strip())):
+            return SongId(found[0], kind)
+    return None
+
+
+def _numbered(service: str) -> Callable[[str], SongId | None]:
+    def read(rest: str) -> SongId | None:
+        found = _CODE.fullmatch(rest.rpartition(":")[2].strip())
+        return SongId(f"{service}:{found[0]}", "track") if found else None
+
+    return read
+
+
+def _read_isrc(rest: str) -> SongId | None:
+    found = isrc_id(rest)
+    return None if found is None else SongId(found, "track")
+
+
+def _read_musicbrainz(rest: str) -> SongId | None:
+    found = _UUID.fullmatch(rest.rpartition(":")[2].strip())
+    return None if found is None else SongId(found[0].lower(), "track")
+
+
+_BY_SCHEME: dict[str, Callable[[str], SongId | None]] = {
+    "spotify": _read_spotify,
+    "apple": _numbered("apple"),
+    "deezer": _numbered("deezer"),
+    "tidal": _numbered("tidal"),
+    "youtube": _numbered("youtube"),
+    "isrc": _read_isrc,
+    "mbid": _read_musicbrainz,
+    "musicbrainz": _read_musicbrainz,
+}
+
+
+def _read_link(text: str) -> SongId | None:
+    try:
+        address = urlsplit(text if "//" in text[:8] else f"//{text}")
+        host = (address.hostname or "").removeprefix("www.")
+    except ValueError:
+        return None
+    parts = [unquote(part) for part in address.path.split("/") if part]
+    asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+    if host in _SHORT_HOSTS:
+        return SongId(text, "short link")
+    if host in {"open.spotify.com", "play.spotify.com"}:
+        return _read_spotify(
+            ":".join(part for part in parts if part != "embed" and not part.startswith("intl-"))
+        )
+    if host in {"youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be"}:
+        return _read_youtube(parts, asked, short=host == "youtu.be")
+    if host in {"music.apple.com", "itunes.apple.com", "geo.music.apple.com"}:
+        return _read_apple(parts, asked)
+    if host in {"deezer.com", "tidal.com", "listen.tidal.com"}:
+        return _read_numbered_link("tidal" if "tidal" in host else "deezer", parts)
+    if host in {"musicbrainz.org", "listenbrainz.org", "beta.musicbrainz.org"}:
+        return _read_musicbrainz_link(parts)
+    return None
+
+
+def _read_youtube(parts: list[str], asked: dict[str, str], *, short: bool) -> SongId | None:
+    if short:
+        video = parts[0] if parts else ""
+    elif parts and parts[0] in {"embed", "shorts", "v", "live"} and len(parts) > 1:
+        video = parts[1]
+    elif "v" in asked:
+        video = asked["v"]
+    elif "list" in asked:
+        return SongId(asked["list"], "playlist")
+    else:
+        return None
+    return SongId(youtube_id(video), "track") if _VIDEO.fullmatch(video) else None
+
+
+def _read_apple(parts: list[str], asked: dict[str, str]) -> SongId | None:
+    # /us/album/NAME/ALBUM?i=SONG or /us/song/NAME/SONG; the name may be missing.
+    number = parts[-1].removeprefix("id").strip() if parts else ""
+    if "i" in asked and asked["i"].isdigit():
+        return SongId(apple_id(asked["i"]), "track")
+    for word, kind in (("song", "track"), ("album", "album"), ("artist", "artist"), ("playlist", "playlist")):
+        if word in parts:
+            return SongId(apple_id(number), kind)  # type: ignore[arg-type]
+    return None
+
+
+def _read_numbered_link(service: str, parts: list[str]) -> SongId | None:
+    for word in ("track", "album", "artist", "playlist"):
+        if word in parts[:-1]:
+            found = _CODE.match(parts[parts.index(word) + 1])
+            return SongId(f"{service}:{found[0]}", word) if found else None
+    return None
+
+
+def _read_musicbrainz_link(parts: list[str]) -> SongId | None:
+    kinds: dict[str, Kind] = {"recording": "track", "track": "track", "artist": "artist", "release": "album"}
+    if len(parts) > 1 and parts[0] in kinds and _UUID.fullmatch(parts[1]):
+        return SongId(parts[1].lower(), kinds[parts[0]])
+    return None
