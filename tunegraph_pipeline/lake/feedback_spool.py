@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.storage import SPOOL, disk_errors, make_folder, staged_file, sync
+from tunegraph_pipeline.song_ids import clean_id
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -67,9 +68,10 @@ def append(
 ) -> int:
     """Write the feedback of ``user_id``, synced to disk when this returns; returns the number of lines.
 
-    ``events`` are (track id, action) in order; each gets a time a microsecond after the one before. ``shown``
-    are the tracks of the list that was shown, from the bundle ``bundle_version``. ``lake`` is the folder of
-    the lake; ``worker`` names the file, see :func:`worker_name`; ``at`` is when it was received, default now.
+    ``events`` are (track id, action) in order, the ids in any form that `song_ids.read_id` knows; each gets a
+    time a microsecond after the one before. ``shown`` are the tracks of the list that was shown, from the
+    bundle ``bundle_version``. ``lake`` is the folder of the lake; ``worker`` names the file, see
+    :func:`worker_name`; ``at`` is when it was received, default now.
 
     All lines are kept or none. Raises InputError for an empty id, text that is not UTF-8 or an unknown
     action; LakeError where the disk cannot be written.
@@ -89,7 +91,8 @@ def append(
             "bundle_version": bundle_version,
         }
         _check(said)
-        lines.append(json.dumps(said).encode() + b"\n")
+        cleaned = {**said, "track_id": clean_id(track_id), "shown": list(map(clean_id, shown))}
+        lines.append(json.dumps(cleaned).encode() + b"\n")
     if not lines:
         return 0
     path = lake / SPOOL / at.date().isoformat() / f"{worker}.jsonl"

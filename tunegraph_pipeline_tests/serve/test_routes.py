@@ -347,6 +347,15 @@ def test_a_score_is_explained_by_its_parts(shared_service: RunningService, recom
     problem(shared_service.post("/explanations", {"likes": LIKES}), 422, "invalid-input")
 
 
+def test_a_link_to_a_song_is_answered_as_its_id(shared_service: RunningService) -> None:
+    by_id, by_link = (
+        shared_service.post("/recommendations", {"likes": [written], "k": 5}).json()
+        for written in (track_id(1), f"https://open.spotify.com/track/{track_id(1)}?si=1")
+    )
+    assert by_link["items"] == by_id["items"]
+    assert by_link["unknown"] == []
+
+
 # --- feedback ---
 
 
@@ -364,7 +373,7 @@ def test_feedback_is_kept_before_it_is_acknowledged(running_service: StartServic
         "user_id": "a new listener",
         "events": [
             {"track_id": track_id(1), "action": "like"},
-            {"track_id": track_id(2), "action": "dislike"},
+            {"track_id": f"https://open.spotify.com/intl-de/track/{track_id(2)}?si=1", "action": "dislike"},
             {"track_id": "made up", "action": "like"},
         ],
         "shown": [track_id(1), track_id(2), track_id(3)],
