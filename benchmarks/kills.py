@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -107,19 +107,29 @@ class Outcome:
     seconds: float = 0.0
 
 
-def torment(folder: Path, world: World, kills: int, seed: int, pause: float = 0.02) -> Outcome:
+def torment(
+    folder: Path,
+    world: World,
+    kills: int,
+    seed: int,
+    *,
+    pause: float = 0.02,
+    undisturbed: Callable[[Lake], object] | None = None,
+) -> Outcome:
     """Kill ``kills`` refreshes of a lake below ``folder``; compare what is left with an undisturbed one.
 
-    The reader waits ``pause`` seconds between two queries.
+    The reader waits ``pause`` seconds between two queries. ``undisturbed`` refreshes a lake that is not to be
+    killed, by default in a process of its own.
     """
+    refresh = undisturbed or _refresh
     started = time.perf_counter()
     outcome = Outcome()
     dice = random.Random(seed)
     calm = world.lake(folder / "calm")
-    _refresh(calm)
+    busy, idle = _refresh(calm), 0.0
     lake = Lake.open(shutil.copytree(calm.root, folder / "killed"))
     world.receive(calm, 1)
-    busy, idle = _refresh(calm), 0.0
+    refresh(calm)
     world.receive(lake, 1)
     outcome.days = 1
     with Reader(lake.serving, outcome, pause):
@@ -135,10 +145,10 @@ def torment(folder: Path, world: World, kills: int, seed: int, pause: float = 0.
                 outcome.ended_first += 1
             else:
                 outcome.stages[stage] += 1
-        _refresh(lake)
+        refresh(lake)
     for day in range(2, outcome.days + 1):
         world.receive(calm, day)
-        _refresh(calm)
+        refresh(calm)
     _judge(calm, lake, outcome)
     outcome.seconds = time.perf_counter() - started
     return outcome

@@ -24,9 +24,13 @@ for variable in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
 gc.disable()
 
 
+THOROUGH = bool(os.environ.get("TUNEGRAPH_THOROUGH"))
+"""Whether this is the nightly run, which takes its time."""
+
+
 def examples(thorough: int) -> int:
     """How many random examples a property is tried on: all in the nightly run, a third of them otherwise."""
-    return thorough if os.environ.get("TUNEGRAPH_THOROUGH") else -(-thorough // 3)
+    return thorough if THOROUGH else -(-thorough // 3)
 
 
 # A slow machine is no failure: how long a test takes is for benchmarks/ to say.
@@ -39,8 +43,8 @@ LONG = ("slow", "browser", "dagster", "kill", "real_data")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than there are cores: many tests wait, for a daemon, a server or a browser."""
-    return (os.cpu_count() or 1) + 2
+    """A process more than there are cores: some tests wait, for a daemon, a server or a browser."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

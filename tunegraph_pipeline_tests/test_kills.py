@@ -8,8 +8,9 @@ from types import ModuleType
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline_tests.test_cli import tunegraph
 
-pytestmark = [pytest.mark.kill, pytest.mark.slow]
+pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 KILLS = 2
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
@@ -27,10 +28,15 @@ def kills() -> ModuleType:
     return module
 
 
+def refresh(lake: Lake) -> None:
+    assert tunegraph("refresh", "--source", "none", "--lake", lake.root).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
-    return folder, kills.torment(folder, kills.World(80, 100, 1, QUICK), KILLS, seed=6, pause=0.1)
+    world = kills.World(80, 100, 1, QUICK)
+    return folder, kills.torment(folder, world, KILLS, seed=6, pause=0.1, undisturbed=refresh)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(

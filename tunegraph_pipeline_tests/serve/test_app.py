@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunegraph_pipeline_tests.conftest import PROJECT, examples
+from tunegraph_pipeline_tests.conftest import PROJECT, THOROUGH, examples
 from tunegraph_pipeline_tests.serve.conftest import StartService, track_id
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -22,7 +22,16 @@ KNOWN = f"""
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("known", "key"), [(False, ""), (True, KEY)], ids=["any ids, no key", "known ids, a key"]
+    ("known", "key"),
+    [
+        pytest.param(True, KEY, id="known ids, a key"),
+        pytest.param(
+            False,
+            "",
+            id="any ids, no key",
+            marks=pytest.mark.skipif(not THOROUGH, reason="for the nightly run: test_routes has the same"),
+        ),
+    ],
 )
 def test_schemathesis_finds_nothing(
     running_service: StartService, tmp_path: Path, known: bool, key: str
