@@ -168,37 +168,32 @@ def _read_link(text: str) -> SongId | None:
         host = (address.hostname or "").removeprefix("www.")
     except ValueError:
         return None
-    parts = [unquote(part) for part in address.path.split("/") if part]
-    asked = {name: values[0] for name, values in parse_qs(address.query).items()}
     if host in _SHORT_HOSTS:
         return SongId(text, "short link")
-    if host in {"open.spotify.com", "play.spotify.com"}:
-        return _read_spotify(
-            ":".join(part for part in parts if part != "embed" and not part.startswith("intl-"))
-        )
-    if host in {"youtube.com", "m.youtube.com", "music.youtube.com", "youtu.be"}:
-        return _read_youtube(parts, asked, short=host == "youtu.be")
-    if host in {"music.apple.com", "itunes.apple.com", "geo.music.apple.com"}:
-        return _read_apple(parts, asked)
-    if host in {"deezer.com", "tidal.com", "listen.tidal.com"}:
-        return _read_numbered_link("tidal" if "tidal" in host else "deezer", parts)
-    if host in {"musicbrainz.org", "listenbrainz.org", "beta.musicbrainz.org"}:
-        return _read_musicbrainz_link(parts)
-    return None
+    reader = _BY_HOST.get(host)
+    parts = [unquote(part) for part in address.path.split("/") if part]
+    asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+    return None if reader is None else reader(parts, asked)
 
 
-def _read_youtube(parts: list[str], asked: dict[str, str], *, short: bool) -> SongId | None:
-    if short:
-        video = parts[0] if parts else ""
-    elif parts and parts[0] in {"embed", "shorts", "v", "live"} and len(parts) > 1:
-        video = parts[1]
-    elif "v" in asked:
-        video = asked["v"]
-    elif "list" in asked:
-        return SongId(asked["list"], "playlist")
-    else:
-        return None
-    return SongId(youtube_id(video), "track") if _VIDEO.fullmatch(video) else None
+def _read_spotify_link(parts: list[str], _asked: dict[str, str]) -> SongId | None:
+    return _read_spotify(":".join(part for part in parts if part != "embed" and not part.startswith("intl-")))
+
+
+def _read_short_youtube(parts: list[str], _asked: dict[str, str]) -> SongId | None:
+    return _video(parts[0]) if parts else None
+
+
+def _read_youtube(parts: list[str], asked: dict[str, str]) -> SongId | None:
+    if len(parts) > 1 and parts[0] in {"embed", "shorts", "v", "live"}:
+        return _video(parts[1])
+    if "v" in asked:
+        return _video(asked["v"])
+    return SongId(asked["list"], "playlist") if "list" in asked else None
+
+
+def _video(code: str) -> SongId | None:
+    return SongId(youtube_id(code), "track") if _VIDEO.fullmatch(code) else None
 
 
 def _read_apple(parts: list[str], asked: dict[str, str]) -> SongId | None:
@@ -212,16 +207,30 @@ def _read_apple(parts: list[str], asked: dict[str, str]) -> SongId | None:
     return None
 
 
-def _read_numbered_link(service: str, parts: list[str]) -> SongId | None:
-    for word in ("track", "album", "artist", "playlist"):
-        if word in parts[:-1]:
-            found = _CODE.match(parts[parts.index(word) + 1])
-            return SongId(f"{service}:{found[0]}", word) if found else None
-    return None
+def _numbered_link(service: str) -> Callable[[list[str], dict[str, str]], SongId | None]:
+    def read(parts: list[str], _asked: dict[str, str]) -> SongId | None:
+        for word in ("track", "album", "artist", "playlist"):
+            if word in parts[:-1]:
+                found = _CODE.match(parts[parts.index(word) + 1])
+                return SongId(f"{service}:{found[0]}", word) if found else None
+        return None
+
+    return read
 
 
-def _read_musicbrainz_link(parts: list[str]) -> SongId | None:
+def _read_musicbrainz_link(parts: list[str], _asked: dict[str, str]) -> SongId | None:
     kinds: dict[str, Kind] = {"recording": "track", "track": "track", "artist": "artist", "release": "album"}
     if len(parts) > 1 and parts[0] in kinds and _UUID.fullmatch(parts[1]):
         return SongId(parts[1].lower(), kinds[parts[0]])
     return None
+
+
+_BY_HOST: dict[str, Callable[[list[str], dict[str, str]], SongId | None]] = {
+    **dict.fromkeys(("open.spotify.com", "play.spotify.com"), _read_spotify_link),
+    **dict.fromkeys(("youtube.com", "m.youtube.com", "music.youtube.com"), _read_youtube),
+    "youtu.be": _read_short_youtube,
+    **dict.fromkeys(("music.apple.com", "geo.music.apple.com", "itunes.apple.com"), _read_apple),
+    "deezer.com": _numbered_link("deezer"),
+    **dict.fromkeys(("tidal.com", "listen.tidal.com"), _numbered_link("tidal")),
+    **dict.fromkeys(("musicbrainz.org", "beta.musicbrainz.org", "listenbrainz.org"), _read_musicbrainz_link),
+}
