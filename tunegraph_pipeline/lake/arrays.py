@@ -209,7 +209,7 @@ def _map(path: Path) -> NDArray[Any]:
     thread-safe in some versions of CPython 3.11: a service that opens bundles in several threads would get a
     SystemError."""
     with _header:
-        # Of a Path numpy resolves every folder above, which takes three times as long as mapping the file.
+        # Of a Path numpy would resolve every folder above it.
         array: NDArray[Any] = np.load(str(path), mmap_mode="r", allow_pickle=False)
     return array
 
