@@ -118,10 +118,13 @@ def clean(
 
     Adds what is skipped or changed to ``counts``. Raises InputError if a whole column has the wrong type.
     """
-    table = table.with_columns(
-        as_ids(table[role], role, where, counts) for role in ("track_id", "user_id") if role in table.columns
-    )
-    counts["rows without a track"] += table["track_id"].null_count()
+    left_out: Counter[str] = Counter()
+    table = table.with_columns(as_ids(table["track_id"], "track_id", where, left_out))
+    if "user_id" in table.columns:
+        table = table.with_columns(as_ids(table["user_id"], "user_id", where, counts))
+    # A row is counted once: by why its id is left out, or here.
+    counts.update(left_out)
+    counts["rows without a track"] += table["track_id"].null_count() - left_out.total()
     table = table.filter(pl.col("track_id").is_not_null())
     cleaners: dict[Part, Callable[[], pl.DataFrame]] = {
         "likes": lambda: _likes(table, where, counts, time_named=time_named),

@@ -143,7 +143,30 @@ def test_ids_are_stripped_and_freed_of_spotify_prefixes(write: Write) -> None:
         )
     )
     assert pairs(batch) == {("my list", "4uLU6hMCjMI75M1A2tKUQC"), ("ann", "4uLU6hMCjMI75M1A2tKUQC")}
-    assert batch.counts == {"local files, which have no id": 1, "rows without a track": 1}
+    assert batch.counts == {"local files, which have no id": 1}
+
+
+def test_what_is_no_track_is_left_out_and_counted_once(write: Write) -> None:
+    rows = [
+        "user,track",
+        "ann,https://open.spotify.com/intl-de/track/4uLU6hMCjMI75M1A2tKUQC?si=1",
+        "ben,spotify:track:4uLU6hMCjMI75M1A2tKUQC",
+        "ben,spotify:episode:4uLU6hMCjMI75M1A2tKUQD",
+        "ben,https://open.spotify.com/artist/4uLU6hMCjMI75M1A2tKUQE",
+        "ben,https://spotify.link/AbC",
+        "https://open.spotify.com/user/spotify/playlist/37i9dQZF1DX3,https://youtu.be/dQw4w9WgXcQ",
+    ]
+    batch = read_one(write("\n".join(rows)))
+    assert pairs(batch) == {
+        ("ann", "4uLU6hMCjMI75M1A2tKUQC"),
+        ("ben", "4uLU6hMCjMI75M1A2tKUQC"),
+        ("37i9dQZF1DX3", "youtube:dQw4w9WgXcQ"),
+    }
+    assert batch.counts == {
+        "podcast episodes": 1,
+        "artists": 1,
+        "shortened links, which only their service can follow": 1,
+    }
 
 
 def test_bad_rows_are_skipped_and_counted_by_what_is_wrong_with_them(write: Write) -> None:
@@ -169,7 +192,7 @@ def test_bad_rows_are_skipped_and_counted_by_what_is_wrong_with_them(write: Writ
         "rows with too few columns": 1,
         "rows with too many columns": 1,
         "ids longer than 1,024 bytes": 1,
-        "rows without a track": 2,
+        "rows without a track": 1,
         "rows without a user": 1,
         "weight values that are no numbers": 1,
         "rows of no weight": 5,
