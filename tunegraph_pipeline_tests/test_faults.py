@@ -54,7 +54,7 @@ def lake(refreshed: Path, tmp_path: Path) -> Path:
 def service(lake: Path) -> Iterator[RunningService]:
     """A service of the lake that is asked all the while: every answer has to be one."""
     running = start_service(lake, "--reload-seconds", "0.1")
-    with Asking(running, n_threads=1, pause=0.2) as asking:
+    with Asking(running, n_threads=1, pause=0.05) as asking:
         yield running
     asked, failed = len(asking.answers), asking.failures
     assert running.stop() == 0
@@ -165,10 +165,6 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
 
 
 # --- a file is damaged ---
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
 
 
 def garble(path: Path) -> None:

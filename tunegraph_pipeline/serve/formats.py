@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pydantic_core
 
 from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, SongView
+from tunegraph_pipeline.song_ids import clean_id
 
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"
@@ -77,5 +78,5 @@ def _link(song: SongView) -> str | None:
 
 
 def _spotify_id(track_id: str) -> str | None:
-    plain = track_id.removeprefix(_SPOTIFY_PREFIX)
+    plain = clean_id(track_id)
     return plain if _SPOTIFY_ID.fullmatch(plain) else None

@@ -17,7 +17,7 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.song_ids import Kind, clean_id, read_id
+from tunegraph_pipeline.song_ids import Kind, SongId, read_id
 
 Part = Literal["likes", "tracks", "features"]
 
@@ -162,34 +162,39 @@ def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl
     column = column.set(column == "", None)
     broken = column.str.contains("\n", literal=True)
     column = _set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
-    if role == "track_id":
-        column = _without_other_kinds(column, counts)
-    column = _bare(column)
+    column = _bare_tracks(column, counts) if role == "track_id" else _bare(column)
     too_long = column.str.len_bytes() > MAX_ID_BYTES
     return _set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
 
 
-def _bare(column: pl.Series) -> pl.Series:
-    """URIs and links reduced to their ids, so that all sources use the same id for a track."""
-    written = _not_plain(column)
-    return column.replace(written, list(map(clean_id, written))) if written else column
-
-
-def _without_other_kinds(column: pl.Series, counts: Counter[str]) -> pl.Series:
-    """Track ids, null in place of those of episodes, local files, artists and the like, counted by kind."""
+def _bare_tracks(column: pl.Series, counts: Counter[str]) -> pl.Series:
+    """Track ids, cleaned; null in place of those of episodes, local files, artists and the like, counted by
+    kind."""
+    read = _read_ids(column)
     kinds = defaultdict[Kind, list[str]](list)
-    for written in _not_plain(column):
-        kinds[read_id(written).kind].append(written)
+    for written, found in read.items():
+        kinds[found.kind].append(written)
     for kind, what in _NO_TRACKS.items():
         if kind in kinds:
             column = _set_null(column, column.is_in(kinds[kind]), what, counts)
-    return column
+    tracks = kinds["track"]
+    return column.replace(tracks, [read[written].id for written in tracks])
 
 
-def _not_plain(column: pl.Series) -> list[str]:
-    """The distinct texts that may be URIs or links."""
-    found: list[str] = column.filter(column.str.contains(_NOT_PLAIN)).unique().to_list()
-    return found
+def _bare(column: pl.Series) -> pl.Series:
+    """Ids of users, playlists, artists or albums, or lists of them: URIs and links reduced to their ids, all
+    else as written."""
+    lists = isinstance(column.dtype, pl.List)
+    read = _read_ids(column.explode() if lists else column)
+    others = {written: found.id for written, found in read.items() if found.kind != "track"}
+    written, ids = list(others), list(others.values())
+    return column.list.eval(pl.element().replace(written, ids)) if lists else column.replace(written, ids)
+
+
+def _read_ids(column: pl.Series) -> dict[str, SongId]:
+    """What the distinct texts of a column name that are more than plain ids."""
+    written = column.filter(column.str.contains(_NOT_PLAIN)).unique()
+    return {text: read_id(text) for text in written.to_list()}
 
 
 def _likes(table: pl.DataFrame, where: str, counts: Counter[str], *, time_named: bool) -> pl.DataFrame:
@@ -231,7 +236,8 @@ def _tracks(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFra
         columns["album_id"] = _bare(_text(table["album_id"]))
     for role in ("artists", "artist_ids"):
         if role in table.columns:
-            columns[role] = _list(table[role])
+            lists = _list(table[role])
+            columns[role] = _bare(lists) if role == "artist_ids" else lists
     for role, scale in (("duration", None), ("duration_s", 1000.0), ("duration_ms", 1.0)):
         if role in table.columns:
             columns["duration_ms"] = _duration(table[role], role, scale, where, counts)
@@ -349,9 +355,6 @@ def _list(column: pl.Series) -> pl.Series:
         column = _text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
     entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
     lists = column.list.eval(entry.filter(pl.element().is_not_null() & ~entry.is_in(_MISSING)))
-    if written := _not_plain(lists.explode()):
-        cleaned = list(map(clean_id, written))
-        lists = lists.list.eval(pl.element().replace(written, cleaned))
     return lists.set((lists.list.len() == 0).fill_null(False), None)
 
 

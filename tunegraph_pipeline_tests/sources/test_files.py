@@ -146,6 +146,18 @@ def test_ids_are_stripped_and_freed_of_spotify_prefixes(write: Write) -> None:
     assert batch.counts == {"local files, which have no id": 1}
 
 
+def test_ids_of_users_and_names_of_artists_are_kept_as_they_are(write: Write) -> None:
+    user = "0A11AAAA-1111-4111-8111-111111111111"
+    rows = [
+        "user,track,artist",
+        f"{user},0A11AAAA-1111-4111-8111-111111111112,Tidal:Wave",
+        "deezer:ann:7,s1,AC/DC",
+    ]
+    batch = read_one(write("\n".join(rows)))
+    assert pairs(batch) == {(user, "0a11aaaa-1111-4111-8111-111111111112"), ("deezer:ann:7", "s1")}
+    assert batch.tracks["artists"].to_list() == [["Tidal:Wave"], ["AC/DC"]]
+
+
 def test_what_is_no_track_is_left_out_and_counted_once(write: Write) -> None:
     rows = [
         "user,track",
