@@ -1,16 +1,19 @@
 """The id of a song, cleaned: one id for every way in which people and services write it.
 
-Here: ids of Spotify, MusicBrainz, Apple Music, YouTube, Deezer, Tidal and ISRC as URIs, links and plain text.
-Not here: which column of a file holds ids (`sources`), finding an id in a bundle (`recommend.bundle`), or
-which ids are of one recording (`graph.recordings`). The standard library alone: a query cleans its ids too.
+Here: ids of Spotify, MusicBrainz, Apple Music, YouTube, Deezer, Tidal and ISRC as URIs, links and plain text,
+and the id of a song that is known by its names alone. Not here: which column of a file holds ids (`sources`),
+finding an id in a bundle (`recommend.bundle`), or which ids are of one recording (`graph.recordings`). The
+standard library alone: a query cleans its ids too.
 
 Ids of Spotify and MusicBrainz are kept bare, as lakes hold them: ``4uLU6hMCjMI75M1A2tKUQC``, and a UUID in
 lower case. Those of the other services are numbers or short codes that could be anybody's, and get a prefix:
 ``apple:182889262``, ``youtube:dQw4w9WgXcQ``, ``deezer:3135556``, ``tidal:77646169``, ``isrc:GBAYE0601498``.
-All else stays as it was written.
+The id of a song that is known by its names alone is ``name:`` and its key (`name_key`). All else stays as it
+was written.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,6 +33,7 @@ _SPOTIFY_KINDS: dict[str, Kind] = {
 }
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
+_APOSTROPHES = "'\u2019\u2018\u02bc`"
 _CODE = re.compile(r"[\w.-]+")
 _VIDEO = re.compile(r"[\w-]{11}")
 _SHORT_HOSTS = ("spotify.link", "spoti.fi", "link.deezer.com", "deezer.page.link", "link.tospotify.com")
@@ -79,6 +83,32 @@ def isrc_id(code: str) -> str | None:
     """The id of a recording by its ISRC, with or without hyphens; None if that is none."""
     text = code.strip()
     return f"isrc:{text.replace('-', '').upper()}" if _ISRC.fullmatch(text) else None
+
+
+def name_id(artist: str | None, title: str | None) -> str | None:
+    """The id of a song that is known by artist and title; None without both, for a title alone is no song.
+
+    >>> name_id("The Lanterns", "Blue Harbour")
+    'name:the lanterns/blue harbour'
+    """
+    if artist is None or title is None:
+        return None
+    by, called = name_key(artist), name_key(title)
+    return f"name:{by}/{called}" if by and called else None
+
+
+def name_key(name: str) -> str:
+    """A name as names are compared: letters and digits of any script in lower case, without accents and
+    apostrophes, one blank between words. A name without any, such as "!!!", is its own key.
+
+    What is in brackets or after a dash belongs to the key: a live take is another recording.
+    """
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    kept = (
+        letter if letter.isalnum() else "" if unicodedata.combining(letter) or letter in _APOSTROPHES else " "
+        for letter in plain
+    )
+    return " ".join("".join(kept).split()) or "".join(plain.split())
 
 
 def _read_spotify(rest: str) -> SongId | None:

@@ -1,15 +1,18 @@
-"""`tunegraph import`: add files to the lake.
+"""`tunegraph import`: add files to the lake, or say what they would add.
 
-Here: the command and its options. Not here: reading files (`sources/`) or storing batches (`pipeline/`).
+Here: the command, its options, and the summary of an import. Not here: reading files (`sources/`), comparing
+them with the lake (`pipeline.import_changes`) or storing batches (`lake/`).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import open_or_create_lake, warn_of_future_days, writing
+from tunegraph_pipeline.cli.lake_access import open_lake, open_or_create_lake, warn_of_future_days, writing
 from tunegraph_pipeline.cli.options import (
     MAIN_LAKE,
     LakeOption,
@@ -18,53 +21,80 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import notes, show_batch
+from tunegraph_pipeline.cli.show import answers, notes, print_json
 from tunegraph_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tunegraph_pipeline.pipeline.import_changes import ListChanges
+    from tunegraph_pipeline.sources.files import FileImport
 
 
 def import_files(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Files or folders: tables of likes, Million Playlist slices, the seed project's files, or a"
-            " Spotify account export (all its zips, or unpacked)."
+            help="Files or folders: exports of music services and programs, tables of likes, plays or"
+            " ratings,"
+            " data sets. See the docs, Importing your data."
         ),
     ],
     lake: LakeOption = MAIN_LAKE,
-    file_format: Annotated[str, typer.Option("--format", help="The file format.")] = "auto",
-    kind: Annotated[str, typer.Option(help="auto, likes, tracks or features.")] = "auto",
-    user_column: UserColumnOption = None,
-    track_column: TrackColumnOption = None,
-    time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be imported; change nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     user_id: Annotated[
-        str | None,
-        typer.Option(help="A name for the person of a Spotify account export. Default: me."),
+        str | None, typer.Option(help="Whose list it is, for files of one person. Default: me.")
     ] = None,
     min_plays: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Also count songs of a Spotify account export that were played this often as liked. Default:"
-            " only its library, or 5 plays if it has none.",
+            help="Songs that a user played this often are likes. Default: 5 in one person's history, 1 in a"
+            " table"
+            " of many users; none beside a library or likes.",
         ),
     ] = None,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Ratings from this number on are likes. Default: 80 % of the scale.")
+    ] = None,
+    like_when: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE,…", help="The values of a column that are likes. Repeatable."),
+    ] = None,
+    ignore_column: Annotated[
+        list[str] | None, typer.Option(help="A column that is to decide nothing. Repeatable.")
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="The format, if it is not recognised.")
+    ] = "auto",
+    kind: Annotated[str, typer.Option(help="auto, likes, tracks or features.")] = "auto",
+    user_column: UserColumnOption = None,
+    track_column: TrackColumnOption = None,
+    time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
     as_of: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day of these lists. Default: today.")
     ] = None,
     mix_sources: Annotated[bool, typer.Option(help="Allow real likes in a simulated lake.")] = False,
     wait: WaitOption = 0,
 ) -> None:
-    """Add files of likes, tracks or audio features to the lake.
+    """Add files of likes, dislikes, tracks or audio features to the lake.
 
     Each file becomes a raw batch of the day, from which `tunegraph refresh` makes tables, graph and model.
     A file imported twice on a day counts once. If several files of a day name a user, their likes are
-    merged; a list imported on a later day replaces the earlier one.
+    merged; a list imported on a later day replaces the earlier one. --dry-run shows how the files are read
+    and what would change.
     """
-    from tunegraph_pipeline.sources.files import read_files
+    from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.lake.raw import LEFT_OUT
+    from tunegraph_pipeline.pipeline.import_changes import list_changes
+    from tunegraph_pipeline.sources import files
 
     day = _day(as_of)
     with notes.status("reading …"):
-        batches = read_files(
+        imports = files.import_files(
             paths,
             format=file_format,
             kind=kind,
@@ -73,11 +103,28 @@ def import_files(
             time_column=time_column,
             user_id=user_id,
             min_plays=min_plays,
+            min_rating=min_rating,
+            like_when=_like_when(like_when or []),
+            ignore=ignore_column or [],
+            day=day,
         )
-    home = open_or_create_lake(lake)
-    with writing(home, "tunegraph import", wait) as home:
-        for info in home.receive_files(day, batches, mix=mix_sources):
-            show_batch(info)
+    batches = [one.batch for one in imports]
+    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() or not dry_run else None
+    changes = None if known is None else list_changes(known, batches, day)
+    if not dry_run:
+        home = open_or_create_lake(lake)
+        with writing(home, "tunegraph import", wait) as home:
+            infos = home.receive_files(day, batches, mix=mix_sources)
+    if as_json:
+        print_json(_as_json(imports, changes, day, dry_run=dry_run))
+    else:
+        _show(imports, changes, answers if dry_run else notes)
+    if dry_run:
+        notes.print("nothing was imported; leave --dry-run out to import it")
+        return
+    for info in infos:
+        if left_out := info.counts.get(LEFT_OUT):
+            notes.print(f"{escape(info.origin)}: {LEFT_OUT}: {left_out:,}")
     warn_of_future_days(home)
     notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
 
@@ -90,3 +137,122 @@ def _day(as_of: datetime | None) -> date:
     if not FIRST_DAY <= day <= today:
         raise InputError(f"--as-of {day} must be between {FIRST_DAY} and {today}")
     return day
+
+
+def _like_when(given: Sequence[str]) -> dict[str, frozenset[str]]:
+    wanted: dict[str, frozenset[str]] = {}
+    for one in given:
+        column, equals, values = one.partition("=")
+        listed = frozenset(value.strip() for value in values.split(",") if value.strip())
+        if not equals or not column.strip() or not listed:
+            raise InputError(
+                f"--like-when {one} must be COLUMN=VALUE, or several values with commas between them"
+            )
+        wanted[column.strip()] = listed
+    return wanted
+
+
+def _totals(imports: "Sequence[FileImport]") -> dict[str, int]:
+    """The figures of all files together: users and songs in several of them count once."""
+    import polars as pl
+
+    batches = [one.batch for one in imports]
+    people = pl.concat([*(b.likes["user_id"] for b in batches), *(b.feedback["user_id"] for b in batches)])
+    pairs = pl.concat([b.likes.select("user_id", "track_id") for b in batches]).unique()
+    songs = pl.concat([pairs["track_id"], *(b.feedback["track_id"] for b in batches)])
+    tracks = pl.concat([b.tracks["track_id"] for b in batches])
+    return {
+        "users": people.n_unique(),
+        "likes": len(pairs),
+        "dislikes": sum(len(b.feedback) for b in batches),
+        "tracks": songs.n_unique() if len(songs) else tracks.n_unique(),
+        "described": tracks.n_unique(),
+    }
+
+
+def _as_json(
+    imports: "Sequence[FileImport]", changes: "ListChanges | None", day: date, *, dry_run: bool
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        **_totals(imports),
+        "day": str(day),
+        "imported": not dry_run,
+        "files": [
+            {
+                "file": one.origin,
+                "format": one.format.name,
+                "shape": one.shape,
+                "columns": dict(one.columns),
+                "unused_columns": list(one.unused),
+                "rules": list(one.rules),
+                "user": one.person or None,
+                **one.figures(),
+                "skipped": one.batch.counts,
+                "examples": one.examples(),
+            }
+            for one in imports
+        ],
+        "changes": None if changes is None else asdict(changes),
+    }
+
+
+def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "Console") -> None:
+    for one in imports:
+        figures = one.figures()
+        whose = f" of {one.person}" if one.person else ""
+        out.print(
+            f"[bold]{escape(one.origin)}[/bold]: {escape(one.format.title)}{escape(whose)}", soft_wrap=True
+        )
+        parts = [(figures["users"], "user"), (figures["likes"], "like"), (figures["dislikes"], "dislike")]
+        parts += [
+            (len(one.batch.tracks), "described song"),
+            (len(one.batch.features), "song with audio features"),
+        ]
+        counted = ", ".join(_number(n, what) for n, what in parts if n)
+        out.print(f"  {counted}", soft_wrap=True)
+        if one.columns:
+            columns = ", ".join(f"{role} from {column}" for role, column in one.columns.items())
+            out.print(f"  columns: {escape(columns)}", soft_wrap=True)
+        if one.unused:
+            out.print(f"  not used: {escape(', '.join(one.unused))}", soft_wrap=True)
+        for rule in one.rules:
+            out.print(f"  {escape(rule)}", soft_wrap=True)
+        for what, count in one.batch.counts.items():
+            out.print(f"  {escape(what)}: {count:,}", soft_wrap=True)
+        for example in one.examples():
+            out.print(f"  {escape(example)}", soft_wrap=True)
+    if changes is not None:
+        _show_changes(changes, out)
+
+
+def _number(n: int, what: str) -> str:
+    plural = what.replace("song", "songs", 1) if " with " in what else f"{what}s"
+    return f"{n:,} {what if n == 1 else plural}"
+
+
+def _show_changes(changes: "ListChanges", out: "Console") -> None:
+    known = changes.users - changes.new
+    if known:
+        out.print(
+            f"in the lake already: {known:,} of {_number(changes.users, 'user')}; {changes.unchanged:,}"
+            f" unchanged,"
+            f" {_number(changes.added, 'song')} added, {changes.removed:,} removed"
+        )
+    for user, before, after in changes.shrunk:
+        out.print(
+            f"[yellow]{escape(user)} had {before:,} songs and has {after:,} with this: a list of a later"
+            f" day replaces"
+            " the earlier one. If this is another person, give --user-id; if it is a part, import all parts"
+            " on one"
+            " day.[/yellow]",
+            soft_wrap=True,
+        )
+    for user, other, shared in changes.twins:
+        out.print(
+            f"[yellow]{escape(user)} shares {shared:,} songs with {escape(other)}; if they are one person,"
+            f" join them"
+            f" with: tunegraph users --alias {escape(user)}={escape(other)}[/yellow]",
+            soft_wrap=True,
+        )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tunegraph_pipeline.lake.lake import Lake
-    from tunegraph_pipeline.lake.raw import BatchInfo
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
@@ -44,13 +43,6 @@ def progress_bars() -> Iterator[Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes) as progress:
         yield Bar(progress)
-
-
-def show_batch(info: "BatchInfo") -> None:
-    parts = ", ".join(f"{rows:,} {part}" for part, rows in info.rows.items())
-    notes.print(f"{escape(info.origin)}: {parts or 'nothing'}")
-    for what, count in info.counts.items():
-        notes.print(f"  {what}: {count:,}")
 
 
 def comparison_table(figures: "pl.DataFrame") -> Table:

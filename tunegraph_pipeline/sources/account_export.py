@@ -1,11 +1,11 @@
 """Likes from a person's Spotify account export: the zips as downloaded, or unpacked.
 
 Here: which files and fields of an export are read, and which songs count as liked. Not here: how ids and
-names are cleaned (`columns`), or how they become a raw batch (`files`).
+names are cleaned (`rows`), or how they become a raw batch (`files`).
 
 An export is full of personal data. Only these files are read, by name and in any folder:
 
-- ``YourLibrary.json``: the liked songs.
+- ``YourLibrary.json``: the liked songs, and the banned ones.
 - ``Streaming_History_Audio_*.json``, formerly ``endsong_*.json`` (extended streaming history), and
   ``StreamingHistory_music_*.json`` (account data, the last year), only if plays decide: in an export without
   a library, or if a number of plays is asked for. A play counts from 30 seconds.
@@ -18,55 +18,30 @@ but those in ``_KINDS`` are dropped as the JSON is parsed. Nothing is unpacked t
 import math
 import os
 import re
-import struct
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from io import BufferedReader, FileIO
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.song_ids import read_id
-from tunegraph_pipeline.sources.columns import as_ids
-from tunegraph_pipeline.sources.detect_format import parse_json
-from tunegraph_pipeline.sources.formats import ENDINGS, Reading
-
-DEFAULT_USER = "me"
-"""The user of an export: no file that is read names the account."""
-
-DEFAULT_PLAYS = 5
-"""Plays that make a song a liked one in an export without a library."""
+from tunegraph_pipeline.song_ids import name_id, read_id
+from tunegraph_pipeline.sources.content import parse_json
+from tunegraph_pipeline.sources.formats import BY_NAME, ENDINGS
+from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, SHORTEST_PLAY_MS
+from tunegraph_pipeline.sources.reading import Reading
+from tunegraph_pipeline.sources.rows import Table
+from tunegraph_pipeline.sources.zip_members import MAX_MEMBERS, Member, MemberReader, is_zip_file, members_of
 
 LOOKED_FOR = "YourLibrary.json, StreamingHistory_music_*.json or Streaming_History_Audio_*.json"
 
-SHORTEST_PLAY_MS = 30_000
-MAX_MEMBERS = 10_000
-MAX_FILE_BYTES = 1 << 28
-MAX_TOTAL_BYTES = 1 << 31
-"""Limits on what is unpacked of an export; Spotify's own files hold some 12 MB each."""
-
 _MAX_DEPTH = 3  # of the files in a folder
-_STEP = 1 << 20
-_LONGEST_READ = 1 << 22  # of an archive at once; a list of 10,000 members takes about one megabyte
-# What zipfile raises for damage: its own errors, and those of struct, codecs, zlib and seek.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-    OSError,
-)
 _FIRST_YEAR = 2006  # an earlier time is from before Spotify: the player's clock was not set
 
 
@@ -79,7 +54,10 @@ class _Kind:
 
 
 _KINDS = {
-    "library": _Kind(re.compile(r"YourLibrary\.json"), frozenset({"tracks", "uri", "track", "artist"})),
+    "library": _Kind(
+        re.compile(r"YourLibrary\.json"),
+        frozenset({"tracks", "bannedTracks", "uri", "track", "artist"}),
+    ),
     "playlists": _Kind(
         re.compile(r"Playlist[0-9]*\.json"),
         frozenset({"playlists", "items", "track", "trackName", "artistName", "trackUri"}),
@@ -111,15 +89,6 @@ Name = tuple[str, str]
 """Artist and title, which together name a song."""
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A file of an export, in an archive or not; ``where`` names it in messages."""
-
-    where: str
-    kind: str
-    open: Callable[[], IO[bytes]]
-
-
 @dataclass
 class _History:
     """What the files say about songs and plays, gathered file by file."""
@@ -130,6 +99,7 @@ class _History:
     plays: Counter[str] = field(default_factory=Counter)
     first_play: dict[str, datetime] = field(default_factory=dict)
     known_plays: set[tuple[object, ...]] = field(default_factory=set)
+    banned: list[str] = field(default_factory=list)
 
     def learn(self, track_id: str, artist: str | None, title: str | None) -> None:
         if artist is not None and title is not None:
@@ -165,40 +135,38 @@ def is_export(path: Path) -> bool:
     that holds one (in a folder with other files to import, only those directly in it count)."""
     if path.is_dir():
         return any(_kind(file.name) in _SOURCES_OF_LIKES for file in _files_below(path))
-    return _kind(path.name) in _SOURCES_OF_LIKES or _is_zip(path)
+    return _kind(path.name) in _SOURCES_OF_LIKES or is_zip_file(path)
 
 
 def holds_export(path: Path) -> bool:
     """Whether the zip ``path`` is an account export, or too damaged to know."""
     try:
         with ExitStack() as opened:
-            return any(member.kind in _SOURCES_OF_LIKES for member in _in_archive(path, opened))
+            return any(_kind(member.name) in _SOURCES_OF_LIKES for member in members_of(path, opened))
     except InputError:
         return True
 
 
-def read_export(paths: Sequence[Path], user_id: str | None = None, min_plays: int | None = None) -> Reading:
-    """The likes of one person: all of ``paths`` (zips, folders, single files) are one export.
+def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Reading:
+    """The likes and dislikes of one person: all of ``paths`` (zips, folders, single files) are one export.
 
     The likes are the library's songs, without a time; with ``min_plays`` also songs played that often.
     Without a library they are the songs played ``min_plays`` times (default DEFAULT_PLAYS), liked at the
-    first play that counts. ``user_id`` (default DEFAULT_USER) is the person's; two people need two.
+    first play that counts. Banned songs of the library are dislikes. Songs without an id, as in libraries
+    from before 2021, get that of their names (`song_ids.name_id`).
 
-    The reading has one table: user_id, track_id, liked_at (UTC, maybe null), name, artists. Its ``counts``
-    say how many songs each rule gave, and what was skipped. Raises InputError, one line, if a path is
-    missing, damaged, encrypted, unsafe, too large or no export, or if it gives no song.
+    The tables have track_id, liked_at (UTC, maybe null), name and artists. ``counts`` say how many songs each
+    rule gave, and what was skipped. Raises InputError, one line, if a path is missing, damaged, encrypted,
+    unsafe, too large or no export, or if it gives no song.
     """
-    user = _user(user_id)
-    if min_plays is not None and min_plays < 1:
-        raise InputError(f"--min-plays {min_plays} must be at least 1")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     history = _History(Counter())
     with ExitStack() as opened:
-        members: dict[str, list[_Member]] = {kind: [] for kind in _KINDS}
+        members: dict[str, list[Member]] = {kind: [] for kind in _KINDS}
         for path in paths:
-            for member in _members(path, opened):
-                members[member.kind].append(member)
-        read = _MemberReader().document
+            for kind, member in _members(path, opened):
+                members[kind].append(member)
+        read = partial(_document, MemberReader())
         library = _read_library(members["library"], read, history)
         histories = members["extended"] + members["last_year"]
         if min_plays is not None and not histories:
@@ -207,27 +175,32 @@ def read_export(paths: Sequence[Path], user_id: str | None = None, min_plays: in
             _read_plays(members, read, history)
         history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
     liked_at = _liked_at(where, library, min_plays, history)
+    tables = [_table(liked_at, history)]
+    if history.banned:
+        tables.append(_table(dict.fromkeys(history.banned), history, "dislikes"))
+    used = ", ".join(sorted({member.name for kind in _SOURCES_OF_LIKES for member in members[kind]}))
+    plays = DEFAULT_PLAYS if min_plays is None else min_plays
+    notes = ["songs of the library are likes, banned songs dislikes"] if library is not None else []
+    if library is None or min_plays is not None:
+        notes.append(f"plays: a song played {plays} times or more is a like (--min-plays)")
+    return Reading(BY_NAME["spotify-export"], tables, used, counts=history.counts, notes=notes)
+
+
+def _table(
+    liked_at: dict[str, datetime | None], history: _History, means: Literal["likes", "dislikes"] = "likes"
+) -> Table:
     names = [history.name_of.get(track, (None, None)) for track in liked_at]
-    table = pl.DataFrame(
+    rows = pl.DataFrame(
         {
-            "user_id": [user] * len(liked_at),
             "track_id": list(liked_at),
             "liked_at": list(liked_at.values()),
             "name": [title for _, title in names],
             "artists": [artist for artist, _ in names],
         },
-        schema=dict.fromkeys(("user_id", "track_id", "liked_at", "name", "artists"), pl.String)
+        schema=dict.fromkeys(("track_id", "liked_at", "name", "artists"), pl.String)
         | {"liked_at": pl.Datetime("us", "UTC")},
     )
-    return Reading([table], [user], counts=history.counts)
-
-
-def _user(user_id: str | None) -> str:
-    given = pl.Series("user_id", [DEFAULT_USER if user_id is None else user_id], dtype=pl.String)
-    user = as_ids(given, "user_id", "--user-id", Counter())[0]
-    if not isinstance(user, str):
-        raise InputError("--user-id must be a short word or number that is not blank")
-    return user
+    return Table(rows, means, decided=True)
 
 
 def _liked_at(
@@ -256,7 +229,7 @@ def _liked_at(
 
 
 def _read_library(
-    members: list[_Member], read: Callable[[_Member], Any], history: _History
+    members: list[Member], read: Callable[[Member], Any], history: _History
 ) -> dict[str, None] | None:
     """The ids of the liked songs in their order; None if the export has no library."""
     if len(members) > 1:
@@ -271,19 +244,34 @@ def _read_library(
     if not isinstance(songs, list):
         raise InputError(f"{members[0].where} is no library: it has no list of tracks; download it again")
     liked: dict[str, None] = {}
-    for song in songs:
-        if not isinstance(song, dict):
-            history.counts[_MALFORMED] += 1
-        elif (track_id := _track_id(song.get("uri"))) is not None:
-            history.learn(track_id, _text(song.get("artist")), _text(song.get("track")))
-            history.counts["repeated likes"] += track_id in liked
-            liked[track_id] = None
-        else:
-            history.counts[_LOCAL if _is_local(song.get("uri")) else "library songs without a track id"] += 1
+    for track_id in _songs(songs, history):
+        history.counts["repeated likes"] += track_id in liked
+        liked[track_id] = None
+    banned = document.get("bannedTracks")
+    history.banned += dict.fromkeys(_songs(banned if isinstance(banned, list) else [], history))
     return liked
 
 
-def _read_plays(members: dict[str, list[_Member]], read: Callable[[_Member], Any], history: _History) -> None:
+def _songs(songs: list[object], history: _History) -> Iterator[str]:
+    """Yield the ids of songs of a library, by their names where they have none."""
+    for song in songs:
+        if not isinstance(song, dict):
+            history.counts[_MALFORMED] += 1
+            continue
+        artist, title = _text(song.get("artist")), _text(song.get("track"))
+        uri = song.get("uri")
+        track_id = _track_id(uri)
+        if track_id is None and uri is None:
+            track_id = name_id(artist, title)
+            history.counts["songs known by their names alone"] += track_id is not None
+        if track_id is not None:
+            history.learn(track_id, artist, title)
+            yield track_id
+        else:
+            history.counts[_LOCAL if _is_local(uri) else "library songs without a track id"] += 1
+
+
+def _read_plays(members: dict[str, list[Member]], read: Callable[[Member], Any], history: _History) -> None:
     if members["last_year"]:
         for member in members["playlists"]:
             _read_playlists(member, read(member), history)
@@ -301,7 +289,7 @@ def _read_plays(members: dict[str, list[_Member]], read: Callable[[_Member], Any
                     history.counts[_MALFORMED] += 1
 
 
-def _read_playlists(member: _Member, document: object, history: _History) -> None:
+def _read_playlists(member: Member, document: object, history: _History) -> None:
     playlists = document.get("playlists") if isinstance(document, dict) else None
     if not isinstance(playlists, list):
         raise InputError(f"{member.where} has no list of playlists; download it again")
@@ -331,10 +319,14 @@ def _count_extended(row: dict[str, Any], history: _History) -> None:
 
 def _count_last_year(row: dict[str, Any], history: _History) -> None:
     artist, title = _text(row.get("artistName")), _text(row.get("trackName"))
-    if artist is None or title is None or (track_id := history.id_of.get((artist, title))) is None:
+    track_id = None
+    if artist is not None and title is not None:
+        track_id = history.id_of.get((artist, title)) or name_id(artist, title)
+    if track_id is None:
         history.counts[_NO_ID] += 1
-    else:
-        history.count_play(track_id, artist, title, row.get("endTime"), row.get("msPlayed"))
+        return
+    history.learn(track_id, artist, title)
+    history.count_play(track_id, artist, title, row.get("endTime"), row.get("msPlayed"))
 
 
 def _track_id(uri: object) -> str | None:
@@ -369,59 +361,38 @@ def _time(value: object) -> datetime | None:
 # --- reading without unpacking -----------------------------------------------------------------------------
 
 
+_SECOND_COPY = re.compile(r"( ?\(\d+\)|[ _-]+(copy|Kopie|copie|copia)( \d+)?)(?=\.json$)", re.IGNORECASE)
+
+
 def _kind(name: str) -> str | None:
-    return next((kind for kind, found in _KINDS.items() if found.names.fullmatch(name)), None)
+    """The kind of a file by its name, which a second download changes to ``YourLibrary (1).json``."""
+    plain = _SECOND_COPY.sub("", name)
+    return next((kind for kind, found in _KINDS.items() if found.names.fullmatch(plain)), None)
 
 
-class _MemberReader:
-    """Reads the files of one export, within the limit on all of them together."""
-
-    def __init__(self) -> None:
-        self._left = MAX_TOTAL_BYTES
-
-    def document(self, member: _Member) -> Any:
-        """The JSON of ``member``, reduced to the fields of its kind as it is parsed."""
-        fields = _KINDS[member.kind].fields
-        return parse_json(self._bytes(member), member.where, fields, "; download it again")
-
-    def _bytes(self, member: _Member) -> bytes:
-        """What is in ``member``, measured as it is read: an archive may declare wrong sizes."""
-        limit = min(MAX_FILE_BYTES, self._left)
-        parts, size = [], 0
-        try:
-            with member.open() as stream:
-                while part := stream.read(_STEP):
-                    size += len(part)
-                    if size > limit:
-                        raise InputError(
-                            f"{member.where} is too large: at most {MAX_FILE_BYTES >> 20:,} MB per file and "
-                            f"{MAX_TOTAL_BYTES >> 20:,} MB per export are read"
-                        )
-                    parts.append(part)
-        except _DAMAGE as error:
-            raise InputError(
-                f"{member.where} is damaged or unreadable ({_shown(str(error))}); download the export again"
-            ) from error
-        self._left -= size
-        return b"".join(parts)
+def _document(reader: MemberReader, member: Member) -> Any:
+    """The JSON of ``member``, reduced to the fields of its kind as it is parsed."""
+    kind = _kind(member.name)
+    assert kind is not None
+    return parse_json(reader.read(member), member.where, _KINDS[kind].fields, "; download it again")
 
 
-def _members(path: Path, opened: ExitStack) -> list[_Member]:
-    """The files of ``path`` that are of a known kind, by their names. Raises InputError without any."""
+def _members(path: Path, opened: ExitStack) -> list[tuple[str, Member]]:
+    """The files of ``path`` that are of a known kind, by their names, each with its kind. Raises InputError
+    without any."""
     if path.is_dir():
-        files = [(file, _kind(file.name)) for file in _files_below(path)]
-        found = [_Member(str(file), kind, partial(FileIO, file)) for file, kind in files if kind]
+        files = [Member(str(file), file.name, partial(FileIO, file)) for file in _files_below(path)]
         what, remedy = "a folder", "give the folder that holds them"
-    elif _is_zip(path):
-        found = _in_archive(path, opened)
+    elif is_zip_file(path):
+        files = members_of(path, opened)
         what, remedy = "a zip archive", "unpack it to import what it holds"
     elif not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     else:
-        kind = _kind(path.name)
-        found = [_Member(str(path), kind, partial(FileIO, path))] if kind else []
+        files = [Member(str(path), path.name, partial(FileIO, path))]
         what, remedy = "a file", "give the zip as downloaded, and leave --format out for other files"
-    if not any(member.kind in _SOURCES_OF_LIKES for member in found):
+    found = [(kind, member) for member in files if (kind := _kind(member.name)) is not None]
+    if not any(kind in _SOURCES_OF_LIKES for kind, _ in found):
         raise InputError(f"{path} is {what} without {LOOKED_FOR}, so no Spotify account export; {remedy}")
     return found
 
@@ -441,70 +412,3 @@ def _files_below(folder: Path) -> list[Path]:
         if (depth == 0 and has_others) or depth == _MAX_DEPTH - 1 or seen > MAX_MEMBERS:
             folders.clear()
     return found
-
-
-class _Archive(BufferedReader):
-    """A file that refuses long reads, since opening a zip reads its whole list of members."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _LONGEST_READ:
-            raise zipfile.BadZipFile("the list of members is too long")
-        return super().read(size)
-
-
-def _is_zip(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
-    except OSError:
-        return False
-
-
-def _in_archive(path: Path, opened: ExitStack) -> list[_Member]:
-    """The members of known kinds, after checking the archive's list of members."""
-    try:
-        raw = opened.enter_context(_Archive(FileIO(path)))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        archive = opened.enter_context(zipfile.ZipFile(raw))
-    except _DAMAGE as error:
-        raise InputError(f"{path} is a truncated or damaged zip archive; download it again") from error
-    entries = archive.infolist()
-    if len(entries) > MAX_MEMBERS:
-        raise InputError(f"{path} has more than {MAX_MEMBERS:,} files, too many for an account export")
-    members = []
-    for entry in _checked(entries, path):
-        kind = _kind(re.split(r"[/\\]", entry.filename)[-1])
-        if kind:
-            where = f"{path}: {_shown(entry.filename)}"
-            if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise InputError(f"{where} has an unknown compression; unpack it and give the folder")
-            members.append(_Member(where, kind, partial(archive.open, entry)))
-    return sorted(members, key=lambda member: member.where)
-
-
-def _checked(entries: list[zipfile.ZipInfo], path: Path) -> Iterator[zipfile.ZipInfo]:
-    seen: set[str] = set()
-    for entry in entries:
-        name = entry.filename
-        parts = re.split(r"[/\\]", name)
-        shown = _shown(name)
-        if not parts[0] or ":" in parts[0] or ".." in parts or "\x00" in entry.orig_filename:
-            raise InputError(f"{path} has a file {shown} that points outside the archive; it is not opened")
-        if name in seen:
-            raise InputError(f"{path} has {shown} twice; download it again")
-        seen.add(name)
-        if entry.is_dir() or "__MACOSX" in parts:
-            continue
-        if entry.flag_bits & 0x1:
-            raise InputError(f"{path} is encrypted; unpack it with its password and give the folder")
-        if name.lower().endswith(".zip"):
-            raise InputError(f"{path} holds another archive, {shown}; unpack it and give those in it")
-        yield entry
-
-
-def _shown(name: str) -> str:
-    """A member's name for a message: on one line, and of a readable length."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return text if len(text) <= 100 else "..." + text[-97:]

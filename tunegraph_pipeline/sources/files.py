@@ -1,13 +1,15 @@
-"""The user's own files: likes, tracks and audio features in common formats, also as a source; and user ids.
+"""The user's own files: likes, dislikes, tracks and audio features in any known format, also as a source.
 
-Here: which files belong together, and the raw batches made of them. Not here: how a format is found and read
-(`formats`, and `account_export` for a person's Spotify data), how columns are recognised and cleaned
-(`columns`), or where batches are kept (`lake`).
+Here: which files belong together, whose they are, the raw batches made of them, and a summary of each. Not
+here: reading one file (`reading`, and `account_export` for Spotify's), what becomes of its rows (`rows`), or
+where batches are kept (`lake`).
 """
 
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -15,18 +17,16 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.account_export import holds_export, is_export, read_export
-from tunegraph_pipeline.sources.columns import COLUMN_NAMES, TRACK_FIELDS, Part, as_ids, clean, letters, shown
-from tunegraph_pipeline.sources.formats import (
-    ENDINGS,
-    FORMATS,
-    SEED_FILES,
-    Reading,
-    read_content,
-    read_format,
-    read_seed,
-    readable_name,
-)
+from tunegraph_pipeline.sources.account_export import export_reading, holds_export, is_export
+from tunegraph_pipeline.sources.archives import is_archive, read_archive
+from tunegraph_pipeline.sources.cells import as_ids
+from tunegraph_pipeline.sources.columns import COLUMN_NAMES, TRACK_FIELDS, letters, shown
+from tunegraph_pipeline.sources.content import as_utf8, read_content, readable_name
+from tunegraph_pipeline.sources.formats import ENDINGS, FORMAT_NAMES, SEED_FILES, Format
+from tunegraph_pipeline.sources.opinions import Rules
+from tunegraph_pipeline.sources.reading import Given, Reading, read_format
+from tunegraph_pipeline.sources.rows import Part, Table, read_rows
+from tunegraph_pipeline.sources.seed_project import read_seed
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
     Features,
@@ -38,19 +38,72 @@ from tunegraph_pipeline.sources.source import (
 )
 
 KINDS = ("auto", "likes", "tracks", "features")
-"""What --kind can say: one of the three parts of a batch, or all that the file has."""
+"""What --kind can say: one of three parts of a batch, or all that the file has. Dislikes go with likes."""
 
-_EXPORT = "spotify-export"
+DEFAULT_USER = "me"
+"""The user of a file of one person, unless --user-id names another."""
+
+_EXPORT, _SEED, _ARCHIVE, _FILE = "spotify-export", "seed", "archive", "file"
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
+_EXAMPLES = 5
 _PART_COLUMNS: dict[Part, set[str]] = {
-    "likes": {"user_id"},
     "tracks": set(TRACK_FIELDS),
     "features": set(AUDIO_FEATURES),
 }
-"""A table fills a part if it has one of these columns."""
+"""A table fills a part if it has one of these columns; likes and dislikes if it has users."""
 
 
-def read_files(
+@dataclass(frozen=True)
+class FileImport:
+    """What one file, or files that belong together, become: the batch, and a summary for people.
+
+    ``origin`` is the path; ``shape`` says how the file was cut, ``columns`` which column was taken for which
+    role, ``unused`` which columns decided nothing, ``rules`` what counted as what. ``person`` is the user of
+    a file of one person, "" for others. ``examples`` are the first likes in words.
+    """
+
+    batch: RawBatch
+    origin: str
+    format: Format
+    shape: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    unused: Sequence[str] = ()
+    rules: Sequence[str] = ()
+    person: str = ""
+
+    def examples(self) -> list[str]:
+        """The first likes in words, such as "ann likes Intro by The Lanterns"."""
+        some = self.batch.likes.head(_EXAMPLES)
+        known = {row["track_id"]: row for row in self.batch.tracks.iter_rows(named=True)} if len(some) else {}
+        return [f"{user} likes {_in_words(track, known.get(track))}" for user, track, _ in some.iter_rows()]
+
+    def figures(self) -> dict[str, int]:
+        """How many users, likes, dislikes and distinct songs the batch has."""
+        batch = self.batch
+        people = pl.concat([batch.likes["user_id"], batch.feedback["user_id"]])
+        songs = pl.concat([batch.likes["track_id"], batch.feedback["track_id"]])
+        return {
+            "users": people.n_unique(),
+            "likes": len(batch.likes),
+            "dislikes": len(batch.feedback),
+            "tracks": songs.n_unique() if len(songs) else batch.tracks["track_id"].n_unique(),
+        }
+
+
+def _in_words(track_id: str, track: Mapping[str, object] | None) -> str:
+    if track is None or not track["name"]:
+        return f"the song {track_id}"
+    artists = track["artists"]
+    by = f" by {', '.join(artists)}" if isinstance(artists, list) and artists else ""
+    return f"{track['name']}{by}"
+
+
+def read_files(paths: Sequence[Path], **options: object) -> list[RawBatch]:
+    """The raw batches of :func:`import_files`, with its options."""
+    return [one.batch for one in import_files(paths, **options)]  # type: ignore[arg-type]
+
+
+def import_files(
     paths: Sequence[Path],
     *,
     format: str = "auto",  # noqa: A002  (the word of the option)
@@ -60,85 +113,157 @@ def read_files(
     time_column: str | None = None,
     user_id: str | None = None,
     min_plays: int | None = None,
-) -> list[RawBatch]:
-    """One raw batch for each file of ``paths``, in their order; a folder stands for the data files in it.
+    min_rating: float | None = None,
+    like_when: Mapping[str, frozenset[str]] | None = None,
+    ignore: Sequence[str] = (),
+    day: date | None = None,
+) -> list[FileImport]:
+    """What the files become, in their order; a folder stands for the data files in it. Nothing is written.
 
-    The seed project's ``user_like.json``, ``id_map.json`` and ``id_map.csv`` in one folder make one batch.
-    So do all Spotify account exports among ``paths``, as the first batch: they belong to one person,
-    ``user_id``, and ``min_plays`` applies to them (`account_export.read_export`).
+    The seed project's ``user_like.json``, ``id_map.json`` and ``id_map.csv`` in one folder are read as one.
+    So are all Spotify account exports among ``paths``, as the first: they belong to one person.
 
-    The format is detected (`detect_format`) unless ``format`` names one of FORMATS. A file may hold likes,
-    tracks and audio features at once; ``kind`` picks one of the three. Columns are recognised by name
+    The format is found (`formats.FORMATS`) unless ``format`` names one. A file may hold likes, tracks and
+    audio features at once; ``kind`` picks one of the three. Columns are recognised by name
     (`columns.COLUMN_NAMES`) unless named here (in a file without a header by position: "1" is the first);
-    others are ignored.
+    those in ``ignore`` decide nothing. ``min_plays``, ``min_rating`` and ``like_when`` say what a like is
+    (`opinions`). Files of one person belong to ``user_id``, DEFAULT_USER unless given.
 
-    Likes are distinct (user, track) pairs. A weight or number of plays only decides whether a row counts (if
-    above zero) and is not kept. Last.fm-1K rows without a track MBID are skipped. ``counts`` of a batch says
-    how many rows were skipped or values set to null, and why.
+    Likes are distinct (user, track) pairs; dislikes become feedback, said on ``day`` (default: today) where
+    the file has no time. ``counts`` of a batch says how many rows were skipped or values set to null, and
+    why.
 
     Raises InputError, one line, if a file is missing, unreadable, damaged, of no known format, lacks a column
-    it needs or has no usable row.
+    it needs, has no usable row, or if files of two people would become one person.
     """
-    for option, value, known in (("--format", format, FORMATS), ("--kind", kind, KINDS)):
+    for option, value, known in (("--format", format, FORMAT_NAMES), ("--kind", kind, KINDS)):
         if value not in known:
             raise InputError(f"{option} {value} is not known; choose one of {', '.join(known)}")
-    options = {"user_id": user_column, "track_id": track_column, "liked_at": time_column}
-    named = {role: column for role, column in options.items() if column is not None}
-    groups = list(_groups(paths, format))
-    batches = []
-    for group_kind, group in groups:
-        if group_kind != "file" and named:
+    if min_plays is not None and min_plays < 1:
+        raise InputError(f"--min-plays {min_plays} must be at least 1")
+    named = {"user_id": user_column, "track_id": track_column, "liked_at": time_column}
+    given = Given(
+        format,
+        {role: column for role, column in named.items() if column is not None},
+        tuple(ignore),
+        None if user_id is None else _user(user_id),
+        kind == "likes",
+        Rules(min_plays, min_rating, like_when or {}),
+    )
+    readings = [
+        (where, origin, reading)
+        for group_kind, group in list(_groups(paths, format))
+        for where, origin, reading in _read_group(group_kind, group, given)
+    ]
+    _check_options(readings, given)
+    imports = [_imported(where, origin, reading, kind, given, day) for where, origin, reading in readings]
+    _check_people(imports, readings, user_id)
+    return imports
+
+
+def _read_group(group_kind: str, group: list[Path], given: Given) -> Iterator[tuple[str, str, Reading]]:
+    """What messages call each reading of a group, the origin that its batch records, and the reading."""
+    names = ", ".join(readable_name(path) for path in group)
+    if group_kind != _FILE and given.named:
+        raise InputError(f"{group[0]} is {group_kind}, which has no columns to name; leave the options out")
+    if group_kind == _EXPORT:
+        # Its files may be named after its person.
+        yield str(group[0]), "Spotify account export", export_reading(group, given.rules.min_plays)
+    elif group_kind == _SEED:
+        yield str(group[0].parent if len(group) > 1 else group[0]), names, read_seed(group)
+    elif group_kind == _ARCHIVE:
+        for member, reading in read_archive(group[0], given):
+            yield f"{group[0]}: {member}", f"{names}: {member}", reading
+    else:
+        for reading in read_format(group[0], given):
+            yield str(group[0]), names, reading
+
+
+def _check_options(readings: Sequence[tuple[str, str, Reading]], given: Given) -> None:
+    """Raise InputError for an option that no file can use."""
+    one_person = any(reading.format.whose == "one person" for _, _, reading in readings)
+    users = any("user_id" in table.rows.columns for _, _, reading in readings for table in reading.tables)
+    if given.user_id is not None and not one_person and not users:
+        raise InputError("--user-id is for files of one person, and none was given; leave it out")
+    tables = [table for _, _, reading in readings for table in reading.tables]
+    exports = any(reading.format.name == _EXPORT for _, _, reading in readings)
+    if given.rules.min_plays is not None and not exports and not any(table.counts_plays for table in tables):
+        raise InputError("--min-plays is for files of plays, and none was given; leave it out")
+    if given.rules.min_rating is not None and not any(table.has_numbers for table in tables):
+        raise InputError("--min-rating is for files of ratings, and none was given; leave it out")
+
+
+def _check_people(
+    imports: Sequence[FileImport], readings: Sequence[tuple[str, str, Reading]], user_id: str | None
+) -> None:
+    """Raise InputError where files of two people would become one person without a word."""
+    if user_id is not None:
+        return
+    people: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for one, (where, _, reading) in zip(imports, readings, strict=True):
+        if not one.person:
+            continue
+        name = Path(where).name
+        if where not in names.values() and name in names and ": " not in where:
             raise InputError(
-                f"{group[0]} is {group_kind}, which has no columns to name; leave the options out"
+                f"{names[name]} and {where} have one name, and may be of two people; import each alone,"
+                f" with a"
+                " --user-id of their own, or both with one --user-id if they are one person's"
             )
-        if group_kind == _EXPORT:
-            reading = read_export(group, user_id, min_plays)
-        else:
-            reading = read_seed(group) if group_kind == "seed" else read_format(group[0], format, named)
-        where, origin = _names_of(group_kind, group)
-        batches.append(_batch(reading, where, origin, kind, time_named=time_column is not None))
-    for option, given in (("--user-id", user_id), ("--min-plays", min_plays)):
-        if given is not None and all(group_kind != _EXPORT for group_kind, _ in groups):
-            raise InputError(f"{option} is for a Spotify account export, and none was given; leave it out")
-    return batches
+        names[name] = where
+        if reading.person:
+            people.setdefault(reading.person, where)
+    if len(people) > 1:
+        (first, second), *_ = [list(people)[:2]]
+        raise InputError(
+            f"{people[first]} is {first}'s and {people[second]} is {second}'s; import each alone, with a"
+            f" --user-id"
+            " of their own"
+        )
+
+
+def _user(user_id: str) -> str:
+    user = as_ids(pl.Series("user_id", [user_id], dtype=pl.String), "user_id", "--user-id", Counter())[0]
+    if not isinstance(user, str):
+        raise InputError("--user-id must be a short word or number that is not blank")
+    return user
+
+
+# --- which files belong together ---------------------------------------------------------------------------
 
 
 def files_together(paths: Sequence[Path]) -> list[list[Path]]:
-    """Files in groups of those that :func:`read_files` makes one batch of; every file is in one group."""
+    """Files in groups of those that :func:`import_files` reads as one; every file is in one group."""
     return [group for _, group in _groups(paths, "auto")]
 
 
 def _groups(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, list[Path]]]:
     """``paths`` in groups: all account exports ("spotify-export"), folders of them included, the seed
-    project's files of one folder ("seed"), and every other file alone ("file")."""
+    project's files of one folder ("seed"), and every other file alone: a zip of somebody's data ("archive"),
+    or any ("file")."""
     files = [file for path in paths for file in _files_of(path, format_name)]
     exports = [file for file in files if format_name == _EXPORT or _is_export(file, format_name)]
     if exports:
         yield _EXPORT, list(dict.fromkeys(exports))
     seeds = defaultdict[Path, list[Path]](list)
     for file in files:
-        if file.name in SEED_FILES and format_name in {"auto", "seed"}:
+        if file.name in SEED_FILES and format_name in {"auto", _SEED}:
             seeds[file.parent].append(file)
     for file in files:
         group = seeds[file.parent]
         if file in exports:
             continue
         if file not in group:
-            yield "file", [file]
+            yield (_ARCHIVE if is_archive(file) else _FILE), [file]
         elif group[0] == file:
-            yield "seed", group
-
-
-def _names_of(group_kind: str, group: Sequence[Path]) -> tuple[str, str]:
-    """What messages call a group, and the origin that its batch records."""
-    if group_kind == _EXPORT:
-        return str(group[0]), "Spotify account export"  # its files may be named after its person
-    where = group[0].parent if len(group) > 1 else group[0]
-    return str(where), ", ".join(readable_name(path) for path in group)
+            yield _SEED, group
 
 
 def _is_export(path: Path, format_name: str) -> bool:
-    return format_name in {"auto", _EXPORT} and is_export(path)
+    if format_name not in {"auto", _EXPORT} or not is_export(path):
+        return False
+    return path.is_dir() or path.suffix.lower() == ".json" or holds_export(path)
 
 
 def _files_of(path: Path, format_name: str) -> list[Path]:
@@ -150,60 +275,159 @@ def _files_of(path: Path, format_name: str) -> list[Path]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     files = [
-        file for file in files if file.suffix in ENDINGS or (file.suffix == ".zip" and holds_export(file))
+        file
+        for file in files
+        if file.suffix.lower() in ENDINGS
+        or (file.suffix.lower() == ".zip" and (holds_export(file) or is_archive(file)))
     ]
     if not files:
         raise InputError(f"{path} has no file to import; expected are {', '.join(sorted(ENDINGS))}")
     return files
 
 
-def _batch(reading: Reading, where: str, origin: str, kind: str, *, time_named: bool) -> RawBatch:
+# --- from a reading to a batch -----------------------------------------------------------------------------
+
+
+def _imported(
+    where: str, origin: str, reading: Reading, kind: str, given: Given, day: date | None
+) -> FileImport:
     counts = Counter(reading.counts)
-    parts = _clean_parts(reading, where, counts, kind, time_named=time_named)
+    person = given.user_id or DEFAULT_USER if reading.format.whose == "one person" else ""
+    tables = [_with_person(table, person, given.user_id, where) for table in reading.tables]
+    parts, rules = _clean_parts(tables, reading, where, counts, kind, given)
     users = empty_frame("users")
     if kind in {"auto", "likes"}:
         counts["users whose list is unknown"] += len(reading.failed)
-        users = _users(parts["likes"], reading, where)
+        users = _users(parts["likes"], parts["dislikes"], reading, where)
     counted = {what: n for what, n in counts.items() if n}
-    batch = RawBatch("files", origin, users, parts["likes"], parts["tracks"], parts["features"], counted)
+    batch = RawBatch(
+        "files",
+        origin,
+        users,
+        parts["likes"],
+        parts["tracks"],
+        parts["features"],
+        counted,
+        _feedback(parts["dislikes"], day),
+    )
+    why = "; ".join(f"{n:,} {what}" for what, n in counted.items())
+    if person and kind in {"auto", "likes"} and not len(batch.likes) and not len(batch.feedback):
+        raise InputError(
+            f"{where} has no like that can be read ({why or 'no rows'}); the list of {person} stays as it is"
+        )
     if not any(len(frame) for frame in batch.parts().values()):
-        why = "; ".join(f"{n:,} {what}" for what, n in counted.items())
         raise InputError(f"{where} has no usable row ({why or 'no rows'}); correct it")
-    return batch
+    return FileImport(
+        batch,
+        where,
+        reading.format,
+        reading.shape,
+        reading.columns,
+        reading.unused,
+        [*reading.notes, *rules],
+        person,
+    )
+
+
+def _with_person(table: Table, person: str, user_id: str | None, where: str) -> Table:
+    """The table with the user of a file of one person, or of a file with one user whom --user-id names."""
+    rows = table.rows
+    if "user_id" not in rows.columns:
+        if not person or table.means == "catalogue":
+            return table
+        return replace(table, rows=rows.with_columns(pl.lit(person).alias("user_id")))
+    if user_id is None:
+        return table
+    users = rows["user_id"].drop_nulls().n_unique()
+    if users > 1:
+        raise InputError(f"{where} names {users:,} users itself; leave --user-id out")
+    return replace(table, rows=rows.with_columns(pl.lit(user_id).alias("user_id")))
 
 
 def _clean_parts(
-    reading: Reading, where: str, counts: Counter[str], kind: str, *, time_named: bool
-) -> Mapping[Part, pl.DataFrame]:
-    """The parts that ``kind`` asks for, from all tables; empty if no table fills one."""
-    cleaned: dict[Part, list[pl.DataFrame]] = {part: [] for part in _PART_COLUMNS}
+    tables: Sequence[Table], reading: Reading, where: str, counts: Counter[str], kind: str, given: Given
+) -> tuple[Mapping[Part, pl.DataFrame], list[str]]:
+    """The parts that ``kind`` asks for, from all tables, and the rules that decided; empty if no table fills
+    one."""
+    cleaned: dict[Part, list[pl.DataFrame]] = {
+        part: [] for part in ("likes", "dislikes", "tracks", "features")
+    }
     held: set[Part] = set()
-    for table in reading.tables:
-        parts = [part for part, columns in _PART_COLUMNS.items() if columns & set(table.columns)]
+    rules: list[str] = []
+    for table in tables:
+        parts: list[Part] = [
+            part for part, columns in _PART_COLUMNS.items() if columns & set(table.rows.columns)
+        ]
+        parts = ["likes", "dislikes", *parts] if "user_id" in table.rows.columns else parts
+        parts = ["tracks", *parts] if "pair" in table.rows.columns and "tracks" not in parts else parts
         held.update(parts)
-        asked = [part for part in parts if kind in {"auto", part}]
-        for part, frame in clean(table, asked, where, counts, time_named=time_named).items():
+        asked = [part for part in parts if kind in {"auto", "likes" if part == "dislikes" else part}]
+        done = read_rows(table, asked, given.rules, where, counts)
+        rules += [rule for rule in done.rules if rule not in rules]
+        for part, frame in done.frames.items():
             cleaned[part].append(frame)
-    if not held:
+    if not held and reading.tables:
         raise InputError(
-            f"{where} has tracks and nothing about them: it lacks users; name their column with --user-column"
+            f"{where} has tracks and nothing about them: it lacks users; name their column with"
+            f" --user-column, or"
+            " whose list it is with --user-id"
         )
     if kind != "auto" and kind not in held:
-        raise InputError(f"{where} holds no {kind}, only {' and '.join(sorted(held))}; leave --kind out")
-    return {part: pl.concat(frames) if frames else empty_frame(part) for part, frames in cleaned.items()}
+        holds = " and ".join(sorted(held - {"dislikes"}))
+        raise InputError(f"{where} holds no {kind}, only {holds}; leave --kind out")
+    if given.named.get("liked_at") is not None and cleaned["likes"]:
+        _check_times(cleaned["likes"], where)
+    parts_of: dict[Part, str] = {
+        "likes": "likes",
+        "dislikes": "likes",
+        "tracks": "tracks",
+        "features": "features",
+    }
+    return {
+        part: pl.concat(frames) if frames else empty_frame(parts_of[part]) for part, frames in cleaned.items()
+    }, rules
 
 
-def _users(likes: pl.DataFrame, reading: Reading, where: str) -> pl.DataFrame:
-    """Every user: ``listed``, with or without likes, or ``failed`` if the list is unknown."""
+def _check_times(likes: Sequence[pl.DataFrame], where: str) -> None:
+    """Raise InputError where no time of the column that an option names is readable."""
+    if any(len(frame) for frame in likes) and all(frame["liked_at"].is_null().all() for frame in likes):
+        raise InputError(
+            f"{where}: no time in --time-column is readable; write ISO 8601, or seconds since 1970"
+        )
+
+
+def _feedback(dislikes: pl.DataFrame, day: date | None) -> pl.DataFrame:
+    """Dislikes as feedback; said at the start of ``day`` where the file does not say when."""
+    at = datetime.combine(day or datetime.now(UTC).date(), datetime.min.time(), UTC)
+    empty = empty_frame("feedback")
+    return dislikes.select(
+        "user_id",
+        "track_id",
+        pl.lit("dislike").alias("action"),
+        pl.col("liked_at").fill_null(at).alias("at"),
+        pl.lit([], dtype=empty.schema["shown"]).alias("shown"),
+        pl.lit("").alias("bundle_version"),
+    ).cast(pl.Schema(empty.schema))
+
+
+def _users(likes: pl.DataFrame, dislikes: pl.DataFrame, reading: Reading, where: str) -> pl.DataFrame:
+    """Every user: ``listed``, with or without likes, ``failed`` if the list is unknown, or ``found`` if only
+    dislikes are known. Where the file has no like, nobody is listed: it must not empty a list."""
     states = []
-    for state, users in (("listed", reading.seen_whole), ("failed", reading.failed)):
+    seen_whole = reading.seen_whole if len(likes) else []
+    for state, users in (("listed", seen_whole), ("failed", reading.failed)):
         # Cleaned like the likes, which counted already what is skipped.
         met = as_ids(pl.Series("user_id", users, dtype=pl.String), "user_id", where, Counter())
         met = pl.concat([met, likes["user_id"]]) if state == "listed" else met
         distinct = met.drop_nulls().unique(maintain_order=True).to_frame()
         states.append(distinct.with_columns(pl.lit(state).alias("state")))
+    known = pl.concat(states)
+    others = dislikes.select(pl.col("user_id").unique(maintain_order=True)).join(
+        known, on="user_id", how="anti"
+    )
+    known = pl.concat([known, others.with_columns(pl.lit("found").alias("state"))])
     empty = empty_frame("users")
-    return pl.concat(states).select(
+    return known.select(
         "user_id",
         pl.lit(None, dtype=empty.schema["discovered_from"]).alias("discovered_from"),
         pl.lit(0, dtype=empty.schema["depth"]).alias("depth"),
@@ -217,7 +441,8 @@ def read_user_ids(path: Path, user_column: str | None = None) -> pl.Series:
     Parquet, or text with or without a header, gzip or not; of several columns the one named like a user, or
     by ``user_column``. Raises InputError if the file is unreadable or the column unclear.
     """
-    data = read_content(path)
+    data = read_content(path).data
+    data = data if data.startswith(b"PAR1") else as_utf8(data, str(path)).data
     try:
         if data.startswith(b"PAR1"):
             table = pl.read_parquet(io.BytesIO(data))

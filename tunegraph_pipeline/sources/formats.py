@@ -1,358 +1,584 @@
-"""Read a file of any format into tables whose columns are named by role.
+"""The formats that can be imported: one declared table, and finding the one that a file has.
 
-Here: opening (gzip or not), and one reader per format. Not here: the rules by which a format is found
-(`detect_format`), what the columns mean and how their cells are cleaned (`columns`), or which files there are
-(`files`).
+Here: FORMATS, what each is recognised by, what its rows mean, and whose they are. Not here: cutting files
+into tables (`raw_tables`), documents that are no tables (`documents`), what columns mean by their names
+(`columns`), or Spotify's account export (`account_export`).
+
+The order decides: the first format that fits is taken, and the three at the end fit any table that names its
+columns. docs/importing.md shows this table.
 """
 
-import csv
-import gzip
-import io
-import os
 import re
-import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.csv
+from tunegraph_pipeline.sources.columns import Columns, letters
+from tunegraph_pipeline.sources.raw_tables import RawTable
 
-from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.columns import letters, recognise, shown
-from tunegraph_pipeline.sources.detect_format import (
-    LASTFM1K,
-    SAMPLE_LINES,
-    TextLayout,
-    cut_lines,
-    detect_format,
-    parse_json,
-    sample_lines,
-    usual_width,
-)
+Means = Literal["likes", "dislikes", "unlikes", "undislikes", "plays", "library", "catalogue"]
+"""What a row says unless a column of it says more. The songs of a ``library`` are likes if nothing in it is
+rated or loved. A ``catalogue`` describes songs."""
 
-FORMATS = (
-    "auto", "csv", "tsv", "parquet", "ndjson", "adjacency", "hetrec", "lastfm1k", "mpd", "exportify", "seed",
-    "spotify-export",
-)  # fmt: skip
-"""The values of --format. ``csv`` is delimited text of any separator, ``tsv`` of tabs."""
-
-SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
-
-ENDINGS = {".csv", ".tsv", ".txt", ".dat", ".json", ".ndjson", ".jsonl", ".parquet", ".gz"}
-"""Files of a folder that are imported with it; of its zips, only account exports are."""
-
-_TABLES = {"csv", "tsv", "parquet", "ndjson", "hetrec", "exportify"}
-_TOO_FEW, _TOO_MANY = "rows with too few columns", "rows with too many columns"
-# Column -> field of a track in a Million Playlist slice.
-_MPD_FIELDS = {
-    "track_id": "track_uri",
-    "name": "track_name",
-    "artists": "artist_name",
-    "artist_ids": "artist_uri",
-    "album_id": "album_uri",
-}
+Whose = Literal["one person", "its users"]
+"""Whose the rows are: one person's, whom --user-id names, or those of the users that a column names."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a reader found. ``tables`` have columns named by role (`columns.COLUMN_NAMES`); the lists of users
-    in ``seen_whole`` are complete, even if empty; those of ``failed`` users are unknown."""
+class Format:
+    """A format of tables or documents.
 
-    tables: list[pl.DataFrame]
-    seen_whole: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
-def read_content(path: Path) -> bytes:
-    """The bytes of ``path``, unpacked if they are gzip. Raises InputError if they cannot be read."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{path} is a truncated or damaged gzip file; fetch it again") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        raise InputError(f"{path} is empty; give a file with at least one row")
-    return data
-
-
-def readable_name(path: Path) -> str:
-    """The name of a file as valid UTF-8: bytes that are not text are escaped, as in ``caf\\xe9.csv``."""
-    return os.fsencode(path.name).decode(errors="backslashreplace")
-
-
-def read_format(path: Path, format_name: str, named: Mapping[str, str]) -> Reading:
-    """What ``path`` holds. ``format_name`` is one of FORMATS; ``named`` maps those of user_id, track_id and
-    liked_at that an option names to columns.
-
-    Raises InputError if the file is damaged, of no known format, or not of the format named.
+    A table has it if it has all ``columns`` (their letters) of one entry, and the name of the file or sheet
+    matches ``file``; without a header, if its cells match ``cells``, one pattern for each column. ``roles``
+    maps roles to columns, by letters or, without a header, by position from "1"; the role ``pair`` holds
+    "Artist - Title". ``documents`` have no columns; `documents` recognises them.
     """
-    data = read_content(path)
-    where = str(path)
-    found = detect_format(data, where, format_name, named)
-    name = found if isinstance(found, str) else found.format
-    if format_name not in {"auto", name} and (format_name, name) != ("tsv", "csv"):
-        raise InputError(
-            f"{where} is not {format_name}: it looks like {name}; leave --format out or name that"
+
+    name: str
+    title: str
+    seen_by: str
+    means: Means
+    whose: Whose
+    columns: tuple[str, ...] = ()
+    file: str = ""
+    cells: tuple[str, ...] = ()
+    separator: str = ""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    literal: bool = False
+
+    def fits(self, table: RawTable, file_name: str) -> bool:
+        """Whether a table has this format."""
+        if self.file and not re.search(self.file, file_name, re.IGNORECASE):
+            return False
+        if table.header:
+            names = {letters(name) for name in table.names}
+            return any(set(entry.split()) <= names for entry in self.columns)
+        return bool(self.cells) and self._cells_match(table)
+
+    def _cells_match(self, table: RawTable) -> bool:
+        if len(table.names) != len(self.cells) or (self.separator and self.separator not in table.shape):
+            return False
+        rows = table.sample.rows()
+        patterns = [re.compile(cell) for cell in self.cells]
+        matched = sum(
+            all(pattern.fullmatch(cell or "") for pattern, cell in zip(patterns, row, strict=True))
+            for row in rows
         )
-    if named and name not in _TABLES:
-        raise InputError(f"{where} is {name}, which has no columns to name; leave the column options out")
-    if isinstance(found, TextLayout):
-        return _read_adjacency(data, where) if name == "adjacency" else _read_text(data, path, found, named)
-    if name == "seed":
-        return read_seed([path])
-    if name == "mpd":
-        return _read_mpd(data, where)
-    return (_read_parquet if name == "parquet" else _read_ndjson)(data, where, named)
+        return matched >= 0.9 * len(rows) > 0
 
 
-# --- one reader per format ---------------------------------------------------------------------------------
+_HASH40, _UUID = r"[0-9a-f]{40}", r"[0-9a-fA-F-]{36}|"
+_ANY, _SOME, _NUMBER, _WHOLE = r"(?s).*", r"(?s).+", r"-?[\d.]+(?:[eE][+-]?\d+)?", r"\d+"
+_EPOCH = r"1\d{9}|[89]\d{8}"
+
+FORMATS: tuple[Format, ...] = (
+    # --- one person's, from a service ---
+    Format(
+        "spotify-export",
+        "Spotify account export",
+        "the zip as downloaded, or YourLibrary.json, Streaming_History_Audio_*.json, endsong_*.json,"
+        " StreamingHistory*.json",
+        "library",
+        "one person",
+    ),
+    Format(
+        "spotify-api",
+        "Spotify Web API",
+        "JSON: `items` with `track`, one page or a list of pages",
+        "likes",
+        "one person",
+    ),
+    Format(
+        "youtube-takeout",
+        "YouTube and YouTube Music (Takeout)",
+        "CSV: a video id and when it was added, in any language; music library songs",
+        "likes",
+        "one person",
+        columns=("videoid",),
+        roles={"youtube": "videoid"},
+    ),
+    Format(
+        "youtube-history",
+        "YouTube Music history (Takeout)",
+        "watch-history.json; only YouTube Music counts",
+        "plays",
+        "one person",
+    ),
+    Format(
+        "apple-likes",
+        "Apple Music likes",
+        "CSV: Item Description, Preference",
+        "likes",
+        "one person",
+        columns=("itemdescription preference",),
+        roles={"pair": "itemdescription", "apple": "itemreference", "liked_at": "created"},
+    ),
+    Format(
+        "apple-library",
+        "Apple Music library",
+        "JSON: Track Identifier, Title, Artist",
+        "library",
+        "one person",
+        columns=("trackidentifier title",),
+        roles={"name": "title", "artists": "artist", "apple": "applemusictrackidentifier"},
+    ),
+    Format(
+        "apple-daily-tracks",
+        "Apple Music play history",
+        "CSV: Date Played, Track Description, Play Count",
+        "plays",
+        "one person",
+        columns=("dateplayed trackdescription playcount",),
+        roles={
+            "pair": "trackdescription",
+            "apple": "trackidentifier",
+            "liked_at": "dateplayed",
+            "plays": "playcount",
+        },
+    ),
+    Format(
+        "apple-track-plays",
+        "Apple Music track play history",
+        "CSV: Track Name, Last Played Date",
+        "plays",
+        "one person",
+        columns=("trackname lastplayeddate isuserinitiated",),
+        roles={"pair": "trackname", "liked_at": "lastplayeddate"},
+    ),
+    Format(
+        "apple-plays",
+        "Apple Music play activity",
+        "CSV: Song Name, Artist Name, Event Start Timestamp",
+        "plays",
+        "one person",
+        columns=(
+            "songname eventstarttimestamp",
+            "contentname eventstarttimestamp",
+            "songname eventtimestamp",
+        ),
+        roles={
+            "name": "songname",
+            "artists": "artistname",
+            "liked_at": "eventstarttimestamp",
+            "played_ms": "playdurationmilliseconds",
+        },
+    ),
+    Format(
+        "itunes-xml",
+        "iTunes and Music.app library",
+        "XML or binary plist with Tracks",
+        "library",
+        "one person",
+    ),
+    Format(
+        "itunes-text",
+        "iTunes playlist as text",
+        "text with tabs: Name, Artist, Kind, My Rating, Location",
+        "library",
+        "one person",
+        columns=("name artist kind bitrate", "名前 アーティスト マイレート"),
+        roles={
+            "name": "name",
+            "artists": "artist",
+            "liked_at": "dateadded",
+            "plays": "plays",
+            "rating": "myrating",
+        },
+    ),
+    Format(
+        "deezer-export",
+        "Deezer account export",
+        "xlsx: sheet favoriteSong",
+        "likes",
+        "one person",
+        columns=("songtitle isrc", "songtitle artist", "songtitle artists"),
+        file=r"favoriteSong",
+    ),
+    Format(
+        "deezer-dislikes",
+        "Deezer account export, dislikes",
+        "xlsx: sheet dislikedTracks",
+        "dislikes",
+        "one person",
+        columns=("songtitle isrc", "songtitle artist", "songtitle artists"),
+        file=r"dislikedTracks",
+    ),
+    Format(
+        "deezer-plays",
+        "Deezer account export, plays",
+        "xlsx: sheet listeningHistory",
+        "plays",
+        "one person",
+        columns=("songtitle listeningtime", "songtitle platformname"),
+        roles={"liked_at": "date"},
+    ),
+    Format(
+        "tidal-plays",
+        "Tidal streaming history",
+        "CSV: artist_name, track_title, entry_date",
+        "plays",
+        "one person",
+        columns=("artistname tracktitle entrydate",),
+        roles={"liked_at": "entrydate", "played_ms": "streamdurationms", "kind": "producttype"},
+    ),
+    Format(
+        "lastfmstats",
+        "lastfmstats.com",
+        "CSV: Artist, Album, Track, Date#NAME; or JSON with scrobbles",
+        "plays",
+        "one person",
+        columns=("artist album albumid track",),
+        roles={"name": "track"},
+    ),
+    Format(
+        "lastfm-loved",
+        "Last.fm loved tracks",
+        "CSV of lastfm.ghan.nl named lovedtracks-…, or without albums; JSON with lovedtracks",
+        "likes",
+        "one person",
+        columns=("uts utctime artist track",),
+        file=r"loved",
+        roles={"name": "track", "track_id": "trackmbid", "liked_at": "uts"},
+    ),
+    Format(
+        "lastfm-plays",
+        "Last.fm plays",
+        "CSV of lastfm.ghan.nl: uts, utc_time, artist, track; JSON or XML with recenttracks",
+        "plays",
+        "one person",
+        columns=("uts utctime artist track",),
+        roles={"name": "track", "track_id": "trackmbid", "liked_at": "uts"},
+    ),
+    Format(
+        "lastfm-archive-loved",
+        "Last.fm archive, loved tracks",
+        "TSV named loved: unixtime, track, artist",
+        "likes",
+        "one person",
+        columns=("unixtime track artist",),
+        file="loved",
+        roles={"name": "track", "track_id": "trackmbid", "liked_at": "unixtime"},
+    ),
+    Format(
+        "lastfm-archive",
+        "Last.fm archive, plays",
+        "TSV: unixtime, track, artist",
+        "plays",
+        "one person",
+        columns=("unixtime track artist",),
+        roles={"name": "track", "track_id": "trackmbid", "liked_at": "unixtime"},
+    ),
+    Format(
+        "lastfm-to-csv",
+        "benjaminbenben/lastfm-to-csv",
+        "CSV without a header: artist, album, title, 31 Jan 2021 23:36",
+        "plays",
+        "one person",
+        cells=(_SOME, _ANY, _SOME, r"\d{1,2} \w{3,} \d{4},? \d\d:\d\d|"),
+        separator="commas",
+        roles={"artists": "1", "name": "3", "liked_at": "4"},
+    ),
+    Format(
+        "scrobbler-log",
+        "Scrobbler log of players",
+        "#AUDIOSCROBBLER, then text with tabs",
+        "plays",
+        "one person",
+    ),
+    Format(
+        "listenbrainz-feedback",
+        "ListenBrainz feedback",
+        "feedback.jsonl, JSON with feedback, or the export's zip: score 1 and -1",
+        "likes",
+        "one person",
+        columns=("recordingmsid score", "recordingmbid recordingmsid score"),
+        roles={"track_id": "recordingmbid", "liked_at": "created"},
+    ),
+    Format(
+        "listenbrainz-plays",
+        "ListenBrainz listens",
+        "JSON lines or a list: listened_at, track_metadata",
+        "plays",
+        "one person",
+        columns=("listenedat trackmetadata",),
+    ),
+    Format("maloja", "Maloja export", "JSON: scrobbles with time and track", "plays", "one person"),
+    Format(
+        "panoscrobbler",
+        "Pano Scrobbler",
+        "JSON lines: timeMs, track, artist, event",
+        "plays",
+        "one person",
+        columns=("timems track artist mediaplayerpackage",),
+        roles={"name": "track", "liked_at": "timems"},
+    ),
+    Format(
+        "shazam",
+        "Shazam library",
+        "CSV: TagTime, Title, Artist, TrackKey",
+        "likes",
+        "one person",
+        columns=("tagtime title artist trackkey",),
+        roles={"liked_at": "tagtime"},
+    ),
+    Format(
+        "subsonic",
+        "Navidrome and other Subsonic servers",
+        "JSON: subsonic-response with starred2",
+        "likes",
+        "one person",
+    ),
+    Format(
+        "jellyfin",
+        "Jellyfin and Emby",
+        "JSON: Items with UserData; favourites are likes",
+        "likes",
+        "one person",
+    ),
+    # --- one person's, from programs and transfer tools ---
+    Format(
+        "exportify",
+        "Exportify",
+        "CSV: Track URI, Track Name, Artist Name(s), Added At, in 15 languages",
+        "likes",
+        "one person",
+    ),
+    Format(
+        "tunemymusic",
+        "TuneMyMusic",
+        "CSV: Track name, Artist name, Playlist name, Type; albums and artists are left out",
+        "likes",
+        "one person",
+        columns=("trackname artistname playlistname type",),
+    ),
+    Format(
+        "soundiiz",
+        "Soundiiz",
+        "CSV: title, artist, album, isrc",
+        "likes",
+        "one person",
+        columns=("title artist album isrc",),
+    ),
+    Format(
+        "beets",
+        "beets",
+        "CSV or JSON: title, artist, mb_trackid",
+        "library",
+        "one person",
+        columns=("title artist mbtrackid",),
+    ),
+    Format("rhythmbox", "Rhythmbox", "rhythmdb.xml", "library", "one person"),
+    Format("jspf", "JSPF playlist", "JSON: playlist with track", "likes", "one person"),
+    Format("xspf", "XSPF playlist", "XML: playlist with trackList", "likes", "one person"),
+    Format("m3u", "M3U playlist", "#EXTINF: Artist - Title, or links to songs", "likes", "one person"),
+    Format(
+        "links",
+        "Lines of links",
+        "a line, or a cell of a single column, for each link, URI or ISRC of a song",
+        "likes",
+        "one person",
+    ),
+    # --- data sets of many users ---
+    Format("mpd", "Million Playlist slices", "JSON: playlists with pid and tracks", "likes", "its users"),
+    Format(
+        "hetrec",
+        "HetRec Last.fm",
+        "userID, artistID, weight; its items are artists",
+        "plays",
+        "its users",
+        columns=("userid artistid weight",),
+        roles={"track_id": "artistid"},
+    ),
+    Format(
+        "lastfm1k",
+        "Last.fm-1K",
+        "text with tabs: user, time, artist id, artist, track id, title",
+        "plays",
+        "its users",
+        cells=(_SOME, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", _ANY, _ANY, _ANY, _ANY),
+        separator="tabs",
+        literal=True,
+        roles={
+            "user_id": "1",
+            "liked_at": "2",
+            "artist_ids": "3",
+            "artists": "4",
+            "track_id": "5",
+            "name": "6",
+        },
+    ),
+    Format(
+        "lastfm360k",
+        "Last.fm-360K",
+        "text with tabs: hash of a user, artist id, artist, plays; its items are artists",
+        "plays",
+        "its users",
+        cells=(_HASH40, _UUID, _ANY, _NUMBER),
+        separator="tabs",
+        literal=True,
+        roles={"user_id": "1", "track_id": "2", "name": "3", "plays": "4"},
+    ),
+    Format(
+        "lfm1b",
+        "LFM-1b",
+        "LEs.txt: user, artist, album, track, time",
+        "plays",
+        "its users",
+        file=r"LEs?\b",
+        cells=(_WHOLE, r"-?\d+", r"-?\d+", _WHOLE, _EPOCH),
+        separator="tabs",
+        roles={"user_id": "1", "track_id": "4", "liked_at": "5"},
+    ),
+    Format(
+        "movielens",
+        "MovieLens",
+        "user, item, rating, time, cut at :: or tabs, or ratings.csv",
+        "likes",
+        "its users",
+        columns=("userid movieid rating",),
+        cells=(_WHOLE, _WHOLE, r"[0-5](?:\.[05])?", _EPOCH),
+        roles={"user_id": "1", "track_id": "2", "rating": "3", "liked_at": "4"},
+    ),
+    Format(
+        "kkbox",
+        "KKBox",
+        "msno, song_id, target: 1 is a like",
+        "likes",
+        "its users",
+        columns=("msno songid target",),
+    ),
+    Format(
+        "yambda-dislikes",
+        "Yambda dislikes",
+        "dislikes.parquet: uid, item_id, timestamp",
+        "dislikes",
+        "its users",
+        columns=("uid itemid timestamp isorganic",),
+        file=r"\bdislikes",
+    ),
+    Format(
+        "yambda-unlikes",
+        "Yambda unlikes",
+        "unlikes.parquet; alone they say nothing",
+        "unlikes",
+        "its users",
+        columns=("uid itemid timestamp isorganic",),
+        file=r"\bunlikes",
+    ),
+    Format(
+        "yambda-undislikes",
+        "Yambda undislikes",
+        "undislikes.parquet; alone they say nothing",
+        "undislikes",
+        "its users",
+        columns=("uid itemid timestamp isorganic",),
+        file=r"\bundislikes",
+    ),
+    Format(
+        "yambda-listens",
+        "Yambda listens",
+        "uid, item_id, played_ratio_pct without event_type",
+        "plays",
+        "its users",
+        columns=("uid itemid playedratiopct",),
+        file=r"\blistens",
+    ),
+    Format(
+        "yambda",
+        "Yambda",
+        "uid, item_id, timestamp, event_type; the last event on a song counts",
+        "likes",
+        "its users",
+        columns=("uid itemid timestamp isorganic",),
+    ),
+    Format("30music", "30Music", "lines of events or preferences with JSON (.idomaar)", "plays", "its users"),
+    Format("seed", "The 2022 seed project", "user_like.json, id_map.json, id_map.csv", "likes", "its users"),
+    Format(
+        "adjacency",
+        "Adjacency text",
+        "lines of a user and their items, all of them ids",
+        "likes",
+        "its users",
+    ),
+    # --- any table that names its columns ---
+    Format(
+        "table",
+        "Table of users and songs",
+        "columns of users and of songs, by name or by option; any container",
+        "likes",
+        "its users",
+    ),
+    Format(
+        "list",
+        "List of songs",
+        "artist and title, or ids and when they were added, without users",
+        "likes",
+        "one person",
+    ),
+    Format(
+        "catalogue",
+        "Catalogue of songs",
+        "ids with names, or audio features, without users",
+        "catalogue",
+        "its users",
+    ),
+)
+
+BY_NAME: dict[str, Format] = {one.name: one for one in FORMATS}
+
+CONTAINERS = ("csv", "tsv", "xlsx", "parquet", "json", "ndjson")
+"""Values of --format that name a container: the format is found by its columns."""
+
+FORMAT_NAMES = ("auto", *CONTAINERS, *BY_NAME)
+"""The values of --format. ``csv`` is delimited text of any separator, ``tsv`` of tabs."""
+
+ENDINGS = {
+    ".csv", ".tsv", ".txt", ".dat", ".inter", ".json", ".ndjson", ".jsonl", ".parquet", ".gz", ".bz2", ".xz",
+    ".zst", ".xlsx", ".xml", ".xspf", ".jspf", ".m3u", ".m3u8", ".idomaar", ".log",
+}  # fmt: skip
+"""Files of a folder that are imported with it; of its zips, those of a person's data."""
+
+SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
+
+_DATED = ("addedat", "dateadded", "savedat", "likedat", "lovedat", "starredat", "addeddate")
 
 
-def _read_parquet(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
-    try:
-        names = pl.read_parquet_schema(io.BytesIO(data))
-        roles = recognise(list(names), named, where)
-        table = pl.read_parquet(io.BytesIO(data), columns=list(roles.values()))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{where} is a truncated or damaged parquet file; fetch it again") from error
-    return Reading([_by_role(table, roles, list(names), where)])
-
-
-def _read_ndjson(data: bytes, where: str, named: Mapping[str, str]) -> Reading:
-    try:
-        sample = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, n_rows=SAMPLE_LINES).schema
-        roles = recognise(list(sample), named, where)
-        # An id may be a number in one line and text in the next; as text, each stays as it was written.
-        kinds = {name: sample[name] if sample[name].is_nested() else pl.String() for name in roles.values()}
-        table = pl.read_ndjson(io.BytesIO(data), schema=kinds) if kinds else pl.DataFrame()
-    except pl.exceptions.PolarsError as error:
-        for number, line in enumerate(data.split(b"\n"), start=1):
-            if line.strip() and not isinstance(parse_json(line, f"{where}, line {number}"), dict):
-                raise InputError(
-                    f"{where}, line {number} is no JSON object; write one object per line"
-                ) from error
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{where}: a column changes its type from line to line ({reason})") from error
-    return Reading([_by_role(table, roles, list(sample), where)])
-
-
-def _read_text(data: bytes, path: Path, layout: TextLayout, named: Mapping[str, str]) -> Reading:
-    where = str(path)
-    if layout.separator == " ":
-        # Runs of blanks are one separator; lines may be indented.
-        data = b"\n".join(b" ".join(line.split()) for line in data.splitlines())
-    counts: Counter[str] = Counter()
-    cells = _cells(data, where, layout, counts)
-    names = [name.strip() for name in layout.names]
-    roles = _text_roles(layout, names, named, where)
-    # The first of two columns of one name is the one that was recognised.
-    position = {name: column for column, name in reversed(list(enumerate(names)))}
-    table = _by_role(
-        cells, {role: cells.columns[position[name]] for role, name in roles.items()}, names, where
-    )
-    if layout.format == "exportify" and "user_id" not in roles:
-        user = readable_name(path).removesuffix(".gz").removesuffix(".csv")
-        lists = [_split_list(pl.col(role)) for role in ("artists", "artist_ids") if role in roles]
-        return Reading([table.with_columns(pl.lit(user).alias("user_id"), *lists)], [user], counts=counts)
-    if layout.format != "exportify" and not len(cells) and not counts:
-        raise InputError(f"{where} has a header and no rows; give a file with at least one row")
-    return Reading([table], counts=counts)
-
-
-def _text_roles(layout: TextLayout, names: list[str], named: Mapping[str, str], where: str) -> dict[str, str]:
-    """Role -> the name of its column."""
-    if layout.format == "lastfm1k":
-        return dict(zip(LASTFM1K, names, strict=True))
-    if not layout.header:
-        roles = dict(zip(("user_id", "track_id", "weight"), names, strict=False)) | dict(named)
-        return {role: name for role, name in roles.items() if role in named or name not in named.values()}
-    roles = recognise(names, named, where)
-    if layout.format == "hetrec":
-        found = {letters(name): name for name in names}
-        columns = {"user_id": "userid", "track_id": "artistid", "weight": "weight"}
-        roles = {role: found[column] for role, column in columns.items() if column in found}
-    return roles
-
-
-def _cells(data: bytes, where: str, layout: TextLayout, counts: Counter[str]) -> pl.DataFrame:
-    """Delimited text as columns of text named c0, c1, ...; empty cells are null, misshapen rows counted."""
-    # In text with tabs a lone quote is a letter like any other; Last.fm-1K has thousands of them.
-    quotes = data.count(b'"')
-    literal = layout.format == "lastfm1k" or (layout.separator == "\t" and quotes % 2 == 1)
-    quoted = quotes > 0 and not literal
-    if quoted and quotes % 2 == 1:
-        _check_quotes(data, layout.separator, where)
-
-    def misshapen(row: pyarrow.csv.InvalidRow) -> Literal["skip"]:
-        counts[_TOO_FEW if row.actual_columns < row.expected_columns else _TOO_MANY] += 1
-        return "skip"
-
-    names = [f"c{column}" for column in range(len(layout.names))]
-    longest = 1 << 24 if len(data) < 1 << 24 else max(1 << 24, max(map(len, data.split(b"\n"))) + 1)
-    try:
-        table = pyarrow.csv.read_csv(
-            io.BytesIO(data),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=longest, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.separator,
-                quote_char='"' if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=misshapen,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.large_string()),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{where} cannot be cut into columns: {reason}") from error
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame[1:] if layout.header else frame
-
-
-def _check_quotes(data: bytes, separator: str, where: str) -> None:
-    """Raise InputError for a quotation mark that is never closed: the rows after it would become one cell."""
-    reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=separator, strict=True)
-    row = 1
-    try:
-        for _ in reader:
-            row = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{where}: a quotation mark in row {row} is never closed; close it") from error
-
-
-def _read_adjacency(data: bytes, where: str) -> Reading:
-    lines = pl.Series(data.decode().split("\n")).str.strip_chars().str.replace_all(r"\s+", " ")
-    words = lines.filter(lines != "").str.split(" ")
-    table = pl.DataFrame({"user_id": words.list.first(), "track_id": words.list.slice(1)})
-    if (words.list.len() == 1).all():
-        raise InputError(f"{where} is not adjacency text: no line has a track after its user")
-    seen = table["user_id"].unique(maintain_order=True).to_list()
-    return Reading([table.filter(pl.col("track_id").list.len() > 0).explode("track_id")], seen)
-
-
-def _read_mpd(data: bytes, where: str) -> Reading:
-    document = parse_json(data, where)
-    playlists = document.get("playlists") if isinstance(document, dict) else None
-    if not isinstance(playlists, list):
-        raise InputError(f"{where} is not mpd: it has no list of playlists")
-    seen: list[str] = []
-    rows: list[tuple[Any, ...]] = []
-    for number, playlist in enumerate(playlists, start=1):
-        tracks = playlist.get("tracks") if isinstance(playlist, dict) else None
-        if not isinstance(tracks, list) or "pid" not in playlist:
-            raise InputError(
-                f"{where}: playlist {number} has no pid or no list of tracks; fetch the file again"
-            )
-        user = str(playlist["pid"])
-        seen.append(user)
-        for track in tracks:
-            known = track if isinstance(track, dict) else {}
-            length = known.get("duration_ms")
-            duration = float(length) if isinstance(length, int | float) else None
-            rows.append((user, *(_string(known.get(field)) for field in _MPD_FIELDS.values()), duration))
-    texts = dict.fromkeys(("user_id", *_MPD_FIELDS), pl.String())
-    table = pl.DataFrame(rows, schema={**texts, "duration_ms": pl.Float64()}, orient="row")
-    return Reading([table], seen)
-
-
-def read_seed(paths: Sequence[Path]) -> Reading:
-    """The seed project's files: ``user_like.json`` {user: [track, ...], or null if the request failed},
-    ``id_map.csv`` (11 features per row, no header) and ``id_map.json`` {track: its row there}. Raises
-    InputError if one of the last two is missing, or they do not match."""
-    by_name = {path.name: path for path in paths}
-    maps = [by_name.pop(name, None) for name in SEED_FILES[1:]]
-    reading = Reading([])
-    for path in by_name.values():
-        _read_seed_likes(path, reading)
-    if maps[0] and maps[1]:
-        _read_seed_features(maps[0], maps[1], reading)
-    elif maps[0] or maps[1]:
-        missing = SEED_FILES[2] if maps[0] else SEED_FILES[1]
-        raise InputError(f"{maps[0] or maps[1]} needs {missing} beside it; give both, or their folder")
-    return reading
-
-
-def _read_seed_likes(path: Path, reading: Reading) -> None:
-    lists = parse_json(read_content(path), str(path))
-    if not isinstance(lists, dict):
-        raise InputError(f"{path} must be one JSON object, {{user: [track, ...]}}")
-    for user, tracks in lists.items():
-        if tracks is not None and not isinstance(tracks, list):
-            raise InputError(f"{path}: user {shown([user])} has no list of tracks; write a list, or null")
-        (reading.failed if tracks is None else reading.seen_whole).append(user)
-    pairs = [(user, _string(track)) for user in reading.seen_whole for track in lists[user]]
-    reading.tables.append(
-        pl.DataFrame(pairs, schema={"user_id": pl.String, "track_id": pl.String}, orient="row")
-    )
-
-
-def _read_seed_features(map_path: Path, table_path: Path, reading: Reading) -> None:
-    rows = parse_json(read_content(map_path), str(map_path))
-    data = read_content(table_path)
-    width, _ = usual_width(cut_lines(sample_lines(data), ","))
-    if width != len(AUDIO_FEATURES):
-        raise InputError(
-            f"{table_path} has {width} columns; it has to have the 11 features, without a header"
-        )
-    layout = TextLayout("csv", ",", False, list(AUDIO_FEATURES))
-    counts: Counter[str] = Counter()
-    features = _cells(data, str(table_path), layout, counts)
-    if counts:
-        # A row that is skipped would move every row after it to another song.
-        raise InputError(f"{table_path} has rows without the 11 columns; {map_path.name} no longer fits it")
-    features.columns = list(AUDIO_FEATURES)
-    if not isinstance(rows, dict):
-        raise InputError(f"{map_path} must be one JSON object, {{track: row number}}")
-    for track, row in rows.items():
-        if not re.fullmatch(r"\d+", str(row)) or int(row) >= len(features):
-            raise InputError(
-                f"{map_path}: track {shown([track])} points at row {row!r}; {table_path.name} has rows 0 to "
-                f"{len(features) - 1}"
-            )
-    picked = features[[int(row) for row in rows.values()]]
-    reading.tables.append(picked.with_columns(pl.Series("track_id", list(rows), dtype=pl.String)))
-
-
-# --- shared by the readers ---------------------------------------------------------------------------------
-
-
-def _by_role(table: pl.DataFrame, roles: Mapping[str, str], names: Sequence[str], where: str) -> pl.DataFrame:
-    if "track_id" not in roles:
-        raise InputError(
-            f"{where} has no column of tracks among {shown(names)}; name it track_id, or point to it with "
-            "--track-column"
-        )
-    return table.select(pl.col(name).alias(role) for role, name in roles.items())
-
-
-def _split_list(column: pl.Expr) -> pl.Expr:
-    """Exportify joins the artists of a song by ``;`` or, older, by commas; a comma of a name is escaped."""
-    kept = column.str.replace_all("\\,", "\x00", literal=True)
-    cut = (
-        pl.when(kept.str.contains(";", literal=True)).then(kept.str.split(";")).otherwise(kept.str.split(","))
-    )
-    return cut.list.eval(pl.element().str.replace_all("\x00", ",", literal=True))
-
-
-def _string(value: object) -> str | None:
-    """A JSON id or name as text; None for what is neither text nor a whole number."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+def format_of(table: RawTable, columns: Columns, file_name: str) -> Format | None:
+    """The format of a table with these columns; None where nothing says what its rows are."""
+    for one in FORMATS:
+        if (one.columns or one.cells) and one.fits(table, file_name):
+            return one
+    if not table.header and "user_id" not in columns:
         return None
-    return str(value)
+    if _is_exportify(table, columns):
+        return BY_NAME["exportify"]
+    if "user_id" in columns:
+        return BY_NAME["table"]
+    if _is_list(table, columns):
+        return BY_NAME["list"]
+    return BY_NAME["catalogue"] if "track_id" in columns or columns.services else None
+
+
+def _is_exportify(table: RawTable, columns: Columns) -> bool:
+    if "user_id" in columns or not {"track_id", "name", "artists", "liked_at"} <= columns.roles.keys():
+        return False
+    ids = table.sample_of(columns.roles["track_id"])
+    return letters(columns.roles["track_id"]) in {"trackuri", "spotifyuri", "spotifyid"} or any(
+        cell.startswith("spotify:track:") for cell in ids
+    )
+
+
+def _is_list(table: RawTable, columns: Columns) -> bool:
+    """Whether a table without users is one person's: it says when songs were added, what somebody thinks of
+    them, or knows them by their names alone. A catalogue has ids, and no such thing."""
+    if columns.opinions or "rating" in columns or columns.kinds is not None:
+        return True
+    if {"name", "artists"} <= columns.roles.keys() and "track_id" not in columns:
+        return True
+    return "liked_at" in columns and ("track_id" in columns or bool(columns.services))
+
+
+def unused(table: RawTable, columns: Columns) -> Sequence[str]:
+    """The columns of a table that decide nothing."""
+    used = set(columns.used())
+    return [name for name in table.names if name not in used and table.header]

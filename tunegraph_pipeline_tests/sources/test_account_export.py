@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.sources import account_export
+from tunegraph_pipeline.sources import account_export, zip_members
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline_tests.conftest import examples
 
@@ -134,6 +134,10 @@ def liked(batch: RawBatch) -> set[str]:
     return set(batch.likes["track_id"])
 
 
+def pairs_of(batch: RawBatch) -> set[tuple[str, str]]:
+    return set(batch.likes.select("user_id", "track_id").iter_rows())
+
+
 def refusal(*paths: Path, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         read_files(paths, **options)
@@ -170,7 +174,9 @@ def test_the_songs_of_the_library_are_the_likes_whatever_was_played_or_put_in_a_
     assert batch.tracks.select("track_id", "name", "artists", "album_id").rows() == [
         (track("a"), "Song a", ["Artist a"], None),
         (track("b"), "Song b", ["Artist b"], None),
+        (track("x"), "Song x", ["Artist x"], None),
     ]
+    assert batch.feedback.select("user_id", "track_id", "action").rows() == [("me", track("x"), "dislike")]
     assert batch.counts == {"songs of the library": 2}
     assert (batch.source, batch.origin) == ("files", "Spotify account export")
 
@@ -184,21 +190,39 @@ def test_library_songs_that_cannot_be_used_are_skipped_and_counted(pack: Pack) -
         {"uri": uri("f"), "artist": ["x"], "track": "half a letter \ud800"},
     ]
     batch = read_one(pack({"YourLibrary.json": {"tracks": rows}}))
-    assert liked(batch) == {track("a"), "link", track("f")}
-    assert batch.tracks["name"].to_list() == ["Song a", "half a letter ?"]
+    assert liked(batch) == {track("a"), "name:artist b/song b", "link", track("f")}
+    assert batch.tracks["name"].to_list() == ["Song a", "Song b", "half a letter ?"]
     assert batch.counts == {
-        "songs of the library": 3,
+        "songs of the library": 4,
+        "songs known by their names alone": 1,
         "repeated likes": 1,
-        "library songs without a track id": 3,
+        "library songs without a track id": 2,
         "local files, which have no id": 1,
         "misshapen rows": 1,
     }
 
 
-def test_an_empty_library_is_a_person_who_likes_nothing(pack: Pack) -> None:
-    batch = read_one(pack({"YourLibrary.json": {"tracks": []}}))
-    assert batch.users["user_id"].to_list() == ["me"]
-    assert len(batch.likes) == 0
+def test_an_empty_library_never_empties_a_list(pack: Pack) -> None:
+    assert "no like that can be read" in refusal(pack({"YourLibrary.json": {"tracks": []}}))
+
+
+@pytest.mark.parametrize("name", ["YourLibrary (1).json", "YourLibrary(12).json", "YourLibrary - copy.json"])
+def test_a_second_download_is_read_like_the_first(name: str, pack: Pack, tmp_path: Path) -> None:
+    assert liked(read_one(pack({name: library("a")}))) == {track("a")}
+    for other in (name, "spotify_library.json"):
+        (tmp_path / other).write_text(json.dumps(library("b")))
+        batch = read_one(tmp_path / other)
+        assert liked(batch) == {track("b")}
+        assert batch.feedback["track_id"].to_list() == [track("x")]
+
+
+def test_a_library_from_before_2021_names_its_songs(pack: Pack) -> None:
+    old = {
+        "tracks": [{"artist": "The Lanterns", "album": "Tides", "track": "Blue Harbour"}, {"track": "Alone"}]
+    }
+    batch = read_one(pack({"YourLibrary.json": old}))
+    assert liked(batch) == {"name:the lanterns/blue harbour"}
+    assert batch.counts["library songs without a track id"] == 1
 
 
 def test_two_people_keep_apart_by_the_user_id_that_is_given(pack: Pack) -> None:
@@ -295,9 +319,9 @@ def test_plays_without_ids_find_them_by_name_elsewhere_in_the_export(pack: Pack)
     )
     history = pack({"Streaming_History_Audio_2019.json": [play("c", 40, ms=1)]}, "extended.zip", "Musik/")
     batch = read_one(account, history, min_plays=1)
-    assert liked(batch) == {track("b"), track("c")}
-    assert batch.counts["plays without a track id"] == 2
-    assert batch.likes["liked_at"].min() == datetime(2024, 5, 1, 10, 1, tzinfo=UTC)
+    by_name = {f"name:artist {letter}/song {letter}" for letter in "ad"}
+    assert liked(batch) == {track("b"), track("c"), *by_name}
+    assert batch.likes["liked_at"].min() == datetime(2024, 5, 1, 10, 0, tzinfo=UTC)
 
 
 def test_a_play_that_both_histories_tell_of_counts_once(pack: Pack) -> None:
@@ -313,9 +337,9 @@ def test_a_play_that_both_histories_tell_of_counts_once(pack: Pack) -> None:
 
 
 def test_a_history_in_which_nothing_was_played_often_is_refused(pack: Pack) -> None:
-    path = pack({"StreamingHistory0.json": [recent("a", 1)]})
-    message = refusal(path, min_plays=1)
-    assert "has no library, and no song in it was played 1 times (at most 0)" in message
+    path = pack({"StreamingHistory0.json": [recent("a", 1), {**recent("b", 2), "artistName": None}]})
+    message = refusal(path, min_plays=2)
+    assert "has no library, and no song in it was played 2 times (at most 1)" in message
     assert "1 plays without a track id" in message
     assert "leave --min-plays out" in refusal(pack({"YourLibrary.json": library("a")}), min_plays=3)
 
@@ -414,7 +438,7 @@ def test_a_folder_of_zips_and_other_files_gives_the_exports_and_leaves_other_zip
     pack({"YourLibrary.json": library("a")}, "one.zip")
     pack({"Streaming_History_Audio_2024.json": [play("b", 1)]}, "two.zip")
     pack({"holiday.jpg": b"jpg"}, "photos.zip")
-    (tmp_path / "likes.csv").write_text("ann,s1\n")
+    (tmp_path / "likes.csv").write_text("u1,s1\n")
     both, others = read_files([tmp_path], min_plays=1)
     assert liked(both) == {track("a"), track("b")}
     assert liked(others) == {"s1"}
@@ -428,9 +452,11 @@ def test_a_folder_of_zips_and_other_files_gives_the_exports_and_leaves_other_zip
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"readme.txt": "hello"}, "is a zip archive without YourLibrary.json, StreamingHistory_music_*"),
-        ({}, "so no Spotify account export"),
-        ({"Playlist1.json": playlists("a")}, "so no Spotify account export"),
+        ({"readme.txt": "hello"}, "is not a table of users and tracks: its first line is 'hello'"),
+        ({"readme.txt": "hello", "more.txt": "hello"}, "is a zip archive of 2 files, and no account export"),
+        ({}, "is a zip archive of 0 files, and no account export that is known"),
+        ({"Playlist1.json": playlists("a")}, "holds the playlists of a Spotify account export"),
+        ({"inner.ZIP": b"PK\x03\x04"}, "holds another archive, inner.ZIP"),
         ({"YourLibrary.json": '{"tracks": [{"uri'}, "YourLibrary.json is damaged or truncated JSON (line 1"),
         ({"YourLibrary.json": b'{"tracks": "\xff"}'}, "YourLibrary.json is not UTF-8 text"),
         ({"YourLibrary.json": "9" * 5000}, "YourLibrary.json is JSON with a number too long to read"),
@@ -443,7 +469,6 @@ def test_a_folder_of_zips_and_other_files_gives_the_exports_and_leaves_other_zip
         ({"StreamingHistory_music_0.json": [], "Playlist1.json": []}, "Playlist1.json has no list of play"),
         ({"YourLibrary.json": library("a"), "../x.json": ""}, "points outside the archive"),
         ({"YourLibrary.json": library("a"), "x\\..\\y": ""}, "points outside the archive"),
-        ({"YourLibrary.json": library("a"), "inner.ZIP": b"PK"}, "holds another archive, Data/inner.ZIP"),
     ],
 )  # fmt: skip
 def test_a_bad_export_is_refused_in_one_line_that_names_zip_and_member(
@@ -484,7 +509,7 @@ def test_an_encrypted_zip_and_an_unknown_packing_are_refused(pack: Pack, tmp_pat
 def test_what_is_unpacked_is_bounded_by_what_comes_and_not_by_what_is_declared(
     pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_export, "MAX_FILE_BYTES", 1 << 21)
+    monkeypatch.setattr(zip_members, "MAX_FILE_BYTES", 1 << 21)
     bomb = pack({"YourLibrary.json": b" " * (1 << 23)})
     assert "YourLibrary.json is too large" in refusal(bomb)
     data = bytearray(bomb.read_bytes())
@@ -493,23 +518,23 @@ def test_what_is_unpacked_is_bounded_by_what_comes_and_not_by_what_is_declared(
     data[at : at + 4] = (100).to_bytes(4, "little")
     bomb.write_bytes(data)
     assert "YourLibrary.json is damaged" in refusal(bomb)
-    monkeypatch.setattr(account_export, "MAX_TOTAL_BYTES", 1 << 21)
+    monkeypatch.setattr(zip_members, "MAX_TOTAL_BYTES", 1 << 21)
     spread = {f"endsong_{number}.json": b"[" + b" " * (3 << 18) + b"]" for number in range(3)}
     assert "endsong_2.json is too large" in refusal(pack(spread))
 
 
 def test_the_number_of_members_is_bounded(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"YourLibrary.json": library("a"), **{f"{number}.json": b"" for number in range(20)}}
-    monkeypatch.setattr(account_export, "MAX_MEMBERS", 20)
+    monkeypatch.setattr(zip_members, "MAX_MEMBERS", 20)
     assert "has more than 20 files" in refusal(pack(files))
-    monkeypatch.setattr(account_export, "_LONGEST_READ", 1000)
+    monkeypatch.setattr(zip_members, "_LONGEST_READ", 1000)
     assert "damaged zip archive" in refusal(pack(files))
 
 
 def test_a_missing_path_and_another_file_are_refused_when_the_format_is_named(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "nowhere.zip")
     assert "does not exist" in refusal(tmp_path / "nowhere.zip", format="spotify-export")
-    (tmp_path / "likes.csv").write_text("ann,s1\n")
+    (tmp_path / "likes.csv").write_text("u1,s1\n")
     assert "no Spotify account export" in refusal(tmp_path / "likes.csv", format="spotify-export")
     assert "no Spotify account export" in refusal(tmp_path, format="spotify-export")
 
@@ -520,9 +545,14 @@ def test_options_that_do_not_fit_are_refused(pack: Pack, tmp_path: Path) -> None
     assert "holds no features" in refusal(path, kind="features")
     assert "must be at least 1" in refusal(path, min_plays=0)
     table = tmp_path / "likes.csv"
-    table.write_text("ann,s1\n")
-    assert "--min-plays is for a Spotify account export" in refusal(table, min_plays=2)
-    assert "--user-id is for a Spotify account export" in refusal(table, user_id="ann")
+    table.write_text("u1,s1\n")
+    assert "no usable row (1 songs played fewer than 2 times)" in refusal(table, min_plays=2)
+    assert pairs_of(read_one(table, user_id="ann")) == {("ann", "s1")}
+    table.write_text("u1,s1\nu2,s1\n")
+    assert "names 2 users itself; leave --user-id out" in refusal(table, user_id="ann")
+    table.write_text("track_id,name\ns1,Intro\n")
+    assert "--min-plays is for files of plays" in refusal(table, min_plays=2)
+    assert "--min-rating is for files of ratings" in refusal(table, min_rating=4)
     assert len(read_one(path, kind="tracks").users) == 0
 
 

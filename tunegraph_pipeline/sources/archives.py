@@ -1,0 +1,127 @@
+"""Zips of a person's data from other services than Spotify: which files of them are read.
+
+Here: the names of those files, and reading each. Everything else in such a zip stays closed. Not here:
+Spotify's account export (`account_export`), a zip of one file (`content`), or reading a file (`reading`).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.sources import documents
+from tunegraph_pipeline.sources.content import as_utf8, is_workbook, is_zip, only_member, parse_json
+from tunegraph_pipeline.sources.formats import BY_NAME
+from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS
+from tunegraph_pipeline.sources.raw_tables import table_of_records
+from tunegraph_pipeline.sources.reading import Given, Reading, read_bytes
+from tunegraph_pipeline.sources.rows import Table
+from tunegraph_pipeline.sources.zip_members import Member, MemberReader, is_zip_file, members_of
+
+_FEEDBACK, _LISTENS = re.compile(r"feedback\.jsonl$"), re.compile(r"listens/\d+/\d+\.jsonl$")
+_LIKES = (
+    # YouTube Takeout, whose folders and files have names in the language of the account
+    r"(liked|me gusta|gostei|j.aime|mag ich|piaciut|mi piace|gefallen|polubion|vind ik"
+    r" leuk|gillade)[^/]*\.csv$",
+    r"(music[ -]library[ -]songs|canciones-biblioteca-m.sica)\.csv$",
+    r"(いいね|高く評価|좋아요|赞过|喜歡|喜欢)[^/]*\.csv$",
+    # Apple's data and privacy
+    r"Apple Music Likes and Dislikes\.csv$",
+    r"Apple Music - Favorites\.csv$",
+    r"Apple Music Library Tracks\.json(\.zip)?$",
+    # Exportify, all playlists at once
+    r"^[^/]+\.csv$",
+)
+_PLAYS = (r"Apple Music - Play History Daily Tracks\.csv$", r"watch-history\.json$")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether ``path`` is a zip of several files with one that is known, and no spreadsheet."""
+    if not is_zip_file(path):
+        return False
+    try:
+        if is_workbook(path.read_bytes()):
+            return False
+        with ExitStack() as opened:
+            members = members_of(path, opened)
+            return len(members) > 1 and bool(_known(members))
+    except (InputError, OSError):
+        return False
+
+
+def _known(members: list[Member]) -> list[Member]:
+    patterns = [_FEEDBACK, _LISTENS, *(re.compile(one, re.IGNORECASE) for one in (*_LIKES, *_PLAYS))]
+    return [one for one in members if any(pattern.search(one.path) for pattern in patterns)]
+
+
+def read_archive(path: Path, given: Given) -> Iterator[tuple[str, Reading]]:
+    """Yield the name and the reading of each file that is known; files of plays only if the zip has no likes,
+    or ``given`` asks for plays. Raises InputError where none gives a song."""
+    reader = MemberReader()
+    with ExitStack() as opened:
+        members = _known(members_of(path, opened))
+        if any(_FEEDBACK.search(one.path) or _LISTENS.search(one.path) for one in members):
+            yield path.name, _listenbrainz(members, reader, given)
+            return
+        likes = [one for one in members if any(re.search(name, one.path, re.IGNORECASE) for name in _LIKES)]
+        chosen = likes if likes and given.rules.min_plays is None else members
+        closed: list[str] = []
+        read = 0
+        for member in chosen:
+            try:
+                for reading in read_bytes(*_content(member, reader), member.where, given):
+                    read += 1
+                    yield member.name, reading
+            except InputError as error:
+                if len(chosen) == 1:
+                    raise
+                closed.append(str(error))
+        if not read:
+            raise InputError(f"{path} has no file of likes that can be read: {closed[0]}")
+
+
+def _content(member: Member, reader: MemberReader) -> tuple[bytes, str]:
+    data = reader.read(member)
+    if is_zip(data) and not is_workbook(data):
+        inner = only_member(data, Path(member.where))
+        return inner.data, inner.name
+    return data, member.name
+
+
+def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> Reading:
+    """The feedback of a ListenBrainz export, with the names that its listens give; and the listens, if it has
+    no feedback or ``given`` asks for plays."""
+    feedback, listens = [], []
+    for member in members:
+        lines = as_utf8(reader.read(member), member.where).data.split(b"\n")
+        rows = [
+            parse_json(line, member.where, remedy="; download it again") for line in lines if line.strip()
+        ]
+        if _FEEDBACK.search(member.path):
+            feedback += [documents.feedback_row(row) for row in rows if isinstance(row, dict)]
+        elif _LISTENS.search(member.path):
+            listens += [documents.listen_row(row) for row in rows if isinstance(row, dict)]
+    named = {row[key]: row for row in listens for key in ("recording_msid", "track_id") if row[key]}
+    for row in feedback:
+        known = named.get(row["track_id"]) or named.get(row["recording_msid"]) or {}
+        for role in ("track_id", "name", "artists"):
+            row[role] = row[role] or known.get(role)
+    tables = []
+    found = BY_NAME["listenbrainz-feedback"]
+    if feedback:
+        tables.append(Table(_frame(feedback), "likes", ("score",), decided=True))
+    if listens and (not feedback or given.rules.min_plays is not None):
+        found = found if feedback else BY_NAME["listenbrainz-plays"]
+        tables.append(Table(_frame(listens), "plays", default_plays=DEFAULT_PLAYS))
+    if not tables:
+        raise InputError(f"{members[0].where} and the other files of the export are empty; download it again")
+    return Reading(found, tables, json.dumps(sorted({one.name for one in members}))[1:-1].replace('"', ""))
+
+
+def _frame(rows: list[documents.Row]) -> pl.DataFrame:
+    table = table_of_records(rows, "JSON lines")
+    return table.load([name for name in table.names if name != "recording_msid"])

@@ -1,0 +1,248 @@
+"""Clean the cells of a column: ids, names, times, numbers.
+
+Here: one function for each kind of cell, for columns of any type; what is wrong becomes null and is counted.
+Not here: which column holds what (`columns`), or what rows become (`rows`).
+"""
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.song_ids import Kind, SongId, read_id
+from tunegraph_pipeline.sources.columns import shown
+
+MAX_ID_BYTES = 1024
+"""An id longer than this, in UTF-8, counts as damage: its row is skipped and counted."""
+
+FIRST_TIME = datetime(1990, 1, 1, tzinfo=UTC)
+"""Nobody liked a song on a service before; an earlier time is another number, or a clock that was not set."""
+
+TIMES_OUT_OF_RANGE = "times before 1990 or in the future"
+
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+_NOT_PLAIN = r"[:/]|^[0-9A-Fa-f]{8}-"
+"""What an id has that `song_ids.read_id` may shorten: a URI, a link, or a UUID."""
+_NO_TRACKS: dict[Kind, str] = {
+    "local file": "local files, which have no id",
+    "episode": "podcast episodes",
+    "short link": "shortened links, which only their service can follow",
+    "artist": "artists",
+    "album": "albums",
+    "playlist": "playlists",
+    "user": "users",
+}
+"""What is counted for an id that is of no track."""
+
+
+def set_null(column: pl.Series, wrong: pl.Series, what: str, counts: Counter[str]) -> pl.Series:
+    """The column with null in place of values that are ``wrong``, which are counted."""
+    wrong = wrong.fill_null(False)
+    if not wrong.any():
+        return column
+    counts[what] += int(wrong.sum())
+    return column.set(wrong, None)
+
+
+def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    """Ids as clean strings or null; see `clean`. Raises InputError for a type that no id has."""
+    kind = column.dtype
+    if kind.is_integer():
+        return column.cast(pl.String)
+    if kind.is_float():
+        # Table libraries make floats of whole numbers with missing values.
+        whole = column.fill_nan(None)
+        if whole.is_infinite().any():
+            raise InputError(f"{where}: column {role} holds infinite numbers; ids are text or whole numbers")
+        if not ((whole == whole.round(0)) | whole.is_null()).all():
+            raise InputError(
+                f"{where}: column {role} holds fractional numbers; ids are text or whole numbers"
+            )
+        return whole.cast(pl.Int64).cast(pl.String)
+    if not (kind in {pl.String, pl.Null} or isinstance(kind, pl.Categorical | pl.Enum)):
+        raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
+    column = column.cast(pl.String).str.strip_chars()
+    column = column.set(column == "", None)
+    broken = column.str.contains("\n", literal=True)
+    column = set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
+    column = _bare_tracks(column, counts) if role == "track_id" else bare_ids(column)
+    too_long = column.str.len_bytes() > MAX_ID_BYTES
+    return set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
+
+
+def _bare_tracks(column: pl.Series, counts: Counter[str]) -> pl.Series:
+    """Track ids, cleaned; null in place of those of episodes, local files, artists and the like, counted by
+    kind."""
+    read = _read_ids(column)
+    kinds = defaultdict[Kind, list[str]](list)
+    for written, found in read.items():
+        kinds[found.kind].append(written)
+    for kind, what in _NO_TRACKS.items():
+        if kind in kinds:
+            column = set_null(column, column.is_in(kinds[kind]), what, counts)
+    tracks = kinds["track"]
+    return column.replace(tracks, [read[written].id for written in tracks])
+
+
+def bare_ids(column: pl.Series) -> pl.Series:
+    """Ids of users, playlists, artists or albums, or lists of them: URIs and links reduced to their ids, all
+    else as written."""
+    lists = isinstance(column.dtype, pl.List)
+    read = _read_ids(column.explode() if lists else column)
+    others = {written: found.id for written, found in read.items() if found.kind != "track"}
+    written, ids = list(others), list(others.values())
+    return column.list.eval(pl.element().replace(written, ids)) if lists else column.replace(written, ids)
+
+
+def _read_ids(column: pl.Series) -> dict[str, SongId]:
+    """What the distinct texts of a column name that are more than plain ids."""
+    written = column.filter(column.str.contains(_NOT_PLAIN)).unique()
+    return {text: read_id(text) for text in written.to_list()}
+
+
+_UTC = pl.Datetime("us", "UTC")
+_MONTHS_FIRST, _DAYS_FIRST = ("%m/%d/%Y", "%m/%d/%y"), ("%d/%m/%Y", "%d/%m/%y")
+_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d.%m.%Y")
+_CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+
+
+def as_times(column: pl.Series, counts: Counter[str]) -> pl.Series:
+    """Times in UTC: dates and times as they are, text as ISO 8601 or in another usual form, numbers since
+    1970 in seconds, milli-, micro- or nanoseconds, depending on their size. Text without an offset is UTC.
+
+    ``3/4/2021`` is read where the column has a day above 12, which tells days from months. Null, and counted:
+    what is not understood, and times before 1990 or in the future.
+    """
+    name, kind = column.name, column.dtype
+    if isinstance(kind, pl.Datetime):
+        given = column
+        times = column.dt.replace_time_zone("UTC") if kind.time_zone is None else column
+        times = times.dt.convert_time_zone("UTC").cast(_UTC)
+    elif kind == pl.Date:
+        given, times = column, column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    elif kind.is_numeric():
+        given, times = column, _since_1970(column)
+    elif kind == pl.String:
+        given, times = _text_times(column)
+    else:
+        given, times = column, pl.repeat(None, len(column), dtype=_UTC, eager=True)
+    counts["times not understood"] += int((given.is_not_null() & times.is_null()).sum())
+    latest = datetime.now(UTC) + timedelta(days=1)
+    times = set_null(times.cast(_UTC), ~times.is_between(FIRST_TIME, latest), TIMES_OUT_OF_RANGE, counts)
+    return times.alias(name)
+
+
+def _text_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """What is given, and the times that it says."""
+    given = column.str.strip_chars()
+    given = given.set(given.is_in(MISSING), None)
+    times = pl.repeat(None, len(given), dtype=_UTC, eager=True)
+    for read in (_iso, lambda text: _since_1970(text.cast(pl.Float64, strict=False)), _other_forms):
+        left = (times.is_null() & given.is_not_null()).arg_true()
+        if not len(left):
+            break
+        times = times.scatter(left, read(given.gather(left)))
+    return given, times
+
+
+def _iso(text: pl.Series) -> pl.Series:
+    iso = text.str.replace("T", " ", literal=True).str.replace(r"\s*([Zz]|UTC|GMT)$", "+00:00")
+    iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00")
+    iso = iso.str.replace(r"(:\d\d(?:\.\d+)?)$", "${1}+00:00")
+    iso = iso.str.replace(r"([+-]\d\d):?(\d\d)\+00:00$", "${1}:${2}").alias("iso")
+    forms = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
+    read = [pl.col("iso").str.to_datetime(form, time_unit="us", strict=False) for form in forms]
+    return iso.to_frame().select(pl.coalesce(read)).to_series().cast(_UTC)
+
+
+def _other_forms(text: pl.Series) -> pl.Series:
+    """Times as people and other programs write them, such as 31 Jan 2021, 23:36 or 11/14/2023."""
+    plain = text.str.replace_all(r"[\s\u202f]+", " ").str.replace(r" ?(UTC|GMT|Z)$", "")
+    plain = (
+        plain.str.replace(r",? (\d{1,2}:\d\d)", " ${1}")
+        .str.replace(r"(?i) ?([ap])\.?m\.?$", " ${1}m")
+        .alias("t")
+    )
+    slashes = plain.str.extract_groups(r"^(\d{1,2})/(\d{1,2})/").struct.unnest()
+    first, second = ((slashes[part].cast(pl.Int32) > 12).any() for part in slashes.columns)
+    dates = (*_DATES, *(_DAYS_FIRST if first else ()), *(_MONTHS_FIRST if second else ()))
+    forms = [date + clock for clock in _CLOCKS for date in dates]
+    times = pl.repeat(None, len(plain), dtype=pl.Datetime("us"), eager=True)
+    for form in forms:
+        left = (times.is_null() & plain.is_not_null()).arg_true()
+        if not len(left):
+            break
+        times = times.scatter(left, _parsed(plain.gather(left), form))
+    return times.dt.replace_time_zone("UTC")
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    if "%H" in form or "%I" in form:
+        return text.str.to_datetime(form, time_unit="us", strict=False).cast(pl.Datetime("us"))
+    return text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+
+
+def _since_1970(numbers: pl.Series) -> pl.Series:
+    n = pl.col("n")
+    micros = (
+        pl.when(n < 1e11).then(n * 1e6).when(n < 1e14).then(n * 1e3).when(n < 1e17).then(n).otherwise(n / 1e3)
+    )
+    usable = n.is_between(-1e18, 4e18)
+    # As seconds, 20210304 would be in 1970.
+    date = pl.when(n.is_between(19_900_101, 21_001_231)).then(n).cast(pl.Int64).cast(pl.String)
+    days = date.str.to_date("%Y%m%d", strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    frame = numbers.cast(pl.Float64).alias("n").to_frame()
+    return frame.select(pl.coalesce(days, pl.when(usable).then(micros).cast(pl.Int64).cast(_UTC))).to_series()
+
+
+def as_numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    if column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}:
+        return column.cast(pl.Float64)
+    if column.dtype != pl.String:
+        raise InputError(f"{where}: column {role} is of type {column.dtype}; it has to hold numbers")
+    text = column.str.strip_chars()
+    text = text.set(text.is_in(MISSING), None)
+    numbers = text.cast(pl.Float64, strict=False)
+    unread = text.is_not_null() & numbers.is_null()
+    if unread.any() and not numbers.is_not_null().any():
+        row = int(unread.arg_true()[0]) + 1
+        raise InputError(
+            f"{where}: column {role} holds no numbers (row {row} has {shown([text[row - 1]])}); "
+            "correct it, or say with --kind that it is not to be read"
+        )
+    counts[f"{role} values that are no numbers"] += int(unread.sum())
+    return numbers
+
+
+def as_text(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.List):
+        column = column.list.first()
+    text = column.cast(pl.String, strict=False).str.strip_chars()
+    return text.set(text.is_in(MISSING), None)
+
+
+def as_list(column: pl.Series) -> pl.Series:
+    """Names or ids as lists; text becomes a list of one. Nulls, blanks and empty lists are left out."""
+    if not isinstance(column.dtype, pl.List):
+        column = as_text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
+    entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
+    lists = column.list.eval(entry.filter(pl.element().is_not_null() & ~entry.is_in(MISSING)))
+    return lists.set((lists.list.len() == 0).fill_null(False), None)
+
+
+def as_duration(
+    column: pl.Series, role: str, scale: float | None, where: str, counts: Counter[str]
+) -> pl.Series:
+    values = as_numbers(column, role, where, counts).fill_nan(None)
+    if scale is None:
+        scale = 1.0 if (values.median() or 0) > 10_000 else 1000.0  # type: ignore[operator]
+    milliseconds = (values * scale).round(0)
+    wrong = ~milliseconds.is_between(1, 86_400_000)  # no song lasts longer than a day
+    return set_null(milliseconds, wrong, "lengths out of range", counts).cast(pl.Int64)
+
+
+def as_truth(column: pl.Series) -> pl.Series:
+    text = column.cast(pl.String, strict=False).str.to_lowercase().str.strip_chars()
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return text.replace_strict(words, default=None, return_dtype=pl.Boolean)

@@ -1,0 +1,573 @@
+"""Read one file: what container it is, which format its content has, and its rows by role.
+
+Here: from a path to tables whose columns have roles. Not here: the steps themselves (`content`, `raw_tables`,
+`documents`, `columns`, `formats`), what becomes of the rows (`rows`), or which files belong together
+(`files`).
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import check_nesting
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.sources import documents
+from tunegraph_pipeline.sources.columns import (
+    COLUMN_NAMES,
+    Columns,
+    find_column,
+    is_id,
+    letters,
+    recognise,
+    shown,
+)
+from tunegraph_pipeline.sources.content import as_utf8, is_workbook, parse_json, read_content
+from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, Format, format_of, unused
+from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
+from tunegraph_pipeline.sources.raw_tables import (
+    Cut,
+    RawTable,
+    find_cut,
+    lines_of_json,
+    parquet_table,
+    sample_lines,
+    sheets,
+    text_table,
+)
+from tunegraph_pipeline.sources.rows import Table
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options of an import that say how a file is to be read. ``named`` maps user_id, track_id and
+    liked_at to the columns that options name; ``ignored`` are columns that are to decide nothing."""
+
+    format: str = "auto"
+    named: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    user_id: str | None = None
+    likes_asked: bool = False
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass
+class Reading:
+    """What was read of a file, or of files that belong together.
+
+    ``tables`` have columns by role; the lists of users in ``seen_whole`` are complete, even if empty; those
+    of ``failed`` users are unknown. For people: ``shape`` says how the file was cut, ``columns`` which column
+    was taken for which role, ``unused`` which decide nothing, and ``notes`` what was decided. ``person`` is
+    whom the file itself says it is of, "" where it does not.
+    """
+
+    format: Format
+    tables: list[Table]
+    shape: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    seen_whole: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    person: str = ""
+
+
+def read_format(path: Path, given: Given) -> list[Reading]:
+    """What ``path`` holds: one reading, or one for each sheet of a spreadsheet that has songs.
+
+    Raises InputError if the file is damaged, of no known format, or not of the format named.
+    """
+    content = read_content(path)
+    return read_bytes(content.data, content.name, str(path), given)
+
+
+def read_bytes(data: bytes, name: str, where: str, given: Given) -> list[Reading]:
+    """The same for content that was read already; ``name`` is the file's, and may tell its format."""
+    if data.startswith(b"PAR1"):
+        _check_container("parquet", where, given)
+        return [_of_table(parquet_table(data, where), name, where, given)]
+    if is_workbook(data):
+        _check_container("xlsx", where, given)
+        return _of_sheets(data, where, given)
+    if data.startswith((b"\xd0\xcf\x11\xe0", b"%PDF", b"\x89PNG", b"GIF8", b"\xff\xd8\xff")):
+        raise InputError(f"{where} is a binary file of no known format; give text, JSON, xlsx or parquet")
+    if data.startswith(b"bplist00"):
+        return [_of_document(documents.read_plist(data, where), name, where, given)]
+    text = as_utf8(data, where)
+    notes = []
+    if text.encoding:
+        how = "guessed to be " if text.guessed else ""
+        notes.append(f"the text is {how}{text.encoding}, not UTF-8")
+    readings = _of_text(text.data, name, where, given)
+    for reading in readings:
+        reading.notes = notes + reading.notes
+    return readings
+
+
+def _check_container(name: str, where: str, given: Given) -> None:
+    allowed = {"auto", name, *({"csv"} if name == "tsv" else ()), *(BY_NAME)}
+    if given.format not in allowed:
+        raise InputError(
+            f"{where} is not {given.format}: it looks like {name}; leave --format out or name that"
+        )
+
+
+def _of_sheets(data: bytes, where: str, given: Given) -> list[Reading]:
+    found = []
+    for sheet, table in sheets(data, where):
+        columns = recognise(table, {}, where)
+        if (
+            {"track_id", "name"} & columns.roles.keys()
+            or columns.services
+            or "isrc" in columns
+            or given.named
+        ):
+            found.append(_of_table(table, sheet, f"{where}, sheet {sheet}", given))
+    if not found:
+        raise InputError(
+            f"{where} has no sheet of songs; write track_id, or artist and title, above the columns"
+        )
+    return found
+
+
+def _of_text(data: bytes, name: str, where: str, given: Given) -> list[Reading]:
+    start = data[:4096].lstrip()
+    if start.startswith((b"{", b"[")):
+        return [_of_json(data, name, where, given)]
+    if start.startswith(b"<"):
+        return [_of_document(documents.read_xml(data, where), name, where, given)]
+    if start.upper().startswith(b"#EXTM3U") or re.search(r"\.m3u8?$", name, re.IGNORECASE):
+        return [_of_document(documents.read_m3u(data.decode(), where), name, where, given)]
+    if start.startswith(b"#AUDIOSCROBBLER"):
+        return [_of_document(documents.read_scrobbler_log(data.decode()), name, where, given)]
+    if re.match(rb"(event\.\w+|preference)\t", start):
+        document = documents.read_idomaar(data.decode(), where)
+        if document is not None:
+            return [_of_document(document, name, where, given)]
+    return [_of_lines(data, name, where, given)]
+
+
+# --- JSON --------------------------------------------------------------------------------------------------
+
+
+def _of_json(data: bytes, name: str, where: str, given: Given) -> Reading:
+    first, _, rest = data.strip().partition(b"\n")
+    try:
+        check_nesting(first)
+        one = json.loads(first)
+    except ValueError:
+        one = None
+    if rest.strip() and isinstance(one, dict):
+        return _of_json_lines(data, one, name, where, given)
+    document = one if one is not None and not rest.strip() else parse_json(data, where)
+    if isinstance(document, dict) and not rest.strip() and _is_row(document):
+        return _of_json_lines(data, document, name, where, given)
+    _check_container("json", where, given) if given.format in CONTAINERS else None
+    return _of_document(documents.read_json(document, where), name, where, given)
+
+
+def _is_row(document: Mapping[str, object]) -> bool:
+    """Whether one object is a table of one line: its values are no lists or objects."""
+    return bool(document) and not any(isinstance(value, dict | list) for value in document.values())
+
+
+def _of_json_lines(data: bytes, first: Mapping[str, object], name: str, where: str, given: Given) -> Reading:
+    _check_container("ndjson", where, given)
+    if "track_metadata" in first and "listened_at" in first:
+        rows = _parsed_lines(data, where)
+        return _of_document(documents.read_json(rows, where), name, where, given)
+    return _of_table(lines_of_json(data, where), name, where, given)
+
+
+def _parsed_lines(data: bytes, where: str) -> list[object]:
+    lines = enumerate(data.split(b"\n"), start=1)
+    return [parse_json(line, f"{where}, line {number}") for number, line in lines if line.strip()]
+
+
+def _of_document(document: documents.Document, name: str, where: str, given: Given) -> Reading:
+    if document.format == "table":
+        if not document.table.names:
+            raise InputError(f"{where} has no rows; give a file with at least one row")
+        return _of_table(document.table, name, where, given)
+    found = BY_NAME[document.format]
+    _check_format(found, where, given)
+    if given.named:
+        raise InputError(
+            f"{where} is {found.name}, which has no columns to name; leave the column options out"
+        )
+    table = document.table
+    rows = table.load(table.names) if table.names else table.sample
+    kinds = "kind" if "kind" in rows.columns else None
+    roles = Table(
+        rows, found.means, document.opinions, kinds, _default_plays(found, given), found.name == "exportify"
+    )
+    return Reading(
+        found,
+        [roles],
+        found.seen_by,
+        seen_whole=document.seen_whole,
+        failed=document.failed,
+        person=document.person,
+    )
+
+
+def _default_plays(found: Format, given: Given) -> int | None:
+    return DEFAULT_PLAYS if found.whose == "one person" else None
+
+
+def _check_format(found: Format, where: str, given: Given) -> None:
+    if given.format not in {"auto", found.name, *CONTAINERS}:
+        raise InputError(
+            f"{where} is not {given.format}: it looks like {found.name}; leave --format out or name that"
+        )
+
+
+# --- text --------------------------------------------------------------------------------------------------
+
+
+def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
+    lines = [line.strip() for line in sample_lines(data) if line.strip()]
+    if not lines:
+        raise InputError(f"{where} begins with nothing but blanks; give a file with at least one row")
+    if b"::" in data[:4096] and b"\t" not in data[:4096]:
+        data = data.replace(b"::", b"\t")
+    if (links := _single_column(data, where, given)) is not None:
+        return _of_document(documents.read_links(links), name, where, replace(given, named={}))
+    separators = ("\t",) if given.format == "tsv" else ("\t", ";", "|", ",", " ")
+    cut = None if given.format == "adjacency" else find_cut(data, set(given.named.values()), separators)
+    if cut is None or (not cut.header and cut.separator == " " and len(cut.names) > 3):
+        if (ids := _column_of_ids(data, lines, where, given)) is not None:
+            return _of_document(documents.read_links(ids), name, where, replace(given, named={}))
+        return _of_adjacency(data, lines, where, given)
+    _check_container("tsv" if cut.separator == "\t" else "csv", where, given)
+    literal = any(
+        one.literal and one.fits(_shape_of(data, where, cut), name)
+        for one in BY_NAME.values()
+        if one.cells and not cut.header
+    )
+    table = text_table(data, where, cut, literal=literal)
+    if (
+        not cut.header
+        and cut.separator == " "
+        and not given.named
+        and not all(map(is_id, " ".join(lines).split()))
+    ):
+        raise _no_table(where, lines)
+    if not cut.header:
+        return _of_headerless(table, name, where, given)
+    if cut.skipped:
+        table.shape += f", {cut.skipped} lines above the header skipped"
+    return _of_table(table, name, where, given)
+
+
+def _shape_of(data: bytes, where: str, cut: Cut) -> RawTable:
+    return text_table(data[: 1 << 16], where, cut, literal=True)
+
+
+def _single_column(data: bytes, where: str, given: Given) -> list[str] | None:
+    """The cells of a single column of links, URIs or ISRCs, with or without a header; else None."""
+    sample = [line.strip().strip('"') for line in sample_lines(data) if line.strip()]
+    headed = letters(sample[0]) in _LINK_HEADERS
+    cells = sample[1:] if headed else sample
+    if not cells or not all(
+        documents.is_song_link(cell) and not re.search(r"[\t;, ]", cell) for cell in cells
+    ):
+        return None
+    lines = (line.strip().strip('"') for line in data.decode().splitlines())
+    return [line for line in lines if line][int(headed) :]
+
+
+def _column_of_ids(data: bytes, lines: list[str], where: str, given: Given) -> list[str] | None:
+    """The cells of a single column that is headed like one of tracks. They may be a catalogue's, so only with
+    --user-id."""
+    if letters(lines[0]) not in {*COLUMN_NAMES["track_id"], *COLUMN_NAMES["song"]} or not all(
+        map(is_id, lines[1:])
+    ):
+        return None
+    if given.user_id is None:
+        raise InputError(
+            f"{where} has tracks and nothing about them: it lacks users; name their column with"
+            f" --user-column, or"
+            " whose list it is with --user-id"
+        )
+    return [line.strip() for line in data.decode().splitlines() if line.strip()][1:]
+
+
+_LINK_HEADERS = {
+    "uri", "url", "link", "links", "track", "trackid", "trackuri", "spotifyuri", "spotifyid", "spotifyurl",
+    "song", "id", "songurl", "songlink", "isrc", "youtubeurl", "tracks", "songs",
+}  # fmt: skip
+
+
+def _of_adjacency(data: bytes, lines: list[str], where: str, given: Given) -> Reading:
+    """A user and their items on every line, all of them ids."""
+    words = [line.split() for line in lines]
+    various = len(set(map(len, words))) > 1 or len(words[0]) > 2
+    asked = given.format == "adjacency"
+    if not (asked or various) or not all(is_id(word) for line in words for word in line):
+        raise _no_table(where, lines)
+    _check_format(BY_NAME["adjacency"], where, given)
+    if given.named:
+        raise InputError(f"{where} is adjacency, which has no columns to name; leave the column options out")
+    text = pl.Series(data.decode().split("\n")).str.strip_chars().str.replace_all(r"\s+", " ")
+    cells = text.filter(text != "").str.split(" ")
+    table = pl.DataFrame({"user_id": cells.list.first(), "track_id": cells.list.slice(1)})
+    if (cells.list.len() == 1).all():
+        raise InputError(f"{where} is not adjacency text: no line has a track after its user")
+    seen = table["user_id"].unique(maintain_order=True).to_list()
+    rows = table.filter(pl.col("track_id").list.len() > 0).explode("track_id")
+    found = BY_NAME["adjacency"]
+    return Reading(found, [Table(rows, found.means)], found.seen_by, seen_whole=seen)
+
+
+def _no_table(where: str, lines: list[str]) -> InputError:
+    first = shown([lines[0]])
+    if sum(" - " in line for line in lines) > 0.8 * len(lines):
+        return InputError(
+            f"{where} has lines of names ({first}), and does not say which is the artist; export it as CSV"
+            f" with the"
+            " columns artist and title"
+        )
+    return InputError(
+        f"{where} is not a table of users and tracks: its first line is {first}; give columns user and"
+        f" track, or"
+        " artist and title, or name the format with --format"
+    )
+
+
+def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Reading:
+    """A table without a header: of a known shape, with columns named by position, or of two columns of ids
+    and perhaps a number."""
+    named = {
+        role: find_column(table.names, column, "the option", where) for role, column in given.named.items()
+    }
+    if {"user_id", "track_id"} <= named.keys():
+        return _built(table, BY_NAME["table"], Columns(named), where, given)
+    found = next((one for one in BY_NAME.values() if one.cells and one.fits(table, name)), None)
+    if found is not None and not named:
+        _check_format(found, where, given)
+        return _built(table, found, Columns(dict(found.roles)), where, given)
+    width = len(table.names)
+    rows = table.sample.rows()
+    first = [cell or "" for cell in (rows[0] if rows else ())]
+    if (
+        _unlike_the_rest(table)
+        or width > 3
+        or (width == 3 and not all(_is_number(cell) for cell in table.sample_of("3")))
+    ):
+        raise InputError(
+            f"{where}: its first line has no known column ({shown(first)}); name the columns with"
+            f" --user-column"
+            " and --track-column or, without a header, give their positions"
+        )
+    if not all(is_id(cell) for column in ("1", "2") for cell in table.sample_of(column)):
+        raise InputError(
+            f"{where} has no header, and words in its columns ({shown(first)}), which may be artists or"
+            f" titles; write"
+            " the names of the columns above them, such as user_id,track_id or artist,title"
+        )
+    roles = {"user_id": "1", "track_id": "2"} | _third(table, where, given) | named
+    return _built(table, BY_NAME["table"], Columns(roles), where, given)
+
+
+def _third(table: RawTable, where: str, given: Given) -> dict[str, str]:
+    """The role of a third column without a name: a time, a rating or a number of plays."""
+    if len(table.names) < 3:
+        return {}
+    numbers = [float(cell) for cell in table.sample_of("3")]
+    if numbers and all(6e8 <= number < 1e14 for number in numbers):
+        return {"liked_at": "3"}
+    if given.rules.min_rating is not None:
+        return {"rating": "3"}
+    if (
+        given.rules.min_plays is None
+        and len(set(numbers)) > 1
+        and all(number in {1, 2, 3, 4, 5} for number in numbers)
+    ):
+        raise InputError(
+            f"{where} has numbers from 1 to 5 in its third column, which may be ratings or plays; say which"
+            f" with"
+            " --min-rating or --min-plays"
+        )
+    return {"plays": "3"}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _unlike_the_rest(table: RawTable) -> bool:
+    """Whether the first row is a header of unknown names: no number where every other row has one."""
+    rows = table.sample.rows()
+    if len(rows) < 2:
+        return False
+    return any(
+        bool(cells[0] and cells[0].strip())
+        and not _is_number(cells[0])
+        and all(cell is not None and _is_number(cell) for cell in cells[1:])
+        for cells in zip(*rows, strict=True)
+    )
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
+    """The rows of a table with a header."""
+    table = _without_types(table)
+    columns = recognise(table, given.named, where, given.ignored)
+    found = format_of(table, columns, name)
+    if given.format in BY_NAME:
+        wanted = BY_NAME[given.format]
+        fits = (
+            found is wanted
+            or wanted.fits(table, name)
+            or (found is not None and wanted.name in {"table", "list"})
+        )
+        if not fits:
+            what = found.name if found else table.shape
+            raise InputError(
+                f"{where} is not {wanted.name}: it looks like {what}; leave --format out or name that"
+            )
+        found = wanted
+    if found is None or not _has_songs(columns, found):
+        raise _no_songs(table, columns, where)
+    if found.name == "catalogue" and (given.user_id is not None or given.likes_asked):
+        found = BY_NAME["list"]
+    if found.whose == "one person" and "user_id" in given.named:
+        found = BY_NAME["table"]
+    _apply_roles(table, columns, found, given)
+    if found.whose == "one person":
+        columns.roles.pop("user_id", None)
+    reading = _built(table, found, columns, where, given)
+    if found.name == "lastfmstats":
+        date = next((one for one in table.names if one.lower().startswith("date#")), "")
+        reading.person = date.partition("#")[2]
+    return reading
+
+
+def _without_types(table: RawTable) -> RawTable:
+    """A table of RecBole, whose header gives the type behind each name, with plain names."""
+    typed = re.compile(r"(.+):(token|float|token_seq|float_seq)")
+    if not table.names or not all(typed.fullmatch(name) for name in table.names):
+        return table
+    plain = {name: name.rpartition(":")[0] for name in table.names}
+    written = {new: old for old, new in plain.items()}
+    return RawTable(
+        table.shape + ", types behind the names",
+        list(plain.values()),
+        True,
+        table.sample.rename(plain),
+        lambda names: table.load([written[one] for one in names]).rename(
+            {written[one]: one for one in names}
+        ),
+        table.counts,
+    )
+
+
+def _has_songs(columns: Columns, found: Format) -> bool:
+    roles = {*columns.roles, *found.roles}
+    by_name = {"name", "artists"} <= roles or "pair" in roles
+    return "track_id" in roles or "isrc" in roles or bool(columns.services) or by_name
+
+
+def _no_songs(table: RawTable, columns: Columns, where: str) -> InputError:
+    if "name" in columns and "artists" not in columns:
+        return InputError(
+            f"{where} has titles in column {columns.roles['name']} and no artists; a title alone is no"
+            f" song: add a"
+            " column artist, or ids of tracks"
+        )
+    return InputError(
+        f"{where} has no column of tracks among {shown(table.names)}; name it track_id, or point to it with"
+        " --track-column"
+    )
+
+
+def _apply_roles(table: RawTable, columns: Columns, found: Format, given: Given) -> None:
+    """Give the columns the roles that the format says they have."""
+    by_letters = {letters(name): name for name in reversed(table.names)}
+    for role, name in found.roles.items():
+        column = by_letters.get(name)
+        if column is None or role in given.named or column in given.ignored:
+            continue
+        for other in [other for other, taken in columns.roles.items() if taken == column]:
+            del columns.roles[other]
+        columns.opinions = [one for one in columns.opinions if one != column]
+        if role in {"apple", "youtube"}:
+            columns.services[role] = column
+        elif role == "kind":
+            columns.kinds = column
+        else:
+            columns.services = {of: one for of, one in columns.services.items() if one != column}
+            columns.roles[role] = column
+    if found.means == "library" and given.rules.min_plays is None:
+        columns.roles.pop("plays", None)
+
+
+def _built(table: RawTable, found: Format, columns: Columns, where: str, given: Given) -> Reading:
+    """The reading of a table whose columns have roles."""
+    columns = _only_songs_by_link(table, columns)
+    if columns.opinions and given.rules.min_plays is None:
+        columns.roles.pop("plays", None)
+    kinds = columns.kinds
+    if kinds is not None and found.name in {"catalogue"}:
+        columns.kinds = kinds = None
+    for name in given.rules.like_when:
+        column = find_column(table.names, name, "--like-when", where)
+        if column not in columns.opinions:
+            columns.opinions.append(column)
+            columns.roles = {role: one for role, one in columns.roles.items() if one != column}
+    rows = table.load(columns.used())
+    if table.header and not len(rows) and not table.counts.total():
+        raise InputError(f"{where} has a header and no rows; give a file with at least one row")
+    selected = [rows[column].alias(role) for role, column in columns.roles.items()]
+    selected += [rows[column].alias(f"service:{service}") for service, column in columns.services.items()]
+    taken = {one.name for one in selected}
+    opinions = [name for name in columns.opinions if name not in taken]
+    selected += [rows[name] for name in opinions]
+    if kinds is not None and kinds not in opinions:
+        selected.append(rows[kinds])
+    roles = Table(
+        pl.DataFrame(selected),
+        found.means,
+        tuple(opinions),
+        kinds,
+        _default_plays(found, given),
+        found.name == "exportify",
+        may_be_plays=found.name in {"table", "list"} and not opinions and "rating" not in columns,
+    )
+    told = dict(columns.roles)
+    told |= {f"id of {service}": column for service, column in columns.services.items()}
+    told |= {f"opinion {number}" if number else "opinion": name for number, name in enumerate(opinions)}
+    counts = Counter(table.counts)
+    left = [name for name in unused(table, columns) if letters(name) not in AUDIO_FEATURES]
+    return Reading(found, [roles], table.shape, told, left, counts=counts)
+
+
+_LINK_COLUMNS = {"uri", "url", "link", "item"}
+
+
+def _only_songs_by_link(table: RawTable, columns: Columns) -> Columns:
+    """The columns, without one of links that lead to no song of a known service, where songs have names."""
+    column = columns.roles.get("track_id")
+    if (
+        column is None
+        or letters(column) not in _LINK_COLUMNS
+        or not {"name", "artists"} <= columns.roles.keys()
+    ):
+        return columns
+    if any(documents.is_song_link(cell) for cell in table.sample_of(column)):
+        return columns
+    roles = {role: one for role, one in columns.roles.items() if role != "track_id"}
+    return replace(columns, roles=roles)

@@ -1,0 +1,466 @@
+"""Turn the rows of a table whose columns are known into likes, dislikes, tracks and audio features.
+
+Here: the id of each row's song, what each user says of it, and one row for each track. Not here: cleaning
+single cells (`cells`), what a row says (`opinions`), or which columns there are (`columns`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+
+from tunegraph_pipeline.lake.raw import empty_frame
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.song_ids import isrc_id, name_id
+from tunegraph_pipeline.sources.cells import (
+    as_duration,
+    as_ids,
+    as_list,
+    as_numbers,
+    as_text,
+    as_times,
+    as_truth,
+    bare_ids,
+    set_null,
+)
+from tunegraph_pipeline.sources.columns import letters
+from tunegraph_pipeline.sources.formats import Means
+from tunegraph_pipeline.sources.opinions import (
+    DISLIKE,
+    LIKE,
+    NOTHING,
+    PLAY,
+    UNDISLIKE,
+    UNLIKE,
+    Rules,
+    read_opinions,
+)
+
+Part = Literal["likes", "dislikes", "tracks", "features"]
+
+_NO_SONGS = frozenset(
+    {
+        *("artist", "artists", "album", "albums", "podcast", "podcasts", "episode", "episodes", "audiobook"),
+        *(
+            "audiobooks",
+            "show",
+            "shows",
+            "station",
+            "movie",
+            "movies",
+            "tvshow",
+            "video",
+            "musicvideo",
+            "book",
+        ),
+        *("books", "container"),
+    }
+)
+"""What a column of types calls things that are no songs."""
+
+_FEATURE_RANGES = {
+    **dict.fromkeys(AUDIO_FEATURES, (0.0, 1.0)),
+    "key": (0.0, 11.0),
+    "loudness": (-100.0, 20.0),
+    "tempo": (0.0, 500.0),
+}
+_FIXED = {"dislikes": DISLIKE, "unlikes": UNLIKE, "undislikes": UNDISLIKE}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose columns are named by role, beside the columns ``opinions``, which keep their own names;
+    ``kinds`` tells songs from albums and artists. ``means`` is what its rows say, ``default_plays`` from how
+    many plays on a song is liked where no option says; None for any. ``decided``: options change nothing any
+    more. ``may_be_plays``: its rows are plays if an option counts them. ``split_artists``: a cell may hold
+    several artists."""
+
+    rows: pl.DataFrame
+    means: Means
+    opinions: tuple[str, ...] = ()
+    kinds: str | None = None
+    default_plays: int | None = None
+    split_artists: bool = False
+    decided: bool = False
+    may_be_plays: bool = False
+
+    @property
+    def counts_plays(self) -> bool:
+        """Whether it has plays that --min-plays could count."""
+        return self.means == "plays" or self.may_be_plays or "plays" in self.rows.columns
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether it has ratings that --min-rating could judge."""
+        return "rating" in self.rows.columns or bool(self.opinions)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``likes``: user_id, track_id, liked_at; ``dislikes``: the same, ``liked_at`` being when it was said;
+    ``tracks`` and ``features`` as in a raw batch. ``rules`` are sentences on what counted as what."""
+
+    frames: Mapping[Part, pl.DataFrame]
+    rules: list[str]
+
+
+def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, counts: Counter[str]) -> Parts:
+    """The rows of ``parts``, clean and without duplicates.
+
+    - A song's id is that of the column ``track_id``, else of a service, its ISRC, or else its artist and
+      title (`song_ids.name_id`). Rows of episodes, local files, artists and albums are skipped, as are those
+      without a song; one without a user still describes its song.
+    - likes and dislikes: distinct pairs, ``liked_at`` the earliest time given (UTC). Of several opinions of
+      one user on one song the last counts.
+    - tracks, features: one row per track with the first non-null value of each column. Feature values that
+      are infinite or out of range become null, as do keys of -1 (not detected).
+
+    Adds what is skipped or changed to ``counts``. Raises InputError if a whole column has the wrong type, or
+    says what is not understood.
+    """
+    asked = list(parts)
+    rows = _songs_only(table, counts)
+    if "pair" in rows.columns:
+        rows = _split_pair(rows)
+    if isinstance(rows.schema.get("track_id"), pl.List):
+        rows = rows.explode("track_id")
+    rows = _with_ids(rows, table, where, counts)
+    said: list[str] = []
+    frames: dict[Part, pl.DataFrame] = {}
+    if "likes" in asked or "dislikes" in asked:
+        likes, dislikes = _opinions(rows, table, rules, where, counts, said)
+        frames |= {"likes": likes, "dislikes": dislikes}
+    cleaners: dict[Part, Callable[[], pl.DataFrame]] = {
+        "tracks": lambda: _tracks(rows, where, counts),
+        "features": lambda: _features(rows, where, counts),
+    }
+    frames |= {part: cleaners[part]() for part in asked if part in cleaners}
+    return Parts({part: frames[part] for part in asked}, said)
+
+
+# --- which song --------------------------------------------------------------------------------------------
+
+
+def _songs_only(table: Table, counts: Counter[str]) -> pl.DataFrame:
+    """The rows of songs, where a column tells them from albums, artists and episodes."""
+    if table.kinds is None:
+        return table.rows
+    kinds = table.rows[table.kinds].cast(pl.String, strict=False)
+    values = kinds.drop_nulls().unique()
+    plain = {value: letters(value) for value in values.to_list()}
+    songs = [value for value, kind in plain.items() if kind in {"song", "songs", "track", "tracks", "audio"}]
+    others = [value for value, kind in plain.items() if kind in _NO_SONGS]
+    if songs and table.kinds != "kind":
+        others += [value for value, kind in plain.items() if value not in songs and kind == "playlist"]
+    left_out = kinds.is_in(others).fill_null(value=False)
+    for value in others:
+        counts[f"rows of type {value}"] += int((kinds == value).sum())
+    return table.rows.filter(~left_out)
+
+
+def _split_pair(rows: pl.DataFrame) -> pl.DataFrame:
+    """ "Artist - Title" in one cell as two; without a dash it is a title alone."""
+    cut = rows["pair"].cast(pl.String, strict=False).str.splitn(" - ", 2).struct.unnest()
+    has_both = cut["field_1"].is_not_null()
+    return rows.with_columns(
+        pl.when(has_both).then(cut["field_0"]).alias("artists"),
+        pl.when(has_both).then(cut["field_1"]).otherwise(cut["field_0"]).alias("name"),
+    )
+
+
+def _with_ids(rows: pl.DataFrame, table: Table, where: str, counts: Counter[str]) -> pl.DataFrame:
+    """The rows of known songs, with clean ``track_id`` and ``user_id``."""
+    if table.split_artists and "artists" in rows.columns:
+        rows = rows.with_columns(_split_artists(rows))
+    left_out: Counter[str] = Counter()
+    ids = [as_ids(rows["track_id"], "track_id", where, left_out)] if "track_id" in rows.columns else []
+    written = rows["track_id"].is_not_null() if ids else pl.repeat(False, len(rows), eager=True)
+    dropped = ids[0].is_null() & written if ids else written
+    track = ids[0] if ids else pl.Series("track_id", [None] * len(rows), dtype=pl.String)
+    for name in rows.columns:
+        if name.startswith("service:"):
+            track = _filled(track, _service_ids(rows[name], name.removeprefix("service:")))
+    track = _filled(track, _isrc_ids(rows["isrc"])) if "isrc" in rows.columns and track.has_nulls() else track
+    if track.has_nulls() and {"name", "artists"} <= set(rows.columns):
+        track = _filled(track, _name_ids(rows["artists"], rows["name"], track.is_null()))
+    if ids and left_out:
+        # What is no song by its id is none by its names.
+        named = track.set(dropped & (as_text(rows["track_id"]).is_not_null()), None)
+        track = named
+    rows = rows.with_columns(track.alias("track_id"))
+    if "user_id" in rows.columns:
+        rows = rows.with_columns(as_ids(rows["user_id"], "user_id", where, counts))
+    # A row is counted once: by why its id is left out, or here.
+    counts.update(left_out)
+    missing = rows["track_id"].null_count() - left_out.total()
+    titles = (
+        int((rows["track_id"].is_null() & as_text(rows["name"]).is_not_null()).sum())
+        if "name" in rows.columns
+        else 0
+    )
+    titles = min(max(missing, 0), titles)
+    counts["titles without an artist, which name no song"] += titles
+    counts["rows without a track"] += max(missing, 0) - titles
+    return rows.filter(pl.col("track_id").is_not_null())
+
+
+def _filled(track: pl.Series, others: pl.Series) -> pl.Series:
+    return (
+        track.to_frame("a")
+        .with_columns(others.alias("b"))
+        .select(pl.coalesce("a", "b").alias("track_id"))
+        .to_series()
+    )
+
+
+def _service_ids(column: pl.Series, service: str) -> pl.Series:
+    """The ids of a service with its prefix, from its bare ids, URIs or links; null for a blank or a zero."""
+    text = as_text(column).str.replace(r"\.0$", "")
+    bare = text.str.contains(r"^[\w-]+$") & (text != "0")
+    clean = as_ids(text.set(bare.fill_null(value=True), None), "track_id", service, Counter())
+    return _filled(
+        clean,
+        text.set(~bare.fill_null(value=False), None)
+        .alias("x")
+        .to_frame()
+        .select(pl.lit(f"{service}:") + pl.col("x"))
+        .to_series(),
+    )
+
+
+def _isrc_ids(column: pl.Series) -> pl.Series:
+    text = as_text(column)
+    written = text.drop_nulls().unique().to_list()
+    return text.replace_strict(
+        written, [isrc_id(one) for one in written], default=None, return_dtype=pl.String
+    )
+
+
+def _name_ids(artists: pl.Series, names: pl.Series, wanted: pl.Series) -> pl.Series:
+    """The ids of songs by the first artist and the title, where ``wanted``."""
+    first = as_list(artists).list.first() if isinstance(artists.dtype, pl.List) else as_text(artists)
+    pairs = pl.DataFrame({"artist": first, "title": as_text(names)})
+    distinct = pairs.filter(wanted).unique().drop_nulls()
+    keys = [name_id(artist, title) for artist, title in distinct.iter_rows()]
+    known = distinct.with_columns(pl.Series("id", keys, dtype=pl.String))
+    return pairs.join(known, on=["artist", "title"], how="left", maintain_order="left")["id"]
+
+
+def _split_artists(rows: pl.DataFrame) -> pl.Series:
+    """Exportify joins the artists of a song by ``;`` or, in older files, by commas; a comma of a name may be
+    escaped. In a column that has a semicolon anywhere, and no escape, commas belong to names, as they do
+    where a song has a single artist id."""
+    column = rows["artists"].cast(pl.String, strict=False)
+    kept = column.str.replace_all("\\,", "\x00", literal=True)
+    has_mark = column.str.contains(";", literal=True)
+    if has_mark.any() and (kept == column).all():
+        return column.str.split(";").alias("artists")
+    lists = (
+        pl.DataFrame({"kept": kept, "mark": has_mark})
+        .select(pl.when("mark").then(pl.col("kept").str.split(";")).otherwise(pl.col("kept").str.split(",")))
+        .to_series()
+    )
+    if "artist_ids" in rows.columns:
+        ids = rows["artist_ids"].cast(pl.String, strict=False).str.split(",").list.len()
+        lists = (
+            pl.DataFrame({"lists": lists, "whole": kept, "ids": ids})
+            .select(pl.when(pl.col("ids") == 1).then(pl.concat_list("whole")).otherwise("lists"))
+            .to_series()
+        )
+    return lists.list.eval(pl.element().str.replace_all("\x00", ",", literal=True)).alias("artists")
+
+
+# --- what users say of it ----------------------------------------------------------------------------------
+
+
+def _opinions(
+    rows: pl.DataFrame, table: Table, rules: Rules, where: str, counts: Counter[str], said: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    counts["rows without a user"] += rows["user_id"].null_count()
+    rows = rows.filter(pl.col("user_id").is_not_null())
+    if table.decided:
+        rules = Rules()
+    elif not table.counts_plays:
+        rules = replace(rules, min_plays=None)
+    opinions = read_opinions(
+        rows, table.opinions, "plays" if table.means == "plays" else "list", rules, where, counts
+    )
+    said += opinions.rules
+    says = opinions.says
+    if table.means in _FIXED and not table.opinions:
+        says = pl.repeat(_FIXED[table.means], len(rows), dtype=pl.Int8, eager=True)
+    if table.means == "library" and (not len(says) or not says.is_in([LIKE, DISLIKE]).any()):
+        says = says.set(says == NOTHING, LIKE)
+        said.append("nothing in the library is rated or loved, so each of its songs is a like")
+    order, liked_at = _times(rows, table, counts)
+    pairs = rows.select("user_id", "track_id").with_columns(
+        liked_at, order, says.alias("says"), opinions.plays.alias("plays")
+    )
+    if not len(pairs) or (pairs["says"] == LIKE).all():
+        return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
+    simple = pairs["says"].is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE])
+    likes, dislikes = _last_opinions(pairs.filter(simple), counts)
+    least = rules.min_plays if rules.min_plays is not None else table.default_plays
+    played = _played(pairs.filter(pl.col("says") == PLAY), least, counts, said)
+    counts["rows that say nothing of liking"] += int((pairs["says"] == NOTHING).sum())
+    if len(played):
+        known = pl.concat([likes, dislikes])
+        likes = pl.concat(
+            [likes, played.join(known, on=["user_id", "track_id"], how="anti", maintain_order="left")]
+        )
+    return likes, dislikes
+
+
+def _times(rows: pl.DataFrame, table: Table, counts: Counter[str]) -> tuple[pl.Series, pl.Series]:
+    """The order in time of the rows, as float64, and when each like was made. Relative times give an order,
+    and no date."""
+    if "liked_at" not in rows.columns:
+        order = pl.Series("order", range(len(rows)), dtype=pl.Float64)
+        return order, pl.repeat(None, len(rows), dtype=pl.Datetime("us", "UTC"), eager=True).alias("liked_at")
+    column = rows["liked_at"]
+    if "time_of_day" in rows.columns:
+        column = (
+            rows.select(
+                pl.concat_str(
+                    as_text(rows["liked_at"]), as_text(rows["time_of_day"]), separator=" ", ignore_nulls=True
+                )
+            )
+            .to_series()
+            .alias("liked_at")
+        )
+    times = as_times(column, counts)
+    numbers = (
+        column.cast(pl.Float64, strict=False)
+        if column.dtype.is_numeric() or column.dtype == pl.String
+        else None
+    )
+    order = times.to_physical().cast(pl.Float64)
+    if numbers is not None and numbers.null_count() < len(numbers):
+        order = numbers
+    return order.alias("order"), times.alias("liked_at")
+
+
+def _codes(pairs: pl.DataFrame) -> pl.Series:
+    """A number for each pair of user and track: two 32-bit codes in one, ten times faster to compare than
+    pairs of strings."""
+    codes = [
+        pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")
+    ]
+    return pairs.select((codes[0] * 2**32 + codes[1]).alias("pair")).to_series()
+
+
+def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
+    """Distinct pairs in the order of their first rows, each with its earliest time."""
+    pairs = pairs.with_columns(_codes(pairs))
+    first = pairs["pair"].is_first_distinct()
+    repeated = len(pairs) - int(first.sum())
+    counts["repeated likes"] += repeated
+    if repeated and pairs["liked_at"].null_count() < len(pairs):
+        pairs = pairs.group_by("pair", maintain_order=True).agg(
+            pl.col("user_id", "track_id").first(), pl.col("liked_at").min()
+        )
+    elif repeated:
+        pairs = pairs.filter(first)
+    return pairs.select("user_id", "track_id", "liked_at")
+
+
+def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The likes and dislikes that stand: of each user and song the last one, unless it was taken back."""
+    changing = pairs["says"].is_in([UNLIKE, UNDISLIKE, DISLIKE]).any()
+    if not changing:
+        return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
+    place = pl.int_range(pl.len())
+    ordered = pairs.with_columns(_codes(pairs)).sort("order", nulls_last=False, maintain_order=True)
+    ordered = ordered.with_columns(place.alias("place"))
+    stated = pl.col("says").is_in([LIKE, DISLIKE])
+    last = ordered.group_by("pair", maintain_order=True).agg(
+        pl.col("user_id", "track_id").first(),
+        pl.col("says").filter(stated).last().alias("last"),
+        pl.col("place").filter(stated).max().alias("at"),
+        *(
+            pl.col("place").filter(pl.col("says") == says).max().alias(f"back {of}")
+            for says, of in ((UNLIKE, LIKE), (UNDISLIKE, DISLIKE))
+        ),
+        pl.col("liked_at").filter(pl.col("says") == LIKE).min().alias("liked"),
+        pl.col("liked_at").filter(pl.col("says") == DISLIKE).max().alias("disliked"),
+        pl.len().alias("rows"),
+    )
+    back = pl.when(pl.col("last") == LIKE).then(f"back {LIKE}").otherwise(f"back {DISLIKE}")
+    stands = pl.col("last").is_not_null() & (back.is_null() | (back < pl.col("at")))
+    counts["likes and dislikes that were taken back"] += int(last.select((~stands).sum()).item())
+    standing = last.filter(stands)
+    counts["repeated or changed opinions"] += int((standing["rows"] - 1).sum()) if len(standing) else 0
+    likes, dislikes = (
+        standing.filter(pl.col("last") == says).select("user_id", "track_id", pl.col(when).alias("liked_at"))
+        for says, when in ((LIKE, "liked"), (DISLIKE, "disliked"))
+    )
+    return likes, dislikes
+
+
+def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: list[str]) -> pl.DataFrame:
+    """The songs that each user played ``least`` times, dated by the first play that counts."""
+    counted = pairs.filter(pl.col("plays") > 0)
+    if not len(pairs):
+        return _distinct(pairs, Counter())
+    often = (
+        counted.with_columns(_codes(counted))
+        .group_by("pair", maintain_order=True)
+        .agg(pl.col("user_id", "track_id").first(), pl.col("liked_at").min(), pl.col("plays").sum())
+    )
+    if least is None:
+        said.append("plays: a song that was played at all is a like (--min-plays)")
+        counts["repeated plays"] += len(counted) - len(often)
+        return often.select("user_id", "track_id", "liked_at")
+    said.append(f"plays: a song played {least} times or more is a like (--min-plays)")
+    liked = often.filter(pl.col("plays") >= least)
+    counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
+    return liked.select("user_id", "track_id", "liked_at")
+
+
+# --- what is known of it -----------------------------------------------------------------------------------
+
+
+def _tracks(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:
+    columns = {"track_id": table["track_id"]}
+    for role in ("name", "isrc", "genre", "image_url", "preview_url"):
+        if role in table.columns:
+            columns[role] = as_text(table[role])
+    if "album_id" in table.columns:
+        columns["album_id"] = bare_ids(as_text(table["album_id"]))
+    for role in ("artists", "artist_ids"):
+        if role in table.columns:
+            lists = as_list(table[role])
+            columns[role] = bare_ids(lists) if role == "artist_ids" else lists
+    for role, scale in (("duration", None), ("duration_s", 1000.0), ("duration_ms", 1.0)):
+        if role in table.columns:
+            columns["duration_ms"] = as_duration(table[role], role, scale, where, counts)
+    if "explicit" in table.columns:
+        columns["explicit"] = as_truth(table["explicit"])
+    return _first_known(pl.DataFrame(columns), "tracks")
+
+
+def _features(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:
+    columns = {"track_id": table["track_id"]}
+    for name in AUDIO_FEATURES:
+        if name in table.columns:
+            values = as_numbers(table[name], name, where, counts).fill_nan(None)
+            if name == "key":
+                values = set_null(values, values == -1, "keys not detected", counts)
+            wrong = ~values.is_between(*_FEATURE_RANGES[name])
+            columns[name] = set_null(values, wrong, "feature values out of range", counts)
+    return _first_known(pl.DataFrame(columns), "features")
+
+
+def _first_known(table: pl.DataFrame, part: Literal["tracks", "features"]) -> pl.DataFrame:
+    """One row per track, with the declared columns and types; tracks without any value are left out."""
+    known = [name for name in table.columns if name != "track_id"]
+    table = table.filter(~pl.all_horizontal(pl.col(known).is_null())) if known else table[:0]
+    if table["track_id"].n_unique() < len(table):
+        table = table.group_by("track_id", maintain_order=True).agg(pl.col(known).drop_nulls().first())
+    empty = empty_frame(part)
+    return table.select(
+        pl.col(name).cast(kind) if name in table.columns else pl.lit(None, dtype=kind).alias(name)
+        for name, kind in empty.schema.items()
+    )
