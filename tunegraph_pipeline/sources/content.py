@@ -159,7 +159,7 @@ def as_utf8(data: bytes, where: str) -> Text:
         zeros = [sample[start::2].count(0) / max(1, len(sample[start::2])) for start in (0, 1)]
         if max(zeros) > 0.4 and min(zeros) < 0.1:
             return _decoded(data, "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be", where)
-        raise InputError(_BINARY.format(where=where))
+        raise InputError(BINARY.format(where=where))
     try:
         data.decode() if len(data) <= _SAMPLE_BYTES or not data.isascii() else None
     except UnicodeDecodeError:
@@ -184,7 +184,7 @@ def _decoded(data: bytes, encoding: str, where: str) -> Text:
         raise InputError(f"{where} is truncated or damaged {name} text; save it as UTF-8") from error
 
 
-_BINARY = "{where} is a binary file of no known format; give text, JSON, xlsx or parquet"
+BINARY = "{where} is a binary file of no known format; give text, JSON, xlsx or parquet"
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝœŒšŠžŽ’‘“”–—…·°¿¡«»€£´")
 
 
@@ -198,9 +198,15 @@ def _guessed(data: bytes, where: str) -> Text:
     except (UnicodeError, LookupError):
         row = _first_bad_row(data)
         raise InputError(f"{where} is text in no known encoding (row {row}); save it as UTF-8") from None
-    if any(ord(letter) < 32 and letter not in "\t\r\n\f\v" for letter in text[:_SAMPLE_BYTES]):
-        raise InputError(_BINARY.format(where=where))
+    _check_readable(text, where)
     return Text(text.encode(), encoding, guessed=True)
+
+
+def _check_readable(text: str, where: str) -> None:
+    """Raise InputError for bytes that only chance made text: control characters, or runs of 255."""
+    sample = text[:_SAMPLE_BYTES]
+    if any(ord(letter) < 32 and letter not in "\t\r\n\f\v" for letter in sample) or "ÿÿÿ" in sample:
+        raise InputError(BINARY.format(where=where))
 
 
 def _detected(lines: list[bytes]) -> str:

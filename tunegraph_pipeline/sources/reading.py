@@ -27,7 +27,7 @@ from tunegraph_pipeline.sources.columns import (
     recognise,
     shown,
 )
-from tunegraph_pipeline.sources.content import as_utf8, is_workbook, parse_json, read_content
+from tunegraph_pipeline.sources.content import BINARY, as_utf8, is_workbook, parse_json, read_content
 from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, Format, format_of, unused
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
 from tunegraph_pipeline.sources.raw_tables import (
@@ -96,7 +96,7 @@ def read_bytes(data: bytes, name: str, where: str, given: Given) -> list[Reading
         _check_container("xlsx", where, given)
         return _of_sheets(data, where, given)
     if data.startswith((b"\xd0\xcf\x11\xe0", b"%PDF", b"\x89PNG", b"GIF8", b"\xff\xd8\xff")):
-        raise InputError(f"{where} is a binary file of no known format; give text, JSON, xlsx or parquet")
+        raise InputError(BINARY.format(where=where))
     if data.startswith(b"bplist00"):
         return [_of_document(documents.read_plist(data, where), name, where, given)]
     text = as_utf8(data, where)
