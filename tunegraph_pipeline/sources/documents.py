@@ -319,7 +319,7 @@ def _web_api(document: Any, _where: str) -> Document | None:
     pages = [document] if isinstance(document, dict) else _dicts(document)
     pages = [one["tracks"] if isinstance(one.get("tracks"), dict) else one for one in pages]
     items = [item for page in pages for item in _dicts(page.get("items"))]
-    items = items or [page for page in pages if isinstance(page.get("track"), dict)]
+    items = items or [page for page in pages if isinstance(page.get("track"), dict) and page.keys() <= _SAVED]
     songs = [(item, item["track"]) for item in items if isinstance(item.get("track"), dict)]
     songs = songs or [(item, item) for item in items if item.get("type") == "track"]
     if not songs or not any("uri" in song or "artists" in song or "id" in song for _, song in songs[:20]):
@@ -344,6 +344,10 @@ def _web_api(document: Any, _where: str) -> Document | None:
             for item, song in songs
         ),
     )
+
+
+_SAVED = {"added_at", "added_by", "is_local", "primary_color", "track", "video_thumbnail"}
+"""Keys around a song in a list of the Web API."""
 
 
 def _youtube_history(document: Any, where: str) -> Document | None:

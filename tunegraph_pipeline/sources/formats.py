@@ -56,7 +56,7 @@ class Format:
         return bool(self.cells) and self._cells_match(table)
 
     def _cells_match(self, table: RawTable) -> bool:
-        if len(table.names) != len(self.cells) or (self.separator and self.separator not in table.shape):
+        if len(table.names) != len(self.cells):
             return False
         rows = table.sample.rows()
         patterns = [re.compile(cell) for cell in self.cells]
@@ -275,7 +275,7 @@ FORMATS: tuple[Format, ...] = (
         "plays",
         "one person",
         cells=(_SOME, _ANY, _SOME, r"\d{1,2} \w{3,} \d{4},? \d\d:\d\d|"),
-        separator="commas",
+        separator=",",
         roles={"artists": "1", "name": "3", "liked_at": "4"},
     ),
     Format(
@@ -396,7 +396,7 @@ FORMATS: tuple[Format, ...] = (
         "plays",
         "its users",
         cells=(_SOME, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", _ANY, _ANY, _ANY, _ANY),
-        separator="tabs",
+        separator="\t",
         literal=True,
         roles={
             "user_id": "1",
@@ -414,7 +414,7 @@ FORMATS: tuple[Format, ...] = (
         "plays",
         "its users",
         cells=(_HASH40, _UUID, _ANY, _NUMBER),
-        separator="tabs",
+        separator="\t",
         literal=True,
         roles={"user_id": "1", "track_id": "2", "name": "3", "plays": "4"},
     ),
@@ -426,7 +426,7 @@ FORMATS: tuple[Format, ...] = (
         "its users",
         file=r"LEs?\b",
         cells=(_WHOLE, r"-?\d+", r"-?\d+", _WHOLE, _EPOCH),
-        separator="tabs",
+        separator="\t",
         roles={"user_id": "1", "track_id": "4", "liked_at": "5"},
     ),
     Format(
@@ -550,6 +550,8 @@ def format_of(table: RawTable, columns: Columns, file_name: str) -> Format | Non
             return one
     if not table.header and "user_id" not in columns:
         return None
+    if "youtube" in columns.services and "user_id" not in columns:
+        return BY_NAME["youtube-takeout"]
     if _is_exportify(table, columns):
         return BY_NAME["exportify"]
     if "user_id" in columns:

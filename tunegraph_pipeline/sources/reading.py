@@ -33,12 +33,14 @@ from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
 from tunegraph_pipeline.sources.raw_tables import (
     Cut,
     RawTable,
+    cut_lines,
     find_cut,
     lines_of_json,
     parquet_table,
     sample_lines,
     sheets,
     text_table,
+    usual_width,
 )
 from tunegraph_pipeline.sources.rows import Table
 
@@ -203,6 +205,8 @@ def _of_document(document: documents.Document, name: str, where: str, given: Giv
         )
     table = document.table
     rows = table.load(table.names) if table.names else table.sample
+    if found.means == "library" and given.rules.min_plays is None:
+        rows = rows.drop("plays", strict=False)
     kinds = "kind" if "kind" in rows.columns else None
     roles = Table(
         rows, found.means, document.opinions, kinds, _default_plays(found, given), found.name == "exportify"
@@ -239,6 +243,11 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
         data = data.replace(b"::", b"\t")
     if (links := _single_column(data, where, given)) is not None:
         return _of_document(documents.read_links(links), name, where, replace(given, named={}))
+    if not given.named and (shape := _headerless_cut(data, where, name)) is not None:
+        known_cut, found = shape
+        _check_format(found, where, given)
+        table = text_table(data, where, known_cut, literal=found.literal)
+        return _built(table, found, Columns(dict(found.roles)), where, given)
     separators = ("\t",) if given.format == "tsv" else ("\t", ";", "|", ",", " ")
     cut = None if given.format == "adjacency" else find_cut(data, set(given.named.values()), separators)
     if cut is None or (not cut.header and cut.separator == " " and len(cut.names) > 3):
@@ -246,28 +255,35 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
             return _of_document(documents.read_links(ids), name, where, replace(given, named={}))
         return _of_adjacency(data, lines, where, given)
     _check_container("tsv" if cut.separator == "\t" else "csv", where, given)
-    literal = any(
-        one.literal and one.fits(_shape_of(data, where, cut), name)
-        for one in BY_NAME.values()
-        if one.cells and not cut.header
-    )
-    table = text_table(data, where, cut, literal=literal)
+    table = text_table(data, where, cut)
     if (
-        not cut.header
-        and cut.separator == " "
+        cut.separator == " "
+        and not cut.header
         and not given.named
         and not all(map(is_id, " ".join(lines).split()))
     ):
         raise _no_table(where, lines)
     if not cut.header:
-        return _of_headerless(table, name, where, given)
+        return _of_headerless(table, where, given)
     if cut.skipped:
         table.shape += f", {cut.skipped} lines above the header skipped"
     return _of_table(table, name, where, given)
 
 
-def _shape_of(data: bytes, where: str, cut: Cut) -> RawTable:
-    return text_table(data[: 1 << 16], where, cut, literal=True)
+def _headerless_cut(data: bytes, where: str, name: str) -> tuple[Cut, Format] | None:
+    """The format of a table without a header by the shapes of its cells, and how to cut it."""
+    lines = sample_lines(data)
+    for found in BY_NAME.values():
+        if not found.cells:
+            continue
+        separator = found.separator or "\t"
+        width, _ = usual_width(cut_lines(lines, separator))
+        if width == len(found.cells):
+            cut = Cut(separator, False, [str(number + 1) for number in range(width)])
+            table = text_table(b"\n".join(line.encode() for line in lines), where, cut, literal=found.literal)
+            if found.fits(table, name):
+                return cut, found
+    return None
 
 
 def _single_column(data: bytes, where: str, given: Given) -> list[str] | None:
@@ -341,7 +357,7 @@ def _no_table(where: str, lines: list[str]) -> InputError:
     )
 
 
-def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Reading:
+def _of_headerless(table: RawTable, where: str, given: Given) -> Reading:
     """A table without a header: of a known shape, with columns named by position, or of two columns of ids
     and perhaps a number."""
     named = {
@@ -349,10 +365,6 @@ def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Read
     }
     if {"user_id", "track_id"} <= named.keys():
         return _built(table, BY_NAME["table"], Columns(named), where, given)
-    found = next((one for one in BY_NAME.values() if one.cells and one.fits(table, name)), None)
-    if found is not None and not named:
-        _check_format(found, where, given)
-        return _built(table, found, Columns(dict(found.roles)), where, given)
     width = len(table.names)
     rows = table.sample.rows()
     first = [cell or "" for cell in (rows[0] if rows else ())]
@@ -513,6 +525,12 @@ def _apply_roles(table: RawTable, columns: Columns, found: Format, given: Given)
             columns.roles[role] = column
     if found.means == "library" and given.rules.min_plays is None:
         columns.roles.pop("plays", None)
+    if found.name == "youtube-takeout" and "liked_at" not in columns:
+        # In most languages the name of this column is unknown.
+        for column in unused(table, columns):
+            cells = table.sample_of(column)
+            if cells and all(re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", cell) for cell in cells):
+                columns.roles.setdefault("liked_at", column)
 
 
 def _built(table: RawTable, found: Format, columns: Columns, where: str, given: Given) -> Reading:
@@ -555,7 +573,7 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
     return Reading(found, [roles], table.shape, told, left, counts=counts)
 
 
-_LINK_COLUMNS = {"uri", "url", "link", "item"}
+_LINK_COLUMNS = {"uri", "url", "link", "item", "songurl", "songlink"}
 
 
 def _only_songs_by_link(table: RawTable, columns: Columns) -> Columns:

@@ -47,7 +47,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
         (b"who,age\nana,4\n", "name", "none known to hold users"),
         (b"", None, "is empty"),
         (b"PAR1", None, "not a table of user ids"),
-        (b"\x00\x01\x02a", None, "not a table of user ids"),
+        (b"\x00\x01\x02a", None, "is a binary file"),
     ],
 )
 def test_a_file_without_users_is_one_line(
