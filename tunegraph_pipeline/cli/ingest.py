@@ -109,7 +109,7 @@ def import_files(
             day=day,
         )
     batches = [one.batch for one in imports]
-    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() or not dry_run else None
+    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
     changes = None if known is None else list_changes(known, batches, day)
     if not dry_run:
         home = open_or_create_lake(lake)

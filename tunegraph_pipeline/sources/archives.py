@@ -124,4 +124,4 @@ def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> 
 
 def _frame(rows: list[documents.Row]) -> pl.DataFrame:
     table = table_of_records(rows, "JSON lines")
-    return table.load([name for name in table.names if name != "recording_msid"])
+    return table.load([name for name in table.names if name != "recording_msid"], ())

@@ -46,10 +46,9 @@ def set_null(column: pl.Series, wrong: pl.Series, what: str, counts: Counter[str
 
 
 def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
-    """Ids as clean strings or null; see `clean`. Raises InputError for a type that no id has."""
+    """Ids as clean strings or null, as text or, of a long column, as categories; see `rows.read_rows`. Raises
+    InputError for a type that no id has."""
     kind = column.dtype
-    if kind.is_integer():
-        return column.cast(pl.String)
     if kind.is_float():
         # Table libraries make floats of whole numbers with missing values.
         whole = column.fill_nan(None)
@@ -59,10 +58,28 @@ def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl
             raise InputError(
                 f"{where}: column {role} holds fractional numbers; ids are text or whole numbers"
             )
-        return whole.cast(pl.Int64).cast(pl.String)
-    if not (kind in {pl.String, pl.Null} or isinstance(kind, pl.Categorical | pl.Enum)):
+        column, kind = whole.cast(pl.Int64), pl.Int64()
+    texts = kind in {pl.String, pl.Null} or isinstance(kind, pl.Categorical | pl.Enum)
+    if not (texts or kind.is_integer()):
         raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
-    column = column.cast(pl.String).str.strip_chars()
+    if len(column) < _LONG_COLUMN:
+        return _clean_ids(column.cast(pl.String), role, counts)
+    values = column.unique().drop_nulls()
+    dropped: Counter[str] = Counter()
+    clean = _clean_ids(values.cast(pl.String), role, dropped)
+    if dropped.total() or clean.has_nulls():  # counted by row, so each row is looked at
+        return _clean_ids(column.cast(pl.String), role, counts)
+    return column.replace_strict(
+        values, clean.cast(pl.Categorical), default=None, return_dtype=pl.Categorical
+    )
+
+
+_LONG_COLUMN = 100_000
+"""From so many rows on, only the distinct ids of a column are cleaned."""
+
+
+def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
+    column = column.str.strip_chars()
     column = column.set(column == "", None)
     broken = column.str.contains("\n", literal=True)
     column = set_null(column, broken & column.is_not_null(), "ids with a line break", counts)

@@ -68,7 +68,7 @@ class Opinions:
     float64, how often the song was played where PLAY. ``rules`` are sentences for people."""
 
     says: pl.Series
-    plays: pl.Series
+    plays: pl.Series | None
     rules: list[str]
 
 
@@ -103,7 +103,7 @@ def read_opinions(
         if rules.min_plays is None and says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE]).any():
             says = says.set(says == PLAY, NOTHING)  # where people say what they like, plays say less
         if rules.min_plays is None or "plays" not in table.columns:
-            return Opinions(says, _ones(len(table)), sentences)
+            return Opinions(says, None, sentences)
         plays = _plays(table, where, counts)
         says = says.set((says == NOTHING) & (plays > 0), PLAY)
         return Opinions(says, plays, sentences)
@@ -111,16 +111,12 @@ def read_opinions(
         plays = _plays(table, where, counts)
         return Opinions(_constant(len(table), PLAY), plays, sentences)
     if basis == "list" and rules.min_plays is None:
-        return Opinions(_constant(len(table), LIKE), _ones(len(table)), sentences)
+        return Opinions(_constant(len(table), LIKE), None, sentences)
     return Opinions(_constant(len(table), PLAY), _long_enough(table, where, counts), sentences)
 
 
 def _constant(length: int, value: int) -> pl.Series:
     return pl.repeat(value, length, dtype=pl.Int8, eager=True)
-
-
-def _ones(length: int) -> pl.Series:
-    return pl.repeat(1.0, length, dtype=pl.Float64, eager=True)
 
 
 def _plays(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
@@ -130,15 +126,15 @@ def _plays(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
     return plays.set(none, 0.0)
 
 
-def _long_enough(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
+def _long_enough(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series | None:
     """One play for each row, none where it was shorter than SHORTEST_PLAY_MS."""
     if "played_ms" not in table.columns:
-        return _ones(len(table))
+        return None
     short = (as_numbers(table["played_ms"], "played_ms", where, counts) < SHORTEST_PLAY_MS).fill_null(
         value=False
     )
     counts["plays shorter than 30 seconds"] += int(short.sum())
-    return _ones(len(table)).set(short, 0.0)
+    return pl.repeat(1.0, len(table), dtype=pl.Float64, eager=True).set(short, 0.0)
 
 
 def _together(said: Sequence[pl.Series]) -> pl.Series:

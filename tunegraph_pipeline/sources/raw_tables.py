@@ -25,6 +25,7 @@ _SAMPLE_BYTES = 1 << 18
 _SEPARATORS = ("\t", ";", "|", ",", " ")
 _TOO_FEW, _TOO_MANY = "rows with too few columns", "rows with too many columns"
 _PREAMBLE_LINES = 30
+_LONG_TEXT = 1 << 24
 _SEPARATOR_NAMES = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
 
 
@@ -33,7 +34,8 @@ class RawTable:
     """A table whose columns have no meaning yet.
 
     ``names`` are its columns, no two the same; without a ``header`` they are numbered from "1". ``sample``
-    holds the first rows. ``load`` reads all rows of some columns. ``shape`` says in words how it was cut, and
+    holds the first rows. ``load`` reads all rows of some columns, those of a second list as categories where
+    that saves memory. ``shape`` says in words how it was cut, and
     ``counts`` what was skipped so far.
     """
 
@@ -41,7 +43,7 @@ class RawTable:
     names: list[str]
     header: bool
     sample: pl.DataFrame
-    load: Callable[[Sequence[str]], pl.DataFrame]
+    load: Callable[[Sequence[str], Collection[str]], pl.DataFrame]
     counts: Counter[str] = field(default_factory=Counter)
 
     def sample_of(self, name: str) -> list[str]:
@@ -178,9 +180,11 @@ def text_table(data: bytes, where: str, cut: Cut, *, literal: bool = False) -> R
         data = re.sub(re.escape(mark) + rb' +"', mark + b'"', data)
     counts: Counter[str] = Counter()
 
-    def load(names: Sequence[str]) -> pl.DataFrame:
+    def load(names: Sequence[str], ids: Collection[str]) -> pl.DataFrame:
         counts.clear()
-        return _cells(data, where, cut, names, counts, quoted=quoted)
+        return _cells(
+            data, where, cut, names, counts, quoted=quoted, ids=ids if len(data) > _LONG_TEXT else ()
+        )
 
     sample = _cells(_first_rows(data), where, cut, cut.names, Counter(), quoted=quoted)
     shape = f"text cut at {_SEPARATOR_NAMES[cut.separator]}" + ("" if cut.header else ", without a header")
@@ -217,9 +221,17 @@ def _first_rows(data: bytes) -> bytes:
 
 
 def _cells(
-    data: bytes, where: str, cut: Cut, names: Sequence[str], counts: Counter[str], *, quoted: bool
+    data: bytes,
+    where: str,
+    cut: Cut,
+    names: Sequence[str],
+    counts: Counter[str],
+    *,
+    quoted: bool,
+    ids: Collection[str] = (),
 ) -> pl.DataFrame:
-    """Some columns of a text, as text; blank cells are null, and rows of another width are counted."""
+    """Some columns of a text, as text, ``ids`` as categories; blank cells are null, and rows of another width
+    are counted."""
 
     def misshapen(row: pyarrow.csv.InvalidRow) -> Literal["skip"]:
         if row.text is None or row.text.strip(f"{cut.separator} \t\r\n"):
@@ -229,8 +241,13 @@ def _cells(
     columns = [f"c{number}" for number in range(len(cut.names))]
     wanted = [columns[cut.names.index(name)] for name in names]
     longest = 1 << 24 if len(data) < 1 << 24 else max(1 << 24, max(map(len, data.split(b"\n"))) + 1)
+    categories = pa.dictionary(pa.int32(), pa.large_string())
+    kinds = {
+        column: categories if name in ids else pa.large_string()
+        for column, name in zip(wanted, names, strict=True)
+    }
     try:
-        table = pyarrow.csv.read_csv(
+        stream = pyarrow.csv.open_csv(
             io.BytesIO(data),
             read_options=pyarrow.csv.ReadOptions(column_names=columns, block_size=longest, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(
@@ -241,16 +258,16 @@ def _cells(
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=wanted,
-                column_types=dict.fromkeys(columns, pa.large_string()),
+                column_types=dict.fromkeys(columns, pa.large_string()) | kinds,
                 null_values=[""],
                 strings_can_be_null=True,
             ),
         )
+        parts = [pl.DataFrame(pl.from_arrow(part)) for part in stream]
     except pa.ArrowInvalid as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{where} cannot be cut into columns: {reason}") from error
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
+    frame = pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
     return frame[int(cut.header) :].rename(dict(zip(frame.columns, names, strict=True)))
 
 
@@ -280,7 +297,9 @@ def parquet_table(data: bytes, where: str) -> RawTable:
             raise InputError(f"{where} is a truncated or damaged parquet file; fetch it again") from error
 
     sample = read(None, SAMPLE_ROWS)
-    return RawTable("parquet", sample.columns, True, sample, lambda names: read(names, None).select(names))
+    return RawTable(
+        "parquet", sample.columns, True, sample, lambda names, _ids: read(names, None).select(names)
+    )
 
 
 def sheets(data: bytes, where: str) -> list[tuple[str, RawTable]]:
@@ -321,7 +340,7 @@ def _sheet_table(name: str, sheet: pl.DataFrame) -> RawTable | None:
 
 
 def _of_frame(shape: str, rows: pl.DataFrame) -> RawTable:
-    return RawTable(shape, rows.columns, True, rows[:SAMPLE_ROWS], rows.select)
+    return RawTable(shape, rows.columns, True, rows[:SAMPLE_ROWS], lambda names, _ids: rows.select(names))
 
 
 def lines_of_json(data: bytes, where: str) -> RawTable:
@@ -331,7 +350,7 @@ def lines_of_json(data: bytes, where: str) -> RawTable:
     except pl.exceptions.PolarsError as error:
         raise _bad_line(data, where, error) from error
 
-    def load(names: Sequence[str]) -> pl.DataFrame:
+    def load(names: Sequence[str], _ids: Collection[str]) -> pl.DataFrame:
         # An id may be a number in one line and text in the next; as text, each stays as it was written.
         kinds = {name: kind if (kind := sample.schema[name]).is_nested() else pl.String() for name in names}
         try:

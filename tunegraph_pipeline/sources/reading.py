@@ -8,7 +8,7 @@ Here: from a path to tables whose columns have roles. Not here: the steps themse
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -204,7 +204,7 @@ def _of_document(document: documents.Document, name: str, where: str, given: Giv
             f"{where} is {found.name}, which has no columns to name; leave the column options out"
         )
     table = document.table
-    rows = table.load(table.names) if table.names else table.sample
+    rows = table.load(table.names, ()) if table.names else table.sample
     if found.means == "library" and given.rules.min_plays is None:
         rows = rows.drop("plays", strict=False)
     kinds = "kind" if "kind" in rows.columns else None
@@ -475,16 +475,13 @@ def _without_types(table: RawTable) -> RawTable:
         return table
     plain = {name: name.rpartition(":")[0] for name in table.names}
     written = {new: old for old, new in plain.items()}
-    return RawTable(
-        table.shape + ", types behind the names",
-        list(plain.values()),
-        True,
-        table.sample.rename(plain),
-        lambda names: table.load([written[one] for one in names]).rename(
-            {written[one]: one for one in names}
-        ),
-        table.counts,
-    )
+
+    def load(names: Sequence[str], ids: Collection[str]) -> pl.DataFrame:
+        rows = table.load([written[one] for one in names], {written[one] for one in ids})
+        return rows.rename({written[one]: one for one in names})
+
+    shape = table.shape + ", types behind the names"
+    return RawTable(shape, list(plain.values()), True, table.sample.rename(plain), load, table.counts)
 
 
 def _has_songs(columns: Columns, found: Format) -> bool:
@@ -546,7 +543,8 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
         if column not in columns.opinions:
             columns.opinions.append(column)
             columns.roles = {role: one for role, one in columns.roles.items() if one != column}
-    rows = table.load(columns.used())
+    ids = {columns.roles[role] for role in ("user_id", "track_id") if role in columns}
+    rows = table.load(columns.used(), ids)
     if table.header and not len(rows) and not table.counts.total():
         raise InputError(f"{where} has a header and no rows; give a file with at least one row")
     selected = [rows[column].alias(role) for role, column in columns.roles.items()]

@@ -294,52 +294,46 @@ def _opinions(
     if table.means == "library" and (not len(says) or not says.is_in([LIKE, DISLIKE]).any()):
         says = says.set(says == NOTHING, LIKE)
         said.append("nothing in the library is rated or loved, so each of its songs is a like")
-    order, liked_at = _times(rows, table, counts)
-    pairs = rows.select("user_id", "track_id").with_columns(
-        liked_at, order, says.alias("says"), opinions.plays.alias("plays")
-    )
-    if not len(pairs) or (pairs["says"] == LIKE).all():
+    written, liked_at = _times(rows, counts)
+    pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
+    if not len(pairs) or (says == LIKE).all():
         return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
-    simple = pairs["says"].is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE])
-    likes, dislikes = _last_opinions(pairs.filter(simple), counts)
+    if opinions.plays is not None:
+        pairs = pairs.with_columns(opinions.plays.alias("plays"))
     least = rules.min_plays if rules.min_plays is not None else table.default_plays
-    played = _played(pairs.filter(pl.col("says") == PLAY), least, counts, said)
-    counts["rows that say nothing of liking"] += int((pairs["says"] == NOTHING).sum())
-    if len(played):
+    if (says == PLAY).all():
+        return _played(pairs, least, counts, said), _distinct(pairs[:0], Counter())
+    stated = says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE])
+    order = _order(written, liked_at)
+    likes, dislikes = _last_opinions(pairs.with_columns(order).filter(stated), counts)
+    counts["rows that say nothing of liking"] += int((says == NOTHING).sum())
+    if (says == PLAY).any():
         known = pl.concat([likes, dislikes])
-        likes = pl.concat(
-            [likes, played.join(known, on=["user_id", "track_id"], how="anti", maintain_order="left")]
-        )
+        played = _played(pairs.filter(pl.col("says") == PLAY), least, counts, said)
+        further = played.join(known, on=["user_id", "track_id"], how="anti", maintain_order="left")
+        likes = pl.concat([likes, further])
     return likes, dislikes
 
 
-def _times(rows: pl.DataFrame, table: Table, counts: Counter[str]) -> tuple[pl.Series, pl.Series]:
-    """The order in time of the rows, as float64, and when each like was made. Relative times give an order,
-    and no date."""
+def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, pl.Series]:
+    """The times as they are written, None where there are none, and as they are stored."""
     if "liked_at" not in rows.columns:
-        order = pl.Series("order", range(len(rows)), dtype=pl.Float64)
-        return order, pl.repeat(None, len(rows), dtype=pl.Datetime("us", "UTC"), eager=True).alias("liked_at")
+        return None, pl.repeat(None, len(rows), dtype=pl.Datetime("us", "UTC"), eager=True).alias("liked_at")
     column = rows["liked_at"]
     if "time_of_day" in rows.columns:
-        column = (
-            rows.select(
-                pl.concat_str(
-                    as_text(rows["liked_at"]), as_text(rows["time_of_day"]), separator=" ", ignore_nulls=True
-                )
-            )
-            .to_series()
-            .alias("liked_at")
-        )
-    times = as_times(column, counts)
-    numbers = (
-        column.cast(pl.Float64, strict=False)
-        if column.dtype.is_numeric() or column.dtype == pl.String
-        else None
-    )
-    order = times.to_physical().cast(pl.Float64)
-    if numbers is not None and numbers.null_count() < len(numbers):
-        order = numbers
-    return order.alias("order"), times.alias("liked_at")
+        parts = [as_text(rows[role]) for role in ("liked_at", "time_of_day")]
+        column = rows.select(pl.concat_str(parts, separator=" ", ignore_nulls=True)).to_series()
+    return column, as_times(column, counts).alias("liked_at")
+
+
+def _order(written: pl.Series | None, times: pl.Series) -> pl.Series:
+    """The order of the rows in time, float64: by numbers as they are written, since times may be relative, or
+    by times; all equal where there are none."""
+    if written is not None and (written.dtype.is_numeric() or written.dtype == pl.String):
+        numbers = written.cast(pl.Float64, strict=False)
+        if numbers.null_count() < len(numbers):
+            return numbers.alias("order")
+    return times.to_physical().cast(pl.Float64).alias("order")
 
 
 def _codes(pairs: pl.DataFrame) -> pl.Series:
@@ -349,6 +343,10 @@ def _codes(pairs: pl.DataFrame) -> pl.Series:
         pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")
     ]
     return pairs.select((codes[0] * 2**32 + codes[1]).alias("pair")).to_series()
+
+
+def _as_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.select(pl.col("user_id", "track_id").cast(pl.String), "liked_at")
 
 
 def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
@@ -363,7 +361,7 @@ def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
         )
     elif repeated:
         pairs = pairs.filter(first)
-    return pairs.select("user_id", "track_id", "liked_at")
+    return _as_pairs(pairs)
 
 
 def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -393,7 +391,7 @@ def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFr
     standing = last.filter(stands)
     counts["repeated or changed opinions"] += int((standing["rows"] - 1).sum()) if len(standing) else 0
     likes, dislikes = (
-        standing.filter(pl.col("last") == says).select("user_id", "track_id", pl.col(when).alias("liked_at"))
+        _as_pairs(standing.filter(pl.col("last") == says).with_columns(pl.col(when).alias("liked_at")))
         for says, when in ((LIKE, "liked"), (DISLIKE, "disliked"))
     )
     return likes, dislikes
@@ -401,22 +399,30 @@ def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFr
 
 def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: list[str]) -> pl.DataFrame:
     """The songs that each user played ``least`` times, dated by the first play that counts."""
-    counted = pairs.filter(pl.col("plays") > 0)
-    if not len(pairs):
-        return _distinct(pairs, Counter())
+    if "plays" in pairs.columns:
+        pairs = pairs.filter(pl.col("plays") > 0)
+    plays = pl.col("plays").sum() if "plays" in pairs.columns else pl.len()
     often = (
-        counted.with_columns(_codes(counted))
-        .group_by("pair", maintain_order=True)
-        .agg(pl.col("user_id", "track_id").first(), pl.col("liked_at").min(), pl.col("plays").sum())
+        pairs.select(
+            "liked_at",
+            *({"plays"} & set(pairs.columns)),
+            _codes(pairs),
+            row=pl.int_range(pl.len(), dtype=pl.UInt32),
+        )
+        .group_by("pair")
+        .agg(pl.col("row").min(), pl.col("liked_at").min(), plays.alias("times"))
+        .sort("row")
     )
     if least is None:
         said.append("plays: a song that was played at all is a like (--min-plays)")
-        counts["repeated plays"] += len(counted) - len(often)
-        return often.select("user_id", "track_id", "liked_at")
-    said.append(f"plays: a song played {least} times or more is a like (--min-plays)")
-    liked = often.filter(pl.col("plays") >= least)
-    counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
-    return liked.select("user_id", "track_id", "liked_at")
+        counts["repeated plays"] += len(pairs) - len(often)
+        liked = often
+    else:
+        said.append(f"plays: a song played {least} times or more is a like (--min-plays)")
+        liked = often.filter(pl.col("times") >= least)
+        counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
+    who = pairs.select("user_id", "track_id")[liked["row"]]
+    return _as_pairs(who.with_columns(liked["liked_at"]))
 
 
 # --- what is known of it -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def _read_features(map_path: Path, table_path: Path, reading: Reading) -> None:
             f"{table_path} has {width} columns; it has to have the 11 features, without a header"
         )
     table = text_table(data, str(table_path), Cut(",", False, list(AUDIO_FEATURES)))
-    features = table.load(table.names)
+    features = table.load(table.names, ())
     if table.counts:
         # A row that is skipped would move every row after it to another song.
         raise InputError(f"{table_path} has rows without the 11 columns; {map_path.name} no longer fits it")
