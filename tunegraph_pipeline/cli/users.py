@@ -3,6 +3,7 @@
 Here: the command, its options and what it prints. Not here: the users and their aliases (`pipeline.users`).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -57,10 +58,11 @@ def users(
         rows = [{**row, "last_observed": _text(row["last_observed"])} for row in shown.iter_rows(named=True)]
         print_json({"users": rows, "found": len(found), "total": len(everybody)})
         return
-    lines = [("user", "likes", "sources", "last seen", "aliases")]
+    table = [("user", "likes", "sources", "last seen", "aliases")]
     for user_id, likes, sources, seen, aliases in shown.iter_rows():
-        lines.append((user_id, f"{likes:,}", ", ".join(sources), _text(seen) or "never", ", ".join(aliases)))
-    answers.print(_columns(lines), markup=False, soft_wrap=True)
+        cells = (user_id, f"{likes:,}", ", ".join(sources), _text(seen) or "never", ", ".join(aliases))
+        table.append(cells)
+    answers.print(_columns(table), markup=False, soft_wrap=True)
     counts = f"{len(everybody):,} users in all"
     if search:
         counts += f", {len(found):,} of them with {search!r} in an id"
@@ -76,7 +78,7 @@ def _pair(text: str) -> tuple[str, str]:
     return alias, user_id
 
 
-def _columns(lines: list[tuple[str, ...]]) -> str:
+def _columns(lines: Sequence[tuple[str, ...]]) -> str:
     """Lines of cells, each column as wide as its longest cell: a rich table of 50,000 rows takes a minute."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = (map(str.ljust, line, widths) for line in lines)
