@@ -8,7 +8,7 @@ functions themselves (`tables`), or which days are filled when (`pipeline.fill_d
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
-from functools import lru_cache, partial
+from functools import cache, partial
 from io import BytesIO
 
 import polars as pl
@@ -96,7 +96,7 @@ class Preview(Lake):
             for day in lake.raw_days()
             if day <= today and (names := lake.stale_tables(day, DAILY_TABLES, self._aliases))
         }
-        self._derived = lru_cache(maxsize=2)(partial(self._derive, lake))
+        self._derived = cache(partial(self._derive, lake))
 
     def _derive(self, lake: Lake, day: str, about_tracks: bool) -> dict[str, pl.DataFrame]:
         names = [name for name in self._stale[day] if (name in _ABOUT_TRACKS) == about_tracks]
