@@ -74,9 +74,7 @@ def join_users(
     met = {before.user_id(user_id) for user_id in _named(Preview(lake, today), today)["user_id"].unique()}
     for alias, user_id in pairs:
         for one in (alias, user_id):
-            check_user_id(one, "an id to join")
-            if tombstones.buries_one(one):
-                raise InputError(f"{one!r} was forgotten, and cannot be joined to another id")
+            _check(one, tombstones)
         aliases = aliases.joined(alias, user_id)
         lines.append(f"{alias!r} counts as {aliases.user_id(user_id)!r}")
         unknown = [repr(one) for one in (alias, user_id) if before.user_id(one) not in met]
@@ -85,6 +83,12 @@ def join_users(
     if aliases != before:
         aliases.write(lake.root)
     return lines
+
+
+def _check(user_id: str, tombstones: Tombstones) -> None:
+    check_user_id(user_id, "an id to join")
+    if tombstones.buries_one(user_id):
+        raise InputError(f"{user_id!r} was forgotten, and cannot be joined to another id")
 
 
 def _named(lake: Lake, today: date) -> pl.DataFrame:
