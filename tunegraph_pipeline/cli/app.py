@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from tunegraph_pipeline.cli import evaluate, ingest, operate, query, refresh, serve
+from tunegraph_pipeline.cli import evaluate, ingest, operate, query, refresh, serve, users
 from tunegraph_pipeline.cli.show import complain
 from tunegraph_pipeline.errors import TuneGraphError
 
@@ -27,6 +27,7 @@ INTERRUPTED = 130
 app.command("import")(ingest.import_files)
 app.command()(refresh.refresh)
 app.command()(refresh.publish)
+app.command()(users.users)
 app.command()(operate.forget)
 app.command()(operate.rollback)
 app.command()(operate.login)

@@ -28,7 +28,8 @@ def forget(
     """Delete users from the lake for good, and publish without them.
 
     Removes them from raw batches, tables, crawls, feedback, matrices, bundles and recommendations. A keyed
-    hash of the id keeps later imports and crawls from adding them again. The model's weights go at the next
+    hash of the id keeps later imports and crawls from adding them again. All ids of a person, if some are
+    aliases (`tunegraph users`), are forgotten with any of them. The model's weights go at the next
     full retrain. Without USER and --file, processes the pending requests. The same job as `forget` in the
     Dagster UI, which reads `forget_requests/`. Ids never appear in Dagster's history.
     """

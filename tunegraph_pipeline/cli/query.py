@@ -25,6 +25,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 
@@ -57,7 +58,10 @@ def recommend(
         raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
     if (users is None) != (output is None):
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
-    recommender = Recommender.open(open_lake(lake).serving)
+    home = open_lake(lake)
+    recommender = Recommender.open(home.serving)
+    if user is not None:
+        user = _served_id(home, recommender, user)
     query = Query(
         k=k,
         dislikes=_ids(dislikes),
@@ -122,6 +126,17 @@ def _recommend_for_file(
         notes.print(
             f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
         )
+
+
+def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
+    """The id under which the live bundle has a user: for an alias that it does not have, the user's."""
+    from tunegraph_pipeline.lake.aliases import Aliases
+
+    user_id = Aliases.of(lake.root).user_id(user)
+    if user_id == user or recommender.bundle.users.position(user) >= 0:
+        return user
+    notes.print(f"{escape(user)} is an alias of {escape(user_id)}", soft_wrap=True)
+    return user_id
 
 
 def _ids(given: str | None) -> list[str]:

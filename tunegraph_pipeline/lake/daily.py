@@ -1,17 +1,19 @@
 """The daily tables of one day, updated to what was received on it.
 
-Here: which function derives which table, writing tables whose raw batches have changed, and removing rows
-from a day that has no raw batches any more. Not here: the functions themselves (`tables`), or which days are
-filled when (`pipeline.fill_days`).
+Here: which function derives which table, writing tables whose raw batches or aliases have changed, reading
+the lake as if that were done, and removing rows from a day that has no raw batches any more. Not here: the
+functions themselves (`tables`), or which days are filled when (`pipeline.fill_days`).
 """
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
+from functools import cache, partial
 from io import BytesIO
 
 import polars as pl
 
+from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned
 from tunegraph_pipeline.lake.tables import (
@@ -21,16 +23,23 @@ from tunegraph_pipeline.lake.tables import (
     derive_observations,
     derive_tracks,
     derive_users,
+    unique_feedback,
+    unique_likes,
+    unique_users,
 )
 
+_ABOUT_TRACKS = ("tracks", "audio_features")
 
-def derive(names: Collection[str], batches: Sequence[BatchInfo], day: date) -> dict[str, pl.DataFrame]:
-    """The daily tables of these names, each a pure function of the batches of the day."""
+
+def derive(
+    names: Collection[str], batches: Sequence[BatchInfo], day: date, aliases: Aliases = NO_ALIASES
+) -> dict[str, pl.DataFrame]:
+    """The daily tables of these names, each a pure function of the batches of the day and the aliases."""
     made: dict[str, pl.DataFrame] = {}
     if {"users", "observations"} & set(names):
-        made["users"] = derive_users(batches, day)
+        made["users"] = derive_users(batches, day, aliases)
     if {"likes", "observations"} & set(names):
-        made["likes"] = derive_likes(batches)
+        made["likes"] = derive_likes(batches, aliases)
     if "observations" in names:
         made["observations"] = derive_observations(made["users"], made["likes"])
     if "tracks" in names:
@@ -38,28 +47,98 @@ def derive(names: Collection[str], batches: Sequence[BatchInfo], day: date) -> d
     if "audio_features" in names:
         made["audio_features"] = derive_audio_features(batches)
     if "feedback" in names:
-        made["feedback"] = derive_feedback(batches)
+        made["feedback"] = derive_feedback(batches, aliases)
     return {name: made[name] for name in names}
 
 
 def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bool:
-    """Write the tables of these names unless all are up to date; returns whether they were.
+    """Write those tables of these names that are not up to date; returns whether all were.
 
-    Tables of a day whose raw batches were pruned stay as they are. Raises LakeError where a batch cannot be
-    read, a table of a pruned day is missing, or the disk cannot be written.
+    Tables of a day whose raw batches were pruned stay as they are, except that rows of an alias get the
+    user's id, for good. Raises LakeError where a batch cannot be read, a table of a pruned day is missing, or
+    the disk cannot be written.
     """
-    key = day.isoformat()
+    key, pruned, aliases = day.isoformat(), is_pruned(lake.raw, day), Aliases.of(lake.root)
+    for name in names if pruned else ():
+        lake.read(name, key, columns=[])
+    stale = lake.stale_tables(day, names, aliases)
+    for name, rows in tables_now(lake, day, stale, aliases).items():
+        lake.write(name, key, rows, _inputs(lake, day, name, rows, aliases))
+    return not stale
+
+
+def tables_now(lake: Lake, day: date, names: Collection[str], aliases: Aliases) -> dict[str, pl.DataFrame]:
+    """The daily tables ``names``, which are stale, as :func:`fill_day` writes them."""
+    if not is_pruned(lake.raw, day):
+        return derive(names, lake.batches(day), day, aliases)
+
+    def renamed(name: str) -> pl.DataFrame:
+        return aliases.renamed(lake.read(name, day.isoformat()))
+
+    made = {
+        "users": lambda: unique_users(renamed("users").with_columns(said=True)),
+        "observations": lambda: derive_observations(renamed("users"), unique_likes(renamed("likes"))),
+        "likes": lambda: unique_likes(renamed("likes")),
+        "feedback": lambda: unique_feedback(renamed("feedback")),
+    }
+    return {name: made[name]() for name in names}
+
+
+class Preview(Lake):
+    """A lake as the next refresh will fill it: stale daily tables up to ``today`` are derived when they are
+    read. For reading only."""
+
+    def __init__(self, lake: Lake, today: date) -> None:
+        super().__init__(lake.root, lake.file)
+        self._aliases = Aliases.of(lake.root)
+        self._stale = {
+            day.isoformat(): names
+            for day in lake.raw_days()
+            if day <= today and (names := lake.stale_tables(day, DAILY_TABLES, self._aliases))
+        }
+        self._derived = cache(partial(self._derive, lake))
+
+    def _derive(self, lake: Lake, day: str, about_tracks: bool) -> dict[str, pl.DataFrame]:
+        names = [name for name in self._stale[day] if (name in _ABOUT_TRACKS) == about_tracks]
+        return tables_now(lake, date.fromisoformat(day), names, self._aliases)
+
+    def _is_stale(self, table: str, day: str) -> bool:
+        return table in self._stale.get(day, ())
+
+    def partitions(self, table: str) -> list[str]:
+        coming = {day for day, names in self._stale.items() if table in names}
+        return sorted({*super().partitions(table), *coming})
+
+    def read(
+        self, table: str, partition: str | None = None, columns: list[str] | None = None
+    ) -> pl.DataFrame:
+        if partition is None or not self._is_stale(table, partition):
+            return super().read(table, partition, columns)
+        rows = self._derived(partition, table in _ABOUT_TRACKS)[table]
+        return rows if columns is None else rows.select(columns)
+
+    def row_count(self, table: str, partition: str | None = None) -> int:
+        if partition is None or not self._is_stale(table, partition):
+            return super().row_count(table, partition)
+        return len(self.read(table, partition))
+
+    def inputs_of(self, table: str, partition: str | None = None) -> str | None:
+        if partition is None or not self._is_stale(table, partition):
+            return super().inputs_of(table, partition)
+        return _inputs(self, date.fromisoformat(partition), table, self.read(table, partition), self._aliases)
+
+
+def _inputs(lake: Lake, day: date, table: str, rows: pl.DataFrame, aliases: Aliases) -> str:
+    """The fingerprint to write ``rows`` of a daily table with."""
     if is_pruned(lake.raw, day):
-        for name in names:
-            lake.read(name, key, columns=[])
-        return True
-    batches = lake.batches(day)
-    inputs = {name: day_fingerprint(batches, name) for name in names}
-    if all(lake.inputs_of(name, key) == inputs[name] for name in names):
-        return True
-    for name, frame in derive(names, batches, day).items():
-        lake.write(name, key, frame, inputs[name])
-    return False
+        return _content(rows)
+    return day_fingerprint(lake.batches(day), table, aliases)
+
+
+def _content(rows: pl.DataFrame) -> str:
+    written = BytesIO()
+    rows.write_ipc_stream(written)
+    return hashlib.blake2b(written.getvalue(), digest_size=10).hexdigest()
 
 
 def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
@@ -78,8 +157,6 @@ def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFram
         if left.equals(rows):
             continue
         touched += len(rows) - len(left) or 1
-        content = BytesIO()
-        left.write_ipc_stream(content)
         # A new fingerprint, so that what is derived from the day is updated.
-        lake.write(name, key, left, hashlib.blake2b(content.getvalue(), digest_size=10).hexdigest())
+        lake.write(name, key, left, _content(left))
     return touched

@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
+from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import (
     BatchInfo,
@@ -99,6 +100,8 @@ class Lake(TableFiles):
         """The folder of feedback that no refresh has collected yet."""
         self.tombstones = root / TOMBSTONES
         """The file of the keyed hashes of forgotten users."""
+        self.aliases = root / ALIASES
+        """The file of the other ids of users."""
         self.deletion_requests = root / "forget_requests"
         """The folder of requests to forget users."""
         self.inbox_memory = root / "inbox.json"
@@ -283,16 +286,25 @@ class Lake(TableFiles):
         return raw_days(self.raw)
 
     def stale_days(self) -> list[date]:
-        """Days whose daily tables are missing or older than their raw batches, ascending; never a day whose
-        batches were pruned."""
-        stale = []
-        for day in self.raw_days():
-            batches, key = self.batches(day), day.isoformat()
-            if not is_pruned(self.raw, day) and any(
-                self.inputs_of(name, key) != day_fingerprint(batches, name) for name in DAILY_TABLES
-            ):
-                stale.append(day)
-        return stale
+        """Days with :meth:`stale_tables`, ascending."""
+        aliases = Aliases.of(self.root)
+        return [day for day in self.raw_days() if self.stale_tables(day, DAILY_TABLES, aliases)]
+
+    def stale_tables(self, day: date, names: Collection[str], aliases: Aliases) -> list[str]:
+        """Of the daily tables ``names`` of a day those that are missing, or are not made of its raw batches
+        and the ``aliases``; of a day whose batches were pruned, those that name an alias."""
+        key = day.isoformat()
+        if is_pruned(self.raw, day):
+            return [name for name in names if aliases.links and self._names_alias(name, key, aliases)]
+        batches = self.batches(day)
+        return [
+            name for name in names if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)
+        ]
+
+    def _names_alias(self, table: str, day: str, aliases: Aliases) -> bool:
+        columns = id_columns(TABLES[table].schema.names)
+        there = bool(columns) and self.table_path(table, day).exists()
+        return there and bool(aliases.named_by(self.read(table, day, columns)))
 
     def days_until(self, table: str, cut_off: date) -> list[str]:
         """The partitions of a daily table up to the cut-off, ascending."""

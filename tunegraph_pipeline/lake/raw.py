@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
@@ -36,6 +38,13 @@ PRUNED = "pruned.json"
 _OF_PEOPLE = ("users", "likes", "feedback")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
+_NAMING = {
+    "users": _OF_PEOPLE,
+    "observations": ("users", "likes"),
+    "likes": ("users", "likes"),
+    "feedback": ("feedback",),
+}
+"""By daily table, the parts whose user ids it takes over; the other tables have none."""
 LEFT_OUT = "rows of forgotten users, left out"
 _FACTS = ("source", "origin", "rows", "counts")
 """In `batch.json`: these fields of a `BatchInfo`."""
@@ -291,8 +300,9 @@ def raw_days(raw: Path) -> list[date]:
     return sorted(days)
 
 
-def day_fingerprint(batches: list[BatchInfo], table: str) -> str:
-    """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables.
+def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_ALIASES) -> str:
+    """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables. Only
+    aliases that the batches name change it.
 
     A batch of feedback alone says nothing about lists and tracks, and the other way round: feedback must not
     look like a changed list, for which a model would be trained again.
@@ -301,8 +311,28 @@ def day_fingerprint(batches: list[BatchInfo], table: str) -> str:
         batches = [batch for batch in batches if batch.rows.get("feedback")]
     elif table != "users":
         batches = [batch for batch in batches if set(batch.rows) != {"feedback"}]
-    text = ",".join(f"{batch.source}-{batch.batch_id}" for batch in batches)
+    text = ",".join(f"{batch.source}-{aliased_id(batch, table, aliases)}" for batch in batches)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:
+    """The id of a batch, with a hash of the aliases that it names in what goes into ``table``, if any. Raises
+    LakeError where a part cannot be read."""
+    parts = [part for part in _NAMING.get(table, ()) if aliases.links and batch.rows.get(part)]
+    named = {
+        alias for part in parts for alias in _named_aliases(batch.folder, part, frozenset(aliases.links))
+    }
+    if not named:
+        return batch.batch_id
+    text = json.dumps([(alias, aliases.user_id(alias)) for alias in sorted(named)])
+    return f"{batch.batch_id}+{hashlib.blake2b(text.encode(), digest_size=10).hexdigest()}"
+
+
+@lru_cache(maxsize=10_000)
+def _named_aliases(folder: Path, part: str, aliases: frozenset[str]) -> set[str]:
+    """Which of the aliases a part of a batch names. A folder is named by its content, so the answer stays."""
+    ids = read_info(folder).read(part, id_columns(RAW_SCHEMAS[part].names))
+    return Aliases(dict.fromkeys(aliases, "")).named_by(ids)
 
 
 def read_info(folder: Path) -> BatchInfo:

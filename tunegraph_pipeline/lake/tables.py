@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
@@ -24,10 +25,10 @@ _STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
 """Of several states of a user on one day the first of these counts."""
 
 
-# --- deriving the daily tables: each a pure function of the batches of one day ---
+# --- deriving the daily tables: each a pure function of the batches of one day, and of the aliases ---
 
 
-def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
+def derive_users(batches: Sequence[BatchInfo], day: date, aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
     """One row for each (user, source) met: as in the batch's users part, or at depth 0 if only in its likes
     (listed) or only in its feedback (found)."""
     frames = []
@@ -48,10 +49,16 @@ def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
         frames.append(both.with_columns(source=pl.lit(batch.source)))
     if not frames:
         return empty_table("users")
+    met = aliases.renamed(pl.concat(frames)).with_columns(seen_at=pl.lit(day, pl.Date))
+    return unique_users(met)
+
+
+def unique_users(met: pl.DataFrame) -> pl.DataFrame:
+    """One row for each (user, source) of a day. The column ``said``, which is dropped, says whether a row is
+    from a users part."""
     return (
-        pl.concat(frames)
         # The users part goes before what likes imply; what was seen goes before what was not.
-        .sort(
+        met.sort(
             ~pl.col("said"),
             pl.col("state").replace_strict(_STATE_RANKS, default=len(_STATE_RANKS), return_dtype=pl.Int8),
             "depth",
@@ -60,18 +67,20 @@ def derive_users(batches: Sequence[BatchInfo], day: date) -> pl.DataFrame:
         )
         .unique(["user_id", "source"], keep="first", maintain_order=True)
         .drop("said")
-        .with_columns(seen_at=pl.lit(day, pl.Date))
         .sort("user_id", "source")
     )
 
 
-def derive_likes(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+def derive_likes(batches: Sequence[BatchInfo], aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
     """The union of the day's lists of each (user, source), with the earliest known ``liked_at`` of a like."""
+    return unique_likes(aliases.renamed(_received(batches, "likes")))
+
+
+def unique_likes(likes: pl.DataFrame) -> pl.DataFrame:
+    """One row for each (user, track, source) of a day, with the earliest known ``liked_at``."""
     # Sorting makes equal pairs adjacent and the known, earliest time first: cheaper than a group-by.
-    return (
-        _received(batches, "likes")
-        .sort("user_id", "track_id", "source", "liked_at", nulls_last=True)
-        .unique(["user_id", "track_id", "source"], keep="first", maintain_order=True)
+    return likes.sort("user_id", "track_id", "source", "liked_at", nulls_last=True).unique(
+        ["user_id", "track_id", "source"], keep="first", maintain_order=True
     )
 
 
@@ -109,12 +118,15 @@ def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
     return _first_known(_received(batches, "features", "provider"), "audio_features")
 
 
-def derive_feedback(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+def derive_feedback(batches: Sequence[BatchInfo], aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
     """All feedback of the day, in order of time; what two batches both hold is one row."""
-    return (
-        _received(batches, "feedback")
-        .sort("at", "user_id", "track_id", "action", "source", maintain_order=True)
-        .unique(list(TABLES["feedback"].key), keep="first", maintain_order=True)
+    return unique_feedback(aliases.renamed(_received(batches, "feedback")))
+
+
+def unique_feedback(said: pl.DataFrame) -> pl.DataFrame:
+    """Feedback in order of time, none of it twice."""
+    return said.sort("at", "user_id", "track_id", "action", "source", maintain_order=True).unique(
+        list(TABLES["feedback"].key), keep="first", maintain_order=True
     )
 
 

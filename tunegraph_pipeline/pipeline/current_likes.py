@@ -18,6 +18,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
+from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import (
     Basis,
     CurrentLists,
@@ -28,7 +29,7 @@ from tunegraph_pipeline.lake.current import (
     updated_lists,
 )
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.raw import day_fingerprint
+from tunegraph_pipeline.lake.raw import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
@@ -46,6 +47,14 @@ class ListsUpdate(NamedTuple):
 
     how: How
     changed: int | None
+
+
+class MadeOf(NamedTuple):
+    """What the lists of a cut-off are made of; see `lake.current.rebuilt_lists`."""
+
+    basis: Basis
+    said: pl.DataFrame
+    recordings: pl.DataFrame | None
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
@@ -92,27 +101,40 @@ def choose_cut_off(lake: Lake, asked: str) -> date:
 def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
     """Update the current lists to ``cut_off`` and make them current. Raises LakeError."""
     key = cut_off.isoformat()
-    said = feedback_until(lake, cut_off)
-    recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
-    basis = _basis(lake, cut_off, recordings)
-    if _basis_of(lake, key) == basis:
+    made_of = _made_of(lake, cut_off, merge_recordings=merge_recordings)
+    if _basis_of(lake, key) == made_of.basis:
         lake.set_current("current_likes", key)
         return ListsUpdate("reused", 0)
     known = _known(lake)
     if known is not None:
         before, earlier, fingerprint = known
-        found = updated_lists(before, earlier, lake.read, basis, said, recordings)
+        found = updated_lists(before, earlier, lake.read, *made_of)
         if found is not None:
             now, touched = found
             gone, come = moved_pairs(before.likes, now.likes, touched)
             changed = pl.concat([gone, come])["user_id"].unique().sort()
             after = moved_fingerprint(fingerprint, gone, come)
-            _write(lake, key, now, after, changed, fingerprint, basis)
+            _write(lake, key, now, after, changed, fingerprint, made_of.basis)
             return ListsUpdate("updated", len(changed))
-    now = rebuilt_lists(lake.read, basis, said, recordings)
+    now = rebuilt_lists(lake.read, *made_of)
     nobody = pl.Series("user_id", [], dtype=pl.String)
-    _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", basis)
+    _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", made_of.basis)
     return ListsUpdate("rebuilt", None)
+
+
+def read_current_lists(lake: Lake, cut_off: date) -> CurrentLists:
+    """The lists that :func:`update_current_lists` would write; nothing is written. Raises LakeError."""
+    merge = lake.section("graph", GraphSettings).merge_recordings
+    made_of = _made_of(lake, cut_off, merge_recordings=merge)
+    known = _known(lake)
+    if known is not None:
+        before, earlier, _ = known
+        if earlier == made_of.basis:
+            return before
+        found = updated_lists(before, earlier, lake.read, *made_of)
+        if found is not None:
+            return found[0]
+    return rebuilt_lists(lake.read, *made_of)
 
 
 def changed_between(lake: Lake, before: str, after: str) -> pl.Series | None:
@@ -151,20 +173,27 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
     return not rebuilt_lists(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
 
 
+def _made_of(lake: Lake, cut_off: date, *, merge_recordings: bool) -> MadeOf:
+    said = feedback_until(lake, cut_off)
+    recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
+    return MadeOf(_basis(lake, cut_off, recordings), said, recordings)
+
+
 def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
     days = {
         day: "-".join(lake.inputs_of(table, day) or "" for table in ("observations", "likes"))
         for day in lake.days_until("observations", cut_off)
         if lake.row_count("observations", day)
     }
-    feedback, batches = {}, {}
+    feedback, batches, aliases = {}, {}, Aliases.of(lake.root)
     for day in lake.days_until("feedback", cut_off):
         if not lake.row_count("feedback", day):
             continue
         feedback[day] = lake.inputs_of("feedback", day) or ""
         said = lake.batches(date.fromisoformat(day))
-        if day_fingerprint(said, "feedback") == feedback[day]:
-            batches[day] = [batch.batch_id for batch in said if batch.rows.get("feedback")]
+        if day_fingerprint(said, "feedback", aliases) == feedback[day]:
+            given = [batch for batch in said if batch.rows.get("feedback")]
+            batches[day] = [aliased_id(batch, "feedback", aliases) for batch in given]
     return Basis(days, feedback, batches, "" if recordings is None else digest(recordings.write_csv()))
 
 

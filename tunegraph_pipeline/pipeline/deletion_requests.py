@@ -32,7 +32,7 @@ def request(lake: Lake, user_ids: Iterable[str]) -> Path:
     """
     lines = list(dict.fromkeys(user_ids))
     for line in lines:
-        _check(line, "the id of a user to forget")
+        check_user_id(line, "the id of a user to forget")
     path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
     private_file(path, "".join(f"{line}\n" for line in lines))
     sync(lake.root)
@@ -49,11 +49,11 @@ def read_user_ids(path: Path) -> list[str]:
         raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
     ids = [line for line in lines if line]
     for line in ids:
-        _check(line, f"{path}: a user id")
+        check_user_id(line, f"{path}: a user id")
     return ids
 
 
-def _check(user_id: str, what: str) -> None:
+def check_user_id(user_id: str, what: str) -> None:
     if not user_id.strip() or "\n" in user_id or "\0" in user_id:
         raise InputError(f"{what} is empty or has a line break in it; give it as the source names the user")
     try:

@@ -18,6 +18,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake import feedback_spool, raw
+from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
@@ -54,8 +55,9 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class Purged:
-    """What was removed. ``users`` were named by requests, ``known`` of them were in the lake, and ``counts``
-    says how much of what was removed. ``unfinished``: whether older versions may still name them."""
+    """What was removed. ``users`` were named by requests, each under all of their ids; ``known`` of them were
+    in the lake, and ``counts`` says how much of what was removed. ``unfinished``: whether older versions may
+    still name them."""
 
     users: int = 0
     known: int = 0
@@ -139,11 +141,11 @@ def process_requests(lake: Lake) -> Purged | None:
     """Remove the users of all requests from the lake, so that only published bundles, and the tables made of
     them, may still name them; None where there is no request.
 
-    The tombstones are written first: after a kill at any later point nobody comes back. What was built from
-    the daily tables is removed, to be rebuilt, if it named one of the users, or if a damaged version may
-    have. Nothing is removed for unknown users. Only for the holder of the lake's lock. Raises InputError
-    naming a request that cannot be read; LakeError where something cannot be cleaned, or the disk cannot be
-    written.
+    The tombstones are written first: after a kill at any later point nobody comes back. A user with aliases
+    is removed under all ids. What was built from the daily tables is removed, to be rebuilt, if it named one
+    of the users, or if a damaged version may have. Nothing is removed for unknown users. Only for the holder
+    of the lake's lock. Raises InputError naming a request that cannot be read; LakeError where something
+    cannot be cleaned, or the disk cannot be written.
     """
     folder = lake.deletion_requests
     purging, purged = folder / PURGING, folder / PURGED
@@ -152,7 +154,9 @@ def process_requests(lake: Lake) -> Purged | None:
     waiting = request_files(folder)
     if not (interrupted or waiting):
         return Purged(unfinished=True) if has_old_versions(lake) else None
-    ids = {user_id for path in (*waiting, *request_files(purging)) for user_id in read_user_ids(path)}
+    asked = {user_id for path in (*waiting, *request_files(purging)) for user_id in read_user_ids(path)}
+    aliases = Aliases.of(lake.root)
+    ids = aliases.all_ids(asked)
     known = Tombstones.of(lake.root)
     if (tombstones := known.with_users(ids)) is not known:
         tombstones.write(lake.root)
@@ -163,7 +167,8 @@ def process_requests(lake: Lake) -> Purged | None:
         move_requests(request_files(purging), purged)
     else:
         delete_requests(purging, request_files(purging))
-    return Purged(len(ids), len(named), counts, unfinished=has_old_versions(lake))
+    people, known_people = ({*map(aliases.user_id, some)} for some in (ids, named))
+    return Purged(len(people), len(known_people), counts, unfinished=has_old_versions(lake))
 
 
 def _remove_users(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, int]]:
@@ -194,6 +199,11 @@ def _remove_users(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, in
     counts["start users"] = found.total()
     named += found
     named.update(set(users_of_built(lake)) & ids)
+    # Last, so that an interrupted run finds all ids of a user again.
+    aliases = Aliases.of(lake.root)
+    if (left := aliases.without(ids)) is not aliases:
+        left.write(lake.root)
+        counts["aliases"] = len(aliases.links) - len(left.links)
     return named, {what: count for what, count in counts.items() if count}
 
 

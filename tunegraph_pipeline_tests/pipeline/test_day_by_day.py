@@ -1,5 +1,6 @@
 """The lists, A and B of a lake that is refreshed day by day are those of a lake that is built at once."""
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +15,7 @@ from polars.testing import assert_frame_equal
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
 from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
+from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
@@ -23,6 +25,7 @@ from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
+from tunegraph_pipeline_tests.conftest import examples
 
 FIRST = date(2026, 2, 1)
 GRAPH_STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
@@ -103,6 +106,7 @@ def twin(lake: Lake, folder: Path) -> Lake:
     other.file = lake.file
     other._save()
     shutil.copytree(lake.raw, other.raw)
+    Aliases.of(lake.root).write(other.root)
     return other
 
 
@@ -115,7 +119,10 @@ def random_day(rng: np.random.Generator) -> dict[str, Sequence[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("aliased", [False, True])
+def test_any_days_in_any_order_end_with_what_is_built_at_once(
+    seed: int, aliased: bool, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(seed)
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
@@ -127,10 +134,71 @@ def test_any_days_in_any_order_end_with_what_is_built_at_once(seed: int, tmp_pat
         if rng.random() < 0.4:
             at = datetime(2026, 2, 1 + int(rng.integers(5)), 9, tzinfo=UTC)
             append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(9):02d}", "like")], at=at)
+        if aliased:
+            random_aliases(rng).write(lake.root)
         refresh(lake)
     other = twin(lake, tmp_path / "twin")
     refresh(other)
     same_content(lake, other)
+
+
+@pytest.mark.parametrize("seed", range(examples(24)))
+def test_whatever_ids_are_joined_and_separated_the_lists_are_those_built_at_once(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    rng = np.random.default_rng(seed)
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    for _ in range(3):
+        receive(lake, int(rng.integers(0, 3)), random_day(rng))
+        at = datetime(2026, 2, 1 + int(rng.integers(3)), 9, tzinfo=UTC)
+        what = ("like", "dislike")[rng.integers(2)]
+        append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(15):02d}", what)], at=at)
+        random_aliases(rng).write(lake.root)
+        lists_only(lake)
+    other = twin(lake, tmp_path / "twin")
+    lists_only(other)
+    key = lake.current_version("current_likes")
+    for table in ("current_likes", "current_dislikes", "last_observations"):
+        assert_frame_equal(lake.read(table, key), other.read(table, key))
+    assert lake.inputs_of("current_likes", key) == other.inputs_of("current_likes", key)
+
+
+def lists_only(lake: Lake) -> None:
+    collect(lake)
+    for day in lake.stale_days():
+        fill_day(lake, day)
+    stage("current_likes").run(lake)
+
+
+def random_aliases(rng: np.random.Generator) -> Aliases:
+    """Some of the users of `random_day` joined to another one, perhaps by a chain."""
+    users = [f"u{user}" for user in rng.permutation(9)[: rng.integers(0, 5)]]
+    return Aliases(dict(itertools.pairwise(users)))
+
+
+def test_joining_updates_lists_and_graph_and_separating_undoes_it(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    receive(lake, 0, {"old": "ab", "new": "bc", "ana": "ab"})
+    receive(lake, 1, {"ben": "ad"})
+    refresh(lake)
+    before = liked(lake), by_track(lake)
+
+    Aliases({"old": "new"}).write(lake.root)
+    assert lake.stale_days() == [FIRST]
+    assert "rebuilt" not in refresh(lake).values()
+    assert liked(lake) == {"ana": ["a", "b"], "ben": ["a", "d"], "new": ["a", "b", "c"]}
+    receive(lake, 2, {"old": "d"})  # a later list replaces it, under whichever id
+    refresh(lake)
+    assert liked(lake)["new"] == ["d"]
+
+    Aliases().write(lake.root)
+    refresh(lake)
+    assert liked(lake)["old"] == ["d"]
+    refresh(lake, FIRST + timedelta(1))
+    assert (liked(lake), by_track(lake)) == before
 
 
 def test_a_day_brings_up_to_date_and_a_day_without_changes_keeps(tmp_path: Path) -> None:

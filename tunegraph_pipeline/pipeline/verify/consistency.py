@@ -13,10 +13,11 @@ import polars as pl
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.graph.like_graph import build_like_graph
+from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import DAILY_TABLES
-from tunegraph_pipeline.lake.raw import day_fingerprint, is_pruned
+from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
 from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
@@ -45,7 +46,7 @@ def check_days(inspection: Inspection) -> None:
                 path = inspection.lake.table_path(table, key)
                 if not path.exists():
                     inspection.problem(path, "is not there", *how_to_rebuild(inspection, table, key))
-        elif key in received:
+        if key in received:
             _note_stale_tables(inspection, key)
         if inspection.sound(*(f"{table}/dt={key}" for table in ("users", "likes", "observations"))):
             _check_observations(inspection, key)
@@ -57,14 +58,16 @@ def check_days(inspection: Inspection) -> None:
 
 
 def _note_stale_tables(inspection: Inspection, key: str) -> None:
-    batches = inspection.lake.batches(date.fromisoformat(key))
-    for table in DAILY_TABLES:
-        path = inspection.lake.table_path(table, key)
-        if inspection.sound(f"{table}/dt={key}") and (
-            inspection.lake.inputs_of(table, key) != day_fingerprint(batches, table)
-        ):
-            what = "is not made from the batches now in raw" if path.exists() else "is not there yet"
-            inspection.note(path, what, f"`tunegraph refresh` fills {key}")
+    lake, day = inspection.lake, date.fromisoformat(key)
+    if inspection.name(lake.aliases) in inspection.damaged:
+        return
+    sound = [table for table in DAILY_TABLES if inspection.sound(f"{table}/dt={key}")]
+    for table in lake.stale_tables(day, sound, Aliases.of(lake.root)):
+        path = lake.table_path(table, key)
+        what = "is not made from the batches now in raw, or from the aliases now in the lake"
+        inspection.note(
+            path, what if path.exists() else "is not there yet", f"`tunegraph refresh` fills {key}"
+        )
 
 
 def _check_observations(inspection: Inspection, key: str) -> None:

@@ -1,12 +1,14 @@
 """The single files of a lake, and unknown files.
 
-Here: the settings in `lake.json`, tombstones, the inbox's memory, the SQL views and Dagster's history; then
-files that no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`, `raw`).
+Here: the settings in `lake.json`, aliases, tombstones, the inbox's memory, the SQL views and Dagster's
+history; then files that no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`,
+`raw`).
 """
 
 from pathlib import Path
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.aliases import RESTORE, Aliases
 from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.inbox import inbox_status
@@ -20,7 +22,7 @@ _NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore")
 
 def check_other_files(inspection: Inspection) -> None:
     lake = inspection.lake
-    inspection.seen |= {lake.path, lake.tombstones, lake.inbox_memory}
+    inspection.seen |= {lake.path, lake.tombstones, lake.aliases, lake.inbox_memory}
     try:
         check_settings(lake)
     except LakeError as error:
@@ -33,6 +35,11 @@ def check_other_files(inspection: Inspection) -> None:
     except LakeError as error:
         what = short(error, lake.tombstones)
         inspection.problem(lake.tombstones, what, "restore it from a backup: nothing is added without it")
+    try:
+        Aliases.of(lake.root)
+    except LakeError as error:
+        what = short(error, lake.aliases)
+        inspection.problem(lake.aliases, what, RESTORE)
     try:
         inbox_status(lake)
     except LakeError as error:
