@@ -5,7 +5,7 @@ error.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
@@ -53,20 +54,30 @@ def comparison_table(figures: "pl.DataFrame") -> Table:
     return table
 
 
-def show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
+def show_recommendations(
+    recommender: "Recommender",
+    answer: Any,
+    liked: Sequence[str],
+    as_json: bool,
+    found: "Matches | None" = None,
+) -> None:
+    """``found`` is how the songs of a list from elsewhere were found."""
     if as_json:
         items = [
             song_facts(item) | {"score": item.score, "reasons": [reason._asdict() for reason in item.reasons]}
             for item in answer.items
         ]
-        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
+        matched = {} if found is None else {"found": found.found}
+        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
     known = [track for track in liked if track not in set(answer.unknown)]
     if known:
         shown = [song_name(recommender, track) for track in known[:10]]
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
         answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
-    if answer.unknown:
+    if found is not None:
+        notes.print(found.sentence())
+    elif answer.unknown:
         notes.print(
             f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
         )
