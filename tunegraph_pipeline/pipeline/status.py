@@ -45,7 +45,7 @@ def lake_status(lake: Lake) -> dict[str, str]:
         except (LakeError, BundleError) as error:
             # A refresh would make none of them, so its advice would not help.
             lines[subject] = "" if why_none and subject in ("model", "live bundle") else str(error)
-    lines["cannot recommend"] = why_none
+    lines["no new model"] = why_none
     lines |= {"forgotten": _forgotten(lake), "last evaluation": _last_evaluation(lake)}
     return {subject: line for subject, line in lines.items() if line}
 
