@@ -26,6 +26,7 @@ from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.pipeline.user_list import UserList
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 
@@ -65,7 +66,6 @@ def recommend(
     """
     from dataclasses import replace
 
-    from tunegraph_pipeline.recommend.matching import match
     from tunegraph_pipeline.recommend.recommender import Query
 
     if sum(choice is not None for choice in (user or file, likes, users)) != 1:
@@ -91,17 +91,9 @@ def recommend(
         return
     found = None
     if listed is not None:
-        found, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
-        query = replace(
-            query,
-            likes=[*found.ids, *found.unknown],
-            dislikes=[*query.dislikes, *disliked.ids],
-            exclude=[*query.exclude, *found.also, *disliked.also],
-        )
-    elif user is not None:
-        query = replace(query, user_id=user)
+        query, found = _found_elsewhere(recommender, query, listed)
     else:
-        query = replace(query, likes=_ids(likes))
+        query = replace(query, user_id=user, likes=_ids(likes))
     (answer,) = recommender.answer([query])
     if isinstance(answer, InputError):
         raise answer
@@ -187,6 +179,24 @@ def _recommender(lake: Path, bundle: Path | None) -> "Recommender":
         raise InputError(
             f"--bundle {bundle} is neither a bundle nor a lake; give the folder of one"
         ) from None
+
+
+def _found_elsewhere(
+    recommender: "Recommender", query: "Query", listed: "UserList"
+) -> "tuple[Query, Matches]":
+    """The query for a list from elsewhere, and how its likes were found."""
+    from dataclasses import replace
+
+    from tunegraph_pipeline.recommend.matching import match
+
+    liked, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
+    asked = replace(
+        query,
+        likes=[*liked.ids, *liked.unknown],
+        dislikes=[*query.dislikes, *disliked.ids],
+        exclude=[*query.exclude, *liked.also, *disliked.also],
+    )
+    return asked, liked
 
 
 def _ids(given: str | None) -> list[str]:

@@ -70,6 +70,21 @@ def show_recommendations(
         matched = {} if found is None else {"found": found.found}
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
+    _show_asked(recommender, answer, liked, found)
+    table = Table(
+        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
+    )
+    for rank, item in enumerate(answer.items, 1):
+        because = " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
+        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
+        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
+    answers.print(table)
+
+
+def _show_asked(
+    recommender: "Recommender", answer: Any, liked: Sequence[str], found: "Matches | None"
+) -> None:
+    """The liked songs, which of them are known, and whether the answer is personal."""
     known = [track for track in liked if track not in set(answer.unknown)]
     if known:
         shown = [song_name(recommender, track) for track in known[:10]]
@@ -83,14 +98,6 @@ def show_recommendations(
         )
     if answer.degraded:
         notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
-    table = Table(
-        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
-    )
-    for rank, item in enumerate(answer.items, 1):
-        because = " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
-        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
-        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
-    answers.print(table)
 
 
 def song_facts(item: Any) -> dict[str, Any]:

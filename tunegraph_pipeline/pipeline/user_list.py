@@ -65,7 +65,11 @@ class _Days:
         self._derived = cache(self._derive)
 
     def read(self, table: str, day: str) -> pl.DataFrame:
-        return self._derived(day)[table] if day in self._stale else self._lake.read(table, day)
+        if day in self._stale:
+            return self._derived(day)[table]
+        if not self._lake.table_path(table, day).exists():
+            return empty_table(table)  # a day that was filled before there was feedback, and pruned
+        return self._lake.read(table, day)
 
     def lists(self, user_id: str | None = None) -> CurrentLists:
         """The current lists of everybody, or of one user."""

@@ -68,7 +68,7 @@ def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
     for song, position in zip(songs, positions.tolist(), strict=True):
         ways = (
             [int(bundle.canonical[position])] if position >= 0 else [],
-            by_isrc.get(_isrc(song) or "", []),
+            by_isrc.get(_isrc(song), []),
             [track for key in _name_ids(song) for track in by_name.get(key, ())],
         )
         fitting.update(*ways)
@@ -83,19 +83,19 @@ def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
     return Matches(ids, unknown, [bundle.tracks[track] for track in sorted(fitting - chosen)], found)
 
 
-def _isrc(song: Song) -> str | None:
-    """The id of its ISRC."""
-    return isrc_id(song.isrc) or isrc_id(clean_id(song.track_id).removeprefix("isrc:"))
+def _isrc(song: Song) -> str:
+    """The id by its ISRC, "" if that is unknown."""
+    return isrc_id(song.isrc) or isrc_id(clean_id(song.track_id).removeprefix("isrc:")) or ""
 
 
 def _name_ids(song: Song) -> set[str]:
-    """Its id by each of its artists."""
+    """The ids by its title and each of its artists."""
     return {key for artist in song.artists if (key := name_id(artist, song.name)) is not None}
 
 
 def _by_isrc(bundle: Bundle, songs: Sequence[Song]) -> dict[str, list[int]]:
     """The canonical tracks of the bundle with an ISRC of the songs, by its id."""
-    tracks: dict[str, set[int]] = {code: set() for song in songs if (code := _isrc(song)) is not None}
+    tracks: dict[str, set[int]] = {code: set() for song in songs if (code := _isrc(song))}
     for code, known in tracks.items():
         if (track := bundle.tracks.position(code)) >= 0:
             known.add(int(bundle.canonical[track]))
