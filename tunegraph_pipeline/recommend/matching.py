@@ -99,7 +99,7 @@ def _by_isrc(bundle: Bundle, songs: Sequence[Song]) -> dict[str, list[int]]:
     for code, known in tracks.items():
         if (track := bundle.tracks.position(code)) >= 0:
             known.add(int(bundle.canonical[track]))
-    for track, isrc in enumerate(bundle.isrcs.tolist()):
+    for track, isrc in enumerate(bundle.isrcs.tolist() if tracks else []):
         if isrc and f"isrc:{isrc}" in tracks:
             tracks[f"isrc:{isrc}"].add(int(bundle.canonical[track]))
     return {code: list(known) for code, known in tracks.items() if len(known) <= _MAX_RECORDINGS}
