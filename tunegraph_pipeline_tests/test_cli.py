@@ -551,7 +551,7 @@ def test_a_user_with_one_like_is_served_and_a_track_nobody_likes_is_where_its_ar
 
 def test_a_lake_in_which_nobody_likes_two_songs_says_what_it_lacks(tmp_path: Path) -> None:
     likes = tmp_path / "likes.csv"
-    likes.write_text("user_id,track_id\nana,song\n")
+    likes.write_text("user_id,track_id\nana,song\nbob,song\n")
     lake = tmp_path / "lake"
     assert tunegraph("import", likes, "--lake", lake).returncode == 0
     assert "no user has two likes to learn from" in complaint(tunegraph("refresh", "--lake", lake))

@@ -37,12 +37,12 @@ def evaluate(
 ) -> None:
     """Evaluate the live bundle on held-out likes, one line per metric."""
     from tunegraph_pipeline.evaluation.evaluate import comparison
+    from tunegraph_pipeline.pipeline.alone import open_live
     from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
-    from tunegraph_pipeline.recommend.recommender import Recommender
     from tunegraph_pipeline.sources.files import read_files
 
     home = open_lake(lake)
-    recommender = Recommender.open(home.serving)
+    recommender = open_live(home)
     (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
     with writing(home, "tunegraph evaluate"), progress_bars() as progress:
         judged = judge_held_out_file(

@@ -1,4 +1,4 @@
-"""`tunegraph recommend` and `similar`: ask the live bundle.
+"""`tunegraph recommend` and `similar`: ask the live bundle, or another one.
 
 Here: the commands and their options. Not here: the ranking (`recommend/`), the tables (`show.py`).
 """
@@ -21,18 +21,29 @@ from tunegraph_pipeline.cli.show import (
     song_facts,
     song_name,
 )
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LakeMissingError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.pipeline.user_list import UserList
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
 
 def recommend(
     lake: LakeOption = MAIN_LAKE,
-    user: Annotated[str | None, typer.Option(help="A user of the lake.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the lake, or of --file.")] = None,
     likes: Annotated[str | None, typer.Option(help="Liked track ids, separated by commas.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A list of likes that need not be in a lake: any file that imports.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Answer from this bundle, or from the live one of this lake. Default: that of --lake."
+        ),
+    ] = None,
     users: Annotated[Path | None, typer.Option(help="A file with a column of user ids.")] = None,
     user_column: UserColumnOption = None,
     k: CountOption = 10,
@@ -49,19 +60,25 @@ def recommend(
     output: Annotated[Path | None, typer.Option(help="The parquet file to write for --users.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend songs: for a user, for a list of songs, or for a file of users."""
+    """Recommend songs: for a user, for a list of songs, for a file of likes, or for a file of users.
+
+    With --bundle, the list of --user is read from the lake, which needs no model and no refresh. Songs of a
+    list from elsewhere are found by id, by ISRC, or by artist and title.
+    """
     from dataclasses import replace
 
-    from tunegraph_pipeline.recommend.recommender import Query, Recommender
+    from tunegraph_pipeline.recommend.recommender import Query
 
-    if sum(choice is not None for choice in (user, likes, users)) != 1:
-        raise InputError("give one of --user ID, --likes ID,ID,… and --users FILE")
+    if sum(choice is not None for choice in (user or file, likes, users)) != 1:
+        raise InputError("give one of --user ID, --likes ID,ID,…, --file FILE and --users FILE")
     if (users is None) != (output is None):
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
-    home = open_lake(lake)
-    recommender = Recommender.open(home.serving)
-    if user is not None:
-        user = _served_id(home, recommender, user)
+    if users is not None and bundle is not None:
+        raise InputError("--users FILE names users of the lake; leave --bundle out")
+    listed = _listed(lake, user, file) if file is not None or (bundle and user) else None
+    recommender = _recommender(lake, bundle)
+    if user is not None and bundle is None and file is None:
+        user = _served_id(open_lake(lake), recommender, user)
     query = Query(
         k=k,
         dislikes=_ids(dislikes),
@@ -75,11 +92,16 @@ def recommend(
         check_writable(output)
         _recommend_for_file(recommender, users, output, query, user_column)
         return
-    ids = _ids(likes)
-    (answer,) = recommender.answer([replace(query, likes=ids, user_id=user)])
+    found = None
+    if listed is not None:
+        query, found = _found_elsewhere(recommender, query, listed)
+    else:
+        query = replace(query, user_id=user, likes=_ids(likes))
+    (answer,) = recommender.answer([query])
     if isinstance(answer, InputError):
         raise answer
-    show_recommendations(recommender, answer, ids if user is None else _liked_by(recommender, user), as_json)
+    liked = query.likes if query.user_id is None else _liked_by(recommender, query.user_id)
+    show_recommendations(recommender, answer, liked, as_json, found)
 
 
 def similar(
@@ -89,9 +111,9 @@ def similar(
     as_json: JsonOption = False,
 ) -> None:
     """List the songs nearest to a song, with the probability that a user likes both."""
-    from tunegraph_pipeline.recommend.recommender import Recommender
+    from tunegraph_pipeline.pipeline.alone import open_live
 
-    recommender = Recommender.open(open_lake(lake).serving)
+    recommender = open_live(open_lake(lake))
     found = recommender.similar(track, k)
     if as_json:
         figures = ("cosine", "probability", "listeners")
@@ -137,6 +159,58 @@ def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
         return user
     notes.print(f"{escape(user)} is an alias of {escape(user_id)}", soft_wrap=True)
     return user_id
+
+
+def _listed(lake: Path, user: str | None, file: Path | None) -> "UserList":
+    """The list of a user of the lake, or of the person of a file."""
+    from tunegraph_pipeline.pipeline.user_list import list_in_files, list_in_lake
+    from tunegraph_pipeline.sources.files import read_files
+
+    if file is None:
+        assert user is not None
+        return list_in_lake(open_lake(lake), user)
+    batches = read_files([file])
+    for batch in batches:
+        for what, count in batch.counts.items():
+            notes.print(escape(f"{batch.origin}: {count:,} {what}"))
+    return list_in_files(batches, user)
+
+
+def _recommender(lake: Path, bundle: Path | None) -> "Recommender":
+    """Over ``bundle``, which may be a lake with a live one; by default over the live one of ``lake``."""
+    from tunegraph_pipeline.lake.arrays import MANIFEST
+    from tunegraph_pipeline.pipeline.alone import open_live
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
+    if bundle is not None and (bundle / MANIFEST).is_file():
+        return Recommender(Bundle.open(bundle))
+    try:
+        return open_live(open_lake(bundle or lake))
+    except LakeMissingError:
+        if bundle is None:
+            raise
+        raise InputError(
+            f"--bundle {bundle} is neither a bundle nor a lake; give the folder of one"
+        ) from None
+
+
+def _found_elsewhere(
+    recommender: "Recommender", query: "Query", listed: "UserList"
+) -> "tuple[Query, Matches]":
+    """The query for a list from elsewhere, and how its likes were found."""
+    from dataclasses import replace
+
+    from tunegraph_pipeline.recommend.matching import match
+
+    liked, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
+    asked = replace(
+        query,
+        likes=[*liked.ids, *liked.unknown],
+        dislikes=[*query.dislikes, *disliked.ids],
+        exclude=[*query.exclude, *liked.also, *disliked.also],
+    )
+    return asked, liked
 
 
 def _ids(given: str | None) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import open_or_create_lake
+from tunegraph_pipeline.cli.lake_access import open_lake, open_or_create_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
 from tunegraph_pipeline.cli.show import answers, notes
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.bundle import CURRENT
 
 
 def simulator(
@@ -116,6 +117,10 @@ def serve(
         blocklist=blocklist,
         access_log=access_log,
     )
+    if not (settings.serving / CURRENT).exists():
+        from tunegraph_pipeline.pipeline.alone import check_live
+
+        check_live(open_lake(lake))
     serve_lake(settings, lambda line: notes.print(escape(line), soft_wrap=True))
 
 

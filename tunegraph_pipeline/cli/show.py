@@ -5,7 +5,7 @@ error.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
@@ -53,25 +54,23 @@ def comparison_table(figures: "pl.DataFrame") -> Table:
     return table
 
 
-def show_recommendations(recommender: "Recommender", answer: Any, liked: list[str], as_json: bool) -> None:
+def show_recommendations(
+    recommender: "Recommender",
+    answer: Any,
+    liked: Sequence[str],
+    as_json: bool,
+    found: "Matches | None" = None,
+) -> None:
+    """``found`` is how the songs of a list from elsewhere were found."""
     if as_json:
         items = [
             song_facts(item) | {"score": item.score, "reasons": [reason._asdict() for reason in item.reasons]}
             for item in answer.items
         ]
-        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded})
+        matched = {} if found is None else {"found": found.found}
+        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
-    known = [track for track in liked if track not in set(answer.unknown)]
-    if known:
-        shown = [song_name(recommender, track) for track in known[:10]]
-        more = f", and {len(known) - 10} more" if len(known) > 10 else ""
-        answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
-    if answer.unknown:
-        notes.print(
-            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
-        )
-    if answer.degraded:
-        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
+    _show_asked(recommender, answer, liked, found)
     table = Table(
         "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
     )
@@ -80,6 +79,25 @@ def show_recommendations(recommender: "Recommender", answer: Any, liked: list[st
         song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
         table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
     answers.print(table)
+
+
+def _show_asked(
+    recommender: "Recommender", answer: Any, liked: Sequence[str], found: "Matches | None"
+) -> None:
+    """The liked songs, which of them are known, and whether the answer is personal."""
+    known = [track for track in liked if track not in set(answer.unknown)]
+    if known:
+        shown = [song_name(recommender, track) for track in known[:10]]
+        more = f", and {len(known) - 10} more" if len(known) > 10 else ""
+        answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
+    if found is not None:
+        notes.print(found.sentence())
+    elif answer.unknown:
+        notes.print(
+            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
+        )
+    if answer.degraded:
+        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
 
 
 def song_facts(item: Any) -> dict[str, Any]:

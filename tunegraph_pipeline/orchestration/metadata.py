@@ -5,7 +5,7 @@ or what a number means (the stage that reports it).
 """
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -58,6 +58,20 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
     if result.notes:
         metadata["notes"] = notes_list(result.notes)
     return MaterializeResult(metadata=metadata)
+
+
+def materialized_unless_ended(
+    context: AssetExecutionContext, result: StageResult
+) -> Iterator[MaterializeResult[Any]]:
+    """The same of a stage that may end the run: then the asset is not materialised, so that what follows is
+    skipped, and an observation has the notes that say why."""
+    if result.ends:
+        for note in result.notes:
+            context.log.warning(note)
+        metadata = {"notes": notes_list(result.notes)}
+        context.log_event(AssetObservation(context.asset_key, metadata=metadata))
+    else:
+        yield materialized(result)
 
 
 def _value(fact: Any) -> Any:

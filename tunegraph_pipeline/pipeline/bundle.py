@@ -68,6 +68,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
     own = graph.canonical == np.arange(graph.n_tracks)
     shown = described(catalogue).with_columns(
         pl.col("name", "image_url", "preview_url").fill_null(""),
+        pl.col("isrc").str.replace_all("[- ]", "").str.to_uppercase().fill_null(""),
         pl.col("artists", "artist_ids").fill_null([]),
         pl.col("explicit").cast(pl.Int8).fill_null(-1),
         made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
@@ -92,6 +93,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         disliked_tracks=disliked_tracks,
         names=shown["name"].to_list(),
         artists=shown["made_by"].to_list(),
+        isrcs=shown["isrc"].to_list(),
         image_urls=shown["image_url"].to_list(),
         preview_urls=shown["preview_url"].to_list(),
         canonical=graph.canonical,

@@ -6,12 +6,15 @@ Here: comparing lists that are about to be imported with those in the lake. Not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 import polars as pl
 
+from tunegraph_pipeline.lake.aliases import Aliases
+from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import RawBatch, is_pruned
+from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.lake.tables import empty_table
 
 _PAIR = ["user_id", "track_id"]
 TWIN_SHARE, TWIN_SONGS = 0.8, 10
@@ -39,9 +42,11 @@ class ListChanges:
 def list_changes(lake: Lake, batches: Sequence[RawBatch], day: date) -> ListChanges:
     """Compare the lists of ``batches``, as of ``day``, with those in the lake. Lists of one day add up, and a
     list of a later day replaces an earlier one."""
+    aliases = Aliases.of(lake.root)
     listed = pl.concat([batch.users.filter(pl.col("state") == "listed")["user_id"] for batch in batches])
     coming = pl.concat([batch.likes.select(_PAIR) for batch in batches]).unique()
-    users = pl.concat([listed, coming["user_id"]]).unique()
+    coming = coming.with_columns(pl.col("user_id").replace(aliases.user_ids)).unique()
+    users = pl.concat([listed.replace(aliases.user_ids), coming["user_id"]]).unique()
     before, seen = _lists_of(lake, users)
     later = seen.filter(pl.col("day") > day)["user_id"]
     same_day = seen.filter(pl.col("day") == day)["user_id"]
@@ -76,31 +81,18 @@ def _shrunk(before: pl.DataFrame, after: pl.DataFrame) -> list[tuple[str, int, i
 def _lists_of(lake: Lake, users: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The lists of these users in the lake (user_id, track_id), each of the last day on which they were seen
     whole, and that day (user_id, day)."""
-    lists = [pl.DataFrame(schema={"user_id": pl.String, "track_id": pl.String})]
+    preview = Preview(lake, datetime.now(UTC).date())
+    lists = [empty_table("likes").select(_PAIR)]
     days = [pl.DataFrame(schema={"user_id": pl.String, "day": pl.Date})]
     left = users
-    for day in sorted(lake.raw_days(), reverse=True):
-        if not len(left):
-            break
-        whole, likes = _day(lake, day)
+    for day in reversed(preview.partitions("observations")):
+        whole = preview.read("observations", day, ["user_id"])["user_id"]
         found = left.filter(left.is_in(whole.implode()))
         if len(found):
-            lists.append(likes.filter(pl.col("user_id").is_in(found.implode())))
-            days.append(found.to_frame("user_id").with_columns(pl.lit(day).alias("day")))
+            lists.append(preview.read("likes", day, _PAIR).filter(pl.col("user_id").is_in(found.implode())))
+            days.append(found.to_frame("user_id").with_columns(pl.lit(date.fromisoformat(day)).alias("day")))
             left = left.filter(~left.is_in(found.implode()))
-    return pl.concat(lists), pl.concat(days)
-
-
-def _day(lake: Lake, day: date) -> tuple[pl.Series, pl.DataFrame]:
-    """Who was seen whole on a day, and the likes of its lists."""
-    if is_pruned(lake.raw, day):
-        key = day.isoformat()
-        return lake.read("observations", key)["user_id"], lake.read("likes", key).select(_PAIR)
-    batches = lake.batches(day)
-    likes = [batch.read("likes", _PAIR) for batch in batches]
-    listed = [batch.read("users").filter(pl.col("state") == "listed")["user_id"] for batch in batches]
-    both = pl.concat([pl.DataFrame(schema={"user_id": pl.String, "track_id": pl.String}), *likes]).unique()
-    return pl.concat([both["user_id"], *listed]).unique(), both
+    return pl.concat(lists).unique(), pl.concat(days)
 
 
 def _twins(lake: Lake, coming: pl.DataFrame) -> list[tuple[str, str, int]]:

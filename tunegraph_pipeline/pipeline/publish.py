@@ -18,6 +18,7 @@ from tunegraph_pipeline.evaluation.query_time import query_times
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.pipeline.alone import end_run, why_alone
 from tunegraph_pipeline.pipeline.bundle import bundle_of
 from tunegraph_pipeline.pipeline.gate import decide, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -35,7 +36,15 @@ _LOG = logging.getLogger(__name__)
 def run(
     lake: Lake, *, override: str = "", judge: bool = True, log: Callable[[str], None] = _LOG.info
 ) -> StageResult:
-    """Publish as `publish_current` does; ``log`` is called with one line, the verdict of the gate."""
+    """Publish as `publish_current` does; ``log`` is called with one line, the verdict of the gate.
+
+    Where no two users like the same song, no bundle could answer: raises InputError, or ends the run if the
+    new model is not to be judged.
+    """
+    if (why := why_alone(open_like_graph(lake))) is not None:
+        if judge:
+            raise InputError(why)
+        return end_run(lake, why)
     with Measured() as cost:
         bundle, decision = publish_current(lake, override, judge=judge)
     size = sum(path.stat().st_size for path in bundle.folder.iterdir())

@@ -97,7 +97,7 @@ STAGES = (
     Stage("trained_model", "trained_model", ("co_like_matrix",), folder="models", code=4),
     Stage("track_embeddings", "track_embeddings", ("trained_model",), tables=("track_embeddings",)),
     # The graph as well, by which a run without training comes to it in order.
-    Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=6),
+    Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=7),
     Stage(
         "user_recommendations", "user_recommendations", ("serving_bundle",), tables=("user_recommendations",)
     ),

@@ -16,8 +16,10 @@ from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.alone import why_alone
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
 from tunegraph_pipeline.pipeline.inbox import inbox_status
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.sources.frontier import crawl_summary
@@ -36,11 +38,14 @@ def lake_status(lake: Lake) -> dict[str, str]:
         "live bundle": _bundle,
         "gate": _gate,
     }
+    why_none = _why_none(lake)
     for subject, describe in built.items():
         try:
             lines[subject] = describe(lake)
         except (LakeError, BundleError) as error:
-            lines[subject] = str(error)
+            # A refresh would make none of them, so its advice would not help.
+            lines[subject] = "" if why_none and subject in ("model", "live bundle") else str(error)
+    lines["no new model"] = why_none
     lines |= {"forgotten": _forgotten(lake), "last evaluation": _last_evaluation(lake)}
     return {subject: line for subject, line in lines.items() if line}
 
@@ -128,6 +133,14 @@ def _bundle(lake: Lake) -> str:
     if bundle.model_version != lake.current_version("models"):
         line += f"; of model {bundle.model_version}"
     return line
+
+
+def _why_none(lake: Lake) -> str:
+    """Why no model can be made of the current likes; empty where one can, or where there is no graph yet."""
+    try:
+        return why_alone(open_like_graph(lake)) or ""
+    except (LakeError, BundleError):
+        return ""
 
 
 def _gate(lake: Lake) -> str:

@@ -28,6 +28,7 @@ from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.models.arrays import MODEL
+from tunegraph_pipeline.pipeline.alone import end_run, why_alone
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
@@ -64,10 +65,12 @@ def run(
 
     ``full`` trains from scratch even if it exists. ``on_epoch`` is called after each epoch; ``log`` with one
     line before the training: the parent of a warm start, or the reason there is none. A killed training
-    continues from its last epoch.
+    continues from its last epoch. Where no two users like the same song, nothing is trained and the run ends.
     """
     from tunegraph_pipeline.training.train import TrainingConfig
 
+    if (why := why_alone(open_like_graph(lake))) is not None:
+        return end_run(lake, why)
     plots: dict[str, Plot] = {}
     settings = lake.section("training", TrainingConfig)
     split = lake.section("graph", GraphSettings)

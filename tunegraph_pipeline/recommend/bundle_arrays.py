@@ -39,6 +39,9 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
     )
     names: Annotated[Texts, stored("tracks", 'the name of each track, "" if unknown')]
     artists: Annotated[Texts, stored("tracks", 'the artists of each track as one text, "" if unknown')]
+    isrcs: Annotated[Texts, stored("tracks", 'the ISRC of each track, "" if unknown', optional=True)] = (
+        NEUTRAL
+    )
     image_urls: Annotated[Texts, stored("tracks", 'the URL of the cover, "" if unknown')]
     preview_urls: Annotated[Texts, stored("tracks", 'the URL of the preview, "" if unknown')]
 

@@ -41,6 +41,7 @@ def golden_content(version: str = "v1") -> BundleContent:
         disliked_tracks=np.array([0], dtype=np.int32),
         names=["Song A", "Song B", "Sång C", ""],
         artists=["Ann", "Ben", "Cem, Dee", ""],
+        isrcs=["", "GBAYE0601498", "", ""],
         image_urls=["", "", "https://example.org/c.jpg", ""],
         preview_urls=["", "", "https://example.org/c.mp3", ""],
         facts={

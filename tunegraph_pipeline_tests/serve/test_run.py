@@ -64,7 +64,7 @@ def test_without_a_bundle_that_can_be_used_it_does_not_start(serving_lake: Path)
     (serving_lake / "serving" / "v1" / "embeddings.npy").unlink()
     assert "embeddings.npy" in complaint("--lake", serving_lake)
     (serving_lake / "serving" / CURRENT).unlink()
-    assert "no bundle has been published" in complaint("--lake", serving_lake)
+    assert "this lake has no list yet" in complaint("--lake", serving_lake)
 
 
 def test_it_starts_without_the_machinery_that_trains(serving_lake: Path) -> None:

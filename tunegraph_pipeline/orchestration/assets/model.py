@@ -3,12 +3,17 @@
 No refresh needs the last two, and nothing is served from them.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, Config, MaterializeResult, ResourceParam
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import epoch_observer, materialized
+from tunegraph_pipeline.orchestration.metadata import (
+    epoch_observer,
+    materialized,
+    materialized_unless_ended,
+)
 from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
 from tunegraph_pipeline.pipeline.stages import stage
 
@@ -23,17 +28,21 @@ class TrainConfig(Config):
     """Train from scratch, even where a model of the same data and settings is there."""
 
 
-@stage_asset("trained_model", GROUP, _MODEL_KINDS)
+@stage_asset("trained_model", GROUP, _MODEL_KINDS, output_required=False)
 def trained_model(
     context: AssetExecutionContext, config: TrainConfig, lake: ResourceParam[Lake]
-) -> MaterializeResult[Any]:
+) -> Iterator[MaterializeResult[Any]]:
     """The contrastive graph model with its neighbour weights, blend and calibrated neighbour probability.
 
     It is a warm start from the live model where that is possible, else trained from scratch and aligned with
     the earlier space. A run that was killed continues from its last epoch.
+
+    Where no two users like the same song there is nothing to learn: the run ends here, and the live bundle
+    stays.
     """
     observe, log = epoch_observer(context), context.log.info
-    return materialized(stage("trained_model").run(lake, full=config.full, on_epoch=observe, log=log))
+    result = stage("trained_model").run(lake, full=config.full, on_epoch=observe, log=log)
+    yield from materialized_unless_ended(context, result)
 
 
 @stage_asset("model_comparison", GROUP, ("parquet", "pytorch"))

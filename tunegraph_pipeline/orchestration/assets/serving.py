@@ -1,5 +1,6 @@
 """From model to answers: the published bundle, recommendations, evaluation; and pruning old versions."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from dagster import (
 )
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import materialized
+from tunegraph_pipeline.orchestration.metadata import materialized, materialized_unless_ended
 from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
 from tunegraph_pipeline.pipeline.stages import stage
 
@@ -31,17 +32,18 @@ class PublishConfig(Config):
     """Whether a new model may replace the live one; off where users are forgotten."""
 
 
-@stage_asset("serving_bundle", GROUP, ("numpy",), freshness_policy=_EVERY_DAY)
+@stage_asset("serving_bundle", GROUP, ("numpy",), freshness_policy=_EVERY_DAY, output_required=False)
 def serving_bundle(
     context: AssetExecutionContext, config: PublishConfig, lake: ResourceParam[Lake]
-) -> MaterializeResult[Any]:
+) -> Iterator[MaterializeResult[Any]]:
     """All that a query needs, as mapped arrays; verified, then made live by one rename.
 
     A new model is first judged against the live one. If it is refused, today's likes are published with the
     live weights. When users are forgotten the same happens, without a comparison.
     """
     publish = stage("serving_bundle")
-    return materialized(publish.run(lake, override=config.override, judge=config.judge, log=context.log.info))
+    result = publish.run(lake, override=config.override, judge=config.judge, log=context.log.info)
+    yield from materialized_unless_ended(context, result)
 
 
 @stage_asset("evaluation", GROUP, ("parquet", "numpy"))

@@ -23,7 +23,12 @@ from pydantic import Field
 
 from tunegraph_pipeline.lake.feedback_spool import collect
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import counts_table, materialized, notes_list
+from tunegraph_pipeline.orchestration.metadata import (
+    counts_table,
+    materialized,
+    materialized_unless_ended,
+    notes_list,
+)
 from tunegraph_pipeline.orchestration.stage_asset import stage_asset
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.stages import stage
@@ -56,8 +61,7 @@ def forgotten_users(
     """
     today, log = datetime.now(UTC).date(), context.log.info
     result = stage("forgotten_users").run(lake, today=today, only_republish=config.only_republish, log=log)
-    if not result.ends:
-        yield materialized(result)
+    yield from materialized_unless_ended(context, result)
 
 
 class CrawlConfig(Config):
