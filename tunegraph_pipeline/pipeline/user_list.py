@@ -11,8 +11,8 @@ from typing import NamedTuple
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.lake.current import Basis, CurrentLists, rebuilt_lists
 from tunegraph_pipeline.lake.aliases import Aliases
+from tunegraph_pipeline.lake.current import Basis, CurrentLists, rebuilt_lists
 from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
