@@ -21,6 +21,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 Kind = Literal["track", "episode", "local file", "artist", "album", "playlist", "user", "short link"]
 """What an id or a link is of. A short link names nothing: only the service knows where it leads."""
 
+NAME_PREFIX = "name:"
+"""What the id of a song begins with that is known by its names alone."""
+
 _SPOTIFY_KINDS: dict[str, Kind] = {
     "track": "track",
     "episode": "episode",
@@ -94,7 +97,7 @@ def name_id(artist: str | None, title: str | None) -> str | None:
     if artist is None or title is None:
         return None
     by, called = name_key(artist), name_key(title)
-    return f"name:{by}/{called}" if by and called else None
+    return f"{NAME_PREFIX}{by}/{called}" if by and called else None
 
 
 def name_key(name: str) -> str:

@@ -1,4 +1,5 @@
-"""Which track ids are one recording: the same ISRC under several ids is one node of the graph.
+"""Which track ids are one recording: the same ISRC under several ids is one node of the graph, and so is a
+song that is known by its names alone with one of that artist and title.
 
 Here: the map from every track to the one that stands for its recording, and the description of a recording
 under any of its ids. Not here: the id map itself (`id_map.py`), which keeps every id, and the likes
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from tunegraph_pipeline.song_ids import NAME_PREFIX, name_id, name_key
 
 MAX_IDS = 20
 """An ISRC on more ids than this is a placeholder somebody typed in, and identifies no recording."""
@@ -63,6 +66,8 @@ def is_alias(canonical: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 def find_recordings(track_ids: pl.Series, tracks: pl.DataFrame) -> Recordings:
     """Find which tracks of the id map ``track_ids`` share an ISRC, from the columns track_id, isrc and
     duration_ms of ``tracks``, one row per track in any order. Rows of tracks the id map lacks are ignored.
+    With the columns name and artists, a track whose id is made of its names (`song_ids.name_id`) joins the
+    first other track of that title and of one of its artists, or of all of them together.
 
     Case, blanks and hyphens of an ISRC do not matter; a malformed one counts as unknown. Where the lengths of
     one ISRC differ too much, ids within the tolerance of the shortest are merged, then those within that of
@@ -82,6 +87,7 @@ def find_recordings(track_ids: pl.Series, tracks: pl.DataFrame) -> Recordings:
     canonical[alike["track"].to_numpy()] = alike["first"].to_numpy()
     for together in _of_one_length(unlike):
         canonical[together] = min(together)
+    _join_by_name(track_ids, tracks, canonical)
     return Recordings(
         canonical,
         placeholders=by_isrc.filter(pl.col("ids") > MAX_IDS)["isrc"].n_unique(),
@@ -112,6 +118,33 @@ def known_under_any_id(
             pl.coalesce(name, f"{name} of any").alias(name) for name in columns
         )
     return rows.select("track_id", *columns)
+
+
+def _join_by_name(track_ids: pl.Series, tracks: pl.DataFrame, canonical: npt.NDArray[np.int32]) -> None:
+    """Let tracks whose ids are made of names join others, in ``canonical``."""
+    ids = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
+    named = ids.filter(pl.col("track_id").str.starts_with(NAME_PREFIX))
+    if named.is_empty() or not {"name", "artists"} <= set(tracks.columns):
+        return
+    others = ids.join(named, on="track", how="anti").join(
+        tracks.select("track_id", "name", "artists").drop_nulls(), on="track_id"
+    )
+    places = dict(named.select("track_id", "track").iter_rows())
+    titles = {track_id.rpartition("/")[2] for track_id in places}
+    distinct = others["name"].unique()
+    wanted = [name for name in distinct.to_list() if name_key(name) in titles]
+    found: dict[int, int] = {}
+    for track, _, name, artists in others.filter(pl.col("name").is_in(wanted)).sort("track").iter_rows():
+        for artist in dict.fromkeys([*artists, " ".join(artists)]):
+            place = places.get(name_id(artist, name) or "")
+            if place is not None:
+                found.setdefault(place, track)
+    for place, track in sorted(found.items()):
+        other = canonical[track]
+        if place < other:  # the smallest index stands for a recording
+            canonical[canonical == other] = place
+        else:
+            canonical[place] = other
 
 
 def _of_one_length(tracks: pl.DataFrame) -> Iterator[list[int]]:

@@ -46,6 +46,23 @@ def test_the_first_is_so_by_the_id_map_and_not_by_the_table() -> None:
     assert found.canonical.tolist() == [0, 1, 0]
 
 
+def test_a_song_known_by_its_names_joins_the_first_of_that_artist_and_title() -> None:
+    rows = [
+        ("name:the lanterns/intro", None, "Intro", ["The Lanterns"]),
+        ("b", ONE, "Intro", ["Bo Reed", "The Lanterns"]),
+        ("c", None, "INTRO", ["The Lanterns"]),
+        ("d", None, "Intro", ["Ida Quist"]),
+        ("e", ONE, None, None),
+        ("name:bo reed the lanterns/intro", None, None, None),
+        ("name:ida quist/home", None, "Home", ["Ida Quist"]),
+    ]
+    schema = {"track_id": pl.String, "isrc": pl.String, "name": pl.String, "artists": pl.List(pl.String)}
+    tracks = pl.DataFrame(rows, schema, orient="row").with_columns(duration_ms=pl.lit(None, pl.Int64))
+    found = find_recordings(tracks["track_id"], tracks)
+    assert found.canonical.tolist() == [0, 0, 2, 3, 0, 0, 6]
+    assert find_recordings(tracks["track_id"], tracks.reverse()).canonical.tolist() == [0, 0, 2, 3, 0, 0, 6]
+
+
 @pytest.mark.parametrize("written", ["us-rc1-76-07839", " USRC17607839 ", "US RC1 76 07839"])
 def test_an_isrc_is_one_however_it_is_written(written: str) -> None:
     assert found_in(("a", ONE, None), ("b", written, None)).canonical.tolist() == [0, 0]
