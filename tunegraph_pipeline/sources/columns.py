@@ -44,6 +44,11 @@ OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at":
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
 
 _HASH = re.compile(r"[0-9A-Za-z+/=_-]{16,}")
+_NO_ID = re.compile(
+    r"\d{4}-\d\d-\d\d(T.*)?|\d{4}/\d\d?/\d\d?|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d\d(:\d\d)?"
+    r"|-?\d*[.,]\d+([eE][+-]?\d+)?|-\d+"
+)
+"""Dates, times of day, fractions and negative numbers."""
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?")
 
 
@@ -67,9 +72,9 @@ def count_known(cells: Iterable[str], named: Collection[str]) -> int:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text may be an id where no header says so: a number, a UUID, a hash, a code with a digit, a
-    URI or a link; never a word."""
-    if re.search(r"\s", text):
+    """Whether a text may be an id where no header says so: a whole number, a UUID, a hash, a code with a
+    digit, a URI or a link; never a word, a date, a time or a fraction."""
+    if re.search(r"\s", text) or _NO_ID.fullmatch(text):
         return False
     return any(letter.isdigit() for letter in text) or bool(_HASH.fullmatch(text)) or read_id(text).id != text
 

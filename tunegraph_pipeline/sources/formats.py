@@ -395,7 +395,14 @@ FORMATS: tuple[Format, ...] = (
         "text with tabs: user, time, artist id, artist, track id, title",
         "plays",
         "its users",
-        cells=(_SOME, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", _ANY, _ANY, _ANY, _ANY),
+        cells=(
+            r"user_\d+",
+            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+            r"[\w-]*",
+            _ANY,
+            r"[\w-]*",
+            _ANY,
+        ),
         separator="\t",
         literal=True,
         roles={

@@ -260,7 +260,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
         cut.separator == " "
         and not cut.header
         and not given.named
-        and not all(map(is_id, " ".join(lines).split()))
+        and not all(is_id(cell) for line in lines for cell in line.split()[:2])
     ):
         raise _no_table(where, lines)
     if not cut.header:

@@ -56,7 +56,8 @@ def test_a_song_known_by_its_names_joins_the_first_of_that_artist_and_title() ->
         ("name:bo reed the lanterns/intro", None, None, None),
         ("name:ida quist/home", None, "Home", ["Ida Quist"]),
     ]
-    schema = {"track_id": pl.String, "isrc": pl.String, "name": pl.String, "artists": pl.List(pl.String)}
+    names = {"name": pl.String(), "artists": pl.List(pl.String)}
+    schema = pl.Schema({"track_id": pl.String(), "isrc": pl.String(), **names})
     tracks = pl.DataFrame(rows, schema, orient="row").with_columns(duration_ms=pl.lit(None, pl.Int64))
     found = find_recordings(tracks["track_id"], tracks)
     assert found.canonical.tolist() == [0, 0, 2, 3, 0, 0, 6]
