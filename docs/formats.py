@@ -1,4 +1,4 @@
-"""Write `docs/formats.md`, the formats that can be imported, from their declarations: `python docs/formats.py`."""
+"""Write `docs/formats.md`, the formats that can be imported: `python docs/formats.py`."""
 
 from pathlib import Path
 
@@ -9,9 +9,10 @@ PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# The formats
 
 `docs/formats.py` writes this page from the declarations by which `tunegraph import` recognises a file
-(`tunegraph_pipeline/sources/formats.py`). The first that fits is taken. Tables may be CSV, TSV, text cut at semicolons,
-bars or blanks, xlsx, parquet, or JSON of rows, lines or columns; files may be packed with gzip, bzip2, xz, zstandard or
-zip; text may be UTF-8, UTF-16, or another encoding, which is guessed and told. `--format` takes the names below.
+(`tunegraph_pipeline/sources/formats.py`). The first that fits is taken. Tables may be CSV, TSV, text cut at
+semicolons, bars or blanks, xlsx, parquet, or JSON of rows, lines or columns. Files may be packed with gzip,
+bzip2, xz, zstandard or zip. Text may be UTF-8, UTF-16, or another encoding, which is guessed and told.
+`--format` takes the names below.
 
 How to get each file, and what is never read: [Your data from each service](services.md).
 """

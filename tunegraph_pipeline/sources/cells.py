@@ -11,7 +11,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.song_ids import Kind, SongId, read_id
-from tunegraph_pipeline.sources.columns import shown
+from tunegraph_pipeline.sources.names import shown
 
 MAX_ID_BYTES = 1024
 """An id longer than this, in UTF-8, counts as damage: its row is skipped and counted."""

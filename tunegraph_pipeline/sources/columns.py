@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import read_id
+from tunegraph_pipeline.sources.names import letters, shown
+from tunegraph_pipeline.sources.opinion_words import is_understood, words_say_opinions
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.sources.raw_tables import RawTable
@@ -40,6 +42,9 @@ _OF_HEADERS = {
     *(name for role in _HEADER_ROLES for name in COLUMN_NAMES[role]),
     *(name for names in SERVICE_COLUMNS.values() for name in names),
 }
+PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
+"""Names of columns of users that hold playlists: in a file of one person they are all that person's."""
+
 OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
 
@@ -50,17 +55,6 @@ _NO_ID = re.compile(
 )
 """Dates, times of day, fractions and negative numbers."""
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?")
-
-
-def letters(name: str) -> str:
-    """A column name as it is compared: letters and digits, in lower case."""
-    return re.sub(r"[\W_]+", "", name).lower()
-
-
-def shown(names: Sequence[str]) -> str:
-    """Column names or cells for a message: the first dozen, each shortened."""
-    cut = [repr(name if len(name) <= 40 else name[:37] + "...") for name in names[:12]]
-    return ", ".join(cut) + (", ..." if len(names) > 12 else "")
 
 
 def count_known(cells: Iterable[str], named: Collection[str]) -> int:
@@ -129,9 +123,42 @@ def recognise(
             found.services[service] = column
     _settle_songs(table, found, free, track_named="track_id" in named)
     _settle_times(table, found, free)
-    found.opinions = [free[name] for name in COLUMN_NAMES["opinion"] if name in free]
-    found.kinds = next((free[name] for name in COLUMN_NAMES["type"] if name in free), None)
+    _settle_opinions(table, found, free)
     return found
+
+
+_OPINION_WORDS = re.compile(
+    r"(?:^|_)(?:dis)?lik(?:e|es|ed|ing)(?:$|_)|lov(?:e|ed)(?:$|_)|rating|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
+    r"|thumb|(?:^|_)vote|(?:^|_)scored?(?:$|_)|(?:^|_)grade(?:$|_)|feedback|preference|reaction|opinion|favou?rite"
+    r"|(?:^|_)fav(?:$|_)|wertung|puntuaci|valuta|valoraci|評価|(?:^|_)hated?(?:$|_)|(?:^|_)bann?(?:ed)?(?:$|_)"
+)
+"""Words in the name of a column that say that it holds somebody's opinion."""
+_OF_OTHERS = re.compile(
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|public|album|artist|critics?|n|at|date|time"
+    r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed)(?:$|_)"
+)
+"""Words in the name of a column that say that it is about others, or about the opinion."""
+
+
+def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
+    """Find the columns in which rows say what they think: by their names, by words in their names, and by
+    cells that are all words of opinion."""
+    named = [free.pop(name) for name in COLUMN_NAMES["opinion"] if name in free]
+    kinds = next((free[name] for name in COLUMN_NAMES["type"] if name in free), None)
+    if kinds is not None and words_say_opinions(table.sample_of(kinds)):
+        named.append(free.pop(letters(kinds)))
+        kinds = None
+    for column in list(free.values()):
+        if column in (kinds, *named):
+            continue
+        cells = table.sample_of(column)
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", column).lower()
+        by_name = _OPINION_WORDS.search(snake) and not _OF_OTHERS.search(snake)
+        by_words = bool(cells) and words_say_opinions(cells)
+        may_rate = letters(column) in {"note", "status", "response"} and bool(cells) and is_understood(cells)
+        if by_name or by_words or may_rate:
+            named.append(column)
+    found.opinions, found.kinds = named, kinds
 
 
 def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> str:

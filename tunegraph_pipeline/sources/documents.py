@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.columns import COLUMN_NAMES, is_id, letters, shown
+from tunegraph_pipeline.sources.columns import COLUMN_NAMES, is_id
+from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.raw_tables import RawTable, table_of_columns, table_of_records
 
 Row = dict[str, Any]
@@ -403,7 +404,7 @@ def _apple_library(document: Any, _where: str) -> Document | None:
                 "plays": one.get("Track Play Count"),
             }
         )
-    return _rows("apple-library", rows, ("opinion",))
+    return _rows("apple-library", rows, ("opinion", "rating"))
 
 
 def _spotify_library(document: Any, _where: str) -> Document | None:
@@ -615,6 +616,7 @@ def _rhythmbox(root: Any) -> Document:
             for entry in root
             if _tag(entry) == "entry" and entry.get("type") == "song"
         ),
+        ("rating",),
     )
 
 
@@ -699,7 +701,7 @@ def read_plist(data: bytes, where: str) -> Document:
                 "plays": track.get("Play Count"),
             }
         )
-    return _rows("itunes-xml", rows, ("opinion",))
+    return _rows("itunes-xml", rows, ("opinion", "rating"))
 
 
 # --- playlists and logs ------------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import export_reading, holds_export, is_export
 from tunegraph_pipeline.sources.archives import is_archive, read_archive
 from tunegraph_pipeline.sources.cells import as_ids
-from tunegraph_pipeline.sources.columns import COLUMN_NAMES, TRACK_FIELDS, letters, shown
+from tunegraph_pipeline.sources.columns import COLUMN_NAMES, TRACK_FIELDS
 from tunegraph_pipeline.sources.content import as_utf8, read_content, readable_name
 from tunegraph_pipeline.sources.formats import ENDINGS, FORMAT_NAMES, SEED_FILES, Format
+from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinions import Rules
 from tunegraph_pipeline.sources.reading import Given, Reading, read_format
 from tunegraph_pipeline.sources.rows import Part, Table, read_rows
@@ -292,7 +293,8 @@ def _imported(
     where: str, origin: str, reading: Reading, kind: str, given: Given, day: date | None
 ) -> FileImport:
     counts = Counter(reading.counts)
-    person = given.user_id or DEFAULT_USER if reading.format.whose == "one person" else ""
+    named = any("user_id" in table.rows.columns for table in reading.tables)
+    person = given.user_id or DEFAULT_USER if reading.format.whose == "one person" and not named else ""
     tables = [_with_person(table, person, given.user_id, where) for table in reading.tables]
     parts, rules = _clean_parts(tables, reading, where, counts, kind, given)
     users = empty_frame("users")

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunegraph_pipeline.sources.columns import Columns, letters
+from tunegraph_pipeline.sources.columns import Columns
+from tunegraph_pipeline.sources.names import letters
 from tunegraph_pipeline.sources.raw_tables import RawTable
 
 Means = Literal["likes", "dislikes", "unlikes", "undislikes", "plays", "library", "catalogue"]

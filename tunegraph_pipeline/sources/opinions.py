@@ -4,6 +4,7 @@ Here: the words and numbers of opinion columns, ratings, plays, and logs in whic
 which columns these are (`columns`), or ids, names and times (`rows`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,21 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.cells import MISSING, as_numbers
-from tunegraph_pipeline.sources.columns import letters, shown
+from tunegraph_pipeline.sources.names import letters, shown
+from tunegraph_pipeline.sources.opinion_words import (
+    DISLIKE,
+    LIKE,
+    NEGATIVE,
+    NOTHING,
+    PLAY,
+    SAYS,
+    UNDISLIKE,
+    UNLIKE,
+    is_rating,
+    rated,
+    scale_of,
+    word_of,
+)
 
 LIKED_SHARE = 0.8
 """A rating counts as a like from this share of the scale on."""
@@ -25,27 +40,6 @@ SHORTEST_PLAY_MS = 30_000
 """A shorter play does not count."""
 
 _SCALES = (5, 10, 100)
-LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE = 1, -1, 0, 2, 3, 4
-
-_WORDS: dict[int, str] = {
-    LIKE: "like liked likes love loved loves favorite favourite favorited favourited fav star starred save"
-    " saved"
-    " thumbsup thumbup up upvote upvoted heart hearted positive good true yes y add added addtoplaylist"
-    " addtofavorites addtolibrary",
-    DISLIKE: "dislike disliked dislikes hate hated hates ban banned block blocked thumbsdown thumbdown down"
-    " downvote downvoted negative bad notinterested",
-    PLAY: "play played plays listen listened listens scrobble scrobbled stream streamed playend complete"
-    " completed finish finished repeat",
-    UNLIKE: "unlike unliked unlove unloved unfavorite unfavourite unfavorited unstar unstarred unsave unsaved"
-    " removefromfavorites removefromlibrary remove removed",
-    UNDISLIKE: "undislike undisliked unhate unhated unban unbanned unblock unblocked",
-    NOTHING: "none nothing neutral skip skipped skips view viewed click clicked read seen impression"
-    " impressions show shown pause paused stop stopped start started playstart search searched share shared"
-    " download downloaded open opened no n false unknown unrated",
-}
-_SAYS = {word: says for says, words in _WORDS.items() for word in words.split()}
-_NEGATIVE_FLAGS = {"disliked", "banned", "hated"}
-"""Columns whose yes is a dislike."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +74,8 @@ def read_opinions(
     where: str,
     counts: Counter[str],
 ) -> Opinions:
-    """What each row of ``table`` says, from its roles ``rating``, ``plays`` and ``played_ms`` and from the
-    columns ``opinions``, which have the names that the file gives them.
+    """What each row of ``table`` says, from its roles ``plays`` and ``played_ms`` and from the columns
+    ``opinions``, which have the names that the file gives them.
 
     - An opinion column decides by its words, or by -1, 0 and 1; other numbers are ratings.
     - A rating is a like from LIKED_SHARE of the scale on: 5, 10 or 100, whichever holds the highest. A low
@@ -92,10 +86,7 @@ def read_opinions(
     """
     said: list[pl.Series] = []
     sentences: list[str] = []
-    columns = list(opinions)
-    if "rating" in table.columns and not table["rating"].is_null().all():
-        columns.append("rating")
-    for name in columns:
+    for name in opinions:
         if (one := _column_says(table[name], name, rules, where, counts, sentences)) is not None:
             said.append(one)
     if said:
@@ -177,18 +168,31 @@ def _column_says(
     if values.is_empty():
         return None
     if (numbers := values.cast(pl.Float64, strict=False)).null_count() == 0:
-        return _numbers_say(
-            text.cast(pl.Float64, strict=False), numbers, name, rules, where, counts, sentences
-        )
-    known = {value: _SAYS.get(letters(value)) for value in values.to_list()}
+        given_numbers = text.cast(pl.Float64, strict=False)
+        return _numbers_say(given_numbers, numbers, None, name, rules, where, counts, sentences)
+    known = {value: SAYS.get(word_of(value)) for value in values.to_list()}
+    if None in known.values() and all(_DATED.match(value) for value in known):
+        sentences.append(f"{name}: a date is a like")
+        return text.is_not_null().cast(pl.Int8)
+    ratings = {value: rated(value) for value in known} if None in known.values() else {}
+    if ratings and None not in ratings.values():
+        given_ratings = {value: one for value, one in ratings.items() if one is not None}
+        scales = {one[1] for one in given_ratings.values()}
+        as_written = {value: one[0] for value, one in given_ratings.items()}
+        numbers = pl.Series(list(as_written.values()), dtype=pl.Float64).unique()
+        scale = scales.pop() if len(scales) == 1 else None
+        given_numbers = text.replace_strict(as_written, default=None, return_dtype=pl.Float64)
+        return _numbers_say(given_numbers, numbers, scale, name, rules, where, counts, sentences)
     unknown = [value for value, says in known.items() if says is None]
-    if unknown or len(known) > 1_000:
+    if unknown:
         raise InputError(
             f"{where}: column {name} says {shown(unknown)}, which is not understood; name the values that are"
             f" likes with --like-when '{name}=VALUE,VALUE', or leave the column out with --ignore-column"
             f" '{name}'"
         )
-    negative = letters(name) in _NEGATIVE_FLAGS
+    negative = bool(NEGATIVE.search(letters(name))) and not any(
+        says in {DISLIKE, UNLIKE, UNDISLIKE} for says in known.values()
+    )
     meant = {
         value: DISLIKE if negative and says == LIKE else says or NOTHING for value, says in known.items()
     }
@@ -197,6 +201,7 @@ def _column_says(
     return text.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
 
 
+_DATED = re.compile(r"\d{4}-\d\d-\d\d")
 _IN_WORDS = {
     LIKE: "a like",
     DISLIKE: "a dislike",
@@ -221,33 +226,36 @@ def _in_words(meant: Mapping[str, int]) -> str:
 def _numbers_say(
     numbers: pl.Series,
     values: pl.Series,
+    told_scale: int | None,
     name: str,
     rules: Rules,
     where: str,
     counts: Counter[str],
     sentences: list[str],
 ) -> pl.Series:
+    """What a column of numbers says: signs, or ratings. ``values`` are the distinct ones."""
     highest, lowest = values.max(), values.min()
     assert isinstance(highest, float)
     assert isinstance(lowest, float)
-    is_rating = name == "rating"
-    signs = set(values.to_list()) <= {-1.0, 0.0, 1.0}
+    told_scale = told_scale or scale_of(name)
+    of_ones = lowest == highest == 1.0
+    signs = set(values.to_list()) <= {-1.0, 0.0, 1.0} and told_scale is None
     # One star of five for every song looks like a sign; only a second value tells them apart.
-    if signs and rules.min_rating is None and not (is_rating and (lowest == highest == 1.0)):
-        sign = -1 if letters(name) in _NEGATIVE_FLAGS else 1
+    if signs and rules.min_rating is None and not (is_rating(name) and of_ones):
+        sign = -1 if NEGATIVE.search(letters(name)) else 1
         meant = {
             f"{value:g}": {1: LIKE, -1: DISLIKE, 0: NOTHING}[int(value) * sign] for value in values.to_list()
         }
         sentences.append(f"{name}: {_in_words(meant)}")
         return (numbers * sign).fill_null(0).cast(pl.Int8)
-    scale = next((scale for scale in _SCALES if highest <= scale), None)
-    if rules.min_rating is None and (
-        scale is None or lowest < 0 or (is_rating and lowest == highest == 1.0) or _measured(values)
-    ):
+    scale = told_scale or next((scale for scale in _SCALES if highest <= scale), None)
+    if is_rating(name) and highest <= 1 and _measured(values):
+        scale = 1
+    unclear = scale is None or lowest < 0 or highest > scale or (scale != 1 and _measured(values))
+    if rules.min_rating is None and (unclear or (of_ones and told_scale is None)):
         raise InputError(
             f"{where}: column {name} holds numbers from {lowest:g} to {highest:g}, of a scale that is not"
-            f" clear;"
-            f" say from which number on it is a like with --min-rating, or leave the column out with"
+            " clear; say from which number on it is a like with --min-rating, or leave the column out with"
             f" --ignore-column '{name}'"
         )
     least = rules.min_rating if rules.min_rating is not None else LIKED_SHARE * (scale or 0)

@@ -20,15 +20,15 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources import documents
 from tunegraph_pipeline.sources.columns import (
     COLUMN_NAMES,
+    PLAYLISTS,
     Columns,
     find_column,
     is_id,
-    letters,
     recognise,
-    shown,
 )
 from tunegraph_pipeline.sources.content import BINARY, as_utf8, is_workbook, parse_json, read_content
 from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, Format, format_of, unused
+from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
 from tunegraph_pipeline.sources.raw_tables import (
     Cut,
@@ -459,8 +459,8 @@ def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
     if found.whose == "one person" and "user_id" in given.named:
         found = BY_NAME["table"]
     _apply_roles(table, columns, found, given)
-    if found.whose == "one person":
-        columns.roles.pop("user_id", None)
+    if found.whose == "one person" and letters(columns.roles.get("user_id", "")) in PLAYLISTS:
+        del columns.roles["user_id"]
     reading = _built(table, found, columns, where, given)
     if found.name == "lastfmstats":
         date = next((one for one in table.names if one.lower().startswith("date#")), "")
@@ -544,7 +544,11 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
             columns.opinions.append(column)
             columns.roles = {role: one for role, one in columns.roles.items() if one != column}
     ids = {columns.roles[role] for role in ("user_id", "track_id") if role in columns}
-    rows = table.load(columns.used(), ids)
+    rating = columns.roles.pop("rating", None)
+    if rating is not None and table.header:
+        columns.opinions.append(rating)
+    unnamed = [rating] if rating is not None and not table.header else []
+    rows = table.load([*columns.used(), *unnamed], ids)
     if table.header and not len(rows) and not table.counts.total():
         raise InputError(f"{where} has a header and no rows; give a file with at least one row")
     selected = [rows[column].alias(role) for role, column in columns.roles.items()]
@@ -552,6 +556,9 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
     taken = {one.name for one in selected}
     opinions = [name for name in columns.opinions if name not in taken]
     selected += [rows[name] for name in opinions]
+    if rating is not None and not table.header:
+        selected.append(rows[rating].alias("rating"))
+        opinions.append("rating")
     if kinds is not None and kinds not in opinions:
         selected.append(rows[kinds])
     roles = Table(
@@ -561,7 +568,7 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
         kinds,
         _default_plays(found, given),
         found.name == "exportify",
-        may_be_plays=found.name in {"table", "list"} and not opinions and "rating" not in columns,
+        may_be_plays=found.name in {"table", "list"} and not opinions,
     )
     told = dict(columns.roles)
     told |= {f"id of {service}": column for service, column in columns.services.items()}

@@ -25,18 +25,10 @@ from tunegraph_pipeline.sources.cells import (
     bare_ids,
     set_null,
 )
-from tunegraph_pipeline.sources.columns import letters
 from tunegraph_pipeline.sources.formats import Means
-from tunegraph_pipeline.sources.opinions import (
-    DISLIKE,
-    LIKE,
-    NOTHING,
-    PLAY,
-    UNDISLIKE,
-    UNLIKE,
-    Rules,
-    read_opinions,
-)
+from tunegraph_pipeline.sources.names import letters
+from tunegraph_pipeline.sources.opinion_words import DISLIKE, LIKE, NOTHING, PLAY, UNDISLIKE, UNLIKE
+from tunegraph_pipeline.sources.opinions import Rules, read_opinions
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
 
@@ -94,7 +86,7 @@ class Table:
     @property
     def has_numbers(self) -> bool:
         """Whether it has ratings that --min-rating could judge."""
-        return "rating" in self.rows.columns or bool(self.opinions)
+        return bool(self.opinions)
 
 
 @dataclass(frozen=True)
