@@ -112,7 +112,9 @@ def users_in(lake: Lake) -> set[str]:
     days = [DAY + timedelta(day) for day in range(3)]
     frames = [batch.read(part) for day in days for batch in lake.batches(day) for part in RAW_SCHEMAS]
     frames += [lake.read(table, day) for table in DAILY_TABLES for day in lake.partitions(table)]
-    columns = [frame[name] for frame in frames for name in ("user_id", "discovered_from") if name in frame.columns]
+    columns = [
+        frame[name] for frame in frames for name in ("user_id", "discovered_from") if name in frame.columns
+    ]
     return {user for column in columns for user in column.drop_nulls()}
 
 
