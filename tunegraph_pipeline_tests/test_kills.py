@@ -8,11 +8,12 @@ from types import ModuleType
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline_tests.conftest import THOROUGH
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
-KILLS = 2
+KILLS = 8 if THOROUGH else 2
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
 
 
@@ -36,7 +37,7 @@ def refresh(lake: Lake) -> None:
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
     world = kills.World(80, 100, 1, QUICK)
-    return folder, kills.torment(folder, world, KILLS, seed=6, pause=0.05, undisturbed=refresh)
+    return folder, kills.torment(folder, world, KILLS, seed=168, pause=0.04, undisturbed=refresh)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(
