@@ -8,12 +8,11 @@ from types import ModuleType
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline_tests.conftest import THOROUGH
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
-KILLS = 8 if THOROUGH else 2
+KILLS = 2
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
 
 
