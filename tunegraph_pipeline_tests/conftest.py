@@ -80,9 +80,10 @@ _recorded: ContextVar[bool] = ContextVar("recorded", default=False)
 
 @pytest.fixture(scope="module")
 def no_history() -> Iterator[None]:
-    """Jobs of this process leave no history in the lake, which would take half of a small refresh; `recorded`
-    says where they do."""
+    """Jobs of this process leave no history, in the lake or in memory, which would take half of a small
+    refresh; `recorded` says where they do."""
     from dagster import DagsterInstance
+    from dagster._core.storage.event_log.in_memory import InMemoryEventLogStorage
 
     kept = DagsterInstance.from_config
 
@@ -91,6 +92,7 @@ def no_history() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DagsterInstance, "from_config", instance)
+        patch.setattr(InMemoryEventLogStorage, "store_event", lambda *_: None)
         yield
 
 

@@ -4,11 +4,13 @@ Whatever happens, the command that it happens to ends with 2 and one line, the s
 throughout, nothing is lost, verify finds no damage that it was not given, and the next refresh works.
 """
 
+import json
 import random
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,7 +56,7 @@ def lake(refreshed: Path, tmp_path: Path) -> Path:
 def service(lake: Path) -> Iterator[RunningService]:
     """A service of the lake that is asked all the while: every answer has to be one."""
     running = start_service(lake, "--reload-seconds", "0.1")
-    with Asking(running, n_threads=1, pause=0.05) as asking:
+    with Asking(running, n_threads=1, pause=0.2) as asking:
         yield running
     asked, failed = len(asking.answers), asking.failures
     assert running.stop() == 0
@@ -135,30 +137,35 @@ def test_a_disk_that_fills_up_in_a_refresh(
 
 # --- the lake is read-only ---
 
+ONE_BY_ONE = """
+import dataclasses, json, sys
+from tunegraph_pipeline_tests.test_cli import tunegraph
+print(json.dumps([dataclasses.astuple(tunegraph(*command)) for command in json.loads(sys.argv[1])]))
+"""
+"""Commands in one process of their own: each in one would take a second to start."""
+
 
 def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
     lake: Path, service: RunningService, tmp_path: Path
 ) -> None:
     likes = more_likes(tmp_path / "more.csv")
-    prefix = unwritable(lake)
-
-    def command(*arguments: object) -> Done:
-        done = subprocess.run(
-            [*prefix, *TUNEGRAPH, *map(str, arguments), "--lake", str(lake)],
+    refused = [["import", str(likes)], ["refresh"], ["rollback"], ["verify", "--repair"]]
+    commands = [*refused, ["verify"], ["recommend", "--user", "rock3"]]
+    asked = [[*command, "--lake", str(lake)] for command in commands]
+    try:
+        ended = subprocess.run(
+            [*unwritable(lake), sys.executable, "-c", ONE_BY_ONE, json.dumps(asked)],
             capture_output=True,
             text=True,
-            check=False,
+            check=True,
             timeout=120,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    try:
-        for arguments in (["import", likes], ["refresh"], ["rollback"], ["verify", "--repair"]):
-            assert "make the folder writable" in complaint(command(*arguments))
-        done = command("verify")
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert "cannot be locked" in done.stderr
-        assert command("recommend", "--user", "rock3").returncode == 0
+        *first, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
+        for done in first:
+            assert "make the folder writable" in complaint(done)
+        assert (verified.returncode, verified.stdout) == (0, ""), verified.stderr
+        assert "cannot be locked" in verified.stderr
+        assert recommended.returncode == 0
     finally:
         lake.chmod(0o755)
     recovers(lake, service)
@@ -216,11 +223,10 @@ def test_a_live_bundle_that_is_damaged_is_served_on_and_made_again(
 
 
 def test_of_two_refreshes_at_once_the_second_says_who_the_first_is(
-    lake: Path, service: RunningService, tmp_path: Path
+    lake: Path, service: RunningService
 ) -> None:
-    assert tunegraph("import", more_likes(tmp_path / "more.csv"), "--lake", lake).returncode == 0
     first = subprocess.Popen(
-        [*TUNEGRAPH, "refresh", "--lake", str(lake)],
+        [*TUNEGRAPH, "refresh", "--source", "none", "--lake", str(lake)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -228,11 +234,13 @@ def test_of_two_refreshes_at_once_the_second_says_who_the_first_is(
     while not (lake / ".lock.holder.json").exists():
         assert first.poll() is None
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second one has looked
     said = complaint(tunegraph("refresh", "--source", "none", "--lake", lake))
     assert f"tunegraph refresh (process {first.pid} on" in said
     done = tunegraph("verify", "--lake", lake)
     assert (done.returncode, done.stdout) == (0, "")
     assert f"(process {first.pid} on" in done.stderr
+    first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
     recovers(lake, service)

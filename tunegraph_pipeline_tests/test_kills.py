@@ -36,7 +36,7 @@ def refresh(lake: Lake) -> None:
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
     world = kills.World(80, 100, 1, QUICK)
-    return folder, kills.torment(folder, world, KILLS, seed=6, pause=0.05, undisturbed=refresh)
+    return folder, kills.torment(folder, world, KILLS, seed=168, pause=0.04, undisturbed=refresh)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(

@@ -33,6 +33,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.csr import found_in, lists_of, only, rows_of, shuffled_rows
 from tunegraph_pipeline.models.content import N_FEATURE_COLUMNS, encode_features
 from tunegraph_pipeline.progress import Progress
+from tunegraph_pipeline.training.adam import Adam
 from tunegraph_pipeline.training.blend import Validation
 from tunegraph_pipeline.training.loop import (
     Checkpoint,
@@ -380,7 +381,7 @@ def train_generation(
     users = users_to_learn_from(data.train)
     generation = GENERATIONS[config.generation](data.train, data.features, config)
     module = generation.module
-    optimiser = torch.optim.Adam(module.parameters(), lr=config.rate, weight_decay=config.decay)
+    optimiser = Adam(module.parameters(), config.rate, config.decay)
     validation = Validation.draw(data.context, data.targets, generation.placed, config.validation_users)
     steps = min(config.steps_an_epoch, len(users))
 
@@ -391,7 +392,7 @@ def train_generation(
         with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global state
             torch.manual_seed(int(rng.integers(2**62)))
             for step, batch in enumerate(np.array_split(rng.permutation(users), steps), start=1):
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 loss = generation.loss(np.sort(batch), rng)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
+from tunegraph_pipeline.training.adam import Adam
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ class Checkpoint:
                 return cls(path, fingerprint, _below("kept/", tensors), (tensors, facts))
         return cls(path, fingerprint, make())
 
-    def restore(self, module: "torch.nn.Module", optimiser: "torch.optim.Optimizer") -> Course:
+    def restore(self, module: "torch.nn.Module", optimiser: Adam) -> Course:
         """Load what was found into module and optimiser; a new course where nothing was found."""
         import torch
 
@@ -107,7 +108,7 @@ class Checkpoint:
         ]
         return Course(curves, int(facts["best_epoch"]), _below("best/", tensors), tensors["peak"])
 
-    def write(self, course: Course, module: "torch.nn.Module", optimiser: "torch.optim.Optimizer") -> None:
+    def write(self, course: Course, module: "torch.nn.Module", optimiser: Adam) -> None:
         if self.path is None:
             return
         tensors: Arrays = {f"weight/{name}": value for name, value in tensors_of(module).items()}
@@ -125,7 +126,7 @@ class Checkpoint:
 
 def run_epochs(
     module: "torch.nn.Module",
-    optimiser: "torch.optim.Optimizer",
+    optimiser: Adam,
     one_epoch: Callable[[int], float],
     judge: Callable[[], NDArray[np.float64]],
     *,

@@ -21,6 +21,7 @@ from tunegraph_pipeline.models.arrays import TrainedArrays
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.progress import Progress
+from tunegraph_pipeline.training.adam import Adam
 from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
 from tunegraph_pipeline.training.loop import (
     Arrays,
@@ -241,7 +242,6 @@ def train(
     Raises InputError when no user has two likes to learn from, or heads or spaces do not divide the
     dimension; ValueError where ``start`` is of another dimension, or tags have no names to recognise them by.
     """
-    import torch
 
     _check(data, config, start)
     popularity = np.bincount(data.train.indices, minlength=data.train.shape[1]).astype(np.float32)
@@ -253,7 +253,7 @@ def train(
 
     encoder = _encoder(data, config, popularity, start, progress)
     learning_rate = config.learning_rate if start is None else config.warm_learning_rate
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=learning_rate)
+    optimiser = Adam(encoder.parameters(), learning_rate)
     state = Checkpoint.open(
         checkpoint,
         _fingerprint(data, config, start),
@@ -425,7 +425,7 @@ class _Epochs:
         data: TrainingData,
         config: TrainingConfig,
         encoder: "TrackEncoder",
-        optimiser: "torch.optim.Optimizer",
+        optimiser: Adam,
         pooling_weight: NDArray[np.float32],
         learning_rate: float,
         start: Start | None,
@@ -463,9 +463,8 @@ class _Epochs:
         total = 0.0
         for step in range(steps):
             rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (self.most * steps)))
-            for group in self._optimiser.param_groups:
-                group["lr"] = self._learning_rate * rate
-            self._optimiser.zero_grad(set_to_none=True)
+            self._optimiser.rate = self._learning_rate * rate
+            self._optimiser.zero_grad()
             chosen = slice(step * batch_users, (step + 1) * batch_users)
             total += self._step([np.sort(order[chosen]) for order in orders], scratch, rng, generator)
             self._optimiser.step()

@@ -598,7 +598,7 @@ def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_reada
         until = time.monotonic() + rng.uniform(2, 7)
         while time.monotonic() < until and process.poll() is None:
             assert Recommender.open(lake.serving).recommend_user("u1", 3).items
-            time.sleep(0.02)
+            time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
     done = tunegraph("forget", *([GONE] if not pending_requests(lake) else []), "--lake", lake.root)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,15 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 if CHROMIUM is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.environ.get("CI")):
     pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
 
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import (  # noqa: E402
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -101,29 +110,65 @@ def _replaced(content: Any, **changes: object) -> Any:
     return replace(content, **changes)
 
 
+@pytest.fixture(scope="module")
+def usual(browser: Browser) -> Iterator[Page]:
+    """The page of most tests: a new context with a process to draw in costs more than what a test does."""
+    with _context(browser, viewport=DESK) as context:
+        yield context.new_page()
+
+
+@contextmanager
+def _context(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
+    context = browser.new_context(**options)
+    context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", _a_picture)
+    yield context
+    context.close()
+
+
+def _cleared(page: Page, origin: str) -> Page:
+    """The page as if nobody had ever used it."""
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto(f"{origin}/health")  # of the same site, which goes on in the same process
+    page.mouse.move(0, 0)
+    session = page.context.new_cdp_session(page)
+    session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    session.send("Network.clearBrowserCache")
+    session.detach()
+    return page
+
+
 @pytest.fixture
-def visit(browser: Browser, service: RunningService) -> Iterator[Callable[..., Visit]]:
-    """Opens the page; in a context of its own, so that nothing is kept from one test to the next."""
-    contexts: list[BrowserContext] = []
+def visit(browser: Browser, usual: Page, service: RunningService) -> Iterator[Callable[..., Visit]]:
+    """Opens the page, with nothing kept from one visit to the next: the usual one, cleared, for the first
+    visit of a test, and one in a context of its own for others and for whoever has options."""
+    with ExitStack() as ended:
+        free = [usual]
 
-    def open_page(path: str = "/", url: str = service.url, **options: Any) -> Visit:
-        context = browser.new_context(viewport=options.pop("viewport", DESK), **options)
-        contexts.append(context)
-        context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", _a_picture)
-        found = Visit(context.new_page())
-        found.page.on("request", lambda request: found.requests.append(request.url))
-        found.page.on(
-            "console",
-            lambda said: found.complaints.append(said.text) if said.type in ("error", "warning") else None,
-        )
-        found.page.on("pageerror", lambda error: found.complaints.append(str(error)))
-        found.page.goto(url + path)
-        expect(found.page.locator("#recommendations .song").first).to_be_visible()
-        return found
+        def open_page(path: str = "/", url: str = service.url, **options: Any) -> Visit:
+            viewport = options.pop("viewport", DESK)
+            if options or not free:
+                page = ended.enter_context(_context(browser, viewport=viewport, **options)).new_page()
+            else:
+                page = _cleared(free.pop(), url)
+                page.set_viewport_size(viewport)
+            found = Visit(page)
 
-    yield open_page
-    for context in contexts:
-        context.close()
+            def watch(event: Any, note: Callable[[Any], None]) -> None:
+                page.on(event, note)
+                ended.callback(page.remove_listener, event, note)
+
+            def complain(said: ConsoleMessage) -> None:
+                if said.type in ("error", "warning"):
+                    found.complaints.append(said.text)
+
+            watch("request", lambda request: found.requests.append(request.url))
+            watch("console", complain)
+            watch("pageerror", lambda error: found.complaints.append(str(error)))
+            page.goto(url + path)
+            expect(page.locator("#recommendations .song").first).to_be_visible()
+            return found
+
+        yield open_page
 
 
 def _a_picture(route: Route) -> None:
@@ -270,7 +315,8 @@ def test_a_slider_moves_with_the_keys_and_says_where_it_is(visit: Open) -> None:
 
 @pytest.mark.parametrize("width", [320, 360, 720, 1080, 1400])
 def test_nothing_sticks_out_at_any_width(visit: Open, width: int) -> None:
-    seen = visit(viewport={"width": width, "height": 740}, has_touch=width < 800)
+    touch = {"has_touch": True} if width < 800 else {}
+    seen = visit(viewport={"width": width, "height": 740}, **touch)
     seen.tick(track_name(8))
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
     for button in seen.page.locator("main button:visible, header button:visible").all():
@@ -490,14 +536,14 @@ def test_unknown_songs_of_a_link_are_told_of(visit: Open) -> None:
     assert seen.complaints == []
 
 
-@pytest.mark.parametrize("kept", ["not json", '{"likes": 7, "familiarity": "x"}', "null", '{"likes": [1]}'])
-def test_whatever_was_kept_the_page_opens(visit: Open, kept: str) -> None:
+def test_whatever_was_kept_the_page_opens(visit: Open) -> None:
     seen = visit()
-    seen.page.evaluate("kept => localStorage.setItem('tunegraph', kept)", kept)
-    seen.page.reload()
-    expect(seen.page.locator("#recommendations .song").first).to_be_visible()
-    assert seen.liked() == []
-    assert seen.complaints == []
+    for kept in ("not json", '{"likes": 7, "familiarity": "x"}', "null", '{"likes": [1]}'):
+        seen.page.evaluate("kept => localStorage.setItem('tunegraph', kept)", kept)
+        seen.page.reload()
+        expect(seen.page.locator("#recommendations .song").first).to_be_visible()
+        assert seen.liked() == [], kept
+        assert seen.complaints == [], kept
 
 
 def test_a_list_is_saved_as_a_file(visit: Open, tmp_path: Path) -> None:

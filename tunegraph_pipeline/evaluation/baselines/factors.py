@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, inverse_root, rank_in_blocks
 from tunegraph_pipeline.graph.csr import rows_of
+from tunegraph_pipeline.training.adam import Adam
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -105,7 +106,7 @@ class LightGcn(Baseline):
         with torch.no_grad():
             start = rng.standard_normal(network.embedding.weight.shape, dtype=np.float32) * np.float32(0.1)
             network.embedding.weight.copy_(torch.from_numpy(start))
-        optimiser = torch.optim.Adam(network.parameters(), lr=config.lightgcn_learning_rate)
+        optimiser = Adam(network.parameters(), config.lightgcn_learning_rate)
         liked_user = rows_of(train)
         steps = max(1, -(-train.nnz // config.lightgcn_batch))
         self.losses = []
@@ -120,7 +121,7 @@ class LightGcn(Baseline):
                     torch.from_numpy(part.astype(np.int64))
                     for part in (users, n_users + train.indices[batch], n_users + others)
                 )
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 nodes = network.get_embedding(adjacency)
                 loss = network.recommendation_loss(
                     (nodes[user] * nodes[liked]).sum(dim=1),
