@@ -248,13 +248,21 @@ def as_list(column: pl.Series) -> pl.Series:
     return lists.set((lists.list.len() == 0).fill_null(False), None)
 
 
-def as_duration(
-    column: pl.Series, role: str, scale: float | None, where: str, counts: Counter[str]
-) -> pl.Series:
-    values = as_numbers(column, role, where, counts).fill_nan(None)
+def as_duration(column: pl.Series, role: str, scale: float | None, counts: Counter[str]) -> pl.Series:
+    """Lengths in milliseconds, from numbers times ``scale`` (None: seconds or milliseconds, by their median),
+    or from text such as 3:20 or 225s. What is not understood is null, and counted: no like depends on it."""
+    text = as_text(column)
+    parts = text.str.extract_groups(r"^(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)$").struct.unnest()
+    clock = parts.select(
+        pl.col(parts.columns[0]).cast(pl.Float64).fill_null(0) * 3600
+        + pl.col(parts.columns[1]).cast(pl.Float64) * 60
+        + pl.col(parts.columns[2]).cast(pl.Float64)
+    ).to_series()
+    values = text.str.replace(r"\s*s(ec)?$", "").cast(pl.Float64, strict=False).fill_nan(None)
     if scale is None:
         scale = 1.0 if (values.median() or 0) > 10_000 else 1000.0  # type: ignore[operator]
-    milliseconds = (values * scale).round(0)
+    milliseconds = pl.select(pl.coalesce((values * scale), clock * 1000)).to_series().round(0)
+    counts[f"{role} values that are no lengths"] += int((text.is_not_null() & milliseconds.is_null()).sum())
     wrong = ~milliseconds.is_between(1, 86_400_000)  # no song lasts longer than a day
     return set_null(milliseconds, wrong, "lengths out of range", counts).cast(pl.Int64)
 

@@ -12,6 +12,8 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import read_id
@@ -48,6 +50,7 @@ PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
 OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
 
+_LISTS_OF_SONGS = {"tracks", "songs", "items", "likes", "liked", "likedsongs", "likedtracks", "favorites"}
 _HASH = re.compile(r"[0-9A-Za-z+/=_-]{16,}")
 _NO_ID = re.compile(
     r"\d{4}-\d\d-\d\d(T.*)?|\d{4}/\d\d?/\d\d?|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d\d(:\d\d)?"
@@ -118,6 +121,11 @@ def recognise(
         if role not in found.roles and column is not None:
             found.roles[role] = column
             del free[letters(column)]
+    if "track_id" not in found.roles:
+        lists = [name for name in free.values() if isinstance(table.sample.schema[name], pl.List)]
+        if (column := next((name for name in lists if letters(name) in _LISTS_OF_SONGS), None)) is not None:
+            found.roles["track_id"] = column
+            del free[letters(column)]
     for service, names in SERVICE_COLUMNS.items():
         if (column := next((free[name] for name in names if name in free), None)) is not None:
             found.services[service] = column
@@ -134,7 +142,7 @@ _OPINION_WORDS = re.compile(
 )
 """Words in the name of a column that say that it holds somebody's opinion."""
 _OF_OTHERS = re.compile(
-    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|public|album|artist|critics?|n|at|date|time"
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|global|public|album|artist|critics?|n|at|date|time"
     r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed)(?:$|_)"
 )
 """Words in the name of a column that say that it is about others, or about the opinion."""
@@ -187,7 +195,7 @@ def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, tr
             continue
         del free[name]
     column = free.get("id")
-    if column is not None and "track_id" not in roles and not _counts_up(table.sample_of(column)):
+    if column is not None and "track_id" not in roles and not counts_up(table.sample_of(column)):
         roles["track_id"] = column
         del free["id"]
 
@@ -197,7 +205,7 @@ def _names_songs(found: Columns, cells: Sequence[str]) -> bool:
     return "artists" in found and "name" not in found and not (cells and all(map(is_id, cells)))
 
 
-def _counts_up(cells: Sequence[str]) -> bool:
+def counts_up(cells: Sequence[str]) -> bool:
     """Whether cells number the rows of a table."""
     if len(cells) < 2 or not all(cell.isdigit() for cell in cells):
         return False

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.columns import COLUMN_NAMES, is_id
 from tunegraph_pipeline.sources.names import letters, shown
+from tunegraph_pipeline.sources.opinion_words import SAYS, word_of
 from tunegraph_pipeline.sources.raw_tables import RawTable, table_of_columns, table_of_records
 
 Row = dict[str, Any]
@@ -157,8 +159,6 @@ def _links(track: Mapping[str, Any]) -> list[str]:
 def is_song_link(text: str) -> bool:
     """Whether a text is a link or URI of a song of a known service, or of what is no song there; an address
     of a file says nothing."""
-    from tunegraph_pipeline.song_ids import read_id
-
     found = read_id(text)
     return found.id != text.strip() or found.kind != "track"
 
@@ -189,12 +189,16 @@ def _scrobbles(document: Any, _where: str) -> Document | None:
 
 def _lastfm(document: Any, _where: str) -> Document | None:
     """Answers of the Last.fm API, alone or in pages; lastfm.ghan.nl keeps the pages without their key."""
-    for key, name in (("lovedtracks", "lastfm-loved"), ("recenttracks", "lastfm-plays")):
+    for key, name in _LASTFM_LISTS.items():
         pages = [document] if isinstance(document, dict) else _dicts(document)
         found = [one[key] for one in pages if isinstance(one.get(key), dict)]
         if found:
             tracks = [track for page in found for track in _dicts(page.get("track"))]
-            return _rows(name, map(_lastfm_track, tracks), person=str(_at(found[0], "@attr", "user") or ""))
+            return _rows(
+                name,
+                map(_lastfm_track, filter(_was_played, tracks)),
+                person=str(_at(found[0], "@attr", "user") or ""),
+            )
     pages = _dicts(document)
     flat = [track for page in pages for track in _dicts(page.get("track"))]
     if isinstance(document, list) and not flat:
@@ -203,7 +207,18 @@ def _lastfm(document: Any, _where: str) -> Document | None:
         return None
     # Plays have the album of the song, and a text below the artist; loved tracks a name.
     plays = any("album" in one or "#text" in (one.get("artist") or {}) for one in flat[:20])
-    return _rows("lastfm-plays" if plays else "lastfm-loved", map(_lastfm_track, flat))
+    return _rows("lastfm-plays" if plays else "lastfm-loved", map(_lastfm_track, filter(_was_played, flat)))
+
+
+_LASTFM_LISTS = {
+    "lovedtracks": "lastfm-loved",
+    "recenttracks": "lastfm-plays",
+    "bannedtracks": "lastfm-banned",
+}
+
+
+def _was_played(track: Mapping[str, Any]) -> bool:
+    return bool(_at(track, "@attr", "nowplaying") != "true")
 
 
 def _lastfm_track(track: Mapping[str, Any]) -> Row:
@@ -316,7 +331,7 @@ def _jellyfin(document: Any, _where: str) -> Document | None:
     return _rows("jellyfin", rows, ("favourite",))
 
 
-def _web_api(document: Any, _where: str) -> Document | None:
+def _web_api(document: Any, where: str) -> Document | None:
     pages = [document] if isinstance(document, dict) else _dicts(document)
     pages = [one["tracks"] if isinstance(one.get("tracks"), dict) else one for one in pages]
     items = [item for page in pages for item in _dicts(page.get("items"))]
@@ -325,8 +340,12 @@ def _web_api(document: Any, _where: str) -> Document | None:
     songs = songs or [(item, item) for item in items if item.get("type") == "track"]
     if not songs or not any("uri" in song or "artists" in song or "id" in song for _, song in songs[:20]):
         return None
+    if any("/search?" in str(page.get("href")) for page in pages):
+        raise InputError(
+            f"{where} is the answer of a search, which says nothing of liking; give saved tracks"
+        )
     return _rows(
-        "spotify-api",
+        "spotify-plays" if any("played_at" in item for item, _ in songs) else "spotify-api",
         (
             {
                 "track_id": song.get("uri") or song.get("id"),
@@ -340,7 +359,7 @@ def _web_api(document: Any, _where: str) -> Document | None:
                 "album_id": _at(song, "album", "id"),
                 "duration_ms": song.get("duration_ms"),
                 "explicit": song.get("explicit"),
-                "liked_at": item.get("added_at"),
+                "liked_at": item.get("added_at") or item.get("played_at"),
             }
             for item, song in songs
         ),
@@ -351,6 +370,40 @@ _SAVED = {"added_at", "added_by", "is_local", "primary_color", "track", "video_t
 """Keys around a song in a list of the Web API."""
 
 
+def _youtube_api(document: Any, _where: str) -> Document | None:
+    """Lists of videos of the Data API, and of songs of ytmusicapi."""
+    rows: list[Row] = []
+    for item in _dicts(_at(document, "items")):
+        kind = str(item.get("kind", ""))
+        video = _at(item, "snippet", "resourceId", "videoId") or _at(item, "contentDetails", "videoId")
+        if kind.startswith("youtube#"):
+            video = video or (item.get("id") if kind == "youtube#video" else None)
+            title, by = _at(item, "snippet", "title"), _at(item, "snippet", "videoOwnerChannelTitle")
+            topic = str(by or "").endswith(" - Topic")
+            rows.append(
+                {
+                    "service:youtube": video,
+                    "name": title if topic else None,
+                    "artists": str(by).removesuffix(" - Topic") if topic else None,
+                    "liked_at": _at(item, "snippet", "publishedAt"),
+                }
+            )
+    for song in _dicts(_at(document, "tracks")):
+        if "videoId" in song:
+            rows.append(
+                {
+                    "service:youtube": song.get("videoId"),
+                    "name": song.get("title"),
+                    "artists": _names(song.get("artists")),
+                    "opinion": song.get("likeStatus"),
+                }
+            )
+    return _rows("youtube-api", rows, ("opinion",)) if rows else None
+
+
+_NOT_WATCHED = re.compile(r"(Disliked|Liked|Searched for|Visited|Subscribed|Saved|Removed|Added) ")
+
+
 def _youtube_history(document: Any, where: str) -> Document | None:
     found = [one for one in _dicts(document) if "header" in one and "title" in one]
     if not found:
@@ -359,6 +412,8 @@ def _youtube_history(document: Any, where: str) -> Document | None:
         one
         for one in found
         if (one.get("header") == "YouTube Music" or "music.youtube.com" in str(one.get("titleUrl")))
+        and read_id(str(one.get("titleUrl"))).id.startswith("youtube:")
+        and not _NOT_WATCHED.match(str(one.get("title")))
         and not any(
             str(part.get("name", "")).startswith("From Google Ads") for part in _dicts(one.get("details"))
         )
@@ -407,6 +462,27 @@ def _apple_library(document: Any, _where: str) -> Document | None:
     return _rows("apple-library", rows, ("opinion", "rating"))
 
 
+def _spotify_plays(document: Any, _where: str) -> Document | None:
+    """A streaming history of a Spotify account export under another name."""
+    plays = [one for one in _dicts(document) if "ms_played" in one or {"msPlayed", "trackName"} <= one.keys()]
+    if not plays:
+        return None
+    return _rows(
+        "spotify-plays",
+        (
+            {
+                "track_id": one.get("spotify_track_uri"),
+                "name": one.get("master_metadata_track_name") or one.get("trackName"),
+                "artists": one.get("master_metadata_album_artist_name") or one.get("artistName"),
+                "liked_at": one.get("ts") or one.get("endTime"),
+                "played_ms": one.get("ms_played", one.get("msPlayed")),
+            }
+            for one in plays
+            if one.get("spotify_episode_uri") is None
+        ),
+    )
+
+
 def _spotify_library(document: Any, _where: str) -> Document | None:
     """The library of a Spotify account export under another name."""
     if not isinstance(_at(document, "tracks"), list) or not {"albums", "shows", "bannedTracks"} & set(
@@ -439,13 +515,19 @@ def _seed(document: Any, where: str) -> Document | None:
     tracks = [track for some in lists.values() for track in some]
     if any(not isinstance(track, str | int) or isinstance(track, bool) for track in tracks):
         return None
-    known = {letters(key) for key in document}
-    if known & _LIST_KEYS or not all(is_id(str(track).strip()) for track in tracks[:2_000]):
+    if any(letters(key) in _LIST_KEYS or word_of(key) in SAYS or not _may_be_user(key) for key in document):
+        return None
+    if not all(is_id(str(track).strip()) for track in tracks[:2_000]):
         return None
     failed = [user for user, some in document.items() if some is None]
     rows = [{"user_id": user, "track_id": _text(track)} for user, some in lists.items() for track in some]
     empty: list[Row] = [{"user_id": None, "track_id": None}]
     return _rows("seed", rows or empty, seen_whole=list(lists), failed=failed)
+
+
+def _may_be_user(key: str) -> bool:
+    """Whether a key of JSON may be a user: it is no date and no link of a song."""
+    return not re.fullmatch(r"\d{4}-\d\d(-\d\d.*)?", key.strip()) and not is_song_link(key)
 
 
 _LIST_KEYS = frozenset(
@@ -486,30 +568,85 @@ def _columns(document: Any, _where: str) -> Document | None:
 
 
 def _texts(document: Any, _where: str) -> Document | None:
-    """A list of links, URIs or ISRCs, perhaps below one key."""
+    """A list of links, URIs or ISRCs, perhaps below a key that says what somebody thinks of them."""
+    lists = [("", document)] if isinstance(document, list) else []
     if isinstance(document, dict):
-        lists = [
-            value for key, value in document.items() if letters(key) in _LIST_KEYS and isinstance(value, list)
-        ]
-        document = next((one for one in lists if one and all(isinstance(text, str) for text in one)), None)
-    if not isinstance(document, list) or not document or not all(isinstance(one, str) for one in document):
+        lists = [(key, value) for key, value in document.items() if isinstance(value, list) and value]
+    texts = [(key, value) for key, value in lists if all(isinstance(one, str) for one in value)]
+    if not texts or any(not is_song_link(one) for _, value in texts for one in value):
         return None
-    return (
-        None
-        if not all(map(is_song_link, document))
-        else _rows("links", ({"track_id": one} for one in document))
+    known = [
+        (key, value) for key, value in texts if letters(key) in _LIST_KEYS or word_of(key) in SAYS or not key
+    ]
+    if len(known) < len(texts):
+        return None
+    user = _user_of(document)
+    rows = (
+        {"track_id": one, "opinion": _opinion_of(key)} | ({"user_id": user} if user else {})
+        for key, value in texts
+        for one in value
     )
+    return _rows("links", rows, ("opinion",))
 
 
-def _records(document: Any, _where: str) -> Document | None:
-    """A list of objects, perhaps below one key, each perhaps with its song below a key of its own."""
-    records = _dicts(document)
-    if isinstance(document, dict):
-        lists = [_dicts(value) for value in document.values() if _dicts(value)]
-        records = max(lists, key=len, default=[])
-    if not records:
+def _user_of(document: object) -> str | None:
+    """The user that an object names."""
+    if not isinstance(document, dict):
         return None
-    return Document("table", table_of_records([_flat(one) for one in records], "JSON objects"))
+    names = [value for key, value in document.items() if letters(key) in COLUMN_NAMES["user_id"]]
+    return next((name for name in names if isinstance(name, str)), None)
+
+
+def _opinion_of(key: str) -> str:
+    """What a key says of the songs below it; a plain name of a list says that they are liked."""
+    return key if word_of(key) in SAYS else "liked"
+
+
+_NO_SONGS = frozenset(
+    {
+        "albums",
+        "artists",
+        "playlists",
+        "shows",
+        "episodes",
+        "podcasts",
+        "genres",
+        "users",
+        "followers",
+        "bannedartists",
+    }
+)
+
+
+def _records(document: Any, where: str) -> Document | None:
+    """A list of objects, perhaps below one key, each perhaps with its song below a key of its own."""
+    if isinstance(document, list):
+        records = _dicts(document)
+        return (
+            Document("table", table_of_records([_flat(one) for one in records], "JSON objects"))
+            if records
+            else None
+        )
+    if not isinstance(document, dict):
+        return None
+    lists = {key: _dicts(value) for key, value in document.items() if _dicts(value)}
+    songs = {key: value for key, value in lists.items() if letters(key) not in _NO_SONGS}
+    if not songs:
+        return None
+    if len(songs) == 1:
+        [(key, records)] = songs.items()
+        told = {"opinion": key} if word_of(key) in SAYS else {}
+        user = _user_of(document)
+        told |= {"user_id": user} if user else {}
+        return Document("table", table_of_records([_flat(one) | told for one in records], "JSON objects"))
+    if not all(word_of(key) in SAYS for key in songs):
+        raise InputError(
+            f"{where} has several lists ({shown(list(songs))}); give each in a file of its own, or one list"
+            f" whose"
+            " objects say the user"
+        )
+    rows = [_flat(one) | {"opinion": key} for key, records in songs.items() for one in records]
+    return Document("table", table_of_records(rows, "JSON objects"))
 
 
 def _flat(record: Mapping[str, Any]) -> Row:
@@ -528,8 +665,9 @@ def _flat(record: Mapping[str, Any]) -> Row:
 
 
 _JSON: tuple[Callable[[Any, str], Document | None], ...] = (
-    _mpd, _jspf, _scrobbles, _lastfm, _listens, _listenbrainz_feedback, _subsonic, _jellyfin, _web_api,
-    _youtube_history, _apple_library, _spotify_library, _columns, _seed, _texts, _records,
+    _mpd, _jspf, _scrobbles, _lastfm, _listens, _listenbrainz_feedback, _subsonic, _jellyfin,
+    _youtube_api, _web_api, _youtube_history, _spotify_plays, _apple_library, _spotify_library,
+    _columns, _seed, _texts, _records,
 )  # fmt: skip
 
 
@@ -564,7 +702,10 @@ def read_xml(data: bytes, where: str) -> Document:
             f" Rhythmbox"
             " libraries, and answers of Last.fm and Subsonic servers"
         )
-    return reader(root)
+    try:
+        return reader(root)
+    except InputError as error:
+        raise InputError(f"{where} is {error}; export loved or recent tracks") from error
 
 
 _HTML = (
@@ -621,10 +762,10 @@ def _rhythmbox(root: Any) -> Document:
 
 
 def _lastfm_xml(root: Any) -> Document:
-    found = next((one for one in root.iter() if _tag(one) in {"lovedtracks", "recenttracks"}), root)
+    found = next((one for one in root.iter() if _tag(one) in _LASTFM_LISTS), None)
     rows = []
-    for track in found.iter():
-        if _tag(track) != "track":
+    for track in () if found is None else found.iter():
+        if _tag(track) != "track" or track.get("nowplaying") == "true":
             continue
         artist = next((one for one in track if _tag(one) == "artist"), None)
         date = next((one for one in track if _tag(one) == "date"), None)
@@ -638,8 +779,9 @@ def _lastfm_xml(root: Any) -> Document:
                 "liked_at": None if date is None else date.get("uts"),
             }
         )
-    loved = _tag(found) == "lovedtracks"
-    return _rows("lastfm-loved" if loved else "lastfm-plays", rows, person=found.get("user") or "")
+    if found is None:
+        raise InputError("an answer of Last.fm without loved, recent or banned tracks")
+    return _rows(_LASTFM_LISTS[_tag(found)], rows, person=found.get("user") or "")
 
 
 def _subsonic_xml(root: Any) -> Document:
@@ -664,6 +806,7 @@ _XML: dict[str, Callable[[Any], Document]] = {
     "lfm": _lastfm_xml,
     "lovedtracks": _lastfm_xml,
     "recenttracks": _lastfm_xml,
+    "bannedtracks": _lastfm_xml,
     "subsonic-response": _subsonic_xml,
 }
 

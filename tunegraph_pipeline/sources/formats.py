@@ -32,7 +32,8 @@ class Format:
     A table has it if it has all ``columns`` (their letters) of one entry, and the name of the file or sheet
     matches ``file``; without a header, if its cells match ``cells``, one pattern for each column. ``roles``
     maps roles to columns, by letters or, without a header, by position from "1"; the role ``pair`` holds
-    "Artist - Title". ``documents`` have no columns; `documents` recognises them.
+    "Artist - Title". A table that lacks the column ``without`` needs no ``file``. ``scale`` is the
+    highest rating. Documents have none of these; `documents` recognises them.
     """
 
     name: str
@@ -46,13 +47,16 @@ class Format:
     separator: str = ""
     roles: Mapping[str, str] = field(default_factory=dict)
     literal: bool = False
+    without: str = ""
+    scale: int | None = None
 
     def fits(self, table: RawTable, file_name: str) -> bool:
         """Whether a table has this format."""
-        if self.file and not re.search(self.file, file_name, re.IGNORECASE):
+        names = {letters(name) for name in table.names}
+        named = not self.file or re.search(rf"(?:^|[^a-z])(?:{self.file})", file_name, re.IGNORECASE)
+        if not named and (not self.without or self.without in names):
             return False
         if table.header:
-            names = {letters(name) for name in table.names}
             return any(set(entry.split()) <= names for entry in self.columns)
         return bool(self.cells) and self._cells_match(table)
 
@@ -90,6 +94,21 @@ FORMATS: tuple[Format, ...] = (
         "one person",
     ),
     Format(
+        "spotify-plays",
+        "Spotify history under another name",
+        "JSON or CSV: ms_played and spotify_track_uri, or msPlayed, artistName and trackName",
+        "plays",
+        "one person",
+        columns=("msplayed spotifytrackuri", "msplayed artistname trackname"),
+        roles={
+            "track_id": "spotifytrackuri",
+            "name": "mastermetadatatrackname",
+            "artists": "mastermetadataalbumartistname",
+            "liked_at": "ts",
+            "played_ms": "msplayed",
+        },
+    ),
+    Format(
         "youtube-takeout",
         "YouTube and YouTube Music (Takeout)",
         "CSV: a video id and when it was added, in any language; music library songs",
@@ -97,6 +116,13 @@ FORMATS: tuple[Format, ...] = (
         "one person",
         columns=("videoid",),
         roles={"youtube": "videoid"},
+    ),
+    Format(
+        "youtube-api",
+        "YouTube Data API, ytmusicapi",
+        "JSON: items with a video id, or tracks with videoId",
+        "likes",
+        "one person",
     ),
     Format(
         "youtube-history",
@@ -122,6 +148,7 @@ FORMATS: tuple[Format, ...] = (
         "one person",
         columns=("trackidentifier title",),
         roles={"name": "title", "artists": "artist", "apple": "applemusictrackidentifier"},
+        scale=100,
     ),
     Format(
         "apple-daily-tracks",
@@ -170,6 +197,7 @@ FORMATS: tuple[Format, ...] = (
         "XML or binary plist with Tracks",
         "library",
         "one person",
+        scale=100,
     ),
     Format(
         "itunes-text",
@@ -185,6 +213,7 @@ FORMATS: tuple[Format, ...] = (
             "plays": "plays",
             "rating": "myrating",
         },
+        scale=100,
     ),
     Format(
         "deezer-export",
@@ -238,7 +267,8 @@ FORMATS: tuple[Format, ...] = (
         "likes",
         "one person",
         columns=("uts utctime artist track",),
-        file=r"loved",
+        file="loved",
+        without="album",
         roles={"name": "track", "track_id": "trackmbid", "liked_at": "uts"},
     ),
     Format(
@@ -249,6 +279,16 @@ FORMATS: tuple[Format, ...] = (
         "one person",
         columns=("uts utctime artist track",),
         roles={"name": "track", "track_id": "trackmbid", "liked_at": "uts"},
+    ),
+    Format(
+        "lastfm-banned",
+        "Last.fm banned tracks",
+        "TSV named banned: unixtime, track, artist; JSON or XML with bannedtracks",
+        "dislikes",
+        "one person",
+        columns=("unixtime track artist",),
+        file="banned",
+        roles={"name": "track", "track_id": "trackmbid", "liked_at": "unixtime"},
     ),
     Format(
         "lastfm-archive-loved",
@@ -368,7 +408,7 @@ FORMATS: tuple[Format, ...] = (
         "one person",
         columns=("title artist mbtrackid",),
     ),
-    Format("rhythmbox", "Rhythmbox", "rhythmdb.xml", "library", "one person"),
+    Format("rhythmbox", "Rhythmbox", "rhythmdb.xml", "library", "one person", scale=5),
     Format("jspf", "JSPF playlist", "JSON: playlist with track", "likes", "one person"),
     Format("xspf", "XSPF playlist", "XML: playlist with trackList", "likes", "one person"),
     Format("m3u", "M3U playlist", "#EXTINF: Artist - Title, or links to songs", "likes", "one person"),
@@ -446,6 +486,7 @@ FORMATS: tuple[Format, ...] = (
         columns=("userid movieid rating",),
         cells=(_WHOLE, _WHOLE, r"[0-5](?:\.[05])?", _EPOCH),
         roles={"user_id": "1", "track_id": "2", "rating": "3", "liked_at": "4"},
+        scale=5,
     ),
     Format(
         "kkbox",
@@ -456,13 +497,21 @@ FORMATS: tuple[Format, ...] = (
         columns=("msno songid target",),
     ),
     Format(
+        "yambda",
+        "Yambda events",
+        "multi_event.parquet: uid, item_id, timestamp, event_type; the last event on a song counts",
+        "likes",
+        "its users",
+        columns=("uid itemid timestamp eventtype",),
+    ),
+    Format(
         "yambda-dislikes",
         "Yambda dislikes",
         "dislikes.parquet: uid, item_id, timestamp",
         "dislikes",
         "its users",
         columns=("uid itemid timestamp isorganic",),
-        file=r"\bdislikes",
+        file="dislikes",
     ),
     Format(
         "yambda-unlikes",
@@ -471,7 +520,7 @@ FORMATS: tuple[Format, ...] = (
         "unlikes",
         "its users",
         columns=("uid itemid timestamp isorganic",),
-        file=r"\bunlikes",
+        file="unlikes",
     ),
     Format(
         "yambda-undislikes",
@@ -480,7 +529,7 @@ FORMATS: tuple[Format, ...] = (
         "undislikes",
         "its users",
         columns=("uid itemid timestamp isorganic",),
-        file=r"\bundislikes",
+        file="undislikes",
     ),
     Format(
         "yambda-listens",
@@ -489,12 +538,11 @@ FORMATS: tuple[Format, ...] = (
         "plays",
         "its users",
         columns=("uid itemid playedratiopct",),
-        file=r"\blistens",
     ),
     Format(
-        "yambda",
-        "Yambda",
-        "uid, item_id, timestamp, event_type; the last event on a song counts",
+        "yambda-likes",
+        "Yambda likes",
+        "likes.parquet: uid, item_id, timestamp",
         "likes",
         "its users",
         columns=("uid itemid timestamp isorganic",),

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from tunegraph_pipeline.sources.names import letters
 
-LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE = 1, -1, 0, 2, 3, 4
+LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE, NEUTRAL = 1, -1, 0, 2, 3, 4, 5
+"""What a row may say. NEUTRAL is an opinion: neither a like nor a dislike, and no like any more."""
 
 _WORDS: dict[int, str] = {
     LIKE: "like liked likes love loved loves favorite favourite favorited favourited fav star starred save"
@@ -23,9 +24,10 @@ _WORDS: dict[int, str] = {
     UNLIKE: "unlike unliked unlove unloved unfavorite unfavourite unfavorited unstar unstarred unsave unsaved"
     " removefromfavorites removefromlibrary remove removed",
     UNDISLIKE: "undislike undisliked unhate unhated unban unbanned unblock unblocked",
-    NOTHING: "none nothing neutral skip skipped skips view viewed click clicked read seen impression"
-    " impressions show shown pause paused stop stopped start started playstart search searched share shared"
-    " download downloaded open opened no n false unknown unrated",
+    NEUTRAL: "none nothing neutral indifferent n no false unknown unrated",
+    NOTHING: "skip skipped skips view viewed click clicked read seen impression impressions show shown pause"
+    " paused stop stopped start started playstart search searched share shared download downloaded open"
+    " opened",
 }
 SAYS = {word: says for says, words in _WORDS.items() for word in words.split()}
 SAYS |= {

@@ -19,6 +19,7 @@ from tunegraph_pipeline.sources.opinion_words import (
     DISLIKE,
     LIKE,
     NEGATIVE,
+    NEUTRAL,
     NOTHING,
     PLAY,
     SAYS,
@@ -64,6 +65,7 @@ class Opinions:
     says: pl.Series
     plays: pl.Series | None
     rules: list[str]
+    rated: bool = False
 
 
 def read_opinions(
@@ -73,37 +75,34 @@ def read_opinions(
     rules: Rules,
     where: str,
     counts: Counter[str],
+    scale: int | None = None,
 ) -> Opinions:
     """What each row of ``table`` says, from its roles ``plays`` and ``played_ms`` and from the columns
     ``opinions``, which have the names that the file gives them.
 
     - An opinion column decides by its words, or by -1, 0 and 1; other numbers are ratings.
-    - A rating is a like from LIKED_SHARE of the scale on: 5, 10 or 100, whichever holds the highest. A low
-      rating is no dislike.
+    - A rating is a like from LIKED_SHARE of the scale on: ``scale`` where the format has one, else 5, 10 or
+      100, whichever holds the highest. A low rating is no dislike.
     - Plays are plays, and only count where no opinion does, or if ``rules.min_plays`` asks for them.
 
     Raises InputError for a column whose values are not understood, naming it and the options.
     """
-    said: list[pl.Series] = []
-    sentences: list[str] = []
-    for name in opinions:
-        if (one := _column_says(table[name], name, rules, where, counts, sentences)) is not None:
-            said.append(one)
+    reader = _ColumnReader(rules, where, counts, scale)
+    said = [one for name in opinions if (one := reader.says(table[name], name)) is not None]
     if said:
         says = _together(said)
         if rules.min_plays is None and says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE]).any():
             says = says.set(says == PLAY, NOTHING)  # where people say what they like, plays say less
-        if rules.min_plays is None or "plays" not in table.columns:
-            return Opinions(says, None, sentences)
-        plays = _plays(table, where, counts)
-        says = says.set((says == NOTHING) & (plays > 0), PLAY)
-        return Opinions(says, plays, sentences)
+        plays = None
+        if rules.min_plays is not None and "plays" in table.columns:
+            plays = _plays(table, where, counts)
+            says = says.set(says.is_in([NOTHING, NEUTRAL]) & (plays > 0), PLAY)
+        return Opinions(says, plays, reader.sentences, reader.rated)
     if "plays" in table.columns:
-        plays = _plays(table, where, counts)
-        return Opinions(_constant(len(table), PLAY), plays, sentences)
+        return Opinions(_constant(len(table), PLAY), _plays(table, where, counts), reader.sentences)
     if basis == "list" and rules.min_plays is None:
-        return Opinions(_constant(len(table), LIKE), None, sentences)
-    return Opinions(_constant(len(table), PLAY), _long_enough(table, where, counts), sentences)
+        return Opinions(_constant(len(table), LIKE), None, reader.sentences)
+    return Opinions(_constant(len(table), PLAY), _long_enough(table, where, counts), reader.sentences)
 
 
 def _constant(length: int, value: int) -> pl.Series:
@@ -133,72 +132,118 @@ def _together(said: Sequence[pl.Series]) -> pl.Series:
     frame = pl.DataFrame({str(number): one for number, one in enumerate(said)})
     if frame.width == 1:
         return frame.to_series()
-    values = [
-        pl.any_horizontal(pl.all() == says).fill_null(value=False)
-        for says in (DISLIKE, LIKE, UNLIKE, UNDISLIKE, PLAY)
-    ]
-    chosen = pl.when(values[0]).then(DISLIKE).when(values[1]).then(LIKE).when(values[2]).then(UNLIKE)
-    return frame.select(
-        chosen.when(values[3]).then(UNDISLIKE).when(values[4]).then(PLAY).otherwise(NOTHING).cast(pl.Int8)
-    ).to_series()
+    order = (DISLIKE, LIKE, UNLIKE, UNDISLIKE, PLAY, NEUTRAL)
+    said_so = [pl.any_horizontal(pl.all() == says).fill_null(value=False) for says in order]
+    chosen = [pl.when(so).then(pl.lit(says, pl.Int8)) for so, says in zip(said_so, order, strict=True)]
+    return frame.select(pl.coalesce(*chosen, pl.lit(NOTHING, pl.Int8))).to_series()
 
 
-def _column_says(
-    column: pl.Series, name: str, rules: Rules, where: str, counts: Counter[str], sentences: list[str]
-) -> pl.Series | None:
-    """What a column says in each row; None if it is empty."""
-    given = next(
-        (values for wanted, values in rules.like_when.items() if letters(wanted) == letters(name)), None
-    )
-    text = (
-        column.cast(pl.String, strict=False).str.strip_chars()
-        if column.dtype != pl.String
-        else column.str.strip_chars()
-    )
-    text = text.set(text.is_in(MISSING).fill_null(value=False), None)
-    if given is not None:
-        likes = text.str.to_lowercase().is_in([value.lower() for value in given]).fill_null(value=False)
+@dataclass
+class _ColumnReader:
+    """Reads columns of opinions; ``sentences`` and ``rated`` gather what was decided."""
+
+    rules: Rules
+    where: str
+    counts: Counter[str]
+    scale: int | None
+    sentences: list[str] = field(default_factory=list)
+    rated: bool = False
+
+    def says(self, column: pl.Series, name: str) -> pl.Series | None:
+        """What a column says in each row; None if it is empty."""
+        text = column.cast(pl.String, strict=False).str.strip_chars()
+        text = text.set(text.is_in(MISSING).fill_null(value=False), None)
+        wanted = {letters(one): values for one, values in self.rules.like_when.items()}
+        if (likes := wanted.get(letters(name))) is not None:
+            return self._as_told(text, name, likes)
+        values = text.drop_nulls().unique().sort()
+        if values.is_empty():
+            return None
+        if (numbers := values.cast(pl.Float64, strict=False)).null_count() == 0:
+            return self._numbers(text.cast(pl.Float64, strict=False), numbers, None, name)
+        known = {value: SAYS.get(word_of(value)) for value in values.to_list()}
+        if None not in known.values():
+            return self._words(text, {value: says or NOTHING for value, says in known.items()}, name)
+        if all(_DATED.match(value) for value in known):
+            self.sentences.append(f"{name}: a date is a like")
+            self.rated = True
+            return text.is_not_null().cast(pl.Int8)
+        ratings = {value: one for value in known if (one := rated(value)) is not None}
+        if len(ratings) < len(known):
+            unknown = [value for value, says in known.items() if says is None]
+            raise InputError(
+                f"{self.where}: column {name} says {shown(unknown)}, which is not understood; name the values"
+                f" that are likes with --like-when '{name}=VALUE,VALUE', or leave the column out with"
+                f" --ignore-column '{name}'"
+            )
+        scales = {scale for _, scale in ratings.values()}
+        as_written = {value: number for value, (number, _) in ratings.items()}
+        return self._numbers(
+            text.replace_strict(as_written, default=None, return_dtype=pl.Float64),
+            pl.Series(list(as_written.values()), dtype=pl.Float64).unique(),
+            scales.pop() if len(scales) == 1 else None,
+            name,
+        )
+
+    def _as_told(self, text: pl.Series, name: str, values: frozenset[str]) -> pl.Series:
+        likes = text.str.to_lowercase().is_in([value.lower() for value in values]).fill_null(value=False)
         if not likes.any():
             raise InputError(
-                f"{where}: no row has {shown(sorted(given))} in column {name}; check --like-when"
+                f"{self.where}: no row has {shown(sorted(values))} in column {name}; check --like-when"
             )
-        sentences.append(f"{name}: {', '.join(sorted(given))} is a like, anything else says nothing")
+        self.sentences.append(f"{name}: {', '.join(sorted(values))} is a like, anything else says nothing")
+        self.rated = True
         return likes.cast(pl.Int8)
-    values = text.drop_nulls().unique().sort()
-    if values.is_empty():
-        return None
-    if (numbers := values.cast(pl.Float64, strict=False)).null_count() == 0:
-        given_numbers = text.cast(pl.Float64, strict=False)
-        return _numbers_say(given_numbers, numbers, None, name, rules, where, counts, sentences)
-    known = {value: SAYS.get(word_of(value)) for value in values.to_list()}
-    if None in known.values() and all(_DATED.match(value) for value in known):
-        sentences.append(f"{name}: a date is a like")
-        return text.is_not_null().cast(pl.Int8)
-    ratings = {value: rated(value) for value in known} if None in known.values() else {}
-    if ratings and None not in ratings.values():
-        given_ratings = {value: one for value, one in ratings.items() if one is not None}
-        scales = {one[1] for one in given_ratings.values()}
-        as_written = {value: one[0] for value, one in given_ratings.items()}
-        numbers = pl.Series(list(as_written.values()), dtype=pl.Float64).unique()
-        scale = scales.pop() if len(scales) == 1 else None
-        given_numbers = text.replace_strict(as_written, default=None, return_dtype=pl.Float64)
-        return _numbers_say(given_numbers, numbers, scale, name, rules, where, counts, sentences)
-    unknown = [value for value, says in known.items() if says is None]
-    if unknown:
-        raise InputError(
-            f"{where}: column {name} says {shown(unknown)}, which is not understood; name the values that are"
-            f" likes with --like-when '{name}=VALUE,VALUE', or leave the column out with --ignore-column"
-            f" '{name}'"
-        )
-    negative = bool(NEGATIVE.search(letters(name))) and not any(
-        says in {DISLIKE, UNLIKE, UNDISLIKE} for says in known.values()
-    )
-    meant = {
-        value: DISLIKE if negative and says == LIKE else says or NOTHING for value, says in known.items()
-    }
-    sentences.append(f"{name}: {_in_words(meant)}")
-    counts[f"rows without a value in {name}"] += text.null_count()
-    return text.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
+
+    def _words(self, text: pl.Series, known: dict[str, int], name: str) -> pl.Series:
+        negative = NEGATIVE.search(letters(name)) and not {DISLIKE, UNLIKE, UNDISLIKE} & set(known.values())
+        meant = {value: DISLIKE if negative and says == LIKE else says for value, says in known.items()}
+        self.sentences.append(f"{name}: {_in_words(meant)}")
+        self.counts[f"rows without a value in {name}"] += text.null_count()
+        self.rated |= bool({LIKE, DISLIKE, UNLIKE, UNDISLIKE} & set(meant.values()))
+        return text.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
+
+    def _numbers(self, numbers: pl.Series, values: pl.Series, told_scale: int | None, name: str) -> pl.Series:
+        """What a column of numbers says: signs, or ratings. ``values`` are the distinct ones."""
+        highest, lowest = values.max(), values.min()
+        assert isinstance(highest, float)
+        assert isinstance(lowest, float)
+        rating = is_rating(name)
+        told_scale = told_scale or scale_of(name) or (self.scale if rating else None)
+        # One star of five looks like a sign; only a negative one tells a rating from it.
+        signs = set(values.to_list()) <= {-1.0, 0.0, 1.0} and (lowest < 0 or not rating)
+        if signs and told_scale is None and self.rules.min_rating is None:
+            return self._signs(numbers, values, name)
+        scale = told_scale or next((scale for scale in _SCALES if highest <= scale), None)
+        if rating and told_scale is None and highest <= 1 and _measured(values):
+            scale = 1
+        unclear = scale is None or lowest < 0 or highest > scale or (scale != 1 and _measured(values))
+        if self.rules.min_rating is None and (
+            unclear or (told_scale is None and scale == _SCALES[0] and highest <= 1)
+        ):
+            raise InputError(
+                f"{self.where}: column {name} holds numbers from {lowest:g} to {highest:g}, of a scale that"
+                f" is"
+                " not clear; say from which number on it is a like with --min-rating, or leave the column out"
+                f" with --ignore-column '{name}'"
+            )
+        least = LIKED_SHARE * (scale or 0) if self.rules.min_rating is None else self.rules.min_rating
+        liked = (numbers >= least).fill_null(value=False)
+        of = f" of {scale}" if self.rules.min_rating is None else ""
+        self.sentences.append(f"{name}: {least:g} and more{of} is a like (--min-rating), less says nothing")
+        self.counts[f"rows rated below {least:g}"] += int((~liked).sum()) - numbers.null_count()
+        self.counts["rows without a rating"] += numbers.null_count()
+        self.rated = True
+        low = ~liked & numbers.is_not_null()
+        return liked.cast(pl.Int8).set(low, NEUTRAL)
+
+    def _signs(self, numbers: pl.Series, values: pl.Series, name: str) -> pl.Series:
+        sign = -1 if NEGATIVE.search(letters(name)) else 1
+        meaning = {1.0: LIKE, -1.0: DISLIKE, 0.0: NEUTRAL}
+        meant = {value: meaning[value * sign] for value in values.to_list()}
+        self.sentences.append(f"{name}: {_in_words({f'{value:g}': says for value, says in meant.items()})}")
+        self.rated |= bool({LIKE, DISLIKE} & set(meant.values()))
+        return numbers.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
 
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d")
@@ -208,6 +253,7 @@ _IN_WORDS = {
     PLAY: "a play",
     UNLIKE: "takes a like back",
     UNDISLIKE: "takes a dislike back",
+    NEUTRAL: "neither",
     NOTHING: "nothing",
 }
 
@@ -221,50 +267,6 @@ def _in_words(meant: Mapping[str, int]) -> str:
                 f"{' and '.join(values[:4])} {'is ' if not words.startswith('takes') else ''}{words}"
             )
     return ", ".join(parts)
-
-
-def _numbers_say(
-    numbers: pl.Series,
-    values: pl.Series,
-    told_scale: int | None,
-    name: str,
-    rules: Rules,
-    where: str,
-    counts: Counter[str],
-    sentences: list[str],
-) -> pl.Series:
-    """What a column of numbers says: signs, or ratings. ``values`` are the distinct ones."""
-    highest, lowest = values.max(), values.min()
-    assert isinstance(highest, float)
-    assert isinstance(lowest, float)
-    told_scale = told_scale or scale_of(name)
-    of_ones = lowest == highest == 1.0
-    signs = set(values.to_list()) <= {-1.0, 0.0, 1.0} and told_scale is None
-    # One star of five for every song looks like a sign; only a second value tells them apart.
-    if signs and rules.min_rating is None and not (is_rating(name) and of_ones):
-        sign = -1 if NEGATIVE.search(letters(name)) else 1
-        meant = {
-            f"{value:g}": {1: LIKE, -1: DISLIKE, 0: NOTHING}[int(value) * sign] for value in values.to_list()
-        }
-        sentences.append(f"{name}: {_in_words(meant)}")
-        return (numbers * sign).fill_null(0).cast(pl.Int8)
-    scale = told_scale or next((scale for scale in _SCALES if highest <= scale), None)
-    if is_rating(name) and highest <= 1 and _measured(values):
-        scale = 1
-    unclear = scale is None or lowest < 0 or highest > scale or (scale != 1 and _measured(values))
-    if rules.min_rating is None and (unclear or (of_ones and told_scale is None)):
-        raise InputError(
-            f"{where}: column {name} holds numbers from {lowest:g} to {highest:g}, of a scale that is not"
-            " clear; say from which number on it is a like with --min-rating, or leave the column out with"
-            f" --ignore-column '{name}'"
-        )
-    least = rules.min_rating if rules.min_rating is not None else LIKED_SHARE * (scale or 0)
-    liked = (numbers >= least).fill_null(value=False)
-    of = "" if rules.min_rating is not None else f" of {scale}"
-    sentences.append(f"{name}: {least:g} and more{of} is a like (--min-rating), less says nothing")
-    counts[f"rows rated below {least:g}"] += int((~liked).sum()) - numbers.null_count()
-    counts["rows without a rating"] += numbers.null_count()
-    return liked.cast(pl.Int8)
 
 
 def _measured(values: pl.Series) -> bool:

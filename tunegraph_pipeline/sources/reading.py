@@ -17,11 +17,13 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.song_ids import isrc_id
 from tunegraph_pipeline.sources import documents
 from tunegraph_pipeline.sources.columns import (
     COLUMN_NAMES,
     PLAYLISTS,
     Columns,
+    counts_up,
     find_column,
     is_id,
     recognise,
@@ -208,9 +210,7 @@ def _of_document(document: documents.Document, name: str, where: str, given: Giv
     if found.means == "library" and given.rules.min_plays is None:
         rows = rows.drop("plays", strict=False)
     kinds = "kind" if "kind" in rows.columns else None
-    roles = Table(
-        rows, found.means, document.opinions, kinds, _default_plays(found, given), found.name == "exportify"
-    )
+    roles = Table(rows, found.means, document.opinions, kinds, _default_plays(found), scale=found.scale)
     return Reading(
         found,
         [roles],
@@ -221,7 +221,7 @@ def _of_document(document: documents.Document, name: str, where: str, given: Giv
     )
 
 
-def _default_plays(found: Format, given: Given) -> int | None:
+def _default_plays(found: Format) -> int | None:
     return DEFAULT_PLAYS if found.whose == "one person" else None
 
 
@@ -328,6 +328,13 @@ def _of_adjacency(data: bytes, lines: list[str], where: str, given: Given) -> Re
     asked = given.format == "adjacency"
     if not (asked or various) or not all(is_id(word) for line in words for word in line):
         raise _no_table(where, lines)
+    if (what := _no_users([line[0] for line in words if len(line) > 1])) not in {
+        None,
+        "the numbers of the rows",
+    }:
+        raise InputError(
+            f"{where} has lines that begin with {what}, which are no users; write one song a line"
+        )
     _check_format(BY_NAME["adjacency"], where, given)
     if given.named:
         raise InputError(f"{where} is adjacency, which has no columns to name; leave the column options out")
@@ -384,6 +391,12 @@ def _of_headerless(table: RawTable, where: str, given: Given) -> Reading:
             f" titles; write"
             " the names of the columns above them, such as user_id,track_id or artist,title"
         )
+    if (what := _no_users(table.sample_of("1"), table.sample_of("2"))) is not None:
+        raise InputError(
+            f"{where} has no header, and its first column holds {what}, which are no users; write the names"
+            f" of the"
+            " columns above them, such as user_id,track_id"
+        )
     roles = {"user_id": "1", "track_id": "2"} | _third(table, where, given) | named
     return _built(table, BY_NAME["table"], Columns(roles), where, given)
 
@@ -395,19 +408,29 @@ def _third(table: RawTable, where: str, given: Given) -> dict[str, str]:
     numbers = [float(cell) for cell in table.sample_of("3")]
     if numbers and all(6e8 <= number < 1e14 for number in numbers):
         return {"liked_at": "3"}
-    if given.rules.min_rating is not None:
+    if given.rules.min_rating is not None or (set(numbers) <= {-1.0, 0.0, 1.0} and -1.0 in numbers):
         return {"rating": "3"}
-    if (
-        given.rules.min_plays is None
-        and len(set(numbers)) > 1
-        and all(number in {1, 2, 3, 4, 5} for number in numbers)
-    ):
+    bounded = all(number <= 100 or number == 255 for number in numbers)
+    if given.rules.min_plays is None and len(set(numbers)) > 1 and bounded:
         raise InputError(
-            f"{where} has numbers from 1 to 5 in its third column, which may be ratings or plays; say which"
-            f" with"
-            " --min-rating or --min-plays"
+            f"{where} has numbers from {min(numbers):g} to {max(numbers):g} in its third column, which may be"
+            " ratings or plays; say which with --min-rating or --min-plays"
         )
     return {"plays": "3"}
+
+
+def _no_users(cells: Sequence[str], songs: Sequence[str] = ()) -> str | None:
+    """What a column without a name holds, if that is surely no users."""
+    if all(documents.is_song_link(cell) for cell in cells):
+        return "links of songs"
+    if all(isrc_id(cell) for cell in cells):
+        return "ISRCs"
+    if all(re.fullmatch(r"1\d{9}(\d{3})?(\.\d+)?", cell) for cell in cells):
+        return "times"
+    enough = len(cells) > 2 or all(map(documents.is_song_link, songs))
+    if enough and counts_up([cell.rstrip(".)") for cell in cells]):
+        return "the numbers of the rows"
+    return None
 
 
 def _is_number(text: str) -> bool:
@@ -454,6 +477,8 @@ def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
         found = wanted
     if found is None or not _has_songs(columns, found):
         raise _no_songs(table, columns, where)
+    if found.name == "youtube-takeout":
+        _check_playlist(table, columns, name, where)
     if found.name == "catalogue" and (given.user_id is not None or given.likes_asked):
         found = BY_NAME["list"]
     if found.whose == "one person" and "user_id" in given.named:
@@ -482,6 +507,33 @@ def _without_types(table: RawTable) -> RawTable:
 
     shape = table.shape + ", types behind the names"
     return RawTable(shape, list(plain.values()), True, table.sample.rename(plain), load, table.counts)
+
+
+_WATCH_LATER = re.compile(
+    r"watch[ _-]?later|später ansehen|à regarder plus tard|ver más tarde|assistir mais tarde|guarda più"
+    r" tardi",
+    re.IGNORECASE,
+)
+
+
+def _check_playlist(table: RawTable, columns: Columns, name: str, where: str) -> None:
+    """Raise InputError for a table of videos that is no list of songs somebody likes."""
+    if _WATCH_LATER.search(name):
+        raise InputError(
+            f"{where} is the list to watch later, which says nothing of liking; give Liked videos.csv"
+        )
+    others = [one for one in unused(table, columns) if not _holds_times(table, one)]
+    if others and "name" not in columns:
+        raise InputError(
+            f"{where} is a table of videos with {shown(others)}, and no playlist; give Liked videos.csv or"
+            f" music"
+            " library songs.csv"
+        )
+
+
+def _holds_times(table: RawTable, column: str) -> bool:
+    cells = table.sample_of(column)
+    return bool(cells) and all(re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", cell) for cell in cells)
 
 
 def _has_songs(columns: Columns, found: Format) -> bool:
@@ -525,8 +577,7 @@ def _apply_roles(table: RawTable, columns: Columns, found: Format, given: Given)
     if found.name == "youtube-takeout" and "liked_at" not in columns:
         # In most languages the name of this column is unknown.
         for column in unused(table, columns):
-            cells = table.sample_of(column)
-            if cells and all(re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", cell) for cell in cells):
+            if _holds_times(table, column):
                 columns.roles.setdefault("liked_at", column)
 
 
@@ -563,11 +614,12 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
         selected.append(rows[kinds])
     roles = Table(
         pl.DataFrame(selected),
-        found.means,
+        "plays" if _are_plays(columns, found, opinions) else found.means,
         tuple(opinions),
         kinds,
-        _default_plays(found, given),
+        _default_plays(found),
         found.name == "exportify",
+        scale=found.scale,
         may_be_plays=found.name in {"table", "list"} and not opinions,
     )
     told = dict(columns.roles)
@@ -576,6 +628,16 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
     counts = Counter(table.counts)
     left = [name for name in unused(table, columns) if letters(name) not in AUDIO_FEATURES]
     return Reading(found, [roles], table.shape, told, left, counts=counts)
+
+
+_PLAYED_AT = {"playedat", "listenedat", "lastplayed", "playeddate", "listendate", "scrobbledat", "playtime"}
+
+
+def _are_plays(columns: Columns, found: Format, opinions: Sequence[str]) -> bool:
+    """Whether the rows of a general table are plays: they say when or how long a song was played."""
+    if found.name not in {"table", "list"} or opinions:
+        return False
+    return "played_ms" in columns or letters(columns.roles.get("liked_at", "")) in _PLAYED_AT
 
 
 _LINK_COLUMNS = {"uri", "url", "link", "item", "songurl", "songlink"}

@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import isrc_id, name_id
@@ -27,8 +28,8 @@ from tunegraph_pipeline.sources.cells import (
 )
 from tunegraph_pipeline.sources.formats import Means
 from tunegraph_pipeline.sources.names import letters
-from tunegraph_pipeline.sources.opinion_words import DISLIKE, LIKE, NOTHING, PLAY, UNDISLIKE, UNLIKE
-from tunegraph_pipeline.sources.opinions import Rules, read_opinions
+from tunegraph_pipeline.sources.opinion_words import DISLIKE, LIKE, NEUTRAL, NOTHING, PLAY, UNDISLIKE, UNLIKE
+from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
 
@@ -76,6 +77,7 @@ class Table:
     default_plays: int | None = None
     split_artists: bool = False
     decided: bool = False
+    scale: int | None = None
     may_be_plays: bool = False
 
     @property
@@ -117,7 +119,7 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     if "pair" in rows.columns:
         rows = _split_pair(rows)
     if isinstance(rows.schema.get("track_id"), pl.List):
-        rows = rows.explode("track_id")
+        rows = _one_song_a_row(rows, table, where)
     rows = _with_ids(rows, table, where, counts)
     said: list[str] = []
     frames: dict[Part, pl.DataFrame] = {}
@@ -125,7 +127,7 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
         likes, dislikes = _opinions(rows, table, rules, where, counts, said)
         frames |= {"likes": likes, "dislikes": dislikes}
     cleaners: dict[Part, Callable[[], pl.DataFrame]] = {
-        "tracks": lambda: _tracks(rows, where, counts),
+        "tracks": lambda: _tracks(rows, counts),
         "features": lambda: _features(rows, where, counts),
     }
     frames |= {part: cleaners[part]() for part in asked if part in cleaners}
@@ -150,6 +152,16 @@ def _songs_only(table: Table, counts: Counter[str]) -> pl.DataFrame:
     for value in others:
         counts[f"rows of type {value}"] += int((kinds == value).sum())
     return table.rows.filter(~left_out)
+
+
+def _one_song_a_row(rows: pl.DataFrame, table: Table, where: str) -> pl.DataFrame:
+    """A row for each song of a list, with the times and opinions of lists beside it."""
+    beside = ("track_id", "liked_at", "plays", "played_ms", *table.opinions)
+    lists = [name for name in beside if isinstance(rows.schema.get(name), pl.List)]
+    try:
+        return rows.explode(lists)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{where} has lists of songs and of their times of different lengths") from error
 
 
 def _split_pair(rows: pl.DataFrame) -> pl.DataFrame:
@@ -276,15 +288,14 @@ def _opinions(
         rules = Rules()
     elif not table.counts_plays:
         rules = replace(rules, min_plays=None)
-    opinions = read_opinions(
-        rows, table.opinions, "plays" if table.means == "plays" else "list", rules, where, counts
-    )
+    basis: Basis = "plays" if table.means == "plays" else "list"
+    opinions = read_opinions(rows, table.opinions, basis, rules, where, counts, table.scale)
     said += opinions.rules
     says = opinions.says
     if table.means in _FIXED and not table.opinions:
         says = pl.repeat(_FIXED[table.means], len(rows), dtype=pl.Int8, eager=True)
-    if table.means == "library" and (not len(says) or not says.is_in([LIKE, DISLIKE]).any()):
-        says = says.set(says == NOTHING, LIKE)
+    if table.means == "library" and table.opinions and not opinions.rated:
+        says = says.set(says.is_in([NOTHING, NEUTRAL]), LIKE)
         said.append("nothing in the library is rated or loved, so each of its songs is a like")
     written, liked_at = _times(rows, counts)
     pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
@@ -295,10 +306,10 @@ def _opinions(
     least = rules.min_plays if rules.min_plays is not None else table.default_plays
     if (says == PLAY).all():
         return _played(pairs, least, counts, said), _distinct(pairs[:0], Counter())
-    stated = says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE])
+    stated = says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE, NEUTRAL])
     order = _order(written, liked_at)
     likes, dislikes = _last_opinions(pairs.with_columns(order).filter(stated), counts)
-    counts["rows that say nothing of liking"] += int((says == NOTHING).sum())
+    counts["rows that say nothing of liking"] += int(says.is_in([NOTHING, NEUTRAL]).sum())
     if (says == PLAY).any():
         known = pl.concat([likes, dislikes])
         played = _played(pairs.filter(pl.col("says") == PLAY), least, counts, said)
@@ -358,35 +369,52 @@ def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
 
 def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The likes and dislikes that stand: of each user and song the last one, unless it was taken back."""
-    changing = pairs["says"].is_in([UNLIKE, UNDISLIKE, DISLIKE]).any()
-    if not changing:
-        return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
-    place = pl.int_range(pl.len())
-    ordered = pairs.with_columns(_codes(pairs)).sort("order", nulls_last=False, maintain_order=True)
-    ordered = ordered.with_columns(place.alias("place"))
-    stated = pl.col("says").is_in([LIKE, DISLIKE])
-    last = ordered.group_by("pair", maintain_order=True).agg(
-        pl.col("user_id", "track_id").first(),
-        pl.col("says").filter(stated).last().alias("last"),
-        pl.col("place").filter(stated).max().alias("at"),
-        *(
-            pl.col("place").filter(pl.col("says") == says).max().alias(f"back {of}")
-            for says, of in ((UNLIKE, LIKE), (UNDISLIKE, DISLIKE))
-        ),
-        pl.col("liked_at").filter(pl.col("says") == LIKE).min().alias("liked"),
-        pl.col("liked_at").filter(pl.col("says") == DISLIKE).max().alias("disliked"),
-        pl.len().alias("rows"),
-    )
-    back = pl.when(pl.col("last") == LIKE).then(f"back {LIKE}").otherwise(f"back {DISLIKE}")
-    stands = pl.col("last").is_not_null() & (back.is_null() | (back < pl.col("at")))
-    counts["likes and dislikes that were taken back"] += int(last.select((~stands).sum()).item())
-    standing = last.filter(stands)
-    counts["repeated or changed opinions"] += int((standing["rows"] - 1).sum()) if len(standing) else 0
+    pairs = pairs.with_columns(_codes(pairs))
+    several = pairs["pair"].is_duplicated()
+    alone = pairs.filter(~several)
+    # Rows that agree need no order, only their earliest time.
+    agreed = [alone.filter(pl.col("says") == says) for says in (LIKE, DISLIKE)]
+    if not several.any():
+        return _as_pairs(agreed[0]), _as_pairs(agreed[1])
+    last = _last_of_several(pairs.filter(several), counts)
     likes, dislikes = (
-        _as_pairs(standing.filter(pl.col("last") == says).with_columns(pl.col(when).alias("liked_at")))
-        for says, when in ((LIKE, "liked"), (DISLIKE, "disliked"))
+        pl.concat(
+            [_as_pairs(one), last.filter(pl.col("last") == says).select("user_id", "track_id", "liked_at")]
+        )
+        for one, says in zip(agreed, (LIKE, DISLIKE), strict=True)
     )
     return likes, dislikes
+
+
+def _last_of_several(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
+    """user_id, track_id, ``last``, LIKE or DISLIKE, and ``liked_at``, the time of the first such opinion, for
+    each pair whose last opinion stands."""
+    place = pl.int_range(pl.len())
+    ordered = pairs.sort("order", nulls_last=False, maintain_order=True).with_columns(place.alias("place"))
+    stated = pl.col("says").is_in([LIKE, DISLIKE, NEUTRAL])
+    back = [
+        pl.col("place").filter(pl.col("says") == says).max().alias(f"back {of}")
+        for says, of in ((UNLIKE, LIKE), (UNDISLIKE, DISLIKE))
+    ]
+    times = [
+        pl.col("liked_at").filter(pl.col("says") == says).min().alias(f"at {says}")
+        for says in (LIKE, DISLIKE)
+    ]
+    of_pair = ordered.group_by("pair", maintain_order=True).agg(
+        pl.col("user_id", "track_id").first(),
+        pl.col("says").filter(stated).last().alias("last"),
+        pl.col("place").filter(stated).max().alias("stated"),
+        pl.len().alias("rows"),
+        *back,
+        *times,
+    )
+    taken = pl.when(pl.col("last") == LIKE).then(f"back {LIKE}").otherwise(f"back {DISLIKE}")
+    at = pl.when(pl.col("last") == LIKE).then(f"at {LIKE}").otherwise(f"at {DISLIKE}")
+    stands = pl.col("last").is_in([LIKE, DISLIKE]) & (taken.is_null() | (taken < pl.col("stated")))
+    standing = of_pair.filter(stands.fill_null(value=False))
+    counts["likes and dislikes that were taken back"] += len(of_pair) - len(standing)
+    counts["repeated or changed opinions"] += int((standing["rows"] - 1).sum())
+    return standing.select(pl.col("user_id", "track_id").cast(pl.String), "last", at.alias("liked_at"))
 
 
 def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: list[str]) -> pl.DataFrame:
@@ -420,7 +448,7 @@ def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: 
 # --- what is known of it -----------------------------------------------------------------------------------
 
 
-def _tracks(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:
+def _tracks(table: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     columns = {"track_id": table["track_id"]}
     for role in ("name", "isrc", "genre", "image_url", "preview_url"):
         if role in table.columns:
@@ -433,7 +461,7 @@ def _tracks(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFra
             columns[role] = bare_ids(lists) if role == "artist_ids" else lists
     for role, scale in (("duration", None), ("duration_s", 1000.0), ("duration_ms", 1.0)):
         if role in table.columns:
-            columns["duration_ms"] = as_duration(table[role], role, scale, where, counts)
+            columns["duration_ms"] = as_duration(table[role], role, scale, counts)
     if "explicit" in table.columns:
         columns["explicit"] = as_truth(table["explicit"])
     return _first_known(pl.DataFrame(columns), "tracks")

@@ -578,6 +578,81 @@ CASES = [
         {"me": {LANTERNS}},
         name="shazamlibrary.csv",
     ),
+    Case(
+        "lastfm-banned",
+        '<lfm status="ok"><bannedtracks user="ann"><track><name>Intro</name><artist><name>The Lanterns</name></artist>'
+        "</track></bannedtracks></lfm>",
+        {},
+        {"me": {LANTERNS}},
+    ),
+    Case(
+        "spotify-plays",
+        json.dumps(
+            [
+                {
+                    "ts": "2024-01-01T00:00:00Z",
+                    "username": "ann",
+                    "ms_played": 40_000,
+                    "spotify_track_uri": f"spotify:track:{A}",
+                },
+                {
+                    "ts": "2024-01-02T00:00:00Z",
+                    "username": "ann",
+                    "ms_played": 100,
+                    "spotify_track_uri": f"spotify:track:{B}",
+                },
+            ]
+        ),
+        {"me": {A}},
+        name="history.json",
+        options=_ONCE,
+    ),
+    Case(
+        "youtube-api",
+        json.dumps(
+            {
+                "items": [
+                    {
+                        "kind": "youtube#playlistItem",
+                        "id": "row",
+                        "snippet": {"resourceId": {"videoId": "dQw4w9WgXcQ"}},
+                    }
+                ]
+            }
+        ),
+        {"me": {"youtube:dQw4w9WgXcQ"}},
+    ),
+    Case(
+        "youtube-api",
+        json.dumps(
+            {
+                "id": "LM",
+                "tracks": [
+                    {
+                        "videoId": "dQw4w9WgXcQ",
+                        "title": "x",
+                        "artists": [{"name": "y"}],
+                        "likeStatus": "LIKE",
+                        "duration": "3:20",
+                    },
+                    {
+                        "videoId": "aAaAaAaAaA1",
+                        "title": "x",
+                        "artists": [{"name": "y"}],
+                        "likeStatus": "DISLIKE",
+                    },
+                    {
+                        "videoId": "bBbBbBbBbB1",
+                        "title": "x",
+                        "artists": [{"name": "y"}],
+                        "likeStatus": "INDIFFERENT",
+                    },
+                ],
+            }
+        ),
+        {"me": {"youtube:dQw4w9WgXcQ"}},
+        {"me": {"youtube:aAaAaAaAaA1"}},
+    ),
     # --- servers and programs ---
     Case(
         "subsonic",
@@ -747,10 +822,30 @@ CASES = [
         name="dislikes.parquet",
     ),
     Case(
-        "yambda",
+        "yambda-likes",
         _parquet(uid=[1], item_id=[7], timestamp=[5], is_organic=[1]),
         {"1": {"7"}},
         name="likes.parquet",
+    ),
+    Case(
+        "yambda",
+        _parquet(
+            uid=[1],
+            item_id=[[7, 8, 9]],
+            timestamp=[[5, 10, 15]],
+            is_organic=[[1, 1, 1]],
+            event_type=[["like", "dislike", "listen"]],
+        ),
+        {"1": {"7"}},
+        {"1": {"8"}},
+        name="sequential.parquet",
+    ),
+    Case(
+        "yambda-dislikes",
+        _parquet(uid=[1], item_id=[7], timestamp=[5], is_organic=[1]),
+        {},
+        {"1": {"7"}},
+        name="50m_dislikes.parquet",
     ),
     Case(
         "yambda-listens",
