@@ -18,8 +18,9 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Kind = Literal["track", "episode", "local file", "artist", "album", "playlist", "user", "short link"]
-"""What an id or a link is of. A short link names nothing: only the service knows where it leads."""
+Kind = Literal["track", "episode", "local file", "artist", "album", "playlist", "user", "short link", "link"]
+"""What an id or a link is of. A short link names nothing: only the service knows where it leads. Any other
+"link" is one of a known service that names no track."""
 
 NAME_PREFIX = "name:"
 """What the id of a song begins with that is known by its names alone."""
@@ -37,9 +38,13 @@ _SPOTIFY_KINDS: dict[str, Kind] = {
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
 _APOSTROPHES = "'\u2019\u2018\u02bc`"
+_KANA_MARKS = "\u3099\u309a"  # they make another letter, and no accent
 _CODE = re.compile(r"[\w.-]+")
 _VIDEO = re.compile(r"[\w-]{11}")
-_SHORT_HOSTS = ("spotify.link", "spoti.fi", "link.deezer.com", "deezer.page.link", "link.tospotify.com")
+_SHORT_HOSTS = (
+    *("spotify.link", "spoti.fi", "spotify.app.link", "link.tospotify.com"),
+    *("link.deezer.com", "deezer.page.link", "dzr.page.link"),
+)
 _LINK = re.compile(r"(?:https?:)?//|[\w.-]+\.(?:com|org|be|link|fi)/", re.IGNORECASE)
 
 
@@ -58,8 +63,10 @@ def read_id(written: str) -> SongId:
     >>> read_id("spotify:episode:512ojhOuo1ktJprKbVcKyQ").kind
     'episode'
     """
-    text = written.strip()
+    text = written.strip().removeprefix("<").removesuffix(">")
     scheme, colon, rest = text.partition(":")
+    if rest.startswith("//") and scheme.lower() == "spotify":
+        rest = rest[2:].replace("/", ":")
     if colon and (reader := _BY_SCHEME.get(scheme.lower())) is not None:
         return reader(rest) or SongId(text, "track")
     if _LINK.match(text):
@@ -108,10 +115,14 @@ def name_key(name: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", name).casefold()
     kept = (
-        letter if letter.isalnum() else "" if unicodedata.combining(letter) or letter in _APOSTROPHES else " "
+        letter
+        if letter.isalnum() or letter in _KANA_MARKS
+        else ""
+        if unicodedata.combining(letter) or letter in _APOSTROPHES
+        else " "
         for letter in plain
     )
-    return " ".join("".join(kept).split()) or "".join(plain.split())
+    return unicodedata.normalize("NFC", " ".join("".join(kept).split())) or "".join(plain.split())
 
 
 def _read_spotify(rest: str) -> SongId | None:
@@ -123,7 +134,10 @@ def _read_spotify(rest: str) -> SongId | None:
         kind = _SPOTIFY_KINDS.get(parts[place].lower())
         if kind is not None and (found := _CODE.match(parts[place + 1].strip())):
             return SongId(found[0], kind)
-    return None
+    return SongId(f"spotify:{rest}", "link") if parts[0].lower() in _SPOTIFY_OTHERS else None
+
+
+_SPOTIFY_OTHERS = {"ad", "app", "collection", "genre", "search", "station", "internal"}
 
 
 def _numbered(service: str) -> Callable[[str], SongId | None]:
@@ -166,12 +180,18 @@ def _read_link(text: str) -> SongId | None:
     if host in _SHORT_HOSTS:
         return SongId(text, "short link")
     reader = _BY_HOST.get(host)
+    if reader is None:
+        return None
     parts = [unquote(part) for part in address.path.split("/") if part]
     asked = {name: values[0] for name, values in parse_qs(address.query).items()}
-    return None if reader is None else reader(parts, asked)
+    return reader(parts, asked) or SongId(text, "link")
 
 
-def _read_spotify_link(parts: list[str], _asked: dict[str, str]) -> SongId | None:
+def _read_spotify_link(parts: list[str], asked: dict[str, str]) -> SongId | None:
+    if "highlight" in asked:  # an album's address that points at one of its songs
+        return read_id(asked["highlight"])
+    if parts[:1] == ["v1"]:  # the Web API
+        parts = [part.removesuffix("s") for part in parts[1:2]] + parts[2:]
     return _read_spotify(":".join(part for part in parts if part != "embed" and not part.startswith("intl-")))
 
 
@@ -204,9 +224,10 @@ def _read_apple(parts: list[str], asked: dict[str, str]) -> SongId | None:
 
 def _numbered_link(service: str) -> Callable[[list[str], dict[str, str]], SongId | None]:
     def read(parts: list[str], _asked: dict[str, str]) -> SongId | None:
+        named = [part.removesuffix("s") for part in parts]
         for word in ("track", "album", "artist", "playlist"):
-            if word in parts[:-1]:
-                found = _CODE.match(parts[parts.index(word) + 1])
+            if word in named[:-1]:
+                found = _CODE.match(parts[named.index(word) + 1])
                 return SongId(f"{service}:{found[0]}", word) if found else None
         return None
 
@@ -221,11 +242,15 @@ def _read_musicbrainz_link(parts: list[str], _asked: dict[str, str]) -> SongId |
 
 
 _BY_HOST: dict[str, Callable[[list[str], dict[str, str]], SongId | None]] = {
-    **dict.fromkeys(("open.spotify.com", "play.spotify.com"), _read_spotify_link),
-    **dict.fromkeys(("youtube.com", "m.youtube.com", "music.youtube.com"), _read_youtube),
+    **dict.fromkeys(("open.spotify.com", "play.spotify.com", "api.spotify.com"), _read_spotify_link),
+    **dict.fromkeys(
+        ("youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie.com"), _read_youtube
+    ),
     "youtu.be": _read_short_youtube,
-    **dict.fromkeys(("music.apple.com", "geo.music.apple.com", "itunes.apple.com"), _read_apple),
-    "deezer.com": _numbered_link("deezer"),
-    **dict.fromkeys(("tidal.com", "listen.tidal.com"), _numbered_link("tidal")),
+    **dict.fromkeys(
+        ("music.apple.com", "geo.music.apple.com", "embed.music.apple.com", "itunes.apple.com"), _read_apple
+    ),
+    **dict.fromkeys(("deezer.com", "widget.deezer.com"), _numbered_link("deezer")),
+    **dict.fromkeys(("tidal.com", "listen.tidal.com", "embed.tidal.com"), _numbered_link("tidal")),
     **dict.fromkeys(("musicbrainz.org", "beta.musicbrainz.org", "listenbrainz.org"), _read_musicbrainz_link),
 }

@@ -211,7 +211,7 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
             (len(one.batch.features), "song with audio features"),
         ]
         counted = ", ".join(_number(n, what) for n, what in parts if n)
-        out.print(f"  {counted}", soft_wrap=True)
+        out.print(f"  {counted or 'no likes'}", soft_wrap=True)
         if one.columns:
             columns = ", ".join(f"{role} from {column}" for role, column in one.columns.items())
             out.print(f"  columns: {escape(columns)}", soft_wrap=True)

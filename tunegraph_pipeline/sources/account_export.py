@@ -64,7 +64,8 @@ _KINDS = {
     ),
     "extended": _Kind(
         re.compile(r"Streaming_History_Audio_.*\.json|endsong_[0-9]+\.json"),
-        frozenset({"ts", "ms_played", "master_metadata_track_name", "master_metadata_album_artist_name",
+        frozenset({"ts", "ms_played", "username",
+                   "master_metadata_track_name", "master_metadata_album_artist_name",
                    "spotify_track_uri", "spotify_episode_uri", "audiobook_uri"}),
     ),
     "last_year": _Kind(
@@ -100,6 +101,7 @@ class _History:
     first_play: dict[str, datetime] = field(default_factory=dict)
     known_plays: set[tuple[object, ...]] = field(default_factory=set)
     banned: list[str] = field(default_factory=list)
+    accounts: set[str] = field(default_factory=set)
 
     def learn(self, track_id: str, artist: str | None, title: str | None) -> None:
         if artist is not None and title is not None:
@@ -173,6 +175,12 @@ def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Readi
             raise InputError(f"{where} has no streaming history to count plays in; leave --min-plays out")
         if library is None or min_plays is not None:
             _read_plays(members, read, history)
+        if len(history.accounts) > 1:
+            raise InputError(
+                f"{where} has the plays of {len(history.accounts)} accounts; import each alone, with a"
+                f" --user-id of"
+                " their own"
+            )
         history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
     liked_at = _liked_at(where, library, min_plays, history)
     tables = [_table(liked_at, history)]
@@ -304,6 +312,8 @@ def _read_playlists(member: Member, document: object, history: _History) -> None
 def _count_extended(row: dict[str, Any], history: _History) -> None:
     uri = row.get("spotify_track_uri")
     track_id = _track_id(uri)
+    if isinstance(account := row.get("username"), str):
+        history.accounts.add(account)  # to tell two people apart; kept nowhere
     artist = _text(row.get("master_metadata_album_artist_name"))
     title = _text(row.get("master_metadata_track_name"))
     if track_id is not None:

@@ -32,6 +32,7 @@ _NO_TRACKS: dict[Kind, str] = {
     "album": "albums",
     "playlist": "playlists",
     "user": "users",
+    "link": "links that name no track",
 }
 """What is counted for an id that is of no track."""
 
@@ -119,8 +120,9 @@ def _read_ids(column: pl.Series) -> dict[str, SongId]:
 
 
 _UTC = pl.Datetime("us", "UTC")
-_MONTHS_FIRST, _DAYS_FIRST = ("%m/%d/%Y", "%m/%d/%y"), ("%d/%m/%Y", "%d/%m/%y")
-_DATES = ("%Y-%m-%d", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d.%m.%Y")
+_MONTHS_FIRST, _DAYS_FIRST = ("%m/%d/%y", "%m/%d/%Y"), ("%d/%m/%y", "%d/%m/%Y")
+_YEAR_FIRST = ("%Y-%m-%d", "%Y/%m/%d", "%Y年%m月%d日")
+_DATES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%a, %d %b %Y", "%d.%m.%y", "%d.%m.%Y")
 _CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 
 
@@ -164,7 +166,8 @@ def _text_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def _iso(text: pl.Series) -> pl.Series:
-    iso = text.str.replace("T", " ", literal=True).str.replace(r"\s*([Zz]|UTC|GMT)$", "+00:00")
+    iso = text.str.replace(r"^(\d{4}-\d\d-\d\d)[Tt]", "${1} ").str.replace(r"\s*([Zz]|UTC|GMT)$", "+00:00")
+    iso = iso.str.replace(r"(\d\d:\d\d.*[+-]\d\d)$", "${1}:00")
     iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00")
     iso = iso.str.replace(r"(:\d\d(?:\.\d+)?)$", "${1}+00:00")
     iso = iso.str.replace(r"([+-]\d\d):?(\d\d)\+00:00$", "${1}:${2}").alias("iso")
@@ -182,15 +185,21 @@ def _other_forms(text: pl.Series) -> pl.Series:
         .alias("t")
     )
     slashes = plain.str.extract_groups(r"^(\d{1,2})/(\d{1,2})/").struct.unnest()
-    first, second = ((slashes[part].cast(pl.Int32) > 12).any() for part in slashes.columns)
-    dates = (*_DATES, *(_DAYS_FIRST if first else ()), *(_MONTHS_FIRST if second else ()))
-    forms = [date + clock for clock in _CLOCKS for date in dates]
+    first, second = ((slashes[part].cast(pl.Int32) > 12).fill_null(value=False) for part in slashes.columns)
     times = pl.repeat(None, len(plain), dtype=pl.Datetime("us"), eager=True)
-    for form in forms:
-        left = (times.is_null() & plain.is_not_null()).arg_true()
-        if not len(left):
-            break
-        times = times.scatter(left, _parsed(plain.gather(left), form))
+    with_year_first = plain.str.contains(r"^\d{4}\D")
+    for dates, where in (
+        (_YEAR_FIRST, with_year_first),
+        (_DATES, ~with_year_first),
+        # A column that has both kinds says nothing of a day that could be either.
+        (_DAYS_FIRST, first if second.any() else pl.repeat(first.any(), len(plain), eager=True)),
+        (_MONTHS_FIRST, second if first.any() else pl.repeat(second.any(), len(plain), eager=True)),
+    ):
+        for form in (date + clock for clock in _CLOCKS for date in dates):
+            left = (times.is_null() & plain.is_not_null() & where).arg_true()
+            if not len(left):
+                break
+            times = times.scatter(left, _parsed(plain.gather(left), form))
     return times.dt.replace_time_zone("UTC")
 
 

@@ -109,7 +109,10 @@ def recognise(
     found = Columns()
     ignored = [find_column(table.names, name, "--ignore-column", where) for name in ignored]
     for role, wanted in named.items():
-        found.roles[role] = find_column(table.names, wanted, OPTIONS[role], where)
+        told = find_column(table.names, wanted, OPTIONS[role], where)
+        if told in found.roles.values() or told in ignored:
+            raise InputError(f"{where}: column {told} is named by two options; name each column once")
+        found.roles[role] = told
     if not table.header:
         return found
     free: dict[str, str] = {}
@@ -129,6 +132,7 @@ def recognise(
     for service, names in SERVICE_COLUMNS.items():
         if (column := next((free[name] for name in names if name in free), None)) is not None:
             found.services[service] = column
+    _settle_playlists(table, found, free)
     _settle_songs(table, found, free, track_named="track_id" in named)
     _settle_times(table, found, free)
     _settle_opinions(table, found, free)
@@ -136,16 +140,23 @@ def recognise(
 
 
 _OPINION_WORDS = re.compile(
-    r"(?:^|_)(?:dis)?lik(?:e|es|ed|ing)(?:$|_)|lov(?:e|ed)(?:$|_)|rating|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
+    r"(?:^|_)(?:dis)?lik(?:e|ed|ing)(?:$|_)|lov(?:e|ed)(?:$|_)|rating|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
     r"|thumb|(?:^|_)vote|(?:^|_)scored?(?:$|_)|(?:^|_)grade(?:$|_)|feedback|preference|reaction|opinion|favou?rite"
     r"|(?:^|_)fav(?:$|_)|wertung|puntuaci|valuta|valoraci|評価|(?:^|_)hated?(?:$|_)|(?:^|_)bann?(?:ed)?(?:$|_)"
 )
 """Words in the name of a column that say that it holds somebody's opinion."""
 _OF_OTHERS = re.compile(
-    r"(?:^|_)(?:avg|average|mean|total|count|counts|global|public|album|artist|critics?|n|at|date|time"
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|public|album|artist|critics?|n|at|date|time"
     r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed)(?:$|_)"
 )
 """Words in the name of a column that say that it is about others, or about the opinion."""
+
+
+_OF_SONGS = re.compile(
+    r"album|release|playlist|genre|mood|comment|label|title|name|artist|tag|note|text|description|language|country"
+    r"|lyric|group|work|composer|category|style"
+)
+"""Words in the name of a column that say that it describes songs, so that its words are no opinions."""
 
 
 def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
@@ -161,8 +172,9 @@ def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) ->
             continue
         cells = table.sample_of(column)
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", column).lower()
-        by_name = _OPINION_WORDS.search(snake) and not _OF_OTHERS.search(snake)
-        by_words = bool(cells) and words_say_opinions(cells)
+        others = _OF_OTHERS.search(snake) and not re.search(r"num_stars?$", snake)
+        by_name = _OPINION_WORDS.search(snake) and not others
+        by_words = bool(cells) and not _OF_SONGS.search(snake) and words_say_opinions(cells)
         may_rate = letters(column) in {"note", "status", "response"} and bool(cells) and is_understood(cells)
         if by_name or by_words or may_rate:
             named.append(column)
@@ -177,6 +189,15 @@ def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> s
     if not same:
         raise InputError(f"{where} has no column {wanted!r}; {option} can be one of: {shown(names)}")
     return same[0]
+
+
+def _settle_playlists(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
+    """A column of playlists is one of users if it holds their ids. Names of playlists are one person's."""
+    column = found.roles.get("user_id")
+    if column is None or letters(column) != "playlist" or all(map(is_id, table.sample_of(column))):
+        return
+    del found.roles["user_id"]
+    free[letters(column)] = column
 
 
 def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, track_named: bool) -> None:
@@ -202,7 +223,8 @@ def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, tr
 
 def _names_songs(found: Columns, cells: Sequence[str]) -> bool:
     """Whether a column ``song`` is a title: an artist is beside it, and its cells are not all ids."""
-    return "artists" in found and "name" not in found and not (cells and all(map(is_id, cells)))
+    untitled = "name" not in found or letters(found.roles["name"]) == "name"
+    return "artists" in found and untitled and not (cells and all(map(is_id, cells)))
 
 
 def counts_up(cells: Sequence[str]) -> bool:

@@ -73,6 +73,12 @@ def is_zip(data: bytes) -> bool:
     return data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a file in an archive is one that a system keeps beside those of the user."""
+    parts = re.split(r"[/\\\\]", path)
+    return "__MACOSX" in parts or (parts[-1].startswith(".") and not parts[-1].startswith(".scrobbler"))
+
+
 def is_workbook(data: bytes) -> bool:
     """Whether a zip is a spreadsheet of Excel or LibreOffice."""
     try:
@@ -110,7 +116,7 @@ def only_member(data: bytes, path: Path) -> Content:
     """The only file of a zip archive."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-        members = [one for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in one.filename]
+        members = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
     except _DAMAGE as error:
         raise InputError(f"{path} is a truncated or damaged zip archive; download it again") from error
     if len(members) != 1:
@@ -209,7 +215,18 @@ def _check_readable(text: str, where: str) -> None:
         raise InputError(BINARY.format(where=where))
 
 
+_KANA = re.compile(r"[\u3040-\u30ff]")
+
+
 def _detected(lines: list[bytes]) -> str:
+    try:
+        japanese = b"\n".join(lines).decode("cp932")
+    except UnicodeDecodeError:
+        japanese = ""
+    strange = [letter for letter in japanese if not letter.isascii()]
+    # Few lines are not enough for statistics, but kana are written in no other encoding by chance.
+    if strange and 5 * len(_KANA.findall(japanese)) > len(strange):
+        return "cp932"
     from charset_normalizer import from_bytes
 
     found = from_bytes(b"\n".join(lines), cp_exclusion=["utf_16", "utf_32", "utf_7"]).best()

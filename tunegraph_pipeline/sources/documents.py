@@ -462,11 +462,16 @@ def _apple_library(document: Any, _where: str) -> Document | None:
     return _rows("apple-library", rows, ("opinion", "rating"))
 
 
-def _spotify_plays(document: Any, _where: str) -> Document | None:
+def _spotify_plays(document: Any, where: str) -> Document | None:
     """A streaming history of a Spotify account export under another name."""
     plays = [one for one in _dicts(document) if "ms_played" in one or {"msPlayed", "trackName"} <= one.keys()]
     if not plays:
         return None
+    if len(accounts := {one["username"] for one in plays if isinstance(one.get("username"), str)}) > 1:
+        raise InputError(
+            f"{where} has the plays of {len(accounts)} accounts; import each alone, with a --user-id of"
+            f" their own"
+        )
     return _rows(
         "spotify-plays",
         (
@@ -554,6 +559,14 @@ def _columns(document: Any, _where: str) -> Document | None:
     """{column: [cell, ...]} with columns of known names and of one length."""
     if not isinstance(document, dict) or len(document) < 2:
         return None
+    names, cells = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(cells, list) and all(isinstance(row, list) for row in cells):
+        rows = [dict(zip(map(str, names), row, strict=False)) for row in cells]
+        return Document("table", table_of_records(rows, "JSON by columns and data")) if rows else None
+    numbered = [value for value in document.values() if isinstance(value, dict)]
+    if len(numbered) == len(document) and all(value.keys() == numbered[0].keys() for value in numbered):
+        # As pandas writes a table: {column: {number of the row: cell}}.
+        document = {name: list(value.values()) for name, value in document.items()}
     if not all(isinstance(value, list) for value in document.values()):
         return None
     lengths = {len(value) for value in document.values()}
@@ -657,6 +670,10 @@ def _flat(record: Mapping[str, Any]) -> Row:
             row |= _flat(value)
         elif letters(key) in {"artist", "artists"} and isinstance(value, dict | list):
             row[key] = _names(value)
+        elif letters(key) in COLUMN_NAMES["user_id"] and isinstance(value, dict):
+            row[key] = next(
+                (value[name] for name in ("id", "user_id", "name", "username") if name in value), None
+            )
         elif letters(key) == "externalids":
             row["isrc"] = _at(value, "isrc")
         else:

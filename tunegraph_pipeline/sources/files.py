@@ -6,6 +6,7 @@ where batches are kept (`lake`).
 """
 
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,8 @@ class FileImport:
 
     ``origin`` is the path; ``shape`` says how the file was cut, ``columns`` which column was taken for which
     role, ``unused`` which columns decided nothing, ``rules`` what counted as what. ``person`` is the user of
-    a file of one person, "" for others. ``examples`` are the first likes in words.
+    a file of one person, "" for others; ``said_person`` whom the file itself names. ``examples`` are the
+    first likes in words.
     """
 
     batch: RawBatch
@@ -71,6 +73,7 @@ class FileImport:
     unused: Sequence[str] = ()
     rules: Sequence[str] = ()
     person: str = ""
+    said_person: str = ""
 
     def examples(self) -> list[str]:
         """The first likes in words, such as "ann likes Intro by The Lanterns"."""
@@ -151,15 +154,35 @@ def import_files(
         kind == "likes",
         Rules(min_plays, min_rating, like_when or {}),
     )
-    readings = [
-        (where, origin, reading)
-        for group_kind, group in list(_groups(paths, format))
-        for where, origin, reading in _read_group(group_kind, group, given)
-    ]
+    groups = [list(_read_group(*group, given)) for group in _groups(paths, format)]
+    readings = [one for group in groups for one in group]
     _check_options(readings, given)
-    imports = [_imported(where, origin, reading, kind, given, day) for where, origin, reading in readings]
-    _check_people(imports, readings, user_id)
+    imports = [one for group in groups for one in _import_group(group, kind, given, day)]
+    _check_people(imports, user_id)
     return imports
+
+
+def _import_group(
+    group: Sequence[tuple[str, str, Reading]], kind: str, given: Given, day: date | None
+) -> list[FileImport]:
+    """What the parts of a file become, such as the sheets of a workbook. A part without a like is left out
+    and named if another has one; so are plays beside likes, unless an option asks for plays."""
+    likes = any(reading.format.means in {"likes", "library"} for _, _, reading in group)
+    if likes and len(group) > 1 and given.rules.min_plays is None:
+        group = [one for one in group if one[2].format.means != "plays"]
+    done: list[FileImport] = []
+    failed: list[InputError] = []
+    for where, origin, reading in group:
+        try:
+            done.append(_imported(where, origin, reading, kind, given, day))
+        except InputError as error:
+            failed.append(error)
+    if failed and not done:
+        raise failed[0]
+    if failed:
+        left_out = [f"left out: {error}" for error in failed]
+        done[0] = replace(done[0], rules=[*done[0].rules, *left_out])
+    return done
 
 
 def _read_group(group_kind: str, group: list[Path], given: Given) -> Iterator[tuple[str, str, Reading]]:
@@ -194,27 +217,36 @@ def _check_options(readings: Sequence[tuple[str, str, Reading]], given: Given) -
         raise InputError("--min-rating is for files of ratings, and none was given; leave it out")
 
 
-def _check_people(
-    imports: Sequence[FileImport], readings: Sequence[tuple[str, str, Reading]], user_id: str | None
-) -> None:
+_NAMED = re.compile(
+    r"^(?:recenttracks|lovedtracks|bannedtracks|lastfmstats|listenbrainz)[-_](.+?)(?:[-_]\d+)?\.",
+    re.IGNORECASE,
+)
+"""Files that exporters name after the person."""
+
+
+def _check_people(imports: Sequence[FileImport], user_id: str | None) -> None:
     """Raise InputError where files of two people would become one person without a word."""
     if user_id is not None:
         return
     people: dict[str, str] = {}
     names: dict[str, str] = {}
-    for one, (where, _, reading) in zip(imports, readings, strict=True):
+    for one in imports:
         if not one.person:
             continue
-        name = Path(where).name
-        if where not in names.values() and name in names and ": " not in where:
+        name = re.sub(r"\.(gz|bz2|xz|zst)$", "", Path(one.origin).name.lower())
+        if (
+            names.setdefault(name, one.origin) != one.origin
+            and ": " not in one.origin
+            and ", sheet " not in one.origin
+        ):
             raise InputError(
-                f"{names[name]} and {where} have one name, and may be of two people; import each alone,"
-                f" with a"
-                " --user-id of their own, or both with one --user-id if they are one person's"
+                f"{names[name]} and {one.origin} have one name, and may be of two people; import each"
+                f" alone, with"
+                " a --user-id of their own, or both with one --user-id if they are one person's"
             )
-        names[name] = where
-        if reading.person:
-            people.setdefault(reading.person, where)
+        in_name = _NAMED.match(Path(one.origin).name)
+        if person := one.said_person or (in_name[1].lower() if in_name else ""):
+            people.setdefault(person, one.origin)
     if len(people) > 1:
         (first, second), *_ = [list(people)[:2]]
         raise InputError(
@@ -243,6 +275,9 @@ def _groups(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, list
     """``paths`` in groups: all account exports ("spotify-export"), folders of them included, the seed
     project's files of one folder ("seed"), and every other file alone: a zip of somebody's data ("archive"),
     or any ("file")."""
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is a pipe or device, which is read once; write it into a file first")
     files = [file for path in paths for file in _files_of(path, format_name)]
     exports = [file for file in files if format_name == _EXPORT or _is_export(file, format_name)]
     if exports:
@@ -328,6 +363,7 @@ def _imported(
         reading.unused,
         [*reading.notes, *rules],
         person,
+        reading.person.lower(),
     )
 
 

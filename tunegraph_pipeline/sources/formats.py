@@ -9,10 +9,11 @@ columns. docs/importing.md shows this table.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.columns import Columns
 from tunegraph_pipeline.sources.names import letters
 from tunegraph_pipeline.sources.raw_tables import RawTable
@@ -50,10 +51,11 @@ class Format:
     without: str = ""
     scale: int | None = None
 
-    def fits(self, table: RawTable, file_name: str) -> bool:
-        """Whether a table has this format."""
+    def fits(self, table: RawTable, file_name: str | None) -> bool:
+        """Whether a table has this format; without a name of the file, whether its columns do."""
         names = {letters(name) for name in table.names}
-        named = not self.file or re.search(rf"(?:^|[^a-z])(?:{self.file})", file_name, re.IGNORECASE)
+        start = rf"(?:^|[^a-z])(?:{self.file})"
+        named = not self.file or file_name is None or re.search(start, file_name, re.IGNORECASE)
         if not named and (not self.without or self.without in names):
             return False
         if table.header:
@@ -205,14 +207,7 @@ FORMATS: tuple[Format, ...] = (
         "text with tabs: Name, Artist, Kind, My Rating, Location",
         "library",
         "one person",
-        columns=("name artist kind bitrate", "名前 アーティスト マイレート"),
-        roles={
-            "name": "name",
-            "artists": "artist",
-            "liked_at": "dateadded",
-            "plays": "plays",
-            "rating": "myrating",
-        },
+        columns=("name artist kind bitrate", "名前 アーティスト 種類"),
         scale=100,
     ),
     Format(
@@ -580,6 +575,38 @@ FORMATS: tuple[Format, ...] = (
     ),
 )
 
+
+@dataclass(frozen=True)
+class NoLikes:
+    """A table that people have and that says nothing of what somebody likes: all its ``columns``, the
+    ``file`` name if it takes that to know it, what it is, and what to give in its place."""
+
+    columns: str
+    what: str
+    instead: str
+    file: str = ""
+
+    def fits(self, names: Collection[str], file_name: str) -> bool:
+        named = not self.file or re.search(self.file, file_name, re.IGNORECASE)
+        return bool(named) and set(self.columns.split()) <= set(names)
+
+
+_LATER = (
+    r"watch[ _-]?later|später ansehen|à regarder plus tard|ver más tarde|assistir mais tarde|guarda più tardi"
+)
+NO_LIKES: tuple[NoLikes, ...] = (
+    NoLikes("videoid", "the list to watch later", "give Liked videos.csv", _LATER),
+    NoLikes("commentid videoid", "a table of comments", "give Liked videos.csv"),
+    NoLikes("playlistid playlisttitleoriginal", "the index of playlists", "give the file of a playlist"),
+    NoLikes("albumuri albumname savedat", "a table of saved albums", "export a playlist or the liked songs"),
+    NoLikes("artist name scrobbles rank", "a table of albums", "export lastfmstats-NAME.csv", "album"),
+    NoLikes("name tracks scrobbles rank", "a table of artists", "export lastfmstats-NAME.csv"),
+    NoLikes(
+        "position trackname artistname streams", "a chart, which is nobody's list", "give a list of likes"
+    ),
+    NoLikes("rank trackname artistnames streams", "a chart, which is nobody's list", "give a list of likes"),
+)
+
 BY_NAME: dict[str, Format] = {one.name: one for one in FORMATS}
 
 CONTAINERS = ("csv", "tsv", "xlsx", "parquet", "json", "ndjson")
@@ -628,15 +655,20 @@ def _is_exportify(table: RawTable, columns: Columns) -> bool:
 
 def _is_list(table: RawTable, columns: Columns) -> bool:
     """Whether a table without users is one person's: it says when songs were added, what somebody thinks of
-    them, or knows them by their names alone. A catalogue has ids, and no such thing."""
-    if columns.opinions or "rating" in columns or columns.kinds is not None:
+    them, or how often they were played, knows them by links, or by their names alone. A catalogue has ids,
+    and no such thing."""
+    if columns.opinions or "rating" in columns or columns.kinds is not None or "plays" in columns:
         return True
     if {"name", "artists"} <= columns.roles.keys() and "track_id" not in columns:
         return True
+    features = set(AUDIO_FEATURES) & columns.roles.keys()
+    if "track_id" in columns and not features and ({"name", "artists"} & columns.roles.keys()):
+        return all(":" in cell for cell in table.sample_of(columns.roles["track_id"]))
     return "liked_at" in columns and ("track_id" in columns or bool(columns.services))
 
 
 def unused(table: RawTable, columns: Columns) -> Sequence[str]:
     """The columns of a table that decide nothing."""
     used = set(columns.used())
-    return [name for name in table.names if name not in used and table.header]
+    names = [name for name in table.names if name not in used and not name.startswith("(blank ")]
+    return names if table.header else []

@@ -15,7 +15,7 @@ LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE, NEUTRAL = 1, -1, 0, 2, 3, 4, 5
 _WORDS: dict[int, str] = {
     LIKE: "like liked likes love loved loves favorite favourite favorited favourited fav star starred save"
     " saved"
-    " thumbsup thumbup up upvote upvoted heart hearted positive good true yes y add added addtoplaylist"
+    " thumbsup thumbup up upvote upvoted heart hearted positive good true yes y t add added addtoplaylist"
     " addtofavorites addtolibrary",
     DISLIKE: "dislike disliked dislikes hate hated hates ban banned block blocked thumbsdown thumbdown down"
     " downvote downvoted negative bad notinterested",
@@ -24,14 +24,16 @@ _WORDS: dict[int, str] = {
     UNLIKE: "unlike unliked unlove unloved unfavorite unfavourite unfavorited unstar unstarred unsave unsaved"
     " removefromfavorites removefromlibrary remove removed",
     UNDISLIKE: "undislike undisliked unhate unhated unban unbanned unblock unblocked",
-    NEUTRAL: "none nothing neutral indifferent n no false unknown unrated",
+    NEUTRAL: "none nothing neutral indifferent n no f false unknown unrated",
     NOTHING: "skip skipped skips view viewed click clicked read seen impression impressions show shown pause"
     " paused stop stopped start started playstart search searched share shared download downloaded open"
-    " opened",
+    " opened lyricdisplay",
 }
 SAYS = {word: says for says, words in _WORDS.items() for word in words.split()}
 SAYS |= {
     "👍": LIKE,
+    "✓": LIKE,
+    "✔": LIKE,
     "❤": LIKE,
     "♥": LIKE,
     "💚": LIKE,
@@ -44,7 +46,22 @@ NEGATIVE = re.compile(r"dislik|hate|bann?(ed)?$|block|thumbs?down|downvote")
 """Letters of columns whose yes is a dislike."""
 
 _CLEAR = {word for word, says in SAYS.items() if says in {LIKE, DISLIKE, UNLIKE, UNDISLIKE}} - {
-    *("up", "down", "good", "bad", "true", "yes", "y", "add", "added", "save", "saved", "remove", "removed"),
+    *(
+        "t",
+        "up",
+        "down",
+        "good",
+        "bad",
+        "true",
+        "yes",
+        "y",
+        "add",
+        "added",
+        "save",
+        "saved",
+        "remove",
+        "removed",
+    ),
     *("block", "blocked", "positive", "negative", "star", "fav"),
 }
 """Words that mean a like or a dislike under any name of a column."""
@@ -80,7 +97,7 @@ def rated(value: str) -> tuple[float, int | None] | None:
     others."""
     text = value.strip()
     try:
-        return float(text), None
+        return float(text.replace(",", ".") if re.fullmatch(r"\d+,\d+", text) else text), None
     except ValueError:
         pass
     if (found := _OF_SCALE.fullmatch(text)) is not None:

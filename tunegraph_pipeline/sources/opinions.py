@@ -93,7 +93,7 @@ def read_opinions(
         says = _together(said)
         if rules.min_plays is None and says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE]).any():
             says = says.set(says == PLAY, NOTHING)  # where people say what they like, plays say less
-        plays = None
+        plays = _long_enough(table, where, counts) if (says == PLAY).any() else None
         if rules.min_plays is not None and "plays" in table.columns:
             plays = _plays(table, where, counts)
             says = says.set(says.is_in([NOTHING, NEUTRAL]) & (plays > 0), PLAY)
@@ -118,11 +118,14 @@ def _plays(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
 
 def _long_enough(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series | None:
     """One play for each row, none where it was shorter than SHORTEST_PLAY_MS."""
-    if "played_ms" not in table.columns:
+    lengths = [
+        (role, factor) for role, factor in (("played_ms", 1.0), ("played_s", 1000.0)) if role in table.columns
+    ]
+    if not lengths:
         return None
-    short = (as_numbers(table["played_ms"], "played_ms", where, counts) < SHORTEST_PLAY_MS).fill_null(
-        value=False
-    )
+    [(role, factor), *_] = lengths
+    played = as_numbers(table[role], role, where, counts) * factor
+    short = (played < SHORTEST_PLAY_MS).fill_null(value=False)
     counts["plays shorter than 30 seconds"] += int(short.sum())
     return pl.repeat(1.0, len(table), dtype=pl.Float64, eager=True).set(short, 0.0)
 
@@ -151,8 +154,14 @@ class _ColumnReader:
 
     def says(self, column: pl.Series, name: str) -> pl.Series | None:
         """What a column says in each row; None if it is empty."""
+        if column.dtype.is_nested():
+            raise InputError(
+                f"{self.where}: column {name} holds lists or objects; write one value a row, or leave the"
+                f" column"
+                f" out with --ignore-column '{name}'"
+            )
         text = column.cast(pl.String, strict=False).str.strip_chars()
-        text = text.set(text.is_in(MISSING).fill_null(value=False), None)
+        text = text.set(text.is_in([*MISSING, "n/a", "-", "–"]).fill_null(value=False), None)
         wanted = {letters(one): values for one, values in self.rules.like_when.items()}
         if (likes := wanted.get(letters(name))) is not None:
             return self._as_told(text, name, likes)
@@ -169,7 +178,11 @@ class _ColumnReader:
             self.rated = True
             return text.is_not_null().cast(pl.Int8)
         ratings = {value: one for value in known if (one := rated(value)) is not None}
-        if len(ratings) < len(known):
+        # Beside ratings, a word such as "unrated" says that there is none.
+        silent = [
+            value for value, says in known.items() if says in {NEUTRAL, NOTHING} and value not in ratings
+        ]
+        if len(ratings) + len(silent) < len(known):
             unknown = [value for value, says in known.items() if says is None]
             raise InputError(
                 f"{self.where}: column {name} says {shown(unknown)}, which is not understood; name the values"
@@ -186,7 +199,10 @@ class _ColumnReader:
         )
 
     def _as_told(self, text: pl.Series, name: str, values: frozenset[str]) -> pl.Series:
-        likes = text.str.to_lowercase().is_in([value.lower() for value in values]).fill_null(value=False)
+        wanted = [value.lower() for value in values]
+        likes = text.str.to_lowercase().is_in(wanted).fill_null(value=False)
+        numbers = [float(value) for value in wanted if re.fullmatch(r"-?\d+(\.\d+)?", value)]
+        likes |= text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(value=False)
         if not likes.any():
             raise InputError(
                 f"{self.where}: no row has {shown(sorted(values))} in column {name}; check --like-when"

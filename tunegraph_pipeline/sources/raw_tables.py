@@ -21,6 +21,8 @@ from tunegraph_pipeline.sources.columns import count_known
 from tunegraph_pipeline.sources.content import parse_json
 
 SAMPLE_ROWS = 500
+MAX_COLUMNS = 2_000
+"""A table of more columns is no list of likes."""
 _SAMPLE_BYTES = 1 << 18
 _SEPARATORS = ("\t", ";", "|", ",", " ")
 _TOO_FEW, _TOO_MANY = "rows with too few columns", "rows with too many columns"
@@ -142,9 +144,10 @@ def _cut_at(
     for position, (place, row) in enumerate(rows[:_PREAMBLE_LINES]):
         cells = [cell.strip().lstrip("#% ") if number == 0 else cell for number, cell in enumerate(row)]
         known = count_known(cells, named)
-        if not known or len(cells) < 2:
+        if not known or not 2 <= len(cells) <= MAX_COLUMNS:
             continue
         below = [len(other) for _, other in rows[position + 1 :]]
+        cells += _unnamed(cells, [other for _, other in rows[position + 1 :]])
         agree = below.count(len(cells)) / len(below) if below else 1.0
         found = (agree, known), Cut(separator, True, _distinct(cells), place)
         if agree >= 0.5:
@@ -157,9 +160,38 @@ def _cut_at(
         return None
     first = next((position for position, (_, row) in enumerate(rows) if not row[0].startswith("#")), 0)
     width, share = usual_width([row for _, row in rows[first:]])
-    if width < 2 or share < (0.9 if separator == " " else 0.5):
+    if not 2 <= width <= MAX_COLUMNS or share < (0.9 if separator == " " else 0.5):
         return None
     return (share, 0), Cut(separator, False, [str(number + 1) for number in range(width)], rows[first][0])
+
+
+def _unnamed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names for blank cells that rows have at their end, beyond the header."""
+    width, _ = usual_width(rows)
+    beyond = [row[len(header) :] for row in rows if len(row) == width]
+    if width <= len(header) or any(cell.strip() for cells in beyond for cell in cells):
+        return []
+    return [f"(blank {number})" for number in range(1, width - len(header) + 1)]
+
+
+def as_plain_rows(data: bytes) -> bytes:
+    """Text without what wraps its rows: quotation marks around whole lines, single quotes around cells, and
+    the bars and dashes of a Markdown table."""
+    lines = [line.strip() for line in sample_lines(data) if line.strip()]
+    if len(lines) > 1 and all(re.fullmatch(r'"[^"]*[,;\t][^"]*"', line) for line in lines):
+        return b"\n".join(line.strip().strip(b'"') for line in data.splitlines())
+    if len(lines) > 1 and all(re.fullmatch(r"'[^']*'([,;\t|]'[^']*')+", line) for line in lines):
+        return data.replace(b"'", b'"')
+    if (
+        len(lines) > 2
+        and re.fullmatch(r"[|\s:-]*-[|\s:-]*", lines[1])
+        and all(line.startswith("|") for line in lines)
+    ):
+        rows = [line.strip().strip(b"|") for line in data.splitlines() if line.strip()]
+        return b"\n".join(
+            b"|".join(cell.strip() for cell in row.split(b"|")) for row in rows if row.strip(b"|:- ")
+        )
+    return data
 
 
 def text_table(data: bytes, where: str, cut: Cut, *, literal: bool = False) -> RawTable:
@@ -168,6 +200,10 @@ def text_table(data: bytes, where: str, cut: Cut, *, literal: bool = False) -> R
     Raises InputError for a quotation mark that is never closed."""
     if cut.skipped:
         data = _without_lines(data, cut.skipped)
+    blank = sum(name.startswith("(blank ") for name in cut.names)
+    if blank:  # rows have blank cells at their end that the header lacks
+        end = data.find(b"\n") if b"\n" in data else len(data)
+        data = data[:end].rstrip(b"\r") + cut.separator.encode() * blank + data[end:]
     if cut.separator == " ":
         data = b"\n".join(b" ".join(line.split()) for line in data.splitlines())
     # In text with tabs a lone quote is a letter like any other; Last.fm-1K has thousands of them.

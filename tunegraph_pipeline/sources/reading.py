@@ -29,12 +29,13 @@ from tunegraph_pipeline.sources.columns import (
     recognise,
 )
 from tunegraph_pipeline.sources.content import BINARY, as_utf8, is_workbook, parse_json, read_content
-from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, Format, format_of, unused
+from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, NO_LIKES, Format, format_of, unused
 from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
 from tunegraph_pipeline.sources.raw_tables import (
     Cut,
     RawTable,
+    as_plain_rows,
     cut_lines,
     find_cut,
     lines_of_json,
@@ -133,6 +134,12 @@ def _of_sheets(data: bytes, where: str, given: Given) -> list[Reading]:
             or given.named
         ):
             found.append(_of_table(table, sheet, f"{where}, sheet {sheet}", given))
+    lists = [one for one in found if one.format.name == "list" and one.tables[0].means == "likes"]
+    if len(lists) > 1 and given.user_id is None:
+        raise InputError(
+            f"{where} has several sheets of songs, which may be of several people; save each as a file of its"
+            " own, or give --user-id if they are one person's"
+        )
     if not found:
         raise InputError(
             f"{where} has no sheet of songs; write track_id, or artist and title, above the columns"
@@ -142,9 +149,11 @@ def _of_sheets(data: bytes, where: str, given: Given) -> list[Reading]:
 
 def _of_text(data: bytes, name: str, where: str, given: Given) -> list[Reading]:
     start = data[:4096].lstrip()
+    if start.startswith(b"{\\rtf"):
+        raise InputError(f"{where} is a Rich Text document; save it as plain text or CSV")
     if start.startswith((b"{", b"[")):
         return [_of_json(data, name, where, given)]
-    if start.startswith(b"<"):
+    if start.startswith(b"<") and not re.match(rb"<(https?|spotify):", start):
         return [_of_document(documents.read_xml(data, where), name, where, given)]
     if start.upper().startswith(b"#EXTM3U") or re.search(r"\.m3u8?$", name, re.IGNORECASE):
         return [_of_document(documents.read_m3u(data.decode(), where), name, where, given)]
@@ -183,7 +192,7 @@ def _is_row(document: Mapping[str, object]) -> bool:
 
 def _of_json_lines(data: bytes, first: Mapping[str, object], name: str, where: str, given: Given) -> Reading:
     _check_container("ndjson", where, given)
-    if "track_metadata" in first and "listened_at" in first:
+    if any(isinstance(value, dict) for value in first.values()):
         rows = _parsed_lines(data, where)
         return _of_document(documents.read_json(rows, where), name, where, given)
     return _of_table(lines_of_json(data, where), name, where, given)
@@ -239,6 +248,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
     lines = [line.strip() for line in sample_lines(data) if line.strip()]
     if not lines:
         raise InputError(f"{where} begins with nothing but blanks; give a file with at least one row")
+    data = as_plain_rows(data)
     if b"::" in data[:4096] and b"\t" not in data[:4096]:
         data = data.replace(b"::", b"\t")
     if (links := _single_column(data, where, given)) is not None:
@@ -247,7 +257,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
         known_cut, found = shape
         _check_format(found, where, given)
         table = text_table(data, where, known_cut, literal=found.literal)
-        return _built(table, found, Columns(dict(found.roles)), where, given)
+        return _built(table, found, Columns(dict(found.roles)), name, where, given)
     separators = ("\t",) if given.format == "tsv" else ("\t", ";", "|", ",", " ")
     cut = None if given.format == "adjacency" else find_cut(data, set(given.named.values()), separators)
     if cut is None or (not cut.header and cut.separator == " " and len(cut.names) > 3):
@@ -264,7 +274,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
     ):
         raise _no_table(where, lines)
     if not cut.header:
-        return _of_headerless(table, where, given)
+        return _of_headerless(table, name, where, given)
     if cut.skipped:
         table.shape += f", {cut.skipped} lines above the header skipped"
     return _of_table(table, name, where, given)
@@ -288,15 +298,32 @@ def _headerless_cut(data: bytes, where: str, name: str) -> tuple[Cut, Format] | 
 
 def _single_column(data: bytes, where: str, given: Given) -> list[str] | None:
     """The cells of a single column of links, URIs or ISRCs, with or without a header; else None."""
-    sample = [line.strip().strip('"') for line in sample_lines(data) if line.strip()]
-    headed = letters(sample[0]) in _LINK_HEADERS
-    cells = sample[1:] if headed else sample
-    if not cells or not all(
-        documents.is_song_link(cell) and not re.search(r"[\t;, ]", cell) for cell in cells
-    ):
+    sample = [line for text in sample_lines(data) if (line := _bare_line(text))]
+    if not sample:
         return None
-    lines = (line.strip().strip('"') for line in data.decode().splitlines())
-    return [line for line in lines if line][int(headed) :]
+    header = letters(sample[0])
+    headed = header in _LINK_HEADERS or (header.endswith(("link", "url", "uri")) and not is_id(sample[0]))
+    cells = sample[1:] if headed else sample
+    if not cells or not all(_names_a_song(cell, header) for cell in cells):
+        return None
+    lines = [line for text in data.decode().splitlines() if (line := _bare_line(text))]
+    songs = lines[int(headed) :]
+    return [isrc_id(line) or line for line in songs] if header == "isrc" else songs
+
+
+def _bare_line(text: str) -> str:
+    """A line without blanks and quotation marks around it; "" for a comment."""
+    line = text.strip().strip('"').strip()
+    return "" if line.startswith("#") else line
+
+
+def _names_a_song(cell: str, header: str) -> bool:
+    """Whether a line is the link, URI or id of a song where nothing but songs is listed."""
+    if re.search(r"[\t;, ]", cell):
+        return False
+    if header == "isrc":
+        return isrc_id(cell) is not None
+    return documents.is_song_link(cell) or bool(re.fullmatch(r"[0-9A-Za-z]{22}", cell))
 
 
 def _column_of_ids(data: bytes, lines: list[str], where: str, given: Given) -> list[str] | None:
@@ -364,14 +391,14 @@ def _no_table(where: str, lines: list[str]) -> InputError:
     )
 
 
-def _of_headerless(table: RawTable, where: str, given: Given) -> Reading:
+def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Reading:
     """A table without a header: of a known shape, with columns named by position, or of two columns of ids
     and perhaps a number."""
     named = {
         role: find_column(table.names, column, "the option", where) for role, column in given.named.items()
     }
     if {"user_id", "track_id"} <= named.keys():
-        return _built(table, BY_NAME["table"], Columns(named), where, given)
+        return _built(table, BY_NAME["table"], Columns(named), name, where, given)
     width = len(table.names)
     rows = table.sample.rows()
     first = [cell or "" for cell in (rows[0] if rows else ())]
@@ -398,7 +425,7 @@ def _of_headerless(table: RawTable, where: str, given: Given) -> Reading:
             " columns above them, such as user_id,track_id"
         )
     roles = {"user_id": "1", "track_id": "2"} | _third(table, where, given) | named
-    return _built(table, BY_NAME["table"], Columns(roles), where, given)
+    return _built(table, BY_NAME["table"], Columns(roles), name, where, given)
 
 
 def _third(table: RawTable, where: str, given: Given) -> dict[str, str]:
@@ -460,15 +487,16 @@ def _unlike_the_rest(table: RawTable) -> bool:
 def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
     """The rows of a table with a header."""
     table = _without_types(table)
+    for one in NO_LIKES:
+        if given.format == "auto" and one.fits({letters(column) for column in table.names}, name):
+            raise InputError(f"{where} is {one.what}; {one.instead}")
     columns = recognise(table, given.named, where, given.ignored)
+    if "track_id" not in given.named:
+        columns = _only_songs_by_link(table, columns)
     found = format_of(table, columns, name)
     if given.format in BY_NAME:
         wanted = BY_NAME[given.format]
-        fits = (
-            found is wanted
-            or wanted.fits(table, name)
-            or (found is not None and wanted.name in {"table", "list"})
-        )
+        fits = found is wanted or wanted.fits(table, None) or _general(wanted, columns)
         if not fits:
             what = found.name if found else table.shape
             raise InputError(
@@ -477,8 +505,10 @@ def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
         found = wanted
     if found is None or not _has_songs(columns, found):
         raise _no_songs(table, columns, where)
+    if found.name in {"list", "catalogue"} and given.user_id is None:
+        _check_people(table, columns, where, given)
     if found.name == "youtube-takeout":
-        _check_playlist(table, columns, name, where)
+        _check_playlist(table, columns, where)
     if found.name == "catalogue" and (given.user_id is not None or given.likes_asked):
         found = BY_NAME["list"]
     if found.whose == "one person" and "user_id" in given.named:
@@ -486,11 +516,18 @@ def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
     _apply_roles(table, columns, found, given)
     if found.whose == "one person" and letters(columns.roles.get("user_id", "")) in PLAYLISTS:
         del columns.roles["user_id"]
-    reading = _built(table, found, columns, where, given)
+    reading = _built(table, found, columns, name, where, given)
     if found.name == "lastfmstats":
         date = next((one for one in table.names if one.lower().startswith("date#")), "")
         reading.person = date.partition("#")[2]
     return reading
+
+
+def _general(wanted: Format, columns: Columns) -> bool:
+    """Whether a table with these columns may be read as a general format that an option names."""
+    if wanted.name == "table":
+        return "user_id" in columns
+    return wanted.name in {"list", "catalogue"} and "user_id" not in columns
 
 
 def _without_types(table: RawTable) -> RawTable:
@@ -509,19 +546,26 @@ def _without_types(table: RawTable) -> RawTable:
     return RawTable(shape, list(plain.values()), True, table.sample.rename(plain), load, table.counts)
 
 
-_WATCH_LATER = re.compile(
-    r"watch[ _-]?later|später ansehen|à regarder plus tard|ver más tarde|assistir mais tarde|guarda più"
-    r" tardi",
-    re.IGNORECASE,
-)
+_PEOPLE = re.compile(r"user|person|friend|mail|owner|member|account|profile|login|nick|listener|^name$|who")
 
 
-def _check_playlist(table: RawTable, columns: Columns, name: str, where: str) -> None:
+def _check_people(table: RawTable, columns: Columns, where: str, given: Given) -> None:
+    """Raise InputError for a list without users that has a column which may name them."""
+    ignored = {letters(one) for one in given.ignored}
+    for column in unused(table, columns):
+        if (
+            letters(column) not in ignored
+            and _PEOPLE.search(letters(column))
+            and len(set(table.sample_of(column))) > 1
+        ):
+            raise InputError(
+                f"{where} has a column {column}, which may say whose each song is; name it with --user-column"
+                f" '{column}', or leave it out with --ignore-column '{column}'"
+            )
+
+
+def _check_playlist(table: RawTable, columns: Columns, where: str) -> None:
     """Raise InputError for a table of videos that is no list of songs somebody likes."""
-    if _WATCH_LATER.search(name):
-        raise InputError(
-            f"{where} is the list to watch later, which says nothing of liking; give Liked videos.csv"
-        )
     others = [one for one in unused(table, columns) if not _holds_times(table, one)]
     if others and "name" not in columns:
         raise InputError(
@@ -581,16 +625,19 @@ def _apply_roles(table: RawTable, columns: Columns, found: Format, given: Given)
                 columns.roles.setdefault("liked_at", column)
 
 
-def _built(table: RawTable, found: Format, columns: Columns, where: str, given: Given) -> Reading:
+def _built(table: RawTable, found: Format, columns: Columns, name: str, where: str, given: Given) -> Reading:
     """The reading of a table whose columns have roles."""
-    columns = _only_songs_by_link(table, columns)
     if columns.opinions and given.rules.min_plays is None:
         columns.roles.pop("plays", None)
     kinds = columns.kinds
     if kinds is not None and found.name in {"catalogue"}:
         columns.kinds = kinds = None
-    for name in given.rules.like_when:
-        column = find_column(table.names, name, "--like-when", where)
+    for judged in given.rules.like_when:
+        column = find_column(table.names, judged, "--like-when", where)
+        if column in {find_column(table.names, one, "--ignore-column", where) for one in given.ignored}:
+            raise InputError(
+                f"{where}: column {column} is both in --like-when and in --ignore-column; choose one"
+            )
         if column not in columns.opinions:
             columns.opinions.append(column)
             columns.roles = {role: one for role, one in columns.roles.items() if one != column}
@@ -600,6 +647,17 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
         columns.opinions.append(rating)
     unnamed = [rating] if rating is not None and not table.header else []
     rows = table.load([*columns.used(), *unnamed], ids)
+    counts = Counter(table.counts)
+    if table.header and columns.roles:
+        checked = [name for name in columns.roles.values() if rows.schema[name] == pl.String]
+        headers = (
+            rows.select(pl.all_horizontal(pl.col(name) == name for name in checked)).to_series()
+            if checked
+            else None
+        )
+        if headers is not None and headers.any():
+            counts["repeated headers"] += int(headers.sum())
+            rows = rows.filter(~headers.fill_null(value=False))
     if table.header and not len(rows) and not table.counts.total():
         raise InputError(f"{where} has a header and no rows; give a file with at least one row")
     selected = [rows[column].alias(role) for role, column in columns.roles.items()]
@@ -612,9 +670,14 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
         opinions.append("rating")
     if kinds is not None and kinds not in opinions:
         selected.append(rows[kinds])
+    means = "plays" if _are_plays(columns, found, opinions) else found.means
+    notes = []
+    if means == "likes" and not opinions and (word := _DISLIKED.search(name)) is not None:
+        means = "dislikes"
+        notes.append(f"the songs are dislikes, since the name says {word[1]}")
     roles = Table(
         pl.DataFrame(selected),
-        "plays" if _are_plays(columns, found, opinions) else found.means,
+        means,
         tuple(opinions),
         kinds,
         _default_plays(found),
@@ -625,11 +688,12 @@ def _built(table: RawTable, found: Format, columns: Columns, where: str, given: 
     told = dict(columns.roles)
     told |= {f"id of {service}": column for service, column in columns.services.items()}
     told |= {f"opinion {number}" if number else "opinion": name for number, name in enumerate(opinions)}
-    counts = Counter(table.counts)
     left = [name for name in unused(table, columns) if letters(name) not in AUDIO_FEATURES]
-    return Reading(found, [roles], table.shape, told, left, counts=counts)
+    return Reading(found, [roles], table.shape, told, left, counts=counts, notes=notes)
 
 
+_DISLIKED = re.compile(r"(?:^|[^a-z])(dislik(?:e|es|ed)|hated|banned|blocked)(?:$|[^a-z])", re.IGNORECASE)
+"""A word in the name of a file or sheet that says that its songs are disliked."""
 _PLAYED_AT = {"playedat", "listenedat", "lastplayed", "playeddate", "listendate", "scrobbledat", "playtime"}
 
 

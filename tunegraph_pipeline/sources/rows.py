@@ -28,7 +28,17 @@ from tunegraph_pipeline.sources.cells import (
 )
 from tunegraph_pipeline.sources.formats import Means
 from tunegraph_pipeline.sources.names import letters
-from tunegraph_pipeline.sources.opinion_words import DISLIKE, LIKE, NEUTRAL, NOTHING, PLAY, UNDISLIKE, UNLIKE
+from tunegraph_pipeline.sources.opinion_words import (
+    DISLIKE,
+    LIKE,
+    NEUTRAL,
+    NOTHING,
+    PLAY,
+    SAYS,
+    UNDISLIKE,
+    UNLIKE,
+    word_of,
+)
 from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
@@ -83,7 +93,16 @@ class Table:
     @property
     def counts_plays(self) -> bool:
         """Whether it has plays that --min-plays could count."""
-        return self.means == "plays" or self.may_be_plays or "plays" in self.rows.columns
+        if self.means == "plays" or self.may_be_plays or "plays" in self.rows.columns:
+            return True
+        flat = (
+            one.explode() if one.dtype.is_nested() else one
+            for one in map(self.rows.get_column, self.opinions)
+        )
+        values = (one.unique().cast(pl.String, strict=False) for one in flat if not one.dtype.is_nested())
+        return any(
+            SAYS.get(word_of(value)) == PLAY for some in values for value in some.drop_nulls().to_list()
+        )
 
     @property
     def has_numbers(self) -> bool:
@@ -298,6 +317,14 @@ def _opinions(
         says = says.set(says.is_in([NOTHING, NEUTRAL]), LIKE)
         said.append("nothing in the library is rated or loved, so each of its songs is a like")
     written, liked_at = _times(rows, counts)
+    if (
+        table.may_be_plays
+        and table.default_plays is not None
+        and (says == LIKE).all()
+        and _repeats(rows, liked_at)
+    ):
+        said.append("songs repeat at several times, so the rows are plays")
+        says = says.set(says == LIKE, PLAY)
     pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
     if not len(pairs) or (says == LIKE).all():
         return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
@@ -318,6 +345,12 @@ def _opinions(
     return likes, dislikes
 
 
+def _repeats(rows: pl.DataFrame, liked_at: pl.Series) -> bool:
+    """Whether users name a song at several times, as they do in a history of plays."""
+    dated = rows.select("user_id", "track_id").with_columns(liked_at).drop_nulls().unique()
+    return len(dated) > dated.select("user_id", "track_id").n_unique()
+
+
 def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, pl.Series]:
     """The times as they are written, None where there are none, and as they are stored."""
     if "liked_at" not in rows.columns:
@@ -330,9 +363,13 @@ def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, 
 
 
 def _order(written: pl.Series | None, times: pl.Series) -> pl.Series:
-    """The order of the rows in time, float64: by numbers as they are written, since times may be relative, or
-    by times; all equal where there are none."""
-    if written is not None and (written.dtype.is_numeric() or written.dtype == pl.String):
+    """The order of the rows in time, float64: by times, or by numbers as they are written where some are no
+    times, since they may be relative; all equal where there are none."""
+    if (
+        times.null_count()
+        and written is not None
+        and (written.dtype.is_numeric() or written.dtype == pl.String)
+    ):
         numbers = written.cast(pl.Float64, strict=False)
         if numbers.null_count() < len(numbers):
             return numbers.alias("order")

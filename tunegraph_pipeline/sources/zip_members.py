@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.sources.content import is_hidden
 
 MAX_MEMBERS = 10_000
 MAX_FILE_BYTES = 1 << 28
@@ -138,7 +139,7 @@ def _checked(entries: list[zipfile.ZipInfo], path: Path) -> Iterator[zipfile.Zip
         if name in seen:
             raise InputError(f"{path} has {shown} twice; download it again")
         seen.add(name)
-        if entry.is_dir() or "__MACOSX" in parts:
+        if entry.is_dir() or is_hidden(name):
             continue
         if entry.flag_bits & 0x1:
             raise InputError(f"{path} is encrypted; unpack it with its password and give the folder")
