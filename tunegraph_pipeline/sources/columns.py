@@ -146,10 +146,15 @@ _OPINION_WORDS = re.compile(
 )
 """Words in the name of a column that say that it holds somebody's opinion."""
 _OF_OTHERS = re.compile(
-    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|public|album|artist|critics?|n|at|date|time"
-    r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed)(?:$|_)"
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|album|artist|critics?|n|at|date|time"
+    r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed|helpful|public|votes|votecount|review|text)(?:$|_)"
 )
 """Words in the name of a column that say that it is about others, or about the opinion."""
+
+
+def _holds_opinions(table: "RawTable", name: str, free: Mapping[str, str]) -> bool:
+    """Whether a column of a known name holds opinions: ``label`` may be a target or a record company."""
+    return name != "label" or set(table.sample_of(free[name])) <= {"0", "1", "-1", "0.0", "1.0", "-1.0"}
 
 
 _OF_SONGS = re.compile(
@@ -162,7 +167,11 @@ _OF_SONGS = re.compile(
 def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
     """Find the columns in which rows say what they think: by their names, by words in their names, and by
     cells that are all words of opinion."""
-    named = [free.pop(name) for name in COLUMN_NAMES["opinion"] if name in free]
+    named = [
+        free.pop(name)
+        for name in COLUMN_NAMES["opinion"]
+        if name in free and _holds_opinions(table, name, free)
+    ]
     kinds = next((free[name] for name in COLUMN_NAMES["type"] if name in free), None)
     if kinds is not None and words_say_opinions(table.sample_of(kinds)):
         named.append(free.pop(letters(kinds)))

@@ -522,12 +522,18 @@ def _seed(document: Any, where: str) -> Document | None:
         return None
     if any(letters(key) in _LIST_KEYS or word_of(key) in SAYS or not _may_be_user(key) for key in document):
         return None
+    if len(document) == 1 and letters(next(iter(document))) in _NO_USERS:
+        return None
     if not all(is_id(str(track).strip()) for track in tracks[:2_000]):
         return None
     failed = [user for user, some in document.items() if some is None]
     rows = [{"user_id": user, "track_id": _text(track)} for user, some in lists.items() for track in some]
     empty: list[Row] = [{"user_id": None, "track_id": None}]
     return _rows("seed", rows or empty, seen_whole=list(lists), failed=failed)
+
+
+_NO_USERS = {"inferences", "ids", "uris", "values", "entries", "result", "rows"}
+"""Keys of single lists that name no user."""
 
 
 def _may_be_user(key: str) -> bool:
@@ -702,7 +708,8 @@ def read_xml(data: bytes, where: str) -> Document:
     if b"<!DOCTYPE plist" in data[:1024] or b"<plist" in data[:1024]:
         return read_plist(data, where)
     try:
-        root = fromstring(data)
+        # The text is UTF-8 by now, whatever its declaration says.
+        root = fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data))
     except Tree.ParseError as error:
         if b"<html" in data[:2048].lower() or b"<!doctype html" in data[:2048].lower():
             raise InputError(_HTML.format(where=where)) from error
@@ -722,7 +729,7 @@ def read_xml(data: bytes, where: str) -> Document:
     try:
         return reader(root)
     except InputError as error:
-        raise InputError(f"{where} is {error}; export loved or recent tracks") from error
+        raise InputError(f"{where} is {error}; give one with the songs that somebody likes") from error
 
 
 _HTML = (
@@ -802,7 +809,10 @@ def _lastfm_xml(root: Any) -> Document:
 
 
 def _subsonic_xml(root: Any) -> Document:
-    songs = [one for one in root.iter() if _tag(one) == "song"]
+    starred = next((one for one in root.iter() if _tag(one) in {"starred", "starred2"}), None)
+    if starred is None:
+        raise InputError("an answer of a Subsonic server without starred songs")
+    songs = [one for one in starred if _tag(one) == "song"]
     return _rows(
         "subsonic",
         (
@@ -867,6 +877,10 @@ def read_plist(data: bytes, where: str) -> Document:
 # --- playlists and logs ------------------------------------------------------------------------------------
 
 
+_EXTINF = re.compile(r'(-?[\d.]*)(?:\s+[\w-]+=(?:"[^"]*"|[^\s,]+))*\s*,(.*)')
+"""The length, attributes, and the name of a song in an M3U playlist."""
+
+
 def read_m3u(text: str, where: str) -> Document:
     """The songs of an M3U playlist: links to songs, else the names above each address."""
     rows: list[Row] = []
@@ -874,7 +888,8 @@ def read_m3u(text: str, where: str) -> Document:
     length: str | None = None
     for line in map(str.strip, text.splitlines()):
         if line.upper().startswith("#EXTINF:"):
-            length, _, pair = line[len("#EXTINF:") :].partition(",")
+            found = _EXTINF.fullmatch(line[len("#EXTINF:") :].strip())
+            length, pair = (found[1], found[2].strip()) if found else (None, None)
         elif line and not line.startswith("#"):
             rows.append(
                 {"track_id": line if is_song_link(line) else None, "pair": pair, "duration_s": length}
@@ -911,8 +926,8 @@ class _Idomaar(NamedTuple):
     relations: dict[str, Any]
 
 
-def read_idomaar(text: str, where: str) -> Document | None:
-    """The plays and preferences of 30Music; None for text of another kind."""
+def read_idomaar(text: str, where: str) -> Document:
+    """The plays and preferences of 30Music. Raises InputError where there are none."""
     rows: list[Row] = []
     for line in _idomaar_lines(text):
         user = next(
@@ -928,7 +943,9 @@ def read_idomaar(text: str, where: str) -> Document | None:
             for track in tracks
         ]
     if not rows:
-        return None
+        raise InputError(
+            f"{where} is a file of 30Music without events of users; give events.idomaar or love.idomaar"
+        )
     return _rows("30music", rows, ("event",))
 
 

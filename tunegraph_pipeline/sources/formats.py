@@ -600,6 +600,8 @@ NO_LIKES: tuple[NoLikes, ...] = (
     NoLikes("playlistid playlisttitleoriginal", "the index of playlists", "give the file of a playlist"),
     NoLikes("albumuri albumname savedat", "a table of saved albums", "export a playlist or the liked songs"),
     NoLikes("artist name scrobbles rank", "a table of albums", "export lastfmstats-NAME.csv", "album"),
+    NoLikes("id name url pictureurl", "a table of artists", "give user_artists.dat"),
+    NoLikes("recordingmsid blurbcontent", "a list of pinned recordings", "give feedback.jsonl, or the zip"),
     NoLikes("name tracks scrobbles rank", "a table of artists", "export lastfmstats-NAME.csv"),
     NoLikes(
         "position trackname artistname streams", "a chart, which is nobody's list", "give a list of likes"
@@ -622,8 +624,6 @@ ENDINGS = {
 """Files of a folder that are imported with it; of its zips, those of a person's data."""
 
 SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
-
-_DATED = ("addedat", "dateadded", "savedat", "likedat", "lovedat", "starredat", "addeddate")
 
 
 def format_of(table: RawTable, columns: Columns, file_name: str) -> Format | None:
@@ -662,7 +662,7 @@ def _is_list(table: RawTable, columns: Columns) -> bool:
     if {"name", "artists"} <= columns.roles.keys() and "track_id" not in columns:
         return True
     features = set(AUDIO_FEATURES) & columns.roles.keys()
-    if "track_id" in columns and not features and ({"name", "artists"} & columns.roles.keys()):
+    if "track_id" in columns and not features:
         return all(":" in cell for cell in table.sample_of(columns.roles["track_id"]))
     return "liked_at" in columns and ("track_id" in columns or bool(columns.services))
 

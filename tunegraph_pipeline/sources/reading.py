@@ -159,10 +159,8 @@ def _of_text(data: bytes, name: str, where: str, given: Given) -> list[Reading]:
         return [_of_document(documents.read_m3u(data.decode(), where), name, where, given)]
     if start.startswith(b"#AUDIOSCROBBLER"):
         return [_of_document(documents.read_scrobbler_log(data.decode()), name, where, given)]
-    if re.match(rb"(event\.\w+|preference)\t", start):
-        document = documents.read_idomaar(data.decode(), where)
-        if document is not None:
-            return [_of_document(document, name, where, given)]
+    if re.match(rb"(event\.\w+|preference|playlist|track|user)\t\d+\t[-\d]*\t\{", start):
+        return [_of_document(documents.read_idomaar(data.decode(), where), name, where, given)]
     return [_of_lines(data, name, where, given)]
 
 
@@ -273,6 +271,8 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
         and not all(is_id(cell) for line in lines for cell in line.split()[:2])
     ):
         raise _no_table(where, lines)
+    if not cut.header and not given.named and (known := _header_of_links(table, cut)) is not None:
+        return _of_table(text_table(data, where, known), name, where, given)
     if not cut.header:
         return _of_headerless(table, name, where, given)
     if cut.skipped:
@@ -293,6 +293,30 @@ def _headerless_cut(data: bytes, where: str, name: str) -> tuple[Cut, Format] | 
             table = text_table(b"\n".join(line.encode() for line in lines), where, cut, literal=found.literal)
             if found.fits(table, name):
                 return cut, found
+    return None
+
+
+def _header_of_links(table: RawTable, cut: Cut) -> Cut | None:
+    """The cut of a table whose header is in an unknown language, where cells below it are links of songs, or
+    videos with times; its column of songs gets a name that is known."""
+    rows = [[cell or "" for cell in row] for row in table.sample.rows()]
+    if len(rows) < 2:
+        return None
+    names = [name.strip() or str(number) for number, name in enumerate(rows[0], start=1)]
+    dated = any(
+        all(re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:", cell) for cell in cells)
+        for cells in zip(*rows[1:], strict=True)
+    )
+    for number, (first, *below) in enumerate(zip(*rows, strict=True)):
+        if documents.is_song_link(first):
+            continue
+        if all(map(documents.is_song_link, below)):
+            names[number] = "Track URI"
+        elif dated and all(re.fullmatch(r"[\w-]{11}", cell.strip()) for cell in below):
+            names[number] = "Video ID"
+        else:
+            continue
+        return Cut(cut.separator, True, names, cut.skipped)
     return None
 
 
@@ -398,6 +422,8 @@ def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Read
         role: find_column(table.names, column, "the option", where) for role, column in given.named.items()
     }
     if {"user_id", "track_id"} <= named.keys():
+        if given.rules.min_rating is not None:
+            named |= _rating_column(table, named)
         return _built(table, BY_NAME["table"], Columns(named), name, where, given)
     width = len(table.names)
     rows = table.sample.rows()
@@ -426,6 +452,18 @@ def _of_headerless(table: RawTable, name: str, where: str, given: Given) -> Read
         )
     roles = {"user_id": "1", "track_id": "2"} | _third(table, where, given) | named
     return _built(table, BY_NAME["table"], Columns(roles), name, where, given)
+
+
+def _rating_column(table: RawTable, named: Mapping[str, str]) -> dict[str, str]:
+    """The only column of numbers up to 100 that no option names, as the one of ratings."""
+    fitting = [
+        column
+        for column in table.names
+        if column not in named.values()
+        and (cells := table.sample_of(column))
+        and all(_is_number(cell) and 0 <= float(cell) <= 100 for cell in cells)
+    ]
+    return {"rating": fitting[0]} if len(fitting) == 1 else {}
 
 
 def _third(table: RawTable, where: str, given: Given) -> dict[str, str]:
@@ -689,6 +727,8 @@ def _built(table: RawTable, found: Format, columns: Columns, name: str, where: s
     told |= {f"id of {service}": column for service, column in columns.services.items()}
     told |= {f"opinion {number}" if number else "opinion": name for number, name in enumerate(opinions)}
     left = [name for name in unused(table, columns) if letters(name) not in AUDIO_FEATURES]
+    if found.name == "catalogue":
+        notes.append("describes songs, and says of no like; if it is somebody's list, give --user-id")
     return Reading(found, [roles], table.shape, told, left, counts=counts, notes=notes)
 
 
@@ -708,13 +748,11 @@ _LINK_COLUMNS = {"uri", "url", "link", "item", "songurl", "songlink"}
 
 
 def _only_songs_by_link(table: RawTable, columns: Columns) -> Columns:
-    """The columns, without one of links that lead to no song of a known service, where songs have names."""
+    """The columns, without one of links that lead to no song of a known service."""
     column = columns.roles.get("track_id")
-    if (
-        column is None
-        or letters(column) not in _LINK_COLUMNS
-        or not {"name", "artists"} <= columns.roles.keys()
-    ):
+    if column is None or letters(column) not in _LINK_COLUMNS:
+        return columns
+    if not any("/" in cell or ":" in cell for cell in table.sample_of(column)):
         return columns
     if any(documents.is_song_link(cell) for cell in table.sample_of(column)):
         return columns

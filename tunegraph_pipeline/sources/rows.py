@@ -241,16 +241,10 @@ def _filled(track: pl.Series, others: pl.Series) -> pl.Series:
 def _service_ids(column: pl.Series, service: str) -> pl.Series:
     """The ids of a service with its prefix, from its bare ids, URIs or links; null for a blank or a zero."""
     text = as_text(column).str.replace(r"\.0$", "")
-    bare = text.str.contains(r"^[\w-]+$") & (text != "0")
-    clean = as_ids(text.set(bare.fill_null(value=True), None), "track_id", service, Counter())
-    return _filled(
-        clean,
-        text.set(~bare.fill_null(value=False), None)
-        .alias("x")
-        .to_frame()
-        .select(pl.lit(f"{service}:") + pl.col("x"))
-        .to_series(),
-    )
+    text = text.set((text == "0").fill_null(value=False), None)
+    bare = text.str.contains(r"^[\w-]+$").fill_null(value=False)
+    linked = as_ids(text.set(bare, None), "track_id", service, Counter())
+    return _filled(linked, (f"{service}:" + text).set(~bare, None))
 
 
 def _isrc_ids(column: pl.Series) -> pl.Series:

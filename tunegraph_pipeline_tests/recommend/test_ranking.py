@@ -496,6 +496,7 @@ def test_diversity_is_maximal_marginal_relevance_worked_out_by_hand(
             content,
             **many,
             track_ids=["a", "b", "c", "d", "e"],
+            isrcs=[""] * 5,
             embeddings=embeddings,
             pooling_weight=np.ones(5, dtype=np.float32),
             popularity=np.ones(5, dtype=np.int32),

@@ -166,7 +166,7 @@ def two_ids(golden: Golden, tmp_path: Path) -> Recommender:
         name: np.concatenate([getattr(content, name), getattr(content, name)[1:2]])
         for name in ("embeddings", "pooling_weight", "prior")
     }
-    for name in ("names", "artists", "image_urls", "preview_urls"):
+    for name in ("names", "artists", "image_urls", "preview_urls", "isrcs"):
         again[name] = [*getattr(content, name), ""]
     write_bundle(
         tmp_path / "v1",

@@ -208,6 +208,80 @@ def test_a_day_that_may_be_a_month_is_read_where_the_column_tells(write: Write) 
     assert times == [None, "2021-03-14", "2021-03-14"]
 
 
+@pytest.mark.parametrize(
+    ("text", "song"),
+    [
+        (
+            f"트랙 URI,트랙 이름,아티스트 이름,추가한 날짜\nspotify:track:{A},Intro,X,2024-01-01T00:00:00Z\n",
+            A,
+        ),
+        (f"URI трека,Название\nspotify:track:{A},Intro\n", A),
+        (
+            "Identyfikator filmu,Sygnatura czasowa\ndQw4w9WgXcQ,2024-01-01T00:00:00+00:00\n",
+            "youtube:dQw4w9WgXcQ",
+        ),
+        (f"#;Track Name;Artist Name(s);Album Name;Added Date;Spotify Id\n1;Intro;X;A;2024-01-01;{A}\n", A),
+    ],
+)
+def test_a_header_in_an_unknown_language_is_known_by_the_cells_below(
+    text: str, song: str, write: Write
+) -> None:
+    assert likes_of(write(text)) == {"me": {song}}
+
+
+def test_text_of_a_document_is_read_in_its_declared_encoding(write: Write) -> None:
+    xspf = (
+        '<?xml version="1.0" encoding="{}"?><playlist xmlns="http://xspf.org/ns/0/"><trackList><track>'
+        "<title>Déjà</title><creator>Björk</creator></track></trackList></playlist>"
+    )
+    for encoding in ("ISO-8859-1", "UTF-16", "UTF-8"):
+        path = write(xspf.format(encoding).encode(encoding), "a.xspf")
+        assert likes_of(path) == {"me": {"name:bjork/deja"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "says"),
+    [
+        ("<subsonic-response><randomSongs><song id='3' title='I' artist='X'/></randomSongs></subsonic-response>", "a.xml",
+         "without starred songs"),
+        ("<lfm><toptracks><track><name>I</name></track></toptracks></lfm>", "a.xml", "without loved, recent or banned"),
+        ('playlist\t1\t1216671548\t{"ID":1}\t{"objects":[]}\n', "playlist.idomaar", "without events of users"),
+        ("id\tname\turl\tpictureURL\n1\tX\thttp://x\thttp://y\n", "artists.dat", "is a table of artists"),
+        ('{"inferences": ["3P_x"]}', "Inferences.json", "JSON of no known service"),
+    ],
+)  # fmt: skip
+def test_answers_and_tables_of_other_things_are_refused(
+    text: str, name: str, says: str, write: Write
+) -> None:
+    with pytest.raises(InputError) as caught:
+        import_files([write(text, name)])
+    assert says in str(caught.value)
+
+
+def test_attributes_of_a_playlist_are_no_names(write: Write) -> None:
+    text = '#EXTM3U\n#EXTINF:200 tvg-id="a,b" group="x",Y - Home\na.mp3\n#EXTINF:-1,X - Intro\nb.mp3\n'
+    assert likes_of(write(text, "a.m3u")) == {"me": {"name:y/home", "name:x/intro"}}
+
+
+def test_a_song_without_a_number_is_known_by_its_names(write: Write) -> None:
+    rows = '"X - A - Live",LIKE,0\n"Y - B",LIKE,0\n'
+    text = f"Item Description,Preference,Item Reference\n{rows}"
+    assert likes_of(write(text)) == {"me": {"name:x/a live", "name:y/b"}}
+
+
+def test_votes_of_others_and_labels_of_records_are_no_opinions(write: Write) -> None:
+    reviews = "user_id,parent_asin,rating,helpful_vote\nann,b1,1.0,4\nann,b2,5.0,0\n"
+    assert likes_of(write(reviews)) == {"ann": {"b2"}}
+    assert likes_of(write("user,track,label\nann,s1,Warp\nann,s2,Ninja\n")) == {"ann": {"s1", "s2"}}
+    assert likes_of(write("user_id:token,item_id:token,label:float\nann,s1,1\nann,s2,0\n")) == {"ann": {"s1"}}
+
+
+def test_ratings_in_a_column_without_a_name_need_an_option(write: Write) -> None:
+    path = write("A1,B1,5.0,1341100800\nA2,B2,1.0,1341100800\n")
+    columns = {"user_column": "1", "track_column": "2", "time_column": "4"}
+    assert likes_of(path, min_rating=4, **columns) == {"A1": {"B1"}}
+
+
 # --- whose ---
 
 
