@@ -18,7 +18,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.names import letters, shown
-from tunegraph_pipeline.sources.opinion_words import is_understood, words_say_opinions
+from tunegraph_pipeline.sources.opinion_words import is_understood, words_of, words_say_opinions
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.sources.raw_tables import RawTable
@@ -140,14 +140,14 @@ def recognise(
 
 
 _OPINION_WORDS = re.compile(
-    r"(?:^|_)(?:dis)?lik(?:e|ed|ing)(?:$|_)|lov(?:e|ed)(?:$|_)|rating|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
+    r"(?:^|_)(?:dis)?lik(?:e|ed|ing)(?:$|_)|(?:^|_)lov(?:e|ed)(?:$|_)|(?:^|_)(?:my|user|star|track)?ratings?(?:$|_)|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
     r"|thumb|(?:^|_)vote|(?:^|_)scored?(?:$|_)|(?:^|_)grade(?:$|_)|feedback|preference|reaction|opinion|favou?rite"
     r"|(?:^|_)fav(?:$|_)|wertung|puntuaci|valuta|valoraci|評価|(?:^|_)hated?(?:$|_)|(?:^|_)bann?(?:ed)?(?:$|_)"
 )
 """Words in the name of a column that say that it holds somebody's opinion."""
 _OF_OTHERS = re.compile(
     r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|album|artist|critics?|n|at|date|time"
-    r"|on|by|popularity|label|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed|helpful|public|votes|votecount|review|text)(?:$|_)"
+    r"|on|by|popularity|label|spotify|lastfm|youtube|deezer|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed|helpful|speech|public|votes|votecount|review|text)(?:$|_)"
 )
 """Words in the name of a column that say that it is about others, or about the opinion."""
 
@@ -159,7 +159,7 @@ def _holds_opinions(table: "RawTable", name: str, free: Mapping[str, str]) -> bo
 
 _OF_SONGS = re.compile(
     r"album|release|playlist|genre|mood|comment|label|title|name|artist|tag|note|text|description|language|country"
-    r"|lyric|group|work|composer|category|style"
+    r"|lyric|speech|group|work|composer|category|style"
 )
 """Words in the name of a column that say that it describes songs, so that its words are no opinions."""
 
@@ -180,12 +180,13 @@ def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) ->
         if column in (kinds, *named):
             continue
         cells = table.sample_of(column)
-        snake = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", "_", column).lower()
+        snake = "_".join(words_of(column))
         others = _OF_OTHERS.search(snake) and not re.search(r"num_stars?$", snake)
         by_name = _OPINION_WORDS.search(snake) and not others
         by_words = bool(cells) and not _OF_SONGS.search(snake) and words_say_opinions(cells)
         may_rate = letters(column) in {"note", "status", "response"} and bool(cells) and is_understood(cells)
-        if by_name or by_words or may_rate:
+        flags = letters(column) == "likes" and set(cells) <= {"0", "1", "-1"}
+        if by_name or by_words or may_rate or flags:
             named.append(column)
     found.opinions, found.kinds = named, kinds
 

@@ -15,7 +15,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.columns import COLUMN_NAMES, is_id
 from tunegraph_pipeline.sources.names import letters, shown
-from tunegraph_pipeline.sources.opinion_words import SAYS, word_of
+from tunegraph_pipeline.sources.opinion_words import SAYS, word_of, words_of
 from tunegraph_pipeline.sources.raw_tables import RawTable, table_of_columns, table_of_records
 
 Row = dict[str, Any]
@@ -490,9 +490,10 @@ def _spotify_plays(document: Any, where: str) -> Document | None:
 
 def _spotify_library(document: Any, _where: str) -> Document | None:
     """The library of a Spotify account export under another name."""
-    if not isinstance(_at(document, "tracks"), list) or not {"albums", "shows", "bannedTracks"} & set(
-        document
-    ):
+    songs = _dicts(_at(document, "tracks"))
+    if not {"albums", "shows", "bannedTracks"} & set(document if isinstance(document, dict) else ()):
+        return None
+    if not songs or not {"track", "uri"} & songs[0].keys():
         return None
     return _rows(
         "spotify-export",
@@ -520,9 +521,7 @@ def _seed(document: Any, where: str) -> Document | None:
     tracks = [track for some in lists.values() for track in some]
     if any(not isinstance(track, str | int) or isinstance(track, bool) for track in tracks):
         return None
-    if any(letters(key) in _LIST_KEYS or word_of(key) in SAYS or not _may_be_user(key) for key in document):
-        return None
-    if len(document) == 1 and letters(next(iter(document))) in _NO_USERS:
+    if any(_names_a_list(key) or not _may_be_user(key) for key in document):
         return None
     if not all(is_id(str(track).strip()) for track in tracks[:2_000]):
         return None
@@ -594,9 +593,7 @@ def _texts(document: Any, _where: str) -> Document | None:
     texts = [(key, value) for key, value in lists if all(isinstance(one, str) for one in value)]
     if not texts or any(not is_song_link(one) for _, value in texts for one in value):
         return None
-    known = [
-        (key, value) for key, value in texts if letters(key) in _LIST_KEYS or word_of(key) in SAYS or not key
-    ]
+    known = [(key, value) for key, value in texts if not key or _names_a_list(key)]
     if len(known) < len(texts):
         return None
     user = _user_of(document)
@@ -618,7 +615,14 @@ def _user_of(document: object) -> str | None:
 
 def _opinion_of(key: str) -> str:
     """What a key says of the songs below it; a plain name of a list says that they are liked."""
-    return key if word_of(key) in SAYS else "liked"
+    return next((word for word in [word_of(key), *words_of(key)] if word in SAYS), "liked")
+
+
+def _names_a_list(key: str) -> bool:
+    """Whether a key names a list, or what somebody thinks of one, and no user."""
+    return any(
+        word in SAYS or word in _LIST_KEYS or word in _NO_USERS for word in [word_of(key), *words_of(key)]
+    )
 
 
 _NO_SONGS = frozenset(
@@ -654,17 +658,17 @@ def _records(document: Any, where: str) -> Document | None:
         return None
     if len(songs) == 1:
         [(key, records)] = songs.items()
-        told = {"opinion": key} if word_of(key) in SAYS else {}
+        told = {"opinion": _opinion_of(key)} if _opinion_of(key) != "liked" else {}
         user = _user_of(document)
         told |= {"user_id": user} if user else {}
         return Document("table", table_of_records([_flat(one) | told for one in records], "JSON objects"))
-    if not all(word_of(key) in SAYS for key in songs):
+    if not all(any(word in SAYS for word in [word_of(key), *words_of(key)]) for key in songs):
         raise InputError(
             f"{where} has several lists ({shown(list(songs))}); give each in a file of its own, or one list"
             f" whose"
             " objects say the user"
         )
-    rows = [_flat(one) | {"opinion": key} for key, records in songs.items() for one in records]
+    rows = [_flat(one) | {"opinion": _opinion_of(key)} for key, records in songs.items() for one in records]
     return Document("table", table_of_records(rows, "JSON objects"))
 
 

@@ -348,10 +348,17 @@ def _imported(
         _feedback(parts["dislikes"], day),
     )
     why = "; ".join(f"{n:,} {what}" for what, n in counted.items())
-    if person and kind in {"auto", "likes"} and not len(batch.likes) and not len(batch.feedback):
-        raise InputError(
-            f"{where} has no like that can be read ({why or 'no rows'}); the list of {person} stays as it is"
-        )
+    if kind in {"auto", "likes"} and not len(batch.likes) and not len(batch.feedback):
+        if person:
+            raise InputError(
+                f"{where} has no like that can be read ({why or 'no rows'}); the list of {person} stays as"
+                f" it is"
+            )
+        if named and (len(batch.tracks) or len(batch.features)):
+            raise InputError(
+                f"{where} has no like that can be read ({why or 'no rows'}); --kind tracks takes its songs"
+                f" alone"
+            )
     if not any(len(frame) for frame in batch.parts().values()):
         raise InputError(f"{where} has no usable row ({why or 'no rows'}); correct it")
     return FileImport(

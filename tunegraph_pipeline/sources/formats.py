@@ -663,7 +663,9 @@ def _is_list(table: RawTable, columns: Columns) -> bool:
         return True
     features = set(AUDIO_FEATURES) & columns.roles.keys()
     if "track_id" in columns and not features:
-        return all(":" in cell for cell in table.sample_of(columns.roles["track_id"]))
+        cells = table.sample_of(columns.roles["track_id"])
+        if cells and all(":" in cell for cell in cells):
+            return True
     return "liked_at" in columns and ("track_id" in columns or bool(columns.services))
 
 

@@ -109,14 +109,43 @@ def rated(value: str) -> tuple[float, int | None] | None:
     return None
 
 
-_RATING = re.compile(
-    r"rat(e|ed|ing)|star|grade|wertung|^note$|puntu|valora|valuta|評価|レート|overall|stelle|étoile"
+_RATINGS = frozenset(
+    {
+        *(
+            "rate",
+            "rated",
+            "rating",
+            "ratings",
+            "star",
+            "stars",
+            "grade",
+            "overall",
+            "myrating",
+            "userrating",
+        ),
+        *(
+            "starrating",
+            "trackrating",
+            "wertung",
+            "bewertung",
+            "note",
+            "puntuación",
+            "puntuacion",
+            "valoración",
+        ),
+        *("valutazione", "stelle", "étoiles", "評価", "マイレート"),
+    }
 )
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, in lower case: ``userRating`` and ``User rating`` are two."""
+    return [word for word in re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split() if word]
 
 
 def is_rating(name: str) -> bool:
     """Whether the name of a column says that it holds ratings, so that 1 may be the worst of a scale."""
-    return bool(_RATING.search(letters(name)))
+    return not _RATINGS.isdisjoint(words_of(name))
 
 
 def scale_of(name: str) -> int | None:

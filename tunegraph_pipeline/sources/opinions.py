@@ -174,9 +174,13 @@ class _ColumnReader:
         if None not in known.values():
             return self._words(text, {value: says or NOTHING for value, says in known.items()}, name)
         if all(_DATED.match(value) for value in known):
-            self.sentences.append(f"{name}: a date is a like")
+            back = letters(name).startswith(("un", "removed", "deleted"))
+            self.sentences.append(f"{name}: a date {'takes the like back' if back else 'is a like'}")
             self.rated = True
-            return text.is_not_null().cast(pl.Int8)
+            dated = text.is_not_null()
+            if back:
+                return _constant(len(text), LIKE).set(dated, NEUTRAL)
+            return dated.cast(pl.Int8)
         ratings = {value: one for value in known if (one := rated(value)) is not None}
         # Beside ratings, a word such as "unrated" says that there is none.
         silent = [

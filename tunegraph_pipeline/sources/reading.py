@@ -554,6 +554,15 @@ def _of_table(table: RawTable, name: str, where: str, given: Given) -> Reading:
     _apply_roles(table, columns, found, given)
     if found.whose == "one person" and letters(columns.roles.get("user_id", "")) in PLAYLISTS:
         del columns.roles["user_id"]
+    if found.name == "spotify-plays" and "user_id" in columns and "user_id" not in given.named:
+        # The account is one person's, whom an import calls by another name.
+        accounts = table.load([columns.roles["user_id"]], ()).to_series().n_unique()
+        if accounts > 1:
+            raise InputError(
+                f"{where} has the plays of {accounts} accounts; import each alone, with a --user-id of"
+                f" their own"
+            )
+        del columns.roles["user_id"]
     reading = _built(table, found, columns, name, where, given)
     if found.name == "lastfmstats":
         date = next((one for one in table.names if one.lower().startswith("date#")), "")
@@ -584,7 +593,9 @@ def _without_types(table: RawTable) -> RawTable:
     return RawTable(shape, list(plain.values()), True, table.sample.rename(plain), load, table.counts)
 
 
-_PEOPLE = re.compile(r"user|person|friend|mail|owner|member|account|profile|login|nick|listener|^name$|who")
+_PEOPLE = re.compile(
+    r"user|client|customer|session|person|friend|mail|owner|member|account|profile|login|nick|listener|^name$|who"
+)
 
 
 def _check_people(table: RawTable, columns: Columns, where: str, given: Given) -> None:
@@ -741,7 +752,10 @@ def _are_plays(columns: Columns, found: Format, opinions: Sequence[str]) -> bool
     """Whether the rows of a general table are plays: they say when or how long a song was played."""
     if found.name not in {"table", "list"} or opinions:
         return False
-    return "played_ms" in columns or letters(columns.roles.get("liked_at", "")) in _PLAYED_AT
+    return (
+        not {"played_ms", "skipped"}.isdisjoint(columns.roles)
+        or letters(columns.roles.get("liked_at", "")) in _PLAYED_AT
+    )
 
 
 _LINK_COLUMNS = {"uri", "url", "link", "item", "songurl", "songlink"}

@@ -135,6 +135,10 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     """
     asked = list(parts)
     rows = _songs_only(table, counts)
+    if "skipped" in rows.columns:
+        skipped = as_truth(rows["skipped"]).fill_null(value=False)
+        counts["plays that were skipped"] += int(skipped.sum())
+        rows = rows.filter(~skipped)
     if "pair" in rows.columns:
         rows = _split_pair(rows)
     if isinstance(rows.schema.get("track_id"), pl.List):

@@ -189,6 +189,37 @@ def test_columns_about_others_decide_nothing_and_are_named(column: str, read: Re
     assert list(one.unused) == [column]
 
 
+@pytest.mark.parametrize("column", ["starred", "is_starred", "liked", "favourite"])
+def test_a_star_is_a_flag_and_no_scale(column: str, read: Read) -> None:
+    assert both(read(f"user_id,track_id,{column}\nann,t1,1\nann,t2,0\n"))[0] == {"t1"}
+
+
+@pytest.mark.parametrize("column", ["operating", "hate speech", "score_spotify", "helpful_vote"])
+def test_a_word_inside_another_says_nothing(column: str, read: Read) -> None:
+    one = read(f"user_id,track_id,{column}\nann,t1,5\nann,t2,1\n")
+    assert both(one) == ({"t1", "t2"}, set())
+
+
+def test_likes_and_dislikes_may_be_two_columns(read: Read) -> None:
+    assert both(read("user,track,likes,dislikes\nann,t1,1,0\nann,t2,0,1\n")) == ({"t1"}, {"t2"})
+
+
+def test_a_date_of_taking_back_is_no_like(read: Read) -> None:
+    text = "user,track,loved_at,unloved_at\nann,t1,2021-01-01,2022-01-01\nann,t2,2021-01-01,\n"
+    assert both(read(text))[0] == {"t2"}
+
+
+def test_a_skipped_play_is_no_like(read: Read) -> None:
+    assert both(read("user,track,skipped\nann,t1,true\nann,t2,false\n"))[0] == {"t2"}
+
+
+def test_a_table_of_low_ratings_is_no_list(read: Read) -> None:
+    with pytest.raises(
+        InputError, match=r"has no like that can be read .* --kind tracks takes its songs alone"
+    ):
+        read("user,track_id,title,rating\nann,t1,Intro,2\nann,t2,Home,3\n")
+
+
 # --- one opinion after another ---
 
 
@@ -287,6 +318,12 @@ def test_a_low_rating_in_a_library_is_no_like(read: Read) -> None:
     [
         ('{"loved": ["spotify:track:A1"], "hated": ["spotify:track:B1"]}', {"A1"}, {"B1"}),
         ('{"liked": [{"id": "a1"}], "disliked": [{"id": "b1"}, {"id": "c1"}]}', {"a1"}, {"b1", "c1"}),
+        ('{"disliked_tracks": ["spotify:track:B1"], "saved_tracks": ["spotify:track:A1"]}', {"A1"}, {"B1"}),
+        (
+            '{"tracks": [{"artist": "X", "title": "I"}], "albums": [{"artist": "X", "title": "T"}]}',
+            {"name:x/i"},
+            set(),
+        ),
         ('{"disliked": [{"artist": "X", "title": "Y"}], "albums": [{"title": "Z"}]}', set(), {"name:x/y"}),
     ],
 )

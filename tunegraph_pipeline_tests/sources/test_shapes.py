@@ -69,8 +69,8 @@ def test_a_table_is_read_through_what_wraps_it(text: str, write: Write) -> None:
         "Benutzer",
         "utilisateur",
         "usuario",
-        "account",
-        "session_id",
+        "accountId",
+        "visitorid",
     ],
 )
 def test_users_have_many_names(column: str, write: Write) -> None:
@@ -78,7 +78,9 @@ def test_users_have_many_names(column: str, write: Write) -> None:
     assert likes_of(write(text)) == {"ann": {"name:x/intro"}, "ben": {"name:y/home"}}
 
 
-@pytest.mark.parametrize("column", ["Name", "owner", "User name of friend", "listener_name"])
+@pytest.mark.parametrize(
+    "column", ["Name", "owner", "client", "session_id", "User name of friend", "listener_name"]
+)
 def test_a_column_that_may_name_people_is_not_passed_over(column: str, write: Write) -> None:
     path = write(f"{column},artist,title\nann,X,Intro\nben,Y,Home\n")
     with pytest.raises(InputError, match="may say whose each song is; name it with --user-column"):
