@@ -25,10 +25,11 @@ from tunegraph_pipeline.sources.zip_members import Member, MemberReader, is_zip_
 _FEEDBACK, _LISTENS = re.compile(r"feedback\.jsonl$"), re.compile(r"listens/\d+/\d+\.jsonl$")
 _LIKES = (
     # YouTube Takeout, whose folders and files have names in the language of the account
-    r"(liked|me gusta|gostei|j.aime|mag ich|piaciut|mi piace|gefallen|polubion|vind ik"
-    r" leuk|gillade)[^/]*\.csv$",
+    r"(?:^|/)\W*(?:liked[ _](?:videos|music)|v.deos que me gustan|mag ich|videos, die ich mag|vid.os"
+    r" j.aime|j.aime"
+    r"|v.deos (?:marcados|de que gostei)|gostei|video piaciuti|mi piace|gillade|vind ik leuk)[^/]*\.csv$",
     r"(music[ -]library[ -]songs|canciones-biblioteca-m.sica)\.csv$",
-    r"(いいね|高く評価|좋아요|赞过|喜歡|喜欢)[^/]*\.csv$",
+    r"(?:^|/)(高く評価|いいね|좋아요|赞过|喜歡|喜欢)[^/]*\.csv$",
     # Apple's data and privacy
     r"Apple Music Likes and Dislikes\.csv$",
     r"Apple Music - Favorites\.csv$",

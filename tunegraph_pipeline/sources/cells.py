@@ -22,6 +22,8 @@ FIRST_TIME = datetime(1990, 1, 1, tzinfo=UTC)
 TIMES_OUT_OF_RANGE = "times before 1990 or in the future"
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+NO_IDS = (*MISSING, "NULL", "NONE", "\\N", "<NA>", "n/a")
+"""What programs write where there is no id."""
 _NOT_PLAIN = r"[:/]|^[0-9A-Fa-f]{8}-"
 """What an id has that `song_ids.read_id` may shorten: a URI, a link, or a UUID."""
 _NO_TRACKS: dict[Kind, str] = {
@@ -81,7 +83,7 @@ _LONG_COLUMN = 100_000
 
 def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
     column = column.str.strip_chars()
-    column = column.set(column == "", None)
+    column = column.set(column.is_in(NO_IDS).fill_null(value=False), None)
     broken = column.str.contains("\n", literal=True)
     column = set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
     column = _bare_tracks(column, counts) if role == "track_id" else bare_ids(column)

@@ -43,6 +43,7 @@ _HEADER_ROLES = ("user_id", "track_id", "song", "name", "artists", "isrc")
 _OF_HEADERS = {
     *(name for role in _HEADER_ROLES for name in COLUMN_NAMES[role]),
     *(name for names in SERVICE_COLUMNS.values() for name in names),
+    *_NAMES["headers"],
 }
 PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
 """Names of columns of users that hold playlists: in a file of one person they are all that person's."""
@@ -234,7 +235,14 @@ def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, tr
 def _names_songs(found: Columns, cells: Sequence[str]) -> bool:
     """Whether a column ``song`` is a title: an artist is beside it, and its cells are not all ids."""
     untitled = "name" not in found or letters(found.roles["name"]) == "name"
-    return "artists" in found and untitled and not (cells and all(map(is_id, cells)))
+    return "artists" in found and untitled and not (cells and all(map(_is_long_id, cells)))
+
+
+def _is_long_id(text: str) -> bool:
+    """Whether a text is an id and no title: a hash, a UUID, a URI or a link; "1999" may be either."""
+    return (
+        bool(_HASH.fullmatch(text) and any(letter.isdigit() for letter in text)) or read_id(text).id != text
+    )
 
 
 def counts_up(cells: Sequence[str]) -> bool:

@@ -26,7 +26,16 @@ MAX_UNPACKED_BYTES = 1 << 34
 """A packed file whose content is longer than this, 16 GB, is refused."""
 
 _STEP = 1 << 22
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException, zipfile.BadZipFile, RuntimeError)
+_DAMAGE = (
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    pa.ArrowException,
+    zipfile.BadZipFile,
+    RuntimeError,
+    ValueError,
+)
 _SAMPLE_BYTES = 1 << 18
 
 
@@ -119,6 +128,12 @@ def only_member(data: bytes, path: Path) -> Content:
         members = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
     except _DAMAGE as error:
         raise InputError(f"{path} is a truncated or damaged zip archive; download it again") from error
+    if any(one.filename.startswith("Takeout/") for one in members) and len(members) > 1:
+        raise InputError(
+            f"{path} is a Google Takeout without a list of likes; choose YouTube and YouTube Music there,"
+            f" with"
+            " playlists and music library songs"
+        )
     if len(members) != 1:
         raise InputError(
             f"{path} is a zip archive of {len(members):,} files, and no account export that is known; unpack"

@@ -627,18 +627,49 @@ def _names_a_list(key: str) -> bool:
 
 _NO_SONGS = frozenset(
     {
-        "albums",
-        "artists",
-        "playlists",
-        "shows",
-        "episodes",
-        "podcasts",
-        "genres",
-        "users",
-        "followers",
-        "bannedartists",
+        *(
+            "album",
+            "albums",
+            "artist",
+            "artists",
+            "playlist",
+            "playlists",
+            "show",
+            "shows",
+            "episode",
+            "episodes",
+        ),
+        *(
+            "podcast",
+            "podcasts",
+            "genre",
+            "genres",
+            "user",
+            "users",
+            "follower",
+            "followers",
+            "bannedartists",
+        ),
     }
 )
+"""Words of keys whose lists hold no songs."""
+_NO_OPINIONS = frozenset(
+    {
+        *(
+            "recommendations",
+            "recommended",
+            "related",
+            "similar",
+            "top",
+            "chart",
+            "charts",
+            "trending",
+            "releases",
+        ),
+        *("search", "history", "queue", "inferences"),
+    }
+)
+"""Words of keys whose lists say nothing of what somebody likes."""
 
 
 def _records(document: Any, where: str) -> Document | None:
@@ -653,15 +684,24 @@ def _records(document: Any, where: str) -> Document | None:
     if not isinstance(document, dict):
         return None
     lists = {key: _dicts(value) for key, value in document.items() if _dicts(value)}
-    songs = {key: value for key, value in lists.items() if letters(key) not in _NO_SONGS}
+    songs = {
+        key: value for key, value in lists.items() if _NO_SONGS.isdisjoint([letters(key), *words_of(key)])
+    }
     if not songs:
         return None
+    told = {key: value for key, value in songs.items() if any(word in SAYS for word in words_of(key))}
+    songs = told or songs
+    if not told and any(not _NO_OPINIONS.isdisjoint(words_of(key)) for key in songs):
+        raise InputError(
+            f"{where} has a list of {shown(list(songs))}, which says nothing of liking; give what somebody"
+            f" likes"
+        )
     if len(songs) == 1:
         [(key, records)] = songs.items()
-        told = {"opinion": _opinion_of(key)} if _opinion_of(key) != "liked" else {}
+        beside = {"opinion": _opinion_of(key)} if told else {}
         user = _user_of(document)
-        told |= {"user_id": user} if user else {}
-        return Document("table", table_of_records([_flat(one) | told for one in records], "JSON objects"))
+        beside |= {"user_id": user} if user else {}
+        return Document("table", table_of_records([_flat(one) | beside for one in records], "JSON objects"))
     if not all(any(word in SAYS for word in [word_of(key), *words_of(key)]) for key in songs):
         raise InputError(
             f"{where} has several lists ({shown(list(songs))}); give each in a file of its own, or one list"

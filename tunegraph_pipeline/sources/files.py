@@ -167,9 +167,11 @@ def _import_group(
 ) -> list[FileImport]:
     """What the parts of a file become, such as the sheets of a workbook. A part without a like is left out
     and named if another has one; so are plays beside likes, unless an option asks for plays."""
-    likes = any(reading.format.means in {"likes", "library"} for _, _, reading in group)
-    if likes and len(group) > 1 and given.rules.min_plays is None:
+    means = {reading.format.means for _, _, reading in group}
+    if means & {"likes", "library"} and given.rules.min_plays is None:
         group = [one for one in group if one[2].format.means != "plays"]
+    if "likes" in means:  # where a zip says what somebody likes, its library says no more
+        group = [one for one in group if one[2].format.means != "library"]
     done: list[FileImport] = []
     failed: list[InputError] = []
     for where, origin, reading in group:
@@ -327,6 +329,10 @@ def _files_of(path: Path, format_name: str) -> list[Path]:
 def _imported(
     where: str, origin: str, reading: Reading, kind: str, given: Given, day: date | None
 ) -> FileImport:
+    if reading.format.means in {"unlikes", "undislikes"}:
+        raise InputError(
+            f"{where} takes opinions back and gives none; import multi_event.parquet, which has both"
+        )
     counts = Counter(reading.counts)
     named = any("user_id" in table.rows.columns for table in reading.tables)
     person = given.user_id or DEFAULT_USER if reading.format.whose == "one person" and not named else ""

@@ -144,7 +144,7 @@ def _cut_at(
     for position, (place, row) in enumerate(rows[:_PREAMBLE_LINES]):
         cells = [cell.strip().lstrip("#% ") if number == 0 else cell for number, cell in enumerate(row)]
         known = count_known(cells, named)
-        if not known or not 2 <= len(cells) <= MAX_COLUMNS:
+        if not known or not 2 <= len(cells) <= MAX_COLUMNS or (separator == " " and "-" in cells):
             continue
         below = [len(other) for _, other in rows[position + 1 :]]
         cells += _unnamed(cells, [other for _, other in rows[position + 1 :]])

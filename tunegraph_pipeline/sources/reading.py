@@ -733,6 +733,9 @@ def _built(table: RawTable, found: Format, columns: Columns, name: str, where: s
         found.name == "exportify",
         scale=found.scale,
         may_be_plays=found.name in {"table", "list"} and not opinions,
+        plays_if_repeated=found.name == "list"
+        and not opinions
+        and letters(columns.roles.get("liked_at", "")) in _ANY_TIME,
     )
     told = dict(columns.roles)
     told |= {f"id of {service}": column for service, column in columns.services.items()}
@@ -745,6 +748,8 @@ def _built(table: RawTable, found: Format, columns: Columns, name: str, where: s
 
 _DISLIKED = re.compile(r"(?:^|[^a-z])(dislik(?:e|es|ed)|hated|banned|blocked)(?:$|[^a-z])", re.IGNORECASE)
 """A word in the name of a file or sheet that says that its songs are disliked."""
+_ANY_TIME = {"time", "timestamp", "date", "datetime", "ts", "uts"}
+"""Names of times that may be of likes or of plays."""
 _PLAYED_AT = {"playedat", "listenedat", "lastplayed", "playeddate", "listendate", "scrobbledat", "playtime"}
 
 

@@ -77,7 +77,8 @@ class Table:
     """A table whose columns are named by role, beside the columns ``opinions``, which keep their own names;
     ``kinds`` tells songs from albums and artists. ``means`` is what its rows say, ``default_plays`` from how
     many plays on a song is liked where no option says; None for any. ``decided``: options change nothing any
-    more. ``may_be_plays``: its rows are plays if an option counts them. ``split_artists``: a cell may hold
+    more. ``may_be_plays``: its rows are plays if an option counts them;
+    ``plays_if_repeated``: also where songs repeat at several times. ``split_artists``: a cell may hold
     several artists."""
 
     rows: pl.DataFrame
@@ -89,6 +90,7 @@ class Table:
     decided: bool = False
     scale: int | None = None
     may_be_plays: bool = False
+    plays_if_repeated: bool = False
 
     @property
     def counts_plays(self) -> bool:
@@ -199,7 +201,7 @@ def _split_pair(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _with_ids(rows: pl.DataFrame, table: Table, where: str, counts: Counter[str]) -> pl.DataFrame:
     """The rows of known songs, with clean ``track_id`` and ``user_id``."""
-    if table.split_artists and "artists" in rows.columns:
+    if table.split_artists and rows.schema.get("artists") == pl.String:
         rows = rows.with_columns(_split_artists(rows))
     left_out: Counter[str] = Counter()
     ids = [as_ids(rows["track_id"], "track_id", where, left_out)] if "track_id" in rows.columns else []
@@ -315,12 +317,7 @@ def _opinions(
         says = says.set(says.is_in([NOTHING, NEUTRAL]), LIKE)
         said.append("nothing in the library is rated or loved, so each of its songs is a like")
     written, liked_at = _times(rows, counts)
-    if (
-        table.may_be_plays
-        and table.default_plays is not None
-        and (says == LIKE).all()
-        and _repeats(rows, liked_at)
-    ):
+    if table.plays_if_repeated and (says == LIKE).all() and _repeats(rows, liked_at):
         said.append("songs repeat at several times, so the rows are plays")
         says = says.set(says == LIKE, PLAY)
     pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))

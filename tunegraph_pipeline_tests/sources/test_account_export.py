@@ -595,7 +595,7 @@ def test_json_of_any_shape_is_read_or_refused_but_never_a_crash_or_a_bad_row(
     files: dict[str, Any], min_plays: int | None, pack: Pack, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = pack(files)
-    batch = read_or_refused(path, min_plays=min_plays)
+    batch = read_or_refused(path, format="spotify-export", min_plays=min_plays)
     if batch is None:
         return
     assert batch.users["user_id"].to_list() == ["me"]

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.sources.columns import count_known
 from tunegraph_pipeline.sources.files import import_files
 from tunegraph_pipeline.sources.formats import FORMATS
 
@@ -926,9 +927,15 @@ def test_every_format_has_a_file_here() -> None:
     assert {one.name for one in FORMATS} - {case.format for case in CASES} == _BEYOND
 
 
+def test_the_columns_of_every_format_make_a_header() -> None:
+    for one in FORMATS:
+        for columns in one.columns:
+            assert count_known(columns.split(), ()), (one.name, columns)
+
+
 def test_unlikes_alone_say_nothing(tmp_path: Path) -> None:
     for name in ("unlikes", "undislikes"):
         path = tmp_path / f"{name}.parquet"
         path.write_bytes(_parquet(uid=[1], item_id=[7], timestamp=[5], is_organic=[1]))
-        with pytest.raises(InputError, match="no usable row"):
+        with pytest.raises(InputError, match="takes opinions back and gives none"):
             import_files([path])

@@ -1,4 +1,5 @@
 """What rows say, whatever their columns are called: likes, dislikes, ratings, plays, and what was taken
+# ruff: noqa: E501  (files as people have them)
 back."""
 
 import json
@@ -324,6 +325,12 @@ def test_a_low_rating_in_a_library_is_no_like(read: Read) -> None:
             {"name:x/i"},
             set(),
         ),
+        (
+            '{"liked_albums": [{"artist": "X", "title": "T"}],"liked": [{"artist": "X", "title": "I"}]}',
+            {"name:x/i"},
+            set(),
+        ),
+        ('{"history": [{"id": "a1"}], "liked": [{"id": "b1"}]}', {"b1"}, set()),
         ('{"disliked": [{"artist": "X", "title": "Y"}], "albums": [{"title": "Z"}]}', set(), {"name:x/y"}),
     ],
 )
@@ -340,6 +347,7 @@ def test_the_key_of_a_list_says_what_its_songs_are(
     [
         '{"ann": [{"artist": "X", "title": "Y"}], "ben": [{"artist": "X", "title": "Z"}]}',
         '{"2021-01-01": ["spotify:track:A1"]}',
+        '{"recommendations": [{"artist": "X", "title": "Y"}]}',
         '{"Queen": ["Bohemian Rhapsody", "Innuendo"]}',
     ],
 )

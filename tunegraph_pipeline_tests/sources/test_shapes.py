@@ -284,6 +284,26 @@ def test_ratings_in_a_column_without_a_name_need_an_option(write: Write) -> None
     assert likes_of(path, min_rating=4, **columns) == {"A1": {"B1"}}
 
 
+def test_a_repeated_song_makes_no_history_of_a_list_of_likes(write: Write) -> None:
+    rows = "X,A,2024-01-01\nX,A,2020-01-01\nY,B,2022-01-01\n"
+    assert likes_of(write(f"artist,title,liked_at\n{rows}")) == {"me": {"name:x/a", "name:y/b"}}
+    with pytest.raises(InputError, match="2 songs played fewer than 5 times"):
+        import_files([write(f"Artist,Track,Time\n{rows}")])
+    assert likes_of(write(f"Artist,Track,Time\n{rows}"), min_plays=2) == {"me": {"name:x/a"}}
+
+
+@pytest.mark.parametrize("missing", ["null", "NULL", "NA", "N/A", "nan", "None", "\\N", ""])
+def test_a_missing_id_is_no_id(missing: str, write: Write) -> None:
+    path = write(f"user,spotify_id,artist,title\nben,{missing},Y,B\n{missing},{A},X,C\nann,{A},X,C\n")
+    assert likes_of(path) == {"ben": {"name:y/b"}, "ann": {A}}
+
+
+def test_titles_that_are_numbers_are_titles(write: Write) -> None:
+    path = write("user,artist,track\nann,Prince,1999\nben,Charli,1999\n")
+    assert likes_of(path) == {"ann": {"name:prince/1999"}, "ben": {"name:charli/1999"}}
+    assert likes_of(write("artist,track\nPrince,1999\n")) == {"me": {"name:prince/1999"}}
+
+
 # --- whose ---
 
 
