@@ -26,7 +26,7 @@ class Stage:
     main one first; ``folder`` is the one whose ``CURRENT`` it sets. ``code`` is the version of its code;
     raise it when the same inputs give another output. ``daily``: it runs once for each day. ``holds_users``:
     what it wrote is removed when a user is forgotten, and rebuilt from the daily tables. ``in_refresh``: a
-    refresh runs it.
+    refresh runs it; what it does not run is research, from which nothing is served.
     """
 
     name: str
