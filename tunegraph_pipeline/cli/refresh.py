@@ -69,13 +69,19 @@ def refresh(
         days = days_to_fill(home, source, as_date(first or day), as_date(last or day))
         for notice in prepare_crawl(home, source, start_user or []):
             notes.print(f"[yellow]{notice}[/yellow]")
-        for span in days.steps(step) if step else [days]:
+        spans = days.stretches(home)
+        if step:
+            spans = [one for span in spans for one in span.steps(step)]
+        for span in spans:
+            # A person at the terminal can retry; a schedule cannot.
+            crawl = {"source": source, "retries": 0, **span.crawl_config()}
+            ops: dict[str, dict[str, Any]] = {"crawled_users": crawl}
+            if step is None and span is not spans[-1]:
+                notes.print(f"filling {_span(span.first, span.last)} of {home.root}")
+                run_with_bars(home, "daily_tables", span.first, span.last, ops=ops)
+                continue
             notes.print(f"refreshing {home.root} from {source}, {_span(span.first, span.last)}")
-            ops: dict[str, dict[str, Any]] = {
-                # A person at the terminal can retry; a schedule cannot.
-                "crawled_users": {"source": source, "retries": 0, **span.crawl_config()},
-                "trained_model": {"full": full},
-            }
+            ops["trained_model"] = {"full": full}
             run_with_bars(home, "refresh", span.first, span.last, ops=ops)
         refreshed = open_lake(home.root)  # the run may have changed the lake
         refreshed.refresh_views()

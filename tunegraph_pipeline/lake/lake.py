@@ -55,8 +55,8 @@ MIGRATIONS: dict[int, Callable[[Path], None]] = {}
 """From format version n, the function that turns a lake's folder into version n + 1, in place. If it is
 killed, the lake must still be readable as version n: `lake.json` is updated after it returns."""
 
-FIRST_DAY = date(2026, 1, 1)
-"""The first daily partition of every lake; they end today."""
+FIRST_DAY = date(1990, 1, 1)
+"""No lake has a day before this one; where each begins, `Lake.first_day` says."""
 
 SIMULATED = "simulator"
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
@@ -290,6 +290,12 @@ class Lake(TableFiles):
 
     def raw_days(self) -> list[date]:
         return raw_days(self.raw)
+
+    def first_day(self, today: date) -> date:
+        """The day on which the lake begins: the first on which it received anything or that was filled;
+        ``today`` for a new one."""
+        filled = self.partitions("observations")[:1]
+        return min([today, *self.raw_days()[:1], *map(date.fromisoformat, filled)])
 
     def stale_days(self) -> list[date]:
         """Days with :meth:`stale_tables`, ascending."""

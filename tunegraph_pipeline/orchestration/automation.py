@@ -80,25 +80,28 @@ def schedules(times: ScheduleSettings) -> list[ScheduleDefinition]:
 
 def _refresh_schedule(name: str, cron: str, description: str, *, full: bool = False) -> ScheduleDefinition:
     @schedule(job=refresh, name=name, cron_schedule=cron, execution_timezone="UTC", description=description)
-    def tick(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+    def tick(context: ScheduleEvaluationContext) -> list[RunRequest] | SkipReason:
         try:
             lake = Lake.open(lake_folder())
             # Behind a dead run that counts as running, this one would queue for ever.
             close_dead_runs(context.instance)
-            days = days_to_catch_up(lake)
+            stretches = days_to_catch_up(lake).stretches(lake)
         except (InputError, LakeMissingError) as error:
             return SkipReason(str(error))
-        return RunRequest(
-            # A tick that is evaluated twice starts one run.
-            run_key=f"{name} {context.scheduled_execution_time:%Y-%m-%d %H:%M}",
-            run_config={
-                "ops": {
-                    "crawled_users": {"config": days.crawl_config()},
-                    "trained_model": {"config": {"full": full}},
-                }
-            },
-            tags=days.tags(),
-        )
+        return [
+            RunRequest(
+                # A tick that is evaluated twice starts one run.
+                run_key=f"{name} {context.scheduled_execution_time:%Y-%m-%d %H:%M} {days.first}",
+                run_config={
+                    "ops": {
+                        "crawled_users": {"config": days.crawl_config()},
+                        "trained_model": {"config": {"full": full and days is stretches[-1]}},
+                    }
+                },
+                tags=days.tags(),
+            )
+            for days in stretches
+        ]
 
     return tick
 

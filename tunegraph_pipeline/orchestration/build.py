@@ -1,29 +1,47 @@
 """The one place where Definitions are assembled; tests, command line and deployments call it."""
 
-from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 from dagster import Definitions, in_process_executor
 
+from tunegraph_pipeline.errors import LakeMissingError
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import graph, model, research, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
-from tunegraph_pipeline.orchestration.resources import LakeResource
-from tunegraph_pipeline.pipeline.settings import ScheduleSettings
+from tunegraph_pipeline.orchestration.resources import WAIT_SECONDS, lake_folder, lake_resource
+from tunegraph_pipeline.orchestration.stage_asset import daily_partitions
 
 
 def build_definitions(
-    resource_overrides: Mapping[str, Any] | None = None, times: ScheduleSettings | None = None
+    root: Path | None = None, *, first: date | None = None, wait_seconds: float = WAIT_SECONDS
 ) -> Definitions:
-    """A new Definitions of everything; ``times`` is when the schedules tick."""
+    """A new Definitions of everything, for the lake at ``root``, by default that of the environment.
+
+    The days begin where the lake begins, or with ``first`` if that is earlier. A run waits for another writer
+    of the lake for ``wait_seconds``, unless its config says otherwise. Raises LakeError.
+    """
+    root = root or lake_folder()
+    today = datetime.now(UTC).date()
+    try:
+        begins = Lake.open(root).first_day(today)
+    except LakeMissingError:
+        begins = today
     return Definitions(
-        assets=[*sources.ASSETS, *graph.ASSETS, *model.ASSETS, *serving.ASSETS, *research.ASSETS],
+        assets=[
+            *sources.assets(daily_partitions(min(first or begins, begins))),
+            *graph.ASSETS,
+            *model.ASSETS,
+            *serving.ASSETS,
+            *research.ASSETS,
+        ],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
-        schedules=automation.schedules(times or ScheduleSettings()),
+        schedules=automation.schedules(automation.schedule_settings(root)),
         sensors=automation.SENSORS,
-        resources={"lake": LakeResource(), **(resource_overrides or {})},
+        resources={"lake": lake_resource(root, wait_seconds)},
         # One process a run: one holder of the lake's lock, and torch is imported once.
         executor=in_process_executor,
     )

@@ -4,7 +4,6 @@ refused model is reported, and the live one stays in service.
 Here: what must hold of what an asset wrote. Not here: schemas, which every read and write checks by itself.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     MetadataValue,
-    PartitionKeyRange,
     ResourceParam,
     asset_check,
 )
@@ -25,7 +23,7 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
-from tunegraph_pipeline.orchestration.stage_asset import DAILY
+from tunegraph_pipeline.orchestration.run_days import days_of_run
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -39,7 +37,7 @@ def each_user_once_a_day(context: AssetCheckExecutionContext, lake: ResourcePara
     """No user is there twice on a day, and every state is a known one."""
     states = {"found", "listed", "private", "gone", "failed"}
     twice = unknown = 0
-    for day in _days_of(context):
+    for day in days_of_run(context.run):
         users = lake.read("users", day, ["user_id", "source", "state"])
         twice += _repeated(users, ["user_id", "source"])
         unknown += users.filter(~pl.col("state").is_in(states)).height
@@ -52,7 +50,7 @@ def each_like_once_and_counted(
 ) -> AssetCheckResult:
     """No like is there twice on a day, and every list has the length its observation says."""
     twice = wrong = 0
-    for day in _days_of(context):
+    for day in days_of_run(context.run):
         likes = lake.read("likes", day, ["user_id", "track_id", "source"])
         twice += _repeated(likes, list(TABLES["likes"].key))
         observed = lake.read("observations", day).filter(pl.col("n_likes") > 0)
@@ -199,17 +197,6 @@ def _nobody_forgotten(lake: Lake, users: pl.Series) -> AssetCheckResult:
     tombstones = Tombstones.of(lake.root)
     found = int(tombstones.buries(users).sum())
     return _result(found == 0, {"forgotten users": len(tombstones), "of them found": found})
-
-
-def _days_of(context: AssetCheckExecutionContext) -> Iterator[str]:
-    """The days of the run: one partition, or a range of them."""
-    tags = context.run.tags
-    if one := tags.get("dagster/partition"):
-        yield one
-        return
-    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
-    if first and last:
-        yield from DAILY.get_partition_keys_in_range(PartitionKeyRange(first, last))
 
 
 def _repeated(rows: pl.DataFrame, key: list[str]) -> int:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from dagster._core.errors import (
     DagsterExecutionInterruptedError,
     DagsterResourceFunctionError,
 )
+from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.workspace.load_target import ModuleTarget
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
@@ -67,25 +70,29 @@ def run_job(
     """
     from tunegraph_pipeline.orchestration.build import build_definitions
 
-    job = build_definitions().resolve_job_def(name)
+    # A job run by hand fails at once if the lake is being written.
+    job = build_definitions(lake.root, first=first, wait_seconds=0.0).resolve_job_def(name)
     own: dict[str, Any] = (job.run_config or {}).get("ops", {})
     asked = {asset: {"config": dict(values)} for asset, values in (ops or {}).items()}
     config: dict[str, Any] = {
         "ops": {**own, **asked},
-        # A job run by hand fails at once if the lake is being written.
-        "resources": {"lake": {"config": {"root": str(lake.root.resolve()), "wait_seconds": 0.0}}},
         # The command line draws its own progress; the event log keeps the rest.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
     bounds = {"start": first, "end": last}
     tags = {f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items() if day}
-    tags[PROCESS] = this_process()
+    origin = _origin(name)
+    # By these the UI finds the run among those of the job, and can repeat it.
+    tags |= {PROCESS: this_process(), ".dagster/repository": origin.repository_origin.get_label()}
     # It warns about each check that was skipped with its asset.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     home = dagster_home(lake)
     try:
         with DagsterInstance.from_config(str(home)) as instance:
             close_dead_runs(instance)
+            # Runs in this process are created without an origin.
+            create = partial(instance.create_run_for_job, remote_job_origin=origin)
+            instance.create_run_for_job = create  # type: ignore[method-assign]
             with _noticing_interrupts():
                 job.execute_in_process(run_config=config, instance=instance, tags=tags)
     except DagsterExecutionInterruptedError:
@@ -100,6 +107,14 @@ def run_job(
             f"Dagster's history in {home} cannot be written ({error.orig});"
             " free some space, or end the process that holds it"
         ) from error
+
+
+def _origin(job: str) -> RemoteJobOrigin:
+    """Where the UI, which loads `workspace.yaml`, knows the job from."""
+    (location,) = ModuleTarget(
+        "tunegraph_pipeline.definitions", attribute=None, working_directory=None, location_name="tunegraph"
+    ).create_origins()
+    return RemoteRepositoryOrigin(location, "__repository__").get_job_origin(job)
 
 
 @contextmanager

@@ -1,18 +1,19 @@
 """The lake as a Dagster resource: where it is, and the lock for the length of a run."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-from dagster import EnvVar, InitResourceContext
-from dagster._config.pythonic_config import ConfigurableResourceFactory
+from dagster import EnvVar, Field, InitResourceContext, ResourceDefinition, resource
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
+from tunegraph_pipeline.orchestration.run_days import check_days
 from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
+WAIT_SECONDS = 3600.0
 
 
 def lake_folder() -> Path:
@@ -20,33 +21,41 @@ def lake_folder() -> Path:
     return Path(EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE)
 
 
-class LakeResource(ConfigurableResourceFactory[Lake]):
+def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDefinition:
     """The lake at ``root``, held for writing from the start of a run to its end; assets and checks get the
     `Lake` itself.
 
-    Runs use the in-process executor, so one run is one holder, however many assets it has.
+    Runs use the in-process executor, so one run is one holder, however many assets it has. Where the lake is
+    must not be config: Dagster keeps the config of every run with the lake, and in a lake that was copied or
+    moved, a run that is repeated would write to the original.
     """
+    waits = Field(
+        float,
+        default_value=wait_seconds,
+        description="How long a run waits for another writer of the lake before it fails.",
+    )
 
-    root: str = str(lake_folder())
-    wait_seconds: float = 3600.0
-    """How long a run waits for another writer before it fails."""
-
-    def create_resource(self, context: InitResourceContext) -> Lake:
-        return open_lake(Path(self.root))
-
-    @contextmanager
-    def yield_for_execution(self, context: InitResourceContext) -> Generator[Lake, None, None]:
+    @resource(config_schema={"wait_seconds": waits}, description="The lake, held for writing during a run.")
+    def lake(context: InitResourceContext) -> Iterator[Lake]:
         run = context.run.run_id if context.run else ""
-        if run and context.instance:
+        if context.run and context.instance:
             # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
             context.instance.add_run_tags(run, {PROCESS: this_process()})
+            try:
+                check_days(context.run, context.instance)
+            except InputError as error:
+                if context.log:
+                    context.log.error(str(error))  # noqa: TRY400  # the traceback follows
+                raise
 
         def on_wait(holder: str) -> None:
             if context.log:
                 context.log.warning(f"waiting for {holder}, which writes to the lake")
 
-        lake = open_or_create_lake(Path(self.root))
-        with lake.writing(f"Dagster run {run[:8]}", self.wait_seconds, on_wait) as warning:
+        seconds = context.resource_config["wait_seconds"]
+        with open_or_create_lake(root).writing(f"Dagster run {run[:8]}", seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            yield self.create_resource(context)  # the writer waited for may have changed the lake
+            yield open_lake(root)  # the writer waited for may have changed the lake
+
+    return lake

@@ -5,6 +5,8 @@ an asset and what it passes to its stage (`assets`), or what a run reports (`met
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
 from functools import wraps
 from inspect import isgeneratorfunction
 from typing import Any
@@ -19,16 +21,20 @@ from dagster import (
     asset,
 )
 
-from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
+from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
 from tunegraph_pipeline.pipeline.stages import STAGES, stage
 from tunegraph_pipeline.progress import LogNowAndThen, watched_by
 
-# end_offset=1: today is a partition, since an import made today is received today.
-DAILY = DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
 LAST_OF_REFRESH = [one.name for one in STAGES if one.in_refresh][-1]
 _OWNERS = ["team:tunegraph"]
 _TABLE_KINDS = ("parquet", "polars")
+
+
+def daily_partitions(first: date) -> DailyPartitionsDefinition:
+    """A partition for every day from ``first`` to today: what is imported today is received today."""
+    return DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC", end_offset=1)
 
 
 def stage_asset(
@@ -36,14 +42,15 @@ def stage_asset(
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """`dagster.asset` for the stage ``name``; ``options`` are passed on.
 
-    The list of stages says what it is built from, its code version, its table and whether it runs by the day.
+    The list of stages says what it is built from, its code version, its table and whether it runs by the day;
+    then ``options`` have the ``partitions_def``.
     A backfill of many days is one run. What no refresh runs comes after all that one does, so that publishing
     never waits for it: in one run as the last steps, in a backfill as a run of its own, by its own policy.
     """
     declared = stage(name)
     deps = list(declared.inputs)
     if declared.daily:
-        options |= {"partitions_def": DAILY, "backfill_policy": BackfillPolicy.single_run()}
+        options |= {"backfill_policy": BackfillPolicy.single_run()}
     if not declared.in_refresh:
         deps.append(LAST_OF_REFRESH)
         options |= {"backfill_policy": BackfillPolicy.single_run(), "op_tags": {"dagster/priority": "-1"}}
@@ -61,23 +68,34 @@ def stage_asset(
 
 
 def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, with its progress in the log of the run."""
+    """The same function, with its progress in the log of the run, and what it raises for people as a line."""
 
     if isgeneratorfunction(run_stage):
 
         @wraps(run_stage)
         def watched(*args: Any, **inputs: Any) -> Iterator[Any]:
-            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+            with _logged():
                 yield from run_stage(*args, **inputs)
 
     else:
 
         @wraps(run_stage)
         def watched(*args: Any, **inputs: Any) -> Any:
-            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+            with _logged():
                 return run_stage(*args, **inputs)
 
     return watched
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    log = AssetExecutionContext.get().log
+    try:
+        with watched_by(LogNowAndThen(log.info)):
+            yield
+    except TuneGraphError as error:
+        log.error(str(error))  # noqa: TRY400  # the traceback follows
+        raise
 
 
 def plain_asset(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import (
@@ -31,6 +31,7 @@ from tunegraph_pipeline.lake.current import (
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.pipeline.fill_days import as_day
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
@@ -85,11 +86,8 @@ def nothing_to_build(lake: Lake, why: str) -> LakeError:
 
 def choose_cut_off(lake: Lake, asked: str) -> date:
     """The day asked for, or the latest on which anything was received."""
-    if asked:
-        try:
-            return date.fromisoformat(asked)
-        except ValueError:
-            raise InputError(f"cut_off {asked!r} is not a day; write it as YYYY-MM-DD") from None
+    if (day := as_day("cut_off", asked)) is not None:
+        return day
     days = lake.partitions("observations")
     received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
     if not received:

@@ -13,6 +13,8 @@ from tunegraph_pipeline.lake.lake import FIRST_DAY, SIMULATED, Lake
 from tunegraph_pipeline.pipeline.settings import FilesSettings
 
 NO_SOURCE = "none"
+_LONG_GAP = 7
+"""Between days to fill; fewer days in between are filled in one run, which costs less than another run."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,33 @@ class DaysToFill:
         bounds = {"start": self.first, "end": self.last}
         return {f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in bounds.items()}
 
+    def part(self, first: date, last: date) -> "DaysToFill":
+        """The days from ``first`` to ``last`` alone; where the source is asked for none of them, ``asked``
+        ends before it begins."""
+        return DaysToFill(first, last, self.asked and (max(first, self.asked[0]), min(last, self.asked[1])))
+
+    def stretches(self, lake: Lake) -> list["DaysToFill"]:
+        """The same days without long gaps in which nothing is to be done, the earliest first.
+
+        To be done is what is asked for, what is stale, and what was missed since the last filled day. Lists
+        of 2012 do not make a refresh fill every day since.
+        """
+        filled = [date.fromisoformat(day) for day in lake.partitions("observations")]
+        known = [day for day in filled if day <= self.last]
+        needed = {day for day in lake.stale_days() if self.first <= day <= self.last} | {self.last}
+        for first, last in (
+            self.asked or (self.last, self.last),
+            (known[-1] + timedelta(days=1) if known else self.last, self.last),
+        ):
+            begin = max(first, self.first)
+            needed |= {begin + timedelta(days=number) for number in range((last - begin).days + 1)}
+        days = sorted({*needed, self.first})
+        ends = [at for at in range(1, len(days)) if (days[at] - days[at - 1]).days > _LONG_GAP]
+        return [
+            self.part(days[begin], days[end - 1])
+            for begin, end in zip([0, *ends], [*ends, len(days)], strict=True)
+        ]
+
     def steps(self, days: int) -> list["DaysToFill"]:
         """The same days in spans of at most ``days``, the earliest first."""
         spans = []
@@ -42,9 +71,7 @@ class DaysToFill:
         first = self.first
         while first <= self.last:
             last = min(first + timedelta(days=days - 1), self.last)
-            asked = self.asked and (max(first, self.asked[0]), min(last, self.asked[1]))
-            # Where no day of the span is asked for, the end lies before the beginning.
-            spans.append(DaysToFill(first, last, asked))
+            spans.append(self.part(first, last))
             first = last + timedelta(days=1)
         return spans
 
@@ -88,6 +115,20 @@ def _chosen_span(first: date | None, last: date | None, today: date) -> tuple[da
     if first > last:
         raise InputError(f"--from {first} is after --to {last}")
     return first, last
+
+
+def as_day(name: str, text: str) -> date | None:
+    """The day that the setting ``name`` of a run names, None where it is empty. Raises InputError where it is
+    no day, or one to come."""
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{name} {text!r} is not a day; write it as YYYY-MM-DD") from None
+    if day > (today := datetime.now(UTC).date()):
+        raise InputError(f"{name} {text} is in the future, and today is {today}; choose an earlier day")
+    return day
 
 
 def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:

@@ -53,8 +53,7 @@ def _tick(name: str, at: datetime | None = None) -> Any:
 def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(lake: Lake, name: str, full: bool) -> None:
     lake.admit_source("simulator")
     today = datetime.now(UTC).date().isoformat()
-    request = _tick(name)
-    assert isinstance(request, RunRequest)
+    (request,) = _tick(name)
     assert request.tags["dagster/asset_partition_range_start"] == today
     assert request.tags["dagster/asset_partition_range_end"] == today
     assert request.run_config["ops"]["crawled_users"]["config"] == {"first": today, "last": today}
@@ -65,12 +64,12 @@ def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(lake: Lake, name: st
 def test_a_tick_that_is_evaluated_twice_gives_one_run_and_another_tick_another(lake: Lake) -> None:
     lake.admit_source("simulator")
     at = datetime(2026, 11, 25, 2, tzinfo=UTC)
-    once, again, later, next_day = (
+    (once,), (again,), (later,), (next_day,) = (
         _tick("daily_refresh", at + timedelta(hours=hours)) for hours in (0, 0, 6, 24)
     )
     assert once.run_key == again.run_key
     assert len({once.run_key, later.run_key, next_day.run_key}) == 3
-    assert _tick("weekly_full_refresh", at).run_key != once.run_key
+    assert _tick("weekly_full_refresh", at)[0].run_key != once.run_key
 
 
 def test_a_tick_without_a_lake_or_anything_in_it_says_so(

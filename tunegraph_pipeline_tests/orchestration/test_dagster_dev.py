@@ -28,7 +28,7 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
+from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file, run_job
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 from tunegraph_pipeline_tests.run_stages import run_stages
@@ -88,6 +88,24 @@ class Dagster:
         query = "{runsOrError {... on Runs {results {runId jobName status tags {key value}}}}}"
         found: list[dict[str, Any]] = self.ask(query)["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
+
+    def launch(self, job: str, **asked: object) -> str:
+        """Launch a job as the launchpad does; returns the id of the run."""
+        told = self.ask(RUN, selector={**WHERE, "jobName": job}, **asked)["launchRun"]
+        assert told["__typename"] == "LaunchRunSuccess", told
+        return str(told["run"]["runId"])
+
+    def ended(self, run: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            (found,) = [one for one in self.runs() if one["runId"] == run]
+            return found if found["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
+
+        return self.wait_for(f"end of run {run}", look)
+
+    def errors(self, run: str) -> list[str]:
+        """The lines that a run logged as errors."""
+        events = self.ask(ERRORS, run=run)["logsForRun"]["events"]
+        return [event["message"] for event in events if event and event["level"] == "ERROR"]
 
     def materialized(self, run: str) -> list[str]:
         """The assets that a run materialised, in that order."""
@@ -193,10 +211,33 @@ BACKFILL = """query ($id: String!) {
   partitionBackfillOrError(backfillId: $id) {... on PartitionBackfill {status error {message}}}
 }"""
 START = """mutation ($selector: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $selector) {__typename ... on ScheduleStateResult {scheduleState {status}}}
+  startSchedule(scheduleSelector: $selector) {
+    __typename ... on ScheduleStateResult {scheduleState {id status}}
+  }
 }"""
-RUN = """mutation ($selector: JobOrPipelineSelector!) {
-  launchRun(executionParams: {selector: $selector}) {__typename ... on LaunchRunSuccess {run {runId}}}
+STOP = """mutation ($id: String!) {
+  stopRunningSchedule(id: $id) {__typename ... on ScheduleStateResult {scheduleState {status}}}
+}"""
+RUN = """mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData, $tags: [ExecutionTag!]) {
+  launchRun(executionParams: {
+    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
+  }) {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}
+}"""
+AGAIN = """mutation ($run: String!) {
+  launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: ALL_STEPS}) {
+    __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}
+  }
+}"""
+OF_A_JOB = """query ($job: String!, $tags: [ExecutionTag!]) {
+  runsOrError(filter: {pipelineName: $job, tags: $tags}) {... on Runs {results {runId runConfigYaml}}}
+}"""
+DAYS_OF_AN_ASSET = """{
+  assetNodeOrError(assetKey: {path: ["liked_lists"]}) {
+    ... on AssetNode {partitionKeysByDimension {partitionKeys}}
+  }
+}"""
+ERRORS = """query ($run: ID!) {
+  logsForRun(runId: $run) {... on EventConnection {events {... on LogMessageEvent {level message}}}}
 }"""
 MATERIALIZED = """query ($run: ID!) {
   logsForRun(runId: $run) {
@@ -265,6 +306,7 @@ def test_a_backfill_of_30_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_g
         return by_schedule[0] if by_schedule and by_schedule[0]["status"] == "SUCCESS" else None
 
     run = dagster.wait_for("run of the schedule", ticked)
+    dagster.ask(STOP, id=started["scheduleState"]["id"])
     today = run["tags"][LAST_TAG]
     assert today == lake.raw_days()[-1].isoformat()
     assert (lake.current_version("current_likes"), lake.stale_days()) == (today, [])
@@ -279,6 +321,66 @@ def test_a_backfill_of_30_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_g
     assert (alert["job"], alert["run_id"]) == ("import_inbox", doomed["run"]["runId"])
     assert alert["error"].startswith("there is no inbox at")
     assert len(dagster.alerts) == 1
+
+
+@pytest.mark.timeout(1200)
+def test_days_begin_with_the_lake_and_a_run_without_one_fills_today(lake: Lake, dagster: Dagster) -> None:
+    (dimension,) = dagster.ask(DAYS_OF_AN_ASSET)["assetNodeOrError"]["partitionKeysByDimension"]
+    today = str(datetime.now(UTC).date())
+    assert (dimension["partitionKeys"][0], dimension["partitionKeys"][-1]) == (str(FIRST), today)
+
+    run = dagster.ended(dagster.launch("daily_tables"))
+    assert run["status"] == "SUCCESS"
+    assert run["tags"]["dagster/partition"] == today
+    assert "liked_lists" in dagster.materialized(run["runId"])
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"source": "spotfy"}, "source 'spotfy' is unknown; choose from simulator, listenbrainz, spotify"),
+        ({"first": "yesterday"}, "first 'yesterday' is not a day; write it as YYYY-MM-DD"),
+        ({"last": "2999-01-01"}, "last 2999-01-01 is in the future"),
+    ],
+)
+def test_what_is_wrong_in_the_launchpad_is_a_line(
+    dagster: Dagster, config: dict[str, str], line: str
+) -> None:
+    asked = {"ops": {"crawled_users": {"config": config}}}
+    run = dagster.ended(dagster.launch("daily_tables", config=asked))
+    assert run["status"] == "FAILURE"
+    error, *skipped = dagster.errors(run["runId"])  # Dagster names the steps it skips
+    assert all(one.startswith("Dependencies for step") for one in skipped)
+    assert error.startswith(line)
+    assert "\n" not in error
+
+
+@pytest.mark.timeout(1200)
+def test_a_day_to_come_is_a_line(dagster: Dagster) -> None:
+    run = dagster.ended(
+        dagster.launch("daily_tables", tags=[{"key": "dagster/partition", "value": "2999-01-01"}])
+    )
+    assert run["status"] == "FAILURE"
+    (error,) = dagster.errors(run["runId"])
+    assert error.startswith("2999-01-01 is outside the days of the lake")
+
+
+@pytest.mark.timeout(1200)
+def test_a_run_of_the_command_line_is_found_under_its_job_and_can_be_repeated(
+    lake: Lake, dagster: Dagster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(lake.history))
+    run_job(lake, "daily_tables", FIRST, FIRST, {"crawled_users": {"retries": 0}})
+    label = {"key": ".dagster/repository", "value": "__repository__@tunegraph"}
+    (latest, *_) = dagster.ask(OF_A_JOB, job="daily_tables", tags=[label])["runsOrError"]["results"]
+    assert latest["runId"] == dagster.runs()[-1]["runId"]
+    assert str(lake.root) not in latest["runConfigYaml"]
+    launched = dagster.ask(AGAIN, run=latest["runId"])["launchRunReexecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    again = dagster.ended(launched["run"]["runId"])
+    assert again["status"] == "SUCCESS"
+    assert again["tags"][FIRST_TAG] == str(FIRST)
 
 
 def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:

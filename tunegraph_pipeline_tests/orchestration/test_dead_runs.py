@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-from datetime import date
 from pathlib import Path
 
 import psutil
@@ -90,10 +89,7 @@ def test_every_run_on_a_lake_says_in_which_process_it_is(
     """Also one that the daemon launched, which knows nothing of the command line."""
     monkeypatch.setenv("TUNEGRAPH_LAKE", str(tmp_path / "lake"))
     Lake.open_or_create(tmp_path / "lake")
-    config = {"resources": {"lake": {"config": {"root": str(tmp_path / "lake")}}}}
     with DagsterInstance.ephemeral() as instance:
-        build_definitions().resolve_job_def("daily_tables").execute_in_process(
-            run_config=config, instance=instance, partition_key=date(2026, 2, 1).isoformat()
-        )
+        build_definitions().resolve_job_def("daily_tables").execute_in_process(instance=instance)
         (done,) = instance.get_runs()
     assert done.tags[PROCESS] == this_process()

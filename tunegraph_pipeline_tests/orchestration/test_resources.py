@@ -1,6 +1,8 @@
 """The lake as a run holds it: a run waits for another writer, and its log says for whom."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DagsterInstance
+from dagster import DagsterEventType, DagsterInstance, DagsterInvalidConfigError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
@@ -51,7 +53,6 @@ def test_a_run_waits_for_another_writer_and_its_log_says_for_whom(
     lake: Lake, holder: "subprocess.Popen[str]"
 ) -> None:
     config = {
-        "resources": {"lake": {"config": {"root": str(lake.root)}}},
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
     }
     with DagsterInstance.local_temp() as instance:
@@ -70,7 +71,7 @@ def test_a_run_waits_for_another_writer_and_its_log_says_for_whom(
         killing = threading.Thread(target=kill_when_waited_for)
         killing.start()
         done = (
-            build_definitions()
+            build_definitions(lake.root, first=DAY)
             .resolve_job_def("daily_tables")
             .execute_in_process(run_config=config, instance=instance, partition_key=DAY.isoformat())
         )
@@ -92,3 +93,24 @@ def test_a_job_that_is_run_by_hand_is_told_at_once_and_an_alert_would_say_why(
         events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
     (failure,) = [event for event in events if event and event.event_type == DagsterEventType.RUN_FAILURE]
     assert said in error_line([], failure)
+
+
+def test_a_copied_lake_repeats_its_runs_on_itself_alone(lake: Lake, tmp_path: Path) -> None:
+    run_job(lake, "daily_tables", DAY, DAY)
+    copy = Lake.open(shutil.copytree(lake.root, tmp_path / "copy"))
+    lake_file = lake.path
+    shutil.rmtree(lake.root)
+    with DagsterInstance.from_config(str(copy.history)) as instance:
+        (run,) = instance.get_runs()
+        assert str(lake.root) not in json.dumps(run.run_config)
+        job = build_definitions(copy.root, first=DAY).resolve_job_def("daily_tables")
+        again = job.execute_in_process(
+            run_config=dict(run.run_config), instance=instance, partition_key=DAY.isoformat()
+        )
+        assert again.success
+        # As runs were recorded before.
+        earlier = {**run.run_config, "resources": {"lake": {"config": {"root": str(lake.root)}}}}
+        with pytest.raises(DagsterInvalidConfigError, match='unexpected config entry "root"'):
+            job.execute_in_process(run_config=earlier, instance=instance, partition_key=DAY.isoformat())
+    assert copy.partitions("likes") == [DAY.isoformat()]
+    assert not lake_file.exists()

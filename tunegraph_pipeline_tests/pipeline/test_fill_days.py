@@ -104,6 +104,32 @@ def test_by_hand_the_days_are_those_asked_for_with_the_stale_ones_around(lake: L
         days_to_fill(lake, "simulator", TODAY + timedelta(days=1), today=TODAY)
 
 
+def test_lists_of_long_ago_do_not_fill_every_day_since(lake: Lake) -> None:
+    assert lake.first_day(TODAY) == TODAY
+    _receive(lake, date(2012, 5, 1))
+    _receive(lake, date(2025, 3, 1))
+    _receive(lake, date(2025, 3, 5))
+    assert lake.first_day(TODAY) == date(2012, 5, 1)
+    days = days_to_fill(lake, "listenbrainz", today=TODAY)
+    assert days == DaysToFill(date(2012, 5, 1), TODAY, (TODAY, TODAY))
+    long_ago, last_year, today = days.stretches(lake)
+    assert (long_ago.first, long_ago.last) == (date(2012, 5, 1), date(2012, 5, 1))
+    assert (last_year.first, last_year.last) == (date(2025, 3, 1), date(2025, 3, 5))
+    assert today == DaysToFill(TODAY, TODAY, (TODAY, TODAY))
+    assert all(first > last for first, last in (one.asked for one in (long_ago, last_year) if one.asked))
+
+
+def test_a_day_that_was_missed_is_in_no_gap(lake: Lake) -> None:
+    _of(lake, "listenbrainz")
+    _receive(lake, date(2026, 2, 1))
+    _fill(lake, date(2026, 2, 1))
+    days = days_to_catch_up(lake, today=TODAY)
+    assert days.stretches(lake) == [days]
+    _receive(lake, date(2026, 1, 5))
+    again = days_to_catch_up(lake, today=TODAY)
+    assert again.stretches(lake)[1:] == [days]
+
+
 DAYS = st.integers(0, 300).map(lambda days: date(2026, 1, 1) + timedelta(days=days))
 
 

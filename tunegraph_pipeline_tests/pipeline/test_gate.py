@@ -137,12 +137,11 @@ def test_materialising_the_bundle_alone_does_not_go_round_it(refused: Refused) -
     log, current = (lake.serving / LOG).read_bytes(), live(lake).version
     with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
         done = (
-            build_definitions()
+            build_definitions(lake.root)
             .resolve_implicit_global_asset_job_def()
             .execute_in_process(
                 asset_selection=[AssetKey("serving_bundle")],
                 instance=instance,
-                run_config={"resources": {"lake": {"config": {"root": str(lake.root)}}}},
             )
         )
     assert done.success

@@ -15,6 +15,7 @@ from dagster import (
     AssetObservation,
     AssetsDefinition,
     Config,
+    DailyPartitionsDefinition,
     MaterializeResult,
     ResourceParam,
     RetryRequested,
@@ -31,6 +32,8 @@ from tunegraph_pipeline.orchestration.metadata import (
 )
 from tunegraph_pipeline.orchestration.stage_asset import stage_asset
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
+from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, as_day
+from tunegraph_pipeline.pipeline.sources import check_known
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.sources.crawl import CrawlReport
@@ -81,19 +84,22 @@ class CrawlConfig(Config):
     """Seconds until the first retry; each further one waits twice as long."""
 
 
-@stage_asset("crawled_users", GROUP, pool=API_POOL)
 def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: ResourceParam[Lake]) -> None:
     """Who was met on each day. First collects the feedback in the spool, and asks the source for what of the
     day it has not answered yet."""
+    first, last = as_day("first", config.first), as_day("last", config.last)
+    if config.source not in ("", NO_SOURCE):
+        check_known(config.source)
     for note in collect(lake).sentences():
         context.log.warning(note)
         report_note(note)
     for key in context.partition_keys:
-        if key < config.first or (config.last and key > config.last):
+        day = date.fromisoformat(key)
+        if (first and day < first) or (last and day > last):
             continue
         observer = _CrawlObserver(context, key)
         try:
-            report = crawl_day(lake, config.source, date.fromisoformat(key), observer.observe)
+            report = crawl_day(lake, config.source, day, observer.observe)
         except NoAnswer as error:
             if context.retry_number >= config.retries:
                 raise
@@ -105,32 +111,41 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Res
     _fill(context, lake)
 
 
-def _daily_table(name: str, description: str) -> AssetsDefinition:
-    @stage_asset(name, GROUP, description=description)
+def _daily_table(name: str, days: DailyPartitionsDefinition, description: str) -> AssetsDefinition:
+    @stage_asset(name, GROUP, partitions_def=days, description=description)
     def fill(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> None:
         _fill(context, lake)
 
     return fill
 
 
-ASSETS: list[AssetsDefinition] = [
-    forgotten_users,
-    crawled_users,
-    _daily_table(
-        "liked_lists",
-        "The complete list of every user seen whole on each day, and that they were seen (`observations`).",
-    ),
-    _daily_table(
-        "tracks", "What became known of tracks on each day: names, artists, album, genre, cover, preview."
-    ),
-    _daily_table(
-        "audio_features", "The 11 audio features that were fetched on each day; unknown ones are null."
-    ),
-    _daily_table(
-        "feedback",
-        "What listeners said of single songs through the service on each day: like, dislike or skip.",
-    ),
-]
+def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
+    """The assets of this module, with a partition for each of ``days``."""
+    return [
+        forgotten_users,
+        stage_asset("crawled_users", GROUP, pool=API_POOL, partitions_def=days)(crawled_users),
+        _daily_table(
+            "liked_lists",
+            days,
+            "The complete list of every user seen whole on each day, and that they were seen"
+            " (`observations`).",
+        ),
+        _daily_table(
+            "tracks",
+            days,
+            "What became known of tracks on each day: names, artists, album, genre, cover, preview.",
+        ),
+        _daily_table(
+            "audio_features",
+            days,
+            "The 11 audio features that were fetched on each day; unknown ones are null.",
+        ),
+        _daily_table(
+            "feedback",
+            days,
+            "What listeners said of single songs through the service on each day: like, dislike or skip.",
+        ),
+    ]
 
 
 class _CrawlObserver:
