@@ -90,7 +90,9 @@ def days_to_fill(
     today = today or datetime.now(UTC).date()
     if is_asked_daily(lake, source) and not last:
         first = first or today
-    asked = _chosen_span(first, last, today)
+    # What no source can tell of, the lake has to have received.
+    begins = FIRST_DAY if is_asked_daily(lake, source) else lake.first_day(today)
+    asked = _chosen_span(first, last, begins, today)
     received = lake.raw_days()
     days = [*(asked or ()), *_until(today, lake.stale_days())] or _until(today, received)[-1:]
     if days:
@@ -102,7 +104,9 @@ def days_to_fill(
     raise InputError(f"{lake.root} has received nothing yet; import files first, or use --source simulator")
 
 
-def _chosen_span(first: date | None, last: date | None, today: date) -> tuple[date, date] | None:
+def _chosen_span(
+    first: date | None, last: date | None, begins: date, today: date
+) -> tuple[date, date] | None:
     """The first and last day that were chosen, the last today by default; None where none was."""
     if first is None:
         if last is not None:
@@ -110,8 +114,11 @@ def _chosen_span(first: date | None, last: date | None, today: date) -> tuple[da
         return None
     last = last or today
     for bound in (first, last):
-        if not FIRST_DAY <= bound <= today:
-            raise InputError(f"{bound} is outside the days a lake has, {FIRST_DAY} to {today}")
+        if not begins <= bound <= today:
+            raise InputError(
+                f"{bound} is outside the days this lake can have, {begins} to {today};"
+                " lists of an earlier day can be imported with --as-of"
+            )
     if first > last:
         raise InputError(f"--from {first} is after --to {last}")
     return first, last

@@ -119,6 +119,12 @@ def test_lists_of_long_ago_do_not_fill_every_day_since(lake: Lake) -> None:
     assert all(first > last for first, last in (one.asked for one in (long_ago, last_year) if one.asked))
 
 
+def test_a_day_before_the_lake_cannot_be_invented(lake: Lake) -> None:
+    _receive(lake, date(2026, 2, 1))
+    with pytest.raises(InputError, match=r"2020-01-01 is outside the days .*2026-02-01 to 2026-03-10"):
+        days_to_fill(lake, "none", date(2020, 1, 1), date(2020, 1, 1), today=TODAY)
+
+
 def test_a_day_that_was_missed_is_in_no_gap(lake: Lake) -> None:
     _of(lake, "listenbrainz")
     _receive(lake, date(2026, 2, 1))
