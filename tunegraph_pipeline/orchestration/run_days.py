@@ -14,7 +14,8 @@ from tunegraph_pipeline.pipeline.stages import STAGES
 
 DAY = "dagster/partition"
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-_JOBS = {"daily_tables", "refresh"}
+_JOBS = {"daily_tables", "refresh", "__ASSET_JOB"}
+"""The jobs that fill days, if they run whole; the last is Dagster's own, of all assets."""
 _DAILY = {one.name for one in STAGES if one.daily}
 
 
