@@ -13,9 +13,10 @@ from pathlib import Path
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources import documents
 from tunegraph_pipeline.sources.content import as_utf8, is_workbook, is_zip, only_member, parse_json
+from tunegraph_pipeline.sources.documents import Row
 from tunegraph_pipeline.sources.formats import BY_NAME
+from tunegraph_pipeline.sources.json_documents import feedback_row, listen_row
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS
 from tunegraph_pipeline.sources.raw_tables import table_of_records
 from tunegraph_pipeline.sources.reading import Given, Reading, read_bytes
@@ -103,9 +104,9 @@ def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> 
             parse_json(line, member.where, remedy="; download it again") for line in lines if line.strip()
         ]
         if _FEEDBACK.search(member.path):
-            feedback += [documents.feedback_row(row) for row in rows if isinstance(row, dict)]
+            feedback += [feedback_row(row) for row in rows if isinstance(row, dict)]
         elif _LISTENS.search(member.path):
-            listens += [documents.listen_row(row) for row in rows if isinstance(row, dict)]
+            listens += [listen_row(row) for row in rows if isinstance(row, dict)]
     named = {row[key]: row for row in listens for key in ("recording_msid", "track_id") if row[key]}
     for row in feedback:
         known = named.get(row["track_id"]) or named.get(row["recording_msid"]) or {}
@@ -123,6 +124,6 @@ def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> 
     return Reading(found, tables, json.dumps(sorted({one.name for one in members}))[1:-1].replace('"', ""))
 
 
-def _frame(rows: list[documents.Row]) -> pl.DataFrame:
+def _frame(rows: list[Row]) -> pl.DataFrame:
     table = table_of_records(rows, "JSON lines")
     return table.load([name for name in table.names if name != "recording_msid"], ())

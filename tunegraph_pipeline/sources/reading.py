@@ -18,7 +18,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import isrc_id
-from tunegraph_pipeline.sources import documents
+from tunegraph_pipeline.sources import documents, json_documents, playlists, xml_documents
 from tunegraph_pipeline.sources.columns import (
     COLUMN_NAMES,
     PLAYLISTS,
@@ -103,7 +103,7 @@ def read_bytes(data: bytes, name: str, where: str, given: Given) -> list[Reading
     if data.startswith((b"\xd0\xcf\x11\xe0", b"%PDF", b"\x89PNG", b"GIF8", b"\xff\xd8\xff")):
         raise InputError(BINARY.format(where=where))
     if data.startswith(b"bplist00"):
-        return [_of_document(documents.read_plist(data, where), name, where, given)]
+        return [_of_document(xml_documents.read_plist(data, where), name, where, given)]
     text = as_utf8(data, where)
     notes = []
     if text.encoding:
@@ -154,13 +154,13 @@ def _of_text(data: bytes, name: str, where: str, given: Given) -> list[Reading]:
     if start.startswith((b"{", b"[")):
         return [_of_json(data, name, where, given)]
     if start.startswith(b"<") and not re.match(rb"<(https?|spotify):", start):
-        return [_of_document(documents.read_xml(data, where), name, where, given)]
+        return [_of_document(xml_documents.read_xml(data, where), name, where, given)]
     if start.upper().startswith(b"#EXTM3U") or re.search(r"\.m3u8?$", name, re.IGNORECASE):
-        return [_of_document(documents.read_m3u(data.decode(), where), name, where, given)]
+        return [_of_document(playlists.read_m3u(data.decode(), where), name, where, given)]
     if start.startswith(b"#AUDIOSCROBBLER"):
-        return [_of_document(documents.read_scrobbler_log(data.decode()), name, where, given)]
+        return [_of_document(playlists.read_scrobbler_log(data.decode()), name, where, given)]
     if re.match(rb"(event\.\w+|preference|playlist|track|user)\t\d+\t[-\d]*\t\{", start):
-        return [_of_document(documents.read_idomaar(data.decode(), where), name, where, given)]
+        return [_of_document(playlists.read_idomaar(data.decode(), where), name, where, given)]
     return [_of_lines(data, name, where, given)]
 
 
@@ -180,7 +180,7 @@ def _of_json(data: bytes, name: str, where: str, given: Given) -> Reading:
     if isinstance(document, dict) and not rest.strip() and _is_row(document):
         return _of_json_lines(data, document, name, where, given)
     _check_container("json", where, given) if given.format in CONTAINERS else None
-    return _of_document(documents.read_json(document, where), name, where, given)
+    return _of_document(json_documents.read_json(document, where), name, where, given)
 
 
 def _is_row(document: Mapping[str, object]) -> bool:
@@ -192,7 +192,7 @@ def _of_json_lines(data: bytes, first: Mapping[str, object], name: str, where: s
     _check_container("ndjson", where, given)
     if any(isinstance(value, dict) for value in first.values()):
         rows = _parsed_lines(data, where)
-        return _of_document(documents.read_json(rows, where), name, where, given)
+        return _of_document(json_documents.read_json(rows, where), name, where, given)
     return _of_table(lines_of_json(data, where), name, where, given)
 
 
@@ -250,7 +250,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
     if b"::" in data[:4096] and b"\t" not in data[:4096]:
         data = data.replace(b"::", b"\t")
     if (links := _single_column(data, where, given)) is not None:
-        return _of_document(documents.read_links(links), name, where, replace(given, named={}))
+        return _of_document(playlists.read_links(links), name, where, replace(given, named={}))
     if not given.named and (shape := _headerless_cut(data, where, name)) is not None:
         known_cut, found = shape
         _check_format(found, where, given)
@@ -260,7 +260,7 @@ def _of_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
     cut = None if given.format == "adjacency" else find_cut(data, set(given.named.values()), separators)
     if cut is None or (not cut.header and cut.separator == " " and len(cut.names) > 3):
         if (ids := _column_of_ids(data, lines, where, given)) is not None:
-            return _of_document(documents.read_links(ids), name, where, replace(given, named={}))
+            return _of_document(playlists.read_links(ids), name, where, replace(given, named={}))
         return _of_adjacency(data, lines, where, given)
     _check_container("tsv" if cut.separator == "\t" else "csv", where, given)
     table = text_table(data, where, cut)
