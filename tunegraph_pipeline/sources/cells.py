@@ -46,7 +46,7 @@ _LONG_COLUMN = 100_000
 
 
 def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
-    """Clean ids, null where there is none: String, or Categorical for a long column.
+    """Clean ids, null for a missing one: String, or Categorical for a long column.
 
     ``role`` is ``track_id``, whose ids of episodes, artists and the like become null, or another one. Adds
     what becomes null to ``counts``. Raises InputError for a type that no id has.

@@ -325,7 +325,7 @@ def _youtube_song(song: Mapping[str, Any]) -> Row:
 
 
 def _youtube_history(document: Any, where: str) -> Document | None:
-    """The watch history of a Takeout, of which only plays of YouTube Music count."""
+    """The watch history of a Takeout; only its plays of YouTube Music count."""
     found = [one for one in dicts_of(document) if "header" in one and "title" in one]
     if not found:
         return None

@@ -46,8 +46,8 @@ _CLEAR = {word for word, says in SAYS.items() if says in {LIKE, DISLIKE, UNLIKE,
 def words_say_opinions(values: Iterable[str]) -> bool:
     """Whether the cells of a column say what somebody likes, whatever the column is called: all of them are
     known words, and some of them mean a like or a dislike."""
-    said = {word_of(value) for value in values}
-    return bool(said & _CLEAR) and all(word in SAYS for word in said)
+    words = {word_of(value) for value in values}
+    return bool(words & _CLEAR) and words <= SAYS.keys()
 
 
 def is_understood(values: Iterable[str]) -> bool:

@@ -48,7 +48,7 @@ Part = Literal["likes", "dislikes", "tracks", "features"]
 class Table:
     """A table whose columns are named by role, beside the columns ``opinions``, which keep the file's names.
 
-    ``means``: what its rows say where no opinion does. ``kinds``: the column that tells songs from albums and
+    ``means``: what its rows say if no opinion does. ``kinds``: the column that tells songs from albums and
     artists. ``default_plays``: from how many plays on a song is liked if no option says; None for any.
     ``split_artists``: a cell may hold several artists. ``decided``: options change nothing any more.
     ``scale``: the highest rating. ``may_be_plays``: its rows are plays if an option counts them;
@@ -75,7 +75,7 @@ class Table:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether it has ratings that --min-rating could judge."""
+        """Whether it has columns of opinions, which --min-rating could judge if they hold numbers."""
         return bool(self.opinions)
 
 
@@ -147,7 +147,7 @@ _OTHER_KINDS = frozenset({
 
 
 def _songs_only(table: Table, counts: Counter[str]) -> pl.DataFrame:
-    """The rows of songs, where a column tells them from albums, artists and episodes."""
+    """The rows of songs, if a column tells them from albums, artists and episodes; else all rows."""
     if table.kinds is None:
         return table.rows
     kinds = table.rows[table.kinds].cast(pl.String, strict=False)
