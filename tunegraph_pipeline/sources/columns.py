@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,9 +18,7 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinion_words import is_understood, words_of, words_say_opinions
-
-if TYPE_CHECKING:
-    from tunegraph_pipeline.sources.raw_tables import RawTable
+from tunegraph_pipeline.sources.raw_tables import RawTable
 
 _NAMES = json.loads(files(__package__).joinpath("column_names.json").read_bytes())
 
@@ -99,9 +96,7 @@ class Columns:
         return [*dict.fromkeys([*self.roles.values(), *self.opinions, *self.services.values(), *kinds])]
 
 
-def recognise(
-    table: "RawTable", named: Mapping[str, str], where: str, ignored: Sequence[str] = ()
-) -> Columns:
+def recognise(table: RawTable, named: Mapping[str, str], where: str, ignored: Sequence[str] = ()) -> Columns:
     """The columns of ``table``: first those in ``named`` (role -> column), then by their names; ``ignored``
     ones have no role. Of a table without a header only those that are named.
 
@@ -153,7 +148,7 @@ _OF_OTHERS = re.compile(
 """Words in the name of a column that say that it is about others, or about the opinion."""
 
 
-def _holds_opinions(table: "RawTable", name: str, free: Mapping[str, str]) -> bool:
+def _holds_opinions(table: RawTable, name: str, free: Mapping[str, str]) -> bool:
     """Whether a column of a known name holds opinions: ``label`` may be a target or a record company."""
     return name != "label" or set(table.sample_of(free[name])) <= {"0", "1", "-1", "0.0", "1.0", "-1.0"}
 
@@ -165,7 +160,7 @@ _OF_SONGS = re.compile(
 """Words in the name of a column that say that it describes songs, so that its words are no opinions."""
 
 
-def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
+def _settle_opinions(table: RawTable, found: Columns, free: dict[str, str]) -> None:
     """Find the columns in which rows say what they think: by their names, by words in their names, and by
     cells that are all words of opinion."""
     named = [
@@ -202,7 +197,7 @@ def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> s
     return same[0]
 
 
-def _settle_playlists(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
+def _settle_playlists(table: RawTable, found: Columns, free: dict[str, str]) -> None:
     """A column of playlists is one of users if it holds their ids. Names of playlists are one person's."""
     column = found.roles.get("user_id")
     if column is None or letters(column) != "playlist" or all(map(is_id, table.sample_of(column))):
@@ -211,7 +206,7 @@ def _settle_playlists(table: "RawTable", found: Columns, free: dict[str, str]) -
     free[letters(column)] = column
 
 
-def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, track_named: bool) -> None:
+def _settle_songs(table: RawTable, found: Columns, free: dict[str, str], *, track_named: bool) -> None:
     """Decide whether ``track``, ``song`` and ``id`` hold ids or titles, or number the rows."""
     roles = found.roles
     for name in COLUMN_NAMES["song"]:
@@ -253,7 +248,7 @@ def counts_up(cells: Sequence[str]) -> bool:
     return numbers[0] in {0, 1} and all(b - a == 1 for a, b in pairwise(numbers))
 
 
-def _settle_times(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
+def _settle_times(table: RawTable, found: Columns, free: dict[str, str]) -> None:
     """A date and a time of day in two columns are one time."""
     time, date = found.roles.get("liked_at"), free.get("date")
     if time is None or date is None or letters(time) != "time":

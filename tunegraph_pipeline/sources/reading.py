@@ -29,23 +29,21 @@ from tunegraph_pipeline.sources.columns import (
     recognise,
 )
 from tunegraph_pipeline.sources.content import BINARY, as_utf8, is_workbook, parse_json, read_content
-from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, NO_LIKES, Format, format_of, unused
-from tunegraph_pipeline.sources.names import letters, shown
-from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
-from tunegraph_pipeline.sources.raw_tables import (
+from tunegraph_pipeline.sources.delimited_text import (
     Cut,
-    RawTable,
     as_plain_rows,
     cut_lines,
     find_cut,
-    lines_of_json,
-    parquet_table,
     sample_lines,
-    sheets,
     text_table,
     usual_width,
 )
+from tunegraph_pipeline.sources.formats import BY_NAME, CONTAINERS, NO_LIKES, Format, format_of, unused
+from tunegraph_pipeline.sources.names import letters, shown
+from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, Rules
+from tunegraph_pipeline.sources.raw_tables import RawTable, lines_of_json, parquet_table
 from tunegraph_pipeline.sources.rows import Table
+from tunegraph_pipeline.sources.spreadsheets import sheets
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.content import as_utf8, parse_json, read_content
+from tunegraph_pipeline.sources.delimited_text import Cut, cut_lines, sample_lines, text_table, usual_width
 from tunegraph_pipeline.sources.formats import BY_NAME, SEED_FILES
 from tunegraph_pipeline.sources.names import shown
-from tunegraph_pipeline.sources.raw_tables import Cut, cut_lines, sample_lines, text_table, usual_width
 from tunegraph_pipeline.sources.reading import Reading
 from tunegraph_pipeline.sources.rows import Table
 
