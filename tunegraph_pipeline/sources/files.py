@@ -1,8 +1,8 @@
 """The user's own files: likes, dislikes, tracks and audio features in any known format, also as a source.
 
 Here: which files belong together, whose they are, the raw batches made of them, and a summary of each. Not
-here: reading one file (`reading`, and `account_export` for Spotify's), what becomes of its rows (`rows`), or
-where batches are kept (`lake`).
+here: reading one file (`read_file`, and `account_export` for Spotify's), what becomes of its rows (`rows`),
+or where batches are kept (`lake`).
 """
 
 import io
@@ -26,7 +26,8 @@ from tunegraph_pipeline.sources.content import as_utf8, read_content, readable_n
 from tunegraph_pipeline.sources.formats import ENDINGS, FORMAT_NAMES, SEED_FILES, Format
 from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinions import Rules
-from tunegraph_pipeline.sources.reading import Given, Reading, read_format
+from tunegraph_pipeline.sources.read_file import read_file
+from tunegraph_pipeline.sources.reading import Given, Reading
 from tunegraph_pipeline.sources.rows import Part, Table, read_rows
 from tunegraph_pipeline.sources.seed_project import read_seed
 from tunegraph_pipeline.sources.source import (
@@ -201,7 +202,7 @@ def _read_group(group_kind: str, group: list[Path], given: Given) -> Iterator[tu
         for member, reading in read_archive(group[0], given):
             yield f"{group[0]}: {member}", f"{names}: {member}", reading
     else:
-        for reading in read_format(group[0], given):
+        for reading in read_file(group[0], given):
             yield str(group[0]), names, reading
 
 

@@ -1,7 +1,7 @@
 """The files of the 2022 seed project that need one another.
 
 Here: ``user_like.json``, ``id_map.json`` and ``id_map.csv`` of one folder as one reading. Not here: any other
-format (`reading`).
+format (`read_file`).
 """
 
 import re
