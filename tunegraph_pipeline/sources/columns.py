@@ -97,18 +97,13 @@ class Columns:
 
 
 def recognise(table: RawTable, named: Mapping[str, str], where: str, ignored: Sequence[str] = ()) -> Columns:
-    """The columns of ``table``: first those in ``named`` (role -> column), then by their names; ``ignored``
-    ones have no role. Of a table without a header only those that are named.
+    """The columns of ``table`` by role: first those in ``named`` (role -> column), then by their names.
 
-    Raises InputError if a column named by an option does not exist.
+    Columns in ``ignored`` get no role; without a header, only those in ``named`` do. Raises InputError if an
+    option names a column that does not exist, or two options name one.
     """
-    found = Columns()
     ignored = [find_column(table.names, name, "--ignore-column", where) for name in ignored]
-    for role, wanted in named.items():
-        told = find_column(table.names, wanted, OPTIONS[role], where)
-        if told in found.roles.values() or told in ignored:
-            raise InputError(f"{where}: column {told} is named by two options; name each column once")
-        found.roles[role] = told
+    found = Columns(_named_roles(table, named, ignored, where))
     if not table.header:
         return found
     free: dict[str, str] = {}
@@ -116,23 +111,42 @@ def recognise(table: RawTable, named: Mapping[str, str], where: str, ignored: Se
         if name not in ignored and name not in found.roles.values():
             free.setdefault(letters(name), name)
     for role in _ROLES:
-        column = next((free[name] for name in COLUMN_NAMES[role] if name in free), None)
-        if role not in found.roles and column is not None:
-            found.roles[role] = column
-            del free[letters(column)]
-    if "track_id" not in found.roles:
-        lists = [name for name in free.values() if isinstance(table.sample.schema[name], pl.List)]
-        if (column := next((name for name in lists if letters(name) in _LISTS_OF_SONGS), None)) is not None:
-            found.roles["track_id"] = column
-            del free[letters(column)]
+        if role not in found.roles and (column := _first_of(COLUMN_NAMES[role], free)) is not None:
+            found.roles[role] = free.pop(letters(column))
+    if "track_id" not in found.roles and (column := _list_of_songs(table, free)) is not None:
+        found.roles["track_id"] = free.pop(letters(column))
     for service, names in SERVICE_COLUMNS.items():
-        if (column := next((free[name] for name in names if name in free), None)) is not None:
+        if (column := _first_of(names, free)) is not None:
             found.services[service] = column
     _settle_playlists(table, found, free)
     _settle_songs(table, found, free, track_named="track_id" in named)
     _settle_times(table, found, free)
     _settle_opinions(table, found, free)
     return found
+
+
+def _named_roles(
+    table: RawTable, named: Mapping[str, str], ignored: Sequence[str], where: str
+) -> dict[str, str]:
+    """The roles that options give."""
+    roles: dict[str, str] = {}
+    for role, name in named.items():
+        column = find_column(table.names, name, OPTIONS[role], where)
+        if column in roles.values() or column in ignored:
+            raise InputError(f"{where}: column {column} is named by two options; name each column once")
+        roles[role] = column
+    return roles
+
+
+def _first_of(names: Iterable[str], free: Mapping[str, str]) -> str | None:
+    """The column of the first of ``names`` that is free."""
+    return next((free[name] for name in names if name in free), None)
+
+
+def _list_of_songs(table: RawTable, free: Mapping[str, str]) -> str | None:
+    """The first column whose cells are lists, with a name such as "tracks"."""
+    lists = (name for name in free.values() if isinstance(table.sample.schema[name], pl.List))
+    return next((name for name in lists if letters(name) in _LISTS_OF_SONGS), None)
 
 
 _OPINION_WORDS = re.compile(
@@ -148,43 +162,49 @@ _OF_OTHERS = re.compile(
 """Words in the name of a column that say that it is about others, or about the opinion."""
 
 
-def _holds_opinions(table: RawTable, name: str, free: Mapping[str, str]) -> bool:
-    """Whether a column of a known name holds opinions: ``label`` may be a target or a record company."""
-    return name != "label" or set(table.sample_of(free[name])) <= {"0", "1", "-1", "0.0", "1.0", "-1.0"}
-
-
 _OF_SONGS = re.compile(
     r"album|release|playlist|genre|mood|comment|label|title|name|artist|tag|note|text|description|language|country"
     r"|lyric|speech|group|work|composer|category|style"
 )
 """Words in the name of a column that say that it describes songs, so that its words are no opinions."""
+_FLAGS = {"0", "1", "-1"}
 
 
 def _settle_opinions(table: RawTable, found: Columns, free: dict[str, str]) -> None:
-    """Find the columns in which rows say what they think: by their names, by words in their names, and by
-    cells that are all words of opinion."""
-    named = [
+    """Find the columns in which rows say what they think, and the one of kinds."""
+    found.opinions = [
         free.pop(name)
         for name in COLUMN_NAMES["opinion"]
-        if name in free and _holds_opinions(table, name, free)
+        if name in free and (name != "label" or _is_target(table, free[name]))
     ]
-    kinds = next((free[name] for name in COLUMN_NAMES["type"] if name in free), None)
+    kinds = _first_of(COLUMN_NAMES["type"], free)
     if kinds is not None and words_say_opinions(table.sample_of(kinds)):
-        named.append(free.pop(letters(kinds)))
+        found.opinions.append(free.pop(letters(kinds)))
         kinds = None
-    for column in list(free.values()):
-        if column in (kinds, *named):
-            continue
-        cells = table.sample_of(column)
-        snake = "_".join(words_of(column))
-        others = _OF_OTHERS.search(snake) and not re.search(r"num_stars?$", snake)
-        by_name = _OPINION_WORDS.search(snake) and not others
-        by_words = bool(cells) and not _OF_SONGS.search(snake) and words_say_opinions(cells)
-        may_rate = letters(column) in {"note", "status", "response"} and bool(cells) and is_understood(cells)
-        flags = letters(column) == "likes" and set(cells) <= {"0", "1", "-1"}
-        if by_name or by_words or may_rate or flags:
-            named.append(column)
-    found.opinions, found.kinds = named, kinds
+    found.kinds = kinds
+    found.opinions += [column for column in free.values() if column != kinds and _has_opinions(table, column)]
+
+
+def _is_target(table: RawTable, column: str) -> bool:
+    """Whether a column ``label`` holds what a model learns to predict, rather than record companies."""
+    return set(table.sample_of(column)) <= {*_FLAGS, "0.0", "1.0", "-1.0"}
+
+
+def _has_opinions(table: RawTable, column: str) -> bool:
+    """Whether a column of an unknown name holds opinions: by words in its name, or by cells that are all
+    words of opinion."""
+    cells = table.sample_of(column)
+    name = "_".join(words_of(column))
+    of_others = _OF_OTHERS.search(name) and not re.search(r"num_stars?$", name)
+    if _OPINION_WORDS.search(name) and not of_others:
+        return True
+    if letters(column) == "likes" and set(cells) <= _FLAGS:
+        return True
+    if not cells:
+        return False
+    if letters(column) in {"note", "status", "response"} and is_understood(cells):
+        return True
+    return not _OF_SONGS.search(name) and words_say_opinions(cells)
 
 
 def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
