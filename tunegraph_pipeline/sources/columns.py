@@ -27,7 +27,7 @@ COLUMN_NAMES: dict[str, Sequence[str]] = {**_NAMES["roles"], **{name: (name,) fo
 ``User ID``, ``user_id`` and ``userId`` are the same. ``song`` and ``id`` hold ids or titles, or the number of
 the row. ``duration`` is in milliseconds if its median is over 10,000, else in seconds."""
 
-SERVICE_COLUMNS: dict[str, Sequence[str]] = _NAMES["services"]
+_SERVICE_COLUMNS: dict[str, Sequence[str]] = _NAMES["services"]
 """Service -> the names of columns with its own ids, which `song_ids` gives its prefix."""
 
 TRACK_FIELDS = (
@@ -39,13 +39,13 @@ TRACK_FIELDS = (
 _HEADER_ROLES = ("user_id", "track_id", "song", "name", "artists", "isrc")
 _OF_HEADERS = {
     *(name for role in _HEADER_ROLES for name in COLUMN_NAMES[role]),
-    *(name for names in SERVICE_COLUMNS.values() for name in names),
+    *(name for names in _SERVICE_COLUMNS.values() for name in names),
     *_NAMES["headers"],
 }
 PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
 """Names of columns of users that hold playlists: in a file of one person they are all that person's."""
 
-OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
+_OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
 
 _LISTS_OF_SONGS = {"tracks", "songs", "items", "likes", "liked", "likedsongs", "likedtracks", "favorites"}
@@ -115,7 +115,7 @@ def recognise(table: RawTable, named: Mapping[str, str], where: str, ignored: Se
             found.roles[role] = free.pop(letters(column))
     if "track_id" not in found.roles and (column := _list_of_songs(table, free)) is not None:
         found.roles["track_id"] = free.pop(letters(column))
-    for service, names in SERVICE_COLUMNS.items():
+    for service, names in _SERVICE_COLUMNS.items():
         if (column := _first_of(names, free)) is not None:
             found.services[service] = column
     _settle_playlists(table, found, free)
@@ -131,7 +131,7 @@ def _named_roles(
     """The roles that options give."""
     roles: dict[str, str] = {}
     for role, name in named.items():
-        column = find_column(table.names, name, OPTIONS[role], where)
+        column = find_column(table.names, name, _OPTIONS[role], where)
         if column in roles.values() or column in ignored:
             raise InputError(f"{where}: column {column} is named by two options; name each column once")
         roles[role] = column

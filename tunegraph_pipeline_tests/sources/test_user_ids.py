@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.files import read_user_ids
+from tunegraph_pipeline.sources.user_ids import read_user_ids
 
 
 def test_integers_of_a_parquet_file_keep_their_type(tmp_path: Path) -> None:
