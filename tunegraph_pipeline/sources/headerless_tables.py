@@ -15,7 +15,7 @@ from tunegraph_pipeline.sources.documents import is_song_link
 from tunegraph_pipeline.sources.find_format import fits
 from tunegraph_pipeline.sources.formats import BY_NAME, FORMATS, Format
 from tunegraph_pipeline.sources.names import shown
-from tunegraph_pipeline.sources.raw_tables import RawTable
+from tunegraph_pipeline.sources.raw_tables import RawTable, distinct_names
 from tunegraph_pipeline.sources.reading import Given, Reading
 from tunegraph_pipeline.sources.rows_by_role import read_by_role
 
@@ -66,7 +66,7 @@ def header_of_links(table: RawTable, cut: Cut) -> Cut | None:
             names[number] = "Video ID"
         else:
             continue
-        return Cut(cut.separator, True, names, cut.skipped)
+        return Cut(cut.separator, True, distinct_names(names), cut.skipped)
     return None
 
 
