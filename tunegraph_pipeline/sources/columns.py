@@ -43,7 +43,7 @@ _OF_HEADERS = {
     *_NAMES["headers"],
 }
 PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
-"""Names of columns of users that hold playlists: in a file of one person they are all that person's."""
+"""Names of columns of users that hold playlists. In a file of one person all of them are that person's."""
 
 _OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
@@ -59,16 +59,19 @@ _TIME_OF_DAY = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?")
 
 
 def count_known(cells: Iterable[str], named: Collection[str]) -> int:
-    """How many of ``cells`` name a user, a song, an artist or a title in a known way, or are ``named`` by an
-    option; 0 if this is no header."""
+    """How many of ``cells`` are known names of columns of users, songs, artists or titles, or are in
+    ``named``; 0 for a row that is no header."""
     options = {letters(name) for name in named if not name.isdigit()}
     known = [letters(cell.partition(":")[0]) for cell in cells]
     return sum(bool(name) and (name in _OF_HEADERS or name in options) for name in known)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text may be an id where no header says so: a whole number, a UUID, a hash, a code with a
-    digit, a URI or a link; never a word, a date, a time or a fraction."""
+    """Whether a text may be an id where no header says so.
+
+    Whole numbers, UUIDs, hashes, codes with a digit, URIs and links may be. Words, dates, times and fractions
+    may not.
+    """
     if re.search(r"\s", text) or _NO_ID.fullmatch(text):
         return False
     return any(letter.isdigit() for letter in text) or bool(_HASH.fullmatch(text)) or read_id(text).id != text
@@ -78,8 +81,8 @@ def is_id(text: str) -> bool:
 class Columns:
     """The columns of a table by role.
 
-    ``roles`` is role -> column; ``opinions`` the columns in which rows say what they think; ``services`` is
-    service -> the column of its ids; ``kinds`` the column that tells songs from albums and artists.
+    ``roles`` maps roles to columns and ``services`` services to the columns of their ids. ``opinions`` are
+    the columns in which users say what they think. ``kinds`` tells songs from albums and artists.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -91,7 +94,7 @@ class Columns:
         return role in self.roles
 
     def used(self) -> list[str]:
-        """Every column that is read, in no order."""
+        """Every column that is read, once."""
         kinds = [] if self.kinds is None else [self.kinds]
         return [*dict.fromkeys([*self.roles.values(), *self.opinions, *self.services.values(), *kinds])]
 
@@ -150,23 +153,23 @@ def _list_of_songs(table: RawTable, free: Mapping[str, str]) -> str | None:
 
 
 _OPINION_WORDS = re.compile(
-    r"(?:^|_)(?:dis)?lik(?:e|ed|ing)(?:$|_)|(?:^|_)lov(?:e|ed)(?:$|_)|(?:^|_)(?:my|user|star|track)?ratings?(?:$|_)|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
-    r"|thumb|(?:^|_)vote|(?:^|_)scored?(?:$|_)|(?:^|_)grade(?:$|_)|feedback|preference|reaction|opinion|favou?rite"
-    r"|(?:^|_)fav(?:$|_)|wertung|puntuaci|valuta|valoraci|評価|(?:^|_)hated?(?:$|_)|(?:^|_)bann?(?:ed)?(?:$|_)"
+    r"(?:^|_)(?:(?:dis)?lik(?:e|ed|ing)|lov(?:e|ed)|hated?|bann?(?:ed)?|rat(?:e|ed)|(?:my|user|star|track)?ratings?"
+    r"|scored?|grade|fav)(?:$|_)"
+    r"|(?:^|_)vote|stars?(?:$|_)|thumb|feedback|preference|reaction|opinion|favou?rite"
+    r"|wertung|puntuaci|valuta|valoraci|評価"
 )
-"""Words in the name of a column that say that it holds somebody's opinion."""
+"""Words in the name of a column that holds somebody's opinion."""
 _OF_OTHERS = re.compile(
-    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|album|artist|critics?|n|at|date|time"
-    r"|on|by|popularity|label|spotify|lastfm|youtube|deezer|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed|helpful|speech|public|votes|votecount|review|text)(?:$|_)"
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|n|votes|votecount|computed|popularity"
+    r"|global|public|critics?|helpful|album|artist|label|spotify|lastfm|youtube|deezer"
+    r"|at|date|time|on|by|url|link|id|ids|uri|text|review|skip|heart|bit|sample|frame|speech)(?:$|_)"
 )
-"""Words in the name of a column that say that it is about others, or about the opinion."""
-
-
+"""Words in the name of a column that holds other people's opinions, or facts about an opinion."""
 _OF_SONGS = re.compile(
     r"album|release|playlist|genre|mood|comment|label|title|name|artist|tag|note|text|description|language|country"
     r"|lyric|speech|group|work|composer|category|style"
 )
-"""Words in the name of a column that say that it describes songs, so that its words are no opinions."""
+"""Words in the name of a column that describes songs, so that the words in it are no opinions."""
 _FLAGS = {"0", "1", "-1"}
 
 
@@ -208,7 +211,8 @@ def _has_opinions(table: RawTable, column: str) -> bool:
 
 
 def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
-    """The column that an option names. Raises InputError where there is none."""
+    """The column that an option names, by its exact name or else by its letters. Raises InputError if there
+    is none."""
     same = [name for name in names if name == wanted] or [
         name for name in names if letters(name) == letters(wanted)
     ]
@@ -218,7 +222,7 @@ def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> s
 
 
 def _settle_playlists(table: RawTable, found: Columns, free: dict[str, str]) -> None:
-    """A column of playlists is one of users if it holds their ids. Names of playlists are one person's."""
+    """Keep a column of playlists as users only if it holds ids: named playlists are one person's."""
     column = found.roles.get("user_id")
     if column is None or letters(column) != "playlist" or all(map(is_id, table.sample_of(column))):
         return
@@ -254,14 +258,14 @@ def _names_songs(found: Columns, cells: Sequence[str]) -> bool:
 
 
 def _is_long_id(text: str) -> bool:
-    """Whether a text is an id and no title: a hash, a UUID, a URI or a link; "1999" may be either."""
+    """Whether a text is surely an id: a hash, a UUID, a URI or a link. "1999" may be a title."""
     return (
         bool(_HASH.fullmatch(text) and any(letter.isdigit() for letter in text)) or read_id(text).id != text
     )
 
 
 def counts_up(cells: Sequence[str]) -> bool:
-    """Whether cells number the rows of a table."""
+    """Whether cells number the rows of a table, from 0 or 1."""
     if len(cells) < 2 or not all(cell.isdigit() for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
@@ -269,7 +273,7 @@ def counts_up(cells: Sequence[str]) -> bool:
 
 
 def _settle_times(table: RawTable, found: Columns, free: dict[str, str]) -> None:
-    """A date and a time of day in two columns are one time."""
+    """Take a date and a time of day in two columns for one time."""
     time, date = found.roles.get("liked_at"), free.get("date")
     if time is None or date is None or letters(time) != "time":
         return
