@@ -155,16 +155,42 @@ def as_times(column: pl.Series, counts: Counter[str]) -> pl.Series:
 
 
 def _text_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """What is given, and the times that it says."""
-    given = column.str.strip_chars()
-    given = given.set(given.is_in(MISSING), None)
-    times = pl.repeat(None, len(given), dtype=_UTC, eager=True)
-    for read in (_iso, lambda text: _since_1970(text.cast(pl.Float64, strict=False)), _other_forms):
-        left = (times.is_null() & given.is_not_null()).arg_true()
-        if not len(left):
-            break
-        times = times.scatter(left, read(given.gather(left)))
+    """Which cells are given, and the times that they say. A part of a long column is read at a time, since
+    each form makes copies of the text."""
+    parts = [_plain_times(column.slice(start, _PART)) for start in range(0, max(1, len(column)), _PART)]
+    given = pl.concat([part[0] for part in parts])
+    times = pl.concat([part[1] for part in parts])
+    left = (times.is_null() & given).arg_true()
+    if len(left):
+        times = times.scatter(left, _other_forms(column.gather(left).str.strip_chars()))
+    return given.set(~given, None), times
+
+
+_PART = 1 << 20
+
+
+def _plain_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Which cells are given, and the times of those that are numbers or ISO 8601."""
+    text = column.str.strip_chars()
+    text = text.set(text.is_in(MISSING), None)
+    given = text.is_not_null()
+    times = _since_1970(text.cast(pl.Float64, strict=False))
+    for read in (_usual_iso, _iso):
+        left = (times.is_null() & given).arg_true()
+        if len(left):
+            times = times.scatter(left, read(text.gather(left)))
     return given, times
+
+
+def _usual_iso(text: pl.Series) -> pl.Series:
+    """Times that are written like the first one, if that is in a usual form: three times as fast as
+    `_iso`."""
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"):
+        times = text.head(1).str.to_datetime(form, time_unit="us", strict=False)
+        if times[0] is not None:
+            times = text.str.to_datetime(form, time_unit="us", strict=False)
+            return times.dt.replace_time_zone("UTC")
+    return pl.repeat(None, len(text), dtype=_UTC, eager=True)
 
 
 def _iso(text: pl.Series) -> pl.Series:

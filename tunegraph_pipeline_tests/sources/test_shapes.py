@@ -304,6 +304,29 @@ def test_titles_that_are_numbers_are_titles(write: Write) -> None:
     assert likes_of(write("artist,track\nPrince,1999\n")) == {"me": {"name:prince/1999"}}
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "likes"),
+    [
+        ("user_id\ttrack_id\tcount\n1\t10\t3\n2\t11\t1\n", "listening-counts.tsv", {"1": {"10"}, "2": {"11"}}),
+        ("user_id\ttrack_id\talbum_id\ttimestamp\n1\t10\t5\t2020-01-01 10:00:00\n", "listening-events.tsv", {"1": {"10"}}),
+        (f"{'b8' * 20}\tSOAKIMP12A8C130995\t1\n{'b8' * 20}\tSOAPDEY12A81C210A9\t300\n", "train_triplets.txt",
+         {"b8" * 20: {"SOAKIMP12A8C130995", "SOAPDEY12A81C210A9"}}),
+        (f"id,user_id,track_id,hashtag,created_at\n1,8149,{'cd' * 16},nowplaying,2014-01-01 05:54:21\n", "now.csv",
+         {"8149": {"cd" * 16}}),
+        ('"user_id", "artistname", "trackname", "playlistname"\n"9cc0","X","(The) Red Shoes","ROCK 2010"\n', "playlists.csv",
+         {"9cc0": {"name:x/the red shoes"}}),
+        ("Track Name,Artist Name,Album,Playlist,Type,ISRC\nIntro,X,A,Mine,track,QZAAA2000001\n", "freeyourmusic.csv",
+         {"me": {"isrc:QZAAA2000001"}}),
+        ("name,artist,album\nIntro,X,A\n", "freeyourmusic.csv", {"me": {"name:x/intro"}}),
+        ("user,item,rating,timestamp\nA1,B1,5.0,1341100800\nA1,B2,1.0,1341100800\n", "reviews.csv", {"A1": {"B1"}}),
+        ('{"user_id":"ann","track_id":"t1","liked":true}\n{"user_id":"ann","track_id":"t2","liked":false}\n', "a.jsonl",
+         {"ann": {"t1"}}),
+    ],
+)  # fmt: skip
+def test_other_peoples_data_is_read(text: str, name: str, likes: dict[str, set[str]], write: Write) -> None:
+    assert likes_of(write(text, name)) == likes
+
+
 # --- whose ---
 
 
