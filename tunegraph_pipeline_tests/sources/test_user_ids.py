@@ -43,7 +43,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "column", "says"),
     [
-        (b"who,age\nana,4\n", None, "none known to hold users"),
+        (b"called,age\nana,4\n", None, "none known to hold users"),
         (b"who,age\nana,4\n", "name", "none known to hold users"),
         (b"", None, "is empty"),
         (b"PAR1", None, "not a table of user ids"),
