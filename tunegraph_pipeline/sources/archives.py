@@ -1,7 +1,7 @@
 """Zips of a person's data from other services than Spotify: which files of them are read.
 
 Here: the names of those files, and reading each. Everything else in such a zip stays closed. Not here:
-Spotify's account export (`account_export`), a zip of one file (`content`), or reading a file (`reading`).
+Spotify's account export (`account_export`), a zip of one file (`content`), or reading a file (`read_file`).
 """
 
 import json
@@ -20,7 +20,8 @@ from tunegraph_pipeline.sources.formats import BY_NAME
 from tunegraph_pipeline.sources.json_documents import feedback_row, listen_row
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS
 from tunegraph_pipeline.sources.raw_tables import table_of_records
-from tunegraph_pipeline.sources.reading import Given, Reading, read_bytes
+from tunegraph_pipeline.sources.read_file import read_bytes
+from tunegraph_pipeline.sources.reading import Given, Reading
 from tunegraph_pipeline.sources.rows import Table
 from tunegraph_pipeline.sources.zip_members import Member, MemberReader, is_zip_file, members_of
 

@@ -424,3 +424,8 @@ def test_a_file_named_after_dislikes_holds_dislikes(write: Write) -> None:
     assert songs(one.batch.feedback) == {"me": {"name:x/y"}}
     assert not len(one.batch.likes)
     assert any("since the name says disliked" in rule for rule in one.rules)
+
+
+def test_a_header_in_an_unknown_language_may_repeat_a_name(write: Write) -> None:
+    text = f"Foo,Foo,Bar\nx,y,spotify:track:{A}\nz,y,spotify:track:{B}\n"
+    assert likes_of(write(text), user_id="ann", like_when={"Foo (2)": frozenset({"y"})}) == {"ann": {A, B}}
