@@ -202,7 +202,7 @@ class _ColumnReader:
             raise InputError(
                 f"{self.where}: no row has {shown(sorted(values))} in column {name}; check --like-when"
             )
-        self.sentences.append(f"{name}: {', '.join(sorted(values))} is a like, anything else says nothing")
+        self.sentences.append(f"{name}: {' or '.join(sorted(values))} is a like, anything else says nothing")
         self.rated = True
         return likes.cast(pl.Int8)
 
