@@ -435,6 +435,16 @@ FORMATS: tuple[Format, ...] = (
         roles={"user_id": "1", "track_id": "2", "name": "3", "plays": "4"},
     ),
     Format(
+        "taste-profile",
+        "Echo Nest Taste Profile",
+        "train_triplets.txt: hash of a user, song, plays",
+        "plays",
+        "its users",
+        cells=(_HASH40, r"SO[A-Z0-9]{16}", _WHOLE),
+        separator="\t",
+        roles={"user_id": "1", "track_id": "2", "plays": "3"},
+    ),
+    Format(
         "lfm1b",
         "LFM-1b",
         "LEs.txt: user, artist, album, track, time",

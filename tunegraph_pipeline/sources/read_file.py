@@ -69,6 +69,7 @@ def _read_sheets(data: bytes, where: str, given: Given) -> list[Reading]:
         if has_songs or given.named:
             found.append(read_table(table, sheet, f"{where}, sheet {sheet}", given))
     lists = [one for one in found if one.format.name == "list" and one.tables[0].means == "likes"]
+    lists = lists if all(one.format.name in {"list", "catalogue"} for one in found) else []
     if len(lists) > 1 and given.user_id is None:
         raise InputError(
             f"{where} has several sheets of songs, which may be of several people; save each as a file of its"

@@ -367,6 +367,7 @@ def test_sheets_without_a_like_are_left_out_and_named(write: Write) -> None:
     artists = [["Artist", "Link"], ["X", "https://www.deezer.com/artist/27"]]
     liked = [["Song Title", "Artists", "Album Title", "ISRC"], ["Intro", "X", "T", ""]]
     disliked = [["Song Title", "Artist", "ISRC"], ["Bad", "Y", ""]]
+    playlists = [["Playlist Title", "Link"], ["Mix", "https://www.deezer.com/playlist/9"]]
     history = [
         ["Song Title", "Artist", "ISRC", "Listening Time", "Platform Name"],
         ["Once", "Z", "", "200", "web"],
@@ -374,6 +375,7 @@ def test_sheets_without_a_like_are_left_out_and_named(write: Write) -> None:
     book = _xlsx(
         **{
             "4_favoriteArtist": artists,
+            "7_favoritePlaylist": playlists,
             "8_favoriteSong": liked,
             "9_dislikedTracks": disliked,
             "10_listeningHistory": history,
