@@ -47,7 +47,6 @@ def forget(
         with writing(home, "tunegraph forget"):
             run_with_bars(home, "forget", ops={})
             home = open_lake(home.root)
-            home.refresh_views()
     except BaseException:
         if pending_requests(home):
             notes.print(
