@@ -38,14 +38,14 @@ def test_an_earlier_lake_answers_as_it_did(earlier: Path) -> None:
 def test_an_earlier_lake_is_sound_and_keeps_its_model_in_a_refresh(earlier: Path) -> None:
     sound = tunegraph("verify", "--lake", str(earlier))
     assert sound.returncode == 0
-    assert "lake.duckdb: has views of an earlier version, which name files such as" in sound.stderr
+    assert "lake.duckdb: has views of an earlier version, which name files such as" in sound.stdout
     before = Lake.open(earlier).current_version("models")
     done = tunegraph("refresh", "--source", "none", "--lake", str(earlier))
     assert done.returncode == 0, done.stderr
     assert Lake.open(earlier).current_version("models") == before, "the model was trained again"
     sound = tunegraph("verify", "--lake", str(earlier))
     assert sound.returncode == 0
-    assert "lake.duckdb" not in sound.stderr
+    assert "lake.duckdb" not in sound.stdout
 
 
 def test_the_views_of_an_earlier_lake_are_repaired_and_a_persons_own_kept(earlier: Path) -> None:

@@ -4,7 +4,7 @@ Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,7 +12,10 @@ from rich.markup import escape
 from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
 from tunegraph_pipeline.cli.show import answers, notes, print_json, progress_bars, show_status
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.pipeline.verify.inspection import Report
 
 
 def forget(
@@ -120,24 +123,31 @@ def verify(
 ) -> None:
     """Check every file of the lake; report what is damaged and how to repair it.
 
-    Exits with 0 if nothing is damaged, else with 2. Notes, such as days not refreshed yet, are not damage.
+    Exits with 0 if nothing is damaged, or all of it was repaired, else with 2. Notes, such as days not
+    refreshed yet, are not damage. The report is on standard output.
     """
     from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 
     with progress_bars() as progress:
         found = verify_lake(lake, progress, repair=repair)
-    for note in found.notes:
-        notes.print(f"note: {escape(note.line())}", soft_wrap=True)
+    verdict = _verdict(found, lake, repair=repair)
     if as_json:
         problems, remarks = ([item.facts() for item in items] for items in (found.problems, found.notes))
         print_json({"problems": problems, "notes": remarks, "files": found.files, "bytes": found.bytes})
+        notes.print(verdict, soft_wrap=True, markup=False)
     else:
-        for finding in found.problems:
-            answers.print(escape(finding.line()), soft_wrap=True)
-    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
+        lines = [*(f"note: {note.line()}" for note in found.notes), *(item.line() for item in found.problems)]
+        for line in (*lines, verdict):
+            answers.print(line, soft_wrap=True, markup=False)
+    if any(finding.mend is None or not repair for finding in found.problems):
+        raise typer.Exit(2)
+
+
+def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
+    """What `verify` found, in a sentence, and what to do now."""
+    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB read"
     if not found.problems:
-        notes.print(f"nothing is damaged in {lake}: {read} read", soft_wrap=True)
-        return
+        return f"nothing is damaged in {lake}: {read}"
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended
     if repair:
@@ -146,10 +156,7 @@ def verify(
         advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
         advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
-    elif repair:
-        notes.print(advice, soft_wrap=True)
-        return
-    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} read): {advice}")
+    return f"{len(found.problems)} problems in {lake} ({read}): {advice}"
 
 
 def _refresh_of(lake: Path) -> str:
