@@ -78,7 +78,6 @@ def refresh(
             }
             run_with_bars(home, "refresh", span.first, span.last, ops=ops)
         refreshed = open_lake(home.root)  # the run may have changed the lake
-        refreshed.refresh_views()
     show_status(refreshed)
 
 
@@ -98,7 +97,6 @@ def publish(
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with writing(home, "tunegraph publish", wait) as home:
         run_with_bars(home, "publish", ops={"serving_bundle": {"override": override or ""}})
-        home.refresh_views()
     show_status(home)
 
 

@@ -1,11 +1,12 @@
-"""What the commands print: consoles, tables, progress bars and JSON.
+"""What the commands print: consoles, tables, progress and JSON.
 
 Here: how things look. Not here: how they are computed. Answers go to standard output, the rest to standard
 error.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from tunegraph_pipeline.progress import Progress as Watcher
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,8 +29,12 @@ answers = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
 
-class Bar:
-    """Draws the progress that the stages report, one line per task."""
+BETWEEN_LINES = 15.0
+"""Seconds from one line of progress to the next where there is no terminal."""
+
+
+class Bars:
+    """Draws the progress that the stages report, a bar per task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -39,11 +46,31 @@ class Bar:
         self._progress.update(self._tasks[what], completed=done, total=total)
 
 
+class Lines:
+    """Prints a line of the progress now and then: for a pipe, a file or a journal, which show no bars."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = self._clock()
+        if now - self._last < BETWEEN_LINES:
+            return
+        self._last = now
+        minutes, seconds = divmod(int(now - self._began), 60)
+        notes.print(f"{minutes}:{seconds:02} {what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
+
+
 @contextmanager
-def progress_bars() -> Iterator[Bar]:
+def progress_bars() -> Iterator[Watcher]:
+    """Bars on a terminal, else lines."""
+    if not notes.is_terminal:
+        yield Lines()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes) as progress:
-        yield Bar(progress)
+        yield Bars(progress)
 
 
 def comparison_table(figures: "pl.DataFrame") -> Table:

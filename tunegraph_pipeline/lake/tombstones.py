@@ -79,6 +79,11 @@ class Tombstones:
         new = frozenset(_keyed_hash(key, user_id) for user_id in user_ids)
         return self if new <= self.hashes else Tombstones(key, self.hashes | new, datetime.now(UTC))
 
+    def without_users(self, user_ids: Iterable[str]) -> "Tombstones":
+        """These without the tombstones of ``user_ids``; the same object if it has none of them."""
+        left = self.hashes - {_keyed_hash(self.key, user_id) for user_id in user_ids}
+        return self if left == self.hashes else Tombstones(self.key, left, self.last)
+
     def write(self, lake_root: Path) -> None:
         """Replace the file of the lake, readable only by its owner. Raises LakeError where the disk cannot be
         written."""

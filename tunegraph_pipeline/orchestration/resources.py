@@ -1,4 +1,4 @@
-"""The lake as a Dagster resource: where it is, and the lock for the length of a run."""
+"""The lake as a Dagster resource: where it is, the lock for the length of a run, and its views at the end."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from dagster._config.pythonic_config import ConfigurableResourceFactory
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
+from tunegraph_pipeline.progress import report_note
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
@@ -49,4 +50,9 @@ class LakeResource(ConfigurableResourceFactory[Lake]):
         with lake.writing(f"Dagster run {run[:8]}", self.wait_seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            yield self.create_resource(context)  # the writer waited for may have changed the lake
+            lake = self.create_resource(context)  # the writer waited for may have changed it
+            yield lake
+            if note := lake.refresh_views():
+                report_note(note)
+                if context.log:
+                    context.log.warning(note)

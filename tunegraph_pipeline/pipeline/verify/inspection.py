@@ -73,8 +73,8 @@ class Inspection:
         self.damaged.add(self.name(path))
         self.found.problems.append(Finding(self.name(path), what, repairs, mend))
 
-    def note(self, path: Path, what: str, repairs: str = "") -> None:
-        self.found.notes.append(Finding(self.name(path), what, repairs))
+    def note(self, path: Path, what: str, repairs: str = "", mend: Callable[[], None] | None = None) -> None:
+        self.found.notes.append(Finding(self.name(path), what, repairs, mend))
 
     def sound(self, *folders: str) -> bool:
         """Whether nothing below these folders is damaged, so that comparing makes sense."""

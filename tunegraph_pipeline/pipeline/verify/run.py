@@ -66,7 +66,7 @@ def verify(root: Path, progress: Progress | None = None, *, repair: bool = False
             )
         found = _run(inspection)
         if repair:
-            for finding in found.problems:
+            for finding in (*found.problems, *found.notes):
                 if finding.mend is not None:
                     finding.mend()
     return found
