@@ -27,7 +27,10 @@ def forget(
         typer.Argument(metavar="USER", help="Ids of the users to forget, as the source gives them."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file of ids, one per line. Keeps them out of the shell's history.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file of ids, one per line. Keeps them out of the shell's history."
+        ),
     ] = None,
     lake: LakeOption = MAIN_LAKE,
     yes: Annotated[
@@ -121,12 +124,13 @@ def _undo_forgetting(home: "Lake", ids: list[str]) -> None:
 
 def rollback(
     version: Annotated[
-        str | None, typer.Argument(help="The bundle to go back to. Default: the previous live one.")
+        str | None,
+        typer.Argument(metavar="VERSION", help="The bundle to go back to. Default: the previous live one."),
     ] = None,
     lake: LakeOption = MAIN_LAKE,
-    reason: Annotated[str, typer.Option(help="Why. Recorded with the rollback.")] = "",
+    reason: Annotated[str, typer.Option(metavar="WHY", help="Why. Recorded with the rollback.")] = "",
 ) -> None:
-    """Make an earlier bundle live again: the previous one, or the one you name.
+    """Make an earlier bundle live again, by default the previous one.
 
     Services switch within a second. It stays live until a refresh publishes: fresh likes with this model, or
     a new model that passes the gate against it.
@@ -150,10 +154,11 @@ def login(
     lake: LakeOption = MAIN_LAKE,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser, or print its address.")] = True,
 ) -> None:
-    """Authorise your Spotify app to read a user's library, for development mode.
+    """Let your Spotify app read a user's library.
 
-    Needs SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET, and SPOTIPY_REDIRECT_URI unless it is
-    http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable only by you.
+    For apps in development mode. Needs SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET, and SPOTIPY_REDIRECT_URI
+    unless it is http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable
+    only by you.
     """
     from tunegraph_pipeline.sources.spotify import TERMS
     from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
@@ -180,10 +185,10 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of the lake; report what is damaged and how to repair it.
+    """Check every file of the lake, and repair what can be repaired.
 
-    Exits with 0 if nothing is damaged, or all of it was repaired, else with 2. Notes, such as days not
-    refreshed yet, are not damage. The report is on standard output.
+    Reports what is damaged and what to do, on standard output. Exits with 0 if nothing is damaged, or all of
+    it was repaired, else with 2. Notes, such as days not refreshed yet, are not damage.
     """
     from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 

@@ -20,22 +20,32 @@ from tunegraph_pipeline.recommend.bundle import CURRENT
 
 
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on loopback; 0 for any that is free.")] = 8765,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port on loopback; 0 for any that is free.")
+    ] = 8765,
     day: Annotated[
         datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to serve. Default: today."),
+        typer.Option(
+            "--date", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="The day to serve. Default: today."
+        ),
     ] = None,
-    users: Annotated[int, typer.Option(min=1, help="Users after one year.")] = 2_000,
-    tracks: Annotated[int, typer.Option(min=1, help="Songs after one year.")] = 4_000,
-    seed: Annotated[int, typer.Option(help="The seed of the world.")] = 7,
+    users: Annotated[int, typer.Option(metavar="N", min=1, help="Users after one year.")] = 2_000,
+    tracks: Annotated[int, typer.Option(metavar="N", min=1, help="Songs after one year.")] = 4_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of the world.")] = 7,
     faults: Annotated[
-        str, typer.Option(help='Faults to inject, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}')
+        str,
+        typer.Option(
+            metavar="JSON", help='Faults to inject, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}'
+        ),
     ] = "{}",
     development: Annotated[
         bool, typer.Option("--development", help="Answer like Spotify's development mode.")
     ] = False,
 ) -> None:
-    """Serve a simulated world over the APIs of Spotify, ListenBrainz and ReccoBeats."""
+    """Serve a simulated Spotify, ListenBrainz and ReccoBeats.
+
+    They speak of one invented world, answer as the real services do, and fail as --faults says.
+    """
     from pydantic import ValidationError
 
     from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
@@ -70,37 +80,47 @@ def simulator(
 
 def serve(
     lake: LakeOption = MAIN_LAKE,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65_535, help="Port; 0 for any free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Worker processes.")] = 1,
     reload_seconds: Annotated[
-        float, typer.Option(min=0.05, help="How often to look for a newly published bundle.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.05, help="How often to look for a newly published bundle."),
     ] = 1.0,
     rate_limit: Annotated[
         float | None,
         typer.Option(
+            metavar="N",
             min=0,
             help="Requests per second per client, with bursts of twice that; 0 for no limit. Default: none on"
             " loopback, else 50.",
         ),
     ] = None,
     proxies: Annotated[
-        int, typer.Option(min=0, help="Proxies before the service: trusted X-Forwarded-For entries.")
+        int,
+        typer.Option(metavar="N", min=0, help="Proxies before the service: trusted X-Forwarded-For entries."),
     ] = 0,
     cors_origin: Annotated[
-        list[str] | None, typer.Option(help="An origin that may call the API, or * for all; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="An origin that may call the API, or * for all; repeatable."),
     ] = None,
     blocklist: Annotated[
         Path | None,
-        typer.Option(help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."),
+        typer.Option(
+            metavar="FILE", help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."
+        ),
     ] = None,
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
-    """Serve over HTTP until Ctrl-C or SIGTERM: a page at /, the API at /docs.
+    """Serve over HTTP: a page at /, the API at /docs.
 
-    Reads the lake, writes only feedback, and switches to a newly published bundle without interrupting
-    requests. Requests about stored users need the key in the environment variable TUNEGRAPH_API_KEY; without
-    one they are refused, except on loopback.
+    Runs until Ctrl-C or SIGTERM. Reads the lake, writes only feedback, and switches to a newly published
+    bundle without interrupting requests. Requests about stored users need the key in the environment variable
+    TUNEGRAPH_API_KEY; without one they are refused, except on loopback.
     """
     from tunegraph_pipeline.serve.run import serve as serve_lake
     from tunegraph_pipeline.serve.settings import ServiceSettings, check_origin
@@ -126,9 +146,9 @@ def serve(
 
 def ui(
     lake: LakeOption = MAIN_LAKE,
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port on loopback.")] = 3000,
 ) -> None:
-    """Open the Dagster UI on the lake: assets, runs, schedules and backfills."""
+    """Open the Dagster UI: assets, runs, schedules and backfills."""
     from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
 
     home = open_or_create_lake(lake)

@@ -6,7 +6,7 @@ error.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,8 @@ def show_recommendations(
     liked: Sequence[str],
     as_json: bool,
     found: "Matches | None" = None,
+    *,
+    ids: bool = False,
 ) -> None:
     """``found`` is how the songs of a list from elsewhere were found."""
     if as_json:
@@ -98,14 +100,41 @@ def show_recommendations(
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
     _show_asked(recommender, answer, liked, found)
-    table = Table(
-        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
+    if not answer.items:
+        notes.print(
+            "[yellow]no song is left: all that may be recommended are in the list, excluded, or left out by"
+            " an option[/yellow]",
+            soft_wrap=True,
+        )
+        return
+    table = song_table(
+        [item.song for item in answer.items],
+        {
+            "because you like (listeners of both)": [
+                " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
+                for item in answer.items
+            ],
+            "score": [f"{item.score:.3f}" for item in answer.items],
+        },
+        ids=ids,
     )
-    for rank, item in enumerate(answer.items, 1):
-        because = " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
-        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
-        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
+    table.title = "recommendations"
+    table.caption = "score: likeness to the list, with what neighbours and popularity add; it only orders"
     answers.print(table)
+
+
+def song_table(songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool) -> Table:
+    """A row per song: rank, name, artists, with ``ids`` the id, then its ``figures`` by the name of their
+    column."""
+    table = Table("", "song", "artists")
+    if ids:
+        table.add_column("id", overflow="fold")
+    for what in figures:
+        table.add_column(what)
+    for rank, (song, *cells) in enumerate(zip(songs, *figures.values(), strict=True), 1):
+        shown = [song.name or song.track_id, song.artists, *([song.track_id] if ids else []), *cells]
+        table.add_row(str(rank), *map(escape, shown))
+    return table
 
 
 def _show_asked(
@@ -121,10 +150,17 @@ def _show_asked(
         notes.print(found.sentence())
     elif answer.unknown:
         notes.print(
-            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
+            f"[yellow]{_counted(len(answer.unknown), 'unknown song')}:"
+            f" {escape(', '.join(answer.unknown[:5]))};"
+            " `tunegraph search` finds songs by a part of their name[/yellow]",
+            soft_wrap=True,
         )
     if answer.degraded:
         notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def song_facts(item: Any) -> dict[str, Any]:

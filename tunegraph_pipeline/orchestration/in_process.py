@@ -18,12 +18,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance
+from dagster import AssetCheckSeverity, DagsterEventType, DagsterInstance
 from dagster._core.errors import (
     DagsterAssetCheckFailedError,
     DagsterExecutionInterruptedError,
     DagsterResourceFunctionError,
 )
+from dagster._core.utils import make_new_run_id
 from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
@@ -82,24 +83,38 @@ def run_job(
     tags[PROCESS] = this_process()
     # It warns about each check that was skipped with its asset.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    home = dagster_home(lake)
+    home, run_id = dagster_home(lake), make_new_run_id()
     try:
         with DagsterInstance.from_config(str(home)) as instance:
             close_dead_runs(instance)
-            with _noticing_interrupts():
-                job.execute_in_process(run_config=config, instance=instance, tags=tags)
+            try:
+                with _noticing_interrupts():
+                    job.execute_in_process(run_config=config, instance=instance, tags=tags, run_id=run_id)
+            except DagsterAssetCheckFailedError as error:
+                raise LakeError(_failed_check(instance, run_id) or str(error)) from error
     except DagsterExecutionInterruptedError:
         # Dagster handles the signal and closes the run in its history; then it is Ctrl-C again.
         raise KeyboardInterrupt from None
     except DagsterResourceFunctionError as error:
         raise error.user_exception from None  # the lake is locked, or cannot be opened
-    except DagsterAssetCheckFailedError as error:
-        raise LakeError(f"a check stopped the run: {error}; `tunegraph ui` shows its figures") from error
     except OperationalError as error:
         raise LakeError(
             f"Dagster's history in {home} cannot be written ({error.orig});"
             " free some space, or end the process that holds it"
         ) from error
+
+
+def _failed_check(instance: DagsterInstance, run_id: str) -> str:
+    """The check that stopped a run, and what it found; "" where there is no history."""
+    logged = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+    events = [entry.dagster_event for entry in logged if entry.dagster_event is not None]
+    failed = [
+        f"the check {found.check_name} of {found.asset_key.to_user_string()} stopped the run:"
+        f" {found.description}"
+        for found in (event.asset_check_evaluation_data for event in events)
+        if not found.passed and found.severity == AssetCheckSeverity.ERROR
+    ]
+    return "; ".join(failed)
 
 
 @contextmanager

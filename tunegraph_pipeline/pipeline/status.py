@@ -18,6 +18,7 @@ from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.alone import why_alone
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
+from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
@@ -122,10 +123,14 @@ def _model(lake: Lake) -> str:
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     figure = facts["validation"]
     judged = "nothing held out to judge it by" if figure is None else f"MAP@10 {figure:.4f} on validation"
+    against = against_popularity(lake, facts["version"])
+    judged = against.objection or against.warning or judged
     return f"{facts['version']}, {facts['settings']['encoder']}, {judged}"
 
 
 def _bundle(lake: Lake) -> str:
+    if lake.has_current("models") and (refused := refused_first(lake)) is not None:
+        return refused
     bundle = Bundle.open(read_current(lake.serving))
     megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
     recommendable = int(np.count_nonzero(bundle.recommendable))

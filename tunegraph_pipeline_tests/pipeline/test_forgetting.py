@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_f
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
-GONE = f"forget-me-{uuid.uuid4()}"
+GONE = "forget-me-5f0c7b1e-93a4-4d26-8a55-2b8a6f1d7c90"
 USERS, SONGS = 40, 20
 
 
