@@ -29,13 +29,42 @@ def report_progress(what: str, done: int, total: int) -> None:
 
 @contextmanager
 def watched_by(watcher: Progress, reader: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Send the progress of everything run inside to ``watcher``, and notes to ``reader``."""
-    token, notes = _watcher.set(watcher), _reader.set(reader)
+    """Send the progress of everything run inside to ``watcher`` too, and notes to ``reader``."""
+    outer, also = _watcher.get(), _reader.get()
+
+    def watch(what: str, done: int, total: int) -> None:
+        outer(what, done, total)
+        watcher(what, done, total)
+
+    def read(note: str) -> None:
+        also(note)
+        reader(note)
+
+    token, notes = _watcher.set(watch), _reader.set(read)
     try:
         yield
     finally:
         _watcher.reset(token)
         _reader.reset(notes)
+
+
+class LogNowAndThen:
+    """Tells ``log`` in a line how far a long step is, at most every ``seconds`` and not before.
+
+    >>> watch = LogNowAndThen(print, seconds=0)
+    >>> watch("training", 3, 20)
+    training: 3 of 20
+    """
+
+    def __init__(self, log: Callable[[str], None], seconds: float = 10.0) -> None:
+        self._log = log
+        self._seconds = seconds
+        self._told = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self._told >= self._seconds:
+            self._told = time.monotonic()
+            self._log(f"{what}: {done:,} of {total:,}")
 
 
 class Measured:

@@ -71,7 +71,7 @@ def blank_plots() -> Iterator[None]:
     from tunegraph_pipeline.evaluation import plots
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_picture", lambda *_: b"")
+        patch.setattr(plots, "_picture", lambda *_: b"\x89PNG")
         yield
 
 

@@ -1,28 +1,29 @@
-"""Progress where there is no terminal: a line now and then."""
+"""Progress reaches everyone who watches, and a log only now and then."""
 
-import io
-from contextlib import redirect_stderr
+import time
 
-from tunegraph_pipeline.cli.show import BETWEEN_LINES, Lines, progress_bars
+import pytest
 
-
-def test_a_pipe_gets_a_line_now_and_then() -> None:
-    times = iter([0.0, 1.0, BETWEEN_LINES, BETWEEN_LINES + 1, 75.0])
-    out = io.StringIO()
-    with redirect_stderr(out):
-        lines = Lines(lambda: next(times))
-        lines("raw batches", 1, 2)
-        lines("rank users", 1_200, 5_000)
-        lines("rank users", 1_300, 5_000)
-        lines("training, epoch 3 of at most 30 [1]", 4, 9)
-    assert out.getvalue().splitlines() == [
-        "0:15 rank users: 1,200 of 5,000",
-        "1:15 training, epoch 3 of at most 30 [1]: 4 of 9",
-    ]
+from tunegraph_pipeline.progress import LogNowAndThen, report_note, report_progress, watched_by
 
 
-def test_what_is_done_at_once_says_nothing_on_a_pipe() -> None:
-    out = io.StringIO()
-    with redirect_stderr(out), progress_bars() as progress:
-        progress("verify", 1, 1)
-    assert out.getvalue() == ""
+def test_who_watches_inside_takes_nothing_from_who_watches_outside() -> None:
+    outer: list[str] = []
+    inner: list[str] = []
+    with watched_by(lambda what, *_: outer.append(what), outer.append):
+        with watched_by(lambda what, *_: inner.append(what)):
+            report_progress("training", 1, 2)
+            report_note("refused")
+        report_progress("publishing", 1, 1)
+    assert (outer, inner) == (["training", "refused", "publishing"], ["training"])
+
+
+def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lines: list[str] = []
+    watch = LogNowAndThen(lines.append, seconds=10)
+    for done in range(31):
+        now = 100.0 + done
+        watch("training", done, 2_000)
+    assert lines == [f"training: {done} of 2,000" for done in (10, 20, 30)]

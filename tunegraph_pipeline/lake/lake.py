@@ -109,6 +109,8 @@ class Lake(TableFiles):
         """The file that is there while older versions may hold expired data."""
         self.views = root / "lake.duckdb"
         """The DuckDB file with a view of every table."""
+        self.figures = root / "figures"
+        """The folder of what is shown of each version."""
         self.history = root / ".dagster"
         """The folder of Dagster's history of this lake."""
         self.crawl = root / "crawl"
@@ -189,6 +191,10 @@ class Lake(TableFiles):
     def checkpoint(self, name: str) -> Path:
         """Where the training ``name`` keeps its checkpoint."""
         return self.checkpoints / f"{name}.safetensors"
+
+    def figures_of(self, stage: str, version: str) -> Path:
+        """The folder of what is shown of a version that ``stage`` made."""
+        return self.figures / stage / version
 
     def frontier_path(self, source: str, day: date | None = None) -> Path:
         """The file of a crawl's frontier; one for every day where ``day`` is given."""

@@ -6,7 +6,7 @@ from typing import Any
 from dagster import Definitions, in_process_executor
 
 from tunegraph_pipeline.orchestration import automation
-from tunegraph_pipeline.orchestration.assets import graph, model, serving, sources
+from tunegraph_pipeline.orchestration.assets import graph, model, research, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import LakeResource
@@ -18,7 +18,7 @@ def build_definitions(
 ) -> Definitions:
     """A new Definitions of everything; ``times`` is when the schedules tick."""
     return Definitions(
-        assets=[*sources.ASSETS, *graph.ASSETS, *model.ASSETS, *serving.ASSETS],
+        assets=[*sources.ASSETS, *graph.ASSETS, *model.ASSETS, *serving.ASSETS, *research.ASSETS],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(times or ScheduleSettings()),

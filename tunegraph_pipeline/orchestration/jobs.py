@@ -8,6 +8,9 @@ from dagster import AssetSelection, define_asset_job
 
 from tunegraph_pipeline.pipeline.stages import STAGES
 
+_AFTER_OTHERS = {"dagster/priority": "-1"}
+"""Of jobs for research: in the queue, a refresh that comes later goes first."""
+
 daily_tables = define_asset_job(
     "daily_tables",
     selection=AssetSelection.assets(*(one.name for one in STAGES if one.daily)),
@@ -34,19 +37,21 @@ forget = define_asset_job(
 
 publish = define_asset_job(
     "publish",
-    selection=AssetSelection.assets("serving_bundle").downstream(),
+    selection=AssetSelection.assets("serving_bundle").downstream() - AssetSelection.groups("research"),
     description="Publish the current model if the gate accepts it, or by an override that says why.",
 )
 
 compare = define_asset_job(
     "compare",
     selection=AssetSelection.assets("model_comparison"),
+    tags=_AFTER_OTHERS,
     description="Train every model from scratch on splits of the current likes, and judge them side by side.",
 )
 
 generations = define_asset_job(
     "generations",
-    selection=AssetSelection.groups("generations"),
+    selection=AssetSelection.groups("research") - AssetSelection.assets("model_comparison"),
+    tags=_AFTER_OTHERS,
     description="Train the three earlier generations on the current graph, to compare with today's model.",
 )
 

@@ -60,6 +60,14 @@ def materialized(result: StageResult) -> MaterializeResult[Any]:
     return MaterializeResult(metadata=metadata)
 
 
+def materialized_with_warning(context: AssetExecutionContext, result: StageResult) -> MaterializeResult[Any]:
+    """The same of a stage that a lake may have too little for: facts that say "not …" are warned of."""
+    for name, fact in result.facts.items():
+        if name.startswith("not "):
+            context.log.warning(f"{name}: {fact}")
+    return materialized(result)
+
+
 def materialized_unless_ended(
     context: AssetExecutionContext, result: StageResult
 ) -> Iterator[MaterializeResult[Any]]:

@@ -4,10 +4,13 @@ Here: the name, inputs, tables and code version of an asset, from the list of st
 an asset and what it passes to its stage (`assets`), or what a run reports (`metadata`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import wraps
+from inspect import isgeneratorfunction
 from typing import Any
 
 from dagster import (
+    AssetExecutionContext,
     AssetsDefinition,
     BackfillPolicy,
     DailyPartitionsDefinition,
@@ -18,10 +21,12 @@ from dagster import (
 
 from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
-from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.stages import STAGES, stage
+from tunegraph_pipeline.progress import LogNowAndThen, watched_by
 
 # end_offset=1: today is a partition, since an import made today is received today.
 DAILY = DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
+LAST_OF_REFRESH = [one.name for one in STAGES if one.in_refresh][-1]
 _OWNERS = ["team:tunegraph"]
 _TABLE_KINDS = ("parquet", "polars")
 
@@ -32,22 +37,47 @@ def stage_asset(
     """`dagster.asset` for the stage ``name``; ``options`` are passed on.
 
     The list of stages says what it is built from, its code version, its table and whether it runs by the day.
-    A backfill of many days is one run.
+    A backfill of many days is one run. What no refresh runs comes after all that one does, so that publishing
+    never waits for it: in one run as the last steps, in a backfill as a run of its own, by its own policy.
     """
     declared = stage(name)
+    deps = list(declared.inputs)
     if declared.daily:
         options |= {"partitions_def": DAILY, "backfill_policy": BackfillPolicy.single_run()}
-    decorator: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
+    if not declared.in_refresh:
+        deps.append(LAST_OF_REFRESH)
+        options |= {"backfill_policy": BackfillPolicy.single_run(), "op_tags": {"dagster/priority": "-1"}}
+    decorate: Callable[[Callable[..., Any]], AssetsDefinition] = asset(
         name=name,
         group_name=group,
         kinds=set(kinds),
-        deps=declared.inputs,
+        deps=deps,
         code_version=str(declared.code),
         owners=_OWNERS,
         metadata=table_metadata(declared.tables[0]) if declared.tables else None,
         **options,
     )
-    return decorator
+    return lambda run_stage: decorate(_logging_progress(run_stage))
+
+
+def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, with its progress in the log of the run."""
+
+    if isgeneratorfunction(run_stage):
+
+        @wraps(run_stage)
+        def watched(*args: Any, **inputs: Any) -> Iterator[Any]:
+            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+                yield from run_stage(*args, **inputs)
+
+    else:
+
+        @wraps(run_stage)
+        def watched(*args: Any, **inputs: Any) -> Any:
+            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+                return run_stage(*args, **inputs)
+
+    return watched
 
 
 def plain_asset(

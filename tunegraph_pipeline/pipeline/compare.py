@@ -59,11 +59,20 @@ class Comparison:
 
 def run(lake: Lake, *, run_id: str) -> StageResult:
     """Compare as the section ``comparison`` of the settings says, and add the figures to the ``evaluation``
-    table, whose rows name ``run_id``. Raises InputError as `compare_lake` does."""
+    table, whose rows name ``run_id``.
+
+    Where nobody can be judged, the fact "not compared" says why. Raises InputError for an unknown name in the
+    settings.
+    """
     from tunegraph_pipeline.evaluation.compare import markdown
 
+    settings = lake.section("comparison", ComparisonSettings)
+    check_names(settings)
     with Measured() as cost:
-        found = compare_lake(lake, lake.section("comparison", ComparisonSettings), report_progress)
+        try:
+            found = compare_lake(lake, settings, report_progress)
+        except InputError as error:
+            return StageResult(None, None, cost, facts={"not compared": str(error)})
         dataset = f"likes of {lake.current_version('like_graph')}"
         rows = keep_figures(lake, found, dataset=dataset, run_id=run_id)
     return StageResult(
@@ -97,8 +106,7 @@ def compare_lake(
     from tunegraph_pipeline.pipeline.model_registry import CONTENDERS, Settings
     from tunegraph_pipeline.training.train import TrainingConfig
 
-    _check_names("protocol", settings.protocols, PROTOCOLS)
-    _check_names("model", settings.models, tuple(CONTENDERS))
+    check_names(settings)
     names = [name for name in CONTENDERS if not settings.models or name in settings.models]
     model_settings = Settings(
         training=lake.section("training", TrainingConfig),
@@ -223,10 +231,20 @@ All but the last four columns of a first table are the same for the same likes, 
 """
 
 
-def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+def check_names(settings: ComparisonSettings) -> None:
+    """Raise InputError for a protocol, a model or tuned values that do not exist."""
+    from tunegraph_pipeline.evaluation.tuned import tuned
+    from tunegraph_pipeline.pipeline.model_registry import CONTENDERS
+
+    for what, given, known in (
+        ("protocol", settings.protocols, PROTOCOLS),
+        ("model", settings.models, tuple(CONTENDERS)),
+    ):
+        for name in given:
+            if name not in known:
+                raise InputError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+    if settings.tuned:
+        tuned(settings.tuned)
 
 
 def _split(lake: Lake, graph: LikeGraph, likes: "csr_matrix", name: str, users: int, seed: int) -> "Split":

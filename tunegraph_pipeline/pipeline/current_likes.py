@@ -70,7 +70,6 @@ def run(lake: Lake, *, cut_off: str = "") -> StageResult:
     facts = {
         "cut-off": key,
         "dislikes": lake.row_count("current_dislikes", key),
-        "unchanged": update.how == "reused",
     }
     if update.changed is not None:
         facts["users whose list changed"] = update.changed

@@ -26,6 +26,6 @@ def run(lake: Lake, *, day: date, tables: Sequence[str]) -> StageResult:
         "reused" if reused else "rebuilt",
         cost,
         rows=lake.row_count(tables[0], day.isoformat()),
-        facts={"raw batches": len(batches), "unchanged": reused},
+        facts={"raw batches": len(batches)},
         tables={"skipped or noticed": skipped} if skipped else {},
     )

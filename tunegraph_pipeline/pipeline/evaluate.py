@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import baselines
@@ -28,15 +29,16 @@ from tunegraph_pipeline.evaluation.evaluate import (
 from tunegraph_pipeline.evaluation.plots import metric_bars
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.gate import gate_likes_unseen_by
+from tunegraph_pipeline.pipeline.kept_figures import has_figures
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.user_recommendations import K
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
 
 if TYPE_CHECKING:
-    import polars as pl
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.recommend.bundle import Bundle
@@ -60,7 +62,7 @@ class Judgement:
 
 
 def run(lake: Lake, *, run_id: str) -> StageResult:
-    """Judge the live bundle on the gate fold, beside the baselines, unless the table has its figures.
+    """Judge the live bundle on the gate fold, beside the baselines, unless that was done.
 
     The rows name ``run_id``. Where no like is held out, the fact "not judged" says so. Raises BundleError
     where nothing is live.
@@ -71,20 +73,21 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
     version = recommender.bundle.version
     dataset = f"gate of {version}"
     with Measured() as cost:
-        known = lake.read("evaluation").filter(dataset=dataset) if lake.has_table("evaluation") else ()
         rows, judged, why_not = None, None, ""
-        if not len(known):
+        earlier = lake.read("evaluation") if lake.has_table("evaluation") else empty_table("evaluation")
+        others = earlier.filter(pl.col("dataset") != dataset)
+        if len(others) == len(earlier) or not has_figures(lake, "evaluation", version):
             try:
                 judged = judge_gate(lake, recommender, k=K)
             except InputError as error:
                 why_not = str(error)
             else:
                 rows = evaluation_rows(judged.evaluations, dataset=dataset, split="gate", run_id=run_id)
-                lake.append("evaluation", rows)
+                lake.write("evaluation", None, pl.concat([others, rows]))
     if judged is None or rows is None:
         if why_not:
             return StageResult(version, None, cost, facts={"not judged": why_not})
-        return StageResult(version, "reused", cost, facts={"unchanged": True})
+        return StageResult(version, "reused", cost)
     table = comparison(judged.evaluations)
     figures = ([model, *(f"{value:.4f}" for value in row)] for model, *row in table.iter_rows())
     return StageResult(
@@ -195,8 +198,6 @@ def recommend_for_users(
 
     Columns: user_id of the type of ``users``, rank from 1, track_id, score. Unknown users have no rows.
     """
-    import polars as pl
-
     bundle = recommender.bundle
     ids = users.cast(pl.String).to_list()
     known = np.flatnonzero(bundle.users.find(ids) >= 0)

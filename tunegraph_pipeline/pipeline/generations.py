@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tensors import save_tensors
@@ -31,7 +32,8 @@ def run(
     progress: Progress = report_progress,
 ) -> StageResult:
     """Train the generation ``name``, unless one of the same data and settings is there. ``on_epoch`` is
-    called after each epoch. Raises InputError where no liked track has audio features."""
+    called after each epoch. Where nobody has two likes, or no liked track has audio features, nothing is
+    trained, and the fact "not trained" says so."""
     from tunegraph_pipeline.generations.training import GenerationConfig, train_generation
 
     kind = f"{name}_model"
@@ -45,9 +47,12 @@ def run(
             lake.set_current(kind, version)
         else:
             checkpoint = lake.checkpoint(f"{name}-{version}")
-            trained = train_generation(
-                data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
-            )
+            try:
+                trained = train_generation(
+                    data, settings, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
+                )
+            except InputError as error:
+                return StageResult(None, None, cost, facts={"not trained": str(error)})
             lake.write_version(
                 kind, version, lambda folder: write_generation(folder, version, settings, trained)
             )

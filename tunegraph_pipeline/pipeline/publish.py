@@ -27,7 +27,7 @@ from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.indexing import RECALL
-from tunegraph_pipeline.recommend.publication import Decision, live_model, publish
+from tunegraph_pipeline.recommend.publication import Decision, last_judged, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 _LOG = logging.getLogger(__name__)
@@ -68,12 +68,23 @@ def run(
     plots = {}
     if decision is not None:
         log(f"gate: {decision.refusal or 'accepted'}")
+    else:
+        decision = _last_decision(lake, bundle)
+    if decision is not None:
         facts |= {"gate": asdict(decision), "went live": decision.goes_live}
         if decision.figures:
             plots["challenger against champion"] = partial(
                 paired_intervals, decision.figures, decision.settings["margin"], decision.users
             )
     return StageResult(bundle.version, None, cost, facts=facts, plots=plots, tables=recall)
+
+
+def _last_decision(lake: Lake, bundle: Bundle) -> Decision | None:
+    """The decision by which the model of the live bundle came or stayed live, if there was one."""
+    last = last_judged(lake.serving)
+    if last is None or last.decision is None or last.decision.winner != bundle.model_version:
+        return None
+    return last.decision
 
 
 def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:

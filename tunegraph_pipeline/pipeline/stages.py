@@ -13,6 +13,7 @@ from typing import Any
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.pipeline.kept_figures import with_kept_figures
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 
 
@@ -25,7 +26,7 @@ class Stage:
     main one first; ``folder`` is the one whose ``CURRENT`` it sets. ``code`` is the version of its code;
     raise it when the same inputs give another output. ``daily``: it runs once for each day. ``holds_users``:
     what it wrote is removed when a user is forgotten, and rebuilt from the daily tables. ``in_refresh``: a
-    refresh runs it.
+    refresh runs it; what it does not run is research, from which nothing is served.
     """
 
     name: str
@@ -44,10 +45,10 @@ class Stage:
             raise ValueError(f"stage {self.name} writes {', '.join(unknown)}: declare it in lake/schemas.py")
 
     def run(self, lake: Lake, **options: Any) -> StageResult:
-        """Run the stage; ``options`` are those of the function ``run`` of its module."""
+        """Run the stage; ``options`` are those of the function ``run`` of its module. A version that is
+        reused has the figures and plots of when it was made."""
         module = import_module(f"{__package__}.{self.module}")
-        result: StageResult = module.run(lake, **self.options, **options)
-        return result
+        return with_kept_figures(lake, self.name, module.run(lake, **self.options, **options))
 
 
 def _daily(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], code: int = 1) -> Stage:

@@ -19,8 +19,6 @@ from tunegraph_pipeline.progress import Measured
 
 def run(lake: Lake) -> StageResult:
     """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
-    from tunegraph_pipeline.training.song_map import map_of
-
     with Measured() as cost:
         folder = ArrayFolder.open(lake.current_folder("models"))
         version = folder.facts["version"]
@@ -38,18 +36,21 @@ def run(lake: Lake) -> StageResult:
             )
             lake.write("track_embeddings", version, rows, inputs=version)
             lake.keep_partitions("track_embeddings", version)
-    plots = {}
-    if not reused:
-        genres = read_catalogue(lake)["genre"].fill_null("").to_list()
-        degrees = open_like_graph(lake).track_degrees()
-        # A model from before there was a map has no layout.
-        layout = folder["layout"] if "layout" in folder else map_of(embeddings, degrees)
-        plots["map"] = partial(embedding_map, layout, degrees, genres)
     return StageResult(
         version,
         "reused" if reused else "rebuilt",
         cost,
         rows=lake.row_count("track_embeddings", version),
-        facts={"dimension": embeddings.shape[1], "model version": version, "unchanged": reused},
-        plots=plots,
+        facts={"dimension": embeddings.shape[1], "model version": version},
+        plots={"map": partial(_map, lake, folder)},
     )
+
+
+def _map(lake: Lake, model: ArrayFolder) -> bytes:
+    from tunegraph_pipeline.training.song_map import map_of
+
+    genres = read_catalogue(lake)["genre"].fill_null("").to_list()
+    degrees = open_like_graph(lake).track_degrees()
+    # A model from before there was a map has no layout.
+    layout = model["layout"] if "layout" in model else map_of(model["embeddings"], degrees)
+    return embedding_map(layout, degrees, genres)

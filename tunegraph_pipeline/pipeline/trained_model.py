@@ -171,7 +171,6 @@ def training_result(
         how,
         cost,
         facts={
-            "unchanged": how == "reused",
             "MAP@10 on validation": "nothing held out" if figure is None else figure,
             **(facts_shown or {}),
         },

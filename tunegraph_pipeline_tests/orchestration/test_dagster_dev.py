@@ -89,6 +89,11 @@ class Dagster:
         found: list[dict[str, Any]] = self.ask(query)["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
 
+    def materialized(self, run: str) -> list[str]:
+        """The assets that a run materialised, in that order."""
+        events = self.ask(MATERIALIZED, run=run)["logsForRun"]["events"]
+        return [event["assetKey"]["path"][0] for event in events if event]
+
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
@@ -99,6 +104,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake.set_section("training", QUICK)
     lake.set_section("graph", {"held_out": 0.0})  # likes by chance: no model has to foresee them
     lake.set_section("schedules", {"daily": "* * * * *"})
+    lake.set_section("comparison", {"protocols": ["weak"], "models": ["popularity"]})
     for day in [*RECEIVED, datetime.now(UTC).date()]:
         users = [(user, user % 3) for user in rng.sample(range(30), 15)]  # of three scenes
         pairs = {(f"u{user}", f"t{scene}.{rng.randrange(9)}") for user, scene in users for _ in range(6)}
@@ -192,6 +198,11 @@ START = """mutation ($selector: ScheduleSelector!) {
 RUN = """mutation ($selector: JobOrPipelineSelector!) {
   launchRun(executionParams: {selector: $selector}) {__typename ... on LaunchRunSuccess {run {runId}}}
 }"""
+MATERIALIZED = """query ($run: ID!) {
+  logsForRun(runId: $run) {
+    ... on EventConnection {events {... on MaterializationEvent {assetKey {path} timestamp}}}
+  }
+}"""
 ASSETS = """{
   assetNodes {assetKey {path} jobNames freshnessStatusInfo {freshnessStatus}}
 }"""
@@ -202,11 +213,9 @@ def test_a_backfill_of_30_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_g
     lake: Lake, twin: Lake, dagster: Dagster
 ) -> None:
     nodes = dagster.ask(ASSETS)["assetNodes"]
-    names = {node["assetKey"]["path"][0]: node for node in nodes}
-    # What "materialize all" in the UI sends: every asset of the refresh, those without partitions included.
-    refreshed = sorted(name for name, node in names.items() if "refresh" in node["jobNames"])
+    # What "Materialize all" in the UI sends: every asset, research and those without partitions included.
     asked = {
-        "assetSelection": [{"path": [name]} for name in refreshed],
+        "assetSelection": [node["assetKey"] for node in nodes],
         "partitionNames": [day.isoformat() for day in DAYS],
         "title": "thirty days",
     }
@@ -237,8 +246,12 @@ def test_a_backfill_of_30_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_g
     runs = of_backfill()
     days = [(run["tags"][FIRST_TAG], run["tags"][LAST_TAG]) for run in runs if FIRST_TAG in run["tags"]]
     assert days == [(FIRST.isoformat(), DAYS[-1].isoformat())]
-    # All days in one run; what comes before them, and what follows from them, in one each.
-    assert len(runs) <= 3
+    # All days in one run; what comes before them, what follows from them, and at last research, in one each.
+    assert len(runs) <= 4
+    made = [dagster.materialized(run["runId"]) for run in runs]
+    assert set(made[-1]) == {"model_comparison", "v1_model", "v2_model", "v3_seed_model"}
+    assert made[-2][-1] == "retention"
+    assert "serving_bundle" in made[-2]
     _assert_equal_up_to(DAYS[-1], lake, twin)
 
     # Only now: a tick in between would bring the lake to today before the backfill is done with it.

@@ -19,6 +19,7 @@ from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.evaluate import judge_gate
 from tunegraph_pipeline.pipeline.gate import gate_likes_unseen_by
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import LOG, live_model, publications, publish
@@ -226,6 +227,10 @@ def test_an_override_says_why_and_a_roll_back_undoes_it(refused: Refused) -> Non
     assert passed
     assert f"published by override: {WHY}" in shown
     assert WHY in lake_status(lake)["gate"]
+    # A run that has nothing to decide shows by which comparison the live model came.
+    again = stage("serving_bundle").run(lake)
+    assert again.facts["gate"]["override"] == WHY
+    assert set(again.plots) == {"challenger against champion"}
     with pytest.raises(InputError, match="nothing to override"):
         tunegraph("publish", "--lake", lake.root, "--override", WHY)
     overridden = live(lake).version

@@ -141,6 +141,7 @@ DERIVED: dict[str, Callable[[Lake], Path]] = {
     "serving CURRENT": at("serving", "CURRENT"),
     "publications.jsonl": at("serving", "publications.jsonl"),
     "lake.duckdb": at("lake.duckdb"),
+    "figures": lambda lake: lake.figures_of("evaluation", current(lake, "serving")) / "figures.json",
 }
 RAW = {"raw part": raw_file("likes.parquet"), "batch.json": raw_file("batch.json")}
 
@@ -194,7 +195,7 @@ GROUPS = [
         "models part",
     ],
     ["track_ids", "like_graph manifest", "models weights", "user_recommendations", "current_likes CURRENT"],
-    ["bundle part", "evaluation", *CUT_OFF_TABLES[1:]],
+    ["bundle part", "evaluation", "figures", *CUT_OFF_TABLES[1:]],
     ["bundle manifest"],
 ]
 
@@ -221,6 +222,7 @@ def test_the_repair_and_a_refresh_put_everything_right(
     assert verify(lake.root).problems == []
     # Which lists changed since the refresh before, a rebuild cannot know.
     written_anew = {"evaluation", "publications.jsonl", "lake.duckdb", "co_like manifest", "changed_users"}
+    written_anew |= {"figures"}
     if {"models part", "models weights"} & set(group):
         # A model that went on from another is not made again: the next one is trained in its place.
         written_anew |= {"models part", "models weights", "track_embeddings", "user_recommendations"}

@@ -1,1 +1,1 @@
-"""The assets, a module for each group: `sources`, `graph`, `model` and `serving`."""
+"""The assets, a module for each group: `sources`, `graph`, `model`, `serving` and `research`."""

@@ -14,7 +14,11 @@ from dagster import (
 )
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import materialized, materialized_unless_ended
+from tunegraph_pipeline.orchestration.metadata import (
+    materialized,
+    materialized_unless_ended,
+    materialized_with_warning,
+)
 from tunegraph_pipeline.orchestration.stage_asset import plain_asset, stage_asset
 from tunegraph_pipeline.pipeline.stages import stage
 
@@ -49,10 +53,7 @@ def serving_bundle(
 @stage_asset("evaluation", GROUP, ("parquet", "numpy"))
 def evaluation(context: AssetExecutionContext, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
     """What is served, judged on the likes that no model was trained on, beside the baselines."""
-    result = stage("evaluation").run(lake, run_id=context.run.run_id)
-    if why_not := result.facts.get("not judged"):
-        context.log.warning(why_not)
-    return materialized(result)
+    return materialized_with_warning(context, stage("evaluation").run(lake, run_id=context.run.run_id))
 
 
 @stage_asset("retention", GROUP, ("parquet",))

@@ -1,8 +1,8 @@
 """The single files of a lake, and unknown files.
 
-Here: the settings in `lake.json`, aliases, tombstones, the inbox's memory, the SQL views and Dagster's
-history; then files that no check saw. Not here: tables, arrays and batches (`tables`, `versions`, `bundles`,
-`raw`).
+Here: the settings in `lake.json`, aliases, tombstones, the inbox's memory, kept figures, the SQL views and
+Dagster's history; then files that no check saw. Not here: tables, arrays and batches (`tables`, `versions`,
+`bundles`, `raw`).
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from tunegraph_pipeline.lake.aliases import RESTORE, Aliases
 from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.inbox import inbox_status
+from tunegraph_pipeline.pipeline.kept_figures import damaged_figures
 from tunegraph_pipeline.pipeline.settings import check_settings
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short
 from tunegraph_pipeline.pipeline.verify.raw import check_database
@@ -46,6 +47,11 @@ def check_other_files(inspection: Inspection) -> None:
     except LakeError as error:
         what = short(error, lake.inbox_memory)
         inspection.problem(lake.inbox_memory, what, "restore it, or remove it: the inbox is imported again")
+    for path, damaged in damaged_figures(lake):
+        inspection.seen.add(path)
+        if damaged:
+            again = "remove it: only what the UI shows of that version is lost"
+            inspection.problem(path, "is damaged", again, inspection.remove(path))
     _check_views(inspection)
     for path in sorted(lake.history.rglob("*.db")):
         again = "restore it from a backup, or remove it: only the history of runs is lost"
