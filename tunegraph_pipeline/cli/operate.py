@@ -108,8 +108,8 @@ def _undo_forgetting(home: "Lake", ids: list[str]) -> None:
 
     if not ids:
         raise InputError("whom to let in again? give a USER, or --file FILE with one per line")
-    with writing(home, "tunegraph forget --undo") as home:
-        waited = withdraw(home, ids)
+    with writing(home, "tunegraph forget --undo") as reopened:
+        waited = withdraw(reopened, ids)
     if waited:
         answers.print(f"{waited:,} ids will not be forgotten: their request had not begun")
     if lifted := len(set(ids)) - waited:
