@@ -150,7 +150,7 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
 ) -> None:
     likes = more_likes(tmp_path / "more.csv")
     refused = [["import", str(likes)], ["refresh"], ["rollback"], ["verify", "--repair"]]
-    commands = [*refused, ["verify"], ["recommend", "--user", "rock3"]]
+    commands = [*refused, ["ui"], ["verify"], ["recommend", "--user", "rock3"]]
     asked = [[*command, "--lake", str(lake)] for command in commands]
     try:
         ended = subprocess.run(
@@ -160,9 +160,10 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
             check=True,
             timeout=120,
         )
-        *first, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
+        *first, shown, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
         for done in first:
             assert "make the folder writable" in complaint(done)
+        assert "cannot" in complaint(shown)
         assert verified.returncode == 0, verified.stdout
         assert "cannot be locked" in verified.stdout
         assert recommended.returncode == 0

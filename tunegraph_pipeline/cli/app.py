@@ -133,6 +133,11 @@ def main() -> None:
     except TuneGraphError as error:
         complain(str(error))
         sys.exit(2)
+    except PermissionError as error:
+        from tunegraph_pipeline.lake.storage import no_access
+
+        complain(str(no_access(error.filename)))
+        sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # a bug: shown, with an exit code of its own

@@ -149,11 +149,12 @@ def ui(
     port: Annotated[int, typer.Option(metavar="PORT", help="Port on loopback.")] = 3000,
 ) -> None:
     """Open the Dagster UI: assets, runs, schedules and backfills."""
-    from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
+    from tunegraph_pipeline.orchestration.in_process import dagster_home, open_history, project_file
 
     home = open_or_create_lake(lake)
     history = dagster_home(home)
-    _close_dead_runs(history)
+    with open_history(history):
+        pass  # it can be written, and runs that died are closed
     environment = {**os.environ, "DAGSTER_HOME": str(history), "TUNEGRAPH_LAKE": str(home.root.resolve())}
     dagster = str(Path(sys.executable).with_name("dagster"))
     notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
@@ -162,13 +163,3 @@ def ui(
         [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
         environment,
     )
-
-
-def _close_dead_runs(history: Path) -> None:
-    """Before the daemon starts: a dead run that still counts as running would block the queue for ever."""
-    from dagster import DagsterInstance
-
-    from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
-
-    with DagsterInstance.from_config(str(history)) as instance:
-        close_dead_runs(instance)

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.storage import STAGING, staged_file
+from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 TOMBSTONES = "tombstones.json"
 _WORDS = tuple(map(re.compile, (r"[\w.-]+", r"[\w-]+", r"\w+")))  # ids have dots and dashes, or end at them
@@ -48,6 +48,8 @@ class Tombstones:
             return cls(bytes.fromhex(said["key"]), hashes, datetime.fromisoformat(said["last"]))
         except FileNotFoundError:
             return cls()
+        except PermissionError as error:
+            raise no_access(path) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LakeError(
                 f"{path} cannot be read ({error}); restore it from a backup: it keeps forgotten users out"

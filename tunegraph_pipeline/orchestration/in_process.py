@@ -85,8 +85,7 @@ def run_job(
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     home, run_id = dagster_home(lake), make_new_run_id()
     try:
-        with DagsterInstance.from_config(str(home)) as instance:
-            close_dead_runs(instance)
+        with open_history(home) as instance:
             try:
                 with _noticing_interrupts():
                     job.execute_in_process(run_config=config, instance=instance, tags=tags, run_id=run_id)
@@ -97,11 +96,30 @@ def run_job(
         raise KeyboardInterrupt from None
     except DagsterResourceFunctionError as error:
         raise error.user_exception from None  # the lake is locked, or cannot be opened
+
+
+@contextmanager
+def open_history(home: Path) -> Iterator[DagsterInstance]:
+    """Dagster's instance in ``home``, without runs that died. Raises LakeError where it cannot be written."""
+    try:
+        made = DagsterInstance.from_config(str(home))
+    except (OSError, OperationalError) as error:
+        raise _unwritable(home, error) from error
+    try:
+        with made as instance:
+            # Before a daemon starts: a dead run that still counts as running would block the queue for ever.
+            close_dead_runs(instance)
+            yield instance
     except OperationalError as error:
-        raise LakeError(
-            f"Dagster's history in {home} cannot be written ({error.orig});"
-            " free some space, or end the process that holds it"
-        ) from error
+        raise _unwritable(home, error) from error
+
+
+def _unwritable(home: Path, error: OSError | OperationalError) -> LakeError:
+    what = error.orig if isinstance(error, OperationalError) else error.strerror
+    return LakeError(
+        f"Dagster's history in {home} cannot be written ({what}); free some space, end the process that holds"
+        " it, or set DAGSTER_HOME to a folder of your own"
+    )
 
 
 def _failed_check(instance: DagsterInstance, run_id: str) -> str:

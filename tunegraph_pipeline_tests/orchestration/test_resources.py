@@ -10,13 +10,16 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DagsterInstance
+from dagster import DagsterEventType, DagsterInstance, build_init_resource_context
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.alert import error_line
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.orchestration.resources import LakeResource
+from tunegraph_pipeline.progress import watched_by
 
 pytestmark = pytest.mark.dagster
 
@@ -92,3 +95,20 @@ def test_a_job_that_is_run_by_hand_is_told_at_once_and_an_alert_would_say_why(
         events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
     (failure,) = [event for event in events if event and event.event_type == DagsterEventType.RUN_FAILURE]
     assert said in error_line([], failure)
+
+
+def test_a_run_leaves_the_sql_views_up_to_date_or_says_why_not(lake: Lake) -> None:
+    def run() -> list[str]:
+        notes: list[str] = []
+        resource, context = LakeResource(root=str(lake.root)), build_init_resource_context()
+        with watched_by(lambda *_: None, notes.append), resource.yield_for_execution(context):
+            pass
+        return notes
+
+    lake.views.unlink()
+    assert run() == []
+    assert views.check_file(lake.views) is None
+    lake.views.write_bytes(b"something else")
+    (note,) = run()
+    assert "`tunegraph verify` says what to do" in note
+    assert lake.views.read_bytes() == b"something else"

@@ -4,6 +4,7 @@ Here: findings and the report of them, the lake and the files seen so far, and q
 ask. Not here: the checks themselves (the other modules of this package).
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -70,6 +71,8 @@ class Inspection:
         # Another writer may have removed an old version while it was read.
         if not self.alone and not path.exists():
             return
+        if path.exists() and not os.access(path, os.R_OK):
+            what, repairs, mend = "cannot be read: permission denied", "verify as its owner", None
         self.damaged.add(self.name(path))
         self.found.problems.append(Finding(self.name(path), what, repairs, mend))
 
