@@ -15,7 +15,7 @@ from rich.markup import escape
 from tunegraph_pipeline.cli.lake_access import open_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
 from tunegraph_pipeline.cli.show import answers, notes
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, in_plain_words
 from tunegraph_pipeline.recommend.bundle import CURRENT
 
 
@@ -57,7 +57,7 @@ def simulator(
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(
-            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg']}"
+            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {in_plain_words(problem['msg'])}"
         ) from None
     world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
 

@@ -57,7 +57,9 @@ def _source(lake: Lake) -> str:
 
 def _received(lake: Lake) -> str:
     days = lake.raw_days()
-    return f"{len(days)} days, {days[0]} to {days[-1]}" if days else "nothing yet; import or refresh"
+    if len(days) < 2:
+        return f"1 day, {days[0]}" if days else "nothing yet; import or refresh"
+    return f"{len(days):,} days, {days[0]} to {days[-1]}"
 
 
 def _stale_days(lake: Lake) -> str:
