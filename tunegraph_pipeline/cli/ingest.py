@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tunegraph_pipeline.pipeline.import_changes import ListChanges
-    from tunegraph_pipeline.sources.files import FileImport
+    from tunegraph_pipeline.sources.file_import import FileImport
 
 
 def import_files(

@@ -203,7 +203,7 @@ def _recommend_for_file(
     recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
 ) -> None:
     from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
-    from tunegraph_pipeline.sources.files import read_user_ids
+    from tunegraph_pipeline.sources.user_ids import read_user_ids
 
     asked = read_user_ids(users, user_column)
     with progress_bars() as progress:
