@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tunegraph_pipeline.errors import in_plain_words
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.recommend.bundle import write_bundle
 from tunegraph_pipeline.recommend.publication import publish
+from tunegraph_pipeline.words import counted, in_plain_words
 from tunegraph_pipeline_tests.recommend.test_search import content_of
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
@@ -100,3 +100,7 @@ def test_a_wrong_option_is_named_in_plain_words(arguments: list[str], says: str)
 def test_a_sentence_of_our_own_stays_as_it_is() -> None:
     assert in_plain_words("No such option: --bogus") == "No such option: --bogus"
     assert in_plain_words("Value error, 'at four' is not cron") == "'at four' is not cron"
+
+
+def test_one_thing_is_singular() -> None:
+    assert [counted(n, "day") for n in (0, 1, 1200)] == ["0 days", "1 day", "1,200 days"]

@@ -19,7 +19,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from tunegraph_pipeline.cli import evaluate, ingest, operate, query, refresh, serve, users
 from tunegraph_pipeline.cli.show import complain
-from tunegraph_pipeline.errors import TuneGraphError, in_plain_words
+from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.words import in_plain_words
 
 INTERRUPTED = 130
 EVERYDAY, SERVING, OPERATING = "Everyday", "Serving", "Operating"

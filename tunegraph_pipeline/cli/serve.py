@@ -15,8 +15,9 @@ from rich.markup import escape
 from tunegraph_pipeline.cli.lake_access import open_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
 from tunegraph_pipeline.cli.show import answers, notes
-from tunegraph_pipeline.errors import InputError, in_plain_words
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import CURRENT
+from tunegraph_pipeline.words import in_plain_words
 
 
 def simulator(

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tunegraph_pipeline.words import counted
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -125,17 +127,13 @@ def _show_asked(
         notes.print(escape(found.sentence()))
     elif answer.unknown:
         notes.print(
-            f"[yellow]{_counted(len(answer.unknown), 'unknown song')}:"
+            f"[yellow]{counted(len(answer.unknown), 'unknown song')}:"
             f" {escape(', '.join(answer.unknown[:5]))};"
             " `tunegraph search` finds songs by a part of their name[/yellow]",
             soft_wrap=True,
         )
     if answer.degraded:
         notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def song_facts(item: Any) -> dict[str, Any]:

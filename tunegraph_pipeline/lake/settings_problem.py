@@ -10,7 +10,7 @@ from inspect import isclass
 
 from pydantic import BaseModel, ValidationError
 
-from tunegraph_pipeline.errors import in_plain_words
+from tunegraph_pipeline.words import in_plain_words
 
 
 def settings_problem(model: type[BaseModel], error: ValidationError, section: str | None = None) -> str:

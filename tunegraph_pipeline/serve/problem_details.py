@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from tunegraph_pipeline.errors import in_plain_words
+from tunegraph_pipeline.words import in_plain_words
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "tunegraph.request_id"
