@@ -8,8 +8,10 @@ from importlib.metadata import version
 from itertools import pairwise
 
 import pytest
+from typer.main import get_command
 
 from tunegraph_pipeline.cli.app import EVERYDAY, OPERATING, SERVING, app
+from tunegraph_pipeline_tests.conftest import PROJECT
 
 COMMANDS = [one.name or one.callback.__name__ for one in app.registered_commands if one.callback is not None]
 
@@ -62,3 +64,27 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_a_shell_completes_commands_and_options(typed: str, offered: list[str]) -> None:
     said = tunegraph(_TUNEGRAPH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(typed.count(" ")))
     assert said.split() == offered
+
+
+def test_advice_names_commands_and_options_that_exist() -> None:
+    """In messages, docstrings and documentation: `tunegraph COMMAND … --option …`."""
+    commands = {"": get_command(app), **getattr(get_command(app), "commands", {})}
+    options = {
+        name: {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
+        for name, command in commands.items()
+    }
+    wrong = []
+    for path in [
+        *PROJECT.glob("tunegraph_pipeline/**/*.py"),
+        *PROJECT.glob("docs/*.md"),
+        PROJECT / "README.md",
+    ]:
+        text = re.sub(r'"\s*\n\s*f?"', "", path.read_text())  # a message over several lines
+        for advice in re.findall(r"(?:`|^    )tunegraph ([^`\n]*)", text, re.MULTILINE):
+            command = advice.split()[0] if advice.split() and advice.split()[0][0].isalpha() else ""
+            if not command.islower():
+                continue  # COMMAND
+            named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.split(r" #|&&|\|", advice)[0]))
+            if command not in options or named - options[command]:
+                wrong.append(f"{path.relative_to(PROJECT)}: tunegraph {advice}")
+    assert wrong == []

@@ -5,6 +5,9 @@ line says what to do), 130 Ctrl-C. Not here: the commands. They import what is h
 so that `--help` and completion are quick.
 """
 
+import errno
+import io
+import os
 import re
 import sys
 import traceback
@@ -17,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from tunegraph_pipeline.cli import evaluate, ingest, operate, query, refresh, serve, users
 from tunegraph_pipeline.cli.show import complain
 from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.words import in_plain_words
 
 INTERRUPTED = 130
 EVERYDAY, SERVING, OPERATING = "Everyday", "Serving", "Operating"
@@ -129,7 +133,11 @@ def main() -> None:
     """Run the command line; turn errors into one line and an exit code."""
     try:
         # typer turns Ctrl-C and Exit into the code it returns here.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # names of songs on a terminal that has ASCII alone
         code = app(sys.argv[1:] or ["--help"], prog_name="tunegraph", standalone_mode=False) or 0
+        sys.stdout.flush()
     except TuneGraphError as error:
         complain(str(error))
         sys.exit(2)
@@ -140,9 +148,19 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except BrokenPipeError:
+        _give_up_output()  # whoever read it has seen enough, as in `tunegraph users | head`
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        _give_up_output()
+        complain(f"the output cannot be written: {error.strerror}; free some space, or write it elsewhere")
+        sys.exit(2)
     except Exception as error:  # noqa: BLE001  # a bug: shown, with an exit code of its own
         if (usage := getattr(error, "format_message", None)) is not None:
-            complain(usage())
+            where, _, problem = usage().partition(": ")
+            complain(f"{where}: {in_plain_words(problem)}" if problem else where)
             sys.exit(2)
         # Plain, since rich can take minutes over the long messages of a schema mismatch.
         traceback.print_exc()
@@ -150,3 +168,8 @@ def main() -> None:
     if code == INTERRUPTED:
         complain("interrupted; the lake is as it was after the last finished step")
     sys.exit(code)
+
+
+def _give_up_output() -> None:
+    """Point standard output at nothing, so that Python does not fail on it again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

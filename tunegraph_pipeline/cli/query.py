@@ -150,7 +150,7 @@ def similar(
         figures = ("cosine", "probability", "listeners")
         print_json([song_facts(item) | {name: getattr(item, name) for name in figures} for item in found])
         return
-    calibration = recommender.bundle.facts["calibration"]
+    calibration = recommender.bundle.facts.get("calibration")
     chances = [item.probability for item in found]
     table = song_table(
         [item.song for item in found],

@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import open_lake, open_or_create_lake
+from tunegraph_pipeline.cli.lake_access import open_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
 from tunegraph_pipeline.cli.show import answers, notes
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import CURRENT
+from tunegraph_pipeline.words import in_plain_words
 
 
 def simulator(
@@ -57,7 +58,7 @@ def simulator(
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(
-            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg']}"
+            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {in_plain_words(problem['msg'])}"
         ) from None
     world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
 
@@ -146,20 +147,34 @@ def serve(
 
 def ui(
     lake: LakeOption = MAIN_LAKE,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Port on loopback.")] = 3000,
+    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65_535, help="Port on loopback.")] = 3000,
 ) -> None:
-    """Open the Dagster UI: assets, runs, schedules and backfills."""
-    from tunegraph_pipeline.orchestration.in_process import dagster_home, open_history, project_file
+    """Open the Dagster UI: assets, runs, schedules and backfills.
 
-    home = open_or_create_lake(lake)
+    Runs until Ctrl-C, and says nothing more unless something fails.
+    """
+    from tunegraph_pipeline.orchestration.in_process import dagster_home, open_history, project_file
+    from tunegraph_pipeline.serve.run import listening
+
+    home = open_lake(lake)
+    with listening("127.0.0.1", port):
+        pass  # the port is free: Dagster takes half a minute to find out, and says so in forty lines
     history = dagster_home(home)
     with open_history(history):
         pass  # it can be written, and runs that died are closed
-    environment = {**os.environ, "DAGSTER_HOME": str(history), "TUNEGRAPH_LAKE": str(home.root.resolve())}
+    environment = {
+        "PYTHONWARNINGS": "ignore",  # Dagster's own, of functions that it is about to rename
+        **os.environ,
+        "DAGSTER_HOME": str(history),
+        "TUNEGRAPH_LAKE": str(home.root.resolve()),
+    }
     dagster = str(Path(sys.executable).with_name("dagster"))
     notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
     os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
         dagster,
-        [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
+        [
+            *(dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)),
+            *("--log-level", "error"),
+        ],
         environment,
     )

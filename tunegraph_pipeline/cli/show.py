@@ -5,6 +5,7 @@ error.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tunegraph_pipeline.progress import Progress as Watcher
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
-answers = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
+# Without emoji codes: `:heart:` in the name of a song is part of it.
+answers = Console(highlight=False, emoji=False)
+notes = Console(stderr=True, highlight=False, emoji=False)
 
 
 BETWEEN_LINES = 15.0
@@ -147,20 +150,16 @@ def _show_asked(
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
         answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
     if found is not None:
-        notes.print(found.sentence())
+        notes.print(escape(found.sentence()))
     elif answer.unknown:
         notes.print(
-            f"[yellow]{_counted(len(answer.unknown), 'unknown song')}:"
+            f"[yellow]{counted(len(answer.unknown), 'unknown song')}:"
             f" {escape(', '.join(answer.unknown[:5]))};"
             " `tunegraph search` finds songs by a part of their name[/yellow]",
             soft_wrap=True,
         )
     if answer.degraded:
-        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+        notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]")
 
 
 def song_facts(item: Any) -> dict[str, Any]:
@@ -177,14 +176,15 @@ def song_name(recommender: "Recommender", track: str) -> str:
 def show_status(lake: "Lake") -> None:
     from tunegraph_pipeline.pipeline.status import lake_status
 
-    table = Table(show_header=False, title=str(lake.root), title_justify="left")
+    table = Table(show_header=False, title=escape(str(lake.root)), title_justify="left")
     for what, value in lake_status(lake).items():
         table.add_row(what, escape(value))
     answers.print(table)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1))  # noqa: T201  # rich would wrap long lines
+    ascii_alone = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=ascii_alone, indent=1))  # noqa: T201  # rich would wrap long lines
 
 
 def complain(line: str) -> None:

@@ -389,7 +389,7 @@ def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(
     folder = lake.deletion_requests
     folder.mkdir()
     (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
-    assert "1 requests wait" in lake_status(lake)["forgotten"]
+    assert "1 request waiting" in lake_status(lake)["forgotten"]
     run_job(lake, "forget")
     assert not {GONE, "u1"} & set(lists(lake))
     assert places_with(lake.root, GONE) == []
