@@ -68,7 +68,6 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        servers=[{"url": "."}],  # relative to the document, which may lie below a prefix
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={

@@ -10,8 +10,7 @@ MOST_HEAD_BYTES = 65_536
 """Of the address and the headers of a request together."""
 MOST_LISTED = 2_000
 """Ids in one list of a request."""
-MOST_ID_CHARACTERS = 1_024
-"""Whatever can be imported can be asked for: an import takes ids of up to as many bytes."""
+MOST_ID_CHARACTERS = 256
 MOST_K = 500
 """Songs in one answer, and songs of one artist in it."""
 MOST_LOOKED_UP = 200

@@ -12,7 +12,6 @@ import pytest
 
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
-from tunegraph_pipeline.sources.cells import MAX_ID_BYTES
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     N_USERS,
@@ -190,10 +189,6 @@ def test_whole_numbers_may_be_written_with_a_point(shared_service: RunningServic
     answer = shared_service.post("/recommendations", {"likes": LIKES, "k": 3.0, "max_per_artist": 1.0})
     assert len(answer.json()["items"]) == 3
     problem(shared_service.post("/recommendations", {"k": 3.5}), 422, "invalid-input")
-
-
-def test_any_id_that_can_be_imported_can_be_asked_for() -> None:
-    assert MOST_ID_CHARACTERS >= MAX_ID_BYTES
 
 
 def test_limits_are_where_they_are_said_to_be(shared_service: RunningService) -> None:
