@@ -6,9 +6,9 @@ error.
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tunegraph_pipeline.progress import Progress as Watcher
+from tunegraph_pipeline.progress import ProgressLines
 from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ answers = Console(highlight=False, emoji=False)
 notes = Console(stderr=True, highlight=False, emoji=False)
 
 
-BETWEEN_LINES = 15.0
-"""Seconds from one line of progress to the next where there is no terminal."""
-
-
 class Bars:
     """Draws the progress that the stages report, a bar per task."""
 
@@ -49,27 +46,11 @@ class Bars:
         self._progress.update(self._tasks[what], completed=done, total=total)
 
 
-class Lines:
-    """Prints a line of the progress now and then: for a pipe, a file or a journal, which show no bars."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._began = self._last = clock()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = self._clock()
-        if now - self._last < BETWEEN_LINES:
-            return
-        self._last = now
-        minutes, seconds = divmod(int(now - self._began), 60)
-        notes.print(f"{minutes}:{seconds:02} {what}: {done:,} of {total:,}", soft_wrap=True, markup=False)
-
-
 @contextmanager
 def progress_bars() -> Iterator[Watcher]:
     """Bars on a terminal, else lines."""
     if not notes.is_terminal:
-        yield Lines()
+        yield ProgressLines(partial(notes.print, soft_wrap=True, markup=False))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes) as progress:

@@ -22,7 +22,7 @@ from dagster import (
 from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
 from tunegraph_pipeline.pipeline.stages import STAGES, stage
-from tunegraph_pipeline.progress import LogNowAndThen, watched_by
+from tunegraph_pipeline.progress import ProgressLines, watched_by
 
 # end_offset=1: today is a partition, since an import made today is received today.
 DAILY = DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
@@ -67,14 +67,14 @@ def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
 
         @wraps(run_stage)
         def watched(*args: Any, **inputs: Any) -> Iterator[Any]:
-            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+            with watched_by(ProgressLines(AssetExecutionContext.get().log.info)):
                 yield from run_stage(*args, **inputs)
 
     else:
 
         @wraps(run_stage)
         def watched(*args: Any, **inputs: Any) -> Any:
-            with watched_by(LogNowAndThen(AssetExecutionContext.get().log.info)):
+            with watched_by(ProgressLines(AssetExecutionContext.get().log.info)):
                 return run_stage(*args, **inputs)
 
     return watched

@@ -14,7 +14,14 @@ from typing import Any
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.content import as_utf8, is_workbook, is_zip, only_member, parse_json
+from tunegraph_pipeline.sources.content import (
+    WORKBOOK_MEMBERS,
+    as_utf8,
+    is_workbook,
+    is_zip,
+    only_member,
+    parse_json,
+)
 from tunegraph_pipeline.sources.documents import Row
 from tunegraph_pipeline.sources.formats import BY_NAME
 from tunegraph_pipeline.sources.json_documents import feedback_row, listen_row
@@ -51,13 +58,13 @@ def is_archive(path: Path) -> bool:
     if not is_zip_file(path):
         return False
     try:
-        if is_workbook(path.read_bytes()):
-            return False
         with ExitStack() as opened:
             members = members_of(path, opened)
-            return len(members) > 1 and bool(_known(members))
-    except (InputError, OSError):
+    except InputError:
         return False
+    if not WORKBOOK_MEMBERS.isdisjoint(one.path for one in members):
+        return False
+    return len(members) > 1 and bool(_known(members))
 
 
 def _known(members: list[Member]) -> list[Member]:

@@ -47,6 +47,8 @@ _PACKED: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
     b"\x28\xb5\x2f\xfd": ("zstandard", lambda data: pa.CompressedInputStream(data, "zstd")),
 }
 """Compressions by the first bytes of a file: their names, and what opens them."""
+WORKBOOK_MEMBERS = frozenset({"xl/workbook.xml", "content.xml"})
+"""The members that tell a spreadsheet of Excel or LibreOffice from other zips."""
 
 
 class Content(NamedTuple):
@@ -102,10 +104,9 @@ def is_hidden(path: str) -> bool:
 def is_workbook(data: bytes) -> bool:
     """Whether a zip is a spreadsheet of Excel or LibreOffice."""
     try:
-        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        return not WORKBOOK_MEMBERS.isdisjoint(zipfile.ZipFile(io.BytesIO(data)).namelist())
     except _DAMAGE:
         return False
-    return "xl/workbook.xml" in names or "content.xml" in names
 
 
 def _unpacked(data: bytes, path: Path, kind: str, opened: Callable[[io.BytesIO], Any]) -> bytes:

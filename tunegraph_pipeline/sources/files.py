@@ -171,7 +171,7 @@ def _check_options(readings: Sequence[Reading], given: Given) -> None:
     if rules.min_plays is not None and not _have_plays(readings):
         raise InputError("--min-plays is for files of plays, and none was given; leave it out")
     if rules.min_rating is not None and not any(
-        table.has_numbers for one in readings for table in one.tables
+        table.has_opinions for one in readings for table in one.tables
     ):
         raise InputError("--min-rating is for files of ratings, and none was given; leave it out")
 

@@ -22,8 +22,8 @@ from tunegraph_pipeline.sources.rows_by_role import read_by_role
 ROW_NUMBERS = "the numbers of the rows"
 """What `not_users` calls cells that count up."""
 _HIGHEST_RATING = 100
-_HIGHEST_TAG = 255
-"""The highest rating in the tags of an MP3."""
+_NEVER_PLAY = 255
+"""Yahoo's rating "never play again", beside those from 0 to 100."""
 _SECONDS = re.compile(r"1\d{9}(\d{3})?(\.\d+)?")
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:")
 _VIDEO_ID = re.compile(r"[\w-]{11}")
@@ -133,7 +133,7 @@ def _third(table: RawTable, where: str, given: Given) -> dict[str, str]:
         return {"liked_at": "3"}
     if given.rules.min_rating is not None or (set(numbers) <= {-1.0, 0.0, 1.0} and -1.0 in numbers):
         return {"rating": "3"}
-    bounded = all(number <= _HIGHEST_RATING or number == _HIGHEST_TAG for number in numbers)
+    bounded = all(number <= _HIGHEST_RATING or number == _NEVER_PLAY for number in numbers)
     if given.rules.min_plays is None and len(set(numbers)) > 1 and bounded:
         raise InputError(
             f"{where} has numbers from {min(numbers):g} to {max(numbers):g} in its third column, which may be"

@@ -115,6 +115,6 @@ def _related(line: _IdomaarLine, key: str, kind: str) -> list[str | None]:
     ]
 
 
-def read_links(lines: Sequence[str]) -> Document:
-    """A list of links, URIs or ISRCs, one a line."""
+def read_links(lines: Sequence[str | None]) -> Document:
+    """A list of links, URIs or ISRCs, one a line; None in place of a line that is none of those."""
     return document_of("links", ({"track_id": line} for line in lines))

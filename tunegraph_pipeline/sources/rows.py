@@ -74,7 +74,7 @@ class Table:
         return any(_says_plays(self.rows[name]) for name in self.opinions)
 
     @property
-    def has_numbers(self) -> bool:
+    def has_opinions(self) -> bool:
         """Whether it has columns of opinions, which --min-rating could judge if they hold numbers."""
         return bool(self.opinions)
 

@@ -107,12 +107,13 @@ def _no_table(where: str, lines: list[str]) -> InputError:
 # --- a single column ---------------------------------------------------------------------------------------
 
 
-def _read_links(links: Sequence[str], where: str, given: Given) -> Reading:
+def _read_links(links: Sequence[str | None], where: str, given: Given) -> Reading:
     return read_document(read_links(links), where, replace(given, named={}))
 
 
-def _column_of_links(data: bytes) -> list[str] | None:
-    """The cells of a single column of links, URIs or ISRCs, with or without a header; else None."""
+def _column_of_links(data: bytes) -> list[str | None] | None:
+    """The cells of a single column of links, URIs or ISRCs, with or without a header, and None for a later
+    line that is none of those; None instead of a list if the text begins as something else."""
     sample = [line for text in sample_lines(data) if (line := _bare_line(text))]
     if not sample:
         return None
@@ -122,8 +123,8 @@ def _column_of_links(data: bytes) -> list[str] | None:
     if not cells or not all(_is_song(cell, header) for cell in cells):
         return None
     lines = [line for text in data.decode().splitlines() if (line := _bare_line(text))]
-    songs = lines[int(headed) :]
-    return [isrc_id(line) or line for line in songs] if header == "isrc" else songs
+    songs = (line if _is_song(line, header) else None for line in lines[int(headed) :])
+    return [isrc_id(song) or song if song and header == "isrc" else song for song in songs]
 
 
 def _bare_line(text: str) -> str:

@@ -128,6 +128,13 @@ def test_links_and_ids_of_songs_are_a_list(text: str, write: Write) -> None:
     assert likes_of(write(text)) == {"me": {A}}
 
 
+def test_a_late_line_that_is_no_link_is_counted_and_is_no_song(write: Write) -> None:
+    links = [f"https://open.spotify.com/track/{number:022}" for number in range(3_000)]
+    [one] = import_files([write("\n".join([*links, "hello world", *links[:1]]))])
+    assert one.batch.likes["track_id"].len() == 3_000
+    assert one.batch.counts["rows without a track"] == 1
+
+
 def test_codes_of_recordings_are_a_list(write: Write) -> None:
     assert likes_of(write("isrc\nQZ-AAA-20-00001\nqzaaa2000002\n")) == {
         "me": {"isrc:QZAAA2000001", "isrc:QZAAA2000002"}
