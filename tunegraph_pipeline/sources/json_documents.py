@@ -257,15 +257,14 @@ def _subsonic_row(song: Mapping[str, Any]) -> Row:
 
 
 def _jellyfin(document: Any, _where: str) -> Document | None:
-    """Items of a Jellyfin or Emby server; those that are no songs are left out."""
+    """Items of a Jellyfin or Emby server; those that are no songs count as rows without a track."""
     found = [one for one in dicts_of(value_at(document, "Items")) if "Name" in one and "Id" in one]
-    if not found:
-        return None
-    songs = [one for one in found if one.get("Type", "Audio") == "Audio"]
-    return document_of("jellyfin", map(_jellyfin_row, songs), ("favourite",))
+    return document_of("jellyfin", map(_jellyfin_row, found), ("favourite",)) if found else None
 
 
 def _jellyfin_row(song: Mapping[str, Any]) -> Row:
+    if song.get("Type", "Audio") != "Audio":
+        return {}
     ids = song.get("ProviderIds")
     return {
         "track_id": value_at(ids, "MusicBrainzRecording") or value_at(ids, "MusicBrainzTrack"),
@@ -439,14 +438,13 @@ def _spotify_plays(document: Any, where: str) -> Document | None:
             f"{where} has the plays of {len(accounts)} accounts; import each alone, with a --user-id of their"
             " own"
         )
-    songs = [one for one in plays if one.get("spotify_episode_uri") is None]
-    return document_of("spotify-plays", map(_spotify_play, songs))
+    return document_of("spotify-plays", map(_spotify_play, plays))
 
 
 def _spotify_play(play: Mapping[str, Any]) -> Row:
-    """A row from a play of the extended history, or of the short one."""
+    """A row from a play of the extended history, or of the short one. Episodes have ids of their own."""
     return {
-        "track_id": play.get("spotify_track_uri"),
+        "track_id": play.get("spotify_track_uri") or play.get("spotify_episode_uri"),
         "name": play.get("master_metadata_track_name") or play.get("trackName"),
         "artists": play.get("master_metadata_album_artist_name") or play.get("artistName"),
         "liked_at": play.get("ts") or play.get("endTime"),

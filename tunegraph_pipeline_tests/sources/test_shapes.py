@@ -135,6 +135,26 @@ def test_a_late_line_that_is_no_link_is_counted_and_is_no_song(write: Write) -> 
     assert one.batch.counts["rows without a track"] == 1
 
 
+def test_what_is_no_song_in_a_list_of_a_server_is_counted(write: Write) -> None:
+    items = [
+        {"Id": "a", "Type": "Audio", "Name": "A", "Artists": ["X"], "UserData": {"IsFavorite": True}},
+        {"Id": "m", "Type": "Movie", "Name": "M", "UserData": {"IsFavorite": True}},
+    ]
+    [one] = import_files([write(json.dumps({"Items": items}), "items.json")])
+    assert songs(one.batch.likes) == {"me": {"name:x/a"}}
+    assert one.batch.counts["rows without a track"] == 1
+
+
+def test_episodes_in_a_renamed_history_are_counted(write: Write) -> None:
+    plays = [
+        {"ts": "2023-01-01T00:00:00Z", "ms_played": 200_000, key: f"spotify:{kind}:{A}"}
+        for key, kind in (("spotify_track_uri", "track"), ("spotify_episode_uri", "episode"))
+    ]
+    [one] = import_files([write(json.dumps(plays), "renamed.json")], min_plays=1)
+    assert songs(one.batch.likes) == {"me": {A}}
+    assert one.batch.counts["podcast episodes"] == 1
+
+
 def test_codes_of_recordings_are_a_list(write: Write) -> None:
     assert likes_of(write("isrc\nQZ-AAA-20-00001\nqzaaa2000002\n")) == {
         "me": {"isrc:QZAAA2000001", "isrc:QZAAA2000002"}
