@@ -39,6 +39,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.evaluation.gate import GateSettings
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -153,7 +154,7 @@ def trained(day: Day, number: int, origin: Origin, config: TrainingConfig, folde
             day.graph, day.data, config, origin, checkpoint=folder.with_suffix(".safetensors"), on_epoch=tell
         )
         cut_off = FIRST + timedelta(days=number)
-        stage.write_model(folder, folder.name, config, made, origin.facts(cut_off))
+        stage.write_model(folder, folder.name, config, GateSettings(), made, origin.facts(cut_off))
         seconds["in all"] = time.process_time() - start
     return Trained(ArrayFolder.open(folder), seconds, made.drift)
 

@@ -48,23 +48,27 @@ def watched_by(watcher: Progress, reader: Callable[[str], None] = lambda _: None
         _reader.reset(notes)
 
 
-class LogNowAndThen:
-    """Tells ``log`` in a line how far a long step is, at most every ``seconds`` and not before.
+class ProgressLines:
+    """Gives ``log`` a line of progress at most every ``seconds``, and none before: for a log, a pipe or a
+    file, which show no bars. A line begins with the minutes and seconds since the start.
 
-    >>> watch = LogNowAndThen(print, seconds=0)
+    >>> watch = ProgressLines(print, seconds=0)
     >>> watch("training", 3, 20)
-    training: 3 of 20
+    0:00 training: 3 of 20
     """
 
-    def __init__(self, log: Callable[[str], None], seconds: float = 10.0) -> None:
+    def __init__(self, log: Callable[[str], None], seconds: float = 15.0) -> None:
         self._log = log
         self._seconds = seconds
-        self._told = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if time.monotonic() - self._told >= self._seconds:
-            self._told = time.monotonic()
-            self._log(f"{what}: {done:,} of {total:,}")
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return
+        self._last = now
+        minutes, seconds = divmod(int(now - self._began), 60)
+        self._log(f"{minutes}:{seconds:02} {what}: {done:,} of {total:,}")
 
 
 class Measured:

@@ -7,6 +7,7 @@ songs, two of them one recording, with graph, co-likes, model, bundle and recomm
 import tarfile
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
@@ -35,9 +36,23 @@ def test_an_earlier_lake_answers_as_it_did(earlier: Path) -> None:
 
 
 def test_an_earlier_lake_is_sound_and_keeps_its_model_in_a_refresh(earlier: Path) -> None:
-    assert tunegraph("verify", "--lake", str(earlier)).returncode == 0
+    sound = tunegraph("verify", "--lake", str(earlier))
+    assert sound.returncode == 0
+    assert "lake.duckdb: has views of an earlier version, which name files such as" in sound.stdout
     before = Lake.open(earlier).current_version("models")
     done = tunegraph("refresh", "--source", "none", "--lake", str(earlier))
     assert done.returncode == 0, done.stderr
     assert Lake.open(earlier).current_version("models") == before, "the model was trained again"
-    assert tunegraph("verify", "--lake", str(earlier)).returncode == 0
+    sound = tunegraph("verify", "--lake", str(earlier))
+    assert sound.returncode == 0
+    assert "lake.duckdb" not in sound.stdout
+
+
+def test_the_views_of_an_earlier_lake_are_repaired_and_a_persons_own_kept(earlier: Path) -> None:
+    with duckdb.connect(str(earlier / "lake.duckdb")) as database:
+        database.execute("CREATE VIEW mine AS SELECT 7")
+    assert tunegraph("verify", "--repair", "--lake", str(earlier)).returncode == 0
+    with duckdb.connect(str(earlier / "lake.duckdb"), read_only=True) as database:
+        users = database.execute("SELECT count(DISTINCT user_id) FROM tunegraph.current_likes").fetchall()
+        assert users == [(48,)]
+        assert database.execute("FROM mine").fetchall() == [(7,)]

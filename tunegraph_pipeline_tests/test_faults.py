@@ -87,8 +87,8 @@ def recovers(lake: Path, service: RunningService) -> None:
     done = tunegraph("refresh", "--source", "none", "--lake", lake)
     assert done.returncode == 0, done.stderr
     done = tunegraph("verify", "--lake", lake)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout
-    assert "note:" not in done.stderr
+    assert done.returncode == 0, done.stdout
+    assert "note:" not in done.stdout
     service.wait_for(lambda: service.get("/version").json()["bundle_version"] == live(lake))
 
 
@@ -150,7 +150,7 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
 ) -> None:
     likes = more_likes(tmp_path / "more.csv")
     refused = [["import", str(likes)], ["refresh"], ["rollback"], ["verify", "--repair"]]
-    commands = [*refused, ["verify"], ["recommend", "--user", "rock3"]]
+    commands = [*refused, ["ui"], ["verify"], ["recommend", "--user", "rock3"]]
     asked = [[*command, "--lake", str(lake)] for command in commands]
     try:
         ended = subprocess.run(
@@ -160,11 +160,12 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
             check=True,
             timeout=120,
         )
-        *first, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
+        *first, shown, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
         for done in first:
             assert "make the folder writable" in complaint(done)
-        assert (verified.returncode, verified.stdout) == (0, ""), verified.stderr
-        assert "cannot be locked" in verified.stderr
+        assert "cannot" in complaint(shown)
+        assert verified.returncode == 0, verified.stdout
+        assert "cannot be locked" in verified.stdout
         assert recommended.returncode == 0
     finally:
         lake.chmod(0o755)
@@ -238,8 +239,8 @@ def test_of_two_refreshes_at_once_the_second_says_who_the_first_is(
     said = complaint(tunegraph("refresh", "--source", "none", "--lake", lake))
     assert f"tunegraph refresh (process {first.pid} on" in said
     done = tunegraph("verify", "--lake", lake)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert f"(process {first.pid} on" in done.stderr
+    assert done.returncode == 0
+    assert f"(process {first.pid} on" in done.stdout
     first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 0, err

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tunegraph_pipeline.progress import LogNowAndThen, report_note, report_progress, watched_by
+from tunegraph_pipeline.progress import ProgressLines, report_note, report_progress, watched_by
 
 
 def test_who_watches_inside_takes_nothing_from_who_watches_outside() -> None:
@@ -22,8 +22,8 @@ def test_a_log_gets_a_line_now_and_then_and_none_of_a_short_step(monkeypatch: py
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     lines: list[str] = []
-    watch = LogNowAndThen(lines.append, seconds=10)
+    watch = ProgressLines(lines.append, seconds=10)
     for done in range(31):
         now = 100.0 + done
         watch("training", done, 2_000)
-    assert lines == [f"training: {done} of 2,000" for done in (10, 20, 30)]
+    assert lines == [f"0:{done} training: {done} of 2,000" for done in (10, 20, 30)]

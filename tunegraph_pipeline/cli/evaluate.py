@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    held_out: Annotated[Path, typer.Option(help="A file of user/track pairs that are not in the lake.")],
+    held_out: Annotated[
+        Path, typer.Option(metavar="FILE", help="A file of user/track pairs that are not in the lake.")
+    ],
     lake: LakeOption = MAIN_LAKE,
     k: CountOption = 10,
     baselines: Annotated[
@@ -69,26 +71,41 @@ def compare(
     lake: LakeOption = MAIN_LAKE,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="weak, strong, temporal or cold; repeatable. Default: weak and strong."),
+        typer.Option(
+            metavar="NAME", help="weak, strong, temporal or cold; repeatable. Default: weak and strong."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="tunegraph, v1, v2, v3_seed or a baseline such as ease; repeatable. Default: all."),
+        typer.Option(
+            metavar="NAME",
+            help="tunegraph, v1, v2, v3_seed or a baseline such as ease; repeatable. Default: all.",
+        ),
     ] = None,
     tuned: Annotated[
-        str | None, typer.Option(help="Use the baseline settings that were tuned on this dataset.")
+        str | None,
+        typer.Option(metavar="DATASET", help="Use the baseline settings that were tuned on this dataset."),
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(help="Evaluate on this file of user/track pairs, not on a split.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Evaluate on this file of user/track pairs, not on a split."),
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="How many songs. Default: 10.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many splits to train on. Default: 1.")] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", metavar="N", min=1, max=1000, help="How many songs. Default: 10.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many splits to train on. Default: 1.")
+    ] = None,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate at most this many users. Default: 10,000.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Evaluate at most this many users. Default: 10,000."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="A markdown file to write the tables into.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A Markdown file to write the tables into.")
+    ] = None,
     title: Annotated[
-        str | None, typer.Option(help="The section of that file. Default: the name of the lake.")
+        str | None,
+        typer.Option(metavar="TEXT", help="The section of that file. Default: the name of the lake."),
     ] = None,
     user_column: UserColumnOption = None,
     track_column: TrackColumnOption = None,

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tunegraph_pipeline.pipeline.import_changes import ListChanges
-    from tunegraph_pipeline.sources.files import FileImport
+    from tunegraph_pipeline.sources.file_import import FileImport
 
 
 def import_files(
     paths: Annotated[
         list[Path],
         typer.Argument(
+            metavar="PATH",
             help="Files or folders: exports of music services and programs, tables of likes, plays or"
-            " ratings,"
-            " data sets. See the docs, Importing your data."
+            " ratings, data sets. See the docs, Importing your data.",
         ),
     ],
     lake: LakeOption = MAIN_LAKE,
@@ -46,11 +46,12 @@ def import_files(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     user_id: Annotated[
-        str | None, typer.Option(help="Whose list it is, for files of one person. Default: me.")
+        str | None, typer.Option(metavar="ID", help="Whose list it is, for files of one person. Default: me.")
     ] = None,
     min_plays: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Songs that a user played this often are likes. Default: 5 in one person's history, 1 in a"
             " table"
@@ -58,29 +59,36 @@ def import_files(
         ),
     ] = None,
     min_rating: Annotated[
-        float | None, typer.Option(help="Ratings from this number on are likes. Default: 80 % of the scale.")
+        float | None,
+        typer.Option(metavar="X", help="Ratings from this number on are likes. Default: 80 % of the scale."),
     ] = None,
     like_when: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE,…", help="The values of a column that are likes. Repeatable."),
     ] = None,
     ignore_column: Annotated[
-        list[str] | None, typer.Option(help="A column that is to decide nothing. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column that is to decide nothing. Repeatable."),
     ] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="The format, if it is not recognised.")
+        str, typer.Option("--format", metavar="NAME", help="The format, if it is not recognised.")
     ] = "auto",
-    kind: Annotated[str, typer.Option(help="auto, likes, tracks or features.")] = "auto",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="auto, likes, tracks or features.")] = "auto",
     user_column: UserColumnOption = None,
     track_column: TrackColumnOption = None,
-    time_column: Annotated[str | None, typer.Option(help="The column with the time of the like.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column with the time of the like.")
+    ] = None,
     as_of: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day of these lists. Default: today.")
+        datetime | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="The day of these lists. Default: today."
+        ),
     ] = None,
     mix_sources: Annotated[bool, typer.Option(help="Allow real likes in a simulated lake.")] = False,
     wait: WaitOption = 0,
 ) -> None:
-    """Add files of likes, dislikes, tracks or audio features to the lake.
+    """Add files of likes, dislikes, tracks or audio features.
 
     Each file becomes a raw batch of the day, from which `tunegraph refresh` makes tables, graph and model.
     A file imported twice on a day counts once. If several files of a day name a user, their likes are

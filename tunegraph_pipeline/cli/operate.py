@@ -3,8 +3,10 @@
 Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,7 +14,11 @@ from rich.markup import escape
 from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
 from tunegraph_pipeline.cli.show import answers, notes, print_json, progress_bars, show_status
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.pipeline.verify.inspection import Report
 
 
 def forget(
@@ -21,9 +27,19 @@ def forget(
         typer.Argument(metavar="USER", help="Ids of the users to forget, as the source gives them."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file of ids, one per line. Keeps them out of the shell's history.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file of ids, one per line. Keeps them out of the shell's history."
+        ),
     ] = None,
     lake: LakeOption = MAIN_LAKE,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask about ids that the lake does not know.")
+    ] = False,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="Let these ids come in again. What was deleted does not come back."),
+    ] = False,
 ) -> None:
     """Delete users from the lake for good, and publish without them.
 
@@ -32,12 +48,21 @@ def forget(
     aliases (`tunegraph users`), are forgotten with any of them. The model's weights go at the next
     full retrain. Without USER and --file, processes the pending requests. The same job as `forget` in the
     Dagster UI, which reads `forget_requests/`. Ids never appear in Dagster's history.
+
+    Asks before it keeps out an id that the lake does not know, since that may be a typo. After a typo, --undo
+    takes the id out of requests that wait, or lets it come in again.
     """
     from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, read_user_ids, request
 
     home = open_lake(lake)
-    ids = [*(users or []), *(read_user_ids(file) if file is not None else [])]
+    listed = read_user_ids(file) if file is not None else []
+    ids = [*(users or []), *listed]
+    if undo:
+        _undo_forgetting(home, ids)
+        return
     if ids:
+        if not yes:
+            _ask_about_unknown(home, users or [], listed)
         request(home, ids)
     elif not pending_requests(home):
         raise InputError(
@@ -47,7 +72,6 @@ def forget(
         with writing(home, "tunegraph forget"):
             run_with_bars(home, "forget", ops={})
             home = open_lake(home.root)
-            home.refresh_views()
     except BaseException:
         if pending_requests(home):
             notes.print(
@@ -58,14 +82,55 @@ def forget(
     show_status(home)
 
 
+def _ask_about_unknown(home: "Lake", typed: list[str], listed: list[str]) -> None:
+    """Raise InputError if the lake does not know some ids, and nobody at the terminal wants them kept out.
+    Ids of a file are not shown, only their places in it."""
+    from tunegraph_pipeline.pipeline.users import unknown_users
+
+    unknown = unknown_users(home, [*typed, *listed], datetime.now(UTC).date())
+    names = [
+        repr(user_id) + (f" (did you mean {unknown[user_id]!r}?)" if unknown[user_id] else "")
+        for user_id in dict.fromkeys(typed)
+        if user_id in unknown
+    ]
+    names += [f"id {place} of the file" for place, user_id in enumerate(listed, 1) if user_id in unknown]
+    if not names:
+        return
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    sentence = f"the lake does not know {', '.join(names[:5])}{more}"
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"{sentence}; nobody was forgotten: correct this, or give --yes to keep them out anyway"
+        )
+    if not typer.confirm(f"{sentence}\nKeep them out anyway, should they ever appear?", err=True):
+        raise InputError("nobody was forgotten")
+
+
+def _undo_forgetting(home: "Lake", ids: list[str]) -> None:
+    from tunegraph_pipeline.pipeline.deletion_requests import withdraw
+
+    if not ids:
+        raise InputError("whom to let in again? give a USER, or --file FILE with one per line")
+    with writing(home, "tunegraph forget --undo") as locked:
+        waited = withdraw(locked, ids)
+    if waited:
+        answers.print(f"{waited:,} ids will not be forgotten: their request had not begun")
+    if lifted := len(set(ids)) - waited:
+        answers.print(
+            f"{lifted:,} ids may come in again; what was deleted has to be imported or crawled again",
+            soft_wrap=True,
+        )
+
+
 def rollback(
     version: Annotated[
-        str | None, typer.Argument(help="The bundle to go back to. Default: the previous live one.")
+        str | None,
+        typer.Argument(metavar="VERSION", help="The bundle to go back to. Default: the previous live one."),
     ] = None,
     lake: LakeOption = MAIN_LAKE,
-    reason: Annotated[str, typer.Option(help="Why. Recorded with the rollback.")] = "",
+    reason: Annotated[str, typer.Option(metavar="WHY", help="Why. Recorded with the rollback.")] = "",
 ) -> None:
-    """Make an earlier bundle live again: the previous one, or the one you name.
+    """Make an earlier bundle live again, by default the previous one.
 
     Services switch within a second. It stays live until a refresh publishes: fresh likes with this model, or
     a new model that passes the gate against it.
@@ -89,10 +154,11 @@ def login(
     lake: LakeOption = MAIN_LAKE,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser, or print its address.")] = True,
 ) -> None:
-    """Authorise your Spotify app to read a user's library, for development mode.
+    """Let your Spotify app read a user's library.
 
-    Needs SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET, and SPOTIPY_REDIRECT_URI unless it is
-    http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable only by you.
+    For apps in development mode. Needs SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET, and SPOTIPY_REDIRECT_URI
+    unless it is http://127.0.0.1:8888/callback. The token is stored in your configuration folder, readable
+    only by you.
     """
     from tunegraph_pipeline.sources.spotify import TERMS
     from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
@@ -119,26 +185,33 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file of the lake; report what is damaged and how to repair it.
+    """Check every file of the lake, and repair what can be repaired.
 
-    Exits with 0 if nothing is damaged, else with 2. Notes, such as days not refreshed yet, are not damage.
+    Reports what is damaged and what to do, on standard output. Exits with 0 if nothing is damaged, or all of
+    it was repaired, else with 2. Notes, such as days not refreshed yet, are not damage.
     """
     from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 
     with progress_bars() as progress:
         found = verify_lake(lake, progress, repair=repair)
-    for note in found.notes:
-        notes.print(f"note: {escape(note.line())}", soft_wrap=True)
+    verdict = _verdict(found, lake, repair=repair)
     if as_json:
         problems, remarks = ([item.facts() for item in items] for items in (found.problems, found.notes))
         print_json({"problems": problems, "notes": remarks, "files": found.files, "bytes": found.bytes})
+        notes.print(verdict, soft_wrap=True, markup=False)
     else:
-        for finding in found.problems:
-            answers.print(escape(finding.line()), soft_wrap=True)
-    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB"
+        lines = [*(f"note: {note.line()}" for note in found.notes), *(item.line() for item in found.problems)]
+        for line in (*lines, verdict):
+            answers.print(line, soft_wrap=True, markup=False)
+    if any(finding.mend is None or not repair for finding in found.problems):
+        raise typer.Exit(2)
+
+
+def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
+    """What `verify` found, in a sentence, and what to do now."""
+    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB read"
     if not found.problems:
-        notes.print(f"nothing is damaged in {lake}: {read} read", soft_wrap=True)
-        return
+        return f"nothing is damaged in {lake}: {read}"
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended
     if repair:
@@ -147,10 +220,7 @@ def verify(
         advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
         advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
-    elif repair:
-        notes.print(advice, soft_wrap=True)
-        return
-    raise LakeError(f"{len(found.problems)} problems in {lake} ({read} read): {advice}")
+    return f"{len(found.problems)} problems in {lake} ({read}): {advice}"
 
 
 def _refresh_of(lake: Path) -> str:

@@ -9,12 +9,21 @@ from typing import Annotated
 
 import typer
 
-LakeOption = Annotated[Path, typer.Option("--lake", envvar="TUNEGRAPH_LAKE", help="The lake's folder.")]
-WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another writer.")]
-CountOption = Annotated[int, typer.Option("-k", min=1, max=1000, help="How many songs.")]
+LakeOption = Annotated[
+    Path, typer.Option("--lake", metavar="FOLDER", envvar="TUNEGRAPH_LAKE", help="The lake's folder.")
+]
+WaitOption = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another writer.")
+]
+CountOption = Annotated[int, typer.Option("-k", metavar="N", min=1, max=1000, help="How many songs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-UserColumnOption = Annotated[str | None, typer.Option(help="The user column, if not recognised.")]
-TrackColumnOption = Annotated[str | None, typer.Option(help="The track column, if not recognised.")]
+IdsOption = Annotated[bool, typer.Option("--ids", help="Show the id of each song.")]
+UserColumnOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The user column, if not recognised.")
+]
+TrackColumnOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The track column, if not recognised.")
+]
 MAIN_LAKE = Path("data_lake/main")
 
 

@@ -1,6 +1,7 @@
-"""`tunegraph recommend` and `similar`: ask the live bundle, or another one.
+"""`tunegraph recommend`, `similar` and `search`: ask the live bundle, or another one.
 
-Here: the commands and their options. Not here: the ranking (`recommend/`), the tables (`show.py`).
+Here: the commands and their options. Not here: the ranking (`recommend/`), the tables (`show.py`), songs
+given by name (`songs.py`).
 """
 
 from pathlib import Path
@@ -8,10 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from tunegraph_pipeline.cli.lake_access import open_lake
-from tunegraph_pipeline.cli.options import MAIN_LAKE, CountOption, JsonOption, LakeOption, UserColumnOption
+from tunegraph_pipeline.cli.options import (
+    MAIN_LAKE,
+    CountOption,
+    IdsOption,
+    JsonOption,
+    LakeOption,
+    UserColumnOption,
+)
 from tunegraph_pipeline.cli.show import (
     answers,
     notes,
@@ -20,7 +27,9 @@ from tunegraph_pipeline.cli.show import (
     show_recommendations,
     song_facts,
     song_name,
+    song_table,
 )
+from tunegraph_pipeline.cli.songs import given_song, given_songs
 from tunegraph_pipeline.errors import InputError, LakeMissingError
 from tunegraph_pipeline.lake.storage import check_writable
 
@@ -33,44 +42,61 @@ if TYPE_CHECKING:
 
 def recommend(
     lake: LakeOption = MAIN_LAKE,
-    user: Annotated[str | None, typer.Option(help="A user of the lake, or of --file.")] = None,
-    likes: Annotated[str | None, typer.Option(help="Liked track ids, separated by commas.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the lake, or of --file.")] = None,
+    likes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SONGS", help="Liked songs: ids or names, separated by commas. Repeatable."),
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A list of likes that need not be in a lake: any file that imports.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A list of likes, of any format that imports; needs no lake."),
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Answer from this bundle, or from the live one of this lake. Default: that of --lake."
+            metavar="FOLDER",
+            help="Answer from this bundle, or from the live one of this lake.",
         ),
     ] = None,
-    users: Annotated[Path | None, typer.Option(help="A file with a column of user ids.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a column of user ids.")
+    ] = None,
     user_column: UserColumnOption = None,
     k: CountOption = 10,
     dislikes: Annotated[
-        str | None, typer.Option(help="Track ids to show less of, and of their like.")
+        list[str] | None, typer.Option(metavar="SONGS", help="Songs to show less of, and less like them.")
     ] = None,
-    exclude: Annotated[str | None, typer.Option(help="Track ids to leave out.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="SONGS", help="Songs to leave out, whatever the taste.")
+    ] = None,
     familiarity: Annotated[
-        float, typer.Option(min=0, max=1, help="From discovery (0) to well-known songs (1).")
+        float, typer.Option(metavar="X", min=0, max=1, help="From discovery (0) to well-known songs (1).")
     ] = 0.5,
-    diversity: Annotated[float, typer.Option(min=0, max=1, help="From best (0) to most varied (1).")] = 0.0,
-    max_per_artist: Annotated[int | None, typer.Option(min=1, help="At most this many per artist.")] = None,
+    diversity: Annotated[
+        float, typer.Option(metavar="X", min=0, max=1, help="From best (0) to most varied (1).")
+    ] = 0.0,
+    max_per_artist: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most this many per artist.")
+    ] = None,
     explicit: Annotated[bool, typer.Option(help="Include songs marked explicit.")] = True,
-    output: Annotated[Path | None, typer.Option(help="The parquet file to write for --users.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The parquet file to write for --users.")
+    ] = None,
+    ids: IdsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend songs: for a user, for a list of songs, for a file of likes, or for a file of users.
+    """Recommend songs for a user, for songs you name, or for a file.
 
-    With --bundle, the list of --user is read from the lake, which needs no model and no refresh. Songs of a
-    list from elsewhere are found by id, by ISRC, or by artist and title.
+    A song is given by id, link or name, with its artist where several songs share the name; quotation marks
+    keep a name with a comma whole. With --bundle, the list of --user is read from the lake, which needs no
+    model and no refresh. Songs of --file are found by id, by ISRC, or by artist and title.
     """
     from dataclasses import replace
 
     from tunegraph_pipeline.recommend.recommender import Query
 
     if sum(choice is not None for choice in (user or file, likes, users)) != 1:
-        raise InputError("give one of --user ID, --likes ID,ID,…, --file FILE and --users FILE")
+        raise InputError("give one of --user ID, --likes SONG,SONG,…, --file FILE and --users FILE")
     if (users is None) != (output is None):
         raise InputError("--users FILE goes with --output FILE.parquet, and only with it")
     if users is not None and bundle is not None:
@@ -81,8 +107,8 @@ def recommend(
         user = _served_id(open_lake(lake), recommender, user)
     query = Query(
         k=k,
-        dislikes=_ids(dislikes),
-        exclude=_ids(exclude),
+        dislikes=given_songs(recommender, dislikes),
+        exclude=given_songs(recommender, exclude),
         familiarity=familiarity,
         diversity=diversity,
         max_per_artist=max_per_artist,
@@ -96,49 +122,88 @@ def recommend(
     if listed is not None:
         query, found = _found_elsewhere(recommender, query, listed)
     else:
-        query = replace(query, user_id=user, likes=_ids(likes))
+        query = replace(query, user_id=user, likes=given_songs(recommender, likes))
     (answer,) = recommender.answer([query])
     if isinstance(answer, InputError):
         raise answer
     liked = query.likes if query.user_id is None else _liked_by(recommender, query.user_id)
-    show_recommendations(recommender, answer, liked, as_json, found)
+    show_recommendations(recommender, answer, liked, as_json, found, ids=ids)
 
 
 def similar(
-    track: Annotated[str, typer.Argument(help="A track id.")],
+    song: Annotated[str, typer.Argument(metavar="SONG", help="The song: an id, a link or a name.")],
     lake: LakeOption = MAIN_LAKE,
     k: CountOption = 10,
+    ids: IdsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the songs nearest to a song, with the probability that a user likes both."""
+    """List the songs nearest to a song.
+
+    Each with its cosine, and the probability that somebody likes both.
+    """
     from tunegraph_pipeline.pipeline.alone import open_live
 
     recommender = open_live(open_lake(lake))
+    track = given_song(recommender, song)
     found = recommender.similar(track, k)
     if as_json:
         figures = ("cosine", "probability", "listeners")
         print_json([song_facts(item) | {name: getattr(item, name) for name in figures} for item in found])
         return
-    calibration = recommender.bundle.facts["calibration"]
-    table = Table(
-        "", "song", "artists", "cosine", "neighbours", title=f"near {escape(song_name(recommender, track))}"
+    calibration = recommender.bundle.facts.get("calibration")
+    chances = [item.probability for item in found]
+    table = song_table(
+        [item.song for item in found],
+        {
+            "cosine": [f"{item.cosine:.3f}" for item in found],
+            "neighbours": ["unknown" if chance is None else f"{chance:.1%}" for chance in chances],
+        },
+        ids=ids,
     )
-    for rank, item in enumerate(found, 1):
-        chance = "unknown" if item.probability is None else f"{item.probability:.1%}"
-        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
-        table.add_row(str(rank), song, artists, f"{item.cosine:.3f}", chance)
+    table.title = f"near {escape(song_name(recommender, track))}"
+    table.caption = "cosine: likeness, at most 1"
     if calibration is not None:
-        table.caption = (
-            f"neighbours: probability that at least one of {calibration['panel_users']} listeners likes both"
-        )
+        panel = calibration["panel_users"]
+        table.caption += f"; neighbours: probability that at least one of {panel} listeners likes both"
     answers.print(table)
+
+
+def search(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="WORDS", help="A name, artists, or both; errors of typing do not matter."),
+    ],
+    lake: LakeOption = MAIN_LAKE,
+    k: CountOption = 10,
+    ids: IdsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find songs by name and artist, the best match first.
+
+    Other commands take these names, and the ids that --ids shows.
+    """
+    import numpy as np
+
+    from tunegraph_pipeline.recommend.search import TrackSearch
+
+    recommender = _recommender(lake, None)
+    text = " ".join(words)
+    found = np.array(TrackSearch(recommender.bundle).find(text, k), dtype=np.int32)
+    songs = recommender.describe(found)
+    if as_json:
+        print_json([{**song.shown(), "listeners": song.popularity} for song in songs])
+        return
+    if not songs:
+        notes.print(f"no song is called {escape(text)}, or anything near it", soft_wrap=True)
+        return
+    answers.print(song_table(songs, {"listeners": [f"{song.popularity:,}" for song in songs]}, ids=ids))
 
 
 def _recommend_for_file(
     recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
 ) -> None:
     from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
-    from tunegraph_pipeline.sources.files import read_user_ids
+    from tunegraph_pipeline.sources.user_ids import read_user_ids
 
     asked = read_user_ids(users, user_column)
     with progress_bars() as progress:
@@ -211,10 +276,6 @@ def _found_elsewhere(
         exclude=[*query.exclude, *liked.also, *disliked.also],
     )
     return asked, liked
-
-
-def _ids(given: str | None) -> list[str]:
-    return [part.strip() for part in (given or "").split(",") if part.strip()]
 
 
 def _liked_by(recommender: "Recommender", user: str) -> list[str]:

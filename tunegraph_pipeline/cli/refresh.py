@@ -24,27 +24,38 @@ def refresh(
     source: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="simulator, listenbrainz, spotify, files, or none to rebuild from received data."
-            " Default: the lake's own."
+            " Default: the lake's own.",
         ),
     ] = None,
     start_user: Annotated[
-        list[str] | None, typer.Option(help="A user the crawl starts from; repeatable. Saved in the lake.")
+        list[str] | None,
+        typer.Option(metavar="USER", help="A user the crawl starts from; repeatable. Saved in the lake."),
     ] = None,
     day: Annotated[
         datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to fill. Default: today."),
+        typer.Option(
+            "--date", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="The day to fill. Default: today."
+        ),
     ] = None,
     first: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="The first of several days.")
+        datetime | None,
+        typer.Option("--from", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="The first of several days."),
     ] = None,
     last: Annotated[
         datetime | None,
-        typer.Option("--to", formats=["%Y-%m-%d"], help="The last of several days. Default: today."),
+        typer.Option(
+            "--to",
+            metavar="YYYY-MM-DD",
+            formats=["%Y-%m-%d"],
+            help="The last of several days. Default: today.",
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Retrain the model from scratch.")] = False,
     step: Annotated[
-        int | None, typer.Option(min=1, help="Days per refresh. Default: one refresh for all days.")
+        int | None,
+        typer.Option(metavar="DAYS", min=1, help="Days per refresh. Default: one refresh for all days."),
     ] = None,
     wait: WaitOption = 0,
 ) -> None:
@@ -84,27 +95,27 @@ def refresh(
             ops["trained_model"] = {"full": full}
             run_with_bars(home, "refresh", span.first, span.last, ops=ops)
         refreshed = open_lake(home.root)  # the run may have changed the lake
-        refreshed.refresh_views()
     show_status(refreshed)
 
 
 def publish(
     lake: LakeOption = MAIN_LAKE,
     override: Annotated[
-        str | None, typer.Option(help="Why to publish the model that the gate refused. Recorded.")
+        str | None,
+        typer.Option(metavar="WHY", help="Why to publish the model that the gate refused. Recorded."),
     ] = None,
     wait: WaitOption = 0,
 ) -> None:
-    """Publish the current model if it passes the gate, or override the gate.
+    """Publish the current model if it passes the gate.
 
-    `tunegraph rollback` returns to an earlier bundle.
+    With --override, publish it although the gate refused it. `tunegraph rollback` returns to an earlier
+    bundle.
     """
     home = open_lake(lake)
     if override is not None and not override.strip():
         raise InputError('--override has to say why: --override "the new catalogue is worth it"')
     with writing(home, "tunegraph publish", wait) as home:
         run_with_bars(home, "publish", ops={"serving_bundle": {"override": override or ""}})
-        home.refresh_views()
     show_status(home)
 
 

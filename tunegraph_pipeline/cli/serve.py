@@ -12,30 +12,41 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import open_lake, open_or_create_lake
+from tunegraph_pipeline.cli.lake_access import open_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
 from tunegraph_pipeline.cli.show import answers, notes
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import CURRENT
+from tunegraph_pipeline.words import in_plain_words
 
 
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on loopback; 0 for any that is free.")] = 8765,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port on loopback; 0 for any that is free.")
+    ] = 8765,
     day: Annotated[
         datetime | None,
-        typer.Option("--date", formats=["%Y-%m-%d"], help="The day to serve. Default: today."),
+        typer.Option(
+            "--date", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="The day to serve. Default: today."
+        ),
     ] = None,
-    users: Annotated[int, typer.Option(min=1, help="Users after one year.")] = 2_000,
-    tracks: Annotated[int, typer.Option(min=1, help="Songs after one year.")] = 4_000,
-    seed: Annotated[int, typer.Option(help="The seed of the world.")] = 7,
+    users: Annotated[int, typer.Option(metavar="N", min=1, help="Users after one year.")] = 2_000,
+    tracks: Annotated[int, typer.Option(metavar="N", min=1, help="Songs after one year.")] = 4_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of the world.")] = 7,
     faults: Annotated[
-        str, typer.Option(help='Faults to inject, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}')
+        str,
+        typer.Option(
+            metavar="JSON", help='Faults to inject, as JSON: {"latency_ms": 20, "server_error": 0.05, ...}'
+        ),
     ] = "{}",
     development: Annotated[
         bool, typer.Option("--development", help="Answer like Spotify's development mode.")
     ] = False,
 ) -> None:
-    """Serve a simulated world over the APIs of Spotify, ListenBrainz and ReccoBeats."""
+    """Serve a simulated Spotify, ListenBrainz and ReccoBeats.
+
+    They speak of one invented world, answer as the real services do, and fail as --faults says.
+    """
     from pydantic import ValidationError
 
     from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
@@ -47,7 +58,7 @@ def simulator(
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(
-            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg']}"
+            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {in_plain_words(problem['msg'])}"
         ) from None
     world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
 
@@ -70,37 +81,47 @@ def simulator(
 
 def serve(
     lake: LakeOption = MAIN_LAKE,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any free one.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65_535, help="Port; 0 for any free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Worker processes.")] = 1,
     reload_seconds: Annotated[
-        float, typer.Option(min=0.05, help="How often to look for a newly published bundle.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.05, help="How often to look for a newly published bundle."),
     ] = 1.0,
     rate_limit: Annotated[
         float | None,
         typer.Option(
+            metavar="N",
             min=0,
             help="Requests per second per client, with bursts of twice that; 0 for no limit. Default: none on"
             " loopback, else 50.",
         ),
     ] = None,
     proxies: Annotated[
-        int, typer.Option(min=0, help="Proxies before the service: trusted X-Forwarded-For entries.")
+        int,
+        typer.Option(metavar="N", min=0, help="Proxies before the service: trusted X-Forwarded-For entries."),
     ] = 0,
     cors_origin: Annotated[
-        list[str] | None, typer.Option(help="An origin that may call the API, or * for all; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="An origin that may call the API, or * for all; repeatable."),
     ] = None,
     blocklist: Annotated[
         Path | None,
-        typer.Option(help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."),
+        typer.Option(
+            metavar="FILE", help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."
+        ),
     ] = None,
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
-    """Serve over HTTP until Ctrl-C or SIGTERM: a page at /, the API at /docs.
+    """Serve over HTTP: a page at /, the API at /docs.
 
-    Reads the lake, writes only feedback, and switches to a newly published bundle without interrupting
-    requests. Requests about stored users need the key in the environment variable TUNEGRAPH_API_KEY; without
-    one they are refused, except on loopback.
+    Runs until Ctrl-C or SIGTERM. Reads the lake, writes only feedback, and switches to a newly published
+    bundle without interrupting requests. Requests about stored users need the key in the environment variable
+    TUNEGRAPH_API_KEY; without one they are refused, except on loopback.
     """
     from tunegraph_pipeline.serve.run import serve as serve_lake
     from tunegraph_pipeline.serve.settings import ServiceSettings, check_origin
@@ -126,29 +147,34 @@ def serve(
 
 def ui(
     lake: LakeOption = MAIN_LAKE,
-    port: Annotated[int, typer.Option(help="Port on loopback.")] = 3000,
+    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65_535, help="Port on loopback.")] = 3000,
 ) -> None:
-    """Open the Dagster UI on the lake: assets, runs, schedules and backfills."""
-    from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
+    """Open the Dagster UI: assets, runs, schedules and backfills.
 
-    home = open_or_create_lake(lake)
+    Runs until Ctrl-C, and says nothing more unless something fails.
+    """
+    from tunegraph_pipeline.orchestration.in_process import dagster_home, open_history, project_file
+    from tunegraph_pipeline.serve.run import listening
+
+    home = open_lake(lake)
+    with listening("127.0.0.1", port):
+        pass  # the port is free: Dagster takes half a minute to find out, and says so in forty lines
     history = dagster_home(home)
-    _close_dead_runs(history)
-    environment = {**os.environ, "DAGSTER_HOME": str(history), "TUNEGRAPH_LAKE": str(home.root.resolve())}
+    with open_history(history):
+        pass  # it can be written, and runs that died are closed
+    environment = {
+        "PYTHONWARNINGS": "ignore",  # Dagster's own, of functions that it is about to rename
+        **os.environ,
+        "DAGSTER_HOME": str(history),
+        "TUNEGRAPH_LAKE": str(home.root.resolve()),
+    }
     dagster = str(Path(sys.executable).with_name("dagster"))
     notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
     os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
         dagster,
-        [dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)],
+        [
+            *(dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)),
+            *("--log-level", "error"),
+        ],
         environment,
     )
-
-
-def _close_dead_runs(history: Path) -> None:
-    """Before the daemon starts: a dead run that still counts as running would block the queue for ever."""
-    from dagster import DagsterInstance
-
-    from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
-
-    with DagsterInstance.from_config(str(history)) as instance:
-        close_dead_runs(instance)

@@ -1,18 +1,24 @@
-"""What the commands print: consoles, tables, progress bars and JSON.
+"""What the commands print: consoles, tables, progress and JSON.
 
 Here: how things look. Not here: how they are computed. Answers go to standard output, the rest to standard
 error.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from tunegraph_pipeline.progress import Progress as Watcher
+from tunegraph_pipeline.progress import ProgressLines
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,12 +28,13 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
-answers = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
+# Without emoji codes: `:heart:` in the name of a song is part of it.
+answers = Console(highlight=False, emoji=False)
+notes = Console(stderr=True, highlight=False, emoji=False)
 
 
-class Bar:
-    """Draws the progress that the stages report, one line per task."""
+class Bars:
+    """Draws the progress that the stages report, a bar per task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -40,10 +47,14 @@ class Bar:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Bar]:
+def progress_bars() -> Iterator[Watcher]:
+    """Bars on a terminal, else lines."""
+    if not notes.is_terminal:
+        yield ProgressLines(partial(notes.print, soft_wrap=True, markup=False))
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=notes) as progress:
-        yield Bar(progress)
+        yield Bars(progress)
 
 
 def comparison_table(figures: "pl.DataFrame") -> Table:
@@ -60,6 +71,8 @@ def show_recommendations(
     liked: Sequence[str],
     as_json: bool,
     found: "Matches | None" = None,
+    *,
+    ids: bool = False,
 ) -> None:
     """``found`` is how the songs of a list from elsewhere were found."""
     if as_json:
@@ -71,14 +84,41 @@ def show_recommendations(
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
     _show_asked(recommender, answer, liked, found)
-    table = Table(
-        "", "song", "artists", "because you like (listeners of both)", "score", title="recommendations"
+    if not answer.items:
+        notes.print(
+            "[yellow]no song is left: all that may be recommended are in the list, excluded, or left out by"
+            " an option[/yellow]",
+            soft_wrap=True,
+        )
+        return
+    table = song_table(
+        [item.song for item in answer.items],
+        {
+            "because you like (listeners of both)": [
+                " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
+                for item in answer.items
+            ],
+            "score": [f"{item.score:.3f}" for item in answer.items],
+        },
+        ids=ids,
     )
-    for rank, item in enumerate(answer.items, 1):
-        because = " and ".join(f"{why.name or why.track_id} ({why.listeners:,})" for why in item.reasons)
-        song, artists = escape(item.song.name or item.song.track_id), escape(item.song.artists)
-        table.add_row(str(rank), song, artists, escape(because), f"{item.score:.3f}")
+    table.title = "recommendations"
+    table.caption = "score: likeness to the list, with what neighbours and popularity add; it only orders"
     answers.print(table)
+
+
+def song_table(songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool) -> Table:
+    """A row per song: rank, name, artists, with ``ids`` the id, then its ``figures`` by the name of their
+    column."""
+    table = Table("", "song", "artists")
+    if ids:
+        table.add_column("id", overflow="fold")
+    for what in figures:
+        table.add_column(what)
+    for rank, (song, *cells) in enumerate(zip(songs, *figures.values(), strict=True), 1):
+        shown = [song.name or song.track_id, song.artists, *([song.track_id] if ids else []), *cells]
+        table.add_row(str(rank), *map(escape, shown))
+    return table
 
 
 def _show_asked(
@@ -91,13 +131,16 @@ def _show_asked(
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
         answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
     if found is not None:
-        notes.print(found.sentence())
+        notes.print(escape(found.sentence()))
     elif answer.unknown:
         notes.print(
-            f"[yellow]{len(answer.unknown)} unknown songs: {escape(', '.join(answer.unknown[:5]))}[/yellow]"
+            f"[yellow]{counted(len(answer.unknown), 'unknown song')}:"
+            f" {escape(', '.join(answer.unknown[:5]))};"
+            " `tunegraph search` finds songs by a part of their name[/yellow]",
+            soft_wrap=True,
         )
     if answer.degraded:
-        notes.print(f"[yellow]not personal: {answer.degraded}[/yellow]")
+        notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]")
 
 
 def song_facts(item: Any) -> dict[str, Any]:
@@ -114,14 +157,15 @@ def song_name(recommender: "Recommender", track: str) -> str:
 def show_status(lake: "Lake") -> None:
     from tunegraph_pipeline.pipeline.status import lake_status
 
-    table = Table(show_header=False, title=str(lake.root), title_justify="left")
+    table = Table(show_header=False, title=escape(str(lake.root)), title_justify="left")
     for what, value in lake_status(lake).items():
         table.add_row(what, escape(value))
     answers.print(table)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=1))  # noqa: T201  # rich would wrap long lines
+    ascii_alone = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=ascii_alone, indent=1))  # noqa: T201  # rich would wrap long lines
 
 
 def complain(line: str) -> None:

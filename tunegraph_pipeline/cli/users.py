@@ -17,11 +17,13 @@ from tunegraph_pipeline.errors import InputError
 
 def users(
     search: Annotated[
-        str, typer.Argument(help="Only users with this text in an id.", show_default=False)
+        str, typer.Argument(metavar="TEXT", help="Only users with this text in an id.", show_default=False)
     ] = "",
     lake: LakeOption = MAIN_LAKE,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many to show; 0 for all.")] = 50,
-    sort: Annotated[str, typer.Option(help="id, or likes for the longest lists first.")] = "id",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=0, help="How many to show; 0 for all.")
+    ] = 50,
+    sort: Annotated[str, typer.Option(metavar="BY", help="id, or likes for the longest lists first.")] = "id",
     as_json: JsonOption = False,
     alias: Annotated[
         list[str] | None,
@@ -32,11 +34,12 @@ def users(
         typer.Option(metavar="OLD", help="Make an alias a user of its own again. Repeatable."),
     ] = None,
 ) -> None:
-    """List users: their likes, who named them, when their list was last seen, and their aliases.
+    """List users, and join several ids of one person.
 
-    Counts what was received since the last refresh too. With --alias, lists, dislikes and feedback of OLD
-    count as those of NEW from the next refresh on, past and future ones, as if NEW had given them. To forget
-    either id is to forget the person: all ids go.
+    Shows their likes, who named them, when their list was last seen, and their aliases. Counts what was
+    received since the last refresh too. With --alias, lists, dislikes and feedback of OLD count as those of
+    NEW from the next refresh on, past and future ones, as if NEW had given them. To forget either id is to
+    forget the person: all ids go.
     """
     from tunegraph_pipeline.pipeline.users import join_users, lake_users, matching_users
 

@@ -1,8 +1,9 @@
 """Champion and challenger: two models judged on the same users, with the confidence of the difference.
 
 Here: which held-out likes neither model learned from, ranking both over the same candidates, and pairing
-their metrics. Not here: resampling users (`bootstrap`), the rule that turns the metrics into a verdict, and
-its enforcement (`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
+their metrics; and whether a model ranks worse than the most popular songs. Not here: resampling users
+(`bootstrap`), the rule that turns the metrics of two models into a verdict, and its enforcement
+(`recommend.publication`), or where the models and the likes come from (`pipeline.gate`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,46 @@ class PairedDifference:
     challenger: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class AgainstPopularity:
+    """A model beside the most popular songs, on the early-stopping likes of ``users`` users: MAP@10 of both
+    (None where no like is held out), and ``high``, the upper bound of the interval of the difference (None
+    where it is not known)."""
+
+    model: float | None
+    popularity: float | None
+    high: float | None
+    users: int
+    min_users: int
+
+    @property
+    def objection(self) -> str:
+        """Why the model is refused: it is clearly worse. Else ""."""
+        return self._figures if self._worse and not self._doubt else ""
+
+    @property
+    def warning(self) -> str:
+        """What to know of a model that may be worse, though too little is held out to tell. Else ""."""
+        return f"{self._figures}; {self._doubt}" if self._worse and self._doubt else ""
+
+    @property
+    def _worse(self) -> bool:
+        return self.model is not None and self.popularity is not None and not self.model >= self.popularity
+
+    @property
+    def _doubt(self) -> str:
+        if self.users >= self.min_users and (self.high is None or self.high < 0):
+            return ""
+        return f"on {self.users:,} users with held-out likes that may be chance, so the gate lets it pass"
+
+    @property
+    def _figures(self) -> str:
+        return (
+            f"MAP@10 on validation is {self.model:.4f}, below the {self.popularity:.4f} of the most popular"
+            " songs"
+        )
 
 
 @dataclass(frozen=True)

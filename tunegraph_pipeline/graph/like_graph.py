@@ -6,7 +6,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 (`co_like.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.recordings import all_apart
 from tunegraph_pipeline.graph.split import (
+    EARLY_STOPPING,
     TRAIN,
     calibration_judges,
     calibration_users,
@@ -77,6 +78,19 @@ class LikeGraph:
         if max_likes is not None:
             keep &= self._within_cap(keep, max_likes)
         return self._matrix(keep)
+
+    @property
+    def early_stopping_users(self) -> npt.NDArray[np.int64]:
+        """The rows of the users whose likes decide when training stops."""
+        held_out = np.diff(self.fold_matrix(EARLY_STOPPING).indptr) > 0
+        return np.flatnonzero(held_out & ~self.calibration)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything to train on: a user with two likes, and a track that two users like."""
+        keep = (self.fold == TRAIN) & np.repeat(~self.calibration, np.diff(self.indptr))
+        longest = np.diff(np.concatenate(([0], np.cumsum(keep)))[self.indptr]).max(initial=0)
+        return bool(longest > 1 and np.bincount(self.indices[keep]).max(initial=0) > 1)
 
     def track_degrees(self) -> npt.NDArray[np.int32]:
         """Return the number of users who like each track, int32[N]."""
@@ -182,12 +196,24 @@ def build_like_graph(
     )
 
 
+def spare_the_only(graph: LikeGraph) -> LikeGraph:
+    """Give training what the split took, where the rest would teach nothing: first the users set aside for
+    calibration, then the held-out likes as well. A graph that teaches nothing even then stays as it is.
+
+    Only a lake of a handful of users is ever changed, and it is split as soon as it has others to learn from.
+    """
+    nobody = np.zeros(graph.n_users, dtype=np.bool_)
+    with_users = replace(graph, calibration=nobody, judge=nobody)
+    with_likes = replace(with_users, fold=np.full(len(graph.indices), TRAIN, dtype=np.int8))
+    return next((one for one in (graph, with_users, with_likes) if one.teaches), graph)
+
+
 def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGraph) -> LikeGraph:
     """Return ``before`` with the lists of ``changed_users`` replaced by those that ``now`` has of them.
 
     ``now`` is the graph of their likes alone, over an id map that continues the one of ``before``, with the
     same settings and recordings; a changed user it lacks has no likes left. The result equals that of
-    :func:`build_like_graph` over all likes, array by array.
+    :func:`build_like_graph` over all likes, array by array. Neither graph may have been spared anything.
     """
     known = _users(before)
     staying = np.flatnonzero(~known.is_in(changed_users.cast(pl.String).implode()).to_numpy())

@@ -18,7 +18,7 @@ from typing import Self
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.lake.storage import STAGING, staged_file
+from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 ALIASES = "aliases.json"
 RESTORE = "restore it from a backup, or remove it and join the ids again"
@@ -41,6 +41,8 @@ class Aliases:
             sound = all(map(_is_id, aliases.links.values())) and len(aliases.user_ids) == len(aliases.links)
         except FileNotFoundError:
             return cls()
+        except PermissionError as error:
+            raise no_access(path) from error
         except (OSError, ValueError, AttributeError) as error:
             raise LakeError(f"{path} cannot be read ({error}); {RESTORE}") from error
         if not sound:

@@ -252,6 +252,15 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
     return removed
 
 
+def users_among(lake: "Lake", user_ids: Collection[str]) -> set[str]:
+    """Those of these users who have feedback in the spool. Raises LakeError where it cannot be read."""
+    spool, found = lake.spool, set()
+    for path in sorted(spool.rglob("*.jsonl")) if spool.is_dir() else []:
+        with disk_errors(path):
+            found |= {_said_by(line, user_ids) for line in path.read_bytes().split(b"\n") if line.strip()}
+    return {user_id for user_id in found if user_id is not None}
+
+
 def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
     """Which of these users a line is from, even if it is cut short or not a line of feedback."""
     try:

@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
+from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import (
@@ -34,14 +35,12 @@ from tunegraph_pipeline.lake.storage import (
     SPOOL,
     STAGING,
     remove_folder,
-    staged_file,
     staged_folder,
     sweep_staging,
     write_text,
 )
 from tunegraph_pipeline.lake.tables import TableFiles, empty_table, latest_known
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES
-from tunegraph_pipeline.lake.views import view_statements
 
 if TYPE_CHECKING:
     import duckdb
@@ -419,26 +418,18 @@ class Lake(TableFiles):
 
     def connect(self) -> "duckdb.DuckDBPyConnection":
         """An in-memory DuckDB with a view of every table in schema ``tunegraph``."""
-        import duckdb
+        return views.connect(self.root)
 
-        connection = duckdb.connect()
-        for statement in view_statements(self.root.resolve()):
-            connection.execute(statement)
-        return connection
-
-    def refresh_views(self) -> None:
-        """Rewrite `lake.duckdb`, the same views for any DuckDB client."""
-        import duckdb
-
-        path = self.views
+    def refresh_views(self) -> str | None:
+        """Bring `lake.duckdb` to the tables there are, the same views for any DuckDB client; a person's own
+        views and tables in it stay. Returns why it could not, since nothing else depends on the file."""
         try:
-            with staged_file(path, self.staging) as draft, duckdb.connect(str(draft)) as connection:
-                for statement in view_statements(self.root.resolve()):
-                    connection.execute(statement)
-                # Checkpointed here, or the views would stay in a log beside the draft that is not renamed.
-                connection.execute("CHECKPOINT")
-        except duckdb.IOException as error:
-            raise LakeError(f"cannot write {path}: {error}; free some space and run it again") from error
+            views.update_file(self.views, self.root)
+        except views.OpenElsewhereError as error:
+            return f"{error}: it may not show tables that are new; the next refresh adds them"
+        except LakeError as error:
+            return f"{error}: SQL in it may fail; `tunegraph verify` says what to do"
+        return None
 
 
 def digest(value: Any) -> str:

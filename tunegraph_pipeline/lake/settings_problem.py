@@ -10,6 +10,8 @@ from inspect import isclass
 
 from pydantic import BaseModel, ValidationError
 
+from tunegraph_pipeline.words import in_plain_words
+
 
 def settings_problem(model: type[BaseModel], error: ValidationError, section: str | None = None) -> str:
     """The first problem of ``error``, which validating ``model`` raised: as ``settings.graph: held_out: …``,
@@ -26,7 +28,9 @@ def settings_problem(model: type[BaseModel], error: ValidationError, section: st
     path = inside if section is None else [section, *inside]
     if not unknown:
         key = ".".join(path[1:])
-        return ": ".join(part for part in (f"settings.{path[0]}", key, problem["msg"]) if part)
+        return ": ".join(
+            part for part in (f"settings.{path[0]}", key, in_plain_words(problem["msg"])) if part
+        )
     what = "section" if len(path) == 1 else "setting"
     return f"settings.{'.'.join(path)} is no {what}; {_known_instead(inside[-1], _names(model, inside[:-1]))}"
 

@@ -136,6 +136,13 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def no_access(path: object) -> LakeError:
+    """The error for what another user of the machine owns."""
+    return LakeError(
+        f"{path} is not yours to use: permission denied; run this as its owner, or ask for access"
+    )
+
+
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",

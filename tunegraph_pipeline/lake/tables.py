@@ -18,7 +18,7 @@ from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
-from tunegraph_pipeline.lake.storage import STAGING, staged_file
+from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 _INPUTS = b"tunegraph.inputs"
 _STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
@@ -255,6 +255,8 @@ class TableFiles:
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
+    if isinstance(error, PermissionError):
+        return no_access(path)
     return LakeError(
         f"{path} cannot be read ({error}); rebuild it with `tunegraph verify --repair` and a refresh"
     )

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.storage import STAGING, staged_file
+from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 TOMBSTONES = "tombstones.json"
 _WORDS = tuple(map(re.compile, (r"[\w.-]+", r"[\w-]+", r"\w+")))  # ids have dots and dashes, or end at them
@@ -48,6 +48,8 @@ class Tombstones:
             return cls(bytes.fromhex(said["key"]), hashes, datetime.fromisoformat(said["last"]))
         except FileNotFoundError:
             return cls()
+        except PermissionError as error:
+            raise no_access(path) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LakeError(
                 f"{path} cannot be read ({error}); restore it from a backup: it keeps forgotten users out"
@@ -78,6 +80,11 @@ class Tombstones:
         key = self.key or secrets.token_bytes(32)
         new = frozenset(_keyed_hash(key, user_id) for user_id in user_ids)
         return self if new <= self.hashes else Tombstones(key, self.hashes | new, datetime.now(UTC))
+
+    def without_users(self, user_ids: Iterable[str]) -> "Tombstones":
+        """These without the tombstones of ``user_ids``; the same object if it has none of them."""
+        left = self.hashes - {_keyed_hash(self.key, user_id) for user_id in user_ids}
+        return self if left == self.hashes else Tombstones(self.key, left, self.last)
 
     def write(self, lake_root: Path) -> None:
         """Replace the file of the lake, readable only by its owner. Raises LakeError where the disk cannot be

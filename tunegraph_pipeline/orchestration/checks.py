@@ -19,11 +19,11 @@ from dagster import (
 )
 
 from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
-from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration.run_days import days_of_run
+from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.services import served_by
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
@@ -107,21 +107,29 @@ def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult
 
 @asset_check(asset="trained_model", blocking=True)
 def better_than_popularity(lake: ResourceParam[Lake]) -> AssetCheckResult:
-    """On likes it was not trained on, the model ranks no worse than the most popular songs do. A failure
-    stops the run where no live model can stay in its place; where one can, the gate refuses the new one."""
-    facts = ArrayFolder.open(lake.current_folder("models")).facts
-    figure, popularity = facts["validation"], facts["validation_of_popularity"]
-    if figure is None:
+    """On likes it was not trained on, the model ranks no worse than the most popular songs do. One that is
+    clearly worse stops the run where no live model can stay in its place; where one can, the gate refuses the
+    new one. Where too little is held out to tell, this is a warning."""
+    against = against_popularity(lake, lake.current_version("models"))
+    if against.model is None:
         return AssetCheckResult(
             passed=True,
             severity=AssetCheckSeverity.WARN,
             description="a lake this small holds out no like for early stopping: nothing was compared",
         )
-    live = live_model(lake.serving)
-    return _result(
-        figure >= popularity,
-        {"MAP@10": figure, "MAP@10 of popularity": popularity, "live model": live or "none"},
-        AssetCheckSeverity.ERROR if live is None else AssetCheckSeverity.WARN,
+    stops = refused_first(lake)
+    because = stops or against.objection or against.warning
+    facts = {
+        "MAP@10": against.model,
+        "MAP@10 of popularity": against.popularity,
+        "users": against.users,
+        "live model": live_model(lake.serving) or "none",
+    }
+    return AssetCheckResult(
+        passed=not because,
+        severity=AssetCheckSeverity.ERROR if stops else AssetCheckSeverity.WARN,
+        metadata=facts,
+        description=because or "it ranks no worse than the most popular songs do",
     )
 
 
@@ -177,7 +185,7 @@ def no_worse_than_the_live_model(lake: ResourceParam[Lake]) -> AssetCheckResult:
         if one["challenger"] is not None and one["champion"] is not None
     }
     override = {"published by override": decision.override} if decision.override else {}
-    replaced = {"replaced": decision.champion, "users": f"{decision.users:,}"}
+    replaced = {"replaced": decision.champion or "none", "users": f"{decision.users:,}"}
     return _result(True, {"live": live, **replaced, **figures, **override}, AssetCheckSeverity.WARN)
 
 

@@ -19,13 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterInstance
+from dagster import AssetCheckSeverity, DagsterEventType, DagsterInstance
 from dagster._core.errors import (
     DagsterAssetCheckFailedError,
     DagsterExecutionInterruptedError,
     DagsterResourceFunctionError,
 )
 from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import ModuleTarget
 from sqlalchemy.exc import OperationalError
 
@@ -86,27 +87,59 @@ def run_job(
     tags |= {PROCESS: this_process(), ".dagster/repository": origin.repository_origin.get_label()}
     # It warns about each check that was skipped with its asset.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    home = dagster_home(lake)
+    home, run_id = dagster_home(lake), make_new_run_id()
     try:
-        with DagsterInstance.from_config(str(home)) as instance:
-            close_dead_runs(instance)
+        with open_history(home) as instance:
             # Runs in this process are created without an origin.
             create = partial(instance.create_run_for_job, remote_job_origin=origin)
             instance.create_run_for_job = create  # type: ignore[method-assign]
-            with _noticing_interrupts():
-                job.execute_in_process(run_config=config, instance=instance, tags=tags)
+            try:
+                with _noticing_interrupts():
+                    job.execute_in_process(run_config=config, instance=instance, tags=tags, run_id=run_id)
+            except DagsterAssetCheckFailedError as error:
+                raise LakeError(_failed_check(instance, run_id) or str(error)) from error
     except DagsterExecutionInterruptedError:
         # Dagster handles the signal and closes the run in its history; then it is Ctrl-C again.
         raise KeyboardInterrupt from None
     except DagsterResourceFunctionError as error:
         raise error.user_exception from None  # the lake is locked, or cannot be opened
-    except DagsterAssetCheckFailedError as error:
-        raise LakeError(f"a check stopped the run: {error}; `tunegraph ui` shows its figures") from error
+
+
+@contextmanager
+def open_history(home: Path) -> Iterator[DagsterInstance]:
+    """Dagster's instance in ``home``, without runs that died. Raises LakeError where it cannot be written."""
+    try:
+        made = DagsterInstance.from_config(str(home))
+    except (OSError, OperationalError) as error:
+        raise _unwritable(home, error) from error
+    try:
+        with made as instance:
+            # Before a daemon starts: a dead run that still counts as running would block the queue for ever.
+            close_dead_runs(instance)
+            yield instance
     except OperationalError as error:
-        raise LakeError(
-            f"Dagster's history in {home} cannot be written ({error.orig});"
-            " free some space, or end the process that holds it"
-        ) from error
+        raise _unwritable(home, error) from error
+
+
+def _unwritable(home: Path, error: OSError | OperationalError) -> LakeError:
+    what = error.orig if isinstance(error, OperationalError) else error.strerror
+    return LakeError(
+        f"Dagster's history in {home} cannot be written ({what}); free some space, end the process that holds"
+        " it, or set DAGSTER_HOME to a folder of your own"
+    )
+
+
+def _failed_check(instance: DagsterInstance, run_id: str) -> str:
+    """The check that stopped a run, and what it found; "" where there is no history."""
+    logged = instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
+    events = [entry.dagster_event for entry in logged if entry.dagster_event is not None]
+    failed = [
+        f"the check {found.check_name} of {found.asset_key.to_user_string()} stopped the run:"
+        f" {found.description}"
+        for found in (event.asset_check_evaluation_data for event in events)
+        if not found.passed and found.severity == AssetCheckSeverity.ERROR
+    ]
+    return "; ".join(failed)
 
 
 def _origin(job: str) -> RemoteJobOrigin:

@@ -1,4 +1,4 @@
-"""The lake as a Dagster resource: where it is, and the lock for the length of a run."""
+"""The lake as a Dagster resource: where it is, the lock for the length of a run, and its views at the end."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 from tunegraph_pipeline.orchestration.run_days import check_days
 from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
+from tunegraph_pipeline.progress import report_note
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
 DEFAULT_LAKE = "data_lake/main"
@@ -36,7 +37,7 @@ def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDef
     )
 
     @resource(config_schema={"wait_seconds": waits}, description="The lake, held for writing during a run.")
-    def lake(context: InitResourceContext) -> Iterator[Lake]:
+    def held_lake(context: InitResourceContext) -> Iterator[Lake]:
         run = context.run.run_id if context.run else ""
         if context.run and context.instance:
             # For a run that the daemon launched: a process that dies with the daemon cannot say so itself.
@@ -56,6 +57,11 @@ def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDef
         with open_or_create_lake(root).writing(f"Dagster run {run[:8]}", seconds, on_wait) as warning:
             if warning and context.log:
                 context.log.warning(warning)
-            yield open_lake(root)  # the writer waited for may have changed the lake
+            lake = open_lake(root)  # the writer waited for may have changed it
+            yield lake
+            if note := lake.refresh_views():
+                report_note(note)
+                if context.log:
+                    context.log.warning(note)
 
-    return lake
+    return held_lake

@@ -25,7 +25,7 @@ from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
 from tunegraph_pipeline.pipeline.stages import STAGES, stage
-from tunegraph_pipeline.progress import LogNowAndThen, watched_by
+from tunegraph_pipeline.progress import ProgressLines, watched_by
 
 LAST_OF_REFRESH = [one.name for one in STAGES if one.in_refresh][-1]
 _OWNERS = ["team:tunegraph"]
@@ -91,7 +91,7 @@ def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
 def _logged() -> Iterator[None]:
     log = AssetExecutionContext.get().log
     try:
-        with watched_by(LogNowAndThen(log.info)):
+        with watched_by(ProgressLines(log.info)):
             yield
     except TuneGraphError as error:
         log.error(str(error))  # noqa: TRY400  # the traceback follows

@@ -1,7 +1,7 @@
 """The folder of requests to forget users.
 
-Here: writing a request, reading it, and the folders it moves through. Not here: removing the users
-(`forgetting`).
+Here: writing a request, reading it, withdrawing it, and the folders it moves through. Not here: removing the
+users (`forgetting`).
 
     <lake>/forget_requests/<any name>     a complete request: one user id a line, UTF-8
     <lake>/forget_requests/.purging/      requests whose users are being removed
@@ -13,12 +13,13 @@ every step may be repeated. The ids are only in these files, and are deleted wit
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import disk_errors, private_file, sync
+from tunegraph_pipeline.lake.tombstones import Tombstones
 
 PURGING, PURGED = ".purging", ".purged"
 _WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
@@ -37,6 +38,42 @@ def request(lake: Lake, user_ids: Iterable[str]) -> Path:
     private_file(path, "".join(f"{line}\n" for line in lines))
     sync(lake.root)
     return path
+
+
+def withdraw(lake: Lake, user_ids: Collection[str]) -> int:
+    """Take these ids out of the requests that wait, and lift their tombstones; nothing that was deleted comes
+    back. Returns how many ids were in a request that waited.
+
+    Needs the lake's lock. Raises InputError, and changes nothing, for an id that neither holds, or that a run
+    has begun to delete.
+    """
+    folder = lake.deletion_requests
+    waiting = {path: read_user_ids(path) for path in request_files(folder)}
+    asked = {user_id for ids in waiting.values() for user_id in ids}
+    begun = {
+        user_id
+        for part in (PURGING, PURGED)
+        for path in request_files(folder / part)
+        for user_id in read_user_ids(path)
+    }
+    tombstones = Tombstones.of(lake.root)
+    for user_id in user_ids:
+        if user_id in begun:
+            raise InputError(
+                f"a run that did not finish was deleting {user_id!r}; finish it with `tunegraph forget`, then"
+                " undo"
+            )
+        if user_id not in asked and not tombstones.buries_one(user_id):
+            raise InputError(f"{user_id!r} was not forgotten in this lake; nothing was undone")
+    for path, ids in waiting.items():
+        left = [user_id for user_id in ids if user_id not in user_ids]
+        if not left:
+            delete_requests(folder, [path])
+        elif left != ids:
+            private_file(path, "".join(f"{user_id}\n" for user_id in left))
+    if (lifted := tombstones.without_users(user_ids)) is not tombstones:
+        lifted.write(lake.root)
+    return len(asked.intersection(user_ids))
 
 
 def read_user_ids(path: Path) -> list[str]:

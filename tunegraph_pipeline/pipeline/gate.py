@@ -12,6 +12,7 @@ import numpy as np
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.evaluation.gate import (
+    AgainstPopularity,
     GateSettings,
     PairedDifference,
     TrainedOn,
@@ -28,7 +29,7 @@ from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.progress import report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.recommend.publication import Decision, last_judged
+from tunegraph_pipeline.recommend.publication import Decision, last_judged, live_model
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -64,7 +65,7 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
         users=users,
         figures=figures,
         settings=settings.model_dump(mode="json"),
-        objection=objection_to(lake, challenger.model_version),
+        objection=against_popularity(lake, challenger.model_version).objection,
         override=override,
         counts=counts,
     )
@@ -84,17 +85,39 @@ def gate_likes_unseen_by(lake: Lake, models: Sequence[str]) -> "csr_matrix":
     )
 
 
-def objection_to(lake: Lake, model_version: str) -> str:
-    """Why a model is refused without a comparison: it ranks worse than popularity does. Else ""."""
+def against_popularity(lake: Lake, model_version: str) -> AgainstPopularity:
+    """How a model ranks beside the most popular songs. One that is clearly worse is refused, whatever the
+    comparison with the live model says, and even where none is live."""
     facts = ArrayFolder.open(lake.version_folder("models", model_version)).facts
-    figure, popularity = facts["validation"], facts["validation_of_popularity"]
-    if figure is None or figure >= popularity:
-        return ""
-    return f"MAP@10 on validation is {figure:.4f}, below the {popularity:.4f} of the most popular songs"
+    users = facts.get("validation_users")
+    if users is None:  # an earlier model: those of today, without an interval
+        users = len(open_like_graph(lake).early_stopping_users)
+    return AgainstPopularity(
+        facts["validation"],
+        facts["validation_of_popularity"],
+        facts.get("validation_lead", (None, None))[1],
+        users,
+        lake.section("gate", GateSettings).min_users,
+    )
 
 
-def unjudged(lake: Lake, champion: str, challenger: Bundle, why_not: str, override: str) -> Decision:
-    """The decision to publish without a comparison, which is impossible because of ``why_not``."""
+def refused_first(lake: Lake) -> str | None:
+    """Why the current model may not be the first one to go live, and what to do; None where it may, or where
+    there is a live one already."""
+    if live_model(lake.serving) is not None:
+        return None
+    version = lake.current_version("models")
+    objection = against_popularity(lake, version).objection
+    return (
+        f"nothing is live, and model {version} was refused: {objection}; add likes and run `tunegraph"
+        ' refresh`, or publish it all the same with `tunegraph publish --override "why"`'
+        if objection
+        else None
+    )
+
+
+def unjudged(lake: Lake, champion: str | None, challenger: Bundle, objection: str, override: str) -> Decision:
+    """The decision to publish without a comparison, in spite of ``objection``."""
     return Decision(
         champion=champion,
         challenger=challenger.model_version,
@@ -102,7 +125,7 @@ def unjudged(lake: Lake, champion: str, challenger: Bundle, why_not: str, overri
         users=0,
         figures={},
         settings=lake.section("gate", GateSettings).model_dump(mode="json"),
-        objection=f"it could not be judged against the live model: {why_not}",
+        objection=objection,
         override=override,
     )
 

@@ -30,7 +30,8 @@ from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.content import readable_name
-from tunegraph_pipeline.sources.files import files_together, read_files
+from tunegraph_pipeline.sources.file_groups import files_together
+from tunegraph_pipeline.sources.files import read_files
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _FILE = "{file}"  # stands for the name of a file in the memory

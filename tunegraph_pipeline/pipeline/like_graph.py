@@ -13,7 +13,12 @@ import polars as pl
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.evaluation.plots import degree_distribution
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
-from tunegraph_pipeline.graph.like_graph import LikeGraph, build_like_graph, update_like_graph
+from tunegraph_pipeline.graph.like_graph import (
+    LikeGraph,
+    build_like_graph,
+    spare_the_only,
+    update_like_graph,
+)
 from tunegraph_pipeline.graph.recordings import Recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
@@ -34,6 +39,18 @@ def open_like_graph(lake: Lake) -> LikeGraph:
     return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
 
 
+def shares_kept_from_training(lake: Lake) -> tuple[float, float]:
+    """The shares of likes and of users that the split of the current like graph keeps from training: those
+    of the settings, or 0 where it spared the only ones there are."""
+    settings = lake.section("graph", GraphSettings)
+    facts = ArrayFolder.open(lake.current_folder("like_graph")).facts
+    spared = facts.get("spared", ())
+    return (
+        0.0 if "likes" in spared else settings.held_out,
+        0.0 if "users" in spared else settings.calibration_share,
+    )
+
+
 def _graph_to_update(
     lake: Lake, lists: str, rules: str, ids: pl.Series, recordings: Recordings
 ) -> tuple[LikeGraph, pl.Series] | None:
@@ -46,6 +63,8 @@ def _graph_to_update(
         return None  # missing or damaged
     same_ids = folder.facts.get("id_map") == id_map_fingerprint(ids[: before.n_tracks])
     same_recordings = np.array_equal(before.canonical, recordings.canonical[: before.n_tracks])
+    if folder.facts.get("spared"):
+        return None  # its folds are not those of the split
     if folder.facts.get("rules") != rules or not same_ids or not same_recordings:
         return None
     changed = changed_between(lake, folder.facts.get("lists", ""), lists)
@@ -83,6 +102,7 @@ def run(lake: Lake) -> StageResult:
             )
             if known is not None:
                 graph = update_like_graph(*known, graph)
+            split, graph = graph, spare_the_only(graph)
             facts = {
                 "version": version,
                 "content": content,
@@ -90,6 +110,10 @@ def run(lake: Lake) -> StageResult:
                 "lists": lists,
                 "rules": rules,
                 "id_map": id_map_fingerprint(ids),
+                "spared": [
+                    *(["users"] if graph.calibration is not split.calibration else []),
+                    *(["likes"] if graph.fold is not split.fold else []),
+                ],
                 "recordings_merged": merged["recordings_merged"],
                 "ids_merged_away": merged["ids_merged_away"],
             }

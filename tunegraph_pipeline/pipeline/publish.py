@@ -20,7 +20,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
 from tunegraph_pipeline.pipeline.bundle import bundle_of
-from tunegraph_pipeline.pipeline.gate import decide, unjudged
+from tunegraph_pipeline.pipeline.gate import against_popularity, decide, refused_first, unjudged
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServicesSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
@@ -38,10 +38,11 @@ def run(
 ) -> StageResult:
     """Publish as `publish_current` does; ``log`` is called with one line, the verdict of the gate.
 
-    Where no two users like the same song, no bundle could answer: raises InputError, or ends the run if the
-    new model is not to be judged.
+    Where no two users like the same song, no bundle could answer; nor does a first model go live that is
+    clearly worse than popularity. Raises InputError then, or ends the run if no new model is to be judged.
     """
-    if (why := why_alone(open_like_graph(lake))) is not None:
+    why = why_alone(open_like_graph(lake)) or (None if override else refused_first(lake))
+    if why is not None:
         if judge:
             raise InputError(why)
         return end_run(lake, why)
@@ -124,8 +125,8 @@ def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[B
     still has to be judged by a refresh, does not go live because a user is forgotten.
 
     Returns the bundle that is live now, and the decision, None where there was nothing to decide: the first
-    model, or the live one. Raises InputError for a blank ``override``, or one with nothing to override;
-    LakeError where a needed model is missing.
+    model, unless it was refused, or the live one. Raises InputError for a blank ``override``, or one with
+    nothing to override; LakeError where a needed model is missing.
     """
     if override and not override.strip():
         raise InputError("an override has to say why; give a reason")
@@ -134,14 +135,17 @@ def publish_current(lake: Lake, override: str, *, judge: bool = True) -> tuple[B
     decision: Decision | None = None
     if model is not None:
         winner = bundle_of(lake, model)
-    else:
-        assert live is not None
+    elif live is not None:
         winner, decision = _judged(lake, live, override)
+    else:
+        winner = bundle_of(lake, lake.current_version("models"))
+        objection = against_popularity(lake, winner.model_version).objection
+        decision = unjudged(lake, None, winner, objection, override.strip())
     return publish(lake.serving, winner.version, decision, keep=lake.kept_versions), decision
 
 
 def _model_without_decision(lake: Lake, live: str | None, override: str, *, judge: bool) -> str | None:
-    """The model to publish without a decision; None where the current one must be judged against ``live``."""
+    """The model to publish without a decision; None where the current one needs a decision."""
     if live is not None and not override and not judge:
         return live
     current = lake.current_version("models")
@@ -157,6 +161,8 @@ def _model_without_decision(lake: Lake, live: str | None, override: str, *, judg
             " trained_model first"
         )
     if live is not None and live != current:
+        return None
+    if override and refused_first(lake) is not None:
         return None
     if override:
         raise InputError(f"there is nothing to override: no model is refused, {current} goes live anyway")
@@ -175,7 +181,8 @@ def _judged(lake: Lake, live: str, override: str) -> tuple[Bundle, Decision]:
                 f"the live model {live} cannot be judged against or served on: {why}; restore it, or"
                 ' publish the new one unjudged with `tunegraph publish --override "why"`'
             ) from error
-        return challenger, unjudged(lake, live, challenger, str(error), override.strip())
+        objection = f"it could not be judged against the live model: {error}"
+        return challenger, unjudged(lake, live, challenger, objection, override.strip())
     decision = decide(lake, champion, challenger, override=override.strip())
     if decision.refusal is not None:
         report_note(

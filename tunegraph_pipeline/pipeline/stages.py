@@ -91,7 +91,7 @@ STAGES = (
         "like_graph",
         ("current_likes", "catalogue"),
         folder="like_graph",
-        code=3,
+        code=4,
         holds_users=True,
     ),
     Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", code=3, holds_users=True),

@@ -18,11 +18,13 @@ from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.alone import why_alone
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
+from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.sources.frontier import crawl_summary
+from tunegraph_pipeline.words import counted
 
 
 def lake_status(lake: Lake) -> dict[str, str]:
@@ -56,7 +58,10 @@ def _source(lake: Lake) -> str:
 
 def _received(lake: Lake) -> str:
     days = lake.raw_days()
-    return f"{len(days)} days, {days[0]} to {days[-1]}" if days else "nothing yet; import or refresh"
+    if not days:
+        return "nothing yet; import or refresh"
+    until = f" to {days[-1]}" if len(days) > 1 else ""
+    return f"{counted(len(days), 'day')}, {days[0]}{until}"
 
 
 def _stale_days(lake: Lake) -> str:
@@ -104,7 +109,7 @@ def _likes(lake: Lake) -> str:
     cut_off = lake.current_version("current_likes")
     graph = ArrayFolder.open(lake.current_folder("like_graph"))
     users = len(graph["indptr"]) - 1
-    return f"{len(graph['indices']):,} of {users:,} users, as of {cut_off}"
+    return f"{len(graph['indices']):,} of {counted(users, 'user')}, as of {cut_off}"
 
 
 def _co_likes(lake: Lake) -> str:
@@ -122,14 +127,19 @@ def _model(lake: Lake) -> str:
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     figure = facts["validation"]
     judged = "nothing held out to judge it by" if figure is None else f"MAP@10 {figure:.4f} on validation"
+    against = against_popularity(lake, facts["version"])
+    judged = against.objection or against.warning or judged
     return f"{facts['version']}, {facts['settings']['encoder']}, {judged}"
 
 
 def _bundle(lake: Lake) -> str:
+    if lake.has_current("models") and (refused := refused_first(lake)) is not None:
+        return refused
     bundle = Bundle.open(read_current(lake.serving))
     megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
     recommendable = int(np.count_nonzero(bundle.recommendable))
-    line = f"{bundle.version}, {recommendable:,} tracks for {bundle.n_users:,} users, {megabytes:.0f} MiB"
+    sizes = f"{counted(recommendable, 'track')} for {counted(bundle.n_users, 'user')}"
+    line = f"{bundle.version}, {sizes}, {megabytes:.0f} MiB"
     if bundle.model_version != lake.current_version("models"):
         line += f"; of model {bundle.model_version}"
     return line
@@ -172,14 +182,14 @@ def _forgotten(lake: Lake) -> str:
     tombstones, waiting = Tombstones.of(lake.root), pending_requests(lake)
     parts = []
     if tombstones.last is not None:
-        parts.append(f"{len(tombstones):,} users, the last on {tombstones.last:%Y-%m-%d}")
+        parts.append(f"{counted(len(tombstones), 'user')}, the last on {tombstones.last:%Y-%m-%d}")
         if not waiting and not _trained_since(lake, tombstones.last):
             parts.append(
                 "the live model may have been trained before that; `tunegraph refresh --full` replaces its"
                 " weights"
             )
     if waiting:
-        parts.append(f"{waiting:,} requests wait for `tunegraph forget` or the next refresh")
+        parts.append(f"{counted(waiting, 'request')} waiting for `tunegraph forget` or the next refresh")
     return "; ".join(parts)
 
 

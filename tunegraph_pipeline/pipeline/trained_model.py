@@ -6,8 +6,7 @@ the choice of the parent (`lineage`).
 
 import hashlib
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.evaluation.gate import GateSettings, paired_bootstrap
 from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram, training_curves
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
@@ -30,13 +30,13 @@ from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.models.arrays import MODEL
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
-from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.gate import against_popularity
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph, shares_kept_from_training
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
-from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, Plot, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
-from tunegraph_pipeline.progress import Measured, Progress, report_progress
+from tunegraph_pipeline.progress import Measured, Progress, report_note, report_progress
 from tunegraph_pipeline.recommend.publication import needed_models
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ def run(
         return end_run(lake, why)
     plots: dict[str, Plot] = {}
     settings = lake.section("training", TrainingConfig)
-    split = lake.section("graph", GraphSettings)
+    gate = lake.section("gate", GateSettings)
+    held_out, calibration_share = shares_kept_from_training(lake)
     cut_off = current_cut_off(lake)
     with Measured() as cost:
         graph, ids = open_like_graph(lake), known_track_ids(lake)
         data = lake_training_data(lake, graph)
-        trained_on = data_digest(graph, data, ids, split.held_out, settings)
+        trained_on = data_digest(graph, data, ids, held_out, settings)
         version = None if full else trained_version(lake, trained_on)
         reused = version is not None
         if version is not None:
@@ -89,8 +90,8 @@ def run(
                 _CODE,
                 settings,
                 spaces,
-                split.held_out,
-                split.calibration_share,
+                held_out,
+                calibration_share,
                 ids,
                 cut_off,
                 training_likes(data),
@@ -108,8 +109,8 @@ def run(
                 "code": _CODE,
                 "data": trained_on,
                 "cut_off": cut_off.isoformat(),
-                "held_out": split.held_out,
-                "calibration_share": split.calibration_share,
+                "held_out": held_out,
+                "calibration_share": calibration_share,
                 "id_map": id_map_fingerprint(ids),
                 "spaces": spaces,
                 **origin.facts(cut_off),
@@ -117,7 +118,7 @@ def run(
             lake.write_version(
                 "models",
                 version,
-                lambda folder: write_model(folder, version, settings, made, facts),
+                lambda folder: write_model(folder, version, settings, gate, made, facts),
                 replace=True,  # an existing model of this version is damaged, or ``full`` replaces it
                 # The live model stays, to be compared with and served, until another one is accepted.
                 spare=needed_models(lake.serving),
@@ -130,6 +131,9 @@ def run(
                 plots["drift of the tracks"] = partial(drift_histogram, made.drift.cosines)
     facts = ArrayFolder.open(lake.current_folder("models")).facts
     warm = facts["parent"] is not None
+    warning = against_popularity(lake, version).warning
+    if warning:
+        report_note(warning)
     return training_result(
         facts,
         "reused" if reused else ("updated" if warm else "rebuilt"),
@@ -144,6 +148,7 @@ def run(
             "neighbour probability": facts["calibration_report"],
         },
         plots=plots,
+        notes=[warning] if warning else [],
     )
 
 
@@ -155,6 +160,7 @@ def training_result(
     facts_shown: Mapping[str, Any] | None = None,
     plots: Mapping[str, Plot] | None = None,
     tables: Mapping[str, Mapping[str, int] | str] | None = None,
+    notes: Sequence[str] = (),
 ) -> StageResult:
     """The result of a training: what is shown of every kind of model, from the ``facts`` of its version, and
     what is shown of this kind."""
@@ -173,6 +179,7 @@ def training_result(
             **(plots or {}),
         },
         tables=tables or {},
+        notes=notes,
     )
 
 
@@ -211,12 +218,11 @@ def training_data(graph: LikeGraph, catalogue: pl.DataFrame) -> "TrainingData":
     track_artists, artists = _artists(known)
     album, albums = _codes(known["album_id"])
     train = graph.training_matrix()
-    early = graph.fold_matrix(EARLY_STOPPING)
-    users = np.flatnonzero((np.diff(early.indptr) > 0) & ~graph.calibration)
+    users = graph.early_stopping_users
     return TrainingData(
         train=train,
         context=graph.fold_matrix(TRAIN)[users],
-        targets=early[users],
+        targets=graph.fold_matrix(EARLY_STOPPING)[users],
         features=known.select(AUDIO_FEATURES).cast(pl.Float32).fill_null(np.nan).to_numpy(),
         track_artists=track_artists,
         album=album,
@@ -371,13 +377,25 @@ def trained_version(lake: Lake, data: str) -> str | None:
 
 
 def write_model(
-    folder: Path, version: str, settings: "TrainingConfig", made: Made, facts: Mapping[str, Any]
+    folder: Path,
+    version: str,
+    settings: "TrainingConfig",
+    gate: GateSettings,
+    made: Made,
+    facts: Mapping[str, Any],
 ) -> None:
     """Write a model to ``folder``: what a bundle and the next warm start need, and how it was made; ``facts``
     are added to those of the model."""
     model, calibration = made.model, made.calibration
+    against = paired_bootstrap(
+        model.validation_of_popularity,
+        model.validation,
+        samples=gate.samples,
+        confidence=gate.confidence,
+        seed=gate.seed,
+    )
     save_tensors(folder / WEIGHTS, model.tensors, {"version": version})
-    judged = not math.isnan(model.validation)
+    judged = len(model.validation) > 0
     all_facts = {
         **facts,
         "version": version,
@@ -387,8 +405,11 @@ def write_model(
         "epochs": len(model.curves),
         "best_epoch": model.best_epoch,
         # MAP@10 on the early-stopping fold; null in a lake too small to hold anything out.
-        "validation": model.validation if judged else None,
-        "validation_of_popularity": model.validation_of_popularity if judged else None,
+        "validation": against.challenger if judged else None,
+        "validation_of_popularity": against.champion if judged else None,
+        # Bounds of the difference between the two, and the users that both are means of.
+        "validation_lead": [against.low, against.high] if judged else [None, None],
+        "validation_users": len(model.validation),
         "calibration": calibration.facts(),
         "calibration_report": asdict(calibration),
         "aligned_to": made.aligned_to,

@@ -1,23 +1,26 @@
 """The users of a lake, and joining several ids of one person.
 
-Here: a row for each user, as the next refresh will have them, and which pairs of ids may be joined. Not here:
-the file of aliases (`lake.aliases`), or removing users (`forgetting`).
+Here: a row for each user, as the next refresh will have them, which ids the lake does not know, and which
+pairs of ids may be joined. Not here: the file of aliases (`lake.aliases`), or removing users (`forgetting`).
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from difflib import get_close_matches
 
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import Preview
+from tunegraph_pipeline.lake.feedback_spool import users_among
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import read_current_lists
 from tunegraph_pipeline.pipeline.deletion_requests import check_user_id
+from tunegraph_pipeline.pipeline.stale_versions import users_of_built
 
 
 def lake_users(lake: Lake, today: date) -> pl.DataFrame:
@@ -52,6 +55,24 @@ def matching_users(users: pl.DataFrame, search: str, *, by_likes: bool = False) 
     ids = pl.concat_list(pl.concat_list("user_id"), "aliases").list.join("\n").str.to_lowercase()
     found = users.filter(ids.str.contains(search.lower(), literal=True))
     return found.sort("likes", descending=True, maintain_order=True) if by_likes else found
+
+
+def unknown_users(lake: Lake, user_ids: Iterable[str], today: date) -> dict[str, str | None]:
+    """Those of ``user_ids`` whom nothing in the lake names and nobody forgot, each with the id of a user that
+    is spelt almost so, if there is one. Raises LakeError."""
+    tombstones, aliases = Tombstones.of(lake.root), Aliases.of(lake.root)
+    left = {user_id for user_id in user_ids if not tombstones.buries_one(user_id)}
+    known = {
+        *_named(Preview(lake, today), today)["user_id"].unique(),
+        *aliases.links,
+        *aliases.links.values(),
+    }
+    known.update(
+        user_id for section in lake.file.settings.values() for user_id in section.get("start_users", [])
+    )
+    known |= users_of_built(lake) | users_among(lake, left)
+    unknown, among = sorted(left - known), sorted(known)
+    return {user_id: next(iter(get_close_matches(user_id, among, n=1)), None) for user_id in unknown}
 
 
 def join_users(

@@ -29,17 +29,18 @@ Outcome = Literal["first", "same model", "accepted", "refused", "overridden", "r
 class Decision:
     """The comparison of a new model, the challenger, with the live one, the champion.
 
-    ``champion`` and ``challenger`` are model versions, ``bundle`` is the challenger's bundle version,
-    ``users`` the number of users compared. ``figures``: for every metric (``map@10``) the mean of
-    ``champion`` and ``challenger`` and the bounds ``low`` and ``high`` of the interval of
-    challenger - champion; null if not finite. ``settings`` of the gate; this module reads ``metric``, ``k``,
-    ``margin`` and ``min_users``. ``objection``: why the challenger is refused regardless of its figures, or
-    "". ``override``: why it should go live although refused, or "". ``counts``: what the comparison left out.
+    ``champion`` and ``challenger`` are model versions, the first None where nothing was live; ``bundle`` is
+    the challenger's bundle version, ``users`` the number of users compared. ``figures``: for every metric
+    (``map@10``) the mean of ``champion`` and ``challenger`` and the bounds ``low`` and ``high`` of the
+    interval of challenger - champion; null if not finite. ``settings`` of the gate; this module reads
+    ``metric``, ``k``, ``margin`` and ``min_users``. ``objection``: why the challenger is refused regardless
+    of its figures, or "". ``override``: why it should go live although refused, or "". ``counts``: what the
+    comparison left out.
 
     Whether the challenger may go live is not stored but derived, so that no record can claim it.
     """
 
-    champion: str
+    champion: str | None
     challenger: str
     bundle: str
     users: int
@@ -87,7 +88,7 @@ class Decision:
         return self.refusal is None or bool(self.override.strip())
 
     @property
-    def winner(self) -> str:
+    def winner(self) -> str | None:
         """The version of the model that should be live."""
         return self.challenger if self.goes_live else self.champion
 
@@ -144,8 +145,9 @@ def publish(
 def _require_fitting(decision: Decision, bundle: Bundle, live: str | None) -> None:
     """Raise BundleError unless the decision makes this bundle replace the model ``live``."""
     if decision.champion != live:
+        against = "no live model" if decision.champion is None else f"model {decision.champion}"
         raise BundleError(
-            f"the decision about bundle {bundle.version} is against model {decision.champion}, but the live"
+            f"the decision about bundle {bundle.version} is against {against}, but the live"
             f" model is {live or 'none'}; `tunegraph refresh` compares them again"
         )
     if bundle.model_version == decision.challenger and not decision.goes_live:

@@ -40,6 +40,8 @@ _SHORTLIST = (64, 600_000)
 """Maximum number of songs, and of index entries to read, which takes a few milliseconds."""
 _SHORTLIST_RESPELLED = (12, 200_000)
 _MAX_RESPELLINGS = 6
+_MAX_CALLED = 50
+"""Most songs of one name that are looked at."""
 _MAX_ERROR_SHARE = 0.34  # of the letters
 _MAX_EXTRA_ERRORS = 1  # more than the best match has
 
@@ -71,6 +73,26 @@ class TrackSearch:
             for place in self._ranked(text):
                 found.append(int(self.bundle.canonical[self._tracks[place]]))
         return list(dict.fromkeys(found))[: max(limit, 0)]
+
+    def called(self, text: str) -> list[int]:
+        """The canonical track_idx of the songs that a text names in full, the most popular first: by id, by
+        title, or by title and artists in either order. Case, accents and punctuation do not matter.
+
+        >>> TrackSearch(bundle).called("queen - bohemian rhapsody")  # doctest: +SKIP
+        [17]
+        """
+        typed = normalise(text)
+        found = self.find(text, _MAX_CALLED)
+        by_id = self.bundle.tracks.position(text.strip()) >= 0
+        return found[:1] if by_id else [track for track in found if typed in self._full_names(track)]
+
+    def _full_names(self, track: int) -> set[str]:
+        bundle = self.bundle
+        name, everybody = bundle.names[track], bundle.artists[track]
+        start, end = int(bundle.artist_indptr[track]), int(bundle.artist_indptr[track + 1])
+        artists = [everybody, *(bundle.artist_names[int(at)] for at in bundle.artist_indices[start:end])]
+        pairs = [f"{one} {other}" for by in artists for one, other in ((name, by), (by, name))]
+        return {normalise(text) for text in (name, *pairs)} - {""}
 
     def _ranked(self, text: str) -> list[int]:
         """Places close enough to the text, best first."""

@@ -6,6 +6,8 @@ Lambda handler imports this.
 """
 
 MOST_BODY_BYTES = 262_144
+MOST_HEAD_BYTES = 65_536
+"""Of the address and the headers of a request together."""
 MOST_LISTED = 2_000
 """Ids in one list of a request."""
 MOST_ID_CHARACTERS = 256

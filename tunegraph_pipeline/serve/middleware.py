@@ -12,6 +12,7 @@ from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
 
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _UNLIMITED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _NO_ROUTE = "none"
+_MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
@@ -81,9 +83,12 @@ class RequestMiddleware:
         try:
             rejection = self._rejection(scope, started, length, forwarded_for)
             if rejection is not None:
+                if rejection.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    await _discard_body(scope, receive)
                 await rejection.response(scope)(scope, receive, send_with_headers)
             else:
-                await self.app(scope, _limit_body(receive) if chunked else receive, send_with_headers)
+                limited = _limit_body(scope, receive) if chunked else receive
+                await self.app(scope, limited, send_with_headers)
         except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
             self.log.fault(error, self._route_of(scope), request_id)
             if not status:
@@ -96,6 +101,17 @@ class RequestMiddleware:
             code = status if finished else 499
             self.metrics.request(shown, route, code, seconds)
             self.log.request(shown, route, code, seconds * 1e3, request_id)
+
+    def unread(self, problem: Problem) -> Response:
+        """The response to a request that could not be read, logged and counted like the others. The
+        connection has to be closed after it."""
+        request_id = token_hex(8)
+        response = problem.response({REQUEST_ID: request_id})
+        response.raw_headers += [_NO_STORE, *_SECURITY_HEADERS]
+        response.raw_headers += [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        self.metrics.request("OTHER", _NO_ROUTE, response.status_code, 0.0)
+        self.log.request("OTHER", _NO_ROUTE, response.status_code, 0.0, request_id)
+        return response
 
     def _rejection(self, scope: Scope, now: float, length: int, forwarded_for: list[bytes]) -> Problem | None:
         if self.limiter is not None and scope["path"] not in _UNLIMITED_PATHS:
@@ -139,7 +155,19 @@ def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int, boo
     return request_id or token_hex(8), length, chunked, forwarded_for
 
 
-def _limit_body(receive: Receive) -> Receive:
+async def _discard_body(scope: Scope, receive: Receive) -> None:
+    """Read what is left of a body and forget it: most clients read the answer only when they have sent
+    everything, and find a connection that was closed before that broken. Up to a limit, and not where the
+    client asks first whether to send a body."""
+    left = 0 if any(name == b"expect" for name, _ in scope["headers"]) else _MOST_DISCARDED
+    while left > 0:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        left -= len(message.get("body", b""))
+
+
+def _limit_body(scope: Scope, receive: Receive) -> Receive:
     """``receive``, but it raises Problem once the body is over the limit."""
     received = 0
 
@@ -149,6 +177,8 @@ def _limit_body(receive: Receive) -> Receive:
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
             if received > MOST_BODY_BYTES:
+                if message.get("more_body", False):
+                    await _discard_body(scope, receive)
                 raise _body_too_large()
         return message
 

@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from tunegraph_pipeline.words import in_plain_words
+
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "tunegraph.request_id"
 """The key of the scope under which the middleware stores the id of a request."""
@@ -90,7 +92,8 @@ def validation_problem(error: ValidationError, part: str) -> Problem:
     """The problem for a pydantic error in a ``part`` of a request: body, query or path."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     found = [
-        InvalidInput(location=".".join([part, *map(str, one["loc"])]), reason=one["msg"]) for one in errors
+        InvalidInput(location=".".join([part, *map(str, one["loc"])]), reason=in_plain_words(one["msg"]))
+        for one in errors
     ]
     if errors[0]["type"] == "json_invalid":
         return Problem(

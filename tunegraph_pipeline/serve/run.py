@@ -45,7 +45,7 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
     """
     _check(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(_listening(settings.host, settings.port))
+        listener = stack.enter_context(listening(settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{listener.getsockname()[1]}"
         if settings.public and key_of_environment() is None:
@@ -141,7 +141,7 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
         factory=factory,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http="tunegraph_pipeline.serve.protocol:Protocol",
         ws="none",
         lifespan="on",
         log_config=_LOGGING,
@@ -154,7 +154,7 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A bound socket. Raises InputError, naming the option, if the address cannot be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -1,14 +1,14 @@
 """Likes from a person's Spotify account export: the zips as downloaded, or unpacked.
 
 Here: which files and fields of an export are read, and which songs count as liked. Not here: how ids and
-names are cleaned (`rows`), or how they become a raw batch (`files`).
+names are cleaned (`rows`), or how they become a raw batch (`file_import`).
 
 An export is full of personal data. Only these files are read, by name and in any folder:
 
 - ``YourLibrary.json``: the liked songs, and the banned ones.
 - ``Streaming_History_Audio_*.json``, formerly ``endsong_*.json`` (extended streaming history), and
-  ``StreamingHistory_music_*.json`` (account data, the last year), only if plays decide: in an export without
-  a library, or if a number of plays is asked for. A play counts from 30 seconds.
+  ``StreamingHistory_music_*.json`` (account data, the last year). They are read only if plays decide: in an
+  export without a library, or with --min-plays. A play counts from 30 seconds.
 - ``Playlist*.json``, only to find the ids of songs that a history names without an id.
 
 Every other file (the account, payments, searches, podcasts, videos) stays closed. Of those above, all fields
@@ -41,7 +41,7 @@ from tunegraph_pipeline.sources.zip_members import MAX_MEMBERS, Member, MemberRe
 
 LOOKED_FOR = "YourLibrary.json, StreamingHistory_music_*.json or Streaming_History_Audio_*.json"
 
-_MAX_DEPTH = 3  # of the files in a folder
+_MAX_DEPTH = 3  # levels of folders that are searched
 _FIRST_YEAR = 2006  # an earlier time is from before Spotify: the player's clock was not set
 
 
@@ -92,7 +92,7 @@ Name = tuple[str, str]
 
 @dataclass
 class _History:
-    """What the files say about songs and plays, gathered file by file."""
+    """What the files say about songs and plays, collected file by file."""
 
     counts: Counter[str]
     id_of: dict[Name, str] = field(default_factory=dict)
@@ -133,15 +133,15 @@ class _History:
 
 
 def is_export(path: Path) -> bool:
-    """Whether ``path`` is read as an account export: any zip, a file named as Spotify names it, or a folder
-    that holds one (in a folder with other files to import, only those directly in it count)."""
+    """Whether ``path`` may be an account export: any zip, a file with a name that Spotify gives, or a folder
+    that holds such a file. If a folder has other files to import, its subfolders do not count."""
     if path.is_dir():
         return any(_kind(file.name) in _SOURCES_OF_LIKES for file in _files_below(path))
     return _kind(path.name) in _SOURCES_OF_LIKES or is_zip_file(path)
 
 
 def holds_export(path: Path) -> bool:
-    """Whether the zip ``path`` is an account export, or too damaged to know."""
+    """Whether the zip ``path`` is an account export, or too damaged to tell."""
     try:
         with ExitStack() as opened:
             return any(_kind(member.name) in _SOURCES_OF_LIKES for member in members_of(path, opened))
@@ -157,41 +157,51 @@ def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Readi
     first play that counts. Banned songs of the library are dislikes. Songs without an id, as in libraries
     from before 2021, get that of their names (`song_ids.name_id`).
 
-    The tables have track_id, liked_at (UTC, maybe null), name and artists. ``counts`` say how many songs each
+    The tables have track_id, liked_at (UTC or null), name and artists. ``counts`` says how many songs each
     rule gave, and what was skipped. Raises InputError, one line, if a path is missing, damaged, encrypted,
-    unsafe, too large or no export, or if it gives no song.
+    unsafe, too large or no export, or if there is no song.
     """
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     history = _History(Counter())
     with ExitStack() as opened:
-        members: dict[str, list[Member]] = {kind: [] for kind in _KINDS}
-        for path in paths:
-            for kind, member in _members(path, opened):
-                members[kind].append(member)
+        members = _members_by_kind(paths, opened)
         read = partial(_document, MemberReader())
         library = _read_library(members["library"], read, history)
-        histories = members["extended"] + members["last_year"]
-        if min_plays is not None and not histories:
+        if min_plays is not None and not members["extended"] and not members["last_year"]:
             raise InputError(f"{where} has no streaming history to count plays in; leave --min-plays out")
-        if library is None or min_plays is not None:
+        plays_decide = library is None or min_plays is not None
+        if plays_decide:
             _read_plays(members, read, history)
-        if len(history.accounts) > 1:
-            raise InputError(
-                f"{where} has the plays of {len(history.accounts)} accounts; import each alone, with a"
-                f" --user-id of"
-                " their own"
-            )
-        history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
-    liked_at = _liked_at(where, library, min_plays, history)
+    _check_accounts(history, where)
+    history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
+    threshold = DEFAULT_PLAYS if min_plays is None else min_plays
+    liked_at = _liked_at(where, library, threshold, history)
     tables = [_table(liked_at, history)]
     if history.banned:
         tables.append(_table(dict.fromkeys(history.banned), history, "dislikes"))
     used = ", ".join(sorted({member.name for kind in _SOURCES_OF_LIKES for member in members[kind]}))
-    plays = DEFAULT_PLAYS if min_plays is None else min_plays
     notes = ["songs of the library are likes, banned songs dislikes"] if library is not None else []
-    if library is None or min_plays is not None:
-        notes.append(f"plays: a song played {plays} times or more is a like (--min-plays)")
+    if plays_decide:
+        notes.append(f"plays: a song played {threshold} times or more is a like (--min-plays)")
     return Reading(BY_NAME["spotify-export"], tables, used, counts=history.counts, notes=notes)
+
+
+def _members_by_kind(paths: Sequence[Path], opened: ExitStack) -> dict[str, list[Member]]:
+    """The known files of all ``paths``; ``opened`` closes them."""
+    members: dict[str, list[Member]] = {kind: [] for kind in _KINDS}
+    for path in paths:
+        for kind, member in _members(path, opened):
+            members[kind].append(member)
+    return members
+
+
+def _check_accounts(history: _History, where: str) -> None:
+    """Raise InputError for the plays of several people."""
+    if len(history.accounts) > 1:
+        raise InputError(
+            f"{where} has the plays of {len(history.accounts)} accounts; import each alone, with a"
+            " --user-id of their own"
+        )
 
 
 def _table(
@@ -212,25 +222,29 @@ def _table(
 
 
 def _liked_at(
-    where: str, library: dict[str, None] | None, min_plays: int | None, history: _History
+    where: str, library: dict[str, None] | None, threshold: int, history: _History
 ) -> dict[str, datetime | None]:
-    """The liked songs and, if it is from a play, the time of the like."""
+    """The liked songs: those of the library, without a time, then those played ``threshold`` times, with the
+    time of their first play. Raises InputError if there are none."""
     counts = history.counts
     liked_at: dict[str, datetime | None] = dict.fromkeys(library or ())
     counts["songs of the library"] += len(liked_at)
-    threshold = DEFAULT_PLAYS if min_plays is None else min_plays
     often = [track for track, plays in history.plays.items() if plays >= threshold and track not in liked_at]
     further = "" if library is None else "further "
     counts[f"{further}songs played at least {threshold} times"] += len(often)
     if library is None and not often:
-        most = max(history.plays.values(), default=0)
-        skipped = "; ".join(f"{n:,} {what}" for what, n in counts.items() if n)
-        raise InputError(
-            f"{where} has no library, and no song in it was played {threshold} times (at most {most})"
-            + (f": {skipped}" if skipped else "")
-            + "; give a lower --min-plays, or YourLibrary.json too"
-        )
+        raise _no_song(where, threshold, history)
     return liked_at | {track: history.first_play[track] for track in often}
+
+
+def _no_song(where: str, threshold: int, history: _History) -> InputError:
+    most = max(history.plays.values(), default=0)
+    skipped = "; ".join(f"{n:,} {what}" for what, n in history.counts.items() if n)
+    return InputError(
+        f"{where} has no library, and no song in it was played {threshold} times (at most {most})"
+        + (f": {skipped}" if skipped else "")
+        + "; give a lower --min-plays, or YourLibrary.json too"
+    )
 
 
 # --- the files of an export --------------------------------------------------------------------------------
@@ -340,7 +354,7 @@ def _count_last_year(row: dict[str, Any], history: _History) -> None:
 
 
 def _track_id(uri: object) -> str | None:
-    """The id of a URI or link; None for what is no track, and for a bare text."""
+    """The id in the URI or link of a track; None for anything else."""
     if not isinstance(uri, str):
         return None
     found = read_id(uri)
@@ -388,8 +402,7 @@ def _document(reader: MemberReader, member: Member) -> Any:
 
 
 def _members(path: Path, opened: ExitStack) -> list[tuple[str, Member]]:
-    """The files of ``path`` that are of a known kind, by their names, each with its kind. Raises InputError
-    without any."""
+    """The files of ``path`` with a known name, each with its kind. Raises InputError if none has likes."""
     if path.is_dir():
         files = [Member(str(file), file.name, partial(FileIO, file)) for file in _files_below(path)]
         what, remedy = "a folder", "give the folder that holds them"
@@ -408,7 +421,7 @@ def _members(path: Path, opened: ExitStack) -> list[tuple[str, Member]]:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """The files of known kinds in ``folder``; its subfolders are searched only if it has no other file to
+    """The files of known kinds in ``folder``. Its subfolders are searched only if it has no other file to
     import."""
     found: list[Path] = []
     seen = 0

@@ -17,30 +17,21 @@ MAX_ID_BYTES = 1024
 """An id longer than this, in UTF-8, counts as damage: its row is skipped and counted."""
 
 FIRST_TIME = datetime(1990, 1, 1, tzinfo=UTC)
-"""Nobody liked a song on a service before; an earlier time is another number, or a clock that was not set."""
+"""No service had likes before; an earlier time is another number, or of a clock that was not set."""
 
 TIMES_OUT_OF_RANGE = "times before 1990 or in the future"
+"""What is counted for such a time."""
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+"""What programs write into an empty cell."""
+
 NO_IDS = (*MISSING, "NULL", "NONE", "\\N", "<NA>", "n/a")
-"""What programs write where there is no id."""
-_NOT_PLAIN = r"[:/]|^[0-9A-Fa-f]{8}-"
-"""What an id has that `song_ids.read_id` may shorten: a URI, a link, or a UUID."""
-_NO_TRACKS: dict[Kind, str] = {
-    "local file": "local files, which have no id",
-    "episode": "podcast episodes",
-    "short link": "shortened links, which only their service can follow",
-    "artist": "artists",
-    "album": "albums",
-    "playlist": "playlists",
-    "user": "users",
-    "link": "links that name no track",
-}
-"""What is counted for an id that is of no track."""
+"""What programs write for a missing id."""
 
 
 def set_null(column: pl.Series, wrong: pl.Series, what: str, counts: Counter[str]) -> pl.Series:
-    """The column with null in place of values that are ``wrong``, which are counted."""
+    """The column with null in place of the values that are ``wrong`` (bool, null counts as false), which are
+    counted as ``what``."""
     wrong = wrong.fill_null(False)
     if not wrong.any():
         return column
@@ -48,20 +39,21 @@ def set_null(column: pl.Series, wrong: pl.Series, what: str, counts: Counter[str
     return column.set(wrong, None)
 
 
+# --- ids ---------------------------------------------------------------------------------------------------
+
+_LONG_COLUMN = 100_000
+"""From so many rows on, only the distinct ids of a column are cleaned."""
+
+
 def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
-    """Ids as clean strings or null, as text or, of a long column, as categories; see `rows.read_rows`. Raises
-    InputError for a type that no id has."""
+    """Clean ids, null for a missing one: String, or Categorical for a long column.
+
+    ``role`` is ``track_id``, whose ids of episodes, artists and the like become null, or another one. Adds
+    what becomes null to ``counts``. Raises InputError for a type that no id has.
+    """
+    if column.dtype.is_float():
+        column = _whole(column, role, where)
     kind = column.dtype
-    if kind.is_float():
-        # Table libraries make floats of whole numbers with missing values.
-        whole = column.fill_nan(None)
-        if whole.is_infinite().any():
-            raise InputError(f"{where}: column {role} holds infinite numbers; ids are text or whole numbers")
-        if not ((whole == whole.round(0)) | whole.is_null()).all():
-            raise InputError(
-                f"{where}: column {role} holds fractional numbers; ids are text or whole numbers"
-            )
-        column, kind = whole.cast(pl.Int64), pl.Int64()
     texts = kind in {pl.String, pl.Null} or isinstance(kind, pl.Categorical | pl.Enum)
     if not (texts or kind.is_integer()):
         raise InputError(f"{where}: column {role} is of type {kind}; ids are text or whole numbers")
@@ -77,8 +69,14 @@ def as_ids(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl
     )
 
 
-_LONG_COLUMN = 100_000
-"""From so many rows on, only the distinct ids of a column are cleaned."""
+def _whole(column: pl.Series, role: str, where: str) -> pl.Series:
+    """Floats as int64; table libraries make floats of whole numbers with missing values."""
+    whole = column.fill_nan(None)
+    if whole.is_infinite().any():
+        raise InputError(f"{where}: column {role} holds infinite numbers; ids are text or whole numbers")
+    if not ((whole == whole.round(0)) | whole.is_null()).all():
+        raise InputError(f"{where}: column {role} holds fractional numbers; ids are text or whole numbers")
+    return whole.cast(pl.Int64)
 
 
 def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
@@ -89,6 +87,19 @@ def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
     column = _bare_tracks(column, counts) if role == "track_id" else bare_ids(column)
     too_long = column.str.len_bytes() > MAX_ID_BYTES
     return set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
+
+
+_NO_TRACKS: dict[Kind, str] = {
+    "local file": "local files, which have no id",
+    "episode": "podcast episodes",
+    "short link": "shortened links, which only their service can follow",
+    "artist": "artists",
+    "album": "albums",
+    "playlist": "playlists",
+    "user": "users",
+    "link": "links that name no track",
+}
+"""What is counted for an id that names no track."""
 
 
 def _bare_tracks(column: pl.Series, counts: Counter[str]) -> pl.Series:
@@ -106,8 +117,8 @@ def _bare_tracks(column: pl.Series, counts: Counter[str]) -> pl.Series:
 
 
 def bare_ids(column: pl.Series) -> pl.Series:
-    """Ids of users, playlists, artists or albums, or lists of them: URIs and links reduced to their ids, all
-    else as written."""
+    """Ids of users, playlists, artists or albums, or lists of them: URIs and links reduced to their ids,
+    anything else as written. ``column`` is String or List(String), and so is the result."""
     lists = isinstance(column.dtype, pl.List)
     read = _read_ids(column.explode() if lists else column)
     others = {written: found.id for written, found in read.items() if found.kind != "track"}
@@ -115,22 +126,25 @@ def bare_ids(column: pl.Series) -> pl.Series:
     return column.list.eval(pl.element().replace(written, ids)) if lists else column.replace(written, ids)
 
 
+_NOT_PLAIN = r"[:/]|^[0-9A-Fa-f]{8}-"
+"""What an id has that `song_ids.read_id` may shorten: a URI, a link, or a UUID."""
+
+
 def _read_ids(column: pl.Series) -> dict[str, SongId]:
-    """What the distinct texts of a column name that are more than plain ids."""
+    """The distinct texts of a column that are more than plain ids, and what they name."""
     written = column.filter(column.str.contains(_NOT_PLAIN)).unique()
     return {text: read_id(text) for text in written.to_list()}
 
 
+# --- times -------------------------------------------------------------------------------------------------
+
 _UTC = pl.Datetime("us", "UTC")
-_MONTHS_FIRST, _DAYS_FIRST = ("%m/%d/%y", "%m/%d/%Y"), ("%d/%m/%y", "%d/%m/%Y")
-_YEAR_FIRST = ("%Y-%m-%d", "%Y/%m/%d", "%Y年%m月%d日")
-_DATES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%a, %d %b %Y", "%d.%m.%y", "%d.%m.%Y")
-_CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 
 
 def as_times(column: pl.Series, counts: Counter[str]) -> pl.Series:
-    """Times in UTC: dates and times as they are, text as ISO 8601 or in another usual form, numbers since
-    1970 in seconds, milli-, micro- or nanoseconds, depending on their size. Text without an offset is UTC.
+    """Times as Datetime("us", "UTC"): dates and times as they are, text as ISO 8601 or in another usual form,
+    numbers since 1970 in seconds, milli-, micro- or nanoseconds, by their size. Text without an offset is
+    UTC.
 
     ``3/4/2021`` is read where the column has a day above 12, which tells days from months. Null, and counted:
     what is not understood, and times before 1990 or in the future.
@@ -154,9 +168,13 @@ def as_times(column: pl.Series, counts: Counter[str]) -> pl.Series:
     return times.alias(name)
 
 
+_PART = 1 << 20
+"""Rows whose times are read at a time."""
+
+
 def _text_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Which cells are given, and the times that they say. A part of a long column is read at a time, since
-    each form makes copies of the text."""
+    """True for each cell that is given and null for others, and the times that they say. A part of a long
+    column is read at a time, since each form makes copies of the text."""
     parts = [_plain_times(column.slice(start, _PART)) for start in range(0, max(1, len(column)), _PART)]
     given = pl.concat([part[0] for part in parts])
     times = pl.concat([part[1] for part in parts])
@@ -164,9 +182,6 @@ def _text_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     if len(left):
         times = times.scatter(left, _other_forms(column.gather(left).str.strip_chars()))
     return given.set(~given, None), times
-
-
-_PART = 1 << 20
 
 
 def _plain_times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -194,6 +209,7 @@ def _usual_iso(text: pl.Series) -> pl.Series:
 
 
 def _iso(text: pl.Series) -> pl.Series:
+    """Times in ISO 8601; null for other text."""
     iso = text.str.replace(r"^(\d{4}-\d\d-\d\d)[Tt]", "${1} ").str.replace(r"\s*([Zz]|UTC|GMT)$", "+00:00")
     iso = iso.str.replace(r"(\d\d:\d\d.*[+-]\d\d)$", "${1}:00")
     iso = iso.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1} 00:00")
@@ -202,6 +218,12 @@ def _iso(text: pl.Series) -> pl.Series:
     forms = ("%Y-%m-%d %H:%M:%S%.f%:z", "%Y-%m-%d %H:%M%:z")
     read = [pl.col("iso").str.to_datetime(form, time_unit="us", strict=False) for form in forms]
     return iso.to_frame().select(pl.coalesce(read)).to_series().cast(_UTC)
+
+
+_MONTHS_FIRST, _DAYS_FIRST = ("%m/%d/%y", "%m/%d/%Y"), ("%d/%m/%y", "%d/%m/%Y")
+_YEAR_FIRST = ("%Y-%m-%d", "%Y/%m/%d", "%Y年%m月%d日")
+_DATES = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%a, %d %b %Y", "%d.%m.%y", "%d.%m.%Y")
+_CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 
 
 def _other_forms(text: pl.Series) -> pl.Series:
@@ -238,6 +260,7 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 
 
 def _since_1970(numbers: pl.Series) -> pl.Series:
+    """Times from numbers since 1970, or from dates such as 20210304."""
     n = pl.col("n")
     micros = (
         pl.when(n < 1e11).then(n * 1e6).when(n < 1e14).then(n * 1e3).when(n < 1e17).then(n).otherwise(n / 1e3)
@@ -250,7 +273,12 @@ def _since_1970(numbers: pl.Series) -> pl.Series:
     return frame.select(pl.coalesce(days, pl.when(usable).then(micros).cast(pl.Int64).cast(_UTC))).to_series()
 
 
+# --- numbers and text --------------------------------------------------------------------------------------
+
+
 def as_numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -> pl.Series:
+    """Numbers as float64. Text that is no number becomes null, and is counted; InputError is raised for a
+    column of such text alone, or of another type."""
     if column.dtype.is_numeric() or column.dtype in {pl.Boolean, pl.Null}:
         return column.cast(pl.Float64)
     if column.dtype != pl.String:
@@ -262,14 +290,15 @@ def as_numbers(column: pl.Series, role: str, where: str, counts: Counter[str]) -
     if unread.any() and not numbers.is_not_null().any():
         row = int(unread.arg_true()[0]) + 1
         raise InputError(
-            f"{where}: column {role} holds no numbers (row {row} has {shown([text[row - 1]])}); "
-            "correct it, or say with --kind that it is not to be read"
+            f"{where}: column {role} holds no numbers (row {row} has {shown([text[row - 1]])}); correct it,"
+            " or say with --kind that it is not to be read"
         )
     counts[f"{role} values that are no numbers"] += int(unread.sum())
     return numbers
 
 
 def as_text(column: pl.Series) -> pl.Series:
+    """Cells as String without blanks around them, of lists the first entry; null for missing values."""
     if isinstance(column.dtype, pl.List):
         column = column.list.first()
     text = column.cast(pl.String, strict=False).str.strip_chars()
@@ -277,7 +306,8 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def as_list(column: pl.Series) -> pl.Series:
-    """Names or ids as lists; text becomes a list of one. Nulls, blanks and empty lists are left out."""
+    """Names or ids as List(String); text becomes a list of one. Missing entries are left out, and a list
+    without any other is null."""
     if not isinstance(column.dtype, pl.List):
         column = as_text(column).to_frame("entry").select(pl.concat_list("entry")).to_series()
     entry = pl.element().cast(pl.String, strict=False).str.strip_chars()
@@ -286,8 +316,9 @@ def as_list(column: pl.Series) -> pl.Series:
 
 
 def as_duration(column: pl.Series, role: str, scale: float | None, counts: Counter[str]) -> pl.Series:
-    """Lengths in milliseconds, from numbers times ``scale`` (None: seconds or milliseconds, by their median),
-    or from text such as 3:20 or 225s. What is not understood is null, and counted: no like depends on it."""
+    """Lengths in milliseconds, int64, from numbers times ``scale`` (None: seconds or milliseconds, by their
+    median), or from text such as 3:20 or 225s. What is not understood, or longer than a day, becomes null,
+    and is counted: no like depends on it."""
     text = as_text(column)
     parts = text.str.extract_groups(r"^(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)$").struct.unnest()
     clock = parts.select(
@@ -304,7 +335,10 @@ def as_duration(column: pl.Series, role: str, scale: float | None, counts: Count
     return set_null(milliseconds, wrong, "lengths out of range", counts).cast(pl.Int64)
 
 
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
 def as_truth(column: pl.Series) -> pl.Series:
+    """Words or numbers for true and false as bool; null for anything else."""
     text = column.cast(pl.String, strict=False).str.to_lowercase().str.strip_chars()
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    return text.replace_strict(words, default=None, return_dtype=pl.Boolean)
+    return text.replace_strict(_TRUTHS, default=None, return_dtype=pl.Boolean)

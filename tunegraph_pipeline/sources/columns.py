@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,9 +18,7 @@ from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.song_ids import read_id
 from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.opinion_words import is_understood, words_of, words_say_opinions
-
-if TYPE_CHECKING:
-    from tunegraph_pipeline.sources.raw_tables import RawTable
+from tunegraph_pipeline.sources.raw_tables import RawTable
 
 _NAMES = json.loads(files(__package__).joinpath("column_names.json").read_bytes())
 
@@ -30,7 +27,7 @@ COLUMN_NAMES: dict[str, Sequence[str]] = {**_NAMES["roles"], **{name: (name,) fo
 ``User ID``, ``user_id`` and ``userId`` are the same. ``song`` and ``id`` hold ids or titles, or the number of
 the row. ``duration`` is in milliseconds if its median is over 10,000, else in seconds."""
 
-SERVICE_COLUMNS: dict[str, Sequence[str]] = _NAMES["services"]
+_SERVICE_COLUMNS: dict[str, Sequence[str]] = _NAMES["services"]
 """Service -> the names of columns with its own ids, which `song_ids` gives its prefix."""
 
 TRACK_FIELDS = (
@@ -42,13 +39,13 @@ TRACK_FIELDS = (
 _HEADER_ROLES = ("user_id", "track_id", "song", "name", "artists", "isrc")
 _OF_HEADERS = {
     *(name for role in _HEADER_ROLES for name in COLUMN_NAMES[role]),
-    *(name for names in SERVICE_COLUMNS.values() for name in names),
+    *(name for names in _SERVICE_COLUMNS.values() for name in names),
     *_NAMES["headers"],
 }
 PLAYLISTS = frozenset({"playlistid", "pid", "playlisturi", "playlist"})
-"""Names of columns of users that hold playlists: in a file of one person they are all that person's."""
+"""Names of columns of users that hold playlists. In a file of one person all of them are that person's."""
 
-OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
+_OPTIONS = {"user_id": "--user-column", "track_id": "--track-column", "liked_at": "--time-column"}
 _ROLES = [role for role in COLUMN_NAMES if role not in {"song", "id", "opinion", "type", "time_of_day"}]
 
 _LISTS_OF_SONGS = {"tracks", "songs", "items", "likes", "liked", "likedsongs", "likedtracks", "favorites"}
@@ -62,16 +59,19 @@ _TIME_OF_DAY = re.compile(r"\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?")
 
 
 def count_known(cells: Iterable[str], named: Collection[str]) -> int:
-    """How many of ``cells`` name a user, a song, an artist or a title in a known way, or are ``named`` by an
-    option; 0 if this is no header."""
+    """How many of ``cells`` are known names of columns of users, songs, artists or titles, or are in
+    ``named``; 0 for a row that is no header."""
     options = {letters(name) for name in named if not name.isdigit()}
     known = [letters(cell.partition(":")[0]) for cell in cells]
     return sum(bool(name) and (name in _OF_HEADERS or name in options) for name in known)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text may be an id where no header says so: a whole number, a UUID, a hash, a code with a
-    digit, a URI or a link; never a word, a date, a time or a fraction."""
+    """Whether a text may be an id where no header says so.
+
+    Whole numbers, UUIDs, hashes, codes with a digit, URIs and links may be. Words, dates, times and fractions
+    may not.
+    """
     if re.search(r"\s", text) or _NO_ID.fullmatch(text):
         return False
     return any(letter.isdigit() for letter in text) or bool(_HASH.fullmatch(text)) or read_id(text).id != text
@@ -81,8 +81,8 @@ def is_id(text: str) -> bool:
 class Columns:
     """The columns of a table by role.
 
-    ``roles`` is role -> column; ``opinions`` the columns in which rows say what they think; ``services`` is
-    service -> the column of its ids; ``kinds`` the column that tells songs from albums and artists.
+    ``roles`` maps roles to columns and ``services`` services to the columns of their ids. ``opinions`` are
+    the columns in which users say what they think. ``kinds`` tells songs from albums and artists.
     """
 
     roles: dict[str, str] = field(default_factory=dict)
@@ -94,26 +94,19 @@ class Columns:
         return role in self.roles
 
     def used(self) -> list[str]:
-        """Every column that is read, in no order."""
+        """Every column that is read, once."""
         kinds = [] if self.kinds is None else [self.kinds]
         return [*dict.fromkeys([*self.roles.values(), *self.opinions, *self.services.values(), *kinds])]
 
 
-def recognise(
-    table: "RawTable", named: Mapping[str, str], where: str, ignored: Sequence[str] = ()
-) -> Columns:
-    """The columns of ``table``: first those in ``named`` (role -> column), then by their names; ``ignored``
-    ones have no role. Of a table without a header only those that are named.
+def recognise(table: RawTable, named: Mapping[str, str], where: str, ignored: Sequence[str] = ()) -> Columns:
+    """The columns of ``table`` by role: first those in ``named`` (role -> column), then by their names.
 
-    Raises InputError if a column named by an option does not exist.
+    Columns in ``ignored`` get no role; without a header, only those in ``named`` do. Raises InputError if an
+    option names a column that does not exist, or two options name one.
     """
-    found = Columns()
     ignored = [find_column(table.names, name, "--ignore-column", where) for name in ignored]
-    for role, wanted in named.items():
-        told = find_column(table.names, wanted, OPTIONS[role], where)
-        if told in found.roles.values() or told in ignored:
-            raise InputError(f"{where}: column {told} is named by two options; name each column once")
-        found.roles[role] = told
+    found = Columns(_named_roles(table, named, ignored, where))
     if not table.header:
         return found
     free: dict[str, str] = {}
@@ -121,17 +114,12 @@ def recognise(
         if name not in ignored and name not in found.roles.values():
             free.setdefault(letters(name), name)
     for role in _ROLES:
-        column = next((free[name] for name in COLUMN_NAMES[role] if name in free), None)
-        if role not in found.roles and column is not None:
-            found.roles[role] = column
-            del free[letters(column)]
-    if "track_id" not in found.roles:
-        lists = [name for name in free.values() if isinstance(table.sample.schema[name], pl.List)]
-        if (column := next((name for name in lists if letters(name) in _LISTS_OF_SONGS), None)) is not None:
-            found.roles["track_id"] = column
-            del free[letters(column)]
-    for service, names in SERVICE_COLUMNS.items():
-        if (column := next((free[name] for name in names if name in free), None)) is not None:
+        if role not in found.roles and (column := _first_of(COLUMN_NAMES[role], free)) is not None:
+            found.roles[role] = free.pop(letters(column))
+    if "track_id" not in found.roles and (column := _list_of_songs(table, free)) is not None:
+        found.roles["track_id"] = free.pop(letters(column))
+    for service, names in _SERVICE_COLUMNS.items():
+        if (column := _first_of(names, free)) is not None:
             found.services[service] = column
     _settle_playlists(table, found, free)
     _settle_songs(table, found, free, track_named="track_id" in named)
@@ -140,60 +128,91 @@ def recognise(
     return found
 
 
+def _named_roles(
+    table: RawTable, named: Mapping[str, str], ignored: Sequence[str], where: str
+) -> dict[str, str]:
+    """The roles that options give."""
+    roles: dict[str, str] = {}
+    for role, name in named.items():
+        column = find_column(table.names, name, _OPTIONS[role], where)
+        if column in roles.values() or column in ignored:
+            raise InputError(f"{where}: column {column} is named by two options; name each column once")
+        roles[role] = column
+    return roles
+
+
+def _first_of(names: Iterable[str], free: Mapping[str, str]) -> str | None:
+    """The column of the first of ``names`` that is free."""
+    return next((free[name] for name in names if name in free), None)
+
+
+def _list_of_songs(table: RawTable, free: Mapping[str, str]) -> str | None:
+    """The first column whose cells are lists, with a name such as "tracks"."""
+    lists = (name for name in free.values() if isinstance(table.sample.schema[name], pl.List))
+    return next((name for name in lists if letters(name) in _LISTS_OF_SONGS), None)
+
+
 _OPINION_WORDS = re.compile(
-    r"(?:^|_)(?:dis)?lik(?:e|ed|ing)(?:$|_)|(?:^|_)lov(?:e|ed)(?:$|_)|(?:^|_)(?:my|user|star|track)?ratings?(?:$|_)|(?:^|_)rat(?:e|ed)(?:$|_)|stars?(?:$|_)"
-    r"|thumb|(?:^|_)vote|(?:^|_)scored?(?:$|_)|(?:^|_)grade(?:$|_)|feedback|preference|reaction|opinion|favou?rite"
-    r"|(?:^|_)fav(?:$|_)|wertung|puntuaci|valuta|valoraci|評価|(?:^|_)hated?(?:$|_)|(?:^|_)bann?(?:ed)?(?:$|_)"
+    r"(?:^|_)(?:(?:dis)?lik(?:e|ed|ing)|lov(?:e|ed)|hated?|bann?(?:ed)?|rat(?:e|ed)|(?:my|user|star|track)?ratings?"
+    r"|scored?|grade|fav)(?:$|_)"
+    r"|(?:^|_)vote|stars?(?:$|_)|thumb|feedback|preference|reaction|opinion|favou?rite"
+    r"|wertung|puntuaci|valuta|valoraci|評価"
 )
-"""Words in the name of a column that say that it holds somebody's opinion."""
+"""Words in the name of a column that holds somebody's opinion."""
 _OF_OTHERS = re.compile(
-    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|global|album|artist|critics?|n|at|date|time"
-    r"|on|by|popularity|label|spotify|lastfm|youtube|deezer|bit|sample|frame|heart|skip|url|link|id|ids|uri|computed|helpful|speech|public|votes|votecount|review|text)(?:$|_)"
+    r"(?:^|_)(?:avg|average|mean|total|count|counts|num|number|n|votes|votecount|computed|popularity"
+    r"|global|public|critics?|helpful|album|artist|label|spotify|lastfm|youtube|deezer"
+    r"|at|date|time|on|by|url|link|id|ids|uri|text|review|skip|heart|bit|sample|frame|speech)(?:$|_)"
 )
-"""Words in the name of a column that say that it is about others, or about the opinion."""
-
-
-def _holds_opinions(table: "RawTable", name: str, free: Mapping[str, str]) -> bool:
-    """Whether a column of a known name holds opinions: ``label`` may be a target or a record company."""
-    return name != "label" or set(table.sample_of(free[name])) <= {"0", "1", "-1", "0.0", "1.0", "-1.0"}
-
-
+"""Words in the name of a column that holds other people's opinions, or facts about an opinion."""
 _OF_SONGS = re.compile(
     r"album|release|playlist|genre|mood|comment|label|title|name|artist|tag|note|text|description|language|country"
     r"|lyric|speech|group|work|composer|category|style"
 )
-"""Words in the name of a column that say that it describes songs, so that its words are no opinions."""
+"""Words in the name of a column that describes songs, so that the words in it are no opinions."""
+_FLAGS = {"0", "1", "-1"}
 
 
-def _settle_opinions(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
-    """Find the columns in which rows say what they think: by their names, by words in their names, and by
-    cells that are all words of opinion."""
-    named = [
+def _settle_opinions(table: RawTable, found: Columns, free: dict[str, str]) -> None:
+    """Find the columns in which rows say what they think, and the one of kinds."""
+    found.opinions = [
         free.pop(name)
         for name in COLUMN_NAMES["opinion"]
-        if name in free and _holds_opinions(table, name, free)
+        if name in free and (name != "label" or _is_target(table, free[name]))
     ]
-    kinds = next((free[name] for name in COLUMN_NAMES["type"] if name in free), None)
+    kinds = _first_of(COLUMN_NAMES["type"], free)
     if kinds is not None and words_say_opinions(table.sample_of(kinds)):
-        named.append(free.pop(letters(kinds)))
+        found.opinions.append(free.pop(letters(kinds)))
         kinds = None
-    for column in list(free.values()):
-        if column in (kinds, *named):
-            continue
-        cells = table.sample_of(column)
-        snake = "_".join(words_of(column))
-        others = _OF_OTHERS.search(snake) and not re.search(r"num_stars?$", snake)
-        by_name = _OPINION_WORDS.search(snake) and not others
-        by_words = bool(cells) and not _OF_SONGS.search(snake) and words_say_opinions(cells)
-        may_rate = letters(column) in {"note", "status", "response"} and bool(cells) and is_understood(cells)
-        flags = letters(column) == "likes" and set(cells) <= {"0", "1", "-1"}
-        if by_name or by_words or may_rate or flags:
-            named.append(column)
-    found.opinions, found.kinds = named, kinds
+    found.kinds = kinds
+    found.opinions += [column for column in free.values() if column != kinds and _has_opinions(table, column)]
+
+
+def _is_target(table: RawTable, column: str) -> bool:
+    """Whether a column ``label`` holds what a model learns to predict, rather than record companies."""
+    return set(table.sample_of(column)) <= {*_FLAGS, "0.0", "1.0", "-1.0"}
+
+
+def _has_opinions(table: RawTable, column: str) -> bool:
+    """Whether a column of an unknown name holds opinions: by words in its name, or by cells that are all
+    words of opinion."""
+    cells = table.sample_of(column)
+    name = "_".join(words_of(column))
+    of_others = _OF_OTHERS.search(name) and not re.search(r"num_stars?$", name)
+    if _OPINION_WORDS.search(name) and not of_others:
+        return True
+    if letters(column) == "likes" and set(cells) <= _FLAGS:
+        return True
+    if not cells:
+        return False
+    if letters(column) in {"note", "status", "response"} and is_understood(cells):
+        return True
+    return not _OF_SONGS.search(name) and words_say_opinions(cells)
 
 
 def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
-    """The column that an option names. Raises InputError where there is none."""
+    """The column that an option names, by its exact name or else by its letters. Raises InputError if there
+    is none."""
     same = [name for name in names if name == wanted] or [
         name for name in names if letters(name) == letters(wanted)
     ]
@@ -202,8 +221,8 @@ def find_column(names: Sequence[str], wanted: str, option: str, where: str) -> s
     return same[0]
 
 
-def _settle_playlists(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
-    """A column of playlists is one of users if it holds their ids. Names of playlists are one person's."""
+def _settle_playlists(table: RawTable, found: Columns, free: dict[str, str]) -> None:
+    """Keep a column of playlists as users only if it holds ids: named playlists are one person's."""
     column = found.roles.get("user_id")
     if column is None or letters(column) != "playlist" or all(map(is_id, table.sample_of(column))):
         return
@@ -211,7 +230,7 @@ def _settle_playlists(table: "RawTable", found: Columns, free: dict[str, str]) -
     free[letters(column)] = column
 
 
-def _settle_songs(table: "RawTable", found: Columns, free: dict[str, str], *, track_named: bool) -> None:
+def _settle_songs(table: RawTable, found: Columns, free: dict[str, str], *, track_named: bool) -> None:
     """Decide whether ``track``, ``song`` and ``id`` hold ids or titles, or number the rows."""
     roles = found.roles
     for name in COLUMN_NAMES["song"]:
@@ -239,22 +258,22 @@ def _names_songs(found: Columns, cells: Sequence[str]) -> bool:
 
 
 def _is_long_id(text: str) -> bool:
-    """Whether a text is an id and no title: a hash, a UUID, a URI or a link; "1999" may be either."""
+    """Whether a text is surely an id: a hash, a UUID, a URI or a link. "1999" may be a title."""
     return (
         bool(_HASH.fullmatch(text) and any(letter.isdigit() for letter in text)) or read_id(text).id != text
     )
 
 
 def counts_up(cells: Sequence[str]) -> bool:
-    """Whether cells number the rows of a table."""
+    """Whether cells number the rows of a table, from 0 or 1."""
     if len(cells) < 2 or not all(cell.isdigit() for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
     return numbers[0] in {0, 1} and all(b - a == 1 for a, b in pairwise(numbers))
 
 
-def _settle_times(table: "RawTable", found: Columns, free: dict[str, str]) -> None:
-    """A date and a time of day in two columns are one time."""
+def _settle_times(table: RawTable, found: Columns, free: dict[str, str]) -> None:
+    """Take a date and a time of day in two columns for one time."""
     time, date = found.roles.get("liked_at"), free.get("date")
     if time is None or date is None or letters(time) != "time":
         return

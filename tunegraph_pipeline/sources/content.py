@@ -26,6 +26,8 @@ MAX_UNPACKED_BYTES = 1 << 34
 """A packed file whose content is longer than this, 16 GB, is refused."""
 
 _STEP = 1 << 22
+"""Bytes unpacked at a time."""
+
 _DAMAGE = (
     EOFError,
     OSError,
@@ -36,7 +38,17 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
 )
-_SAMPLE_BYTES = 1 << 18
+"""What unpacking raises for damaged data."""
+
+_PACKED: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
+    b"\x1f\x8b": ("gzip", lambda data: gzip.GzipFile(fileobj=data)),
+    b"BZh": ("bzip2", bz2.BZ2File),
+    b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
+    b"\x28\xb5\x2f\xfd": ("zstandard", lambda data: pa.CompressedInputStream(data, "zstd")),
+}
+"""Compressions by the first bytes of a file: their names, and what opens them."""
+WORKBOOK_MEMBERS = frozenset({"xl/workbook.xml", "content.xml"})
+"""The members that tell a spreadsheet of Excel or LibreOffice from other zips."""
 
 
 class Content(NamedTuple):
@@ -79,11 +91,12 @@ def readable_name(path: Path) -> str:
 
 
 def is_zip(data: bytes) -> bool:
+    """Whether bytes start as a zip archive does, be it of one file, of many, or a spreadsheet."""
     return data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a file in an archive is one that a system keeps beside those of the user."""
+    """Whether a file in an archive is one that the system keeps beside those of the user."""
     parts = re.split(r"[/\\\\]", path)
     return "__MACOSX" in parts or (parts[-1].startswith(".") and not parts[-1].startswith(".scrobbler"))
 
@@ -91,10 +104,9 @@ def is_hidden(path: str) -> bool:
 def is_workbook(data: bytes) -> bool:
     """Whether a zip is a spreadsheet of Excel or LibreOffice."""
     try:
-        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+        return not WORKBOOK_MEMBERS.isdisjoint(zipfile.ZipFile(io.BytesIO(data)).namelist())
     except _DAMAGE:
         return False
-    return "xl/workbook.xml" in names or "content.xml" in names
 
 
 def _unpacked(data: bytes, path: Path, kind: str, opened: Callable[[io.BytesIO], Any]) -> bytes:
@@ -113,16 +125,9 @@ def _unpacked(data: bytes, path: Path, kind: str, opened: Callable[[io.BytesIO],
     return b"".join(parts)
 
 
-_PACKED: dict[bytes, tuple[str, Callable[[io.BytesIO], Any]]] = {
-    b"\x1f\x8b": ("gzip", lambda data: gzip.GzipFile(fileobj=data)),
-    b"BZh": ("bzip2", bz2.BZ2File),
-    b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
-    b"\x28\xb5\x2f\xfd": ("zstandard", lambda data: pa.CompressedInputStream(data, "zstd")),
-}
-
-
 def only_member(data: bytes, path: Path) -> Content:
-    """The only file of a zip archive."""
+    """The only file of a zip archive, those of the system left out. Raises InputError if there are several or
+    none, or it is damaged, encrypted or too large."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         members = [one for one in archive.infolist() if not one.is_dir() and not is_hidden(one.filename)]
@@ -131,8 +136,7 @@ def only_member(data: bytes, path: Path) -> Content:
     if any(one.filename.startswith("Takeout/") for one in members) and len(members) > 1:
         raise InputError(
             f"{path} is a Google Takeout without a list of likes; choose YouTube and YouTube Music there,"
-            f" with"
-            " playlists and music library songs"
+            " with playlists and music library songs"
         )
     if len(members) != 1:
         raise InputError(
@@ -148,6 +152,11 @@ def only_member(data: bytes, path: Path) -> Content:
 
 # --- text --------------------------------------------------------------------------------------------------
 
+_SAMPLE_BYTES = 1 << 18
+"""So much of a text shows whether it is binary."""
+
+BINARY = "{where} is a binary file of no known format; give text, JSON, xlsx or parquet"
+
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe\x00\x00", "utf-32-le"),
@@ -158,8 +167,8 @@ _BOMS = (
 
 
 class Text(NamedTuple):
-    """Text as UTF-8 without a byte order mark; ``encoding`` is what it was written in where that is not
-    UTF-8, and had to be guessed where ``guessed``."""
+    """Text as UTF-8 without a byte order mark. ``encoding`` is what it was written in, ``""`` for UTF-8; it
+    is a guess if ``guessed``."""
 
     data: bytes
     encoding: str = ""
@@ -168,9 +177,9 @@ class Text(NamedTuple):
 
 def as_utf8(data: bytes, where: str) -> Text:
     """Text of any usual encoding as UTF-8: by its byte order mark, by zero bytes (UTF-16), by being valid
-    UTF-8, or else as charset-normalizer guesses from its first part.
+    UTF-8, or else by a guess from the first lines that are not ASCII.
 
-    Raises InputError for a binary file.
+    Raises InputError for a binary file, and for text that is damaged or in no known encoding.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
@@ -181,20 +190,14 @@ def as_utf8(data: bytes, where: str) -> Text:
         if max(zeros) > 0.4 and min(zeros) < 0.1:
             return _decoded(data, "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be", where)
         raise InputError(BINARY.format(where=where))
-    try:
-        data.decode() if len(data) <= _SAMPLE_BYTES or not data.isascii() else None
-    except UnicodeDecodeError:
-        return _guessed(data, where)
-    return Text(data)
+    return _guessed(data, where) if _first_bad_row(data) is not None else Text(data)
 
 
 def _decoded(data: bytes, encoding: str, where: str) -> Text:
+    """Text after a byte order mark, or with the zero bytes of UTF-16."""
     if encoding == "utf-8":
-        try:
-            data.decode() if not data.isascii() else None
-        except UnicodeDecodeError as error:
-            row = data.count(b"\n", 0, error.start) + 1
-            raise InputError(f"{where} is not the UTF-8 text its first bytes say (row {row})") from error
+        if (row := _first_bad_row(data)) is not None:
+            raise InputError(f"{where} is not the UTF-8 text its first bytes say (row {row})")
         return Text(data)
     try:
         text = data.decode(encoding)
@@ -205,19 +208,18 @@ def _decoded(data: bytes, encoding: str, where: str) -> Text:
         raise InputError(f"{where} is truncated or damaged {name} text; save it as UTF-8") from error
 
 
-BINARY = "{where} is a binary file of no known format; give text, JSON, xlsx or parquet"
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝœŒšŠžŽ’‘“”–—…·°¿¡«»€£´")
 
 
 def _guessed(data: bytes, where: str) -> Text:
-    """Text that is not UTF-8: Windows-1252 if its letters make sense in it, else what charset-normalizer
-    says of the lines that are not ASCII."""
+    """Text that is not UTF-8: Windows-1252 if its letters make sense in it, else what charset-normalizer says
+    of the first lines that are not ASCII."""
     lines = [line for line in data.splitlines() if not line.isascii()][:2_000]
     encoding = "cp1252" if _reads_as_western(lines) else _detected(lines)
     try:
         text = data.decode(encoding)
     except (UnicodeError, LookupError):
-        row = _first_bad_row(data)
+        row = _first_bad_row(data) or 1
         raise InputError(f"{where} is text in no known encoding (row {row}); save it as UTF-8") from None
     _check_readable(text, where)
     return Text(text.encode(), encoding, guessed=True)
@@ -234,6 +236,7 @@ _KANA = re.compile(r"[\u3040-\u30ff]")
 
 
 def _detected(lines: list[bytes]) -> str:
+    """The encoding that charset-normalizer finds, or Japanese if kana prove it."""
     try:
         japanese = b"\n".join(lines).decode("cp932")
     except UnicodeDecodeError:
@@ -249,6 +252,7 @@ def _detected(lines: list[bytes]) -> str:
 
 
 def _reads_as_western(lines: list[bytes]) -> bool:
+    """Whether lines are words with Western letters in Windows-1252."""
     try:
         text = b"\n".join(lines).decode("cp1252")
     except UnicodeDecodeError:
@@ -258,21 +262,24 @@ def _reads_as_western(lines: list[bytes]) -> bool:
     return in_words and sum(letter in _WESTERN for letter in strange) >= 0.9 * len(strange)
 
 
-def _first_bad_row(data: bytes) -> int:
+def _first_bad_row(data: bytes) -> int | None:
+    """The number of the first line that is not UTF-8, from 1; None without one."""
     try:
-        data.decode()
+        if not data.isascii():  # many times faster than decoding
+            data.decode()
     except UnicodeDecodeError as error:
         return data.count(b"\n", 0, error.start) + 1
-    return 1
+    return None
 
 
 # --- JSON --------------------------------------------------------------------------------------------------
 
 
 def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, remedy: str = "") -> Any:
-    """A JSON document, its objects reduced to ``fields`` as they are parsed, if given.
+    """A JSON document in UTF-8, its objects reduced to ``fields`` as they are parsed, if given.
 
-    Raises InputError, ending in ``remedy``, if it is damaged, not UTF-8, or nested too deep.
+    Raises InputError, ending in ``remedy``, if it is damaged, not UTF-8, nested too deep, or has a number too
+    long to read.
     """
     reduce = None if fields is None else lambda pairs: {key: value for key, value in pairs if key in fields}
     try:

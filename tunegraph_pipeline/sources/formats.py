@@ -1,40 +1,35 @@
-"""The formats that can be imported: one declared table, and finding the one that a file has.
+"""The formats that can be imported, as one declared table.
 
-Here: FORMATS, what each is recognised by, what its rows mean, and whose they are. Not here: cutting files
-into tables (`raw_tables`), documents that are no tables (`documents`), what columns mean by their names
-(`columns`), or Spotify's account export (`account_export`).
+Here: FORMATS, what each format is recognised by, what its rows mean, and whose they are; the values of
+--format. Not here: finding the format of a table (`find_format`), cutting files into tables (`raw_tables`,
+`delimited_text`), recognising documents (`documents`), or what columns mean by their names (`columns`).
 
-The order decides: the first format that fits is taken, and the three at the end fit any table that names its
-columns. docs/importing.md shows this table.
+The order decides: the first format that fits is taken, and the last three fit any table that names its
+columns. docs/formats.md shows this table.
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
-from tunegraph_pipeline.sources.columns import Columns
-from tunegraph_pipeline.sources.names import letters
-from tunegraph_pipeline.sources.raw_tables import RawTable
-
 Means = Literal["likes", "dislikes", "unlikes", "undislikes", "plays", "library", "catalogue"]
-"""What a row says unless a column of it says more. The songs of a ``library`` are likes if nothing in it is
-rated or loved. A ``catalogue`` describes songs."""
+"""What a row says unless one of its columns says more. If nothing in a ``library`` is rated or loved, all its
+songs are likes. A ``catalogue`` describes songs."""
 
 Whose = Literal["one person", "its users"]
-"""Whose the rows are: one person's, whom --user-id names, or those of the users that a column names."""
+"""Whose the rows are: one person's, whom --user-id names, or those of the users in a column."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format of tables or documents.
+    """A format of tables or documents; `find_format.fits` says when a table has it.
 
-    A table has it if it has all ``columns`` (their letters) of one entry, and the name of the file or sheet
-    matches ``file``; without a header, if its cells match ``cells``, one pattern for each column. ``roles``
-    maps roles to columns, by letters or, without a header, by position from "1"; the role ``pair`` holds
-    "Artist - Title". A table that lacks the column ``without`` needs no ``file``. ``scale`` is the
-    highest rating. Documents have none of these; `documents` recognises them.
+    ``title`` and ``seen_by`` are for people. A table with a header is recognised by ``columns``: each entry
+    is a set of names, by their letters. One without a header is cut at ``separator`` (or tabs) and recognised
+    by ``cells``, a pattern for each column. ``file`` is a pattern that the name of the file or sheet must
+    also match, unless the table lacks the column ``without``. ``roles`` maps roles to columns, by letters or,
+    without a header, by position from "1"; the role ``pair`` holds "Artist - Title". ``literal``: quotation
+    marks are ordinary characters. ``scale`` is the highest rating. Of these, documents have only ``scale``.
     """
 
     name: str
@@ -50,28 +45,6 @@ class Format:
     literal: bool = False
     without: str = ""
     scale: int | None = None
-
-    def fits(self, table: RawTable, file_name: str | None) -> bool:
-        """Whether a table has this format; without a name of the file, whether its columns do."""
-        names = {letters(name) for name in table.names}
-        start = rf"(?:^|[^a-z])(?:{self.file})"
-        named = not self.file or file_name is None or re.search(start, file_name, re.IGNORECASE)
-        if not named and (not self.without or self.without in names):
-            return False
-        if table.header:
-            return any(set(entry.split()) <= names for entry in self.columns)
-        return bool(self.cells) and self._cells_match(table)
-
-    def _cells_match(self, table: RawTable) -> bool:
-        if len(table.names) != len(self.cells):
-            return False
-        rows = table.sample.rows()
-        patterns = [re.compile(cell) for cell in self.cells]
-        matched = sum(
-            all(pattern.fullmatch(cell or "") for pattern, cell in zip(patterns, row, strict=True))
-            for row in rows
-        )
-        return matched >= 0.9 * len(rows) > 0
 
 
 _HASH40, _UUID = r"[0-9a-f]{40}", r"[0-9a-fA-F-]{36}|"
@@ -462,6 +435,16 @@ FORMATS: tuple[Format, ...] = (
         roles={"user_id": "1", "track_id": "2", "name": "3", "plays": "4"},
     ),
     Format(
+        "taste-profile",
+        "Echo Nest Taste Profile",
+        "train_triplets.txt: hash of a user, song, plays",
+        "plays",
+        "its users",
+        cells=(_HASH40, r"SO[A-Z0-9]{16}", _WHOLE),
+        separator="\t",
+        roles={"user_id": "1", "track_id": "2", "plays": "3"},
+    ),
+    Format(
         "lfm1b",
         "LFM-1b",
         "LEs.txt: user, artist, album, track, time",
@@ -576,39 +559,6 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class NoLikes:
-    """A table that people have and that says nothing of what somebody likes: all its ``columns``, the
-    ``file`` name if it takes that to know it, what it is, and what to give in its place."""
-
-    columns: str
-    what: str
-    instead: str
-    file: str = ""
-
-    def fits(self, names: Collection[str], file_name: str) -> bool:
-        named = not self.file or re.search(self.file, file_name, re.IGNORECASE)
-        return bool(named) and set(self.columns.split()) <= set(names)
-
-
-_LATER = (
-    r"watch[ _-]?later|später ansehen|à regarder plus tard|ver más tarde|assistir mais tarde|guarda più tardi"
-)
-NO_LIKES: tuple[NoLikes, ...] = (
-    NoLikes("videoid", "the list to watch later", "give Liked videos.csv", _LATER),
-    NoLikes("commentid videoid", "a table of comments", "give Liked videos.csv"),
-    NoLikes("playlistid playlisttitleoriginal", "the index of playlists", "give the file of a playlist"),
-    NoLikes("albumuri albumname savedat", "a table of saved albums", "export a playlist or the liked songs"),
-    NoLikes("artist name scrobbles rank", "a table of albums", "export lastfmstats-NAME.csv", "album"),
-    NoLikes("id name url pictureurl", "a table of artists", "give user_artists.dat"),
-    NoLikes("recordingmsid blurbcontent", "a list of pinned recordings", "give feedback.jsonl, or the zip"),
-    NoLikes("name tracks scrobbles rank", "a table of artists", "export lastfmstats-NAME.csv"),
-    NoLikes(
-        "position trackname artistname streams", "a chart, which is nobody's list", "give a list of likes"
-    ),
-    NoLikes("rank trackname artistnames streams", "a chart, which is nobody's list", "give a list of likes"),
-)
-
 BY_NAME: dict[str, Format] = {one.name: one for one in FORMATS}
 
 CONTAINERS = ("csv", "tsv", "xlsx", "parquet", "json", "ndjson")
@@ -621,56 +571,6 @@ ENDINGS = {
     ".csv", ".tsv", ".txt", ".dat", ".inter", ".json", ".ndjson", ".jsonl", ".parquet", ".gz", ".bz2", ".xz",
     ".zst", ".xlsx", ".xml", ".xspf", ".jspf", ".m3u", ".m3u8", ".idomaar", ".log",
 }  # fmt: skip
-"""Files of a folder that are imported with it; of its zips, those of a person's data."""
+"""Endings of the files that importing a folder reads, besides zips of a person's data."""
 
 SEED_FILES = ("user_like.json", "id_map.json", "id_map.csv")
-
-
-def format_of(table: RawTable, columns: Columns, file_name: str) -> Format | None:
-    """The format of a table with these columns; None where nothing says what its rows are."""
-    for one in FORMATS:
-        if (one.columns or one.cells) and one.fits(table, file_name):
-            return one
-    if not table.header and "user_id" not in columns:
-        return None
-    if "youtube" in columns.services and "user_id" not in columns:
-        return BY_NAME["youtube-takeout"]
-    if _is_exportify(table, columns):
-        return BY_NAME["exportify"]
-    if "user_id" in columns:
-        return BY_NAME["table"]
-    if _is_list(table, columns):
-        return BY_NAME["list"]
-    return BY_NAME["catalogue"] if "track_id" in columns or columns.services else None
-
-
-def _is_exportify(table: RawTable, columns: Columns) -> bool:
-    if "user_id" in columns or not {"track_id", "name", "artists", "liked_at"} <= columns.roles.keys():
-        return False
-    ids = table.sample_of(columns.roles["track_id"])
-    return letters(columns.roles["track_id"]) in {"trackuri", "spotifyuri", "spotifyid"} or any(
-        cell.startswith("spotify:track:") for cell in ids
-    )
-
-
-def _is_list(table: RawTable, columns: Columns) -> bool:
-    """Whether a table without users is one person's: it says when songs were added, what somebody thinks of
-    them, or how often they were played, knows them by links, or by their names alone. A catalogue has ids,
-    and no such thing."""
-    if columns.opinions or "rating" in columns or columns.kinds is not None or "plays" in columns:
-        return True
-    if {"name", "artists"} <= columns.roles.keys() and "track_id" not in columns:
-        return True
-    features = set(AUDIO_FEATURES) & columns.roles.keys()
-    if "track_id" in columns and not features:
-        cells = table.sample_of(columns.roles["track_id"])
-        if cells and all(":" in cell for cell in cells):
-            return True
-    return "liked_at" in columns and ("track_id" in columns or bool(columns.services))
-
-
-def unused(table: RawTable, columns: Columns) -> Sequence[str]:
-    """The columns of a table that decide nothing."""
-    used = set(columns.used())
-    names = [name for name in table.names if name not in used and not name.startswith("(blank ")]
-    return names if table.header else []

@@ -1,7 +1,7 @@
-"""The words, signs and numbers by which a cell or the name of a column says what somebody thinks of a song.
+"""The words, signs and numbers that say what somebody thinks of a song.
 
-Here: the vocabulary, ratings as people write them, and the names of columns that hold either. Not here: what
-a row says in all its columns (`opinions`), or finding the columns (`columns`).
+Here: the vocabulary, ratings as people write them, and what the name of a column says of its cells. Not here:
+what a row says in all its columns (`opinions`), or finding the columns (`columns`).
 """
 
 import re
@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from tunegraph_pipeline.sources.names import letters
 
 LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE, NEUTRAL = 1, -1, 0, 2, 3, 4, 5
-"""What a row may say. NEUTRAL is an opinion: neither a like nor a dislike, and no like any more."""
+"""What a row may say. NEUTRAL is an opinion too: it ends an earlier like or dislike."""
 
 _WORDS: dict[int, str] = {
     LIKE: "like liked likes love loved loves favorite favourite favorited favourited fav star starred save"
-    " saved"
-    " thumbsup thumbup up upvote upvoted heart hearted positive good true yes y t add added addtoplaylist"
-    " addtofavorites addtolibrary",
+    " saved thumbsup thumbup up upvote upvoted heart hearted positive good true yes y t add added"
+    " addtoplaylist addtofavorites addtolibrary",
     DISLIKE: "dislike disliked dislikes hate hated hates ban banned block blocked thumbsdown thumbdown down"
     " downvote downvoted negative bad notinterested",
     PLAY: "play played plays listen listened listens scrobble scrobbled stream streamed playend complete"
@@ -30,48 +29,25 @@ _WORDS: dict[int, str] = {
     " opened lyricdisplay",
 }
 SAYS = {word: says for says, words in _WORDS.items() for word in words.split()}
-SAYS |= {
-    "👍": LIKE,
-    "✓": LIKE,
-    "✔": LIKE,
-    "❤": LIKE,
-    "♥": LIKE,
-    "💚": LIKE,
-    "💖": LIKE,
-    "👎": DISLIKE,
-    "💔": DISLIKE,
-    "🚫": DISLIKE,
-}
+SAYS |= dict.fromkeys("👍✓✔❤♥💚💖", LIKE) | dict.fromkeys("👎💔🚫", DISLIKE)
+"""Words as `word_of` gives them, with what they say."""
+
 NEGATIVE = re.compile(r"dislik|hate|bann?(ed)?$|block|thumbs?down|downvote")
 """Letters of columns whose yes is a dislike."""
 
-_CLEAR = {word for word, says in SAYS.items() if says in {LIKE, DISLIKE, UNLIKE, UNDISLIKE}} - {
-    *(
-        "t",
-        "up",
-        "down",
-        "good",
-        "bad",
-        "true",
-        "yes",
-        "y",
-        "add",
-        "added",
-        "save",
-        "saved",
-        "remove",
-        "removed",
-    ),
-    *("block", "blocked", "positive", "negative", "star", "fav"),
-}
+_NOT_CLEAR = {
+    "t", "up", "down", "good", "bad", "true", "yes", "y", "add", "added", "save", "saved", "remove",
+    "removed", "block", "blocked", "positive", "negative", "star", "fav",
+}  # fmt: skip
+_CLEAR = {word for word, says in SAYS.items() if says in {LIKE, DISLIKE, UNLIKE, UNDISLIKE}} - _NOT_CLEAR
 """Words that mean a like or a dislike under any name of a column."""
 
 
 def words_say_opinions(values: Iterable[str]) -> bool:
     """Whether the cells of a column say what somebody likes, whatever the column is called: all of them are
     known words, and some of them mean a like or a dislike."""
-    said = {word_of(value) for value in values}
-    return bool(said & _CLEAR) and all(word in SAYS for word in said)
+    words = {word_of(value) for value in values}
+    return bool(words & _CLEAR) and words <= SAYS.keys()
 
 
 def is_understood(values: Iterable[str]) -> bool:
@@ -84,7 +60,7 @@ def is_understood(values: Iterable[str]) -> bool:
 
 
 def word_of(value: str) -> str:
-    """A cell as it is compared with the words: letters alone, or the sign that it is."""
+    """A cell as `SAYS` has it: its letters and digits in lower case, or the sign that it is."""
     return letters(value) or value.strip().rstrip("\ufe0f")
 
 
@@ -93,8 +69,8 @@ _STARS = re.compile(r"([★⭐✭\ufe0f]+)([☆✩]*)|(\d(?:\.\d)?)\s*(?:★|⭐
 
 
 def rated(value: str) -> tuple[float, int | None] | None:
-    """A rating as a number and, if the cell gives it, its scale: 4, 4/5, ★★★★☆, 4 stars, 80 %; None for
-    others."""
+    """A rating as a number and, if the cell gives it, its scale: 4, 4/5, ★★★★☆, 4 stars, 80 %. None for any
+    other text."""
     text = value.strip()
     try:
         return float(text.replace(",", ".") if re.fullmatch(r"\d+,\d+", text) else text), None
@@ -103,39 +79,10 @@ def rated(value: str) -> tuple[float, int | None] | None:
     if (found := _OF_SCALE.fullmatch(text)) is not None:
         return float(found[1].replace(",", ".")), int(found[2])
     if (found := _STARS.fullmatch(text)) is not None:
-        return (float(found[3]) if found[3] else float(len(found[1].replace("\ufe0f", "")))), 5
+        return float(found[3] or len(found[1].replace("\ufe0f", ""))), 5
     if text.endswith("%") and text[:-1].strip().isdigit():
         return float(text[:-1]), 100
     return None
-
-
-_RATINGS = frozenset(
-    {
-        *(
-            "rate",
-            "rated",
-            "rating",
-            "ratings",
-            "star",
-            "stars",
-            "grade",
-            "overall",
-            "myrating",
-            "userrating",
-        ),
-        *(
-            "starrating",
-            "trackrating",
-            "wertung",
-            "bewertung",
-            "note",
-            "puntuación",
-            "puntuacion",
-            "valoración",
-        ),
-        *("valutazione", "stelle", "étoiles", "評価", "マイレート"),
-    }
-)
 
 
 def words_of(name: str) -> list[str]:
@@ -143,12 +90,19 @@ def words_of(name: str) -> list[str]:
     return [word for word in re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split() if word]
 
 
+_RATING_WORDS = frozenset({
+    "rate", "rated", "rating", "ratings", "star", "stars", "grade", "overall", "myrating", "userrating",
+    "starrating", "trackrating", "wertung", "bewertung", "note", "puntuación", "puntuacion", "valoración",
+    "valutazione", "stelle", "étoiles", "評価", "マイレート",
+})  # fmt: skip
+
+
 def is_rating(name: str) -> bool:
     """Whether the name of a column says that it holds ratings, so that 1 may be the worst of a scale."""
-    return not _RATINGS.isdisjoint(words_of(name))
+    return not _RATING_WORDS.isdisjoint(words_of(name))
 
 
 def scale_of(name: str) -> int | None:
-    """The scale that a name gives: "Rating (1-5)", "score out of 10", "Stars /5"."""
+    """The scale that a name gives, 5, 10 or 100: "Rating (1-5)", "score out of 10"; None without one."""
     found = re.search(r"(?:\d\s*[-–]\s*|out[ _]of[ _]|/\s*)(5|10|100)\b", name)
     return int(found[1]) if found else None

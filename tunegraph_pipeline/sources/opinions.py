@@ -40,27 +40,28 @@ DEFAULT_PLAYS = 5
 SHORTEST_PLAY_MS = 30_000
 """A shorter play does not count."""
 
-_SCALES = (5, 10, 100)
+Basis = Literal["list", "plays"]
+"""What the rows of a table are if no column says so: each a like, or each a play."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The options that decide what a row says; None where they were not given. ``like_when`` is column ->
-    the values that are likes."""
+    """The options that decide what a row says; None for those not given. ``like_when`` maps columns to the
+    values that are likes."""
 
     min_plays: int | None = None
     min_rating: float | None = None
     like_when: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-Basis = Literal["list", "plays"]
-"""What the rows of a table are where no column says: each a like, or each a play."""
-
-
 @dataclass
 class Opinions:
-    """``says``: int8 for each row, one of LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE; ``plays``:
-    float64, how often the song was played where PLAY. ``rules`` are sentences for people."""
+    """What rows say, with one entry a row.
+
+    ``says``: int8, one of LIKE, DISLIKE, NOTHING, PLAY, UNLIKE, UNDISLIKE and NEUTRAL. ``plays``: float64,
+    how often the song was played where a row says PLAY; None if each such row is one play. ``rules`` are
+    sentences for people. ``rated``: some column says what people like, and not only what they played.
+    """
 
     says: pl.Series
     plays: pl.Series | None
@@ -77,20 +78,21 @@ def read_opinions(
     counts: Counter[str],
     scale: int | None = None,
 ) -> Opinions:
-    """What each row of ``table`` says, from its roles ``plays`` and ``played_ms`` and from the columns
-    ``opinions``, which have the names that the file gives them.
+    """What each row of ``table`` says, from its roles ``plays``, ``played_ms`` and ``played_s`` and from the
+    columns ``opinions``, which have the names that the file gives them.
 
     - An opinion column decides by its words, or by -1, 0 and 1; other numbers are ratings.
-    - A rating is a like from LIKED_SHARE of the scale on: ``scale`` where the format has one, else 5, 10 or
-      100, whichever holds the highest. A low rating is no dislike.
-    - Plays are plays, and only count where no opinion does, or if ``rules.min_plays`` asks for them.
+    - A rating is a like from LIKED_SHARE of the scale on: ``scale`` if the format has one, else 5, 10 or 100,
+      whichever first holds the highest. A low rating is no dislike.
+    - Plays count only if no opinion column says what people like, or if ``rules.min_plays`` asks for them.
 
-    Raises InputError for a column whose values are not understood, naming it and the options.
+    Adds what is left out to ``counts``. Raises InputError for a column whose values are not understood,
+    naming it and the options.
     """
     reader = _ColumnReader(rules, where, counts, scale)
-    said = [one for name in opinions if (one := reader.says(table[name], name)) is not None]
-    if said:
-        says = _together(said)
+    columns = [one for name in opinions if (one := reader.says(table[name], name)) is not None]
+    if columns:
+        says = _combined(columns)
         if rules.min_plays is None and says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE]).any():
             says = says.set(says == PLAY, NOTHING)  # where people say what they like, plays say less
         plays = _long_enough(table, where, counts) if (says == PLAY).any() else None
@@ -110,6 +112,7 @@ def _constant(length: int, value: int) -> pl.Series:
 
 
 def _plays(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
+    """How often each song was played, float64; 0 if the cell gives no positive number."""
     plays = as_numbers(table["plays"], "plays", where, counts).fill_nan(None)
     none = ~(plays > 0).fill_null(value=False)
     counts["rows without plays"] += int(none.sum())
@@ -117,33 +120,43 @@ def _plays(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series:
 
 
 def _long_enough(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.Series | None:
-    """One play for each row, none where it was shorter than SHORTEST_PLAY_MS."""
-    lengths = [
-        (role, factor) for role, factor in (("played_ms", 1.0), ("played_s", 1000.0)) if role in table.columns
-    ]
-    if not lengths:
+    """A play for each row, float64, and 0 for one shorter than SHORTEST_PLAY_MS; None if no column gives
+    lengths."""
+    units = {"played_ms": 1.0, "played_s": 1000.0}
+    role = next((one for one in units if one in table.columns), None)
+    if role is None:
         return None
-    [(role, factor), *_] = lengths
-    played = as_numbers(table[role], role, where, counts) * factor
+    played = as_numbers(table[role], role, where, counts) * units[role]
     short = (played < SHORTEST_PLAY_MS).fill_null(value=False)
     counts["plays shorter than 30 seconds"] += int(short.sum())
     return pl.repeat(1.0, len(table), dtype=pl.Float64, eager=True).set(short, 0.0)
 
 
-def _together(said: Sequence[pl.Series]) -> pl.Series:
-    """What a row says in several columns: a dislike before a like, and either before a play or nothing."""
-    frame = pl.DataFrame({str(number): one for number, one in enumerate(said)})
+_PRECEDENCE = (DISLIKE, LIKE, UNLIKE, UNDISLIKE, PLAY, NEUTRAL)
+
+
+def _combined(columns: Sequence[pl.Series]) -> pl.Series:
+    """What a row says in several columns: the first of _PRECEDENCE that one of them says, else nothing."""
+    frame = pl.DataFrame({str(number): one for number, one in enumerate(columns)})
     if frame.width == 1:
         return frame.to_series()
-    order = (DISLIKE, LIKE, UNLIKE, UNDISLIKE, PLAY, NEUTRAL)
-    said_so = [pl.any_horizontal(pl.all() == says).fill_null(value=False) for says in order]
-    chosen = [pl.when(so).then(pl.lit(says, pl.Int8)) for so, says in zip(said_so, order, strict=True)]
+    chosen = [
+        pl.when(pl.any_horizontal(pl.all() == says).fill_null(value=False)).then(pl.lit(says, pl.Int8))
+        for says in _PRECEDENCE
+    ]
     return frame.select(pl.coalesce(*chosen, pl.lit(NOTHING, pl.Int8))).to_series()
+
+
+# --- one column --------------------------------------------------------------------------------------------
+
+_BLANK = (*MISSING, "n/a", "-", "–")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_OPINIONS = {LIKE, DISLIKE, UNLIKE, UNDISLIKE}
 
 
 @dataclass
 class _ColumnReader:
-    """Reads columns of opinions; ``sentences`` and ``rated`` gather what was decided."""
+    """Reads columns of opinions; ``sentences`` and ``rated`` collect what was decided."""
 
     rules: Rules
     where: str
@@ -153,56 +166,34 @@ class _ColumnReader:
     rated: bool = False
 
     def says(self, column: pl.Series, name: str) -> pl.Series | None:
-        """What a column says in each row; None if it is empty."""
+        """What a column says in each row, int8; None if it is empty. Raises InputError if it is not
+        understood."""
         if column.dtype.is_nested():
             raise InputError(
                 f"{self.where}: column {name} holds lists or objects; write one value a row, or leave the"
-                f" column"
-                f" out with --ignore-column '{name}'"
+                f" column out with --ignore-column '{name}'"
             )
         text = column.cast(pl.String, strict=False).str.strip_chars()
-        text = text.set(text.is_in([*MISSING, "n/a", "-", "–"]).fill_null(value=False), None)
-        wanted = {letters(one): values for one, values in self.rules.like_when.items()}
-        if (likes := wanted.get(letters(name))) is not None:
-            return self._as_told(text, name, likes)
+        text = text.set(text.is_in(_BLANK).fill_null(value=False), None)
+        likes = {letters(one): values for one, values in self.rules.like_when.items()}.get(letters(name))
+        if likes is not None:
+            return self._like_when(text, name, likes)
         values = text.drop_nulls().unique().sort()
         if values.is_empty():
             return None
-        if (numbers := values.cast(pl.Float64, strict=False)).null_count() == 0:
+        numbers = values.cast(pl.Float64, strict=False)
+        if not numbers.has_nulls():
             return self._numbers(text.cast(pl.Float64, strict=False), numbers, None, name)
         known = {value: SAYS.get(word_of(value)) for value in values.to_list()}
-        if None not in known.values():
-            return self._words(text, {value: says or NOTHING for value, says in known.items()}, name)
-        if all(_DATED.match(value) for value in known):
-            back = letters(name).startswith(("un", "removed", "deleted"))
-            self.sentences.append(f"{name}: a date {'takes the like back' if back else 'is a like'}")
-            self.rated = True
-            dated = text.is_not_null()
-            if back:
-                return _constant(len(text), LIKE).set(dated, NEUTRAL)
-            return dated.cast(pl.Int8)
-        ratings = {value: one for value in known if (one := rated(value)) is not None}
-        # Beside ratings, a word such as "unrated" says that there is none.
-        silent = [
-            value for value, says in known.items() if says in {NEUTRAL, NOTHING} and value not in ratings
-        ]
-        if len(ratings) + len(silent) < len(known):
-            unknown = [value for value, says in known.items() if says is None]
-            raise InputError(
-                f"{self.where}: column {name} says {shown(unknown)}, which is not understood; name the values"
-                f" that are likes with --like-when '{name}=VALUE,VALUE', or leave the column out with"
-                f" --ignore-column '{name}'"
-            )
-        scales = {scale for _, scale in ratings.values()}
-        as_written = {value: number for value, (number, _) in ratings.items()}
-        return self._numbers(
-            text.replace_strict(as_written, default=None, return_dtype=pl.Float64),
-            pl.Series(list(as_written.values()), dtype=pl.Float64).unique(),
-            scales.pop() if len(scales) == 1 else None,
-            name,
-        )
+        understood = {value: says for value, says in known.items() if says is not None}
+        if len(understood) == len(known):
+            return self._words(text, understood, name)
+        if all(map(_DATE.match, known)):
+            return self._dates(text, name)
+        return self._written_ratings(text, known, name)
 
-    def _as_told(self, text: pl.Series, name: str, values: frozenset[str]) -> pl.Series:
+    def _like_when(self, text: pl.Series, name: str, values: frozenset[str]) -> pl.Series:
+        """Likes where the option --like-when says so, as text or as an equal number."""
         wanted = [value.lower() for value in values]
         likes = text.str.to_lowercase().is_in(wanted).fill_null(value=False)
         numbers = [float(value) for value in wanted if re.fullmatch(r"-?\d+(\.\d+)?", value)]
@@ -211,84 +202,147 @@ class _ColumnReader:
             raise InputError(
                 f"{self.where}: no row has {shown(sorted(values))} in column {name}; check --like-when"
             )
-        self.sentences.append(f"{name}: {', '.join(sorted(values))} is a like, anything else says nothing")
+        self.sentences.append(f"{name}: {' or '.join(sorted(values))} is a like, anything else says nothing")
         self.rated = True
         return likes.cast(pl.Int8)
 
-    def _words(self, text: pl.Series, known: dict[str, int], name: str) -> pl.Series:
+    def _words(self, text: pl.Series, known: Mapping[str, int], name: str) -> pl.Series:
+        """What words say; a yes in a column of dislikes is a dislike."""
         negative = NEGATIVE.search(letters(name)) and not {DISLIKE, UNLIKE, UNDISLIKE} & set(known.values())
         meant = {value: DISLIKE if negative and says == LIKE else says for value, says in known.items()}
         self.sentences.append(f"{name}: {_in_words(meant)}")
         self.counts[f"rows without a value in {name}"] += text.null_count()
-        self.rated |= bool({LIKE, DISLIKE, UNLIKE, UNDISLIKE} & set(meant.values()))
+        self.rated |= bool(_OPINIONS & set(meant.values()))
         return text.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
 
-    def _numbers(self, numbers: pl.Series, values: pl.Series, told_scale: int | None, name: str) -> pl.Series:
-        """What a column of numbers says: signs, or ratings. ``values`` are the distinct ones."""
-        highest, lowest = values.max(), values.min()
-        assert isinstance(highest, float)
-        assert isinstance(lowest, float)
-        rating = is_rating(name)
-        told_scale = told_scale or scale_of(name) or (self.scale if rating else None)
-        # One star of five looks like a sign; only a negative one tells a rating from it.
-        signs = set(values.to_list()) <= {-1.0, 0.0, 1.0} and (lowest < 0 or not rating)
-        if signs and told_scale is None and self.rules.min_rating is None:
+    def _dates(self, text: pl.Series, name: str) -> pl.Series:
+        """A date says when a song was liked, or when the like was taken back."""
+        taken_back = letters(name).startswith(("un", "removed", "deleted"))
+        self.sentences.append(f"{name}: a date {'takes the like back' if taken_back else 'is a like'}")
+        self.rated = True
+        dated = text.is_not_null()
+        return _constant(len(text), LIKE).set(dated, NEUTRAL) if taken_back else dated.cast(pl.Int8)
+
+    def _written_ratings(self, text: pl.Series, known: Mapping[str, int | None], name: str) -> pl.Series:
+        """What ratings such as 4/5 or ★★★★☆ say. ``known`` are the distinct values, and what they say as
+        words."""
+        ratings = {value: one for value in known if (one := rated(value)) is not None}
+        # Beside ratings, a word such as "unrated" says that there is none.
+        if any(value not in ratings and says not in {NEUTRAL, NOTHING} for value, says in known.items()):
+            unknown = [value for value, says in known.items() if says is None]
+            raise InputError(
+                f"{self.where}: column {name} says {shown(unknown)}, which is not understood; name the values"
+                f" that are likes with --like-when '{name}=VALUE,VALUE', or leave the column out with"
+                f" --ignore-column '{name}'"
+            )
+        scales = {scale for _, scale in ratings.values()}
+        numbers = {value: number for value, (number, _) in ratings.items()}
+        return self._numbers(
+            text.replace_strict(numbers, default=None, return_dtype=pl.Float64),
+            pl.Series(list(numbers.values()), dtype=pl.Float64).unique(),
+            scales.pop() if len(scales) == 1 else None,
+            name,
+        )
+
+    def _numbers(self, numbers: pl.Series, values: pl.Series, scale: int | None, name: str) -> pl.Series:
+        """What a column of numbers says: signs, or ratings. ``values`` are the distinct numbers, ``scale`` is
+        the one that the cells give."""
+        if self.rules.min_rating is not None:
+            return self._ratings(numbers, self.rules.min_rating, "", name)
+        is_rated = is_rating(name)
+        given = scale or scale_of(name) or (self.scale if is_rated else None)
+        if given is None and _are_signs(values, is_rated):
             return self._signs(numbers, values, name)
-        scale = told_scale or next((scale for scale in _SCALES if highest <= scale), None)
-        if rating and told_scale is None and highest <= 1 and _measured(values):
-            scale = 1
-        unclear = scale is None or lowest < 0 or highest > scale or (scale != 1 and _measured(values))
-        if self.rules.min_rating is None and (
-            unclear or (told_scale is None and scale == _SCALES[0] and highest <= 1)
-        ):
+        scale = _clear_scale(values, given, is_rated)
+        if scale is None:
+            lowest, highest = _range_of(values)
             raise InputError(
                 f"{self.where}: column {name} holds numbers from {lowest:g} to {highest:g}, of a scale that"
-                f" is"
-                " not clear; say from which number on it is a like with --min-rating, or leave the column out"
-                f" with --ignore-column '{name}'"
+                " is not clear; say from which number on it is a like with --min-rating, or leave the column"
+                f" out with --ignore-column '{name}'"
             )
-        least = LIKED_SHARE * (scale or 0) if self.rules.min_rating is None else self.rules.min_rating
+        return self._ratings(numbers, LIKED_SHARE * scale, f" of {scale}", name)
+
+    def _ratings(self, numbers: pl.Series, least: float, of_scale: str, name: str) -> pl.Series:
+        """Likes from ``least`` on; a lower rating is neutral."""
         liked = (numbers >= least).fill_null(value=False)
-        of = f" of {scale}" if self.rules.min_rating is None else ""
-        self.sentences.append(f"{name}: {least:g} and more{of} is a like (--min-rating), less says nothing")
+        self.sentences.append(
+            f"{name}: {least:g} and more{of_scale} is a like (--min-rating), less says nothing"
+        )
         self.counts[f"rows rated below {least:g}"] += int((~liked).sum()) - numbers.null_count()
         self.counts["rows without a rating"] += numbers.null_count()
         self.rated = True
-        low = ~liked & numbers.is_not_null()
-        return liked.cast(pl.Int8).set(low, NEUTRAL)
+        return liked.cast(pl.Int8).set(~liked & numbers.is_not_null(), NEUTRAL)
 
     def _signs(self, numbers: pl.Series, values: pl.Series, name: str) -> pl.Series:
+        """What -1, 0 and 1 say; in a column of dislikes, 1 is a dislike."""
         sign = -1 if NEGATIVE.search(letters(name)) else 1
         meaning = {1.0: LIKE, -1.0: DISLIKE, 0.0: NEUTRAL}
         meant = {value: meaning[value * sign] for value in values.to_list()}
         self.sentences.append(f"{name}: {_in_words({f'{value:g}': says for value, says in meant.items()})}")
-        self.rated |= bool({LIKE, DISLIKE} & set(meant.values()))
+        self.rated |= bool(_OPINIONS & set(meant.values()))
         return numbers.replace_strict(meant, default=NOTHING, return_dtype=pl.Int8)
 
 
-_DATED = re.compile(r"\d{4}-\d\d-\d\d")
+# --- numbers and words -------------------------------------------------------------------------------------
+
+
+def _range_of(values: pl.Series) -> tuple[float, float]:
+    lowest, highest = values.min(), values.max()
+    assert isinstance(lowest, float)
+    assert isinstance(highest, float)
+    return lowest, highest
+
+
+def _are_signs(values: pl.Series, is_rated: bool) -> bool:
+    """Whether numbers are signs. One star of five looks like a sign too, so in a column of ratings only a
+    negative one proves them."""
+    return set(values.to_list()) <= {-1.0, 0.0, 1.0} and (_range_of(values)[0] < 0 or not is_rated)
+
+
+_SCALES = (5, 10, 100)
+
+
+def _clear_scale(values: pl.Series, given: int | None, is_rated: bool) -> int | None:
+    """The scale of ratings: the ``given`` one, else the first of _SCALES that holds the highest, or 1 for
+    fractions; None if it is not clear."""
+    lowest, highest = _range_of(values)
+    measured = _are_measured(values)
+    if given is not None:
+        scale = given
+    elif highest <= 1:
+        if not (is_rated and measured):
+            return None  # each may be one star of five, or a yes
+        scale = 1
+    elif highest <= _SCALES[-1]:
+        scale = next(scale for scale in _SCALES if highest <= scale)
+    else:
+        return None
+    unclear = lowest < 0 or highest > scale or (measured and scale != 1)
+    return None if unclear else scale
+
+
+def _are_measured(values: pl.Series) -> bool:
+    """Whether numbers were measured rather than chosen: ratings are whole, or halves or quarters."""
+    return not ((values * 4).round(0) == values * 4).all()
+
+
 _IN_WORDS = {
-    LIKE: "a like",
-    DISLIKE: "a dislike",
-    PLAY: "a play",
+    LIKE: "is a like",
+    DISLIKE: "is a dislike",
+    PLAY: "is a play",
     UNLIKE: "takes a like back",
     UNDISLIKE: "takes a dislike back",
-    NEUTRAL: "neither",
-    NOTHING: "nothing",
+    NEUTRAL: "is neither",
+    NOTHING: "is nothing",
 }
 
 
 def _in_words(meant: Mapping[str, int]) -> str:
+    """A sentence on what values say, at most four of each kind."""
     parts = []
     for says, words in _IN_WORDS.items():
         values = [value for value, one in meant.items() if one == says]
         if values:
-            parts.append(
-                f"{' and '.join(values[:4])} {'is ' if not words.startswith('takes') else ''}{words}"
-            )
+            parts.append(f"{' and '.join(values[:4])} {words}")
     return ", ".join(parts)
-
-
-def _measured(values: pl.Series) -> bool:
-    """Whether numbers were measured rather than chosen: ratings are whole, or halves or quarters."""
-    return not ((values * 4).round(0) == values * 4).all()

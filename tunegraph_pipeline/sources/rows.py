@@ -5,7 +5,7 @@ single cells (`cells`), what a row says (`opinions`), or which columns there are
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -43,43 +43,17 @@ from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
 
-_NO_SONGS = frozenset(
-    {
-        *("artist", "artists", "album", "albums", "podcast", "podcasts", "episode", "episodes", "audiobook"),
-        *(
-            "audiobooks",
-            "show",
-            "shows",
-            "station",
-            "movie",
-            "movies",
-            "tvshow",
-            "video",
-            "musicvideo",
-            "book",
-        ),
-        *("books", "container"),
-    }
-)
-"""What a column of types calls things that are no songs."""
-
-_FEATURE_RANGES = {
-    **dict.fromkeys(AUDIO_FEATURES, (0.0, 1.0)),
-    "key": (0.0, 11.0),
-    "loudness": (-100.0, 20.0),
-    "tempo": (0.0, 500.0),
-}
-_FIXED = {"dislikes": DISLIKE, "unlikes": UNLIKE, "undislikes": UNDISLIKE}
-
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose columns are named by role, beside the columns ``opinions``, which keep their own names;
-    ``kinds`` tells songs from albums and artists. ``means`` is what its rows say, ``default_plays`` from how
-    many plays on a song is liked where no option says; None for any. ``decided``: options change nothing any
-    more. ``may_be_plays``: its rows are plays if an option counts them;
-    ``plays_if_repeated``: also where songs repeat at several times. ``split_artists``: a cell may hold
-    several artists."""
+    """A table whose columns are named by role, beside the columns ``opinions``, which keep the file's names.
+
+    ``means``: what its rows say if no opinion does. ``kinds``: the column that tells songs from albums and
+    artists. ``default_plays``: from how many plays on a song is liked if no option says; None for any.
+    ``split_artists``: a cell may hold several artists. ``decided``: options change nothing any more.
+    ``scale``: the highest rating. ``may_be_plays``: its rows are plays if an option counts them;
+    ``plays_if_repeated``: also if songs repeat at several times.
+    """
 
     rows: pl.DataFrame
     means: Means
@@ -97,25 +71,28 @@ class Table:
         """Whether it has plays that --min-plays could count."""
         if self.means == "plays" or self.may_be_plays or "plays" in self.rows.columns:
             return True
-        flat = (
-            one.explode() if one.dtype.is_nested() else one
-            for one in map(self.rows.get_column, self.opinions)
-        )
-        values = (one.unique().cast(pl.String, strict=False) for one in flat if not one.dtype.is_nested())
-        return any(
-            SAYS.get(word_of(value)) == PLAY for some in values for value in some.drop_nulls().to_list()
-        )
+        return any(_says_plays(self.rows[name]) for name in self.opinions)
 
     @property
-    def has_numbers(self) -> bool:
-        """Whether it has ratings that --min-rating could judge."""
+    def has_opinions(self) -> bool:
+        """Whether it has columns of opinions, which --min-rating could judge if they hold numbers."""
         return bool(self.opinions)
+
+
+def _says_plays(column: pl.Series) -> bool:
+    """Whether a column of opinions has a word for plays, perhaps in lists."""
+    flat = column.explode() if column.dtype.is_nested() else column
+    if flat.dtype.is_nested():
+        return False
+    values = flat.unique().cast(pl.String, strict=False).drop_nulls().to_list()
+    return any(SAYS.get(word_of(value)) == PLAY for value in values)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """``likes``: user_id, track_id, liked_at; ``dislikes``: the same, ``liked_at`` being when it was said;
-    ``tracks`` and ``features`` as in a raw batch. ``rules`` are sentences on what counted as what."""
+    """The parts of a raw batch. ``likes``: user_id, track_id and liked_at; ``dislikes``: the same,
+    ``liked_at`` being when the song was disliked; ``tracks`` and ``features``: as `lake.raw` declares them.
+    ``rules`` are sentences on what counted as what."""
 
     frames: Mapping[Part, pl.DataFrame]
     rules: list[str]
@@ -146,31 +123,38 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     if isinstance(rows.schema.get("track_id"), pl.List):
         rows = _one_song_a_row(rows, table, where)
     rows = _with_ids(rows, table, where, counts)
-    said: list[str] = []
+    sentences: list[str] = []
     frames: dict[Part, pl.DataFrame] = {}
     if "likes" in asked or "dislikes" in asked:
-        likes, dislikes = _opinions(rows, table, rules, where, counts, said)
-        frames |= {"likes": likes, "dislikes": dislikes}
-    cleaners: dict[Part, Callable[[], pl.DataFrame]] = {
-        "tracks": lambda: _tracks(rows, counts),
-        "features": lambda: _features(rows, where, counts),
-    }
-    frames |= {part: cleaners[part]() for part in asked if part in cleaners}
-    return Parts({part: frames[part] for part in asked}, said)
+        frames["likes"], frames["dislikes"] = _opinions(rows, table, rules, where, counts, sentences)
+    if "tracks" in asked:
+        frames["tracks"] = _tracks(rows, counts)
+    if "features" in asked:
+        frames["features"] = _features(rows, where, counts)
+    return Parts({part: frames[part] for part in asked}, sentences)
 
 
 # --- which song --------------------------------------------------------------------------------------------
 
+_SONG_KINDS = frozenset({"song", "songs", "track", "tracks", "audio"})
+
+_OTHER_KINDS = frozenset({
+    "artist", "artists", "album", "albums", "podcast", "podcasts", "episode", "episodes", "audiobook",
+    "audiobooks", "show", "shows", "station", "movie", "movies", "tvshow", "video", "musicvideo", "book",
+    "books", "container",
+})  # fmt: skip
+"""What columns of types call things that are no songs."""
+
 
 def _songs_only(table: Table, counts: Counter[str]) -> pl.DataFrame:
-    """The rows of songs, where a column tells them from albums, artists and episodes."""
+    """The rows of songs, if a column tells them from albums, artists and episodes; else all rows."""
     if table.kinds is None:
         return table.rows
     kinds = table.rows[table.kinds].cast(pl.String, strict=False)
     values = kinds.drop_nulls().unique()
     plain = {value: letters(value) for value in values.to_list()}
-    songs = [value for value, kind in plain.items() if kind in {"song", "songs", "track", "tracks", "audio"}]
-    others = [value for value, kind in plain.items() if kind in _NO_SONGS]
+    songs = [value for value, kind in plain.items() if kind in _SONG_KINDS]
+    others = [value for value, kind in plain.items() if kind in _OTHER_KINDS]
     if songs and table.kinds != "kind":
         others += [value for value, kind in plain.items() if value not in songs and kind == "playlist"]
     left_out = kinds.is_in(others).fill_null(value=False)
@@ -203,45 +187,47 @@ def _with_ids(rows: pl.DataFrame, table: Table, where: str, counts: Counter[str]
     """The rows of known songs, with clean ``track_id`` and ``user_id``."""
     if table.split_artists and rows.schema.get("artists") == pl.String:
         rows = rows.with_columns(_split_artists(rows))
-    left_out: Counter[str] = Counter()
-    ids = [as_ids(rows["track_id"], "track_id", where, left_out)] if "track_id" in rows.columns else []
-    written = rows["track_id"].is_not_null() if ids else pl.repeat(False, len(rows), eager=True)
-    dropped = ids[0].is_null() & written if ids else written
-    track = ids[0] if ids else pl.Series("track_id", [None] * len(rows), dtype=pl.String)
-    for name in rows.columns:
-        if name.startswith("service:"):
-            track = _filled(track, _service_ids(rows[name], name.removeprefix("service:")))
-    track = _filled(track, _isrc_ids(rows["isrc"])) if "isrc" in rows.columns and track.has_nulls() else track
-    if track.has_nulls() and {"name", "artists"} <= set(rows.columns):
-        track = _filled(track, _name_ids(rows["artists"], rows["name"], track.is_null()))
-    if ids and left_out:
-        # What is no song by its id is none by its names.
-        named = track.set(dropped & (as_text(rows["track_id"]).is_not_null()), None)
-        track = named
-    rows = rows.with_columns(track.alias("track_id"))
+    no_songs: Counter[str] = Counter()
+    rows = rows.with_columns(_track_ids(rows, where, no_songs).alias("track_id"))
     if "user_id" in rows.columns:
         rows = rows.with_columns(as_ids(rows["user_id"], "user_id", where, counts))
     # A row is counted once: by why its id is left out, or here.
-    counts.update(left_out)
-    missing = rows["track_id"].null_count() - left_out.total()
-    titles = (
-        int((rows["track_id"].is_null() & as_text(rows["name"]).is_not_null()).sum())
-        if "name" in rows.columns
-        else 0
-    )
-    titles = min(max(missing, 0), titles)
+    counts.update(no_songs)
+    without = rows["track_id"].is_null()
+    missing = max(int(without.sum()) - no_songs.total(), 0)
+    titles = int((without & as_text(rows["name"]).is_not_null()).sum()) if "name" in rows.columns else 0
+    titles = min(missing, titles)
     counts["titles without an artist, which name no song"] += titles
-    counts["rows without a track"] += max(missing, 0) - titles
-    return rows.filter(pl.col("track_id").is_not_null())
+    counts["rows without a track"] += missing - titles
+    return rows.filter(~without)
+
+
+def _track_ids(rows: pl.DataFrame, where: str, no_songs: Counter[str]) -> pl.Series:
+    """The id of each row's song: by its column, else by a service, its ISRC, or artist and title; null if
+    it has none. Ids of what is no song are null, and counted in ``no_songs``."""
+    written = rows["track_id"] if "track_id" in rows.columns else None
+    if written is None:
+        own = pl.repeat(None, len(rows), dtype=pl.String, eager=True).alias("track_id")
+    else:
+        own = as_ids(written, "track_id", where, no_songs)
+    track = own
+    for name in rows.columns:
+        if name.startswith("service:"):
+            track = _filled(track, _service_ids(rows[name], name.removeprefix("service:")))
+    if "isrc" in rows.columns and track.has_nulls():
+        track = _filled(track, _isrc_ids(rows["isrc"]))
+    if track.has_nulls() and {"name", "artists"} <= set(rows.columns):
+        track = _filled(track, _name_ids(rows["artists"], rows["name"], track.is_null()))
+    if written is not None and no_songs:
+        # What is no song by its id is none by its names.
+        track = track.set(own.is_null() & as_text(written).is_not_null(), None)
+    return track
 
 
 def _filled(track: pl.Series, others: pl.Series) -> pl.Series:
-    return (
-        track.to_frame("a")
-        .with_columns(others.alias("b"))
-        .select(pl.coalesce("a", "b").alias("track_id"))
-        .to_series()
-    )
+    """The ids, with those of ``others`` in place of nulls."""
+    both = pl.DataFrame({"track_id": track, "other": others})
+    return both.select(pl.coalesce("track_id", "other")).to_series()
 
 
 def _service_ids(column: pl.Series, service: str) -> pl.Series:
@@ -254,6 +240,7 @@ def _service_ids(column: pl.Series, service: str) -> pl.Series:
 
 
 def _isrc_ids(column: pl.Series) -> pl.Series:
+    """The ids of songs by their ISRCs; null for text that is none."""
     text = as_text(column)
     written = text.drop_nulls().unique().to_list()
     return text.replace_strict(
@@ -272,9 +259,9 @@ def _name_ids(artists: pl.Series, names: pl.Series, wanted: pl.Series) -> pl.Ser
 
 
 def _split_artists(rows: pl.DataFrame) -> pl.Series:
-    """Exportify joins the artists of a song by ``;`` or, in older files, by commas; a comma of a name may be
-    escaped. In a column that has a semicolon anywhere, and no escape, commas belong to names, as they do
-    where a song has a single artist id."""
+    """The artists of each song as a list. Exportify joins them by ``;`` or, in older files, by commas; a
+    comma of a name may be escaped. In a column that has a semicolon anywhere and no escape, commas belong to
+    names, as they do where a song has a single artist id."""
     column = rows["artists"].cast(pl.String, strict=False)
     kept = column.str.replace_all("\\,", "\x00", literal=True)
     has_mark = column.str.contains(";", literal=True)
@@ -297,44 +284,71 @@ def _split_artists(rows: pl.DataFrame) -> pl.Series:
 
 # --- what users say of it ----------------------------------------------------------------------------------
 
+_SAID_BY_TABLE = {"dislikes": DISLIKE, "unlikes": UNLIKE, "undislikes": UNDISLIKE}
+"""What each row of a table says by what the table means, if no column says more."""
+
 
 def _opinions(
-    rows: pl.DataFrame, table: Table, rules: Rules, where: str, counts: Counter[str], said: list[str]
+    rows: pl.DataFrame, table: Table, rules: Rules, where: str, counts: Counter[str], sentences: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The likes and the dislikes of rows with users."""
     counts["rows without a user"] += rows["user_id"].null_count()
     rows = rows.filter(pl.col("user_id").is_not_null())
     if table.decided:
         rules = Rules()
     elif not table.counts_plays:
         rules = replace(rules, min_plays=None)
-    basis: Basis = "plays" if table.means == "plays" else "list"
-    opinions = read_opinions(rows, table.opinions, basis, rules, where, counts, table.scale)
-    said += opinions.rules
-    says = opinions.says
-    if table.means in _FIXED and not table.opinions:
-        says = pl.repeat(_FIXED[table.means], len(rows), dtype=pl.Int8, eager=True)
-    if table.means == "library" and table.opinions and not opinions.rated:
-        says = says.set(says.is_in([NOTHING, NEUTRAL]), LIKE)
-        said.append("nothing in the library is rated or loved, so each of its songs is a like")
+    says, plays = _says(rows, table, rules, where, counts, sentences)
     written, liked_at = _times(rows, counts)
     if table.plays_if_repeated and (says == LIKE).all() and _repeats(rows, liked_at):
-        said.append("songs repeat at several times, so the rows are plays")
+        sentences.append("songs repeat at several times, so the rows are plays")
         says = says.set(says == LIKE, PLAY)
     pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
-    if not len(pairs) or (says == LIKE).all():
-        return _distinct(pairs, counts), _distinct(pairs[:0], Counter())
-    if opinions.plays is not None:
-        pairs = pairs.with_columns(opinions.plays.alias("plays"))
+    if plays is not None:
+        pairs = pairs.with_columns(plays.alias("plays"))
     least = rules.min_plays if rules.min_plays is not None else table.default_plays
+    return _likes_and_dislikes(pairs, written, least, counts, sentences)
+
+
+def _says(
+    rows: pl.DataFrame, table: Table, rules: Rules, where: str, counts: Counter[str], sentences: list[str]
+) -> tuple[pl.Series, pl.Series | None]:
+    """What each row says, and how often it was played, as in `opinions.Opinions`, by its columns or else by
+    what the table means."""
+    basis: Basis = "plays" if table.means == "plays" else "list"
+    opinions = read_opinions(rows, table.opinions, basis, rules, where, counts, table.scale)
+    sentences += opinions.rules
+    says = opinions.says
+    if table.means in _SAID_BY_TABLE and not table.opinions:
+        says = pl.repeat(_SAID_BY_TABLE[table.means], len(rows), dtype=pl.Int8, eager=True)
+    if table.means == "library" and table.opinions and not opinions.rated:
+        says = says.set(says.is_in([NOTHING, NEUTRAL]), LIKE)
+        sentences.append("nothing in the library is rated or loved, so each of its songs is a like")
+    return says, opinions.plays
+
+
+def _likes_and_dislikes(
+    pairs: pl.DataFrame,
+    written: pl.Series | None,
+    least: int | None,
+    counts: Counter[str],
+    sentences: list[str],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The likes and dislikes that stand, and as likes the songs played ``least`` times that nobody rated.
+    ``pairs``: user_id, track_id, liked_at, says and perhaps plays; ``written``: the times in the file."""
+    says = pairs["says"]
+    if (says == LIKE).all():
+        return _distinct(pairs, counts), _as_pairs(pairs[:0])
     if (says == PLAY).all():
-        return _played(pairs, least, counts, said), _distinct(pairs[:0], Counter())
-    stated = says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE, NEUTRAL])
-    order = _order(written, liked_at)
-    likes, dislikes = _last_opinions(pairs.with_columns(order).filter(stated), counts)
+        return _played(pairs, least, counts, sentences), _as_pairs(pairs[:0])
+    stated = pairs.with_columns(_order(written, pairs["liked_at"])).filter(
+        says.is_in([LIKE, DISLIKE, UNLIKE, UNDISLIKE, NEUTRAL])
+    )
+    likes, dislikes = _last_opinions(stated, counts)
     counts["rows that say nothing of liking"] += int(says.is_in([NOTHING, NEUTRAL]).sum())
     if (says == PLAY).any():
+        played = _played(pairs.filter(says == PLAY), least, counts, sentences)
         known = pl.concat([likes, dislikes])
-        played = _played(pairs.filter(pl.col("says") == PLAY), least, counts, said)
         further = played.join(known, on=["user_id", "track_id"], how="anti", maintain_order="left")
         likes = pl.concat([likes, further])
     return likes, dislikes
@@ -347,7 +361,7 @@ def _repeats(rows: pl.DataFrame, liked_at: pl.Series) -> bool:
 
 
 def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, pl.Series]:
-    """The times as they are written, None where there are none, and as they are stored."""
+    """The times as they are written, None without such a column, and as they are stored."""
     if "liked_at" not in rows.columns:
         return None, pl.repeat(None, len(rows), dtype=pl.Datetime("us", "UTC"), eager=True).alias("liked_at")
     column = rows["liked_at"]
@@ -358,8 +372,8 @@ def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, 
 
 
 def _order(written: pl.Series | None, times: pl.Series) -> pl.Series:
-    """The order of the rows in time, float64: by times, or by numbers as they are written where some are no
-    times, since they may be relative; all equal where there are none."""
+    """The order of the rows in time, float64: by times, or by the numbers in the file if some of them are no
+    times, since they may be relative. All are null without times."""
     if (
         times.null_count()
         and written is not None
@@ -372,8 +386,8 @@ def _order(written: pl.Series | None, times: pl.Series) -> pl.Series:
 
 
 def _codes(pairs: pl.DataFrame) -> pl.Series:
-    """A number for each pair of user and track: two 32-bit codes in one, ten times faster to compare than
-    pairs of strings."""
+    """A number for each pair of user and track, uint64: two 32-bit codes in one, ten times faster to compare
+    than pairs of strings."""
     codes = [
         pl.col(name).cast(pl.Categorical).to_physical().cast(pl.UInt64) for name in ("user_id", "track_id")
     ]
@@ -381,6 +395,7 @@ def _codes(pairs: pl.DataFrame) -> pl.Series:
 
 
 def _as_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """user_id and track_id as text, and liked_at."""
     return pairs.select(pl.col("user_id", "track_id").cast(pl.String), "liked_at")
 
 
@@ -400,7 +415,8 @@ def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
 
 
 def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The likes and dislikes that stand: of each user and song the last one, unless it was taken back."""
+    """The likes and dislikes that stand: of each user and song the last one, unless it was taken back.
+    ``pairs`` have a column ``order``."""
     pairs = pairs.with_columns(_codes(pairs))
     several = pairs["pair"].is_duplicated()
     alone = pairs.filter(~several)
@@ -449,7 +465,9 @@ def _last_of_several(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     return standing.select(pl.col("user_id", "track_id").cast(pl.String), "last", at.alias("liked_at"))
 
 
-def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: list[str]) -> pl.DataFrame:
+def _played(
+    pairs: pl.DataFrame, least: int | None, counts: Counter[str], sentences: list[str]
+) -> pl.DataFrame:
     """The songs that each user played ``least`` times, dated by the first play that counts."""
     if "plays" in pairs.columns:
         pairs = pairs.filter(pl.col("plays") > 0)
@@ -466,11 +484,11 @@ def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: 
         .sort("row")
     )
     if least is None:
-        said.append("plays: a song that was played at all is a like (--min-plays)")
+        sentences.append("plays: a song that was played at all is a like (--min-plays)")
         counts["repeated plays"] += len(pairs) - len(often)
         liked = often
     else:
-        said.append(f"plays: a song played {least} times or more is a like (--min-plays)")
+        sentences.append(f"plays: a song played {least} times or more is a like (--min-plays)")
         liked = often.filter(pl.col("times") >= least)
         counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
     who = pairs.select("user_id", "track_id")[liked["row"]]
@@ -478,6 +496,13 @@ def _played(pairs: pl.DataFrame, least: int | None, counts: Counter[str], said: 
 
 
 # --- what is known of it -----------------------------------------------------------------------------------
+
+_FEATURE_RANGES = {
+    **dict.fromkeys(AUDIO_FEATURES, (0.0, 1.0)),
+    "key": (0.0, 11.0),
+    "loudness": (-100.0, 20.0),
+    "tempo": (0.0, 500.0),
+}
 
 
 def _tracks(table: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:

@@ -1,7 +1,7 @@
-"""The files of the 2022 seed project that need one another.
+"""Read the files of the 2022 seed project, which need one another.
 
 Here: ``user_like.json``, ``id_map.json`` and ``id_map.csv`` of one folder as one reading. Not here: any other
-format (`reading`).
+format (`read_file`).
 """
 
 import re
@@ -13,9 +13,9 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.content import as_utf8, parse_json, read_content
+from tunegraph_pipeline.sources.delimited_text import Cut, cut_lines, sample_lines, text_table, usual_width
 from tunegraph_pipeline.sources.formats import BY_NAME, SEED_FILES
 from tunegraph_pipeline.sources.names import shown
-from tunegraph_pipeline.sources.raw_tables import Cut, cut_lines, sample_lines, text_table, usual_width
 from tunegraph_pipeline.sources.reading import Reading
 from tunegraph_pipeline.sources.rows import Table
 
@@ -23,9 +23,12 @@ _SEED = BY_NAME["seed"]
 
 
 def read_seed(paths: Sequence[Path]) -> Reading:
-    """The seed project's files: ``user_like.json`` {user: [track, ...], or null if the request failed},
-    ``id_map.csv`` (11 features per row, no header) and ``id_map.json`` {track: its row there}. Raises
-    InputError if one of the last two is missing, or they do not match."""
+    """The reading of the seed project's files, each optional, except that the last two need each other.
+
+    ``user_like.json`` is {user: [track, ...], or null if the request failed}, ``id_map.json`` {track: its row
+    in ``id_map.csv``}, which has the 11 features and no header. Raises InputError if one of a pair is
+    missing, or if they do not match.
+    """
     by_name = {path.name: path for path in paths}
     maps = [by_name.pop(name, None) for name in SEED_FILES[1:]]
     reading = Reading(_SEED, [], _SEED.seen_by)

@@ -22,7 +22,7 @@ from tunegraph_pipeline.sources.content import is_hidden
 MAX_MEMBERS = 10_000
 MAX_FILE_BYTES = 1 << 28
 MAX_TOTAL_BYTES = 1 << 31
-"""Limits on what is unpacked of an archive; Spotify's own files hold some 12 MB each."""
+"""Limits on what is read of an archive; Spotify's own files hold some 12 MB each."""
 
 _STEP = 1 << 20
 _LONGEST_READ = 1 << 22  # of an archive at once; a list of 10,000 members takes about one megabyte
@@ -41,7 +41,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A file of somebody's data, in an archive or not; ``where`` names it in messages, ``path`` is that
+    """A file of somebody's data, in an archive or not. ``where`` names it in messages; ``path`` is its path
     within the archive."""
 
     where: str
@@ -50,18 +50,21 @@ class Member:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return re.split(r"[/\\]", self.path)[-1]
 
 
 class MemberReader:
-    """Reads files of one archive, within the limit on all of them together."""
+    """Reads the files of an import within one limit on their total size."""
 
     def __init__(self) -> None:
         self._left = MAX_TOTAL_BYTES
 
     def read(self, member: Member) -> bytes:
-        """What is in ``member``, measured as it is read: an archive may declare wrong sizes. Raises
-        InputError where it is damaged or too large."""
+        """The content of ``member``, measured as it is read, since an archive may declare wrong sizes.
+
+        Raises InputError if it is damaged or too large.
+        """
         limit = min(MAX_FILE_BYTES, self._left)
         parts, size = [], 0
         try:
@@ -77,13 +80,14 @@ class MemberReader:
         except _DAMAGE as error:
             raise InputError(
                 f"{member.where} is damaged or unreadable ({shown_name(str(error))}); download the export"
-                f" again"
+                " again"
             ) from error
         self._left -= size
         return b"".join(parts)
 
 
 def is_zip_file(path: Path) -> bool:
+    """Whether ``path`` begins like a zip archive; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
@@ -101,9 +105,10 @@ class _Archive(BufferedReader):
 
 
 def members_of(path: Path, opened: ExitStack) -> list[Member]:
-    """The files in the archive ``path``, in order of their names, after checking its list of members;
-    ``opened`` closes it. Raises InputError where it is damaged, encrypted, or has a file that is not safe to
-    open."""
+    """The files in the archive ``path``, sorted by name; ``opened`` closes it.
+
+    Raises InputError if it is damaged, encrypted, has too many files, or has one that is not safe to open.
+    """
     try:
         raw = opened.enter_context(_Archive(FileIO(path)))
     except OSError as error:
@@ -129,6 +134,7 @@ def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> IO[
 
 
 def _checked(entries: list[zipfile.ZipInfo], path: Path) -> Iterator[zipfile.ZipInfo]:
+    """Yield the files among ``entries`` that are not hidden. Raises InputError as `members_of` does."""
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename

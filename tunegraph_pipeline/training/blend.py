@@ -128,13 +128,10 @@ class Validation:
             figures[rows] = self._average_precision(score(context), context, targets)
         return figures
 
-    def of_popularity(self, popularity: NDArray[np.float32]) -> float:
-        """Return the MAP@10 of recommending the most popular tracks to everyone, NaN without users."""
-        total = 0.0
-        for _, context, targets in self._blocks():
-            scores = np.tile(popularity.astype(np.float32), (context.shape[0], 1))
-            total += float(self._average_precision(scores, context, targets).sum())
-        return total / self.n_users if self.n_users else float("nan")
+    def of_popularity(self, popularity: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return AP@10 of each user, float64[m], for recommending the most popular tracks to everyone."""
+        row = popularity.astype(np.float32)
+        return self.of_scores(lambda context: np.tile(row, (context.shape[0], 1)))
 
     def _blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
         """Yield some users at a time: their rows, context and targets."""
@@ -198,8 +195,8 @@ def tune_blend(
     level: NDArray[np.float32],
     warm: NDArray[np.bool_],
     around: Blend | None = None,
-) -> tuple[Blend, NDArray[np.float32], float]:
-    """Return the blend and prior to serve, and their MAP@10 on the validation users (NaN without users).
+) -> tuple[Blend, NDArray[np.float32], NDArray[np.float64]]:
+    """Return the blend and prior to serve, and with them the AP@10 of each validation user, float64[m].
 
     Tries a grid of ratios and length exponents, either part alone included, then one step of sqrt(2) to both
     sides of the best, then the reserve for tracks nobody in training likes (``warm`` is false for them).
@@ -214,7 +211,7 @@ def tune_blend(
     usual = EVEN if around is None else around
     prior = prior_of(level, warm)
     if validation.n_users == 0:
-        return usual, prior, float("nan")
+        return usual, prior, np.empty(0)
 
     grid = _whole_grid() if around is None else _next_to(around)
     figures = validation.of_blends(grid, parts, prior)
@@ -232,7 +229,7 @@ def tune_blend(
         figures = np.concatenate([validation.of_blends([blend], parts, one) for one in priors])
         chosen = _clearly_best(figures, 0)
         prior, value = priors[chosen], figures[chosen]
-    return blend, prior, float(value.mean())
+    return blend, prior, value
 
 
 def _whole_grid() -> list[Blend]:

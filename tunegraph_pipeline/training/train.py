@@ -196,15 +196,15 @@ class TrainingData:
 class TrainedModel(TrainedArrays):
     """All that the scoring rule needs, and how the training went.
 
-    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``validation``:
-    MAP@10 of the served rule on the early-stopping users and ``validation_of_popularity`` that of popularity,
-    NaN without such users; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
+    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``validation``
+    float64[m]: AP@10 of the served rule for each early-stopping user, and ``validation_of_popularity`` that
+    of the most popular songs; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
     ``tensors``: its weights by name.
     """
 
     blend: Blend
-    validation: float
-    validation_of_popularity: float
+    validation: NDArray[np.float64]
+    validation_of_popularity: NDArray[np.float64]
     curves: list[EpochReport]
     best_epoch: int
     tensors: dict[str, NDArray[np.float32]]
@@ -284,7 +284,7 @@ def train(
     placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     validation = replace(validation, recommendable=warm | placed)
     embeddings = _unit_rows(embeddings, config.seed)
-    blend, prior, figure = tune_blend(
+    blend, prior, figures = tune_blend(
         validation,
         ScoreParts(embeddings, pooling_weight, W),
         _level(encoder, epochs.temperature),
@@ -301,7 +301,7 @@ def train(
         placed=placed,
         recommendable=validation.recommendable,
         blend=blend,
-        validation=figure,
+        validation=figures,
         validation_of_popularity=validation.of_popularity(popularity),
         curves=course.curves,
         best_epoch=course.best_epoch,

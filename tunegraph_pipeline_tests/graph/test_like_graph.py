@@ -13,6 +13,7 @@ from tunegraph_pipeline.graph.like_graph import (
     LikeGraph,
     build_like_graph,
     changed_likes,
+    spare_the_only,
     update_like_graph,
 )
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, GATE, TRAIN
@@ -239,3 +240,31 @@ def test_a_graph_whose_changed_lists_are_replaced_is_that_of_all_likes(
     assert (A + np.asarray(change.sum(axis=0)).ravel()).tolist() == after.track_degrees().tolist()
     assert (likes + change).toarray().min(initial=0) >= 0
     assert (likes + change).toarray().max(initial=0) <= 1
+
+
+def test_the_split_never_takes_the_only_users_or_likes_there_are() -> None:
+    likes = [(user, track) for user in "uv" for track in "ab"]
+    all_set_aside = graph_of(likes, held_out=0.0, calibration_share=0.999)
+    assert all_set_aside.calibration.all()
+    spared = spare_the_only(all_set_aside)
+    assert not spared.calibration.any()
+    assert not spared.judge.any()
+    assert np.array_equal(spared.fold, all_set_aside.fold)
+    all_held_out = graph_of(likes, held_out=0.999)
+    assert not all_held_out.teaches
+    spared = spare_the_only(all_held_out)
+    assert (spared.fold == TRAIN).all()
+    assert spared.training_matrix().nnz == 4
+
+
+@given(pairs, st.sampled_from([0.0, 0.3, 0.9]), st.sampled_from([0.0, 0.5]))
+def test_the_split_is_spared_only_where_nothing_could_be_learnt_from_what_it_leaves(
+    likes: set[tuple[str, str]], held_out: float, share: float
+) -> None:
+    graph = graph_of(likes, held_out=held_out, calibration_share=share)
+    spared = spare_the_only(graph)
+    nothing_held_out = graph_of(likes, held_out=0.0)
+    assert spared.teaches == nothing_held_out.teaches
+    assert (spared is graph) == (graph.teaches or not nothing_held_out.teaches)
+    trained = graph.training_matrix().toarray()
+    assert graph.teaches == bool((trained.sum(axis=1) >= 2).any() and (trained.sum(axis=0) >= 2).any())

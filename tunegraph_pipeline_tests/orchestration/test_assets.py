@@ -11,6 +11,8 @@ from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
+from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline_tests.pipeline.test_daily_tables import FIRST, LAST, lake_of_two_days
 
 pytestmark = pytest.mark.dagster
@@ -103,21 +105,45 @@ def test_embeddings_that_are_not_finite_unit_and_complete_fail(
 
 
 def _model(lake: Lake, **facts: object) -> None:
+    facts = {"version": "m", "settings": {"encoder": "none"}, "validation_users": 100, **facts}
     folder = lake.version_folder("models", "m")
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"facts": facts, "parts": {}}))
     lake.set_current("models", "m")
 
 
-@pytest.mark.parametrize(("model", "holds"), [(0.12, True), (0.01, False), (None, True)])
+@pytest.mark.parametrize(("model", "holds"), [(0.12, True), (0.05, True), (0.01, False), (None, True)])
 def test_a_model_worse_than_popularity_fails(lake: Lake, model: float | None, holds: bool) -> None:
     _model(lake, validation=model, validation_of_popularity=0.05)
     assert _passed(checks.better_than_popularity(lake=lake)) == holds
 
 
-def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_be_kept(lake: Lake) -> None:
-    from tunegraph_pipeline.pipeline.gate import objection_to
+@pytest.mark.parametrize(
+    ("users", "high", "severity"),
+    [
+        (4, -0.01, AssetCheckSeverity.WARN),  # the interval of four users means nothing
+        (100, 0.01, AssetCheckSeverity.WARN),
+        (100, -0.01, AssetCheckSeverity.ERROR),
+    ],
+)
+def test_a_first_model_is_refused_only_where_it_is_clearly_worse_than_popularity(
+    lake: Lake, users: int, high: float, severity: AssetCheckSeverity
+) -> None:
+    figures = {"validation": 0.01, "validation_of_popularity": 0.05}
+    _model(lake, **figures, validation_lead=[-0.09, high], validation_users=users)
+    found = checks.better_than_popularity(lake=lake)
+    assert isinstance(found, AssetCheckResult)
+    assert not found.passed
+    assert found.severity == severity
+    refused = severity == AssetCheckSeverity.ERROR
+    assert (refused_first(lake) is not None) == refused
+    said = lake_status(lake)
+    assert "MAP@10 on validation is 0.0100, below the 0.0500" in said["model"]
+    assert ("may be chance" in said["model"]) == (not refused)
+    assert ("tunegraph publish --override" in said["live bundle"]) == refused
 
+
+def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_be_kept(lake: Lake) -> None:
     _model(lake, validation=0.01, validation_of_popularity=0.05)
 
     def severity() -> AssetCheckSeverity:
@@ -132,6 +158,6 @@ def test_a_model_worse_than_popularity_stops_the_run_only_where_no_live_one_can_
     (lake.serving / "CURRENT").write_text("b1\n")
     assert severity() == AssetCheckSeverity.WARN
     # The gate takes over: such a model is refused whatever the comparison says.
-    assert objection_to(lake, "m") == (
+    assert against_popularity(lake, "m").objection == (
         "MAP@10 on validation is 0.0100, below the 0.0500 of the most popular songs"
     )

@@ -12,13 +12,16 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from dagster import DagsterEventType, DagsterInstance, DagsterInvalidConfigError
+from dagster import DagsterEventType, DagsterInstance, DagsterInvalidConfigError, build_resources
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.alert import error_line
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.orchestration.resources import lake_resource
+from tunegraph_pipeline.progress import watched_by
 
 pytestmark = pytest.mark.dagster
 
@@ -114,3 +117,19 @@ def test_a_copied_lake_repeats_its_runs_on_itself_alone(lake: Lake, tmp_path: Pa
             job.execute_in_process(run_config=earlier, instance=instance, partition_key=DAY.isoformat())
     assert copy.partitions("likes") == [DAY.isoformat()]
     assert not lake_file.exists()
+
+
+def test_a_run_leaves_the_sql_views_up_to_date_or_says_why_not(lake: Lake) -> None:
+    def run() -> list[str]:
+        notes: list[str] = []
+        with watched_by(lambda *_: None, notes.append), build_resources({"lake": lake_resource(lake.root)}):
+            pass
+        return notes
+
+    lake.views.unlink()
+    assert run() == []
+    assert views.check_file(lake.views) is None
+    lake.views.write_bytes(b"something else")
+    (note,) = run()
+    assert "`tunegraph verify` says what to do" in note
+    assert lake.views.read_bytes() == b"something else"

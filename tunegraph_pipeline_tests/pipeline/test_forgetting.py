@@ -1,6 +1,7 @@
 """`tunegraph forget`: the user is nowhere in the lake, what remains is a lake that never saw them, and they
 do not come back; whatever is killed in between."""
 
+import io
 import json
 import random
 import shutil
@@ -8,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,12 @@ from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.deletion_requests import (
+    PURGING,
+    move_requests,
     pending_requests,
     read_user_ids,
     request,
+    request_files,
 )
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stale_versions import drop_old_versions, users_left
@@ -52,7 +55,7 @@ from tunegraph_pipeline_tests.test_cli_crawl import SECRET, TODAY, WORLD, lake_f
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 3)
-GONE = f"forget-me-{uuid.uuid4()}"
+GONE = "forget-me-5f0c7b1e-93a4-4d26-8a55-2b8a6f1d7c90"
 USERS, SONGS = 40, 20
 
 
@@ -318,7 +321,7 @@ def test_a_crawl_that_meets_them_goes_round_them(tmp_path: Path, monkeypatch: py
 
 def test_somebody_nobody_knows_is_said_and_kept_out_and_costs_nothing(lake: Lake) -> None:
     live = current_version(lake.serving)
-    done = tunegraph("forget", "nobody", "nobody else", "--lake", lake.root)
+    done = tunegraph("forget", "nobody", "nobody else", "--yes", "--lake", lake.root)
     assert done.returncode == 0, done.stderr
     assert "2 users, of whom the lake knew 0" in done.stderr
     assert "unknown to the lake" in done.stderr
@@ -328,11 +331,65 @@ def test_somebody_nobody_knows_is_said_and_kept_out_and_costs_nothing(lake: Lake
     assert write_batch(lake.raw, NEXT, RawBatch("files", "x", likes=likes)).rows == {}
 
 
+def test_an_id_that_is_perhaps_a_typo_forgets_nobody_without_a_yes(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("u1\nthe secret\n")
+    for asked, says in (
+        (["u1", GONE.upper()], f"the lake does not know {GONE.upper()!r}"),
+        (["u1x"], "the lake does not know 'u1x' (did you mean 'u1'?)"),
+        (["--file", tmp_path / "ids"], "the lake does not know id 2 of the file"),
+    ):
+        done = tunegraph("forget", *asked, "--lake", lake.root)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "secret" not in done.stderr
+    assert pending_requests(lake) == 0
+    assert not Tombstones.of(lake.root)
+    assert "u1" in lists(lake)
+
+
+@pytest.mark.parametrize(("answer", "code", "tombstones"), [("y\n", 0, 1), ("n\n", 2, 0)])
+def test_at_a_terminal_it_asks(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, tombstones: int
+) -> None:
+    terminal = io.StringIO(answer)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    done = tunegraph("forget", "nobody", "--lake", lake.root)
+    assert done.returncode == code, done.stderr
+    assert "the lake does not know 'nobody'" in done.stderr
+    assert len(Tombstones.of(lake.root)) == tombstones
+
+
+def test_forgetting_a_typo_can_be_undone(lake: Lake) -> None:
+    assert tunegraph("forget", "typo", "--yes", "--lake", lake.root).returncode == 0
+    done = tunegraph("forget", "--undo", "never", "typo", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "'never' was not forgotten in this lake; nothing was undone" in done.stderr
+    done = tunegraph("forget", "--undo", "typo", "--lake", lake.root)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not Tombstones.of(lake.root)
+    likes = frame("likes", [{"user_id": "typo", "track_id": "s01"}])
+    assert write_batch(lake.raw, NEXT, RawBatch("files", "x", likes=likes)).rows["likes"] == 1
+
+
+def test_a_request_that_waits_can_be_withdrawn(lake: Lake) -> None:
+    request(lake, ["u1", "u2"])
+    request(lake, ["u1"])
+    done = tunegraph("forget", "--undo", "u1", "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    (left,) = request_files(lake.deletion_requests)
+    assert read_user_ids(left) == ["u2"]
+    move_requests([left], lake.deletion_requests / PURGING)
+    done = tunegraph("forget", "--undo", "u2", "--lake", lake.root)
+    assert done.returncode == 2
+    assert "a run that did not finish was deleting 'u2'" in done.stderr
+
+
 def test_files_of_requests_are_worked_off_by_the_job_of_the_ui_and_by_a_refresh(lake: Lake) -> None:
     folder = lake.deletion_requests
     folder.mkdir()
     (folder / "please").write_bytes(f"{GONE}\r\n\nu1\n".encode())
-    assert "1 requests wait" in lake_status(lake)["forgotten"]
+    assert "1 request waiting" in lake_status(lake)["forgotten"]
     run_job(lake, "forget")
     assert not {GONE, "u1"} & set(lists(lake))
     assert places_with(lake.root, GONE) == []

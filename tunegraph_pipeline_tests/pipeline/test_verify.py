@@ -544,6 +544,30 @@ def test_beside_a_writer_files_are_read_and_what_belongs_together_is_left_out(la
         verify(lake.root, repair=True)
 
 
+def test_sql_views_open_in_another_program_are_noted_and_left_alone(lake: Lake) -> None:
+    program = "import duckdb, sys; d = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    command = [sys.executable, "-c", program, str(lake.views)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        before = lake.views.read_bytes()
+        found = verify(lake.root, repair=True)
+        process.kill()
+    assert found.problems == []
+    assert [(note.file, note.what) for note in found.notes] == [
+        ("lake.duckdb", "is open in another program, and was not looked into")
+    ]
+    assert lake.views.read_bytes() == before
+
+
+def test_sql_views_that_cannot_be_opened_are_kept_under_another_name(lake: Lake) -> None:
+    lake.views.write_bytes(b"a person's own tables")
+    (finding,) = verify(lake.root, repair=True).problems
+    assert finding.repairs == "it is kept under another name, and a new one is made"
+    assert (lake.root / "lake.duckdb.unreadable").read_bytes() == b"a person's own tables"
+    assert verify(lake.root).problems == []
+
+
 def test_a_finding_is_a_line_and_json() -> None:
     finding = Finding("likes/dt=2026-02-01/data.parquet", "cannot be read", "rematerialise liked_lists")
     assert finding.line() == "likes/dt=2026-02-01/data.parquet: cannot be read; rematerialise liked_lists"

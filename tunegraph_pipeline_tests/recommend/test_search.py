@@ -102,6 +102,38 @@ def find(songs: TrackSearch) -> Find:
     return lambda query, limit=10: [SONGS[track][0] or IDS[track] for track in songs.find(query, limit)]
 
 
+# ---- songs that are named in full
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("halo", ["Halo"]),
+        ("HALO - Beyoncé", ["Halo"]),
+        ("jay-z: deja vu", ["Déjà Vu"]),
+        ("beyoncé, jay-z deja vu", ["Déjà Vu"]),
+        ("take me home country roads", ["Take Me Home, Country Roads"]),
+        ("see you again", ["See You Again"]),  # and not the one that goes on
+        ("song004", ["Halo"]),
+        ("hlao", []),
+        ("take me home", []),
+        ("queen", []),
+        ("", []),
+    ],
+)
+def test_a_song_is_called_by_its_whole_name_or_its_id(
+    songs: TrackSearch, typed: str, named: list[str]
+) -> None:
+    assert [SONGS[track][0] for track in songs.called(typed)] == named
+
+
+def test_songs_of_one_name_are_told_apart_by_their_artist_the_most_liked_first(tmp_path: Path) -> None:
+    hellos: list[tuple[str, list[str], int]] = [("Hello", ["Adele"], 5), ("Hello", ["Lionel"], 9)]
+    search = search_over(tmp_path / "v", content_of(hellos, ["a", "l"]))
+    assert search.called("hello") == [1, 0]
+    assert search.called("hello adele") == [0]
+
+
 # ---- what is found
 
 

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ class RunningService:
 
         self.wait_for(answered)
 
-    def wait_for(self, holds: Callable[[], bool], seconds: float = 20) -> None:
+    def wait_for(self, holds: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, "it did not happen in time"
@@ -248,6 +249,47 @@ def _take_log(log: list[dict[str, Any]]) -> Callable[[str], None]:
 def _drain(stream: Any, take: Callable[[str], None]) -> None:
     for line in stream:
         take(line.rstrip("\n"))
+
+
+@contextmanager
+def below_prefix(url: str, prefix: str) -> Iterator[str]:
+    """A proxy that serves what is at ``url`` below a prefix, which it strips from every path, as nginx does
+    with `location /prefix/ { proxy_pass http://upstream/; }`. Yields its own address, with the prefix."""
+
+    class Stripping(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do(self) -> None:
+            inside = self.path.startswith(prefix)
+            length = int(self.headers.get("content-length") or 0)
+            found = httpx.request(
+                self.command,
+                url + (self.path[len(prefix) - 1 :] if inside else "/nothing-outside-the-prefix"),
+                content=self.rfile.read(length),
+                headers={name: text for name, text in self.headers.items() if name.lower() != "host"},
+                trust_env=False,
+            )
+            self.send_response(found.status_code)
+            for name, text in found.headers.items():
+                if name not in ("content-length", "date", "server", "content-encoding"):
+                    self.send_header(name, text)
+            self.send_header("content-length", str(len(found.content)))
+            self.end_headers()
+            self.wfile.write(found.content)
+
+        do_GET = do_POST = do  # noqa: N815  # the names that the standard library calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stripping) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}{prefix}"
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What every request passes: ids, limits, safe headers, the log and the counts."""
 
+import http.client
+import json
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -89,8 +91,62 @@ def test_head_is_get_without_the_body(shared_service: RunningService, path: str)
 
 
 def test_what_is_no_http_is_refused(shared_service: RunningService) -> None:
-    assert raw(shared_service, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400")
+    refused = raw(shared_service, b"\x16\x03\x01 hello\r\n\r\n")
+    assert refused.startswith(b"HTTP/1.1 400")
+    assert json.loads(refused.partition(b"\r\n\r\n")[2])["type"] == "urn:tunegraph:problem:not-http"
     assert shared_service.get("/health").status_code == 200
+
+
+# --- what is too long ---
+
+
+def problem_of(service: RunningService, method: str, path: str, body: Any = None, **headers: str) -> int:
+    """The status that a client is given which reads only when it has sent all; errors are problem details."""
+    host, port = service.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection.request(method, path, body, headers, encode_chunked="transfer-encoding" in headers)
+    answer = connection.getresponse()
+    problem = json.loads(answer.read())
+    connection.close()
+    if answer.status >= 400:
+        assert answer.getheader("content-type") == "application/problem+json"
+        assert problem["status"] == answer.status
+        assert problem["request_id"] == answer.getheader("x-request-id")
+    return answer.status
+
+
+@pytest.mark.parametrize("size", [65_000, 65_530, 65_536, 70_000, 1_000_000])
+def test_a_head_above_64_kib_is_refused_as_any_other_request(
+    shared_service: RunningService, size: int
+) -> None:
+    short = size == 65_000
+    assert problem_of(shared_service, "GET", f"/tracks?query={'a' * size}") == (422 if short else 414)
+    assert problem_of(shared_service, "GET", "/version", **{"x-any": "a" * size}) == (200 if short else 431)
+    many = {f"x-{number}": "a" * 95 for number in range(600 if short else size // 90)}
+    assert problem_of(shared_service, "GET", "/version", **many) == (200 if short else 431)
+    assert shared_service.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000, 250_000, 263_000, 1_000_000, 8_000_000])
+def test_a_body_is_refused_in_words_however_long_it_is(shared_service: RunningService, size: int) -> None:
+    body = b'{"likes": ["' + b"a" * size + b'"]}'
+    json_body = {"content-type": "application/json"}
+    expected = 422 if size < 262_144 else 413
+    assert problem_of(shared_service, "POST", "/recommendations", body, **json_body) == expected
+    pieces = (body[at : at + 4096] for at in range(0, len(body), 4096))
+    chunked = {**json_body, "transfer-encoding": "chunked"}
+    assert problem_of(shared_service, "POST", "/recommendations", pieces, **chunked) == expected
+    # Nor does it matter who refuses: the path, the method, the media type.
+    assert problem_of(shared_service, "POST", "/nothing", body, **json_body) == (
+        404 if expected == 422 else 413
+    )
+    assert problem_of(shared_service, "POST", "/recommendations", body) == (415 if expected == 422 else 413)
+
+
+def test_who_asks_before_sending_a_long_body_is_refused_at_once(shared_service: RunningService) -> None:
+    head = b"POST /recommendations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    asked = raw(shared_service, head + b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n")
+    assert asked.startswith(b"HTTP/1.1 413")
 
 
 # --- the rate limit ---

@@ -16,6 +16,7 @@ from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
+    below_prefix,
     make_lake,
     small_content,
     start_service,
@@ -557,6 +558,22 @@ def test_a_list_is_saved_as_a_file(visit: Open, tmp_path: Path) -> None:
     assert "track_id" in (tmp_path / "tunegraph.csv").read_text().splitlines()[0]
     assert (tmp_path / "tunegraph.m3u").read_text().startswith("#EXTM3U")
     assert (tmp_path / "tunegraph.txt").read_text().startswith("spotify:track:")
+
+
+def test_below_a_prefix_of_a_proxy_everything_works(visit: Open, service: RunningService) -> None:
+    with below_prefix(service.url, "/tg/") as address:
+        opened = visit(url=address.removesuffix("/"))
+        opened.tick("neon song")
+        assert opened.recommended()
+        own = [one for one in opened.requests if urlsplit(one).hostname == "127.0.0.1"]
+        assert all(one.startswith(address) for one in own)
+        assert not opened.complaints
+        opened.page.click("text=API")
+        version = opened.page.locator("details", has_text="What is served?")
+        version.locator("summary").click()
+        version.locator("button").click()
+        expect(version).to_contain_text(f"curl '{address}version'")
+        expect(version).to_contain_text("200 OK")
 
 
 def test_a_search_without_a_match_says_so(visit: Open) -> None:

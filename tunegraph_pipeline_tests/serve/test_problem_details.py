@@ -43,9 +43,7 @@ def test_whatever_is_sent_is_taken_or_refused_in_one_line_with_its_place(model: 
 def test_many_faults_are_counted_and_the_first_is_said() -> None:
     with pytest.raises(ValidationError) as raised:
         RecommendationRequest.model_validate_json('{"k": 0, "familiarity": 2, "diversity": 3}')
-    assert validation_problem(raised.value, "body").detail == (
-        "body.k: Input should be greater than or equal to 1, and 2 more"
-    )
+    assert validation_problem(raised.value, "body").detail == ("body.k: has to be at least 1, and 2 more")
 
 
 def test_a_problem_says_what_it_is_by_name_or_by_status_alone() -> None:

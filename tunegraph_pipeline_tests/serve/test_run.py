@@ -229,7 +229,7 @@ def test_a_hangup_replaces_the_workers_one_by_one_and_reads_the_blocklist_anew(
     before = service.worker_ids()
     with Asking(service, 2, pause=0.02) as asking:
         service.process.send_signal(signal.SIGHUP)
-        service.wait_for(lambda: not before & service.worker_ids() and len(service.worker_ids()) == 2, 40)
+        service.wait_for(lambda: not before & service.worker_ids() and len(service.worker_ids()) == 2, 120)
     assert {status for status, _ in asking.answers} == {200}
     assert service.post("/recommendations", asked).json()["items"][0]["track_id"] != first
 

@@ -790,6 +790,12 @@ CASES = [
         {"0" * 39 + "1": {MBID}},
         name="usersha1-artmbid-artname-plays.tsv",
     ),
+    Case(
+        "taste-profile",
+        f"{'b8' * 20}\tSOAKIMP12A8C130995\t1\n{'b8' * 20}\tSOAPDEY12A81C210A9\t2\n",
+        {"b8" * 20: {"SOAKIMP12A8C130995", "SOAPDEY12A81C210A9"}},
+        name="train_triplets.txt",
+    ),
     Case("lfm1b", "1\t2\t3\t4\t1385212958\n1\t2\t3\t4\t1385212959\n", {"1": {"4"}}, name="LFM-1b_LEs.txt"),
     Case("movielens", "1::1193::5::978300760\n1::661::3::978302109\n", {"1": {"1193"}}, name="ratings.dat"),
     Case("movielens", "196\t242\t3\t881250949\n186\t302\t4\t891717742\n", {"186": {"302"}}, name="u.data"),

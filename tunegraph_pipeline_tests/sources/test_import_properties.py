@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.cells import NO_IDS
 from tunegraph_pipeline.sources.columns import COLUMN_NAMES
-from tunegraph_pipeline.sources.files import FileImport, import_files
+from tunegraph_pipeline.sources.file_import import FileImport
+from tunegraph_pipeline.sources.files import import_files
 from tunegraph_pipeline.sources.names import letters
 from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.sources.test_formats import CASES, Case, songs

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.files import FileImport, import_files
+from tunegraph_pipeline.sources.file_import import FileImport
+from tunegraph_pipeline.sources.files import import_files
 from tunegraph_pipeline_tests.sources.test_formats import songs
 
 Read = Callable[..., FileImport]

@@ -128,6 +128,33 @@ def test_links_and_ids_of_songs_are_a_list(text: str, write: Write) -> None:
     assert likes_of(write(text)) == {"me": {A}}
 
 
+def test_a_late_line_that_is_no_link_is_counted_and_is_no_song(write: Write) -> None:
+    links = [f"https://open.spotify.com/track/{number:022}" for number in range(3_000)]
+    [one] = import_files([write("\n".join([*links, "hello world", *links[:1]]))])
+    assert one.batch.likes["track_id"].len() == 3_000
+    assert one.batch.counts["rows without a track"] == 1
+
+
+def test_what_is_no_song_in_a_list_of_a_server_is_counted(write: Write) -> None:
+    items = [
+        {"Id": "a", "Type": "Audio", "Name": "A", "Artists": ["X"], "UserData": {"IsFavorite": True}},
+        {"Id": "m", "Type": "Movie", "Name": "M", "UserData": {"IsFavorite": True}},
+    ]
+    [one] = import_files([write(json.dumps({"Items": items}), "items.json")])
+    assert songs(one.batch.likes) == {"me": {"name:x/a"}}
+    assert one.batch.counts["rows without a track"] == 1
+
+
+def test_episodes_in_a_renamed_history_are_counted(write: Write) -> None:
+    plays = [
+        {"ts": "2023-01-01T00:00:00Z", "ms_played": 200_000, key: f"spotify:{kind}:{A}"}
+        for key, kind in (("spotify_track_uri", "track"), ("spotify_episode_uri", "episode"))
+    ]
+    [one] = import_files([write(json.dumps(plays), "renamed.json")], min_plays=1)
+    assert songs(one.batch.likes) == {"me": {A}}
+    assert one.batch.counts["podcast episodes"] == 1
+
+
 def test_codes_of_recordings_are_a_list(write: Write) -> None:
     assert likes_of(write("isrc\nQZ-AAA-20-00001\nqzaaa2000002\n")) == {
         "me": {"isrc:QZAAA2000001", "isrc:QZAAA2000002"}
@@ -304,6 +331,29 @@ def test_titles_that_are_numbers_are_titles(write: Write) -> None:
     assert likes_of(write("artist,track\nPrince,1999\n")) == {"me": {"name:prince/1999"}}
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "likes"),
+    [
+        ("user_id\ttrack_id\tcount\n1\t10\t3\n2\t11\t1\n", "listening-counts.tsv", {"1": {"10"}, "2": {"11"}}),
+        ("user_id\ttrack_id\talbum_id\ttimestamp\n1\t10\t5\t2020-01-01 10:00:00\n", "listening-events.tsv", {"1": {"10"}}),
+        (f"{'b8' * 20}\tSOAKIMP12A8C130995\t1\n{'b8' * 20}\tSOAPDEY12A81C210A9\t300\n", "train_triplets.txt",
+         {"b8" * 20: {"SOAKIMP12A8C130995", "SOAPDEY12A81C210A9"}}),
+        (f"id,user_id,track_id,hashtag,created_at\n1,8149,{'cd' * 16},nowplaying,2014-01-01 05:54:21\n", "now.csv",
+         {"8149": {"cd" * 16}}),
+        ('"user_id", "artistname", "trackname", "playlistname"\n"9cc0","X","(The) Red Shoes","ROCK 2010"\n', "playlists.csv",
+         {"9cc0": {"name:x/the red shoes"}}),
+        ("Track Name,Artist Name,Album,Playlist,Type,ISRC\nIntro,X,A,Mine,track,QZAAA2000001\n", "freeyourmusic.csv",
+         {"me": {"isrc:QZAAA2000001"}}),
+        ("name,artist,album\nIntro,X,A\n", "freeyourmusic.csv", {"me": {"name:x/intro"}}),
+        ("user,item,rating,timestamp\nA1,B1,5.0,1341100800\nA1,B2,1.0,1341100800\n", "reviews.csv", {"A1": {"B1"}}),
+        ('{"user_id":"ann","track_id":"t1","liked":true}\n{"user_id":"ann","track_id":"t2","liked":false}\n', "a.jsonl",
+         {"ann": {"t1"}}),
+    ],
+)  # fmt: skip
+def test_other_peoples_data_is_read(text: str, name: str, likes: dict[str, set[str]], write: Write) -> None:
+    assert likes_of(write(text, name)) == likes
+
+
 # --- whose ---
 
 
@@ -344,6 +394,7 @@ def test_sheets_without_a_like_are_left_out_and_named(write: Write) -> None:
     artists = [["Artist", "Link"], ["X", "https://www.deezer.com/artist/27"]]
     liked = [["Song Title", "Artists", "Album Title", "ISRC"], ["Intro", "X", "T", ""]]
     disliked = [["Song Title", "Artist", "ISRC"], ["Bad", "Y", ""]]
+    playlists = [["Playlist Title", "Link"], ["Mix", "https://www.deezer.com/playlist/9"]]
     history = [
         ["Song Title", "Artist", "ISRC", "Listening Time", "Platform Name"],
         ["Once", "Z", "", "200", "web"],
@@ -351,6 +402,7 @@ def test_sheets_without_a_like_are_left_out_and_named(write: Write) -> None:
     book = _xlsx(
         **{
             "4_favoriteArtist": artists,
+            "7_favoritePlaylist": playlists,
             "8_favoriteSong": liked,
             "9_dislikedTracks": disliked,
             "10_listeningHistory": history,
@@ -401,3 +453,8 @@ def test_a_file_named_after_dislikes_holds_dislikes(write: Write) -> None:
     assert songs(one.batch.feedback) == {"me": {"name:x/y"}}
     assert not len(one.batch.likes)
     assert any("since the name says disliked" in rule for rule in one.rules)
+
+
+def test_a_header_in_an_unknown_language_may_repeat_a_name(write: Write) -> None:
+    text = f"Foo,Foo,Bar\nx,y,spotify:track:{A}\nz,y,spotify:track:{B}\n"
+    assert likes_of(write(text), user_id="ann", like_when={"Foo (2)": frozenset({"y"})}) == {"ann": {A, B}}

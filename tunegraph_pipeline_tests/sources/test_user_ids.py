@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.files import read_user_ids
+from tunegraph_pipeline.sources.user_ids import read_user_ids
 
 
 def test_integers_of_a_parquet_file_keep_their_type(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "column", "says"),
     [
-        (b"who,age\nana,4\n", None, "none known to hold users"),
+        (b"called,age\nana,4\n", None, "none known to hold users"),
         (b"who,age\nana,4\n", "name", "none known to hold users"),
         (b"", None, "is empty"),
         (b"PAR1", None, "not a table of user ids"),

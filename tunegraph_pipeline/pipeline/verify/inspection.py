@@ -4,6 +4,7 @@ Here: findings and the report of them, the lake and the files seen so far, and q
 ask. Not here: the checks themselves (the other modules of this package).
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -70,11 +71,13 @@ class Inspection:
         # Another writer may have removed an old version while it was read.
         if not self.alone and not path.exists():
             return
+        if path.exists() and not os.access(path, os.R_OK):
+            what, repairs, mend = "cannot be read: permission denied", "verify as its owner", None
         self.damaged.add(self.name(path))
         self.found.problems.append(Finding(self.name(path), what, repairs, mend))
 
-    def note(self, path: Path, what: str, repairs: str = "") -> None:
-        self.found.notes.append(Finding(self.name(path), what, repairs))
+    def note(self, path: Path, what: str, repairs: str = "", mend: Callable[[], None] | None = None) -> None:
+        self.found.notes.append(Finding(self.name(path), what, repairs, mend))
 
     def sound(self, *folders: str) -> bool:
         """Whether nothing below these folders is damaged, so that comparing makes sense."""

@@ -8,6 +8,7 @@ Dagster's history; then files that no check saw. Not here: tables, arrays and ba
 from pathlib import Path
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import RESTORE, Aliases
 from tunegraph_pipeline.lake.storage import STAGING
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -51,22 +52,41 @@ def check_other_files(inspection: Inspection) -> None:
         if damaged:
             again = "remove it: only what the UI shows of that version is lost"
             inspection.problem(path, "is damaged", again, inspection.remove(path))
-    path = lake.views
-    if path.exists() and inspection.alone:
-        import duckdb
-
-        inspection.seen.add(path)
-        try:
-            with duckdb.connect(str(path), read_only=True) as connection:
-                connection.sql("SELECT * FROM tunegraph.track_ids LIMIT 1").fetchall()
-        except duckdb.Error as error:
-            # A damaged table file is a finding of its own.
-            if inspection.sound("track_ids"):
-                again = "the next refresh rewrites it"
-                inspection.problem(path, short(error, path), again, inspection.remove(path))
+    _check_views(inspection)
     for path in sorted(lake.history.rglob("*.db")):
         again = "restore it from a backup, or remove it: only the history of runs is lost"
         check_database(inspection, path, again)
+
+
+def _check_views(inspection: Inspection) -> None:
+    lake, path = inspection.lake, inspection.lake.views
+    if not path.exists():
+        return
+    inspection.seen |= {path, views.log_of(path)}
+
+    def mend() -> None:
+        views.update_file(path, lake.root, anew=True)
+
+    def begin_anew() -> None:
+        views.set_aside(path)
+        mend()
+
+    try:
+        named = views.check_file(path)
+    except views.OpenElsewhereError:
+        inspection.note(path, "is open in another program, and was not looked into")
+    except views.ViewsError as error:
+        # A damaged table file is a finding of its own.
+        if inspection.sound("track_ids"):
+            inspection.problem(path, short(error, path), "its views are made again, in place", mend)
+    except LakeError as error:
+        again = "it is kept under another name, and a new one is made"
+        inspection.problem(path, short(error, path), again, begin_anew)
+    else:
+        if named is not None:
+            where = f", which name files such as {named}" if named else ""
+            what = f"has views of an earlier version{where}"
+            inspection.note(path, what, "the next refresh or `verify --repair` makes them again", mend)
 
 
 def note_unknown_files(inspection: Inspection) -> None:

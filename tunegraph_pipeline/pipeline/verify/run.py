@@ -66,7 +66,7 @@ def verify(root: Path, progress: Progress | None = None, *, repair: bool = False
             )
         found = _run(inspection)
         if repair:
-            for finding in found.problems:
+            for finding in (*found.problems, *found.notes):
                 if finding.mend is not None:
                     finding.mend()
     return found
@@ -94,8 +94,21 @@ def _run(inspection: Inspection) -> Report:
     checks = (*_CHECKS, *_CHECKS_WITH_LOCK) if inspection.alone else _CHECKS
     for done, check in enumerate(checks):
         inspection.progress("verify", done, len(checks))
-        check(inspection)
+        try:
+            check(inspection)
+        except PermissionError as error:
+            name = inspection.name(Path(error.filename))
+            found = Finding(name, "cannot be read: permission denied", "verify as its owner")
+            if found not in inspection.found.problems:
+                inspection.found.problems.append(found)
     inspection.progress("verify", len(checks), len(checks))
-    sizes = [path.stat().st_size for path in inspection.seen if path.exists()]
+    sizes = [size for path in inspection.seen if (size := _size(path)) is not None]
     inspection.found.files, inspection.found.bytes = len(sizes), sum(sizes)
     return inspection.found
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

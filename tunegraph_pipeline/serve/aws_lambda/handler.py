@@ -1,4 +1,4 @@
-"""The AWS Lambda handler for recommendations, behind API Gateway or a function URL.
+"""The AWS Lambda handler for recommendations, behind API Gateway, a function URL or a load balancer.
 
 Here: events in, responses out, in the format of the 2022 service or in TuneGraph's own. Not here: fetching a
 bundle (`bundle_fetch`), building the zip (`package`), or answering (`recommend`). Only numpy and the standard
@@ -24,6 +24,7 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_plus
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
 from tunegraph_pipeline.json_nesting import check_nesting
@@ -59,7 +60,7 @@ class _HttpError(Exception):
 
 
 class _Request(NamedTuple):
-    """The HTTP request in an event of either format.
+    """The HTTP request in an event of any format.
 
     ``query`` has one text per name, with repeats joined by commas. Header names are in lower case.
     """
@@ -72,12 +73,18 @@ class _Request(NamedTuple):
 
 
 def lambda_handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
-    """Answer an event of API Gateway (REST, format 1.0, or HTTP, format 2.0) or of a function URL.
+    """Answer an event of API Gateway (REST, format 1.0, or HTTP, format 2.0), of a function URL, or of an
+    application load balancer (ALB).
 
     Returns a response with ``statusCode``, ``headers``, ``body`` and ``isBase64Encoded``. Never raises: a
     request that fails gets a 4xx or 5xx status and one line saying why. Details of internal errors go only to
     the function's log.
     """
+    answer = _answer(event, context)
+    return _for_load_balancer(event, answer) if _is_of_load_balancer(event) else answer
+
+
+def _answer(event: Mapping[str, Any], context: object) -> dict[str, Any]:
     shape, request_id = SEED, str(getattr(context, "aws_request_id", "") or "")
     try:
         request = _parse_event(event)
@@ -139,7 +146,7 @@ def _warm_up() -> None:
 
 def _parse_event(event: Mapping[str, Any]) -> _Request:
     try:
-        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
+        headers = {name.lower(): value for name, value in _headers(event).items() if value}
         about = event.get("requestContext") or {}
         method: str = event.get("httpMethod") or about["http"]["method"]
         several = event.get("multiValueQueryStringParameters")
@@ -148,13 +155,40 @@ def _parse_event(event: Mapping[str, Any]) -> _Request:
             several
         ):  # in format 1.0 `queryStringParameters` has only the last of repeats; format 2.0 joins them
             query = {name: ",".join(values) for name, values in several.items()}
+        if _is_of_load_balancer(event):  # it leaves names and values as they are in the address
+            query = {unquote_plus(name): unquote_plus(value) for name, value in query.items()}
         if not method:
             raise ValueError(method)  # noqa: TRY301  # answered like every malformed event
         own = headers.get("x-request-id", "")
         request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
         return _Request(method.upper(), query, headers, _body(event), request_id)
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError("this is not an event of API Gateway or of a function URL") from None
+        raise InputError(
+            "this is not an event of API Gateway, of a function URL or of a load balancer"
+        ) from None
+
+
+def _is_of_load_balancer(event: Mapping[str, Any]) -> bool:
+    try:
+        return "elb" in event["requestContext"] and "httpMethod" in event
+    except (KeyError, TypeError):
+        return False
+
+
+def _headers(event: Mapping[str, Any]) -> Mapping[str, str]:
+    """One text a header. A load balancer may be set to give a list of values for each, and nothing else."""
+    several = event.get("multiValueHeaders") or {}
+    return event.get("headers") or {name: values[-1] for name, values in several.items() if values}
+
+
+def _for_load_balancer(event: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The response with what a load balancer asks for besides: a description of the status, and lists of
+    header values where the event had these."""
+    status = HTTPStatus(answer["statusCode"])
+    answer["statusDescription"] = f"{int(status)} {status.phrase}"
+    if "multiValueHeaders" in event:
+        answer["multiValueHeaders"] = {name: [value] for name, value in answer.pop("headers").items()}
+    return answer
 
 
 def _body(event: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ export class ServiceError extends Error {
   }
 }
 
+// Addresses are relative to the page, which a proxy may have put below a prefix.
 async function ask(path, options = {}) {
   let response;
   try {
@@ -36,17 +37,17 @@ function post(path, body, signal) {
 
 /** Recommendations for a query, as documented at /docs. */
 export async function recommend(query, signal) {
-  return (await post("/recommendations", query, signal)).json();
+  return (await post("recommendations", query, signal)).json();
 }
 
 /** The same as a file in the format csv, m3u or uris. */
 export async function recommendAs(format, query) {
-  return (await post(`/recommendations?format=${format}`, query)).blob();
+  return (await post(`recommendations?format=${format}`, query)).blob();
 }
 
 /** Songs by name or artist, best first. */
 export async function search(text, signal) {
-  const found = await ask(`/tracks?${new URLSearchParams({ query: text, limit: "8" })}`, { signal });
+  const found = await ask(`tracks?${new URLSearchParams({ query: text, limit: "8" })}`, { signal });
   return (await found.json()).items;
 }
 
@@ -55,7 +56,7 @@ export async function tracks(ids) {
   const found = [];
   for (let start = 0; start < ids.length; start += 50) {
     const some = ids.slice(start, start + 50).join(",");
-    const answer = await (await ask(`/tracks?${new URLSearchParams({ ids: some })}`)).json();
+    const answer = await (await ask(`tracks?${new URLSearchParams({ ids: some })}`)).json();
     found.push(...answer.items);
   }
   return found;
@@ -63,9 +64,9 @@ export async function tracks(ids) {
 
 /** The most liked songs with their positions. */
 export async function mapPoints() {
-  return (await (await ask("/map?limit=4000")).json()).points;
+  return (await (await ask("map?limit=4000")).json()).points;
 }
 
 export async function version() {
-  return (await ask("/version")).json();
+  return (await ask("version")).json();
 }

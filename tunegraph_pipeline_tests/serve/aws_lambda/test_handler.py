@@ -9,6 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,6 +104,30 @@ def http(method: str, query: dict[str, list[str]] | None = None, body: object = 
         event["queryStringParameters"] = {name: ",".join(values) for name, values in query.items()}
     if body is not None:
         event["body"] = json.dumps(body)
+    return event
+
+
+def balanced(
+    method: str, query: dict[str, list[str]] | None = None, body: object = None, *, several: bool = False
+) -> Event:
+    """Of an application load balancer: the query string is as in the address; ``several`` as a target group
+    gives it that is set to lists of values."""
+    event: Event = {
+        "requestContext": {
+            "elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:us-east-2:1:targetgroup/t/1"}
+        },
+        "httpMethod": method,
+        "path": "/recommendations",
+        "body": "" if body is None else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+    values = {quote_plus(name): [quote_plus(one) for one in given] for name, given in (query or {}).items()}
+    if several:
+        event["multiValueHeaders"] = {"accept": ["*/*"], "x-request-id": ["mine"]}
+        event["multiValueQueryStringParameters"] = values
+    else:
+        event["headers"] = {"accept": "*/*", "x-request-id": "mine"}
+        event["queryStringParameters"] = {name: given[-1] for name, given in values.items()}
     return event
 
 
@@ -204,6 +229,37 @@ def test_the_artist_of_the_2022_service_is_the_first_one(tmp_path: Path) -> None
 )
 def test_the_message_says_what_a_listener_should_know(likes: list[str], message: str) -> None:
     assert answer(http("POST", body={"likes": likes}))["message"] == message
+
+
+# --- a load balancer ---
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_load_balancer_is_answered_in_its_form(several: bool) -> None:
+    event = balanced("GET", {"likes": ["a", "nobody é, &"], "k": ["1"]}, several=several)
+    if not several:
+        event["queryStringParameters"]["likes"] = quote_plus("a,nobody é, &")
+    response = lambda_handler(event, None)
+    assert response["statusCode"] == 200, response["body"]
+    assert response["statusDescription"] == "200 OK"
+    assert response["isBase64Encoded"] is False
+    headers = {"X-Request-ID": "mine", "Content-Type": "application/json"}
+    if several:
+        assert response["multiValueHeaders"] == {name: [text] for name, text in headers.items()}
+        assert "headers" not in response
+    else:
+        assert response["headers"] == headers
+    found = json.loads(response["body"])
+    assert (found["count"], found["message"]) == (1, "2 of the given songs are not known")
+
+
+def test_what_a_load_balancer_sends_encoded_is_decoded_once() -> None:
+    event = balanced("GET", {"likes": ["100%25"], "format": ["tunegraph"]})
+    assert json.loads(lambda_handler(event, None)["body"])["unknown"] == ["100%25"]
+    posted = encoded(balanced("POST", body={"likes": ["a"], "k": 1}))
+    assert json.loads(lambda_handler(posted, None)["body"])["count"] == 1
+    refused = lambda_handler(balanced("DELETE"), None)
+    assert (refused["statusCode"], refused["statusDescription"]) == (405, "405 Method Not Allowed")
 
 
 # --- asking ---

@@ -1,0 +1,141 @@
+"""A lake in another place, or of another user: each command is right, or says in a line why not."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline_tests.orchestration.test_dagster_dev import Dagster
+from tunegraph_pipeline_tests.serve.conftest import start_service
+from tunegraph_pipeline_tests.test_cli import TUNEGRAPH, Done, complaint, tunegraph, two_scenes
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+
+COUNT = "SELECT count(*) FROM tunegraph.current_likes"
+OTHER_USER = 12_345
+
+
+@pytest.fixture(scope="module")
+def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moved")
+    lake = folder / "lake"
+    assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
+    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1})
+    assert tunegraph("refresh", "--lake", lake).returncode == 0
+    return lake
+
+
+def likes(lake: Path) -> int:
+    with duckdb.connect(str(lake / "lake.duckdb"), read_only=True) as database:
+        ((count,),) = database.execute(COUNT).fetchall()
+    return int(count)
+
+
+def files(lake: Path) -> set[tuple[str, int]]:
+    return {(str(path.relative_to(lake)), path.stat().st_mtime_ns) for path in lake.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["copy", "a lake with blanks", "it's [Ann's] 50% *"])
+def test_a_lake_in_another_place_is_whole_and_leaves_the_first_alone(
+    refreshed: Path, tmp_path: Path, name: str
+) -> None:
+    """Copied, then renamed: the copy is nowhere but where it was moved to."""
+    lake = shutil.copytree(refreshed, tmp_path / "copied").rename(tmp_path / name)
+    before, answer = files(refreshed), tunegraph("recommend", "--user", "rock3", "--json", "--lake", lake)
+    assert answer.stdout == tunegraph("recommend", "--user", "rock3", "--json", "--lake", refreshed).stdout
+    verified = tunegraph("verify", "--lake", lake)
+    assert verified.returncode == 0
+    assert verified.stdout.startswith("nothing is damaged")
+
+    more = tmp_path / "more.csv"
+    more.write_text("user_id,track_id\nzoe,rock-1\nzoe,rock-2\n")
+    assert tunegraph("import", more, "--lake", lake).returncode == 0
+    done = tunegraph("refresh", "--source", "none", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    assert likes(lake) == likes(refreshed) + 2
+    assert tunegraph("verify", "--lake", lake).stdout.startswith("nothing is damaged")
+    service = start_service(lake)
+    try:
+        assert service.get("/users/zoe/recommendations").status_code == 200
+    finally:
+        service.stop()
+    assert files(refreshed) == before
+
+
+@pytest.mark.dagster
+def test_the_ui_of_a_moved_lake_shows_its_own_runs(refreshed: Path, tmp_path: Path) -> None:
+    lake = shutil.copytree(refreshed, tmp_path / "a lake with blanks")
+    assert tunegraph("publish", "--lake", lake).returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    command = [*TUNEGRAPH, "ui", "--port", str(port), "--lake", str(lake)]
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            dagster = Dagster(port, log, [])
+            dagster.wait_for("code location", dagster.locations)
+            assert [run["jobName"] for run in dagster.runs()] == ["refresh", "publish"]
+        finally:
+            process.terminate()
+
+
+def another_user(lake: Path) -> tuple[str, ...]:
+    """Give the lake to another user; returns the start of a command for which it is somebody else's.
+
+    Whoever is not root cannot give a file away: they take the rights of others from themselves."""
+    if os.geteuid():
+        for path in lake.iterdir():
+            if not path.stat().st_mode & 0o044:
+                path.chmod(0)
+        for path in (lake, *lake.rglob("*/")):
+            path.chmod(path.stat().st_mode & ~0o222)
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv, so that root may do everything")
+    for path in (lake, *lake.rglob("*")):
+        os.chown(path, OTHER_USER, OTHER_USER)
+    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+def test_a_lake_of_another_user_is_read_as_far_as_its_owner_allows(refreshed: Path, tmp_path: Path) -> None:
+    lake = shutil.copytree(refreshed, tmp_path / "lake")
+    prefix = another_user(lake)
+
+    def run(*command: str) -> Done:
+        done = subprocess.run(
+            [*prefix, *command], capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def command(*words: str) -> Done:
+        return run(*TUNEGRAPH, *words, "--lake", str(lake))
+
+    sql = (
+        "import duckdb, sys; db = duckdb.connect(sys.argv[1], read_only=True)\n"
+        "print(db.execute(sys.argv[2]).fetchone())"
+    )
+    asked = run(sys.executable, "-c", sql, str(lake / "lake.duckdb"), COUNT)
+    assert asked.stdout == f"({likes(refreshed)},)\n"
+    verified = command("verify")
+    assert verified.returncode == 0, verified.stdout
+    assert command("recommend", "--user", "rock3").returncode == 0
+    assert "make the folder writable" in complaint(command("refresh"))
+    assert "set DAGSTER_HOME to a folder of your own" in complaint(command("ui"))
+
+    # What only its owner may read: ids of people.
+    (lake / "aliases.json").write_text('{"rock4": "rock3"}')
+    (lake / "aliases.json").chmod(0o600)
+    another_user(lake)
+    assert "aliases.json is not yours to use: permission denied" in complaint(command("status"))
+    verified = command("verify")
+    assert verified.returncode == 2
+    assert "aliases.json: cannot be read: permission denied; verify as its owner" in verified.stdout
+    (lake / "serving").chmod(0)
+    assert "is not yours to use: permission denied" in complaint(command("recommend", "--user", "rock3"))
