@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_in_a_refresh(
     )
     while mark.stat().st_mtime_ns == written:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+        time.sleep(0.01)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
     out, err = process.communicate(timeout=120)
     assert "cannot" in complaint(Done(process.returncode, out, err))

@@ -36,7 +36,7 @@ def refresh(lake: Lake) -> None:
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
     world = kills.World(80, 100, 1, QUICK)
-    return folder, kills.torment(folder, world, KILLS, seed=168, pause=0.04, undisturbed=refresh)
+    return folder, kills.torment(folder, world, KILLS, seed=168, pause=0.2, undisturbed=refresh)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(
@@ -47,7 +47,7 @@ def test_killed_refreshes_leave_what_an_undisturbed_one_does(
     assert outcome.failures == []
     assert outcome.stages.total() == KILLS
     assert outcome.days == 1
-    assert outcome.reader["queries"] > 100
+    assert outcome.reader["queries"] > 20
     assert outcome.reader["bundles seen"] >= 2
     assert any("entries of B" in what for what in outcome.compared)
 

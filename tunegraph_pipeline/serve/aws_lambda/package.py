@@ -253,7 +253,7 @@ def write_zip(output: Path, folder: Path) -> None:
     """Zip all files of ``folder``, sorted and without timestamps, so that equal content gives equal bytes."""
     with (
         staged_file(output, output.parent) as draft,
-        zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed,
     ):
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         for name, path in sorted(files.items()):
