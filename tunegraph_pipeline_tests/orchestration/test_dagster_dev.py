@@ -28,7 +28,8 @@ from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file, run_job
+from tunegraph_pipeline.orchestration.history import dagster_home, project_file
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 from tunegraph_pipeline_tests.run_stages import run_stages
@@ -145,7 +146,7 @@ def twin(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        home = dagster_home(lake)
+        home = dagster_home(lake.root)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
