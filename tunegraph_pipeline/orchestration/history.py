@@ -4,6 +4,7 @@ Here: the folder, its `dagster.yaml`, and the instance of a bare `dagster dev`. 
 (`in_process`), or which lake it is (`resources`).
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
-from tunegraph_pipeline.orchestration.resources import settle_lake
+from tunegraph_pipeline.orchestration.resources import lake_name, settle_lake
 
 _PACKAGE = Path(__file__).parents[1]
 _HOME_VARIABLE = "DAGSTER_HOME"
@@ -87,9 +88,12 @@ class LakeInstance(DagsterInstance):
     def config_defaults(base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
         """Where everything is kept. Other commands of Dagster than `dev` keep it in ``base_dir``."""
         if os.environ.get("DAGSTER_IS_DEV_CLI") and not os.environ.get(_HOME_VARIABLE):
-            home = dagster_home(settle_lake())
+            root = settle_lake()
+            home = dagster_home(root)
             with open_history(home):
                 pass  # it can be written, and runs that died are closed
+            # Dagster has just logged the temporary folder.
+            logging.getLogger("dagster").info(f"{lake_name(root)} is shown; its history is kept in {home}.")
             base_dir = str(home)
         return InstanceRef.config_defaults(base_dir)
 
