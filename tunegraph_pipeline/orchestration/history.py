@@ -6,11 +6,13 @@ Here: the folder, its `dagster.yaml`, and the instance of a bare `dagster dev`. 
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from dagster import DagsterInstance
+from dagster._cli.utils import TMP_DAGSTER_HOME_PREFIX
 from dagster._config import Field
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
@@ -57,7 +59,7 @@ def chosen_home() -> Path | None:
     home = Path(chosen).expanduser()
     if not home.is_absolute():
         problem = "is not an absolute path"
-    elif not home.exists():
+    elif not os.access(home, os.F_OK):
         problem = "does not exist"
     elif not home.is_dir():
         problem = "is not a folder"
@@ -86,14 +88,16 @@ class LakeInstance(DagsterInstance):
 
     @staticmethod
     def config_defaults(base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
-        """Where everything is kept. Other commands of Dagster than `dev` keep it in ``base_dir``."""
-        if os.environ.get("DAGSTER_IS_DEV_CLI") and not os.environ.get(_HOME_VARIABLE):
+        """Where everything is kept: in the lake by `dagster dev` and `dg dev`, else in ``base_dir``. To check
+        or list definitions changes no lake."""
+        # DAGSTER_IS_DEV_CLI does not tell them: every command of dg sets it.
+        if "dev" in sys.argv[1:] and Path(base_dir).name.startswith(TMP_DAGSTER_HOME_PREFIX):
             root = settle_lake()
             home = dagster_home(root)
             with open_history(home):
                 pass  # it can be written, and runs that died are closed
             # Dagster has just logged the temporary folder.
-            logging.getLogger("dagster").info(f"{lake_name(root)} is shown; its history is kept in {home}.")
+            logging.getLogger("dagster").info(f"The lake is {lake_name(root)}. Its history stays in {home}.")
             base_dir = str(home)
         return InstanceRef.config_defaults(base_dir)
 

@@ -411,7 +411,7 @@ def test_a_run_of_the_command_line_is_found_under_its_job_and_can_be_repeated(
     launched = dagster.ask(AGAIN, run=latest["runId"])["launchRunReexecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     again = dagster.ended(launched["run"]["runId"])
-    assert again["status"] == "SUCCESS"
+    assert again["status"] == "SUCCESS", dagster.errors(again["runId"])
     assert again["tags"][FIRST_TAG] == str(FIRST)
 
 
@@ -442,7 +442,7 @@ def test_a_fresh_checkout_shows_the_demo_and_keeps_its_history_there(checkout: P
     days = [datetime.now(UTC).date() - timedelta(days=ago) for ago in (1, 0)]
     crawl_day(demo, "simulator", days[0])
     with dagster_dev(tmp_path / "log", Path("workspace.yaml"), {}, checkout) as dagster:
-        assert "data_lake/demo is shown; its history is kept in " in dagster.log.read_text()
+        assert "The lake is data_lake/demo. Its history stays in " in dagster.log.read_text()
         main = Lake.open_or_create(checkout / "data_lake" / "main")
         for reloaded in (False, True):
             if reloaded:

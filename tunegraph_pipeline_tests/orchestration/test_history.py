@@ -72,21 +72,20 @@ def test_a_lake_has_all_settings_of_the_checkout_but_the_class_that_finds_the_la
 def test_only_a_bare_dagster_dev_keeps_its_history_in_the_lake(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as `dagster definitions validate`, which is to change no lake."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    """`dg check defs`, for one, is to change no lake."""
+    temporary, chosen = tmp_path / ".tmp_dagster_home_1", tmp_path / "chosen"
     monkeypatch.setenv("TUNEGRAPH_LAKE", "data_lake/demo")
 
-    def kept() -> Path:
-        ref = InstanceRef.from_dir(str(temporary), config_dir=str(project_file("dagster.yaml").parent))
+    def kept_in(home: Path) -> Path:
+        home.mkdir(exist_ok=True)
+        ref = InstanceRef.from_dir(str(home), config_dir=str(project_file("dagster.yaml").parent))
         with DagsterInstance.from_ref(ref) as instance:
             assert isinstance(instance, LakeInstance)
             return Path(instance.root_directory)
 
-    assert kept() == temporary
+    monkeypatch.setattr("sys.argv", ["dg", "check", "defs"])
+    assert kept_in(temporary) == temporary
+    monkeypatch.setattr("sys.argv", ["dagster", "dev", "-w", "workspace.yaml"])
+    assert kept_in(chosen) == chosen
     assert not lake.history.exists()
-    monkeypatch.setenv("DAGSTER_IS_DEV_CLI", "1")
-    monkeypatch.setenv("DAGSTER_HOME", str(temporary))
-    assert kept() == temporary
-    monkeypatch.delenv("DAGSTER_HOME")
-    assert kept() == lake.history.resolve()
+    assert kept_in(temporary) == lake.history.resolve()
