@@ -107,6 +107,10 @@ def test_a_lake_of_another_user_is_read_as_far_as_its_owner_allows(refreshed: Pa
     assert command("recommend", "--user", "rock3").returncode == 0
     assert "make the folder writable" in complaint(command("refresh"))
     assert "set DAGSTER_HOME to a folder of your own" in complaint(command("ui"))
+    (home := tmp_path / "home").mkdir()
+    another_user(home)
+    in_home = run("env", f"DAGSTER_HOME={home}", *TUNEGRAPH, "ui", "--lake", str(lake))
+    assert f"DAGSTER_HOME: {home} cannot be written; " in complaint(in_home)
 
     # What only its owner may read: ids of people.
     (lake / "aliases.json").write_text('{"rock4": "rock3"}')

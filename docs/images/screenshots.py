@@ -26,7 +26,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file
+from tunegraph_pipeline.orchestration.history import dagster_home, project_file
 
 IMAGES = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -135,7 +135,7 @@ def running_dagster(lake: Lake) -> Iterator[str]:
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(dagster_home(lake)),
+        "DAGSTER_HOME": str(dagster_home(lake.root)),
         "TUNEGRAPH_LAKE": str(lake.root.resolve()),
     }
     dagster = str(Path(sys.executable).with_name("dagster"))

@@ -64,6 +64,7 @@ def refresh(
     Runs the job `refresh` of the Dagster UI in this process; the run appears there too. Stages whose inputs
     did not change are reused.
     """
+    from tunegraph_pipeline.orchestration.history import chosen_home
     from tunegraph_pipeline.pipeline.fill_days import days_to_fill
     from tunegraph_pipeline.pipeline.prepare_refresh import lake_to_refresh, prepare_crawl
     from tunegraph_pipeline.pipeline.sources import SOURCES
@@ -72,6 +73,7 @@ def refresh(
         raise InputError(f"--source {source}: choose one of {', '.join(SOURCES)}, or none")
     if day and (first or last):
         raise InputError("give --date, or --from and --to, not both")
+    chosen_home()  # before a lake is made that could not be filled
     home = lake_to_refresh(lake, source)
     with writing(home, "tunegraph refresh", wait) as home:
         source = source or home.file.source or "none"

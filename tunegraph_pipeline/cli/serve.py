@@ -153,13 +153,13 @@ def ui(
 
     Runs until Ctrl-C, and says nothing more unless something fails.
     """
-    from tunegraph_pipeline.orchestration.in_process import dagster_home, open_history, project_file
+    from tunegraph_pipeline.orchestration.history import dagster_home, open_history, project_file
     from tunegraph_pipeline.serve.run import listening
 
     home = open_lake(lake)
     with listening("127.0.0.1", port):
         pass  # the port is free: Dagster takes half a minute to find out, and says so in forty lines
-    history = dagster_home(home)
+    history = dagster_home(home.root)
     with open_history(history):
         pass  # it can be written, and runs that died are closed
     environment = {

@@ -111,7 +111,7 @@ class Lake(TableFiles):
         """The DuckDB file with a view of every table."""
         self.figures = root / "figures"
         """The folder of what is shown of each version."""
-        self.history = root / ".dagster"
+        self.history = self.history_of(root)
         """The folder of Dagster's history of this lake."""
         self.crawl = root / "crawl"
         """The folder of the frontiers of crawls."""
@@ -187,6 +187,11 @@ class Lake(TableFiles):
                 self._save()
 
     # --- paths that depend on a name ---
+
+    @staticmethod
+    def history_of(root: Path) -> Path:
+        """Where Dagster's history of the lake at ``root`` is, also before there is a lake."""
+        return root / ".dagster"
 
     def checkpoint(self, name: str) -> Path:
         """Where the training ``name`` keeps its checkpoint."""

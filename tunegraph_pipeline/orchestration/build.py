@@ -11,7 +11,12 @@ from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import graph, model, research, serving, sources
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
-from tunegraph_pipeline.orchestration.resources import WAIT_SECONDS, lake_folder, lake_resource
+from tunegraph_pipeline.orchestration.resources import (
+    WAIT_SECONDS,
+    lake_folder,
+    lake_name,
+    lake_resource,
+)
 from tunegraph_pipeline.orchestration.stage_asset import daily_partitions
 
 
@@ -29,14 +34,17 @@ def build_definitions(
         begins = Lake.open(root).first_day(today)
     except LakeMissingError:
         begins = today
+    assets = [
+        *sources.assets(daily_partitions(min(first or begins, begins))),
+        *graph.ASSETS,
+        *model.ASSETS,
+        *serving.ASSETS,
+        *research.ASSETS,
+    ]
+    named = {"lake": lake_name(root)}
     return Definitions(
-        assets=[
-            *sources.assets(daily_partitions(min(first or begins, begins))),
-            *graph.ASSETS,
-            *model.ASSETS,
-            *serving.ASSETS,
-            *research.ASSETS,
-        ],
+        # Their pages say whose figures they show.
+        assets=[one.map_asset_specs(lambda spec: spec.merge_attributes(metadata=named)) for one in assets],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(automation.schedule_settings(root)),

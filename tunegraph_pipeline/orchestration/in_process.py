@@ -1,13 +1,11 @@
 """Run jobs in this process, on the Dagster instance in the lake.
 
-Here: the instance, and running a job, with its failure as an error for people. Not here: what the jobs are
-(`jobs`), or how progress is drawn (`cli`).
+Here: running a job, with its failure as an error for people. Not here: the instance (`history`), what the
+jobs are (`jobs`), or how progress is drawn (`cli`).
 """
 
 import _thread
 import logging
-import os
-import shutil
 import signal
 import socket
 import sys
@@ -16,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from dagster import AssetCheckSeverity, DagsterEventType, DagsterInstance
@@ -28,32 +25,11 @@ from dagster._core.errors import (
 from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import ModuleTarget
-from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.storage import staged_file
-from tunegraph_pipeline.orchestration.dead_runs import PROCESS, close_dead_runs, this_process
-
-_PACKAGE = Path(__file__).parents[1]
-
-
-def project_file(name: str) -> Path:
-    """`dagster.yaml` or `workspace.yaml`: inside an installed package, at the top of a checkout."""
-    installed = _PACKAGE / name
-    return installed if installed.exists() else _PACKAGE.parent / name
-
-
-def dagster_home(lake: Lake) -> Path:
-    """The folder of the lake's Dagster history, ready for use; `DAGSTER_HOME` overrules it."""
-    if chosen := os.environ.get("DAGSTER_HOME"):
-        return Path(chosen)
-    home = lake.history.resolve()
-    settings = home / "dagster.yaml"
-    if not settings.exists():
-        with staged_file(settings, home) as draft:
-            shutil.copyfile(project_file("dagster.yaml"), draft)
-    return home
+from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
+from tunegraph_pipeline.orchestration.history import dagster_home, open_history
 
 
 def run_job(
@@ -87,7 +63,7 @@ def run_job(
     tags |= {PROCESS: this_process(), ".dagster/repository": origin.repository_origin.get_label()}
     # It warns about each check that was skipped with its asset.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    home, run_id = dagster_home(lake), make_new_run_id()
+    home, run_id = dagster_home(lake.root), make_new_run_id()
     try:
         with open_history(home) as instance:
             # Runs in this process are created without an origin.
@@ -103,30 +79,6 @@ def run_job(
         raise KeyboardInterrupt from None
     except DagsterResourceFunctionError as error:
         raise error.user_exception from None  # the lake is locked, or cannot be opened
-
-
-@contextmanager
-def open_history(home: Path) -> Iterator[DagsterInstance]:
-    """Dagster's instance in ``home``, without runs that died. Raises LakeError where it cannot be written."""
-    try:
-        made = DagsterInstance.from_config(str(home))
-    except (OSError, OperationalError) as error:
-        raise _unwritable(home, error) from error
-    try:
-        with made as instance:
-            # Before a daemon starts: a dead run that still counts as running would block the queue for ever.
-            close_dead_runs(instance)
-            yield instance
-    except OperationalError as error:
-        raise _unwritable(home, error) from error
-
-
-def _unwritable(home: Path, error: OSError | OperationalError) -> LakeError:
-    what = error.orig if isinstance(error, OperationalError) else error.strerror
-    return LakeError(
-        f"Dagster's history in {home} cannot be written ({what}); free some space, end the process that holds"
-        " it, or set DAGSTER_HOME to a folder of your own"
-    )
 
 
 def _failed_check(instance: DagsterInstance, run_id: str) -> str:

@@ -1,11 +1,12 @@
 """The lake as a Dagster resource: where it is, the lock for the length of a run, and its views at the end."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dagster import EnvVar, Field, InitResourceContext, ResourceDefinition, resource
+from dagster import Field, InitResourceContext, ResourceDefinition, resource
 
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 from tunegraph_pipeline.orchestration.run_days import check_days
@@ -13,13 +14,45 @@ from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
 from tunegraph_pipeline.progress import report_note
 
 LAKE_VARIABLE = "TUNEGRAPH_LAKE"
-DEFAULT_LAKE = "data_lake/main"
+MAIN_LAKE, DEMO_LAKE = Path("data_lake/main"), Path("data_lake/demo")
 WAIT_SECONDS = 3600.0
 
 
 def lake_folder() -> Path:
-    """The lake of this code location, by the environment."""
-    return Path(EnvVar(LAKE_VARIABLE).get_value(DEFAULT_LAKE) or DEFAULT_LAKE)
+    """The lake of this code location: what `TUNEGRAPH_LAKE` names, else `data_lake/main` where that is a
+    lake, else the demo. Relative paths are from the working directory, as on the command line."""
+    if chosen := os.environ.get(LAKE_VARIABLE):
+        return Path(chosen)
+    try:
+        Lake.open(MAIN_LAKE)
+    except LakeMissingError:
+        return DEMO_LAKE
+    except LakeError:
+        pass  # it is one; whoever opens it is told what is wrong
+    return MAIN_LAKE
+
+
+def settle_lake() -> Path:
+    """Fix :func:`lake_folder` for this process and all that it starts; returns the absolute path.
+
+    Otherwise, once `data_lake/main` comes into being while Dagster shows the demo, runs would write to a
+    lake that the page does not show.
+    """
+    root = lake_folder().absolute()
+    os.environ[LAKE_VARIABLE] = str(root)
+    return root
+
+
+def is_demo(root: Path) -> bool:
+    """Whether this is the demo, whose source is the simulator where none was chosen."""
+    return root.resolve() == DEMO_LAKE.resolve()
+
+
+def lake_name(root: Path) -> str:
+    """What Dagster's page calls the lake at ``root``: its folder, relative to the working directory where it
+    is below that."""
+    root, here = root.absolute(), Path.cwd()
+    return str(root.relative_to(here) if root.is_relative_to(here) else root)
 
 
 def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDefinition:
@@ -36,7 +69,10 @@ def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDef
         description="How long a run waits for another writer of the lake before it fails.",
     )
 
-    @resource(config_schema={"wait_seconds": waits}, description="The lake, held for writing during a run.")
+    @resource(
+        config_schema={"wait_seconds": waits},
+        description=f"The lake {lake_name(root)}, held for writing during a run.",
+    )
     def held_lake(context: InitResourceContext) -> Iterator[Lake]:
         run = context.run.run_id if context.run else ""
         if context.run and context.instance:

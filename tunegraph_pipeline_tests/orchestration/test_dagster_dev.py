@@ -1,5 +1,6 @@
 """A real `dagster dev`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
-it, a schedule that ticks and brings a new version live, and an alert about a run that failed."""
+it, a schedule that ticks and brings a new version live, an alert about a run that failed; and a bare one in a
+fresh checkout."""
 
 import json
 import os
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -23,12 +25,16 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 import pytest
+from dagster import DagsterInstance
 
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.in_process import dagster_home, project_file, run_job
+from tunegraph_pipeline.orchestration.history import dagster_home, project_file
+from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline.crawl_day import crawl_day
+from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 from tunegraph_pipeline_tests.run_stages import run_stages
@@ -145,10 +151,7 @@ def twin(lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DAGSTER_HOME", raising=False)
-        home = dagster_home(lake)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        home = dagster_home(lake.root)
     log = tmp_path_factory.mktemp("log") / "dagster.log"
     alerts: list[dict[str, Any]] = []
 
@@ -163,31 +166,52 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
 
     webhook = HTTPServer(("127.0.0.1", 0), Webhook)
     threading.Thread(target=webhook.serve_forever, daemon=True).start()
-    environment = {
-        **os.environ,
+    chosen = {
         "DAGSTER_HOME": str(home),
         "TUNEGRAPH_LAKE": str(lake.root),
         "TUNEGRAPH_ALERT_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
+    }
+    try:
+        with dagster_dev(log, project_file("workspace.yaml"), chosen) as running:
+            running.alerts = alerts
+            yield running
+    finally:
+        webhook.shutdown()
+        webhook.server_close()
+
+
+@contextmanager
+def dagster_dev(
+    log: Path, workspace: Path, chosen: dict[str, str], here: Path | None = None
+) -> Iterator[Dagster]:
+    """`dagster dev -w workspace` in the folder ``here``, ended with Ctrl-C; of lake and home its environment
+    says what is ``chosen``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("DAGSTER_HOME", "TUNEGRAPH_LAKE")
+        },
+        **chosen,
         "OMP_NUM_THREADS": "1",
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": str(project_file("workspace.yaml").parent),
     }
-    command = [
-        str(Path(sys.executable).with_name("dagster")),
-        "dev",
-        "-w",
-        str(project_file("workspace.yaml")),
-    ]
+    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(workspace)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "-h", "127.0.0.1", "-p", str(port)],
+            cwd=here,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         try:
-            running = Dagster(port, log, alerts)
+            running = Dagster(port, log, [])
             assert running.wait_for("webserver", running.locations) == ["tunegraph"]
             yield running
         finally:
@@ -197,8 +221,6 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            webhook.shutdown()
-            webhook.server_close()
 
 
 WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
@@ -247,6 +269,16 @@ MATERIALIZED = """query ($run: ID!) {
 ASSETS = """{
   assetNodes {assetKey {path} jobNames freshnessStatusInfo {freshnessStatus}}
 }"""
+
+
+NAMES = """{
+  assetNodes {metadataEntries {label ... on TextMetadataEntry {text}}}
+  repositoriesOrError {
+    ... on RepositoryConnection {nodes {allTopLevelResourceDetails {description}}}
+  }
+}"""
+RELOAD = """mutation {reloadRepositoryLocation(repositoryLocationName: "tunegraph") {__typename}}"""
+DAILY_ASSETS = [one.name for one in STAGES if one.daily]
 
 
 @pytest.mark.timeout(1200)
@@ -379,8 +411,78 @@ def test_a_run_of_the_command_line_is_found_under_its_job_and_can_be_repeated(
     launched = dagster.ask(AGAIN, run=latest["runId"])["launchRunReexecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
     again = dagster.ended(launched["run"]["runId"])
-    assert again["status"] == "SUCCESS"
+    assert again["status"] == "SUCCESS", dagster.errors(again["runId"])
     assert again["tags"][FIRST_TAG] == str(FIRST)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What git has of a fresh checkout, as far as `dagster dev` reads it in its working directory."""
+    folder = tmp_path / "checkout"
+    (folder / "data_lake").mkdir(parents=True)
+    project = project_file("workspace.yaml").parent
+    for name in ("workspace.yaml", "dagster.yaml", ".gitignore", "data_lake/.gitkeep"):
+        shutil.copyfile(project / name, folder / name)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "All"]):
+        _git(folder, *command)
+    return folder
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.timeout(1200)
+def test_a_fresh_checkout_shows_the_demo_and_keeps_its_history_there(checkout: Path, tmp_path: Path) -> None:
+    """With nothing in the environment, and although `data_lake/main` comes into being meanwhile."""
+    demo = Lake.open_or_create(checkout / "data_lake" / "demo")
+    demo.set_section("simulator", {"over_http": False, "n_users": 30, "n_tracks": 60})
+    days = [datetime.now(UTC).date() - timedelta(days=ago) for ago in (1, 0)]
+    crawl_day(demo, "simulator", days[0])
+    with dagster_dev(tmp_path / "log", Path("workspace.yaml"), {}, checkout) as dagster:
+        assert "The lake is data_lake/demo. Its history stays in " in dagster.log.read_text()
+        main = Lake.open_or_create(checkout / "data_lake" / "main")
+        for reloaded in (False, True):
+            if reloaded:
+                assert (
+                    dagster.ask(RELOAD)["reloadRepositoryLocation"]["__typename"] == "WorkspaceLocationEntry"
+                )
+            told = dagster.ask(NAMES)
+            named = [
+                {entry["label"]: entry.get("text") for entry in node["metadataEntries"]}["lake"]
+                for node in told["assetNodes"]
+            ]
+            assert set(named) == {"data_lake/demo"}
+            ((resource,),) = [
+                one["allTopLevelResourceDetails"] for one in told["repositoriesOrError"]["nodes"]
+            ]
+            assert resource["description"].startswith("The lake data_lake/demo, ")
+
+        by_hand = dagster.launch("daily_tables")
+        assert dagster.ended(by_hand)["status"] == "SUCCESS"
+        asked = {
+            "assetSelection": [{"path": [name]} for name in DAILY_ASSETS],
+            "partitionNames": [str(day) for day in days],
+        }
+        launched = dagster.ask(LAUNCH, params=asked)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        dagster.wait_for("run of the backfill", lambda: dagster.runs()[1:] or None)
+        (_, backfilled) = [run["runId"] for run in dagster.runs()]
+        assert dagster.ended(backfilled)["status"] == "SUCCESS"
+        assert _git(checkout, "status", "--porcelain") == ""
+
+    assert demo.partitions("likes") == [str(day) for day in days]
+    assert (main.raw_days(), main.partitions("likes"), main.history.exists()) == ([], [], False)
+    home = dagster_home(demo.root)  # that of `tunegraph ui`
+    with DagsterInstance.from_config(str(home)) as instance:
+        assert {run.run_id for run in instance.get_runs()} == {by_hand, backfilled}
+    assert {folder.name for folder in (home / "storage").iterdir()} >= {
+        by_hand,
+        backfilled,
+    }  # what they printed
+    assert _git(checkout, "status", "--porcelain") == ""
 
 
 def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:

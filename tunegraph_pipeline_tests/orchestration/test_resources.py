@@ -1,6 +1,7 @@
 """The lake as a run holds it: a run waits for another writer, and its log says for whom."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,19 @@ from dagster import DagsterEventType, DagsterInstance, DagsterInvalidConfigError
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake import views
-from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.orchestration.alert import error_line
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.orchestration.resources import lake_resource
+from tunegraph_pipeline.orchestration.resources import (
+    DEMO_LAKE,
+    LAKE_VARIABLE,
+    MAIN_LAKE,
+    lake_folder,
+    lake_name,
+    lake_resource,
+    settle_lake,
+)
 from tunegraph_pipeline.progress import watched_by
 
 pytestmark = pytest.mark.dagster
@@ -50,6 +59,62 @@ def holder(lake: Lake) -> Iterator["subprocess.Popen[str]"]:
     yield process
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, in an environment that names no lake."""
+    monkeypatch.setenv(LAKE_VARIABLE, "")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_dagster_shows_the_lake_that_is_named_or_main_or_the_demo(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lake_folder() == DEMO_LAKE  # the first run makes it
+    (here / MAIN_LAKE).mkdir(parents=True)
+    Lake.open_or_create(DEMO_LAKE)
+    assert lake_folder() == DEMO_LAKE
+    main = Lake.open_or_create(MAIN_LAKE)
+    assert lake_folder() == MAIN_LAKE
+    main.path.write_text("{")  # a damaged lake is not passed over
+    assert lake_folder() == MAIN_LAKE
+    monkeypatch.setenv(LAKE_VARIABLE, "elsewhere/lake")
+    assert lake_folder() == Path("elsewhere/lake")
+
+
+def test_what_is_shown_stays_the_same_when_another_lake_comes_into_being(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = settle_lake()
+    assert root == here / DEMO_LAKE
+    Lake.open_or_create(MAIN_LAKE)
+    assert lake_folder() == root
+    assert os.environ[LAKE_VARIABLE] == str(root)  # and so for the processes it starts, wherever they work
+    monkeypatch.chdir("/")
+    assert settle_lake() == root
+
+
+def test_the_page_names_the_lake(here: Path) -> None:
+    assert lake_name(here / DEMO_LAKE) == "data_lake/demo"
+    assert lake_name(here.parent / "other") == str(here.parent / "other")
+    definitions = build_definitions(here / DEMO_LAKE)
+    assert {spec.metadata["lake"] for spec in definitions.resolve_all_asset_specs()} == {"data_lake/demo"}
+
+
+@pytest.mark.parametrize(("root", "source"), [(DEMO_LAKE, SIMULATED), (MAIN_LAKE, None)])
+def test_the_first_run_of_the_demo_asks_the_simulator(here: Path, root: Path, source: str | None) -> None:
+    lake = Lake.open_or_create(root)
+    lake.set_section(SIMULATED, {"over_http": False, "n_users": 20, "n_tracks": 50})
+    job = build_definitions(here / root).resolve_job_def("daily_tables")
+    today = datetime.now(UTC).date()
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with DagsterInstance.ephemeral() as instance:
+        assert job.execute_in_process(quiet, instance=instance, partition_key=str(today)).success
+    lake = Lake.open(root)
+    assert lake.file.source == source
+    assert lake.raw_days() == ([today] if source else [])
 
 
 def test_a_run_waits_for_another_writer_and_its_log_says_for_whom(

@@ -23,13 +23,14 @@ from dagster import (
 from pydantic import Field
 
 from tunegraph_pipeline.lake.feedback_spool import collect
-from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.orchestration.metadata import (
     counts_table,
     materialized,
     materialized_unless_ended,
     notes_list,
 )
+from tunegraph_pipeline.orchestration.resources import is_demo
 from tunegraph_pipeline.orchestration.stage_asset import stage_asset
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, as_day
@@ -72,7 +73,7 @@ class CrawlConfig(Config):
 
     source: str = ""
     """A name of `pipeline.sources.SOURCES`; none to use only what was received already; empty for the source
-    in lake.json."""
+    in lake.json, and for the simulator in a demo that has none yet."""
     first: str = ""
     """The first day to ask the source for, empty for that of the run. Days that are not asked for are filled
     from what was received on them."""
@@ -93,13 +94,14 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Res
     for note in collect(lake).sentences():
         context.log.warning(note)
         report_note(note)
+    source = config.source or lake.file.source or (SIMULATED if is_demo(lake.root) else NO_SOURCE)
     for key in context.partition_keys:
         day = date.fromisoformat(key)
         if (first and day < first) or (last and day > last):
             continue
         observer = _CrawlObserver(context, key)
         try:
-            report = crawl_day(lake, config.source, day, observer.observe)
+            report = crawl_day(lake, source, day, observer.observe)
         except NoAnswer as error:
             if context.retry_number >= config.retries:
                 raise
