@@ -12,7 +12,8 @@ from tunegraph_pipeline.orchestration.assets import graph, model, research, serv
 from tunegraph_pipeline.orchestration.checks import CHECKS
 from tunegraph_pipeline.orchestration.jobs import JOBS
 from tunegraph_pipeline.orchestration.resources import WAIT_SECONDS, lake_folder, lake_resource
-from tunegraph_pipeline.orchestration.stage_asset import daily_partitions
+from tunegraph_pipeline.orchestration.stage_asset import daily_partitions, with_owners_and_links
+from tunegraph_pipeline.pipeline.settings import AssetSettings
 
 
 def build_definitions(
@@ -26,17 +27,19 @@ def build_definitions(
     root = root or lake_folder()
     today = datetime.now(UTC).date()
     try:
-        begins = Lake.open(root).first_day(today)
+        lake = Lake.open(root)
+        begins, shown = lake.first_day(today), lake.section("assets", AssetSettings)
     except LakeMissingError:
-        begins = today
+        begins, shown = today, AssetSettings()
+    assets = [
+        *sources.assets(daily_partitions(min(first or begins, begins))),
+        *graph.ASSETS,
+        *model.ASSETS,
+        *serving.ASSETS,
+        *research.ASSETS,
+    ]
     return Definitions(
-        assets=[
-            *sources.assets(daily_partitions(min(first or begins, begins))),
-            *graph.ASSETS,
-            *model.ASSETS,
-            *serving.ASSETS,
-            *research.ASSETS,
-        ],
+        assets=[with_owners_and_links(one, shown) for one in assets],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(automation.schedule_settings(root)),

@@ -89,7 +89,7 @@ def test_a_run_that_is_begun_again_is_not_its_dead_parent() -> None:
 
 
 def test_the_tag_with_the_process_is_hidden_where_runs_are_shown() -> None:
-    assert get_tag_type(PROCESS) is TagType.HIDDEN
+    assert get_tag_type(PROCESS) is TagType.HIDDEN  # type: ignore[no-untyped-call]
 
 
 def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
