@@ -101,11 +101,11 @@ def _logged() -> Iterator[None]:
 
 
 def plain_asset(
-    name: str, group: str, kinds: tuple[str, ...] = _TABLE_KINDS, *, description: str
+    name: str, group: str, kinds: tuple[str, ...] = _TABLE_KINDS, **options: Any
 ) -> AssetsDefinition:
-    """The asset of a stage that needs nothing but the lake."""
+    """The asset of a stage that needs nothing but the lake; ``options`` as of `stage_asset`."""
 
-    @stage_asset(name, group, kinds, description=description)
+    @stage_asset(name, group, kinds, **options)
     def run_stage(lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
         return materialized(stage(name).run(lake))
 
