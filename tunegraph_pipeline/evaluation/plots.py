@@ -336,7 +336,7 @@ def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
                 axes.vlines(at, lows, tops, color=_INK, lw=1.5)
             for place, value, top in zip(at, values, tops, strict=True):
                 _note(axes, f"{value:.3f}".removeprefix("0"), (place, top), (0, 3), size=8.5)
-        axes.set_xticks(places, [f"{name.replace('_', ' ')}@{evaluations[0].k}" for name in USER_METRICS])
+        axes.set_xticks(places, [f"{name}@{evaluations[0].k}" for name in USER_METRICS])
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
         who = f"mean over {counted(n_users, 'user')} and its 95 % interval" if n_users else "mean over users"

@@ -95,7 +95,7 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
         "rebuilt",
         cost,
         rows=len(rows),
-        facts={f"{name.replace('_', ' ')}@{K}": value for name, value in judged.served.values.items()},
+        facts={f"{name}@{K}": value for name, value in judged.served.values.items()},
         plots={"beside the baselines": partial(metric_bars, judged.evaluations)},
         tables={"figures": markdown_table(table.columns, figures)},
         notes=judged.notes,
