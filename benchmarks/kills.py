@@ -195,9 +195,11 @@ def _stage(lake: Lake, pid: int) -> str:
     """What the killed process was at, by Dagster's history of its run."""
     from dagster import DagsterInstance
 
+    from tunegraph_pipeline.orchestration.dead_runs import process_of
+
     with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
         for run in instance.get_runs(limit=1):
-            if run.tags.get("tunegraph/process", "").split(" ")[1:2] != [str(pid)]:
+            if process_of(run).split(" ")[1:2] != [str(pid)]:
                 continue
             at = "beginning of the run"
             for entry in instance.all_logs(run.run_id):

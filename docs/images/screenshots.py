@@ -85,10 +85,10 @@ def take_pictures(page: Page, url: str, backfill: str, day: date) -> None:
         page.screenshot(path=IMAGES / f"{name}.png")
         print(IMAGES / f"{name}.png")
 
-    show("/asset-groups", 2000, 1700)
+    show("/asset-groups", 2000, 2100)
     page.keyboard.press("Alt+e")  # all groups open
     page.wait_for_timeout(SETTLED)
-    page.set_viewport_size({"width": 2150, "height": 1700})  # moves the buttons away from what was drawn
+    page.set_viewport_size({"width": 2150, "height": 2100})  # moves the buttons away from what was drawn
     keep("asset_graph")
     box = page.get_by_text("Search and filter assets").bounding_box()
     assert box is not None

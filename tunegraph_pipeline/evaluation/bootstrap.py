@@ -1,7 +1,8 @@
-"""Bootstrap confidence intervals of means over users, of one metric or of the difference of two models.
+"""Confidence intervals: by bootstrap of means over users, of one metric or of the difference of two models;
+and of shares, by Wilson's formula.
 
-Here: resampling users. Not here: the metrics (`metrics`). The same seed draws the same users for every
-metric, so two models are always compared on the same resamples.
+Here: resampling users, and the interval of a counted share. Not here: the metrics (`metrics`). The same seed
+draws the same users for every metric, so two models are always compared on the same resamples.
 """
 
 from __future__ import annotations
@@ -58,3 +59,14 @@ def intervals(
         Interval(float(mean), float(lowest), float(highest))
         for mean, lowest, highest in zip(values.mean(axis=1), low, high, strict=True)
     ]
+
+
+def wilson_interval(
+    shares: NDArray[np.float64], n: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95 % interval (Wilson 1927) of each of ``shares`` float64[m], counted over ``n`` int[m] >= 1 cases:
+    the lower and the upper bounds, float64[m], from 0 to 1. It has a width also where a share is 0."""
+    squared = 1.959964**2 / n
+    middle = (shares + squared / 2) / (1 + squared)
+    half = np.sqrt(squared * (shares * (1 - shares) + squared / 4)) / (1 + squared)
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)

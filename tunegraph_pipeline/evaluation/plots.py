@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from textwrap import fill, shorten
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.evaluation.bootstrap import intervals
+from tunegraph_pipeline.evaluation.bootstrap import intervals, wilson_interval
 from tunegraph_pipeline.evaluation.metrics import BANDS, USER_METRICS
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +53,10 @@ _STYLE: Any = {
 }
 _DPI = 110
 _STYLED = Lock()
+_MANY_TIMES = 20
+"""Values that differ by more than this factor are drawn on a logarithmic axis."""
+_FEW_EPOCHS = 10
+"""Up to so many epochs, each has its tick."""
 
 
 def _picture(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
@@ -71,9 +77,18 @@ def _picture(draw: Callable[[Figure], None], width: float, height: float) -> byt
 
 
 def _note(
-    axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], align: str = "center"
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[int, int], *, size: float = 10
 ) -> None:
-    axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=align)
+    axes.annotate(
+        text,
+        at,
+        xytext=offset,
+        textcoords="offset points",
+        ha="center",
+        fontsize=size,
+        # Readable also where a line passes behind it.
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    )
 
 
 def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArray[np.integer]) -> bytes:
@@ -103,7 +118,7 @@ def degree_distribution(user_degrees: NDArray[np.integer], track_degrees: NDArra
         axes.set(xlabel="likes", ylabel="share with at least that many likes")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4%}".rstrip("0%").rstrip(".") + " %")
-        axes.legend(loc="lower left")
+        axes.legend(loc="best")
 
     return _picture(draw, 7, 4.5)
 
@@ -115,6 +130,9 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
     better, NaN where nothing was held out.
     """
 
+    first = np.asarray(next(iter(validation.values()), ()), dtype=np.float64)
+    best = int(np.nanargmax(first)) if np.isfinite(first).any() else None
+
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         epochs = np.arange(1, len(loss) + 1)
@@ -123,18 +141,22 @@ def training_curves(loss: Sequence[float], validation: Mapping[str, Sequence[flo
         left.set(title="Training loss", xlabel="epoch", ylabel="loss, nats")
         for (name, values), colour in zip(validation.items(), _COLOURS, strict=False):
             right.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=name)
-        right.set(title="Validation", xlabel="epoch", ylabel="held-out likes found")
-        first = np.asarray(next(iter(validation.values()), ()), dtype=np.float64)
-        if np.isfinite(first).any():
-            best = int(np.nanargmax(first))
+        names = " and ".join(validation)
+        right.set(title="Validation: nothing was held out", xlabel="epoch", ylabel=names)
+        if best is None:
+            right.set_yticks([])
+        else:
+            right.set_title(f"Validation: best {first[best]:.4f}, in epoch {best + 1}")
             for axes in (left, right):
                 axes.axvline(best + 1, color=_FAINT, lw=1, ls=":")
-            text = f"best: {first[best]:.4f}\nepoch {best + 1}"
-            _note(right, text, (best + 1, first[best]), (-6, -30), "right")
-            right.legend(loc="lower right")
+            if len(validation) > 1:
+                right.legend(loc="best")
         for axes in (left, right):
             axes.set_xlim(0.5, max(1, len(loss)) + 0.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(loss) <= _FEW_EPOCHS:
+                axes.set_xticks(epochs)
+            else:
+                axes.locator_params(axis="x", integer=True)
 
     return _picture(draw, 9, 3.6)
 
@@ -145,13 +167,16 @@ def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        low = min(0.0, float(cosines.min(initial=1.0)))
-        axes.hist(cosines, bins=np.linspace(low, 1, 61).tolist(), color=_COLOURS[0])
+        # From what moved most: a day moves tracks by thousandths, another space by all of it.
+        low = min(float(cosines.min(initial=1.0)), 0.999)
+        axes.hist(cosines, bins=np.linspace(low, 1, 41).tolist(), color=_COLOURS[0])
         mean = float(cosines.mean()) if cosines.size else 1.0
-        axes.axvline(mean, color=_COLOURS[1], label=f"mean {mean:.3f}")
+        axes.axvline(mean, color=_COLOURS[1], label=f"mean {mean:.4f}")
+        axes.ticklabel_format(useOffset=False)
         axes.set(title=f"Drift of {cosines.size:,} tracks since the earlier model")
-        axes.set(xlabel="cosine of a track's vectors then and now", ylabel="tracks")
-        axes.legend(loc="upper left")
+        axes.set(xlabel="cosine of a track's vectors then and now; 1 where it did not move", ylabel="tracks")
+        axes.locator_params(axis="y", integer=True)
+        axes.legend(loc="best")
 
     return _picture(draw, 7, 4)
 
@@ -159,15 +184,12 @@ def drift_histogram(cosines: NDArray[np.floating]) -> bytes:
 def calibration_diagram(calibration: Calibration) -> bytes:
     """Predicted probability against the share that were neighbours, in all and by popularity.
 
-    Below each curve, how many pairs a point stands for. For a calibration that was not fitted, the reason.
+    Each point has its 95 % interval. Below each curve, how many pairs a point stands for. For a calibration
+    that was not fitted, the reason.
     """
 
     def draw(figure: Figure) -> None:
-        if not calibration.reliability:
-            figure.suptitle("Neighbour probability", x=0.01, ha="left", fontsize=11, fontweight="bold")
-            figure.text(0.5, 0.5, calibration.status, ha="center", va="center", wrap=True)
-            return
-        panels = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
+        panels = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
         figure.suptitle(_calibration_title(calibration), x=0.01, ha="left", fontsize=10)
         base_rate = calibration.judged_neighbours / calibration.judged_pairs
         curves = [("all pairs", calibration.reliability, _COLOURS[0])]
@@ -177,26 +199,39 @@ def calibration_diagram(calibration: Calibration) -> bytes:
         ]
         every = [point for _, points, _ in (*curves, *by_band) for point in points]
         shares = [value for point in every for value in (point.predicted, point.observed) if value > 0]
-        low, high = min(shares) / 1.5, min(1.0, max(shares) * 1.5)
+        # Logarithmic where the shares differ by orders of magnitude.
+        wide = max(shares) > _MANY_TIMES * min(shares)
+        low, high = (min(shares) / 1.5, max(shares) * 1.5) if wide else (0.0, max(shares) * 1.15)
+        scale, ends = "log" if wide else "linear", (low, min(1.0, high))
         for column, (title, group) in enumerate((("All pairs", curves), ("By popularity", by_band))):
             top, below = panels[0, column], panels[1, column]
-            top.plot([low, high], [low, high], color=_FAINT, lw=1, ls="--", label="perfect")
-            top.axhline(base_rate, color=_FAINT, lw=1, ls=":", label=f"base rate {base_rate:.3%}")
+            top.plot(ends, ends, color=_FAINT, lw=1, ls="--", label="as predicted")
+            top.axhline(base_rate, color=_FAINT, lw=1, ls=":", label=f"share of all pairs, {base_rate:.3g}")
             for name, points, colour in group:
                 _reliability_curve(top, below, name, points, colour)
-            top.set(title=title, xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-            below.set(yscale="log", xlabel="predicted probability")
-            top.legend(loc="upper left", fontsize=8.5)
+            top.set(title=title, xscale=scale, yscale=scale, xlim=ends, ylim=ends)
+            most = max(point.n_pairs for _, points, _ in group for point in points)
+            below.set(xlabel="predicted probability", ylim=(0, 1.1 * most))
+            below.locator_params(axis="y", nbins=3, integer=True)
             for axis in (top.xaxis, top.yaxis, below.xaxis):
                 axis.set_major_formatter(lambda value, _: f"{value:g}")
+                axis.set_minor_formatter("")
+            below.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         panels[0, 0].set_ylabel("share that were neighbours")
         panels[1, 0].set_ylabel("pairs")
+        entries = [axes.get_legend_handles_labels() for axes in panels[0]]
+        by_name = {name: line for lines, names in entries for line, name in zip(lines, names, strict=True)}
+        figure.legend(by_name.values(), by_name.keys(), loc="outside lower center", ncols=2, fontsize=9)
 
-    return _picture(draw, 10, 5.6)
+    def say_why(figure: Figure) -> None:
+        figure.suptitle("Neighbour probability", x=0.01, ha="left", fontsize=11, fontweight="bold")
+        figure.text(0.5, 0.5, fill(calibration.status, 90), ha="center", va="center")
+
+    return _picture(draw, 10, 6.6) if calibration.reliability else _picture(say_why, 8, 2.8)
 
 
 def _band_label(band: Band, served: str) -> str:
-    told = f"error {band.calibration_error:.4f}"
+    told = f"error {band.calibration_error:.3g}"
     if band.judgements:
         told += f", AUC {band.judgements[served].auc:.3f}"
     return f"{band.name} ({told})"
@@ -210,7 +245,7 @@ def _calibration_title(calibration: Calibration) -> str:
         f"AUC {served.auc:.3f}   (popularity alone: {reference.skill:.3f}, {reference.auc:.3f})   "
         f"{'passes' if calibration.passes else 'does not pass'}\n"
         f"judged on {calibration.judged_pairs:,} pairs of {calibration.panel_users:,} users "
-        "no model was trained on"
+        "no model was trained on; bars are 95 % intervals"
     )
 
 
@@ -219,8 +254,11 @@ def _reliability_curve(
 ) -> None:
     predicted = np.array([point.predicted for point in points])
     observed = np.array([point.observed for point in points])
-    top.plot(predicted, np.where(observed > 0, observed, np.nan), "o-", ms=4, color=colour, label=name)
-    below.plot(predicted, [point.n_pairs for point in points], drawstyle="steps-mid", color=colour)
+    pairs = np.array([point.n_pairs for point in points])
+    low, high = wilson_interval(observed, pairs)
+    top.vlines(predicted, low, high, color=colour, lw=1, alpha=0.5)
+    top.plot(predicted, np.where(observed > 0, observed, np.nan), "o-", ms=4, lw=1, color=colour, label=name)
+    below.plot(predicted, pairs, drawstyle="steps-mid", color=colour)
 
 
 _MAP_COLOURS = (*_COLOURS[:-1], "#84cc16", "#db2777", "#92400e", "#0f172a", "#67c5f0")
@@ -250,7 +288,8 @@ def embedding_map(
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.grid(visible=False)
-        axes.set(title=f"The {len(points):,} most liked tracks in the embedding space")
+        which = "most liked" if len(points) < np.count_nonzero(popularity) else "liked"
+        axes.set(title=f"The {len(points):,} {which} tracks in the embedding space")
         axes.set(xticks=[], yticks=[], aspect="equal")
         axes.spines[:].set_visible(False)
         rest = "other or unknown" if shown else "genre unknown"
@@ -264,18 +303,21 @@ def embedding_map(
                     color=colour,
                     alpha=0.75 if name or not shown else 0.35,
                     linewidths=0,
-                    label=f"{name or rest} ({int(inside.sum()):,})",
+                    label=f"{shorten(name or rest, 26, placeholder='…')} ({int(inside.sum()):,})",
                 )
         note = "t-SNE of the cosine: near is alike, far says little; larger is more liked"
         figure.text(0.01, 0.005, note, fontsize=8.5)
         if len(points):
-            figure.legend(loc="outside right center", markerscale=1.4)
+            for handle in figure.legend(loc="outside right center").legend_handles:
+                handle.set_sizes([40])  # type: ignore[union-attr]
 
     return _picture(draw, 9, 6.6)
 
 
 def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
-    """The served model beside the baselines: a group per metric, a bar per model, each with its value."""
+    """The served model beside the baselines: a group per metric, a bar per model, each with its value and its
+    95 % interval over the users."""
+    n_users = max((len(figures) for one in evaluations for figures in one.per_user.values()), default=0)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -283,18 +325,27 @@ def metric_bars(evaluations: Sequence[Evaluation]) -> bytes:
         places = np.arange(len(USER_METRICS))
         for number, (one, colour) in enumerate(zip(evaluations, _COLOURS, strict=False)):
             values = [one.values[name] for name in USER_METRICS]
-            offset = (number - (len(evaluations) - 1) / 2) * width
-            bars = axes.bar(places + offset, values, width * 0.92, color=colour, label=one.model)
-            axes.bar_label(bars, [f"{value:.3f}".lstrip("0") for value in values], padding=2, fontsize=8.5)
+            at = places + (number - (len(evaluations) - 1) / 2) * width
+            axes.bar(at, values, width * 0.92, color=colour, label=one.model)
+            tops = values
+            if n_users:
+                sure = intervals(np.stack([one.per_user[name] for name in USER_METRICS]))
+                tops = [found.high for found in sure]
+                lows = [found.low for found in sure]
+                axes.vlines(at, lows, tops, color="white", lw=3.5)  # a rim, on bars of any colour
+                axes.vlines(at, lows, tops, color=_INK, lw=1.5)
+            for place, value, top in zip(at, values, tops, strict=True):
+                _note(axes, f"{value:.3f}".removeprefix("0"), (place, top), (0, 3), size=8.5)
         axes.set_xticks(places, [f"{name}@{evaluations[0].k}" for name in USER_METRICS])
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
-        axes.set_title("Held-out likes found, mean over users")
-        axes.margins(y=0.3)  # room for the legend above the bars
-        axes.legend(loc="upper left", ncols=len(evaluations))
+        who = f"mean over {counted(n_users, 'user')} and its 95 % interval" if n_users else "mean over users"
+        axes.set_title(f"Held-out likes found, {who}")
+        axes.set_ylabel("from 0 to 1, higher is better")
         axes.margins(y=0.12)
+        figure.legend(loc="outside lower center", ncols=len(evaluations))
 
-    return _picture(draw, 9, 4.2)
+    return _picture(draw, 9, 4.4)
 
 
 def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: float, n_users: int) -> bytes:
@@ -323,10 +374,10 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.set_ylim(len(figures) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set(title=f"Challenger and champion, {n_users:,} users")
-        axes.set(xlabel="new model against the live one, percent")
+        axes.set(xlabel="new model against the live one, %; the line is the interval of the difference")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 
-    return _picture(draw, 7, 3.2)
+    return _picture(draw, 8, 3.4)
 
 
 def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
@@ -347,11 +398,13 @@ def comparison_chart(outcomes: Sequence[Outcome]) -> bytes:
             _note(left, f"{found.mean:.4f}", (found.mean, float(place)), (0, 8))
         left.set_yticks(places, [one.model for one in first])
         left.set_ylim(len(first) - 0.5, -0.6)
-        left.set(title=f"MAP@{first[0].k}, {first[0].protocol}", xlabel="mean over users, 95 %")
+        n_users = counted(len(first[0].per_user["map"]), "user")
+        left.set(title=f"MAP@{first[0].k}, {first[0].protocol}")
+        left.set(xlabel=f"mean over {n_users} and its 95 % interval")
         left.grid(visible=False, axis="y")
         for band, colour, marker in zip(BANDS, _COLOURS, "os^", strict=False):
             right.plot([one.bands[band] for one in first], places, marker, color=colour, ms=7, label=band)
         right.set(title=f"Recall@{first[0].k} by popularity", xlabel="share of the held-out likes found")
-        right.legend(loc="lower right")
+        figure.legend(loc="outside lower right", ncols=len(BANDS))
 
-    return _picture(draw, 10, 1.6 + 0.5 * max(3, len(first)))
+    return _picture(draw, 10, 2.0 + 0.5 * max(3, len(first)))

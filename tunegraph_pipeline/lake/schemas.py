@@ -31,6 +31,9 @@ FILES = "files"
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 
+PERSONAL = frozenset({"user_id", "discovered_from"})
+"""The columns whose values are ids of people."""
+
 _TIME = pa.timestamp("us", tz="UTC")
 _NAMES = pa.list_(pa.field("item", pa.string(), nullable=False))
 

@@ -7,4 +7,4 @@ imported here.
 import warnings
 
 # Dagster would warn for each asset and sensor at every start; its version is pinned.
-warnings.filterwarnings("ignore", r"Parameter `\w+` of .* is currently in (beta|preview)")
+warnings.filterwarnings("ignore", r"(Parameter|Class|Function) `\w+` .*is currently in (beta|preview)")

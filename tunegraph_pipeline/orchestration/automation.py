@@ -3,6 +3,10 @@
 Here: when something runs, with what config, and the job of the inbox. Not here: which days a refresh fills
 (`pipeline.fill_days`), what is in the inbox (`pipeline.inbox`), or how an alert is sent (`alert`).
 
+No asset has an automation condition. `on_cron` starts each asset by itself, in no order; `eager` would train
+and publish after every imported file. A refresh is one unit, with checks between its stages, under one lock:
+a schedule starts it, and stages whose inputs did not change are reused.
+
 Opening the UI changes no lake: schedules and inbox are off until a person switches them on there. The alert
 is on, since it changes nothing, and does nothing until it has an address.
 """

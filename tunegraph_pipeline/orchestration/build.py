@@ -17,7 +17,8 @@ from tunegraph_pipeline.orchestration.resources import (
     lake_name,
     lake_resource,
 )
-from tunegraph_pipeline.orchestration.stage_asset import daily_partitions
+from tunegraph_pipeline.orchestration.stage_asset import daily_partitions, with_owners_and_links
+from tunegraph_pipeline.pipeline.settings import AssetSettings
 
 
 def build_definitions(
@@ -31,9 +32,10 @@ def build_definitions(
     root = root or lake_folder()
     today = datetime.now(UTC).date()
     try:
-        begins = Lake.open(root).first_day(today)
+        lake = Lake.open(root)
+        begins, shown = lake.first_day(today), lake.section("assets", AssetSettings)
     except LakeMissingError:
-        begins = today
+        begins, shown = today, AssetSettings()
     assets = [
         *sources.assets(daily_partitions(min(first or begins, begins))),
         *graph.ASSETS,
@@ -43,8 +45,13 @@ def build_definitions(
     ]
     named = {"lake": lake_name(root)}
     return Definitions(
-        # Their pages say whose figures they show.
-        assets=[one.map_asset_specs(lambda spec: spec.merge_attributes(metadata=named)) for one in assets],
+        assets=[
+            # Their pages say whose figures they show.
+            with_owners_and_links(one, shown).map_asset_specs(
+                lambda spec: spec.merge_attributes(metadata=named)
+            )
+            for one in assets
+        ],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(automation.schedule_settings(root)),

@@ -13,7 +13,6 @@ from dagster import (
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
-    MetadataValue,
     ResourceParam,
     asset_check,
 )
@@ -22,6 +21,7 @@ from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.orchestration.metadata import shortened
 from tunegraph_pipeline.orchestration.run_days import days_of_run
 from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -102,7 +102,7 @@ def indices_contiguous(lake: ResourceParam[Lake]) -> AssetCheckResult:
 def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """On a sample of tracks, the counts of B and its strongest neighbours match the likes."""
     what = what_is_wrong(CoLike.open(lake.current_folder("co_like")), open_like_graph(lake).matrix())
-    return _result(what is None, {"B": what or "matches the likes"})
+    return _result(what is None, {"co-like matrix": what or "matches the likes"})
 
 
 @asset_check(asset="trained_model", blocking=True)
@@ -128,7 +128,7 @@ def better_than_popularity(lake: ResourceParam[Lake]) -> AssetCheckResult:
     return AssetCheckResult(
         passed=not because,
         severity=AssetCheckSeverity.ERROR if stops else AssetCheckSeverity.WARN,
-        metadata=facts,
+        metadata=shortened(facts),
         description=because or "it ranks no worse than the most popular songs do",
     )
 
@@ -180,12 +180,13 @@ def no_worse_than_the_live_model(lake: ResourceParam[Lake]) -> AssetCheckResult:
         return _result(True, facts, AssetCheckSeverity.WARN)
     decision = last.decision
     figures = {
-        name: f"{one['challenger']:.4f} against {one['champion']:.4f}"
-        for name, one in decision.figures.items()
-        if one["challenger"] is not None and one["champion"] is not None
+        f"{metric}{of}": one[whose]
+        for metric, one in decision.figures.items()
+        for of, whose in (("", "challenger"), (" of the replaced model", "champion"))
+        if one[whose] is not None
     }
     override = {"published by override": decision.override} if decision.override else {}
-    replaced = {"replaced": decision.champion or "none", "users": f"{decision.users:,}"}
+    replaced = {"replaced": decision.champion or "none", "users": decision.users}
     return _result(True, {"live": live, **replaced, **figures, **override}, AssetCheckSeverity.WARN)
 
 
@@ -221,11 +222,18 @@ def _refusal(lake: Lake, live: str | None) -> str | None:
 
 
 def _result(
-    passed: bool, facts: dict[str, Any], severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
+    passed: bool, found: dict[str, Any], severity: AssetCheckSeverity = AssetCheckSeverity.ERROR
 ) -> AssetCheckResult:
+    facts = shortened(found)
     return AssetCheckResult(
         passed=bool(passed),
         severity=severity,
-        metadata={name: MetadataValue.text(str(value)) for name, value in facts.items()},
-        description="; ".join(f"{name}: {value}" for name, value in facts.items()),
+        metadata=facts,
+        description="; ".join(f"{name}: {_in_words(value)}" for name, value in facts.items()),
     )
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

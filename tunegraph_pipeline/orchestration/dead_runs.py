@@ -9,13 +9,22 @@ import socket
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
-PROCESS = "tunegraph/process"
-"""Tag of a run with its process: host, pid, and how many seconds after the host the process started."""
+PROCESS = ".dagster/tunegraph_process"
+"""Tag of a run with its process: host, pid, and how many seconds after the host the process started. The UI
+hides tags of this prefix."""
+
+_EARLIER_PROCESS = "tunegraph/process"
+"""The same tag of runs that earlier versions started."""
 
 
 def this_process() -> str:
     """The value of the tag for a run of this process."""
     return _process(os.getpid())
+
+
+def process_of(run: DagsterRun) -> str:
+    """The process of a run; "" of one that waits for the daemon."""
+    return run.tags.get(PROCESS) or run.tags.get(_EARLIER_PROCESS, "")
 
 
 def close_dead_runs(instance: DagsterInstance) -> None:
@@ -30,7 +39,7 @@ def close_dead_runs(instance: DagsterInstance) -> None:
     ]
     open_runs = instance.get_runs(RunsFilter(statuses=statuses))
     for run in open_runs:
-        process = run.tags.get(PROCESS, "")
+        process = process_of(run)
         if _is_dead(process) and not _is_of_parent(instance, run, process):
             instance.report_run_failed(run, "the process of this run died")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
@@ -48,7 +57,7 @@ def _is_of_parent(instance: DagsterInstance, run: DagsterRun, process: str) -> b
     """Whether the tag is that of the run which this one retries; its own process, which replaces the tag, has
     not opened the lake yet."""
     parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
-    return parent is not None and parent.tags.get(PROCESS) == process
+    return parent is not None and process_of(parent) == process
 
 
 def _is_dead(process: str) -> bool:

@@ -1,7 +1,7 @@
 """Make an asset of a stage.
 
-Here: the name, inputs, tables and code version of an asset, from the list of stages. Not here: the config of
-an asset and what it passes to its stage (`assets`), or what a run reports (`metadata`).
+Here: the name, inputs, columns, tags, links and code version of an asset, from the list of stages. Not here:
+the config of an asset and what it passes to its stage (`assets`), or what a run reports (`metadata`).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from typing import Any
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
+    AssetSpec,
     BackfillPolicy,
     DailyPartitionsDefinition,
     MaterializeResult,
@@ -23,12 +24,13 @@ from dagster import (
 
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.orchestration.metadata import materialized, table_metadata
+from tunegraph_pipeline.orchestration.metadata import links, materialized, stage_metadata
+from tunegraph_pipeline.pipeline.columns import about_people
+from tunegraph_pipeline.pipeline.settings import AssetSettings
 from tunegraph_pipeline.pipeline.stages import STAGES, stage
 from tunegraph_pipeline.progress import ProgressLines, watched_by
 
 LAST_OF_REFRESH = [one.name for one in STAGES if one.in_refresh][-1]
-_OWNERS = ["team:tunegraph"]
 _TABLE_KINDS = ("parquet", "polars")
 
 
@@ -42,8 +44,8 @@ def stage_asset(
 ) -> Callable[[Callable[..., Any]], AssetsDefinition]:
     """`dagster.asset` for the stage ``name``; ``options`` are passed on.
 
-    The list of stages says what it is built from, its code version, its table and whether it runs by the day;
-    then ``options`` have the ``partitions_def``.
+    The list of stages says what it is built from, its code version, its tables, what it is about and whether
+    it runs by the day; then ``options`` have the ``partitions_def``.
     A backfill of many days is one run. What no refresh runs comes after all that one does, so that publishing
     never waits for it: in one run as the last steps, in a backfill as a run of its own, by its own policy.
     """
@@ -60,8 +62,8 @@ def stage_asset(
         kinds=set(kinds),
         deps=deps,
         code_version=str(declared.code),
-        owners=_OWNERS,
-        metadata=table_metadata(declared.tables[0]) if declared.tables else None,
+        tags={"domain": declared.domain} | ({"pii": ""} if about_people(declared) else {}),
+        metadata=stage_metadata(declared),
         **options,
     )
     return lambda run_stage: decorate(_logging_progress(run_stage))
@@ -99,12 +101,24 @@ def _logged() -> Iterator[None]:
 
 
 def plain_asset(
-    name: str, group: str, kinds: tuple[str, ...] = _TABLE_KINDS, *, description: str
+    name: str, group: str, kinds: tuple[str, ...] = _TABLE_KINDS, **options: Any
 ) -> AssetsDefinition:
-    """The asset of a stage that needs nothing but the lake."""
+    """The asset of a stage that needs nothing but the lake; ``options`` as of `stage_asset`."""
 
-    @stage_asset(name, group, kinds, description=description)
+    @stage_asset(name, group, kinds, **options)
     def run_stage(lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
         return materialized(stage(name).run(lake))
 
     return run_stage
+
+
+def with_owners_and_links(made: AssetsDefinition, shown: AssetSettings) -> AssetsDefinition:
+    """The same asset with the owners of the settings, and links to the code and the docs of its stage."""
+
+    def complete(spec: AssetSpec) -> AssetSpec:
+        references = links(stage(spec.key.to_user_string()), shown.code_url)
+        return spec.replace_attributes(
+            owners=list(shown.owners), metadata={**spec.metadata, "dagster/code_references": references}
+        )
+
+    return made.map_asset_specs(complete)

@@ -44,10 +44,10 @@ def run(lake: Lake) -> StageResult:
         plan.how,
         cost,
         facts={
-            "exact": co_like.exact,
+            "kept whole": co_like.exact,
             "entries": facts["nnz"] if co_like.exact else facts["nnz_bound"],
-            "entries changed since": len(co_like.delta.indices),
-            "degrees frozen on": facts["frozen_on"],
+            "entries changed since then": len(co_like.delta.indices),
+            "normalised by the likes of": facts["frozen_on"],
             "strongest neighbours kept": len(co_like.top.indices),
         },
     )

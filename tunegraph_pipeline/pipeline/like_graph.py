@@ -134,7 +134,7 @@ def run(lake: Lake) -> StageResult:
             "users": graph.n_users,
             "tracks": graph.n_tracks,
             "tracks nobody likes": int((degrees == 0).sum()) - len(aliases),
-            "calibration users": int(graph.calibration.sum()),
+            "users set aside for calibration": int(graph.calibration.sum()),
         },
-        plots={"degrees": partial(degree_distribution, np.diff(graph.indptr), degrees)},
+        plots={"likes per user and track": partial(degree_distribution, np.diff(graph.indptr), degrees)},
     )

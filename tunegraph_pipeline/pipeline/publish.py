@@ -59,7 +59,7 @@ def run(
         "tracks": bundle.n_tracks,
         "tracks new to the model": bundle.facts["tracks_new_to_the_model"],
         "tracks with a name": int(np.count_nonzero(np.diff(bundle.names.offsets))),
-        "mib": round(size / 2**20, 1),
+        "size (MiB)": size / 2**20,
         **index,
         **_query_facts(bundle),
     }
@@ -97,8 +97,8 @@ def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
         form += f"; left out, because it found too little: below {RECALL}"
     built = {
         "index": f"{facts['library']}, {form}",
-        "index build (s)": facts["seconds"],
-        "index mib": round(facts["bytes"] / 2**20, 1),
+        "index build (seconds)": facts["seconds"],
+        "index size (MiB)": facts["bytes"] / 2**20,
     }
     recall = markdown_table(
         ["queries", "found"], [(kind, f"{share:.4f}") for kind, share in facts["recall"].items()]
@@ -112,9 +112,9 @@ def _query_facts(bundle: Bundle) -> dict[str, float]:
     if not took.queries:
         return {}
     return {
-        "query p50 (ms)": round(took.p50_ms, 3),
-        "query p99 (ms)": round(took.p99_ms, 3),
-        "query p50 / plain E @ q": round(took.ratio, 2),
+        "a query, median (ms)": took.p50_ms,
+        "a query, 99th percentile (ms)": took.p99_ms,
+        "a query, median, in plain matrix products": took.ratio,
     }
 
 

@@ -24,6 +24,7 @@ from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings
 from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 from tunegraph_pipeline.training.train import TrainingConfig
 
+_OWNER = re.compile(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _CRON = re.compile(r"@\w+|\S+(\s+\S+){4}")
 
 
@@ -129,6 +130,32 @@ class ScheduleSettings(Section):
         return text
 
 
+class AssetSettings(Section):
+    """What Dagster shows beside every asset, section ``assets`` of `lake.json`."""
+
+    owners: tuple[str, ...] = ()
+    """Who answers for them: e-mail addresses, or teams as ``team:music``."""
+
+    code_url: str = ""
+    """Where this repository is shown, such as https://github.com/me/tunegraph/blob/main: links to code and
+    docs begin with it. Empty: they lead to the files on the machine that runs Dagster."""
+
+    @field_validator("owners")
+    @classmethod
+    def _as_dagster_takes_them(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in owners:
+            if not _OWNER.fullmatch(owner):
+                raise ValueError(f"{owner!r} is neither an e-mail address nor a team, as 'team:music'")
+        return owners
+
+    @field_validator("code_url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError(f"{url!r} does not begin with https:// or http://")
+        return url.rstrip("/")
+
+
 class LakeSettings(Section):
     """Every section of the settings in `lake.json`, with the defaults of what a lake does not set."""
 
@@ -147,6 +174,7 @@ class LakeSettings(Section):
     comparison: ComparisonSettings = ComparisonSettings()
     retention: RetentionSettings = RetentionSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    assets: AssetSettings = AssetSettings()
 
 
 def check_settings(lake: Lake) -> LakeSettings:

@@ -9,12 +9,15 @@ To add a stage: write its module, put it into `STAGES` after its inputs, and giv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.pipeline.kept_figures import with_kept_figures
 from tunegraph_pipeline.pipeline.stage_result import StageResult
+
+Domain = Literal["listening", "catalogue", "model", "serving"]
+"""What a result is about: who likes what, what is known of songs, what was learnt, or what is answered."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Stage:
     main one first; ``folder`` is the one whose ``CURRENT`` it sets. ``code`` is the version of its code;
     raise it when the same inputs give another output. ``daily``: it runs once for each day. ``holds_users``:
     what it wrote is removed when a user is forgotten, and rebuilt from the daily tables. ``in_refresh``: a
-    refresh runs it; what it does not run is research, from which nothing is served.
+    refresh runs it; what it does not run is research, from which nothing is served. ``guide`` is the page of
+    `docs/` that explains it.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Stage:
     daily: bool = False
     holds_users: bool = False
     in_refresh: bool = True
+    domain: Domain = field(kw_only=True)
+    guide: str = "architecture.md"
 
     def __post_init__(self) -> None:
         if unknown := set(self.tables) - TABLES.keys():
@@ -51,23 +57,45 @@ class Stage:
         return with_kept_figures(lake, self.name, module.run(lake, **self.options, **options))
 
 
-def _daily(name: str, inputs: tuple[str, ...], tables: tuple[str, ...], code: int = 1) -> Stage:
-    return Stage(name, "daily_tables", inputs, tables, code=code, options={"tables": tables}, daily=True)
+def _daily(
+    name: str, inputs: tuple[str, ...], tables: tuple[str, ...], domain: Domain, guide: str, code: int = 1
+) -> Stage:
+    options = {"tables": tables}
+    return Stage(
+        name,
+        "daily_tables",
+        inputs,
+        tables,
+        code=code,
+        options=options,
+        daily=True,
+        domain=domain,
+        guide=guide,
+    )
 
 
 def _generation(name: str) -> Stage:
     model = f"{name}_model"
     options = {"name": name}
-    return Stage(model, "generations", ("co_like_matrix",), folder=model, options=options, in_refresh=False)
+    return Stage(
+        model,
+        "generations",
+        ("like_graph",),
+        folder=model,
+        options=options,
+        in_refresh=False,
+        domain="model",
+        guide="generations.md",
+    )
 
 
 STAGES = (
-    Stage("forgotten_users", "forgetting"),
-    _daily("crawled_users", ("forgotten_users",), ("users",), code=3),
-    _daily("liked_lists", ("crawled_users",), ("likes", "observations")),
-    _daily("tracks", ("crawled_users",), ("tracks",)),
-    _daily("audio_features", ("crawled_users",), ("audio_features",)),
-    _daily("feedback", ("crawled_users",), ("feedback",)),
+    Stage("forgotten_users", "forgetting", domain="listening", guide="forgetting.md"),
+    _daily("crawled_users", ("forgotten_users",), ("users",), "listening", "crawl.md", code=3),
+    _daily("liked_lists", ("crawled_users",), ("likes", "observations"), "listening", "your_data.md"),
+    _daily("tracks", ("crawled_users",), ("tracks",), "catalogue", "your_data.md"),
+    _daily("audio_features", ("crawled_users",), ("audio_features",), "catalogue", "your_data.md"),
+    _daily("feedback", ("crawled_users",), ("feedback",), "listening", "service.md"),
     Stage(
         "current_likes",
         "current_likes",
@@ -76,14 +104,22 @@ STAGES = (
         folder="current_likes",
         code=2,
         holds_users=True,
+        domain="listening",
     ),
-    Stage("track_ids", "track_ids", ("current_likes", "tracks", "audio_features"), tables=("track_ids",)),
+    Stage(
+        "track_ids",
+        "track_ids",
+        ("current_likes", "tracks", "audio_features"),
+        tables=("track_ids",),
+        domain="catalogue",
+    ),
     Stage(
         "catalogue",
         "catalogue",
         ("track_ids", "tracks", "audio_features"),
         tables=("catalogue",),
         folder="catalogue",
+        domain="catalogue",
     ),
     # The lists as well, by which verify knows a graph that is older than they are.
     Stage(
@@ -93,18 +129,66 @@ STAGES = (
         folder="like_graph",
         code=4,
         holds_users=True,
+        domain="model",
     ),
-    Stage("co_like_matrix", "co_like_matrix", ("like_graph",), folder="co_like", code=3, holds_users=True),
-    Stage("trained_model", "trained_model", ("co_like_matrix",), folder="models", code=4),
-    Stage("track_embeddings", "track_embeddings", ("trained_model",), tables=("track_embeddings",)),
-    # The graph as well, by which a run without training comes to it in order.
-    Stage("serving_bundle", "publish", ("track_embeddings", "like_graph"), folder="serving", code=7),
     Stage(
-        "user_recommendations", "user_recommendations", ("serving_bundle",), tables=("user_recommendations",)
+        "co_like_matrix",
+        "co_like_matrix",
+        ("like_graph",),
+        folder="co_like",
+        code=3,
+        holds_users=True,
+        domain="model",
+        guide="co_like.md",
     ),
-    Stage("evaluation", "evaluate", ("serving_bundle",), tables=("evaluation",)),
-    Stage("retention", "retention", ("serving_bundle", "user_recommendations", "evaluation")),
-    Stage("model_comparison", "compare", ("like_graph",), tables=("evaluation",), in_refresh=False),
+    Stage(
+        "trained_model",
+        "trained_model",
+        ("co_like_matrix",),
+        folder="models",
+        code=4,
+        domain="model",
+        guide="warm_start.md",
+    ),
+    Stage(
+        "track_embeddings",
+        "track_embeddings",
+        ("trained_model",),
+        tables=("track_embeddings",),
+        domain="model",
+    ),
+    # The graph as well, by which a run without training comes to it in order.
+    Stage(
+        "serving_bundle",
+        "publish",
+        ("track_embeddings", "like_graph"),
+        folder="serving",
+        code=7,
+        domain="serving",
+    ),
+    Stage(
+        "user_recommendations",
+        "user_recommendations",
+        ("serving_bundle",),
+        tables=("user_recommendations",),
+        domain="serving",
+    ),
+    Stage("evaluation", "evaluate", ("serving_bundle",), tables=("evaluation",), domain="serving"),
+    Stage(
+        "retention",
+        "retention",
+        ("serving_bundle", "user_recommendations", "evaluation"),
+        domain="serving",
+        guide="forgetting.md",
+    ),
+    Stage(
+        "model_comparison",
+        "compare",
+        ("like_graph",),
+        tables=("evaluation",),
+        in_refresh=False,
+        domain="model",
+    ),
     _generation("v1"),
     _generation("v2"),
     _generation("v3_seed"),

@@ -42,7 +42,7 @@ def run(lake: Lake) -> StageResult:
         cost,
         rows=lake.row_count("track_embeddings", version),
         facts={"dimension": embeddings.shape[1], "model version": version},
-        plots={"map": partial(_map, lake, folder)},
+        plots={"map of the songs": partial(_map, lake, folder)},
     )
 
 

@@ -126,7 +126,7 @@ def run(
             # Also those of killed trainings on other likes, which nothing continues.
             for left in checkpoint.parent.glob("model-*.safetensors"):
                 left.unlink()
-            plots["calibration"] = partial(calibration_diagram, made.calibration)
+            plots["calibration of the neighbour probability"] = partial(calibration_diagram, made.calibration)
             if made.drift is not None:
                 plots["drift of the tracks"] = partial(drift_histogram, made.drift.cosines)
     facts = ArrayFolder.open(lake.current_folder("models")).facts
@@ -175,7 +175,9 @@ def training_result(
             **(facts_shown or {}),
         },
         plots={
-            "curves": partial(training_curves, [epoch["loss"] for epoch in curves], {"MAP@10": validation}),
+            "training curves": partial(
+                training_curves, [epoch["loss"] for epoch in curves], {"MAP@10": validation}
+            ),
             **(plots or {}),
         },
         tables=tables or {},

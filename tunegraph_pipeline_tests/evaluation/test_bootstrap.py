@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tunegraph_pipeline.evaluation.bootstrap import intervals, resampled_means
+from tunegraph_pipeline.evaluation.bootstrap import intervals, resampled_means, wilson_interval
 
 
 def test_an_interval_is_about_two_standard_errors_to_either_side() -> None:
@@ -54,3 +54,10 @@ def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = resampled_means(values, resamples=50)
     monkeypatch.setattr("tunegraph_pipeline.evaluation.bootstrap._BLOCK_ENTRIES", 60)
     assert np.allclose(resampled_means(values, resamples=50), at_once)
+
+
+def test_the_interval_of_a_share_is_that_of_the_textbook() -> None:
+    """10 of 20, none of 10 and all of 10, as tables of Wilson's interval have them."""
+    low, high = wilson_interval(np.array([0.5, 0.0, 1.0]), np.array([20, 10, 10]))
+    assert low == pytest.approx([0.2993, 0.0, 0.7225], abs=1e-4)
+    assert high == pytest.approx([0.7007, 0.2775, 1.0], abs=1e-4)

@@ -61,6 +61,13 @@ def evaluation(model: str, value: float) -> Evaluation:
     return Evaluation(model, 10, dict.fromkeys((*USER_METRICS, *CATALOGUE_METRICS), value), {}, 1.0)
 
 
+def judged(model: str, found: list[float]) -> Evaluation:
+    """An evaluation with a figure for each user, the same in every metric."""
+    per_user = dict.fromkeys(USER_METRICS, np.array(found))
+    values = dict.fromkeys((*USER_METRICS, *CATALOGUE_METRICS), float(np.mean(found)))
+    return Evaluation(model, 10, values, per_user, 1.0)
+
+
 def outcome(model: str, value: float) -> Outcome:
     per_user = {"map": np.array([value / 2, value, value])}
     bands = {"tail": value / 3, "middle": value, "head": float("nan")}
@@ -99,6 +106,11 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         {"map@10": {"champion": 0.0, "challenger": None, "low": None, "high": None}}, 0.01, 1
     ),
     "bars": lambda: metric_bars([evaluation("served", 0.2), evaluation("ease", 0.1)]),
+    "bars of a few users": lambda: metric_bars(
+        [judged("served", [1.0, 1.0, 0.0]), judged("ease", [0.0, 0.0, 1.0])]
+    ),
+    "bars of one user": lambda: metric_bars([judged("served", [1.0]), judged("ease", [0.0])]),
+    "drift of thousandths": lambda: drift_histogram(np.linspace(0.9991, 1, 50)),
 }
 
 
@@ -120,6 +132,24 @@ def test_each_series_is_drawn_in_its_colour() -> None:
     assert has_colour(pixels(PICTURES["bars"]()), "#f97316")
     alone = pixels(metric_bars([evaluation("served", 0.2)]))
     assert not has_colour(alone, "#f97316")
+
+
+def test_figures_of_few_users_show_how_unsure_they_are() -> None:
+    """The interval is drawn over the bar: less of the bar's colour is left than where every user agrees."""
+    blue = [
+        int((np.abs(pixels(metric_bars([judged("served", found)]))[..., 2] - 0xEB / 255) < 0.02).sum())
+        for found in ([0.5, 0.5, 0.5, 0.5], [1.0, 1.0, 0.0, 0.0])
+    ]
+    assert blue[1] < blue[0]
+
+
+def test_a_small_drift_fills_the_picture() -> None:
+    """Movements of thousandths are told apart: they are not one bar at the right edge."""
+    image = pixels(PICTURES["drift of thousandths"]())
+    drawn = np.flatnonzero(
+        (np.abs(image[..., :3] - np.array([0x25, 0x63, 0xEB]) / 255).max(-1) < 0.02).any(0)
+    )
+    assert drawn.max() - drawn.min() > image.shape[1] / 2
 
 
 def test_more_genres_than_colours_are_drawn_all_the_same() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance
+from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance, IntMetadataValue
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import checks
@@ -58,7 +58,11 @@ def test_a_pair_that_is_there_twice_fails_its_check(lake: Lake) -> None:
     lake.write("current_likes", "2026-02-01", rows)
     assert _passed(checks.each_pair_once(lake=lake))
     lake.write("current_likes", "2026-02-01", pl.concat([rows, rows[:1]]))
-    assert not _passed(checks.each_pair_once(lake=lake))
+    found = checks.each_pair_once(lake=lake)
+    assert not _passed(found)
+    assert isinstance(found, AssetCheckResult)
+    assert found.metadata["duplicate pairs"] == IntMetadataValue(1), "a number, which the UI plots"
+    assert found.description == "duplicate pairs: 1"
 
 
 @pytest.mark.parametrize(

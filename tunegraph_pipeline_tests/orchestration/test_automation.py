@@ -103,8 +103,9 @@ def test_when_schedules_tick_is_a_setting_of_the_lake(lake: Lake, tmp_path: Path
         schedule_settings(lake.root)
 
 
-def test_the_bundle_has_to_be_fresh() -> None:
-    node = build_definitions().resolve_asset_graph().get(AssetKey("serving_bundle"))
+@pytest.mark.parametrize("served", ["serving_bundle", "user_recommendations"])
+def test_what_people_are_served_has_to_be_fresh(served: str) -> None:
+    node = build_definitions().resolve_asset_graph().get(AssetKey(served))
     policy: Any = node.freshness_policy_or_from_metadata
     assert policy.warn_window.to_timedelta() == timedelta(hours=26)
     assert policy.fail_window.to_timedelta() == timedelta(hours=50)

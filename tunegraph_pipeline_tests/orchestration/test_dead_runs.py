@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, job, op
+from dagster._core.storage.tags import TagType, get_tag_type
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.build import build_definitions
@@ -22,8 +23,20 @@ from tunegraph_pipeline.orchestration.dead_runs import (
 pytestmark = pytest.mark.dagster
 
 
-@pytest.mark.parametrize("open_as", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
-def test_the_runs_of_dead_processes_are_closed_and_others_are_not(open_as: DagsterRunStatus) -> None:
+OF_EARLIER_VERSIONS = "tunegraph/process"
+
+
+@pytest.mark.parametrize(
+    ("open_as", "tag_name"),
+    [
+        (DagsterRunStatus.NOT_STARTED, PROCESS),
+        (DagsterRunStatus.STARTED, PROCESS),
+        (DagsterRunStatus.STARTED, OF_EARLIER_VERSIONS),
+    ],
+)
+def test_the_runs_of_dead_processes_are_closed_and_others_are_not(
+    open_as: DagsterRunStatus, tag_name: str
+) -> None:
     @op
     def nothing() -> None: ...
 
@@ -37,7 +50,7 @@ def test_the_runs_of_dead_processes_are_closed_and_others_are_not(open_as: Dagst
     elsewhere = "another-host 1 0.00"
     with DagsterInstance.ephemeral() as instance:
         open_runs = {
-            tag: instance.create_run_for_job(idle, status=open_as, tags={PROCESS: tag}).run_id
+            tag: instance.create_run_for_job(idle, status=open_as, tags={tag_name: tag}).run_id
             for tag in (mine, dead, elsewhere)
         }
         close_dead_runs(instance)
@@ -73,6 +86,10 @@ def test_a_run_that_is_begun_again_is_not_its_dead_parent() -> None:
         close_dead_runs(instance)
         after = {found.run_id: found.status for found in instance.get_runs()}
     assert after[again.run_id] is DagsterRunStatus.STARTING
+
+
+def test_the_tag_with_the_process_is_hidden_where_runs_are_shown() -> None:
+    assert get_tag_type(PROCESS) is TagType.HIDDEN  # type: ignore[no-untyped-call]
 
 
 def test_a_clock_that_is_set_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
         }
     assert set(metadata) == set(KINDS)
     for said in metadata.values():
-        assert {"seconds", "peak_memory_mib", "curves", "version", "tracks"} <= set(said)
+        assert {"seconds", "peak memory (MiB)", "training curves", "version", "tracks"} <= set(said)
 
 
 def test_all_three_are_compared_with_the_settings_of_the_lake(lake: Lake) -> None:

@@ -1,6 +1,8 @@
 """What a stage answers is shown by Dagster in its own types."""
 
-from tunegraph_pipeline.orchestration.metadata import materialized
+import pytest
+
+from tunegraph_pipeline.orchestration.metadata import materialized, shortened
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 
@@ -16,3 +18,21 @@ def test_facts_become_metadata_of_their_type() -> None:
     assert (metadata["version"], metadata["made"]) == ("v", "updated")
     assert "plot" in metadata
     assert "seconds" in metadata
+
+
+@pytest.mark.parametrize(
+    ("figure", "shown"),
+    [
+        (0.20588061465721041, 0.2059),
+        (1234.5678, 1235.0),
+        (0.5, 0.5),
+        (12345678, 12345678),
+        (True, True),
+        ("0.123456", "0.123456"),
+        ({"a": [0.123456, {"b": 2.000049}], "c": None}, {"a": [0.1235, {"b": 2.0}], "c": None}),
+    ],
+)
+def test_fractions_are_shown_to_four_digits_and_stay_numbers(figure: object, shown: object) -> None:
+    found = shortened(figure)
+    assert found == shown
+    assert type(found) is type(figure)

@@ -12,7 +12,7 @@ from tunegraph_pipeline_tests.pipeline.test_stages import DAY, lake_with_lists
 
 pytestmark = [pytest.mark.dagster, pytest.mark.slow]
 
-OF_THE_RUN = {"made", "seconds", "peak_memory_mib"}
+OF_THE_RUN = {"made", "seconds", "peak memory (MiB)"}
 """How a run came by the version, and what that cost."""
 
 
@@ -31,10 +31,14 @@ def test_a_refresh_that_changes_nothing_keeps_figures_and_plots(
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     lake = lake_with_lists(tmp_path / "lake")
     kept = {
-        "trained_model": {"curves", "calibration", "MAP@10 on validation"},
-        "track_embeddings": {"map", "dagster/row_count"},
+        "trained_model": {
+            "training curves",
+            "calibration of the neighbour probability",
+            "MAP@10 on validation",
+        },
+        "track_embeddings": {"map of the songs", "dagster/row_count"},
         "evaluation": {"beside the baselines", "figures", "map@10", "notes", "dagster/row_count"},
-        "like_graph": {"degrees"},
+        "like_graph": {"likes per user and track"},
         "user_recommendations": {"dagster/row_count"},
     }
     run_job(lake, "refresh", DAY, DAY)

@@ -119,7 +119,7 @@ def test_a_changed_setting_makes_a_bundle_of_its_own_with_the_index_in_its_metad
         assert facts["storage"] == "float32"
         assert len(Recommender(after).recommend_user(after.users[0], 5).items) == 5
         assert str(result.facts["index"]).startswith(f"faiss, {facts['lists']:,} lists")
-        assert result.facts["index build (s)"] == facts["seconds"]
+        assert result.facts["index build (seconds)"] == facts["seconds"]
         assert "| three likes |" in str(result.tables["index recall@10 and @50"])
         assert bundle_of(Lake.open(lake.root), after.model_version).version == after.version
     finally:

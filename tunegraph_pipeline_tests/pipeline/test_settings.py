@@ -53,6 +53,16 @@ def test_a_lake_that_sets_only_what_earlier_versions_knew_opens(lake: Lake) -> N
             {"daily": "at four"},
             "settings.schedules: daily: 'at four' is not",
         ),
+        (
+            "assets",
+            {"owners": ["team:music", "me"]},
+            "settings.assets: owners: 'me' is neither an e-mail address nor a team, as 'team:music'",
+        ),
+        (
+            "assets",
+            {"code_url": "github.com/me"},
+            "settings.assets: code_url: 'github.com/me' does not begin",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -71,6 +71,7 @@ ASSETS: list[AssetsDefinition] = [
         GROUP,
         ("parquet", "numpy"),
         description="The ten best songs for everyone, with the liked song that contributed most to each.",
+        freshness_policy=_EVERY_DAY,
     ),
     evaluation,
     retention,

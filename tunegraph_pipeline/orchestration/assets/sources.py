@@ -180,7 +180,9 @@ def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
     counts = report.counts
     return {
         "users visited": report.users,
-        **{name: counts[name] for name in ("requests", "429", "retries")},
+        "requests": counts["requests"],
+        "told to slow down (429)": counts["429"],
+        "retries": counts["retries"],
         "users known, by state": counts_table(report.known),
         "requests, by outcome": counts_table(dict(sorted(counts.items()))),
     }
