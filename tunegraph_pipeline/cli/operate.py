@@ -239,7 +239,7 @@ def lock(
         typer.Option(metavar="SECONDS", min=0, help="How long to wait for a refresh or another writer."),
     ] = 3600,
 ) -> None:
-    """Run a command while nothing writes to the lake, such as a back-up.
+    """Run a command, such as a back-up, while nothing writes.
 
     Waits for a refresh that runs, holds the lake's lock until the command ends, and exits with its code. A
     refresh that starts meanwhile waits, or says who holds the lock. Services go on answering, and keep

@@ -97,7 +97,7 @@ def test_settings_of_the_lake_switch_schedules_and_inbox_on(lake: Lake) -> None:
     lake.set_section("schedules", {"on": True})
     lake.set_section("inbox", {"on": True})
     defs = build_definitions(lake.root)
-    statuses = {one.name: one.default_status for one in (*(defs.schedules or []), *(defs.sensors or []))}  # type: ignore[union-attr]
+    statuses = {one.name: one.default_status for one in (*(defs.schedules or []), *(defs.sensors or []))}
     assert statuses == {
         "daily_refresh": DefaultScheduleStatus.RUNNING,
         "weekly_full_refresh": DefaultScheduleStatus.RUNNING,
