@@ -84,7 +84,7 @@ def test_advice_names_commands_and_options_that_exist() -> None:
             command = advice.split()[0] if advice.split() and advice.split()[0][0].isalpha() else ""
             if not command.islower():
                 continue  # COMMAND
-            named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.split(r" #|&&|\|", advice)[0]))
+            named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.split(r" #|&&|\|| -- ", advice)[0]))
             if command not in options or named - options[command]:
                 wrong.append(f"{path.relative_to(PROJECT)}: tunegraph {advice}")
     assert wrong == []

@@ -114,6 +114,7 @@ _add(SERVING, refresh.publish, 'tunegraph publish --override "the new catalogue 
 _add(SERVING, operate.rollback, 'tunegraph rollback --reason "too many lullabies"')
 _add(OPERATING, serve.ui, "tunegraph ui --port 3001")
 _add(OPERATING, operate.verify, "tunegraph verify --repair")
+_add(OPERATING, operate.lock, "tunegraph lock -- rsync -a --delete data_lake/main/ /backup")
 _add(OPERATING, operate.forget, "tunegraph forget --file leavers.txt")
 _add(
     OPERATING,

@@ -1,8 +1,10 @@
-"""Commands that look after a lake: `status`, `verify`, `forget`, `rollback`, and `login` to Spotify.
+"""Commands that look after a lake: `status`, `verify`, `lock`, `forget`, `rollback`, and `login` to Spotify.
 
 Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
+import shutil
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,3 +227,29 @@ def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
 
 def _refresh_of(lake: Path) -> str:
     return f"`tunegraph refresh --source none --lake {lake}`"
+
+
+def lock(
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND", help="What to run, with its arguments, after `--`.")
+    ],
+    lake: LakeOption = MAIN_LAKE,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to wait for a refresh or another writer."),
+    ] = 3600,
+) -> None:
+    """Run a command, such as a back-up, while nothing writes.
+
+    Waits for a refresh that runs, holds the lake's lock until the command ends, and exits with its code. A
+    refresh that starts meanwhile waits, or says who holds the lock. Services go on answering, and keep
+    feedback.
+    """
+    home = open_lake(lake)
+    program, *arguments = command
+    found = shutil.which(program)
+    if found is None:
+        raise InputError(f"there is no program {program!r} to run; correct its name, or install it")
+    with writing(home, f"tunegraph lock, which runs {program}", wait):
+        code = subprocess.run([found, *arguments], check=False).returncode  # noqa: S603
+    raise typer.Exit(code if code >= 0 else 128 - code)

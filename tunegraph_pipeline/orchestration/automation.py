@@ -7,8 +7,8 @@ No asset has an automation condition. `on_cron` starts each asset by itself, in 
 and publish after every imported file. A refresh is one unit, with checks between its stages, under one lock:
 a schedule starts it, and stages whose inputs did not change are reused.
 
-Opening the UI changes no lake: schedules and inbox are off until a person switches them on there. The alert
-is on, since it changes nothing, and does nothing until it has an address.
+Opening the UI changes no lake: schedules and inbox are off until a person switches them on there, or in the
+settings of the lake. The alert is on, since it changes nothing, and does nothing until it has an address.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dagster import (
     Config,
+    DefaultScheduleStatus,
     DefaultSensorStatus,
     OpExecutionContext,
     ResourceParam,
@@ -54,12 +55,20 @@ def schedule_settings(root: Path) -> ScheduleSettings:
     except LakeMissingError:
         return ScheduleSettings()
     times = lake.section("schedules", ScheduleSettings)
-    for name, cron in times:
+    for name, cron in (("daily", times.daily), ("weekly", times.weekly)):
         if not is_valid_cron_string(cron):
             raise LakeError(
                 f"{lake.path}: settings.schedules: {name}: {cron!r} is not a cron expression Dagster accepts"
             )
     return times
+
+
+def inbox_settings(root: Path) -> InboxSettings:
+    """Those of the lake at ``root``, the defaults where there is no lake yet. Raises LakeError."""
+    try:
+        return Lake.open(root).section("inbox", InboxSettings)
+    except LakeMissingError:
+        return InboxSettings()
 
 
 # --- schedules ---
@@ -72,18 +81,29 @@ def schedules(times: ScheduleSettings) -> list[ScheduleDefinition]:
             "daily_refresh",
             times.daily,
             "Every day: ask the source for today, fill what is stale or was missed, and publish.",
+            on=times.on,
         ),
         _refresh_schedule(
             "weekly_full_refresh",
             times.weekly,
             "Every week: the same, and the model is trained from scratch.",
+            on=times.on,
             full=True,
         ),
     ]
 
 
-def _refresh_schedule(name: str, cron: str, description: str, *, full: bool = False) -> ScheduleDefinition:
-    @schedule(job=refresh, name=name, cron_schedule=cron, execution_timezone="UTC", description=description)
+def _refresh_schedule(
+    name: str, cron: str, description: str, *, on: bool, full: bool = False
+) -> ScheduleDefinition:
+    @schedule(
+        job=refresh,
+        name=name,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        description=description,
+        default_status=DefaultScheduleStatus.RUNNING if on else DefaultScheduleStatus.STOPPED,
+    )
     def tick(context: ScheduleEvaluationContext) -> list[RunRequest] | SkipReason:
         try:
             lake = Lake.open(lake_folder())
@@ -137,26 +157,32 @@ def import_inbox() -> None:
     import_dropped_files()
 
 
-@sensor(
-    name="inbox",
-    job=import_inbox,
-    minimum_interval_seconds=_SENSOR_SECONDS,
-    description="Watches the folder beside the lake, and imports each new file once it is complete.",
-)
-def inbox_sensor(context: SensorEvaluationContext) -> RunRequest | SkipReason:
-    try:
-        lake = Lake.open(lake_folder())
-        lake.admit_source("files", record=False)
-        seen = inbox.look(lake, lake.section("inbox", InboxSettings), context.cursor)
-    except (InputError, LakeMissingError) as error:
-        return SkipReason(str(error))
-    context.update_cursor(seen.cursor)
-    if not seen.complete:
-        return SkipReason(seen.sentence())
-    return RunRequest(
-        run_key=seen.run_key,
-        run_config={"ops": {"import_dropped_files": {"config": {"complete": seen.complete}}}},
+def inbox_sensor(settings: InboxSettings) -> SensorDefinition:
+    """What watches the folder beside the lake."""
+
+    @sensor(
+        name="inbox",
+        job=import_inbox,
+        minimum_interval_seconds=_SENSOR_SECONDS,
+        description="Watches the folder beside the lake, and imports each new file once it is complete.",
+        default_status=DefaultSensorStatus.RUNNING if settings.on else DefaultSensorStatus.STOPPED,
     )
+    def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
+        try:
+            lake = Lake.open(lake_folder())
+            lake.admit_source("files", record=False)
+            seen = inbox.look(lake, lake.section("inbox", InboxSettings), context.cursor)
+        except (InputError, LakeMissingError) as error:
+            return SkipReason(str(error))
+        context.update_cursor(seen.cursor)
+        if not seen.complete:
+            return SkipReason(seen.sentence())
+        return RunRequest(
+            run_key=seen.run_key,
+            run_config={"ops": {"import_dropped_files": {"config": {"complete": seen.complete}}}},
+        )
+
+    return look
 
 
 # --- alerts ---
@@ -177,4 +203,7 @@ def alert_on_failure(context: RunFailureSensorContext) -> SkipReason | None:
 
 
 JOBS = [import_inbox]
-SENSORS: list[SensorDefinition] = [inbox_sensor, alert_on_failure]
+
+
+def sensors(settings: InboxSettings) -> list[SensorDefinition]:
+    return [inbox_sensor(settings), alert_on_failure]

@@ -55,7 +55,7 @@ def build_definitions(
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
         schedules=automation.schedules(automation.schedule_settings(root)),
-        sensors=automation.SENSORS,
+        sensors=automation.sensors(automation.inbox_settings(root)),
         resources={"lake": lake_resource(root, wait_seconds)},
         # One process a run: one holder of the lake's lock, and torch is imported once.
         executor=in_process_executor,

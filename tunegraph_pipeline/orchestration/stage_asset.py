@@ -31,6 +31,8 @@ from tunegraph_pipeline.pipeline.stages import STAGES, stage
 from tunegraph_pipeline.progress import ProgressLines, watched_by
 
 LAST_OF_REFRESH = [one.name for one in STAGES if one.in_refresh][-1]
+_PROGRESS_SECONDS = 5.0
+"""Between two lines of progress: who looks at a run sees within ten seconds that it goes on."""
 _TABLE_KINDS = ("parquet", "polars")
 
 
@@ -93,7 +95,7 @@ def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
 def _logged() -> Iterator[None]:
     log = AssetExecutionContext.get().log
     try:
-        with watched_by(ProgressLines(log.info)):
+        with watched_by(ProgressLines(log.info, _PROGRESS_SECONDS)):
             yield
     except TuneGraphError as error:
         log.error(str(error))  # noqa: TRY400  # the traceback follows

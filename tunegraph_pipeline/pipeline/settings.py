@@ -44,6 +44,8 @@ class FilesSettings(Section):
 class InboxSettings(Section):
     """The folder whose files are imported, section ``inbox`` of `lake.json`."""
 
+    on: bool = False
+    """Whether the folder is watched as soon as Dagster runs; a switch in its UI overrules this."""
     folder: str = "../inbox"
     """Where files are dropped; relative to the lake's folder unless it is absolute."""
     settle_seconds: float = Field(default=10.0, ge=0)
@@ -116,8 +118,10 @@ class ComparisonSettings(Section):
 
 
 class ScheduleSettings(Section):
-    """When the schedules tick, in UTC; section ``schedules`` of `lake.json`."""
+    """The schedules, with their times in UTC; section ``schedules`` of `lake.json`."""
 
+    on: bool = False
+    """Whether they tick as soon as Dagster runs; a switch in its UI overrules this."""
     daily: str = "0 2 * * *"
     weekly: str = "0 3 * * 0"
 

@@ -26,7 +26,7 @@ from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.automation import schedule_settings
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.pipeline.settings import ScheduleSettings
+from tunegraph_pipeline.pipeline.settings import InboxSettings, ScheduleSettings
 from tunegraph_pipeline.sources.source import NoAnswer
 
 pytestmark = pytest.mark.dagster
@@ -91,6 +91,19 @@ def test_to_open_the_ui_changes_no_lake_and_the_alert_is_on() -> None:
     }
     status = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
     assert status == {"inbox": DefaultSensorStatus.STOPPED, "alert_on_failure": DefaultSensorStatus.RUNNING}
+
+
+def test_settings_of_the_lake_switch_schedules_and_inbox_on(lake: Lake) -> None:
+    lake.set_section("schedules", {"on": True})
+    lake.set_section("inbox", {"on": True})
+    defs = build_definitions(lake.root)
+    statuses = {one.name: one.default_status for one in (*(defs.schedules or []), *(defs.sensors or []))}
+    assert statuses == {
+        "daily_refresh": DefaultScheduleStatus.RUNNING,
+        "weekly_full_refresh": DefaultScheduleStatus.RUNNING,
+        "inbox": DefaultSensorStatus.RUNNING,
+        "alert_on_failure": DefaultSensorStatus.RUNNING,
+    }
 
 
 def test_when_schedules_tick_is_a_setting_of_the_lake(lake: Lake, tmp_path: Path) -> None:
@@ -166,13 +179,14 @@ def test_the_sensor_launches_one_run_for_what_is_complete_and_names_no_file(
     folder.mkdir()
     (folder / "likes-of-alice.csv").write_text("user_id,track_id\nu,a\nu,b\n")
     with DagsterInstance.ephemeral() as instance:
+        inbox_sensor = automation.inbox_sensor(InboxSettings())
         context = build_sensor_context(instance=instance)
-        first = automation.inbox_sensor(context)
+        first = inbox_sensor(context)
         assert isinstance(first, SkipReason)
         assert "not known to be complete" in str(first.skip_message)
         later = time.time() + 1
         monkeypatch.setattr("time.time", lambda: later)
-        requests = [automation.inbox_sensor(context) for _ in range(2)]
+        requests = [inbox_sensor(context) for _ in range(2)]
         assert context.cursor is not None
         assert "alice" not in context.cursor
     keys = {request.run_key for request in requests if isinstance(request, RunRequest)}
@@ -197,7 +211,9 @@ def test_the_sensor_launches_one_run_for_what_is_complete_and_names_no_file(
 
 def _look(cursor: str | None) -> object:
     with DagsterInstance.ephemeral() as instance:
-        return automation.inbox_sensor(build_sensor_context(instance=instance, cursor=cursor))
+        return automation.inbox_sensor(InboxSettings())(
+            build_sensor_context(instance=instance, cursor=cursor)
+        )
 
 
 def test_a_lake_of_simulated_likes_imports_nothing(lake: Lake) -> None:
