@@ -39,9 +39,7 @@ def files(lake: Path) -> set[tuple[str, int]]:
     return {(str(path.relative_to(lake)), path.stat().st_mtime_ns) for path in lake.rglob("*")}
 
 
-def test_a_lake_in_another_place_is_whole_and_leaves_the_first_alone(
-    refreshed: Path, tmp_path: Path
-) -> None:
+def test_a_lake_in_another_place_is_whole_and_leaves_the_first_alone(refreshed: Path, tmp_path: Path) -> None:
     """Copied, then renamed: the copy is nowhere but where it was moved to."""
     lake = shutil.copytree(refreshed, tmp_path / "copied").rename(tmp_path / "it's [Ann's] 50% *")
     before, answer = files(refreshed), tunegraph("recommend", "--user", "rock3", "--json", "--lake", lake)

@@ -1,6 +1,7 @@
 """The daily assets over ranges of days and the checks that stop a run, on small lakes and a real instance."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 from dagster import AssetCheckResult, AssetCheckSeverity, DagsterInstance, IntMetadataValue
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration import checks
 from tunegraph_pipeline.orchestration.in_process import run_job
@@ -42,6 +44,19 @@ def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
         if event.asset_key.to_user_string() == "liked_lists"
     }
     assert rows == {"2026-02-01": 6, "2026-02-02": 0, "2026-02-03": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"source": "spotfy"}, "source 'spotfy' is unknown; choose from simulator, listenbrainz, spotify"),
+        ({"first": "yesterday"}, "first 'yesterday' is not a day; write it as YYYY-MM-DD"),
+        ({"last": "2999-01-01"}, "last 2999-01-01 is in the future"),
+    ],
+)
+def test_a_crawl_of_a_wrong_source_or_day_is_refused(lake: Lake, config: dict[str, str], line: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(line)}"):
+        run_job(lake, "daily_tables", FIRST, FIRST, {"crawled_users": config})
 
 
 # --- checks ---

@@ -368,23 +368,13 @@ def test_days_begin_with_the_lake_and_a_run_without_one_fills_today(lake: Lake, 
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    ("config", "line"),
-    [
-        ({"source": "spotfy"}, "source 'spotfy' is unknown; choose from simulator, listenbrainz, spotify"),
-        ({"first": "yesterday"}, "first 'yesterday' is not a day; write it as YYYY-MM-DD"),
-        ({"last": "2999-01-01"}, "last 2999-01-01 is in the future"),
-    ],
-)
-def test_what_is_wrong_in_the_launchpad_is_a_line(
-    dagster: Dagster, config: dict[str, str], line: str
-) -> None:
-    asked = {"ops": {"crawled_users": {"config": config}}}
+def test_what_is_wrong_in_the_launchpad_is_a_line(dagster: Dagster) -> None:
+    asked = {"ops": {"crawled_users": {"config": {"first": "yesterday"}}}}
     run = dagster.ended(dagster.launch("daily_tables", config=asked))
     assert run["status"] == "FAILURE"
     error, *skipped = dagster.errors(run["runId"])  # Dagster names the steps it skips
     assert all(one.startswith("Dependencies for step") for one in skipped)
-    assert error.startswith(line)
+    assert error.startswith("first 'yesterday' is not a day; write it as YYYY-MM-DD")
     assert "\n" not in error
 
 
