@@ -28,8 +28,8 @@ def test_what_is_pinned_can_be_installed_on_the_first_python_supported() -> None
         f"{one.name} {one.version}: {needs}"
         for one in distributions()
         if pins.get(one.name.lower().replace("_", "-")) == one.version
-        and "Requires-Python" in one.metadata
-        and "3.11.0" not in SpecifierSet(needs := one.metadata["Requires-Python"])
+        and (needs := one.metadata["Requires-Python"])
+        and "3.11.0" not in SpecifierSet(needs)
     ]
     assert too_new == []
 
