@@ -31,6 +31,7 @@ from tunegraph_pipeline.cli.show import (
 )
 from tunegraph_pipeline.cli.songs import given_song, given_songs
 from tunegraph_pipeline.errors import InputError, LakeMissingError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
@@ -219,8 +220,8 @@ def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
     """The id under which the live bundle has a user: for an alias that it does not have, the user's."""
     from tunegraph_pipeline.lake.aliases import Aliases
 
-    user_id = Aliases.of(lake.root).user_id(user)
-    if user_id == user or recommender.bundle.users.position(user) >= 0:
+    user_id = Aliases.of(lake.root).user_id(composed(user))
+    if user_id == composed(user) or recommender.bundle.users.position(user) >= 0:
         return user
     notes.print(f"{escape(user)} is an alias of {escape(user_id)}", soft_wrap=True)
     return user_id

@@ -17,9 +17,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake import feedback_spool, raw
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
+from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, sweep_staging, write_text
@@ -198,7 +200,7 @@ def _remove_users(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, in
     found = _remove_from_settings(lake, ids)
     counts["start users"] = found.total()
     named += found
-    named.update(set(users_of_built(lake)) & ids)
+    named.update({*map(composed, users_of_built(lake))} & ids)
     # Last, so that an interrupted run finds all ids of a user again.
     aliases = Aliases.of(lake.root)
     if (left := aliases.without(ids)) is not aliases:
@@ -226,7 +228,7 @@ def _remove_from_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int
             ("feedback", "user_id"),
         )
         if day.isoformat() in lake.partitions(table)
-        for user_id in lake.read(table, day.isoformat(), [column])[column].unique()
+        for user_id in compose_ids(lake.read(table, day.isoformat(), [column]))[column].unique()
         if user_id in ids
     )
     filled = any(day.isoformat() in lake.partitions(table) for table in DAILY_TABLES)
@@ -255,7 +257,9 @@ def _remove_from_inbox_memory(lake: Lake, ids: set[str]) -> None:
         return
     try:
         memory = json.loads(path.read_bytes())
-        quoting = [one for one in memory["files"].values() if any(who in (one["error"] or "") for who in ids)]
+        quoting = [
+            one for one in memory["files"].values() if any(who in composed(one["error"] or "") for who in ids)
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(f"{path} cannot be read ({error}); restore or remove it") from error
     for one in quoting:
@@ -268,9 +272,9 @@ def _remove_from_settings(lake: Lake, ids: set[str]) -> Counter[str]:
     named: Counter[str] = Counter()
     for section, values in lake.file.settings.items():
         start = values.get("start_users", [])
-        if found := [user_id for user_id in start if user_id in ids]:
+        if found := [user_id for user_id in start if composed(user_id) in ids]:
             named.update(found)
-            left = [user_id for user_id in start if user_id not in ids]
+            left = [user_id for user_id in start if composed(user_id) not in ids]
             lake.set_section(section, {**values, "start_users": left})
     return named
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import Basis, CurrentLists, rebuilt_lists
 from tunegraph_pipeline.lake.daily import Preview
@@ -38,7 +39,7 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
     Raises InputError where the lake does not know the user.
     """
     days = _Days(lake)
-    lists = days.lists(Aliases.of(lake.root).user_id(user_id))
+    lists = days.lists(Aliases.of(lake.root).user_id(composed(user_id)))
     if lists.observed.is_empty() and lists.likes.is_empty() and lists.dislikes.is_empty():
         raise InputError(f"user {user_id!r} is not in {lake.root}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LibraryMissingError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
@@ -432,9 +433,10 @@ def _blocked(
     places: dict[str, list[int]] = {}
     for texts in (bundle.artist_ids, bundle.artist_names):
         for place, text in enumerate(texts.tolist()):
-            places.setdefault(text.casefold(), []).append(place)
-    unknown += [artist for artist in dict.fromkeys(artists) if artist.casefold() not in places]
-    makers = sorted({place for artist in artists for place in places.get(artist.casefold(), [])})
+            places.setdefault(composed(text.casefold()), []).append(place)
+    keys = {artist: composed(artist.casefold()) for artist in artists}
+    unknown += [artist for artist, key in keys.items() if key not in places]
+    makers = sorted({place for key in keys.values() for place in places.get(key, [])})
     credited = np.isin(bundle.artist_indices, makers)
     owners = np.repeat(np.arange(bundle.n_tracks, dtype=np.int32), np.diff(bundle.artist_indptr))
     return np.union1d(blocked, owners[credited]).astype(np.int32), unknown

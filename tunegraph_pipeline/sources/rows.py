@@ -25,6 +25,7 @@ from tunegraph_pipeline.sources.cells import (
     as_truth,
     bare_ids,
     set_null,
+    without_long_ids,
 )
 from tunegraph_pipeline.sources.formats import Means
 from tunegraph_pipeline.sources.names import letters
@@ -221,7 +222,7 @@ def _track_ids(rows: pl.DataFrame, where: str, no_songs: Counter[str]) -> pl.Ser
     if written is not None and no_songs:
         # What is no song by its id is none by its names.
         track = track.set(own.is_null() & as_text(written).is_not_null(), None)
-    return track
+    return without_long_ids(track, no_songs)
 
 
 def _filled(track: pl.Series, others: pl.Series) -> pl.Series:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_K, MOST_LISTED
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     N_USERS,
@@ -158,7 +159,7 @@ WRONG_BODIES = [
     ({"likes": "a"}, "body.likes"),
     ({"likes": [1]}, "body.likes.0"),
     ({"likes": [""]}, "body.likes.0"),
-    ({"likes": ["x" * (MOST_ID_CHARACTERS + 1)]}, "body.likes.0"),
+    ({"likes": ["x" * (MOST_ID_BYTES + 1)]}, "body.likes.0"),
     ({"likes": ["a"] * (MOST_LISTED + 1)}, "body.likes"),
     ({"dislikes": ["a"] * (MOST_LISTED + 1)}, "body.dislikes"),
     ({"exclude": ["a"] * (MOST_LISTED + 1)}, "body.exclude"),
@@ -192,7 +193,7 @@ def test_whole_numbers_may_be_written_with_a_point(shared_service: RunningServic
 
 
 def test_limits_are_where_they_are_said_to_be(shared_service: RunningService) -> None:
-    longest = ["x" * MOST_ID_CHARACTERS] + ["a"] * (MOST_LISTED - 1)
+    longest = ["x" * MOST_ID_BYTES] + ["a"] * (MOST_LISTED - 1)
     response = shared_service.post("/recommendations", {"likes": longest, "k": MOST_K})
     assert response.status_code == 200
     assert len(response.json()["items"]) == N_TRACKS

@@ -54,7 +54,7 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
             inspection.problem(path, "is a part that this TuneGraph does not know", again)
             return
         try:
-            frame = info.read(part)
+            frame = info.read_as_written(part)
         except LakeError as error:
             inspection.problem(path, short(error, path), again)
             return

@@ -344,7 +344,7 @@ REFUSED: list[tuple[Event, int, str]] = [
     (http("GET", {"likes": ["a"], "explicit": ["no"]}), 400, "explicit has to be true or false"),
     (http("GET", {"likes": ["a"], "format": ["xml"]}), 400, "format has to be seed or tunegraph"),
     (http("GET", {"liked": ["a"]}), 400, "'liked' is not one of likes, dislikes, exclude,"),
-    (http("GET", {"likes": ["x" * 257]}), 400, "likes has an id that is empty or longer than 256"),
+    (http("GET", {"likes": ["ä" * 513]}), 400, "likes has an id that is empty or longer than 1,024 bytes"),
     (http("GET", {"likes": ["a,"] * 2001}), 400, "likes has 2001 ids; 2000 are the most"),
     (http("POST", body=["a"]), 400, 'the body has to be an object, such as {"likes": ["ID"]}'),
     (http("POST", body={"likes": "a"}), 400, "likes has to be a list of track ids"),
