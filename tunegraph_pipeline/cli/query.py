@@ -33,6 +33,7 @@ from tunegraph_pipeline.cli.songs import given_song, given_songs
 from tunegraph_pipeline.errors import InputError, LakeMissingError
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import check_writable
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -209,10 +210,10 @@ def _recommend_for_file(
     asked = read_user_ids(users, user_column)
     with progress_bars() as progress:
         unknown = recommend_for_users(recommender, asked, output, query, progress=progress)
-    notes.print(f"{output}: {query.k} songs for each of {len(asked) - unknown:,} users")
+    notes.print(f"{output}: {counted(query.k, 'song')} for each of {counted(len(asked) - unknown, 'user')}")
     if unknown:
         notes.print(
-            f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
+            f"[yellow]not in the lake, so without rows: {unknown:,} of {counted(len(asked), 'user')}[/yellow]"
         )
 
 
@@ -238,7 +239,7 @@ def _listed(lake: Path, user: str | None, file: Path | None) -> "UserList":
     batches = read_files([file])
     for batch in batches:
         for what, count in batch.counts.items():
-            notes.print(escape(f"{batch.origin}: {count:,} {what}"))
+            notes.print(escape(f"{batch.origin}: {what}: {count:,}"))
     return list_in_files(batches, user)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.evaluation.bootstrap import intervals
 from tunegraph_pipeline.evaluation.metrics import BANDS, USER_METRICS
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -322,7 +323,7 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.set_yticks(range(len(figures)), list(figures))
         axes.set_ylim(len(figures) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set(title=f"Challenger and champion, {n_users:,} users")
+        axes.set(title=f"Challenger and champion, {counted(n_users, 'user')}")
         axes.set(xlabel="new model against the live one, percent")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 

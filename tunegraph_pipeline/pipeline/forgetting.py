@@ -51,6 +51,7 @@ from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline.recommend.publication import live_model
 from tunegraph_pipeline.sources import frontier
+from tunegraph_pipeline.words import counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,13 +115,14 @@ def _notes(
     if purged is not None and purged.users:
         removed = in_words(purged.counts)
         notes.append(
-            f"to forget: {purged.users:,} users, of whom the lake knew {purged.known:,}"
+            f"to forget: {counted(purged.users, 'user')}, of whom the lake knew {purged.known:,}"
             + (f"; removed or rewritten: {removed}" if removed else "")
         )
         if purged.known < purged.users:
+            unknown = purged.users - purged.known
             notes.append(
-                f"{purged.users - purged.known:,} of them were unknown to the lake, or already removed by an"
-                " interrupted run; if they ever appear, they are kept out"
+                f"unknown to the lake, or already removed by an interrupted run: {unknown:,}; if they ever"
+                " appear, they are kept out"
             )
         if trained:
             notes.append(
@@ -130,7 +132,7 @@ def _notes(
     if expired:
         notes.append(f"past their time to live: {in_words(expired)}")
     if retired:
-        notes.append(f"nobody is left: {retired:,} bundles were withdrawn, and nothing is served")
+        notes.append(f"nobody is left and nothing is served: {counted(retired, 'bundle')} withdrawn")
     if ends_here and not retired:
         notes.append("nothing was published: the lake has no bundle yet; the next refresh makes one")
     return notes

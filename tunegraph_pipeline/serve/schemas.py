@@ -195,7 +195,10 @@ class RecommendationAnswer(ShownSong):
     """A recommended song."""
 
     rank: int
-    score: float
+    score: float = Field(
+        description="Likeness to the list, with what neighbours and popularity add: it orders the songs of an"
+        " answer. The number of listeners where the answer is not personal."
+    )
     reasons: list[ReasonAnswer] = Field(description="At most two liked songs, the strongest reason first.")
 
 
@@ -206,14 +209,16 @@ class RecommendationsAnswer(BaseModel):
     model_version: str
     items: list[RecommendationAnswer]
     unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
-    degraded: str | None = Field(description="Why these are not personal; null if they are.")
+    degraded: str | None = Field(
+        description="Why these are not personal, or why there are none; null if they are personal."
+    )
 
 
 class SimilarAnswer(ShownSong):
     """A song near another."""
 
     rank: int
-    cosine: float
+    cosine: float = Field(description="Likeness of the two songs, at most 1.")
     probability: float | None = Field(
         description="The probability that a listener likes both; null in an uncalibrated bundle."
     )
@@ -299,5 +304,6 @@ class VersionAnswer(BaseModel):
     bundle_version: str
     model_version: str
     cut_off: str | None = Field(description="The last day of likes in the bundle.")
-    tracks: int
+    tracks: int = Field(description="Ids of songs in the bundle.")
+    recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int

@@ -41,6 +41,7 @@ from tunegraph_pipeline.sources.opinion_words import (
     word_of,
 )
 from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
+from tunegraph_pipeline.words import counted
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
 
@@ -489,9 +490,9 @@ def _played(
         counts["repeated plays"] += len(pairs) - len(often)
         liked = often
     else:
-        sentences.append(f"plays: a song played {least} times or more is a like (--min-plays)")
+        sentences.append(f"plays: a song played {counted(least, 'time')} or more is a like (--min-plays)")
         liked = often.filter(pl.col("times") >= least)
-        counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
+        counts[f"songs played fewer than {counted(least, 'time')}"] += len(often) - len(liked)
     who = pairs.select("user_id", "track_id")[liked["row"]]
     return _as_pairs(who.with_columns(liked["liked_at"]))
 

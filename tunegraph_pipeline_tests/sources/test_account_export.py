@@ -546,7 +546,7 @@ def test_options_that_do_not_fit_are_refused(pack: Pack, tmp_path: Path) -> None
     assert "must be at least 1" in refusal(path, min_plays=0)
     table = tmp_path / "likes.csv"
     table.write_text("u1,s1\n")
-    assert "no usable row (1 songs played fewer than 2 times)" in refusal(table, min_plays=2)
+    assert "no usable row (songs played fewer than 2 times: 1)" in refusal(table, min_plays=2)
     assert pairs_of(read_one(table, user_id="ann")) == {("ann", "s1")}
     table.write_text("u1,s1\nu2,s1\n")
     assert "names 2 users itself; leave --user-id out" in refusal(table, user_id="ann")

@@ -321,7 +321,7 @@ def _with_previews(
 def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
     message = found.degraded or "ok"
     if found.unknown and not found.degraded:
-        message = f"{len(found.unknown)} of the given songs are not known"
+        message = f"not known of the given songs: {len(found.unknown)}"
     music = [
         {
             "musicId": song.track_id,
