@@ -8,6 +8,7 @@ names of macOS have it. Ids are composed (NFC) where they enter: in imports, cra
 commands. What earlier versions stored in another form is still found.
 """
 
+from collections.abc import Sequence
 from unicodedata import normalize
 
 MOST_ID_BYTES = 1_024
@@ -28,6 +29,12 @@ def forms_of(text: str) -> tuple[str, ...]:
     if text.isascii():
         return (text,)
     return tuple(dict.fromkeys((normalize("NFC", text), text, normalize("NFD", text))))
+
+
+def all_composed(ids: Sequence[str]) -> list[str]:
+    """Ids composed, except where one that is composed is among them already: that one has the data."""
+    known = set(ids)
+    return [one if (form := composed(one)) in known else form for one in ids]
 
 
 def is_too_long(text: str) -> bool:

@@ -27,6 +27,7 @@ from tunegraph_pipeline.evaluation.evaluate import (
     served,
 )
 from tunegraph_pipeline.evaluation.plots import metric_bars
+from tunegraph_pipeline.ids import all_composed
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.lake.tables import empty_table
@@ -143,8 +144,8 @@ def judge_held_out_file(
     likes = bundle_likes(bundle)
     held_out = held_out_pairs(
         pairs,
-        user_ids=bundle.users.ids.tolist(),
-        track_ids=bundle.tracks.ids.tolist(),
+        user_ids=all_composed(bundle.users.ids.tolist()),
+        track_ids=all_composed(bundle.tracks.ids.tolist()),
         likes=likes,
         origin=origin,
         canonical=bundle.canonical,

@@ -94,6 +94,7 @@ def list_in_files(batches: Sequence[RawBatch], user_id: str | None = None) -> Us
     users have one and ``user_id`` is None."""
     likes = pl.concat([batch.likes.select("user_id", "track_id") for batch in batches])
     said = pl.concat([batch.feedback.select("user_id", "track_id", "action") for batch in batches])
+    user_id = None if user_id is None else composed(user_id)
     users = pl.concat([likes["user_id"], said["user_id"]]).unique(maintain_order=True)
     if user_id is None and len(users) > 1:
         shown = ", ".join(users.head(3)) + (", …" if len(users) > 3 else "")

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.ids import all_composed
 from tunegraph_pipeline.lake import raw
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases
 from tunegraph_pipeline.lake.daily import Preview, fill_day
@@ -161,6 +162,11 @@ def test_a_bundle_finds_an_id_in_either_form_its_own_first() -> None:
     ):
         assert index.position(ZOE) == index.position(ZOE_APART) == 1
         assert index.find([ZOE, ZOE_APART, "x"]).tolist() == [1, 1, -1]
+
+
+def test_a_list_of_ids_is_composed_but_for_what_would_be_there_twice() -> None:
+    assert all_composed(["a", ZOE_APART]) == ["a", ZOE]
+    assert all_composed([ZOE_APART, ZOE]) == [ZOE_APART, ZOE]
 
 
 @pytest.mark.parametrize("name", [SONG, "≠≠", "が", "Ⅷ", "ﬁne", "Ångström"])
