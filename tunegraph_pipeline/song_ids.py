@@ -9,7 +9,7 @@ Ids of Spotify and MusicBrainz are kept bare, as lakes hold them: ``4uLU6hMCjMI7
 lower case. Those of the other services are numbers or short codes that could be anybody's, and get a prefix:
 ``apple:182889262``, ``youtube:dQw4w9WgXcQ``, ``deezer:3135556``, ``tidal:77646169``, ``isrc:GBAYE0601498``.
 The id of a song that is known by its names alone is ``name:`` and its key (`name_key`). All else stays as it
-was written.
+was written, in one Unicode form (`ids.composed`).
 """
 
 import re
@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tunegraph_pipeline.ids import composed
 
 Kind = Literal["track", "episode", "local file", "artist", "album", "playlist", "user", "short link", "link"]
 """What an id or a link is of. A short link names nothing: only the service knows where it leads. Any other
@@ -63,7 +65,7 @@ def read_id(written: str) -> SongId:
     >>> read_id("spotify:episode:512ojhOuo1ktJprKbVcKyQ").kind
     'episode'
     """
-    text = written.strip().removeprefix("<").removesuffix(">")
+    text = composed(written).strip().removeprefix("<").removesuffix(">")
     scheme, colon, rest = text.partition(":")
     if rest.startswith("//") and scheme.lower() == "spotify":
         rest = rest[2:].replace("/", ":")
@@ -122,7 +124,7 @@ def name_key(name: str) -> str:
         else " "
         for letter in plain
     )
-    return unicodedata.normalize("NFC", " ".join("".join(kept).split())) or "".join(plain.split())
+    return composed(" ".join("".join(kept).split()) or "".join(plain.split()))
 
 
 def _read_spotify(rest: str) -> SongId | None:

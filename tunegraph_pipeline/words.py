@@ -6,13 +6,13 @@ Here: pure functions of text. Not here: errors (`errors`), or how a terminal sho
 import re
 
 
-def counted(n: int, what: str) -> str:
-    """A number of things, ``what`` being one of them.
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number of things: ``one`` of them in words, and ``several`` where that is more than an s.
 
-    >>> counted(1, "user"), counted(1200, "user")
-    ('1 user', '1,200 users')
+    >>> counted(1, "user"), counted(1200, "user"), counted(2, "user is", "users are")
+    ('1 user', '1,200 users', '2 users are')
     """
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
 
 
 _PLAIN = [

@@ -297,7 +297,7 @@ def test_verify_has_a_line_a_problem_and_its_advice_puts_them_right(refreshed: P
     batch.write_bytes(b"{")
     done = tunegraph("verify", "--repair", "--lake", lake)
     assert done.returncode == 2
-    assert "1 need a person" in done.stdout
+    assert "1 needs a person" in done.stdout
     batch.write_bytes(said)
     assert tunegraph("verify", "--lake", lake).returncode == 0
 

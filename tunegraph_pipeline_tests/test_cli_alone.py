@@ -58,7 +58,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lake"
 
 
-FOUND = "4 of 6 songs are in that model: 1 by id, 1 by ISRC, 2 by artist and title"
+FOUND = "in that model: 4 of 6 songs (1 by id, 1 by ISRC, 2 by artist and title)"
 
 
 def test_a_lake_of_one_list_is_refreshed_and_says_what_it_lacks(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_one_of_several_lists_of_a_file_is_chosen_by_its_user(other: Path, tmp_p
     file = table_of(tmp_path / "both.csv", rows)
     assert "choose one with --user" in complaint(tunegraph("recommend", "--file", file, "--bundle", other))
     done = tunegraph("recommend", "--file", file, "--user", "you", "--bundle", other)
-    assert "2 of 2 songs are in that model: 2 by id" in done.stderr
+    assert "in that model: 2 of 2 songs (2 by id)" in done.stderr
 
 
 def test_what_the_refreshed_lake_says_of_dislikes_counts_elsewhere_too(
@@ -149,8 +149,8 @@ def test_a_list_of_which_nothing_is_known_is_answered_by_popularity(other: Path,
     file = table_of(tmp_path / "l.csv", [("me", "x", "Unheard", "Nobody", "")])
     done = tunegraph("recommend", "--file", file, "--bundle", other)
     assert done.returncode == 0
-    assert "0 of 1 songs are in that model" in done.stderr
-    assert "not personal: none of the 1 given songs is known" in done.stderr
+    assert "in that model: 0 of 1 song" in done.stderr
+    assert "not personal: no given song is known" in done.stderr
 
 
 def test_what_cannot_be_answered_from_elsewhere_is_one_line(other: Path, mine: Path, tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ def test_a_lake_of_another_user_is_read_as_far_as_its_owner_allows(refreshed: Pa
     verified = command("verify")
     assert verified.returncode == 0, verified.stdout
     assert command("recommend", "--user", "rock3").returncode == 0
+    service = start_service(lake, prefix=prefix)
+    try:
+        assert service.post("/recommendations", {"likes": ["rock-1"]}).status_code == 200
+    finally:
+        service.stop()
     assert "make the folder writable" in complaint(command("refresh"))
     assert "set DAGSTER_HOME to a folder of your own" in complaint(command("ui"))
     (home := tmp_path / "home").mkdir()

@@ -58,7 +58,7 @@ def evaluate(
             progress=progress,
         )
     for what, count in batch.counts.items():
-        notes.print(f"{held_out.name}: {count:,} {what}")
+        notes.print(f"{held_out.name}: {what}: {count:,}")
     for note in judged.notes:
         notes.print(note)
     if baselines:

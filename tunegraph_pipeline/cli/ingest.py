@@ -23,6 +23,7 @@ from tunegraph_pipeline.cli.options import (
 )
 from tunegraph_pipeline.cli.show import answers, notes, print_json
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -213,13 +214,13 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         out.print(
             f"[bold]{escape(one.origin)}[/bold]: {escape(one.format.title)}{escape(whose)}", soft_wrap=True
         )
-        parts = [(figures["users"], "user"), (figures["likes"], "like"), (figures["dislikes"], "dislike")]
+        parts: list[tuple[Any, ...]] = [(figures[f"{what}s"], what) for what in ("user", "like", "dislike")]
         parts += [
             (len(one.batch.tracks), "described song"),
-            (len(one.batch.features), "song with audio features"),
+            (len(one.batch.features), "song with audio features", "songs with audio features"),
         ]
-        counted = ", ".join(_number(n, what) for n, what in parts if n)
-        out.print(f"  {counted or 'no likes'}", soft_wrap=True)
+        sizes = ", ".join(counted(*part) for part in parts if part[0])
+        out.print(f"  {sizes or 'no likes'}", soft_wrap=True)
         if one.columns:
             columns = ", ".join(f"{role} from {column}" for role, column in one.columns.items())
             out.print(f"  columns: {escape(columns)}", soft_wrap=True)
@@ -235,32 +236,23 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         _show_changes(changes, out)
 
 
-def _number(n: int, what: str) -> str:
-    plural = what.replace("song", "songs", 1) if " with " in what else f"{what}s"
-    return f"{n:,} {what if n == 1 else plural}"
-
-
 def _show_changes(changes: "ListChanges", out: "Console") -> None:
     known = changes.users - changes.new
     if known:
         out.print(
-            f"in the lake already: {known:,} of {_number(changes.users, 'user')}; {changes.unchanged:,}"
-            f" unchanged,"
-            f" {_number(changes.added, 'song')} added, {changes.removed:,} removed"
+            f"in the lake already: {known:,} of {counted(changes.users, 'user')}; {changes.unchanged:,}"
+            f" unchanged, {counted(changes.added, 'song')} added, {changes.removed:,} removed"
         )
     for user, before, after in changes.shrunk:
         out.print(
-            f"[yellow]{escape(user)} had {before:,} songs and has {after:,} with this: a list of a later"
-            f" day replaces"
-            " the earlier one. If this is another person, give --user-id; if it is a part, import all parts"
-            " on one"
-            " day.[/yellow]",
+            f"[yellow]{escape(user)} had {counted(before, 'song')} and has {after:,} with this: a list of a"
+            " later day replaces the earlier one. If this is another person, give --user-id; if it is a part,"
+            " import all parts on one day.[/yellow]",
             soft_wrap=True,
         )
     for user, other, shared in changes.twins:
         out.print(
-            f"[yellow]{escape(user)} shares {shared:,} songs with {escape(other)}; if they are one person,"
-            f" join them"
-            f" with: tunegraph users --alias {escape(user)}={escape(other)}[/yellow]",
+            f"[yellow]{escape(user)} shares {counted(shared, 'song')} with {escape(other)}; if they are one"
+            f" person, join them with: tunegraph users --alias {escape(user)}={escape(other)}[/yellow]",
             soft_wrap=True,
         )

@@ -17,6 +17,7 @@ from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
 from tunegraph_pipeline.cli.show import answers, notes, print_json, progress_bars, show_status
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -116,10 +117,11 @@ def _undo_forgetting(home: "Lake", ids: list[str]) -> None:
     with writing(home, "tunegraph forget --undo") as locked:
         waited = withdraw(locked, ids)
     if waited:
-        answers.print(f"{waited:,} ids will not be forgotten: their request had not begun")
+        answers.print(f"{counted(waited, 'id')} will not be forgotten: the request had not begun")
     if lifted := len(set(ids)) - waited:
         answers.print(
-            f"{lifted:,} ids may come in again; what was deleted has to be imported or crawled again",
+            f"{counted(lifted, 'id')} may come in again; what was deleted has to be imported or crawled"
+            " again",
             soft_wrap=True,
         )
 
@@ -211,18 +213,19 @@ def verify(
 
 def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
     """What `verify` found, in a sentence, and what to do now."""
-    read = f"{found.files:,} files, {found.bytes / 2**20:,.1f} MiB read"
+    read = f"{counted(found.files, 'file')}, {found.bytes / 2**20:,.1f} MiB read"
     if not found.problems:
         return f"nothing is damaged in {lake}: {read}"
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended
     if repair:
-        advice = f"{mended} of them were repaired or removed; run {_refresh_of(lake)} now"
+        advice = f"repaired or removed: {mended}; run {_refresh_of(lake)} now"
     else:
         advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
-        advice = (advice + ", and " if mended else "") + f"{left} need a person: their lines say what"
-    return f"{len(found.problems)} problems in {lake} ({read}): {advice}"
+        person = f"{counted(left, 'needs', 'need')} a person: their lines say what"
+        advice = f"{advice}, and {person}" if mended else person
+    return f"{counted(len(found.problems), 'problem')} in {lake} ({read}): {advice}"
 
 
 def _refresh_of(lake: Path) -> str:

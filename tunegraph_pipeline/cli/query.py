@@ -31,7 +31,9 @@ from tunegraph_pipeline.cli.show import (
 )
 from tunegraph_pipeline.cli.songs import given_song, given_songs
 from tunegraph_pipeline.errors import InputError, LakeMissingError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import check_writable
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -208,10 +210,10 @@ def _recommend_for_file(
     asked = read_user_ids(users, user_column)
     with progress_bars() as progress:
         unknown = recommend_for_users(recommender, asked, output, query, progress=progress)
-    notes.print(f"{output}: {query.k} songs for each of {len(asked) - unknown:,} users")
+    notes.print(f"{output}: {counted(query.k, 'song')} for each of {counted(len(asked) - unknown, 'user')}")
     if unknown:
         notes.print(
-            f"[yellow]{unknown:,} of {len(asked):,} users are not in the lake and have no rows[/yellow]"
+            f"[yellow]not in the lake, so without rows: {unknown:,} of {counted(len(asked), 'user')}[/yellow]"
         )
 
 
@@ -219,8 +221,8 @@ def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
     """The id under which the live bundle has a user: for an alias that it does not have, the user's."""
     from tunegraph_pipeline.lake.aliases import Aliases
 
-    user_id = Aliases.of(lake.root).user_id(user)
-    if user_id == user or recommender.bundle.users.position(user) >= 0:
+    user_id = Aliases.of(lake.root).user_id(composed(user))
+    if user_id == composed(user) or recommender.bundle.users.position(user) >= 0:
         return user
     notes.print(f"{escape(user)} is an alias of {escape(user_id)}", soft_wrap=True)
     return user_id
@@ -237,7 +239,7 @@ def _listed(lake: Path, user: str | None, file: Path | None) -> "UserList":
     batches = read_files([file])
     for batch in batches:
         for what, count in batch.counts.items():
-            notes.print(escape(f"{batch.origin}: {count:,} {what}"))
+            notes.print(escape(f"{batch.origin}: {what}: {count:,}"))
     return list_in_files(batches, user)
 
 

@@ -85,11 +85,7 @@ def show_recommendations(
         return
     _show_asked(recommender, answer, liked, found)
     if not answer.items:
-        notes.print(
-            "[yellow]no song is left: all that may be recommended are in the list, excluded, or left out by"
-            " an option[/yellow]",
-            soft_wrap=True,
-        )
+        notes.print(f"[yellow]{escape(answer.degraded)}[/yellow]", soft_wrap=True)
         return
     table = song_table(
         [item.song for item in answer.items],
@@ -103,7 +99,11 @@ def show_recommendations(
         ids=ids,
     )
     table.title = "recommendations"
-    table.caption = "score: likeness to the list, with what neighbours and popularity add; it only orders"
+    table.caption = (
+        "score: how many listeners like it"
+        if answer.degraded
+        else "score: likeness to the list, with what neighbours and popularity add; it only orders"
+    )
     answers.print(table)
 
 
@@ -139,8 +139,8 @@ def _show_asked(
             " `tunegraph search` finds songs by a part of their name[/yellow]",
             soft_wrap=True,
         )
-    if answer.degraded:
-        notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]")
+    if answer.degraded and answer.items:
+        notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]", soft_wrap=True)
 
 
 def song_facts(item: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tunegraph_pipeline.cli.lake_access import open_lake, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
 from tunegraph_pipeline.cli.show import answers, notes, print_json
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.words import counted
 
 
 def users(
@@ -66,7 +67,7 @@ def users(
         cells = (user_id, f"{likes:,}", ", ".join(sources), _text(seen) or "never", ", ".join(aliases))
         table.append(cells)
     answers.print(_columns(table), markup=False, soft_wrap=True)
-    counts = f"{len(everybody):,} users in all"
+    counts = f"{counted(len(everybody), 'user')} in all"
     if search:
         counts += f", {len(found):,} of them with {search!r} in an id"
     if len(shown) < len(found):

@@ -27,6 +27,7 @@ from tunegraph_pipeline.evaluation.metrics import (
 )
 from tunegraph_pipeline.graph.csr import lists_of, rows_of
 from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -128,8 +129,8 @@ def held_out_pairs(
     if len(imported := mapped.filter(pl.col("liked") & ~pl.col("several"))):
         first = imported.row(0, named=True)
         raise InputError(
-            f"{origin}: {len(imported):,} of {len(mapped):,} held-out pairs are in the lake already, "
-            f"the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
+            f"{origin}: in the lake already are {len(imported):,} of {counted(len(mapped), 'held-out pair')},"
+            f" the first of them user {_short(first['user_id'])}, track {_short(first['track_id'])}; "
             "evaluate on pairs that were not imported"
         )
     judged = mapped.group_by("user_id", "row").agg(pl.len().alias("n_held_out")).sort("user_id")

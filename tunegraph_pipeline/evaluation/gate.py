@@ -21,6 +21,7 @@ from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
 from tunegraph_pipeline.graph.csr import only, rows_of
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
 from tunegraph_pipeline.recommend.ranking import Ranker
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -93,7 +94,8 @@ class AgainstPopularity:
     def _doubt(self) -> str:
         if self.users >= self.min_users and (self.high is None or self.high < 0):
             return ""
-        return f"on {self.users:,} users with held-out likes that may be chance, so the gate lets it pass"
+        judges = counted(self.users, "user")
+        return f"on {judges} with held-out likes that may be chance, so the gate lets it pass"
 
     @property
     def _figures(self) -> str:

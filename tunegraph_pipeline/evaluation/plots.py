@@ -373,7 +373,7 @@ def paired_intervals(figures: Mapping[str, Mapping[str, float | None]], margin: 
         axes.set_yticks(range(len(figures)), list(figures))
         axes.set_ylim(len(figures) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set(title=f"Challenger and champion, {n_users:,} users")
+        axes.set(title=f"Challenger and champion, {counted(n_users, 'user')}")
         axes.set(xlabel="new model against the live one, %; the line is the interval of the difference")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
 

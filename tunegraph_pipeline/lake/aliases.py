@@ -18,6 +18,7 @@ from typing import Self
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 ALIASES = "aliases.json"
@@ -37,8 +38,9 @@ class Aliases:
         file: without it a person would be split in two."""
         path = lake_root / ALIASES
         try:
-            aliases = cls(json.loads(path.read_bytes()))
-            sound = all(map(_is_id, aliases.links.values())) and len(aliases.user_ids) == len(aliases.links)
+            said = json.loads(path.read_bytes())
+            aliases = cls(_composed(said))
+            sound = all(map(_is_id, said.values())) and len(aliases.user_ids) == len(aliases.links)
         except FileNotFoundError:
             return cls()
         except PermissionError as error:
@@ -124,6 +126,17 @@ NO_ALIASES = Aliases()
 def id_columns(names: Collection[str]) -> list[str]:
     """Those of the columns that hold ids of users."""
     return [name for name in ("user_id", "discovered_from") if name in names]
+
+
+def _composed(said: Mapping[str, str]) -> dict[str, str]:
+    """Links between composed ids, without those that joined two Unicode forms of one id. Raises ValueError
+    where two forms of an id are joined to different ones."""
+    links: dict[str, str] = {}
+    for alias, user_id in said.items():
+        one, other = composed(alias), composed(str(user_id))
+        if (one != other or alias == user_id) and links.setdefault(one, other) != other:
+            raise ValueError(f"{one!r} is joined to two ids, once for each Unicode form")
+    return links
 
 
 def _is_id(value: object) -> bool:

@@ -14,6 +14,7 @@ from io import BytesIO
 import polars as pl
 
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
+from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned
 from tunegraph_pipeline.lake.tables import (
@@ -25,6 +26,7 @@ from tunegraph_pipeline.lake.tables import (
     derive_users,
     unique_feedback,
     unique_likes,
+    unique_tracks,
     unique_users,
 )
 
@@ -55,8 +57,8 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
     """Write those tables of these names that are not up to date; returns whether all were.
 
     Tables of a day whose raw batches were pruned stay as they are, except that rows of an alias get the
-    user's id, for good. Raises LakeError where a batch cannot be read, a table of a pruned day is missing, or
-    the disk cannot be written.
+    user's id, and ids one Unicode form, for good. Raises LakeError where a batch cannot be read, a table of a
+    pruned day is missing, or the disk cannot be written.
     """
     key, pruned, aliases = day.isoformat(), is_pruned(lake.raw, day), Aliases.of(lake.root)
     for name in names if pruned else ():
@@ -73,13 +75,15 @@ def tables_now(lake: Lake, day: date, names: Collection[str], aliases: Aliases) 
         return derive(names, lake.batches(day), day, aliases)
 
     def renamed(name: str) -> pl.DataFrame:
-        return aliases.renamed(lake.read(name, day.isoformat()))
+        return aliases.renamed(compose_ids(lake.read(name, day.isoformat())))
 
     made = {
         "users": lambda: unique_users(renamed("users").with_columns(said=True)),
         "observations": lambda: derive_observations(renamed("users"), unique_likes(renamed("likes"))),
         "likes": lambda: unique_likes(renamed("likes")),
         "feedback": lambda: unique_feedback(renamed("feedback")),
+        "tracks": lambda: unique_tracks(renamed("tracks"), "tracks"),
+        "audio_features": lambda: unique_tracks(renamed("audio_features"), "audio_features"),
     }
     return {name: made[name]() for name in names}
 

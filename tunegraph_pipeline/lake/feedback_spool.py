@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.storage import SPOOL, disk_errors, make_folder, staged_file, sync
 from tunegraph_pipeline.song_ids import clean_id
 
@@ -91,7 +92,12 @@ def append(
             "bundle_version": bundle_version,
         }
         _check(said)
-        cleaned = {**said, "track_id": clean_id(track_id), "shown": list(map(clean_id, shown))}
+        cleaned = {
+            **said,
+            "user_id": composed(user_id),
+            "track_id": clean_id(track_id),
+            "shown": list(map(clean_id, shown)),
+        }
         lines.append(json.dumps(cleaned).encode() + b"\n")
     if not lines:
         return 0
@@ -262,20 +268,22 @@ def users_among(lake: "Lake", user_ids: Collection[str]) -> set[str]:
 
 
 def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
-    """Which of these users a line is from, even if it is cut short or not a line of feedback."""
+    """Which of these users, by their composed ids, a line is from, even if it is cut short or not a line of
+    feedback."""
     try:
         said = json.loads(line)
         if isinstance(said["user_id"], str):
-            return said["user_id"] if said["user_id"] in user_ids else None
+            by = composed(said["user_id"])
+            return by if by in user_ids else None
     except (ValueError, RecursionError, TypeError, KeyError):
         pass
     _, begins, rest = line.partition(b'"user_id": "')
     name, ends, _ = rest.partition(b'"')
-    for user_id in user_ids:
-        written = json.dumps(user_id)[1:-1].encode()
+    for user_id, form in ((one, form) for one in user_ids for form in forms_of(one)):
+        written = json.dumps(form)[1:-1].encode()
         if begins and name and not ends and written.startswith(name):
             return user_id
-        if written in line or user_id.encode(errors="replace") in line:
+        if written in line or form.encode(errors="replace") in line:
             return user_id
     return None
 

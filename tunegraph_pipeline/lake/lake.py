@@ -308,10 +308,16 @@ class Lake(TableFiles):
 
     def stale_tables(self, day: date, names: Collection[str], aliases: Aliases) -> list[str]:
         """Of the daily tables ``names`` of a day those that are missing, or are not made of its raw batches
-        and the ``aliases``; of a day whose batches were pruned, those that name an alias."""
+        and the ``aliases``; of a day whose batches were pruned, those that name an alias or have ids in
+        other Unicode forms."""
         key = day.isoformat()
         if is_pruned(self.raw, day):
-            return [name for name in names if aliases.links and self._names_alias(name, key, aliases)]
+            return [
+                name
+                for name in names
+                if (aliases.links and self._names_alias(name, key, aliases))
+                or self.has_other_forms(name, key)
+            ]
         batches = self.batches(day)
         return [
             name for name in names if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)

@@ -27,7 +27,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
+from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
@@ -50,6 +52,8 @@ _FACTS = ("source", "origin", "rows", "counts")
 """In `batch.json`: these fields of a `BatchInfo`."""
 _ID_FORM = 2
 """In `batch.json`: the id is that of :func:`content_id`. Older batches lack this field; their ids differ."""
+_COMPOSED = "ids_are_composed"
+"""In `batch.json`: its ids of users and tracks have one Unicode form. Older batches lack this field."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
@@ -90,10 +94,16 @@ class BatchInfo:
     origin: str
     rows: dict[str, int]
     counts: dict[str, int]
+    ids_are_composed: bool = True
 
     def read(self, part: str, columns: list[str] | None = None) -> pl.DataFrame:
-        """One part, or ``columns`` of it; empty where the batch has none. Raises LakeError where it cannot be
-        read."""
+        """One part, or ``columns`` of it, with ids in one Unicode form; empty where the batch has none.
+        Raises LakeError where it cannot be read."""
+        rows = self.read_as_written(part, columns)
+        return rows if self.ids_are_composed else compose_ids(rows)
+
+    def read_as_written(self, part: str, columns: list[str] | None = None) -> pl.DataFrame:
+        """The same with ids in the form in which an earlier version may have stored them."""
         if not self.rows.get(part):
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
         path = self.folder / f"{part}.parquet"
@@ -110,7 +120,7 @@ class BatchInfo:
             ) from error
 
     def read_whole(self) -> RawBatch:
-        """The batch as it was written. Raises LakeError where a part cannot be read."""
+        """The whole batch. Raises LakeError where a part cannot be read."""
         frames = {part: self.read(part) for part in RAW_SCHEMAS}
         return RawBatch(self.source, self.origin, **frames, counts=self.counts)
 
@@ -127,6 +137,7 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
             f"the raw batches of {day} were pruned by settings.retention of lake.json, so nothing can be"
             " added to that day; import it as of a later day"
         )
+    batch = _composed(batch)
     tombstones = Tombstones.of(raw.parent)
     if tombstones:
         kept, left_out = without_users(batch, tombstones.buries)
@@ -139,6 +150,11 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
             kept = replace(kept, counts=counts)
         batch = kept or batch
     return _write(raw, day, batch)
+
+
+def _composed(batch: RawBatch) -> RawBatch:
+    frames = {part: compose_ids(frame) for part, frame in batch.parts().items()}
+    return RawBatch(batch.source, batch.origin, **frames, counts=batch.counts)
 
 
 def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tuple[RawBatch | None, int]:
@@ -174,7 +190,9 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
     """
     gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
     named = Counter(
-        one for one in user_ids if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", info.origin) is not None
+        one
+        for one in user_ids
+        if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", composed(info.origin)) is not None
     )
     named_after = bool(named)
     for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
@@ -237,7 +255,7 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
             for part, table in tables.items():
                 path = draft / f"{part}.parquet"
                 pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-            facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM}
+            facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM, _COMPOSED: True}
             (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return info
 
@@ -302,7 +320,7 @@ def raw_days(raw: Path) -> list[date]:
 
 def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_ALIASES) -> str:
     """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables. Only
-    aliases that the batches name change it.
+    aliases that the batches name change it, and ids that have to be composed.
 
     A batch of feedback alone says nothing about lists and tracks, and the other way round: feedback must not
     look like a changed list, for which a model would be trained again.
@@ -316,16 +334,19 @@ def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_
 
 
 def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:
-    """The id of a batch, with a hash of the aliases that it names in what goes into ``table``, if any. Raises
-    LakeError where a part cannot be read."""
+    """The id of a batch, with a hash of the aliases that it names in what goes into ``table``, if any, and a
+    mark if it has ids in other Unicode forms. Raises LakeError where a part cannot be read."""
+    batch_id = batch.batch_id
+    if not batch.ids_are_composed and _has_other_forms(batch.folder, tuple(batch.rows)):
+        batch_id += "+NFC"
     parts = [part for part in _NAMING.get(table, ()) if aliases.links and batch.rows.get(part)]
     named = {
         alias for part in parts for alias in _named_aliases(batch.folder, part, frozenset(aliases.links))
     }
     if not named:
-        return batch.batch_id
+        return batch_id
     text = json.dumps([(alias, aliases.user_id(alias)) for alias in sorted(named)])
-    return f"{batch.batch_id}+{hashlib.blake2b(text.encode(), digest_size=10).hexdigest()}"
+    return f"{batch_id}+{hashlib.blake2b(text.encode(), digest_size=10).hexdigest()}"
 
 
 @lru_cache(maxsize=10_000)
@@ -335,12 +356,30 @@ def _named_aliases(folder: Path, part: str, aliases: frozenset[str]) -> set[str]
     return Aliases(dict.fromkeys(aliases, "")).named_by(ids)
 
 
+@lru_cache(maxsize=10_000)
+def _has_other_forms(folder: Path, parts: tuple[str, ...]) -> bool:
+    """Whether a batch of an earlier version has ids that are not composed."""
+    try:
+        return any(
+            has_other_forms(folder / f"{part}.parquet", RAW_SCHEMAS[part].names)
+            for part in parts
+            if part in RAW_SCHEMAS
+        )
+    except UNREADABLE as error:
+        raise LakeError(
+            f"{folder} cannot be read ({error}); remove it and import its origin again"
+        ) from error
+
+
 def read_info(folder: Path) -> BatchInfo:
     """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
         facts = json.loads((folder / BATCH).read_bytes())
         known = {name: facts[name] for name in _FACTS}
-        return BatchInfo(folder, batch_id=folder.name.rpartition("-")[2], **known)
+        composed_ids = facts.get(_COMPOSED) is True
+        return BatchInfo(
+            folder, batch_id=folder.name.rpartition("-")[2], **known, ids_are_composed=composed_ids
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LakeError(
             f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"

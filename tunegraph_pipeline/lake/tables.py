@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
+from tunegraph_pipeline.lake.id_forms import has_other_forms
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
@@ -110,12 +111,12 @@ def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFram
 
 def derive_tracks(batches: Sequence[BatchInfo]) -> pl.DataFrame:
     """What the day's batches know of each track: of several, the first non-null value by source."""
-    return _first_known(_received(batches, "tracks"), "tracks")
+    return unique_tracks(_received(batches, "tracks"), "tracks")
 
 
 def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
     """The features in the day's batches of each track, joined as in :func:`derive_tracks`."""
-    return _first_known(_received(batches, "features", "provider"), "audio_features")
+    return unique_tracks(_received(batches, "features", "provider"), "audio_features")
 
 
 def derive_feedback(batches: Sequence[BatchInfo], aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
@@ -136,7 +137,8 @@ def _received(batches: Sequence[BatchInfo], part: str, source_column: str = "sou
     return pl.concat([empty_frame(part).with_columns(pl.lit("").alias(source_column)), *frames])
 
 
-def _first_known(received: pl.DataFrame, table: str) -> pl.DataFrame:
+def unique_tracks(received: pl.DataFrame, table: str) -> pl.DataFrame:
+    """One row for each track of ``tracks`` or ``audio_features``, with the first non-null values."""
     names = TABLES[table].schema.names
     if received["track_id"].is_duplicated().any():
         # The source is never null, so it is that of the first batch.
@@ -233,6 +235,17 @@ class TableFiles:
             return read_metadata(self.table_path(table, partition)).get(_INPUTS, b"").decode() or None
         except UNREADABLE:
             return None
+
+    def has_other_forms(self, table: str, partition: str) -> bool:
+        """Whether a partition, which may be missing, has ids that are not composed. Raises LakeError where it
+        cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            return has_other_forms(path, TABLES[table].schema.names)
+        except FileNotFoundError:
+            return False
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
 
     def row_count(self, table: str, partition: str | None = None) -> int:
         """Rows of a partition, read from its footer; 0 where there is no file. Raises LakeError where it

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 TOMBSTONES = "tombstones.json"
@@ -59,8 +60,8 @@ class Tombstones:
         return len(self.hashes)
 
     def buries_one(self, user_id: str) -> bool:
-        """Whether this user was forgotten."""
-        return bool(self.hashes) and _keyed_hash(self.key, user_id) in self.hashes
+        """Whether this user was forgotten, whatever the Unicode form of the id."""
+        return bool(self.hashes) and not self.hashes.isdisjoint(self._hashes_of(user_id))
 
     def buries(self, user_ids: pl.Series) -> pl.Series:
         """Which of ``user_ids`` (text, nulls allowed) were forgotten: a Boolean each, false for null."""
@@ -78,13 +79,16 @@ class Tombstones:
     def with_users(self, user_ids: Iterable[str]) -> "Tombstones":
         """These and the tombstones of ``user_ids``; the same object if it has all of them."""
         key = self.key or secrets.token_bytes(32)
-        new = frozenset(_keyed_hash(key, user_id) for user_id in user_ids)
+        new = frozenset(_keyed_hash(key, composed(user_id)) for user_id in user_ids)
         return self if new <= self.hashes else Tombstones(key, self.hashes | new, datetime.now(UTC))
 
     def without_users(self, user_ids: Iterable[str]) -> "Tombstones":
         """These without the tombstones of ``user_ids``; the same object if it has none of them."""
-        left = self.hashes - {_keyed_hash(self.key, user_id) for user_id in user_ids}
+        left = self.hashes.difference(*map(self._hashes_of, user_ids))
         return self if left == self.hashes else Tombstones(self.key, left, self.last)
+
+    def _hashes_of(self, user_id: str) -> set[str]:
+        return {_keyed_hash(self.key, form) for form in forms_of(user_id)}
 
     def write(self, lake_root: Path) -> None:
         """Replace the file of the lake, readable only by its owner. Raises LakeError where the disk cannot be

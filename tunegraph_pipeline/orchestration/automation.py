@@ -44,6 +44,7 @@ from tunegraph_pipeline.orchestration.resources import lake_folder
 from tunegraph_pipeline.pipeline import inbox
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up
 from tunegraph_pipeline.pipeline.settings import InboxSettings, ScheduleSettings
+from tunegraph_pipeline.words import counted
 
 _SENSOR_SECONDS = 30
 
@@ -148,7 +149,7 @@ def import_dropped_files(context: OpExecutionContext, config: InboxConfig, lake:
     context.log.info(done.sentence())
     if done.failed:
         context.log.warning(
-            f"{done.failed} files of the inbox cannot be imported; `tunegraph status` says why"
+            f"{counted(done.failed, 'file')} of the inbox cannot be imported; `tunegraph status` says why"
         )
 
 

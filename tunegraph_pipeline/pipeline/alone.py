@@ -17,6 +17,7 @@ from tunegraph_pipeline.pipeline.user_list import newest_lists
 from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.recommend.publication import withdraw
 from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.words import counted
 
 
 def why_alone(graph: LikeGraph) -> str | None:
@@ -45,7 +46,7 @@ def end_run(lake: Lake, why: str) -> StageResult:
     with Measured() as cost:
         if has_stale_personal_data(lake) and (withdrawn := withdraw(lake.serving)):
             notes.append(
-                f"{withdrawn:,} bundles with forgotten or expired data were withdrawn: nothing is served"
+                f"nothing is served: {counted(withdrawn, 'bundle')} with forgotten or expired data withdrawn"
             )
         retention.run(lake, datetime.now(UTC).date())
     for note in notes:

@@ -28,6 +28,7 @@ from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
 from tunegraph_pipeline.pipeline.trained_model import lake_training_data
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -124,7 +125,10 @@ def compare_lake(
     own = graph.canonical == np.arange(graph.n_tracks)
     known = lake_training_data(lake, graph)
     n_liked = np.unique(likes.indices).size
-    notes.insert(0, f"{likes.shape[0]:,} users, {n_liked:,} liked tracks, {likes.nnz:,} likes")
+    notes.insert(
+        0,
+        f"{counted(likes.shape[0], 'user')}, {counted(n_liked, 'liked track')}, {counted(likes.nnz, 'like')}",
+    )
     outcomes: dict[str, list[Outcome]] = {}
     for seed in range(settings.seeds):
         if held_out is not None:
@@ -136,11 +140,10 @@ def compare_lake(
             judged = _judge_all(names, model_settings, split, known, settings, seed, notes, progress)
             outcomes.setdefault(split.name, []).extend(judged)
             if seed == 0:
-                found_likes = int(split.held_out.n_held_out.sum())
-                notes.append(
-                    f"{split.name}: {split.train.nnz:,} likes to learn from, "
-                    f"{split.held_out.n_users:,} users judged on {found_likes:,} held-out likes"
-                )
+                judges = counted(split.held_out.n_users, "user")
+                likes_found = counted(int(split.held_out.n_held_out.sum()), "held-out like")
+                learnt = counted(split.train.nnz, "like")
+                notes.append(f"{split.name}: {learnt} to learn from, {judges} judged on {likes_found}")
     if not any(outcomes.values()):
         raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
     for judged in outcomes.values():

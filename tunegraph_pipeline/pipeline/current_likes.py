@@ -41,6 +41,7 @@ from tunegraph_pipeline.pipeline.stale_versions import (
     withdraw_stale_bundles,
 )
 from tunegraph_pipeline.progress import Measured, report_note
+from tunegraph_pipeline.words import counted
 
 
 class ListsUpdate(NamedTuple):
@@ -80,7 +81,8 @@ def run(lake: Lake, *, cut_off: str = "") -> StageResult:
 def nothing_to_build(lake: Lake, why: str) -> LakeError:
     """The error of a lake with nothing to build from; withdraws bundles that may not be served any longer."""
     if withdrawn := withdraw_stale_bundles(lake):
-        why += f", and {withdrawn:,} bundles with forgotten or expired data were withdrawn: nothing is served"
+        withdrawn_now = f"{counted(withdrawn, 'bundle')} with forgotten or expired data withdrawn"
+        why += f", and nothing is served: {withdrawn_now}"
     return LakeError(f"{why}; import likes, then refresh again")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import disk_errors, private_file, sync
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -31,7 +32,7 @@ def request(lake: Lake, user_ids: Iterable[str]) -> Path:
     Needs no lock: a run in progress processes it or leaves it to the next. Raises InputError for an empty id
     or one that cannot be a line of UTF-8, LakeError where the disk cannot be written.
     """
-    lines = list(dict.fromkeys(user_ids))
+    lines = list(dict.fromkeys(map(composed, user_ids)))
     for line in lines:
         check_user_id(line, "the id of a user to forget")
     path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
@@ -48,6 +49,7 @@ def withdraw(lake: Lake, user_ids: Collection[str]) -> int:
     has begun to delete.
     """
     folder = lake.deletion_requests
+    user_ids = list(map(composed, user_ids))
     waiting = {path: read_user_ids(path) for path in request_files(folder)}
     asked = {user_id for ids in waiting.values() for user_id in ids}
     begun = {
@@ -84,7 +86,7 @@ def read_user_ids(path: Path) -> list[str]:
         lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
-    ids = [line for line in lines if line]
+    ids = [composed(line) for line in lines if line]
     for line in ids:
         check_user_id(line, f"{path}: a user id")
     return ids

@@ -27,6 +27,7 @@ from tunegraph_pipeline.evaluation.evaluate import (
     served,
 )
 from tunegraph_pipeline.evaluation.plots import metric_bars
+from tunegraph_pipeline.ids import all_composed
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.lake.tables import empty_table
@@ -37,6 +38,7 @@ from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.user_recommendations import K
 from tunegraph_pipeline.progress import Measured, Progress, report_progress
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -142,8 +144,8 @@ def judge_held_out_file(
     likes = bundle_likes(bundle)
     held_out = held_out_pairs(
         pairs,
-        user_ids=bundle.users.ids.tolist(),
-        track_ids=bundle.tracks.ids.tolist(),
+        user_ids=all_composed(bundle.users.ids.tolist()),
+        track_ids=all_composed(bundle.tracks.ids.tolist()),
         likes=likes,
         origin=origin,
         canonical=bundle.canonical,
@@ -169,14 +171,15 @@ def _judge(
     progress("served", 0, 1)
     judged = [evaluate(SERVED, served(recommender.ranker), held_out, popularity, k)]
     progress("served", 1, 1)
-    notes = [f"judged on {held_out.n_users:,} users and {int(held_out.n_held_out.sum()):,} held-out likes"]
-    counted = {
+    likes = counted(int(held_out.n_held_out.sum()), "held-out like")
+    notes = [f"judged on {counted(held_out.n_users, 'user')} and {likes}"]
+    missed = {
         "of the users are not in the lake; what they are served counts": held_out.unknown_users,
         "of the held-out likes are of unknown tracks; they count as missed": held_out.unknown_tracks,
         "of the held-out likes are of recordings with several ids that the user is known to like; they count"
         " as missed": held_out.liked_already,
     }
-    notes += [f"{count:,} {what}" for what, count in counted.items() if count]
+    notes += [f"{count:,} {what}" for what, count in missed.items() if count]
     if config is not None:
         chosen, too_large = baselines(recommender.bundle.n_tracks, config)
         notes += [f"{name} was left out: {why}" for name, why in too_large.items()]

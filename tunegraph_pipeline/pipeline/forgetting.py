@@ -17,9 +17,11 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake import feedback_spool, raw
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
+from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, sweep_staging, write_text
@@ -49,6 +51,7 @@ from tunegraph_pipeline.progress import Measured, report_note
 from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline.recommend.publication import live_model
 from tunegraph_pipeline.sources import frontier
+from tunegraph_pipeline.words import counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,13 +115,14 @@ def _notes(
     if purged is not None and purged.users:
         removed = in_words(purged.counts)
         notes.append(
-            f"to forget: {purged.users:,} users, of whom the lake knew {purged.known:,}"
+            f"to forget: {counted(purged.users, 'user')}, of whom the lake knew {purged.known:,}"
             + (f"; removed or rewritten: {removed}" if removed else "")
         )
         if purged.known < purged.users:
+            unknown = purged.users - purged.known
             notes.append(
-                f"{purged.users - purged.known:,} of them were unknown to the lake, or already removed by an"
-                " interrupted run; if they ever appear, they are kept out"
+                f"unknown to the lake, or already removed by an interrupted run: {unknown:,}; if they ever"
+                " appear, they are kept out"
             )
         if trained:
             notes.append(
@@ -128,7 +132,7 @@ def _notes(
     if expired:
         notes.append(f"past their time to live: {in_words(expired)}")
     if retired:
-        notes.append(f"nobody is left: {retired:,} bundles were withdrawn, and nothing is served")
+        notes.append(f"nobody is left and nothing is served: {counted(retired, 'bundle')} withdrawn")
     if ends_here and not retired:
         notes.append("nothing was published: the lake has no bundle yet; the next refresh makes one")
     return notes
@@ -198,7 +202,7 @@ def _remove_users(lake: Lake, ids: set[str]) -> tuple[Counter[str], dict[str, in
     found = _remove_from_settings(lake, ids)
     counts["start users"] = found.total()
     named += found
-    named.update(set(users_of_built(lake)) & ids)
+    named.update({*map(composed, users_of_built(lake))} & ids)
     # Last, so that an interrupted run finds all ids of a user again.
     aliases = Aliases.of(lake.root)
     if (left := aliases.without(ids)) is not aliases:
@@ -226,7 +230,7 @@ def _remove_from_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int
             ("feedback", "user_id"),
         )
         if day.isoformat() in lake.partitions(table)
-        for user_id in lake.read(table, day.isoformat(), [column])[column].unique()
+        for user_id in compose_ids(lake.read(table, day.isoformat(), [column]))[column].unique()
         if user_id in ids
     )
     filled = any(day.isoformat() in lake.partitions(table) for table in DAILY_TABLES)
@@ -255,7 +259,9 @@ def _remove_from_inbox_memory(lake: Lake, ids: set[str]) -> None:
         return
     try:
         memory = json.loads(path.read_bytes())
-        quoting = [one for one in memory["files"].values() if any(who in (one["error"] or "") for who in ids)]
+        quoting = [
+            one for one in memory["files"].values() if any(who in composed(one["error"] or "") for who in ids)
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LakeError(f"{path} cannot be read ({error}); restore or remove it") from error
     for one in quoting:
@@ -268,9 +274,9 @@ def _remove_from_settings(lake: Lake, ids: set[str]) -> Counter[str]:
     named: Counter[str] = Counter()
     for section, values in lake.file.settings.items():
         start = values.get("start_users", [])
-        if found := [user_id for user_id in start if user_id in ids]:
+        if found := [user_id for user_id in start if composed(user_id) in ids]:
             named.update(found)
-            left = [user_id for user_id in start if user_id not in ids]
+            left = [user_id for user_id in start if composed(user_id) not in ids]
             lake.set_section(section, {**values, "start_users": left})
     return named
 

@@ -32,6 +32,7 @@ from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.content import readable_name
 from tunegraph_pipeline.sources.file_groups import files_together
 from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline.words import counted
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
 _FILE = "{file}"  # stands for the name of a file in the memory
@@ -129,7 +130,7 @@ def inbox_status(lake: Lake) -> str:
         if one.error
     ]
     imported = sum(one.batches is not None for one in files.values())
-    return "; ".join([*([f"{imported:,} files imported"] if files else []), *failed])
+    return "; ".join([*([f"{counted(imported, 'file')} imported"] if files else []), *failed])
 
 
 class _Outcome(Enum):

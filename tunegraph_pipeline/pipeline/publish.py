@@ -29,6 +29,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.indexing import RECALL
 from tunegraph_pipeline.recommend.publication import Decision, last_judged, live_model, publish
 from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.words import counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def run(
         "users": bundle.n_users,
         "dislikes": len(bundle.disliked_tracks),
         "tracks": bundle.n_tracks,
+        "recommendable tracks": int(np.count_nonzero(bundle.recommendable)),
         "tracks new to the model": bundle.facts["tracks_new_to_the_model"],
         "tracks with a name": int(np.count_nonzero(np.diff(bundle.names.offsets))),
         "size (MiB)": size / 2**20,
@@ -92,7 +94,7 @@ def index_facts(bundle: Bundle) -> tuple[dict[str, Any], dict[str, str]]:
     facts = bundle.facts.get("index")
     if facts is None:
         return {"index": "none: every query reads all tracks"}, {}
-    form = f"{facts['lists']:,} lists of {facts['width']} {facts['storage']} numbers a track"
+    form = f"{counted(facts['lists'], 'list')} of {facts['width']} {facts['storage']} numbers a track"
     if facts["probes"] is None:
         form += f"; left out, because it found too little: below {RECALL}"
     built = {

@@ -51,8 +51,8 @@ def run(lake: Lake, today: date, *, log: Callable[[str], None] = _LOG.info) -> S
 
 
 def in_words(counts: Mapping[str, int]) -> str:
-    """Counts in one line, as "3 bundles, 1 like graphs"."""
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    """Counts in one line, as "bundles 3, like graphs 1"."""
+    return ", ".join(f"{what} {count:,}" for what, count in counts.items())
 
 
 def remove_expired(lake: Lake, today: date) -> dict[str, int]:

@@ -33,7 +33,7 @@ def lake_status(lake: Lake) -> dict[str, str]:
     lines |= {f"crawl of {path.stem}": _crawl(path) for path in lake.frontiers()}
     lines |= {"not refreshed": _stale_days(lake), "inbox": inbox_status(lake), "feedback": _feedback(lake)}
     built: dict[str, Callable[[Lake], str]] = {
-        "tracks known": _tracks,
+        "tracks": _tracks,
         "likes": _likes,
         "co-likes": _co_likes,
         "model": _model,
@@ -119,7 +119,7 @@ def _co_likes(lake: Lake) -> str:
     if facts["exact"]:
         since = "delta_indices" in folder and len(folder["delta_indices"])
         changed = f" as of {facts['frozen_on']}, {since:,} changed since" if since else ""
-        return f"exact, {facts['nnz']:,} entries{changed}; {kept}"
+        return f"exact, {counted(facts['nnz'], 'entry', 'entries')}{changed}; {kept}"
     return f"only {kept}: up to {facts['nnz_bound']:,} exact entries are more than {facts['max_exact_nnz']:,}"
 
 
@@ -138,8 +138,9 @@ def _bundle(lake: Lake) -> str:
     bundle = Bundle.open(read_current(lake.serving))
     megabytes = sum(path.stat().st_size for path in bundle.folder.iterdir()) / 2**20
     recommendable = int(np.count_nonzero(bundle.recommendable))
-    sizes = f"{counted(recommendable, 'track')} for {counted(bundle.n_users, 'user')}"
-    line = f"{bundle.version}, {sizes}, {megabytes:.0f} MiB"
+    tracks = f"{counted(bundle.n_tracks, 'track')}, {recommendable:,} of them recommendable"
+    sizes = f"{tracks}, {counted(bundle.n_users, 'user')}"
+    line = f"{bundle.version}, {sizes}, {megabytes:.1f} MiB"
     if bundle.model_version != lake.current_version("models"):
         line += f"; of model {bundle.model_version}"
     return line
@@ -172,7 +173,7 @@ def _gate(lake: Lake) -> str:
     found = decision.figures.get(decision.metric)
     line += f"model {decision.challenger} accepted"
     if found is None or decision.users < decision.settings["min_users"]:
-        return f"{line}: {decision.users:,} users with held-out likes are too few to judge by"
+        return f"{line}: {counted(decision.users, 'user')} with held-out likes, too few to judge by"
     bounds = f"{found['low']:+.4f} to {found['high']:+.4f}"
     return f"{line}: {decision.metric} {found['challenger']:.4f}, {bounds} against {decision.champion}"
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import Basis, CurrentLists, rebuilt_lists
 from tunegraph_pipeline.lake.daily import Preview
@@ -38,7 +39,7 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
     Raises InputError where the lake does not know the user.
     """
     days = _Days(lake)
-    lists = days.lists(Aliases.of(lake.root).user_id(user_id))
+    lists = days.lists(Aliases.of(lake.root).user_id(composed(user_id)))
     if lists.observed.is_empty() and lists.likes.is_empty() and lists.dislikes.is_empty():
         raise InputError(f"user {user_id!r} is not in {lake.root}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])
@@ -93,6 +94,7 @@ def list_in_files(batches: Sequence[RawBatch], user_id: str | None = None) -> Us
     users have one and ``user_id`` is None."""
     likes = pl.concat([batch.likes.select("user_id", "track_id") for batch in batches])
     said = pl.concat([batch.feedback.select("user_id", "track_id", "action") for batch in batches])
+    user_id = None if user_id is None else composed(user_id)
     users = pl.concat([likes["user_id"], said["user_id"]]).unique(maintain_order=True)
     if user_id is None and len(users) > 1:
         shown = ", ".join(users.head(3)) + (", …" if len(users) > 3 else "")

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.feedback_spool import users_among
@@ -53,7 +54,7 @@ def matching_users(users: pl.DataFrame, search: str, *, by_likes: bool = False) 
     """The rows of :func:`lake_users` with a text in the id or an alias, whatever its case; sorted by id, or
     the longest lists first."""
     ids = pl.concat_list(pl.concat_list("user_id"), "aliases").list.join("\n").str.to_lowercase()
-    found = users.filter(ids.str.contains(search.lower(), literal=True))
+    found = users.filter(ids.str.contains(composed(search).lower(), literal=True))
     return found.sort("likes", descending=True, maintain_order=True) if by_likes else found
 
 
@@ -61,7 +62,7 @@ def unknown_users(lake: Lake, user_ids: Iterable[str], today: date) -> dict[str,
     """Those of ``user_ids`` whom nothing in the lake names and nobody forgot, each with the id of a user that
     is spelt almost so, if there is one. Raises LakeError."""
     tombstones, aliases = Tombstones.of(lake.root), Aliases.of(lake.root)
-    left = {user_id for user_id in user_ids if not tombstones.buries_one(user_id)}
+    left = {user_id for user_id in map(composed, user_ids) if not tombstones.buries_one(user_id)}
     known = {
         *_named(Preview(lake, today), today)["user_id"].unique(),
         *aliases.links,
@@ -70,7 +71,7 @@ def unknown_users(lake: Lake, user_ids: Iterable[str], today: date) -> dict[str,
     known.update(
         user_id for section in lake.file.settings.values() for user_id in section.get("start_users", [])
     )
-    known |= users_of_built(lake) | users_among(lake, left)
+    known = {*map(composed, known | users_of_built(lake)), *users_among(lake, left)}
     unknown, among = sorted(left - known), sorted(known)
     return {user_id: next(iter(get_close_matches(user_id, among, n=1)), None) for user_id in unknown}
 
@@ -85,7 +86,7 @@ def join_users(
     """
     before, tombstones = Aliases.of(lake.root), Tombstones.of(lake.root)
     aliases, lines = before, []
-    for alias in separate:
+    for alias in map(composed, separate):
         if alias not in aliases.links:
             raise InputError(f"{alias!r} is not an alias; `tunegraph users` shows the aliases of each user")
         aliases = Aliases({one: to for one, to in aliases.links.items() if one != alias})
@@ -93,7 +94,7 @@ def join_users(
     if lines and any(is_pruned(lake.raw, day) for day in lake.raw_days()):
         lines.append("days whose raw batches were pruned stay as they are")
     met = {before.user_id(user_id) for user_id in _named(Preview(lake, today), today)["user_id"].unique()}
-    for alias, user_id in pairs:
+    for alias, user_id in ((composed(alias), composed(user_id)) for alias, user_id in pairs):
         for one in (alias, user_id):
             _check(one, tombstones)
         aliases = aliases.joined(alias, user_id)

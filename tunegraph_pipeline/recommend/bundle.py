@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, declared_fields, fits, specs_of
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
@@ -61,8 +62,9 @@ class IdIndex:
     """Finds the position of a string id in mapped arrays, without building a dictionary.
 
     ``hashes`` are the CRC-32 of all ids in ascending order, ``order`` the position each belongs to. A binary
-    search finds the hash, then the strings are compared, so that colliding hashes do no harm. An id that is
-    not there is looked up again as ``clean`` writes it, a link for example.
+    search finds the hash, then the strings are compared, so that colliding hashes do no harm. An id is looked
+    up composed (`ids.composed`); one that is not there again as ``clean`` writes it, a link for example, and
+    in the Unicode forms that an earlier version may have stored.
     """
 
     ids: StringColumn
@@ -85,12 +87,14 @@ class IdIndex:
 
     def position(self, wanted: str) -> int:
         """The position of one id, -1 if it is unknown: the same as `find`, at a third of its fixed cost."""
-        found = self._position(wanted)
-        return found if found >= 0 else self._position_of_cleaned(wanted)
+        found = self._position(composed(wanted))
+        return found if found >= 0 else self._position_of_others(wanted)
 
-    def _position_of_cleaned(self, wanted: str) -> int:
-        cleaned = wanted if self.clean is None else self.clean(wanted)
-        return -1 if cleaned == wanted else self._position(cleaned)
+    def _position_of_others(self, wanted: str) -> int:
+        _, *others = forms_of(wanted)
+        if self.clean is not None and (cleaned := self.clean(wanted)) != wanted:
+            others += forms_of(cleaned)
+        return next((found for other in others if (found := self._position(other)) >= 0), -1)
 
     def _position(self, wanted: str) -> int:
         text = wanted.encode(errors="surrogatepass")
@@ -102,7 +106,7 @@ class IdIndex:
     def find(self, wanted: Sequence[str]) -> NDArray[np.int32]:
         """The position of each id, -1 if it is unknown: int32[len(wanted)]."""
         # No stored id has a lone surrogate, but a queried one may; it is unknown, not an error.
-        encoded = [text.encode(errors="surrogatepass") for text in wanted]
+        encoded = [composed(text).encode(errors="surrogatepass") for text in wanted]
         hashes = _hash_ids(encoded)
         if not len(self):
             return np.full(len(encoded), -1, dtype=np.int32)
@@ -114,7 +118,7 @@ class IdIndex:
         for slot, (text, start, end) in enumerate(zip(encoded, starts, ends, strict=True)):
             if data[start:end] != text:
                 found = self._find_from(int(places[slot]) + 1, int(hashes[slot]), text)
-                positions[slot] = found if found >= 0 else self._position_of_cleaned(wanted[slot])
+                positions[slot] = found if found >= 0 else self._position_of_others(wanted[slot])
         return positions
 
     def _find_from(self, place: int, hashed: int, text: bytes) -> int:

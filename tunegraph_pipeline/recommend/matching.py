@@ -16,6 +16,7 @@ import numpy as np
 
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.song_ids import clean_id, isrc_id, name_id, name_key
+from tunegraph_pipeline.words import counted
 
 _MAX_RECORDINGS = 20
 """An ISRC of more recordings than this is a placeholder that somebody typed in, and names no song."""
@@ -45,10 +46,10 @@ class Matches:
     found: dict[str, int]
 
     def sentence(self) -> str:
-        """In words, as "2 of 3 songs are in that model: 1 by id, 1 by ISRC"."""
+        """In words, as "in that model: 2 of 3 songs (1 by id, 1 by ISRC)"."""
         how = ", ".join(f"{count:,} by {what}" for what, count in self.found.items() if count)
         total = len(self.ids) + len(self.unknown)
-        return f"{len(self.ids):,} of {total:,} songs are in that model" + (f": {how}" if how else "")
+        return f"in that model: {len(self.ids):,} of {counted(total, 'song')}" + (f" ({how})" if how else "")
 
 
 def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LibraryMissingError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
@@ -145,8 +146,8 @@ class Explanation:
 class Recommendations:
     """Songs, best first, and the given ids that are not in the bundle, each once.
 
-    ``degraded`` is None for a personal answer. Otherwise it says why the songs are the most popular ones
-    instead; their scores are then their numbers of likes.
+    ``degraded`` is None for a personal answer. Otherwise it says why there is no song, or why the songs are
+    the most popular ones instead; their scores are then their numbers of likes.
     """
 
     items: list[Recommendation]
@@ -244,12 +245,11 @@ class Recommender:
         ks = [query.k for query, one in zip(queries, resolved, strict=True) if isinstance(one, ResolvedQuery)]
         best = self.ranker.answer([one.spec for one in valid], ks)
         items = iter(self._items(best))
-        return [
-            one
-            if isinstance(one, InputError)
-            else Recommendations(next(items), one.unknown, one.degraded, self.bundle.version)
-            for one in resolved
-        ]
+        return [one if isinstance(one, InputError) else self._answer(one, next(items)) for one in resolved]
+
+    def _answer(self, query: ResolvedQuery, items: list[Recommendation]) -> Recommendations:
+        degraded = query.degraded if items else _NOTHING_LEFT
+        return Recommendations(items, query.unknown, degraded, self.bundle.version)
 
     def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
         """The k songs with the highest cosine to a song, without the song itself under any of its ids.
@@ -432,19 +432,26 @@ def _blocked(
     places: dict[str, list[int]] = {}
     for texts in (bundle.artist_ids, bundle.artist_names):
         for place, text in enumerate(texts.tolist()):
-            places.setdefault(text.casefold(), []).append(place)
-    unknown += [artist for artist in dict.fromkeys(artists) if artist.casefold() not in places]
-    makers = sorted({place for artist in artists for place in places.get(artist.casefold(), [])})
+            places.setdefault(composed(text.casefold()), []).append(place)
+    keys = {artist: composed(artist.casefold()) for artist in artists}
+    unknown += [artist for artist, key in keys.items() if key not in places]
+    makers = sorted({place for key in keys.values() for place in places.get(key, [])})
     credited = np.isin(bundle.artist_indices, makers)
     owners = np.repeat(np.arange(bundle.n_tracks, dtype=np.int32), np.diff(bundle.artist_indptr))
     return np.union1d(blocked, owners[credited]).astype(np.int32), unknown
+
+
+_NOTHING_LEFT = (
+    "no song is left: all that may be recommended are in the list, excluded, blocked, or left out by an"
+    " option"
+)
 
 
 def _degraded(query: Query, n_unknown: int) -> str:
     if query.user_id is not None:
         return "this user likes no song at present, so these are the most popular ones"
     if query.likes and n_unknown:
-        return f"none of the {n_unknown} given songs is known, so these are the most popular ones"
+        return "no given song is known, so these are the most popular ones"
     return "no liked songs were given, so these are the most popular ones"
 
 

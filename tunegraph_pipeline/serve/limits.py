@@ -10,7 +10,6 @@ MOST_HEAD_BYTES = 65_536
 """Of the address and the headers of a request together."""
 MOST_LISTED = 2_000
 """Ids in one list of a request."""
-MOST_ID_CHARACTERS = 256
 MOST_K = 500
 """Songs in one answer, and songs of one artist in it."""
 MOST_LOOKED_UP = 200

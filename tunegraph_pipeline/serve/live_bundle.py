@@ -19,6 +19,7 @@ from tunegraph_pipeline.recommend.search import TrackSearch
 from tunegraph_pipeline.serve.access_log import note
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.problem_details import unavailable
+from tunegraph_pipeline.words import counted
 
 _LAST_SERVED = "last_served"
 
@@ -113,8 +114,9 @@ class LiveBundle:
                 self.served = ServedBundle(recommender, search)
                 self._remember_version(recommender.bundle.version)
                 if recommender.unknown_blocked:
-                    shown = ", ".join(sorted(recommender.unknown_blocked)[:5])
-                    note(f"{len(recommender.unknown_blocked)} blocklist entries match no song: {shown}")
+                    unmatched = sorted(recommender.unknown_blocked)
+                    entries = counted(len(unmatched), "entry", "entries")
+                    note(f"no song matches {entries} of the blocklist: {', '.join(unmatched[:5])}")
                 if not first:
                     self._reloaded(refused=False)
                     note(f"serving bundle {recommender.bundle.version}")

@@ -285,6 +285,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
                 "model_version": bundle.model_version,
                 "cut_off": None if cut_off is None else str(cut_off),
                 "tracks": bundle.n_tracks,
+                "recommendable": int(np.count_nonzero(bundle.recommendable)),
                 "users": bundle.n_users,
             }
         )

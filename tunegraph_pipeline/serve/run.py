@@ -22,6 +22,7 @@ from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.serve.access import KEY_VARIABLE, key_of_environment
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.settings import ENVIRONMENT, ServiceSettings
+from tunegraph_pipeline.words import counted
 
 # The same as in `metrics`, which must not be imported before the variable is set.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -58,7 +59,7 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
             _serve_with_workers(
                 settings.model_copy(update={"run_folder": folder}),
                 listener,
-                lambda: announce(f"listening on {url} with {settings.workers} workers"),
+                lambda: announce(f"listening on {url} with {counted(settings.workers, 'worker')}"),
             )
 
 

@@ -9,10 +9,10 @@ option is not silently ignored.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.serve.limits import (
-    MOST_ID_CHARACTERS,
     MOST_K,
     MOST_LISTED,
     MOST_LOOKED_UP,
@@ -25,8 +25,23 @@ def _integral_to_int(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID_CHARACTERS)]
-IdList = Annotated[list[Id], Field(max_length=MOST_LISTED)]
+def _short_id(value: str) -> str:
+    if is_too_long(value):
+        raise ValueError(f"may have at most {MOST_ID_BYTES:,} bytes")
+    return value
+
+
+def _short_ids(values: list[str]) -> list[str]:
+    """The same for a list, in one call."""
+    if any(map(is_too_long, values)):
+        raise ValueError(f"has an id of more than {MOST_ID_BYTES:,} bytes")
+    return values
+
+
+# Pydantic itself counts characters, of which an id has no more than bytes.
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID_BYTES)]
+Id = Annotated[_Text, AfterValidator(_short_id)]
+IdList = Annotated[list[_Text], Field(max_length=MOST_LISTED), AfterValidator(_short_ids)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)]
 Format = Literal["json", "csv", "m3u", "uris"]
@@ -137,7 +152,9 @@ class FeedbackRequest(RequestBody):
 
     user_id: Id = Field(description="The listener; may be a new one.")
     events: Annotated[list[FeedbackEvent], Field(min_length=1, max_length=MOST_K)]
-    shown: Annotated[list[Id], Field(max_length=MOST_K)] = Field([], description="The list they chose from.")
+    shown: Annotated[list[_Text], Field(max_length=MOST_K), AfterValidator(_short_ids)] = Field(
+        [], description="The list they chose from."
+    )
     bundle_version: Annotated[str, StringConstraints(max_length=128)] = Field(
         "", description="The `bundle_version` of the answer they saw."
     )
@@ -178,7 +195,10 @@ class RecommendationAnswer(ShownSong):
     """A recommended song."""
 
     rank: int
-    score: float
+    score: float = Field(
+        description="Likeness to the list, with what neighbours and popularity add: it orders the songs of an"
+        " answer. The number of listeners where the answer is not personal."
+    )
     reasons: list[ReasonAnswer] = Field(description="At most two liked songs, the strongest reason first.")
 
 
@@ -189,14 +209,16 @@ class RecommendationsAnswer(BaseModel):
     model_version: str
     items: list[RecommendationAnswer]
     unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
-    degraded: str | None = Field(description="Why these are not personal; null if they are.")
+    degraded: str | None = Field(
+        description="Why these are not personal, or why there are none; null if they are personal."
+    )
 
 
 class SimilarAnswer(ShownSong):
     """A song near another."""
 
     rank: int
-    cosine: float
+    cosine: float = Field(description="Likeness of the two songs, at most 1.")
     probability: float | None = Field(
         description="The probability that a listener likes both; null in an uncalibrated bundle."
     )
@@ -282,5 +304,6 @@ class VersionAnswer(BaseModel):
     bundle_version: str
     model_version: str
     cut_off: str | None = Field(description="The last day of likes in the bundle.")
-    tracks: int
+    tracks: int = Field(description="Ids of songs in the bundle.")
+    recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int

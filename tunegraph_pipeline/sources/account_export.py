@@ -38,6 +38,7 @@ from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, SHORTEST_PLAY_MS
 from tunegraph_pipeline.sources.reading import Reading
 from tunegraph_pipeline.sources.rows import Table
 from tunegraph_pipeline.sources.zip_members import MAX_MEMBERS, Member, MemberReader, is_zip_file, members_of
+from tunegraph_pipeline.words import counted
 
 LOOKED_FOR = "YourLibrary.json, StreamingHistory_music_*.json or Streaming_History_Audio_*.json"
 
@@ -182,7 +183,7 @@ def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Readi
     used = ", ".join(sorted({member.name for kind in _SOURCES_OF_LIKES for member in members[kind]}))
     notes = ["songs of the library are likes, banned songs dislikes"] if library is not None else []
     if plays_decide:
-        notes.append(f"plays: a song played {threshold} times or more is a like (--min-plays)")
+        notes.append(f"plays: a song played {counted(threshold, 'time')} or more is a like (--min-plays)")
     return Reading(BY_NAME["spotify-export"], tables, used, counts=history.counts, notes=notes)
 
 
@@ -231,7 +232,7 @@ def _liked_at(
     counts["songs of the library"] += len(liked_at)
     often = [track for track, plays in history.plays.items() if plays >= threshold and track not in liked_at]
     further = "" if library is None else "further "
-    counts[f"{further}songs played at least {threshold} times"] += len(often)
+    counts[f"{further}songs played at least {counted(threshold, 'time')}"] += len(often)
     if library is None and not often:
         raise _no_song(where, threshold, history)
     return liked_at | {track: history.first_play[track] for track in often}
@@ -239,9 +240,9 @@ def _liked_at(
 
 def _no_song(where: str, threshold: int, history: _History) -> InputError:
     most = max(history.plays.values(), default=0)
-    skipped = "; ".join(f"{n:,} {what}" for what, n in history.counts.items() if n)
+    skipped = "; ".join(f"{what}: {n:,}" for what, n in history.counts.items() if n)
     return InputError(
-        f"{where} has no library, and no song in it was played {threshold} times (at most {most})"
+        f"{where} has no library, and no song in it was played {counted(threshold, 'time')} (at most {most})"
         + (f": {skipped}" if skipped else "")
         + "; give a lower --min-plays, or YourLibrary.json too"
     )

@@ -36,6 +36,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent, Unanswered
+from tunegraph_pipeline.words import counted
 
 Keep = Mapping[str, Any]
 """Which fields of an answer are kept: a name maps to True for a plain value, or to the fields below it. Lists
@@ -393,5 +394,5 @@ def _retry_after(response: requests.Response) -> float:
 
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"

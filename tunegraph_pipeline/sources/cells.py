@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import MOST_ID_BYTES
+from tunegraph_pipeline.lake.id_forms import composed_ids
 from tunegraph_pipeline.song_ids import Kind, SongId, read_id
 from tunegraph_pipeline.sources.names import shown
-
-MAX_ID_BYTES = 1024
-"""An id longer than this, in UTF-8, counts as damage: its row is skipped and counted."""
 
 FIRST_TIME = datetime(1990, 1, 1, tzinfo=UTC)
 """No service had likes before; an earlier time is another number, or of a clock that was not set."""
@@ -80,13 +79,18 @@ def _whole(column: pl.Series, role: str, where: str) -> pl.Series:
 
 
 def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
-    column = column.str.strip_chars()
+    column = composed_ids(column).str.strip_chars()
     column = column.set(column.is_in(NO_IDS).fill_null(value=False), None)
     broken = column.str.contains("\n", literal=True)
     column = set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
     column = _bare_tracks(column, counts) if role == "track_id" else bare_ids(column)
-    too_long = column.str.len_bytes() > MAX_ID_BYTES
-    return set_null(column, too_long, f"ids longer than {MAX_ID_BYTES:,} bytes", counts)
+    return without_long_ids(column, counts)
+
+
+def without_long_ids(column: pl.Series, counts: Counter[str]) -> pl.Series:
+    """Ids with null in place of those that are longer than `MOST_ID_BYTES`, which are counted."""
+    too_long = column.cast(pl.String).str.len_bytes() > MOST_ID_BYTES
+    return set_null(column, too_long, f"ids longer than {MOST_ID_BYTES:,} bytes", counts)
 
 
 _NO_TRACKS: dict[Kind, str] = {

@@ -43,6 +43,7 @@ from tunegraph_pipeline.sources.source import (
     UserGone,
     UserPrivate,
 )
+from tunegraph_pipeline.words import counted
 
 _JOURNAL = 2_000  # entries after which the journal is written as raw batches
 _REPORT_SECONDS = 0.5
@@ -169,8 +170,8 @@ class Crawl:
             raise paused(self._ended, self.report.users)
         if isinstance(self._ended, Unanswered):
             raise NoAnswer(
-                f"{self._ended}; {self.report.users:,} users were visited and are kept: check the network and"
-                " run it again"
+                f"{self._ended}; visited and kept: {counted(self.report.users, 'user')}; check the network"
+                " and run it again"
             )
         if self._ended is not None:
             self.report.notes.append(str(self._ended))
@@ -406,7 +407,7 @@ class Crawl:
 
 def paused(asked: AskLater, visited: int = 0) -> CrawlPaused:
     """The message for a person when a service asks for a long wait."""
-    kept = f"{visited:,} users were visited and are kept; " if visited else ""
+    kept = f"visited and kept: {counted(visited, 'user')}; " if visited else ""
     return CrawlPaused(
         f"{asked}; {kept}run it again then, or `tunegraph refresh --source none` to build from what there is"
     )

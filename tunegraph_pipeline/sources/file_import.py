@@ -129,7 +129,7 @@ def import_reading(
 
 def _check_rows(batch: RawBatch, where: str, kind: str, person: str, *, has_users: bool) -> None:
     """Raise InputError for a batch without a row, or without likes where there should be some."""
-    skipped = "; ".join(f"{n:,} {what}" for what, n in batch.counts.items()) or "no rows"
+    skipped = "; ".join(f"{what}: {n:,}" for what, n in batch.counts.items()) or "no rows"
     if kind in {"auto", "likes"} and not len(batch.likes) and not len(batch.feedback):
         missing = f"{where} has no like that can be read ({skipped})"
         if person:

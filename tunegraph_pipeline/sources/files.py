@@ -15,6 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import export_reading
@@ -219,7 +220,7 @@ def _check_people(imports: Sequence[FileImport], user_id: str | None) -> None:
 def _user(user_id: str) -> str:
     user = as_ids(pl.Series("user_id", [user_id], dtype=pl.String), "user_id", "--user-id", Counter())[0]
     if not isinstance(user, str):
-        raise InputError("--user-id must be a short word or number that is not blank")
+        raise InputError(f"--user-id must be a word or number, not blank, of at most {MOST_ID_BYTES:,} bytes")
     return user
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 LEFT_ALONE = "forgotten users met again, left alone"
@@ -451,14 +452,14 @@ def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
     are requested again. The file is then rewritten, so that no page or log keeps an id. Only while no crawl
     is running. Raises LakeError if the file cannot be used.
     """
-    gone = set(user_ids)
+    gone = {form for user_id in user_ids for form in forms_of(user_id)}
     named: Counter[str] = Counter()
     with _maintenance(path) as db:
         db.execute("CREATE TEMP TABLE gone (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
         db.executemany("INSERT INTO gone VALUES (?)", [(user_id,) for user_id in gone])
         for column in ("user_id", "discovered_from"):
             named.update(
-                user_id
+                composed(user_id)
                 for (user_id,) in db.execute(
                     f"SELECT {column} FROM users WHERE {column} IN (SELECT user_id FROM gone)"  # noqa: S608
                 )
@@ -472,7 +473,7 @@ def take_users_out(path: Path, user_ids: Collection[str]) -> Counter[str]:
         ).fetchall():
             rows = _unpacked(body)
             if met := [value for row in rows for value in row[:2] if value in gone]:
-                named.update(met)
+                named.update(map(composed, met))
                 kept = _rows_without(gone, part, rows)
                 db.execute("UPDATE journal SET rows = ? WHERE id = ?", (_packed(kept), entry))
         db.execute("DELETE FROM answers")

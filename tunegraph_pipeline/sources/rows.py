@@ -25,6 +25,7 @@ from tunegraph_pipeline.sources.cells import (
     as_truth,
     bare_ids,
     set_null,
+    without_long_ids,
 )
 from tunegraph_pipeline.sources.formats import Means
 from tunegraph_pipeline.sources.names import letters
@@ -40,6 +41,7 @@ from tunegraph_pipeline.sources.opinion_words import (
     word_of,
 )
 from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
+from tunegraph_pipeline.words import counted
 
 Part = Literal["likes", "dislikes", "tracks", "features"]
 
@@ -221,7 +223,7 @@ def _track_ids(rows: pl.DataFrame, where: str, no_songs: Counter[str]) -> pl.Ser
     if written is not None and no_songs:
         # What is no song by its id is none by its names.
         track = track.set(own.is_null() & as_text(written).is_not_null(), None)
-    return track
+    return without_long_ids(track, no_songs)
 
 
 def _filled(track: pl.Series, others: pl.Series) -> pl.Series:
@@ -488,9 +490,9 @@ def _played(
         counts["repeated plays"] += len(pairs) - len(often)
         liked = often
     else:
-        sentences.append(f"plays: a song played {least} times or more is a like (--min-plays)")
+        sentences.append(f"plays: a song played {counted(least, 'time')} or more is a like (--min-plays)")
         liked = often.filter(pl.col("times") >= least)
-        counts[f"songs played fewer than {least} times"] += len(often) - len(liked)
+        counts[f"songs played fewer than {counted(least, 'time')}"] += len(often) - len(liked)
     who = pairs.select("user_id", "track_id")[liked["row"]]
     return _as_pairs(who.with_columns(liked["liked_at"]))
 

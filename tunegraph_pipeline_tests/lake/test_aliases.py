@@ -1,7 +1,7 @@
 """Aliases: which ids are one person, and what that does to the tables of a day."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake.open_or_create(tmp_path / "lake")
 
 
-def receive(lake: Lake, day: date, lists: dict[str, str], *, source: str = "files") -> None:
+def receive(lake: Lake, day: date, lists: Mapping[str, Iterable[str]], *, source: str = "files") -> None:
     likes = [{"user_id": user, "track_id": track} for user, tracks in lists.items() for track in tracks]
     frame = pl.DataFrame(likes, schema=empty_frame("likes").schema)
     write_batch(lake.raw, day, RawBatch(source, "test", likes=frame))

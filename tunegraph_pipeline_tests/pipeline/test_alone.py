@@ -126,7 +126,7 @@ def test_a_live_bundle_that_names_forgotten_users_does_not_stay(tmp_path: Path, 
     days = (DAY, DAY) if job == "refresh" else ()
     last = list(run_stages(lake, job, *days).values())[-1]
     assert last.ends
-    assert "1 bundles with forgotten or expired data were withdrawn" in last.notes[1]
+    assert "1 bundle with forgotten or expired data withdrawn" in last.notes[1]
     assert live_version(lake.serving) is None
     assert list(lake.serving.rglob("*.npy")) == []
     assert not any(lake.deletion_requests.rglob("*.txt"))

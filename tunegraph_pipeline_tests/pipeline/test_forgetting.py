@@ -474,7 +474,7 @@ def test_where_those_who_are_left_have_emptied_their_lists_nothing_is_served(
     request(lake, [GONE])
     done = tunegraph(*command, "--lake", lake.root)
     assert done.returncode == (0 if command == ["forget"] else 2), done.stderr
-    assert "were withdrawn" in done.stderr
+    assert "withdrawn" in done.stderr
     assert not (lake.serving / "CURRENT").exists()
     assert pending_requests(lake) == 0
     assert places_with(lake.root, GONE) == []
@@ -550,10 +550,7 @@ def test_where_everything_has_expired_nothing_is_served(lake: Lake) -> None:
     lake.set_section("retention", {"ttl_days": {"files": 1, "spotify": 1, "feedback": 1}})
     done = tunegraph("refresh", "--source", "none", "--lake", lake.root)
     assert done.returncode == 2
-    assert (
-        "bundles with forgotten or expired data were withdrawn: nothing is served; import likes"
-        in done.stderr
-    )
+    assert " with forgotten or expired data withdrawn; import likes" in done.stderr
     assert not (lake.serving / "CURRENT").exists()
     assert not [place for place in places_with(lake.root, "u39") if not place.startswith(".dagster")]
     assert not (lake.root / ".expired").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline_tests.run_stages import run_stages
 
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
@@ -61,7 +62,11 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert graph.canonical[aliases].tolist() == [ids.index(ids[place][:3]) for place in aliases]
     assert graph.track_degrees()[aliases].sum() == 0
     assert len(graph.indices) == 60 * 12 + 1
-    assert lake_status(lake)["tracks known"] == "40, 10 of them other ids of the same recordings"
+    said = lake_status(lake)
+    assert said["tracks"] == "40, 10 of them other ids of the same recordings"
+    assert "40 tracks, 30 of them recommendable, " in said["live bundle"]
+    published = stage("serving_bundle").run(lake).facts
+    assert (published["tracks"], published["recommendable tracks"]) == (40, 30)
 
     rows = lake.read("track_embeddings", lake.current_version("models"))
     places = rows["embedding"].to_numpy()
@@ -91,7 +96,7 @@ def test_ids_of_one_recording_are_one_node_from_the_graph_to_the_answers_and_bac
     assert apart.canonical.tolist() == list(range(40))
     assert len(apart.indices) == 60 * 12 + 2
     assert apart.track_degrees()[aliases].min() > 0
-    assert lake_status(lake)["tracks known"] == "40"
+    assert lake_status(lake)["tracks"] == "40"
     liked = Recommender.open(lake.serving).recommend(["s00"], 40).items
     assert "s00 again" in {item.song.track_id for item in liked}
 

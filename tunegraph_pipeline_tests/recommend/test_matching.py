@@ -40,7 +40,7 @@ def test_the_id_counts_first_then_the_isrc_then_artist_and_title(bundle: Bundle)
     assert found.ids == ["d", "b", "c"]
     assert found.unknown == ["x3", "x4"]
     assert found.found == {"id": 1, "ISRC": 1, "artist and title": 1}
-    assert found.sentence() == ("3 of 5 songs are in that model: 1 by id, 1 by ISRC, 1 by artist and title")
+    assert found.sentence() == ("in that model: 3 of 5 songs (1 by id, 1 by ISRC, 1 by artist and title)")
 
 
 def test_of_songs_that_are_called_the_same_the_popular_one_is_it_and_none_is_recommended(
@@ -86,4 +86,4 @@ def test_an_isrc_of_many_recordings_names_none_of_them(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_is_no_problem(bundle: Bundle) -> None:
-    assert match(bundle, []).sentence() == "0 of 0 songs are in that model"
+    assert match(bundle, []).sentence() == "in that model: 0 of 0 songs"

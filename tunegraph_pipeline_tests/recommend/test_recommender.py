@@ -65,7 +65,7 @@ def test_a_wholly_unknown_list_gets_popular_songs_and_is_told_so(recommender: Re
     answer = recommender.recommend(["x", "y"], k=2)
     assert [item.song.track_id for item in answer.items] == ["b", "c"]
     assert answer.unknown == ["x", "y"]
-    assert answer.degraded == "none of the 2 given songs is known, so these are the most popular ones"
+    assert answer.degraded == "no given song is known, so these are the most popular ones"
 
 
 def test_excluded_songs_are_left_out_known_or_not(recommender: Recommender) -> None:
@@ -75,9 +75,14 @@ def test_excluded_songs_are_left_out_known_or_not(recommender: Recommender) -> N
     assert [item.song.track_id for item in popular.items] == ["c", "d", "a"]
 
 
-def test_who_likes_everything_gets_an_empty_answer(recommender: Recommender) -> None:
-    answer = recommender.recommend(["a", "b", "c", "d"])
-    assert (answer.items, answer.degraded) == ([], None)
+def test_an_empty_answer_says_why(recommender: Recommender) -> None:
+    for answer in (
+        recommender.recommend(["a", "b", "c", "d"]),
+        recommender.recommend([], exclude=["a", "b", "c", "d"]),
+    ):
+        assert answer.items == []
+        assert answer.degraded is not None
+        assert answer.degraded.startswith("no song is left: all that may be recommended are in the list")
 
 
 def test_a_stored_user_is_answered_as_their_list(recommender: Recommender) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_K, MOST_LISTED
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     N_USERS,
@@ -158,7 +159,7 @@ WRONG_BODIES = [
     ({"likes": "a"}, "body.likes"),
     ({"likes": [1]}, "body.likes.0"),
     ({"likes": [""]}, "body.likes.0"),
-    ({"likes": ["x" * (MOST_ID_CHARACTERS + 1)]}, "body.likes.0"),
+    ({"likes": ["x" * (MOST_ID_BYTES + 1)]}, "body.likes.0"),
     ({"likes": ["a"] * (MOST_LISTED + 1)}, "body.likes"),
     ({"dislikes": ["a"] * (MOST_LISTED + 1)}, "body.dislikes"),
     ({"exclude": ["a"] * (MOST_LISTED + 1)}, "body.exclude"),
@@ -192,10 +193,23 @@ def test_whole_numbers_may_be_written_with_a_point(shared_service: RunningServic
 
 
 def test_limits_are_where_they_are_said_to_be(shared_service: RunningService) -> None:
-    longest = ["x" * MOST_ID_CHARACTERS] + ["a"] * (MOST_LISTED - 1)
+    longest = ["\xe4" * (MOST_ID_BYTES // 2)] + ["a"] * (MOST_LISTED - 1)
     response = shared_service.post("/recommendations", {"likes": longest, "k": MOST_K})
     assert response.status_code == 200
     assert len(response.json()["items"]) == N_TRACKS
+
+
+def test_the_limit_of_an_id_is_in_bytes_as_for_imports(shared_service: RunningService) -> None:
+    long = "\xe4" * (MOST_ID_BYTES // 2) + "x"
+    said = "of more than 1,024 bytes"
+    assert (
+        said
+        in problem(shared_service.post("/recommendations", {"likes": [long]}), 422, "invalid-input")["detail"]
+    )
+    event = {"track_id": track_id(1), "action": "like"}
+    for user, song in ((long, event), ("me", {**event, "track_id": long})):
+        refused = shared_service.post("/feedback", {"user_id": user, "events": [song]})
+        assert "at most 1,024 bytes" in problem(refused, 422, "invalid-input")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -420,6 +434,7 @@ def test_the_service_says_what_it_is(shared_service: RunningService) -> None:
     assert version["model_version"] == "m1"
     assert version["cut_off"] == "2026-06-01"
     assert (version["tracks"], version["users"]) == (N_TRACKS, N_USERS)
+    assert version["recommendable"] == N_TRACKS
     assert re.fullmatch(r"\d+\.\d+.*", version["program"])
 
 

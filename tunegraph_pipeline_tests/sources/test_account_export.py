@@ -298,7 +298,7 @@ def test_plays_that_do_not_count_are_skipped_and_counted_by_what_is_wrong_with_t
     batch = read_one(path, min_plays=1)
     assert liked(batch) == {track("a")}
     assert batch.counts == {
-        "songs played at least 1 times": 1,
+        "songs played at least 1 time": 1,
         "plays shorter than 30 seconds": 1,
         "misshapen rows": 4,
         "plays at a time not understood": 3,
@@ -340,7 +340,7 @@ def test_a_history_in_which_nothing_was_played_often_is_refused(pack: Pack) -> N
     path = pack({"StreamingHistory0.json": [recent("a", 1), {**recent("b", 2), "artistName": None}]})
     message = refusal(path, min_plays=2)
     assert "has no library, and no song in it was played 2 times (at most 1)" in message
-    assert "1 plays without a track id" in message
+    assert "plays without a track id: 1" in message
     assert "leave --min-plays out" in refusal(pack({"YourLibrary.json": library("a")}), min_plays=3)
 
 
@@ -546,7 +546,7 @@ def test_options_that_do_not_fit_are_refused(pack: Pack, tmp_path: Path) -> None
     assert "must be at least 1" in refusal(path, min_plays=0)
     table = tmp_path / "likes.csv"
     table.write_text("u1,s1\n")
-    assert "no usable row (1 songs played fewer than 2 times)" in refusal(table, min_plays=2)
+    assert "no usable row (songs played fewer than 2 times: 1)" in refusal(table, min_plays=2)
     assert pairs_of(read_one(table, user_id="ann")) == {("ann", "s1")}
     table.write_text("u1,s1\nu2,s1\n")
     assert "names 2 users itself; leave --user-id out" in refusal(table, user_id="ann")

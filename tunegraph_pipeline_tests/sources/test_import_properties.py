@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.sources.cells import NO_IDS
 from tunegraph_pipeline.sources.columns import COLUMN_NAMES
 from tunegraph_pipeline.sources.file_import import FileImport
@@ -94,8 +95,9 @@ def test_likes_are_read_back_as_they_were_written(
     path = tmp_path / "likes"
     path.write_bytes(PACKINGS[packing](data))
     [one] = import_files([path])
-    assert set(one.batch.likes.select("user_id", "track_id").iter_rows()) == set(rows)
-    assert len(one.batch.likes) == len(set(rows))
+    expected = {(composed(user), composed(track)) for user, track in rows}
+    assert set(one.batch.likes.select("user_id", "track_id").iter_rows()) == expected
+    assert len(one.batch.likes) == len(expected)
     assert not len(one.batch.feedback)
 
 

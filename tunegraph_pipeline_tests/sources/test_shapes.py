@@ -314,7 +314,7 @@ def test_ratings_in_a_column_without_a_name_need_an_option(write: Write) -> None
 def test_a_repeated_song_makes_no_history_of_a_list_of_likes(write: Write) -> None:
     rows = "X,A,2024-01-01\nX,A,2020-01-01\nY,B,2022-01-01\n"
     assert likes_of(write(f"artist,title,liked_at\n{rows}")) == {"me": {"name:x/a", "name:y/b"}}
-    with pytest.raises(InputError, match="2 songs played fewer than 5 times"):
+    with pytest.raises(InputError, match="songs played fewer than 5 times: 2"):
         import_files([write(f"Artist,Track,Time\n{rows}")])
     assert likes_of(write(f"Artist,Track,Time\n{rows}"), min_plays=2) == {"me": {"name:x/a"}}
 

@@ -39,6 +39,7 @@ from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.sources.crawl import CrawlReport
 from tunegraph_pipeline.sources.source import NoAnswer
+from tunegraph_pipeline.words import counted
 
 GROUP = "sources"
 API_POOL = "api"
@@ -106,7 +107,7 @@ def crawled_users(context: AssetExecutionContext, config: CrawlConfig, lake: Res
             if context.retry_number >= config.retries:
                 raise
             wait = config.retry_after * 2**context.retry_number
-            context.log.warning(f"{error}; asked again in {wait:.0f} seconds")
+            context.log.warning(f"{error}; asked again in {counted(round(wait), 'second')}")
             raise RetryRequested(config.retries, wait) from error
         if report is not None:
             observer.finish(report)
@@ -197,5 +198,6 @@ def _fill(context: AssetExecutionContext, lake: Lake) -> None:
         result = stage(name).run(lake, day=date.fromisoformat(key))
         context.add_asset_metadata(materialized(result).metadata or {}, partition_key=key)
         if result.how != "reused":
-            context.log.info(f"{name} {key}: {result.rows:,} rows from {result.facts['raw batches']} batches")
+            batches = counted(result.facts["raw batches"], "batch", "batches")
+            context.log.info(f"{name} {key}: {counted(result.rows or 0, 'row')} from {batches}")
     report_progress(name, len(days), len(days))

@@ -17,6 +17,7 @@ from tunegraph_pipeline.recommend.bundle import (
     version_folder,
 )
 from tunegraph_pipeline.recommend.publication import LOG, readable_lines, write_log
+from tunegraph_pipeline.words import counted
 
 
 def check_bundles(inspection: Inspection) -> None:
@@ -85,7 +86,7 @@ def _check_publications(inspection: Inspection, live: str | None) -> None:
     if damaged:
         inspection.problem(
             path,
-            f"{len(damaged):,} lines cannot be read, the first of them is line {damaged[0]}",
+            f"{counted(len(damaged), 'line')} cannot be read, the first of them line {damaged[0]}",
             "restore it from a backup, or let the repair drop them; the next refresh says what is live",
             partial(write_log, inspection.lake.serving, kept),
         )

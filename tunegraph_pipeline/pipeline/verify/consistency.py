@@ -28,6 +28,7 @@ from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, wri
 from tunegraph_pipeline.pipeline.verify.tables import how_to_rebuild
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
+from tunegraph_pipeline.words import counted
 
 _SAMPLED_TRACKS = 200
 _SAMPLED_LIKES = 5_000_000
@@ -182,7 +183,7 @@ def check_graph(inspection: Inspection) -> None:
     mend = inspection.remove(path.parent)
     ids = inspection.lake.read("track_ids")["track_id"]
     if len(ids) != graph.n_tracks:
-        what = f"is of {graph.n_tracks:,} tracks, the id map has {len(ids):,}"
+        what = f"is of {counted(graph.n_tracks, 'track')}, the id map has {len(ids):,}"
         inspection.problem(path, what, "rematerialise like_graph", mend)
         return
     try:

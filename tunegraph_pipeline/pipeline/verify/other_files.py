@@ -18,6 +18,7 @@ from tunegraph_pipeline.pipeline.settings import check_settings
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short
 from tunegraph_pipeline.pipeline.verify.raw import check_database
 from tunegraph_pipeline.pipeline.verify.versions import check_current
+from tunegraph_pipeline.words import counted
 
 _NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore")
 
@@ -105,7 +106,7 @@ def note_unknown_files(inspection: Inspection) -> None:
             unknown.setdefault(path.parent, []).append(path)
     for folder, paths in unknown.items():
         if folder.name == STAGING:
-            what = f"{len(paths):,} drafts of a writer that died"
+            what = f"{counted(len(paths), 'draft')} of a writer that died"
             inspection.note(folder, what, "the next writer removes them")
         elif len(paths) == 1:
             what = "is not a file of a lake, or from an earlier version"

@@ -13,6 +13,7 @@ from tunegraph_pipeline.lake.feedback_spool import unreadable_lines
 from tunegraph_pipeline.lake.raw import BATCH, PRUNED, content_id, id_is_comparable, read_info
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short
+from tunegraph_pipeline.words import counted
 
 
 def check_batches(inspection: Inspection) -> None:
@@ -54,12 +55,12 @@ def _check_batch(inspection: Inspection, folder: Path) -> None:
             inspection.problem(path, "is a part that this TuneGraph does not know", again)
             return
         try:
-            frame = info.read(part)
+            frame = info.read_as_written(part)
         except LakeError as error:
             inspection.problem(path, short(error, path), again)
             return
         if len(frame) != rows:
-            inspection.problem(path, f"has {len(frame):,} rows, batch.json says {rows:,}", again)
+            inspection.problem(path, f"has {counted(len(frame), 'row')}, batch.json says {rows:,}", again)
             return
         tables[part] = frame.to_arrow().cast(RAW_SCHEMAS[part])
     if comparable and content_id(info.source, tables) != info.batch_id:
@@ -90,4 +91,4 @@ def check_spool(inspection: Inspection) -> None:
     inspection.seen.update(inspection.lake.spool.rglob("*.jsonl"))
     for path, lines in unreadable_lines(inspection.lake.root):
         again = "the next refresh puts them aside and says so"
-        inspection.note(path, f"{lines:,} lines cannot be used", again)
+        inspection.note(path, f"{counted(lines, 'line')} cannot be used", again)

@@ -17,6 +17,7 @@ from tunegraph_pipeline.pipeline.stages import table_stages
 from tunegraph_pipeline.pipeline.track_ids import write_track_ids
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short, written
 from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.words import counted
 
 _UNIT_TOLERANCE = 1e-3
 _ROWS_A_BLOCK = 100_000
@@ -52,7 +53,8 @@ def _wrong_rows(table: str, frame: pl.DataFrame) -> str | None:
     """What is wrong with the rows of a partition, whatever else the lake holds."""
     key = list(TABLES[table].key)
     if key and len(frame) != frame.select(key).n_unique():
-        return f"{len(frame) - frame.select(key).n_unique():,} rows are duplicates (by {', '.join(key)})"
+        twice = len(frame) - frame.select(key).n_unique()
+        return f"{counted(twice, 'row is a duplicate', 'rows are duplicates')} (by {', '.join(key)})"
     in_order = pl.arange(len(frame), dtype=pl.Int32, eager=True)
     if "track_idx" in frame.columns and not (frame["track_idx"] == in_order).all():
         return "track_idx is not 0, 1, 2, … in order"

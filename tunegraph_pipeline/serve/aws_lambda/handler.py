@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.json_nesting import check_nesting
-from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_ID_CHARACTERS, MOST_K, MOST_LISTED
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_K, MOST_LISTED
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender, SongView
@@ -264,8 +265,8 @@ def _list_error(value: object) -> str:
         return "has to be a list of track ids"
     if len(value) > MOST_LISTED:
         return f"has {len(value)} ids; {MOST_LISTED} are the most"
-    if any(not 0 < len(one) <= MOST_ID_CHARACTERS for one in value):
-        return f"has an id that is empty or longer than {MOST_ID_CHARACTERS} characters"
+    if any(not one or is_too_long(one) for one in value):
+        return f"has an id that is empty or longer than {MOST_ID_BYTES:,} bytes"
     return ""
 
 
@@ -320,7 +321,7 @@ def _with_previews(
 def _seed_content(ready: "Recommender", found: "Recommendations") -> dict[str, Any]:
     message = found.degraded or "ok"
     if found.unknown and not found.degraded:
-        message = f"{len(found.unknown)} of the given songs are not known"
+        message = f"not known of the given songs: {len(found.unknown)}"
     music = [
         {
             "musicId": song.track_id,

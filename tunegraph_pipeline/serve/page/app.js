@@ -223,8 +223,9 @@ function showAnswer() {
       ),
     ),
   );
-  $("degraded").hidden = answer.degraded === null;
-  $("degraded").textContent = answer.degraded === null ? "" : `Not personal yet: ${answer.degraded}.`;
+  const popular = answer.degraded !== null && items.length > 0;
+  $("degraded").hidden = !popular;
+  $("degraded").textContent = popular ? `Not personal yet: ${answer.degraded}.` : "";
   const lost = answer.unknown.length;
   $("unknown").hidden = !lost;
   $("unknown").textContent =

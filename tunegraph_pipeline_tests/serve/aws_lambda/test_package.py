@@ -171,6 +171,7 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
         "__init__",
         "__pycache__",
         "errors",
+        "ids",
         "json_nesting",
         "lake",
         "models",
