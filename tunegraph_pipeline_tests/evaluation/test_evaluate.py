@@ -104,7 +104,8 @@ def test_a_pair_of_a_recording_with_one_id_is_refused_beside_others_with_several
 
 def test_pairs_that_are_in_the_lake_are_refused_with_their_number_and_the_first() -> None:
     with pytest.raises(
-        InputError, match=r"held\.csv: 2 of 3 .* first of them user 'bob', track 't1'"
+        InputError,
+        match=r"held\.csv: in the lake already are 2 of 3 .* first of them user 'bob', track 't1'",
     ) as caught:
         hold_out(("ann", "t3"), ("bob", "t1"), ("ann", "t0"))
     assert "\n" not in str(caught.value)

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_said_once_and_does_not_stop_the_rest(lake: Lake)
     assert (done.imported, done.failed) == (1, 2)
     assert _import(lake).failed == 0
     said = inbox_status(lake)
-    assert said.startswith("1 files imported; bad.bin: ")
+    assert said.startswith("1 file imported; bad.bin: ")
     assert "cut.csv.gz is a truncated or damaged gzip file; fetch it again" in said
     _drop(lake, "cut.csv.gz", gzip.compress(LIKES.encode() + b"w,z\n"))
     assert _import(lake).imported == 1
@@ -159,7 +159,7 @@ def test_what_could_not_be_opened_is_tried_again_though_it_did_not_change(
         assert _import(lake).failed == 1
         assert "likes.csv: it cannot be read (Permission denied)" in inbox_status(lake)
     assert _import(lake).imported == 1
-    assert inbox_status(lake) == "1 files imported"
+    assert inbox_status(lake) == "1 file imported"
 
 
 def test_the_status_is_told_where_the_folder_may_not_be_read(
@@ -172,7 +172,7 @@ def test_the_status_is_told_where_the_folder_may_not_be_read(
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    assert inbox_status(lake) == "1 files imported"
+    assert inbox_status(lake) == "1 file imported"
 
 
 def test_what_is_one_table_in_two_files_is_read_when_both_are_there(lake: Lake) -> None:
