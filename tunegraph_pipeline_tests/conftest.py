@@ -43,8 +43,8 @@ LONG = ("slow", "browser", "dagster", "kill", "real_data")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """A process more than there are cores: some tests wait, for a daemon, a server or a browser."""
-    return (os.cpu_count() or 1) + 1
+    """Two processes more than there are cores: some tests wait, for a daemon, a server or a browser."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(tryfirst=True)
