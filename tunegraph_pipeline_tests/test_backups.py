@@ -71,7 +71,7 @@ def still(tmp_path: Path) -> Path:
 def test_the_command_runs_while_the_lock_is_held_and_gives_its_code(still: Path) -> None:
     asked = ("lock", "--lake", still, "--", sys.executable, "-c")
     assert tunegraph(*asked, "import sys; sys.exit(7)").returncode == 7
-    assert tunegraph(*asked, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)").returncode == 143
+    assert tunegraph(*asked, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)").returncode == 137
     inner = ("lock", "--lake", still, "--wait", 0, "--", "true")
     second = complaint(tunegraph_process("lock", "--lake", still, "--", *TUNEGRAPH, *inner))
     assert "is being written by tunegraph lock, which runs" in second

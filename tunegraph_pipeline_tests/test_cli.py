@@ -153,7 +153,7 @@ def test_a_file_of_users_gives_ranked_rows_of_the_type_that_was_asked(
     pl.DataFrame({"user_id": ["rock1", "jazz2", "nobody"]}).write_parquet(users)
     done = tunegraph("recommend", "--lake", refreshed, "--users", users, "--output", output, "-k", 4)
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 users are not in the lake" in done.stderr
+    assert "not in the lake, so without rows: 1 of 3 users" in done.stderr
     rows = pl.read_parquet(output)
     assert rows.columns == ["user_id", "rank", "track_id", "score"]
     assert rows.group_by("user_id", maintain_order=True).agg("rank").rows() == [
@@ -194,7 +194,7 @@ def test_evaluation_prints_a_line_a_metric_last(refreshed: Path, tmp_path: Path)
 
 def test_evaluating_on_what_was_imported_is_refused(refreshed: Path) -> None:
     done = tunegraph("evaluate", "--lake", refreshed, "--held-out", refreshed.parent / "likes.csv")
-    assert "are in the lake already" in complaint(done)
+    assert "in the lake already are 360 of 360 held-out pairs" in complaint(done)
 
 
 def tables(document: str) -> list[list[str]]:

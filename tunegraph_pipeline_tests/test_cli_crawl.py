@@ -269,7 +269,7 @@ def test_a_wait_of_a_day_ends_the_run_and_the_next_one_asks_nothing(world: World
         lake_for(root, server, "spotify")
         line = complaint(refresh(root, "spotify", *start(world)))
         assert f"before {date.today() + timedelta(days=1):%Y}" in line or "UTC" in line
-        assert "are kept" in line
+        assert "visited and kept: " in line
         asked = server.requests.total()
         again = complaint(refresh(root, "spotify"))
         assert "not to be asked again before" in again

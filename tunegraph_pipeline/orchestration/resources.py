@@ -81,6 +81,8 @@ def lake_resource(root: Path, wait_seconds: float = WAIT_SECONDS) -> ResourceDef
             try:
                 check_days(context.run, context.instance)
             except InputError as error:
+                # Dagster retries a run that fails before its first step.
+                context.instance.add_run_tags(run, {"dagster/max_retries": "0"})
                 if context.log:
                     context.log.error(str(error))  # noqa: TRY400  # the traceback follows
                 raise

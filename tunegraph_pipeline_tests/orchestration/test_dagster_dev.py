@@ -386,6 +386,7 @@ def test_a_day_to_come_is_a_line(dagster: Dagster) -> None:
     assert run["status"] == "FAILURE"
     (error,) = dagster.errors(run["runId"])
     assert error.startswith("2999-01-01 is outside the days of the lake")
+    assert run["tags"]["dagster/will_retry"] == "false"
 
 
 @pytest.mark.timeout(1200)

@@ -246,7 +246,7 @@ def _materialized(instance: DagsterInstance, run_id: str) -> list[Any]:
 
 def test_it_says_what_went_and_what_stays_until_when(forgotten: tuple[Lake, str]) -> None:
     lake, said = forgotten
-    assert "1 users, of whom the lake knew 1" in said
+    assert "1 user, of whom the lake knew 1" in said
     assert "full retrain" in said
     assert "refresh --full" in lake_status(lake)["forgotten"]
     (batch,) = (b for b in lake.batches(NEXT) if b.source == "files")
