@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
-from tunegraph_pipeline.lake.id_forms import has_other_forms
+from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 _INPUTS = b"tunegraph.inputs"
+_COMPOSED = b"tunegraph.ids_are_composed"
+"""In the metadata of a daily table whose ids have one Unicode form. Earlier versions wrote none."""
 _STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
 """Of several states of a user on one day the first of these counts."""
 
@@ -212,7 +214,10 @@ class TableFiles:
         the declared schema, or the disk cannot be written."""
         path = self.table_path(table, partition)
         rows = _conform(frame, TABLES[table], str(path))
-        rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _INPUTS: inputs.encode()})
+        facts = {**(rows.schema.metadata or {}), _INPUTS: inputs.encode()}
+        if TABLES[table].partition is Partition.DAY and compose_ids(frame).equals(frame):
+            facts[_COMPOSED] = b"true"
+        rows = rows.replace_schema_metadata(facts)
         with staged_file(path, self.root / STAGING) as draft:
             pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
         return len(rows)
@@ -241,6 +246,8 @@ class TableFiles:
         cannot be read."""
         path = self.table_path(table, partition)
         try:
+            if _COMPOSED in read_metadata(path):
+                return False
             return has_other_forms(path, TABLES[table].schema.names)
         except FileNotFoundError:
             return False

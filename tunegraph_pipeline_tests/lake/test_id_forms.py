@@ -12,6 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.ids import all_composed
 from tunegraph_pipeline.lake import raw
+from tunegraph_pipeline.lake import tables as tables_of_lake
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases
 from tunegraph_pipeline.lake.daily import Preview, fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect, users_among
@@ -183,3 +184,13 @@ def test_no_rows_have_no_other_forms(lake: Lake) -> None:
     lake.write("likes", DAY.isoformat(), empty_table("likes"))
     assert not lake.has_other_forms("likes", DAY.isoformat())
     assert not lake.has_other_forms("tracks", DAY.isoformat())
+
+
+def test_what_this_version_wrote_of_a_pruned_day_is_not_read_to_know_its_form(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(lake, DAY, {"ana": "ab", ZOE: ["b", SONG]})
+    fill_day(lake, DAY)
+    prune_day(lake.raw, DAY)
+    monkeypatch.setattr(tables_of_lake, "has_other_forms", lambda *_: pytest.fail("it was read"))
+    assert lake.stale_days() == []
