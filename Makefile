@@ -4,6 +4,7 @@
 # make ui      Dagster on that lake (LAKE=data_lake/main for another)
 # make fast    the tests of a minute or two: no browser, Dagster, kills, real data or slow ones
 # make test    every check
+# make nightly every check, with the dear variants of tests and more random examples
 # make docs    the documentation as a site, in build/site
 # make lambda  the zip of an AWS Lambda function with the live bundle of LAKE, in build/ (docs/lambda.md)
 PYTHON ?= python3
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 # The processes that tests start would each compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run year ui fast test check unit docs lambda constraints clean
+.PHONY: setup run year ui fast test nightly check unit docs lambda constraints clean
 
 setup: $(STAMP)
 
@@ -55,6 +56,9 @@ fast: setup
 # Side by side: the type checker is busy on one core for a minute where it has no cache.
 test: setup
 	@$(MAKE) --no-print-directory -j2 check unit
+
+nightly: export TUNEGRAPH_THOROUGH = 1
+nightly: test
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -49,13 +49,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what reads real data, directly or through another fixture, before `-m` selects.
+    """Mark what reads real data, directly or through another fixture, before `-m` selects; leave out what is
+    for the nightly run.
 
     Files without a quick test come first: a process that began one last would work alone at the end.
     """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+    if not THOROUGH:
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     quick = {item.path for item in items if not any(map(item.get_closest_marker, LONG))}
     items.sort(key=lambda item: item.path in quick)
 

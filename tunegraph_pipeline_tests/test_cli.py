@@ -510,7 +510,9 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
     assert tunegraph("import", many, "--lake", lake).returncode == 0
 
 
-@pytest.mark.parametrize("stage", [".dagster/dagster.yaml", "co_like/CURRENT"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param(".dagster/dagster.yaml", marks=pytest.mark.nightly), "co_like/CURRENT"]
+)
 def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, stage: str) -> None:
     """Interrupted as soon as each stage has left its mark, with the next one under way."""
     process = subprocess.Popen(

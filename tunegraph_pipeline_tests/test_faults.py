@@ -104,7 +104,11 @@ def test_a_disk_that_is_full_at_an_import(lake: Path, service: RunningService, t
     recovers(lake, service)
 
 
-@pytest.mark.parametrize("stage", ["crawled_users", "track_embeddings"], ids=lambda stage: f"after {stage}")
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param("crawled_users", marks=pytest.mark.nightly), "track_embeddings"],
+    ids=lambda stage: f"after {stage}",
+)
 def test_a_disk_that_fills_up_in_a_refresh(
     lake: Path, service: RunningService, tmp_path: Path, stage: str
 ) -> None:

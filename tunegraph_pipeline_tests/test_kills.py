@@ -8,11 +8,12 @@ from types import ModuleType
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
-KILLS = 2
+KILLS = examples(3)
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
 
 

@@ -85,7 +85,9 @@ class Fixed:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONTENDERS)
-@pytest.mark.parametrize("protocol", [weak_generalisation, strong_generalisation])
+@pytest.mark.parametrize(
+    "protocol", [weak_generalisation, pytest.param(strong_generalisation, marks=pytest.mark.nightly)]
+)
 def test_every_contender_finds_what_is_left_of_a_scene(
     name: str, protocol: Callable[[csr_matrix], Split]
 ) -> None:

@@ -213,7 +213,7 @@ def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bit", [3, 7])
+@pytest.mark.parametrize("bit", [3, pytest.param(7, marks=pytest.mark.nightly)])
 def test_a_flipped_bit_in_a_footer_is_told_or_does_no_harm(tmp_path: Path, bit: int) -> None:
     """The footer has no checksum, and holds names, types and numbers of rows."""
     (batch,) = received(

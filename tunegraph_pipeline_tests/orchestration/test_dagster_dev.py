@@ -425,6 +425,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.nightly  # `test_history` and `test_resources` have its parts
 @pytest.mark.timeout(1200)
 def test_a_fresh_checkout_shows_the_demo_and_keeps_its_history_there(checkout: Path, tmp_path: Path) -> None:
     """With nothing in the environment, and although `data_lake/main` comes into being meanwhile."""

@@ -178,7 +178,7 @@ class RunningService:
 
         self.wait_for(answered)
 
-    def wait_for(self, holds: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_for(self, holds: Callable[[], bool], seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, "it did not happen in time"

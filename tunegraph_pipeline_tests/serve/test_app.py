@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tunegraph_pipeline_tests.conftest import PROJECT, THOROUGH, examples
+from tunegraph_pipeline_tests.conftest import PROJECT, examples
 from tunegraph_pipeline_tests.serve.conftest import StartService, track_id
 
 KEY = "0123456789abcdef0123456789abcdef"
 TOO_LARGE = """
 # What has more than its schema allows may be too large for a body, too.
 [checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "5xx"]
 """
 KNOWN = f"""
 [parameters]
@@ -34,7 +34,7 @@ KNOWN = f"""
             False,
             "",
             id="any ids, no key",
-            marks=pytest.mark.skipif(not THOROUGH, reason="for the nightly run: test_routes has the same"),
+            marks=pytest.mark.nightly,  # test_routes has the same
         ),
     ],
 )

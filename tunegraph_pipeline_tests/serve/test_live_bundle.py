@@ -73,7 +73,7 @@ class Asking:
             thread.join()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_new_bundles_take_over_under_load_without_a_failed_request(
     running_service: StartService, workers: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_current_that_names_nothing_changes_nothing(running_service: StartServ
     service.wait_for(lambda: ready(service)["status"] == "ready")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_withdrawn_bundles_are_served_no_longer_and_the_next_one_is_checked(
     running_service: StartService, workers: int
 ) -> None:

@@ -39,7 +39,7 @@ def _only_line(done: Done) -> str:
 # --- what it needs ---
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_what_keeps_it_from_starting_is_one_line(
     serving_lake: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,8 +117,8 @@ def test_it_serves_a_lake_it_cannot_write_to_and_says_so_of_feedback(
 # --- how it ends ---
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_told_to_end_it_ends_well_and_leaves_nothing_behind(
     running_service: StartService, workers: int, number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -132,7 +132,7 @@ def test_told_to_end_it_ends_well_and_leaves_nothing_behind(
     assert not any("Traceback" in line for line in service.said)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_the_request_in_flight_is_finished_first(running_service: StartService, workers: int) -> None:
     service = running_service("--workers", workers)
     body = b'{"likes":["' + track_id(1).encode() + b'"],"k":3}'
