@@ -151,6 +151,8 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        # Also how long a new worker may take after a hangup, before the old ones are kept.
+        timeout_worker_healthcheck=_WORKER_START_SECONDS,
     )
 
 
