@@ -110,7 +110,7 @@ lock: $(TOOLS)/bin/uv
 
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --upgrade pyproject.toml build/requires.in --constraint build/constraints.txt \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
-	--no-header --no-annotate --no-emit-find-links $(LOCK_OPTIONS)
+	--no-header --no-annotate --no-emit-find-links --no-strip-extras $(LOCK_OPTIONS)
 
 sbom: $(TOOLS)/bin/uv
 	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json
