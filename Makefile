@@ -6,6 +6,8 @@
 # make test    every check
 # make nightly every check, with the dear variants of tests and more random examples
 # make docs    the documentation as a site, in build/site
+# make lock    requirements*.lock anew: what constraints.txt pins, with hashes
+# make sbom    what an installation consists of, as CycloneDX, in build/sbom.json
 # make lambda  the zip of an AWS Lambda function with the live bundle of LAKE, in build/ (docs/lambda.md)
 PYTHON ?= python3
 VENV := .venv
@@ -16,20 +18,37 @@ STEP ?= 60# days between two refreshes
 DEMO_USER := hiro.frost# one of the five the simulated crawl starts from
 LAMBDA_OPTIONS ?=# --arch arm64, --python 3.12, --without-bundle or --only-bundle
 STAMP := $(VENV)/.installed
+LOCK := requirements-dev.lock
+LOCKED_TORCH = $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' $(LOCK))
+TOOLS := build/tools
+# What `make lock` adds to find torch's CPU build; where its index is not reached, --find-links FOLDER with the wheel.
+LOCK_OPTIONS ?= --torch-backend cpu
 
 # The processes that tests start would each compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run year ui fast test nightly check unit docs lambda constraints clean
+.PHONY: setup run year ui fast test nightly check unit docs lambda lock sbom constraints clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# The lock fits one kind of machine, and an index that has torch's CPU build. Another installs the same versions
+# without hashes. A hash that differs stops the set-up.
+$(STAMP): pyproject.toml constraints.txt $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunegraph needs Python 3.11 to 3.13; name one with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@if ! $(BIN)/python -c 'import platform as p, sys; sys.exit((p.system(), p.machine(), sys.version_info[:2]) != ("Linux", "x86_64", (3, 11)))'; then \
+		echo "$(LOCK) is for Python 3.11 on Linux x86-64: installing constraints.txt, without hashes"; $(UNLOCKED); \
+	elif ! $(BIN)/python -m pip index versions torch 2>&1 | grep -qF '$(LOCKED_TORCH)'; then \
+		echo "$(LOCK) needs torch $(LOCKED_TORCH), which this package index does not have (see README.md, Develop): installing constraints.txt, without hashes"; $(UNLOCKED); \
+	else \
+		echo "installing $(LOCK), by hashes"; $(LOCKED); \
+	fi
 	@touch $@
+
+LOCKED = $(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK) \
+	&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+UNLOCKED = $(BIN)/python -m pip install --quiet --upgrade pip \
+	&& $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 
 run: setup
 	$(BIN)/tunegraph refresh --lake $(LAKE) --source simulator
@@ -82,6 +101,28 @@ constraints:
 	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' torch==2.13.0
 	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .constraints.new
 	mv .constraints.new constraints.txt
+	$(MAKE) --no-print-directory lock
+
+# Two locks: what runs, and that with all extras. Both have what builds the package, so that no build fetches it.
+lock: $(TOOLS)/bin/uv
+	@sed 's/^\(torch==[0-9.]*\)$$/\1+cpu/' constraints.txt > build/constraints.txt
+	@$(TOOLS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > build/requires.in
+	$(COMPILE) -o build/requirements.lock
+	$(COMPILE) --all-extras -o build/$(LOCK)
+	@for one in requirements.lock $(LOCK); do \
+		(echo "# For Python 3.11 on Linux x86-64, with torch's CPU build. Made from constraints.txt by: make lock"; cat build/$$one) > $$one; done
+
+COMPILE = $(TOOLS)/bin/uv pip compile --quiet --upgrade pyproject.toml build/requires.in --constraint build/constraints.txt \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	--no-header --no-annotate --no-emit-find-links --no-strip-extras $(LOCK_OPTIONS)
+
+sbom: $(TOOLS)/bin/uv
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json
+
+$(TOOLS)/bin/uv: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet uv==0.13.9 cyclonedx-bom==7.5.0
+	@touch $@
 
 clean:
 	rm -rf $(VENV) data_lake/demo build

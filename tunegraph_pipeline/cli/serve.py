@@ -148,15 +148,28 @@ def serve(
 def ui(
     lake: LakeOption = MAIN_LAKE,
     port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65_535, help="Port on loopback.")] = 3000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="TUNEGRAPH_UI_HOSTS",
+            help="A further name of the page, such as that of a proxy; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Open the Dagster UI: assets, runs, schedules and backfills.
 
-    Runs until Ctrl-C, and says nothing more unless something fails.
+    Runs until Ctrl-C, and says nothing more unless something fails. Refuses requests from other web pages and
+    under unknown host names. With a token in the environment variable TUNEGRAPH_UI_TOKEN, it asks for that.
     """
+    from tunegraph_pipeline.orchestration.dagster_page import MODULE
     from tunegraph_pipeline.orchestration.history import dagster_home, open_history, project_file
+    from tunegraph_pipeline.orchestration.page_guard import HOSTS_VARIABLE, PageSettings, known_hosts
     from tunegraph_pipeline.serve.run import listening
 
     home = open_lake(lake)
+    hosts = known_hosts(allow_host or ())
+    PageSettings.of_environment()  # the token is sound
     with listening("127.0.0.1", port):
         pass  # the port is free: Dagster takes half a minute to find out, and says so in forty lines
     history = dagster_home(home.root)
@@ -167,14 +180,14 @@ def ui(
         **os.environ,
         "DAGSTER_HOME": str(history),
         "TUNEGRAPH_LAKE": str(home.root.resolve()),
+        HOSTS_VARIABLE: " ".join(sorted(hosts)),
     }
-    dagster = str(Path(sys.executable).with_name("dagster"))
     notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
     os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
-        dagster,
+        sys.executable,
         [
-            *(dagster, "dev", "-w", str(project_file("workspace.yaml")), "-h", "127.0.0.1", "-p", str(port)),
-            *("--log-level", "error"),
+            *(sys.executable, "-m", MODULE, "dev", "-w", str(project_file("workspace.yaml"))),
+            *("-h", "127.0.0.1", "-p", str(port), "--log-level", "error"),
         ],
         environment,
     )

@@ -1,26 +1,21 @@
-"""A real `dagster dev`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
-it, a schedule that ticks and brings a new version live, an alert about a run that failed; and a bare one in a
-fresh checkout."""
+"""A real `tunegraph ui`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
+it, a schedule that ticks and brings a new version live, an alert about a run that failed, and what its page
+refuses; and a bare `dagster dev` in a fresh checkout."""
 
+import http.client
 import json
 import os
 import random
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -38,6 +33,7 @@ from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 from tunegraph_pipeline_tests.run_stages import run_stages
+from tunegraph_pipeline_tests.running_dagster import RUN, WHERE, Dagster, running_dagster
 
 pytestmark = [pytest.mark.dagster, pytest.mark.slow]
 
@@ -47,76 +43,6 @@ RECEIVED = DAYS[::6]
 """The days on which lists were imported; between them nothing happened."""
 QUICK = {"dimension": 4, "epochs": 1, "encoder": "none"}
 FIRST_TAG, LAST_TAG = (f"dagster/asset_partition_range_{end}" for end in ("start", "end"))
-PATIENCE = 400.0  # seconds; a daemon looks for backfills every 30 and for schedules every minute
-
-Found = TypeVar("Found")
-
-
-@dataclass
-class Dagster:
-    """The GraphQL of a running webserver, as its page uses it."""
-
-    port: int
-    log: Path
-    alerts: list[dict[str, Any]]
-
-    def ask(self, query: str, **variables: object) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql",
-            json.dumps({"query": query, "variables": variables}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            told: dict[str, Any] = json.loads(answer.read())
-        assert "errors" not in told, told
-        data: dict[str, Any] = told["data"]
-        return data
-
-    def wait_for(self, what: str, look: Callable[[], Found | None]) -> Found:
-        """What ``look`` finds, once it finds something."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            if (found := look()) is not None:
-                return found
-            time.sleep(0.5)
-        pytest.fail(f"no {what} in {PATIENCE:.0f} seconds: {self.log.read_text()[-3000:]}")
-
-    def locations(self) -> list[str] | None:
-        """The code locations, once the webserver answers and has loaded them."""
-        try:
-            nodes = self.ask("{repositoriesOrError {... on RepositoryConnection {nodes {location {name}}}}}")
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return None
-        return [node["location"]["name"] for node in nodes["repositoriesOrError"].get("nodes", [])] or None
-
-    def runs(self) -> list[dict[str, Any]]:
-        """All runs, the first one first."""
-        query = "{runsOrError {... on Runs {results {runId jobName status tags {key value}}}}}"
-        found: list[dict[str, Any]] = self.ask(query)["runsOrError"]["results"]
-        return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
-
-    def launch(self, job: str, **asked: object) -> str:
-        """Launch a job as the launchpad does; returns the id of the run."""
-        told = self.ask(RUN, selector={**WHERE, "jobName": job}, **asked)["launchRun"]
-        assert told["__typename"] == "LaunchRunSuccess", told
-        return str(told["run"]["runId"])
-
-    def ended(self, run: str) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            (found,) = [one for one in self.runs() if one["runId"] == run]
-            return found if found["status"] in {"SUCCESS", "FAILURE", "CANCELED"} else None
-
-        return self.wait_for(f"end of run {run}", look)
-
-    def errors(self, run: str) -> list[str]:
-        """The lines that a run logged as errors."""
-        events = self.ask(ERRORS, run=run)["logsForRun"]["events"]
-        return [event["message"] for event in events if event and event["level"] == "ERROR"]
-
-    def materialized(self, run: str) -> list[str]:
-        """The assets that a run materialised, in that order."""
-        events = self.ask(MATERIALIZED, run=run)["logsForRun"]["events"]
-        return [event["assetKey"]["path"][0] for event in events if event]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +98,7 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
         "TUNEGRAPH_ALERT_WEBHOOK": f"http://127.0.0.1:{webhook.server_port}/",
     }
     try:
-        with dagster_dev(log, project_file("workspace.yaml"), chosen) as running:
+        with running_dagster(log, [sys.executable, "-m", "tunegraph_pipeline", "ui"], chosen) as running:
             running.alerts = alerts
             yield running
     finally:
@@ -180,50 +106,6 @@ def dagster(lake: Lake, twin: Lake, tmp_path_factory: pytest.TempPathFactory) ->
         webhook.server_close()
 
 
-@contextmanager
-def dagster_dev(
-    log: Path, workspace: Path, chosen: dict[str, str], here: Path | None = None
-) -> Iterator[Dagster]:
-    """`dagster dev -w workspace` in the folder ``here``, ended with Ctrl-C; of lake and home its environment
-    says what is ``chosen``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("DAGSTER_HOME", "TUNEGRAPH_LAKE")
-        },
-        **chosen,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNINGS": "ignore",
-        "PYTHONPATH": str(project_file("workspace.yaml").parent),
-    }
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(workspace)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port)],
-            cwd=here,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            running = Dagster(port, log, [])
-            assert running.wait_for("webserver", running.locations) == ["tunegraph"]
-            yield running
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-WHERE = {"repositoryName": "__repository__", "repositoryLocationName": "tunegraph"}
 LAUNCH = """mutation ($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}
@@ -240,11 +122,6 @@ START = """mutation ($selector: ScheduleSelector!) {
 STOP = """mutation ($id: String!) {
   stopRunningSchedule(id: $id) {__typename ... on ScheduleStateResult {scheduleState {status}}}
 }"""
-RUN = """mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData, $tags: [ExecutionTag!]) {
-  launchRun(executionParams: {
-    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
-  }) {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}
-}"""
 AGAIN = """mutation ($run: String!) {
   launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: ALL_STEPS}) {
     __typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}
@@ -256,14 +133,6 @@ OF_A_JOB = """query ($job: String!, $tags: [ExecutionTag!]) {
 DAYS_OF_AN_ASSET = """{
   assetNodeOrError(assetKey: {path: ["liked_lists"]}) {
     ... on AssetNode {partitionKeysByDimension {partitionKeys}}
-  }
-}"""
-ERRORS = """query ($run: ID!) {
-  logsForRun(runId: $run) {... on EventConnection {events {... on LogMessageEvent {level message}}}}
-}"""
-MATERIALIZED = """query ($run: ID!) {
-  logsForRun(runId: $run) {
-    ... on EventConnection {events {... on MaterializationEvent {assetKey {path} timestamp}}}
   }
 }"""
 ASSETS = """{
@@ -406,6 +275,104 @@ def test_a_run_of_the_command_line_is_found_under_its_job_and_can_be_repeated(
     assert again["tags"][FIRST_TAG] == str(FIRST)
 
 
+FOREIGN_PAGE = """<!doctype html><script>
+const graphql = "http://127.0.0.1:%(port)d/graphql";
+const mutation = 'mutation {deletePipelineRun(runId: "%(run)s") {__typename}}';
+const address = graphql + "?query=" + encodeURIComponent(mutation);
+const body = JSON.stringify({query: mutation});
+const asked = (how) => fetch(how.method ? graphql : address, how).then(() => "sent", () => "refused");
+const image = new Promise((told) => {
+  const picture = new Image();
+  picture.onerror = picture.onload = told;
+  picture.src = address;
+});
+const socket = new Promise((told) => {
+  const opened = new WebSocket(graphql.replace("http", "ws"), "graphql-ws");
+  opened.onopen = () => told("opened");
+  opened.onerror = () => told("refused");
+});
+(async () => {
+  await image;
+  await asked({mode: "no-cors"});
+  await asked({method: "POST", mode: "no-cors", body});
+  const json = await asked({method: "POST", headers: {"Content-Type": "application/json"}, body});
+  document.title = `json ${json}, socket ${await socket}`;
+})();
+</script>"""
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(1200)
+def test_the_page_works_in_a_browser_and_a_foreign_page_reaches_nothing_of_it(dagster: Dagster) -> None:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.environ.get("CI")):
+        pytest.skip("no chromium here: apt-get install chromium")
+    from playwright.sync_api import expect, sync_playwright
+
+    # Any run will do: it is there to be shown, and for the foreign page to delete.
+    (run, *_) = [one["runId"] for one in dagster.runs()] or [dagster.launch("import_inbox")]
+    dagster.ended(run)
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = (FOREIGN_PAGE % {"port": dagster.port, "run": run}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    elsewhere = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+    answers: list[tuple[str, int]] = []
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{dagster.port}/runs/{run}")
+            with page.expect_websocket() as socket:  # a run's log is followed through it
+                page.reload()
+            socket.value.wait_for_event("framereceived")
+            page.goto(f"http://127.0.0.1:{dagster.port}/runs")
+            expect(page.get_by_text(run[:8]).first).to_be_visible(timeout=60_000)
+
+            page.on("response", lambda answer: answers.append((answer.url, answer.status)))
+            page.goto(f"http://127.0.0.1:{elsewhere.server_port}/")
+            page.wait_for_function("document.title")
+            assert page.title() == "json refused, socket refused"
+            asked = [status for address, status in answers if f":{dagster.port}/" in address]
+            assert set(asked) <= {403, 405}, asked
+            browser.close()
+    finally:
+        elsewhere.shutdown()
+        elsewhere.server_close()
+    # The same without a browser, which would itself keep some of it back.
+    mutation = f'mutation {{deletePipelineRun(runId: "{run}") {{__typename}}}}'
+    address = f"/graphql?query={quote(mutation)}"
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    statuses = []
+    for method, headers in [
+        ("GET", {}),
+        ("POST", {"Content-Type": "text/plain"}),
+        ("POST", {"Content-Type": "application/json", "Origin": "http://evil.example"}),
+        ("POST", {"Content-Type": "application/json", "Host": "evil.example"}),
+        ("GET", {**upgrade, "Origin": "http://evil.example"}),
+        ("GET", {**upgrade, "Origin": f"http://127.0.0.1:{dagster.port}"}),
+    ]:
+        connection = http.client.HTTPConnection("127.0.0.1", dagster.port, timeout=60)
+        connection.request(method, address, headers=headers)
+        statuses.append(connection.getresponse().status)
+        connection.close()
+    assert statuses == [405, 415, 403, 403, 403, 101]
+    assert run in {one["runId"] for one in dagster.runs()}
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What git has of a fresh checkout, as far as `dagster dev` reads it in its working directory."""
@@ -433,7 +400,8 @@ def test_a_fresh_checkout_shows_the_demo_and_keeps_its_history_there(checkout: P
     demo.set_section("simulator", {"over_http": False, "n_users": 30, "n_tracks": 60})
     days = [datetime.now(UTC).date() - timedelta(days=ago) for ago in (1, 0)]
     crawl_day(demo, "simulator", days[0])
-    with dagster_dev(tmp_path / "log", Path("workspace.yaml"), {}, checkout) as dagster:
+    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", "workspace.yaml"]
+    with running_dagster(tmp_path / "log", command, {}, checkout) as dagster:
         assert "The lake is data_lake/demo. Its history stays in " in dagster.log.read_text()
         main = Lake.open_or_create(checkout / "data_lake" / "main")
         for reloaded in (False, True):
