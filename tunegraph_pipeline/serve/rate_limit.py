@@ -58,7 +58,9 @@ def client_of(peer: str | None, forwarded_for: list[bytes], proxies: int) -> str
 
     Each proxy appends the address it was called from to X-Forwarded-For, so with ``proxies`` own proxies, the
     client is the entry that many places from the end; the client may have forged the entries before it. An
-    IPv6 client is identified by its /64, which is what one subscriber gets.
+    IPv6 client is identified by its /64, which is what one subscriber gets. Some proxies write a port behind
+    the address (``1.2.3.4:5678``, ``[2001:db8::1]:5678``), which differs from connection to connection and is
+    left out.
     """
     if proxies:
         entries = [part.strip() for value in forwarded_for for part in value.decode("latin-1").split(",")]
@@ -66,10 +68,14 @@ def client_of(peer: str | None, forwarded_for: list[bytes], proxies: int) -> str
             peer = entries[-proxies]
     if not peer:
         return _UNKNOWN
+    if peer.startswith("["):
+        peer = peer[1:].partition("]")[0]
+    elif peer.count(":") == 1:
+        peer = peer.partition(":")[0]
     if ":" not in peer:
-        return peer[:64]
+        return peer[:64] or _UNKNOWN
     try:
-        address = ipaddress.IPv6Address(peer.strip("[]").partition("%")[0])
+        address = ipaddress.IPv6Address(peer.partition("%")[0])
     except ValueError:
         return peer[:64]
     if address.ipv4_mapped is not None:

@@ -223,9 +223,8 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
         Events about unknown songs are dropped, so that made-up ids do not enter the catalogue."""
         recommender = service.live_bundle.current.recommender
         _, unknown = _looked_up(recommender, [event.track_id for event in body.events])
-        events = [
-            (event.track_id, event.action) for event in body.events if event.track_id not in set(unknown)
-        ]
+        strange = set(unknown)
+        events = [(event.track_id, event.action) for event in body.events if event.track_id not in strange]
         if events:
             await service.feedback_writer.add(body.user_id, events, body.shown, body.bundle_version)
         for _, action in events:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
+from tunegraph_pipeline.lake.feedback_settings import feedback_settings
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.batching import QueryBatcher
 from tunegraph_pipeline.serve.blocklist import Blocklist
+from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
@@ -39,8 +41,13 @@ class Service:
         self.access = StoredUserAccess(key_of_environment(), public=settings.public)
         rate = settings.requests_per_second
         self.limiter = None if rate is None else RateLimiter(rate)
+        self.connections = OpenConnections(settings.limits, settings.connections_per_client)
         self.log = AccessLog(requests=settings.access_log)
-        self.metrics = ServiceMetrics(self._bundle_labels, lambda: self.live_bundle.problem)
+        self.metrics = ServiceMetrics(
+            self._bundle_labels,
+            lambda: self.live_bundle.problem,
+            lambda: (self.feedback_writer.spool_size(), self.feedback_writer.spool_bytes),
+        )
         self.live_bundle = LiveBundle(
             settings.serving,
             Blocklist.read(settings.blocklist),
@@ -49,7 +56,11 @@ class Service:
             reloaded=self.metrics.reload,
         )
         self.batcher = QueryBatcher(lambda: self.live_bundle.current.recommender, self.metrics.observe_batch)
-        self.feedback_writer = FeedbackWriter(settings.lake)
+        self.feedback_writer = FeedbackWriter(
+            settings.lake,
+            request_bytes=settings.limits.feedback_bytes,
+            spool_bytes=feedback_settings(settings.lake).spool_bytes,
+        )
         # One thread: its work holds the interpreter lock most of the time, so a second one would not help.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="service")
         self._n_waiting = 0

@@ -27,7 +27,7 @@ def add_all(lake: Path, *users: str) -> list[Any]:
     """What comes of feedback that arrives at the same time."""
 
     async def add() -> list[Any]:
-        writer = FeedbackWriter(lake)
+        writer = FeedbackWriter(lake, request_bytes=2**18, spool_bytes=2**20)
         added = [
             writer.add(user, [("t1", "like"), ("t2", "skip")], ["t1", "t2", "t3"], "v1") for user in users
         ]
@@ -45,7 +45,8 @@ def test_all_that_is_said_at_once_is_kept_with_all_that_was_said(tmp_path: Path)
     assert [(line["user_id"], line["track_id"], line["action"]) for line in found] == [
         (user, *event) for user in users for event in (("t1", "like"), ("t2", "skip"))
     ]
-    assert all(line["shown"] == ["t1", "t2", "t3"] and line["bundle_version"] == "v1" for line in found)
+    assert [line["shown"] for line in found] == [["t1", "t2", "t3"], []] * 40
+    assert all(line["bundle_version"] == "v1" for line in found)
 
 
 def test_nothing_is_written_where_the_disk_of_the_lake_should_be(tmp_path: Path) -> None:
