@@ -2,12 +2,12 @@
 
     python benchmarks/abuse.py [--lake DIR] [--only NAME ...] [--seconds N]
 
-Starts `tunegraph serve` on all addresses of this machine, as a public service with a key. Eight honest clients,
-each with an address of its own on loopback, ask /recommendations at a steady pace all the time, four of them on
-a new connection each time. Each abuse runs in turn in a process of its own, from other addresses. For each it
-prints the p99 of the honest clients before and during it, by how much the private memory of the service grew,
-and how many honest requests were lost. The exit code is 1 unless, for every abuse, memory grows by less than
-64 MB, the p99 is at most twice the calm one, and none is lost.
+Starts `tunegraph serve` on all addresses of this machine, as a public service with a key. Eight honest
+clients, each with an address of its own on loopback, ask /recommendations at a steady pace all the time, four
+of them on a new connection each time. Each abuse runs in turn in a process of its own, from other addresses.
+For each it prints the p99 of the honest clients before and during it, by how much the private memory of the
+service grew, and how many honest requests were lost. The exit code is 1 unless, for every abuse, memory grows
+by less than 64 MB, the p99 is at most twice the calm one, and none is lost.
 
 Without ``--lake`` it serves an invented bundle of 20,000 songs. Linux only, where all of 127.0.0.0/8 is
 loopback.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
@@ -33,6 +34,9 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _UNLIMITED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _NO_ROUTE = "none"
+_BYTES_OF_A_REQUEST = 16_384  # a body this long counts as one more request
+CHARGE = "tunegraph.charge"
+"""The key of the scope of a function that counts a request as so many more, for the rate limit."""
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 
 _PAGE_POLICY = (
@@ -137,16 +141,33 @@ class RequestMiddleware:
                 " can add this name with --allowed-host",
                 name="foreign-host",
             )
-        if scope["path"] not in _UNLIMITED_PATHS:
-            over = self._over_rate(scope["client"][0] if scope.get("client") else None, read, now)
+        if (
+            self.limiter is not None
+            and scope["path"] not in _UNLIMITED_PATHS
+            and not self._is_preflight(scope)
+        ):
+            peer = scope["client"][0] if scope.get("client") else None
+            over = self._over_rate(peer, read, now)
             if over is not None:
                 return over
+            client = client_of(peer, read.forwarded_for, self.proxies)
+            scope[CHARGE] = partial(self.limiter.charge, client)
         return self._body_too_large() if read.length > self.limits.body_bytes else None
+
+    def _is_preflight(self, scope: Scope) -> bool:
+        """Whether a browser asks if a page may send a request. If that were refused, the page would not learn
+        why; the answer costs nothing, and the request that follows is counted."""
+        return (
+            self.cors is not None
+            and scope["method"] == "OPTIONS"
+            and any(name == b"access-control-request-method" for name, _ in scope["headers"])
+        )
 
     def _over_rate(self, peer: str | None, read: "_Read", now: float) -> Problem | None:
         if self.limiter is None:
             return None
-        wait = self.limiter.wait_of(client_of(peer, read.forwarded_for, self.proxies), now)
+        cost = 1.0 + min(read.length, self.limits.body_bytes) / _BYTES_OF_A_REQUEST
+        wait = self.limiter.wait_of(client_of(peer, read.forwarded_for, self.proxies), now, cost)
         if not wait:
             return None
         return Problem(

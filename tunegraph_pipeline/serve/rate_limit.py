@@ -20,7 +20,8 @@ class _Bucket(NamedTuple):
 
 
 class RateLimiter:
-    """Allows each client ``per_second`` requests a second, and a burst of twice as many after a pause.
+    """Allows each client ``per_second`` requests a second, and a burst of twice as many after a pause. A
+    request that costs as much as several counts as several.
 
     Only the ``most_clients`` seen last are remembered. A forgotten client starts with a full bucket, which it
     would have after two seconds anyway.
@@ -32,22 +33,28 @@ class RateLimiter:
         self._most = most_clients
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def wait_of(self, client: str, now: float) -> int:
+    def wait_of(self, client: str, now: float, cost: float = 1.0) -> int:
         """Count a request of ``client`` at ``now`` (seconds of any steady clock).
 
-        Returns 0 if it is allowed, else the whole seconds until the next one is. A refused request uses no
-        token.
+        Returns 0 if it is allowed, else the whole seconds until the next one is. A client who has a token
+        may use more than it has, and waits longer for the next. A refused request uses none.
         """
         last = self._buckets.get(client)
         tokens = self._capacity
         if last is not None:
             tokens = min(self._capacity, last.tokens + max(0.0, now - last.at) * self._rate)
         allowed = tokens >= 1.0
-        self._buckets[client] = _Bucket(tokens - 1.0 if allowed else tokens, now)
+        self._buckets[client] = _Bucket(tokens - cost if allowed else tokens, now)
         self._buckets.move_to_end(client)
         if len(self._buckets) > self._most:
             self._buckets.popitem(last=False)
         return 0 if allowed else max(1, ceil((1.0 - tokens) / self._rate))
+
+    def charge(self, client: str, cost: float) -> None:
+        """Take tokens for a request that was allowed and turned out to cost more."""
+        last = self._buckets.get(client)
+        if last is not None:
+            self._buckets[client] = last._replace(tokens=last.tokens - cost)
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -32,6 +32,8 @@ def test_what_is_counted_is_exposed() -> None:
     assert found["tunegraph_feedback_events_total", (("action", "like"),)] == 1
     assert found["tunegraph_reloads_total", (("outcome", "refused"),)] == 1
     assert found["tunegraph_batch_queries_sum", ()] == 3
+    assert found["tunegraph_feedback_spool_bytes", ()] == 70
+    assert found["tunegraph_feedback_spool_limit_bytes", ()] == 100
     assert not [name for name, _ in found if name.endswith("_created")]
 
 
