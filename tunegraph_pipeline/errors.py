@@ -22,6 +22,10 @@ class LakeMissingError(LakeError):
     """There is no lake where one was asked for."""
 
 
+class SpoolFullError(LakeError):
+    """The feedback that waits for a refresh takes all the room it may take."""
+
+
 class BundleError(TuneGraphError):
     """A serving bundle that is missing, incomplete or does not match its manifest."""
 

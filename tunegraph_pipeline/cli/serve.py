@@ -115,6 +115,18 @@ def serve(
             metavar="FILE", help="A file of what never to show: track:ID, artist:ID or artist:NAME per line."
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A host name, besides localhost, for a service on loopback; repeatable."
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="A limit of what a client may cost (docs/service.md); repeatable."
+        ),
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
     """Serve over HTTP: a page at /, the API at /docs.
@@ -124,7 +136,7 @@ def serve(
     TUNEGRAPH_API_KEY; without one they are refused, except on loopback.
     """
     from tunegraph_pipeline.serve.run import serve as serve_lake
-    from tunegraph_pipeline.serve.settings import ServiceSettings, check_origin
+    from tunegraph_pipeline.serve.settings import ServiceSettings, check_host, check_origin, limits_of
 
     settings = ServiceSettings(
         lake=lake,
@@ -135,6 +147,8 @@ def serve(
         rate_limit=rate_limit,
         proxies=proxies,
         cors_origins=tuple(check_origin(origin) for origin in cors_origin or ()),
+        allowed_hosts=tuple(check_host(name) for name in allowed_host or ()),
+        limits=limits_of(limit or ()),
         blocklist=blocklist,
         access_log=access_log,
     )

@@ -33,7 +33,7 @@ class ArraySpec:
     ``dtype``: as numpy writes it, ``"<f4"``, or ``TEXT``. ``shape``: numbers, and names of sizes; a size is
     the same in all arrays of the folder, and ``"tracks+1"`` is one more than ``"tracks"``. An ``optional``
     array may be missing; it then has the value ``neutral`` everywhere. ``ends_at``, of an array of offsets:
-    the size that its last value gives.
+    the size that its last value gives. ``indexes``: the size below which every value is.
 
     >>> ArraySpec("indptr", "<i8", ("users+1",), "where the list of each user begins", ends_at="likes").name
     'indptr'
@@ -46,6 +46,7 @@ class ArraySpec:
     optional: bool = False
     ends_at: str = ""
     neutral: Neutral = 0
+    indexes: str = ""
 
     def parts(self) -> Iterator["ArraySpec"]:
         """The arrays it is stored as: itself, or the offsets and the bytes of a column of strings."""
@@ -60,12 +61,18 @@ class ArraySpec:
 
 
 def stored(
-    shape: str, meaning: str, *, optional: bool = False, ends_at: str = "", neutral: Neutral = 0
+    shape: str,
+    meaning: str,
+    *,
+    optional: bool = False,
+    ends_at: str = "",
+    neutral: Neutral = 0,
+    indexes: str = "",
 ) -> ArraySpec:
     """The declaration of a field, as in ``Annotated[Float32, stored("tracks x 2", "where each track is")]``;
     `specs_of` adds its name and dtype."""
     sizes = tuple(int(size) if size.isdigit() else size for size in shape.split(" x "))
-    return ArraySpec("", "", sizes, meaning, optional, ends_at, neutral)
+    return ArraySpec("", "", sizes, meaning, optional, ends_at, neutral, indexes)
 
 
 def offsets(rows: str, ends_at: str, meaning: str) -> ArraySpec:
@@ -116,6 +123,30 @@ def checked_arrays(folder: ArrayFolder, specs: Sequence[ArraySpec], kind: str) -
         else:
             arrays[spec.name] = neutral_value(spec, sizes)
     return CheckedArrays(arrays, sizes)
+
+
+def check_indices(folder: ArrayFolder, specs: Sequence[ArraySpec], sizes: Mapping[str, int]) -> None:
+    """Read the arrays of ``folder`` that point into others, and compare every value with what it may be.
+
+    Offsets begin at 0 and never fall, and what ``indexes`` a size is below it. ``sizes`` are those that
+    `checked_arrays` returned. Raises BundleError, naming the file, for a value that points elsewhere: damage
+    that was signed, or made by another program, which no checksum shows.
+    """
+    for part in (part for spec in specs for part in spec.parts()):
+        if part.name not in folder or not (part.ends_at or part.indexes):
+            continue
+        array = folder[part.name]
+        if part.ends_at:
+            sound = bool(array[0] == 0 and (array[1:] >= array[:-1]).all())
+            rule = f"must rise from 0 to {int(array[-1])}"
+        else:
+            # As unsigned numbers those below 0 are above all others, so one pass over the data is enough.
+            largest = array.view(array.dtype.str.replace("i", "u")).max(initial=0)
+            sound = not array.size or bool(largest < sizes[part.indexes])
+            rule = f"must be from 0 to {sizes[part.indexes] - 1} ({part.indexes})"
+        if not sound:
+            path = folder.folder / f"{part.name}.npy"
+            raise BundleError(f"{path} points outside of what it refers to, its values {rule}; {REBUILD}")
 
 
 def optional(specs: Iterable[ArraySpec]) -> tuple[ArraySpec, ...]:

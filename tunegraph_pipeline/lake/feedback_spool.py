@@ -8,13 +8,16 @@ library alone, so that a service loads nothing for it.
     {"at": "2026-11-24T12:00:00.000000Z", "user_id": "…", "track_id": "…", "action": "like",
      "shown": ["…"], "bundle_version": "…"}
 
+The list that was shown is on the line of the first event of a request, and empty on those of the others.
+Earlier versions wrote it on every line, and wrote every other character than ASCII as ``\\u…``.
+
 Writing or moving a file needs its lock (flock). A writer who gets the lock of a file that was moved meanwhile
 opens a new one, so no line is written into a file that was already read.
 
-A refresh moves the files of a day into a folder `.taken-…`, to which nothing is ever added; makes one raw
-batch of it, named by a hash of its content; renames the folder to `.done-…`; and removes it. Wherever it is
-killed, the next refresh finds either a folder to read, which gives the same batch again, or one to remove:
-nothing is lost or duplicated.
+A refresh moves the files of a day into a folder `.taken-…`, to which nothing is ever added; makes raw
+batches of it, of a bounded size and named by a hash of their content; renames the folder to `.done-…`; and
+removes it. Wherever it is killed, the next refresh finds either a folder to read, which gives the same
+batches again, or one to remove: nothing is lost or duplicated.
 """
 
 import fcntl
@@ -26,13 +29,13 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError, SpoolFullError
 from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.storage import SPOOL, disk_errors, make_folder, staged_file, sync
 from tunegraph_pipeline.song_ids import clean_id
@@ -47,9 +50,21 @@ ACTIONS = ("like", "dislike", "skip")
 _COLUMNS = ("at", "user_id", "track_id", "action", "shown", "bundle_version")
 _TAKEN, _DONE = ".taken-", ".done-"
 _REJECTED = "rejected"
+_BATCH_BYTES = 8 * 2**20
+"""Of the lines that become one raw batch, so that a refresh needs little memory however many there are."""
 _WRITER_SECONDS = 5.0
 """How long a refresh waits for a writer, which needs milliseconds; if one hangs, its file is left to the next
 refresh."""
+
+
+NEARLY_FULL = 0.8
+"""The share of its size from which on people are told that a spool fills up."""
+
+
+def nearly_full(fullness: float) -> str:
+    """What to tell people of a spool of which this share is used."""
+    used = f"the feedback spool has used {fullness:.0%} of settings.feedback.spool_mib"
+    return f"{used}; above 100 % services refuse feedback: refresh more often, or raise it"
 
 
 def worker_name() -> str:
@@ -66,16 +81,20 @@ def append(
     shown: Sequence[str] = (),
     bundle_version: str = "",
     at: datetime | None = None,
+    most_bytes: int | None = None,
+    spool_bytes: int | None = None,
 ) -> int:
     """Write the feedback of ``user_id``, synced to disk when this returns; returns the number of lines.
 
     ``events`` are (track id, action) in order, the ids in any form that `song_ids.read_id` knows; each gets a
     time a microsecond after the one before. ``shown`` are the tracks of the list that was shown, from the
     bundle ``bundle_version``. ``lake`` is the folder of the lake; ``worker`` names the file, see
-    :func:`worker_name`; ``at`` is when it was received, default now.
+    :func:`worker_name`; ``at`` is when it was received, default now. The lines may have ``most_bytes``, and
+    the spool ``spool_bytes`` with them.
 
     All lines are kept or none. Raises InputError for an empty id, text that is not UTF-8 or an unknown
-    action; LakeError where the disk cannot be written.
+    action, or too many bytes; SpoolFullError where the spool has no room for them; LakeError where the disk
+    cannot be written.
     """
     at = (at or datetime.now(UTC)).astimezone(UTC)
     lines = []
@@ -88,7 +107,7 @@ def append(
             "user_id": user_id,
             "track_id": track_id,
             "action": action,
-            "shown": list(shown),
+            "shown": [] if place else list(shown),
             "bundle_version": bundle_version,
         }
         _check(said)
@@ -96,11 +115,22 @@ def append(
             **said,
             "user_id": composed(user_id),
             "track_id": clean_id(track_id),
-            "shown": list(map(clean_id, shown)),
+            "shown": list(map(clean_id, said["shown"])),
         }
-        lines.append(json.dumps(cleaned).encode() + b"\n")
+        lines.append(json.dumps(cleaned, ensure_ascii=False).encode() + b"\n")
     if not lines:
         return 0
+    size_of_lines = sum(map(len, lines))
+    if most_bytes is not None and size_of_lines > most_bytes:
+        raise InputError(
+            f"feedback: these events take {size_of_lines:,} bytes, and one request may have {most_bytes:,};"
+            " send fewer events at once"
+        )
+    if spool_bytes is not None and (there := spool_size(lake)) + size_of_lines > spool_bytes:
+        raise SpoolFullError(
+            f"{lake / SPOOL} has {there:,} bytes, and may have {spool_bytes:,}; run `tunegraph refresh`, or"
+            " raise settings.feedback.spool_mib of lake.json"
+        )
     path = lake / SPOOL / at.date().isoformat() / f"{worker}.jsonl"
     with disk_errors(path), _locked(path) as file:
         size = os.fstat(file).st_size
@@ -117,6 +147,16 @@ def append(
             sync(path.parent)
             sync(path.parent.parent)
     return len(lines)
+
+
+def spool_size(lake: Path) -> int:
+    """The bytes of all files in the spool."""
+    size = 0
+    for folder, _, names in os.walk(lake / SPOOL):
+        for name in names:
+            with suppress(FileNotFoundError):  # collected just now
+                size += os.stat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118  # often, and fast
+    return size
 
 
 def _check(said: Mapping[str, object]) -> None:
@@ -176,13 +216,15 @@ class Collected:
 
     ``batches`` are the raw batches made of it. ``rejected`` counts the unusable lines by reason; they are
     kept in ``feedback_spool/rejected/``. ``left`` has a sentence for each file left in the spool.
-    ``forgotten`` counts the lines of forgotten users, which are not kept.
+    ``forgotten`` counts the lines of forgotten users, which are not kept. ``fullness`` is the size that the
+    spool had, as a share of what it may have.
     """
 
     batches: "list[BatchInfo]" = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
     forgotten: int = 0
     left: list[str] = field(default_factory=list)
+    fullness: float = 0.0
 
     def sentences(self) -> list[str]:
         """What a person should know: lines that were not used, and files left in the spool."""
@@ -190,6 +232,8 @@ class Collected:
         notes = [f"feedback not used, {why}: {count:,}; {kept_in}" for why, count in self.rejected.items()]
         if self.forgotten:
             notes.append(f"feedback of forgotten users, not used: {self.forgotten:,}")
+        if self.fullness >= NEARLY_FULL:
+            notes.append(nearly_full(self.fullness))
         return notes + self.left
 
 
@@ -201,12 +245,14 @@ def collect(lake: "Lake", today: date | None = None) -> Collected:
     clock here, and days before the first of a lake are left. Raises LakeError where the disk cannot be
     written.
     """
+    from tunegraph_pipeline.lake.feedback_settings import feedback_settings
     from tunegraph_pipeline.lake.lake import FIRST_DAY
     from tunegraph_pipeline.lake.raw import is_pruned
 
     today = today or datetime.now(UTC).date()
     found = Collected()
     spool = lake.spool
+    found.fullness = spool_size(lake.root) / feedback_settings(lake.root).spool_bytes
     with disk_errors(spool):
         for day, folder in _day_folders(spool):
             if not FIRST_DAY <= day <= today:
@@ -244,15 +290,15 @@ def take_users_out(lake: "Lake", user_ids: Collection[str]) -> Counter[str]:
             try:
                 if not _lock_within(file, _WRITER_SECONDS):
                     raise LakeError(f"{path} is locked by another process; end it and try again")
-                lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-                said_by = [_said_by(line, user_ids) for line in lines]
-                theirs = [user_id for user_id in said_by if user_id is not None]
+                theirs = Counter(_said_by(line, user_ids) for line in _lines(path))
+                del theirs[None]
                 if theirs:
-                    kept = [line + b"\n" for line, by in zip(lines, said_by, strict=True) if by is None]
                     # A writer who waits for the lock finds that the file was replaced.
-                    with staged_file(path, lake.staging) as draft:
-                        draft.write_bytes(b"".join(kept))
-                    removed.update(theirs)
+                    with staged_file(path, lake.staging) as draft, draft.open("wb") as kept:
+                        kept.writelines(
+                            line + b"\n" for line in _lines(path) if _said_by(line, user_ids) is None
+                        )
+                    removed.update({by: count for by, count in theirs.items() if by is not None})
             finally:
                 os.close(file)
     return removed
@@ -263,7 +309,7 @@ def users_among(lake: "Lake", user_ids: Collection[str]) -> set[str]:
     spool, found = lake.spool, set()
     for path in sorted(spool.rglob("*.jsonl")) if spool.is_dir() else []:
         with disk_errors(path):
-            found |= {_said_by(line, user_ids) for line in path.read_bytes().split(b"\n") if line.strip()}
+            found |= {_said_by(line, user_ids) for line in _lines(path)}
     return {user_id for user_id in found if user_id is not None}
 
 
@@ -280,10 +326,11 @@ def _said_by(line: bytes, user_ids: Collection[str]) -> str | None:
     _, begins, rest = line.partition(b'"user_id": "')
     name, ends, _ = rest.partition(b'"')
     for user_id, form in ((one, form) for one in user_ids for form in forms_of(one)):
-        written = json.dumps(form)[1:-1].encode()
-        if begins and name and not ends and written.startswith(name):
-            return user_id
-        if written in line or form.encode(errors="replace") in line:
+        for escaped in (False, True):
+            written = json.dumps(form, ensure_ascii=escaped)[1:-1].encode(errors="replace")
+            if (begins and name and not ends and written.startswith(name)) or written in line:
+                return user_id
+        if form.encode(errors="replace") in line:
             return user_id
     return None
 
@@ -293,7 +340,7 @@ def waiting_lines(lake: Path) -> int:
     count = 0
     for _, path in _waiting(lake):
         with suppress(FileNotFoundError):  # taken just now
-            count += path.read_bytes().count(b"\n")
+            count += sum(1 for _ in _lines(path))
     return count
 
 
@@ -314,14 +361,21 @@ def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
     for day, folder in _day_folders(lake / SPOOL):
         for path in sorted(folder.rglob("*.jsonl")):
             count = 0
-            for line in path.read_bytes().split(b"\n"):
+            for line in _lines(path):
                 try:
-                    if line.strip():
-                        _parse(line, day)
+                    _parse(line, day)
                 except ValueError:
                     count += 1
             if count:
                 yield path, count
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that are not empty, without their end, one in memory at a time."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip(b"\n")
 
 
 def _day_folders(spool: Path) -> Iterator[tuple[date, Path]]:
@@ -369,42 +423,54 @@ def _lock_within(file: int, seconds: float) -> bool:
 
 
 def _read_in(lake: "Lake", day: date, taken: Path, found: Collected) -> None:
-    """Write the raw batch of a taken folder, and put aside lines that cannot be used."""
-    import polars as pl
-
-    from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, write_batch
-    from tunegraph_pipeline.lake.schemas import FEEDBACK
+    """Write the raw batches of a taken folder, and put aside lines that cannot be used."""
     from tunegraph_pipeline.lake.tombstones import Tombstones
 
     tombstones = Tombstones.of(lake.root)
+    rejected: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    aside: list[bytes] = []
-    rejected: dict[str, int] = {}
-    for path in sorted(taken.glob("*.jsonl")):
-        for line in path.read_bytes().split(b"\n"):
-            if not line.strip():
-                continue
+    n_bytes = 0
+    kept = lake.spool / _REJECTED / f"{day}-{taken.name.removeprefix(_TAKEN)}.jsonl"
+    with ExitStack() as stack:
+        aside: BinaryIO | None = None
+        for line in (line for path in sorted(taken.glob("*.jsonl")) for line in _lines(path)):
             try:
                 rows.append(_parse(line, day))
             except ValueError as error:
                 if tombstones.named_in(line):
                     found.forgotten += 1
                     continue
-                rejected[str(error)] = rejected.get(str(error), 0) + 1
-                aside.append(line)
-    if aside:
-        kept = lake.spool / _REJECTED / f"{day}-{taken.name.removeprefix(_TAKEN)}.jsonl"
-        with staged_file(kept, lake.staging) as draft:
-            draft.write_bytes(b"\n".join(aside) + b"\n")
-    if rows:
-        frame = pl.DataFrame(rows, schema=empty_frame("feedback").schema)
-        batch = RawBatch(FEEDBACK, "what listeners said", feedback=frame, counts=rejected)
-        info = write_batch(lake.raw, day, batch)
-        found.forgotten += info.counts.get(LEFT_OUT, 0)
-        if info.rows:
-            found.batches.append(info)
+                if aside is None:
+                    draft = stack.enter_context(staged_file(kept, lake.staging))
+                    aside = stack.enter_context(draft.open("wb"))
+                rejected[str(error)] += 1
+                aside.write(line + b"\n")
+                continue
+            n_bytes += len(line)
+            if n_bytes >= _BATCH_BYTES:
+                _write_batch(lake, day, rows, {}, found)
+                rows, n_bytes = [], 0
+    _write_batch(lake, day, rows, rejected, found)
     for why, count in rejected.items():
         found.rejected[why] = found.rejected.get(why, 0) + count
+
+
+def _write_batch(
+    lake: "Lake", day: date, rows: list[dict[str, Any]], rejected: Mapping[str, int], found: Collected
+) -> None:
+    import polars as pl
+
+    from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, write_batch
+    from tunegraph_pipeline.lake.schemas import FEEDBACK
+
+    if not rows:
+        return
+    frame = pl.DataFrame(rows, schema=empty_frame("feedback").schema)
+    batch = RawBatch(FEEDBACK, "what listeners said", feedback=frame, counts=dict(rejected))
+    info = write_batch(lake.raw, day, batch)
+    found.forgotten += info.counts.get(LEFT_OUT, 0)
+    if info.rows:
+        found.batches.append(info)
 
 
 def _parse(line: bytes, day: date) -> dict[str, Any]:

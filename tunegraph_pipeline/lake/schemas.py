@@ -96,7 +96,11 @@ _FEEDBACK_COLUMNS = [
     _TRACK,
     _column("action", pa.string(), "like, dislike or skip"),
     _column("at", _TIME, "when the service received it"),
-    _column("shown", _NAMES, "the tracks of the list it was said about, the best first; empty for none"),
+    _column(
+        "shown",
+        _NAMES,
+        "the tracks of the list it was said about, the best first; on the first event of a request",
+    ),
     _column("bundle_version", pa.string(), "the bundle that list was from; empty where unknown"),
 ]
 _USER_COLUMNS = [

@@ -27,7 +27,9 @@ class ScoreArrays:
             "tracks", "neighbours", "where the row of each liked track begins in the neighbour weights W"
         ),
     ]
-    neighbour_indices: Annotated[Int32, stored("neighbours", "the candidate of each entry of W")]
+    neighbour_indices: Annotated[
+        Int32, stored("neighbours", "the candidate of each entry of W", indexes="tracks")
+    ]
     neighbour_weight: Annotated[Float32, stored("neighbours", "the value of each entry of W")]
 
 

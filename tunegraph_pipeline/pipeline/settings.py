@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.evaluation.gate import GateSettings
 from tunegraph_pipeline.generations.training import GenerationConfig
+from tunegraph_pipeline.lake.feedback_settings import FeedbackSettings
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.settings_problem import settings_problem
@@ -173,6 +174,7 @@ class LakeSettings(Section):
     training: TrainingConfig = TrainingConfig()
     generations: GenerationConfig = GenerationConfig()
     serving: ServingSettings = ServingSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     gate: GateSettings = GateSettings()
     services: ServicesSettings = ServicesSettings()
     comparison: ComparisonSettings = ComparisonSettings()

@@ -12,7 +12,14 @@ import polars as pl
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import ArrayFolder
-from tunegraph_pipeline.lake.feedback_spool import ACTIONS, waiting_lines
+from tunegraph_pipeline.lake.feedback_settings import feedback_settings
+from tunegraph_pipeline.lake.feedback_spool import (
+    ACTIONS,
+    NEARLY_FULL,
+    nearly_full,
+    spool_size,
+    waiting_lines,
+)
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -94,6 +101,9 @@ def _feedback(lake: Lake) -> str:
         parts.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
     if waiting:
         parts.append(f"{waiting:,} waiting for the next refresh")
+    fullness = spool_size(lake.root) / feedback_settings(lake.root).spool_bytes
+    if fullness >= NEARLY_FULL:
+        parts.append(nearly_full(fullness))
     return "; ".join(parts)
 
 

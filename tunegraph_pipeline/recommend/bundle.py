@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.ids import composed, forms_of
-from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, declared_fields, fits, specs_of
+from tunegraph_pipeline.lake.array_spec import (
+    as_declared,
+    check_indices,
+    checked_arrays,
+    declared_fields,
+    fits,
+    specs_of,
+)
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
@@ -156,7 +163,9 @@ class Bundle(BundleArrays):
                 f"{self.folder / MANIFEST} has bundle format {written}, this version reads {BUNDLE_FORMAT};"
                 " rebuild the bundle or update the program"
             )
-        vars(self).update(checked_arrays(parts, BUNDLE, "a bundle").arrays)
+        checked = checked_arrays(parts, BUNDLE, "a bundle")
+        check_indices(parts, BUNDLE, checked.sizes)
+        vars(self).update(checked.arrays)
         self.tracks = IdIndex(self.track_ids, self.track_hashes, self.track_hash_order, clean_id)
         self.users = IdIndex(self.user_ids, self.user_hashes, self.user_hash_order)
         self.version = str(self.facts["bundle_version"])
@@ -167,7 +176,8 @@ class Bundle(BundleArrays):
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the bundle and check every shape, dtype and size without reading data, in milliseconds.
+        """Map the bundle, and check every shape, dtype and size, and every value that points into another
+        array; nothing else is read.
 
         Raises BundleError, naming the file, if an array is missing, truncated or not as declared.
         """

@@ -21,7 +21,8 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
     popularity: Annotated[Int32, stored("tracks", "number of users who like each track")]
     recommendable: Annotated[Bool, stored("tracks", "whether a track may be recommended")]
     canonical: Annotated[
-        Int32, stored("tracks", "the canonical track of each track's recording", neutral="row")
+        Int32,
+        stored("tracks", "the canonical track of each track's recording", neutral="row", indexes="tracks"),
     ] = NEUTRAL
     explicit: Annotated[
         Int8, stored("tracks", "1 if a track is marked explicit, 0 if not, -1 if unknown", neutral=-1)
@@ -30,13 +31,15 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
         Float32, stored("tracks x 2", "the position of each track on the map, 0 to 1", neutral=0.5)
     ] = NEUTRAL
     user_indptr: Annotated[Int64, offsets("users", "likes", "where the liked list of each user begins")]
-    user_tracks: Annotated[Int32, stored("likes", "the liked tracks, ascending within a user")]
+    user_tracks: Annotated[
+        Int32, stored("likes", "the liked tracks, ascending within a user", indexes="tracks")
+    ]
     disliked_indptr: Annotated[
         Int64, offsets("users", "dislikes", "where the disliked list of each user begins")
     ] = NEUTRAL
-    disliked_tracks: Annotated[Int32, stored("dislikes", "the disliked tracks, ascending within a user")] = (
-        NEUTRAL
-    )
+    disliked_tracks: Annotated[
+        Int32, stored("dislikes", "the disliked tracks, ascending within a user", indexes="tracks")
+    ] = NEUTRAL
     names: Annotated[Texts, stored("tracks", 'the name of each track, "" if unknown')]
     artists: Annotated[Texts, stored("tracks", 'the artists of each track as one text, "" if unknown')]
     isrcs: Annotated[Texts, stored("tracks", 'the ISRC of each track, "" if unknown', optional=True)] = (
@@ -50,14 +53,19 @@ class BundleArrays(GivenArrays[StringColumn]):
     """All arrays of a bundle: what it was given, and what `bundle.write_bundle` computes of that."""
 
     track_hashes: Annotated[UInt32, stored("tracks", "CRC-32 of the track ids, ascending")]
-    track_hash_order: Annotated[Int32, stored("tracks", "the track each of those hashes belongs to")]
+    track_hash_order: Annotated[
+        Int32, stored("tracks", "the track each of those hashes belongs to", indexes="tracks")
+    ]
     user_hashes: Annotated[UInt32, stored("users", "CRC-32 of the user ids, ascending")]
-    user_hash_order: Annotated[Int32, stored("users", "the user each of those hashes belongs to")]
+    user_hash_order: Annotated[
+        Int32, stored("users", "the user each of those hashes belongs to", indexes="users")
+    ]
     popular_order: Annotated[
         Int32,
         stored(
             "recommendable tracks",
             "the recommendable tracks, most liked first, the smaller index first on a tie",
+            indexes="tracks",
         ),
     ]
     screen: Annotated[
@@ -73,20 +81,26 @@ class BundleArrays(GivenArrays[StringColumn]):
         Int64, offsets("tracks", "listeners", "where the listeners of each track begin")
     ]
     listeners: Annotated[
-        Int32, stored("listeners", "the users who like each track, ascending within a track")
+        Int32, stored("listeners", "the users who like each track, ascending within a track", indexes="users")
     ]
     artist_ids: Annotated[StringColumn, stored("artists", "the id of each artist, or the name without one")]
     artist_names: Annotated[StringColumn, stored("artists", "the name of each artist")]
     artist_indptr: Annotated[
         Int64, offsets("tracks", "artists of tracks", "where the artists of each track begin")
     ]
-    artist_indices: Annotated[Int32, stored("artists of tracks", "the artists, in the order they are named")]
-    search_tracks: Annotated[Int32, stored("places", "the track at each place of the search index")]
+    artist_indices: Annotated[
+        Int32, stored("artists of tracks", "the artists, in the order they are named", indexes="artists")
+    ]
+    search_tracks: Annotated[
+        Int32, stored("places", "the track at each place of the search index", indexes="tracks")
+    ]
     search_codes: Annotated[UInt64, stored("codes", "the codes that occur in names, ascending")]
     search_indptr: Annotated[
         Int64, offsets("codes", "places of codes", "where the places of each code begin")
     ]
-    search_places: Annotated[Int32, stored("places of codes", "the places, ascending within a code")]
+    search_places: Annotated[
+        Int32, stored("places of codes", "the places, ascending within a code", indexes="places")
+    ]
     search_words: Annotated[Int64, stored("words", "the words of names, as numbers, ascending")]
     search_word_sums: Annotated[Int64, stored("words+1", "the running sum of how many names have each word")]
 

@@ -1,17 +1,22 @@
 """Access to data about stored users.
 
-Here: the API key, and where it is required. Not here: how often a client may ask (`rate_limit`).
+Here: the API key, where it is required, and under which host names a service on loopback is asked. Not here:
+how often a client may ask (`rate_limit`).
 
 Recommendations for a list of songs never need a key. Requests about a stored user (their recommendations,
 their feedback) need it wherever a key is set. Without a key they are refused if other machines can reach the
-service. On loopback they are allowed, but only under a loopback host name: a foreign web page could point its
-own host name at 127.0.0.1 and make the browser send requests (DNS rebinding).
+service. On loopback they are allowed.
+
+A service on loopback answers no request under a foreign host name: a web page could point its own host name
+at 127.0.0.1, and would then read all that the service answers to the browser (DNS rebinding).
 """
 
 import hashlib
 import hmac
 import ipaddress
 import os
+import re
+from collections.abc import Collection
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -21,6 +26,7 @@ from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY_VARIABLE = "TUNEGRAPH_API_KEY"
 _MIN_KEY_CHARACTERS = 16
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
 
 def key_of_environment() -> str | None:
@@ -54,13 +60,6 @@ class StoredUserAccess:
                     f" no key; its operator can set {KEY_VARIABLE}",
                     name="no-key-configured",
                 )
-            if not _is_loopback_host(request.headers.get("host", "")):
-                raise Problem(
-                    HTTPStatus.FORBIDDEN,
-                    "without a key, requests about stored users are accepted only under localhost or"
-                    f" 127.0.0.1; under other host names the service needs {KEY_VARIABLE}",
-                    name="foreign-host",
-                )
             return
         given = _given_key(request)
         # Digests are compared, so that the time taken reveals neither content nor length.
@@ -85,10 +84,13 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _is_loopback_host(host: str) -> bool:
-    name = host[: host.index("]") + 1].strip("[]") if host.startswith("[") and "]" in host else host
-    name = name if ":" in name and name.count(":") > 1 else name.partition(":")[0]
-    if name.lower().rstrip(".") == "localhost":
+def is_own_host(host: str, allowed: Collection[str]) -> bool:
+    """Whether a Host header names loopback, or one of the ``allowed`` names, with any port or none."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1].strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost") or name in allowed or found[1].lower() in allowed:
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -80,9 +80,9 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
     add_routes(app.router, service)
     generated_openapi = app.openapi
     app.openapi = lambda: _complete_openapi(generated_openapi(), service)  # type: ignore[method-assign]
-    inner: ASGIApp = app
+    cors = None
     if settings.cors_origins:
-        inner = CORSMiddleware(
+        cors = CORSMiddleware(
             app,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
@@ -91,12 +91,16 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
             max_age=600,
         )
     return RequestMiddleware(
-        app=inner,
+        app=cors or app,
+        cors=cors,
         routes=app.routes,
         metrics=service.metrics,
         log=service.log,
         limiter=service.limiter,
         proxies=settings.proxies,
+        own_hosts=None if settings.public else frozenset(settings.allowed_hosts),
+        limits=settings.limits,
+        connections=service.connections,
     )
 
 

@@ -6,6 +6,9 @@ There is no timer: a query that arrives alone is answered at once. Queries that 
 computed form the next batch. A query takes a fraction of a millisecond, less than handing it to a thread, so
 batches run on the event loop. Batches expected to take longer, as over a huge catalogue without an index, run
 in a thread, one at a time, while the loop keeps gathering.
+
+A query with thousands of ids, or for hundreds of songs that have to differ, takes as long as dozens of
+others. Such dear queries have a batcher of their own, so that no other query waits for one.
 """
 
 import asyncio
@@ -24,8 +27,21 @@ _MOST_WAITING = 1_024
 _BATCH_SECONDS = 0.008  # target duration of a batch, for which all queries behind it wait
 _MIN_BATCH = 8  # cheaper together than one by one, however long they take
 _INLINE_SECONDS = 0.02  # batches expected to take longer run in a thread
+_MOST_DEAR_WAITING = 16
+_DEAR = 4.0  # times as much as a usual query
 _FIRST_GUESS = 0.0005
 _SMOOTHING = 0.2
+
+
+def cost_of(query: Query) -> float:
+    """How many usual queries, of a few likes and songs, cost about as much as this one."""
+    listed = len(query.likes) + len(query.dislikes) + len(query.exclude)
+    return 1.0 + listed / 1_000 + query.k / 250 + (query.k / 20 if query.diversity > 0 else 0.0)
+
+
+def is_dear(query: Query) -> bool:
+    """Whether a query is one for the batcher of dear ones."""
+    return cost_of(query) > _DEAR
 
 
 class Answered(NamedTuple):
@@ -39,10 +55,18 @@ class QueryBatcher:
     """Answers queries in batches, within one event loop.
 
     ``current`` returns the recommender to use, or raises Problem if there is none. ``observe`` is called with
-    the size of each batch.
+    the size of each batch. ``dear``: its queries are, so each is answered alone in a thread, and few wait.
     """
 
-    def __init__(self, current: Callable[[], Recommender], observe: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        current: Callable[[], Recommender],
+        observe: Callable[[float], None],
+        *,
+        dear: bool = False,
+    ) -> None:
+        self._dear = dear
+        self._most_waiting = _MOST_DEAR_WAITING if dear else _MOST_WAITING
         self._current = current
         self._observe = observe
         self._waiting: deque[tuple[Query, asyncio.Future[Answered]]] = deque()
@@ -52,7 +76,7 @@ class QueryBatcher:
 
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
         """A future of the answer. Raises Problem 503 if too many queries are waiting."""
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= self._most_waiting:
             raise unavailable("too many requests are waiting; try again in a second", retry_after=1)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answered] = loop.create_future()
@@ -67,7 +91,8 @@ class QueryBatcher:
         self._thread.shutdown()
 
     def _run(self) -> None:
-        most = min(MOST_QUERIES, max(_MIN_BATCH, int(_BATCH_SECONDS / self._seconds_each)))
+        fitting = min(MOST_QUERIES, max(_MIN_BATCH, int(_BATCH_SECONDS / self._seconds_each)))
+        most = 1 if self._dear else fitting
         batch: list[tuple[Query, asyncio.Future[Answered]]] = []
         while self._waiting and len(batch) < most:
             query, future = self._waiting.popleft()
@@ -84,7 +109,7 @@ class QueryBatcher:
             self._run_next()
             return
         queries = [query for query, _ in batch]
-        if self._seconds_each * len(batch) <= _INLINE_SECONDS:
+        if not self._dear and self._seconds_each * len(batch) <= _INLINE_SECONDS:
             self._finish(recommender, batch, *_timed_answers(recommender, queries))
             return
         job = asyncio.get_running_loop().run_in_executor(self._thread, _timed_answers, recommender, queries)

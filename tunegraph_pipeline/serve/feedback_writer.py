@@ -7,21 +7,29 @@ Here: the thread that writes, and the error a client gets when writing fails. No
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 
-from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.feedback_spool import append, worker_name
+from tunegraph_pipeline.errors import InputError, LakeError, SpoolFullError
+from tunegraph_pipeline.lake.feedback_spool import append, spool_size, worker_name
 from tunegraph_pipeline.serve.access_log import note
-from tunegraph_pipeline.serve.problem_details import unavailable
+from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 _MOST_WAITING = 1_000
 
 
 class FeedbackWriter:
-    """Appends to this process's file in a lake's spool, one request after the other."""
+    """Appends to this process's file in a lake's spool, one request after the other.
 
-    def __init__(self, lake: Path) -> None:
+    ``request_bytes`` is what the events of one request may take on disk, and ``spool_bytes`` what the whole
+    spool may. ``refusing``: whether the last feedback was refused because the spool is full.
+    """
+
+    def __init__(self, lake: Path, *, request_bytes: int, spool_bytes: int) -> None:
         self._lake = lake
+        self._request_bytes = request_bytes
+        self.spool_bytes = spool_bytes
+        self.refusing = False
         self._worker = worker_name()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="feedback")
         self._n_waiting = 0
@@ -31,8 +39,8 @@ class FeedbackWriter:
     ) -> None:
         """Store the (track id, action) pairs of one user; returns once all of them are synced to disk.
 
-        Raises Problem 503 if the lake cannot be written, in which case none is stored, or if too many
-        requests are waiting for the disk.
+        None is stored if it raises Problem: 413 if these take too many bytes, 503 if the spool is full, the
+        lake cannot be written, or too many requests are waiting for the disk.
         """
         if self._n_waiting >= _MOST_WAITING:
             raise unavailable(
@@ -43,17 +51,42 @@ class FeedbackWriter:
             # On an unmounted disk, the file would be hidden once the disk is mounted again.
             if not (self._lake / "lake.json").is_file():
                 raise LakeError(f"there is no lake at {self._lake} at present")
-            append(self._lake, self._worker, user_id, events, shown=shown, bundle_version=bundle_version)
+            append(
+                self._lake,
+                self._worker,
+                user_id,
+                events,
+                shown=shown,
+                bundle_version=bundle_version,
+                most_bytes=self._request_bytes,
+                spool_bytes=self.spool_bytes,
+            )
 
         self._n_waiting += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._disk, append_events)
+            self.refusing = False
+        except InputError as error:
+            detail = str(error)
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, name="feedback-too-large") from None
+        except SpoolFullError as error:
+            if not self.refusing:
+                note(f"feedback is refused: {error}")
+            self.refusing = True
+            detail = (
+                "no more feedback can be stored until it is collected; nothing of this request was stored"
+            )
+            raise unavailable(detail, name="feedback-full", retry_after=600) from None
         except (LakeError, OSError) as error:
             note(f"feedback was not stored: {error}")  # the file name is for the operator only
             detail = "feedback cannot be written at present; nothing of this request was stored"
             raise unavailable(detail, name="feedback-unwritable", retry_after=60) from None
         finally:
             self._n_waiting -= 1
+
+    def spool_size(self) -> int:
+        """The bytes of feedback that no refresh has collected."""
+        return spool_size(self._lake)
 
     def close(self) -> None:
         """Finish all pending writes."""

@@ -30,12 +30,17 @@ class ServiceMetrics(Collector):
     """The metrics of this process, exposed together with those of the other workers if there are any.
 
     ``bundle`` returns the bundle and model version that are served, None if none is. ``problem`` returns why
-    the newest bundle is not served, None if it is.
+    the newest bundle is not served, None if it is. ``spool`` returns the bytes of feedback that wait, and how
+    many may.
     """
 
     def __init__(
-        self, bundle: Callable[[], tuple[str, str] | None], problem: Callable[[], str | None]
+        self,
+        bundle: Callable[[], tuple[str, str] | None],
+        problem: Callable[[], str | None],
+        spool: Callable[[], tuple[int, int]],
     ) -> None:
+        self._spool = spool
         self._shared = MULTIPROCESS_FOLDER in os.environ
         self._bundle = bundle
         self._problem = problem
@@ -97,7 +102,15 @@ class ServiceMetrics(Collector):
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """The served bundle, read at each scrape, so that no label of an older version remains."""
+        """The served bundle, read at each scrape, so that no label of an older version remains, and the
+        feedback spool."""
+        waiting, most = self._spool()
+        yield GaugeMetricFamily(
+            "tunegraph_feedback_spool_bytes", "Feedback that no refresh has collected.", value=waiting
+        )
+        yield GaugeMetricFamily(
+            "tunegraph_feedback_spool_limit_bytes", "Size at which feedback is refused.", value=most
+        )
         live = GaugeMetricFamily(
             "tunegraph_bundle_info", "The served bundle.", labels=["bundle_version", "model_version"]
         )

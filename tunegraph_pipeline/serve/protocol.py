@@ -1,67 +1,218 @@
-"""HTTP as the service reads it: uvicorn's parser, with a limit on the head of a request.
+"""HTTP as the service reads it: uvicorn's parser, with limits on how much and how slowly a client sends.
 
-Here: what is answered to a request that never reaches the application, because its head is too long or is no
-HTTP. Not here: the limit of a body, and everything else about a request (`middleware`).
+Here: the limits of the head of a request, of trailers and of what stands between the parts of a body, of
+requests that wait on one connection; the deadlines of a connection; and what is answered to a request that
+never reaches the application. Not here: the limit of a body and everything else about a request
+(`middleware`), or how many connections there may be (`connections`).
 """
 
+import asyncio
 from http import HTTPStatus
+from math import inf
 from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tunegraph_pipeline.serve.limits import MOST_HEAD_BYTES
 from tunegraph_pipeline.serve.middleware import RequestMiddleware
-from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.problem_details import Problem, unavailable
+from tunegraph_pipeline.serve.rate_limit import client_of
 
 _LINGER_SECONDS = 1.0
 """Time for a client to finish sending and read why it was refused; closing at once could cut it off."""
+_GRACE_SECONDS = 1.0
+"""After the deadline of a body, for the application to answer that it has passed."""
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection. It is closed after a request that cannot be read."""
+    """A connection. It is closed after a request that cannot be read.
 
-    _head = 0  # bytes of the head so far that the parser has not told of
-    _in_head = False
+    ``_surplus`` counts the bytes of an unfinished head; in a body, those since its last byte, which are sizes
+    of chunks, their extensions, and trailers.
+    """
+
+    _surplus = 0
+    _begun = 0  # heads that began in what was received last
+    _in_head = _in_body = False
+    _advanced = False  # whether it finished a head, or had a part of a body
+    _found: Problem | None = None
     _refused = False
+    _deadline = _write_deadline = inf
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._app = cast(RequestMiddleware, self.app)
+        self._limits = self._app.limits
+        self.client_name = client_of(self.client[0] if self.client else None, [], 0)
+        self._deadline = self.loop.time() + self._limits.head_seconds
+        self._app.connections.opened(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._app.connections.closed(self)
+        self._deadline = self._write_deadline = inf
+        super().connection_lost(exc)
+
+    # --- reading ---
 
     def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            unfinished = self._in_head or self._in_body
+            self._begun, self._advanced = 0, False
+            super().data_received(data)
+            self._look_at(len(data), unfinished)
+
+    def _look_at(self, size: int, was_unfinished: bool) -> None:
+        """Compare with the limits what is unfinished after ``size`` bytes more."""
         if self._refused:
             return
-        super().data_received(data)
-        if self._in_head and not self._refused:
-            self._head += len(data)
-            if self._head > MOST_HEAD_BYTES:
-                self.send_400_response("")
+        if self._in_head and (self._begun == 0 or (self._begun == 1 and not was_unfinished)):
+            self._surplus += size  # otherwise it began behind other requests, and is shorter
+        elif self._in_body:
+            self._surplus = 0 if self._advanced else self._surplus + size
+        if self._in_head or self._in_body:
+            if self._surplus > self._limits.head_bytes:
+                self._refuse(self._too_long())
+            else:
+                self._app.connections.unfinished(self)
+        elif self._is_answering():
+            self._app.connections.busy(self)
+        elif self._deadline is inf:  # empty lines before a request, which must not go on for ever
+            self._app.connections.unfinished(self)
+            self._deadline = self.loop.time() + self._limits.head_seconds
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head, self._in_head = 0, True
+        self._surplus, self._in_head = 0, True
+        self._begun += 1
+        self._deadline = self.loop.time() + self._limits.head_seconds
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers are not used
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._head = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if self._head > MOST_HEAD_BYTES:
-            raise ValueError("the head is too long")  # the parser stops, and `send_400_response` is called
+        length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if length > self._limits.head_bytes:
+            self._found = self._too_long()
+        elif len(self.pipeline) >= self._limits.pipelined:
+            detail = f"at most {self._limits.pipelined} requests may wait for an answer on one connection"
+            self._found = Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, name="pipelined")
+        if self._found is not None:
+            raise ValueError(self._found.detail)  # the parser stops, and `send_400_response` is called
+        self._in_head, self._in_body = False, True
+        self._surplus, self._advanced = 0, True
+        self._deadline = self.loop.time() + self._limits.body_seconds + _GRACE_SECONDS
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._advanced = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._deadline = inf
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        waiting = bool(self.pipeline)
+        super().on_response_complete()
+        if waiting or self.transport.is_closing():
+            return
+        if self._refused:
+            self._send_refusal()
+        elif not (self._in_head or self._in_body):
+            self._app.connections.idle(self)
+
+    # --- deadlines ---
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.time() + self._limits.write_seconds
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_deadline = inf
+
+    def end_if_late(self, now: float) -> None:
+        if now >= self._write_deadline:
+            self.transport.abort()
+        elif self.transport.is_closing():  # it waits for the client to take the rest of an answer
+            self._write_deadline = min(self._write_deadline, now + self._limits.write_seconds)
+        elif now >= self._deadline and not self._refused:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        if self._in_head:
+            detail = f"the headers of a request have to arrive within {self._limits.head_seconds:g} s"
+            self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, detail, name="slow-headers"))
+        elif self._in_body:
+            # The application has answered, without the body or because it was late.
+            self.transport.abort()
+        else:
+            self.transport.close()  # nothing was asked, and nothing is answered
+
+    def make_room(self) -> None:
+        if self._in_head and not self._is_answering():
+            self._write(_no_place())
+        self._refused = True
+        self.transport.close()
+
+    def turn_away(self) -> None:
+        self._refused = True
+        self._write(_no_place())
+        self.transport.close()
+
+    # --- refusing ---
+
     def send_400_response(self, msg: str) -> None:
-        response = cast(RequestMiddleware, self.app).unread(self._problem())
+        self._refuse(
+            self._found
+            or Problem(HTTPStatus.BAD_REQUEST, "this is not a request in HTTP/1.1", name="not-http")
+        )
+
+    def _refuse(self, problem: Problem) -> None:
+        """Read nothing more, and answer with the problem after the answers to earlier requests."""
+        self._refused, self._found = True, problem
+        self._app.connections.busy(self)
+        if not self._in_body:
+            if not self._is_answering():
+                self._send_refusal()
+        elif self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()  # the application does not have it yet
+        elif self.cycle.response_started:
+            self.transport.close()
+        else:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._send_refusal()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _send_refusal(self) -> None:
+        assert self._found is not None
+        self._unset_keepalive_if_required()
+        self._write(self._found)
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _write(self, problem: Problem) -> None:
+        headers = self.headers or []
+        response = self._app.unread(problem, self.client[0] if self.client else None, headers)
         status = HTTPStatus(response.status_code)
         lines = [f"HTTP/1.1 {int(status)} {status.phrase}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
-        self._refused = True
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
-    def _problem(self) -> Problem:
-        if self._head <= MOST_HEAD_BYTES:
-            return Problem(HTTPStatus.BAD_REQUEST, "this is not a request in HTTP/1.1", name="not-http")
-        most = f"at most {MOST_HEAD_BYTES:,} bytes"
-        if len(self.url) > MOST_HEAD_BYTES // 2:
+    def _too_long(self) -> Problem:
+        most = f"at most {self._limits.head_bytes:,} bytes"
+        if self._in_body:
+            detail = f"trailers, and what stands between the parts of a body, may have {most}"
+        elif len(self.url) > self._limits.head_bytes // 2:
             detail = f"an address may have {most} with the headers; send fewer ids, or a body"
             return Problem(HTTPStatus.REQUEST_URI_TOO_LONG, detail, name="address-too-long")
-        return Problem(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"the headers of a request may have {most} with its address",
-            name="headers-too-long",
-        )
+        else:
+            detail = f"the headers of a request may have {most} with its address"
+        return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, name="headers-too-long")
+
+
+def _no_place() -> Problem:
+    return unavailable("too many connections are open; try again in a second", retry_after=1)

@@ -21,9 +21,11 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
+from tunegraph_pipeline.serve.batching import cost_of
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import write_list
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
+from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -66,8 +68,11 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
 
 def _add_recommendations(router: APIRouter, service: Service) -> None:
-    async def listed(question: Question, form: str) -> Response:
-        recommender, answer = await service.batcher.ask(question)
+    async def listed(question: Question, form: str, request: Request) -> Response:
+        charge = request.scope.get(CHARGE)
+        if charge is not None:
+            charge(cost_of(question) - 1.0)
+        recommender, answer = await service.ask(question)
         if isinstance(answer, InputError):
             if question.user_id is not None and recommender.bundle.users.position(question.user_id) < 0:
                 raise Problem(
@@ -91,10 +96,12 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         responses={200: {"content": _LISTS}, **_problems(*_BODY, _BUSY)},
     )
     async def recommend(
-        body: schemas.RecommendationRequest, how: Annotated[schemas.ListParameters, Query()]
+        body: schemas.RecommendationRequest,
+        how: Annotated[schemas.ListParameters, Query()],
+        request: Request,
     ) -> Response:
         """Songs for somebody who likes these. Ranks the whole catalogue; stores nothing."""
-        return await listed(Question(**vars(body)), how.format)
+        return await listed(Question(**vars(body)), how.format, request)
 
     @router.get(
         "/users/{user_id:path}/recommendations",
@@ -104,11 +111,13 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         responses={200: {"content": _LISTS}, **_problems(*_STORED, HTTPStatus.NOT_FOUND, _INVALID, _BUSY)},
     )
     @checked_by(service.access.check)
-    async def recommend_user(user_id: str, how: Annotated[schemas.UserParameters, Query()]) -> Response:
+    async def recommend_user(
+        user_id: str, how: Annotated[schemas.UserParameters, Query()], request: Request
+    ) -> Response:
         """Songs for a user of the lake, by their likes and dislikes in the live bundle."""
         options = dict(vars(how))
         form = options.pop("format")
-        return await listed(Question(user_id=user_id, **options), form)
+        return await listed(Question(user_id=user_id, **options), form, request)
 
     @router.post(
         "/explanations",
@@ -221,11 +230,11 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
     async def feedback(body: schemas.FeedbackRequest) -> Response:
         """Store likes, dislikes and skips. They are on disk when this responds, and used by the next refresh.
         Events about unknown songs are dropped, so that made-up ids do not enter the catalogue."""
-        recommender = service.live_bundle.current.recommender
-        _, unknown = _looked_up(recommender, [event.track_id for event in body.events])
-        events = [
-            (event.track_id, event.action) for event in body.events if event.track_id not in set(unknown)
-        ]
+        tracks = service.live_bundle.current.recommender.bundle.tracks
+        given = list(dict.fromkeys(event.track_id for event in body.events))
+        unknown = [track for track, at in zip(given, tracks.find(given).tolist(), strict=True) if at < 0]
+        strange = set(unknown)
+        events = [(event.track_id, event.action) for event in body.events if event.track_id not in strange]
         if events:
             await service.feedback_writer.add(body.user_id, events, body.shown, body.bundle_version)
         for _, action in events:

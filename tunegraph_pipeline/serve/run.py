@@ -18,6 +18,7 @@ from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
+from tunegraph_pipeline.lake.feedback_settings import feedback_settings
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.serve.access import KEY_VARIABLE, key_of_environment
 from tunegraph_pipeline.serve.blocklist import Blocklist
@@ -27,7 +28,6 @@ from tunegraph_pipeline.words import counted
 # The same as in `metrics`, which must not be imported before the variable is set.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS = 30
-_KEEP_ALIVE_SECONDS = 75  # longer than that of proxies, so that they close a connection first
 _WORKER_START_SECONDS = 60
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -70,13 +70,14 @@ def _check(settings: ServiceSettings) -> None:
         )
     Bundle.open(read_current(settings.serving))
     Blocklist.read(settings.blocklist)
+    feedback_settings(settings.lake)
     key_of_environment()
 
 
 def _serve_alone(settings: ServiceSettings, listener: socket.socket, announce: Callable[[], None]) -> None:
     from tunegraph_pipeline.serve.app import create_app
 
-    server = _AnnouncingServer(_config(create_app(settings), workers=1), announce)
+    server = _AnnouncingServer(_config(create_app(settings), settings), announce)
     server.run(sockets=[listener])
 
 
@@ -88,7 +89,7 @@ def _serve_with_workers(
     metrics_folder.mkdir()
     os.environ[_METRICS_FOLDER] = str(metrics_folder)
     os.environ[ENVIRONMENT] = settings.model_dump_json()
-    config = _config("tunegraph_pipeline.serve.app:of_environment", workers=settings.workers, factory=True)
+    config = _config("tunegraph_pipeline.serve.app:of_environment", settings, factory=True)
     supervisor = _Supervisor(config, [listener], announce)
     supervisor.run()
     if supervisor.failed:
@@ -136,11 +137,11 @@ class _Supervisor(Multiprocess):
         super().handle_term()
 
 
-def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
+def _config(app: Any, settings: ServiceSettings, *, factory: bool = False) -> Config:
     return Config(
         app,
         factory=factory,
-        workers=workers,
+        workers=settings.workers,
         loop="uvloop",
         http="tunegraph_pipeline.serve.protocol:Protocol",
         ws="none",
@@ -149,7 +150,7 @@ def _config(app: Any, *, workers: int, factory: bool = False) -> Config:
         access_log=False,
         proxy_headers=False,  # --proxies says which to trust
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.limits.idle_seconds,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         # Also how long a new worker may take after a hangup, before the old ones are kept.
         timeout_worker_healthcheck=_WORKER_START_SECONDS,

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
+from tunegraph_pipeline.lake.feedback_settings import feedback_settings
+from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
-from tunegraph_pipeline.serve.batching import QueryBatcher
+from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, is_dear
 from tunegraph_pipeline.serve.blocklist import Blocklist
+from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
@@ -39,8 +42,13 @@ class Service:
         self.access = StoredUserAccess(key_of_environment(), public=settings.public)
         rate = settings.requests_per_second
         self.limiter = None if rate is None else RateLimiter(rate)
+        self.connections = OpenConnections(settings.limits, settings.connections_per_client)
         self.log = AccessLog(requests=settings.access_log)
-        self.metrics = ServiceMetrics(self._bundle_labels, lambda: self.live_bundle.problem)
+        self.metrics = ServiceMetrics(
+            self._bundle_labels,
+            lambda: self.live_bundle.problem,
+            lambda: (self.feedback_writer.spool_size(), self.feedback_writer.spool_bytes),
+        )
         self.live_bundle = LiveBundle(
             settings.serving,
             Blocklist.read(settings.blocklist),
@@ -48,8 +56,13 @@ class Service:
             run_folder=settings.run_folder,
             reloaded=self.metrics.reload,
         )
-        self.batcher = QueryBatcher(lambda: self.live_bundle.current.recommender, self.metrics.observe_batch)
-        self.feedback_writer = FeedbackWriter(settings.lake)
+        self._batcher = QueryBatcher(self._recommender, self.metrics.observe_batch)
+        self._dear_batcher = QueryBatcher(self._recommender, self.metrics.observe_batch, dear=True)
+        self.feedback_writer = FeedbackWriter(
+            settings.lake,
+            request_bytes=settings.limits.feedback_bytes,
+            spool_bytes=feedback_settings(settings.lake).spool_bytes,
+        )
         # One thread: its work holds the interpreter lock most of the time, so a second one would not help.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="service")
         self._n_waiting = 0
@@ -65,8 +78,13 @@ class Service:
     async def __aexit__(self, *_error: object) -> None:
         self.feedback_writer.close()
         self.live_bundle.stop()
-        self.batcher.close()
+        self._batcher.close()
+        self._dear_batcher.close()
         self._thread.shutdown()
+
+    def ask(self, query: Query) -> "asyncio.Future[Answered]":
+        """A future of the answer to a query. Raises Problem 503 if too many are waiting."""
+        return (self._dear_batcher if is_dear(query) else self._batcher).ask(query)
 
     async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Run ``work`` in a thread while the event loop continues. Raises Problem 503 if too much waits."""
@@ -77,6 +95,9 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
         finally:
             self._n_waiting -= 1
+
+    def _recommender(self) -> Recommender:
+        return self.live_bundle.current.recommender
 
     def _bundle_labels(self) -> tuple[str, str] | None:
         served = self.live_bundle.served

@@ -1,26 +1,60 @@
 """The settings of a service, in a form that is passed to its workers.
 
 Here: the settings, and what follows from them (whether the address is public, which rate limit applies). Not
-here: the API key, which stays in the environment and is read only by `access`, or the limits of a request
-(`limits`).
+here: the API key, which stays in the environment and is read only by `access`, or the limits that the Lambda
+function has too (`limits`).
 """
 
 import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_HEAD_BYTES
+from tunegraph_pipeline.words import in_plain_words
 
 ENVIRONMENT = "TUNEGRAPH_SERVICE"
 """The variable that passes the settings to the workers."""
 
 DEFAULT_PUBLIC_RATE = 50.0
+DEFAULT_CONNECTIONS_PER_CLIENT = 100
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:\d{1,5})?", re.IGNORECASE)
+
+
+class Limits(BaseModel):
+    """What a client may cost, each by its name in ``--limit NAME=VALUE``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head_bytes: int = Field(default=MOST_HEAD_BYTES, ge=1_024, le=2**20)
+    """Of the address and the headers of a request together; also of its trailers."""
+    body_bytes: int = Field(default=MOST_BODY_BYTES, ge=1_024, le=2**24)
+    """Of a body."""
+    head_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Until the headers of a request have arrived, from its first byte; for a first request from the opening
+    of the connection."""
+    body_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """Until the body has arrived, from the end of the headers."""
+    write_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """For which a client may take nothing of an answer."""
+    idle_seconds: int = Field(default=75, ge=1)
+    """For which a connection stays open without a request: longer than with proxies, so that they close a
+    connection first."""
+    pipelined: int = Field(default=16, ge=1)
+    """Requests that wait on one connection for the answer to an earlier one."""
+    connections: int = Field(default=500, ge=1)
+    """Open connections of a worker."""
+    connections_per_client: int | None = Field(default=None, ge=0)
+    """Open connections of one client; 0 for no limit, None for the default of the address."""
+    feedback_bytes: int = Field(default=MOST_BODY_BYTES, ge=1_024)
+    """On disk, of the events of one request."""
 
 
 class ServiceSettings(BaseModel):
@@ -39,6 +73,9 @@ class ServiceSettings(BaseModel):
     proxies: int = Field(default=0, ge=0)
     """The number of own proxies in front of the service; as many last X-Forwarded-For entries are trusted."""
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names, besides loopback ones, under which a service on loopback is asked."""
+    limits: Limits = Limits()
     blocklist: Path | None = None
     access_log: bool = True
     run_folder: Path | None = None
@@ -59,6 +96,14 @@ class ServiceSettings(BaseModel):
         if self.rate_limit is None:
             return DEFAULT_PUBLIC_RATE if self.public else None
         return self.rate_limit or None
+
+    @property
+    def connections_per_client(self) -> int | None:
+        """Open connections of one client, None without a limit. The connections of a proxy are not one
+        client's, and who can reach loopback is trusted."""
+        if self.limits.connections_per_client is None:
+            return DEFAULT_CONNECTIONS_PER_CLIENT if self.public and not self.proxies else None
+        return self.limits.connections_per_client or None
 
     @classmethod
     def of_environment(cls) -> Self:
@@ -83,3 +128,25 @@ def check_origin(origin: str) -> str:
             f"--cors-origin {origin}: an origin is scheme and host, as in https://music.example.org, or *"
         )
     return origin.lower()
+
+
+def check_host(name: str) -> str:
+    """The host name without a port, in lower case. Raises InputError if it cannot be one."""
+    if _HOST.fullmatch(name) is None:
+        raise InputError(f"--allowed-host {name}: give a host name without scheme and port, as in music.lan")
+    return name.lower().rstrip(".")
+
+
+def limits_of(given: Iterable[str]) -> Limits:
+    """The limits, changed by ``NAME=VALUE``. Raises InputError for an unknown name or a wrong value."""
+    values = dict(part.partition("=")[::2] for part in given)
+    try:
+        return Limits.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0])
+        if name not in Limits.model_fields:
+            raise InputError(
+                f"--limit {name}: there is no such limit; the limits are {', '.join(Limits.model_fields)}"
+            ) from None
+        raise InputError(f"--limit {name}={values[name]}: {in_plain_words(problem['msg'])}") from None

@@ -44,7 +44,7 @@ def test_a_line_says_who_said_what_of_which_song_and_when(tmp_path: Path) -> Non
         "shown": ["a", "b"],
         "bundle_version": "v1",
     }
-    assert (second["track_id"], second["action"]) == ("b", "skip")
+    assert (second["track_id"], second["action"], second["shown"]) == ("b", "skip", [])
     assert second["at"] > first["at"]  # the order within a request is an order in time
 
 
@@ -392,3 +392,54 @@ def test_lines_appended_during_collections_all_arrive_once(lake: Lake) -> None:
     assert received(lake) == sorted(
         (user, str(n), "like") for user in appended for n in range(appended[user])
     )
+
+
+def test_text_takes_no_more_room_than_it_has(tmp_path: Path) -> None:
+    emoji = "\U0001f600" * 200
+    append(tmp_path, "w", "zoë", [("a", "like")] * 500, shown=[emoji] * 265, at=NOON)
+    written = (tmp_path / SPOOL / "2026-11-24" / "w.jsonl").read_bytes()
+    assert len(written) < 265 * 200 * 4 + 500 * 200
+    assert "zoë".encode() in written
+
+
+def test_lines_of_earlier_versions_are_read(lake: Lake) -> None:
+    old = {
+        "at": "2026-11-24T12:00:00.000000Z",
+        "user_id": "zoë",
+        "track_id": "a",
+        "action": "like",
+        "shown": ["ä", "b"],
+        "bundle_version": "v1",
+    }
+    folder = lake.spool / "2026-11-24"
+    folder.mkdir(parents=True)
+    folder.joinpath("w.jsonl").write_text("".join(json.dumps({**old, "track_id": t}) + "\n" for t in "ab"))
+    (batch,) = collect(lake, TODAY).batches
+    rows = batch.read("feedback")
+    assert rows["user_id"].to_list() == ["zoë"] * 2
+    assert rows["shown"].to_list() == [["ä", "b"]] * 2
+
+
+def test_much_feedback_becomes_batches_of_a_bounded_size_and_the_same_ones_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback_spool, "_BATCH_BYTES", 2_000)
+    for user in range(40):
+        append(lake.root, "w", f"user {user}", [("a", "like"), ("b", "skip")], at=NOON)
+    spooled_lines = (lake.spool / "2026-11-24" / "w.jsonl").read_bytes()
+    found = collect(lake, TODAY)
+    assert len(found.batches) > 3
+    assert sum(batch.rows["feedback"] for batch in found.batches) == 80
+    # As after a kill between the last batch and the end.
+    taken = lake.spool / "2026-11-24" / ".taken-1"
+    taken.mkdir(parents=True)
+    (taken / "w.jsonl").write_bytes(spooled_lines)
+    again = collect(lake, TODAY)
+    assert [batch.folder for batch in again.batches] == [batch.folder for batch in found.batches]
+
+
+def test_a_spool_that_fills_up_is_said(lake: Lake) -> None:
+    lake.set_section("feedback", {"spool_mib": 1})
+    append(lake.root, "w", "ann", [("a", "like")], shown=["x" * 900_000], at=NOON)
+    assert any("settings.feedback.spool_mib" in line for line in collect(lake, TODAY).sentences())
+    assert collect(lake, TODAY).sentences() == []

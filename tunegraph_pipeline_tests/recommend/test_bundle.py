@@ -1,5 +1,7 @@
 import dataclasses
+import hashlib
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -409,3 +411,25 @@ def test_readers_see_the_old_bundle_or_the_new_one_while_current_is_replaced(
     assert failures == []
     assert seen <= {"v1", "v2"}
     assert seen
+
+
+POINTING = [part for spec in BUNDLE for part in spec.parts() if part.ends_at or part.indexes]
+
+
+@pytest.mark.parametrize("value", [-1, 1_000_000])
+@pytest.mark.parametrize("part", [part.name for part in POINTING])
+def test_a_value_that_points_elsewhere_is_refused_though_its_checksum_is_right(
+    golden_bundle: Bundle, part: str, value: int
+) -> None:
+    path = golden_bundle.folder / f"{part}.npy"
+    array = np.load(path)
+    if not array.size:
+        pytest.skip("nothing in it")
+    array[len(array) // 2] = value
+    np.save(path, array)
+    manifest = json.loads((golden_bundle.folder / MANIFEST).read_bytes())
+    manifest["parts"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (golden_bundle.folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=re.escape(path.name)) as refused:
+        Bundle.open(golden_bundle.folder)
+    assert "\n" not in str(refused.value)

@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.serve.access import KEY_VARIABLE, StoredUserAccess, key_of_environment
+from tunegraph_pipeline.serve.access import KEY_VARIABLE, StoredUserAccess, is_own_host, key_of_environment
 from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY = "correct horse battery".replace(" ", "-")
@@ -60,11 +60,25 @@ def test_where_others_can_ask_and_no_key_is_set_nobody_may() -> None:
     assert refusal(access, x_api_key=KEY) == (403, "no-key-configured")
 
 
+def test_on_loopback_without_a_key_everybody_may() -> None:
+    StoredUserAccess(None, public=False).check(request())
+
+
 @pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.1.2.3", "[::1]:8000", "::1"]
+    "host",
+    [
+        "localhost",
+        "LOCALHOST.:8000",
+        "localhost:",
+        "demo.localhost",
+        "127.0.0.1:8000",
+        "127.1.2.3",
+        "[::1]:8000",
+        "music.lan:80",
+    ],
 )
-def test_on_loopback_without_a_key_loopback_names_are_answered(host: str) -> None:
-    StoredUserAccess(None, public=False).check(request(host=host))
+def test_loopback_and_the_names_that_were_given_are_own_hosts(host: str) -> None:
+    assert is_own_host(host, {"music.lan"})
 
 
 @pytest.mark.parametrize(
@@ -74,13 +88,22 @@ def test_on_loopback_without_a_key_loopback_names_are_answered(host: str) -> Non
         "evil.example.org:8000",
         "127.0.0.1.evil.org",
         "localhost.evil.org",
+        "localhost:8000@evil.org",
+        "localhost:8000:1",
+        "evil.org#localhost",
+        "notlocalhost",
+        "x.music.lan",
+        "2130706433",
+        "0x7f.1",
         "",
         "[",
+        "[::1",
         "10.0.0.1",
+        "0.0.0.0",
     ],
 )
-def test_on_loopback_without_a_key_no_name_of_somebody_else_is(host: str) -> None:
-    assert refusal(StoredUserAccess(None, public=False), host=host) == (403, "foreign-host")
+def test_no_name_of_somebody_else_is(host: str) -> None:
+    assert not is_own_host(host, {"music.lan"})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
 from tunegraph_pipeline.serve import batching
-from tunegraph_pipeline.serve.batching import MOST_QUERIES, QueryBatcher
+from tunegraph_pipeline.serve.batching import MOST_QUERIES, QueryBatcher, is_dear
 from tunegraph_pipeline.serve.problem_details import Problem
 
 QUERIES = [Query(likes=[f"track{track:017d}"], k=1 + track % 5) for track in range(150)]
@@ -165,3 +165,29 @@ def test_where_nothing_is_served_everybody_is_told_so_and_the_next_are_asked_aga
         batcher.close()
 
     asyncio.run(ask())
+
+
+def test_what_costs_as_much_as_many_is_dear() -> None:
+    ids = [str(number) for number in range(2_000)]
+    for usual in (Query(likes=ids[:300]), Query(k=500), Query(k=30, diversity=0.3, likes=ids[:50])):
+        assert not is_dear(usual)
+    for dear in (Query(likes=ids, dislikes=ids), Query(k=500, diversity=0.1), Query(likes=ids, k=500)):
+        assert is_dear(dear)
+
+
+def test_dear_queries_are_answered_one_at_a_time_and_few_may_wait(bundle: Bundle) -> None:
+    recommender = Watched(bundle)
+
+    async def ask() -> list[Any]:
+        batcher = QueryBatcher(lambda: recommender, lambda _size: None, dear=True)
+        futures = [batcher.ask(query) for query in QUERIES[:16]]
+        with pytest.raises(Problem) as refused:
+            batcher.ask(QUERIES[16])
+        assert (refused.value.status, refused.value.name) == (HTTPStatus.SERVICE_UNAVAILABLE, "busy")
+        found = await asyncio.gather(*futures)
+        batcher.close()
+        return found
+
+    assert len(asyncio.run(ask())) == 16
+    assert recommender.sizes == [1] * 16
+    assert threading.current_thread().name not in recommender.threads

@@ -23,11 +23,11 @@ def lines(lake: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in found for line in path.read_bytes().split(b"\n") if line]
 
 
-def add_all(lake: Path, *users: str) -> list[Any]:
+def add_all(lake: Path, *users: str, request_bytes: int = 2**18, spool_bytes: int = 2**20) -> list[Any]:
     """What comes of feedback that arrives at the same time."""
 
     async def add() -> list[Any]:
-        writer = FeedbackWriter(lake)
+        writer = FeedbackWriter(lake, request_bytes=request_bytes, spool_bytes=spool_bytes)
         added = [
             writer.add(user, [("t1", "like"), ("t2", "skip")], ["t1", "t2", "t3"], "v1") for user in users
         ]
@@ -45,7 +45,8 @@ def test_all_that_is_said_at_once_is_kept_with_all_that_was_said(tmp_path: Path)
     assert [(line["user_id"], line["track_id"], line["action"]) for line in found] == [
         (user, *event) for user in users for event in (("t1", "like"), ("t2", "skip"))
     ]
-    assert all(line["shown"] == ["t1", "t2", "t3"] and line["bundle_version"] == "v1" for line in found)
+    assert [line["shown"] for line in found] == [["t1", "t2", "t3"], []] * 40
+    assert all(line["bundle_version"] == "v1" for line in found)
 
 
 def test_nothing_is_written_where_the_disk_of_the_lake_should_be(tmp_path: Path) -> None:
@@ -87,3 +88,20 @@ def test_more_than_the_disk_takes_is_refused(tmp_path: Path, monkeypatch: pytest
     found = add_all(tmp_path, "a", "b", "c", "d")
     assert [type(result).__name__ for result in found] == ["NoneType", "NoneType", "Problem", "Problem"]
     assert {line["user_id"] for line in lines(tmp_path)} == {"a", "b"}
+
+
+def test_events_that_would_take_too_much_room_are_refused(tmp_path: Path) -> None:
+    fitting, longer = add_all(tmp_path, "a", "a" * 200, request_bytes=500)
+    assert fitting is None
+    assert isinstance(longer, Problem)
+    assert (longer.status, longer.name) == (413, "feedback-too-large")
+    assert {line["user_id"] for line in lines(tmp_path)} == {"a"}
+
+
+def test_above_the_size_of_the_spool_nothing_is_stored(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = add_all(tmp_path, "a", "b", "c", "d", spool_bytes=700)
+    assert [getattr(result, "name", "stored") for result in found] == ["stored"] * 2 + ["feedback-full"] * 2
+    assert {line["user_id"] for line in lines(tmp_path)} == {"a", "b"}
+    assert capfd.readouterr().err.count("feedback is refused") == 1

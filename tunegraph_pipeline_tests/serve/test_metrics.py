@@ -15,7 +15,7 @@ def samples(metrics: ServiceMetrics) -> dict[tuple[str, tuple[tuple[str, str], .
 
 
 def test_what_is_counted_is_exposed() -> None:
-    metrics = ServiceMetrics(lambda: ("v1", "m1"), lambda: None)
+    metrics = ServiceMetrics(lambda: ("v1", "m1"), lambda: None, lambda: (70, 100))
     metrics.request("GET", "/map", 200, 0.004)
     metrics.request("GET", "/map", 200, 0.004)
     metrics.request("GET", "/map", 304, 0.004)
@@ -32,13 +32,15 @@ def test_what_is_counted_is_exposed() -> None:
     assert found["tunegraph_feedback_events_total", (("action", "like"),)] == 1
     assert found["tunegraph_reloads_total", (("outcome", "refused"),)] == 1
     assert found["tunegraph_batch_queries_sum", ()] == 3
+    assert found["tunegraph_feedback_spool_bytes", ()] == 70
+    assert found["tunegraph_feedback_spool_limit_bytes", ()] == 100
     assert not [name for name, _ in found if name.endswith("_created")]
 
 
 @pytest.mark.parametrize("problem", [None, "it is damaged"])
 def test_the_bundle_is_the_one_of_now(problem: str | None) -> None:
     served: list[tuple[str, str]] = []
-    metrics = ServiceMetrics(lambda: served[-1] if served else None, lambda: problem)
+    metrics = ServiceMetrics(lambda: served[-1] if served else None, lambda: problem, lambda: (70, 100))
     assert not [name for name, _ in samples(metrics) if name == "tunegraph_bundle_info"]
     for version in ("v1", "v2"):
         served.append((version, "m1"))

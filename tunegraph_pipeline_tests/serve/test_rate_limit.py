@@ -49,6 +49,17 @@ def test_a_clock_that_stands_still_or_goes_back_gives_nothing_away() -> None:
     assert [limiter.wait_of("a", 100.0), limiter.wait_of("a", 99.0), limiter.wait_of("a", 98.0)] == [0, 0, 1]
 
 
+def test_what_costs_more_counts_as_more() -> None:
+    limiter = RateLimiter(5.0)
+    assert limiter.wait_of("a", 0.0, cost=14.0) == 0  # of ten
+    assert limiter.wait_of("a", 0.9) == 1
+    assert limiter.wait_of("a", 1.1) == 0
+    limiter.charge("a", 20.0)
+    limiter.charge("unknown", 20.0)
+    assert limiter.wait_of("a", 2.0) == 4
+    assert limiter.wait_of("unknown", 2.0) == 0
+
+
 def test_memory_is_bounded_and_the_client_seen_longest_ago_is_forgotten() -> None:
     limiter = RateLimiter(1.0, most_clients=3)
     for client in ("a", "a", "b", "c", "d"):
@@ -70,6 +81,12 @@ def test_memory_is_bounded_and_the_client_seen_longest_ago_is_forgotten() -> Non
         ("::ffff:1.2.3.4", [], 0, "1.2.3.4"),
         ("2001:db8:1:2:3:4:5:6", [], 0, "2001:db8:1:2::/64"),
         ("10.0.0.1", [b"[2001:db8:1:2::9]"], 1, "2001:db8:1:2::/64"),
+        ("10.0.0.1", [b"[2001:db8:1:2::9]:5678"], 1, "2001:db8:1:2::/64"),
+        ("10.0.0.1", [b"1.2.3.4:5678"], 1, "1.2.3.4"),
+        ("10.0.0.1", [b"[::ffff:1.2.3.4]:5678"], 1, "1.2.3.4"),
+        ("10.0.0.1", [b"6.6.6.6:1, 1.2.3.4:2"], 1, "1.2.3.4"),
+        ("10.0.0.1", [b":5678"], 1, "unknown"),
+        ("10.0.0.1", [b"[]:5678"], 1, "unknown"),
         ("fe80::1%eth0", [], 0, "fe80::/64"),
     ],
 )

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.serve.settings import ENVIRONMENT, ServiceSettings, check_origin, is_loopback
+from tunegraph_pipeline.serve.settings import (
+    ENVIRONMENT,
+    ServiceSettings,
+    check_host,
+    check_origin,
+    is_loopback,
+    limits_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,41 @@ def test_an_origin_is_scheme_and_host(origin: str) -> None:
 def test_what_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(InputError, match="--cors-origin"):
         check_origin(origin)
+
+
+def test_limits_are_given_by_name() -> None:
+    limits = limits_of(["connections=7", "head_seconds=0.5"])
+    assert (limits.connections, limits.head_seconds, limits.idle_seconds) == (7, 0.5, 75)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("conections=7", "--limit conections: there is no such limit; the limits are head_bytes, "),
+        ("connections=many", "--limit connections=many: "),
+        ("connections=0", "--limit connections=0: "),
+        ("connections", "--limit connections=: "),
+        ("head_seconds=inf", "--limit head_seconds=inf: "),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(given: str, says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        limits_of([given])
+    assert str(refused.value).startswith(says)
+
+
+def test_a_client_may_open_so_many_connections_where_it_can_be_told_from_others() -> None:
+    def most(**given: object) -> int | None:
+        return ServiceSettings.model_validate({"lake": "x", **given}).connections_per_client
+
+    assert most() is None
+    assert most(host="0.0.0.0") == 100
+    assert most(host="0.0.0.0", proxies=1) is None
+    assert most(limits={"connections_per_client": 3}) == 3
+    assert most(host="0.0.0.0", limits={"connections_per_client": 0}) is None
+
+
+@pytest.mark.parametrize("name", ["http://music.lan", "music.lan:80", "", "a b"])
+def test_an_allowed_host_is_a_name_alone(name: str) -> None:
+    with pytest.raises(InputError, match="--allowed-host"):
+        check_host(name)
