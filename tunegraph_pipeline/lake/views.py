@@ -21,6 +21,7 @@ another database, the variable ``tunegraph_lake`` has to say where the lake is; 
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,8 @@ _FOLDER = r"""
 
 
 def connect(root: Path) -> "duckdb.DuckDBPyConnection":
-    """An in-memory DuckDB with the views of the lake at ``root``."""
+    """An in-memory DuckDB with the views of the lake at ``root``. Raises LakeError naming a table file that
+    DuckDB cannot read."""
     import duckdb
 
     connection = duckdb.connect()
@@ -77,14 +79,41 @@ def view_statements(root: Path) -> list[str]:
 
 
 def _make_views(connection: "duckdb.DuckDBPyConnection", root: Path, statements: list[str]) -> None:
+    import duckdb
+
     connection.execute("SET VARIABLE tunegraph_lake = ?", [str(root.resolve())])
-    for statement in statements:
-        connection.execute(statement)
+    try:
+        for statement in statements:
+            connection.execute(statement)
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise _unreadable(root, error) from error
+
+
+def _unreadable(root: Path, error: Exception) -> LakeError:
+    """The error for views that cannot be made. DuckDB may not name the file that it cannot read."""
+    import duckdb
+
+    for table, spec in TABLES.items():
+        for file in sorted((root / table).glob(_pattern(spec))):
+            try:
+                with duckdb.connect() as connection:
+                    connection.execute(
+                        "SELECT * FROM read_parquet([?]) LIMIT 0", [re.sub(r"([\[*?])", r"[\1]", str(file))]
+                    )
+            except (duckdb.Error, UnicodeDecodeError) as damage:
+                what = _first_line(damage).replace(str(file), file.name)
+                return LakeError(f"{file} cannot be read by DuckDB ({what}); run `tunegraph verify`")
+    return LakeError(f"the SQL views of {root} cannot be made ({_first_line(error)}); run `tunegraph verify`")
+
+
+def _pattern(spec: TableSpec) -> str:
+    """The files of a table, below its folder."""
+    return "data.parquet" if spec.partition is Partition.NONE else f"{spec.partition}=*/data.parquet"
 
 
 def _everything(root: Path, spec: TableSpec) -> str:
     """Every row of every partition, with the column of the partition."""
-    pattern = "data.parquet" if spec.partition is Partition.NONE else f"{spec.partition}=*/data.parquet"
+    pattern = _pattern(spec)
     if any((root / spec.name).glob(pattern)):
         files = f"tunegraph.folder() || '{spec.name}/{pattern}'"
         return f"SELECT * FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"  # noqa: S608

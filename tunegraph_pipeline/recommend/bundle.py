@@ -18,6 +18,7 @@ from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, declared_fields, fits, specs_of
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.seals import read_name
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
@@ -261,7 +262,7 @@ def current_version(serving_folder: Path) -> str:
     """The version of the live bundle. Raises BundleError if none is published."""
     path = serving_folder / CURRENT
     try:
-        return path.read_text().strip()
+        return read_name(path.read_text())
     except FileNotFoundError:
         raise BundleError(
             f"no bundle has been published in {serving_folder} yet; run `tunegraph refresh` first"
