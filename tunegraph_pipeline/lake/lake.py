@@ -434,6 +434,9 @@ class Lake(TableFiles):
         """An in-memory DuckDB with a view of every table in schema ``tunegraph``. Raises LakeError where a
         file that they show does not match its checksum, which DuckDB does not compare."""
         self.check_seals()
+        for kind in views.POINTERS:
+            if self.has_current(kind):
+                self.current_version(kind)
         return views.connect(self.root)
 
     def refresh_views(self) -> str | None:

@@ -21,9 +21,9 @@ another database, the variable ``tunegraph_lake`` has to say where the lake is; 
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     import duckdb
 
 _POINTERS = {
-    Partition.CUT_OFF: "current_likes/CURRENT",
-    Partition.MODEL: "models/CURRENT",
-    Partition.BUNDLE: "serving/CURRENT",
+    Partition.CUT_OFF: "current_likes",
+    Partition.MODEL: "models",
+    Partition.BUNDLE: "serving",
 }
-"""The file that says which partition is current, by how a table is partitioned."""
+"""The folder whose ``CURRENT`` says which partition is current, by how a table is partitioned."""
+POINTERS = (*_POINTERS.values(), "catalogue")
+"""The folders whose ``CURRENT`` the views look up."""
 
 
 _FOLDER = r"""
@@ -97,9 +99,7 @@ def _unreadable(root: Path, error: Exception) -> LakeError:
         for file in sorted((root / table).glob(_pattern(spec))):
             try:
                 with duckdb.connect() as connection:
-                    connection.execute(
-                        "SELECT * FROM read_parquet([?]) LIMIT 0", [re.sub(r"([\[*?])", r"[\1]", str(file))]
-                    )
+                    connection.execute("SELECT * FROM read_parquet(?) LIMIT 0", [escape(str(file))])
             except (duckdb.Error, UnicodeDecodeError) as damage:
                 what = _first_line(damage).replace(str(file), file.name)
                 return LakeError(f"{file} cannot be read by DuckDB ({what}); run `tunegraph verify`")
@@ -135,9 +135,10 @@ def _current(root: Path, spec: TableSpec) -> str:
         return f"SELECT * FROM {history} QUALIFY row_number() OVER ({newest_first}) = 1"  # noqa: S608
     if spec.name == "likes":
         return f"SELECT * FROM {history} SEMI JOIN tunegraph.observations USING (source, user_id, dt)"  # noqa: S608
-    pointer = "catalogue/CURRENT" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
-    if pointer is None:
+    folder = "catalogue" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
+    if folder is None:
         return f"SELECT * FROM {history}"  # noqa: S608
+    pointer = f"{folder}/CURRENT"
     if not (root / pointer).exists():
         return f"SELECT * FROM {history} WHERE false"  # noqa: S608
     file = f"read_text(tunegraph.folder() || '{pointer}')"
