@@ -117,16 +117,35 @@ KINDS = {
 }
 
 
-def torment(folder: Path, world: World, kind: str, kills: int, seed: int, pause: float = 0.02) -> Outcome:
-    """Kill the command ``kind`` so often in a lake below ``folder``, and finish it each time; compare what is
-    left with an undisturbed one. The reader waits ``pause`` seconds between two queries."""
+def two_days(world: World, root: Path, undisturbed: Callable[[Lake], object] = refresh) -> Lake:
+    """A lake that was refreshed on each of two days."""
+    lake = world.lake(root)
+    undisturbed(lake)
+    world.receive(lake, 1)
+    undisturbed(lake)
+    return lake
+
+
+def torment(
+    start: Lake,
+    folder: Path,
+    world: World,
+    kind: str,
+    kills: int,
+    seed: int,
+    *,
+    pause: float = 0.02,
+    undisturbed: Callable[[Lake], object] = refresh,
+) -> Outcome:
+    """Kill the command ``kind`` so often in a copy of the lake ``start`` below ``folder``, and finish it each
+    time; compare what is left with a copy that is not disturbed.
+
+    The reader waits ``pause`` seconds between two queries. ``undisturbed`` refreshes a lake, by default in a
+    process of its own.
+    """
     started = time.perf_counter()
     outcome, dice = Outcome(), random.Random(f"{kind} {seed}")
-    calm = world.lake(folder / "calm")
-    refresh(calm)
-    world.receive(calm, 1)
-    refresh(calm)
-    lake = Lake.open(shutil.copytree(calm.root, folder / "killed"))
+    calm, lake = (Lake.open(shutil.copytree(start.root, folder / name)) for name in ("calm", "killed"))
     with Reader(lake.serving, outcome, pause):
         n = 0
         while outcome.stages.total() < kills:
@@ -142,6 +161,11 @@ def torment(folder: Path, world: World, kind: str, kills: int, seed: int, pause:
                 found = verify(lake.root).problems
                 outcome.failures += [f"verify after kill {n}: {one.line()}" for one in found]
             _finish(kind, command, lake, outcome)
+            live = [current_version(one.serving) for one in (calm, lake)]
+            if kind == "rollback" and live[0] != live[1]:
+                outcome.failures.append(f"after kill {n}, {live[1]} is live, not {live[0]}")
+    for one in (calm, lake):
+        undisturbed(one)
     _judge(kind, calm, lake, n, outcome)
     outcome.seconds = time.perf_counter() - started
     return outcome
@@ -207,13 +231,7 @@ def _finish(kind: str, command: Sequence[str], lake: Lake, outcome: Outcome) -> 
 
 
 def _judge(kind: str, calm: Lake, lake: Lake, n: int, outcome: Outcome) -> None:
-    if kind == "rollback":
-        live = [current_version(one.serving) for one in (calm, lake)]
-        outcome.compared.append("which bundle is live")
-        if live[0] != live[1]:
-            outcome.failures.append(f"live is {live[1]}, not {live[0]}")
     for one in (calm, lake):
-        refresh(one)
         found = verify(one.root)
         outcome.failures += [
             f"verify at the end: {finding.line()}" for finding in found.problems + found.notes
@@ -253,7 +271,8 @@ def main() -> int:
     for kind in options.kind or KINDS:
         with tempfile.TemporaryDirectory() as folder:
             world = World(options.users, options.tracks, 1)
-            outcome = torment(Path(folder), world, kind, options.kills, options.seed)
+            start = two_days(world, Path(folder) / "start")
+            outcome = torment(start, Path(folder), world, kind, options.kills, options.seed)
         show(outcome)
         failures[kind] += len(outcome.failures)
     return 1 if failures.total() else 0

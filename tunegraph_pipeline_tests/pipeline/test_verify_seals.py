@@ -80,6 +80,19 @@ def test_the_repair_gives_each_a_checksum_and_changes_nothing_else(earlier: Lake
             assert lake.inputs_of(name, day) == earlier.inputs_of(name, day)
 
 
+def test_sql_finds_what_is_current_by_names_with_a_checksum(lake: Lake, earlier: Lake) -> None:
+    for one in (lake, earlier):
+        with one.connect() as connection:
+            (users,) = connection.execute(
+                "SELECT count(DISTINCT user_id) FROM tunegraph.current_likes"
+            ).fetchall()
+            assert users == (48,)
+    name = lake.current_file("catalogue")
+    put(name, name.read_bytes().replace(b"2026", b"2027"))
+    with pytest.raises(LakeError, match="catalogue/CURRENT cannot be read"):
+        lake.connect()
+
+
 def test_a_damaged_file_is_not_given_one(earlier: Lake) -> None:
     path = earlier.current_folder("co_like") / "degrees.npy"
     put(path, path.read_bytes()[:-1] + b"\xff")
