@@ -121,15 +121,15 @@ def torment(
     The reader waits ``pause`` seconds between two queries. ``undisturbed`` refreshes a lake that is not to be
     killed, by default in a process of its own.
     """
-    refresh = undisturbed or _refresh
+    calmly = undisturbed or refresh
     started = time.perf_counter()
     outcome = Outcome()
     dice = random.Random(seed)
     calm = world.lake(folder / "calm")
-    busy, idle = _refresh(calm), 0.0
+    busy, idle = refresh(calm), 0.0
     lake = Lake.open(shutil.copytree(calm.root, folder / "killed"))
     world.receive(calm, 1)
-    refresh(calm)
+    calmly(calm)
     world.receive(lake, 1)
     outcome.days = 1
     with Reader(lake.serving, outcome, pause):
@@ -139,33 +139,33 @@ def torment(
                 world.receive(lake, outcome.days)
             behind = not _is_live(lake, FIRST + timedelta(days=outcome.days))
             if not behind and not idle:
-                idle = _refresh(calm)  # of a lake that has all: it keeps what is there
+                idle = refresh(calm)  # of a lake that has all: it keeps what is there
             stage = _kill_a_refresh(lake, dice.uniform(0, busy if behind else idle))
             if stage is None:
                 outcome.ended_first += 1
             else:
                 outcome.stages[stage] += 1
-        refresh(lake)
+        calmly(lake)
     for day in range(2, outcome.days + 1):
         world.receive(calm, day)
-        refresh(calm)
+        calmly(calm)
     _judge(calm, lake, outcome)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
 
-def _refresh(lake: Lake) -> float:
+def refresh(lake: Lake) -> float:
     """Refresh undisturbed; the seconds it took."""
     started = time.perf_counter()
     done = subprocess.run(
-        [*_REFRESH, str(lake.root)], capture_output=True, text=True, check=False, env=_environment()
+        [*_REFRESH, str(lake.root)], capture_output=True, text=True, check=False, env=environment()
     )
     if done.returncode:
         raise SystemExit(f"a refresh that nobody disturbed failed: {done.stderr[-2000:]}")
     return time.perf_counter() - started
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
 
 
@@ -178,7 +178,7 @@ def _kill_a_refresh(lake: Lake, after: float) -> str | None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=_environment(),
+        env=environment(),
     )
     try:
         _, said = process.communicate(timeout=after)

@@ -68,13 +68,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+BLANK_PLOT = b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xaeB`\x82"
+"""The shortest that is a PNG."""
+
+
 @pytest.fixture(scope="module")
 def blank_plots() -> Iterator[None]:
     """Plots are empty in this process: drawing them takes longer than the rest of a small refresh."""
     from tunegraph_pipeline.evaluation import plots
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_picture", lambda *_: b"\x89PNG")
+        patch.setattr(plots, "_picture", lambda *_: BLANK_PLOT)
         yield
 
 

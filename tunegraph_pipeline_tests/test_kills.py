@@ -1,4 +1,4 @@
-"""A few kills -9 of a refresh by the harness of `benchmarks/kills.py`, which does a hundred."""
+"""A few kills -9, by `benchmarks/kills.py` of refreshes, and by `benchmarks/killed_commands.py` of others."""
 
 import importlib.util
 import sys
@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks import killed_commands
+from benchmarks.kills import World
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.test_cli import tunegraph
@@ -73,3 +75,19 @@ def test_a_reader_that_finds_nothing_to_read_complains(kills: ModuleType, tmp_pa
         pass
     assert outcome.failures
     assert "no bundle has been published" in outcome.failures[0]
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Lake]:
+    world = World(40, 50, 1, QUICK)
+    return world, killed_commands.two_days(world, tmp_path_factory.mktemp("commands") / "start", refresh)
+
+
+@pytest.mark.parametrize("kind", killed_commands.KINDS)
+def test_a_killed_command_is_finished_by_the_next_run(
+    two_days: tuple[World, Lake], tmp_path: Path, kind: str
+) -> None:
+    world, start = two_days
+    outcome = killed_commands.torment(start, tmp_path, world, kind, 1, seed=5, pause=0.2, undisturbed=refresh)
+    assert outcome.failures == []
+    assert outcome.stages.total() == 1

@@ -251,7 +251,7 @@ def _recommender(lake: Path, bundle: Path | None) -> "Recommender":
     from tunegraph_pipeline.recommend.recommender import Recommender
 
     if bundle is not None and (bundle / MANIFEST).is_file():
-        return Recommender(Bundle.open(bundle))
+        return Recommender(Bundle.verified(bundle))
     try:
         return open_live(open_lake(bundle or lake))
     except LakeMissingError:

@@ -13,17 +13,20 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.ids import composed
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 ALIASES = "aliases.json"
 RESTORE = "restore it from a backup, or remove it and join the ids again"
 """What to do about a damaged file."""
+_LINKS = "links"
+"""In the file: the links. A file of an earlier version has nothing but them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Aliases:
         file: without it a person would be split in two."""
         path = lake_root / ALIASES
         try:
-            said = json.loads(path.read_bytes())
+            said = _links(read_json(path.read_bytes()))
             aliases = cls(_composed(said))
             sound = all(map(_is_id, said.values())) and len(aliases.user_ids) == len(aliases.links)
         except FileNotFoundError:
@@ -117,7 +120,7 @@ class Aliases:
         where the disk cannot be written."""
         with staged_file(lake_root / ALIASES, lake_root / STAGING) as draft:
             draft.touch(mode=0o600)
-            draft.write_text(json.dumps(self.links, indent=1, sort_keys=True) + "\n")
+            draft.write_text(sealed_json(json.dumps({_LINKS: self.links}, indent=1, sort_keys=True)))
 
 
 NO_ALIASES = Aliases()
@@ -126,6 +129,10 @@ NO_ALIASES = Aliases()
 def id_columns(names: Collection[str]) -> list[str]:
     """Those of the columns that hold ids of users."""
     return [name for name in ("user_id", "discovered_from") if name in names]
+
+
+def _links(said: Any) -> Any:
+    return said[_LINKS] if isinstance(said.get(_LINKS), dict) else said
 
 
 def _composed(said: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 
 MANIFEST = "manifest.json"
 REBUILD = "rebuild this version with `tunegraph verify --repair` and `tunegraph refresh`"
@@ -33,6 +34,8 @@ UInt64 = NDArray[np.uint64]
 Float32 = NDArray[np.float32]
 
 _header = threading.Lock()
+_verified: set[tuple[Any, ...]] = set()
+"""The folders whose checksums this process compared, as they were then."""
 _HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
 
 
@@ -134,7 +137,9 @@ def write_arrays(
             found |= {"shape": list(part.shape), "dtype": part.dtype.str}
         parts[path.name] = found
     manifest = {"facts": dict(facts), "parts": parts}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    (folder / MANIFEST).write_text(
+        sealed_json(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False))
+    )
 
 
 class ArrayFolder:
@@ -160,11 +165,23 @@ class ArrayFolder:
         """Map the folder. Raises BundleError, naming the file, where it differs from its manifest."""
         path = folder / MANIFEST
         try:
-            manifest = json.loads(path.read_bytes())
+            manifest = read_json(path.read_bytes())
             facts, parts = dict(manifest["facts"]), dict(manifest["parts"])
             return cls(folder, facts, parts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path} cannot be read ({error}); {REBUILD}") from error
+
+    @classmethod
+    def verified(cls, folder: Path) -> Self:
+        """Map the folder, and compare every checksum once a process: for who writes something new from it.
+        Raises BundleError as :meth:`open` and :meth:`verify`."""
+        arrays = cls.open(folder)
+        stats = [(folder / name).stat() for name in sorted(arrays._declared)]
+        known = (str(folder), *((one.st_size, one.st_mtime_ns, one.st_ino) for one in stats))
+        if known not in _verified:
+            arrays.verify()
+            _verified.add(known)
+        return arrays
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays

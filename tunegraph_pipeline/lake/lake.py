@@ -30,6 +30,7 @@ from tunegraph_pipeline.lake.raw import (
 )
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import FILES, TABLES, Partition
+from tunegraph_pipeline.lake.seals import read_name, sealed_json, sealed_name, without_seal
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
     SPOOL,
@@ -137,7 +138,8 @@ class Lake(TableFiles):
                 " install a newer TuneGraph to use this lake"
             )
         try:
-            file = LakeFile.model_validate_json(content)
+            # People edit the file, so it may differ from its seal; `verify` says so.
+            file = LakeFile.model_validate_json(without_seal(content))
         except ValidationError as error:
             problem = error.errors()[0]
             what = f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}".lstrip(": ")
@@ -172,19 +174,20 @@ class Lake(TableFiles):
                 f"cannot make a lake at {root} ({error.strerror}); choose another --lake"
             ) from error
         lake = cls(root, LakeFile(format_version=FORMAT_VERSION, created=datetime.now(UTC)))
-        lake._save()
+        lake.save()
         lake.refresh_views()
         return lake
 
-    def _save(self) -> None:
-        write_text(self.path, self.file.model_dump_json(indent=1) + "\n", self.staging)
+    def save(self) -> None:
+        """Write `lake.json` as it is known here. Raises LakeError where the disk cannot be written."""
+        write_text(self.path, sealed_json(self.file.model_dump_json(indent=1)), self.staging)
 
     def _migrate(self) -> None:
         with self.writing("migration"):
             while self.file.format_version < FORMAT_VERSION:
                 MIGRATIONS[self.file.format_version](self.root)
                 self.file.format_version += 1
-                self._save()
+                self.save()
 
     # --- paths that depend on a name ---
 
@@ -246,7 +249,7 @@ class Lake(TableFiles):
         file = self.file.model_copy(update={"source": kept, "mixed": self.file.mixed or mix})
         if record and file != self.file:
             self.file = file
-            self._save()
+            self.save()
 
     def section(self, name: str, model: type[_Section]) -> _Section:
         """The settings of a section, validated. Raises LakeError naming the setting that is wrong."""
@@ -257,7 +260,7 @@ class Lake(TableFiles):
 
     def set_section(self, name: str, values: Mapping[str, Any]) -> None:
         self.file = self.file.model_copy(update={"settings": {**self.file.settings, name: dict(values)}})
-        self._save()
+        self.save()
 
     # --- tables ---
 
@@ -372,7 +375,7 @@ class Lake(TableFiles):
         """The version of ``kind`` (like_graph, co_like, models, ...) that is current. Raises LakeError where
         there is none yet."""
         try:
-            return self.current_file(kind).read_text().strip()
+            return read_name(self.current_file(kind).read_text())
         except FileNotFoundError:
             raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
         except (OSError, ValueError) as error:
@@ -410,7 +413,7 @@ class Lake(TableFiles):
 
     def set_current(self, kind: str, version: str) -> None:
         """Make a version of ``kind`` the current one, by one rename."""
-        write_text(self.current_file(kind), version + "\n", self.staging)
+        write_text(self.current_file(kind), sealed_name(version), self.staging)
 
     def prune_versions(self, kind: str, *, keep: int | None = None, spare: Collection[str] = ()) -> int:
         """Drop all versions of ``kind`` but the last few (``keep``, or as the settings say), the current one
@@ -428,7 +431,12 @@ class Lake(TableFiles):
     # --- DuckDB ---
 
     def connect(self) -> "duckdb.DuckDBPyConnection":
-        """An in-memory DuckDB with a view of every table in schema ``tunegraph``."""
+        """An in-memory DuckDB with a view of every table in schema ``tunegraph``. Raises LakeError where a
+        file that they show does not match its checksum, which DuckDB does not compare."""
+        self.check_seals()
+        for kind in views.POINTERS:
+            if self.has_current(kind):
+                self.current_version(kind)
         return views.connect(self.root)
 
     def refresh_views(self) -> str | None:

@@ -24,14 +24,14 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
-from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows
+from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows, write_rows
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
@@ -225,7 +225,7 @@ def prune_day(raw: Path, day: date) -> int:
     batches = [path for path in folder.iterdir() if path.is_dir()]
     if batches:
         # The marker first, so that no table is ever derived from a part of the batches.
-        write_text(folder / PRUNED, json.dumps({"batches": len(batches)}) + "\n", raw.parent / STAGING)
+        write_text(folder / PRUNED, sealed_json(json.dumps({"batches": len(batches)})), raw.parent / STAGING)
         for path in batches:
             remove_folder(path, raw.parent / STAGING)
     return len(batches)
@@ -253,10 +253,9 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
     if overwrite or not (folder / BATCH).exists():
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
-                path = draft / f"{part}.parquet"
-                pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+                write_rows(table, draft / f"{part}.parquet")
             facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM, _COMPOSED: True}
-            (draft / BATCH).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+            (draft / BATCH).write_text(sealed_json(json.dumps(facts, indent=1, ensure_ascii=False)))
     return info
 
 
@@ -294,7 +293,7 @@ def _canonical(column: Any) -> Iterator[Any]:
 
 def id_is_comparable(folder: Path) -> bool:
     """Whether the id of a batch is that of :func:`content_id`; older batches have another one."""
-    return bool(json.loads((folder / BATCH).read_bytes()).get("id_form") == _ID_FORM)
+    return bool(read_json((folder / BATCH).read_bytes()).get("id_form") == _ID_FORM)
 
 
 def read_batches(raw: Path, day: date) -> list[BatchInfo]:
@@ -374,7 +373,7 @@ def _has_other_forms(folder: Path, parts: tuple[str, ...]) -> bool:
 def read_info(folder: Path) -> BatchInfo:
     """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
-        facts = json.loads((folder / BATCH).read_bytes())
+        facts = read_json((folder / BATCH).read_bytes())
         known = {name: facts[name] for name in _FACTS}
         composed_ids = facts.get(_COMPOSED) is True
         return BatchInfo(

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
-from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
+from tunegraph_pipeline.lake.parquet import UNREADABLE, count_rows, read_metadata, read_rows, write_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
+from tunegraph_pipeline.lake.seals import check_parquet
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 _INPUTS = b"tunegraph.inputs"
@@ -219,7 +219,7 @@ class TableFiles:
             facts[_COMPOSED] = b"true"
         rows = rows.replace_schema_metadata(facts)
         with staged_file(path, self.root / STAGING) as draft:
-            pq.write_table(rows, draft, compression="zstd", write_page_checksum=True)
+            write_rows(rows, draft)
         return len(rows)
 
     def read(
@@ -259,11 +259,24 @@ class TableFiles:
         cannot be read."""
         path = self.table_path(table, partition)
         try:
-            return int(pq.read_metadata(path).num_rows)
+            return count_rows(path)
         except FileNotFoundError:
             return 0
         except UNREADABLE as error:
             raise _unreadable(path, error) from error
+
+    def check_seals(self) -> None:
+        """Compare the files of all tables with their checksums. Raises LakeError naming the first that
+        differs or cannot be read."""
+        for table, spec in TABLES.items():
+            values = [None] if spec.partition is Partition.NONE else self.partitions(table)
+            for path in (self.table_path(table, value) for value in values):
+                try:
+                    check_parquet(path)
+                except FileNotFoundError:
+                    continue
+                except UNREADABLE as error:
+                    raise _unreadable(path, error) from error
 
     def partitions(self, table: str) -> list[str]:
         """The partition values on disk, ascending."""

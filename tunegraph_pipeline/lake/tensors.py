@@ -3,6 +3,8 @@
 Here: saving and loading named tensors with a few facts. Not here: what the tensors mean (`training`).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.lake.seals import BROKEN
 from tunegraph_pipeline.lake.storage import STAGING, staged_file
+
+_CHECKSUM = "checksum"
+"""In the facts of a file: of its tensors and other facts. Earlier versions wrote none."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
@@ -20,9 +26,10 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    sealed = {**facts, _CHECKSUM: _checksum(contiguous, facts)}
     with staged_file(path, path.parent / STAGING) as draft:
         # Not written by safetensors, whose own error does not say that the disk is full.
-        draft.write_bytes(save(contiguous, metadata=dict(facts)))
+        draft.write_bytes(save(contiguous, metadata=sealed))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -31,6 +38,22 @@ def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise LakeError(f"{path} cannot be read ({error}); train the model again with --full") from error
+        raise _unreadable(path, str(error)) from error
+    if facts.pop(_CHECKSUM, None) not in (None, _checksum(tensors, facts)):
+        raise _unreadable(path, BROKEN)
+    return tensors, facts
+
+
+def _unreadable(path: Path, why: str) -> LakeError:
+    return LakeError(f"{path} cannot be read ({why}); train the model again with --full")
+
+
+def _checksum(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(json.dumps([name, tensors[name].dtype.str, tensors[name].shape]).encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()

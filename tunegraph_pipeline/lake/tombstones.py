@@ -23,6 +23,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.ids import composed, forms_of
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 TOMBSTONES = "tombstones.json"
@@ -44,7 +45,7 @@ class Tombstones:
         file: without it the forgotten could come back."""
         path = lake_root / TOMBSTONES
         try:
-            said = json.loads(path.read_bytes())
+            said = read_json(path.read_bytes())
             hashes = frozenset(map(str, said["users"]))
             return cls(bytes.fromhex(said["key"]), hashes, datetime.fromisoformat(said["last"]))
         except FileNotFoundError:
@@ -102,7 +103,7 @@ class Tombstones:
         }
         with staged_file(lake_root / TOMBSTONES, lake_root / STAGING) as draft:
             draft.touch(mode=0o600)
-            draft.write_text(json.dumps(said, indent=1) + "\n")
+            draft.write_text(sealed_json(json.dumps(said, indent=1)))
 
 
 def _keyed_hash(key: bytes, user_id: str) -> str:

@@ -23,6 +23,7 @@ another database, the variable ``tunegraph_lake`` has to say where the lake is; 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     import duckdb
 
 _POINTERS = {
-    Partition.CUT_OFF: "current_likes/CURRENT",
-    Partition.MODEL: "models/CURRENT",
-    Partition.BUNDLE: "serving/CURRENT",
+    Partition.CUT_OFF: "current_likes",
+    Partition.MODEL: "models",
+    Partition.BUNDLE: "serving",
 }
-"""The file that says which partition is current, by how a table is partitioned."""
+"""The folder whose ``CURRENT`` says which partition is current, by how a table is partitioned."""
+POINTERS = (*_POINTERS.values(), "catalogue")
+"""The folders whose ``CURRENT`` the views look up."""
 
 
 _FOLDER = r"""
@@ -57,7 +60,8 @@ _FOLDER = r"""
 
 
 def connect(root: Path) -> "duckdb.DuckDBPyConnection":
-    """An in-memory DuckDB with the views of the lake at ``root``."""
+    """An in-memory DuckDB with the views of the lake at ``root``. Raises LakeError naming a table file that
+    DuckDB cannot read."""
     import duckdb
 
     connection = duckdb.connect()
@@ -77,14 +81,39 @@ def view_statements(root: Path) -> list[str]:
 
 
 def _make_views(connection: "duckdb.DuckDBPyConnection", root: Path, statements: list[str]) -> None:
+    import duckdb
+
     connection.execute("SET VARIABLE tunegraph_lake = ?", [str(root.resolve())])
-    for statement in statements:
-        connection.execute(statement)
+    try:
+        for statement in statements:
+            connection.execute(statement)
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise _unreadable(root, error) from error
+
+
+def _unreadable(root: Path, error: Exception) -> LakeError:
+    """The error for views that cannot be made. DuckDB may not name the file that it cannot read."""
+    import duckdb
+
+    for table, spec in TABLES.items():
+        for file in sorted((root / table).glob(_pattern(spec))):
+            try:
+                with duckdb.connect() as connection:
+                    connection.execute("SELECT * FROM read_parquet(?) LIMIT 0", [escape(str(file))])
+            except (duckdb.Error, UnicodeDecodeError) as damage:
+                what = _first_line(damage).replace(str(file), file.name)
+                return LakeError(f"{file} cannot be read by DuckDB ({what}); run `tunegraph verify`")
+    return LakeError(f"the SQL views of {root} cannot be made ({_first_line(error)}); run `tunegraph verify`")
+
+
+def _pattern(spec: TableSpec) -> str:
+    """The files of a table, below its folder."""
+    return "data.parquet" if spec.partition is Partition.NONE else f"{spec.partition}=*/data.parquet"
 
 
 def _everything(root: Path, spec: TableSpec) -> str:
     """Every row of every partition, with the column of the partition."""
-    pattern = "data.parquet" if spec.partition is Partition.NONE else f"{spec.partition}=*/data.parquet"
+    pattern = _pattern(spec)
     if any((root / spec.name).glob(pattern)):
         files = f"tunegraph.folder() || '{spec.name}/{pattern}'"
         return f"SELECT * FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"  # noqa: S608
@@ -106,9 +135,10 @@ def _current(root: Path, spec: TableSpec) -> str:
         return f"SELECT * FROM {history} QUALIFY row_number() OVER ({newest_first}) = 1"  # noqa: S608
     if spec.name == "likes":
         return f"SELECT * FROM {history} SEMI JOIN tunegraph.observations USING (source, user_id, dt)"  # noqa: S608
-    pointer = "catalogue/CURRENT" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
-    if pointer is None:
+    folder = "catalogue" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
+    if folder is None:
         return f"SELECT * FROM {history}"  # noqa: S608
+    pointer = f"{folder}/CURRENT"
     if not (root / pointer).exists():
         return f"SELECT * FROM {history} WHERE false"  # noqa: S608
     file = f"read_text(tunegraph.folder() || '{pointer}')"

@@ -44,7 +44,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
         ]
     )
     if not lake.has_version("serving", version):
-        model = ArrayFolder.open(lake.version_folder("models", model_version))
+        model = ArrayFolder.verified(lake.version_folder("models", model_version))
         content = bundle_content(lake, model, read_catalogue(lake), version)
         write_bundle(lake.serving / version, content, partial(add_index_if_set, settings=settings))
     return Bundle.open(lake.serving / version)

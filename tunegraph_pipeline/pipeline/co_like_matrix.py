@@ -56,7 +56,7 @@ def run(lake: Lake) -> StageResult:
 def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
     """How to update B to the current like graph. Raises LakeError where there is no graph."""
     graph_version = lake.current_version("like_graph")
-    folder = ArrayFolder.open(lake.current_folder("like_graph"))
+    folder = ArrayFolder.verified(lake.current_folder("like_graph"))
     after, cut_off = LikeGraph.from_arrays(folder), str(folder.facts["cut_off"])
     options: dict[str, Any] = {
         "k": settings.neighbours,
@@ -73,7 +73,7 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
             return Plan(version, "reused", _not_asked)
         age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
         old = _earlier_graph(lake, before.facts["graph"], after)
-        if old is not None and 0 <= age < max(settings.refreeze_days, 1):
+        if old is not None and 0 <= age < max(settings.refreeze_days, 1) and _is_whole(before):
             likes, change = changed_likes(old, after)
             everything = after.matrix()
             bound = co_like_bound(everything)
@@ -124,6 +124,15 @@ def _known(lake: Lake, rules: str) -> tuple[str, CoLike] | None:
     except (TuneGraphError, KeyError):
         return None  # missing or damaged
     return (version, matrix) if matrix.facts.get("rules") == rules else None
+
+
+def _is_whole(matrix: CoLike) -> bool:
+    """Whether a matrix is as it was written: damage would spread to every later one."""
+    try:
+        matrix.parts.verify()
+    except (TuneGraphError, OSError):
+        return False
+    return True
 
 
 def _earlier_graph(lake: Lake, version: str, after: LikeGraph) -> LikeGraph | None:

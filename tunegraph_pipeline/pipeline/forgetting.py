@@ -24,6 +24,7 @@ from tunegraph_pipeline.lake.daily import fill_day, filter_day
 from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, sweep_staging, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.current_likes import anybody_likes
@@ -258,7 +259,7 @@ def _remove_from_inbox_memory(lake: Lake, ids: set[str]) -> None:
     if not path.exists():
         return
     try:
-        memory = json.loads(path.read_bytes())
+        memory = read_json(path.read_bytes())
         quoting = [
             one for one in memory["files"].values() if any(who in composed(one["error"] or "") for who in ids)
         ]
@@ -267,7 +268,7 @@ def _remove_from_inbox_memory(lake: Lake, ids: set[str]) -> None:
     for one in quoting:
         one["error"] = "it cannot be imported"
     if quoting:
-        write_text(path, json.dumps(memory, indent=1) + "\n", lake.staging)
+        write_text(path, sealed_json(json.dumps(memory, indent=1)), lake.staging)
 
 
 def _remove_from_settings(lake: Lake, ids: set[str]) -> Counter[str]:

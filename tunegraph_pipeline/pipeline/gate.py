@@ -146,7 +146,7 @@ def _trained_on(lake: Lake, model_version: str, held_out: float, graph: LikeGrap
     """What a model was trained on, by its facts. Where they are missing, or only its bundle is left, today's
     split is assumed: if it saw more, it is judged too well and stays live."""
     try:
-        model = ArrayFolder.open(lake.version_folder("models", model_version))
+        model = ArrayFolder.verified(lake.version_folder("models", model_version))
     except BundleError:
         return TrainedOn(held_out, np.asarray(graph.canonical))
     n_tracks = len(model["embeddings"])

@@ -22,11 +22,12 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.content import readable_name
@@ -291,12 +292,12 @@ class InboxMemory:
         self._lake = lake
         path = lake.inbox_memory
         try:
-            self.files = _Content.model_validate_json(path.read_bytes()).files
+            self.files = _Content.model_validate(read_json(path.read_bytes())).files
         except FileNotFoundError:
             self.files = {}
         except OSError as error:
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-        except ValidationError:
+        except ValueError:
             raise LakeError(
                 f"{path} is damaged; restore it, or remove it to import the whole inbox again"
             ) from None
@@ -322,7 +323,7 @@ class InboxMemory:
         """Set these files, with these ``facts`` of each, and write the memory."""
         self.files.update({key: entry.model_copy(update=facts) for key, entry in entries.items()})
         content = _Content(files=self.files).model_dump_json(indent=1)
-        write_text(self._lake.inbox_memory, content + "\n", self._lake.staging)
+        write_text(self._lake.inbox_memory, sealed_json(content), self._lake.staging)
 
 
 def hashed_name(lake: Lake, name: str) -> str:

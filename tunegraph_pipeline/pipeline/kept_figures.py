@@ -5,6 +5,7 @@ each plot that was drawn. Not here: drawing (`evaluation.plots`), or showing (`o
 """
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import remove_folder, staged_file, staged_folder
 from tunegraph_pipeline.pipeline.stage_result import Plot, StageResult
 
 DOCUMENT = "figures.json"
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def with_kept_figures(lake: Lake, stage: str, result: StageResult) -> StageResult:
@@ -28,9 +31,7 @@ def with_kept_figures(lake: Lake, stage: str, result: StageResult) -> StageResul
     if result.how != "reused":
         _write(lake, folder, result)
     elif (kept := _read(folder)) is not None:
-        plots = {path.stem: path.read_bytes for path in pictures(folder)} | {
-            name: draw for name, draw in plots.items() if not _picture(folder, name).exists()
-        }
+        plots = {path.stem: path.read_bytes for path in pictures(folder)} | plots
         plots = {name: plots[name] for name in kept.pop("plots") if name in plots}
         result = replace(result, **kept)
     drawn = {name: partial(_drawn_once, lake, _picture(folder, name), draw) for name, draw in plots.items()}
@@ -52,7 +53,20 @@ def damaged_figures(lake: Lake) -> Iterator[tuple[Path, bool]]:
     for path in sorted(lake.figures.glob(f"*/*/{DOCUMENT}")):
         yield path, _read(path.parent) is None
     for path in sorted(lake.figures.glob("*/*/*.png")):
-        yield path, not path.read_bytes().startswith(b"\x89PNG")
+        yield path, not is_whole_png(path.read_bytes())
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether every part of a PNG matches the checksum that it carries."""
+    at = len(_PNG)
+    while data.startswith(_PNG) and at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        if data[at + 4 : at + 8] == b"IEND":
+            return end + 4 == len(data)
+        at = end + 4
+    return False
 
 
 def _write(lake: Lake, folder: Path, result: StageResult) -> None:
@@ -66,7 +80,8 @@ def _write(lake: Lake, folder: Path, result: StageResult) -> None:
         "plots": list(result.plots),
     }
     with staged_folder(folder, lake.staging) as draft:
-        (draft / DOCUMENT).write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = sealed_json(json.dumps(document, indent=1, ensure_ascii=False))
+        (draft / DOCUMENT).write_text(text, encoding="utf-8")
     versions = sorted(folder.parent.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
     for old in versions[: -lake.kept_versions]:
         if old != folder:
@@ -76,7 +91,7 @@ def _write(lake: Lake, folder: Path, result: StageResult) -> None:
 def _read(folder: Path) -> dict[str, Any] | None:
     """The fields of a `StageResult` that were kept; None where none were, or they are damaged."""
     try:
-        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        document = read_json((folder / DOCUMENT).read_bytes())
     except (OSError, ValueError):
         return None
     known = isinstance(document, Mapping) and document.keys() == {"rows", "facts", "tables", "notes", "plots"}
@@ -88,8 +103,8 @@ def _picture(folder: Path, name: str) -> Path:
 
 
 def _drawn_once(lake: Lake, path: Path, draw: Plot) -> bytes:
-    if path.exists():
-        return path.read_bytes()
+    if path.exists() and is_whole_png(png := path.read_bytes()):
+        return png
     png = draw()
     with staged_file(path, lake.staging) as draft:
         draft.write_bytes(png)

@@ -35,8 +35,8 @@ _CODE = stage("like_graph").code
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:
-    """The current like graph, mapped."""
-    return LikeGraph.from_arrays(ArrayFolder.open(lake.current_folder("like_graph")))
+    """The current like graph, mapped. Raises BundleError where it is damaged."""
+    return LikeGraph.from_arrays(ArrayFolder.verified(lake.current_folder("like_graph")))
 
 
 def shares_kept_from_training(lake: Lake) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from tunegraph_pipeline.progress import Measured
 def run(lake: Lake) -> StageResult:
     """Write the table of the current model, unless it is there. Raises LakeError where there is no model."""
     with Measured() as cost:
-        folder = ArrayFolder.open(lake.current_folder("models"))
+        folder = ArrayFolder.verified(lake.current_folder("models"))
         version = folder.facts["version"]
         embeddings = folder["embeddings"]
         ids = known_track_ids(lake)

@@ -25,6 +25,7 @@ from tunegraph_pipeline.lake.array_spec import (
     specs_of,
 )
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.seals import read_name
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
@@ -271,7 +272,7 @@ def current_version(serving_folder: Path) -> str:
     """The version of the live bundle. Raises BundleError if none is published."""
     path = serving_folder / CURRENT
     try:
-        return path.read_text().strip()
+        return read_name(path.read_text())
     except FileNotFoundError:
         raise BundleError(
             f"no bundle has been published in {serving_folder} yet; run `tunegraph refresh` first"

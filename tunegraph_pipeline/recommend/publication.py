@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
+from tunegraph_pipeline.lake.seals import read_json, sealed_json, sealed_name
 from tunegraph_pipeline.lake.storage import STAGING, remove_folder, write_text
 from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version, read_current, version_folder
 
@@ -279,7 +280,7 @@ def readable_lines(serving_folder: Path) -> tuple[list[Publication], list[int]]:
 
 def write_log(serving_folder: Path, log: Sequence[Publication]) -> None:
     """Replace the log atomically."""
-    lines = [json.dumps(asdict(one), ensure_ascii=False, allow_nan=False) + "\n" for one in log]
+    lines = [f"{sealed_json(json.dumps(asdict(one), ensure_ascii=False, allow_nan=False))}\n" for one in log]
     write_text(serving_folder / LOG, "".join(lines), serving_folder / STAGING)
 
 
@@ -291,7 +292,7 @@ def _entries(serving_folder: Path) -> Iterator[tuple[int, Publication | ValueErr
         return
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
+            entry = read_json(line)
             decision = entry.pop("decision")
             yield number, Publication(**entry, decision=decision and Decision(**decision))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -317,7 +318,7 @@ def _make_live(
         )
         # Before CURRENT, so that a bundle is never live without the line that says why.
         write_log(serving_folder, [*log, entry])
-    write_text(serving_folder / CURRENT, bundle.version + "\n", serving_folder / STAGING)
+    write_text(serving_folder / CURRENT, sealed_name(bundle.version), serving_folder / STAGING)
     prune(serving_folder, {bundle.version, replaced}, keep)
     return bundle
 
@@ -325,7 +326,7 @@ def _make_live(
 def _model_of(folder: Path) -> str | None:
     # Without opening the bundle, because one in an older format or with a truncated array has a model too.
     try:
-        return str(json.loads((folder / MANIFEST).read_text())["facts"]["model_version"])
+        return str(read_json((folder / MANIFEST).read_bytes())["facts"]["model_version"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -211,8 +211,9 @@ class Recommender:
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
-        """The recommender over the live bundle. Raises BundleError if there is no usable one."""
-        return cls(Bundle.open(read_current(serving_folder)))
+        """The recommender over the live bundle, whose checksums are compared. Raises BundleError if there is
+        no usable one."""
+        return cls(Bundle.verified(read_current(serving_folder)))
 
     def recommend(
         self, likes: Sequence[str], k: int = 10, **options: Unpack[QueryOptions]

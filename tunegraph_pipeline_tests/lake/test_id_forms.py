@@ -18,6 +18,7 @@ from tunegraph_pipeline.lake.daily import Preview, fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect, users_among
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BATCH, RawBatch, empty_frame, prune_day, write_batch
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.pipeline.deletion_requests import finish_requests, request, withdraw
@@ -70,7 +71,7 @@ def earlier(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 def as_before(lake: Lake) -> None:
     for path in lake.raw.rglob(BATCH):
-        facts = json.loads(path.read_bytes())
+        facts = read_json(path.read_bytes())
         del facts["ids_are_composed"]
         path.write_text(json.dumps(facts))
 

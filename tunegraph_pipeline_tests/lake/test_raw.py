@@ -18,6 +18,7 @@ from tunegraph_pipeline.lake.raw import (
     write_batch,
 )
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline_tests.conftest import examples
 
 DAY = date(2026, 3, 1)
@@ -82,7 +83,7 @@ def test_other_rows_have_another_id(
 def test_a_batch_from_before_has_an_id_that_cannot_be_compared(tmp_path: Path) -> None:
     info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None)], []))
     path = info.folder / BATCH
-    facts = json.loads(path.read_text())
+    facts = read_json(path.read_bytes())
     del facts["id_form"]
     path.write_text(json.dumps(facts))
     assert not id_is_comparable(info.folder)

@@ -1,6 +1,5 @@
 """Tombstones: who was forgotten is recognised wherever ids enter, and the file names nobody."""
 
-import json
 import stat
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, read_batches, write_batch
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import TOMBSTONES, Tombstones
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
@@ -162,4 +162,4 @@ def test_the_dates_of_a_lake_that_never_forgot_are_none(tmp_path: Path) -> None:
     assert not Tombstones.of(tmp_path).named_in(b"anything")
     made = Tombstones().with_users(["u"])
     made.write(tmp_path)
-    assert json.loads((tmp_path / TOMBSTONES).read_text()).keys() == {"key", "last", "users"}
+    assert read_json((tmp_path / TOMBSTONES).read_bytes()).keys() == {"key", "last", "users"}

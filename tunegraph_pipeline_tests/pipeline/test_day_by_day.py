@@ -104,7 +104,7 @@ def twin(lake: Lake, folder: Path) -> Lake:
     """A lake that received the same, and made nothing of it yet."""
     other = Lake.open_or_create(folder)
     other.file = lake.file
-    other._save()
+    other.save()
     shutil.copytree(lake.raw, other.raw)
     Aliases.of(lake.root).write(other.root)
     return other

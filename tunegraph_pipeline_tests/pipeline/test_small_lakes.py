@@ -13,6 +13,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.split import calibration_users, id_hashes
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph, shares_kept_from_training
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.status import lake_status
@@ -76,7 +77,7 @@ def test_a_lake_whose_only_users_the_split_would_set_aside_is_served(lake: Lake)
 def say_of_the_model(lake: Lake, **facts: object) -> str:
     """Change what the current model says of its validation; returns its version."""
     manifest = lake.current_folder("models") / "manifest.json"
-    kept = json.loads(manifest.read_text())
+    kept = read_json(manifest.read_bytes())
     kept["facts"] |= facts
     manifest.write_text(json.dumps(kept))
     return str(kept["facts"]["version"])

@@ -21,6 +21,7 @@ from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_batch
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
+from tunegraph_pipeline.lake.seals import sealed_name
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 from tunegraph_pipeline.pipeline.settings import GraphSettings
@@ -529,9 +530,8 @@ def other_writer(lake: Lake) -> Iterator[None]:
 
 @pytest.mark.usefixtures("other_writer")
 def test_beside_a_writer_files_are_read_and_what_belongs_together_is_left_out(lake: Lake) -> None:
-    (lake.root / "like_graph" / "CURRENT").write_text(
-        min(path.name for path in (lake.root / "like_graph").iterdir() if path.is_dir()) + "\n"
-    )
+    earlier = min(path.name for path in (lake.root / "like_graph").iterdir() if path.is_dir())
+    (lake.root / "like_graph" / "CURRENT").write_text(sealed_name(earlier))
     (lake.root / ".staging").mkdir(exist_ok=True)
     (lake.root / ".staging" / "draft").write_text("of the writer")
     found = verify(lake.root)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.recommend import bundle as bundle_module
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import (
@@ -254,7 +255,7 @@ def test_a_part_of_another_type_is_refused_though_the_manifest_declares_it(
 def declare_again(path: Path) -> None:
     """Make the manifest agree with a part that was written anew."""
     manifest_path = path.parent / MANIFEST
-    manifest = json.loads(manifest_path.read_text())
+    manifest = read_json(manifest_path.read_bytes())
     array = np.load(path)
     manifest["parts"][path.name] |= {
         "shape": list(array.shape),
@@ -276,7 +277,9 @@ def test_a_bundle_without_a_readable_manifest_is_refused(golden_bundle: Bundle) 
 
 def test_a_bundle_of_another_format_is_refused(golden_bundle: Bundle) -> None:
     manifest = golden_bundle.folder / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"bundle_format": 3', '"bundle_format": 2'))
+    said = read_json(manifest.read_bytes())
+    said["facts"]["bundle_format"] = 2
+    manifest.write_text(json.dumps(said))
     with pytest.raises(BundleError, match="format 2, this version reads 3"):
         Bundle.open(golden_bundle.folder)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.recommend.bundle import CURRENT, write_bundle
 from tunegraph_pipeline.recommend.publication import withdraw
 from tunegraph_pipeline_tests.recommend.conftest import add_small_index, clustered_content
@@ -202,7 +203,7 @@ def _declare_anew(folder: Path, version: str) -> None:
     import json
 
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path.read_bytes())
     manifest["facts"]["bundle_version"] = version
     changed = (folder / "names.bytes.npy").read_bytes()
     manifest["parts"]["names.bytes.npy"]["sha256"] = hashlib.sha256(changed).hexdigest()

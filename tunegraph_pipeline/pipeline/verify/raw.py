@@ -12,6 +12,7 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.feedback_spool import unreadable_lines
 from tunegraph_pipeline.lake.raw import BATCH, PRUNED, content_id, id_is_comparable, read_info
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, short
 from tunegraph_pipeline.words import counted
 
@@ -26,10 +27,21 @@ def check_batches(inspection: Inspection) -> None:
             inspection.problem(folder, "is not the folder of a day", "move it out of the lake")
             inspection.seen.update(path for path in folder.rglob("*") if path.is_file())
             continue
-        inspection.seen.add(folder / PRUNED)  # instead of the batches of a pruned day
+        _check_mark(inspection, folder / PRUNED)
         for batch in folders(folder):
             _check_batch(inspection, batch)
     inspection.progress("raw batches", len(days), len(days))
+
+
+def _check_mark(inspection: Inspection, path: Path) -> None:
+    """The file that is there instead of the batches of a pruned day."""
+    inspection.seen.add(path)
+    try:
+        read_json(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        inspection.note(path, f"cannot be read ({error})", "only that it is there counts")
 
 
 def _check_batch(inspection: Inspection, folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, tables, versions
+from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, seals, tables, versions
 from tunegraph_pipeline.pipeline.verify.inspection import Finding, Inspection, Report, short
 from tunegraph_pipeline.progress import Progress
 
@@ -26,6 +26,7 @@ _CHECKS = (
     versions.check_versions,
     bundles.check_bundles,
     other_files.check_other_files,
+    seals.check_seals,
 )
 """Of single files, from what was received to what is served."""
 _CHECKS_WITH_LOCK = (

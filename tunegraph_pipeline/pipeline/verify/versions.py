@@ -4,13 +4,13 @@ Here: what ``CURRENT`` names, and arrays that are not as their manifest declares
 (`bundles`), or comparing a version with what it was built from (`consistency`).
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError, LakeError
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.lake.tensors import load_tensors
 from tunegraph_pipeline.pipeline.stages import array_stages
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, folders, named_first, short
@@ -77,7 +77,7 @@ def check_arrays(
     inspection.seen.add(folder / MANIFEST)
     try:
         arrays = ArrayFolder.open(folder)
-        declared = set(json.loads((folder / MANIFEST).read_bytes())["parts"])
+        declared = set(read_json((folder / MANIFEST).read_bytes())["parts"])
         arrays.verify()
         for name in declared:
             if name.endswith(".safetensors"):
