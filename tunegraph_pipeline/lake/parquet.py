@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-UNREADABLE = (OSError, ValueError, pa.ArrowException)
+UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What the functions here raise where a file cannot be read; invalid UTF-8 is a ValueError."""
 
 

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import UNREADABLE, read_metadata, read_rows
@@ -275,6 +275,7 @@ class TableFiles:
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
+    check_shortage(error, f"cannot read {path}")
     if isinstance(error, PermissionError):
         return no_access(path)
     return LakeError(
