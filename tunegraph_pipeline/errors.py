@@ -5,6 +5,9 @@ what to do. Not here: programming errors, which stay the built-in exceptions and
 The standard library alone, because `recommend/` imports this too.
 """
 
+import errno
+import os
+
 
 class TuneGraphError(Exception):
     """Bad input, or a lake that cannot be used as asked; the command line prints it and exits 2."""
@@ -28,6 +31,25 @@ class SpoolFullError(LakeError):
 
 class BundleError(TuneGraphError):
     """A serving bundle that is missing, incomplete or does not match its manifest."""
+
+
+class ShortageError(TuneGraphError):
+    """The machine ran out of memory or of open files. Nothing is damaged by it, and no disk is full."""
+
+
+_SHORTAGES = {
+    errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.EMFILE: "this process may open no more; raise its limit (ulimit -n)",
+    errno.ENFILE: "the machine can open no more; end what holds them open",
+}
+
+
+def check_shortage(error: BaseException, doing: str) -> None:
+    """Raise ShortageError if an error says that memory or open files ran out, and not that a file is wrong.
+    ``doing`` begins the sentence, such as "cannot read PATH"."""
+    code = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if code in _SHORTAGES:
+        raise ShortageError(f"{doing} ({os.strerror(code)}): {_SHORTAGES[code]}") from error
 
 
 class LibraryMissingError(TuneGraphError):

@@ -15,23 +15,23 @@ _UP_TO_A_BRACKET = re.compile(rb'(?:[^][{}"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+([
 
 
 class NestingError(ValueError):
-    """JSON that nests deeper than `DEEPEST_NESTING` levels."""
+    """JSON that nests deeper than is read."""
 
 
-def check_nesting(document: bytes) -> None:
-    """Raise NestingError where a JSON document nests deeper than `DEEPEST_NESTING` levels.
+def check_nesting(document: bytes, deepest: int = DEEPEST_NESTING) -> None:
+    """Raise NestingError where a JSON document nests deeper than ``deepest`` levels.
 
     Brackets in strings do not count. The levels of bytes that are not JSON may be counted wrongly; `json`
     rejects those.
     """
-    if document.count(b"[") + document.count(b"{") <= DEEPEST_NESTING:
+    if document.count(b"[") + document.count(b"{") <= deepest:
         return
     depth = 0
     for match in _UP_TO_A_BRACKET.finditer(document):
         bracket = match[1]
         if bracket in (b"[", b"{"):
             depth += 1
-            if depth > DEEPEST_NESTING:
-                raise NestingError(f"JSON nested deeper than {DEEPEST_NESTING} levels")
+            if depth > deepest:
+                raise NestingError(f"JSON nested deeper than {deepest} levels")
         elif bracket:
             depth -= 1

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from tunegraph_pipeline.cli import evaluate, ingest, operate, query, refresh, serve, users
 from tunegraph_pipeline.cli.show import complain
-from tunegraph_pipeline.errors import TuneGraphError
+from tunegraph_pipeline.errors import ShortageError, TuneGraphError, check_shortage
 from tunegraph_pipeline.words import in_plain_words
 
 INTERRUPTED = 130
@@ -142,6 +142,9 @@ def main() -> None:
     except TuneGraphError as error:
         complain(str(error))
         sys.exit(2)
+    except MemoryError:
+        complain("there is not enough memory for this; close other programs, or use a machine with more")
+        sys.exit(2)
     except PermissionError as error:
         from tunegraph_pipeline.lake.storage import no_access
 
@@ -153,6 +156,9 @@ def main() -> None:
         _give_up_output()  # whoever read it has seen enough, as in `tunegraph users | head`
         sys.exit(0)
     except OSError as error:
+        if (shortage := _shortage(error)) is not None:
+            complain(shortage)
+            sys.exit(2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
             raise
         _give_up_output()
@@ -169,6 +175,14 @@ def main() -> None:
     if code == INTERRUPTED:
         complain("interrupted; the lake is as it was after the last finished step")
     sys.exit(code)
+
+
+def _shortage(error: OSError) -> str | None:
+    try:
+        check_shortage(error, f"cannot open {error.filename or 'a file or socket'}")
+    except ShortageError as named:
+        return str(named)
+    return None
 
 
 def _give_up_output() -> None:

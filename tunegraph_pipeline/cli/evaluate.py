@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import typer
 
-from tunegraph_pipeline.cli.lake_access import open_lake, writing
+from tunegraph_pipeline.cli.lake_access import import_limits, open_lake, writing
 from tunegraph_pipeline.cli.options import (
     MAIN_LAKE,
     CountOption,
@@ -22,6 +22,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import check_writable
 
 if TYPE_CHECKING:
+    from tunegraph_pipeline.lake.raw import RawBatch
     from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 
 
@@ -41,11 +42,10 @@ def evaluate(
     from tunegraph_pipeline.evaluation.evaluate import comparison
     from tunegraph_pipeline.pipeline.alone import open_live
     from tunegraph_pipeline.pipeline.evaluate import judge_held_out_file
-    from tunegraph_pipeline.sources.files import read_files
 
     home = open_lake(lake)
     recommender = open_live(home)
-    (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
+    batch = _held_out_likes(lake, held_out, user_column, track_column)
     with writing(home, "tunegraph evaluate"), progress_bars() as progress:
         judged = judge_held_out_file(
             home,
@@ -117,7 +117,6 @@ def compare(
     """
     from tunegraph_pipeline.pipeline.compare import compare_lake, keep_figures, write_section
     from tunegraph_pipeline.pipeline.settings import ComparisonSettings
-    from tunegraph_pipeline.sources.files import read_files
 
     if held_out and protocol:
         raise InputError("--held-out replaces --protocol; give one of them")
@@ -131,7 +130,7 @@ def compare(
     )
     pairs, origin = None, ""
     if held_out is not None:
-        (batch,) = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
+        batch = _held_out_likes(lake, held_out, user_column, track_column)
         pairs, origin = batch.likes, held_out.name
     with progress_bars() as progress:
         found = compare_lake(home, settings, progress, held_out=pairs, origin=origin)
@@ -139,7 +138,7 @@ def compare(
         keep_figures(home, found, dataset=origin or home.root.name, run_id=uuid4().hex)
     if output is not None:
         write_section(output, title or home.root.resolve().name, _compare_command(settings, origin), found)
-    answers.print(found.document(), markup=False, soft_wrap=True)
+    answers.print(found.document(), soft_wrap=True)
 
 
 def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
@@ -150,3 +149,15 @@ def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
     words += [f"--tuned {settings.tuned}"] if settings.tuned else []
     words += [f"-k {settings.k}", f"--seeds {settings.seeds}", f"--users {settings.users}"]
     return " ".join(words)
+
+
+def _held_out_likes(
+    lake: Path, held_out: Path, user_column: str | None, track_column: str | None
+) -> "RawBatch":
+    from tunegraph_pipeline.sources.files import read_files
+
+    with import_limits(lake):
+        batches = read_files([held_out], kind="likes", user_column=user_column, track_column=track_column)
+    if len(batches) > 1:
+        raise InputError(f"{held_out} has {len(batches)} tables of likes; give one alone")
+    return batches[0]

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from tunegraph_pipeline.cli.lake_access import open_lake, open_or_create_lake, warn_of_future_days, writing
+from tunegraph_pipeline.cli.lake_access import (
+    import_limits,
+    open_lake,
+    open_or_create_lake,
+    warn_of_future_days,
+    writing,
+)
 from tunegraph_pipeline.cli.options import (
     MAIN_LAKE,
     LakeOption,
@@ -21,7 +27,7 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import answers, notes, print_json
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, warn
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
@@ -102,7 +108,7 @@ def import_files(
     from tunegraph_pipeline.sources import files
 
     day = _day(as_of)
-    with notes.status("reading …"):
+    with notes.status("reading …"), import_limits(lake):
         imports = files.import_files(
             paths,
             format=file_format,
@@ -133,9 +139,9 @@ def import_files(
         return
     for info in infos:
         if left_out := info.counts.get(LEFT_OUT):
-            notes.print(f"{escape(info.origin)}: {LEFT_OUT}: {left_out:,}")
+            notes.print(f"{info.origin}: {LEFT_OUT}: {left_out:,}")
     warn_of_future_days(home)
-    notes.print(f"received {day} in {home.root}; next: [bold]tunegraph refresh --lake {home.root}[/bold]")
+    notes.print(f"received {day} in {home.root}; next: {refresh_of(home.root)}", soft_wrap=True)
 
 
 def _day(as_of: datetime | None) -> date:
@@ -211,9 +217,7 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
     for one in imports:
         figures = one.figures()
         whose = f" of {one.person}" if one.person else ""
-        out.print(
-            f"[bold]{escape(one.origin)}[/bold]: {escape(one.format.title)}{escape(whose)}", soft_wrap=True
-        )
+        out.print(Text.assemble((one.origin, "bold"), f": {one.format.title}{whose}"), soft_wrap=True)
         parts: list[tuple[Any, ...]] = [(figures[f"{what}s"], what) for what in ("user", "like", "dislike")]
         parts += [
             (len(one.batch.tracks), "described song"),
@@ -223,15 +227,15 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         out.print(f"  {sizes or 'no likes'}", soft_wrap=True)
         if one.columns:
             columns = ", ".join(f"{role} from {column}" for role, column in one.columns.items())
-            out.print(f"  columns: {escape(columns)}", soft_wrap=True)
+            out.print(f"  columns: {columns}", soft_wrap=True)
         if one.unused:
-            out.print(f"  not used: {escape(', '.join(one.unused))}", soft_wrap=True)
+            out.print(f"  not used: {', '.join(one.unused)}", soft_wrap=True)
         for rule in one.rules:
-            out.print(f"  {escape(rule)}", soft_wrap=True)
+            out.print(f"  {rule}", soft_wrap=True)
         for what, count in one.batch.counts.items():
-            out.print(f"  {escape(what)}: {count:,}", soft_wrap=True)
+            out.print(f"  {what}: {count:,}", soft_wrap=True)
         for example in one.examples():
-            out.print(f"  {escape(example)}", soft_wrap=True)
+            out.print(f"  {example}", soft_wrap=True)
     if changes is not None:
         _show_changes(changes, out)
 
@@ -245,14 +249,12 @@ def _show_changes(changes: "ListChanges", out: "Console") -> None:
         )
     for user, before, after in changes.shrunk:
         out.print(
-            f"[yellow]{escape(user)} had {counted(before, 'song')} and has {after:,} with this: a list of a"
+            f"{user} had {counted(before, 'song')} and has {after:,} with this: a list of a"
             " later day replaces the earlier one. If this is another person, give --user-id; if it is a part,"
-            " import all parts on one day.[/yellow]",
-            soft_wrap=True,
+            " import all parts on one day."
         )
     for user, other, shared in changes.twins:
-        out.print(
-            f"[yellow]{escape(user)} shares {counted(shared, 'song')} with {escape(other)}; if they are one"
-            f" person, join them with: tunegraph users --alias {escape(user)}={escape(other)}[/yellow]",
-            soft_wrap=True,
+        warn(
+            f"{user} shares {counted(shared, 'song')} with {other}; if they are one"
+            f" person, join them with: tunegraph users --alias {user}={other}"
         )

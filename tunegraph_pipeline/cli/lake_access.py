@@ -10,9 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from tunegraph_pipeline.cli.show import notes, progress_bars
+from tunegraph_pipeline.cli.show import progress_bars, warn
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
@@ -32,15 +30,25 @@ def open_or_create_lake(root: Path) -> "Lake":
 
 
 @contextmanager
+def import_limits(root: Path) -> Iterator[None]:
+    """Read files by the limits of the lake at ``root``; by the defaults where there is none."""
+    from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
+
+    there = (root / "lake.json").exists()
+    with limited_by(open_lake(root).section("imports", ImportLimits) if there else ImportLimits()):
+        yield
+
+
+@contextmanager
 def writing(lake: "Lake", purpose: str, wait: float = 0) -> Iterator["Lake"]:
     """Hold the lake's write lock; yields the lake reopened, since the previous writer may have changed it."""
 
     def on_wait(holder: str) -> None:
-        notes.print(f"[yellow]waiting for {escape(holder)}[/yellow]")
+        warn(f"waiting for {holder}")
 
     with lake.writing(purpose, wait, on_wait) as warning:
         if warning:
-            notes.print(f"[yellow]{warning}[/yellow]")
+            warn(warning)
         yield open_lake(lake.root)
 
 
@@ -49,11 +57,10 @@ def warn_of_future_days(lake: "Lake") -> None:
     today = datetime.now(UTC).date()
     to_come = [day for day in lake.raw_days() if day > today]
     if to_come:
-        notes.print(
-            f"[yellow]the lake has received lists dated {to_come[-1]}, but this machine's clock says {today}:"
+        warn(
+            f"the lake has received lists dated {to_come[-1]}, but this machine's clock says {today}:"
             " they are used once their day has come, and then replace everything received before;"
-            " correct the clock[/yellow]",
-            soft_wrap=True,
+            " correct the clock"
         )
 
 
@@ -70,7 +77,7 @@ def run_with_bars(
     from tunegraph_pipeline.progress import watched_by
 
     def on_note(note: str) -> None:
-        notes.print(f"[yellow]{escape(note)}[/yellow]")
+        warn(note)
 
     with progress_bars() as bar, watched_by(bar, on_note):
         run_job(lake, job, first, last, ops)

@@ -3,6 +3,7 @@
 Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
-from tunegraph_pipeline.cli.show import answers, notes, print_json, progress_bars, show_status
+from tunegraph_pipeline.cli.show import (
+    answers,
+    notes,
+    print_json,
+    progress_bars,
+    refresh_of,
+    show_status,
+    warn,
+)
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
@@ -32,7 +40,9 @@ def forget(
     file: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A file of ids, one per line. Keeps them out of the shell's history."
+            metavar="FILE",
+            help="A file of ids, one per line; - for standard input. Keeps them out of the shell's history"
+            " and the list of processes.",
         ),
     ] = None,
     lake: LakeOption = MAIN_LAKE,
@@ -55,10 +65,10 @@ def forget(
     Asks before it keeps out an id that the lake does not know, since that may be a typo. After a typo, --undo
     takes the id out of requests that wait, or lets it come in again.
     """
-    from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, read_user_ids, request
+    from tunegraph_pipeline.pipeline.deletion_requests import pending_requests, request
 
     home = open_lake(lake)
-    listed = read_user_ids(file) if file is not None else []
+    listed = _listed_ids(file) if file is not None else []
     ids = [*(users or []), *listed]
     if undo:
         _undo_forgetting(home, ids)
@@ -77,12 +87,29 @@ def forget(
             home = open_lake(home.root)
     except BaseException:
         if pending_requests(home):
-            notes.print(
-                "[yellow]the request is kept: `tunegraph forget` without a USER, or the next refresh, will"
-                " finish it[/yellow]"
-            )
+            warn(_when_finished(home))
         raise
     show_status(home)
+
+
+def _listed_ids(file: Path) -> list[str]:
+    """The ids of a file, or of standard input where it is called -."""
+    from tunegraph_pipeline.pipeline.deletion_requests import read_user_ids, user_ids_in
+
+    return user_ids_in(sys.stdin.buffer.read(), "standard input") if str(file) == "-" else read_user_ids(file)
+
+
+def _when_finished(home: "Lake") -> str:
+    """When a request that waits will be worked off, in a sentence."""
+    from tunegraph_pipeline.pipeline.settings import ScheduleSettings
+
+    daily = home.section("schedules", ScheduleSettings)
+    when = f"by cron `{daily.daily}`, UTC" if daily.on else "if its schedule is switched on"
+    again = shlex.join(["tunegraph", "forget", "--lake", str(home.root)])
+    return (
+        f"the request is kept: the next refresh works it off ({when}), or `{again}` does as soon as nothing"
+        " else writes the lake"
+    )
 
 
 def _ask_about_unknown(home: "Lake", typed: list[str], listed: list[str]) -> None:
@@ -150,7 +177,6 @@ def rollback(
         f"live was {before}, is {bundle.version}: model {bundle.model_version}, likes up to"
         f" {bundle.facts.get('cut_off', 'a day that is not known')}",
         soft_wrap=True,
-        markup=False,
     )
 
 
@@ -168,9 +194,9 @@ def login(
     from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
 
     settings = open_lake(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
-    notes.print(f"[yellow]{TERMS}[/yellow]")
+    warn(TERMS)
     user = authorise(settings, open_browser=browser)
-    answers.print(f"{escape(user)} authorised the app; the token is in {token_folder()}")
+    answers.print(f"{user} authorised the app; the token is in {token_folder()}")
 
 
 def status(lake: LakeOption = MAIN_LAKE) -> None:
@@ -202,11 +228,11 @@ def verify(
     if as_json:
         problems, remarks = ([item.facts() for item in items] for items in (found.problems, found.notes))
         print_json({"problems": problems, "notes": remarks, "files": found.files, "bytes": found.bytes})
-        notes.print(verdict, soft_wrap=True, markup=False)
+        notes.print(verdict, soft_wrap=True)
     else:
         lines = [*(f"note: {note.line()}" for note in found.notes), *(item.line() for item in found.problems)]
         for line in (*lines, verdict):
-            answers.print(line, soft_wrap=True, markup=False)
+            answers.print(line, soft_wrap=True)
     if any(finding.mend is None or not repair for finding in found.problems):
         raise typer.Exit(2)
 
@@ -221,7 +247,8 @@ def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
     if repair:
         advice = f"repaired or removed: {mended}; run {_refresh_of(lake)} now"
     else:
-        advice = f"`tunegraph verify --repair --lake {lake}`, then {_refresh_of(lake)}, repair {mended}"
+        verify_of = shlex.join(["tunegraph", "verify", "--repair", "--lake", str(lake)])
+        advice = f"`{verify_of}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
         person = f"{counted(left, 'needs', 'need')} a person: their lines say what"
         advice = f"{advice}, and {person}" if mended else person
@@ -229,7 +256,7 @@ def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
 
 
 def _refresh_of(lake: Path) -> str:
-    return f"`tunegraph refresh --source none --lake {lake}`"
+    return f"`{refresh_of(lake, '--source', 'none')}`"
 
 
 def lock(

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from tunegraph_pipeline.cli.lake_access import open_lake
+from tunegraph_pipeline.cli.lake_access import import_limits, open_lake
 from tunegraph_pipeline.cli.options import (
     MAIN_LAKE,
     CountOption,
@@ -28,6 +27,7 @@ from tunegraph_pipeline.cli.show import (
     song_facts,
     song_name,
     song_table,
+    warn,
 )
 from tunegraph_pipeline.cli.songs import given_song, given_songs
 from tunegraph_pipeline.errors import InputError, LakeMissingError
@@ -118,7 +118,7 @@ def recommend(
     )
     if users is not None and output is not None:
         check_writable(output)
-        _recommend_for_file(recommender, users, output, query, user_column)
+        _recommend_for_file(lake, recommender, users, output, query, user_column)
         return
     found = None
     if listed is not None:
@@ -162,7 +162,7 @@ def similar(
         },
         ids=ids,
     )
-    table.title = f"near {escape(song_name(recommender, track))}"
+    table.title = f"near {song_name(recommender, track)}"
     table.caption = "cosine: likeness, at most 1"
     if calibration is not None:
         panel = calibration["panel_users"]
@@ -196,25 +196,24 @@ def search(
         print_json([{**song.shown(), "listeners": song.popularity} for song in songs])
         return
     if not songs:
-        notes.print(f"no song is called {escape(text)}, or anything near it", soft_wrap=True)
+        notes.print(f"no song is called {text}, or anything near it", soft_wrap=True)
         return
     answers.print(song_table(songs, {"listeners": [f"{song.popularity:,}" for song in songs]}, ids=ids))
 
 
 def _recommend_for_file(
-    recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
+    lake: Path, recommender: "Recommender", users: Path, output: Path, query: "Query", user_column: str | None
 ) -> None:
     from tunegraph_pipeline.pipeline.evaluate import recommend_for_users
     from tunegraph_pipeline.sources.user_ids import read_user_ids
 
-    asked = read_user_ids(users, user_column)
+    with import_limits(lake):
+        asked = read_user_ids(users, user_column)
     with progress_bars() as progress:
         unknown = recommend_for_users(recommender, asked, output, query, progress=progress)
     notes.print(f"{output}: {counted(query.k, 'song')} for each of {counted(len(asked) - unknown, 'user')}")
     if unknown:
-        notes.print(
-            f"[yellow]not in the lake, so without rows: {unknown:,} of {counted(len(asked), 'user')}[/yellow]"
-        )
+        warn(f"not in the lake, so without rows: {unknown:,} of {counted(len(asked), 'user')}")
 
 
 def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
@@ -224,7 +223,7 @@ def _served_id(lake: "Lake", recommender: "Recommender", user: str) -> str:
     user_id = Aliases.of(lake.root).user_id(composed(user))
     if user_id == composed(user) or recommender.bundle.users.position(user) >= 0:
         return user
-    notes.print(f"{escape(user)} is an alias of {escape(user_id)}", soft_wrap=True)
+    notes.print(f"{user} is an alias of {user_id}", soft_wrap=True)
     return user_id
 
 
@@ -236,10 +235,11 @@ def _listed(lake: Path, user: str | None, file: Path | None) -> "UserList":
     if file is None:
         assert user is not None
         return list_in_lake(open_lake(lake), user)
-    batches = read_files([file])
+    with import_limits(lake):
+        batches = read_files([file])
     for batch in batches:
         for what, count in batch.counts.items():
-            notes.print(escape(f"{batch.origin}: {what}: {count:,}"))
+            notes.print(f"{batch.origin}: {what}: {count:,}")
     return list_in_files(batches, user)
 
 

@@ -8,11 +8,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, warn_of_future_days, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, WaitOption, as_date
-from tunegraph_pipeline.cli.show import notes, show_status
+from tunegraph_pipeline.cli.show import notes, show_status, warn
 from tunegraph_pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def refresh(
         warn_of_future_days(home)
         days = days_to_fill(home, source, as_date(first or day), as_date(last or day))
         for notice in prepare_crawl(home, source, start_user or []):
-            notes.print(f"[yellow]{notice}[/yellow]")
+            warn(notice)
         spans = days.stretches(home)
         if step:
             spans = [one for span in spans for one in span.steps(step)]
@@ -129,7 +128,7 @@ def _collect_feedback(lake: "Lake") -> None:
     for batch in found.batches:
         notes.print(f"feedback: {batch.rows['feedback']:,} of {batch.folder.parent.name.removeprefix('dt=')}")
     for note in found.sentences():
-        notes.print(f"[yellow]{escape(note)}[/yellow]")
+        warn(note)
 
 
 def _span(first: date, last: date) -> str:

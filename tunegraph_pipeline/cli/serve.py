@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from tunegraph_pipeline.cli.lake_access import open_lake
 from tunegraph_pipeline.cli.options import MAIN_LAKE, LakeOption, as_date
@@ -156,7 +155,7 @@ def serve(
         from tunegraph_pipeline.pipeline.alone import check_live
 
         check_live(open_lake(lake))
-    serve_lake(settings, lambda line: notes.print(escape(line), soft_wrap=True))
+    serve_lake(settings, lambda line: notes.print(line, soft_wrap=True))
 
 
 def ui(

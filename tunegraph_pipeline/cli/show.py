@@ -5,16 +5,18 @@ error.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tunegraph_pipeline.progress import Progress as Watcher
 from tunegraph_pipeline.progress import ProgressLines
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommender
 
 
-# Without emoji codes: `:heart:` in the name of a song is part of it.
-answers = Console(highlight=False, emoji=False)
-notes = Console(stderr=True, highlight=False, emoji=False)
+# Without emoji codes and markup: `:heart:` and `[b]` in the name of a song, a file or a lake are part of it.
+answers = Console(highlight=False, emoji=False, markup=False)
+notes = Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
 class Bars:
@@ -50,9 +52,14 @@ class Bars:
 def progress_bars() -> Iterator[Watcher]:
     """Bars on a terminal, else lines."""
     if not notes.is_terminal:
-        yield ProgressLines(partial(notes.print, soft_wrap=True, markup=False))
+        yield ProgressLines(partial(notes.print, soft_wrap=True))
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=notes) as progress:
         yield Bars(progress)
 
@@ -85,7 +92,7 @@ def show_recommendations(
         return
     _show_asked(recommender, answer, liked, found)
     if not answer.items:
-        notes.print(f"[yellow]{escape(answer.degraded)}[/yellow]", soft_wrap=True)
+        warn(f"{answer.degraded}")
         return
     table = song_table(
         [item.song for item in answer.items],
@@ -117,7 +124,7 @@ def song_table(songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, id
         table.add_column(what)
     for rank, (song, *cells) in enumerate(zip(songs, *figures.values(), strict=True), 1):
         shown = [song.name or song.track_id, song.artists, *([song.track_id] if ids else []), *cells]
-        table.add_row(str(rank), *map(escape, shown))
+        table.add_row(str(rank), *shown)
     return table
 
 
@@ -129,18 +136,17 @@ def _show_asked(
     if known:
         shown = [song_name(recommender, track) for track in known[:10]]
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
-        answers.print(f"[bold]likes[/bold] {escape(', '.join(shown))}{more}\n", soft_wrap=True)
+        answers.print(Text.assemble(("likes", "bold"), f" {', '.join(shown)}{more}\n"), soft_wrap=True)
     if found is not None:
-        notes.print(escape(found.sentence()))
+        notes.print(found.sentence())
     elif answer.unknown:
-        notes.print(
-            f"[yellow]{counted(len(answer.unknown), 'unknown song')}:"
-            f" {escape(', '.join(answer.unknown[:5]))};"
-            " `tunegraph search` finds songs by a part of their name[/yellow]",
-            soft_wrap=True,
+        warn(
+            f"{counted(len(answer.unknown), 'unknown song')}:"
+            f" {', '.join(answer.unknown[:5])};"
+            " `tunegraph search` finds songs by a part of their name"
         )
     if answer.degraded and answer.items:
-        notes.print(f"[yellow]not personal: {escape(answer.degraded)}[/yellow]", soft_wrap=True)
+        warn(f"not personal: {answer.degraded}")
 
 
 def song_facts(item: Any) -> dict[str, Any]:
@@ -157,9 +163,9 @@ def song_name(recommender: "Recommender", track: str) -> str:
 def show_status(lake: "Lake") -> None:
     from tunegraph_pipeline.pipeline.status import lake_status
 
-    table = Table(show_header=False, title=escape(str(lake.root)), title_justify="left")
+    table = Table(show_header=False, title=str(lake.root), title_justify="left")
     for what, value in lake_status(lake).items():
-        table.add_row(what, escape(value))
+        table.add_row(what, value)
     answers.print(table)
 
 
@@ -169,4 +175,14 @@ def print_json(value: Any) -> None:
 
 
 def complain(line: str) -> None:
-    notes.print(f"[red]tunegraph:[/red] {escape(' '.join(line.split()))}", soft_wrap=True)
+    notes.print(Text.assemble(("tunegraph:", "red"), f" {' '.join(line.split())}"), soft_wrap=True)
+
+
+def warn(line: str) -> None:
+    """A line that somebody should read, on standard error."""
+    notes.print(line, style="yellow", soft_wrap=True)
+
+
+def refresh_of(root: Path, *options: str) -> str:
+    """The command that refreshes a lake, to be copied into a shell."""
+    return shlex.join(["tunegraph", "refresh", *options, "--lake", str(root)])

@@ -8,9 +8,7 @@ import csv
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from tunegraph_pipeline.cli.show import notes, song_name
+from tunegraph_pipeline.cli.show import song_name, warn
 from tunegraph_pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,10 +49,9 @@ def _named(recommender: "Recommender", text: str) -> str | None:
         return text.strip()
     found = [bundle.tracks[at] for at in TrackSearch(bundle).called(text)]
     if len(found) > 1:
-        notes.print(
-            f"[yellow]{len(found)} songs are called {escape(text)}; this is"
-            f" {escape(song_name(recommender, found[0]))}, which most people like. For another one add its"
-            f" artist, or give its id: `tunegraph search {escape(text)} --ids`[/yellow]",
-            soft_wrap=True,
+        warn(
+            f"{len(found)} songs are called {text}; this is"
+            f" {song_name(recommender, found[0])}, which most people like. For another one add its"
+            f" artist, or give its id: `tunegraph search {text} --ids`"
         )
     return found[0] if found else None

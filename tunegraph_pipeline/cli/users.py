@@ -11,7 +11,7 @@ import typer
 
 from tunegraph_pipeline.cli.lake_access import open_lake, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
-from tunegraph_pipeline.cli.show import answers, notes, print_json
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
@@ -52,8 +52,8 @@ def users(
         with writing(home, "tunegraph users") as home:
             lines = join_users(home, pairs, today, separate=unalias or ())
         for line in lines:
-            answers.print(line, markup=False, soft_wrap=True)
-        notes.print(f"next: [bold]tunegraph refresh --lake {home.root}[/bold]", soft_wrap=True)
+            answers.print(line, soft_wrap=True)
+        notes.print(f"next: {refresh_of(home.root)}", soft_wrap=True)
         return
     everybody = lake_users(home, today)
     found = matching_users(everybody, search, by_likes=sort == "likes")
@@ -66,13 +66,13 @@ def users(
     for user_id, likes, sources, seen, aliases in shown.iter_rows():
         cells = (user_id, f"{likes:,}", ", ".join(sources), _text(seen) or "never", ", ".join(aliases))
         table.append(cells)
-    answers.print(_columns(table), markup=False, soft_wrap=True)
+    answers.print(_columns(table), soft_wrap=True)
     counts = f"{counted(len(everybody), 'user')} in all"
     if search:
         counts += f", {len(found):,} of them with {search!r} in an id"
     if len(shown) < len(found):
         counts += f"; the first {len(shown):,} are shown, --limit 0 shows all"
-    answers.print(counts, markup=False, soft_wrap=True)
+    answers.print(counts, soft_wrap=True)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.errors import BundleError, check_shortage
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
 
 MANIFEST = "manifest.json"
@@ -169,6 +169,7 @@ class ArrayFolder:
             facts, parts = dict(manifest["facts"]), dict(manifest["parts"])
             return cls(folder, facts, parts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            check_shortage(error, f"cannot read {path}")
             raise BundleError(f"{path} cannot be read ({error}); {REBUILD}") from error
 
     @classmethod
@@ -235,6 +236,7 @@ def _check_size(path: Path, declared: Mapping[str, Any]) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
+        check_shortage(error, f"cannot read {path}")
         raise BundleError(f"{path} cannot be read ({error}); {REBUILD}") from error
     if size != declared["bytes"]:
         raise BundleError(f"{path} has {size} bytes, its manifest says {declared['bytes']}; {REBUILD}")
@@ -244,6 +246,7 @@ def _map_part(path: Path, declared: Mapping[str, Any]) -> NDArray[Any]:
     try:
         array = _map(path)
     except (OSError, ValueError, OverflowError, SyntaxError, TokenError) as error:
+        check_shortage(error, f"cannot read {path}")
         # The header is a Python literal: damage to it is found by the parser.
         raise BundleError(f"{path} cannot be mapped ({error!r}); {REBUILD}") from error
     if list(array.shape) != declared["shape"] or array.dtype.str != declared["dtype"]:

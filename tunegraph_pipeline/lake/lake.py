@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
+from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError, check_shortage
 from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.lock import write_lock
@@ -130,6 +130,7 @@ class Lake(TableFiles):
                 f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
             ) from None
         except OSError as error:
+            check_shortage(error, f"cannot read {path}")
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
         version = _format_version(content)
         if version is not None and version > FORMAT_VERSION:
@@ -161,6 +162,7 @@ class Lake(TableFiles):
         except FileNotFoundError:
             others = []
         except OSError as error:
+            check_shortage(error, f"cannot read {root}")
             raise LakeError(f"{root} cannot hold a lake ({error.strerror}); choose another --lake") from error
         if others:
             raise LakeError(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, check_shortage
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -59,6 +59,7 @@ def write_lock(
         if not _acquire(lock, wait_seconds, lambda: on_wait(_describe(note))):
             raise LakeError(f"{root} is being written by {_describe(note)}; wait for it and try again")
     except OSError as error:
+        check_shortage(error, f"cannot lock {root}")
         raise LakeError(f"{root} cannot be locked ({error.strerror}); make the folder writable") from error
     try:
         died = _describe(note) if note.exists() else None
@@ -71,6 +72,7 @@ def write_lock(
         try:
             note.write_text(json.dumps(holder))
         except OSError as error:
+            check_shortage(error, f"cannot write {note}")
             raise LakeError(
                 f"{note} cannot be written ({error.strerror}); free space or fix its permissions"
             ) from error

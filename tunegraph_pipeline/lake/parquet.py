@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tunegraph_pipeline.lake.seals import check_footer, check_parquet, seal_parquet
 
-UNREADABLE = (OSError, ValueError, pa.ArrowException)
+UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What the functions here raise where a file cannot be read; invalid UTF-8 is a ValueError."""
 
 

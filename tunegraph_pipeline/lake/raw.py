@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
@@ -115,6 +115,7 @@ class BatchInfo:
         try:
             return read_rows(path, columns, check)
         except UNREADABLE as error:
+            check_shortage(error, f"cannot read {path}")
             raise LakeError(
                 f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
             ) from error
@@ -365,6 +366,7 @@ def _has_other_forms(folder: Path, parts: tuple[str, ...]) -> bool:
             if part in RAW_SCHEMAS
         )
     except UNREADABLE as error:
+        check_shortage(error, f"cannot read {folder}")
         raise LakeError(
             f"{folder} cannot be read ({error}); remove it and import its origin again"
         ) from error
@@ -380,6 +382,7 @@ def read_info(folder: Path) -> BatchInfo:
             folder, batch_id=folder.name.rpartition("-")[2], **known, ids_are_composed=composed_ids
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
+        check_shortage(error, f"cannot read {folder / BATCH}")
         raise LakeError(
             f"{folder / BATCH} cannot be read ({error}); remove {folder} and import its origin again"
         ) from error

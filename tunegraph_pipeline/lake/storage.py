@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, check_shortage
 
 STAGING = ".staging"
 SPOOL = "feedback_spool"
@@ -158,10 +158,14 @@ _DISK_ERRORS = {
 
 @contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """Turn a disk error on writing ``target`` into a LakeError of one line."""
+    """Turn a disk error on writing ``target`` into a LakeError of one line. Raises ShortageError where memory
+    or open files ran out."""
     try:
         yield
+    except MemoryError as error:
+        check_shortage(error, f"cannot write {target}")
     except OSError as error:
+        check_shortage(error, f"cannot write {target}")
         # numpy reports a short write, which a full disk causes, without an errno.
         short = error.errno is None and "requested and" in str(error)
         code = errno.ENOSPC if short else error.errno

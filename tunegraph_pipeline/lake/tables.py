@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import UNREADABLE, count_rows, read_metadata, read_rows, write_rows
@@ -288,6 +288,7 @@ class TableFiles:
 
 
 def _unreadable(path: Path, error: Exception) -> LakeError:
+    check_shortage(error, f"cannot read {path}")
     if isinstance(error, PermissionError):
         return no_access(path)
     return LakeError(

@@ -21,8 +21,10 @@ from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import disk_errors, private_file, sync
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.sources.limits import open_regular
 
 PURGING, PURGED = ".purging", ".purged"
+_MOST_BYTES = 1 << 26
 _WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
 
 
@@ -81,14 +83,26 @@ def withdraw(lake: Lake, user_ids: Collection[str]) -> int:
 def read_user_ids(path: Path) -> list[str]:
     """The user ids of a file with one a line, empty lines left out. Raises InputError naming the file."""
     try:
+        with open_regular(path) as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    return user_ids_in(data or b"", str(path))
+
+
+def user_ids_in(data: bytes, where: str) -> list[str]:
+    """The user ids in text with one a line, as `read_user_ids`; ``where`` names it in errors."""
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{where} has more than {_MOST_BYTES >> 20} MB, too many for user ids; split it")
+    try:
         # Not splitlines, which also splits at characters that an id may hold. utf-8-sig: some editors write a
         # byte order mark.
-        lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as user ids, one a line in UTF-8 ({error})") from None
+        lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]
+    except ValueError as error:
+        raise InputError(f"{where} cannot be read as user ids, one a line in UTF-8 ({error})") from None
     ids = [composed(line) for line in lines if line]
     for line in ids:
-        check_user_id(line, f"{path}: a user id")
+        check_user_id(line, f"{where}: a user id")
     return ids
 
 

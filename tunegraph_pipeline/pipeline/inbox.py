@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError, check_shortage
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
@@ -33,6 +33,7 @@ from tunegraph_pipeline.pipeline.settings import InboxSettings
 from tunegraph_pipeline.sources.content import readable_name
 from tunegraph_pipeline.sources.file_groups import files_together
 from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline.sources.limits import ImportLimits, limited_by, open_regular
 from tunegraph_pipeline.words import counted
 
 _UNFINISHED = (".part", ".tmp", ".crdownload")
@@ -164,7 +165,7 @@ def _import_group(
         return _Outcome.SETTLED
     batches: list[RawBatch] = []
     if problem is None:
-        batches, problem = _read(group)
+        batches, problem = _read(lake, group)
     if before != {path: _state(path) for path in group}:
         return _Outcome.CHANGED
     if problem is not None:
@@ -175,7 +176,14 @@ def _import_group(
         return _Outcome.SETTLED
     day = memory.unfinished_day(list(hashes.values())) or today
     memory.remember(entries, day=day)
-    received = lake.receive_files(day, batches)
+    try:
+        received = lake.receive_files(day, batches)
+    except (TuneGraphError, OSError):
+        raise  # of the lake or the disk
+    except Exception as error:  # noqa: BLE001  # whatever the rows make of it
+        memory.remember(entries, error=_cannot_be_kept(error))
+        done.failed += len(entries)
+        return _Outcome.SETTLED
     memory.remember(entries, day=day, batches=[info.folder.name for info in received])
     done.imported += len(entries)
     done.batches += received
@@ -188,17 +196,24 @@ def _hashes(group: Sequence[Path]) -> tuple[dict[Path, str], str | None]:
         return {path: _sha256(path) for path in group}, None
     except OSError as error:
         return {}, f"it cannot be read ({error.strerror})"
+    except InputError:
+        return {}, "it became a pipe or device while it was looked at"
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(group: Sequence[Path]) -> tuple[list[RawBatch], str | None]:
+def _cannot_be_kept(error: Exception) -> str:
+    return f"what {_FILE} holds cannot be kept ({type(error).__name__}); save it in another format"
+
+
+def _read(lake: Lake, group: Sequence[Path]) -> tuple[list[RawBatch], str | None]:
     """The content of the files; or nothing, and why they cannot be read, without their names."""
     try:
-        return read_files(group), None
+        with limited_by(lake.section("imports", ImportLimits)):
+            return read_files(group), None
     except InputError as error:
         problem = str(error)
         for path in group:
@@ -296,6 +311,7 @@ class InboxMemory:
         except FileNotFoundError:
             self.files = {}
         except OSError as error:
+            check_shortage(error, f"cannot read {path}")
             raise LakeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
         except ValueError:
             raise LakeError(

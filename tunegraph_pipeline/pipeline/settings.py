@@ -21,6 +21,7 @@ from tunegraph_pipeline.recommend.index import Storage
 from tunegraph_pipeline.recommend.indexing import THRESHOLD, Mode
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.sources.crawl import CrawlSettings
+from tunegraph_pipeline.sources.limits import ImportLimits
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings
 from tunegraph_pipeline.sources.spotify_login import SpotifySettings
 from tunegraph_pipeline.training.train import TrainingConfig
@@ -169,6 +170,7 @@ class LakeSettings(Section):
     spotify: SpotifySettings = SpotifySettings()
     files: FilesSettings = FilesSettings()
     crawl: CrawlSettings = CrawlSettings()
+    imports: ImportLimits = ImportLimits()
     inbox: InboxSettings = InboxSettings()
     graph: GraphSettings = GraphSettings()
     training: TrainingConfig = TrainingConfig()

@@ -57,6 +57,8 @@ def open_source(
         return ListenBrainzSource(settings(LISTENBRAINZ, ListenBrainzSettings), policy, frontier)
     if name == FILES:
         from tunegraph_pipeline.sources.files import FileSource
+        from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
 
-        return FileSource(settings(FILES, FilesSettings).paths)
+        with limited_by(settings("imports", ImportLimits)):
+            return FileSource(settings(FILES, FilesSettings).paths)
     return SimulatorSource(settings(SIMULATED, SimulatorSettings), policy, frontier, day)

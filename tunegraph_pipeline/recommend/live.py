@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
-from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.errors import BundleError, ShortageError
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current, version_folder
 from tunegraph_pipeline.recommend.recommender import Recommender
 
@@ -68,15 +68,15 @@ class LiveRecommender:
             written = (version, folder.stat().st_mtime_ns)
             if written == self._refused:
                 return False
-        except (BundleError, OSError) as error:
+        except (BundleError, ShortageError, OSError) as error:
             self.problem = str(error)
             return False
         try:
             new = self._recommender(Bundle.verified(folder))
-        except (BundleError, OSError) as error:
+        except (BundleError, ShortageError, OSError) as error:
             self.problem = str(error)
             # System errors, such as too many open files, may be temporary; damage is not.
-            temporary = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            temporary = isinstance(error, OSError | ShortageError) or isinstance(error.__cause__, OSError)
             self._refused = None if temporary else written
             return False
         self.current = new  # a single assignment, so a query sees either the old or the new one

@@ -317,8 +317,8 @@ class Recommender:
                 tracks.tolist(),
                 names,
                 artists,
-                _read(bundle.image_urls, tracks),
-                _read(bundle.preview_urls, tracks),
+                _web_links(bundle.image_urls, tracks),
+                _web_links(bundle.preview_urls, tracks),
                 bundle.popularity[tracks].tolist(),
                 [None if mark < 0 else mark > 0 for mark in bundle.explicit[tracks].tolist()],
                 *bundle.layout[tracks].T.tolist(),
@@ -463,6 +463,13 @@ def _read(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
         return [""] * len(positions)
     offsets = column.offsets.data  # indexing the buffer gives plain integers, faster than numpy
     return [str(data[offsets[at] : offsets[at + 1]], "utf-8") for at in positions.tolist()]
+
+
+def _web_links(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
+    """The links of the web among many strings of a column, and "" in place of any other, which a page would
+    follow too."""
+    links = _read(column, positions)
+    return [link if link[:8].lower().startswith(("https://", "http://")) else "" for link in links]
 
 
 def _check_options(query: Query) -> None:

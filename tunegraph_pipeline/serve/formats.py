@@ -13,6 +13,7 @@ import pydantic_core
 
 from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, SongView
 from tunegraph_pipeline.song_ids import clean_id
+from tunegraph_pipeline.spreadsheet_cells import harmless
 
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"
@@ -46,7 +47,7 @@ def _csv(items: Sequence[Recommendation]) -> bytes:
         row = {"rank": rank, **item.song.shown(), "score": item.score}
         row["explicit"] = "" if item.song.explicit is None else str(item.song.explicit).lower()
         row["because"] = "; ".join(reason.name or reason.track_id for reason in item.reasons)
-        writer.writerow([row[column] for column in _COLUMNS])
+        writer.writerow([harmless(row[column]) for column in _COLUMNS])
     return out.getvalue().encode()
 
 

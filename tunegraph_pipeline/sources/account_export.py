@@ -24,7 +24,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,10 +33,11 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.song_ids import name_id, read_id
 from tunegraph_pipeline.sources.content import parse_json
 from tunegraph_pipeline.sources.formats import BY_NAME, ENDINGS
+from tunegraph_pipeline.sources.limits import limits, open_regular
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, SHORTEST_PLAY_MS
 from tunegraph_pipeline.sources.reading import Reading
 from tunegraph_pipeline.sources.rows import Table
-from tunegraph_pipeline.sources.zip_members import MAX_MEMBERS, Member, MemberReader, is_zip_file, members_of
+from tunegraph_pipeline.sources.zip_members import Member, MemberReader, is_zip_file, members_of
 from tunegraph_pipeline.words import counted
 
 LOOKED_FOR = "YourLibrary.json, StreamingHistory_music_*.json or Streaming_History_Audio_*.json"
@@ -405,7 +405,7 @@ def _document(reader: MemberReader, member: Member) -> Any:
 def _members(path: Path, opened: ExitStack) -> list[tuple[str, Member]]:
     """The files of ``path`` with a known name, each with its kind. Raises InputError if none has likes."""
     if path.is_dir():
-        files = [Member(str(file), file.name, partial(FileIO, file)) for file in _files_below(path)]
+        files = [Member(str(file), file.name, partial(open_regular, file)) for file in _files_below(path)]
         what, remedy = "a folder", "give the folder that holds them"
     elif is_zip_file(path):
         files = members_of(path, opened)
@@ -413,7 +413,7 @@ def _members(path: Path, opened: ExitStack) -> list[tuple[str, Member]]:
     elif not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     else:
-        files = [Member(str(path), path.name, partial(FileIO, path))]
+        files = [Member(str(path), path.name, partial(open_regular, path))]
         what, remedy = "a file", "give the zip as downloaded, and leave --format out for other files"
     found = [(kind, member) for member in files if (kind := _kind(member.name)) is not None]
     if not any(kind in _SOURCES_OF_LIKES for kind, _ in found):
@@ -433,6 +433,6 @@ def _files_below(folder: Path) -> list[Path]:
         found += [Path(here, name) for name in sorted(names) if _kind(name)]
         others = [name for name in names if not name.startswith(".")]
         has_others = not found and any(Path(name).suffix in {*ENDINGS, ".zip"} for name in others)
-        if (depth == 0 and has_others) or depth == _MAX_DEPTH - 1 or seen > MAX_MEMBERS:
+        if (depth == 0 and has_others) or depth == _MAX_DEPTH - 1 or seen > limits().members:
             folders.clear()
     return found

@@ -25,6 +25,7 @@ from tunegraph_pipeline.sources.content import (
 from tunegraph_pipeline.sources.documents import Row
 from tunegraph_pipeline.sources.formats import BY_NAME
 from tunegraph_pipeline.sources.json_documents import feedback_row, listen_row
+from tunegraph_pipeline.sources.limits import file_errors
 from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS
 from tunegraph_pipeline.sources.raw_tables import table_of_records
 from tunegraph_pipeline.sources.read_file import read_bytes
@@ -88,13 +89,15 @@ def read_archive(path: Path, given: Given) -> Iterator[tuple[str, Reading]]:
         read = 0
         for member in chosen:
             try:
-                for reading in read_bytes(*_content(member, reader), member.where, given):
-                    read += 1
-                    yield member.name, reading
+                with file_errors(member.where):
+                    readings = read_bytes(*_content(member, reader), member.where, given)
             except InputError as error:
                 if len(chosen) == 1:
                     raise
                 failures.append(str(error))
+            else:
+                read += len(readings)
+                yield from ((member.name, reading) for reading in readings)
         if not read:
             raise InputError(f"{path} has no file of likes that can be read: {failures[0]}")
 

@@ -83,6 +83,8 @@ def _clean_ids(column: pl.Series, role: str, counts: Counter[str]) -> pl.Series:
     column = column.set(column.is_in(NO_IDS).fill_null(value=False), None)
     broken = column.str.contains("\n", literal=True)
     column = set_null(column, broken & column.is_not_null(), "ids with a line break", counts)
+    steering = column.str.contains(_CONTROLS) & column.is_not_null()
+    column = set_null(column, steering, "ids with a control character", counts)
     column = _bare_tracks(column, counts) if role == "track_id" else bare_ids(column)
     return without_long_ids(column, counts)
 
@@ -307,6 +309,42 @@ def as_text(column: pl.Series) -> pl.Series:
         column = column.list.first()
     text = column.cast(pl.String, strict=False).str.strip_chars()
     return text.set(text.is_in(MISSING), None)
+
+
+_BREAKS = r"[\t\n\x0b\x0c\r\x{85}\x{2028}\x{2029}]+"
+_CONTROLS = r"[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+"""Characters that steer a terminal, or the direction of the text after them."""
+
+
+def without_controls(rows: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
+    """Rows whose names have no control characters: a blank for a line break or tab, nothing for others. Names
+    that had some are counted."""
+    changed = 0
+    for role in ("name", "artists", "pair", "genre"):
+        kind = rows.schema.get(role)
+        if kind not in {pl.String, pl.List(pl.String)}:
+            continue
+        column = rows[role]
+        flat = column.explode() if kind == pl.List(pl.String) else column
+        had = int(flat.str.contains(_CONTROLS).sum())
+        if had:
+            changed += had
+            text = pl.col(role) if kind == pl.String else pl.element()
+            clean = text.str.replace_all(_BREAKS, " ").str.replace_all(_CONTROLS, "")
+            rows = rows.with_columns(clean if kind == pl.String else pl.col(role).list.eval(clean))
+    if changed:
+        counts["names with control characters, which were taken out"] += changed
+    return rows
+
+
+def without_other_links(tracks: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
+    """Tracks with null in place of addresses of covers and previews that are not of the web, counted."""
+    for role in ("image_url", "preview_url"):
+        if tracks.schema.get(role) == pl.String:
+            other = ~tracks[role].str.contains(r"(?i)^https?://[^\s\x00-\x1f\x7f]+$")
+            counted = set_null(tracks[role], other, "links that are neither http nor https", counts)
+            tracks = tracks.with_columns(counted)
+    return tracks
 
 
 def as_list(column: pl.Series) -> pl.Series:

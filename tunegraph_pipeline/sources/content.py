@@ -11,9 +11,11 @@ import json
 import lzma
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +23,7 @@ import pyarrow as pa
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.json_nesting import NestingError, check_nesting
-
-MAX_UNPACKED_BYTES = 1 << 34
-"""A packed file whose content is longer than this, 16 GB, is refused."""
+from tunegraph_pipeline.sources.limits import beyond, check_document, check_unpacked, limits, open_regular
 
 _STEP = 1 << 22
 """Bytes unpacked at a time."""
@@ -35,8 +35,10 @@ _DAMAGE = (
     lzma.LZMAError,
     pa.ArrowException,
     zipfile.BadZipFile,
+    struct.error,
     RuntimeError,
     ValueError,
+    LookupError,
 )
 """What unpacking raises for damaged data."""
 
@@ -65,11 +67,14 @@ def read_content(path: Path) -> Content:
     Raises InputError if it cannot be read, is damaged, empty or too large.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = _read_within(file, limits().file_bytes)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; check the path") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > limits().file_bytes:
+        raise beyond(str(path), "file_bytes", "bytes")
     name = readable_name(path)
     for magic, (kind, opened) in _PACKED.items():
         if data.startswith(magic):
@@ -83,6 +88,15 @@ def read_content(path: Path) -> Content:
     if not data.strip(b"\xef\xbb\xbf \t\r\n"):
         raise InputError(f"{path} is empty; give a file with at least one row")
     return Content(data, name)
+
+
+def _read_within(file: io.FileIO, most: int) -> bytes:
+    """The bytes of a file; of a longer one the first ``most``, and some more."""
+    parts, size = [], 0
+    while size <= most and (part := file.read(_STEP)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 def readable_name(path: Path) -> str:
@@ -110,15 +124,13 @@ def is_workbook(data: bytes) -> bool:
 
 
 def _unpacked(data: bytes, path: Path, kind: str, opened: Callable[[io.BytesIO], Any]) -> bytes:
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     try:
         with opened(io.BytesIO(data)) as stream:
             while part := stream.read(_STEP):
                 size += len(part)
-                if size > MAX_UNPACKED_BYTES:
-                    raise InputError(
-                        f"{path} is too large: at most {MAX_UNPACKED_BYTES >> 30} GB are unpacked"
-                    )
+                check_unpacked(str(path), len(data), size)
                 parts.append(part)
     except _DAMAGE as error:
         raise InputError(f"{path} is a truncated or damaged {kind} file; fetch it again") from error
@@ -214,7 +226,7 @@ _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ
 def _guessed(data: bytes, where: str) -> Text:
     """Text that is not UTF-8: Windows-1252 if its letters make sense in it, else what charset-normalizer says
     of the first lines that are not ASCII."""
-    lines = [line for line in data.splitlines() if not line.isascii()][:2_000]
+    lines = [line[:_SAMPLE_BYTES] for line in _lines_not_ascii(data)]
     encoding = "cp1252" if _reads_as_western(lines) else _detected(lines)
     try:
         text = data.decode(encoding)
@@ -223,6 +235,12 @@ def _guessed(data: bytes, where: str) -> Text:
         raise InputError(f"{where} is text in no known encoding (row {row}); save it as UTF-8") from None
     _check_readable(text, where)
     return Text(text.encode(), encoding, guessed=True)
+
+
+def _lines_not_ascii(data: bytes) -> list[bytes]:
+    """The first lines that are not ASCII."""
+    every = (found[0] for found in re.finditer(rb"[^\r\n]+", data))
+    return list(islice((line for line in every if not line.isascii()), 2_000))
 
 
 def _check_readable(text: str, where: str) -> None:
@@ -287,8 +305,9 @@ def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, r
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{where} is not UTF-8 text (row {row}){remedy or '; save it as UTF-8'}") from error
+    check_document(data, where, b"{", b"[")
     try:
-        check_nesting(data)
+        check_nesting(data, limits().levels)
         return json.loads(text, object_pairs_hook=reduce)
     except json.JSONDecodeError as error:
         raise InputError(
@@ -296,6 +315,9 @@ def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, r
             + remedy
         ) from error
     except NestingError as error:
-        raise InputError(f"{where} is JSON nested too deep to be a list of likes{remedy}") from error
+        raise InputError(
+            f"{where} is JSON nested too deep to be a list of likes: more than {limits().levels} levels"
+            f" (imports.levels){remedy}"
+        ) from error
     except ValueError as error:
         raise InputError(f"{where} is JSON with a number too long to read{remedy}") from error

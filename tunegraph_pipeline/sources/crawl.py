@@ -27,6 +27,7 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.api_session import RequestPolicy
+from tunegraph_pipeline.sources.cells import without_controls, without_other_links
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline.sources.source import (
     AskLater,
@@ -206,6 +207,8 @@ class Crawl:
 
         def write(day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]) -> None:
             frames = {part: _frame(part, rows) for part, rows in parts.items()}
+            named = without_controls(frames["tracks"], counts)
+            frames["tracks"] = without_other_links(named, counts)
             batch = RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
             write_batch(self._raw, day, batch)
 

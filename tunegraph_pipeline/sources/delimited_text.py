@@ -19,15 +19,17 @@ import pyarrow.csv
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.columns import count_known
+from tunegraph_pipeline.sources.limits import limits, longest_line
 from tunegraph_pipeline.sources.raw_tables import PREAMBLE_LINES, SAMPLE_ROWS, RawTable, distinct_names
+from tunegraph_pipeline.spreadsheet_cells import MARKED
 
-_MAX_COLUMNS = 2_000
-"""A table of more columns is no list of likes."""
 _SAMPLE_BYTES = 1 << 18
 _LONG_TEXT = 1 << 24
 """From so many bytes on, ids are read as categories."""
 _SHORTEST_BLOCK = 1 << 24
 _SEPARATOR_NAMES = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "blanks"}
+_OURS = {"rank", "track_id", "score"}
+"""Columns of the lists that TuneGraph writes, whose cells may be marked (`spreadsheet_cells`)."""
 _TOO_FEW, _TOO_MANY = "rows with too few columns", "rows with too many columns"
 
 _QUOTED_LINE = re.compile(r'"[^"]*[,;\t][^"]*"')
@@ -123,7 +125,7 @@ def _cut_with_header(
     for position, (place, row) in enumerate(rows[:PREAMBLE_LINES]):
         cells = [cell.strip().lstrip("#% ") if number == 0 else cell for number, cell in enumerate(row)]
         known = count_known(cells, named)
-        if not known or not 2 <= len(cells) <= _MAX_COLUMNS or (separator == " " and "-" in cells):
+        if not known or not 2 <= len(cells) <= limits().columns or (separator == " " and "-" in cells):
             continue
         below = [other for _, other in rows[position + 1 :]]
         cells += _unnamed(cells, below)
@@ -140,7 +142,7 @@ def _cut_without_header(rows: Sequence[tuple[int, list[str]]], separator: str) -
     """The cut of rows that agree on a width, after the comments above them."""
     first = next((position for position, (_, row) in enumerate(rows) if not row[0].startswith("#")), 0)
     width, share = usual_width([row for _, row in rows[first:]])
-    if not 2 <= width <= _MAX_COLUMNS or share < (0.9 if separator == " " else 0.5):
+    if not 2 <= width <= limits().columns or share < (0.9 if separator == " " else 0.5):
         return None
     return (share, 0), Cut(separator, False, [str(number + 1) for number in range(width)], rows[first][0])
 
@@ -194,7 +196,7 @@ def text_table(data: bytes, where: str, cut: Cut, *, literal: bool = False) -> R
 
     def load(names: Sequence[str], ids: Collection[str]) -> pl.DataFrame:
         counts.clear()
-        categories = ids if len(data) > _LONG_TEXT else ()
+        categories = ids if len(data) > _LONG_TEXT and not _is_ours(cut) else ()
         return _read_cells(data, where, cut, names, counts, quoted=quoted, ids=categories)
 
     sample = _read_cells(_first_rows(data), where, cut, cut.names, Counter(), quoted=quoted)
@@ -263,7 +265,7 @@ def _read_cells(
     # A block must hold the longest row.
     block = _SHORTEST_BLOCK
     if len(data) >= block:
-        block = max(block, max(map(len, data.split(b"\n"))) + 1)
+        block = max(block, longest_line(data) + 1)
     categories = pa.dictionary(pa.int32(), pa.large_string())
     kinds = {
         column: categories if name in ids else pa.large_string()
@@ -291,7 +293,13 @@ def _read_cells(
         reason = str(error).partition("\n")[0]
         raise InputError(f"{where} cannot be cut into columns: {reason}") from error
     frame = pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+    if _is_ours(cut):
+        frame = frame.with_columns(pl.col(pl.String).str.replace(MARKED, "${1}"))
     return frame[int(cut.header) :].rename(dict(zip(frame.columns, names, strict=True)))
+
+
+def _is_ours(cut: Cut) -> bool:
+    return set(cut.names) >= _OURS
 
 
 def _check_quotes(data: bytes, separator: str, where: str) -> None:

@@ -25,6 +25,7 @@ from tunegraph_pipeline.sources.content import readable_name
 from tunegraph_pipeline.sources.file_groups import ARCHIVE, EXPORT, FILE, SEED, group_files
 from tunegraph_pipeline.sources.file_import import FileImport, import_reading
 from tunegraph_pipeline.sources.formats import FORMAT_NAMES
+from tunegraph_pipeline.sources.limits import file_errors
 from tunegraph_pipeline.sources.opinions import Rules
 from tunegraph_pipeline.sources.read_file import read_file
 from tunegraph_pipeline.sources.reading import Given, Reading
@@ -110,9 +111,15 @@ def import_files(
         kind == "likes",
         Rules(min_plays, min_rating, like_when or {}),
     )
-    groups = [list(_read_group(*group, given)) for group in group_files(paths, format)]
-    _check_options([one.reading for group in groups for one in group], given)
-    imports = [one for group in groups for one in _import_group(group, kind, given, day)]
+    groups: list[list[_Found]] = []
+    for group_kind, group in group_files(paths, format):
+        with file_errors(str(group[0])):
+            groups.append(list(_read_group(group_kind, group, given)))
+    _check_options([one.reading for found in groups for one in found], given)
+    imports: list[FileImport] = []
+    for found in groups:
+        with file_errors(found[0].where):
+            imports += _import_group(found, kind, given, day)
     _check_people(imports, user_id)
     return imports
 

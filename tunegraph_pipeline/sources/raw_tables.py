@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.json_nesting import NestingError, check_nesting
 from tunegraph_pipeline.sources.content import parse_json
+from tunegraph_pipeline.sources.limits import beyond, check_lines, check_unpacked, limits
 
 SAMPLE_ROWS = 500
 PREAMBLE_LINES = 30
@@ -63,16 +67,26 @@ def table_of_frame(rows: pl.DataFrame, shape: str) -> RawTable:
     return RawTable(shape, rows.columns, True, rows[:SAMPLE_ROWS], lambda names, _ids: rows.select(names))
 
 
+_VALUE_BYTES = 16
+"""What a value of parquet takes in memory, at least."""
+_PACKED_VALUE_BYTES = 4
+"""What a value is taken to be unpacked, to judge how tightly a file is packed."""
+
+
 def parquet_table(data: bytes, where: str) -> RawTable:
-    """The table of a parquet file. Raises InputError if it is damaged."""
+    """The table of a parquet file. Raises InputError if it is damaged, or beyond the limits by what it claims
+    or by what is read of it."""
+    _check_claims(data, where)
 
     def read(names: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
         try:
-            return pl.read_parquet(
+            frame = pl.read_parquet(
                 io.BytesIO(data), columns=None if names is None else list(names), n_rows=rows
             )
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise InputError(f"{where} is a truncated or damaged parquet file; fetch it again") from error
+        _check_cells(frame, where)
+        return frame
 
     sample = read(None, SAMPLE_ROWS)
     return RawTable(
@@ -80,15 +94,61 @@ def parquet_table(data: bytes, where: str) -> RawTable:
     )
 
 
+def _check_claims(data: bytes, where: str) -> None:
+    """Raise InputError for a parquet file whose footer claims more than the limits allow: a run or a
+    dictionary makes a million rows of a few bytes."""
+    try:
+        footer = pq.read_metadata(io.BytesIO(data))
+        chunks = [
+            footer.row_group(group).column(column)
+            for group in range(footer.num_row_groups)
+            for column in range(footer.num_columns if footer.num_columns <= limits().columns else 0)
+        ]
+        values = sum(chunk.num_values for chunk in chunks)
+        unpacked = max(sum(chunk.total_uncompressed_size for chunk in chunks), _PACKED_VALUE_BYTES * values)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{where} is a truncated or damaged parquet file; fetch it again") from error
+    if footer.num_columns > limits().columns:
+        raise beyond(where, "columns", "columns")
+    if footer.num_rows > limits().rows:
+        raise beyond(where, "rows", "rows")
+    check_unpacked(where, len(data), unpacked)
+    if values * _VALUE_BYTES > limits().file_bytes:
+        raise beyond(where, "file_bytes", "bytes as a table")
+
+
+def _check_cells(frame: pl.DataFrame, where: str) -> None:
+    """Raise InputError for texts that are longer, or more in all, than the limits allow: rows may share one
+    text in a file, and each gets its own when it is cleaned."""
+    total = 0
+    for column in frame.iter_columns():
+        flat = column.explode() if isinstance(column.dtype, pl.List | pl.Array) else column
+        if flat.dtype == pl.String:
+            lengths = flat.str.len_bytes()
+            total += int(lengths.sum())
+            if (lengths > limits().line_bytes).any():
+                raise beyond(where, "line_bytes", "bytes in one cell")
+    if total > limits().file_bytes:
+        raise beyond(where, "file_bytes", "bytes as a table")
+
+
 def lines_of_json(data: bytes, where: str) -> RawTable:
     """The table of one JSON object per line.
 
-    Raises InputError for a line that is no object, or a column whose type changes.
+    Raises InputError for a line that is no object, a column whose type changes, or more than the limits
+    allow.
     """
+    check_lines(data, where)
+    try:
+        check_nesting(data, limits().levels)
+    except NestingError as error:
+        raise _bad_line(data, where, error) from error
     try:
         sample = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None, n_rows=SAMPLE_ROWS)
     except pl.exceptions.PolarsError as error:
         raise _bad_line(data, where, error) from error
+    if sample.width > limits().columns:
+        raise beyond(where, "columns", "columns")
 
     def load(names: Sequence[str], _ids: Collection[str]) -> pl.DataFrame:
         # An id may be a number on one line and text on the next; read as text, each stays as written.
@@ -109,11 +169,18 @@ def _bad_line(data: bytes, where: str, error: Exception) -> InputError:
     return InputError(f"{where}: a column changes its type from line to line ({reason})")
 
 
+class TooWideError(Exception):
+    """Records with more names than a table may have columns."""
+
+
 def table_of_records(records: Sequence[Mapping[str, Any]], shape: str) -> RawTable:
-    """A table of parsed objects. Cells are text or lists of text; other nested values become null."""
+    """A table of parsed objects. Cells are text or lists of text; other nested values become null. Raises
+    TooWideError."""
     columns: dict[str, list[Any]] = {}
     for number, record in enumerate(records):
         for name, value in record.items():
+            if name not in columns and len(columns) == limits().columns:
+                raise TooWideError
             columns.setdefault(str(name), [None] * len(records))[number] = _cell(value)
     frame = pl.DataFrame({name: _series(name, values) for name, values in columns.items()})
     return table_of_frame(frame, shape)

@@ -15,7 +15,8 @@ from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.sources import documents, json_documents, playlists, xml_documents
 from tunegraph_pipeline.sources.columns import recognise
 from tunegraph_pipeline.sources.content import BINARY, as_utf8, is_workbook, parse_json, read_content
-from tunegraph_pipeline.sources.raw_tables import lines_of_json, parquet_table
+from tunegraph_pipeline.sources.limits import beyond, check_document, check_lines, limits
+from tunegraph_pipeline.sources.raw_tables import TooWideError, lines_of_json, parquet_table
 from tunegraph_pipeline.sources.reading import Given, Reading
 from tunegraph_pipeline.sources.rows_by_role import read_document
 from tunegraph_pipeline.sources.spreadsheets import sheets
@@ -52,6 +53,7 @@ def read_bytes(data: bytes, name: str, where: str, given: Given) -> list[Reading
     if data.startswith(_UNREADABLE):
         raise InputError(BINARY.format(where=where))
     if data.startswith(b"bplist00"):
+        check_document(data, where)
         return [_read_document(xml_documents.read_plist(data, where), name, where, given)]
     text = as_utf8(data, where)
     reading = _read_text(text.data, name, where, given)
@@ -99,10 +101,13 @@ def _read_text(data: bytes, name: str, where: str, given: Given) -> Reading:
     if start.startswith(b"<") and not _LINK.match(start):
         document = xml_documents.read_xml(data, where)
     elif start.upper().startswith(b"#EXTM3U") or _M3U_NAME.search(name):
+        check_document(data, where, b"\n", b"\r")
         document = playlists.read_m3u(data.decode(), where)
     elif start.startswith(b"#AUDIOSCROBBLER"):
+        check_document(data, where, b"\n", b"\r")
         document = playlists.read_scrobbler_log(data.decode())
     elif _IDOMAAR.match(start):
+        check_document(data, where, b"\n", b"\r")
         document = playlists.read_idomaar(data.decode(), where)
     else:
         return read_lines(data, name, where, given)
@@ -116,8 +121,9 @@ def _read_json(data: bytes, name: str, where: str, given: Given) -> Reading:
     """A JSON document, or JSON objects, one per line."""
     first, _, rest = data.strip().partition(b"\n")
     alone = not rest.strip()
+    check_document(first, where, b"{", b"[")
     try:
-        check_nesting(first)
+        check_nesting(first, limits().levels)
         parsed = json.loads(first)
     except ValueError:
         parsed = None
@@ -127,7 +133,14 @@ def _read_json(data: bytes, name: str, where: str, given: Given) -> Reading:
     if alone and isinstance(document, dict) and _is_row(document):
         return _read_json_lines(data, document, name, where, given)
     given.check_container("json", where)
-    return _read_document(json_documents.read_json(document, where), name, where, given)
+    return _read_document(_parsed_document(document, where), name, where, given)
+
+
+def _parsed_document(document: object, where: str) -> documents.Document:
+    try:
+        return json_documents.read_json(document, where)
+    except TooWideError:
+        raise beyond(where, "columns", "columns") from None
 
 
 def _is_row(document: Mapping[str, object]) -> bool:
@@ -141,6 +154,8 @@ def _read_json_lines(
     given.check_container("ndjson", where)
     if not any(isinstance(value, dict) for value in first.values()):
         return read_table(lines_of_json(data, where), name, where, given)
+    check_lines(data, where)
+    check_document(data, where, b"{", b"[")
     lines = enumerate(data.split(b"\n"), start=1)
     rows = [parse_json(line, f"{where}, line {number}") for number, line in lines if line.strip()]
-    return _read_document(json_documents.read_json(rows, where), name, where, given)
+    return _read_document(_parsed_document(rows, where), name, where, given)

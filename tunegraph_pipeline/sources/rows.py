@@ -25,7 +25,9 @@ from tunegraph_pipeline.sources.cells import (
     as_truth,
     bare_ids,
     set_null,
+    without_controls,
     without_long_ids,
+    without_other_links,
 )
 from tunegraph_pipeline.sources.formats import Means
 from tunegraph_pipeline.sources.names import letters
@@ -115,7 +117,7 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     says what is not understood.
     """
     asked = list(parts)
-    rows = _songs_only(table, counts)
+    rows = without_controls(_songs_only(table, counts), counts)
     if "skipped" in rows.columns:
         skipped = as_truth(rows["skipped"]).fill_null(value=False)
         counts["plays that were skipped"] += int(skipped.sum())
@@ -523,7 +525,7 @@ def _tracks(table: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
             columns["duration_ms"] = as_duration(table[role], role, scale, counts)
     if "explicit" in table.columns:
         columns["explicit"] = as_truth(table["explicit"])
-    return _first_known(pl.DataFrame(columns), "tracks")
+    return _first_known(without_other_links(pl.DataFrame(columns), counts), "tracks")
 
 
 def _features(table: pl.DataFrame, where: str, counts: Counter[str]) -> pl.DataFrame:

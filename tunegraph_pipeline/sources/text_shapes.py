@@ -23,6 +23,7 @@ from tunegraph_pipeline.sources.headerless_tables import (
     not_users,
     read_headerless,
 )
+from tunegraph_pipeline.sources.limits import check_document, check_lines
 from tunegraph_pipeline.sources.names import letters, shown
 from tunegraph_pipeline.sources.playlists import read_links
 from tunegraph_pipeline.sources.reading import Given, Reading
@@ -44,13 +45,14 @@ def read_lines(data: bytes, name: str, where: str, given: Given) -> Reading:
 
     Raises InputError if it has no known shape, or not the format that --format names.
     """
+    check_lines(data, where)
     lines = [line.strip() for line in sample_lines(data) if line.strip()]
     if not lines:
         raise InputError(f"{where} begins with nothing but blanks; give a file with at least one row")
     data = as_plain_rows(data)
     if b"::" in data[:4096] and b"\t" not in data[:4096]:
         data = data.replace(b"::", b"\t")
-    if (links := _column_of_links(data)) is not None:
+    if (links := _column_of_links(data, where)) is not None:
         return _read_links(links, where, given)
     if not given.named and (known := known_by_cells(data, where, name)) is not None:
         cut, found = known
@@ -111,7 +113,7 @@ def _read_links(links: Sequence[str | None], where: str, given: Given) -> Readin
     return read_document(read_links(links), where, replace(given, named={}))
 
 
-def _column_of_links(data: bytes) -> list[str | None] | None:
+def _column_of_links(data: bytes, where: str) -> list[str | None] | None:
     """The cells of a single column of links, URIs or ISRCs, with or without a header, and None for a later
     line that is none of those; None instead of a list if the text begins as something else."""
     sample = [line for text in sample_lines(data) if (line := _bare_line(text))]
@@ -122,6 +124,7 @@ def _column_of_links(data: bytes) -> list[str | None] | None:
     cells = sample[1:] if headed else sample
     if not cells or not all(_is_song(cell, header) for cell in cells):
         return None
+    check_document(data, where, b"\n")
     lines = [line for text in data.decode().splitlines() if (line := _bare_line(text))]
     songs = (line if _is_song(line, header) else None for line in lines[int(headed) :])
     return [isrc_id(song) or song if song and header == "isrc" else song for song in songs]
@@ -154,6 +157,7 @@ def _column_of_ids(data: bytes, lines: list[str], where: str, given: Given) -> l
             f"{where} has tracks and nothing about them: it lacks users; name their column with"
             " --user-column, or whose list it is with --user-id"
         )
+    check_document(data, where, b"\n")
     return [line.strip() for line in data.decode().splitlines() if line.strip()][1:]
 
 

@@ -3,7 +3,6 @@
 Here: one column of ids. Not here: files of likes (`files`), or what a column of users is called (`columns`).
 """
 
-import io
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +10,9 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.columns import COLUMN_NAMES
 from tunegraph_pipeline.sources.content import as_utf8, read_content
+from tunegraph_pipeline.sources.limits import check_lines
 from tunegraph_pipeline.sources.names import letters, shown
+from tunegraph_pipeline.sources.raw_tables import parquet_table
 
 _WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
 
@@ -42,9 +43,11 @@ def _read_table(path: Path, user_column: str | None) -> pl.DataFrame:
     data = read_content(path).data
     is_parquet = data.startswith(b"PAR1")
     data = data if is_parquet else as_utf8(data, str(path)).data
+    if is_parquet:
+        table = parquet_table(data, str(path))
+        return table.load(table.names, ())
+    check_lines(data, str(path))
     try:
-        if is_parquet:
-            return pl.read_parquet(io.BytesIO(data))
         first = data.split(b"\n", 1)[0].decode()
         separator = next((mark for mark in "\t;," if mark in first), ",")
         header = _user_column(first.strip().split(separator), user_column) is not None

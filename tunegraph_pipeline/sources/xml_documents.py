@@ -22,6 +22,7 @@ from tunegraph_pipeline.sources.documents import (
     first_song_link,
     value_at,
 )
+from tunegraph_pipeline.sources.limits import check_document
 
 
 def _tag(element: Any) -> str:
@@ -137,6 +138,7 @@ def read_xml(data: bytes, where: str) -> Document:
     or a damaged one."""
     if b"<!DOCTYPE plist" in data[:1024] or b"<plist" in data[:1024]:
         return read_plist(data, where)
+    check_document(data, where, b"<", b"=")
     try:
         root = fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data))
     except ParseError as error:
@@ -164,6 +166,8 @@ def read_xml(data: bytes, where: str) -> Document:
 def read_plist(data: bytes, where: str) -> Document:
     """The songs of an iTunes library as XML or binary plist. The column ``kind`` tells songs from podcasts,
     films and audiobooks. Raises InputError for another plist, or a damaged one."""
+    if not data.startswith(b"bplist00"):
+        check_document(data, where, b"<")
     try:
         library = plistlib.loads(data)  # it refuses entities itself
     except Exception as error:  # it raises errors of many kinds for damage

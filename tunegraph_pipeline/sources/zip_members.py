@@ -12,17 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.content import is_hidden
-
-MAX_MEMBERS = 10_000
-MAX_FILE_BYTES = 1 << 28
-MAX_TOTAL_BYTES = 1 << 31
-"""Limits on what is read of an archive; Spotify's own files hold some 12 MB each."""
+from tunegraph_pipeline.sources.limits import beyond, limits, open_regular
 
 _STEP = 1 << 20
 _LONGEST_READ = 1 << 22  # of an archive at once; a list of 10,000 members takes about one megabyte
@@ -58,24 +54,24 @@ class MemberReader:
     """Reads the files of an import within one limit on their total size."""
 
     def __init__(self) -> None:
-        self._left = MAX_TOTAL_BYTES
+        self._left = limits().export_bytes
 
     def read(self, member: Member) -> bytes:
         """The content of ``member``, measured as it is read, since an archive may declare wrong sizes.
 
         Raises InputError if it is damaged or too large.
         """
-        limit = min(MAX_FILE_BYTES, self._left)
-        parts, size = [], 0
+        most = limits().member_bytes
+        parts: list[bytes] = []
+        size = 0
         try:
             with member.open() as stream:
                 while part := stream.read(_STEP):
                     size += len(part)
-                    if size > limit:
-                        raise InputError(
-                            f"{member.where} is too large: at most {MAX_FILE_BYTES >> 20:,} MB per file and "
-                            f"{MAX_TOTAL_BYTES >> 20:,} MB per export are read"
-                        )
+                    if size > most:
+                        raise beyond(member.where, "member_bytes", "bytes")
+                    if size > self._left:
+                        raise beyond(member.where, "export_bytes", "bytes with the files before it")
                     parts.append(part)
         except _DAMAGE as error:
             raise InputError(
@@ -89,9 +85,9 @@ class MemberReader:
 def is_zip_file(path: Path) -> bool:
     """Whether ``path`` begins like a zip archive; False if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
-    except OSError:
+    except (OSError, InputError):
         return False
 
 
@@ -110,16 +106,16 @@ def members_of(path: Path, opened: ExitStack) -> list[Member]:
     Raises InputError if it is damaged, encrypted, has too many files, or has one that is not safe to open.
     """
     try:
-        raw = opened.enter_context(_Archive(FileIO(path)))
+        raw = opened.enter_context(_Archive(open_regular(path)))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         archive = opened.enter_context(zipfile.ZipFile(raw))
-    except _DAMAGE as error:
+    except Exception as error:  # whatever damage makes of it
         raise InputError(f"{path} is a truncated or damaged zip archive; download it again") from error
     entries = archive.infolist()
-    if len(entries) > MAX_MEMBERS:
-        raise InputError(f"{path} has more than {MAX_MEMBERS:,} files, too many for an account export")
+    if len(entries) > limits().members:
+        raise beyond(str(path), "members", "files")
     members = []
     for entry in _checked(entries, path):
         where = f"{path}: {shown_name(entry.filename)}"

@@ -8,16 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import LakeError, ShortageError
+from tunegraph_pipeline.lake import tables as tables_module
 from tunegraph_pipeline.lake.storage import (
     check_writable,
+    disk_errors,
     remove_folder,
     staged_file,
     staged_folder,
     write_text,
 )
+from tunegraph_pipeline.lake.tables import TableFiles
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
@@ -125,3 +129,29 @@ with staged_file(Path({str(target)!r}), Path({str(tmp_path / ".staging")!r})) as
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "more memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "more memory"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "ulimit"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "the machine can open no more"),
+    ],
+)
+def test_a_shortage_is_neither_a_full_disk_nor_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    with pytest.raises(ShortageError, match=says) as short, disk_errors(tmp_path / "x"):
+        raise error
+    assert "disk" not in str(short.value)
+    tables = TableFiles(tmp_path)
+    tables.write("track_ids", None, pl.DataFrame({"track_idx": [0], "track_id": ["a"]}))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tables_module, "read_rows", refuse)
+    with pytest.raises(ShortageError, match=r"cannot read .*track_ids"):
+        tables.read("track_ids")

@@ -14,6 +14,7 @@ import pytest
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.pipeline import inbox
 from tunegraph_pipeline.pipeline.inbox import (
     Imported,
@@ -23,6 +24,9 @@ from tunegraph_pipeline.pipeline.inbox import (
     wait_for_complete,
 )
 from tunegraph_pipeline.pipeline.settings import InboxSettings
+from tunegraph_pipeline.sources import files
+from tunegraph_pipeline.sources.read_file import read_file
+from tunegraph_pipeline.sources.reading import Given, Reading
 
 TODAY = datetime.now(UTC).date()
 SETTINGS = InboxSettings(settle_seconds=10)
@@ -196,7 +200,11 @@ from datetime import date
 from pathlib import Path
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import inbox
+from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.pipeline.settings import InboxSettings
+from tunegraph_pipeline.sources import files
+from tunegraph_pipeline.sources.read_file import read_file
+from tunegraph_pipeline.sources.reading import Given, Reading
 
 receive = Lake.receive_files
 
@@ -246,3 +254,64 @@ def test_no_name_of_a_file_is_kept_and_the_status_still_says_which_it_was(lake: 
     assert "{file}" not in inbox_status(lake)
     path.unlink()
     assert "a file that is gone: " in inbox_status(lake)
+
+
+# --- whatever a file is ---
+
+
+def _nested(levels: int) -> bytes:
+    return b'{"a":' * levels + b"1" + b"}" * levels
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", _nested(1_500)),
+        ("a.ndjson", b'{"user_id":"u","track_id":"t"}\n' + _nested(99_999)),
+        ("a.csv.gz", gzip.compress(bytes(1 << 20))[:-9]),
+        ("a.parquet", b"PAR1" + bytes(200) + b"PAR1"),
+        ("a.xlsx", b"PK\x03\x04" + bytes(200)),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_remembered_and_the_others_are_imported(
+    lake: Lake, name: str, content: bytes
+) -> None:
+    _drop(lake, name, content)
+    _drop(lake, "good.csv")
+    done = _import(lake)
+    assert (done.imported, done.failed) == (1, 1)
+    assert name in inbox_status(lake)
+    assert not look(lake, SETTINGS, None).growing  # it is not tried again
+
+
+@pytest.mark.parametrize("error", [RecursionError("x"), MemoryError(), KeyError("x"), SystemError("x")])
+@pytest.mark.parametrize("where", ["read", "kept"])
+def test_whatever_a_file_raises_is_the_error_of_that_file(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    _drop(lake, "bad.csv", "user_id,track_id\nbad,a\n")
+    _drop(lake, "good.csv")
+    read, keep = read_file, Lake.receive_files
+
+    def read_or_raise(path: Path, given: Given) -> list[Reading]:
+        if where == "read" and path.name == "bad.csv":
+            raise error
+        return read(path, given)
+
+    def keep_or_raise(lake: Lake, day: date, batches: list[RawBatch]) -> list[BatchInfo]:
+        if where == "kept" and "bad" in batches[0].likes["user_id"].to_list():
+            raise error
+        return keep(lake, day, batches)
+
+    monkeypatch.setattr(files, "read_file", read_or_raise)
+    monkeypatch.setattr(Lake, "receive_files", keep_or_raise)
+    done = _import(lake)
+    assert (done.imported, done.failed) == (1, 1)
+    assert "bad.csv" in inbox_status(lake)
+
+
+def test_the_limits_of_the_lake_are_those_of_its_inbox(lake: Lake) -> None:
+    lake.set_section("imports", {"rows": 2})
+    _drop(lake, "likes.csv")
+    assert _import(lake).failed == 1
+    assert "imports.rows" in inbox_status(lake)

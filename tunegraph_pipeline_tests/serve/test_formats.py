@@ -4,12 +4,14 @@ import csv
 import io
 import json
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.recommend.recommender import Reason, Recommendation, Recommendations, SongView
 from tunegraph_pipeline.serve.formats import write_list
+from tunegraph_pipeline.spreadsheet_cells import MARKED, harmless
 
 SPOTIFY = "4uLU6hMCjMI75M1A2tKUQC"
 
@@ -51,8 +53,17 @@ words = st.text(st.characters(exclude_characters="\r\0", exclude_categories=["Cs
 def test_a_table_gives_back_every_text(texts: list[tuple[str, str, str]]) -> None:
     table = written("csv", *(song(*row) for row in texts))
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
-    assert [(row["track_id"], row["name"], row["artists"]) for row in rows] == texts
+    cells = [(row["track_id"], row["name"], row["artists"]) for row in rows]
+    assert cells == [tuple(map(harmless, row)) for row in texts]
     assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, len(texts) + 1)]
+
+
+@given(words)
+def test_no_cell_runs_as_a_formula_and_the_mark_comes_off(text: str) -> None:
+    cell = harmless(text)
+    assert isinstance(cell, str)
+    assert cell[:1] not in set("=+-@\t\r\n")
+    assert pl.Series([cell]).str.replace(MARKED, "${1}").to_list() == [text]
 
 
 def test_a_playlist_has_previews_before_spotify_links_and_leaves_out_what_has_neither() -> None:

@@ -16,6 +16,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.sources import account_export, zip_members
 from tunegraph_pipeline.sources.files import read_files
+from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
 from tunegraph_pipeline_tests.conftest import examples
 
 Pack = Callable[..., Path]
@@ -507,26 +508,26 @@ def test_an_encrypted_zip_and_an_unknown_packing_are_refused(pack: Pack, tmp_pat
 
 
 def test_what_is_unpacked_is_bounded_by_what_comes_and_not_by_what_is_declared(
-    pack: Pack, monkeypatch: pytest.MonkeyPatch
+    pack: Pack,
 ) -> None:
-    monkeypatch.setattr(zip_members, "MAX_FILE_BYTES", 1 << 21)
     bomb = pack({"YourLibrary.json": b" " * (1 << 23)})
-    assert "YourLibrary.json is too large" in refusal(bomb)
+    with limited_by(ImportLimits(member_bytes=1 << 21)):
+        assert "YourLibrary.json has more than 2,097,152 bytes" in refusal(bomb)
     data = bytearray(bomb.read_bytes())
     # The size that the table of members declares: a hundred bytes.
     at = data.index(b"PK\x01\x02") + 24
     data[at : at + 4] = (100).to_bytes(4, "little")
     bomb.write_bytes(data)
     assert "YourLibrary.json is damaged" in refusal(bomb)
-    monkeypatch.setattr(zip_members, "MAX_TOTAL_BYTES", 1 << 21)
     spread = {f"endsong_{number}.json": b"[" + b" " * (3 << 18) + b"]" for number in range(3)}
-    assert "endsong_2.json is too large" in refusal(pack(spread))
+    with limited_by(ImportLimits(export_bytes=1 << 21)):
+        assert "endsong_2.json has more than 2,097,152 bytes with the files before" in refusal(pack(spread))
 
 
 def test_the_number_of_members_is_bounded(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"YourLibrary.json": library("a"), **{f"{number}.json": b"" for number in range(20)}}
-    monkeypatch.setattr(zip_members, "MAX_MEMBERS", 20)
-    assert "has more than 20 files" in refusal(pack(files))
+    with limited_by(ImportLimits(members=20)):
+        assert "has more than 20 files" in refusal(pack(files))
     monkeypatch.setattr(zip_members, "_LONGEST_READ", 1000)
     assert "damaged zip archive" in refusal(pack(files))
 

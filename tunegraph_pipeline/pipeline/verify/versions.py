@@ -7,7 +7,7 @@ Here: what ``CURRENT`` names, and arrays that are not as their manifest declares
 from collections.abc import Callable
 from pathlib import Path
 
-from tunegraph_pipeline.errors import BundleError, LakeError
+from tunegraph_pipeline.errors import BundleError, LakeError, check_shortage
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.seals import read_json
@@ -83,6 +83,7 @@ def check_arrays(
             if name.endswith(".safetensors"):
                 load_tensors(folder / name)
     except (BundleError, LakeError, OSError) as error:
+        check_shortage(error, f"cannot read {folder}")
         # The message begins with the damaged file; the others are known files.
         inspection.seen.update(path for path in folder.iterdir() if path.is_file())
         file = named_first(folder, str(error))
