@@ -103,10 +103,11 @@ constraints:
 	mv .constraints.new constraints.txt
 	$(MAKE) --no-print-directory lock
 
-# Two locks: what runs, and that with all extras. Both have what builds the package, so that no build fetches it.
+# Two locks: what runs, and that with all extras. Both have what builds the package (editables is what hatchling wants
+# for an editable one), so that no build fetches it.
 lock: $(TOOLS)/bin/uv
 	@sed 's/^\(torch==[0-9.]*\)$$/\1+cpu/' constraints.txt > build/constraints.txt
-	@$(TOOLS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > build/requires.in
+	@$(TOOLS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "editables", sep="\n")' > build/requires.in
 	$(COMPILE) -o build/requirements.lock
 	$(COMPILE) --all-extras -o build/$(LOCK)
 	@for one in requirements.lock $(LOCK); do \
