@@ -188,7 +188,7 @@ def address_of(client: int) -> str:
 
 
 async def over_and_over(port: int, client: int, step: Callable[..., Awaitable[None]]) -> None:
-    """Do something on new connections for ever, whatever the service says."""
+    """Do something for ever, on a new connection a little after the last one ended."""
     while True:
         writer = None
         with suppress(OSError, EOFError, ValueError, IndexError):
@@ -196,7 +196,7 @@ async def over_and_over(port: int, client: int, step: Callable[..., Awaitable[No
             await step(reader, writer, client)
         if writer is not None:
             writer.close()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
 
 
 async def flood_headers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _client: int) -> None:

@@ -70,6 +70,9 @@ class ServiceMetrics(Collector):
         self._reloads = Counter(
             "tunegraph_reloads", "New bundles loaded or refused.", ["outcome"], registry=own
         )
+        self._ended = Counter(
+            "tunegraph_connections_ended", "Connections ended without an answer.", ["reason"], registry=own
+        )
         self._children: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
         if not self._shared:
             self._registry.register(self)
@@ -88,6 +91,9 @@ class ServiceMetrics(Collector):
 
     def feedback(self, action: str) -> None:
         self._feedback.labels(action).inc()
+
+    def connection_ended(self, reason: str) -> None:
+        self._ended.labels(reason).inc()
 
     def reload(self, *, refused: bool) -> None:
         self._reloads.labels("refused" if refused else "taken").inc()

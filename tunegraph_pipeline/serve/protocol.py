@@ -21,6 +21,8 @@ _LINGER_SECONDS = 1.0
 """Time for a client to finish sending and read why it was refused; closing at once could cut it off."""
 _GRACE_SECONDS = 1.0
 """After the deadline of a body, for the application to answer that it has passed."""
+_MOST_DISCARDED = 2 * 2**20
+"""Bytes read of a client that goes on sending after it was refused."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -36,6 +38,7 @@ class Protocol(HttpToolsProtocol):
     _advanced = False  # whether it finished a head, or had a part of a body
     _found: Problem | None = None
     _refused = False
+    _discarded = 0
     _deadline = _write_deadline = inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,7 +57,11 @@ class Protocol(HttpToolsProtocol):
     # --- reading ---
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
+        if self._refused:
+            self._discarded += len(data)
+            if self._discarded > _MOST_DISCARDED:
+                self.transport.abort()
+        else:
             unfinished = self._in_head or self._in_body
             self._begun, self._advanced = 0, False
             super().data_received(data)
@@ -134,7 +141,7 @@ class Protocol(HttpToolsProtocol):
 
     def end_if_late(self, now: float) -> None:
         if now >= self._write_deadline:
-            self.transport.abort()
+            self._end("late")
         elif self.transport.is_closing():  # it waits for the client to take the rest of an answer
             self._write_deadline = min(self._write_deadline, now + self._limits.write_seconds)
         elif now >= self._deadline and not self._refused:
@@ -144,22 +151,23 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             detail = f"the headers of a request have to arrive within {self._limits.head_seconds:g} s"
             self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, detail, name="slow-headers"))
-        elif self._in_body:
-            # The application has answered, without the body or because it was late.
-            self.transport.abort()
         else:
-            self.transport.close()  # nothing was asked, and nothing is answered
+            # Nothing was asked; or the application has answered, without the body or because it was late.
+            self._end("late")
 
     def make_room(self) -> None:
-        if self._in_head and not self._is_answering():
-            self._write(_no_place())
-        self._refused = True
-        self.transport.close()
+        self._end("room")
 
     def turn_away(self) -> None:
         self._refused = True
-        self._write(_no_place())
+        self._write(unavailable("too many connections are open; try again in a second", retry_after=1))
         self.transport.close()
+
+    def _end(self, reason: str) -> None:
+        """End the connection without an answer: there is no time or nobody for one."""
+        self._refused = True
+        self._app.metrics.connection_ended(reason)
+        self.transport.abort()
 
     # --- refusing ---
 
@@ -172,7 +180,6 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Read nothing more, and answer with the problem after the answers to earlier requests."""
         self._refused, self._found = True, problem
-        self._app.connections.busy(self)
         if not self._in_body:
             if not self._is_answering():
                 self._send_refusal()
@@ -191,16 +198,20 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self) -> None:
         assert self._found is not None
         self._unset_keepalive_if_required()
-        self._write(self._found)
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self._app.connections.unfinished(self)
+        if self._write(self._found) is not self._found.status:
+            self.transport.close()  # the client is over its rate, and nothing is spent on it
+        else:
+            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
-    def _write(self, problem: Problem) -> None:
+    def _write(self, problem: Problem) -> HTTPStatus:
         headers = self.headers or []
         response = self._app.unread(problem, self.client[0] if self.client else None, headers)
         status = HTTPStatus(response.status_code)
         lines = [f"HTTP/1.1 {int(status)} {status.phrase}".encode()]
         lines += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        return status
 
     def _too_long(self) -> Problem:
         most = f"at most {self._limits.head_bytes:,} bytes"
@@ -212,7 +223,3 @@ class Protocol(HttpToolsProtocol):
         else:
             detail = f"the headers of a request may have {most} with its address"
         return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, name="headers-too-long")
-
-
-def _no_place() -> Problem:
-    return unavailable("too many connections are open; try again in a second", retry_after=1)

@@ -77,6 +77,10 @@ def test_what_was_said_is_in_the_next_refresh_and_what_was_disliked_comes_no_mor
     append(lake.root, "w", "new", [("s00", "like"), ("s01", "like"), ("s02", "skip")], at=at(DAY))
     append(lake.root, "w", "picky", [("s05", "dislike")], at=at(DAY))
     assert lake_status(lake)["feedback"] == "7 waiting for the next refresh"
+    lake.set_section("feedback", {"spool_mib": 1})
+    (lake.spool / "rejected.jsonl").write_bytes(b"x" * 900_000)
+    assert "the feedback spool has used 86% of settings.feedback.spool_mib" in lake_status(lake)["feedback"]
+    (lake.spool / "rejected.jsonl").unlink()
 
     run_stages(lake, "refresh", DAY, DAY)
     assert lake_status(lake)["feedback"] == "like 3, dislike 3, skip 1; listeners 3"
