@@ -33,8 +33,8 @@ _BLOCK = 1 << 20
 _IN_JSON = re.compile(rb',?\s*"checksum": "([0-9a-f]{32})"\s*}\s*\Z')
 _IN_NAME = str.maketrans("01", " \n")
 _MOST_REMEMBERED = 100_000
-_whole: set[tuple[str, int, int, int]] = set()
-"""The files that this process found whole: path, size, time of the last change, inode."""
+_whole: dict[tuple[str, int, int, int], bool] = {}
+"""The files that this process found whole (path, size, time of the last change, inode): have they a seal?"""
 
 
 # --- any file of a kind that has seals ---
@@ -91,19 +91,18 @@ def check_parquet(path: Path) -> bool:
     stat = path.stat()
     known = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
     if known in _whole:
-        return True
+        return _whole[known]
     with path.open("rb") as file:
         start, footer = _footer(file)
         seal = _seal_of(file, start)
         if seal is None:
             _refuse_hidden_seal(file)
-            return False
-        if seal != _digest(footer) + _hash(file, start - _SEAL):
+        elif seal != _digest(footer) + _hash(file, start - _SEAL):
             raise ValueError(BROKEN)
     if len(_whole) >= _MOST_REMEMBERED:
         _whole.clear()
-    _whole.add(known)
-    return True
+    _whole[known] = seal is not None
+    return _whole[known]
 
 
 def check_footer(path: Path) -> None:

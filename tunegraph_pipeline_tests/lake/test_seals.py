@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 from polars.testing import assert_frame_equal
 
+from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake import seals
 from tunegraph_pipeline.lake.parquet import UNREADABLE, count_rows, read_metadata, read_rows, write_rows
+from tunegraph_pipeline.lake.tensors import load_tensors, save_tensors
 
 ROWS = pl.DataFrame({"user_id": ["ann", "ben", "ann"], "track_id": ["a", "a", "bé"], "n": [1, None, 3]})
 
@@ -124,6 +127,19 @@ def test_a_flipped_bit_of_a_document_is_found_or_changes_nothing(text: str, said
             continue
         # Of a damaged name of the checksum itself, a member is left that nobody asks for.
         assert {name: found.get(name) for name in found if name in said} == said  # type: ignore[operator]
+
+
+def test_a_flipped_bit_of_tensors_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "weights.safetensors", {"weight": np.arange(3, dtype=np.float32)}
+    save_tensors(path, tensors, {"best_epoch": "3"})
+    for broken in flipped(path.read_bytes(), 5):
+        path.write_bytes(broken)
+        try:
+            found, facts = load_tensors(path)
+        except LakeError:
+            continue
+        assert found["weight"].tolist() == [0, 1, 2]
+        assert facts["best_epoch"] == "3"
 
 
 def test_a_document_without_a_seal_is_read() -> None:
