@@ -1,6 +1,7 @@
 """A lake in another place, or of another user: each command is right, or says in a line why not."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,14 @@ def files(lake: Path) -> set[tuple[str, int]]:
 
 
 def test_a_lake_in_another_place_is_whole_and_leaves_the_first_alone(refreshed: Path, tmp_path: Path) -> None:
-    """Copied, then renamed: the copy is nowhere but where it was moved to."""
-    lake = shutil.copytree(refreshed, tmp_path / "copied").rename(tmp_path / "it's [Ann's] 50% *")
+    """Copied, then renamed: the copy is nowhere but where it was moved to, although its path is markup, and a
+    pattern that fits its neighbour too."""
+    (tmp_path / "x[").mkdir()
+    lake = shutil.copytree(refreshed, tmp_path / "copied").rename(tmp_path / "x[" / "b]it's 50% [Ann's]gl*")
+    shutil.copytree(refreshed, lake.with_name("b]it's 50% Aglob"))
+    status = tunegraph("status", "--lake", lake)
+    assert status.returncode == 0
+    assert lake.name in status.stdout
     before, answer = files(refreshed), tunegraph("recommend", "--user", "rock3", "--json", "--lake", lake)
     assert answer.stdout == tunegraph("recommend", "--user", "rock3", "--json", "--lake", refreshed).stdout
     verified = tunegraph("verify", "--lake", lake)
@@ -50,7 +57,9 @@ def test_a_lake_in_another_place_is_whole_and_leaves_the_first_alone(refreshed: 
 
     more = tmp_path / "more.csv"
     more.write_text("user_id,track_id\nzoe,rock-1\nzoe,rock-2\n")
-    assert tunegraph("import", more, "--lake", lake).returncode == 0
+    imported = tunegraph("import", more, "--lake", lake)
+    assert imported.returncode == 0
+    assert f"in {lake}; next: tunegraph refresh --lake {shlex.quote(str(lake))}" in imported.stderr
     done = tunegraph("refresh", "--source", "none", "--lake", lake)
     assert done.returncode == 0, done.stderr
     assert likes(lake) == likes(refreshed) + 2

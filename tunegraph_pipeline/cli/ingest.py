@@ -27,7 +27,7 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, warn
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
@@ -254,7 +254,9 @@ def _show_changes(changes: "ListChanges", out: "Console") -> None:
             " import all parts on one day."
         )
     for user, other, shared in changes.twins:
-        warn(
+        out.print(
             f"{user} shares {counted(shared, 'song')} with {other}; if they are one"
-            f" person, join them with: tunegraph users --alias {user}={other}"
+            f" person, join them with: tunegraph users --alias {user}={other}",
+            style="yellow",
+            soft_wrap=True,
         )

@@ -207,8 +207,9 @@ class Crawl:
 
         def write(day: date, source: str, parts: dict[str, list[list[Any]]], counts: Counter[str]) -> None:
             frames = {part: _frame(part, rows) for part, rows in parts.items()}
-            named = without_controls(frames["tracks"], counts)
-            frames["tracks"] = without_other_links(named, counts)
+            if "tracks" in frames:
+                named = without_controls(frames["tracks"], counts)
+                frames["tracks"] = without_other_links(named, counts)
             batch = RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
             write_batch(self._raw, day, batch)
 

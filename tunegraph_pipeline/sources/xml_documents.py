@@ -7,8 +7,10 @@ Here: recognising each by its root element, and its songs as rows by role. Not h
 import plistlib
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from xml.etree.ElementTree import ParseError
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
@@ -22,7 +24,7 @@ from tunegraph_pipeline.sources.documents import (
     first_song_link,
     value_at,
 )
-from tunegraph_pipeline.sources.limits import check_document
+from tunegraph_pipeline.sources.limits import beyond, check_document, limits
 
 
 def _tag(element: Any) -> str:
@@ -139,8 +141,10 @@ def read_xml(data: bytes, where: str) -> Document:
     if b"<!DOCTYPE plist" in data[:1024] or b"<plist" in data[:1024]:
         return read_plist(data, where)
     check_document(data, where, b"<", b"=")
+    data = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data)
+    _check_depth(data, where)
     try:
-        root = fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data))
+        root = fromstring(data)
     except ParseError as error:
         start = data[:2048].lower()
         if b"<html" in start or b"<!doctype html" in start:
@@ -161,6 +165,29 @@ def read_xml(data: bytes, where: str) -> Document:
         return reader(root)
     except InputError as error:
         raise InputError(f"{where} is {error}; give one with the songs that somebody likes") from error
+
+
+def _check_depth(data: bytes, where: str) -> None:
+    """Raise InputError for XML that nests too deep. Damage, and entities, are for the parser to refuse."""
+    deepest, depth = limits().levels, 0
+
+    def begin(_tag: str, _attributes: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > deepest:
+            raise beyond(where, "levels", "levels")
+
+    def end(_tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def stop(*_: object) -> None:
+        raise ExpatError
+
+    parser = ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler, parser.EntityDeclHandler = begin, end, stop
+    with suppress(ExpatError):
+        parser.Parse(data, True)
 
 
 def read_plist(data: bytes, where: str) -> Document:

@@ -329,3 +329,12 @@ def test_answering_loads_numpy_and_nothing_of_the_machinery_that_trains(golden_b
     heavy = {"torch", "polars", "pyarrow", "scipy", "pandas", "dagster", "pydantic", "duckdb", "sklearn"}
     assert not heavy & set(loaded)
     assert {"numpy", "tunegraph_pipeline"} <= third_party
+
+
+def test_links_of_an_earlier_bundle_lead_to_the_web_alone(tmp_path: Path, golden: Golden) -> None:
+    covers = ["javascript:alert(1)", "file:///etc/passwd", "HTTPS://a.example/c.jpg", "httpsx://a"]
+    previews = ["data:text/html,x", " https://a.example", "http://a.example/c.mp3", ""]
+    write_bundle(tmp_path / "v1", dataclasses.replace(golden(), image_urls=covers, preview_urls=previews))
+    songs = Recommender(Bundle.open(tmp_path / "v1")).describe(np.arange(4, dtype=np.int32))
+    assert [song.image_url for song in songs] == ["", "", "HTTPS://a.example/c.jpg", ""]
+    assert [song.preview_url for song in songs] == ["", "", "http://a.example/c.mp3", ""]

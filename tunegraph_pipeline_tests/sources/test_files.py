@@ -18,6 +18,9 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendations, SongView
+from tunegraph_pipeline.serve.formats import write_list
+from tunegraph_pipeline.sources import content
 from tunegraph_pipeline.sources.cells import NO_IDS
 from tunegraph_pipeline.sources.files import read_files
 from tunegraph_pipeline_tests.conftest import examples
@@ -273,7 +276,7 @@ def test_a_repeated_like_keeps_its_earliest_time(write: Write) -> None:
 
 def test_quoted_cells_may_hold_separators_quotes_and_line_breaks(write: Write) -> None:
     batch = read_one(write('track_id,name,artist\ns1,"A, ""B""\nC","Tyler, The Creator"\ns2,5" cut,x\n'))
-    assert batch.tracks["name"].to_list() == ['A, "B"\nC', '5" cut']
+    assert batch.tracks["name"].to_list() == ['A, "B" C', '5" cut']
     assert batch.tracks["artists"].to_list() == [["Tyler, The Creator"], ["x"]]
 
 
@@ -603,7 +606,7 @@ def test_a_missing_file_an_empty_folder_and_an_unreadable_file_are_refused(
     def denied(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(content, "open_regular", denied)
     assert refusal(path) == f"{path} cannot be read: Permission denied"
 
 
@@ -704,10 +707,42 @@ def test_real_songs_bring_playlists_names_and_features(shared_data: Path) -> Non
     assert song["name"] == "I Don't Care (with Justin Bieber) - Loud Luxury Remix"
     assert song["artists"] == ["Ed Sheeran"]
     assert song["genre"] == "pop"
-    assert batch.counts == {"repeated likes": 582}
+    assert batch.counts == {
+        "repeated likes": 582,
+        "names with control characters, which were taken out": 2,
+    }
 
 
 def test_real_plays_with_weights_in_scientific_notation_are_likes(shared_data: Path) -> None:
     path = shared_data / "lastfm" / "lf_train.txt"
     expected = {tuple(line.split("\t")[:2]) for line in path.read_text().splitlines()}
     assert pairs(read_one(path)) == expected
+
+
+def test_names_cannot_steer_a_terminal_and_links_lead_to_the_web_alone(write: Write) -> None:
+    rows = [
+        ["a", "One\x1b[2J\u202eTwo\tThree", "file:///etc/passwd", "javascript:alert(1)"],
+        ["b", "Four", "https://a.example/1.jpg", "HTTP://a.example/1.mp3"],
+        ["c", "Five", "https://a.example/1 .jpg", "data:text/html,x"],
+        ["d\x1b[2J", "Six", "", ""],
+    ]
+    lines = [dict(zip(("track_id", "name", "image_url", "preview_url"), row, strict=True)) for row in rows]
+    batch = read_one(write(json.dumps([{"user_id": "ann"} | line for line in lines]), "a.json"))
+    assert batch.tracks["name"].to_list() == ["One[2JTwo Three", "Four", "Five"]
+    assert batch.tracks["image_url"].to_list() == [None, "https://a.example/1.jpg", None]
+    assert batch.tracks["preview_url"].to_list() == [None, "HTTP://a.example/1.mp3", None]
+    assert batch.counts["names with control characters, which were taken out"] == 1
+    assert batch.counts["links that are neither http nor https"] == 4
+    assert batch.counts["ids with a control character"] == 1
+
+
+def test_a_list_that_tunegraph_wrote_comes_back_with_its_own_ids(write: Write) -> None:
+    ids = ["=1+1", "-x", "@a", "+b", "'=c", "plain"]
+    views = [SongView(one, 0, one, "Ann", "", "", 3, None, x=0.0, y=0.0) for one in ids]
+    answer = Recommendations([Recommendation(view, 0.5, ()) for view in views], [], None, "v1")
+    written = write_list(answer, "m1", "csv").content
+    assert b"\r\n1,=" not in written
+    batch = read_one(write(written, "recommendations.csv"), kind="tracks")
+    assert batch.tracks["track_id"].to_list() == ids
+    foreign = read_one(write("user_id,track_id\nann,'=c\n"))
+    assert foreign.likes["track_id"].to_list() == ["'=c"]

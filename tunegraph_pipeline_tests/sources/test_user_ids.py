@@ -46,7 +46,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
         (b"called,age\nana,4\n", None, "none known to hold users"),
         (b"who,age\nana,4\n", "name", "none known to hold users"),
         (b"", None, "is empty"),
-        (b"PAR1", None, "not a table of user ids"),
+        (b"PAR1", None, "damaged parquet file"),
         (b"\x00\x01\x02a", None, "is a binary file"),
     ],
 )

@@ -158,7 +158,7 @@ def _parse_event(event: Mapping[str, Any]) -> _Request:
             query = {name: ",".join(values) for name, values in several.items()}
         if _is_of_load_balancer(event):  # it leaves names and values as they are in the address
             query = {unquote_plus(name): unquote_plus(value) for name, value in query.items()}
-        if not method:
+        if not method or not all(isinstance(value, str) for value in query.values()):
             raise ValueError(method)  # noqa: TRY301  # answered like every malformed event
         own = headers.get("x-request-id", "")
         request_id = own if _VALID_REQUEST_ID.fullmatch(own) else str(about.get("requestId") or "")
