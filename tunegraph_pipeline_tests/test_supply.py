@@ -49,7 +49,7 @@ def test_a_lock_has_all_that_the_project_asks_for() -> None:
     asked = named([*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]])
     for extra in PYPROJECT["project"]["optional-dependencies"].values():
         assert not named(extra) - set(pinned("requirements-dev.lock")), AGAIN
-    # hatchling wants editables where the package is installed as by `make setup`, and no build may fetch it.
+    # hatchling wants editables where `make setup` installs the package, and no build may fetch it.
     assert not (asked | {"editables"}) - set(pinned("requirements.lock")), AGAIN
     assert pinned("requirements.lock").items() <= pinned("requirements-dev.lock").items(), AGAIN
 
