@@ -16,8 +16,9 @@ from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.seals import BROKEN
 from tunegraph_pipeline.lake.storage import STAGING, staged_file
 
-_CHECKSUM = "checksum"
-"""In the facts of a file: of its tensors and other facts. Earlier versions wrote none."""
+_SEALED = "sealed"
+"""In a file's metadata: the facts and a checksum of tensors and facts, as sorted JSON. One name alone, since
+safetensors writes several in random order. Earlier versions wrote the facts by their own names."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
@@ -26,7 +27,8 @@ def save_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], facts: Mapping
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    sealed = {**facts, _CHECKSUM: _checksum(contiguous, facts)}
+    said = {"facts": dict(facts), "checksum": _checksum(contiguous, facts)}
+    sealed = {_SEALED: json.dumps(said, sort_keys=True)}
     with staged_file(path, path.parent / STAGING) as draft:
         # Not written by safetensors, whose own error does not say that the disk is full.
         draft.write_bytes(save(contiguous, metadata=sealed))
@@ -42,7 +44,14 @@ def load_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             facts = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, str(error)) from error
-    if facts.pop(_CHECKSUM, None) not in (None, _checksum(tensors, facts)):
+    if _SEALED not in facts:
+        return tensors, facts
+    try:
+        said = json.loads(facts[_SEALED])
+        facts, checksum = dict(said["facts"]), said["checksum"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(path, str(error)) from error
+    if checksum != _checksum(tensors, facts):
         raise _unreadable(path, BROKEN)
     return tensors, facts
 
