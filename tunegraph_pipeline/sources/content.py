@@ -230,11 +230,12 @@ def _guessed(data: bytes, where: str) -> Text:
     encoding = "cp1252" if _reads_as_western(lines) else _detected(lines)
     try:
         text = data.decode(encoding)
+        written = text.encode()  # some encodings give half a surrogate pair
     except (UnicodeError, LookupError):
         row = _first_bad_row(data) or 1
         raise InputError(f"{where} is text in no known encoding (row {row}); save it as UTF-8") from None
     _check_readable(text, where)
-    return Text(text.encode(), encoding, guessed=True)
+    return Text(written, encoding, guessed=True)
 
 
 def _lines_not_ascii(data: bytes) -> list[bytes]:
