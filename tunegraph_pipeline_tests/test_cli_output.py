@@ -111,12 +111,14 @@ def test_one_thing_is_singular() -> None:
 
 
 _ALWAYS_SEVERAL = (
+    "cli/evaluate.py: tables of likes",
     "cli/songs.py: songs are called",
     "evaluation/baselines/__init__.py: tracks are more",
     "evaluation/baselines/__init__.py: its dense matrix",
     "evaluation/plots.py: ",
     "evaluation/splits.py: times of",
     "graph/id_map.py: tracks are more",
+    "lake/feedback_spool.py: bytes, and",
     "lake/parquet.py: rows and declares",
     "pipeline/alone.py: users of this lake",
     "pipeline/bundle.py: tracks ",
@@ -125,6 +127,8 @@ _ALWAYS_SEVERAL = (
     "recommend/bundle.py: entries for",
     "serve/aws_lambda/bundle_fetch.py: files named",
     "serve/aws_lambda/handler.py: ids;",
+    "serve/middleware.py: bytes; send",
+    "serve/protocol.py: bytes",
     "sources/account_export.py: accounts; import each",
     "sources/api_session.py: requests to",
     "sources/content.py: files, and no account export",

@@ -1,9 +1,11 @@
 """The gate on a lake: a broken model is refused in a run that succeeds, and only an override lets it in."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import pytest
 from dagster import AssetCheckSeverity, AssetKey, DagsterInstance
@@ -13,6 +15,7 @@ from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
 from tunegraph_pipeline.graph.split import GATE
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.tensors import save_tensors
 from tunegraph_pipeline.orchestration.build import build_definitions
 from tunegraph_pipeline.orchestration.in_process import run_job
@@ -62,6 +65,13 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Refused:
         lake = Lake.open(lake.root)
     champion = publications(lake.serving)[0].model
     return Refused(lake, champion, lake.current_version("models"))
+
+
+def edited(path: Path, pattern: str, text: str) -> int:
+    """Replace ``pattern`` in a JSON document, under a right checksum; how often it was there."""
+    said, found = re.subn(pattern, text, json.dumps(read_json(path.read_bytes())))
+    path.write_text(sealed_json(said))
+    return found
 
 
 def live(lake: Lake) -> Bundle:
@@ -184,7 +194,7 @@ def test_what_is_served_is_not_evaluated_on_likes_its_model_was_shown(refused: R
     manifest = lake.version_folder("models", refused.champion) / "manifest.json"
     before = manifest.read_text()
     # Live is a model from when less was held out.
-    manifest.write_text(before.replace('"held_out": 0.2', '"held_out": 0.1'))
+    assert edited(manifest, '"held_out": 0.2', '"held_out": 0.1')
     hidden = gate_likes_unseen_by(lake, [refused.champion])
     assert 0 < hidden.nnz < graph.fold_matrix(GATE).nnz
     assert f"{hidden.nnz:,} held-out likes" in notes()[0]
@@ -203,7 +213,7 @@ def test_without_the_live_weights_nothing_is_judged_and_the_remedy_is_named(refu
     # Neither is one whose rows are those of other tracks.
     shutil.copytree(away, folder)
     manifest = folder / "manifest.json"
-    manifest.write_text(re.sub(r'"id_map": "\w+"', '"id_map": "another"', manifest.read_text()))
+    assert edited(manifest, r'"id_map": "\w+"', '"id_map": "another"')
     with pytest.raises(LakeError, match="was trained over another id map"):
         publish_current(lake, "")
     shutil.rmtree(folder)

@@ -68,7 +68,7 @@ def model(lake: Lake, version: str, **other: Any) -> None:
 
 
 def make_live(lake: Lake, version: str) -> None:
-    folder = lake.serving / f"bundle of {version}"
+    folder = lake.serving / f"bundle-of-{version}"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"facts": {"model_version": version}, "parts": {}}))
     (lake.serving / "CURRENT").write_text(f"{folder.name}\n")

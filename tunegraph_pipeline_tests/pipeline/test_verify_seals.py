@@ -87,9 +87,9 @@ def test_sql_finds_what_is_current_by_names_with_a_checksum(lake: Lake, earlier:
                 "SELECT count(DISTINCT user_id) FROM tunegraph.current_likes"
             ).fetchall()
             assert users == (48,)
-    name = lake.current_file("catalogue")
+    name = lake.current_file("current_likes")
     put(name, name.read_bytes().replace(b"2026", b"2027"))
-    with pytest.raises(LakeError, match="catalogue/CURRENT cannot be read"):
+    with pytest.raises(LakeError, match="current_likes/CURRENT cannot be read"):
         lake.connect()
 
 

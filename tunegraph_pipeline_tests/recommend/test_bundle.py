@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.lake.arrays import MANIFEST
-from tunegraph_pipeline.lake.seals import read_json
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.recommend import bundle as bundle_module
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import (
@@ -430,9 +430,9 @@ def test_a_value_that_points_elsewhere_is_refused_though_its_checksum_is_right(
         pytest.skip("nothing in it")
     array[len(array) // 2] = value
     np.save(path, array)
-    manifest = json.loads((golden_bundle.folder / MANIFEST).read_bytes())
+    manifest = read_json((golden_bundle.folder / MANIFEST).read_bytes())
     manifest["parts"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (golden_bundle.folder / MANIFEST).write_text(json.dumps(manifest))
+    (golden_bundle.folder / MANIFEST).write_text(sealed_json(json.dumps(manifest)))
     with pytest.raises(BundleError, match=re.escape(path.name)) as refused:
         Bundle.open(golden_bundle.folder)
     assert "\n" not in str(refused.value)
