@@ -93,7 +93,7 @@ def _run(one: Stage, lake: Lake) -> StageResult:
 
 
 def recommended(lake: Lake) -> Answer:
-    recommender = Recommender.open(lake.serving)
+    recommender = Recommender.verified(lake.serving)
     found = [recommender.recommend_user("user3", k=5), recommender.recommend(["song1", "song5"], 5)]
     return tuple(f"{item.song.track_id} {item.score:.6f}" for answer in found for item in answer.items)
 

@@ -41,6 +41,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.load import Load, load, post
+from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
 from tunegraph_pipeline.recommend.ranking import QuerySpec
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -266,9 +267,9 @@ def two_versions(lake: Path, folder: Path) -> Path:
     for version in ("first", "second"):
         shutil.copytree(live, folder / "serving" / version)
         manifest = folder / "serving" / version / "manifest.json"
-        facts = json.loads(manifest.read_text())
+        facts = read_json(manifest.read_bytes())
         facts["facts"]["bundle_version"] = version
-        manifest.write_text(json.dumps(facts))
+        manifest.write_text(sealed_json(json.dumps(facts)))
     shutil.copy(lake / "lake.json", folder / "lake.json")
     make_current(folder, "first")
     return folder

@@ -56,9 +56,9 @@ def end_run(lake: Lake, why: str) -> StageResult:
 
 def open_live(lake: Lake) -> Recommender:
     """The recommender over the live bundle. Raises InputError as :func:`check_live`, and where no two users
-    of the bundle like the same song; BundleError as `Recommender.open`."""
+    of the bundle like the same song; BundleError as `Recommender.verified`."""
     check_live(lake)
-    recommender = Recommender.open(lake.serving)
+    recommender = Recommender.verified(lake.serving)
     bundle = recommender.bundle
     if bundle.popularity.max(initial=0) < 2:
         raise InputError(_line(bundle.n_users))

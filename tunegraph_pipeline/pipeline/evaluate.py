@@ -71,7 +71,7 @@ def run(lake: Lake, *, run_id: str) -> StageResult:
     """
     from tunegraph_pipeline.recommend.recommender import Recommender
 
-    recommender = Recommender.open(lake.serving)
+    recommender = Recommender.verified(lake.serving)
     version = recommender.bundle.version
     dataset = f"gate of {version}"
     with Measured() as cost:

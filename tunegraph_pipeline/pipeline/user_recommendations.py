@@ -17,7 +17,7 @@ K = 10
 
 def run(lake: Lake) -> StageResult:
     """Write the table of the live bundle, unless it is there. Raises BundleError where nothing is live."""
-    recommender = Recommender.open(lake.serving)
+    recommender = Recommender.verified(lake.serving)
     version = recommender.bundle.version
     with Measured() as cost:
         reused = lake.inputs_of("user_recommendations", version) == version

@@ -1,4 +1,4 @@
-"""A real `tunegraph ui`, webserver and daemon, on a lake of its own: a backfill of 90 days as the UI launches
+"""A real `tunegraph ui`, webserver and daemon, on a lake of its own: a backfill of 30 days as the UI launches
 it, a schedule that ticks and brings a new version live, an alert about a run that failed, and what its page
 refuses; and a bare `dagster dev` in a fresh checkout."""
 
@@ -47,7 +47,7 @@ FIRST_TAG, LAST_TAG = (f"dagster/asset_partition_range_{end}" for end in ("start
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """A lake that received lists on a few of 90 days, and one today; nothing is filled."""
+    """A lake that received lists on a few of 30 days, and one today; nothing is filled."""
     rng = random.Random(3)
     lake = Lake.open_or_create(tmp_path_factory.mktemp("dev") / "lake")
     lake.admit_source("files")

@@ -419,6 +419,17 @@ def test_readers_see_the_old_bundle_or_the_new_one_while_current_is_replaced(
 POINTING = [part for spec in BUNDLE for part in spec.parts() if part.ends_at or part.indexes]
 
 
+def test_a_flipped_bit_is_found_by_whoever_has_every_byte_compared(golden_bundle: Bundle) -> None:
+    publish(golden_bundle.folder.parent, "v1")
+    path = golden_bundle.folder / "embeddings.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert Recommender.open(golden_bundle.folder.parent).bundle.version == "v1"  # nothing of it is read
+    with pytest.raises(BundleError, match=re.escape(f"{path} does not match its checksum")):
+        Recommender.verified(golden_bundle.folder.parent)
+
+
 @pytest.mark.parametrize("value", [-1, 1_000_000])
 @pytest.mark.parametrize("part", [part.name for part in POINTING])
 def test_a_value_that_points_elsewhere_is_refused_though_its_checksum_is_right(
