@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -67,6 +68,13 @@ def table_of_frame(rows: pl.DataFrame, shape: str) -> RawTable:
     return RawTable(shape, rows.columns, True, rows[:SAMPLE_ROWS], lambda names, _ids: rows.select(names))
 
 
+_DAMAGED = (
+    OSError,
+    ValueError,
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
 _VALUE_BYTES = 16
 """What a value of parquet takes in memory, at least."""
 _PACKED_VALUE_BYTES = 4
@@ -80,10 +88,9 @@ def parquet_table(data: bytes, where: str) -> RawTable:
 
     def read(names: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
         try:
-            frame = pl.read_parquet(
-                io.BytesIO(data), columns=None if names is None else list(names), n_rows=rows
-            )
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            # By Arrow, since polars panics over a damaged file, and a panic prints a traceback.
+            frame = _frame(pq.ParquetFile(io.BytesIO(data)), names, rows)
+        except _DAMAGED as error:
             raise InputError(f"{where} is a truncated or damaged parquet file; fetch it again") from error
         _check_cells(frame, where)
         return frame
@@ -92,6 +99,19 @@ def parquet_table(data: bytes, where: str) -> RawTable:
     return RawTable(
         "parquet", sample.columns, True, sample, lambda names, _ids: read(names, None).select(names)
     )
+
+
+def _frame(file: pq.ParquetFile, names: Sequence[str] | None, rows: int | None) -> pl.DataFrame:
+    """The columns ``names``, or all, of a file: the first ``rows``, or all."""
+    columns = None if names is None else list(names)
+    if rows is None:
+        table = file.read(columns)
+    else:
+        batches = [*islice(file.iter_batches(rows, columns=columns), 1)]
+        table = pa.Table.from_batches(batches, None if batches else file.schema_arrow)
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _check_claims(data: bytes, where: str) -> None:
