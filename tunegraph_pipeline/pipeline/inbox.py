@@ -119,20 +119,26 @@ def import_complete(
 
 
 def inbox_status(lake: Lake) -> str:
-    """One line about the imports so far; empty where there were none."""
+    """One line about the imports so far, and about what in the inbox is no file; else empty."""
     files = InboxMemory(lake).files
     folder = lake.resolve(lake.section("inbox", InboxSettings).folder)
     try:
-        names = {hashed_name(lake, path.name): readable_name(path) for path in folder.iterdir()}
+        entries = sorted(folder.iterdir())
     except OSError:
-        names = {}  # no folder, or it cannot be read
+        entries = []  # no folder, or it cannot be read
+    names = {hashed_name(lake, path.name): readable_name(path) for path in entries}
     failed = [
         f"{names.get(key, 'a file that is gone')}: {one.error.replace(_FILE, names.get(key, 'it'))}"
         for key, one in files.items()
         if one.error
     ]
     imported = sum(one.batches is not None for one in files.values())
-    return "; ".join([*([f"{counted(imported, 'file')} imported"] if files else []), *failed])
+    ignored = [
+        f"{readable_name(path)} is neither a file nor a folder, and ignored"
+        for path in entries
+        if not path.name.startswith(".") and not path.is_file() and not path.is_dir()
+    ]
+    return "; ".join([*([f"{counted(imported, 'file')} imported"] if files else []), *failed, *ignored])
 
 
 class _Outcome(Enum):

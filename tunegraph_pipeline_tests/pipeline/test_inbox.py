@@ -140,6 +140,19 @@ def test_what_cannot_be_read_is_said_once_and_does_not_stop_the_rest(lake: Lake)
     assert "cut.csv.gz" not in inbox_status(lake)
 
 
+def test_what_is_no_file_is_named_and_left_alone(lake: Lake) -> None:
+    folder = lake.root.parent / "inbox"
+    os.mkfifo(folder / "pipe.csv")
+    (folder / "gone.csv").symlink_to("nowhere.csv")
+    (folder / "a folder").mkdir()
+    _drop(lake, "good.csv")
+    assert _import(lake).imported == 1
+    assert inbox_status(lake) == (
+        "1 file imported; gone.csv is neither a file nor a folder, and ignored;"
+        " pipe.csv is neither a file nor a folder, and ignored"
+    )
+
+
 def test_a_name_that_is_no_text_is_a_name_like_any_other(lake: Lake) -> None:
     _drop(lake, os.fsdecode(b"a caf\xe9.csv"))
     _drop(lake, os.fsdecode(b"bad caf\xe9.csv"), b"\x00\xff" * 99)
