@@ -155,7 +155,8 @@ def _with_roles(
         opinions.append("rating")
     if columns.kinds is not None and columns.kinds not in opinions:
         selected.append(rows[columns.kinds])
-    return pl.DataFrame(selected), opinions
+    # Not DataFrame(selected), which gives a column without a name another one.
+    return rows.select(selected), opinions
 
 
 def _meaning(found: Format, columns: Columns, opinions: Sequence[str], name: str) -> tuple[Means, list[str]]:

@@ -202,6 +202,10 @@ def test_a_word_inside_another_says_nothing(column: str, read: Read) -> None:
     assert both(one) == ({"t1", "t2"}, set())
 
 
+def test_opinions_may_stand_in_a_column_without_a_name(read: Read) -> None:
+    assert both(read("user_id,track_id,\nann,a,like\nann,b,dislike\nann,c,like\n")) == ({"a", "c"}, {"b"})
+
+
 def test_likes_and_dislikes_may_be_two_columns(read: Read) -> None:
     assert both(read("user,track,likes,dislikes\nann,t1,1,0\nann,t2,0,1\n")) == ({"t1"}, {"t2"})
 
