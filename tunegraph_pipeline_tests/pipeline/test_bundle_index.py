@@ -22,7 +22,7 @@ from tunegraph_pipeline.recommend.indexing import THRESHOLD
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 DAY = date(2026, 2, 1)
 
