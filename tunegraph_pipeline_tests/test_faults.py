@@ -105,7 +105,8 @@ def test_a_disk_that_is_full_at_an_import(lake: Path, service: RunningService, t
 
 @pytest.mark.parametrize(
     "stage",
-    [pytest.param("crawled_users", marks=pytest.mark.nightly), "track_embeddings"],
+    # The later one is by then a process that has loaded what trains.
+    ["crawled_users", pytest.param("track_embeddings", marks=pytest.mark.nightly)],
     ids=lambda stage: f"after {stage}",
 )
 def test_a_disk_that_fills_up_in_a_refresh(
