@@ -12,13 +12,14 @@ import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.recommend.bundle import current_version
+from tunegraph_pipeline_tests.conftest import THOROUGH
 from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.test_cli import TUNEGRAPH, complaint, tunegraph, tunegraph_process, two_scenes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 DAY = date(2026, 8, 3)
-COPIES = 2
+COPIES = 2 if THOROUGH else 1
 WRITER = """
 import sys, time
 from datetime import date

@@ -36,6 +36,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     likes = table_of(folder / "likes.csv", rows)
     lake = folder / "lake"
     assert tunegraph("import", likes, "--lake", lake).returncode == 0
+    Lake.open(lake).set_section("training", {"dimension": 16, "epochs": 4})
     done = tunegraph("refresh", "--lake", lake)
     assert done.returncode == 0, done.stderr
     return lake

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from dagster import DagsterInstance
 
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
@@ -39,11 +40,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
+def give_credentials(patch: pytest.MonkeyPatch, tokens: Path) -> None:
+    patch.setenv("SPOTIPY_CLIENT_ID", "simulator")
+    patch.setenv("SPOTIPY_CLIENT_SECRET", SECRET)
+    patch.setenv("TUNEGRAPH_TOKENS", str(tokens))
+
+
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "simulator")
-    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", SECRET)
-    monkeypatch.setenv("TUNEGRAPH_TOKENS", str(tmp_path / "tokens"))
+    give_credentials(monkeypatch, tmp_path / "tokens")
 
 
 def lake_for(root: Path, server: SimulatorServer, source: str, **crawl: Any) -> Lake:
@@ -77,11 +82,24 @@ def start(world: World) -> list[str]:
     return [part for user in world.start_users() for part in ("--start-user", user)]
 
 
-def test_refresh_from_spotify_ends_with_recommendations(world: World, root: Path) -> None:
-    with spotify_server(world, faults=Faults(server_error=0.05, token_seconds=2)) as server:
-        lake_for(root, server, "spotify")
-        done = refresh(root, "spotify", *start(world))
+@pytest.fixture(scope="module")
+def crawled(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A lake that was refreshed from a Spotify with faults, history included, and what that said."""
+    folder = tmp_path_factory.mktemp("crawled")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        spotify_server(world, faults=Faults(server_error=0.05, token_seconds=2)) as server,
+        recorded(),
+    ):
+        give_credentials(patch, folder / "tokens")
+        lake_for(folder / "lake", server, "spotify")
+        done = refresh(folder / "lake", "spotify", *start(world))
     assert done.returncode == 0, done.stderr
+    return folder / "lake", done
+
+
+def test_refresh_from_spotify_ends_with_recommendations(world: World, crawled: tuple[Path, Done]) -> None:
+    root, done = crawled
     assert "forbid training models" in done.stderr  # the terms, at first use
     likes = Lake.open(root).read("current_likes", TODAY.isoformat())
     assert likes.select("user_id", "track_id").equals(
@@ -104,11 +122,14 @@ def test_refresh_from_spotify_ends_with_recommendations(world: World, root: Path
     assert "forbid training models" not in again.stderr
 
 
-def test_no_user_and_no_secret_is_in_dagsters_history(world: World, root: Path) -> None:
-    with spotify_server(world) as server:
-        lake_for(root, server, "spotify")
-        with recorded():
-            refresh(root, "spotify", *start(world))
+def test_the_run_is_in_the_history_of_the_lake_without_a_user_or_a_secret(
+    world: World, crawled: tuple[Path, Done]
+) -> None:
+    root, _ = crawled
+    with recorded(), DagsterInstance.from_config(str(root / ".dagster")) as instance:
+        (run,) = instance.get_runs()
+    assert run.job_name == "refresh"
+    assert run.is_success
     history = list(every_byte(root / ".dagster"))
     assert any(b"refresh" in data for _, data in history)
     for path, data in history:
@@ -116,15 +137,25 @@ def test_no_user_and_no_secret_is_in_dagsters_history(world: World, root: Path) 
             assert name.encode() not in data, path
 
 
-def test_refresh_from_listenbrainz(world: World, root: Path) -> None:
+def test_refresh_from_listenbrainz_and_of_a_past_day_that_was_kept(world: World, root: Path) -> None:
     with SimulatorServer(world, TODAY) as server:
-        lake_for(root, server, "listenbrainz")
+        lake = lake_for(root, server, "listenbrainz")
         done = refresh(root, "listenbrainz", *start(world))
         assert done.returncode == 0, done.stderr
         likes = Lake.open(root).read("current_likes", TODAY.isoformat())
         listed = world.crawl(TODAY).likes.group_by("user_id").len().sort("user_id")
         assert likes.group_by("user_id").len().sort("user_id").equals(listed.cast({"len": pl.UInt32}))
         assert Lake.open(root).file.source == "listenbrainz"
+
+        kept = lake.read("likes", TODAY.isoformat())
+        # The day goes by: what was received today becomes what was received yesterday.
+        yesterday = TODAY - timedelta(days=1)
+        os.rename(root / "raw" / f"dt={TODAY}", root / "raw" / f"dt={yesterday}")  # noqa: PTH104
+        asked = server.requests.total()
+        done = refresh(root, "listenbrainz", "--date", yesterday.isoformat())
+        assert done.returncode == 0, done.stderr
+        assert server.requests.total() == asked
+    assert lake.read("likes", yesterday.isoformat()).equals(kept)
 
 
 def test_files_named_in_the_lake_are_read_again(root: Path, tmp_path: Path) -> None:
@@ -229,21 +260,6 @@ def test_a_past_day_of_a_live_source(world: World, root: Path) -> None:
         assert "the day is over" in line
         assert not server.requests
     assert holds_nothing(root)
-
-
-def test_a_past_day_that_was_kept_is_filled_again_without_a_request(world: World, root: Path) -> None:
-    with SimulatorServer(world, TODAY) as server:
-        lake = lake_for(root, server, "listenbrainz")
-        refresh(root, "listenbrainz", *start(world))
-        kept = lake.read("likes", TODAY.isoformat())
-        # The day goes by: what was received today becomes what was received yesterday.
-        yesterday = TODAY - timedelta(days=1)
-        os.rename(root / "raw" / f"dt={TODAY}", root / "raw" / f"dt={yesterday}")  # noqa: PTH104
-        asked = server.requests.total()
-        done = refresh(root, "listenbrainz", "--date", yesterday.isoformat())
-        assert done.returncode == 0, done.stderr
-        assert server.requests.total() == asked
-    assert lake.read("likes", yesterday.isoformat()).equals(kept)
 
 
 def test_feedback_of_a_past_day_is_taken_in_without_asking_the_source_for_it(

@@ -9,6 +9,8 @@ import pytest
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
+pytestmark = pytest.mark.usefixtures("blank_plots", "no_history")
+
 A, B = "1aaaaaaaaaaaaaaaaaaaaa", "2bbbbbbbbbbbbbbbbbbbbb"
 EXPORTIFY = (
     "Track URI,Track Name,Artist Name(s),Album Name,Added At\n"

@@ -14,7 +14,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 ARCHIVE = Path(__file__).parent / "data" / "lake_of_november_2026.tar.gz"
 ANSWER = {"song15": 1.3695509, "song47": 1.3051088, "song23": 1.3027887}

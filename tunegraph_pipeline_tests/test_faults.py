@@ -4,13 +4,11 @@ Whatever happens, the command that it happens to ends with 2 and one line, the s
 throughout, nothing is lost, verify finds no damage that it was not given, and the next refresh works.
 """
 
-import json
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,6 +29,7 @@ from tunegraph_pipeline_tests.test_cli import (
     no_file_above,
     tunegraph,
     tunegraph_process,
+    tunegraph_process_of,
     two_scenes,
 )
 
@@ -42,7 +41,7 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
     lake = folder / "lake"
     assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
-    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1})
+    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1, "encoder": "none"})
     assert tunegraph("refresh", "--lake", lake).returncode == 0
     return lake
 
@@ -106,7 +105,8 @@ def test_a_disk_that_is_full_at_an_import(lake: Path, service: RunningService, t
 
 @pytest.mark.parametrize(
     "stage",
-    [pytest.param("crawled_users", marks=pytest.mark.nightly), "track_embeddings"],
+    # The later one is by then a process that has loaded what trains.
+    ["crawled_users", pytest.param("track_embeddings", marks=pytest.mark.nightly)],
     ids=lambda stage: f"after {stage}",
 )
 def test_a_disk_that_fills_up_in_a_refresh(
@@ -141,13 +141,6 @@ def test_a_disk_that_fills_up_in_a_refresh(
 
 # --- the lake is read-only ---
 
-ONE_BY_ONE = """
-import dataclasses, json, sys
-from tunegraph_pipeline_tests.test_cli import tunegraph
-print(json.dumps([dataclasses.astuple(tunegraph(*command)) for command in json.loads(sys.argv[1])]))
-"""
-"""Commands in one process of their own: each in one would take a second to start."""
-
 
 def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
     lake: Path, service: RunningService, tmp_path: Path
@@ -155,16 +148,9 @@ def test_a_lake_that_cannot_be_written_is_read_and_nothing_else(
     likes = more_likes(tmp_path / "more.csv")
     refused = [["import", str(likes)], ["refresh"], ["rollback"], ["verify", "--repair"]]
     commands = [*refused, ["ui"], ["verify"], ["recommend", "--user", "rock3"]]
-    asked = [[*command, "--lake", str(lake)] for command in commands]
+    asked = [[*command, "--lake", lake] for command in commands]
     try:
-        ended = subprocess.run(
-            [*unwritable(lake), sys.executable, "-c", ONE_BY_ONE, json.dumps(asked)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        )
-        *first, shown, verified, recommended = [Done(*one) for one in json.loads(ended.stdout)]
+        *first, shown, verified, recommended = tunegraph_process_of(unwritable(lake), *asked)
         for done in first:
             assert "make the folder writable" in complaint(done)
         assert "cannot" in complaint(shown)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import killed_commands
+from benchmarks import flipped_bits, killed_commands
 from benchmarks.kills import World
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline_tests.conftest import examples
@@ -80,14 +80,31 @@ def test_a_reader_that_finds_nothing_to_read_complains(kills: ModuleType, tmp_pa
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Lake]:
     world = World(40, 50, 1, QUICK)
-    return world, killed_commands.two_days(world, tmp_path_factory.mktemp("commands") / "start", refresh)
+    folder = tmp_path_factory.mktemp("commands")
+    return world, killed_commands.two_days(world, folder / "start", flipped_bits.refresh)
 
 
-@pytest.mark.parametrize("kind", killed_commands.KINDS)
+# What else of the default run kills an import, an inbox or a command that forgets.
+ELSEWHERE = {
+    "import": "lake/test_storage.py",
+    "inbox": "pipeline/test_inbox.py",
+    "forget": "pipeline/test_forgetting.py",
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.nightly) if kind in ELSEWHERE else kind
+        for kind in killed_commands.KINDS
+    ],
+)
 def test_a_killed_command_is_finished_by_the_next_run(
     two_days: tuple[World, Lake], tmp_path: Path, kind: str
 ) -> None:
     world, start = two_days
-    outcome = killed_commands.torment(start, tmp_path, world, kind, 1, seed=5, pause=0.2, undisturbed=refresh)
+    outcome = killed_commands.torment(
+        start, tmp_path, world, kind, 1, seed=5, pause=0.2, undisturbed=flipped_bits.refresh
+    )
     assert outcome.failures == []
     assert outcome.stages.total() == 1

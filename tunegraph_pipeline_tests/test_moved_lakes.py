@@ -12,9 +12,16 @@ import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline_tests.serve.conftest import start_service
-from tunegraph_pipeline_tests.test_cli import TUNEGRAPH, Done, complaint, tunegraph, two_scenes
+from tunegraph_pipeline_tests.test_cli import (
+    TUNEGRAPH,
+    Done,
+    complaint,
+    tunegraph,
+    tunegraph_process_of,
+    two_scenes,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
 COUNT = "SELECT count(*) FROM tunegraph.current_likes"
 OTHER_USER = 12_345
@@ -25,7 +32,7 @@ def refreshed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moved")
     lake = folder / "lake"
     assert tunegraph("import", two_scenes(folder / "likes.csv"), "--lake", lake).returncode == 0
-    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1})
+    Lake.open(lake).set_section("training", {"dimension": 8, "epochs": 1, "encoder": "none"})
     assert tunegraph("refresh", "--lake", lake).returncode == 0
     return lake
 
@@ -94,43 +101,42 @@ def test_a_lake_of_another_user_is_read_as_far_as_its_owner_allows(refreshed: Pa
     lake = shutil.copytree(refreshed, tmp_path / "lake")
     prefix = another_user(lake)
 
-    def run(*command: str) -> Done:
-        done = subprocess.run(
-            [*prefix, *command], capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    def command(*words: str) -> Done:
-        return run(*TUNEGRAPH, *words, "--lake", str(lake))
+    def run(*commands: list[str]) -> list[Done]:
+        return tunegraph_process_of(prefix, *([*one, "--lake", lake] for one in commands))
 
     sql = (
         "import duckdb, sys; db = duckdb.connect(sys.argv[1], read_only=True)\n"
         "print(db.execute(sys.argv[2]).fetchone())"
     )
-    asked = run(sys.executable, "-c", sql, str(lake / "lake.duckdb"), COUNT)
+    program = [*prefix, sys.executable, "-c", sql, str(lake / "lake.duckdb"), COUNT]
+    asked = subprocess.run(program, capture_output=True, text=True, check=True, timeout=120)
     assert asked.stdout == f"({likes(refreshed)},)\n"
-    verified = command("verify")
+    verified, recommended, refused, shown = run(
+        ["verify"], ["recommend", "--user", "rock3"], ["refresh"], ["ui"]
+    )
     assert verified.returncode == 0, verified.stdout
-    assert command("recommend", "--user", "rock3").returncode == 0
+    assert recommended.returncode == 0
+    assert "make the folder writable" in complaint(refused)
+    assert "set DAGSTER_HOME to a folder of your own" in complaint(shown)
     service = start_service(lake, prefix=prefix)
     try:
         assert service.post("/recommendations", {"likes": ["rock-1"]}).status_code == 200
     finally:
         service.stop()
-    assert "make the folder writable" in complaint(command("refresh"))
-    assert "set DAGSTER_HOME to a folder of your own" in complaint(command("ui"))
     (home := tmp_path / "home").mkdir()
     another_user(home)
-    in_home = run("env", f"DAGSTER_HOME={home}", *TUNEGRAPH, "ui", "--lake", str(lake))
-    assert f"DAGSTER_HOME: {home} cannot be written; " in complaint(in_home)
+    program = [*prefix, "env", f"DAGSTER_HOME={home}", *TUNEGRAPH, "ui", "--lake", str(lake)]
+    in_home = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120)
+    assert f"DAGSTER_HOME: {home} cannot be written; " in in_home.stderr
+    assert in_home.returncode == 2
 
     # What only its owner may read: ids of people.
     (lake / "aliases.json").write_text('{"rock4": "rock3"}')
     (lake / "aliases.json").chmod(0o600)
     another_user(lake)
-    assert "aliases.json is not yours to use: permission denied" in complaint(command("status"))
-    verified = command("verify")
+    (lake / "serving").chmod(0)
+    status, verified, recommended = run(["status"], ["verify"], ["recommend", "--user", "rock3"])
+    assert "aliases.json is not yours to use: permission denied" in complaint(status)
     assert verified.returncode == 2
     assert "aliases.json: cannot be read: permission denied; verify as its owner" in verified.stdout
-    (lake / "serving").chmod(0)
-    assert "is not yours to use: permission denied" in complaint(command("recommend", "--user", "rock3"))
+    assert "is not yours to use: permission denied" in complaint(recommended)

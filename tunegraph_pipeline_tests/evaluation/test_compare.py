@@ -37,7 +37,7 @@ SETTINGS = Settings(
         ease_lambda=3.0, als_factors=8, lightgcn_dimension=8, lightgcn_epochs=30, lightgcn_batch=200
     ),
     training=TrainingConfig(dimension=8, epochs=8),
-    generations=GenerationConfig(epochs=10, dropout=0),
+    generations=GenerationConfig(epochs=6, dropout=0),
 )
 SCENES, TRACKS_A_SCENE = 4, 15
 

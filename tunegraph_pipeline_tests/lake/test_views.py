@@ -45,15 +45,21 @@ def receive(lake: Lake, day: date, likes: list[tuple[str, str]], names: dict[str
     update_current_lists(lake, day, merge_recordings=True)
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    """Two days: on the second Ann no longer likes "Two", and "One" is described again under another name."""
-    lake = Lake.open_or_create(tmp_path / "it's a lake")
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On the second day Ann no longer likes "Two", and "One" is described again under another name."""
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("views") / "lake")
     with lake.writing("test"):
         receive(lake, MONDAY, [("ann", "1"), ("ann", "2"), ("ben", "1")], {"1": "Won", "2": "Two"})
         receive(lake, TUESDAY, [("ann", "1")], {"1": "One"})
         lake.refresh_views()
-    return lake
+    return lake.root
+
+
+@pytest.fixture
+def lake(two_days: Path, tmp_path: Path) -> Lake:
+    """A copy of the lake of two days, to be changed."""
+    return Lake.open(shutil.copytree(two_days, tmp_path / "it's a lake"))
 
 
 def query(lake: Lake, sql: str) -> list[tuple[object, ...]]:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,14 +74,22 @@ def hook() -> Iterator[Webhook]:
     server.server_close()
 
 
+@pytest.fixture(scope="module")
+def lake_that_failed(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake whose refresh failed: it is empty, and has nothing to refresh."""
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("alert") / "music")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DAGSTER_HOME", raising=False)
+        with pytest.raises(LakeError):
+            run_job(lake, "refresh", DAY, DAY)
+    return lake
+
+
 @pytest.fixture
-def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFailureSensorContext]:
-    """The sensor's view of a refresh that failed: an empty lake has nothing to refresh."""
-    monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    lake = Lake.open_or_create(tmp_path / "music")
+def failed(lake_that_failed: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFailureSensorContext]:
+    """The sensor's view of that refresh."""
+    lake = lake_that_failed
     monkeypatch.setenv("TUNEGRAPH_LAKE", str(lake.root))
-    with pytest.raises(LakeError):
-        run_job(lake, "refresh", DAY, DAY)
     with DagsterInstance.from_config(str(lake.root / ".dagster")) as instance:
         (run,) = instance.get_runs()
         events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,28 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return Lake.open_or_create(tmp_path / "lake")
 
 
-def _tick(name: str, at: datetime | None = None) -> Any:
-    (schedule,) = [one for one in automation.schedules(ScheduleSettings()) if one.name == name]
+@pytest.fixture(scope="module")
+def instance() -> Iterator[DagsterInstance]:
+    """What ticks are evaluated with, which leave nothing in it."""
     with DagsterInstance.local_temp() as instance:
-        return schedule(build_schedule_context(instance, scheduled_execution_time=at or datetime.now(UTC)))
+        yield instance
+
+
+def _tick(instance: DagsterInstance, name: str, at: datetime | None = None) -> Any:
+    (schedule,) = [one for one in automation.schedules(ScheduleSettings()) if one.name == name]
+    return schedule(build_schedule_context(instance, scheduled_execution_time=at or datetime.now(UTC)))
 
 
 # --- schedules ---
 
 
 @pytest.mark.parametrize(("name", "full"), [("daily_refresh", False), ("weekly_full_refresh", True)])
-def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(lake: Lake, name: str, full: bool) -> None:
+def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(
+    lake: Lake, instance: DagsterInstance, name: str, full: bool
+) -> None:
     lake.admit_source("simulator")
     today = datetime.now(UTC).date().isoformat()
-    (request,) = _tick(name)
+    (request,) = _tick(instance, name)
     assert request.tags["dagster/asset_partition_range_start"] == today
     assert request.tags["dagster/asset_partition_range_end"] == today
     assert request.run_config["ops"]["crawled_users"]["config"] == {"first": today, "last": today}
@@ -61,25 +70,27 @@ def test_a_tick_asks_for_one_run_of_the_refresh_up_to_today(lake: Lake, name: st
     assert validate_run_config(build_definitions().resolve_job_def("refresh"), request.run_config)
 
 
-def test_a_tick_that_is_evaluated_twice_gives_one_run_and_another_tick_another(lake: Lake) -> None:
+def test_a_tick_that_is_evaluated_twice_gives_one_run_and_another_tick_another(
+    lake: Lake, instance: DagsterInstance
+) -> None:
     lake.admit_source("simulator")
     at = datetime(2026, 11, 25, 2, tzinfo=UTC)
     (once,), (again,), (later,), (next_day,) = (
-        _tick("daily_refresh", at + timedelta(hours=hours)) for hours in (0, 0, 6, 24)
+        _tick(instance, "daily_refresh", at + timedelta(hours=hours)) for hours in (0, 0, 6, 24)
     )
     assert once.run_key == again.run_key
     assert len({once.run_key, later.run_key, next_day.run_key}) == 3
-    assert _tick("weekly_full_refresh", at)[0].run_key != once.run_key
+    assert _tick(instance, "weekly_full_refresh", at)[0].run_key != once.run_key
 
 
 def test_a_tick_without_a_lake_or_anything_in_it_says_so(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, instance: DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    empty = _tick("daily_refresh")
+    empty = _tick(instance, "daily_refresh")
     assert isinstance(empty, SkipReason)
     assert "received nothing yet" in str(empty.skip_message)
     monkeypatch.setenv("TUNEGRAPH_LAKE", str(tmp_path / "nowhere"))
-    missing = _tick("daily_refresh")
+    missing = _tick(instance, "daily_refresh")
     assert isinstance(missing, SkipReason)
     assert "there is no lake at" in str(missing.skip_message)
 
@@ -127,6 +138,7 @@ def test_what_people_are_served_has_to_be_fresh(served: str) -> None:
 # --- what is tried again ---
 
 
+@pytest.mark.usefixtures("no_history")
 @pytest.mark.parametrize(
     ("error", "retries", "answers_at", "asked"),
     [

@@ -1,5 +1,6 @@
 """The assets of the three generations, on a small lake with features and on one without."""
 
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -37,10 +38,26 @@ def fill(lake: Lake, source: str) -> None:
     run_stages(lake, "graph", DAY, DAY, {"crawled_users": {"source": source}})
 
 
-@pytest.mark.slow
-def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of 60 simulated users, up to its graph."""
+    lake = Lake.open_or_create(tmp_path_factory.mktemp("generations") / "lake")
+    lake.set_section("generations", QUICK)
     lake.set_section("simulator", {"n_users": 60, "n_tracks": 150})
     fill(lake, "simulator")
+    return lake.root
+
+
+@pytest.fixture
+def simulated(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A copy of it, to be changed."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    return Lake.open(shutil.copytree(filled, tmp_path / "lake"))
+
+
+@pytest.mark.slow
+def test_the_job_trains_all_three_and_keeps_what_is_there(simulated: Lake) -> None:
+    lake = simulated
     assert not (lake.root / "v1_model").exists()
     written = []
     for _ in range(2):
@@ -68,11 +85,10 @@ def test_the_job_trains_all_three_and_keeps_what_is_there(lake: Lake) -> None:
         assert {"seconds", "peak memory (MiB)", "training curves", "version", "tracks"} <= set(said)
 
 
-def test_all_three_are_compared_with_the_settings_of_the_lake(lake: Lake) -> None:
-    lake.set_section("simulator", {"n_users": 60, "n_tracks": 150})
-    fill(lake, "simulator")
+@pytest.mark.slow
+def test_all_three_are_compared_with_the_settings_of_the_lake(simulated: Lake) -> None:
     models = ("popularity", "v1", "v2", "v3_seed", "v3_seed_300")
-    found = compare_lake(lake, ComparisonSettings(protocols=("weak",), models=models), lambda *_: None)
+    found = compare_lake(simulated, ComparisonSettings(protocols=("weak",), models=models), lambda *_: None)
     assert [one.model for one in found.outcomes["weak generalisation"]] == list(models)
 
 

@@ -19,6 +19,8 @@ from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.publication import live_version
 from tunegraph_pipeline_tests.run_stages import run_stages
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)
 COMMON = [f"s{song}" for song in range(8)]
 

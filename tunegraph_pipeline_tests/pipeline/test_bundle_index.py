@@ -22,7 +22,7 @@ from tunegraph_pipeline.recommend.indexing import THRESHOLD
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 DAY = date(2026, 2, 1)
 
@@ -36,7 +36,7 @@ def _measured_on_few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A small simulated lake, refreshed once with the settings it has by itself."""
     lake = Lake.open_or_create(tmp_path_factory.mktemp("indexed") / "lake")
-    lake.set_section("simulator", {"n_users": 120, "n_tracks": 250})
+    lake.set_section("simulator", {"n_users": 120, "n_tracks": 250, "over_http": False})
     lake.set_section("training", {"dimension": 16, "epochs": 1, "encoder": "none"})
     run_stages(lake, "refresh", DAY, DAY, {"crawled_users": {"source": "simulator"}})
     return Lake.open(lake.root)

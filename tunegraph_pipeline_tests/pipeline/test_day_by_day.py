@@ -118,7 +118,7 @@ def random_day(rng: np.random.Generator) -> dict[str, Sequence[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("aliased", [False, True])
 def test_any_days_in_any_order_end_with_what_is_built_at_once(
     seed: int, aliased: bool, tmp_path: Path

@@ -19,6 +19,8 @@ from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 DAY, NEXT = date(2026, 2, 1), date(2026, 2, 2)
 
 

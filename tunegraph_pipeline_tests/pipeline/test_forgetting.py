@@ -495,7 +495,7 @@ def test_tracks_newer_than_the_model_wait_for_the_next_one(lake: Lake) -> None:
     assert places_with(lake.root, GONE) == []
 
 
-@pytest.mark.parametrize("newer_tracks", [False, True])
+@pytest.mark.parametrize("newer_tracks", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_what_was_rolled_back_from_does_not_go_live_by_it(lake: Lake, *, newer_tracks: bool) -> None:
     left = Bundle.open(read_current(lake.serving)).model_version
     assert tunegraph("rollback", "--lake", lake.root).returncode == 0

@@ -49,7 +49,7 @@ class Refused:
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Refused:
     lake = Lake.open_or_create(tmp_path_factory.mktemp("gate") / "lake")
-    lake.set_section("simulator", {"n_users": 300, "n_tracks": 300})
+    lake.set_section("simulator", {"n_users": 300, "n_tracks": 300, "over_http": False})
     lake.set_section("graph", {"held_out": 0.2})
     for day, training in ((FIRST, GOOD), (SECOND, BROKEN)):
         lake.set_section("training", training)

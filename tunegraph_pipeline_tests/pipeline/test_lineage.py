@@ -20,7 +20,7 @@ from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.training.train import TrainingConfig
 from tunegraph_pipeline_tests.run_stages import run_stages
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 IDS = pl.Series("track_id", ["a", "b", "c"])
 LIKES = np.array([10, 10, 0], dtype=np.int32)

@@ -21,6 +21,8 @@ from tunegraph_pipeline.recommend.publication import live_model, publications
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline_tests.run_stages import run_stages
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 DAY = date(2026, 2, 1)
 SONGS = [f"s{song}" for song in range(8)]
 

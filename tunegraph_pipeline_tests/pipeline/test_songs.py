@@ -12,6 +12,8 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline_tests.run_stages import run_stages
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 FIRST, LAST = date(2026, 2, 1), date(2026, 2, 3)
 
 

@@ -39,6 +39,7 @@ def lake_with_lists(root: Path) -> Lake:
 
 @pytest.mark.slow
 @pytest.mark.dagster
+@pytest.mark.usefixtures("blank_plots", "no_history")
 def test_the_stages_leave_what_the_refresh_job_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

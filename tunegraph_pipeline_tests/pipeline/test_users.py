@@ -157,9 +157,17 @@ def test_days_without_raw_batches_stay_joined(lake: Lake) -> None:
     assert rows(lake)[OLD] == (1, ["feedback"], None, [])
 
 
-@pytest.mark.parametrize("asked", [OLD, NEW])
-@pytest.mark.parametrize("refreshed", [False, True])
-@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "refreshed", "pruned"),
+    [
+        # Every two of them together; in the nightly run, all three.
+        *[(OLD, False, False), (OLD, True, True), (NEW, False, True), (NEW, True, False)],
+        pytest.param(NEW, False, False, marks=pytest.mark.nightly),
+        pytest.param(NEW, True, True, marks=pytest.mark.nightly),
+        pytest.param(OLD, False, True, marks=pytest.mark.nightly),
+        pytest.param(OLD, True, False, marks=pytest.mark.nightly),
+    ],
+)
 def test_forgetting_one_id_forgets_the_person(lake: Lake, asked: str, refreshed: bool, pruned: bool) -> None:
     refresh(lake)
     if pruned:
