@@ -47,6 +47,8 @@ class Limits(BaseModel):
     idle_seconds: int = Field(default=75, ge=1)
     """For which a connection stays open without a request: longer than with proxies, so that they close a
     connection first."""
+    refused_seconds: float = Field(default=0.5, ge=0, le=10)
+    """For which a client over its rate waits for the answer that says so."""
     pipelined: int = Field(default=16, ge=1)
     """Requests that wait on one connection for the answer to an earlier one."""
     connections: int = Field(default=4_096, ge=1)

@@ -234,7 +234,10 @@ def test_deep_and_huge_bodies_are_one_line(service: RunningService) -> None:
 def test_refusals_can_be_read_by_pages_of_other_origins_and_count_for_the_rate(
     running_service: StartService,
 ) -> None:
-    service = running_service("--rate-limit", 2, "--cors-origin", ORIGIN, "--limit", "body_bytes=2000")
+    service = running_service(
+        *("--rate-limit", 2, "--cors-origin", ORIGIN),
+        *("--limit", "body_bytes=2000", "--limit", "refused_seconds=0"),
+    )
     headers = {"origin": ORIGIN}
     with service.client(headers=headers) as client:
         large = client.post("/recommendations", json={"likes": ["x" * 100] * 100})
