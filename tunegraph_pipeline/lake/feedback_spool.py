@@ -52,6 +52,7 @@ _TAKEN, _DONE = ".taken-", ".done-"
 _REJECTED = "rejected"
 _BATCH_BYTES = 8 * 2**20
 """Of the lines that become one raw batch, so that a refresh needs little memory however many there are."""
+_AS_JSON = json.JSONEncoder(ensure_ascii=False).encode
 _WRITER_SECONDS = 5.0
 """How long a refresh waits for a writer, which needs milliseconds; if one hangs, its file is left to the next
 refresh."""
@@ -97,27 +98,7 @@ def append(
     cannot be written.
     """
     at = (at or datetime.now(UTC)).astimezone(UTC)
-    lines = []
-    for place, (track_id, action) in enumerate(events):
-        moment = at + timedelta(microseconds=place)
-        # The last events of a day must not get the next day, which has another file.
-        moment = min(moment, at.replace(hour=23, minute=59, second=59, microsecond=999_999))
-        said = {
-            "at": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "user_id": user_id,
-            "track_id": track_id,
-            "action": action,
-            "shown": [] if place else list(shown),
-            "bundle_version": bundle_version,
-        }
-        _check(said)
-        cleaned = {
-            **said,
-            "user_id": composed(user_id),
-            "track_id": clean_id(track_id),
-            "shown": list(map(clean_id, said["shown"])),
-        }
-        lines.append(json.dumps(cleaned, ensure_ascii=False).encode() + b"\n")
+    lines = _written(user_id, events, shown, bundle_version, at)
     if not lines:
         return 0
     size_of_lines = sum(map(len, lines))
@@ -159,21 +140,44 @@ def spool_size(lake: Path) -> int:
     return size
 
 
-def _check(said: Mapping[str, object]) -> None:
-    """Raise InputError where a line cannot be kept."""
-    for name, value in said.items():
-        for text in value if name == "shown" and isinstance(value, list) else [value]:
-            try:
-                if not isinstance(text, str):
-                    raise InputError(f"feedback: {name} must be text, not {type(text).__name__}")
-                text.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"feedback: {name} is not valid Unicode text") from None
-    for name in ("user_id", "track_id"):
-        if not said[name]:
-            raise InputError(f"feedback: {name} is empty")
-    if said["action"] not in ACTIONS:
-        raise InputError(f"feedback: action {said['action']!r} is not one of {', '.join(ACTIONS)}")
+def _written(
+    user_id: str, events: Sequence[tuple[str, str]], shown: Sequence[str], bundle_version: str, at: datetime
+) -> list[bytes]:
+    """The lines of events. What is the same in all is checked and written once, since a service writes them
+    while it answers other requests."""
+    same = {"user_id": user_id, "shown": shown, "bundle_version": bundle_version}
+    for name, value in same.items():
+        _check(name, value)
+    # The last events of a day must not get the next day, which has another file.
+    latest = at.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    user, version = _AS_JSON(composed(user_id)), _AS_JSON(bundle_version)
+    list_shown = _AS_JSON(list(map(clean_id, shown)))
+    lines = []
+    for place, (track_id, action) in enumerate(events):
+        _check("track_id", track_id)
+        _check("action", action)
+        moment = min(at + timedelta(microseconds=place), latest)
+        lines.append(
+            f'{{"at": "{moment.isoformat(timespec="microseconds")[:-6]}Z", "user_id": {user},'
+            f' "track_id": {_AS_JSON(clean_id(track_id))}, "action": "{action}",'
+            f' "shown": {"[]" if place else list_shown}, "bundle_version": {version}}}\n'.encode()
+        )
+    return lines
+
+
+def _check(name: str, value: object) -> None:
+    """Raise InputError where a value of a line cannot be kept."""
+    for text in value if name == "shown" and isinstance(value, Sequence) else (value,):
+        if not isinstance(text, str):
+            raise InputError(f"feedback: {name} must be text, not {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"feedback: {name} is not valid Unicode text") from None
+    if not value and name in ("user_id", "track_id"):
+        raise InputError(f"feedback: {name} is empty")
+    if name == "action" and value not in ACTIONS:
+        raise InputError(f"feedback: action {value!r} is not one of {', '.join(ACTIONS)}")
 
 
 @contextmanager
@@ -488,7 +492,8 @@ def _parse(line: bytes, day: date) -> dict[str, Any]:
         if at.tzinfo is None or not isinstance(row["shown"], list):
             raise malformed
         at = at.astimezone(UTC)
-        _check(row)
+        for name, value in row.items():
+            _check(name, value)
     except (KeyError, TypeError, ValueError, OverflowError, InputError):
         raise malformed from None
     if at.date() != day:

@@ -55,6 +55,9 @@ _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
 _GROUP = 64  # bounds in a group, of which only the largest is compared, see `_bar`
 _POOL = 100  # minimum number of tracks to diversify among
+_UNIT = 2.0**26
+"""To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
+length 1 then stay below 2**53 in whole numbers, and add up to the same float64 in any order, so BLAS may."""
 _LONG = 256  # rows of neighbours from which they are added up in float64
 _ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
 
@@ -523,28 +526,22 @@ class Ranker:
             spread = float(scores[0] - scores[-1])
             relevance = (scores - scores[-1]) / spread if spread > 0 else np.zeros_like(scores)
             value = (1 - spec.diversity) * relevance.astype(np.float64)
-            rows = self.bundle.embeddings[pool].astype(np.float64)
+            rows = np.rint(self.bundle.embeddings[pool] * np.float64(_UNIT))
             nearest = np.full(len(pool), -1.0)
-        open_places = np.ones(len(pool), dtype=np.bool_)
-        following = iter(range(len(pool)))
-        while len(chosen) < k:
+        for following in range(len(pool)):
+            if len(chosen) == k:
+                break
+            place = following
             if spec.diversity > 0:
-                if not open_places.any():
-                    break
-                gain = value - spec.diversity * nearest if chosen else value
-                place = int(np.where(open_places, gain, -np.inf).argmax())
-            else:
-                place = next(following, -1)
-                if place < 0:
-                    break
-            open_places[place] = False
+                place = int((value - spec.diversity * nearest if chosen else value).argmax())
+                value[place] = -np.inf
             if quota is not None and artists[place] >= 0:
                 if counts.get(artists[place], 0) >= quota:
                     continue
                 counts[artists[place]] = counts.get(artists[place], 0) + 1
             chosen.append(place)
             if spec.diversity > 0:
-                np.maximum(nearest, (rows * rows[place]).sum(axis=1), out=nearest)
+                np.maximum(nearest, (rows @ rows[place]) * _UNIT**-2, out=nearest)
         return np.array(chosen, dtype=np.intp)
 
     def _first_artists(self, tracks: NDArray[Any]) -> list[int]:

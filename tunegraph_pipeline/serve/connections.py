@@ -12,6 +12,9 @@ from tunegraph_pipeline.serve.settings import Limits
 
 _ROUNDS_PER_DEADLINE = 4
 _LONGEST_ROUND = 1.0  # seconds
+_LATE_AT_ONCE = 16
+"""Connections ended at once, a few milliseconds' work; the others of a round wait for requests in between."""
+_PAUSE_SECONDS = 0.005
 
 
 class Connection(Protocol):
@@ -20,8 +23,8 @@ class Connection(Protocol):
     client_name: str
     """Whose it is, for the limit of each client."""
 
-    def end_if_late(self, now: float) -> None:
-        """End the connection if a deadline of it has passed; ``now`` is the time of the event loop."""
+    def end_if_late(self, now: float) -> bool:
+        """End the connection if a deadline has passed, by the time of the event loop; whether one has."""
 
     def make_room(self) -> None:
         """End the connection, because another one needs its place."""
@@ -38,6 +41,9 @@ class OpenConnections:
     connections that never finish a request cannot keep out others. A connection whose request is being
     answered never makes room; if all are, the new one is turned away. The same applies to the connections of
     one client, of which ``per_client`` may be open (None: any number).
+
+    What arrived of unfinished requests has to wait in memory, of which there is ``limits.unfinished_bytes``:
+    beyond it, too, the one that has kept the service waiting for the longest time is ended.
     """
 
     def __init__(self, limits: Limits, per_client: int | None) -> None:
@@ -47,7 +53,9 @@ class OpenConnections:
         self._round = min(_LONGEST_ROUND, shortest / _ROUNDS_PER_DEADLINE)
         # Dictionaries, because they remember the order: the first one has waited for the longest time.
         self._open: dict[Connection, None] = {}
-        self._unfinished: dict[Connection, None] = {}
+        self._unfinished: dict[Connection, int] = {}  # with the bytes that arrived
+        self._bytes = 0  # of all of them
+        self._most_bytes = limits.unfinished_bytes
         self._idle: dict[Connection, None] = {}
         self._of_client: Counter[str] = Counter()
         self._next_round: asyncio.TimerHandle | None = None
@@ -67,7 +75,7 @@ class OpenConnections:
         if not placed:
             connection.turn_away()
             return
-        self._unfinished[connection] = None
+        self._unfinished[connection] = 0
         if self._next_round is None:
             self._next_round = loop.call_later(self._round, self._end_late_ones, loop)
 
@@ -79,15 +87,18 @@ class OpenConnections:
         if not self._of_client[connection.client_name]:
             del self._of_client[connection.client_name]
 
-    def unfinished(self, connection: Connection) -> None:
-        """The connection has begun a request and not finished it."""
+    def unfinished(self, connection: Connection, size: int) -> None:
+        """The connection has begun a request, of which ``size`` bytes wait for the others."""
         self._idle.pop(connection, None)
-        self._unfinished.setdefault(connection)
+        self._bytes += size - self._unfinished.get(connection, 0)
+        self._unfinished[connection] = size
+        while self._bytes > self._most_bytes:
+            self._end(next(iter(self._unfinished)))
 
     def busy(self, connection: Connection) -> None:
         """Its request has arrived, and is being answered."""
         self._idle.pop(connection, None)
-        self._unfinished.pop(connection, None)
+        self._bytes -= self._unfinished.pop(connection, 0)
 
     def idle(self, connection: Connection) -> None:
         """All of its requests were answered."""
@@ -98,13 +109,21 @@ class OpenConnections:
         for waiting in (self._unfinished, self._idle):
             for connection in waiting:
                 if client is None or connection.client_name == client:
-                    self.closed(connection)
-                    connection.make_room()
+                    self._end(connection)
                     return True
         return False
 
-    def _end_late_ones(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for connection in list(self._open):
-            connection.end_if_late(now)
-        self._next_round = loop.call_later(self._round, self._end_late_ones, loop) if self._open else None
+    def _end(self, connection: Connection) -> None:
+        self.closed(connection)
+        connection.make_room()
+
+    def _end_late_ones(self, loop: asyncio.AbstractEventLoop, left: list[Connection] | None = None) -> None:
+        """Look at those ``left`` of a round, or at all in a new one, until enough were ended at once."""
+        now, ended = loop.time(), 0
+        left = left or list(reversed(self._open))
+        while left and ended < _LATE_AT_ONCE:
+            connection = left.pop()
+            if connection in self._open:
+                ended += connection.end_if_late(now)
+        pause = _PAUSE_SECONDS if left else self._round
+        self._next_round = loop.call_later(pause, self._end_late_ones, loop, left) if self._open else None

@@ -34,6 +34,7 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _UNLIMITED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _NO_ROUTE = "none"
+_BODY_DISCARDED = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS})
 _BYTES_OF_A_REQUEST = 16_384  # a body this long counts as one more request
 CHARGE = "tunegraph.charge"
 """The key of the scope of a function that counts a request as so many more, for the rate limit."""
@@ -100,8 +101,12 @@ class RequestMiddleware:
         try:
             rejection = self._rejection(scope, started, read)
             if rejection is not None:
-                if rejection.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                if rejection.status in _BODY_DISCARDED:
                     await self._discard_body(scope, receive)
+                if rejection.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    # Who asks again at once is held up, and the next request is not read meanwhile.
+                    await asyncio.sleep(self.limits.refused_seconds)
+                    started += self.limits.refused_seconds
                 await self._own_response(rejection.response(scope), scope)(scope, receive, send_with_headers)
             else:
                 limited = self._limit_body(scope, receive) if read.length or read.chunked else receive

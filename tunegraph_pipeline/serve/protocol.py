@@ -21,7 +21,7 @@ _LINGER_SECONDS = 1.0
 """Time for a client to finish sending and read why it was refused; closing at once could cut it off."""
 _GRACE_SECONDS = 1.0
 """After the deadline of a body, for the application to answer that it has passed."""
-_MOST_DISCARDED = 2 * 2**20
+_MOST_DISCARDED = 2**19
 """Bytes read of a client that goes on sending after it was refused."""
 
 
@@ -33,6 +33,7 @@ class Protocol(HttpToolsProtocol):
     """
 
     _surplus = 0
+    _held = 0  # bytes that arrived of an unfinished request
     _begun = 0  # heads that began in what was received last
     _in_head = _in_body = False
     _advanced = False  # whether it finished a head, or had a part of a body
@@ -79,11 +80,12 @@ class Protocol(HttpToolsProtocol):
             if self._surplus > self._limits.head_bytes:
                 self._refuse(self._too_long())
             else:
-                self._app.connections.unfinished(self)
+                self._held = self._held + size if was_unfinished else size
+                self._app.connections.unfinished(self, self._held)
         elif self._is_answering():
             self._app.connections.busy(self)
         elif self._deadline is inf:  # empty lines before a request, which must not go on for ever
-            self._app.connections.unfinished(self)
+            self._app.connections.unfinished(self, 0)
             self._deadline = self.loop.time() + self._limits.head_seconds
 
     def on_message_begin(self) -> None:
@@ -139,13 +141,16 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         self._write_deadline = inf
 
-    def end_if_late(self, now: float) -> None:
+    def end_if_late(self, now: float) -> bool:
         if now >= self._write_deadline:
             self._end("late")
-        elif self.transport.is_closing():  # it waits for the client to take the rest of an answer
+            return True
+        if self.transport.is_closing():  # it waits for the client to take the rest of an answer
             self._write_deadline = min(self._write_deadline, now + self._limits.write_seconds)
         elif now >= self._deadline and not self._refused:
             self._end_late()
+            return True
+        return False
 
     def _end_late(self) -> None:
         if self._in_head:
@@ -198,7 +203,7 @@ class Protocol(HttpToolsProtocol):
     def _send_refusal(self) -> None:
         assert self._found is not None
         self._unset_keepalive_if_required()
-        self._app.connections.unfinished(self)
+        self._app.connections.unfinished(self, 0)
         if self._write(self._found) is not self._found.status:
             self.transport.close()  # the client is over its rate, and nothing is spent on it
         else:

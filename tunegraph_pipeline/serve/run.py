@@ -6,6 +6,7 @@ application of a worker (`app`). With workers, the supervisor does not import th
 
 import errno
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -28,6 +29,8 @@ from tunegraph_pipeline.words import counted
 # The same as in `metrics`, which must not be imported before the variable is set.
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _GRACE_SECONDS = 30
+_OTHER_FILES = 256
+"""Files that a worker has open besides its connections, with room to spare."""
 _WORKER_START_SECONDS = 60
 _LOGGING: dict[str, Any] = {
     "version": 1,
@@ -45,6 +48,7 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
     key is invalid, or the address is unavailable.
     """
     _check(settings)
+    settings = _with_files_for_connections(settings, announce)
     with ExitStack() as stack:
         listener = stack.enter_context(listening(settings.host, settings.port))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -72,6 +76,25 @@ def _check(settings: ServiceSettings) -> None:
     Blocklist.read(settings.blocklist)
     feedback_settings(settings.lake)
     key_of_environment()
+
+
+def _with_files_for_connections(
+    settings: ServiceSettings, announce: Callable[[str], None]
+) -> ServiceSettings:
+    """Let this process and its workers open a file for each connection, or allow fewer connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.limits.connections + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return settings
+    most = max(1, allowed - _OTHER_FILES)
+    announce(
+        f"at most {most:,} connections are open at once, as a process may open {hard:,} files (ulimit -Hn)"
+    )
+    limits = settings.limits.model_copy(update={"connections": most})
+    return settings.model_copy(update={"limits": limits})
 
 
 def _serve_alone(settings: ServiceSettings, listener: socket.socket, announce: Callable[[], None]) -> None:

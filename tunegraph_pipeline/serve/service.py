@@ -26,9 +26,10 @@ from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
 _MOST_WAITING = 256
-# How long a thread waits for the interpreter lock before it requests it. With the default of 5 ms, a request
-# would lose that time whenever the thread that loads a bundle holds the lock.
-_SWITCH_SECONDS = 0.0005
+# How long a thread waits for the interpreter lock before it requests it. A request waits for the lock some
+# twenty times, after each system call and larger operation of numpy. With the default of 5 ms it would lose
+# 100 ms beside a thread that holds the lock most of the time, as for a dear query or a new bundle.
+_SWITCH_SECONDS = 0.0001
 
 Args = TypeVarTuple("Args")
 T = TypeVar("T")

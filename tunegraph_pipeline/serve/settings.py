@@ -47,10 +47,15 @@ class Limits(BaseModel):
     idle_seconds: int = Field(default=75, ge=1)
     """For which a connection stays open without a request: longer than with proxies, so that they close a
     connection first."""
+    refused_seconds: float = Field(default=0.5, ge=0, le=10)
+    """For which a client over its rate waits for the answer that says so."""
     pipelined: int = Field(default=16, ge=1)
     """Requests that wait on one connection for the answer to an earlier one."""
-    connections: int = Field(default=500, ge=1)
-    """Open connections of a worker."""
+    connections: int = Field(default=4_096, ge=1)
+    """Open connections of a worker, of which each takes a few KiB and a file; fewer where the system allows a
+    process fewer files."""
+    unfinished_bytes: int = Field(default=2**25, ge=2**20)
+    """Of all requests together that have begun to arrive."""
     connections_per_client: int | None = Field(default=None, ge=0)
     """Open connections of one client; 0 for no limit, None for the default of the address."""
     feedback_bytes: int = Field(default=MOST_BODY_BYTES, ge=1_024)

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ from tunegraph_pipeline.recommend.bundle import (
     BundleContent,
     write_bundle,
 )
-from tunegraph_pipeline.recommend.ranking import DISLIKE, FAMILIARITY, QuerySpec, Ranker, Rankings, _bar
+from tunegraph_pipeline.recommend.ranking import (
+    _UNIT,
+    DISLIKE,
+    FAMILIARITY,
+    QuerySpec,
+    Ranker,
+    Rankings,
+    _bar,
+)
 from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.recommend.conftest import rank_one
 
@@ -514,6 +523,46 @@ def test_diversity_is_maximal_marginal_relevance_worked_out_by_hand(
     assert plain.indices.tolist() == [1, 2, 3, 4]
     assert diverse.indices.tolist() == [1, 3, 2, 4]
     np.testing.assert_allclose(diverse.scores, [1.6, 1.2, 1.6, 0], atol=1e-6)
+
+
+@many_examples
+@given(
+    seed=st.integers(0, 30), diversity=st.sampled_from([0.1, 0.5, 1.0]), quota=st.sampled_from([None, 1, 2])
+)
+def test_diverse_tracks_are_chosen_one_by_one_as_the_rule_says(
+    random_bundle: RandomBundle, seed: int, diversity: float, quota: int | None
+) -> None:
+    bundle = random_bundle(seed)
+    ranker, liked, k = Ranker(bundle), bundle.user_list(0), 12
+    pool = rank_one(ranker, liked, 100)
+    (found,) = ranker.answer([QuerySpec(liked, diversity=diversity, max_per_artist=quota)], [k])
+    rows = bundle.embeddings[pool.indices].astype(np.float64)
+    cosines = rows @ rows.T
+    spread = float(pool.scores[0] - pool.scores[-1]) or 1.0
+    relevance = (pool.scores - pool.scores[-1]) / spread
+    places = {track: place for place, track in enumerate(pool.indices.tolist())}
+    chosen = [places[track] for track in found.indices.tolist()]
+    artists = ranker._first_artists(pool.indices)
+    for turn, place in enumerate(chosen):
+        before = chosen[:turn]
+        had = Counter(artists[p] for p in before if artists[p] >= 0)
+        left = [p for p in places.values() if p not in before and (not quota or had[artists[p]] < quota)]
+        gain = {
+            p: (1 - diversity) * relevance[p] - diversity * max((cosines[p, q] for q in before), default=-1.0)
+            for p in left
+        }
+        assert place in gain
+        assert gain[place] >= max(gain.values()) - 1e-6
+
+
+def test_cosines_of_diverse_tracks_are_the_same_in_any_order_of_summation() -> None:
+    rows = np.random.default_rng(3).standard_normal((50, 300))
+    rows = np.rint(rows / np.linalg.norm(rows, axis=1, keepdims=True) * _UNIT)
+    forwards = rows @ rows[7]
+    assert (
+        forwards == [sum(int(a) * int(b) for a, b in zip(row, rows[7], strict=True)) for row in rows]
+    ).all()
+    np.testing.assert_array_equal(rows[:, ::-1] @ rows[7, ::-1], forwards)
 
 
 def test_an_artist_who_fills_the_first_places_leaves_room_for_the_others(tmp_path: Path) -> None:

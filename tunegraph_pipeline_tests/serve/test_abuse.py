@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,21 @@ def test_connections_that_ask_nothing_make_room(service: RunningService) -> None
             connection.close()
 
 
+def test_who_left_a_request_unfinished_for_the_longest_time_makes_room_in_memory(
+    running_service: StartService,
+) -> None:
+    service = running_service("--limit", f"unfinished_bytes={2**20}")
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connected(service)) for _ in range(6)]
+        for connection in waiting:
+            with suppress(ConnectionError):
+                connection.sendall(POST + b"Content-Length: 250000\r\n\r\n" + b" " * 200_000)
+        assert rest(waiting[0]) == b""  # long before its deadline
+        assert 'tunegraph_connections_ended_total{reason="room"} 1.0' in service.get("/metrics").text
+        waiting[-1].sendall(b" " * 49_998 + b"{}")
+        assert waiting[-1].recv(100).startswith(b"HTTP/1.1 200")
+
+
 def test_requests_on_one_connection_are_answered_in_order_up_to_a_number(service: RunningService) -> None:
     asked = b"GET /version HTTP/1.1\r\n" + HEAD + b"\r\n"
     with connected(service) as connection:
@@ -218,7 +234,10 @@ def test_deep_and_huge_bodies_are_one_line(service: RunningService) -> None:
 def test_refusals_can_be_read_by_pages_of_other_origins_and_count_for_the_rate(
     running_service: StartService,
 ) -> None:
-    service = running_service("--rate-limit", 2, "--cors-origin", ORIGIN, "--limit", "body_bytes=2000")
+    service = running_service(
+        *("--rate-limit", 2, "--cors-origin", ORIGIN),
+        *("--limit", "body_bytes=2000", "--limit", "refused_seconds=0"),
+    )
     headers = {"origin": ORIGIN}
     with service.client(headers=headers) as client:
         large = client.post("/recommendations", json={"likes": ["x" * 100] * 100})

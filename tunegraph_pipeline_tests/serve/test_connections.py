@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.settings import Limits
@@ -10,12 +12,14 @@ from tunegraph_pipeline.serve.settings import Limits
 class Fake:
     """A connection that notes what became of it."""
 
-    def __init__(self, client_name: str = "a") -> None:
+    def __init__(self, client_name: str = "a", *, late: bool = False) -> None:
         self.client_name = client_name
         self.became = "open"
+        self.late = late
 
-    def end_if_late(self, now: float) -> None:
-        self.became = "looked at"
+    def end_if_late(self, now: float) -> bool:
+        self.became = "ended" if self.late else "looked at"
+        return self.late
 
     def make_room(self) -> None:
         self.became = "made room"
@@ -71,6 +75,63 @@ def test_a_client_with_many_connections_makes_room_itself() -> None:
         assert len(connections) == 3
 
     with_loop(check)
+
+
+def test_what_waits_of_unfinished_requests_has_a_limit_and_the_longest_wait_ends() -> None:
+    def check(loop: asyncio.AbstractEventLoop) -> None:
+        limits = Limits(unfinished_bytes=2**20)
+        connections = OpenConnections(limits, None)
+        early, done, gone, late = fakes = [Fake() for _ in range(4)]
+        for fake in fakes:
+            connections.opened(fake, loop)
+            connections.unfinished(fake, 2**18)
+        connections.unfinished(early, 2**18)  # nothing new
+        assert [fake.became for fake in fakes] == ["open"] * 4
+        connections.busy(done)
+        connections.closed(gone)
+        connections.unfinished(late, 3 * 2**18)  # in place of the two
+        assert (early.became, late.became) == ("open", "open")
+        connections.unfinished(late, 3 * 2**18 + 1)
+        assert [early.became, done.became, late.became] == ["made room", "open", "open"]
+
+    with_loop(check)
+
+
+class Stepping:
+    """An event loop of which each step is taken by hand."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_later(self, delay: float, call: Callable[..., None], *arguments: object) -> object:
+        self.steps.append((delay, partial(call, *arguments)))
+        return self.steps[-1]
+
+    def step(self) -> float:
+        """Take the step that is due; after how many seconds the next one is."""
+        self.steps.pop()[1]()
+        return self.steps[0][0]
+
+
+def test_many_late_connections_are_ended_a_few_at_a_time_and_each_is_looked_at_once_a_round() -> None:
+    loop = Stepping()
+    connections = OpenConnections(Limits(), None)
+    fakes = [Fake(late=True) for _ in range(40)] + [Fake() for _ in range(1_000)]
+    for fake in fakes:
+        connections.opened(fake, cast(asyncio.AbstractEventLoop, loop))
+    ended = []
+    for _ in range(3):
+        pause = loop.step()
+        ended.append(sum(fake.became == "ended" for fake in fakes))
+        if len(ended) == 1:
+            assert pause < 0.1
+            connections.closed(fakes[-1])  # meanwhile, and so it is not looked at
+    assert ended == [16, 32, 40]
+    assert pause == 1.0
+    assert [fake.became for fake in fakes[40:]] == ["looked at"] * 999 + ["open"]
 
 
 def test_rounds_go_on_while_connections_are_open() -> None:

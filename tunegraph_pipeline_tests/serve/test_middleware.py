@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_who_asks_before_sending_a_long_body_is_refused_at_once(shared_service: 
 
 
 def test_a_client_over_its_rate_is_told_when_to_come_back(running_service: StartService) -> None:
-    service = running_service("--rate-limit", 1)
+    service = running_service("--rate-limit", 1, "--limit", "refused_seconds=0")
     with service.client() as client:
         answers = [client.get("/version") for _ in range(6)]
         assert [answer.status_code for answer in answers[:2]] == [200, 200]
@@ -170,8 +171,24 @@ def test_a_client_over_its_rate_is_told_when_to_come_back(running_service: Start
     assert re.search(r'tunegraph_requests_total\{method="GET",route="/version",status="429"\} [1-9]', counted)
 
 
+def test_a_client_over_its_rate_waits_and_nothing_else_does(running_service: StartService) -> None:
+    service = running_service("--rate-limit", 0.01, "--limit", "refused_seconds=0.3")
+    with service.client() as client:
+        assert client.get("/version").status_code == 200
+        started = time.perf_counter()
+        # Its body is read and forgotten, so that the connection can be used for the next request.
+        refused = client.post("/recommendations", json={"likes": ["x" * 1_000] * 200})
+        took = time.perf_counter() - started
+        problem(refused, 429, "rate-limit")
+        assert took > 0.29
+        assert client.get("/health").status_code == 200
+        service.wait_for(lambda: any(line["status"] == 429 for line in service.log))
+    (logged,) = (line for line in service.log if line["status"] == 429)
+    assert logged["ms"] < (took - 0.29) * 1e3  # what it costs the service, without the wait
+
+
 def test_behind_a_proxy_its_clients_have_a_rate_each(running_service: StartService) -> None:
-    service = running_service("--rate-limit", 1, "--proxies", 1)
+    service = running_service("--rate-limit", 1, "--proxies", 1, "--limit", "refused_seconds=0")
 
     def ask(client: Any, address: str) -> int:
         return int(client.get("/version", headers={"x-forwarded-for": address}).status_code)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from tunegraph_pipeline.recommend.bundle import CURRENT
+from tunegraph_pipeline.serve.run import _with_files_for_connections
+from tunegraph_pipeline.serve.settings import ServiceSettings
 from tunegraph_pipeline_tests.serve.conftest import RunningService, StartService, track_id
 from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph, tunegraph_process
@@ -264,3 +267,27 @@ def test_feedback_that_was_acknowledged_outlives_a_killed_worker(running_service
         for found in re.findall(r'"user_id": "([^"]+)"', path.read_text())
     }
     assert set(acknowledged) <= kept
+
+
+@pytest.mark.parametrize(
+    ("now", "set_to", "connections"),
+    [
+        ((1_024, resource.RLIM_INFINITY), 4_352, 4_096),
+        ((1_024, 20_000), 4_352, 4_096),
+        ((20_000, 20_000), None, 4_096),
+        ((1_024, 2_000), 2_000, 1_744),
+        ((100, 100), None, 1),
+    ],
+)
+def test_there_are_files_for_all_connections_or_fewer_connections(
+    now: tuple[int, int], set_to: int | None, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: limits.append(both[0]))
+    said: list[str] = []
+    settings = _with_files_for_connections(ServiceSettings(lake=Path("x")), said.append)
+    assert limits == ([] if set_to is None else [set_to])
+    assert settings.limits.connections == connections
+    assert len(said) == (connections < 4_096)
+    assert all(f"at most {connections:,} connections" in line for line in said)
