@@ -413,7 +413,7 @@ def report(name: str, calm: list[Measured], abused: list[Measured], sent: np.nda
     used, busy = (float(np.median([one.cpu for one in rounds])) for rounds in (calm, abused))
     print(
         f"    a second {sent[0]:,.0f} connections, {sent[1]:,.0f} requests or parts of them,"
-        f" {sent[2] / 1e6:,.1f} MB, {sent[3]:,.0f} answers, of which {sent[4]:,.0f} refuse;"
+        f" {sent[2] / 1e6:,.1f} MB, {sent[3]:,.0f} answers, {sent[4]:,.0f} of them refusals;"
         f" the service uses {used:.0%} -> {busy:.0%} of a core",
         flush=True,
     )
