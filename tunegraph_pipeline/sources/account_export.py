@@ -367,10 +367,8 @@ def _is_local(uri: object) -> bool:
 
 
 def _text(value: object) -> str | None:
-    """A name, or None. JSON may hold half a surrogate pair, which becomes a question mark."""
-    if not isinstance(value, str):
-        return None
-    return value.encode("utf-8", "replace").decode().strip() or None
+    """A name, or None."""
+    return value.strip() or None if isinstance(value, str) else None
 
 
 def _time(value: object) -> datetime | None:

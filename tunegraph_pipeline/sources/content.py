@@ -294,8 +294,13 @@ def _first_bad_row(data: bytes) -> int | None:
 # --- JSON --------------------------------------------------------------------------------------------------
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape of half a surrogate pair, perhaps beside the other half."""
+
+
 def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, remedy: str = "") -> Any:
-    """A JSON document in UTF-8, its objects reduced to ``fields`` as they are parsed, if given.
+    """A JSON document in UTF-8, its objects reduced to ``fields`` as they are parsed, if given. Half a
+    surrogate pair, which JSON may escape and no text may have, becomes a question mark.
 
     Raises InputError, ending in ``remedy``, if it is damaged, not UTF-8, nested too deep, or has a number too
     long to read.
@@ -309,7 +314,7 @@ def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, r
     check_document(data, where, b"{", b"[")
     try:
         check_nesting(data, limits().levels)
-        return json.loads(text, object_pairs_hook=reduce)
+        value = json.loads(text, object_pairs_hook=reduce)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{where} is damaged or truncated JSON (line {error.lineno}, column {error.colno}: {error.msg})"
@@ -322,3 +327,6 @@ def parse_json(data: bytes, where: str, fields: Collection[str] | None = None, r
         ) from error
     except ValueError as error:
         raise InputError(f"{where} is JSON with a number too long to read{remedy}") from error
+    if _SURROGATE.search(data):
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    return value

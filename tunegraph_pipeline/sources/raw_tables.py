@@ -201,31 +201,22 @@ def table_of_records(records: Sequence[Mapping[str, Any]], shape: str) -> RawTab
         for name, value in record.items():
             if name not in columns and len(columns) == limits().columns:
                 raise TooWideError
-            columns.setdefault(_whole(str(name)), [None] * len(records))[number] = _cell(value)
+            columns.setdefault(str(name), [None] * len(records))[number] = _cell(value)
     frame = pl.DataFrame({name: _series(name, values) for name, values in columns.items()})
     return table_of_frame(frame, shape)
 
 
 def table_of_columns(columns: Mapping[str, Sequence[Any]], shape: str) -> RawTable:
     """A table of one list per column, all of one length. Cells are text, as in `table_of_records`."""
-    frame = {
-        _whole(name): _series("", [_cell(value) for value in values]) for name, values in columns.items()
-    }
+    frame = {name: _series("", [_cell(value) for value in values]) for name, values in columns.items()}
     return table_of_frame(pl.DataFrame(frame), shape)
-
-
-def _whole(text: str) -> str:
-    """Text of JSON, which may hold half a surrogate pair, with a question mark in its place."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _cell(value: object) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        return _whole(value)
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return [_whole(one) for one in value]
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        return value
     return None if value is None or isinstance(value, dict | list) else str(value)
 
 

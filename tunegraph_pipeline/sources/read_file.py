@@ -122,14 +122,15 @@ def _read_json(data: bytes, name: str, where: str, given: Given) -> Reading:
     first, _, rest = data.strip().partition(b"\n")
     alone = not rest.strip()
     check_document(first, where, b"{", b"[")
-    try:
-        check_nesting(first, limits().levels)
-        parsed = json.loads(first)
-    except ValueError:
-        parsed = None
-    if not alone and isinstance(parsed, dict):
-        return _read_json_lines(data, parsed, name, where, given)
-    document = parsed if alone and parsed is not None else parse_json(data, where)
+    if not alone:
+        try:
+            check_nesting(first, limits().levels)
+            parsed = json.loads(first)
+        except ValueError:
+            parsed = None
+        if isinstance(parsed, dict):
+            return _read_json_lines(data, parsed, name, where, given)
+    document = parse_json(data, where)
     if alone and isinstance(document, dict) and _is_row(document):
         return _read_json_lines(data, document, name, where, given)
     given.check_container("json", where)
