@@ -7,8 +7,8 @@ Files are made by changing good ones, one of each format that the tests know: bi
 cut out, doubled or swapped, packed and packed again. Requests and events are good ones changed in the same
 way, and arbitrary JSON. A case fails if an importer raises anything but InputError, or an error of several
 lines; if the service or the handler raises, answers 500, or answers what is not JSON; or if it takes longer
-than ten seconds. Failing cases are written into the folder --found. Those that teach something belong into
-`tunegraph_pipeline_tests/data/fuzz`, whose files the tests try each time.
+than ten seconds of a core. Failing cases are written into the folder --found. Those that teach something
+belong into `tunegraph_pipeline_tests/data/fuzz`, whose files the tests try each time.
 """
 
 import argparse
@@ -175,10 +175,10 @@ def main() -> int:
 def _try(
     kind: str, case: tuple[Any, ...], attempt: Callable[[], None], failures: dict[str, int], found: Path
 ) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         attempt()
-        what = f"{kind}: slow" if time.monotonic() - began > SLOW_SECONDS else ""
+        what = f"{kind}: slow" if time.process_time() - began > SLOW_SECONDS else ""
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # whatever it is, it is what is looked for

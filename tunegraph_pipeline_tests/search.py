@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from shutil import copy
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +39,15 @@ def _said_in(path: Path) -> Iterator[bytes]:
                 yield repr(column.to_pylist()).encode()
         yield repr(table.schema.metadata).encode()
     if data.startswith(b"SQLite format 3\0"):
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        yield from _values_of(path)
+
+
+def _values_of(database: Path) -> Iterator[bytes]:
+    # In a copy with its journal: one that was not closed is recovered when it is opened.
+    with TemporaryDirectory() as folder:
+        for path in database.parent.glob(f"{database.name}*"):
+            copy(path, folder)
+        with closing(sqlite3.connect(Path(folder) / database.name)) as db:
             for (table_name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 for row in db.execute(f'SELECT * FROM "{table_name}"'):
                     for value in row:

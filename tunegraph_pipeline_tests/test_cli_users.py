@@ -1,7 +1,6 @@
 """`tunegraph users`, and what other commands answer for an alias."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tunegraph_pipeline_tests.recommend.conftest import golden_content
 from tunegraph_pipeline_tests.serve.conftest import make_lake
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
-TODAY = datetime.now(UTC).date().isoformat()
+DAY = "2026-06-01"
 
 
 @pytest.fixture
@@ -20,7 +19,8 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("os.fsync", lambda _: None)
     pairs = [("ana", "a"), ("ana", "b"), ("anna", "b"), ("anna", "c"), ("[red]", "a")]
     (tmp_path / "likes.csv").write_text("user_id,track_id\n" + "".join(f"{u},{t}\n" for u, t in pairs))
-    assert tunegraph("import", tmp_path / "likes.csv", "--lake", tmp_path / "lake").returncode == 0
+    given = ("import", tmp_path / "likes.csv", "--as-of", DAY)
+    assert tunegraph(*given, "--lake", tmp_path / "lake").returncode == 0
     return tmp_path / "lake"
 
 
@@ -29,9 +29,9 @@ def test_users_are_listed_before_any_refresh(lake: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "user   likes  sources  last seen   aliases",
-        f"[red]  1      files    {TODAY}",
-        f"ana    2      files    {TODAY}",
-        f"anna   2      files    {TODAY}",
+        f"[red]  1      files    {DAY}",
+        f"ana    2      files    {DAY}",
+        f"anna   2      files    {DAY}",
         "3 users in all",
     ]
 
@@ -42,11 +42,11 @@ def test_ids_are_joined_separated_and_searched(lake: Path) -> None:
     assert done.stdout == "'anna' counts as 'ana'\n"
     assert "next: tunegraph refresh" in done.stderr
     found = tunegraph("users", "NNA", "--json", "--lake", lake)
-    ana = {"user_id": "ana", "likes": 3, "sources": ["files"], "last_observed": TODAY, "aliases": ["anna"]}
+    ana = {"user_id": "ana", "likes": 3, "sources": ["files"], "last_observed": DAY, "aliases": ["anna"]}
     assert json.loads(found.stdout) == {"users": [ana], "found": 1, "total": 2}
     shown = tunegraph("users", "--sort", "likes", "-n", 1, "--lake", lake).stdout.splitlines()
     assert shown[1:] == [
-        f"ana   3      files    {TODAY}  anna",
+        f"ana   3      files    {DAY}  anna",
         "2 users in all; the first 1 are shown, --limit 0 shows all",
     ]
     assert tunegraph("users", "n", "--lake", lake).stdout.endswith(

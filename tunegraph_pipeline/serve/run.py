@@ -91,7 +91,8 @@ def _with_files_for_connections(
         return settings
     most = max(1, allowed - _OTHER_FILES)
     announce(
-        f"at most {most:,} connections are open at once, as a process may open {hard:,} files (ulimit -Hn)"
+        f"at most {counted(most, 'connection')} at once, as a process may open {counted(hard, 'file')}"
+        " (ulimit -Hn)"
     )
     limits = settings.limits.model_copy(update={"connections": most})
     return settings.model_copy(update={"limits": limits})

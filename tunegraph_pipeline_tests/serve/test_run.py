@@ -18,6 +18,7 @@ import pytest
 from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline.serve.run import _with_files_for_connections
 from tunegraph_pipeline.serve.settings import ServiceSettings
+from tunegraph_pipeline.words import counted
 from tunegraph_pipeline_tests.serve.conftest import RunningService, StartService, track_id
 from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 from tunegraph_pipeline_tests.test_cli import Done, tunegraph, tunegraph_process
@@ -290,4 +291,4 @@ def test_there_are_files_for_all_connections_or_fewer_connections(
     assert limits == ([] if set_to is None else [set_to])
     assert settings.limits.connections == connections
     assert len(said) == (connections < 4_096)
-    assert all(f"at most {connections:,} connections" in line for line in said)
+    assert all(line.startswith(f"at most {counted(connections, 'connection')} at once") for line in said)
