@@ -98,8 +98,9 @@ def _roll_back(world: World, lake: Lake, n: int) -> Sequence[str]:
 def _repair(world: World, lake: Lake, n: int) -> Sequence[str]:
     days = lake.partitions("likes")
     targets = [lake.table_path(table, day) for day in days for table in DAILY_TABLES]
-    for kind in ("co_like", "like_graph"):  # gone until the next refresh once a repair has removed it
-        targets += sorted(lake.current_folder(kind).glob("*.npy"))[:1]
+    for kind in ("co_like", "like_graph"):
+        if lake.has_current(kind):  # a repair removes what the next refresh builds again
+            targets += sorted(lake.current_folder(kind).glob("*.npy"))[:1]
     for path in (targets[n % len(targets)], targets[(n + len(DAILY_TABLES)) % len(targets)]):
         if path.exists():
             content = path.read_bytes()
