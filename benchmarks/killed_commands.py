@@ -98,9 +98,7 @@ def _roll_back(world: World, lake: Lake, n: int) -> Sequence[str]:
 def _repair(world: World, lake: Lake, n: int) -> Sequence[str]:
     days = lake.partitions("likes")
     targets = [lake.table_path(table, day) for day in days for table in DAILY_TABLES]
-    for kind in ("co_like", "like_graph"):
-        if lake.has_current(kind):  # a repair removes what the next refresh builds again
-            targets += sorted(lake.current_folder(kind).glob("*.npy"))[:1]
+    targets += [min(lake.current_folder(kind).glob("*.npy")) for kind in ("co_like", "like_graph")]
     for path in (targets[n % len(targets)], targets[(n + len(DAILY_TABLES)) % len(targets)]):
         if path.exists():
             content = path.read_bytes()
@@ -151,6 +149,9 @@ def torment(
     with Reader(lake.serving, outcome, pause):
         n = 0
         while outcome.stages.total() < kills:
+            if n and KINDS[kind].leaves_damage:  # a refresh builds again what a repair removed
+                for one in (calm, lake):
+                    undisturbed(one)
             n += 1
             seconds = _run(KINDS[kind].prepare(world, calm, n), calm, outcome)
             command = KINDS[kind].prepare(world, lake, n)
