@@ -243,7 +243,7 @@ def _parquet(world: ListenWorld, listens: Listens, number: int) -> memoryview:
     types: dict[str, pa.DataType] = {"listened_at": times, "created": times, "user_id": pa.int64()}
     types |= {field.name: field.type for field in shown.schema}
     schema = pa.schema([pa.field(name, kind, nullable=name not in required) for name, kind in types.items()])
-    columns: list[pa.Array[Any] | pa.ChunkedArray[Any]] = [
+    columns: "list[pa.Array[Any] | pa.ChunkedArray[Any]]" = [
         pa.array(listens.at * 1000, pa.timestamp("ms")).cast(times),
         pa.array(listens.created, pa.timestamp("ms")).cast(times),
         pa.array(world.user_ids[listens.user]),

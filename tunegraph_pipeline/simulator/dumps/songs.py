@@ -407,7 +407,7 @@ def _published(
     return pa.table(rows, schema=_SHOWN), canonical, pl.DataFrame(redirects, schema=schema, orient="row")
 
 
-_COLUMNS: list[pa.Field[Any]] = [
+_COLUMNS: "list[pa.Field[Any]]" = [
     pa.field("recording_msid", pa.string()),
     pa.field("artist_name", pa.string()),
     pa.field("artist_credit_id", pa.int64()),
