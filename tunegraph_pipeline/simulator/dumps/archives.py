@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.dumps.listens import Listens, ListensConfig, ListenWorld, together
+from tunegraph_pipeline.words import counted
 
 FULL_FOLDER = "pub/musicbrainz/listenbrainz/fullexport"
 INCREMENTAL_FOLDER = "pub/musicbrainz/listenbrainz/incremental"
@@ -137,9 +138,10 @@ def mirror_world(folder: Path, config: ListensConfig) -> ListenWorld:
             raise InputError(f"{file} describes no simulated dumps; name another folder") from error
         # The dates are those of the day on which the folder was made.
         if kept != config.model_copy(update={"start": kept.start, "first_full": kept.first_full}):
+            what = f"{counted(kept.n_users, 'user')}, {counted(kept.n_songs, 'song')}, seed {kept.seed}"
             raise InputError(
-                f"{folder} holds dumps of another world ({kept.n_users} users, {kept.n_songs} songs, seed"
-                f" {kept.seed}); ask for the same sizes and seed, or name another folder"
+                f"{folder} holds dumps of another world ({what}); ask for the same sizes and seed, or name"
+                " another folder"
             )
         return ListenWorld(kept)
     if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):

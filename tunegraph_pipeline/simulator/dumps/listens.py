@@ -47,7 +47,7 @@ class ListensConfig(BaseModel, frozen=True, extra="forbid"):
     start: date = Field(default=date(2026, 6, 1), description="the first day on which everybody listens")
     first_full: date = Field(default=date(2026, 9, 1), description="of the first full export")
     full_days: tuple[int, ...] = Field(default=(1, 15), description="days of a month with a full export")
-    listens_a_day: int = Field(default=325_000, ge=1, description="of people, from the start on")
+    listens_a_day: int = Field(default=280_000, ge=1, description="of people, from the start on")
     history: int = Field(default=300_000, ge=0, description="listens from before the start")
     late_share: float = Field(
         default=0.68,
@@ -71,7 +71,7 @@ class ListensConfig(BaseModel, frozen=True, extra="forbid"):
         if self.first_full.day not in self.full_days:
             raise ValueError("first_full must be one of the full_days of its month")
         if self.listens_a_day > 0.8 * _MEAN * self.n_users:
-            raise ValueError(f"more than {int(0.8 * _MEAN)} listens a day for each of n_users")
+            raise ValueError(f"listens_a_day may be {int(0.8 * _MEAN)} for each of n_users at most")
         if self.bots + self.shared_accounts >= self.n_users:
             raise ValueError("bots and shared_accounts must be fewer than n_users")
         return self
@@ -86,7 +86,6 @@ def small_world(n_users: int, n_songs: int, seed: int, day: date) -> ListensConf
     first_full = day.replace(day=15 if day.day >= 15 else 1)
     if first_full.year < 2006:
         raise InputError(f"there are no dumps of {day}; ask for a day from 2006 on")
-    bots = n_users // 1_000
     return ListensConfig(
         seed=seed,
         n_users=n_users,
@@ -95,8 +94,8 @@ def small_world(n_users: int, n_songs: int, seed: int, day: date) -> ListensConf
         first_full=first_full,
         listens_a_day=11 * n_users,
         history=10 * n_users,
-        bots=bots,
-        shared_accounts=bots,
+        bots=n_users // 10_000,
+        shared_accounts=n_users // 2_000,
     )
 
 

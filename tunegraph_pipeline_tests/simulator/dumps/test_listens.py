@@ -132,7 +132,7 @@ def test_some_listens_are_deleted_later(month: Listens) -> None:
     [
         ({"first_full": date(2026, 9, 2)}, "one of the full_days"),
         ({"start": date(2026, 9, 1)}, "in this order"),
-        ({"n_users": 1_000}, "listens a day for each of n_users"),
+        ({"n_users": 1_000}, "may be 40 for each of n_users"),
         ({"n_users": 20, "listens_a_day": 10, "bots": 20}, "fewer than n_users"),
     ],
 )
