@@ -13,7 +13,7 @@ from tunegraph_pipeline.simulator.dumps.listens import (
     ListensConfig,
     ListenWorld,
     seconds,
-    small_world,
+    config_of_size,
     together,
 )
 
@@ -141,10 +141,10 @@ def test_an_impossible_config_is_refused(wrong: dict[str, object], says: str) ->
         ListensConfig.model_validate(wrong)
 
 
-def test_a_small_world_ends_at_the_newest_full_export() -> None:
-    config = small_world(100, 50, 3, date(2026, 11, 29))
+def test_a_config_of_a_size_ends_at_the_newest_full_export() -> None:
+    config = config_of_size(100, 50, 3, date(2026, 11, 29))
 
     assert config.first_full == date(2026, 11, 15)
     assert (config.seed, config.n_users, config.n_songs) == (3, 100, 50)
     with pytest.raises(InputError, match="from 2006 on"):
-        small_world(100, 50, 3, date(2005, 6, 1))
+        config_of_size(100, 50, 3, date(2005, 6, 1))
