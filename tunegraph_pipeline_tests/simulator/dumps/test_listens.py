@@ -12,8 +12,8 @@ from tunegraph_pipeline.simulator.dumps.listens import (
     Listens,
     ListensConfig,
     ListenWorld,
-    seconds,
     config_of_size,
+    seconds,
     together,
 )
 
