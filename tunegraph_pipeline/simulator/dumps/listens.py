@@ -331,7 +331,8 @@ class ListenWorld:
         anywhere = np.flatnonzero(np.isin(of, shared))
         scene[anywhere] = rng.choice(len(SCENES), len(anywhere), p=scene_share)
         favourites = self._shelf.draw(rng, scene, 0)
-        hits = np.flatnonzero(rng.random(len(of)) < _HITS)
+        # Also where a scene has no songs.
+        hits = np.flatnonzero((rng.random(len(of)) < _HITS) | (favourites < 0))
         weight = self.songs.weight
         favourites[hits] = rng.choice(len(weight), len(hits), p=weight / weight.sum())
         leaves = np.flatnonzero(rng.random(n) < 0.004)
