@@ -116,6 +116,8 @@ class Lake(TableFiles):
         """The folder of Dagster's history of this lake."""
         self.crawl = root / "crawl"
         """The folder of the frontiers of crawls."""
+        self.downloads = root / "downloads"
+        """The folder of what was fetched and is not a raw batch yet."""
 
     # --- opening ---
 
@@ -209,6 +211,10 @@ class Lake(TableFiles):
     def frontier_path(self, source: str, day: date | None = None) -> Path:
         """The file of a crawl's frontier; one for every day where ``day`` is given."""
         return self.crawl / (f"{source}.sqlite" if day is None else f"{source}-{day}.sqlite")
+
+    def downloads_of(self, source: str) -> Path:
+        """The folder of what was fetched from a source and is not a raw batch yet."""
+        return self.downloads / source
 
     def frontiers(self) -> list[Path]:
         """The files of all frontiers, sorted."""

@@ -1,13 +1,14 @@
 """Which of ListenBrainz's dumps a lake needs, on which days, and making raw batches of them.
 
-Here: the plan, and one day of it. Not here: how a dump is fetched and counted (`sources.dumps`), or which days
-a refresh fills (`fill_days`).
+Here: the plan, and one day of it. Not here: how a dump is fetched and counted (`sources.dumps`), or which
+days a refresh fills (`fill_days`).
 
-A lake begins with the newest full export, of which it takes the last months, and goes on with every incremental
-dump since: the listens that were submitted after the dump before, of whatever date. Each dump is a raw batch of
-the day on which it was made. Where dumps are gone from the mirror before they were fetched, the next full
-export fills the gap. A full export is also taken every `full_days`: it replaces all before it, so listens that
-people deleted go. What the lake has is in the names of its raw batches; there is no other state.
+A lake begins with the newest full export, of which it takes the last months, and goes on with every
+incremental dump since: the listens that were submitted after the dump before, of whatever date. Each dump is
+a raw batch of the day on which it was made. Where dumps are gone from the mirror before they were fetched,
+the next full export fills the gap. A full export is also taken every `full_days`: it replaces all before it,
+so listens that people deleted go. What the lake has is in the names of its raw batches; there is no other
+state.
 """
 
 import shutil
@@ -20,16 +21,16 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_files
 from tunegraph_pipeline.lake.storage import disk_errors
+from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.crawl import CrawlSettings
-from tunegraph_pipeline.sources.dumps.fetch import DumpReport, DumpSettings, begins_at, fetch_dump
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport, begins_at, fetch_dump
 from tunegraph_pipeline.sources.dumps.mirror import Mirror
 from tunegraph_pipeline.sources.dumps.published import Dump, has_archive, published, read_name
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.source import NoAnswer
 
-LISTENBRAINZ_DUMPS = "listenbrainz-dumps"
-"""The name of the source."""
 SECTION = "listenbrainz_dumps"
 """The section of its settings."""
 _ONE_DAY = timedelta(days=1)
@@ -55,8 +56,8 @@ class Plan:
 class Planner:
     """Decides which dumps are due.
 
-    ``known`` is what the lake received, ``there`` what the mirror lists, both by number. ``begins`` tells from
-    when on an incremental dump has listens, ``is_complete`` whether the archive of a dump is there, and
+    ``known`` is what the lake received, ``there`` what the mirror lists, both by number. ``begins`` tells
+    from when on an incremental dump has listens, ``is_complete`` whether the archive of a dump is there, and
     ``is_closed`` whether a day takes no more batches.
     """
 
@@ -87,22 +88,20 @@ class Planner:
                 raise InputError("the mirror has no full export to begin with; run it again later")
             return self._from(begin)
         last = self._known[-1].dump
-        following = [dump for dump in self._increments(last.number)]
+        following = self._increments(last.number)
         if following and not self._goes_on(last, following[0]):
             begin = self._full_after(last.number)
+            gone = f"dumps between {last.number} and {following[0].number} are gone from the mirror"
             if begin is not None:
-                gone = f"dumps between {last.number} and {following[0].number} are gone from the mirror"
                 return self._from(begin, [f"{gone}; full export {begin.dump.number} fills the gap"])
-            return Plan(
-                notes=[
-                    f"dumps between {last.number} and {following[0].number} are gone from the mirror; nothing is"
-                    " added until the next full export, which fills the gap"
-                ]
-            )
+            wait = "nothing is added until the next full export, which fills the gap"
+            return Plan(notes=[f"{gone}; {wait}"])
         fulls = [one for one in self._known if one.dump.is_full]
         since = fulls[-1].dump if fulls else self._known[0].dump
         begin = self._full_after(since.number)
-        if begin is not None and (begin.dump.day - since.day).days >= self._full_days:
+        # Without a full export among them, those received were pruned: the next one will do.
+        overdue = begin is not None and (not fulls or (begin.dump.day - since.day).days >= self._full_days)
+        if begin is not None and overdue:
             return self._from(begin)
         return self._chain(DatedDump(last, fulls[-1].day if fulls else since.day), [])
 
@@ -130,8 +129,8 @@ class Planner:
             if dump not in known:
                 if not self._goes_on(last, dump):
                     plan.notes.append(
-                        f"dumps between {last.number} and {dump.number} are missing on the mirror; the next full"
-                        " export fills the gap"
+                        f"dumps between {last.number} and {dump.number} are missing on the mirror; the next"
+                        " full export fills the gap"
                     )
                     break
                 if not self._is_complete(dump):

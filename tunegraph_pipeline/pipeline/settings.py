@@ -21,6 +21,7 @@ from tunegraph_pipeline.recommend.index import Storage
 from tunegraph_pipeline.recommend.indexing import THRESHOLD, Mode
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.sources.crawl import CrawlSettings
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.limits import ImportLimits
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings
 from tunegraph_pipeline.sources.spotify_login import SpotifySettings
@@ -167,6 +168,7 @@ class LakeSettings(Section):
 
     simulator: SimulatorSettings = SimulatorSettings()
     listenbrainz: ListenBrainzSettings = ListenBrainzSettings()
+    listenbrainz_dumps: DumpSettings = DumpSettings()
     spotify: SpotifySettings = SpotifySettings()
     files: FilesSettings = FilesSettings()
     crawl: CrawlSettings = CrawlSettings()

@@ -19,8 +19,12 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Source
 
 LISTENBRAINZ, SPOTIFY = "listenbrainz", "spotify"
-SOURCES = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
-"""What can be crawled."""
+LISTENBRAINZ_DUMPS = "listenbrainz-dumps"
+"""The source that publishes what it has as files, which `pipeline.dump_days` fetches."""
+CRAWLED = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
+"""What is crawled, user by user."""
+SOURCES = (SIMULATED, LISTENBRAINZ_DUMPS, LISTENBRAINZ, SPOTIFY, FILES)
+"""What a refresh can ask."""
 PROVIDERS = (*SOURCES, "reccobeats", FEEDBACK)
 """Whose data a lake may hold: the sources, a provider of audio features, and listeners of the service."""
 
@@ -42,8 +46,8 @@ def check_known(name: str) -> None:
 def open_source(
     name: str, settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date
 ) -> Source:
-    """The source of this name, ready to be crawled for ``day``; its answers are kept in ``frontier``. Raises
-    InputError for an unknown name, and for unusable credentials or settings."""
+    """The source of this name, one of ``CRAWLED``, ready to be crawled for ``day``; its answers are kept in
+    ``frontier``. Raises InputError for an unknown name, and for unusable credentials or settings."""
     check_known(name)
     # Imported when used: each service has libraries of its own.
     if name == SPOTIFY:

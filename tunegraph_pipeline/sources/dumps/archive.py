@@ -5,8 +5,8 @@ Not here: requests (`mirror`), the form of a tar (`tar_walk`), or what is in a m
 
 All that was fetched lies in one folder. `archive.json` has the archive's size and marks; if they change, the
 folder is emptied, since nothing in it can be trusted to fit what comes. A piece or a file is complete under
-its name; `.part` files are begun and continue where they end. So a process may be killed at any byte, and only
-what was in flight is fetched again.
+its name; `.part` files are begun and continue where they end. So a process may be killed at any byte, and
+only what was in flight is fetched again.
 """
 
 import io

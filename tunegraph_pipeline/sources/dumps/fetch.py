@@ -15,7 +15,7 @@ import shutil
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -23,15 +23,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import disk_errors
 from tunegraph_pipeline.progress import report_progress
 from tunegraph_pipeline.sources.dumps.archive import Archive
-from tunegraph_pipeline.sources.dumps.listens import Listens, Parts, Span, UnreadableListensError, month_before
-from tunegraph_pipeline.sources.dumps.mirror import MissingFileError, Mirror, ReplacedFileError
+from tunegraph_pipeline.sources.dumps.listens import (
+    Listens,
+    Parts,
+    Span,
+    UnreadableListensError,
+    month_before,
+)
+from tunegraph_pipeline.sources.dumps.mirror import Mirror, MissingFileError, ReplacedFileError
 from tunegraph_pipeline.sources.dumps.published import Dump, checksum
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member
 from tunegraph_pipeline.sources.dumps.window import members_since
 
@@ -40,25 +45,8 @@ _TRIES = 3
 """How often a dump is begun that is replaced while it is read, or whose checksum differs."""
 _MB = 1_000_000
 _KEPT_SHARE = 0.6
-"""The most disk that plays, tracks and what is spilled while they are added up take, as a share of the parquet
-files that they are made of; measured at a third."""
-
-
-class DumpSettings(BaseModel):
-    """Settings of ListenBrainz's dumps as a source, section ``listenbrainz_dumps`` of `lake.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mirror: str = "https://data.metabrainz.org/pub/musicbrainz/listenbrainz"
-    """The folder that has ``fullexport/`` and ``incremental/``."""
-    months: int = Field(default=3, ge=1, le=600)
-    """How many months of listens are taken from a full export."""
-    full_days: int = Field(default=30, ge=1)
-    """After how many days a new full export is taken, without the listens that people have deleted since."""
-    memory_gb: float = Field(default=4.0, ge=0.25)
-    """The memory that counting listens may take; the rest is spilled to disk."""
-    timeout: float = Field(default=20.0, gt=0)
-    """Seconds without a byte after which a request is sent again."""
+"""The most disk that plays, tracks and what is spilled while they are added up take, as a share of the
+parquet files that they are made of."""
 
 
 @dataclass
@@ -117,8 +105,8 @@ def fetch_dump(
                 f"{mirror.url}/{error} is not there, or no longer; run it again to take the dumps that are"
             ) from None
     raise InputError(
-        f"{dump.archive} did not fit its checksum, or was replaced, {_TRIES} times in a row; nothing of it was"
-        " kept; run it again later, or use another --mirror"
+        f"{dump.archive} did not fit its checksum, or was replaced, {_TRIES} times in a row; nothing of it"
+        " was kept; run it again later, or use another --mirror"
     )
 
 
@@ -181,13 +169,12 @@ class _Work:
         """Say how much disk will be taken, and raise InputError where there is less."""
         there = sum(path.stat().st_size for path in self.archive.folder.rglob("*") if path.is_file())
         free = shutil.disk_usage(self.archive.folder).free
-        self.tell(
-            f"{self.dump.name}: {what}; this takes up to {_size(need)} of disk in {self.archive.folder.parent}"
-        )
+        place = self.archive.folder.parent
+        self.tell(f"{self.dump.name}: {what}; this takes up to {_size(need)} of disk in {place}")
         if need - there > free:
             raise InputError(
-                f"{self.dump.name} needs {_size(need - there)} of disk, and {self.archive.folder.parent} has"
-                f" {_size(free)}; free some, or take fewer --months"
+                f"{self.dump.name} needs {_size(need - there)} of disk, and {place} has {_size(free)}; free"
+                " some, or take fewer --months"
             )
 
     def _finish(self, names: Sequence[str]) -> FetchedDump:
@@ -199,7 +186,9 @@ class _Work:
                 listens.merge(parts, result)
         except UnreadableListensError as error:
             shutil.rmtree(self.counted)
-            raise InputError(f"{error}; what was counted of {self.dump.name} was removed; run it again") from None
+            raise InputError(
+                f"{error}; what was counted of {self.dump.name} was removed; run it again"
+            ) from None
         counts: Counter[str] = Counter()
         for name in names:
             counts.update(_read_counts(self.counted / f"{name}-counts"))
@@ -208,9 +197,9 @@ class _Work:
     def _batch_id(self) -> str:
         """By the published checksum, and by what else decides which listens count."""
         one = self.archive.identity
-        what = [self.checksum or f"{one.size} {one.etag} {one.modified}", self.dump.name, self.received_until]
-        if self.dump.is_full:
-            what.append(self.settings.months)
+        content = self.checksum or f"{one.size} {one.etag} {one.modified}"
+        window = self.settings.months if self.dump.is_full else self.received_until
+        what = (self.dump.name, content, window)
         return hashlib.blake2b(repr(what).encode(), digest_size=10).hexdigest()
 
     def _is_counted(self, name: str) -> bool:
@@ -240,13 +229,13 @@ class _FullExport(_Work):
         window = members_since(self.archive, listed, since)
         names = [_name_of(member) for member in window]
         total, largest = sum(member.size for member in window), max(member.size for member in window)
+        of = f"{len(window):,} of {len(listed):,} files, {_size(total)}"
         self._check_disk(
-            int(3 * largest + _KEPT_SHARE * total) + _MB,
-            f"{len(window):,} of {len(listed):,} files, {_size(total)}, hold the listens since {since:%Y-%m-%d}",
+            int(3 * largest + _KEPT_SHARE * total) + _MB, f"{of}, hold the listens since {since:%Y-%m-%d}"
         )
         self.tell(
-            f"{self.dump.name}: only a part of it is fetched, so its checksum cannot be compared; each file is"
-            " read whole"
+            f"{self.dump.name}: only a part of it is fetched, so its checksum cannot be compared; each file"
+            " is read whole"
         )
         self._fetch_and_count(
             [one for one in window if not self._is_counted(_name_of(one))], Span(until, since), total
@@ -281,7 +270,10 @@ class _FullExport(_Work):
             self.archive.download(member.offset, member.end, target, on_bytes)
             return target
 
-        with ThreadPoolExecutor(1, "dumps") as fetcher, Listens(self.settings.memory_gb, self.scratch) as listens:
+        with (
+            ThreadPoolExecutor(1, "dumps") as fetcher,
+            Listens(self.settings.memory_gb, self.scratch) as listens,
+        ):
 
             def begin(member: Member) -> Future[Path]:
                 # Progress is reported to whoever watches this thread.
@@ -391,8 +383,8 @@ def _as_moment(text: bytes, where: str) -> datetime:
         moment = datetime.fromisoformat(text.decode().strip())
     except ValueError:
         raise InputError(
-            f"{where} does not say in START_TIMESTAMP and END_TIMESTAMP when it begins and ends; it is no dump"
-            " that can be read"
+            f"{where} does not say in START_TIMESTAMP and END_TIMESTAMP when it begins and ends; it is no"
+            " dump that can be read"
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
@@ -401,8 +393,8 @@ def _check_schema(text: bytes, where: str) -> None:
     schema = text.decode(errors="replace").strip()
     if schema != _SCHEMA:
         raise InputError(
-            f"{where} has SCHEMA_SEQUENCE {schema or 'missing'}, and this TuneGraph reads {_SCHEMA}; install a"
-            " newer one"
+            f"{where} has SCHEMA_SEQUENCE {schema or 'missing'}, and this TuneGraph reads {_SCHEMA}; install"
+            " a newer one"
         )
 
 

@@ -7,8 +7,8 @@ Files are taken one by one: each becomes plays by user, track and day, and the w
 often they were met, so that it can be removed before the next one comes. `merge` adds these up. Nothing
 depends on the order of rows or files.
 
-A track is a recording's MBID where the listen has one, else what `song_ids.name_id` makes of artist and title.
-Of several writings of a track the most frequent is kept.
+A track is a recording's MBID where the listen has one, else what `song_ids.name_id` makes of artist and
+title. Of several writings of a track the most frequent is kept.
 """
 
 from collections import Counter
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -25,9 +24,6 @@ from tunegraph_pipeline.errors import InputError, ShortageError
 from tunegraph_pipeline.ids import is_too_long
 from tunegraph_pipeline.lake.storage import disk_errors
 from tunegraph_pipeline.song_ids import name_id
-
-if TYPE_CHECKING:
-    import duckdb
 
 USER = "listenbrainz:"
 """What the id of a user begins with; the number of the dumps follows."""
@@ -76,8 +72,8 @@ class Parts:
 class Listens:
     """Turns files of listens into plays, with at most ``memory_gb`` of memory; spills into ``scratch``.
 
-    Raises InputError where a file cannot be read, ShortageError where memory does not suffice, LakeError where
-    the disk does not. Use it in a ``with`` block.
+    Raises InputError where a file cannot be read, ShortageError where memory does not suffice, LakeError
+    where the disk does not. Use it in a ``with`` block.
     """
 
     def __init__(self, memory_gb: float, scratch: Path) -> None:
@@ -89,9 +85,9 @@ class Listens:
 
         self._db = duckdb.connect()
         self._db.execute(
-            f"SET memory_limit = '{self._memory_gb * 1000:.0f}MB'; SET temp_directory = {_text(self._scratch)};"
-            " SET preserve_insertion_order = false; SET TimeZone = 'UTC';"
-            " SET autoinstall_known_extensions = false"
+            f"SET memory_limit = '{self._memory_gb * 1000:.0f}MB';"
+            f" SET temp_directory = {_text(self._scratch)}; SET preserve_insertion_order = false;"
+            " SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false"
         )
         return self
 
@@ -104,16 +100,11 @@ class Listens:
         with self._errors(file):
             self._name(file)
             self._db.execute(_READ.format(file=_text(file), known=_known(span)))
-            counts = dict(
-                self._db.execute(
-                    "SELECT fate, count(*) FROM listens GROUP BY fate UNION ALL"
-                    f" SELECT '{BY_NAMES}', count(*) FROM listens WHERE by_names AND fate = '' UNION ALL"
-                    f" SELECT '{LATE}', count(*) FROM listens WHERE fate = '' AND is_late"
-                ).fetchall()
-            )
+            counts = dict(self._db.execute(_FATES).fetchall())
             self._copy(_COUNTED, into.plays)
             self._copy(_WRITINGS, into.tracks)
             self._db.execute("DROP TABLE listens")
+        counts |= {BY_NAMES: counts.pop("by names"), LATE: counts.pop("late")}
         counts[LISTENS] = sum(n for fate, n in counts.items() if fate not in (BY_NAMES, LATE))
         return Counter({what: n for what, n in counts.items() if what and n})
 
@@ -121,16 +112,18 @@ class Listens:
         """Add up ``parts`` into what raw batches hold: parts ``plays`` and ``tracks``."""
         with self._errors(into.plays.parent):
             plays, tracks = ([_text(getattr(one, which)) for one in parts] for which in ("plays", "tracks"))
-            self._copy(_ALL_PLAYS.format(files=", ".join(plays)), into.plays)
-            self._copy(_ALL_TRACKS.format(files=", ".join(tracks)), into.tracks)
+            self._copy(_ALL_PLAYS.format(user=USER, files=", ".join(plays)), into.plays)
+            of_tracks = _ALL_TRACKS.format(
+                files=", ".join(tracks),
+                title=_PLAIN.format("recording_name"),
+                credit=_PLAIN.format("artist_name"),
+                between=_CREDIT,
+            )
+            self._copy(of_tracks, into.tracks)
 
     def _name(self, file: Path) -> None:
         """Make the table of the ids of songs that are known by their names alone."""
-        written = self._db.sql(
-            f"SELECT DISTINCT artist_name, recording_name FROM {_text(file)}"
-            " WHERE TRY_CAST(recording_mbid AS UUID) IS NULL"
-            " AND artist_name IS NOT NULL AND recording_name IS NOT NULL"
-        ).to_arrow_table()
+        written = self._db.sql(_NAMED.format(file=_text(file))).to_arrow_table()
         pairs = zip(written["artist_name"].to_pylist(), written["recording_name"].to_pylist(), strict=True)
         ids = [None if one is None or is_too_long(one) else one for one in (name_id(*pair) for pair in pairs)]
         self._db.register("named", written.append_column("track_id", pa.array(ids, pa.string())))
@@ -188,6 +181,15 @@ WITH given AS (
 )
 SELECT *, {known} FROM identified
 """
+_NAMED = """
+SELECT DISTINCT artist_name, recording_name FROM {file}
+WHERE TRY_CAST(recording_mbid AS UUID) IS NULL AND artist_name IS NOT NULL AND recording_name IS NOT NULL
+"""
+_FATES = """
+SELECT fate, count(*) FROM listens GROUP BY fate
+UNION ALL SELECT 'by names', count(*) FROM listens WHERE by_names AND fate = ''
+UNION ALL SELECT 'late', count(*) FROM listens WHERE fate = '' AND is_late
+"""
 _COUNTED = """
 SELECT user_id, track_id, listened_at::DATE AS played_on, count(*) AS plays
 FROM listens WHERE fate = '' GROUP BY ALL
@@ -196,20 +198,20 @@ _WRITINGS = """
 SELECT track_id, recording_name, artist_name, artist_credit_mbids, release_mbid, count(*) AS listens
 FROM listens WHERE fate = '' GROUP BY ALL
 """
-_ALL_PLAYS = f"""
-SELECT '{USER}' || user_id AS user_id, track_id, played_on, sum(plays)::INTEGER AS plays
-FROM read_parquet([{{files}}]) GROUP BY ALL
+_ALL_PLAYS = """
+SELECT '{user}' || user_id AS user_id, track_id, played_on, sum(plays)::INTEGER AS plays
+FROM read_parquet([{files}]) GROUP BY ALL
 """
-_ALL_TRACKS = f"""
+_ALL_TRACKS = """
 WITH written AS (
-    SELECT * EXCLUDE listens, sum(listens)::BIGINT AS listens FROM read_parquet([{{files}}]) GROUP BY ALL
+    SELECT * EXCLUDE listens, sum(listens)::BIGINT AS listens FROM read_parquet([{files}]) GROUP BY ALL
 ), chosen AS (
     SELECT track_id, max(struct_pack(
-        listens := listens, title := {_PLAIN.format("recording_name")}, credit := {_PLAIN.format("artist_name")},
+        listens := listens, title := {title}, credit := {credit},
         mbids := artist_credit_mbids, album := release_mbid
     )) AS best FROM written GROUP BY track_id
 ), split AS (
-    SELECT track_id, best, regexp_split_to_array(best.credit, '{_CREDIT}') AS names FROM chosen
+    SELECT track_id, best, regexp_split_to_array(best.credit, '{between}') AS names FROM chosen
 )
 SELECT track_id, NULL::VARCHAR AS isrc, best.title AS name,
     CASE WHEN len(names) = len(best.mbids) THEN names

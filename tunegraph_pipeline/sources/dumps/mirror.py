@@ -80,7 +80,8 @@ class Mirror:
         self._session.close()
 
     def listing(self, folder: str) -> list[str]:
-        """The names in ``folder``, which ends with a slash; folders end with one too. Raises MissingFileError."""
+        """The names in ``folder``, which ends with a slash; those of folders do too. Raises
+        MissingFileError."""
         page = self.text(folder)
         names = (unquote(href) for href in _HREF.findall(page))
         return sorted({name for name in names if "/" not in name.removesuffix("/") and name[0] not in "?."})
@@ -138,7 +139,9 @@ class Mirror:
                 raise _FailedAttempt("status 416 for a part that the file has")
             if status != 206:
                 raise _FailedAttempt(f"status {status} in place of a part of the file")
-            given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", "").strip())
+            given = re.fullmatch(
+                r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", "").strip()
+            )
             if given is None:
                 raise _FailedAttempt("a part of the file that does not say which")
             first, last, size = map(int, given.groups())
@@ -186,8 +189,8 @@ class Mirror:
             raise MissingFileError(path)
         if 300 <= status < 400:
             raise InputError(
-                f"{self._named(path)} leads to {response.headers.get('Location', 'nowhere')}; give the address"
-                " where the dumps are: --mirror URL"
+                f"{self._named(path)} leads to {response.headers.get('Location', 'nowhere')}; give the"
+                " address where the dumps are: --mirror URL"
             )
         if status == 429 or (status == 503 and "Retry-After" in response.headers):
             wait = retry_after(response)
@@ -214,8 +217,8 @@ class Mirror:
                 failed = 1 if progress() > before else failed + 1
                 if failed >= self._policy.attempts:
                     raise NoAnswer(
-                        f"{self._named(path)}: {error}, {failed} times in a row; what was fetched is kept; run"
-                        " it again later"
+                        f"{self._named(path)}: {error}, {failed} times in a row; what was fetched is kept;"
+                        " run it again later"
                     ) from error
                 most = min(_LONGEST_PAUSE, 0.1 * 2.0**failed)
                 time.sleep(random.uniform(0, most) if error.wait is None else error.wait)  # noqa: S311

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.sources.dumps.mirror import MissingFileError, Mirror
+from tunegraph_pipeline.sources.dumps.mirror import Mirror, MissingFileError
 
 _NAME = re.compile(r"listenbrainz-dump-(\d{1,9})-(\d{8}-\d{6})-(full|incremental)")
 _FULL, _INCREMENTAL = "fullexport", "incremental"

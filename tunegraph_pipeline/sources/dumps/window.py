@@ -9,7 +9,7 @@ The members of a full export are in the order of `listened_at`, without overlap.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,7 +48,7 @@ def members_since(archive: Archive, members: Sequence[Member], since: datetime) 
 def first_listen(archive: Archive, member: Member) -> datetime | None:
     """When the first listen of a member was (UTC); None where it has none."""
     try:
-        with pq.ParquetFile(MemberReader(archive, member)) as file:
+        with pq.ParquetFile(cast(IO[bytes], MemberReader(archive, member))) as file:
             groups = file.metadata.num_row_groups
             for number in range(groups):
                 if file.metadata.row_group(number).num_rows:
@@ -69,14 +69,13 @@ def _earliest(file: pq.ParquetFile, number: int) -> datetime | None:
     kind = file.schema_arrow.field(at).type
     chunk = file.metadata.row_group(number).column(_leaf(file, LISTENED_AT))
     stats: Any = chunk.statistics
-    if stats is not None and stats.has_min_max and isinstance(stats.min, datetime) and kind.unit != "ns":
-        earliest = stats.min
+    if kind.unit != "ns" and stats is not None and stats.has_min_max:
+        earliest: Any = stats.min
     else:
         column = file.read_row_group(number, columns=[LISTENED_AT])[LISTENED_AT]
-        found = pc.min(column.cast(pa.timestamp("us", kind.tz), safe=False)).as_py()
-        if found is None:
-            return None
-        earliest = found
+        earliest = pc.min(column.cast(pa.timestamp("us", kind.tz), safe=False)).as_py()
+    if earliest is None:
+        return None
     return earliest.replace(tzinfo=UTC) if earliest.tzinfo is None else earliest.astimezone(UTC)
 
 
