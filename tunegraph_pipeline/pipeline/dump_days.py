@@ -34,7 +34,9 @@ from tunegraph_pipeline.sources.source import NoAnswer
 SECTION = "listenbrainz_dumps"
 """The section of its settings."""
 _ONE_DAY = timedelta(days=1)
-_IN_ONE_SECOND = timedelta(seconds=1)  # the name of a dump has no fractions
+_SMALL_GAP = timedelta(minutes=1)
+"""Between two incremental dumps lies a full export of the same night, and the later one begins with its end.
+What was submitted in these seconds comes with the next full export."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Planner:
 
     def _goes_on(self, last: Dump, dump: Dump) -> bool:
         """Whether nothing is missing between two dumps. A number in between may be a full export's."""
-        return dump.number == last.number + 1 or self._begins(dump) <= last.made_at + _IN_ONE_SECOND
+        return dump.number == last.number + 1 or self._begins(dump) <= last.made_at + _SMALL_GAP
 
 
 def received(lake: Lake) -> list[DatedDump]:

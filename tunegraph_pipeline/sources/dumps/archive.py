@@ -20,7 +20,7 @@ from typing import cast
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import disk_errors, make_folder, sync
 from tunegraph_pipeline.sources.dumps.mirror import Identity, Mirror
-from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member
+from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member, padded
 
 
 class Archive:
@@ -44,6 +44,7 @@ class Archive:
                 _replace(about, json.dumps(asdict(self.identity)).encode())
             self._pieces.mkdir(exist_ok=True)
         names = (path.name.split("-") for path in self._pieces.iterdir() if not path.suffix)
+        self._header_size = 0
         self._cached = sorted((int(first), int(length)) for first, length in names)
 
     @property
@@ -144,15 +145,24 @@ class Archive:
         return [Member(**json.loads(line)) for line in whole]
 
     def _member_after(self, member: Member | None) -> Member | None:
+        begins, ahead = 0, bytearray()
+
         def read(offset: int, length: int) -> bytes:
-            found = bytearray()
-            self._fetch(offset, offset + length, found.extend)
-            return bytes(found)
+            nonlocal begins
+            if offset + length > begins + len(ahead) or offset < begins:
+                begins = offset
+                ahead.clear()
+                # Headers are alike: one request for as much as the last one took.
+                end = min(offset + max(length, self._header_size), self.identity.size)
+                self._fetch(offset, end, ahead.extend)
+            return bytes(ahead[offset - begins : offset - begins + length])
 
         try:
             found = next_member(read, self.identity.size, member)
         except NoTarError as error:
             raise InputError(f"{self.url} is no tar archive: {error}") from None
+        if found is not None:
+            self._header_size = found.offset - (0 if member is None else padded(member.end))
         if found is not None and found.end > self.identity.size:
             raise InputError(f"{self.url} ends in the middle of {found.name}; the mirror has a part of it")
         return found

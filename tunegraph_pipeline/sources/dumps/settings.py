@@ -16,7 +16,7 @@ class DumpSettings(BaseModel):
     """The folder that has ``fullexport/`` and ``incremental/``."""
     months: int = Field(default=3, ge=1, le=600)
     """How many months of listens are taken from a full export."""
-    full_days: int = Field(default=30, ge=1)
+    full_days: int = Field(default=14, ge=1)
     """After how many days a new full export is taken, without the listens that people have deleted since."""
     memory_gb: float = Field(default=4.0, ge=0.25)
     """The memory that counting listens may take; the rest is spilled to disk."""

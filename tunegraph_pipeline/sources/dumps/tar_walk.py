@@ -35,7 +35,7 @@ class Member:
 def next_member(read: Read, size: int, after: Member | None) -> Member | None:
     """The file that comes ``after`` another in a tar of ``size`` bytes, or the first one; None at the end.
     Raises NoTarError."""
-    at = 0 if after is None else _padded(after.end)
+    at = 0 if after is None else padded(after.end)
     name, length = "", -1  # as a pax or GNU header before the member's own says
     while at + _BLOCK <= size:
         block = read(at, _BLOCK)
@@ -50,7 +50,7 @@ def next_member(read: Read, size: int, after: Member | None) -> Member | None:
             if not 0 < header.size <= _LARGEST_HEADER:
                 raise NoTarError(f"byte {at:,}: a header of {header.size:,} bytes")
             said = read(at, header.size)
-            at = _padded(at + header.size)
+            at = padded(at + header.size)
             if header.type == tarfile.GNUTYPE_LONGNAME:
                 name = said.rstrip(b"\0").decode(errors="surrogateescape")
             else:
@@ -60,11 +60,12 @@ def next_member(read: Read, size: int, after: Member | None) -> Member | None:
         if header.isreg():
             return Member(name or header.name, at, size_of_it)
         name, length = "", -1
-        at = _padded(at + size_of_it)
+        at = padded(at + size_of_it)
     return None
 
 
-def _padded(at: int) -> int:
+def padded(at: int) -> int:
+    """Where the block begins that is at or after a byte."""
     return -(-at // _BLOCK) * _BLOCK
 
 

@@ -76,7 +76,8 @@ def _earliest(file: pq.ParquetFile, number: int) -> datetime | None:
         earliest = pc.min(column.cast(pa.timestamp("us", kind.tz), safe=False)).as_py()
     if earliest is None:
         return None
-    return earliest.replace(tzinfo=UTC) if earliest.tzinfo is None else earliest.astimezone(UTC)
+    moment: datetime = earliest
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _leaf(file: pq.ParquetFile, name: str) -> int:
