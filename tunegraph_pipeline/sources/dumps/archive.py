@@ -20,7 +20,7 @@ from typing import cast
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import disk_errors, make_folder, sync
 from tunegraph_pipeline.sources.dumps.mirror import Identity, Mirror
-from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member, padded
+from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, Read, next_member, padded
 
 
 class Archive:
@@ -45,6 +45,7 @@ class Archive:
             self._pieces.mkdir(exist_ok=True)
         names = (path.name.split("-") for path in self._pieces.iterdir() if not path.suffix)
         self._header_size = 0
+        self._ahead_from, self._ahead = 0, bytearray()
         self._cached = sorted((int(first), int(length)) for first, length in names)
 
     @property
@@ -69,16 +70,31 @@ class Archive:
     def members(self, on_found: Callable[[Member], None] = lambda _: None) -> list[Member]:
         """All members in their order. Walks the headers once; the index is kept. Raises InputError where a
         header cannot be read."""
-        members = self._known_members()
+        members, is_whole = self._known_members()
         for member in members[-1:]:
             on_found(member)
         with disk_errors(self._index), self._index.open("a") as index:
-            while (found := self._member_after(members[-1] if members else None)) is not None:
-                index.write(json.dumps(asdict(found)) + "\n")
+            while not is_whole:
+                found = self.member_after(members[-1] if members else None, self._read_ahead)
+                index.write(json.dumps(found and asdict(found)) + "\n")
                 index.flush()
+                if found is None:
+                    break
+                self._header_size = found.offset - (padded(members[-1].end) if members else 0)
                 members.append(found)
                 on_found(found)
         return members
+
+    def member_after(self, member: Member | None, read: Read) -> Member | None:
+        """The file after ``member`` by the headers that ``read`` gives, or the first one; None at the end.
+        Raises InputError where the archive is damaged."""
+        try:
+            found = next_member(read, self.identity.size, member)
+        except NoTarError as error:
+            raise InputError(f"{self.url} is no tar archive: {error}") from None
+        if found is not None and found.end > self.identity.size:
+            raise InputError(f"{self.url} ends in the middle of {found.name}; the mirror has a part of it")
+        return found
 
     def download(
         self, start: int, end: int, target: Path, on_bytes: Callable[[int], None] = lambda _: None
@@ -133,39 +149,25 @@ class Archive:
     def _piece(self, offset: int, length: int) -> Path:
         return self._pieces / f"{offset}-{length}"
 
-    def _known_members(self) -> list[Member]:
-        """The members of the index; a last line that a kill cut off is removed."""
+    def _known_members(self) -> tuple[list[Member], bool]:
+        """The members of the index, and whether these are all; a last line that a kill cut off is removed."""
         try:
             lines = self._index.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
-            return []
+            return [], False
         whole = [line for line in lines if line.endswith(b"\n")]
         if len(whole) < len(lines):
             _replace(self._index, b"".join(whole))
-        return [Member(**json.loads(line)) for line in whole]
+        found = [json.loads(line) for line in whole]
+        return [Member(**one) for one in found if one], None in found
 
-    def _member_after(self, member: Member | None) -> Member | None:
-        begins, ahead = 0, bytearray()
-
-        def read(offset: int, length: int) -> bytes:
-            nonlocal begins
-            if offset + length > begins + len(ahead) or offset < begins:
-                begins = offset
-                ahead.clear()
-                # Headers are alike: one request for as much as the last one took.
-                end = min(offset + max(length, self._header_size), self.identity.size)
-                self._fetch(offset, end, ahead.extend)
-            return bytes(ahead[offset - begins : offset - begins + length])
-
-        try:
-            found = next_member(read, self.identity.size, member)
-        except NoTarError as error:
-            raise InputError(f"{self.url} is no tar archive: {error}") from None
-        if found is not None:
-            self._header_size = found.offset - (0 if member is None else padded(member.end))
-        if found is not None and found.end > self.identity.size:
-            raise InputError(f"{self.url} ends in the middle of {found.name}; the mirror has a part of it")
-        return found
+    def _read_ahead(self, offset: int, length: int) -> bytes:
+        """A part of a header. They are alike: one request for as much as the last one took."""
+        if not self._ahead_from <= offset <= offset + length <= self._ahead_from + len(self._ahead):
+            end = min(offset + max(length, self._header_size), self.identity.size)
+            self._ahead_from, self._ahead = offset, bytearray()
+            self._fetch(offset, end, self._ahead.extend)
+        return bytes(self._ahead[offset - self._ahead_from : offset - self._ahead_from + length])
 
 
 class MemberReader(io.RawIOBase):

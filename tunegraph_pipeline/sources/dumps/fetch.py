@@ -12,7 +12,6 @@ there.
 import hashlib
 import re
 import shutil
-import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import disk_errors
@@ -44,6 +43,7 @@ _SCHEMA = "1"
 _TRIES = 3
 """How often a dump is begun that is replaced while it is read, or whose checksum differs."""
 _MB = 1_000_000
+_SMALL = 100  # bytes: more than a number or a time takes
 _KEPT_SHARE = 0.6
 """The most disk that plays, tracks and what is spilled while they are added up take, as a share of the
 parquet files that they are made of."""
@@ -124,7 +124,7 @@ def begins_at(mirror: Mirror, dump: Dump) -> datetime:
 
         member = next_member(read, known.size, None)
         while member is not None:
-            if member.name.rpartition("/")[2] == "START_TIMESTAMP":
+            if _last(member) == "START_TIMESTAMP" and member.size < _SMALL:
                 return _as_moment(read(member.offset, member.size), path)
             member = next_member(read, known.size, member)
     except (MissingFileError, ReplacedFileError, NoTarError) as error:
@@ -245,10 +245,9 @@ class _FullExport(_Work):
     def _said(self, members: list[Member]) -> datetime:
         """When the export ends (UTC), of one whose schema is known. Raises InputError."""
         said = {
-            name: self.archive.read(member.offset, member.size)
+            _last(member): self.archive.read(member.offset, member.size)
             for member in members
-            if (name := member.name.rpartition("/")[2]) in {"SCHEMA_SEQUENCE", "END_TIMESTAMP"}
-            and 0 < member.size < 100
+            if _last(member) in {"SCHEMA_SEQUENCE", "END_TIMESTAMP"} and 0 < member.size < _SMALL
         }
         _check_schema(said.get("SCHEMA_SEQUENCE", b""), self.archive.url)
         return _as_moment(said.get("END_TIMESTAMP", b""), self.archive.url)
@@ -320,11 +319,8 @@ class _Incremental(_Work):
 
         self.archive.download(0, size, whole, on_bytes)
         self._check_sum(whole)
-        with disk_errors(self.archive.folder), tarfile.open(whole, "r:") as tar:
-            names = self._count_members(tar)
-        if not names:
-            raise InputError(f"{self.archive.url} has no parquet files; it is no dump of listens")
-        return self._finish(names)
+        with disk_errors(whole), whole.open("rb") as tar:
+            return self._finish(self._count_members(tar, size))
 
     def _check_sum(self, whole: Path) -> None:
         if self.checksum is None:
@@ -337,19 +333,30 @@ class _Incremental(_Work):
         if found != self.checksum:
             raise _WrongChecksumError(f"{self.dump.archive} does not have its published checksum")
 
-    def _count_members(self, tar: tarfile.TarFile) -> list[str]:
+    def _count_members(self, tar: BinaryIO, size: int) -> list[str]:
         """Count every parquet file of the archive, one on disk at a time; returns their names."""
-        files = {member.name.rpartition("/")[2]: member for member in tar if member.isreg()}
-        span = self._span({name: _content(tar, file) for name, file in files.items() if file.size < 100})
-        stems = [name.removesuffix(".parquet") for name in files if name.endswith(".parquet")]
+
+        def read(offset: int, length: int) -> bytes:
+            tar.seek(offset)
+            return tar.read(length)
+
+        members = []
+        while (member := self.archive.member_after(members[-1] if members else None, read)) is not None:
+            members.append(member)
+        small = [member for member in members if member.size < _SMALL]
+        span = self._span({_last(member): read(member.offset, member.size) for member in small})
+        listed = [member for member in members if member.name.endswith(".parquet")]
+        if not listed:
+            raise InputError(f"{self.archive.url} has no parquet files; it is no dump of listens")
         with Listens(self.settings.memory_gb, self.scratch) as listens:
-            for stem in stems:
-                if not self._is_counted(stem):
-                    file = self.archive.folder / f"{stem}.parquet"
+            for member in listed:
+                if not self._is_counted(_name_of(member)):
+                    file = self.archive.folder / f"{_name_of(member)}.parquet"
                     with file.open("wb") as target:
-                        shutil.copyfileobj(_opened(tar, files[f"{stem}.parquet"]), target, _MB)
-                    self._count(listens, stem, file, span)
-        return stems
+                        for at in range(member.offset, member.end, _MB):
+                            target.write(read(at, min(_MB, member.end - at)))
+                    self._count(listens, _name_of(member), file, span)
+        return [_name_of(member) for member in listed]
 
     def _span(self, said: dict[str, bytes]) -> Span:
         _check_schema(said.get("SCHEMA_SEQUENCE", b""), self.archive.url)
@@ -363,19 +370,14 @@ class _Incremental(_Work):
         )
 
 
-def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    opened = tar.extractfile(member)
-    assert opened is not None  # it is a regular file
-    return opened
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return _opened(tar, member).read()
+def _last(member: Member) -> str:
+    """The name of a member, without folders."""
+    return member.name.rpartition("/")[2]
 
 
 def _name_of(member: Member) -> str:
     """The name of a parquet file, for files made of it."""
-    return re.sub(r"\W", "_", member.name.rpartition("/")[2].removesuffix(".parquet"))
+    return re.sub(r"\W", "_", _last(member).removesuffix(".parquet"))
 
 
 def _as_moment(text: bytes, where: str) -> datetime:

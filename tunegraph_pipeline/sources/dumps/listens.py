@@ -173,7 +173,7 @@ WITH given AS (
     SELECT listened_at::TIMESTAMP AS listened_at, created::TIMESTAMP AS created, user_id::BIGINT AS user_id,
         artist_name, recording_name, artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid,
         TRY_CAST(recording_mbid AS UUID) AS mbid
-    FROM {file}
+    FROM read_parquet({file})
 ), identified AS (
     SELECT given.*, mbid IS NULL AS by_names, coalesce(mbid::VARCHAR, named.track_id) AS track_id
     FROM given LEFT JOIN named
@@ -182,7 +182,7 @@ WITH given AS (
 SELECT *, {known} FROM identified
 """
 _NAMED = """
-SELECT DISTINCT artist_name, recording_name FROM {file}
+SELECT DISTINCT artist_name, recording_name FROM read_parquet({file})
 WHERE TRY_CAST(recording_mbid AS UUID) IS NULL AND artist_name IS NOT NULL AND recording_name IS NOT NULL
 """
 _FATES = """
