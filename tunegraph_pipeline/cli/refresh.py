@@ -91,7 +91,8 @@ def refresh(
         source = source or home.file.source or "none"
         _collect_feedback(home)
         warn_of_future_days(home)
-        prepare_dumps(home, source, months=months, mirror=mirror)
+        for notice in prepare_dumps(home, source, months=months, mirror=mirror):
+            warn(notice)
         days = days_to_fill(home, source, as_date(first or day), as_date(last or day))
         for notice in prepare_crawl(home, source, start_user or []):
             warn(notice)

@@ -1,6 +1,10 @@
 """ListenBrainz's dumps: which are due, and their raw batches, from a server on loopback."""
 
+import random
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -8,9 +12,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dagster import AssetKey, DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.dump_days import (
     SECTION,
@@ -22,13 +28,16 @@ from tunegraph_pipeline.pipeline.dump_days import (
     received,
 )
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up, days_to_fill
+from tunegraph_pipeline.pipeline.prepare_refresh import prepare_dumps
 from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
 from tunegraph_pipeline.simulator.dumps.archives import publish
 from tunegraph_pipeline.sources.dumps.fetch import DumpReport
 from tunegraph_pipeline.sources.dumps.published import Dump
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.source import CrawlPaused, NoAnswer
+from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.dump_world import (
     FULL,
     SERVED,
@@ -41,6 +50,7 @@ from tunegraph_pipeline_tests.dump_world import (
     plays,
     reseal,
 )
+from tunegraph_pipeline_tests.test_cli import tunegraph
 
 DAYS = [FULL + timedelta(days=i) for i in range(4)]
 PATIENT = {"attempts": 8, "longest_wait": 5.0}
@@ -347,6 +357,50 @@ def test_faults_are_overcome(
     assert set(made) == set(faults) - {"retry_after_seconds"}
 
 
+_KILLED = """
+import sys
+from datetime import date
+from pathlib import Path
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.dump_days import fetch_day
+
+lake = Lake.open(Path(sys.argv[1]))
+with lake.writing("a test"):
+    for day in sys.argv[2:]:
+        fetch_day(lake, date.fromisoformat(day), lambda _: None, today=date.fromisoformat(sys.argv[-1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_a_fetch_killed_at_any_byte_goes_on_without_fetching_one_again(
+    folder: Path, expected: dict[date, Plays], tmp_path: Path
+) -> None:
+    rng = random.Random(21)
+    in_flight = 0
+    with DumpServer(folder, faults=DumpFaults(bytes_per_second=400_000)) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        total = sum(path.stat().st_size for path in folder.glob(f"{SERVED}/*/*/*.tar"))
+        for _ in range(examples(9)):
+            kill_at = server.bytes_sent().total() + rng.randrange(total // 4)
+            before = len(server.sent)
+            command = [sys.executable, "-c", _KILLED, str(lake.root), *map(str, DAYS)]
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+                while running.poll() is None and server.bytes_sent().total() <= kill_at:
+                    time.sleep(0.005)
+                running.kill()
+            # Of each answer that was cut off, what went out last may be lost.
+            in_flight += max((end - start for _, start, end in server.sent[before:]), default=0)
+        fill(lake)
+    again = {path: n for path, n in server.bytes_sent_again().items() if path.endswith(".tar")}
+    assert sum(again.values()) <= in_flight
+    for day in DAYS:
+        assert plays_of(lake, day) == expected[day]
+        assert len(lake.batches(day)) == 1
+    assert not any(lake.downloads_of(LISTENBRAINZ_DUMPS).iterdir())
+
+
 def edited(folder: Path, copy: Path, day: date, edit: Callable[[bytes], bytes], *, seal: bool) -> Path:
     """A copy of the dumps in which one archive is another."""
     shutil.copytree(folder, copy)
@@ -408,3 +462,63 @@ def test_a_mirror_that_asks_for_a_long_wait_ends_the_run(folder: Path, tmp_path:
         lake = a_lake(tmp_path / "lake", server)
         with pytest.raises(CrawlPaused, match="asks not to be asked again before"):
             fill(lake)
+
+
+# --- a refresh ---
+
+
+def test_the_mirror_and_the_months_are_saved_in_the_lake(server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    mirror = f"{server.url}/{SERVED}"
+    assert prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=2, mirror=f"{mirror}/") == []
+    kept = Lake.open(lake.root).section(SECTION, DumpSettings)
+    assert (kept.months, kept.mirror, kept.memory_gb) == (2, mirror, 0.5)
+    assert prepare_dumps(lake, "none", months=None, mirror=None) == []
+    with pytest.raises(InputError, match=r"--months goes with --source listenbrainz-dumps, not with spotify"):
+        prepare_dumps(lake, "spotify", months=2, mirror=None)
+    with pytest.raises(InputError, match="--mirror is 'nowhere'; it must be an address"):
+        prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=None, mirror="nowhere")
+    fill(lake)
+    (notice,) = prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=5, mirror=None)
+    assert notice == "--months 5 counts from the next full export on; the lake has one of 2"
+
+
+def test_a_mirror_without_dumps_is_one_line_of_the_command(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder) as server:
+        command = (
+            "refresh",
+            "--source",
+            LISTENBRAINZ_DUMPS,
+            "--mirror",
+            server.url,
+            "--lake",
+            tmp_path / "lake",
+        )
+        done = tunegraph(*command)
+    assert done.returncode == 2
+    assert "has no folder fullexport/" in done.stderr
+
+
+@pytest.mark.dagster
+@pytest.mark.slow
+def test_dagster_shows_what_came_of_each_day(folder: Path, server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    config = {"crawled_users": {"source": LISTENBRAINZ_DUMPS}}
+    with lake.writing("a test"):
+        run_job(lake, "daily_tables", FULL, TODAY, config)
+    with DagsterInstance.from_config(str(lake.history)) as instance:
+        key = AssetKey("crawled_users")
+        events = instance.fetch_materializations(key, limit=10).records
+    shown = {
+        event.partition_key: event.asset_materialization.metadata
+        for event in events
+        if event.asset_materialization is not None
+    }
+    first = shown[FULL.isoformat()]
+    assert first["dumps"].value == f"full {number_of(folder, FULL)}"
+    assert first["rows of plays"].value == lake.batches(FULL)[0].rows["plays"]
+    assert (
+        first["bytes fetched"].value
+        == server.bytes_sent()[f"/{archive_of(folder, FULL).relative_to(folder)}"]
+    )
+    assert shown[TODAY.isoformat()]["dumps"].value == f"incremental {number_of(folder, TODAY)}"
