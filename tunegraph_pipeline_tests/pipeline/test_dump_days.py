@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster import AssetKey, DagsterInstance
@@ -340,7 +341,7 @@ def test_disk_is_held_to_what_was_said(server: DumpServer, tmp_path: Path) -> No
     ids="-".join,
 )
 def test_faults_are_overcome(
-    faults: dict[str, float], folder: Path, expected: dict[date, Plays], tmp_path: Path
+    faults: dict[str, Any], folder: Path, expected: dict[date, Plays], tmp_path: Path
 ) -> None:
     made: Counter[str] = Counter()
     for seed in range(3):

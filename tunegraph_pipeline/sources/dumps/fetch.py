@@ -340,7 +340,7 @@ class _Incremental(_Work):
             tar.seek(offset)
             return tar.read(length)
 
-        members = []
+        members: list[Member] = []
         while (member := self.archive.member_after(members[-1] if members else None, read)) is not None:
             members.append(member)
         small = [member for member in members if member.size < _SMALL]

@@ -157,7 +157,7 @@ class UnreadableListensError(InputError):
 def _known(span: Span) -> str:
     """The SQL that tells what becomes of a listen: nothing where it counts, else why it does not."""
     fates: Mapping[str, str] = {
-        NAMELESS: "track_id IS NULL OR user_id IS NULL OR listened_at IS NULL",
+        NAMELESS: "(mbid IS NULL AND named IS NULL) OR user_id IS NULL OR listened_at IS NULL",
         LATER: f"listened_at > {_moment(span.until)}",
         **({BEFORE: f"listened_at < {_moment(span.since)}"} if span.since else {}),
         **({AGAIN: f"created < {_moment(span.created_since)}"} if span.created_since else {}),
@@ -175,8 +175,7 @@ WITH given AS (
         TRY_CAST(recording_mbid AS UUID) AS mbid
     FROM read_parquet({file})
 ), identified AS (
-    SELECT given.*, mbid IS NULL AS by_names, coalesce(mbid::VARCHAR, named.track_id) AS track_id
-    FROM given LEFT JOIN named
+    SELECT given.*, named.track_id AS named FROM given LEFT JOIN named
     ON mbid IS NULL AND given.artist_name = named.artist_name AND given.recording_name = named.recording_name
 )
 SELECT *, {known} FROM identified
@@ -187,31 +186,36 @@ WHERE TRY_CAST(recording_mbid AS UUID) IS NULL AND artist_name IS NOT NULL AND r
 """
 _FATES = """
 SELECT fate, count(*) FROM listens GROUP BY fate
-UNION ALL SELECT 'by names', count(*) FROM listens WHERE by_names AND fate = ''
+UNION ALL SELECT 'by names', count(*) FROM listens WHERE mbid IS NULL AND fate = ''
 UNION ALL SELECT 'late', count(*) FROM listens WHERE fate = '' AND is_late
 """
 _COUNTED = """
-SELECT user_id, track_id, listened_at::DATE AS played_on, count(*) AS plays
+SELECT user_id, mbid, named, listened_at::DATE AS played_on, count(*) AS plays
 FROM listens WHERE fate = '' GROUP BY ALL
 """
 _WRITINGS = """
-SELECT track_id, recording_name, artist_name, artist_credit_mbids, release_mbid, count(*) AS listens
+SELECT mbid, named, recording_name, artist_name, artist_credit_mbids, release_mbid, count(*) AS listens
 FROM listens WHERE fate = '' GROUP BY ALL
 """
 _ALL_PLAYS = """
-SELECT '{user}' || user_id AS user_id, track_id, played_on, sum(plays)::INTEGER AS plays
-FROM read_parquet([{files}]) GROUP BY ALL
+SELECT '{user}' || user_id AS user_id, coalesce(mbid::VARCHAR, named) AS track_id, played_on, plays
+FROM (
+    SELECT user_id, mbid, named, played_on, sum(plays)::INTEGER AS plays
+    FROM read_parquet([{files}]) GROUP BY ALL
+)
 """
 _ALL_TRACKS = """
 WITH written AS (
     SELECT * EXCLUDE listens, sum(listens)::BIGINT AS listens FROM read_parquet([{files}]) GROUP BY ALL
 ), chosen AS (
-    SELECT track_id, max(struct_pack(
+    SELECT mbid, named, max(struct_pack(
         listens := listens, title := {title}, credit := {credit},
         mbids := artist_credit_mbids, album := release_mbid
-    )) AS best FROM written GROUP BY track_id
+    )) AS best FROM written GROUP BY mbid, named
 ), split AS (
-    SELECT track_id, best, regexp_split_to_array(best.credit, '{between}') AS names FROM chosen
+    SELECT coalesce(mbid::VARCHAR, named) AS track_id, best,
+        regexp_split_to_array(best.credit, '{between}') AS names
+    FROM chosen
 )
 SELECT track_id, NULL::VARCHAR AS isrc, best.title AS name,
     CASE WHEN len(names) = len(best.mbids) THEN names
