@@ -14,11 +14,11 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
-from tunegraph_pipeline.lake.schemas import FILES
+from tunegraph_pipeline.lake.schemas import DUMPS, FILES
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.dump_days import fetch_day
 from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, is_asked_daily
-from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS, check_known, open_source
+from tunegraph_pipeline.pipeline.sources import check_known, open_source
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
@@ -56,7 +56,7 @@ def crawl_day(
     bound = expires_before(lake.section("retention", RetentionSettings), source, today)
     if bound is not None and day < bound:
         return None  # it would have to be removed at once
-    if source == LISTENBRAINZ_DUMPS:
+    if source == DUMPS:
         return fetch_day(lake, day, tell, today=today)
     kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:

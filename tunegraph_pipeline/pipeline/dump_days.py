@@ -20,8 +20,8 @@ from datetime import UTC, date, datetime, timedelta
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_files
+from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.lake.storage import disk_errors
-from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.crawl import CrawlSettings
@@ -159,7 +159,7 @@ def received(lake: Lake) -> list[DatedDump]:
         DatedDump(dump, day)
         for day in lake.raw_days()
         for batch in lake.batches(day)
-        if batch.source == LISTENBRAINZ_DUMPS and (dump := read_name(batch.origin)) is not None
+        if batch.source == DUMPS and (dump := read_name(batch.origin)) is not None
     ]
     return sorted(found, key=lambda one: one.dump)
 
@@ -223,7 +223,7 @@ def _receive(
         tell(report)
 
     known = [other.dump for other in received(lake) if other.dump.number < one.dump.number]
-    folder = lake.downloads_of(LISTENBRAINZ_DUMPS) / one.dump.name
+    folder = lake.downloads_of(DUMPS) / one.dump.name
     fetched = fetch_dump(
         mirror,
         one.dump,
@@ -232,11 +232,11 @@ def _receive(
         received_until=known[-1].made_at if known and not one.dump.is_full else None,
         tell=note,
     )
-    lake.admit_source(LISTENBRAINZ_DUMPS)  # only now: a source that cannot be used changes nothing
+    lake.admit_source(DUMPS)  # only now: a source that cannot be used changes nothing
     info = write_files(
         lake.raw,
         one.day,
-        LISTENBRAINZ_DUMPS,
+        DUMPS,
         one.dump.name,
         fetched.batch_id,
         fetched.files,
@@ -245,7 +245,7 @@ def _receive(
     )
     with disk_errors(folder):
         shutil.rmtree(folder)
-    report.dumps.append(f"{'full' if one.dump.is_full else 'incremental'} {one.dump.number}")
+    report.dumps.append(one.dump.title)
     report.rows.update(info.rows)
     report.counts.update(info.counts)
     tell(report)
@@ -277,7 +277,7 @@ def _mirror(lake: Lake) -> Iterator[Mirror]:
 
 def _remove_others(lake: Lake, plan: Plan) -> None:
     """Remove downloads of dumps that are not due: received, or replaced by newer ones."""
-    folder = lake.downloads_of(LISTENBRAINZ_DUMPS)
+    folder = lake.downloads_of(DUMPS)
     due = {one.dump.name for one in plan.due}
     with disk_errors(folder):
         for path in folder.iterdir() if folder.exists() else ():

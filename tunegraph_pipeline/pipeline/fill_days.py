@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_spool import waiting_days
 from tunegraph_pipeline.lake.lake import FIRST_DAY, SIMULATED, Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.pipeline.dump_days import first_day_to_ask
 from tunegraph_pipeline.pipeline.settings import FilesSettings
-from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS
 
 NO_SOURCE = "none"
 _LONG_GAP = 7
@@ -168,7 +168,7 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
 
 
 def _first_to_ask(lake: Lake, source: str, today: date) -> date:
-    return first_day_to_ask(lake, today=today) if source == LISTENBRAINZ_DUMPS else today
+    return first_day_to_ask(lake, today=today) if source == DUMPS else today
 
 
 def _until(today: date, days: list[date]) -> list[date]:

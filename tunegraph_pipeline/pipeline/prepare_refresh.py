@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.dump_days import SECTION, received
-from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ, LISTENBRAINZ_DUMPS, SPOTIFY
+from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ, SPOTIFY
 from tunegraph_pipeline.sources.api_session import base_url
 from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 
@@ -25,8 +26,8 @@ def prepare_dumps(lake: Lake, source: str, *, months: int | None, mirror: str | 
     given = {name: value for name, value in (("months", months), ("mirror", mirror)) if value is not None}
     if not given:
         return []
-    if source != LISTENBRAINZ_DUMPS:
-        raise InputError(f"--{next(iter(given))} goes with --source {LISTENBRAINZ_DUMPS}, not with {source}")
+    if source != DUMPS:
+        raise InputError(f"--{next(iter(given))} goes with --source {DUMPS}, not with {source}")
     if mirror is not None:
         given["mirror"], _ = base_url(mirror, "--mirror")
     lake.admit_source(source, record=False)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED
-from tunegraph_pipeline.lake.schemas import FEEDBACK, FILES
+from tunegraph_pipeline.lake.schemas import DUMPS, FEEDBACK, FILES
 from tunegraph_pipeline.pipeline.settings import FilesSettings
 from tunegraph_pipeline.simulator.source import SimulatorSettings, SimulatorSource
 from tunegraph_pipeline.sources.api_session import RequestPolicy
@@ -19,12 +19,10 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Source
 
 LISTENBRAINZ, SPOTIFY = "listenbrainz", "spotify"
-LISTENBRAINZ_DUMPS = "listenbrainz-dumps"
-"""The source that publishes what it has as files, which `pipeline.dump_days` fetches."""
 CRAWLED = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
 """What is crawled, user by user."""
-SOURCES = (SIMULATED, LISTENBRAINZ_DUMPS, LISTENBRAINZ, SPOTIFY, FILES)
-"""What a refresh can ask."""
+SOURCES = (SIMULATED, DUMPS, LISTENBRAINZ, SPOTIFY, FILES)
+"""What a refresh can ask; `dump_days` fetches what is published as dumps."""
 PROVIDERS = (*SOURCES, "reccobeats", FEEDBACK)
 """Whose data a lake may hold: the sources, a provider of audio features, and listeners of the service."""
 

@@ -17,6 +17,7 @@ from dagster import AssetKey, DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.dump_days import (
@@ -30,7 +31,6 @@ from tunegraph_pipeline.pipeline.dump_days import (
 )
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up, days_to_fill
 from tunegraph_pipeline.pipeline.prepare_refresh import prepare_dumps
-from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ_DUMPS
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
 from tunegraph_pipeline.simulator.dumps.archives import publish
@@ -237,9 +237,9 @@ def test_dumps_become_the_plays_of_their_days(
     sent = server.bytes_sent()[f"/{whole.relative_to(folder)}"]
     assert server.bytes_sent_again() == {}
     assert sent < 0.8 * whole.stat().st_size
-    assert not any(lake.downloads_of(LISTENBRAINZ_DUMPS).iterdir())
+    assert not any(lake.downloads_of(DUMPS).iterdir())
     assert [report and report.dumps for report in reports] == [
-        [f"{'full' if day == FULL else 'incremental'} {number_of(folder, day)}"] for day in DAYS
+        [f"{'full export' if day == FULL else 'incremental dump'} {number_of(folder, day)}"] for day in DAYS
     ]
     first = reports[0]
     assert first is not None
@@ -266,7 +266,7 @@ def test_a_refresh_fills_every_day_since_the_first_dump_that_is_missing(
     folder: Path, server: DumpServer, tmp_path: Path
 ) -> None:
     lake = a_lake(tmp_path / "lake", server)
-    days = days_to_fill(lake, LISTENBRAINZ_DUMPS, today=TODAY)
+    days = days_to_fill(lake, DUMPS, today=TODAY)
     assert (days.first, days.last, days.asked) == (FULL, TODAY, (FULL, TODAY))
     fill(lake, DAYS[:2])
     caught_up = days_to_catch_up(Lake.open(lake.root), today=TODAY)
@@ -274,7 +274,7 @@ def test_a_refresh_fills_every_day_since_the_first_dump_that_is_missing(
     with lake.writing("a test"):
         report = crawl_day(lake, "", DAYS[2], today=TODAY)
     assert isinstance(report, DumpReport)
-    assert report.dumps == [f"incremental {number_of(folder, DAYS[2])}"]
+    assert report.dumps == [f"incremental dump {number_of(folder, DAYS[2])}"]
 
 
 def test_a_dump_before_its_turn_is_refused_and_names_the_first(server: DumpServer, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_too_little_disk_is_said_in_one_line_before_the_listens_are_fetched(
 
 def test_disk_is_held_to_what_was_said(server: DumpServer, tmp_path: Path) -> None:
     lake = a_lake(tmp_path / "lake", server)
-    place = lake.downloads_of(LISTENBRAINZ_DUMPS)
+    place = lake.downloads_of(DUMPS)
     most = 0
     said: list[str] = []
 
@@ -399,7 +399,7 @@ def test_a_fetch_killed_at_any_byte_goes_on_without_fetching_one_again(
     for day in DAYS:
         assert plays_of(lake, day) == expected[day]
         assert len(lake.batches(day)) == 1
-    assert not any(lake.downloads_of(LISTENBRAINZ_DUMPS).iterdir())
+    assert not any(lake.downloads_of(DUMPS).iterdir())
 
 
 def edited(folder: Path, copy: Path, day: date, edit: Callable[[bytes], bytes], *, seal: bool) -> Path:
@@ -471,16 +471,16 @@ def test_a_mirror_that_asks_for_a_long_wait_ends_the_run(folder: Path, tmp_path:
 def test_the_mirror_and_the_months_are_saved_in_the_lake(server: DumpServer, tmp_path: Path) -> None:
     lake = a_lake(tmp_path / "lake", server)
     mirror = f"{server.url}/{SERVED}"
-    assert prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=2, mirror=f"{mirror}/") == []
+    assert prepare_dumps(lake, DUMPS, months=2, mirror=f"{mirror}/") == []
     kept = Lake.open(lake.root).section(SECTION, DumpSettings)
     assert (kept.months, kept.mirror, kept.memory_gb) == (2, mirror, 0.5)
     assert prepare_dumps(lake, "none", months=None, mirror=None) == []
     with pytest.raises(InputError, match=r"--months goes with --source listenbrainz-dumps, not with spotify"):
         prepare_dumps(lake, "spotify", months=2, mirror=None)
     with pytest.raises(InputError, match="--mirror is 'nowhere'; it must be an address"):
-        prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=None, mirror="nowhere")
+        prepare_dumps(lake, DUMPS, months=None, mirror="nowhere")
     fill(lake)
-    (notice,) = prepare_dumps(lake, LISTENBRAINZ_DUMPS, months=5, mirror=None)
+    (notice,) = prepare_dumps(lake, DUMPS, months=5, mirror=None)
     assert notice == "--months 5 counts from the next full export on; the lake has one of 2"
 
 
@@ -489,7 +489,7 @@ def test_a_mirror_without_dumps_is_one_line_of_the_command(folder: Path, tmp_pat
         command = (
             "refresh",
             "--source",
-            LISTENBRAINZ_DUMPS,
+            DUMPS,
             "--mirror",
             server.url,
             "--lake",
@@ -504,7 +504,7 @@ def test_a_mirror_without_dumps_is_one_line_of_the_command(folder: Path, tmp_pat
 @pytest.mark.slow
 def test_dagster_shows_what_came_of_each_day(folder: Path, server: DumpServer, tmp_path: Path) -> None:
     lake = a_lake(tmp_path / "lake", server)
-    config = {"crawled_users": {"source": LISTENBRAINZ_DUMPS}}
+    config = {"crawled_users": {"source": DUMPS}}
     with lake.writing("a test"):
         run_job(lake, "daily_tables", FULL, TODAY, config)
     with DagsterInstance.from_config(str(lake.history)) as instance:
@@ -516,10 +516,10 @@ def test_dagster_shows_what_came_of_each_day(folder: Path, server: DumpServer, t
         if event.asset_materialization is not None
     }
     first = shown[FULL.isoformat()]
-    assert first["dumps"].value == f"full {number_of(folder, FULL)}"
+    assert first["dumps"].value == f"full export {number_of(folder, FULL)}"
     assert first["rows of plays"].value == lake.batches(FULL)[0].rows["plays"]
     assert (
         first["bytes fetched"].value
         == server.bytes_sent()[f"/{archive_of(folder, FULL).relative_to(folder)}"]
     )
-    assert shown[TODAY.isoformat()]["dumps"].value == f"incremental {number_of(folder, TODAY)}"
+    assert shown[TODAY.isoformat()]["dumps"].value == f"incremental dump {number_of(folder, TODAY)}"

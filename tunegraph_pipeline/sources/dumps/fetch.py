@@ -54,7 +54,7 @@ class DumpReport:
     """The progress or result of fetching dumps. Holds no user."""
 
     dumps: list[str] = field(default_factory=list)
-    """What was fetched, such as "full 2593"."""
+    """What was fetched, such as "full export 2593"."""
     traffic: Counter[str] = field(default_factory=Counter)
     """Bytes, requests and retries."""
     rows: Counter[str] = field(default_factory=Counter)
@@ -170,10 +170,10 @@ class _Work:
         there = sum(path.stat().st_size for path in self.archive.folder.rglob("*") if path.is_file())
         free = shutil.disk_usage(self.archive.folder).free
         place = self.archive.folder.parent
-        self.tell(f"{self.dump.name}: {what}; this takes up to {_size(need)} of disk in {place}")
+        self.tell(f"{self.dump.title}: {what}; this takes up to {_size(need)} of disk in {place}")
         if need - there > free:
             raise InputError(
-                f"{self.dump.name} needs {_size(need - there)} of disk, and {place} has {_size(free)}; free"
+                f"{self.dump.title} needs {_size(need - there)} of disk, and {place} has {_size(free)}; free"
                 " some, or take fewer --months"
             )
 
@@ -187,7 +187,7 @@ class _Work:
         except UnreadableListensError as error:
             shutil.rmtree(self.counted)
             raise InputError(
-                f"{error}; what was counted of {self.dump.name} was removed; run it again"
+                f"{error}; what was counted of {self.dump.title} was removed; run it again"
             ) from None
         counts: Counter[str] = Counter()
         for name in names:
@@ -218,7 +218,7 @@ class _FullExport(_Work):
         size = self.archive.identity.size
 
         def walked(member: Member) -> None:
-            report_progress(f"{self.dump.name}: index, MB", member.end // _MB, size // _MB)
+            report_progress(f"{self.dump.title}: index, MB", member.end // _MB, size // _MB)
 
         members = self.archive.members(walked)
         until = self._said(members)
@@ -234,7 +234,7 @@ class _FullExport(_Work):
             int(3 * largest + _KEPT_SHARE * total) + _MB, f"{of}, hold the listens since {since:%Y-%m-%d}"
         )
         self.tell(
-            f"{self.dump.name}: only a part of it is fetched, so its checksum cannot be compared; each file"
+            f"{self.dump.title}: only a part of it is fetched, so its checksum cannot be compared; each file"
             " is read whole"
         )
         self._fetch_and_count(
@@ -262,7 +262,7 @@ class _FullExport(_Work):
             if stopped.is_set():
                 raise _StoppedError
             done += n
-            report_progress(f"{self.dump.name}: MB of listens", done // _MB, total // _MB)
+            report_progress(f"{self.dump.title}: MB of listens", done // _MB, total // _MB)
 
         def fetch(member: Member) -> Path:
             target = self.archive.folder / "files" / f"{_name_of(member)}.parquet"
@@ -315,7 +315,7 @@ class _Incremental(_Work):
         def on_bytes(n: int) -> None:
             nonlocal done
             done += n
-            report_progress(f"{self.dump.name}: MB", done // _MB, size // _MB)
+            report_progress(f"{self.dump.title}: MB", done // _MB, size // _MB)
 
         self.archive.download(0, size, whole, on_bytes)
         self._check_sum(whole)
@@ -324,7 +324,7 @@ class _Incremental(_Work):
 
     def _check_sum(self, whole: Path) -> None:
         if self.checksum is None:
-            self.tell(f"{self.dump.name}: no checksum is published beside it, so none was compared")
+            self.tell(f"{self.dump.title}: no checksum is published beside it, so none was compared")
             return
         with whole.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

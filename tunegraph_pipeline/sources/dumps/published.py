@@ -29,6 +29,11 @@ class Dump:
         return f"listenbrainz-dump-{self._suffix}"
 
     @property
+    def title(self) -> str:
+        """What people read of it, such as "full export 2593"."""
+        return f"{'full export' if self.is_full else 'incremental dump'} {self.number}"
+
+    @property
     def day(self) -> date:
         """The day it was made."""
         return self.made_at.date()
