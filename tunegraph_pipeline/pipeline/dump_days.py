@@ -34,6 +34,8 @@ from tunegraph_pipeline.sources.source import NoAnswer
 SECTION = "listenbrainz_dumps"
 """The section of its settings."""
 _ONE_DAY = timedelta(days=1)
+_QUICKLY = 3
+"""How often a request is sent where somebody waits for the answer, such as a tick of a schedule."""
 _SMALL_GAP = timedelta(minutes=1)
 """Between two incremental dumps lies a full export of the same night, and the later one begins with its end.
 What was submitted in these seconds comes with the next full export."""
@@ -170,7 +172,7 @@ def first_day_to_ask(lake: Lake, *, today: date | None = None) -> date:
     Raises InputError where the mirror cannot be used, and its NoAnswer where it does not answer.
     """
     today = today or datetime.now(UTC).date()
-    with _mirror(lake) as mirror:
+    with _mirror(lake, most_attempts=_QUICKLY) as mirror:
         due = _plan(lake, mirror, today).due
     return min([today, *(one.day for one in due)])
 
@@ -264,10 +266,11 @@ def _plan(lake: Lake, mirror: Mirror, today: date) -> Plan:
 
 
 @contextmanager
-def _mirror(lake: Lake) -> Iterator[Mirror]:
+def _mirror(lake: Lake, most_attempts: int = 1_000) -> Iterator[Mirror]:
     settings = lake.section(SECTION, DumpSettings)
     crawl = lake.section("crawl", CrawlSettings)
-    policy = RequestPolicy(attempts=crawl.attempts, longest_wait=crawl.longest_wait)
+    attempts = min(crawl.attempts, most_attempts)
+    policy = RequestPolicy(attempts=attempts, longest_wait=crawl.longest_wait)
     mirror = Mirror(settings.mirror, policy, settings.timeout)
     try:
         yield mirror

@@ -4,6 +4,7 @@ Here: the one rule, for the command line and for the schedules; it reads the lak
 here: crawling a day (`crawl_day`), or when a schedule ticks (`orchestration.automation`).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -13,6 +14,7 @@ from tunegraph_pipeline.lake.lake import FIRST_DAY, SIMULATED, Lake
 from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.pipeline.dump_days import first_day_to_ask
 from tunegraph_pipeline.pipeline.settings import FilesSettings
+from tunegraph_pipeline.sources.source import NoAnswer
 
 NO_SOURCE = "none"
 _LONG_GAP = 7
@@ -162,7 +164,11 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
     first = min([today, *missed, *stale])
     if not asked:
         return DaysToFill(first, today)
-    since = min([today, *missed]) if source == SIMULATED else _first_to_ask(lake, source, today)
+    since = min([today, *missed]) if source in (SIMULATED, DUMPS) else today
+    if source == DUMPS:
+        # Where the mirror does not answer, the run asks it again, with more patience than a tick has.
+        with suppress(NoAnswer):
+            since = _first_to_ask(lake, source, today)
     first = min(first, since)
     return DaysToFill(first, today, (since, today))
 

@@ -18,6 +18,7 @@ from dagster import AssetKey, DagsterInstance
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import DUMPS
+from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.dump_days import (
@@ -275,6 +276,17 @@ def test_a_refresh_fills_every_day_since_the_first_dump_that_is_missing(
         report = crawl_day(lake, "", DAYS[2], today=TODAY)
     assert isinstance(report, DumpReport)
     assert report.dumps == [f"incremental dump {number_of(folder, DAYS[2])}"]
+
+
+def test_a_tick_without_an_answer_asks_for_all_missed_days_in_its_run(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        fill(lake, DAYS[:2])
+    lake.write("observations", FULL.isoformat(), empty_table("observations"))
+    lake.set_section("crawl", {"attempts": 1})
+    assert days_to_catch_up(Lake.open(lake.root), today=TODAY).asked == (DAYS[1], TODAY)
+    with pytest.raises(NoAnswer):
+        days_to_fill(lake, DUMPS, today=TODAY)
 
 
 def test_a_dump_before_its_turn_is_refused_and_names_the_first(server: DumpServer, tmp_path: Path) -> None:
