@@ -414,6 +414,24 @@ def test_a_fetch_killed_at_any_byte_goes_on_without_fetching_one_again(
     assert not any(lake.downloads_of(DUMPS).iterdir())
 
 
+def test_another_window_after_an_interruption_is_counted_anew(
+    folder: Path, server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    place = lake.downloads_of(DUMPS)
+
+    def interrupt(*_: object) -> None:
+        if len([*place.rglob("*-counts")]) >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), watched_by(interrupt):
+        fill(lake, [FULL])
+    prepare_dumps(lake, DUMPS, months=2, mirror=None)
+    fill(lake, [FULL])
+    since = datetime(2026, 7, 1, tzinfo=UTC)
+    assert plays_of(lake, FULL) == plays(archive_of(folder, FULL), since)
+
+
 def edited(folder: Path, copy: Path, day: date, edit: Callable[[bytes], bytes], *, seal: bool) -> Path:
     """A copy of the dumps in which one archive is another."""
     shutil.copytree(folder, copy)

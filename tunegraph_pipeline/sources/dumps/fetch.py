@@ -159,7 +159,8 @@ class _Work:
         self.received_until = received_until
         self.tell = tell
         self.checksum = checksum(mirror, dump)
-        self.counted = archive.folder / "counted"
+        # What was counted for another window does not count.
+        self.counted = archive.folder / f"counted-{self._batch_id()}"
         self.scratch = archive.folder / "scratch"
 
     def run(self) -> FetchedDump:

@@ -65,9 +65,6 @@ class Parts:
     def of(cls, folder: Path, name: str = "") -> "Parts":
         return cls(folder / f"{name}plays.parquet", folder / f"{name}tracks.parquet")
 
-    def exist(self) -> bool:
-        return self.plays.exists() and self.tracks.exists()
-
 
 class Listens:
     """Turns files of listens into plays, with at most ``memory_gb`` of memory; spills into ``scratch``.
