@@ -90,12 +90,12 @@ def _serve_dumps(folder: Path, day: date, users: int, tracks: int, seed: int, fa
     """Write the dumps that ``folder`` lacks of the day's mirror, and serve it."""
     from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
     from tunegraph_pipeline.simulator.dumps.archives import mirror_world, publish
-    from tunegraph_pipeline.simulator.dumps.listens import small_world
+    from tunegraph_pipeline.simulator.dumps.listens import config_of_size
     from tunegraph_pipeline.simulator.server import serve as serve_folder
 
     what = _as_faults(DumpFaults, faults)
     server = DumpServer(folder, port=port, faults=what)
-    world = mirror_world(folder, small_world(users, tracks, seed, day))
+    world = mirror_world(folder, config_of_size(users, tracks, seed, day))
     notes.print(f"writing the dumps of {day} that {folder} lacks")
     for made in publish(world, folder, day):
         notes.print(f"wrote {made.relative_to(folder)}")

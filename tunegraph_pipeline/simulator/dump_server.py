@@ -5,7 +5,8 @@ folder (`dumps`). Names that begin with a dot are neither listed nor served.
 
 A fault is a function of the seed, the request and how often the same request was made before. The same
 request fails at most twice in a row, so that a client which tries again comes through. ``replaced`` changes a
-file's ETag and Last-Modified, once for each file, as if it had been made again; its bytes stay."""
+file's ETag and Last-Modified, once for each file, as if it had been made again; its bytes stay.
+"""
 
 import html
 import os

@@ -6,7 +6,8 @@ what is in them (`listens`, `songs`), or serving them (`simulator.dump_server`).
 A folder appears whole or not at all. The same world and date give the same bytes. A dump holds all that was
 submitted until its END_TIMESTAMP: a full export in the order of playing, without what was deleted, an
 incremental dump what was submitted since the dump before it, in that order. A full export begins a file with
-every year."""
+every year.
+"""
 
 import csv
 import hashlib

@@ -7,7 +7,8 @@ songs (`songs`), or which listens are in which dump (`archives`).
 Listeners have scenes, favourites that stay and favourites that change, and now and then play something else.
 Bots and shared accounts play far more than a person can. Late listens are those of people who bring a history
 from elsewhere: submitted on one day, played in any month since 2005. Listens begin at odd seconds, late ones
-at even ones, so that none occurs twice."""
+at even ones, so that none occurs twice.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +33,7 @@ _SPREAD_BETWEEN_USERS = 0.8
 _MEAN = _MEDIAN * float(np.exp(_SPREAD**2 / 2))
 _MOST = 900  # that a person plays on a day
 _SCENE_SHARES = (0.6, 0.25, 0.15)  # of a listener's taste
+_HITS = 0.25  # of favourites: what everybody hears, whatever the scene
 
 
 class ListensConfig(BaseModel, frozen=True, extra="forbid"):
@@ -77,7 +79,7 @@ class ListensConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def small_world(n_users: int, n_songs: int, seed: int, day: date) -> ListensConfig:
+def config_of_size(n_users: int, n_songs: int, seed: int, day: date) -> ListensConfig:
     """A config in proportion to its users, with three months of listens before the newest full export by
     ``day``.
 
@@ -328,6 +330,11 @@ class ListenWorld:
         scene = scenes[of, which]
         anywhere = np.flatnonzero(np.isin(of, shared))
         scene[anywhere] = rng.choice(len(SCENES), len(anywhere), p=scene_share)
+        favourites = self._shelf.draw(rng, scene, 0)
+        # Also where a scene has no songs.
+        hits = np.flatnonzero((rng.random(len(of)) < _HITS) | (favourites < 0))
+        weight = self.songs.weight
+        favourites[hits] = rng.choice(len(weight), len(hits), p=weight / weight.sum())
         leaves = np.flatnonzero(rng.random(n) < 0.004)
         gone = np.full(n, FOREVER)
         gone[leaves] = seconds(config.start) * 1000 + rng.integers(
@@ -341,7 +348,7 @@ class ListenWorld:
             scenes=scenes,
             size=size,
             first=first[:-1],
-            favourites=self._shelf.draw(rng, scene, 0),
+            favourites=favourites,
             pace=rng.lognormal(-1.5, 0.6, n),
             gone=gone,
             varied=~np.isin(np.arange(n), bots),

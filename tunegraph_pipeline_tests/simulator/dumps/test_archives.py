@@ -247,3 +247,21 @@ def test_a_folder_keeps_its_world(tmp_path: Path) -> None:
     (folder / ".world.json").write_text("{")
     with pytest.raises(InputError, match="describes no simulated dumps"):
         mirror_world(folder, CONFIG)
+
+
+@pytest.mark.parametrize(("n_users", "n_songs"), [(1, 1), (3, 2)])
+def test_the_smallest_worlds_have_dumps(n_users: int, n_songs: int, tmp_path: Path) -> None:
+    config = ListensConfig(
+        n_users=n_users,
+        n_songs=n_songs,
+        start=date(2026, 8, 30),
+        first_full=FIRST,
+        listens_a_day=1,
+        history=0,
+        late_share=0,
+        bots=0,
+        shared_accounts=0,
+    )
+
+    assert len(publish(ListenWorld(config), tmp_path, FIRST + timedelta(days=1))) == 3
+    assert [path.name for path in archives(tmp_path / INCREMENTAL_FOLDER)]
