@@ -24,13 +24,26 @@ def refresh(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="simulator, listenbrainz, spotify, files, or none to rebuild from received data."
-            " Default: the lake's own.",
+            help="simulator, listenbrainz-dumps, listenbrainz, spotify, files, or none to rebuild from"
+            " received data. Default: the lake's own.",
         ),
     ] = None,
     start_user: Annotated[
         list[str] | None,
         typer.Option(metavar="USER", help="A user the crawl starts from; repeatable. Saved in the lake."),
+    ] = None,
+    months: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=600,
+            help="Months of listens to take from a full export of listenbrainz-dumps. Default: 3. Saved.",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where listenbrainz-dumps are. Default: MetaBrainz. Saved."),
     ] = None,
     day: Annotated[
         datetime | None,
@@ -65,7 +78,7 @@ def refresh(
     """
     from tunegraph_pipeline.orchestration.history import chosen_home
     from tunegraph_pipeline.pipeline.fill_days import days_to_fill
-    from tunegraph_pipeline.pipeline.prepare_refresh import lake_to_refresh, prepare_crawl
+    from tunegraph_pipeline.pipeline.prepare_refresh import lake_to_refresh, prepare_crawl, prepare_dumps
     from tunegraph_pipeline.pipeline.sources import SOURCES
 
     if source not in (None, "none", *SOURCES):
@@ -78,6 +91,8 @@ def refresh(
         source = source or home.file.source or "none"
         _collect_feedback(home)
         warn_of_future_days(home)
+        for notice in prepare_dumps(home, source, months=months, mirror=mirror):
+            warn(notice)
         days = days_to_fill(home, source, as_date(first or day), as_date(last or day))
         for notice in prepare_crawl(home, source, start_user or []):
             warn(notice)

@@ -54,7 +54,7 @@ def simulator(
         ),
     ] = None,
 ) -> None:
-    """Serve a simulated Spotify, ListenBrainz and ReccoBeats, or a mirror of dumps.
+    """Serve a simulated Spotify and ListenBrainz, or a mirror of dumps.
 
     They speak of one invented world, answer as the real services do, and fail as --faults says.
     """

@@ -19,6 +19,7 @@ from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError, c
 from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.lock import write_lock
+from tunegraph_pipeline.lake.plays import DayOfPlays, rows_of_file
 from tunegraph_pipeline.lake.raw import (
     BatchInfo,
     RawBatch,
@@ -59,6 +60,8 @@ FIRST_DAY = date(1990, 1, 1)
 """No lake has a day before this one; where each begins, `Lake.first_day` says."""
 
 SIMULATED = "simulator"
+MAY_BE_MISSING = frozenset({"plays"})
+"""The daily tables without a partition on days that have nothing for them, as in earlier lakes."""
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 
@@ -116,6 +119,8 @@ class Lake(TableFiles):
         """The folder of Dagster's history of this lake."""
         self.crawl = root / "crawl"
         """The folder of the frontiers of crawls."""
+        self.downloads = root / "downloads"
+        """The folder of what was fetched and is not a raw batch yet."""
 
     # --- opening ---
 
@@ -209,6 +214,10 @@ class Lake(TableFiles):
     def frontier_path(self, source: str, day: date | None = None) -> Path:
         """The file of a crawl's frontier; one for every day where ``day`` is given."""
         return self.crawl / (f"{source}.sqlite" if day is None else f"{source}-{day}.sqlite")
+
+    def downloads_of(self, source: str) -> Path:
+        """The folder of what was fetched from a source and is not a raw batch yet."""
+        return self.downloads / source
 
     def frontiers(self) -> list[Path]:
         """The files of all frontiers, sorted."""
@@ -325,13 +334,25 @@ class Lake(TableFiles):
             ]
         batches = self.batches(day)
         return [
-            name for name in names if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)
+            name
+            for name in names
+            if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)
+            and not (name in MAY_BE_MISSING and self._needs_none(name, key, batches))
         ]
 
+    def _needs_none(self, table: str, day: str, batches: Collection[BatchInfo]) -> bool:
+        """Whether a day has no partition of a table, and nothing that would go into it."""
+        return not self.table_path(table, day).exists() and not any(info.rows.get(table) for info in batches)
+
     def _names_alias(self, table: str, day: str, aliases: Aliases) -> bool:
+        if not self.table_path(table, day).exists():
+            return False
         columns = id_columns(TABLES[table].schema.names)
-        there = bool(columns) and self.table_path(table, day).exists()
-        return there and bool(aliases.named_by(self.read(table, day, columns)))
+        return any(aliases.links.keys() & self.count_values(table, day, column) for column in columns)
+
+    def plays_of(self, day: str) -> DayOfPlays:
+        """The table `plays` on a day. Raises LakeError where it is missing or damaged."""
+        return DayOfPlays(rows_of_file(self.check("plays", day)), self.whole_sources("plays", day))
 
     def days_until(self, table: str, cut_off: date) -> list[str]:
         """The partitions of a daily table up to the cut-off, ascending."""

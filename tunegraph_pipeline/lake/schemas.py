@@ -28,6 +28,9 @@ AUDIO_FEATURES = (
 FILES = "files"
 """The source of what a person imports."""
 
+DUMPS = "listenbrainz-dumps"
+"""The source of ListenBrainz's dumps, each of which tells of other listens: their plays add up."""
+
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 
@@ -103,6 +106,10 @@ _FEEDBACK_COLUMNS = [
     ),
     _column("bundle_version", pa.string(), "the bundle that list was from; empty where unknown"),
 ]
+_PLAYED_ON = _column(
+    "played_on", pa.date32(), "the day (UTC) of the plays; null where only a total is known", nullable=True
+)
+_PLAYS = _column("plays", pa.int32(), "how many times it was played, at least once")
 _USER_COLUMNS = [
     _USER,
     _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
@@ -116,10 +123,12 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "tracks": pa.schema(_TRACK_COLUMNS),
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
+    "plays": pa.schema([_USER, _TRACK, _PLAYED_ON, _PLAYS]),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
 was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row in ``feedback`` is about one
-track, and says nothing about the rest of a list."""
+track, and says nothing about the rest of a list; nor do ``plays``, of which no two rows agree in user, track
+and day."""
 
 _TABLES = (
     TableSpec(
@@ -172,6 +181,49 @@ _TABLES = (
         Partition.DAY,
         pa.schema([*_FEEDBACK_COLUMNS, _SOURCE]),
         ("user_id", "track_id", "action", "at", "source"),
+    ),
+    TableSpec(
+        "plays",
+        "how often a user played a track on one day, as received on that of the partition",
+        Partition.DAY,
+        pa.schema(
+            [
+                _USER,
+                _TRACK,
+                _PLAYED_ON,
+                _PLAYS,
+                _SOURCE,
+                _column("is_whole", pa.bool_(), "whether it replaces all that its source said before"),
+            ]
+        ),
+        ("user_id", "track_id", "played_on", "source", "is_whole"),
+    ),
+    TableSpec(
+        "likes_from_plays",
+        "a track that a user played often enough to like it, as of the cut-off",
+        Partition.CUT_OFF,
+        pa.schema(
+            [
+                _USER,
+                _TRACK,
+                _column(
+                    "liked_at",
+                    _TIME,
+                    "start of the first day on which the rule held; null where only a total is known",
+                    nullable=True,
+                ),
+                _column("plays", pa.int32(), "plays in the window of the user"),
+                _column("days", pa.int32(), "days with plays in that window; 0 where no day is known"),
+            ]
+        ),
+        ("user_id", "track_id"),
+    ),
+    TableSpec(
+        "changed_listeners",
+        "a user whose likes from plays differ from those before the last refresh",
+        Partition.CUT_OFF,
+        pa.schema([_USER]),
+        ("user_id",),
     ),
     TableSpec(
         "current_likes",

@@ -14,13 +14,15 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED, Lake
 from tunegraph_pipeline.lake.raw import is_pruned, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before, expires_before
-from tunegraph_pipeline.lake.schemas import FILES
+from tunegraph_pipeline.lake.schemas import DUMPS, FILES
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.dump_days import fetch_day
 from tunegraph_pipeline.pipeline.fill_days import NO_SOURCE, is_asked_daily
 from tunegraph_pipeline.pipeline.sources import check_known, open_source
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.crawl import Crawl, CrawlReport, CrawlSettings, paused
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import AskLater, BudgetSpent
 
@@ -31,15 +33,16 @@ def crawl_day(
     lake: Lake,
     source: str,
     day: date,
-    tell: Callable[[CrawlReport], None] = lambda _: None,
+    tell: Callable[[CrawlReport | DumpReport], None] = lambda _: None,
     *,
     today: date | None = None,
-) -> CrawlReport | None:
+) -> CrawlReport | DumpReport | None:
     """Ask ``source`` for ``day``; None where nothing was asked: the day is known or past its time to live, or
     there is no source to ask.
 
     ``source`` is empty for the lake's own. The simulated world may be asked for any day, once; a live source
-    only for today, as often as its budget lasts. ``tell`` is called with the progress of the crawl.
+    only for today, as often as its budget lasts; dumps for the days that its mirror has. ``tell`` is called
+    with the progress.
 
     Raises InputError for a source that is unknown or cannot be used as configured, for a past day of a live
     source that was not kept, and (CrawlPaused) where a service asks for a long wait.
@@ -53,6 +56,8 @@ def crawl_day(
     bound = expires_before(lake.section("retention", RetentionSettings), source, today)
     if bound is not None and day < bound:
         return None  # it would have to be removed at once
+    if source == DUMPS:
+        return fetch_day(lake, day, tell, today=today)
     kept = is_pruned(lake.raw, day) or any(batch.source == source for batch in lake.batches(day))
     if source == SIMULATED:
         return _crawl_world(lake, day, tell, kept=kept)

@@ -1,16 +1,20 @@
 """Which days a refresh fills, and which of them it asks the source for.
 
-Here: the one rule, for the command line and for the schedules; it only reads the lake. Not here: crawling a
-day (`crawl_day`), or when a schedule ticks (`orchestration.automation`).
+Here: the one rule, for the command line and for the schedules; it reads the lake, and changes nothing. Not
+here: crawling a day (`crawl_day`), or when a schedule ticks (`orchestration.automation`).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_spool import waiting_days
 from tunegraph_pipeline.lake.lake import FIRST_DAY, SIMULATED, Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
+from tunegraph_pipeline.pipeline.dump_days import first_day_to_ask
 from tunegraph_pipeline.pipeline.settings import FilesSettings
+from tunegraph_pipeline.sources.source import NoAnswer
 
 NO_SOURCE = "none"
 _LONG_GAP = 7
@@ -80,7 +84,7 @@ def days_to_fill(
     lake: Lake, source: str, first: date | None = None, last: date | None = None, *, today: date | None = None
 ) -> DaysToFill:
     """The chosen days and all stale ones; without a choice today, and with a ``first`` alone all from there
-    to today.
+    to today. Of dumps, all days whose dumps the lake lacks: their mirror is asked which there are.
 
     Stale days are filled from what was received on them, an import or feedback; the source is asked only for
     the chosen ones. ``source`` is "none" where no source is to be asked.
@@ -89,7 +93,7 @@ def days_to_fill(
     """
     today = today or datetime.now(UTC).date()
     if is_asked_daily(lake, source) and not last:
-        first = first or today
+        first = first or _first_to_ask(lake, source, today)
     # What no source can tell of, the lake has to have received.
     begins = FIRST_DAY if is_asked_daily(lake, source) else lake.first_day(today)
     asked = _chosen_span(first, last, begins, today)
@@ -141,8 +145,8 @@ def as_day(name: str, text: str) -> date | None:
 def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
     """What a schedule fills when it ticks: from the first day that is stale or was missed to today.
 
-    Days since the last filled one were missed. The simulated world is asked for all of them, any other source
-    for today alone.
+    Days since the last filled one were missed. The simulated world is asked for all of them, dumps for those
+    that the lake lacks, any other source for today alone.
 
     Raises InputError where nothing was received yet, and there is no source to ask.
     """
@@ -160,8 +164,17 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
     first = min([today, *missed, *stale])
     if not asked:
         return DaysToFill(first, today)
-    since = min([today, *missed]) if source == SIMULATED else today
+    since = min([today, *missed]) if source in (SIMULATED, DUMPS) else today
+    if source == DUMPS:
+        # Where the mirror does not answer, the run asks it again, with more patience than a tick has.
+        with suppress(NoAnswer):
+            since = _first_to_ask(lake, source, today)
+    first = min(first, since)
     return DaysToFill(first, today, (since, today))
+
+
+def _first_to_ask(lake: Lake, source: str, today: date) -> date:
+    return first_day_to_ask(lake, today=today) if source == DUMPS else today
 
 
 def _until(today: date, days: list[date]) -> list[date]:

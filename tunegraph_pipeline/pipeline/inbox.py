@@ -219,7 +219,7 @@ def _read(lake: Lake, group: Sequence[Path]) -> tuple[list[RawBatch], str | None
     """The content of the files; or nothing, and why they cannot be read, without their names."""
     try:
         with limited_by(lake.section("imports", ImportLimits)):
-            return read_files(group), None
+            return read_files(group, keep_plays=True), None
     except InputError as error:
         problem = str(error)
         for path in group:

@@ -7,13 +7,35 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.pipeline.dump_days import SECTION, received
 from tunegraph_pipeline.pipeline.sources import LISTENBRAINZ, SPOTIFY
+from tunegraph_pipeline.sources.api_session import base_url
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 
 
 def lake_to_refresh(root: Path, source: str | None) -> Lake:
     """Open the lake; create it only for a source that is crawled: a new lake has nothing to rebuild."""
     return Lake.open(root) if source in (None, "none", "files") else Lake.open_or_create(root)
+
+
+def prepare_dumps(lake: Lake, source: str, *, months: int | None, mirror: str | None) -> list[str]:
+    """Save from where dumps are fetched, and how many months of a full export; returns notices for the user.
+    Raises InputError for another ``source``, and for an address that is none."""
+    given = {name: value for name, value in (("months", months), ("mirror", mirror)) if value is not None}
+    if not given:
+        return []
+    if source != DUMPS:
+        raise InputError(f"--{next(iter(given))} goes with --source {DUMPS}, not with {source}")
+    if mirror is not None:
+        given["mirror"], _ = base_url(mirror, "--mirror")
+    lake.admit_source(source, record=False)
+    before = lake.section(SECTION, DumpSettings).months
+    lake.set_section(SECTION, {**lake.file.settings.get(SECTION, {}), **given})
+    if months not in (None, before) and received(lake):
+        return [f"--months {months} counts from the next full export on; the lake has one of {before}"]
+    return []
 
 
 def prepare_crawl(lake: Lake, source: str, start_users: list[str]) -> list[str]:

@@ -15,12 +15,14 @@ from tunegraph_pipeline.evaluation.gate import GateSettings
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.lake.feedback_settings import FeedbackSettings
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.plays import PlaysSettings
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.recommend.index import Storage
 from tunegraph_pipeline.recommend.indexing import THRESHOLD, Mode
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.sources.crawl import CrawlSettings
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.limits import ImportLimits
 from tunegraph_pipeline.sources.listenbrainz import ListenBrainzSettings
 from tunegraph_pipeline.sources.spotify_login import SpotifySettings
@@ -167,11 +169,13 @@ class LakeSettings(Section):
 
     simulator: SimulatorSettings = SimulatorSettings()
     listenbrainz: ListenBrainzSettings = ListenBrainzSettings()
+    listenbrainz_dumps: DumpSettings = DumpSettings()
     spotify: SpotifySettings = SpotifySettings()
     files: FilesSettings = FilesSettings()
     crawl: CrawlSettings = CrawlSettings()
     imports: ImportLimits = ImportLimits()
     inbox: InboxSettings = InboxSettings()
+    plays: PlaysSettings = PlaysSettings()
     graph: GraphSettings = GraphSettings()
     training: TrainingConfig = TrainingConfig()
     generations: GenerationConfig = GenerationConfig()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import SIMULATED
-from tunegraph_pipeline.lake.schemas import FEEDBACK, FILES
+from tunegraph_pipeline.lake.schemas import DUMPS, FEEDBACK, FILES
 from tunegraph_pipeline.pipeline.settings import FilesSettings
 from tunegraph_pipeline.simulator.source import SimulatorSettings, SimulatorSource
 from tunegraph_pipeline.sources.api_session import RequestPolicy
@@ -19,8 +19,10 @@ from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import Source
 
 LISTENBRAINZ, SPOTIFY = "listenbrainz", "spotify"
-SOURCES = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
-"""What can be crawled."""
+CRAWLED = (SIMULATED, LISTENBRAINZ, SPOTIFY, FILES)
+"""What is crawled, user by user."""
+SOURCES = (SIMULATED, DUMPS, LISTENBRAINZ, SPOTIFY, FILES)
+"""What a refresh can ask; `dump_days` fetches what is published as dumps."""
 PROVIDERS = (*SOURCES, "reccobeats", FEEDBACK)
 """Whose data a lake may hold: the sources, a provider of audio features, and listeners of the service."""
 
@@ -42,8 +44,8 @@ def check_known(name: str) -> None:
 def open_source(
     name: str, settings: SettingsReader, policy: RequestPolicy, frontier: Frontier, day: date
 ) -> Source:
-    """The source of this name, ready to be crawled for ``day``; its answers are kept in ``frontier``. Raises
-    InputError for an unknown name, and for unusable credentials or settings."""
+    """The source of this name, one of ``CRAWLED``, ready to be crawled for ``day``; its answers are kept in
+    ``frontier``. Raises InputError for an unknown name, and for unusable credentials or settings."""
     check_known(name)
     # Imported when used: each service has libraries of its own.
     if name == SPOTIFY:

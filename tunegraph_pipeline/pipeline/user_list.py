@@ -19,6 +19,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
+from tunegraph_pipeline.pipeline.likes_from_plays import has_plays, read_likes_from_plays
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.recommend.matching import Song
 
@@ -39,8 +40,14 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
     Raises InputError where the lake does not know the user.
     """
     days = _Days(lake)
-    lists = days.lists(Aliases.of(lake.root).user_id(composed(user_id)))
+    stands_for = Aliases.of(lake.root).user_id(composed(user_id))
+    lists = days.lists(stands_for)
     if lists.observed.is_empty() and lists.likes.is_empty() and lists.dislikes.is_empty():
+        if days.has_plays(stands_for):
+            raise InputError(
+                f"user {user_id!r} played no song often enough to like it (settings, section plays); import"
+                " liked songs too, or the history again with --min-plays 1"
+            )
         raise InputError(f"user {user_id!r} is not in {lake.root}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])
     tracks = days.tracks(ids)
@@ -56,9 +63,9 @@ class _Days:
     """The daily tables of a lake up to today, as the next refresh will fill them."""
 
     def __init__(self, lake: Lake) -> None:
-        today = datetime.now(UTC).date()
-        self._lake = Preview(lake, today)
-        self._days = self._lake.days_until("observations", today)
+        self._today = datetime.now(UTC).date()
+        self._lake = Preview(lake, self._today)
+        self._days = self._lake.days_until("observations", self._today)
 
     def read(self, table: str, day: str) -> pl.DataFrame:
         if day not in self._lake.partitions(table):
@@ -77,7 +84,12 @@ class _Days:
         if user_id is not None and len(said):
             merge = self._lake.section("graph", GraphSettings).merge_recordings
             recordings = recordings_by_id(self._lake, date.fromisoformat(self._days[-1]), merge=merge)
-        return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings)
+        played = read_likes_from_plays(self._lake, self._today, user_id)
+        return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings, played)
+
+    def has_plays(self, user_id: str) -> bool:
+        """Whether a user played anything."""
+        return has_plays(self._lake, self._today, user_id)
 
     def tracks(self, ids: pl.Series) -> pl.DataFrame:
         """What is known of these tracks, one row for each that is described."""

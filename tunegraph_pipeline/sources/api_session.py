@@ -295,7 +295,7 @@ class ApiSession(requests.Session):
         return json.dumps(prune(value, self._keep), ensure_ascii=False).encode(errors="replace")
 
     def _pause_or_end(self, response: requests.Response) -> None:
-        wait = _retry_after(response)
+        wait = retry_after(response)
         if wait <= self._policy.longest_wait:
             self.limiter.stop_for(wait)
             return
@@ -378,7 +378,7 @@ def _response(url: str, status: int, body: bytes) -> requests.Response:
     return response
 
 
-def _retry_after(response: requests.Response) -> float:
+def retry_after(response: requests.Response) -> float:
     """Seconds to wait; a date is relative to the server's clock, which may differ from ours."""
     value = response.headers.get("Retry-After", "").strip()
     try:

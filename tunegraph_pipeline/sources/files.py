@@ -77,6 +77,7 @@ def import_files(
     min_rating: float | None = None,
     like_when: Mapping[str, frozenset[str]] | None = None,
     ignore: Sequence[str] = (),
+    keep_plays: bool = False,
     day: date | None = None,
 ) -> list[FileImport]:
     """What the files become, in their order; a folder stands for the data files in it. Nothing is written.
@@ -88,7 +89,8 @@ def import_files(
     and audio features at once; ``kind`` picks one of the three. Columns are recognised by name
     (`columns.COLUMN_NAMES`) unless named here (in a file without a header by position: "1" is the first);
     those in ``ignore`` decide nothing. ``min_plays``, ``min_rating`` and ``like_when`` say what a like is
-    (`opinions`). Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
+    (`opinions`); with ``keep_plays`` and without ``min_plays``, one person's plays stay plays, for the rule
+    of the lake. Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
 
     Likes are distinct (user, track) pairs. Dislikes become feedback, given on ``day`` (default: today) where
     the file has no time. ``counts`` of a batch says how many rows were skipped or values set to null, and
@@ -109,7 +111,7 @@ def import_files(
         tuple(ignore),
         None if user_id is None else _user(user_id),
         kind == "likes",
-        Rules(min_plays, min_rating, like_when or {}),
+        Rules(min_plays, min_rating, like_when or {}, keep_plays),
     )
     groups: list[list[_Found]] = []
     for group_kind, group in group_files(paths, format):
@@ -131,7 +133,7 @@ def _read_group(group_kind: str, group: list[Path], given: Given) -> Iterator[_F
         raise InputError(f"{group[0]} is {group_kind}, which has no columns to name; leave the options out")
     if group_kind == EXPORT:
         # The batch records no path, since the files may be named after their person.
-        yield _Found(str(group[0]), "Spotify account export", export_reading(group, given.rules.min_plays))
+        yield _Found(str(group[0]), "Spotify account export", export_reading(group, given.rules))
     elif group_kind == SEED:
         where = group[0].parent if len(group) > 1 else group[0]
         yield _Found(str(where), names, read_seed(group))
@@ -147,7 +149,7 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     """What the parts of a file become, such as the sheets of a workbook.
 
     A part without a like is left out, and named, if another has one. Plays beside likes are left out unless
-    an option asks for plays.
+    an option asks for plays, or one person's are kept.
     """
     means = {one.reading.format.means for one in group}
     left_out = set()
@@ -158,7 +160,8 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     done: list[FileImport] = []
     failed: list[InputError] = []
     for where, origin, reading in group:
-        if reading.format.means in left_out:
+        kept = given.rules.keep_plays and reading.format.whose == "one person"
+        if reading.format.means in left_out and not (reading.format.means == "plays" and kept):
             continue
         try:
             done.append(import_reading(reading, where, origin, kind, given, day))

@@ -49,7 +49,7 @@ def test_a_range_of_days_is_one_run_with_metadata_a_day(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("config", "line"),
     [
-        ({"source": "spotfy"}, "source 'spotfy' is unknown; choose from simulator, listenbrainz, spotify"),
+        ({"source": "spotfy"}, "source 'spotfy' is unknown; choose from simulator, listenbrainz-dumps"),
         ({"first": "yesterday"}, "first 'yesterday' is not a day; write it as YYYY-MM-DD"),
         ({"last": "2999-01-01"}, "last 2999-01-01 is in the future"),
     ],

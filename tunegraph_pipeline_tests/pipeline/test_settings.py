@@ -43,7 +43,11 @@ def test_a_lake_that_sets_only_what_earlier_versions_knew_opens(lake: Lake) -> N
     ("section", "values", "said"),
     [
         ("trainig", {"epochs": 2}, "settings.trainig is no section; did you mean training?"),
-        ("zzz", {}, "settings.zzz is no section; known are simulator, listenbrainz, spotify, files, "),
+        (
+            "zzz",
+            {},
+            "settings.zzz is no section; known are simulator, listenbrainz, listenbrainz_dumps, spotify, ",
+        ),
         ("graph", {"heldout": 0.1}, "settings.graph.heldout is no setting; did you mean held_out?"),
         ("simulator", {"n_user": 5}, "settings.simulator.n_user is no setting; did you mean n_users?"),
         ("graph", {"held_out": 0.9}, "settings.graph: held_out: has to be below 0.5"),

@@ -12,7 +12,7 @@ from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline.settings import LakeSettings
-from tunegraph_pipeline.pipeline.sources import SOURCES, open_source
+from tunegraph_pipeline.pipeline.sources import CRAWLED, SOURCES, open_source
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline_tests.conftest import PROJECT
@@ -30,7 +30,7 @@ def test_a_source_is_documented(name: str) -> None:
     assert f"| `{name}`" in crawling, f"describe {name} in the table of docs/crawl.md"
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", CRAWLED)
 def test_a_name_opens_the_source_of_that_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

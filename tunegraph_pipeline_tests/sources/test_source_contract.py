@@ -16,7 +16,7 @@ import requests
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.storage import private_file
-from tunegraph_pipeline.pipeline.sources import SOURCES, open_source
+from tunegraph_pipeline.pipeline.sources import CRAWLED, open_source
 from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
 from tunegraph_pipeline.simulator.source import SimulatorSettings
 from tunegraph_pipeline.simulator.world import World, WorldConfig
@@ -95,7 +95,7 @@ CASES = ["spotify extended", "spotify development", "listenbrainz", "files", "si
 
 
 def test_every_source_has_a_case() -> None:
-    assert {name.partition(" ")[0] for name in CASES} == set(SOURCES), "add it to CASES, and to `case`"
+    assert {name.partition(" ")[0] for name in CASES} == set(CRAWLED), "add it to CASES, and to `case`"
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -38,6 +38,8 @@ from tunegraph_pipeline.pipeline.sources import check_known
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import report_note, report_progress
 from tunegraph_pipeline.sources.crawl import CrawlReport
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport
+from tunegraph_pipeline.sources.dumps.listens import LISTENS
 from tunegraph_pipeline.sources.source import NoAnswer
 from tunegraph_pipeline.words import counted
 
@@ -148,6 +150,12 @@ def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
             days,
             "What listeners said of single songs through the service on each day: like, dislike or skip.",
         ),
+        _daily_table(
+            "plays",
+            days,
+            "How often users played tracks, by the day of the plays, as received on each day: from dumps and"
+            " histories.",
+        ),
     ]
 
 
@@ -159,15 +167,16 @@ class _CrawlObserver:
         self._partition = partition
         self._observed = time.monotonic()
 
-    def observe(self, report: CrawlReport) -> None:
-        visited = sum(n for state, n in report.known.items() if state != "found")
-        report_progress("crawled_users: visits", visited, sum(report.known.values()))
+    def observe(self, report: CrawlReport | DumpReport) -> None:
+        if isinstance(report, CrawlReport):
+            visited = sum(n for state, n in report.known.items() if state != "found")
+            report_progress("crawled_users: visits", visited, sum(report.known.values()))
         if time.monotonic() - self._observed >= _OBSERVE_SECONDS:
             self._observed = time.monotonic()
             key, metadata = self._context.asset_key, _crawl_metadata(report)
             self._context.log_event(AssetObservation(key, partition=self._partition, metadata=metadata))
 
-    def finish(self, report: CrawlReport) -> None:
+    def finish(self, report: CrawlReport | DumpReport) -> None:
         for note in report.notes:
             self._context.log.warning(note)
             report_note(note)
@@ -177,7 +186,18 @@ class _CrawlObserver:
         self._context.add_asset_metadata(metadata, partition_key=self._partition)
 
 
-def _crawl_metadata(report: CrawlReport) -> dict[str, Any]:
+def _crawl_metadata(report: CrawlReport | DumpReport) -> dict[str, Any]:
+    if isinstance(report, DumpReport):
+        return {
+            "dumps": ", ".join(report.dumps),
+            "bytes fetched": report.traffic["bytes"],
+            "requests": report.traffic["requests"],
+            "retries": report.traffic["retries"],
+            "listens": report.counts[LISTENS],
+            "rows of plays": report.rows["plays"],
+            "rows of tracks": report.rows["tracks"],
+            "listens, by what became of them": counts_table(dict(sorted(report.counts.items()))),
+        }
     counts = report.counts
     return {
         "users visited": report.users,

@@ -93,7 +93,9 @@ def _check_views(inspection: Inspection) -> None:
 def note_unknown_files(inspection: Inspection) -> None:
     lake = inspection.lake
     left_alone = {*_NOT_FILES_OF_THE_LAKE}
-    left_alone |= {path.name for path in (lake.history, lake.expired_mark, lake.deletion_requests)}
+    left_alone |= {
+        path.name for path in (lake.history, lake.downloads, lake.expired_mark, lake.deletion_requests)
+    }
     unknown: dict[Path, list[Path]] = {}
     for path in sorted(lake.root.rglob("*")):
         inside = path.relative_to(lake.root).parts

@@ -1,0 +1,555 @@
+"""ListenBrainz's dumps: which are due, and their raw batches, from a server on loopback."""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter, namedtuple
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline.crawl_day import crawl_day
+from tunegraph_pipeline.pipeline.dump_days import (
+    SECTION,
+    DatedDump,
+    Plan,
+    Planner,
+    fetch_day,
+    first_day_to_ask,
+    received,
+)
+from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up, days_to_fill
+from tunegraph_pipeline.pipeline.prepare_refresh import prepare_dumps
+from tunegraph_pipeline.progress import watched_by
+from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
+from tunegraph_pipeline.simulator.dumps.archives import publish
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport
+from tunegraph_pipeline.sources.dumps.published import Dump
+from tunegraph_pipeline.sources.dumps.settings import DumpSettings
+from tunegraph_pipeline.sources.source import CrawlPaused, NoAnswer
+from tunegraph_pipeline_tests.conftest import examples
+from tunegraph_pipeline_tests.dump_world import (
+    FULL,
+    SERVED,
+    SINCE,
+    TODAY,
+    Plays,
+    archive_of,
+    make_world,
+    number_of,
+    plays,
+    reseal,
+)
+from tunegraph_pipeline_tests.test_cli import tunegraph
+
+DAYS = [FULL + timedelta(days=i) for i in range(4)]
+PATIENT = {"attempts": 8, "longest_wait": 5.0}
+
+
+# --- the plan ---
+
+
+def dump(number: int, day: int, *, full: bool = False) -> Dump:
+    return Dump(
+        number, datetime(2026, 9, 1, 0, 0, 4 if full else 2, tzinfo=UTC) + timedelta(days=day - 1), full
+    )
+
+
+def on_its_day(one: Dump) -> DatedDump:
+    return DatedDump(one, one.day)
+
+
+def plan(
+    known: list[DatedDump],
+    there: list[Dump],
+    *,
+    today: int = 28,
+    full_days: int = 14,
+    incomplete: Dump | None = None,
+    closed: date | None = None,
+) -> Plan:
+    """As if each incremental dump began where the one with the number before it ends."""
+    ends = {one.number: one.made_at for one in there} | {one.dump.number: one.dump.made_at for one in known}
+    return Planner(
+        known,
+        there,
+        today=date(2026, 9, today),
+        full_days=full_days,
+        begins=lambda one: ends.get(one.number - 1, one.made_at - timedelta(days=1)),
+        is_complete=lambda one: one != incomplete,
+        is_closed=lambda day: day == closed,
+    ).plan()
+
+
+BEGIN = dump(10, 1, full=True)
+NEXT = [dump(10 + i, 1 + i) for i in range(1, 6)]
+
+
+def test_a_new_lake_takes_the_newest_full_export_and_what_came_after_it() -> None:
+    older = dump(3, 1, full=True)
+    found = plan([], [older, dump(9, 1), BEGIN, *NEXT])
+    assert found.due == list(map(on_its_day, [BEGIN, *NEXT]))
+    assert found.notes == []
+
+
+def test_a_lake_goes_on_where_it_ended() -> None:
+    known = list(map(on_its_day, [BEGIN, *NEXT[:2]]))
+    assert plan(known, [BEGIN, *NEXT]).due == list(map(on_its_day, NEXT[2:]))
+    assert plan(list(map(on_its_day, [BEGIN, *NEXT])), [BEGIN, *NEXT]) == Plan()
+
+
+def test_a_dump_of_tomorrow_is_not_due_yet() -> None:
+    assert [one.dump.number for one in plan([on_its_day(BEGIN)], [BEGIN, *NEXT], today=3).due] == [11, 12]
+
+
+def test_a_gap_is_filled_by_the_next_full_export_and_said() -> None:
+    known = [on_its_day(BEGIN)]
+    later = [dump(20, 11), dump(21, 12)]
+    waiting = plan(known, [BEGIN, *later])
+    assert waiting.due == []
+    assert "between 10 and 20 are gone" in waiting.notes[0]
+    full = dump(22, 12, full=True)
+    filled = plan(known, [BEGIN, *later, full, dump(23, 13)])
+    assert [one.dump.number for one in filled.due] == [22, 23]
+    assert "full export 22 fills the gap" in filled.notes[0]
+
+
+def test_a_gap_among_the_dumps_ends_the_chain() -> None:
+    found = plan([on_its_day(BEGIN)], [BEGIN, NEXT[0], NEXT[2]])
+    assert [one.dump.number for one in found.due] == [11]
+    assert "between 11 and 13" in found.notes[0]
+
+
+def test_a_full_export_between_two_incremental_dumps_is_no_gap() -> None:
+    between = dump(12, 2, full=True)
+    found = plan([on_its_day(BEGIN)], [BEGIN, NEXT[0], between, dump(13, 3)], full_days=30)
+    assert [one.dump.number for one in found.due] == [11, 13]
+
+
+def test_a_full_export_is_taken_again_after_some_days_with_what_came_since() -> None:
+    known = list(map(on_its_day, [BEGIN, *NEXT]))
+    full = dump(25, 15, full=True)
+    there = [*NEXT, full, dump(26, 16)]
+    assert [one.dump.number for one in plan(known, there).due] == [25, 26]
+    # Later dumps that the lake has are not fetched again.
+    known.append(on_its_day(dump(26, 16)))
+    assert [one.dump.number for one in plan(known, [*there, dump(27, 17)]).due] == [25, 27]
+
+
+def test_no_older_dump_lies_on_the_day_of_a_full_export() -> None:
+    same_day = dump(24, 15)
+    full = dump(25, 15, full=True)
+    known = [*map(on_its_day, [BEGIN, *NEXT]), on_its_day(same_day)]
+    found = plan(known, [same_day, full, dump(26, 16)])
+    assert [(one.dump.number, one.day.day) for one in found.due] == [(25, 16), (26, 16)]
+    assert plan(known, [same_day, full], today=15).due == []  # tomorrow
+
+
+def test_what_is_listed_without_its_archive_is_left_for_later() -> None:
+    found = plan([on_its_day(BEGIN)], [BEGIN, *NEXT], incomplete=NEXT[1])
+    assert [one.dump.number for one in found.due] == [11]
+    assert "12 is listed, and its archive is not there yet" in found.notes[0]
+    older = dump(3, 1, full=True)
+    assert plan([], [older, dump(4, 2), BEGIN], incomplete=BEGIN).due[0].dump == older
+
+
+def test_a_day_that_takes_no_more_batches_leaves_its_dump_to_the_next() -> None:
+    found = plan([on_its_day(BEGIN)], [BEGIN, *NEXT], closed=date(2026, 9, 3))
+    assert [one.day.day for one in found.due] == [2, 4, 4, 5, 6]
+
+
+def test_a_mirror_without_a_full_export_is_refused() -> None:
+    with pytest.raises(InputError, match="no full export"):
+        plan([], NEXT)
+
+
+# --- from the mirror to raw batches ---
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("dumps")
+    publish(make_world(), made, TODAY)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[date, Plays]:
+    """What each day has to have."""
+    return {day: plays(archive_of(folder, day), SINCE if day == FULL else None) for day in DAYS}
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[DumpServer]:
+    with DumpServer(folder) as running:
+        yield running
+
+
+def a_lake(root: Path, server: DumpServer, timeout: float = 20.0) -> Lake:
+    lake = Lake.open_or_create(root)
+    mirror = f"{server.url}/{SERVED}"
+    lake.set_section(SECTION, {"mirror": mirror, "months": 1, "timeout": timeout, "memory_gb": 0.5})
+    lake.set_section("crawl", PATIENT)
+    return lake
+
+
+def fill(lake: Lake, days: list[date] = DAYS, today: date = TODAY) -> list[DumpReport | None]:
+    with lake.writing("a test"):
+        return [fetch_day(lake, day, lambda _: None, today=today) for day in days]
+
+
+def plays_of(lake: Lake, day: date) -> Plays:
+    found: Plays = Counter()
+    for batch in lake.batches(day):
+        for user_id, track_id, played_on, n in batch.read("plays").iter_rows():
+            found[user_id, track_id, played_on] += n
+    return found
+
+
+def test_dumps_become_the_plays_of_their_days(
+    folder: Path, expected: dict[date, Plays], server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    assert first_day_to_ask(lake, today=TODAY) == FULL
+    said: list[str] = []
+    with watched_by(lambda *_: None, said.append):
+        reports = fill(lake)
+    for day in DAYS:
+        assert plays_of(lake, day) == expected[day]
+        (batch,) = lake.batches(day)
+        assert batch.is_whole == (day == FULL)
+        tracks = batch.read("tracks")
+        assert set(tracks["track_id"]) == {track for _, track, _ in expected[day]}
+        assert tracks["name"].null_count() == tracks["artists"].null_count() == 0
+    # No byte twice, only what holds the window, and nothing is left of it.
+    whole = archive_of(folder, FULL)
+    sent = server.bytes_sent()[f"/{whole.relative_to(folder)}"]
+    assert server.bytes_sent_again() == {}
+    assert sent < 0.8 * whole.stat().st_size
+    assert not any(lake.downloads_of(DUMPS).iterdir())
+    assert [report and report.dumps for report in reports] == [
+        [f"{'full export' if day == FULL else 'incremental dump'} {number_of(folder, day)}"] for day in DAYS
+    ]
+    first = reports[0]
+    assert first is not None
+    assert first.traffic["bytes"] == sent
+    assert first.counts["listens"] - first.counts["listens from before the window, left out"] == sum(
+        expected[FULL].values()
+    )
+    assert any("this takes up to" in note and "hold the listens since 2026-08-01" in note for note in said)
+    assert any("its checksum cannot be compared" in note for note in said)
+
+
+def test_what_the_lake_has_is_not_fetched_again(server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    fill(lake)
+    sent = server.bytes_sent()
+    before = {batch.folder for day in DAYS for batch in lake.batches(day)}
+    assert fill(lake) == [None] * 4
+    assert first_day_to_ask(lake, today=TODAY) == TODAY
+    assert server.bytes_sent() == sent
+    assert {batch.folder for day in DAYS for batch in lake.batches(day)} == before
+
+
+def test_a_refresh_fills_every_day_since_the_first_dump_that_is_missing(
+    folder: Path, server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    days = days_to_fill(lake, DUMPS, today=TODAY)
+    assert (days.first, days.last, days.asked) == (FULL, TODAY, (FULL, TODAY))
+    fill(lake, DAYS[:2])
+    caught_up = days_to_catch_up(Lake.open(lake.root), today=TODAY)
+    assert caught_up.asked == (DAYS[2], TODAY)
+    with lake.writing("a test"):
+        report = crawl_day(lake, "", DAYS[2], today=TODAY)
+    assert isinstance(report, DumpReport)
+    assert report.dumps == [f"incremental dump {number_of(folder, DAYS[2])}"]
+
+
+def test_a_tick_without_an_answer_asks_for_all_missed_days_in_its_run(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        fill(lake, DAYS[:2])
+    lake.write("observations", FULL.isoformat(), empty_table("observations"))
+    lake.set_section("crawl", {"attempts": 1})
+    assert days_to_catch_up(Lake.open(lake.root), today=TODAY).asked == (DAYS[1], TODAY)
+    with pytest.raises(NoAnswer):
+        days_to_fill(lake, DUMPS, today=TODAY)
+
+
+def test_a_dump_before_its_turn_is_refused_and_names_the_first(server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    with pytest.raises(InputError, match=f"comes before that of {DAYS[1]}.*--from {FULL}"):
+        fill(lake, [DAYS[1]])
+    assert lake.raw_days() == []
+
+
+def test_a_kept_day_is_filled_without_a_mirror(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        fill(lake)
+    lake.set_section("crawl", {"attempts": 1})
+    (report,) = fill(lake, [FULL])
+    assert report is not None
+    assert "filled from what was kept" in report.notes[0]
+    with pytest.raises(NoAnswer, match="no answer"):
+        fill(lake, [TODAY])
+
+
+def test_too_little_disk_is_said_in_one_line_before_the_listens_are_fetched(
+    folder: Path, server: DumpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 1_000))
+    with pytest.raises(InputError, match=r"needs .* MB of disk, and .* has 0.0 MB; free some"):
+        fill(lake)
+    whole = archive_of(folder, FULL)
+    assert server.bytes_sent()[f"/{whole.relative_to(folder)}"] < 0.5 * whole.stat().st_size
+    assert lake.raw_days() == []
+    monkeypatch.undo()
+    fill(lake)
+    assert not [path for path in server.bytes_sent_again() if path.endswith(".tar")]
+    assert len(received(lake)) == 4
+
+
+def test_disk_is_held_to_what_was_said(server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    place = lake.downloads_of(DUMPS)
+    most = 0
+    said: list[str] = []
+
+    def look(*_: object) -> None:
+        nonlocal most
+        most = max(most, sum(path.stat().st_size for path in place.rglob("*") if path.is_file()))
+
+    with watched_by(look, said.append):
+        fill(lake, [FULL])
+    (need,) = (note.partition("takes up to ")[2].split()[0] for note in said if "takes up to" in note)
+    assert 0 < most <= float(need.replace(",", "")) * 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"reset": 0.05, "truncated": 0.05, "stall": 0.05, "unavailable": 0.05, "retry_after_seconds": 0},
+        {"wrong_range": 0.05, "short_range": 0.05, "not_satisfiable": 0.05},
+        {"wrong_checksum": 0.3, "unlisted": 0.1},
+        {"replaced": 0.05},
+    ],
+    ids="-".join,
+)
+def test_faults_are_overcome(
+    faults: dict[str, Any], folder: Path, expected: dict[date, Plays], tmp_path: Path
+) -> None:
+    made: Counter[str] = Counter()
+    for seed in range(3):
+        with DumpServer(folder, faults=DumpFaults(seed=seed, stall_seconds=1.0, **faults)) as server:
+            lake = a_lake(tmp_path / f"lake-{seed}", server, timeout=0.4)
+            for _ in range(6):
+                with suppress(InputError):
+                    fill(lake)
+                if len(received(lake)) == 4:
+                    break
+            made += server.faults_made
+        for day in DAYS:
+            assert plays_of(lake, day) == expected[day]
+    assert set(made) == set(faults) - {"retry_after_seconds"}
+
+
+_KILLED = """
+import sys
+from datetime import date
+from pathlib import Path
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.dump_days import fetch_day
+
+lake = Lake.open(Path(sys.argv[1]))
+with lake.writing("a test"):
+    for day in sys.argv[2:]:
+        fetch_day(lake, date.fromisoformat(day), lambda _: None, today=date.fromisoformat(sys.argv[-1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.kill
+def test_a_fetch_killed_at_any_byte_goes_on_without_fetching_one_again(
+    folder: Path, expected: dict[date, Plays], tmp_path: Path
+) -> None:
+    rng = random.Random(21)
+    in_flight = 0
+    with DumpServer(folder, faults=DumpFaults(bytes_per_second=400_000)) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        total = sum(path.stat().st_size for path in folder.glob(f"{SERVED}/*/*/*.tar"))
+        for _ in range(examples(9)):
+            kill_at = server.bytes_sent().total() + rng.randrange(total // 4)
+            before = len(server.sent)
+            command = [sys.executable, "-c", _KILLED, str(lake.root), *map(str, DAYS)]
+            with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+                while running.poll() is None and server.bytes_sent().total() <= kill_at:
+                    time.sleep(0.005)
+                running.kill()
+            # Of each answer that was cut off, what went out last may be lost.
+            in_flight += max((end - start for _, start, end in server.sent[before:]), default=0)
+        fill(lake)
+    again = {path: n for path, n in server.bytes_sent_again().items() if path.endswith(".tar")}
+    assert sum(again.values()) <= in_flight
+    for day in DAYS:
+        assert plays_of(lake, day) == expected[day]
+        assert len(lake.batches(day)) == 1
+    assert not any(lake.downloads_of(DUMPS).iterdir())
+
+
+def test_another_window_after_an_interruption_is_counted_anew(
+    folder: Path, server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    place = lake.downloads_of(DUMPS)
+
+    def interrupt(*_: object) -> None:
+        if len([*place.rglob("*-counts")]) >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), watched_by(interrupt):
+        fill(lake, [FULL])
+    prepare_dumps(lake, DUMPS, months=2, mirror=None)
+    fill(lake, [FULL])
+    since = datetime(2026, 7, 1, tzinfo=UTC)
+    assert plays_of(lake, FULL) == plays(archive_of(folder, FULL), since)
+
+
+def edited(folder: Path, copy: Path, day: date, edit: Callable[[bytes], bytes], *, seal: bool) -> Path:
+    """A copy of the dumps in which one archive is another."""
+    shutil.copytree(folder, copy)
+    archive = archive_of(copy, day)
+    archive.write_bytes(edit(archive.read_bytes()))
+    if seal:
+        reseal(archive)
+    return copy
+
+
+def test_an_archive_without_its_checksum_is_refused_and_nothing_of_it_kept(
+    folder: Path, tmp_path: Path
+) -> None:
+    def flip(content: bytes) -> bytes:
+        return content[:9_000] + bytes([content[9_000] ^ 1]) + content[9_001:]
+
+    with DumpServer(edited(folder, tmp_path / "dumps", DAYS[1], flip, seal=False)) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        with pytest.raises(InputError, match="did not fit its checksum, or was replaced, 3 times"):
+            fill(lake)
+        assert [one.day for one in received(lake)] == [FULL]
+        # It is right on the mirror again.
+        shutil.copy(archive_of(folder, DAYS[1]), archive_of(tmp_path / "dumps", DAYS[1]))
+        fill(lake)
+    assert len(received(lake)) == 4
+
+
+@pytest.mark.parametrize("day", DAYS[:2])
+def test_half_an_archive_is_refused_in_one_line(folder: Path, tmp_path: Path, day: date) -> None:
+    half = edited(folder, tmp_path / "dumps", day, lambda content: content[: len(content) // 2], seal=True)
+    with DumpServer(half) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        with pytest.raises(InputError) as raised:
+            fill(lake)
+    assert f"dump-{number_of(folder, day)}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert day not in [one.day for one in received(lake)]
+
+
+def test_a_damaged_member_is_fetched_again_and_then_refused(folder: Path, tmp_path: Path) -> None:
+    def damage(content: bytes) -> bytes:
+        at = content.rindex(b"PAR1") - 20_000  # in the pages of the last member
+        return content[:at] + bytes(2_000) + content[at + 2_000 :]
+
+    with DumpServer(edited(folder, tmp_path / "dumps", FULL, damage, seal=True)) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        said: list[str] = []
+        with (
+            pytest.raises(InputError, match="does not hold listens"),
+            watched_by(lambda *_: None, said.append),
+        ):
+            fill(lake)
+    assert any("it is fetched again" in note for note in said)
+    assert lake.raw_days() == []
+
+
+def test_a_mirror_that_asks_for_a_long_wait_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder, faults=DumpFaults(unavailable=1.0, retry_after_seconds=3_600)) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        with pytest.raises(CrawlPaused, match="asks not to be asked again before"):
+            fill(lake)
+
+
+# --- a refresh ---
+
+
+def test_the_mirror_and_the_months_are_saved_in_the_lake(server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    mirror = f"{server.url}/{SERVED}"
+    assert prepare_dumps(lake, DUMPS, months=2, mirror=f"{mirror}/") == []
+    kept = Lake.open(lake.root).section(SECTION, DumpSettings)
+    assert (kept.months, kept.mirror, kept.memory_gb) == (2, mirror, 0.5)
+    assert prepare_dumps(lake, "none", months=None, mirror=None) == []
+    with pytest.raises(InputError, match=r"--months goes with --source listenbrainz-dumps, not with spotify"):
+        prepare_dumps(lake, "spotify", months=2, mirror=None)
+    with pytest.raises(InputError, match="--mirror is 'nowhere'; it must be an address"):
+        prepare_dumps(lake, DUMPS, months=None, mirror="nowhere")
+    fill(lake)
+    (notice,) = prepare_dumps(lake, DUMPS, months=5, mirror=None)
+    assert notice == "--months 5 counts from the next full export on; the lake has one of 2"
+
+
+def test_a_mirror_without_dumps_is_one_line_of_the_command(folder: Path, tmp_path: Path) -> None:
+    with DumpServer(folder) as server:
+        command = (
+            "refresh",
+            "--source",
+            DUMPS,
+            "--mirror",
+            server.url,
+            "--lake",
+            tmp_path / "lake",
+        )
+        done = tunegraph(*command)
+    assert done.returncode == 2
+    assert "has no folder fullexport/" in done.stderr
+
+
+@pytest.mark.dagster
+@pytest.mark.slow
+def test_dagster_shows_what_came_of_each_day(folder: Path, server: DumpServer, tmp_path: Path) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    config = {"crawled_users": {"source": DUMPS}}
+    with lake.writing("a test"):
+        run_job(lake, "daily_tables", FULL, TODAY, config)
+    with DagsterInstance.from_config(str(lake.history)) as instance:
+        key = AssetKey("crawled_users")
+        events = instance.fetch_materializations(key, limit=10).records
+    shown = {
+        event.partition_key: event.asset_materialization.metadata
+        for event in events
+        if event.asset_materialization is not None
+    }
+    first = shown[FULL.isoformat()]
+    assert first["dumps"].value == f"full export {number_of(folder, FULL)}"
+    assert first["rows of plays"].value == lake.batches(FULL)[0].rows["plays"]
+    assert (
+        first["bytes fetched"].value
+        == server.bytes_sent()[f"/{archive_of(folder, FULL).relative_to(folder)}"]
+    )
+    assert shown[TODAY.isoformat()]["dumps"].value == f"incremental dump {number_of(folder, TODAY)}"
