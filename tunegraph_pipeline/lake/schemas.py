@@ -210,6 +210,13 @@ _TABLES = (
                 _column("track_idx", pa.int32(), "its index in every matrix"),
                 _TRACK,
                 _column("recording", pa.int32(), "track_idx of the id that stands for its recording"),
+                _column(
+                    "joined_by",
+                    pa.string(),
+                    "how it came to that recording: isrc, mbid, name or stripped name; null where it stands"
+                    " for itself",
+                    nullable=True,
+                ),
                 *(column.with_nullable(True) for column in _TRACK_COLUMNS[1:]),
                 _SOURCE.with_nullable(True),
                 _column("provider", pa.string(), "who measured or served the features", nullable=True),

@@ -16,6 +16,7 @@ import polars as pl
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.recordings import (
     MAX_IDS,
+    STAGES,
     Recordings,
     all_apart,
     find_recordings,
@@ -34,6 +35,8 @@ from tunegraph_pipeline.progress import Measured, report_note
 NAME = "catalogue"
 PARTS = ("tracks", "audio_features")
 """The daily tables that describe tracks."""
+_OF_MAP = ("track_idx", "recording", "joined_by")
+"""The columns that are of the id map, and not known of a song."""
 
 
 def build_catalogue(
@@ -51,6 +54,7 @@ def build_catalogue(
             "track_idx": pl.arange(len(track_ids), dtype=pl.Int32, eager=True),
             "track_id": track_ids.cast(pl.String),
             "recording": recordings.canonical,
+            "joined_by": recordings.joined_by,
         }
     )
     for table, part in zip(PARTS, (tracks, features), strict=True):
@@ -62,11 +66,11 @@ def build_catalogue(
 
 def described(catalogue: pl.DataFrame) -> pl.DataFrame:
     """The catalogue with what one id lacks taken from the other ids of its recording."""
-    columns = [name for name in catalogue.columns if name not in ("track_idx", "recording")]
+    columns = [name for name in catalogue.columns if name not in _OF_MAP]
     known = known_under_any_id(
         catalogue["track_id"], catalogue["recording"].to_numpy(), catalogue.select(columns)
     )
-    return catalogue.select("track_idx", "recording").with_columns(known)
+    return catalogue.select(_OF_MAP).with_columns(known)
 
 
 def read_catalogue(lake: Lake) -> pl.DataFrame:
@@ -97,10 +101,14 @@ def run(lake: Lake) -> StageResult:
     if recordings is not None:
         merged = recordings.facts()
         facts |= {
-            "recordings merged": merged["recordings_merged"],
+            "recordings with several ids": merged["recordings_merged"],
             "ids merged away": merged["ids_merged_away"],
+            **{f"of these, joined by {stage}": merged[f"joined by {stage}"] for stage in STAGES},
             f"ISRCs on more than {MAX_IDS} ids, not merged": merged["isrcs_on_too_many_ids"],
-            "ISRCs of several lengths, kept apart": merged["isrcs_of_several_lengths"],
+            **{
+                f"keys by {stage} of which ids stay apart": merged[f"left apart by {stage}"]
+                for stage in STAGES
+            },
         }
     return StageResult(None, how, cost, rows=lake.row_count(NAME, key), facts=facts)
 

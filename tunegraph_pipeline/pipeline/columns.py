@@ -129,7 +129,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
     },
     "catalogue": {
         **_same("track_ids", "track_idx track_id"),
-        "recording": _of("tracks", "isrc duration_ms name artists"),
+        "recording joined_by": f"track_ids.track_id {_of('tracks', 'isrc duration_ms name artists')}",
         **_same("tracks", _DESCRIPTION),
         **_same("audio_features", f"provider {_FEATURES}"),
     },

@@ -119,6 +119,7 @@ STAGES = (
         ("track_ids", "tracks", "audio_features"),
         tables=("catalogue",),
         folder="catalogue",
+        code=2,
         domain="catalogue",
     ),
     # The lists as well, by which verify knows a graph that is older than they are.
