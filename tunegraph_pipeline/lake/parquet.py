@@ -7,6 +7,7 @@ A file of an earlier version has no seal. Its pages carry checksums, but its foo
 there may show as anything, such as a name that is not text, or a file without rows.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tunegraph_pipeline.lake.seals import check_footer, check_parquet, seal_parq
 
 UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What the functions here raise where a file cannot be read; invalid UTF-8 is a ValueError."""
+BLOCK_ROWS = 1_000_000
+"""How many rows are in memory at a time where a file is read or copied in blocks."""
 
 
 def write_rows(table: pa.Table, path: Path) -> None:
@@ -37,10 +40,71 @@ def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema]
         if len(table) != file.metadata.num_rows:
             raise ValueError(f"it holds {len(table):,} rows and declares {file.metadata.num_rows:,}")
     # Polars panics over a field whose metadata is not text.
-    plain = [(field.name, _plain(field.type)) for field in table.schema]
-    frame = pl.from_arrow(table.cast(pa.schema(plain)))
+    frame = pl.from_arrow(table.cast(pa.schema(_columns(table.schema))))
     assert isinstance(frame, pl.DataFrame)
     return frame if columns is None else frame.select(columns)
+
+
+def copy_rows(source: Path, target: Path, kept: Callable[[pa.Table], Any]) -> int:
+    """Write those rows of a file that ``kept`` marks (a table of some rows to Booleans) into ``target``, with
+    its seal, a few at a time; returns how many. Raises UNREADABLE."""
+    check_parquet(source)
+    n_rows = 0
+    with (
+        pq.ParquetFile(source, page_checksum_verification=True) as file,
+        pq.ParquetWriter(target, file.schema_arrow, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for block in file.iter_batches(BLOCK_ROWS):
+            rows = pa.Table.from_batches([block])
+            rows = rows.filter(kept(rows))
+            writer.write_table(rows, row_group_size=BLOCK_ROWS)
+            n_rows += len(rows)
+    seal_parquet(target)
+    return n_rows
+
+
+def count_values(path: Path, column: str) -> Counter[str]:
+    """How often each value of a column of text is in a file, nulls left out; read a few rows at a time.
+    Raises UNREADABLE."""
+    check_parquet(path)
+    found: Counter[str] = Counter()
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for block in file.iter_batches(BLOCK_ROWS, columns=[column]):
+            values = pl.Series(block.column(0)).drop_nulls().value_counts()
+            found.update(dict(values.iter_rows()))
+    return found
+
+
+def check_columns(path: Path, declared: pa.Schema) -> int:
+    """Compare the footer of a file with the columns it must have; returns how many rows it declares.
+
+    A writer such as DuckDB marks every column as nullable: what counts is that no null was written. Raises
+    ValueError where a name or type differs, or a column that must not has nulls, and UNREADABLE.
+    """
+    with pq.ParquetFile(path) as file:
+        schema, footer = file.schema_arrow, file.metadata
+        if not same_columns(schema, declared):
+            raise ValueError(f"its columns are {_in_words(schema)}; they must be {_in_words(declared)}")
+        for index, column in enumerate(declared):
+            if column.nullable:
+                continue
+            groups = [footer.row_group(group).column(index) for group in range(footer.num_row_groups)]
+            if any(chunk.statistics is None or chunk.statistics.null_count != 0 for chunk in groups):
+                raise ValueError(f"its column {column.name} has nulls, or does not say that it has none")
+    return int(footer.num_rows)
+
+
+def same_columns(schema: pa.Schema, declared: pa.Schema) -> bool:
+    """Whether two schemas have the same names and types, whatever they say of nulls."""
+    return _columns(schema) == _columns(declared)
+
+
+def _columns(schema: pa.Schema) -> list[tuple[str, Any]]:
+    return [(field.name, _plain(field.type)) for field in schema]
+
+
+def _in_words(schema: pa.Schema) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in _columns(schema))
 
 
 def _plain(kind: Any) -> Any:

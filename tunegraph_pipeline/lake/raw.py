@@ -3,8 +3,9 @@
 Here: the form of a batch, writing it once and reading the batches of a day. Not here: the daily tables that
 are derived from them (`tables`), or where a batch comes from (`sources`).
 
-A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to five parquet parts and a
-``batch.json``. The id is a hash of the content, so the same file imported twice on one day is one batch.
+A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to six parquet parts and a
+``batch.json``. The id is a hash of the content, so the same file imported twice on one day is one batch. What
+is larger than memory arrives as finished files (:func:`write_files`), under an id that its source gives.
 
 No batch ever holds a forgotten user. A day whose batches were pruned has a marker in their place and accepts
 no more batches: only its tables are left.
@@ -13,8 +14,10 @@ no more batches: only its tables are left.
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
@@ -29,15 +32,23 @@ from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
-from tunegraph_pipeline.lake.parquet import UNREADABLE, read_rows, write_rows
+from tunegraph_pipeline.lake.parquet import (
+    UNREADABLE,
+    check_columns,
+    copy_rows,
+    count_values,
+    read_rows,
+    same_columns,
+    write_rows,
+)
 from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
-from tunegraph_pipeline.lake.seals import read_json, sealed_json
+from tunegraph_pipeline.lake.seals import check_parquet, read_json, seal_parquet, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
 
 BATCH = "batch.json"
 PRUNED = "pruned.json"
-_OF_PEOPLE = ("users", "likes", "feedback")
+_OF_PEOPLE = ("users", "likes", "feedback", "plays")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
 _NAMING = {
@@ -45,6 +56,7 @@ _NAMING = {
     "observations": ("users", "likes"),
     "likes": ("users", "likes"),
     "feedback": ("feedback",),
+    "plays": ("plays",),
 }
 """By daily table, the parts whose user ids it takes over; the other tables have none."""
 LEFT_OUT = "rows of forgotten users, left out"
@@ -52,12 +64,18 @@ _FACTS = ("source", "origin", "rows", "counts")
 """In `batch.json`: these fields of a `BatchInfo`."""
 _ID_FORM = 2
 """In `batch.json`: the id is that of :func:`content_id`. Older batches lack this field; their ids differ."""
+_WHOLE = "is_whole"
+"""In `batch.json`: it replaces all that its source said before. Missing where it does not."""
+_STREAMED = "is_streamed"
+"""In `batch.json`: its parts arrived as files and may be larger than memory. Missing where they did not."""
+_LEFT = "."
+"""In the id of a batch of files: what follows is how many plays are left without those forgotten."""
 _COMPOSED = "ids_are_composed"
 """In `batch.json`: its ids of users and tracks have one Unicode form. Older batches lack this field."""
 
 
 def empty_frame(part: str) -> pl.DataFrame:
-    """An empty frame with the columns and types of a raw part: users, likes, tracks, features or feedback."""
+    """An empty frame with the columns and types of a raw part, such as users or likes."""
     frame = pl.from_arrow(RAW_SCHEMAS[part].empty_table())
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -79,6 +97,7 @@ class RawBatch:
     features: pl.DataFrame = field(default_factory=lambda: empty_frame("features"))
     counts: dict[str, int] = field(default_factory=dict)
     feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
+    plays: pl.DataFrame = field(default_factory=lambda: empty_frame("plays"))
 
     def parts(self) -> dict[str, pl.DataFrame]:
         return {part: getattr(self, part) for part in RAW_SCHEMAS}
@@ -86,7 +105,8 @@ class RawBatch:
 
 @dataclass(frozen=True)
 class BatchInfo:
-    """A batch on disk: its folder, source and counts."""
+    """A batch on disk: its folder, source and counts. ``is_whole``: it replaces all that its source said
+    before. ``is_streamed``: its parts arrived as files, and may be larger than memory."""
 
     folder: Path
     source: str
@@ -95,6 +115,12 @@ class BatchInfo:
     rows: dict[str, int]
     counts: dict[str, int]
     ids_are_composed: bool = True
+    is_whole: bool = False
+    is_streamed: bool = False
+
+    def path(self, part: str) -> Path:
+        """The file of a part that the batch has."""
+        return self.folder / f"{part}.parquet"
 
     def read(self, part: str, columns: list[str] | None = None) -> pl.DataFrame:
         """One part, or ``columns`` of it, with ids in one Unicode form; empty where the batch has none.
@@ -106,18 +132,42 @@ class BatchInfo:
         """The same with ids in the form in which an earlier version may have stored them."""
         if not self.rows.get(part):
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
-        path = self.folder / f"{part}.parquet"
+        path = self.path(part)
 
         def check(schema: pa.Schema) -> None:
-            if not schema.equals(RAW_SCHEMAS[part]):
+            if not same_columns(schema, RAW_SCHEMAS[part]):
                 raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
 
-        try:
+        with self._reading(part):
             return read_rows(path, columns, check)
+
+    def count_values(self, part: str, column: str) -> Counter[str]:
+        """How often each value of a column of text is in a part, nulls left out, a block of rows at a time.
+        Raises LakeError where it cannot be read."""
+        found: Counter[str] = Counter()
+        if not self.rows.get(part):
+            return found
+        with self._reading(part):
+            for value, count in count_values(self.path(part), column).items():
+                found[value if self.ids_are_composed else composed(value)] += count
+        return found
+
+    def check(self, part: str) -> int:
+        """Compare a part, which is not loaded, with its checksum and the columns it must have; returns how
+        many rows it declares. Raises LakeError where it is damaged."""
+        with self._reading(part):
+            check_parquet(self.path(part))
+            return check_columns(self.path(part), RAW_SCHEMAS[part])
+
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[None]:
+        try:
+            yield
         except UNREADABLE as error:
-            check_shortage(error, f"cannot read {path}")
+            check_shortage(error, f"cannot read {self.path(part)}")
             raise LakeError(
-                f"{path} cannot be read ({error}); remove {self.folder} and import its origin again"
+                f"{self.path(part)} cannot be read ({error}); remove {self.folder} and import its origin"
+                " again"
             ) from error
 
     def read_whole(self) -> RawBatch:
@@ -133,11 +183,7 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
     with nothing else is not written, and the one returned has no rows. Raises LakeError where the batches of
     the day were pruned, or the disk cannot be written.
     """
-    if is_pruned(raw, day):
-        raise LakeError(
-            f"the raw batches of {day} were pruned by settings.retention of lake.json, so nothing can be"
-            " added to that day; import it as of a later day"
-        )
+    _check_not_pruned(raw, day)
     batch = _composed(batch)
     tombstones = Tombstones.of(raw.parent)
     if tombstones:
@@ -151,6 +197,101 @@ def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
             kept = replace(kept, counts=counts)
         batch = kept or batch
     return _write(raw, day, batch)
+
+
+def write_files(
+    raw: Path,
+    day: date,
+    source: str,
+    origin: str,
+    batch_id: str,
+    files: Mapping[str, Path],
+    counts: Mapping[str, int],
+    whole: bool,
+) -> BatchInfo:
+    """Move finished parquet ``files``, by the name of their part, into a batch received on ``day``, without
+    loading them.
+
+    They have the columns of ``RAW_SCHEMAS``, and their ids are composed. Rows of forgotten users are left out
+    of ``plays`` and counted. ``batch_id``, without a dash, names the content for good, such as by a checksum
+    of the dump: where the day has that batch, also with users forgotten since, it stays as it is. With
+    ``whole`` it replaces all that ``source`` said before. The given files are removed once the batch is in
+    place, so a kill loses nothing. Raises LakeError where the batches of the day were pruned, a file has
+    other columns, or the disk cannot be written.
+    """
+    _check_not_pruned(raw, day)
+    if unknown := files.keys() - {"plays", "tracks", "features"}:
+        raise ValueError(f"a batch of files has no {', '.join(sorted(unknown))}")
+    if not re.fullmatch(r"\w+", batch_id):
+        raise ValueError(f"the id of a batch of files has letters and digits alone: {batch_id}")
+    rows = {part: n_rows for part, path in files.items() if (n_rows := _checked(part, path))}
+    given = BatchInfo(
+        day_folder(raw, day) / f"{source}-{batch_id}",
+        source,
+        batch_id,
+        origin,
+        rows,
+        dict(counts),
+        is_whole=whole,
+        is_streamed=True,
+    )
+    there = [info for info in read_batches(raw, day) if info.source == source and _is_of(info, batch_id)]
+    info = there[0] if there else None
+    if info is None:
+        tombstones = Tombstones.of(raw.parent)
+        gone = _users_in(files, tombstones.buries) if tombstones else {}
+        info = _write_streamed(given, files, gone)
+    for path in files.values():
+        path.unlink(missing_ok=True)
+    return info
+
+
+def _checked(part: str, path: Path) -> int:
+    """How many rows a file to become a part has."""
+    try:
+        return check_columns(path, RAW_SCHEMAS[part])
+    except UNREADABLE as error:
+        check_shortage(error, f"cannot read {path}")
+        raise LakeError(f"{path} cannot become raw {part}: {error}; make it again") from error
+
+
+def _is_of(info: BatchInfo, batch_id: str) -> bool:
+    """Whether a batch is the one that was given ``batch_id``, or what is left of it."""
+    return info.batch_id.partition(_LEFT)[0] == batch_id
+
+
+def _users_in(files: Mapping[str, Path], gone: Callable[[pl.Series], pl.Series]) -> dict[str, int]:
+    """The users with plays in ``files`` that ``gone`` marks, with how many rows each."""
+    found = count_values(files["plays"], "user_id") if "plays" in files else {}
+    user_ids = pl.Series([*found], dtype=pl.String)
+    return {user_id: found[user_id] for user_id in user_ids.filter(gone(user_ids))}
+
+
+def _write_streamed(info: BatchInfo, files: Mapping[str, Path], gone: Mapping[str, int]) -> BatchInfo:
+    """Copy ``files`` into the folder of a batch, without the plays of the users ``gone``.
+
+    Where rows are left out, the id ends with how many plays are left, so that tables made of it change.
+    """
+    doomed = sum(gone.values())
+    rows, batch_id, counts = dict(info.rows), info.batch_id, dict(info.counts)
+    if doomed:
+        rows["plays"] -= doomed
+        batch_id = f"{batch_id.partition(_LEFT)[0]}{_LEFT}{rows['plays']}"
+        counts[LEFT_OUT] = counts.get(LEFT_OUT, 0) + doomed
+    rows = {part: n_rows for part, n_rows in rows.items() if n_rows}
+    folder = info.folder.with_name(f"{info.source}-{batch_id}")
+    info = replace(info, folder=folder, batch_id=batch_id, rows=rows, counts=counts)
+    users = pa.array([*gone], pa.string())
+    with staged_folder(folder, folder.parents[2] / STAGING) as draft:
+        for part in rows:
+            target = draft / f"{part}.parquet"
+            if part == "plays" and doomed:
+                copy_rows(files[part], target, lambda block: pc.invert(pc.is_in(block["user_id"], users)))
+            else:
+                shutil.copyfile(files[part], target)
+                seal_parquet(target)
+        _write_facts(draft, info)
+    return info
 
 
 def _composed(batch: RawBatch) -> RawBatch:
@@ -178,7 +319,7 @@ def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tu
         left[part] = frame
     if not named:
         return batch, 0
-    rest = replace(batch, users=left["users"], likes=left["likes"], feedback=left["feedback"])
+    rest = RawBatch(batch.source, batch.origin, **{**batch.parts(), **left}, counts=batch.counts)
     catalogue = batch.source != FILES and (len(batch.tracks) or len(batch.features))
     return (rest if any(map(len, left.values())) or catalogue else None), named
 
@@ -189,7 +330,6 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
     The new one, under the id of its content, is in place before the old one is removed, so a kill in between
     loses nothing, and doing it again finishes it.
     """
-    gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
     named = Counter(
         one
         for one in user_ids
@@ -197,10 +337,14 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
     )
     named_after = bool(named)
     for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
-        ids = info.read(part, [column])[column]
-        named.update(ids.filter(ids.is_in(gone)).to_list())
+        found = info.count_values(part, column)
+        named.update({one: found[one] for one in user_ids if one in found})
     if not named:
         return named
+    if info.is_streamed:
+        _take_plays_out(info, named)
+        return named
+    gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
     rest, _ = without_users(info.read_whole(), lambda ids: ids.is_in(gone).fill_null(False))
     if rest is not None:
         origin = _NAMED_AFTER if named_after else rest.origin
@@ -209,6 +353,15 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
             return named
     remove_batch(info)
     return named
+
+
+def _take_plays_out(info: BatchInfo, user_ids: Collection[str]) -> None:
+    """The same of a batch whose parts may be larger than memory, in which plays alone name users."""
+    gone = pl.Series(sorted(user_ids), dtype=pl.String).implode()
+    files = {part: info.path(part) for part in info.rows}
+    with disk_errors(info.folder):
+        _write_streamed(info, files, _users_in(files, lambda ids: ids.is_in(gone)))
+    remove_batch(info)
 
 
 def remove_batch(info: BatchInfo) -> None:
@@ -255,9 +408,23 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
                 write_rows(table, draft / f"{part}.parquet")
-            facts = {name: getattr(info, name) for name in _FACTS} | {"id_form": _ID_FORM, _COMPOSED: True}
-            (draft / BATCH).write_text(sealed_json(json.dumps(facts, indent=1, ensure_ascii=False)))
+            _write_facts(draft, info)
     return info
+
+
+def _write_facts(folder: Path, info: BatchInfo) -> None:
+    facts = {name: getattr(info, name) for name in _FACTS} | {_COMPOSED: True}
+    # The id of streamed parts is that of their origin, not of their content.
+    facts |= {_STREAMED: True, _WHOLE: info.is_whole} if info.is_streamed else {"id_form": _ID_FORM}
+    (folder / BATCH).write_text(sealed_json(json.dumps(facts, indent=1, ensure_ascii=False)))
+
+
+def _check_not_pruned(raw: Path, day: date) -> None:
+    if is_pruned(raw, day):
+        raise LakeError(
+            f"the raw batches of {day} were pruned by settings.retention of lake.json, so nothing can be"
+            " added to that day; import it as of a later day"
+        )
 
 
 def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
@@ -322,15 +489,21 @@ def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_
     """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables. Only
     aliases that the batches name change it, and ids that have to be composed.
 
-    A batch of feedback alone says nothing about lists and tracks, and the other way round: feedback must not
-    look like a changed list, for which a model would be trained again.
+    A batch of feedback or plays alone says nothing about lists and tracks, and the other way round: they must
+    not look like a changed list, for which a model would be trained again.
     """
-    if table == "feedback":
-        batches = [batch for batch in batches if batch.rows.get("feedback")]
-    elif table != "users":
-        batches = [batch for batch in batches if set(batch.rows) != {"feedback"}]
+    batches = [batch for batch in batches if _says_of(table, {*batch.rows})]
     text = ",".join(f"{batch.source}-{aliased_id(batch, table, aliases)}" for batch in batches)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _says_of(table: str, parts: set[str]) -> bool:
+    """Whether a batch with these parts counts for a daily table."""
+    if table in ("feedback", "plays"):
+        return table in parts
+    if table in ("likes", "observations") and "plays" in parts:
+        return bool(parts & {"users", "likes"})
+    return table == "users" or not parts or not parts <= {"feedback", "plays"}
 
 
 def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:
@@ -352,8 +525,12 @@ def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:
 @lru_cache(maxsize=10_000)
 def _named_aliases(folder: Path, part: str, aliases: frozenset[str]) -> set[str]:
     """Which of the aliases a part of a batch names. A folder is named by its content, so the answer stays."""
-    ids = read_info(folder).read(part, id_columns(RAW_SCHEMAS[part].names))
-    return Aliases(dict.fromkeys(aliases, "")).named_by(ids)
+    info = read_info(folder)
+    return {
+        alias
+        for column in id_columns(RAW_SCHEMAS[part].names)
+        for alias in aliases.intersection(info.count_values(part, column))
+    }
 
 
 @lru_cache(maxsize=10_000)
@@ -379,7 +556,12 @@ def read_info(folder: Path) -> BatchInfo:
         known = {name: facts[name] for name in _FACTS}
         composed_ids = facts.get(_COMPOSED) is True
         return BatchInfo(
-            folder, batch_id=folder.name.rpartition("-")[2], **known, ids_are_composed=composed_ids
+            folder,
+            batch_id=folder.name.rpartition("-")[2],
+            **known,
+            ids_are_composed=composed_ids,
+            is_whole=facts.get(_WHOLE) is True,
+            is_streamed=facts.get(_STREAMED) is True,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         check_shortage(error, f"cannot read {folder / BATCH}")

@@ -103,6 +103,10 @@ _FEEDBACK_COLUMNS = [
     ),
     _column("bundle_version", pa.string(), "the bundle that list was from; empty where unknown"),
 ]
+_PLAYED_ON = _column(
+    "played_on", pa.date32(), "the day (UTC) of the plays; null where only a total is known", nullable=True
+)
+_PLAYS = _column("plays", pa.int32(), "how many times it was played, at least once")
 _USER_COLUMNS = [
     _USER,
     _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
@@ -116,10 +120,12 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "tracks": pa.schema(_TRACK_COLUMNS),
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
+    "plays": pa.schema([_USER, _TRACK, _PLAYED_ON, _PLAYS]),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
 was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row in ``feedback`` is about one
-track, and says nothing about the rest of a list."""
+track, and says nothing about the rest of a list; nor do ``plays``, of which no two rows agree in user, track
+and day."""
 
 _TABLES = (
     TableSpec(
