@@ -9,6 +9,7 @@ made before. So it does not depend on the order of threads, and a retry helps.
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import ceil
@@ -95,26 +96,26 @@ class RateLimit:
 
 
 class FaultDraws:
-    """Draws the faults of requests; threads may share it."""
+    """Draws the faults of requests, each kind with its share; threads may share it."""
 
-    def __init__(self, faults: Faults) -> None:
-        self.faults = faults
-        self._any_share = any(getattr(faults, kind) for kind in ON_API)
+    def __init__(self, seed: int, shares: Mapping[str, float]) -> None:
+        self._seed = seed
+        self._shares = shares
         self._times_asked: dict[bytes, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def draw(self, key: str, kinds: tuple[str, ...]) -> str | None:
         """Which of ``kinds`` happens to the request ``key`` this time, None for no fault."""
-        if not self._any_share:
+        if not any(self._shares.values()):
             return None
         short = blake2b(key.encode(), digest_size=12).digest()
         with self._lock:
             times, in_a_row = self._times_asked.get(short, (0, 0))
             found: str | None = None
             if in_a_row < _IN_A_ROW:
-                at = unit(self.faults.seed, key, times)
+                at = unit(self._seed, key, times)
                 for kind in kinds:
-                    at -= getattr(self.faults, kind)
+                    at -= self._shares[kind]
                     if at < 0:
                         found = kind
                         break

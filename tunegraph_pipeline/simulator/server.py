@@ -12,18 +12,18 @@ since these refusals depend on the clock.
 import argparse
 import json
 import os
-import socket
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl
 
@@ -42,6 +42,7 @@ from tunegraph_pipeline.simulator.faults import (
     spoil,
     too_many,
 )
+from tunegraph_pipeline.simulator.loopback import LoopbackServer
 from tunegraph_pipeline.simulator.tokens import Tokens
 from tunegraph_pipeline.simulator.world import World, WorldConfig
 
@@ -123,17 +124,11 @@ class SimulatorServer:
             service: RateLimit(allowed, faults.window_seconds, fixed=service == "listenbrainz")
             for service in ("spotify", "listenbrainz", "reccobeats")
         }
-        self._fault_draws = FaultDraws(faults)
-        try:
-            self._http = _HTTPServer(("127.0.0.1", port), _Handler)
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"the simulator cannot listen on port {port} ({error}); choose another --port, or 0 for any"
-            ) from error
+        self._fault_draws = FaultDraws(faults.seed, {kind: getattr(faults, kind) for kind in ON_API})
+        self._http = _HTTPServer(port, _Handler)
         self._http.served = self
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,18 +139,11 @@ class SimulatorServer:
 
     def start(self) -> None:
         """Begin to answer, first the connections that already wait."""
-        serve_forever = partial(self._http.serve_forever, 0.05)
-        self._thread = threading.Thread(target=serve_forever, name="simulator", daemon=True)
-        self._thread.start()
+        self._http.start()
 
     def close(self) -> None:
         """Stop listening and close every connection. A second call does nothing."""
-        if self._thread is not None:
-            self._http.shutdown()
-            self._thread.join()
-            self._thread = None
-        self._http.server_close()
-        self._http.close_connections()
+        self._http.close()
 
     def summary(self) -> dict[str, Any]:
         """Counts of the requests so far; ``seconds`` is the time from the first API request to the last."""
@@ -240,44 +228,8 @@ class _Reply(NamedTuple):
     at: float
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
+class _HTTPServer(LoopbackServer):
     served: SimulatorServer
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        # The base class resolves this machine's name, which may take seconds.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._open_lock:
-                self._open.discard(request)
-
-    def close_connections(self) -> None:
-        with self._open_lock:
-            for connection in self._open:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # already closed
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -325,7 +277,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing; the server counts its requests."""
 
 
-def serve(server: SimulatorServer, announce: Callable[[], None], *, until_stdin_closes: bool = False) -> None:
+def serve(
+    server: AbstractContextManager[object], announce: Callable[[], None], *, until_stdin_closes: bool = False
+) -> None:
     """Serve until Ctrl-C, which is raised to the caller, or until standard input ends.
 
     ``announce`` is called once the server is ready. With ``until_stdin_closes`` it stops when the parent
