@@ -102,12 +102,16 @@ def import_files(
     merged; a list imported on a later day replaces the earlier one. --dry-run shows how the files are read
     and what would change.
     """
+    import polars as pl
+
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.raw import LEFT_OUT
     from tunegraph_pipeline.pipeline.import_changes import list_changes
+    from tunegraph_pipeline.pipeline.track_ids import songs_of
     from tunegraph_pipeline.sources import files
 
     day = _day(as_of)
+    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
     with notes.status("reading …"), import_limits(lake):
         imports = files.import_files(
             paths,
@@ -122,9 +126,9 @@ def import_files(
             like_when=_like_when(like_when or []),
             ignore=ignore_column or [],
             day=day,
+            known_songs=lambda: pl.Series([], dtype=pl.String) if known is None else songs_of(known),
         )
     batches = [one.batch for one in imports]
-    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
     changes = None if known is None else list_changes(known, batches, day)
     if not dry_run:
         home = open_or_create_lake(lake)
@@ -222,6 +226,7 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         parts += [
             (len(one.batch.tracks), "described song"),
             (len(one.batch.features), "song with audio features", "songs with audio features"),
+            (len(one.batch.redirects), "redirected id"),
         ]
         sizes = ", ".join(counted(*part) for part in parts if part[0])
         out.print(f"  {sizes or 'no likes'}", soft_wrap=True)

@@ -40,6 +40,7 @@ def song_keys(tracks: pl.DataFrame) -> pl.DataFrame:
       names is its own.
     - ``loose``: the leading artist and the title in ASCII letters and digits, without remarks and guests.
     - ``credited``: every word of artists and guests, sorted.
+    - ``of_all``: those words and the title as in ``loose``, whoever leads.
     - ``plain``: whether there was nothing to leave out or to transliterate.
     """
     of_names = pl.col("track_id").str.starts_with(NAME_PREFIX)
@@ -60,11 +61,14 @@ def song_keys(tracks: pl.DataFrame) -> pl.DataFrame:
         _credits(rows.select("lead", "credit")), on=["lead", "credit"], how="left", maintain_order="left"
     )
     words = pl.concat_str(["credited words", "guests"], separator=" ").str.split(" ")
-    return joined.select(
+    return joined.with_columns(
+        credited=words.list.unique().list.sort().list.join(" ").str.strip_chars()
+    ).select(
         "track",
         exact=pl.coalesce("own", pl.format("{}/{}", "credit key", "title key")),
         loose=pl.format("{}/{}", "lead key", "loose title"),
-        credited=words.list.unique().list.sort().list.join(" ").str.strip_chars(),
+        of_all=pl.when(pl.col("lead key").is_not_null()).then(pl.format("{}/{}", "credited", "loose title")),
+        credited="credited",
         plain=pl.col("plain title") & pl.col("plain credit"),
     )
 

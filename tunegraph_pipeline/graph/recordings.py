@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +28,8 @@ import polars as pl
 
 from tunegraph_pipeline.graph.joined_tracks import JoinedTracks, by_length, is_spread
 from tunegraph_pipeline.graph.name_keys import exact_keys, song_keys
+from tunegraph_pipeline.lake.schemas import JOINED_BY, JoinedBy
 from tunegraph_pipeline.song_ids import NAME_PREFIX
-
-JoinedBy = Literal["isrc", "mbid", "name", "stripped name"]
-STAGES: tuple[JoinedBy, ...] = get_args(JoinedBy)
-"""How ids are joined, in the order of trust."""
 
 MAX_IDS = 20
 """An ISRC on more ids than this is a placeholder somebody typed in, and identifies no recording."""
@@ -67,9 +63,9 @@ class Recordings:
         return {
             "recordings_merged": len(np.unique(self.canonical[aliases])),
             "ids_merged_away": len(aliases),
-            **{f"joined by {stage}": counts.get(stage, 0) for stage in STAGES},
+            **{f"joined by {stage}": counts.get(stage, 0) for stage in JOINED_BY},
             "isrcs_on_too_many_ids": self.placeholders,
-            **{f"left apart by {stage}": self.apart.get(stage, 0) for stage in STAGES},
+            **{f"left apart by {stage}": self.apart.get(stage, 0) for stage in JOINED_BY},
         }
 
 
@@ -91,7 +87,7 @@ def find_recordings(
     tracks: pl.DataFrame,
     redirects: pl.DataFrame | None = None,
     *,
-    join_by: Collection[JoinedBy] = STAGES,
+    join_by: Collection[JoinedBy] = JOINED_BY,
 ) -> Recordings:
     """Find which tracks of the id map ``track_ids`` are one recording.
 
@@ -111,10 +107,10 @@ def find_recordings(
     lengths = described.select(pl.when(pl.col("duration_ms") > 0).then("duration_ms").cast(pl.Float64))
     groups = JoinedTracks(lengths.to_series().fill_null(np.nan).to_numpy())
     labels: list[npt.NDArray[np.int32]] = []
-    apart: dict[str, int] = dict.fromkeys(STAGES, 0)
+    apart: dict[str, int] = dict.fromkeys(JOINED_BY, 0)
     placeholders = 0
     names: pl.DataFrame | None = None
-    for stage in STAGES:
+    for stage in JOINED_BY:
         if stage in join_by:
             if stage == "isrc":
                 keys, placeholders = _isrcs(described)
@@ -126,7 +122,8 @@ def find_recordings(
                 if stage == "name":
                     apart[stage] = groups.join(names.select("track", key="exact").drop_nulls())
                 else:
-                    apart[stage] = _join_stripped(groups, names) + _join_guests(groups, described)
+                    _join_stripped(groups, names, "of_all")
+                    apart[stage] = _join_stripped(groups, names, "loose") + _join_guests(groups, described)
         labels.append(groups.label)
     return Recordings(groups.label, _joined_by(labels), placeholders, apart)
 
@@ -174,10 +171,10 @@ def _whole(tracks: pl.DataFrame) -> pl.DataFrame:
 def _joined_by(labels: list[npt.NDArray[np.int32]]) -> pl.Series:
     """The first stage after which each track was with the one that stands for its recording."""
     canonical = labels[-1]
-    found = np.full(len(canonical), len(STAGES), dtype=np.int8)
-    for stage in reversed(range(len(STAGES))):
+    found = np.full(len(canonical), len(JOINED_BY), dtype=np.int8)
+    for stage in reversed(range(len(JOINED_BY))):
         found[(labels[stage] == canonical) & is_alias(canonical)] = stage
-    return pl.Series("joined_by", [*STAGES, None], dtype=pl.String).gather(found)
+    return pl.Series("joined_by", [*JOINED_BY, None], dtype=pl.String).gather(found)
 
 
 def _isrcs(described: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -197,21 +194,21 @@ def _mbids(described: pl.DataFrame, redirects: pl.DataFrame) -> pl.DataFrame:
     return rows.select("track", key=pl.coalesce("recording_id", "track_id"))
 
 
-def _join_stripped(groups: JoinedTracks, names: pl.DataFrame) -> int:
-    """Join recordings without a plainly written id to those with the same stripped name; returns of how many
-    names something stayed apart."""
+def _join_stripped(groups: JoinedTracks, names: pl.DataFrame, key: str) -> int:
+    """Join recordings without a plainly written id to those with the same stripped name, the column ``key``
+    of ``names``; returns of how many names something stayed apart."""
     named = (
-        names.drop_nulls("loose")
+        names.drop_nulls(key)
         .with_columns(group=pl.lit(pl.Series(groups.label)).gather(pl.col("track")))
         .with_columns(any_plain=pl.col("plain").any().over("group"))
         .filter(pl.col("plain") | ~pl.col("any_plain"))
-        .filter(pl.col("group").n_unique().over("loose") > 1)
+        .filter(pl.col("group").n_unique().over(key) > 1)
     )
     # Most names are simple: one guest list and, at most, one recording that is written plainly.
-    simple = (pl.col("credited").n_unique().over("loose") == 1) & (
-        pl.col("group").filter("plain").n_unique().over("loose") <= 1
+    simple = (pl.col("credited").n_unique().over(key) == 1) & (
+        pl.col("group").filter("plain").n_unique().over(key) <= 1
     )
-    rows = named.filter(~simple).sort("loose").select("loose", "group", "credited", "plain").iter_rows()
+    rows = named.filter(~simple).sort(key).select(key, "group", "credited", "plain").iter_rows()
     keys: list[str] = []
     tracks: list[int] = []
     apart = 0
@@ -222,7 +219,7 @@ def _join_stripped(groups: JoinedTracks, names: pl.DataFrame) -> int:
             keys += [f"{name}/{place}"] * len(together)
             tracks += together
     others = pl.DataFrame({"track": tracks, "key": keys}, {"track": pl.UInt32, "key": pl.String})
-    return apart + groups.join(pl.concat([named.filter(simple).select("track", key="loose"), others]))
+    return apart + groups.join(pl.concat([named.filter(simple).select("track", key=key), others]))
 
 
 def _of_one_name(

@@ -15,13 +15,14 @@ import polars as pl
 
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids
-from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned
 from tunegraph_pipeline.lake.tables import (
     derive_audio_features,
     derive_feedback,
     derive_likes,
     derive_observations,
+    derive_redirects,
     derive_tracks,
     derive_users,
     unique_feedback,
@@ -30,7 +31,7 @@ from tunegraph_pipeline.lake.tables import (
     unique_users,
 )
 
-_ABOUT_TRACKS = ("tracks", "audio_features")
+_ABOUT_TRACKS = ("tracks", "audio_features", "redirects")
 
 
 def derive(
@@ -48,6 +49,8 @@ def derive(
         made["tracks"] = derive_tracks(batches)
     if "audio_features" in names:
         made["audio_features"] = derive_audio_features(batches)
+    if "redirects" in names:
+        made["redirects"] = derive_redirects(batches)
     if "feedback" in names:
         made["feedback"] = derive_feedback(batches, aliases)
     return {name: made[name] for name in names}
@@ -62,7 +65,8 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
     """
     key, pruned, aliases = day.isoformat(), is_pruned(lake.raw, day), Aliases.of(lake.root)
     for name in names if pruned else ():
-        lake.read(name, key, columns=[])
+        if name not in MAY_BE_MISSING:
+            lake.read(name, key, columns=[])
     stale = lake.stale_tables(day, names, aliases)
     for name, rows in tables_now(lake, day, stale, aliases).items():
         lake.write(name, key, rows, _inputs(lake, day, name, rows, aliases))
@@ -84,6 +88,7 @@ def tables_now(lake: Lake, day: date, names: Collection[str], aliases: Aliases) 
         "feedback": lambda: unique_feedback(renamed("feedback")),
         "tracks": lambda: unique_tracks(renamed("tracks"), "tracks"),
         "audio_features": lambda: unique_tracks(renamed("audio_features"), "audio_features"),
+        "redirects": lambda: unique_tracks(renamed("redirects"), "redirects"),
     }
     return {name: made[name]() for name in names}
 

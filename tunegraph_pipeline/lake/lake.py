@@ -59,6 +59,8 @@ FIRST_DAY = date(1990, 1, 1)
 """No lake has a day before this one; where each begins, `Lake.first_day` says."""
 
 SIMULATED = "simulator"
+MAY_BE_MISSING = frozenset({"redirects"})
+"""The daily tables without a partition on days that have nothing for them, as in earlier lakes."""
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
 
@@ -325,8 +327,15 @@ class Lake(TableFiles):
             ]
         batches = self.batches(day)
         return [
-            name for name in names if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)
+            name
+            for name in names
+            if self.inputs_of(name, key) != day_fingerprint(batches, name, aliases)
+            and not (name in MAY_BE_MISSING and self._needs_none(name, key, batches))
         ]
+
+    def _needs_none(self, table: str, day: str, batches: Collection[BatchInfo]) -> bool:
+        """Whether a day has no partition of a table, and nothing that would go into it."""
+        return not self.table_path(table, day).exists() and not any(info.rows.get(table) for info in batches)
 
     def _names_alias(self, table: str, day: str, aliases: Aliases) -> bool:
         columns = id_columns(TABLES[table].schema.names)
@@ -338,7 +347,7 @@ class Lake(TableFiles):
         return [day for day in self.partitions(table) if day <= cut_off.isoformat()]
 
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
-        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row for each track."""
+        """``tracks``, ``audio_features`` or ``redirects`` over all days up to the cut-off, one row for each track."""
         frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
         return latest_known(frames) if frames else empty_table(table)
 

@@ -6,7 +6,7 @@ writing and checking against them is `tables.py`; nothing here touches a disk.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -31,6 +31,10 @@ FILES = "files"
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 
+JoinedBy = Literal["isrc", "mbid", "name", "stripped name"]
+JOINED_BY: tuple[JoinedBy, ...] = get_args(JoinedBy)
+"""How an id may come to its recording, in the order of trust; `graph.recordings` says what each means."""
+
 PERSONAL = frozenset({"user_id", "discovered_from"})
 """The columns whose values are ids of people."""
 
@@ -51,13 +55,14 @@ class Partition(StrEnum):
 @dataclass(frozen=True)
 class TableSpec:
     """A table: its name, what a row is, its columns and its partition. ``key`` names the columns no two rows
-    of one partition may agree in."""
+    of one partition may agree in, ``added`` those that files of an earlier version lack: they are null there."""
 
     name: str
     row: str
     partition: Partition
     schema: pa.Schema
     key: tuple[str, ...]
+    added: tuple[str, ...] = ()
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> "pa.Field[Any]":
@@ -107,6 +112,7 @@ _PLAYED_ON = _column(
     "played_on", pa.date32(), "the day (UTC) of the plays; null where only a total is known", nullable=True
 )
 _PLAYS = _column("plays", pa.int32(), "how many times it was played, at least once")
+_RECORDING_ID = _column("recording_id", pa.string(), "the id under which MusicBrainz has that recording")
 _USER_COLUMNS = [
     _USER,
     _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
@@ -121,6 +127,7 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
     "plays": pa.schema([_USER, _TRACK, _PLAYED_ON, _PLAYS]),
+    "redirects": pa.schema([_TRACK, _RECORDING_ID]),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
 was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row in ``feedback`` is about one
@@ -173,6 +180,13 @@ _TABLES = (
         ("track_id",),
     ),
     TableSpec(
+        "redirects",
+        "a MusicBrainz id that stands for another, as told on that day",
+        Partition.DAY,
+        pa.schema([_TRACK, _RECORDING_ID, _SOURCE]),
+        ("track_id",),
+    ),
+    TableSpec(
         "feedback",
         "what a listener said of one track on that day",
         Partition.DAY,
@@ -219,8 +233,7 @@ _TABLES = (
                 _column(
                     "joined_by",
                     pa.string(),
-                    "how it came to that recording: isrc, mbid, name or stripped name; null where it stands"
-                    " for itself",
+                    f"how it came to that recording: {', '.join(JOINED_BY)}; null where it stands for itself",
                     nullable=True,
                 ),
                 *(column.with_nullable(True) for column in _TRACK_COLUMNS[1:]),
@@ -230,6 +243,7 @@ _TABLES = (
             ]
         ),
         ("track_id",),
+        added=("joined_by",),
     ),
     TableSpec(
         "track_ids",

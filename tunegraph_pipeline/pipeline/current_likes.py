@@ -246,6 +246,8 @@ def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
     if not merge:
         tracks = tracks.clear()
     ids = tracks["track_id"]
-    canonical = find_recordings(ids, tracks).canonical
+    redirects = lake.known_tracks("redirects", cut_off)
+    join_by = lake.section("graph", GraphSettings).join_by
+    canonical = find_recordings(ids, tracks, redirects, join_by=join_by).canonical
     shared = np.isin(canonical, canonical[is_alias(canonical)])
     return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)

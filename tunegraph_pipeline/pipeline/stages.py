@@ -95,11 +95,12 @@ STAGES = (
     _daily("liked_lists", ("crawled_users",), ("likes", "observations"), "listening", "your_data.md"),
     _daily("tracks", ("crawled_users",), ("tracks",), "catalogue", "your_data.md"),
     _daily("audio_features", ("crawled_users",), ("audio_features",), "catalogue", "your_data.md"),
+    _daily("redirects", ("crawled_users",), ("redirects",), "catalogue", "songs.md"),
     _daily("feedback", ("crawled_users",), ("feedback",), "listening", "service.md"),
     Stage(
         "current_likes",
         "current_likes",
-        ("forgotten_users", "liked_lists", "feedback", "tracks"),
+        ("forgotten_users", "liked_lists", "feedback", "tracks", "redirects"),
         tables=("current_likes", "current_dislikes", "changed_users", "last_observations"),
         folder="current_likes",
         code=2,
@@ -116,7 +117,7 @@ STAGES = (
     Stage(
         "catalogue",
         "catalogue",
-        ("track_ids", "tracks", "audio_features"),
+        ("track_ids", "tracks", "audio_features", "redirects"),
         tables=("catalogue",),
         folder="catalogue",
         code=2,

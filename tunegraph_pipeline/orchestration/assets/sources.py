@@ -144,6 +144,11 @@ def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
             "The 11 audio features that were fetched on each day; unknown ones are null.",
         ),
         _daily_table(
+            "redirects",
+            days,
+            "The MusicBrainz ids that stand for others, of each day on which MusicBrainz's names were imported.",
+        ),
+        _daily_table(
             "feedback",
             days,
             "What listeners said of single songs through the service on each day: like, dislike or skip.",

@@ -16,12 +16,12 @@ from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
 from tunegraph_pipeline.lake.feedback import settle
-from tunegraph_pipeline.lake.lake import DAILY_TABLES
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING
 from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
 from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
-from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
+from tunegraph_pipeline.pipeline.catalogue import REDIRECTS, rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, written
@@ -33,6 +33,8 @@ from tunegraph_pipeline.words import counted
 _SAMPLED_TRACKS = 200
 _SAMPLED_LIKES = 5_000_000
 """With more current likes than this, only a sample of the users is compared."""
+_ALWAYS_THERE = [table for table in DAILY_TABLES if table not in MAY_BE_MISSING]
+"""The daily tables that every filled day has."""
 
 
 def check_days(inspection: Inspection) -> None:
@@ -43,7 +45,7 @@ def check_days(inspection: Inspection) -> None:
         inspection.progress("days", done, len(days))
         if is_pruned(inspection.lake.raw, date.fromisoformat(key)):
             # Nothing but the tables is left of it.
-            for table in DAILY_TABLES:
+            for table in _ALWAYS_THERE:
                 path = inspection.lake.table_path(table, key)
                 if not path.exists():
                     inspection.problem(path, "is not there", *how_to_rebuild(inspection, table, key))
@@ -96,11 +98,11 @@ def _check_observations(inspection: Inspection, key: str) -> None:
 def check_lists(inspection: Inspection) -> None:
     """The current lists against those rebuilt from the daily tables."""
     lake, key = inspection.lake, inspection.sound_cut_off()
-    if key is None or not inspection.sound("observations", "likes", "feedback", "tracks"):
+    if key is None or not inspection.sound("observations", "likes", "feedback", "tracks", REDIRECTS):
         return
     path = lake.table_path("current_likes", key)
     days = [day for day in inspection.filled_days() if day <= key]
-    if not all(lake.table_path(name, day).exists() for name in DAILY_TABLES for day in days):
+    if not all(lake.table_path(name, day).exists() for name in _ALWAYS_THERE for day in days):
         return  # a finding of that day, which has to be filled first
     sources = (lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days)
     updated = written(lake.current_file("current_likes"))
@@ -148,14 +150,15 @@ def _expected_lists(
 def check_catalogue(inspection: Inspection) -> None:
     """The catalogue against one rebuilt from the daily tables and the id map."""
     lake = inspection.lake
-    if not inspection.has(CATALOGUE) or not inspection.sound(
-        CATALOGUE, "track_ids", "tracks", "audio_features"
-    ):
+    if not inspection.has(CATALOGUE) or not inspection.sound(CATALOGUE, "track_ids", *DESCRIBING, REDIRECTS):
         return
     key = lake.current_version(CATALOGUE)
     path = lake.table_path(CATALOGUE, key)
     days = [
-        lake.table_path(table, day) for table in DESCRIBING for day in lake.partitions(table) if day <= key
+        lake.table_path(table, day)
+        for table in (*DESCRIBING, REDIRECTS)
+        for day in lake.partitions(table)
+        if day <= key
     ]
     if inspection.behind(CATALOGUE) or any(
         written(day) > written(lake.current_file(CATALOGUE)) for day in days
