@@ -27,14 +27,16 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, show_found
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.pipeline.import_changes import ListChanges
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.sources.file_import import FileImport
 
 
@@ -145,7 +147,26 @@ def import_files(
         if left_out := info.counts.get(LEFT_OUT):
             notes.print(f"{info.origin}: {LEFT_OUT}: {left_out:,}")
     warn_of_future_days(home)
+    if (found := _found_in_model(home, imports)) is not None:
+        show_found(found)
     notes.print(f"received {day} in {home.root}; next: {refresh_of(home.root)}", soft_wrap=True)
+
+
+def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches | None":
+    """How the songs that one person likes by these files are found in the live model; None without either."""
+    from tunegraph_pipeline.errors import TuneGraphError
+    from tunegraph_pipeline.pipeline.alone import open_live
+    from tunegraph_pipeline.pipeline.user_list import list_in_lake
+    from tunegraph_pipeline.recommend.matching import match
+
+    people = {one.person for one in imports if one.person}
+    if len(people) != 1 or not lake.has_current("serving"):
+        return None
+    try:
+        bundle = open_live(lake).bundle
+        return match(bundle, list_in_lake(lake, people.pop()).likes)
+    except TuneGraphError:
+        return None  # nothing is live, or nothing of this person counts: the import is complete without it
 
 
 def _day(as_of: datetime | None) -> date:

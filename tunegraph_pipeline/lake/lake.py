@@ -347,7 +347,7 @@ class Lake(TableFiles):
         return [day for day in self.partitions(table) if day <= cut_off.isoformat()]
 
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
-        """``tracks``, ``audio_features`` or ``redirects`` over all days up to the cut-off, one row for each track."""
+        """A daily table of tracks over all days up to the cut-off, one row for each track."""
         frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
         return latest_known(frames) if frames else empty_table(table)
 

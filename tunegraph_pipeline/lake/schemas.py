@@ -55,7 +55,7 @@ class Partition(StrEnum):
 @dataclass(frozen=True)
 class TableSpec:
     """A table: its name, what a row is, its columns and its partition. ``key`` names the columns no two rows
-    of one partition may agree in, ``added`` those that files of an earlier version lack: they are null there."""
+    of one partition may agree in, ``added`` those that files of earlier versions lack and are null there."""
 
     name: str
     row: str

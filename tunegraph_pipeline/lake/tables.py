@@ -145,7 +145,7 @@ def _received(batches: Sequence[BatchInfo], part: str, source_column: str = "sou
 
 
 def unique_tracks(received: pl.DataFrame, table: str) -> pl.DataFrame:
-    """One row for each track of ``tracks``, ``audio_features`` or ``redirects``, with the first non-null values."""
+    """One row for each track of a daily table of tracks, with the first non-null values."""
     names = TABLES[table].schema.names
     if received["track_id"].is_duplicated().any():
         # The source is never null, so it is that of the first batch.

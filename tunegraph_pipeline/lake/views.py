@@ -7,7 +7,8 @@ tables themselves (`tables`), or when the file is brought up to date (`Lake.refr
 
 - a table of a cut-off, such as ``current_likes``: the rows of the current cut-off;
 - a table of a version, such as ``track_embeddings``: the rows of the current model or the live bundle;
-- ``tracks``, ``audio_features`` and ``redirects``: a row for each track, with the newest known value of every column;
+- ``tracks``, ``audio_features`` and ``redirects``: a row for each track, with the newest known value of
+  every column;
 - ``users`` and ``observations``: the newest row of each user and source;
 - ``likes``: the newest list of each user from each source;
 - ``feedback``, which never expires, and tables without partitions: every row.

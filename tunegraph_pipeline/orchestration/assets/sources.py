@@ -146,7 +146,7 @@ def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
         _daily_table(
             "redirects",
             days,
-            "The MusicBrainz ids that stand for others, of each day on which MusicBrainz's names were imported.",
+            "The MusicBrainz ids that stand for others, as imported on each day with MusicBrainz's names.",
         ),
         _daily_table(
             "feedback",
