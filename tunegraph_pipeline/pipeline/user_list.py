@@ -76,7 +76,8 @@ class _Days:
         recordings = None
         if user_id is not None and len(said):
             merge = self._lake.section("graph", GraphSettings).merge_recordings
-            recordings = recordings_by_id(self._lake, date.fromisoformat(self._days[-1]), merge=merge)
+            day = date.fromisoformat(self._days[-1])
+            recordings = recordings_by_id(self._lake, day, said["track_id"], merge=merge)
         return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings)
 
     def tracks(self, ids: pl.Series) -> pl.DataFrame:

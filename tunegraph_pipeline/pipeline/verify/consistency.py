@@ -143,7 +143,7 @@ def _expected_lists(
     if inspection.name(lake.path) in inspection.damaged:
         return None  # the settings say whether ids of one recording are merged
     merge = lake.section("graph", GraphSettings).merge_recordings
-    recordings = recordings_by_id(lake, date.fromisoformat(key), merge=merge)
+    recordings = recordings_by_id(lake, date.fromisoformat(key), feedback["track_id"], merge=merge)
     return settle(lists, feedback, seen(), recordings).likes
 
 
