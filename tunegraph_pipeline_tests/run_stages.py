@@ -18,7 +18,7 @@ from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import STAGES, Stage
 
-GRAPH = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
+GRAPH = ("likes_from_plays", "current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 SERVING = ("serving_bundle", "user_recommendations", "evaluation", "retention")
 JOBS = {
     "daily_tables": [one for one in STAGES if one.daily],

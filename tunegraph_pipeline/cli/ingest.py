@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.lake.plays import PlaysSettings
     from tunegraph_pipeline.pipeline.import_changes import ListChanges
     from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.sources.file_import import FileImport
@@ -62,9 +63,8 @@ def import_files(
         typer.Option(
             metavar="N",
             min=1,
-            help="Songs that a user played this often are likes. Default: 5 in one person's history, 1 in a"
-            " table"
-            " of many users; none beside a library or likes.",
+            help="Songs that a user played this often are likes. Default: the rule of the lake for one"
+            " person's history, 1 in a table of many users; none beside a library or likes.",
         ),
     ] = None,
     min_rating: Annotated[
@@ -107,8 +107,9 @@ def import_files(
     import polars as pl
 
     from tunegraph_pipeline.lake.lake import Lake
+    from tunegraph_pipeline.lake.plays import PlaysSettings
     from tunegraph_pipeline.lake.raw import LEFT_OUT
-    from tunegraph_pipeline.pipeline.import_changes import list_changes
+    from tunegraph_pipeline.pipeline.import_changes import liked_by_plays, list_changes
     from tunegraph_pipeline.pipeline.track_ids import songs_of
     from tunegraph_pipeline.sources import files
 
@@ -127,19 +128,24 @@ def import_files(
             min_rating=min_rating,
             like_when=_like_when(like_when or []),
             ignore=ignore_column or [],
+            keep_plays=True,
             day=day,
             known_songs=lambda: pl.Series([], dtype=pl.String) if known is None else songs_of(known),
         )
     batches = [one.batch for one in imports]
+    rule = PlaysSettings() if known is None else known.section("plays", PlaysSettings)
+    liked = len(liked_by_plays(batches, rule, day))
     changes = None if known is None else list_changes(known, batches, day)
     if not dry_run:
         home = open_or_create_lake(lake)
         with writing(home, "tunegraph import", wait) as home:
             infos = home.receive_files(day, batches, mix=mix_sources)
     if as_json:
-        print_json(_as_json(imports, changes, day, dry_run=dry_run))
+        print_json({**_as_json(imports, changes, day, dry_run=dry_run), "likes_by_plays": liked})
     else:
         _show(imports, changes, answers if dry_run else notes)
+        if any(len(batch.plays) for batch in batches):
+            (answers if dry_run else notes).print(_in_words(rule, liked), soft_wrap=True)
     if dry_run:
         notes.print("nothing was imported; leave --dry-run out to import it")
         return
@@ -167,6 +173,16 @@ def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches |
         return match(bundle, list_in_lake(lake, people.pop()).likes)
     except TuneGraphError:
         return None  # nothing is live, or nothing of this person counts: the import is complete without it
+
+
+def _in_words(rule: "PlaysSettings", liked: int) -> str:
+    """What the plays of an import make somebody like."""
+    enough = f"{rule.share:.2%} of the plays" if rule.share else counted(rule.min_plays, "play")
+    days = counted(rule.min_days, "day")
+    return (
+        f"by their plays, {counted(liked, 'song is a like', 'songs are likes')}: {enough} or more on {days}"
+        f" of the last {rule.window_days:,} (settings, section plays; or --min-plays)"
+    )
 
 
 def _day(as_of: datetime | None) -> date:
@@ -197,14 +213,16 @@ def _totals(imports: "Sequence[FileImport]") -> dict[str, int]:
     import polars as pl
 
     batches = [one.batch for one in imports]
-    people = pl.concat([*(b.likes["user_id"] for b in batches), *(b.feedback["user_id"] for b in batches)])
+    said = [rows for b in batches for rows in (b.likes, b.feedback, b.plays)]
+    people = pl.concat([rows["user_id"] for rows in said])
     pairs = pl.concat([b.likes.select("user_id", "track_id") for b in batches]).unique()
-    songs = pl.concat([pairs["track_id"], *(b.feedback["track_id"] for b in batches)])
+    songs = pl.concat([rows["track_id"] for rows in said])
     tracks = pl.concat([b.tracks["track_id"] for b in batches])
     return {
         "users": people.n_unique(),
         "likes": len(pairs),
         "dislikes": sum(len(b.feedback) for b in batches),
+        "plays": sum(int(b.plays["plays"].sum()) for b in batches),
         "tracks": songs.n_unique() if len(songs) else tracks.n_unique(),
         "described": tracks.n_unique(),
     }
@@ -243,7 +261,9 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         figures = one.figures()
         whose = f" of {one.person}" if one.person else ""
         out.print(Text.assemble((one.origin, "bold"), f": {one.format.title}{whose}"), soft_wrap=True)
-        parts: list[tuple[Any, ...]] = [(figures[f"{what}s"], what) for what in ("user", "like", "dislike")]
+        parts: list[tuple[Any, ...]] = [
+            (figures[f"{what}s"], what) for what in ("user", "like", "dislike", "play")
+        ]
         parts += [
             (len(one.batch.tracks), "described song"),
             (len(one.batch.features), "song with audio features", "songs with audio features"),

@@ -34,13 +34,14 @@ class Basis:
     ``days``: the filled days up to the cut-off, each with a fingerprint of its lists; ``feedback``: the same
     for its feedback; ``batches``: the ids (`raw.aliased_id`) of the raw batches with that feedback, without
     an entry for days whose batches are gone; ``recordings``: a fingerprint of which ids are one recording, ""
-    where there is no feedback.
+    where there is no feedback; ``plays``: one of the likes from plays, "" where there are none.
     """
 
     days: Mapping[str, str] = field(default_factory=dict)
     feedback: Mapping[str, str] = field(default_factory=dict)
     batches: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
     recordings: str = ""
+    plays: str = ""
 
     def to_json(self) -> str:
         return json.dumps(vars(self))
@@ -51,7 +52,8 @@ class Basis:
         try:
             parts = json.loads(text or "")
             batches = {day: list(ids) for day, ids in parts["batches"].items()}
-            return cls(dict(parts["days"]), dict(parts["feedback"]), batches, str(parts["recordings"]))
+            plays = str(parts.get("plays", ""))  # lists of earlier versions know of none
+            return cls(dict(parts["days"]), dict(parts["feedback"]), batches, str(parts["recordings"]), plays)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -80,16 +82,45 @@ class CurrentLists:
     observed: pl.DataFrame
 
 
+@dataclass(frozen=True)
+class Played:
+    """``likes``: the likes from plays, with the columns of `current_likes`; ``fingerprint``: theirs, "" where
+    there are none. ``changed``: the users whose likes differ from those with the fingerprint ``before``; None
+    where that is unknown."""
+
+    likes: pl.DataFrame = field(default_factory=lambda: empty_table("current_likes"))
+    fingerprint: str = ""
+    before: str = ""
+    changed: pl.Series | None = None
+
+    def changed_since(self, earlier: str) -> pl.Series | None:
+        """The users whose likes differ from those with this fingerprint; None where that is unknown."""
+        if earlier == self.fingerprint:
+            return pl.Series("user_id", [], dtype=pl.String)
+        return self.changed if earlier and earlier == self.before else self._everybody(earlier)
+
+    def _everybody(self, earlier: str) -> pl.Series | None:
+        return None if earlier else self.likes["user_id"].unique()
+
+
+NO_PLAYS = Played()
+
+
 def rebuilt_lists(
-    read: Read, basis: Basis, said: pl.DataFrame, recordings: pl.DataFrame | None
+    read: Read,
+    basis: Basis,
+    said: pl.DataFrame,
+    recordings: pl.DataFrame | None,
+    played: Played = NO_PLAYS,
 ) -> CurrentLists:
-    """The current lists, from every day of ``basis``. ``said`` and ``recordings`` as in `feedback.settle`."""
+    """The current lists, from every day of ``basis``: whole lists, likes from plays, and what feedback does
+    to both. ``said`` and ``recordings`` as in `feedback.settle`."""
     newest_first = sorted(basis.days, reverse=True)
     known = empty_table("last_observations")
     for day in newest_first:
         known = pl.concat([known, _observations(read, day).join(known, on=_PAIR, how="anti")])
     lists = current_lists((read("observations", day), read("likes", day)) for day in newest_first)
-    settled = settle(lists, said, _seen(read, basis), recordings)
+    settled = settle(united(lists, played.likes), said, _seen(read, basis), recordings)
     return CurrentLists(settled.likes, settled.dislikes, known.sort("user_id", "source"))
 
 
@@ -100,6 +131,7 @@ def updated_lists(
     basis: Basis,
     said: pl.DataFrame,
     recordings: pl.DataFrame | None,
+    played: Played = NO_PLAYS,
 ) -> tuple[CurrentLists, pl.Series] | None:
     """Update ``before``, the lists of ``earlier``, to what :func:`rebuilt_lists` gives for ``basis``.
 
@@ -109,7 +141,8 @@ def updated_lists(
     """
     changed_days = basis.changed_days(earlier)
     said_days = basis.changed_feedback_days(earlier)
-    if said_days is None:
+    replayed = played.changed_since(earlier.plays)
+    if said_days is None or replayed is None:
         return None
     stale, latest = _seen_last(before.observed, changed_days, read, basis)
     both = stale.join(latest, on=_PAIR, how="full", coalesce=True, suffix=" now")
@@ -118,13 +151,15 @@ def updated_lists(
             both.filter(pl.col("list_hash").ne_missing(pl.col("list_hash now")))["user_id"],
             *(read("feedback", day)["user_id"] for day in sorted(said_days)),
             *_resettled_users(read, basis, earlier, said["user_id"].unique()),
+            replayed,
         ]
     ).unique()
 
     observed = pl.concat([before.observed.join(both, on=_PAIR, how="anti"), latest])
     theirs = observed.filter(pl.col("user_id").is_in(touched.implode()))
     of_touched = pl.col("user_id").is_in(touched.implode())
-    settled = settle(_lists(theirs, read), said.filter(of_touched), _seen(read, basis), recordings)
+    lists = united(_lists(theirs, read), played.likes.filter(of_touched))
+    settled = settle(lists, said.filter(of_touched), _seen(read, basis), recordings)
     return (
         CurrentLists(
             _replaced(before.likes, touched, settled.likes),
@@ -232,6 +267,16 @@ def _lists(observed: pl.DataFrame, read: Read) -> pl.DataFrame:
         for of_day in observed.partition_by("seen")
     ]
     return current_lists(days)
+
+
+def united(lists: pl.DataFrame, played: pl.DataFrame) -> pl.DataFrame:
+    """Whole lists and likes from plays, with the earliest time known of a like."""
+    if played.is_empty():
+        return lists
+    both = pl.concat([lists, played.select(lists.columns)])
+    return both.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
+        ["user_id", "track_id"], keep="first", maintain_order=True
+    )
 
 
 def _seen(read: Read, basis: Basis) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:

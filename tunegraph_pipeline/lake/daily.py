@@ -6,16 +6,30 @@ functions themselves (`tables`), or which days are filled when (`pipeline.fill_d
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from functools import cache, partial
 from io import BytesIO
 
 import polars as pl
+import pyarrow as pa
 
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
+from tunegraph_pipeline.lake.parquet import copy_rows, read_blocks
+from tunegraph_pipeline.lake.plays import (
+    DayOfPlays,
+    PlaysPart,
+    PlaysSettings,
+    added_up,
+    bounded_duckdb,
+    fetch,
+    rows_of_day,
+    rows_of_file,
+    write_day,
+)
 from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned
 from tunegraph_pipeline.lake.tables import (
     derive_audio_features,
@@ -32,12 +46,15 @@ from tunegraph_pipeline.lake.tables import (
 )
 
 _ABOUT_TRACKS = ("tracks", "audio_features", "redirects")
+_STREAMED = "plays"
+"""The daily table that may be larger than memory, made by DuckDB."""
 
 
 def derive(
     names: Collection[str], batches: Sequence[BatchInfo], day: date, aliases: Aliases = NO_ALIASES
 ) -> dict[str, pl.DataFrame]:
-    """The daily tables of these names, each a pure function of the batches of the day and the aliases."""
+    """The daily tables of these names, but for `plays`, each a pure function of the batches of the day and
+    the aliases."""
     made: dict[str, pl.DataFrame] = {}
     if {"users", "observations"} & set(names):
         made["users"] = derive_users(batches, day, aliases)
@@ -56,6 +73,22 @@ def derive(
     return {name: made[name] for name in names}
 
 
+def plays_now(lake: Lake, day: date, aliases: Aliases) -> DayOfPlays:
+    """The table `plays` of a day, which is stale, as :func:`fill_day` writes it: a pure function of the same.
+    Raises LakeError where what it is made of is damaged."""
+    key = day.isoformat()
+    if is_pruned(lake.raw, day):
+        path = lake.check(_STREAMED, key)
+        return DayOfPlays(added_up(rows_of_file(path), aliases), lake.whole_sources(_STREAMED, key))
+    batches = [batch for batch in lake.batches(day) if batch.rows.get(_STREAMED)]
+    for batch in batches:
+        batch.check(_STREAMED)
+    parts = [
+        PlaysPart(rows_of_file(batch.path(_STREAMED)), batch.source, batch.is_whole) for batch in batches
+    ]
+    return DayOfPlays(rows_of_day(parts, aliases), frozenset(one.source for one in batches if one.is_whole))
+
+
 def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bool:
     """Write those tables of these names that are not up to date; returns whether all were.
 
@@ -68,9 +101,33 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
         if name not in MAY_BE_MISSING:
             lake.read(name, key, columns=[])
     stale = lake.stale_tables(day, names, aliases)
-    for name, rows in tables_now(lake, day, stale, aliases).items():
+    in_memory = [name for name in stale if name != _STREAMED]
+    for name, rows in tables_now(lake, day, in_memory, aliases).items():
         lake.write(name, key, rows, _inputs(lake, day, name, rows, aliases))
+    if _STREAMED in stale:
+        _fill_plays(lake, day, aliases)
     return not stale
+
+
+def _fill_plays(lake: Lake, day: date, aliases: Aliases) -> None:
+    now = plays_now(lake, day, aliases)
+    inputs = _plays_inputs(lake, day, aliases)
+    with bounded_duckdb(lake.staging, lake.section("plays", PlaysSettings).memory_gb) as connection:
+        lake.write_streamed(
+            _STREAMED,
+            day.isoformat(),
+            lambda draft, facts: write_day(connection, now.rows, draft, facts),
+            inputs,
+            now.whole,
+        )
+
+
+def _plays_inputs(lake: Lake, day: date, aliases: Aliases) -> str:
+    """The fingerprint to write the table `plays` of a day with."""
+    if not is_pruned(lake.raw, day):
+        return day_fingerprint(lake.batches(day), _STREAMED, aliases)
+    said = [lake.inputs_of(_STREAMED, day.isoformat()), sorted(aliases.user_ids.items())]
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=10).hexdigest()
 
 
 def tables_now(lake: Lake, day: date, names: Collection[str], aliases: Aliases) -> dict[str, pl.DataFrame]:
@@ -108,7 +165,9 @@ class Preview(Lake):
         self._derived = cache(partial(self._derive, lake))
 
     def _derive(self, lake: Lake, day: str, about_tracks: bool) -> dict[str, pl.DataFrame]:
-        names = [name for name in self._stale[day] if (name in _ABOUT_TRACKS) == about_tracks]
+        names = [
+            name for name in self._stale[day] if name != _STREAMED and (name in _ABOUT_TRACKS) == about_tracks
+        ]
         return tables_now(lake, date.fromisoformat(day), names, self._aliases)
 
     def _is_stale(self, table: str, day: str) -> bool:
@@ -123,6 +182,10 @@ class Preview(Lake):
     ) -> pl.DataFrame:
         if partition is None or not self._is_stale(table, partition):
             return super().read(table, partition, columns)
+        if table == _STREAMED:
+            with bounded_duckdb(self.staging, self.section("plays", PlaysSettings).memory_gb) as connection:
+                rows = fetch(connection, self.plays_of(partition).rows)
+            return rows if columns is None else rows.select(columns)
         rows = self._derived(partition, table in _ABOUT_TRACKS)[table]
         return rows if columns is None else rows.select(columns)
 
@@ -134,7 +197,14 @@ class Preview(Lake):
     def inputs_of(self, table: str, partition: str | None = None) -> str | None:
         if partition is None or not self._is_stale(table, partition):
             return super().inputs_of(table, partition)
+        if table == _STREAMED:
+            return _plays_inputs(self, date.fromisoformat(partition), self._aliases)
         return _inputs(self, date.fromisoformat(partition), table, self.read(table, partition), self._aliases)
+
+    def plays_of(self, day: str) -> DayOfPlays:
+        if not self._is_stale(_STREAMED, day):
+            return super().plays_of(day)
+        return plays_now(self, date.fromisoformat(day), self._aliases)
 
 
 def _inputs(lake: Lake, day: date, table: str, rows: pl.DataFrame, aliases: Aliases) -> str:
@@ -161,6 +231,9 @@ def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFram
     for name in DAILY_TABLES:
         if key not in lake.partitions(name):
             continue
+        if name == _STREAMED:
+            touched += _filter_plays(lake, key, kept)
+            continue
         rows = lake.read(name, key)
         left = kept(rows)
         if left.equals(rows):
@@ -169,3 +242,26 @@ def filter_day(lake: Lake, day: date, kept: Callable[[pl.DataFrame], pl.DataFram
         # A new fingerprint, so that what is derived from the day is updated.
         lake.write(name, key, left, _content(left))
     return touched
+
+
+def _filter_plays(lake: Lake, day: str, kept: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
+    """The same for the table `plays`, a block of rows at a time."""
+
+    def left_of(block: pa.Table) -> pl.DataFrame:
+        rows = pl.from_arrow(block)
+        assert isinstance(rows, pl.DataFrame)
+        return kept(rows)
+
+    path = lake.check(_STREAMED, day)
+    lost = [len(block) - len(left_of(block)) for block in read_blocks(path)]
+    if not any(lost):
+        return 0
+    said = [lake.inputs_of(_STREAMED, day), lost]
+    lake.write_streamed(
+        _STREAMED,
+        day,
+        lambda draft, facts: copy_rows(path, draft, lambda block: left_of(block).to_arrow(), facts),
+        hashlib.blake2b(json.dumps(said).encode(), digest_size=10).hexdigest(),
+        lake.whole_sources(_STREAMED, day),
+    )
+    return sum(lost)

@@ -19,6 +19,7 @@ from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError, c
 from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.lock import write_lock
+from tunegraph_pipeline.lake.plays import DayOfPlays, rows_of_file
 from tunegraph_pipeline.lake.raw import (
     BatchInfo,
     RawBatch,
@@ -59,7 +60,7 @@ FIRST_DAY = date(1990, 1, 1)
 """No lake has a day before this one; where each begins, `Lake.first_day` says."""
 
 SIMULATED = "simulator"
-MAY_BE_MISSING = frozenset({"redirects"})
+MAY_BE_MISSING = frozenset({"plays", "redirects"})
 """The daily tables without a partition on days that have nothing for them, as in earlier lakes."""
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
@@ -338,9 +339,14 @@ class Lake(TableFiles):
         return not self.table_path(table, day).exists() and not any(info.rows.get(table) for info in batches)
 
     def _names_alias(self, table: str, day: str, aliases: Aliases) -> bool:
+        if not self.table_path(table, day).exists():
+            return False
         columns = id_columns(TABLES[table].schema.names)
-        there = bool(columns) and self.table_path(table, day).exists()
-        return there and bool(aliases.named_by(self.read(table, day, columns)))
+        return any(aliases.links.keys() & self.count_values(table, day, column) for column in columns)
+
+    def plays_of(self, day: str) -> DayOfPlays:
+        """The table `plays` on a day. Raises LakeError where it is missing or damaged."""
+        return DayOfPlays(rows_of_file(self.check("plays", day)), self.whole_sources("plays", day))
 
     def days_until(self, table: str, cut_off: date) -> list[str]:
         """The partitions of a daily table up to the cut-off, ascending."""

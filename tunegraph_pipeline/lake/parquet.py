@@ -8,7 +8,7 @@ there may show as anything, such as a name that is not text, or a file without r
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,33 +45,36 @@ def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema]
     return frame if columns is None else frame.select(columns)
 
 
-def copy_rows(source: Path, target: Path, kept: Callable[[pa.Table], Any]) -> int:
-    """Write those rows of a file that ``kept`` marks (a table of some rows to Booleans) into ``target``, with
-    its seal, a few at a time; returns how many. Raises UNREADABLE."""
-    check_parquet(source)
-    n_rows = 0
-    with (
-        pq.ParquetFile(source, page_checksum_verification=True) as file,
-        pq.ParquetWriter(target, file.schema_arrow, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        for block in file.iter_batches(BLOCK_ROWS):
-            rows = pa.Table.from_batches([block])
-            rows = rows.filter(kept(rows))
-            writer.write_table(rows, row_group_size=BLOCK_ROWS)
-            n_rows += len(rows)
-    seal_parquet(target)
-    return n_rows
+def read_blocks(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE."""
+    check_parquet(path)
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for block in file.iter_batches(BLOCK_ROWS, columns=columns):
+            yield pa.Table.from_batches([block])
+
+
+def copy_rows(
+    source: Path,
+    target: Path,
+    kept: Callable[[pa.Table], pa.Table],
+    facts: Mapping[bytes, bytes] | None = None,
+) -> None:
+    """Write those rows of a file that ``kept`` leaves of a block of them into ``target``, a block at a time,
+    without a seal; with the metadata ``facts`` in place of that of the file. Raises UNREADABLE."""
+    schema = pq.read_schema(source)
+    if facts is not None:
+        schema = schema.with_metadata(dict(facts))
+    with pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer:
+        for block in read_blocks(source):
+            writer.write_table(kept(block).cast(schema), row_group_size=BLOCK_ROWS)
 
 
 def count_values(path: Path, column: str) -> Counter[str]:
-    """How often each value of a column of text is in a file, nulls left out; read a few rows at a time.
-    Raises UNREADABLE."""
-    check_parquet(path)
+    """How often each value of a column of text is in a file, nulls left out. Raises UNREADABLE."""
     found: Counter[str] = Counter()
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        for block in file.iter_batches(BLOCK_ROWS, columns=[column]):
-            values = pl.Series(block.column(0)).drop_nulls().value_counts()
-            found.update(dict(values.iter_rows()))
+    for block in read_blocks(path, [column]):
+        values = pl.Series(block.column(0)).drop_nulls().value_counts()
+        found.update(dict(values.iter_rows()))
     return found
 
 
@@ -108,10 +111,12 @@ def _in_words(schema: pa.Schema) -> str:
 
 
 def _plain(kind: Any) -> Any:
-    """The type without names and metadata inside lists."""
+    """The type without names and metadata inside lists; polars writes large ones, which hold the same."""
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(kind.value_type, kind.list_size)
-    return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return pa.string() if pa.types.is_large_string(kind) else kind
 
 
 def read_metadata(path: Path) -> dict[bytes, bytes]:

@@ -284,15 +284,15 @@ def _write_streamed(info: BatchInfo, files: Mapping[str, Path], gone: Mapping[st
     rows = {part: n_rows for part, n_rows in rows.items() if n_rows}
     folder = info.folder.with_name(f"{info.source}-{batch_id}")
     info = replace(info, folder=folder, batch_id=batch_id, rows=rows, counts=counts)
-    users = pa.array([*gone], pa.string())
+    others = pc.invert(pc.is_in(pc.field("user_id"), pa.array([*gone], pa.string())))
     with staged_folder(folder, folder.parents[2] / STAGING) as draft:
         for part in rows:
             target = draft / f"{part}.parquet"
             if part == "plays" and doomed:
-                copy_rows(files[part], target, lambda block: pc.invert(pc.is_in(block["user_id"], users)))
+                copy_rows(files[part], target, lambda block: block.filter(others))
             else:
                 shutil.copyfile(files[part], target)
-                seal_parquet(target)
+            seal_parquet(target)
         _write_facts(draft, info)
     return info
 

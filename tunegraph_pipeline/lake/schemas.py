@@ -28,6 +28,9 @@ AUDIO_FEATURES = (
 FILES = "files"
 """The source of what a person imports."""
 
+DUMPS = "listenbrainz-dumps"
+"""The source of ListenBrainz's dumps, each of which tells of other listens: their plays add up."""
+
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 
@@ -192,6 +195,49 @@ _TABLES = (
         Partition.DAY,
         pa.schema([*_FEEDBACK_COLUMNS, _SOURCE]),
         ("user_id", "track_id", "action", "at", "source"),
+    ),
+    TableSpec(
+        "plays",
+        "how often a user played a track on one day, as received on that of the partition",
+        Partition.DAY,
+        pa.schema(
+            [
+                _USER,
+                _TRACK,
+                _PLAYED_ON,
+                _PLAYS,
+                _SOURCE,
+                _column("is_whole", pa.bool_(), "whether it replaces all that its source said before"),
+            ]
+        ),
+        ("user_id", "track_id", "played_on", "source", "is_whole"),
+    ),
+    TableSpec(
+        "likes_from_plays",
+        "a track that a user played often enough to like it, as of the cut-off",
+        Partition.CUT_OFF,
+        pa.schema(
+            [
+                _USER,
+                _TRACK,
+                _column(
+                    "liked_at",
+                    _TIME,
+                    "start of the first day on which the rule held; null where only a total is known",
+                    nullable=True,
+                ),
+                _column("plays", pa.int32(), "plays in the window of the user"),
+                _column("days", pa.int32(), "days with plays in that window; 0 where no day is known"),
+            ]
+        ),
+        ("user_id", "track_id"),
+    ),
+    TableSpec(
+        "changed_listeners",
+        "a user whose likes from plays differ from those before the last refresh",
+        Partition.CUT_OFF,
+        pa.schema([_USER]),
+        ("user_id",),
     ),
     TableSpec(
         "current_likes",

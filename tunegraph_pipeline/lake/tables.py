@@ -5,7 +5,9 @@ of a table. Not here: the columns (`schemas`), the DuckDB views (`views`), the l
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -15,15 +17,25 @@ import pyarrow as pa
 from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
-from tunegraph_pipeline.lake.parquet import UNREADABLE, count_rows, read_metadata, read_rows, write_rows
+from tunegraph_pipeline.lake.parquet import (
+    UNREADABLE,
+    check_columns,
+    count_rows,
+    count_values,
+    read_metadata,
+    read_rows,
+    write_rows,
+)
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
-from tunegraph_pipeline.lake.seals import check_parquet
+from tunegraph_pipeline.lake.seals import check_parquet, seal_parquet
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 
 _INPUTS = b"tunegraph.inputs"
 _COMPOSED = b"tunegraph.ids_are_composed"
 """In the metadata of a daily table whose ids have one Unicode form. Earlier versions wrote none."""
+_WHOLE = b"tunegraph.whole_sources"
+"""In the metadata of the plays of a day: JSON, the sources of which they are all there is."""
 _STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
 """Of several states of a user on one day the first of these counts."""
 
@@ -33,20 +45,19 @@ _STATE_RANKS = {"listed": 0, "private": 1, "gone": 2, "failed": 3, "found": 4}
 
 def derive_users(batches: Sequence[BatchInfo], day: date, aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
     """One row for each (user, source) met: as in the batch's users part, or at depth 0 if only in its likes
-    (listed) or only in its feedback (found)."""
+    (listed), feedback or plays (found)."""
     frames = []
     for batch in batches:
         implied = [
-            batch.read(part)
-            .select("user_id")
-            .unique()
-            .with_columns(
+            pl.DataFrame(
+                {"user_id": [*batch.count_values(part, "user_id")]}, {"user_id": pl.String}
+            ).with_columns(
                 discovered_from=pl.lit(None, pl.String),
                 depth=pl.lit(0, pl.Int32),
                 state=pl.lit(state),
                 said=False,
             )
-            for part, state in (("likes", "listed"), ("feedback", "found"))
+            for part, state in (("likes", "listed"), ("feedback", "found"), ("plays", "found"))
         ]
         both = pl.concat([batch.read("users").with_columns(said=True), *implied])
         frames.append(both.with_columns(source=pl.lit(batch.source)))
@@ -243,6 +254,61 @@ class TableFiles:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:
             raise _unreadable(path, error) from error
+
+    def write_streamed(
+        self,
+        table: str,
+        partition: str,
+        write: Callable[[Path, Mapping[bytes, bytes]], None],
+        inputs: str,
+        whole_sources: Iterable[str] = (),
+    ) -> None:
+        """Replace one partition of a daily table whose ids are composed by the file that ``write`` makes at
+        a path, with the metadata it is given; for rows that are larger than memory. Raises LakeError where
+        the rows do not follow the declared schema, or the disk cannot be written."""
+        path = self.table_path(table, partition)
+        facts = {
+            _INPUTS: inputs.encode(),
+            _COMPOSED: b"true",
+            _WHOLE: json.dumps(sorted(whole_sources)).encode(),
+        }
+        with staged_file(path, self.root / STAGING) as draft:
+            write(draft, facts)
+            try:
+                check_columns(draft, TABLES[table].schema)
+            except ValueError as error:
+                raise LakeError(f"{path}: {error}") from error
+            seal_parquet(draft)
+
+    def whole_sources(self, table: str, partition: str) -> frozenset[str]:
+        """The sources of which a partition holds all there is. Raises LakeError where it cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            return frozenset(json.loads(read_metadata(path).get(_WHOLE, b"[]")))
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
+    def count_values(self, table: str, partition: str, column: str) -> Counter[str]:
+        """How often each value of a column of text is in a partition, a block of rows at a time. Raises
+        LakeError where it cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            return count_values(path, column)
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
+    def check(self, table: str, partition: str) -> Path:
+        """Compare a partition, which is not loaded, with its checksum and the declared columns; returns its
+        file. Raises LakeError where it is missing or damaged."""
+        path = self.table_path(table, partition)
+        try:
+            check_parquet(path)
+            check_columns(path, TABLES[table].schema)
+        except FileNotFoundError:
+            raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        return path
 
     def inputs_of(self, table: str, partition: str | None = None) -> str | None:
         """The fingerprint a partition was written with; None where there is no readable file."""

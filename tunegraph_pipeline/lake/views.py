@@ -11,6 +11,7 @@ tables themselves (`tables`), or when the file is brought up to date (`Lake.refr
   every column;
 - ``users`` and ``observations``: the newest row of each user and source;
 - ``likes``: the newest list of each user from each source;
+- ``plays``: the rows that count, without those that a whole export of their source replaced;
 - ``feedback``, which never expires, and tables without partitions: every row.
 
 What is current is looked up in the ``CURRENT`` files at each query, so views stay right while a refresh runs.
@@ -136,6 +137,10 @@ def _current(root: Path, spec: TableSpec) -> str:
         return f"SELECT * FROM {history} QUALIFY row_number() OVER ({newest_first}) = 1"  # noqa: S608
     if spec.name == "likes":
         return f"SELECT * FROM {history} SEMI JOIN tunegraph.observations USING (source, user_id, dt)"  # noqa: S608
+    if spec.name == "plays":
+        whole = f"(SELECT source, max(dt) AS whole_on FROM {history} WHERE is_whole GROUP BY source)"  # noqa: S608
+        known = f"SELECT said.* FROM {history} AS said LEFT JOIN {whole} USING (source)"  # noqa: S608
+        return f"{known} WHERE whole_on IS NULL OR said.dt >= whole_on"
     folder = "catalogue" if spec.name == "catalogue" else _POINTERS.get(spec.partition)
     if folder is None:
         return f"SELECT * FROM {history}"  # noqa: S608

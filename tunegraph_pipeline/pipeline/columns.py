@@ -116,10 +116,17 @@ _RANKING = _of(
 )
 
 MADE_FROM: Mapping[str, Mapping[str, str]] = {
+    "likes_from_plays": {
+        **_same("plays", "user_id track_id"),
+        "liked_at days": "plays.played_on plays.plays",
+        "plays": "plays.plays",
+        "changed_listeners.user_id": "plays.user_id",
+    },
     "current_likes": {
-        "user_id changed_users.user_id": "liked_lists.user_id feedback.user_id",
-        "track_id": f"liked_lists.track_id feedback.track_id feedback.action {_SAME_SONG}",
-        "liked_at": "liked_lists.liked_at feedback.at",
+        "user_id changed_users.user_id": "liked_lists.user_id likes_from_plays.user_id feedback.user_id",
+        "track_id": "liked_lists.track_id likes_from_plays.track_id feedback.track_id feedback.action"
+        f" {_SAME_SONG}",
+        "liked_at": "liked_lists.liked_at likes_from_plays.liked_at feedback.at",
         "current_dislikes.user_id": "feedback.user_id",
         "current_dislikes.track_id": f"feedback.track_id feedback.action {_SAME_SONG}",
         "current_dislikes.disliked_at": "feedback.at",

@@ -22,6 +22,7 @@ from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import (
     Basis,
     CurrentLists,
+    Played,
     moved_fingerprint,
     moved_pairs,
     pairs_fingerprint,
@@ -31,7 +32,11 @@ from tunegraph_pipeline.lake.current import (
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.raw import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
-from tunegraph_pipeline.pipeline.fill_days import as_day
+from tunegraph_pipeline.pipeline.likes_from_plays import (
+    choose_cut_off,
+    read_likes_from_plays,
+    update_likes_from_plays,
+)
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
@@ -57,6 +62,7 @@ class MadeOf(NamedTuple):
     basis: Basis
     said: pl.DataFrame
     recordings: pl.DataFrame | None
+    played: Played
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
@@ -86,21 +92,11 @@ def nothing_to_build(lake: Lake, why: str) -> LakeError:
     return LakeError(f"{why}; import likes, then refresh again")
 
 
-def choose_cut_off(lake: Lake, asked: str) -> date:
-    """The day asked for, or the latest on which anything was received."""
-    if (day := as_day("cut_off", asked)) is not None:
-        return day
-    days = lake.partitions("observations")
-    received = [day.isoformat() for day in lake.raw_days() if day.isoformat() in days]
-    if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; import files, then run `tunegraph refresh`")
-    return date.fromisoformat(received[-1])
-
-
 def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
     """Update the current lists to ``cut_off`` and make them current. Raises LakeError."""
     key = cut_off.isoformat()
-    made_of = _made_of(lake, cut_off, merge_recordings=merge_recordings)
+    played = update_likes_from_plays(lake, cut_off)
+    made_of = _made_of(lake, cut_off, played, merge_recordings=merge_recordings)
     if _basis_of(lake, key) == made_of.basis:
         lake.set_current("current_likes", key)
         return ListsUpdate("reused", 0)
@@ -124,7 +120,8 @@ def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -
 def read_current_lists(lake: Lake, cut_off: date) -> CurrentLists:
     """The lists that :func:`update_current_lists` would write; nothing is written. Raises LakeError."""
     merge = lake.section("graph", GraphSettings).merge_recordings
-    made_of = _made_of(lake, cut_off, merge_recordings=merge)
+    played = read_likes_from_plays(lake, cut_off)
+    made_of = _made_of(lake, cut_off, played, merge_recordings=merge)
     known = _known(lake)
     if known is not None:
         before, earlier, _ = known
@@ -169,18 +166,21 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
             return True
         known = pl.concat([known, seen.select("source", "user_id")]).unique()
     said = feedback_until(lake, cut_off)
-    return not rebuilt_lists(lake.read, _basis(lake, cut_off, None), said, None).likes.is_empty()
+    played = read_likes_from_plays(lake, cut_off)
+    return not rebuilt_lists(
+        lake.read, _basis(lake, cut_off, None, played), said, None, played
+    ).likes.is_empty()
 
 
-def _made_of(lake: Lake, cut_off: date, *, merge_recordings: bool) -> MadeOf:
+def _made_of(lake: Lake, cut_off: date, played: Played, *, merge_recordings: bool) -> MadeOf:
     said = feedback_until(lake, cut_off)
     recordings = (
         recordings_by_id(lake, cut_off, said["track_id"], merge=merge_recordings) if len(said) else None
     )
-    return MadeOf(_basis(lake, cut_off, recordings), said, recordings)
+    return MadeOf(_basis(lake, cut_off, recordings, played), said, recordings, played)
 
 
-def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
+def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None, played: Played) -> Basis:
     days = {
         day: "-".join(lake.inputs_of(table, day) or "" for table in ("observations", "likes"))
         for day in lake.days_until("observations", cut_off)
@@ -195,7 +195,8 @@ def _basis(lake: Lake, cut_off: date, recordings: pl.DataFrame | None) -> Basis:
         if day_fingerprint(said, "feedback", aliases) == feedback[day]:
             given = [batch for batch in said if batch.rows.get("feedback")]
             batches[day] = [aliased_id(batch, "feedback", aliases) for batch in given]
-    return Basis(days, feedback, batches, "" if recordings is None else digest(recordings.write_csv()))
+    same = "" if recordings is None else digest(recordings.write_csv())
+    return Basis(days, feedback, batches, same, played.fingerprint)
 
 
 def _basis_of(lake: Lake, key: str) -> Basis | None:

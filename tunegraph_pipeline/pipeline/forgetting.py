@@ -19,11 +19,11 @@ import polars as pl
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake import feedback_spool, raw
-from tunegraph_pipeline.lake.aliases import Aliases
+from tunegraph_pipeline.lake.aliases import Aliases, id_columns
 from tunegraph_pipeline.lake.daily import fill_day, filter_day
-from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.retention import RetentionSettings
+from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, sweep_staging, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -223,16 +223,10 @@ def _remove_from_day(lake: Lake, day: date, ids: set[str], counts: dict[str, int
     gone = pl.Series(sorted(ids), dtype=pl.String).implode()
     in_tables = Counter(
         user_id
-        for table, column in (
-            ("users", "user_id"),
-            ("users", "discovered_from"),
-            ("observations", "user_id"),
-            ("likes", "user_id"),
-            ("feedback", "user_id"),
-        )
+        for table in DAILY_TABLES
         if day.isoformat() in lake.partitions(table)
-        for user_id in compose_ids(lake.read(table, day.isoformat(), [column]))[column].unique()
-        if user_id in ids
+        for column in id_columns(TABLES[table].schema.names)
+        for user_id in {*map(composed, lake.count_values(table, day.isoformat(), column))} & ids
     )
     filled = any(day.isoformat() in lake.partitions(table) for table in DAILY_TABLES)
     if filled and (named or in_tables):
@@ -302,6 +296,6 @@ def retire_if_nobody_is_left(lake: Lake) -> int:
         batch.rows.get(part)
         for day in lake.stale_days()
         for batch in lake.batches(day)
-        for part in ("likes", "feedback")
+        for part in ("likes", "feedback", "plays")
     )
     return 0 if waits or anybody_likes(lake, datetime.now(UTC).date()) else withdraw_stale_bundles(lake)

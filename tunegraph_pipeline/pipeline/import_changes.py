@@ -1,4 +1,4 @@
-"""What an import would change for people who are in the lake already.
+"""What an import would change for people who are in the lake already, and what its plays make them like.
 
 Here: comparing lists that are about to be imported with those in the lake. Not here: reading files
 (`sources.files`), or writing them (`lake.lake`).
@@ -7,13 +7,25 @@ Here: comparing lists that are about to be imported with those in the lake. Not 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from tunegraph_pipeline.lake.aliases import Aliases
+from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.plays import (
+    DayOfPlays,
+    PlaysPart,
+    PlaysSettings,
+    added_up,
+    bounded_duckdb,
+    liked_by_playing,
+    rows_of_day,
+)
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.lake.schemas import FILES
 from tunegraph_pipeline.lake.tables import empty_table
 
 _PAIR = ["user_id", "track_id"]
@@ -66,6 +78,19 @@ def list_changes(lake: Lake, batches: Sequence[RawBatch], day: date) -> ListChan
         shrunk=_shrunk(before, after),
         twins=_twins(lake, coming.filter(pl.col("user_id").is_in(new.implode()))) if len(new) <= 10 else [],
     )
+
+
+def liked_by_plays(batches: Sequence[RawBatch], settings: PlaysSettings, day: date) -> pl.DataFrame:
+    """The songs that the plays of ``batches`` alone, received on ``day``, make somebody like: user_id,
+    track_id. Raises LakeError where memory or disk run out."""
+    plays = pl.concat([batch.plays for batch in batches])
+    if plays.is_empty():
+        return plays.select(_PAIR)
+    with TemporaryDirectory() as folder, bounded_duckdb(Path(folder), settings.memory_gb) as connection:
+        connection.register("imported", plays.to_arrow())
+        part = PlaysPart("SELECT * FROM imported", FILES, is_whole=False)
+        received = {day.isoformat(): DayOfPlays(added_up(rows_of_day([part], NO_ALIASES), NO_ALIASES))}
+        return liked_by_playing(connection, received, day, settings).likes.select(_PAIR)
 
 
 def _shrunk(before: pl.DataFrame, after: pl.DataFrame) -> list[tuple[str, int, int]]:

@@ -215,7 +215,7 @@ def _read(lake: Lake, group: Sequence[Path]) -> tuple[list[RawBatch], str | None
     """The content of the files; or nothing, and why they cannot be read, without their names."""
     try:
         with limited_by(lake.section("imports", ImportLimits)):
-            return read_files(group, known_songs=partial(songs_of, lake)), None
+            return read_files(group, keep_plays=True, known_songs=partial(songs_of, lake)), None
     except InputError as error:
         problem = str(error)
         for path in group:

@@ -15,6 +15,7 @@ from tunegraph_pipeline.evaluation.gate import GateSettings
 from tunegraph_pipeline.generations.training import GenerationConfig
 from tunegraph_pipeline.lake.feedback_settings import FeedbackSettings
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.plays import PlaysSettings
 from tunegraph_pipeline.lake.retention import RetentionSettings
 from tunegraph_pipeline.lake.schemas import JOINED_BY, JoinedBy
 from tunegraph_pipeline.lake.settings_problem import settings_problem
@@ -175,6 +176,7 @@ class LakeSettings(Section):
     crawl: CrawlSettings = CrawlSettings()
     imports: ImportLimits = ImportLimits()
     inbox: InboxSettings = InboxSettings()
+    plays: PlaysSettings = PlaysSettings()
     graph: GraphSettings = GraphSettings()
     training: TrainingConfig = TrainingConfig()
     generations: GenerationConfig = GenerationConfig()

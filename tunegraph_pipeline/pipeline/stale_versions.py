@@ -161,9 +161,10 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
     if lake.has_current("current_likes"):
         current = lake.current_version("current_likes")
         removed["cut-offs"] = prune_cut_offs(lake, current, keep=0)
-        if lake.row_count("changed_users", current):
-            # It names removed users. Its new inputs match no two lists, so the next graph is rebuilt.
-            lake.write("changed_users", current, empty_table("changed_users"), "{}")
+        for table in ("changed_users", "changed_listeners"):
+            if lake.row_count(table, current):
+                # It names removed users. Its new inputs match no two lists: what follows is rebuilt.
+                lake.write(table, current, empty_table(table), "{}")
     if lake.has_current("like_graph"):
         removed["like graphs"] = lake.prune_versions("like_graph", keep=0)
     if lake.has_current("co_like"):

@@ -19,6 +19,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
+from tunegraph_pipeline.pipeline.likes_from_plays import read_likes_from_plays
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.recommend.matching import Song
 
@@ -56,9 +57,9 @@ class _Days:
     """The daily tables of a lake up to today, as the next refresh will fill them."""
 
     def __init__(self, lake: Lake) -> None:
-        today = datetime.now(UTC).date()
-        self._lake = Preview(lake, today)
-        self._days = self._lake.days_until("observations", today)
+        self._today = datetime.now(UTC).date()
+        self._lake = Preview(lake, self._today)
+        self._days = self._lake.days_until("observations", self._today)
 
     def read(self, table: str, day: str) -> pl.DataFrame:
         if day not in self._lake.partitions(table):
@@ -78,7 +79,8 @@ class _Days:
             merge = self._lake.section("graph", GraphSettings).merge_recordings
             day = date.fromisoformat(self._days[-1])
             recordings = recordings_by_id(self._lake, day, said["track_id"], merge=merge)
-        return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings)
+        played = read_likes_from_plays(self._lake, self._today, user_id)
+        return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings, played)
 
     def tracks(self, ids: pl.Series) -> pl.DataFrame:
         """What is known of these tracks, one row for each that is described."""

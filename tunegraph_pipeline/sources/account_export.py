@@ -34,7 +34,7 @@ from tunegraph_pipeline.song_ids import name_id, read_id
 from tunegraph_pipeline.sources.content import parse_json
 from tunegraph_pipeline.sources.formats import BY_NAME, ENDINGS
 from tunegraph_pipeline.sources.limits import limits, open_regular
-from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, SHORTEST_PLAY_MS
+from tunegraph_pipeline.sources.opinions import DEFAULT_PLAYS, SHORTEST_PLAY_MS, Rules
 from tunegraph_pipeline.sources.reading import Reading
 from tunegraph_pipeline.sources.rows import Table
 from tunegraph_pipeline.sources.zip_members import Member, MemberReader, is_zip_file, members_of
@@ -79,6 +79,7 @@ _KINDS = {
 }  # fmt: skip
 """In reading order, so that a song given by name finds its id in an earlier file."""
 
+_NO_RULES = Rules()
 _SOURCES_OF_LIKES = ("library", "extended", "last_year")
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z?")
@@ -99,6 +100,7 @@ class _History:
     id_of: dict[Name, str] = field(default_factory=dict)
     name_of: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     plays: Counter[str] = field(default_factory=Counter)
+    times: list[tuple[str, datetime]] = field(default_factory=list)
     first_play: dict[str, datetime] = field(default_factory=dict)
     known_plays: set[tuple[object, ...]] = field(default_factory=set)
     banned: list[str] = field(default_factory=list)
@@ -130,6 +132,7 @@ class _History:
             return
         self.known_plays.add(play)
         self.plays[track_id] += 1
+        self.times.append((track_id, at))
         self.first_play[track_id] = min(at, self.first_play.get(track_id, at))
 
 
@@ -150,13 +153,14 @@ def holds_export(path: Path) -> bool:
         return True
 
 
-def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Reading:
+def export_reading(paths: Sequence[Path], rules: Rules = _NO_RULES) -> Reading:
     """The likes and dislikes of one person: all of ``paths`` (zips, folders, single files) are one export.
 
-    The likes are the library's songs, without a time; with ``min_plays`` also songs played that often.
+    The likes are the library's songs, without a time; with ``rules.min_plays`` also songs played that often.
     Without a library they are the songs played ``min_plays`` times (default DEFAULT_PLAYS), liked at the
-    first play that counts. Banned songs of the library are dislikes. Songs without an id, as in libraries
-    from before 2021, get that of their names (`song_ids.name_id`).
+    first play that counts; with ``rules.keep_plays`` and no ``min_plays``, the plays stay plays. Banned songs
+    of the library are dislikes. Songs without an id, as in libraries from before 2021, get that of their
+    names (`song_ids.name_id`).
 
     The tables have track_id, liked_at (UTC or null), name and artists. ``counts`` says how many songs each
     rule gave, and what was skipped. Raises InputError, one line, if a path is missing, damaged, encrypted,
@@ -168,6 +172,7 @@ def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Readi
         members = _members_by_kind(paths, opened)
         read = partial(_document, MemberReader())
         library = _read_library(members["library"], read, history)
+        min_plays = rules.min_plays
         if min_plays is not None and not members["extended"] and not members["last_year"]:
             raise InputError(f"{where} has no streaming history to count plays in; leave --min-plays out")
         plays_decide = library is None or min_plays is not None
@@ -176,13 +181,16 @@ def export_reading(paths: Sequence[Path], min_plays: int | None = None) -> Readi
     _check_accounts(history, where)
     history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
     threshold = DEFAULT_PLAYS if min_plays is None else min_plays
-    liked_at = _liked_at(where, library, threshold, history)
-    tables = [_table(liked_at, history)]
+    keep_plays = rules.keep_plays and library is None and min_plays is None and bool(history.times)
+    if keep_plays:
+        tables = [_history_table(history)]
+    else:
+        tables = [_table(_liked_at(where, library, threshold, history), history)]
     if history.banned:
         tables.append(_table(dict.fromkeys(history.banned), history, "dislikes"))
     used = ", ".join(sorted({member.name for kind in _SOURCES_OF_LIKES for member in members[kind]}))
     notes = ["songs of the library are likes, banned songs dislikes"] if library is not None else []
-    if plays_decide:
+    if plays_decide and not keep_plays:
         notes.append(f"plays: a song played {counted(threshold, 'time')} or more is a like (--min-plays)")
     return Reading(BY_NAME["spotify-export"], tables, used, counts=history.counts, notes=notes)
 
@@ -208,18 +216,27 @@ def _check_accounts(history: _History, where: str) -> None:
 def _table(
     liked_at: dict[str, datetime | None], history: _History, means: Literal["likes", "dislikes"] = "likes"
 ) -> Table:
-    names = [history.name_of.get(track, (None, None)) for track in liked_at]
-    rows = pl.DataFrame(
+    return Table(_rows([*liked_at], [*liked_at.values()], history), means, decided=True)
+
+
+def _history_table(history: _History) -> Table:
+    """A row for each play."""
+    tracks, times = [track for track, _ in history.times], [at for _, at in history.times]
+    return Table(_rows(tracks, times, history), "plays", default_plays=DEFAULT_PLAYS)
+
+
+def _rows(tracks: Sequence[str], times: Sequence[datetime | None], history: _History) -> pl.DataFrame:
+    names = [history.name_of.get(track, (None, None)) for track in tracks]
+    return pl.DataFrame(
         {
-            "track_id": list(liked_at),
-            "liked_at": list(liked_at.values()),
+            "track_id": tracks,
+            "liked_at": times,
             "name": [title for _, title in names],
             "artists": [artist for artist, _ in names],
         },
         schema=dict.fromkeys(("track_id", "liked_at", "name", "artists"), pl.String)
         | {"liked_at": pl.Datetime("us", "UTC")},
     )
-    return Table(rows, means, decided=True)
 
 
 def _liked_at(

@@ -26,12 +26,13 @@ DEFAULT_USER = "me"
 _KIND_OF: Mapping[Part, str] = {
     "likes": "likes",
     "dislikes": "likes",
+    "plays": "likes",
     "tracks": "tracks",
     "features": "features",
 }
-"""Part -> the --kind that asks for it, which is also the table of a raw batch that has its columns."""
+"""Part -> the --kind that asks for it."""
 _PART_COLUMNS: Mapping[Part, set[str]] = {"tracks": set(TRACK_FIELDS), "features": set(AUDIO_FEATURES)}
-"""A table fills a part if it has one of these columns; likes and dislikes if it has users."""
+"""A table fills a part if it has one of these columns; likes, dislikes and plays if it has users."""
 _EXAMPLES = 5
 
 
@@ -61,14 +62,16 @@ class FileImport:
         return [f"{user} likes {_in_words(track, known.get(track))}" for user, track, _ in some.iter_rows()]
 
     def figures(self) -> dict[str, int]:
-        """How many users, likes, dislikes and distinct songs the batch has."""
+        """How many users, likes, dislikes, plays and distinct songs the batch has."""
         batch = self.batch
-        people = pl.concat([batch.likes["user_id"], batch.feedback["user_id"]])
-        songs = pl.concat([batch.likes["track_id"], batch.feedback["track_id"]])
+        said = (batch.likes, batch.feedback, batch.plays)
+        people = pl.concat([rows["user_id"] for rows in said])
+        songs = pl.concat([rows["track_id"] for rows in said])
         return {
             "users": people.n_unique(),
             "likes": len(batch.likes),
             "dislikes": len(batch.feedback),
+            "plays": int(batch.plays["plays"].sum()),
             "tracks": songs.n_unique() if len(songs) else batch.tracks["track_id"].n_unique(),
         }
 
@@ -112,6 +115,7 @@ def import_reading(
         parts["features"],
         {what: n for what, n in counts.items() if n},
         _feedback(parts["dislikes"], day),
+        parts["plays"],
     )
     _check_rows(batch, where, kind, person, has_users=has_users)
     return FileImport(
@@ -130,7 +134,8 @@ def import_reading(
 def _check_rows(batch: RawBatch, where: str, kind: str, person: str, *, has_users: bool) -> None:
     """Raise InputError for a batch without a row, or without likes where there should be some."""
     skipped = "; ".join(f"{what}: {n:,}" for what, n in batch.counts.items()) or "no rows"
-    if kind in {"auto", "likes"} and not len(batch.likes) and not len(batch.feedback):
+    said = len(batch.likes) + len(batch.feedback) + len(batch.plays)
+    if kind in {"auto", "likes"} and not said:
         missing = f"{where} has no like that can be read ({skipped})"
         if person:
             raise InputError(f"{missing}; the list of {person} stays as it is")
@@ -179,12 +184,14 @@ def _clean_parts(
             " --user-column, or whose list it is with --user-id"
         )
     if kind != "auto" and kind not in held:
-        holds = " and ".join(sorted(held - {"dislikes"}))
+        holds = " and ".join(sorted(held - {"dislikes", "plays"}))
         raise InputError(f"{where} holds no {kind}, only {holds}; leave --kind out")
     if "liked_at" in given.named:
         _check_times(cleaned["likes"], where)
+    as_likes: dict[Part, str] = {"dislikes": "likes"}
     return {
-        part: pl.concat(frames) if frames else empty_frame(_KIND_OF[part]) for part, frames in cleaned.items()
+        part: pl.concat(frames) if frames else empty_frame(as_likes.get(part, part))
+        for part, frames in cleaned.items()
     }, rules
 
 
@@ -193,7 +200,7 @@ def _parts_of(table: Table) -> list[Part]:
     names = set(table.rows.columns)
     parts: list[Part] = [part for part, columns in _PART_COLUMNS.items() if columns & names]
     if "user_id" in names:
-        parts = ["likes", "dislikes", *parts]
+        parts = ["likes", "dislikes", "plays", *parts]
     if "pair" in names and "tracks" not in parts:
         parts = ["tracks", *parts]
     return parts

@@ -78,6 +78,7 @@ def import_files(
     min_rating: float | None = None,
     like_when: Mapping[str, frozenset[str]] | None = None,
     ignore: Sequence[str] = (),
+    keep_plays: bool = False,
     day: date | None = None,
     known_songs: Callable[[], pl.Series] | None = None,
 ) -> list[FileImport]:
@@ -90,7 +91,8 @@ def import_files(
     and audio features at once; ``kind`` picks one of the three. Columns are recognised by name
     (`columns.COLUMN_NAMES`) unless named here (in a file without a header by position: "1" is the first);
     those in ``ignore`` decide nothing. ``min_plays``, ``min_rating`` and ``like_when`` say what a like is
-    (`opinions`). Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
+    (`opinions`); with ``keep_plays`` and without ``min_plays``, one person's plays stay plays, for the rule
+    of the lake. Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
 
     ``known_songs`` gives the ids of songs whose names and redirects are read of MusicBrainz's canonical data,
     beside those in the other files; without it such data is refused.
@@ -114,7 +116,7 @@ def import_files(
         tuple(ignore),
         None if user_id is None else _user(user_id),
         kind == "likes",
-        Rules(min_plays, min_rating, like_when or {}),
+        Rules(min_plays, min_rating, like_when or {}, keep_plays),
     )
     groups: list[list[_Found]] = []
     canonical: list[Path] = []
@@ -143,7 +145,7 @@ def _read_group(group_kind: str, group: list[Path], given: Given) -> Iterator[_F
         raise InputError(f"{group[0]} is {group_kind}, which has no columns to name; leave the options out")
     if group_kind == EXPORT:
         # The batch records no path, since the files may be named after their person.
-        yield _Found(str(group[0]), "Spotify account export", export_reading(group, given.rules.min_plays))
+        yield _Found(str(group[0]), "Spotify account export", export_reading(group, given.rules))
     elif group_kind == SEED:
         where = group[0].parent if len(group) > 1 else group[0]
         yield _Found(str(where), names, read_seed(group))

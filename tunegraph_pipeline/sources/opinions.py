@@ -47,11 +47,12 @@ Basis = Literal["list", "plays"]
 @dataclass(frozen=True)
 class Rules:
     """The options that decide what a row says; None for those not given. ``like_when`` maps columns to the
-    values that are likes."""
+    values that are likes. ``keep_plays``: one person's plays stay plays, unless ``min_plays`` is given."""
 
     min_plays: int | None = None
     min_rating: float | None = None
     like_when: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    keep_plays: bool = False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Turn the rows of a table whose columns are known into likes, dislikes, tracks and audio features.
+"""Turn the rows of a table whose columns are known into likes, dislikes, plays, tracks and audio features.
 
 Here: the id of each row's song, what each user says of it, and one row for each track. Not here: cleaning
 single cells (`cells`), what a row says (`opinions`), or which columns there are (`columns`).
@@ -45,7 +45,7 @@ from tunegraph_pipeline.sources.opinion_words import (
 from tunegraph_pipeline.sources.opinions import Basis, Rules, read_opinions
 from tunegraph_pipeline.words import counted
 
-Part = Literal["likes", "dislikes", "tracks", "features"]
+Part = Literal["likes", "dislikes", "plays", "tracks", "features"]
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def _says_plays(column: pl.Series) -> bool:
 @dataclass(frozen=True)
 class Parts:
     """The parts of a raw batch. ``likes``: user_id, track_id and liked_at; ``dislikes``: the same,
-    ``liked_at`` being when the song was disliked; ``tracks`` and ``features``: as `lake.raw` declares them.
-    ``rules`` are sentences on what counted as what."""
+    ``liked_at`` being when the song was disliked; ``plays``, ``tracks`` and ``features``: as `lake.raw`
+    declares them. ``rules`` are sentences on what counted as what."""
 
     frames: Mapping[Part, pl.DataFrame]
     rules: list[str]
@@ -110,6 +110,7 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
       without a song; one without a user still describes its song.
     - likes and dislikes: distinct pairs, ``liked_at`` the earliest time given (UTC). Of several opinions of
       one user on one song the last counts.
+    - plays: of each user and song by day (UTC), where ``rules.keep_plays`` keeps them.
     - tracks, features: one row per track with the first non-null value of each column. Feature values that
       are infinite or out of range become null, as do keys of -1 (not detected).
 
@@ -129,8 +130,9 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     rows = _with_ids(rows, table, where, counts)
     sentences: list[str] = []
     frames: dict[Part, pl.DataFrame] = {}
-    if "likes" in asked or "dislikes" in asked:
-        frames["likes"], frames["dislikes"] = _opinions(rows, table, rules, where, counts, sentences)
+    if {"likes", "dislikes", "plays"} & {*asked}:
+        opinions = _opinions(rows, table, rules, where, counts, sentences)
+        frames["likes"], frames["dislikes"], frames["plays"] = opinions
     if "tracks" in asked:
         frames["tracks"] = _tracks(rows, counts)
     if "features" in asked:
@@ -294,8 +296,8 @@ _SAID_BY_TABLE = {"dislikes": DISLIKE, "unlikes": UNLIKE, "undislikes": UNDISLIK
 
 def _opinions(
     rows: pl.DataFrame, table: Table, rules: Rules, where: str, counts: Counter[str], sentences: list[str]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The likes and the dislikes of rows with users."""
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The likes, the dislikes and the plays of rows with users."""
     counts["rows without a user"] += rows["user_id"].null_count()
     rows = rows.filter(pl.col("user_id").is_not_null())
     if table.decided:
@@ -310,8 +312,30 @@ def _opinions(
     pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
     if plays is not None:
         pairs = pairs.with_columns(plays.alias("plays"))
+    played = empty_frame("plays")
+    if rules.keep_plays and rules.min_plays is None and table.default_plays is not None:
+        dated = "plays" not in rows.columns or _repeats(rows, liked_at)
+        played = _by_day(pairs.filter(pl.col("says") == PLAY), dated=dated)
+        pairs = pairs.filter(pl.col("says") != PLAY)
+        written = None if written is None else written.filter(says != PLAY)
+        if len(played):
+            sentences.append("plays stay plays: songs that were played often enough become likes")
     least = rules.min_plays if rules.min_plays is not None else table.default_plays
-    return _likes_and_dislikes(pairs, written, least, counts, sentences)
+    return *_likes_and_dislikes(pairs, written, least, counts, sentences), played
+
+
+def _by_day(pairs: pl.DataFrame, *, dated: bool) -> pl.DataFrame:
+    """The plays of each user and song on each day (UTC). Where they are not ``dated``, a row gives the total
+    of a song, and its time something else, such as the last play."""
+    day = pl.col("liked_at").dt.date() if dated else pl.lit(None, pl.Date)
+    times = pl.col("plays").sum().floor() if "plays" in pairs.columns else pl.len()
+    return (
+        pairs.with_columns(day.alias("played_on"))
+        .group_by("user_id", "track_id", "played_on", maintain_order=True)
+        .agg(times.clip(0, 2**31 - 1).cast(pl.Int32).alias("plays"))
+        .filter(pl.col("plays") > 0)
+        .cast(pl.Schema(empty_frame("plays").schema))
+    )
 
 
 def _says(

@@ -42,7 +42,16 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "audio_features": ["crawled_users"],
         "redirects": ["crawled_users"],
         "feedback": ["crawled_users"],
-        "current_likes": ["feedback", "forgotten_users", "liked_lists", "redirects", "tracks"],
+        "plays": ["crawled_users"],
+        "likes_from_plays": ["forgotten_users", "plays"],
+        "current_likes": [
+            "feedback",
+            "forgotten_users",
+            "liked_lists",
+            "likes_from_plays",
+            "redirects",
+            "tracks",
+        ],
         "track_ids": ["audio_features", "current_likes", "tracks"],
         "catalogue": ["audio_features", "redirects", "track_ids", "tracks"],
         "like_graph": ["catalogue", "current_likes"],
@@ -97,7 +106,8 @@ def test_every_asset_shows_its_columns_and_what_they_are_made_from(defs: Definit
     likes = _specs(defs)["current_likes"].metadata["dagster/column_schema"]
     (liked_at,) = (column for column in likes.columns if column.name == "liked_at")
     assert liked_at.description == (
-        "when the like was made; null when unknown. From liked_lists (liked_at), feedback (at)"
+        "when the like was made; null when unknown."
+        " From liked_lists (liked_at), likes_from_plays (liked_at), feedback (at)"
     )
 
 
@@ -131,7 +141,7 @@ def test_an_owner_is_taken_by_the_settings_where_dagster_takes_it(owner: str) ->
 def test_the_daily_assets_are_partitioned_from_the_start_and_backfilled_in_one_run(defs: Definitions) -> None:
     daily = {name: spec for name, spec in _specs(defs).items() if spec.partitions_def is not None}
     described = {"tracks", "audio_features", "redirects"}
-    assert set(daily) == {"crawled_users", "liked_lists", "feedback", *described}
+    assert set(daily) == {"crawled_users", "liked_lists", "feedback", "plays", *described}
     graph = defs.resolve_asset_graph()
     for spec in daily.values():
         policy = graph.get(spec.key).backfill_policy

@@ -62,6 +62,8 @@ def test_stages_about_people() -> None:
     assert {one.name for one in STAGES if about_people(one)} == {
         "crawled_users",
         "liked_lists",
+        "likes_from_plays",
+        "plays",
         "feedback",
         "current_likes",
         "like_graph",

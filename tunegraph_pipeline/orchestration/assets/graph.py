@@ -24,15 +24,23 @@ class CutOffConfig(Config):
     """A day as YYYY-MM-DD; empty for the latest day on which anything was received."""
 
 
+@stage_asset("likes_from_plays", GROUP)
+def likes_from_plays(config: CutOffConfig, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
+    """The songs that users like by playing them: often enough, on enough days, as the section `plays` of the
+    settings says. Bots and shared accounts are counted, and left out."""
+    return materialized(stage("likes_from_plays").run(lake, cut_off=config.cut_off))
+
+
 @stage_asset("current_likes", GROUP)
 def current_likes(config: CutOffConfig, lake: ResourceParam[Lake]) -> MaterializeResult[Any]:
-    """The current list of every user: that of the latest day they were observed, up to the cut-off, and what
-    they liked since. Beside it what they dislike (`current_dislikes`), when each was last seen
-    (`last_observations`), and whose list changed (`changed_users`)."""
+    """The current list of every user: that of the latest day they were observed, up to the cut-off, what they
+    liked since, and what they like by playing it. Beside it what they dislike (`current_dislikes`), when each
+    was last seen (`last_observations`), and whose list changed (`changed_users`)."""
     return materialized(stage("current_likes").run(lake, cut_off=config.cut_off))
 
 
 ASSETS: list[AssetsDefinition] = [
+    likes_from_plays,
     current_likes,
     plain_asset(
         "track_ids",

@@ -153,6 +153,12 @@ def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
             days,
             "What listeners said of single songs through the service on each day: like, dislike or skip.",
         ),
+        _daily_table(
+            "plays",
+            days,
+            "How often users played tracks, by the day of the plays, as received on each day: from dumps and"
+            " histories.",
+        ),
     ]
 
 

@@ -15,8 +15,10 @@ from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.graph.like_graph import build_like_graph
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder
+from tunegraph_pipeline.lake.current import united
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING
+from tunegraph_pipeline.lake.plays import PlaysSettings, bounded_duckdb, liked_by_playing
 from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
@@ -30,11 +32,10 @@ from tunegraph_pipeline.recommend.bundle import CURRENT, Bundle, current_version
 from tunegraph_pipeline.recommend.publication import publications
 from tunegraph_pipeline.words import counted
 
+_NEEDED = tuple(table for table in DAILY_TABLES if table not in MAY_BE_MISSING)
 _SAMPLED_TRACKS = 200
 _SAMPLED_LIKES = 5_000_000
 """With more current likes than this, only a sample of the users is compared."""
-_ALWAYS_THERE = [table for table in DAILY_TABLES if table not in MAY_BE_MISSING]
-"""The daily tables that every filled day has."""
 
 
 def check_days(inspection: Inspection) -> None:
@@ -45,7 +46,7 @@ def check_days(inspection: Inspection) -> None:
         inspection.progress("days", done, len(days))
         if is_pruned(inspection.lake.raw, date.fromisoformat(key)):
             # Nothing but the tables is left of it.
-            for table in _ALWAYS_THERE:
+            for table in _NEEDED:
                 path = inspection.lake.table_path(table, key)
                 if not path.exists():
                     inspection.problem(path, "is not there", *how_to_rebuild(inspection, table, key))
@@ -98,16 +99,21 @@ def _check_observations(inspection: Inspection, key: str) -> None:
 def check_lists(inspection: Inspection) -> None:
     """The current lists against those rebuilt from the daily tables."""
     lake, key = inspection.lake, inspection.sound_cut_off()
-    if key is None or not inspection.sound("observations", "likes", "feedback", "tracks", REDIRECTS):
+    if key is None or not inspection.sound(
+        "observations", "likes", "feedback", "tracks", REDIRECTS, "plays", "likes_from_plays"
+    ):
         return
     path = lake.table_path("current_likes", key)
     days = [day for day in inspection.filled_days() if day <= key]
-    if not all(lake.table_path(name, day).exists() for name in _ALWAYS_THERE for day in days):
+    if not all(lake.table_path(name, day).exists() for name in _NEEDED for day in days):
         return  # a finding of that day, which has to be filled first
-    sources = (lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days)
+    sources = [lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days]
+    sources += [lake.table_path("plays", day) for day in lake.partitions("plays") if day <= key]
     updated = written(lake.current_file("current_likes"))
     if any(written(source) > updated for source in sources):
         inspection.note(path, "is older than the days it is made of", "`tunegraph refresh` updates it")
+        return
+    if not _check_likes_from_plays(inspection, date.fromisoformat(key)):
         return
     stored = lake.read("current_likes", key, ["user_id", "track_id", "liked_at"])
     every = len(stored) // _SAMPLED_LIKES + 1
@@ -120,6 +126,27 @@ def check_lists(inspection: Inspection) -> None:
     if lists is not None and not sampled(stored).sort(pair).equals(lists.sort(pair)):
         what = "is not what the daily tables give"
         inspection.problem(path, what, *how_to_rebuild(inspection, "current_likes", key))
+
+
+def _check_likes_from_plays(inspection: Inspection, cut_off: date) -> bool:
+    """The likes from plays against those that all plays up to the cut-off make; whether they are theirs."""
+    lake, key = inspection.lake, cut_off.isoformat()
+    days = lake.days_until("plays", cut_off)
+    if inspection.name(lake.path) in inspection.damaged or not days:
+        return True  # the settings have the rule
+    path = lake.table_path("likes_from_plays", key)
+    if not path.exists():
+        inspection.note(path, "is not there yet", "`tunegraph refresh` makes it")
+        return False
+    rule = lake.section("plays", PlaysSettings)
+    with bounded_duckdb(lake.staging, rule.memory_gb) as connection:
+        plays = {day: lake.plays_of(day) for day in days}
+        expected = liked_by_playing(connection, plays, cut_off, rule).likes
+    if lake.read("likes_from_plays", key).equals(expected):
+        return True
+    what = "is not what the daily tables give"
+    inspection.problem(path, what, *how_to_rebuild(inspection, "likes_from_plays", key))
+    return False
 
 
 def _expected_lists(
@@ -136,6 +163,9 @@ def _expected_lists(
         inspection.progress("current lists", len(days), len(days))
 
     lists = current_lists((observed, likes) for _, observed, likes in seen())
+    if key in lake.partitions("likes_from_plays"):
+        played = sampled(lake.read("likes_from_plays", key, ["user_id", "track_id", "liked_at"]))
+        lists = united(lists, played)
     said = [sampled(lake.read("feedback", day)) for day in days]
     feedback = pl.concat([empty_table("feedback"), *said])
     if feedback.is_empty():

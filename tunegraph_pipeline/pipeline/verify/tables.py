@@ -6,12 +6,14 @@ Here: unreadable files, invalid rows, and what rebuilds each table. Not here: co
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import LakeError, TuneGraphError
+from tunegraph_pipeline.lake.parquet import read_blocks
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.pipeline.stages import table_stages
 from tunegraph_pipeline.pipeline.track_ids import write_track_ids
@@ -41,11 +43,15 @@ def _check_partition(inspection: Inspection, table: str, value: str | None) -> N
         return
     inspection.seen.add(path)
     try:
-        frame = inspection.lake.read(table, value)
+        if table == "plays" and value is not None:
+            # It may be larger than memory, and is sorted by its key.
+            what = _repeated_plays(inspection.lake.check(table, value))
+        else:
+            what = _wrong_rows(table, inspection.lake.read(table, value))
     except LakeError as error:
         inspection.problem(path, short(error, path), *how_to_rebuild(inspection, table, value))
         return
-    if what := _wrong_rows(table, frame):
+    if what:
         inspection.problem(path, what, *how_to_rebuild(inspection, table, value))
 
 
@@ -60,6 +66,22 @@ def _wrong_rows(table: str, frame: pl.DataFrame) -> str | None:
         return "track_idx is not 0, 1, 2, … in order"
     if table == "track_embeddings" and len(frame) and not of_unit_length(frame["embedding"].to_numpy()):
         return "an embedding is not finite and of unit length"
+    return None
+
+
+def _repeated_plays(path: Path) -> str | None:
+    """What is wrong with the order of the rows of the table `plays` on a day."""
+    last: pl.DataFrame | None = None
+    for block in read_blocks(path, list(TABLES["plays"].key)):
+        rows = pl.from_arrow(block)
+        assert isinstance(rows, pl.DataFrame)
+        both = rows if last is None else pl.concat([last, rows])
+        if both.is_duplicated().any():
+            return "rows are duplicates"
+        users = both["user_id"]
+        if not users.is_sorted():
+            return "its rows are not in order"
+        last = rows.tail(1)
     return None
 
 
