@@ -64,7 +64,9 @@ def test_the_stages_leave_what_the_refresh_job_leaves(
     for table in TABLES:
         assert lake.partitions(table) == other.partitions(table), table
         keys: list[str | None] = [*lake.partitions(table)]
-        for key in keys or [None]:
+        if TABLES[table].partition is Partition.NONE:
+            keys = [None]
+        for key in keys:
             left, right = (where.read(table, key) for where in (lake, other))
             of_the_run = ["run_id", "seconds"] if table == "evaluation" else []
             assert_frame_equal(left.drop(of_the_run), right.drop(of_the_run))

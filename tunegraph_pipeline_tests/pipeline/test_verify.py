@@ -61,7 +61,17 @@ def a_batch(day: date) -> RawBatch:
         [{"track_id": one, "tempo": 100.0 + n, "energy": None} for n, one in enumerate(ids)],
         schema=empty_frame("features").schema,
     )
-    return RawBatch("files", f"likes of {day}.csv", likes=likes, tracks=tracks, features=features)
+    # One play is no like, and a redirect of an id that nobody has joins nothing.
+    played = {"user_id": ["user0"], "track_id": ["rock0"], "played_on": [day], "plays": [1]}
+    return RawBatch(
+        "files",
+        f"likes of {day}.csv",
+        likes=likes,
+        tracks=tracks,
+        features=features,
+        plays=pl.DataFrame(played, schema=empty_frame("plays").schema),
+        redirects=pl.DataFrame({"track_id": ["gone"], "recording_id": ["also gone"]}),
+    )
 
 
 @pytest.fixture(scope="module")
