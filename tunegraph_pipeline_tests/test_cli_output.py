@@ -95,6 +95,8 @@ def test_an_output_on_a_full_disk_ends_in_one_line(lake: Path, arguments: list[s
         (["recommend", "--familiarity", "x"], "'--familiarity': has to be a number"),
         (["refresh", "--date", "soon"], "'--date': 'soon' is no day; write it as YYYY-MM-DD"),
         (["simulator", "--faults", '{"latency": 1}'], "--faults: latency: is not known here"),
+        (["simulator", "--dumps", "x", "--faults", '{"drop": 1}'], "--faults: drop: is not known here"),
+        (["simulator", "--dumps", "x", "--development"], "does not go with --dumps: dumps have no such mode"),
     ],
 )
 def test_a_wrong_option_is_named_in_plain_words(arguments: list[str], says: str) -> None:

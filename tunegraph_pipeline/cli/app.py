@@ -127,7 +127,12 @@ _add(
     "tunegraph compare --model tunegraph --model ease --users 1000",
 )
 _add(OPERATING, operate.login, "tunegraph login --no-browser")
-_add(OPERATING, serve.simulator, "tunegraph simulator --users 500 --port 0")
+_add(
+    OPERATING,
+    serve.simulator,
+    "tunegraph simulator --users 500 --port 0",
+    "tunegraph simulator --dumps data_lake/dumps",
+)
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ Here: the commands and their options. Not here: the servers (`serve/`, `simulato
 
 import os
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,6 +17,11 @@ from tunegraph_pipeline.cli.show import answers, notes
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import CURRENT
 from tunegraph_pipeline.words import in_plain_words
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+AnyFaults = TypeVar("AnyFaults", bound="BaseModel")
 
 
 def simulator(
@@ -41,30 +46,33 @@ def simulator(
     development: Annotated[
         bool, typer.Option("--development", help="Answer like Spotify's development mode.")
     ] = False,
+    dumps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Serve dumps of ListenBrainz and MusicBrainz instead. They are written to FOLDER.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve a simulated Spotify, ListenBrainz and ReccoBeats.
+    """Serve a simulated Spotify, ListenBrainz and ReccoBeats, or a mirror of dumps.
 
     They speak of one invented world, answer as the real services do, and fail as --faults says.
     """
-    from pydantic import ValidationError
-
     from tunegraph_pipeline.simulator.server import Faults, Mode, SimulatorServer
     from tunegraph_pipeline.simulator.server import serve as serve_world
     from tunegraph_pipeline.simulator.world import World, WorldConfig
 
-    try:
-        what = Faults.model_validate_json(faults)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise InputError(
-            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {in_plain_words(problem['msg'])}"
-        ) from None
+    served_day = as_date(day) or datetime.now(UTC).date()
+    if dumps is not None:
+        if development:
+            raise InputError("--development does not go with --dumps: dumps have no such mode")
+        _serve_dumps(dumps, served_day, users, tracks, seed, faults, port)
+        return
+    what = _as_faults(Faults, faults)
     world = World(WorldConfig(seed=seed, n_users=users, n_tracks=tracks))
 
     mode = Mode.DEVELOPMENT if development else Mode.EXTENDED
-    server = SimulatorServer(
-        world, as_date(day) or datetime.now(UTC).date(), port=port, mode=mode, faults=what
-    )
+    server = SimulatorServer(world, served_day, port=port, mode=mode, faults=what)
 
     def announce() -> None:
         answers.print(
@@ -76,6 +84,40 @@ def simulator(
         notes.print("press Ctrl-C to stop")
 
     serve_world(server, announce)
+
+
+def _serve_dumps(folder: Path, day: date, users: int, tracks: int, seed: int, faults: str, port: int) -> None:
+    """Write the dumps that ``folder`` lacks of the day's mirror, and serve it."""
+    from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
+    from tunegraph_pipeline.simulator.dumps.archives import mirror_world, publish
+    from tunegraph_pipeline.simulator.dumps.listens import config_of_size
+    from tunegraph_pipeline.simulator.server import serve as serve_folder
+
+    what = _as_faults(DumpFaults, faults)
+    server = DumpServer(folder, port=port, faults=what)
+    world = mirror_world(folder, config_of_size(users, tracks, seed, day))
+    notes.print(f"writing the dumps of {day} that {folder} lacks")
+    for made in publish(world, folder, day):
+        notes.print(f"wrote {made.relative_to(folder)}")
+
+    def announce() -> None:
+        answers.print(f"mirror  {server.url}/pub/musicbrainz/")
+        notes.print("press Ctrl-C to stop")
+
+    serve_folder(server, announce)
+
+
+def _as_faults(kind: type[AnyFaults], text: str) -> AnyFaults:
+    """The faults that a JSON says. Raises InputError for others than there are."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(
+            f"--faults: {'.'.join(map(str, problem['loc'])) or 'the JSON'}: {in_plain_words(problem['msg'])}"
+        ) from None
 
 
 def serve(

@@ -5,9 +5,11 @@ folder (`dumps`). Names that begin with a dot are neither listed nor served.
 
 A fault is a function of the seed, the request and how often the same request was made before. The same
 request fails at most twice in a row, so that a client which tries again comes through. ``replaced`` changes a
-file's ETag and Last-Modified, once for each file, as if it had been made again; its bytes stay."""
+file's ETag and Last-Modified, once for each file, as if it had been made again; its bytes stay.
+"""
 
 import html
+import os
 import re
 import socket
 import struct
@@ -18,7 +20,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, Field, model_validator
@@ -26,11 +28,12 @@ from pydantic import BaseModel, Field, model_validator
 from tunegraph_pipeline.simulator.faults import FaultDraws
 from tunegraph_pipeline.simulator.loopback import LoopbackServer
 
-_ON_FILES = ("reset", "truncated", "stall", "unavailable", "replaced")
+_ON_FILES = ("reset", "truncated", "stall", "unavailable")
+_ON_FIRST_VERSIONS = ("replaced",)
 _ON_RANGES = ("wrong_range", "not_satisfiable", "short_range")
 _ON_CHECKSUMS = ("wrong_checksum",)
 _ON_LISTINGS = ("unlisted", "reset", "unavailable")
-_KINDS = tuple(dict.fromkeys((*_ON_FILES, *_ON_RANGES, *_ON_CHECKSUMS, *_ON_LISTINGS)))
+_KINDS = tuple(dict.fromkeys((*_ON_FILES, *_ON_FIRST_VERSIONS, *_ON_RANGES, *_ON_CHECKSUMS, *_ON_LISTINGS)))
 _HALFWAY = ("reset", "truncated", "stall")
 _OTHER_DIGIT = bytes.maketrans(b"0123456789abcdef", b"123456789abcdef0")
 _PIECE = 1 << 18  # bytes read at a time
@@ -145,16 +148,15 @@ class DumpServer:
                 self.faults_made[fault] += 1
         return fault
 
-    def version(self, path: str, status: Any) -> tuple[str, str]:
-        """ETag and Last-Modified of a file with that `os.stat_result`."""
+    def version(self, path: str, status: os.stat_result) -> tuple[str, str]:
+        """ETag and Last-Modified of a file with that status."""
         changed = int(status.st_mtime) + self._replaced[path]
         return f'"{changed:x}-{status.st_size:x}"', formatdate(changed, usegmt=True)
 
-    def replace_once(self, path: str) -> None:
-        """As `replace`, the first time that it is called for a file."""
+    def has_replaced(self, path: str) -> bool:
+        """Whether a file already has another version."""
         with self._lock:
-            if not self._replaced[path]:
-                self._replaced[path] += 1
+            return self._replaced[path] > 0
 
     def count(self, method: str, path: str, status: int) -> None:
         """Count an answer."""
@@ -229,18 +231,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: str, target: Path) -> None:
         served = self.server.served
         with target.open("rb") as file:
-            status = target.stat()
+            status = os.fstat(file.fileno())
             size = status.st_size
             asked = self._asked(size)
             kinds: tuple[str, ...] = _ON_FILES
-            kinds += _ON_RANGES if asked else ()
-            kinds += _ON_CHECKSUMS if path.endswith(".sha256") else ()
+            kinds += () if served.has_replaced(path) else _ON_FIRST_VERSIONS
+            kinds += _ON_RANGES if asked else _ON_CHECKSUMS if path.endswith(".sha256") else ()
             fault = served.draw(f"{self.command} {path} {self.headers.get('Range', '')}", kinds)
-            if fault == "replaced":
-                served.replace_once(path)
             if fault == "unavailable":
                 self._unavailable(path)
                 return
+            if fault == "replaced":
+                served.replace(path)
             tag, changed = served.version(path, status)
             head = {
                 "Content-Type": "application/octet-stream",
@@ -253,31 +255,30 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if self.headers.get("If-Range", tag) not in {tag, changed}:
                 asked = None
-            start, end = asked or (0, size)
-            if fault == "not_satisfiable" or (asked and start >= end):
+            if asked and (fault == "not_satisfiable" or asked[0] >= asked[1]):
                 refused = head | {"Content-Range": f"bytes */{size}"}
                 self._answer(path, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", refused)
                 return
-            if fault == "short_range":
-                end = start + max((end - start) // 2, 1)
-            if fault == "wrong_range":
-                start, end = (start - 1, end - 1) if start else (1, min(end + 1, size))
+            start, end = _spoilt(asked, size, fault) if asked else (0, size)
             head["Content-Length"] = str(end - start)
             if asked:
                 head["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
             self._head(path, HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK, head)
-            if self.command == "HEAD":
-                return
-            if fault == "wrong_checksum":
-                content = file.read()
-                self._send(path, 0, content[:1].translate(_OTHER_DIGIT) + content[1:])
-                return
-            file.seek(start)
-            cut = fault in _HALFWAY
-            while (left := (start + (end - start) // 2 if cut else end) - file.tell()) > 0:
-                at = file.tell()
-                self._send(path, at, file.read(min(left, _PIECE)))
-        if cut:
+            if self.command == "GET":
+                self._body(path, file, start, end, fault)
+
+    def _body(self, path: str, file: BinaryIO, start: int, end: int, fault: str | None) -> None:
+        """Send bytes of a file, all or half of them."""
+        served = self.server.served
+        halfway = fault in _HALFWAY
+        stop = start + (end - start) // 2 if halfway else end
+        file.seek(start)
+        while (at := file.tell()) < stop:
+            content = file.read(min(stop - at, _PIECE))
+            if fault == "wrong_checksum" and at == 0:
+                content = content[:1].translate(_OTHER_DIGIT) + content[1:]
+            self._send(path, at, content)
+        if halfway:
             self.close_connection = True
         if fault == "stall":
             served.wait(served.faults.stall_seconds)
@@ -331,3 +332,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
         """Log nothing; the server counts its requests."""
+
+
+def _spoilt(asked: tuple[int, int], size: int, fault: str | None) -> tuple[int, int]:
+    """The range that is sent for the one ``asked`` for."""
+    start, end = asked
+    if fault == "short_range":
+        return start, start + max((end - start) // 2, 1)
+    if fault == "wrong_range":
+        return (start - 1, end - 1) if start else (1, min(end + 1, size))
+    return asked

@@ -2,4 +2,5 @@
 
 `songs` holds the recordings, how people write them, and which of these mean the same; `listens` says who
 plays what and when; `archives` writes both into the folders and files of data.metabrainz.org.
-`simulator.dump_server` serves such a folder."""
+`simulator.dump_server` serves such a folder.
+"""

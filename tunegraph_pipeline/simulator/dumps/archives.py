@@ -6,7 +6,8 @@ what is in them (`listens`, `songs`), or serving them (`simulator.dump_server`).
 A folder appears whole or not at all. The same world and date give the same bytes. A dump holds all that was
 submitted until its END_TIMESTAMP: a full export in the order of playing, without what was deleted, an
 incremental dump what was submitted since the dump before it, in that order. A full export begins a file with
-every year."""
+every year.
+"""
 
 import csv
 import hashlib
@@ -24,11 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.simulator.dumps.listens import Listens, ListenWorld, together
+from tunegraph_pipeline.simulator.dumps.listens import Listens, ListensConfig, ListenWorld, together
+from tunegraph_pipeline.words import counted
 
 FULL_FOLDER = "pub/musicbrainz/listenbrainz/fullexport"
 INCREMENTAL_FOLDER = "pub/musicbrainz/listenbrainz/incremental"
 CANONICAL_FOLDER = "pub/musicbrainz/canonical_data"
+_WORLD_FILE = ".world.json"
 _FIRST_NUMBER = 2_500
 _FULL_SECOND, _INCREMENTAL_SECOND = 4, 2  # after midnight
 _LICENCE = """CC0 1.0 Universal
@@ -121,6 +124,34 @@ def publish_canonical(world: ListenWorld, folder: Path, day: date) -> Path:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         (made / f"{archive.name}.sha256").write_text(f"{digest}  {archive.name}\n", encoding="utf-8")
     return folder / CANONICAL_FOLDER / name
+
+
+def mirror_world(folder: Path, config: ListensConfig) -> ListenWorld:
+    """The world whose dumps a folder holds. A new folder gets that of ``config``, and keeps it in a file.
+
+    Raises InputError if the folder holds another world, or something else.
+    """
+    file = folder / _WORLD_FILE
+    if file.exists():
+        try:
+            kept = ListensConfig.model_validate_json(file.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{file} describes no simulated dumps; name another folder") from error
+        # The dates are those of the day on which the folder was made.
+        if kept != config.model_copy(update={"start": kept.start, "first_full": kept.first_full}):
+            what = f"{counted(kept.n_users, 'user')}, {counted(kept.n_songs, 'song')}, seed {kept.seed}"
+            raise InputError(
+                f"{folder} holds dumps of another world ({what}); ask for the same sizes and seed, or name"
+                " another folder"
+            )
+        return ListenWorld(kept)
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(f"{folder} holds something else than simulated dumps; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.rename(file)
+    return ListenWorld(config)
 
 
 def publish(world: ListenWorld, folder: Path, until: date, *, kept_days: int = 12) -> list[Path]:
@@ -243,7 +274,7 @@ def _parquet(world: ListenWorld, listens: Listens, number: int) -> memoryview:
     types: dict[str, pa.DataType] = {"listened_at": times, "created": times, "user_id": pa.int64()}
     types |= {field.name: field.type for field in shown.schema}
     schema = pa.schema([pa.field(name, kind, nullable=name not in required) for name, kind in types.items()])
-    columns: "list[pa.Array[Any] | pa.ChunkedArray[Any]]" = [
+    columns: list[pa.Array[Any] | pa.ChunkedArray[Any]] = [
         pa.array(listens.at * 1000, pa.timestamp("ms")).cast(times),
         pa.array(listens.created, pa.timestamp("ms")).cast(times),
         pa.array(world.user_ids[listens.user]),

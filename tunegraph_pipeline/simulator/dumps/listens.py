@@ -7,17 +7,19 @@ songs (`songs`), or which listens are in which dump (`archives`).
 Listeners have scenes, favourites that stay and favourites that change, and now and then play something else.
 Bots and shared accounts play far more than a person can. Late listens are those of people who bring a history
 from elsewhere: submitted on one day, played in any month since 2005. Listens begin at odd seconds, late ones
-at even ones, so that none occurs twice."""
+at even ones, so that none occurs twice.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.draws import SECONDS_PER_DAY, Bools, Floats, Ints, Shelf, key_of, pick
 from tunegraph_pipeline.simulator.dumps.songs import Songs, make_songs
 from tunegraph_pipeline.simulator.genres import SCENES, scene_affinity
@@ -31,6 +33,7 @@ _SPREAD_BETWEEN_USERS = 0.8
 _MEAN = _MEDIAN * float(np.exp(_SPREAD**2 / 2))
 _MOST = 900  # that a person plays on a day
 _SCENE_SHARES = (0.6, 0.25, 0.15)  # of a listener's taste
+_HITS = 0.25  # of favourites: what everybody hears, whatever the scene
 
 
 class ListensConfig(BaseModel, frozen=True, extra="forbid"):
@@ -46,7 +49,7 @@ class ListensConfig(BaseModel, frozen=True, extra="forbid"):
     start: date = Field(default=date(2026, 6, 1), description="the first day on which everybody listens")
     first_full: date = Field(default=date(2026, 9, 1), description="of the first full export")
     full_days: tuple[int, ...] = Field(default=(1, 15), description="days of a month with a full export")
-    listens_a_day: int = Field(default=325_000, ge=1, description="of people, from the start on")
+    listens_a_day: int = Field(default=280_000, ge=1, description="of people, from the start on")
     history: int = Field(default=300_000, ge=0, description="listens from before the start")
     late_share: float = Field(
         default=0.68,
@@ -70,10 +73,32 @@ class ListensConfig(BaseModel, frozen=True, extra="forbid"):
         if self.first_full.day not in self.full_days:
             raise ValueError("first_full must be one of the full_days of its month")
         if self.listens_a_day > 0.8 * _MEAN * self.n_users:
-            raise ValueError(f"more than {int(0.8 * _MEAN)} listens a day for each of n_users")
+            raise ValueError(f"listens_a_day may be {int(0.8 * _MEAN)} for each of n_users at most")
         if self.bots + self.shared_accounts >= self.n_users:
             raise ValueError("bots and shared_accounts must be fewer than n_users")
         return self
+
+
+def config_of_size(n_users: int, n_songs: int, seed: int, day: date) -> ListensConfig:
+    """A config in proportion to its users, with three months of listens before the newest full export by
+    ``day``.
+
+    Raises InputError for a day before 2006.
+    """
+    first_full = day.replace(day=15 if day.day >= 15 else 1)
+    if first_full.year < 2006:
+        raise InputError(f"there are no dumps of {day}; ask for a day from 2006 on")
+    return ListensConfig(
+        seed=seed,
+        n_users=n_users,
+        n_songs=n_songs,
+        start=first_full - timedelta(days=92),
+        first_full=first_full,
+        listens_a_day=11 * n_users,
+        history=10 * n_users,
+        bots=n_users // 10_000,
+        shared_accounts=n_users // 2_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,7 @@ class _People:
     favourites: Ints  # recordings, of all users
     pace: Floats  # new favourites a day
     gone: Ints  # milliseconds: the account and its listens are deleted
+    varied: Bools  # whether they play other songs than their favourites
     bots: Ints  # users
     shared: Ints  # users
 
@@ -117,6 +143,18 @@ class _People:
 def seconds(day: date) -> int:
     """The beginning of a day in seconds since 1970."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+
+@cache
+def _stretches(start: date, end: date) -> tuple[tuple[date, date], ...]:
+    found = []
+    first = OLDEST
+    while first < end:
+        next_year = min(date(first.year + 1, 1, 1), start)
+        after = first + timedelta(days=1) if first >= start else next_year
+        found.append((first, after))
+        first = after
+    return tuple(found)
 
 
 class ListenWorld:
@@ -151,19 +189,10 @@ class ListenWorld:
         """The numbers of the accounts that many people use."""
         return list(map(int, self._people.user_ids[self._people.shared]))
 
-    def stretches(self, end: date) -> list[tuple[date, date]]:
-        """The stretches of time from `OLDEST` to ``end``, as (first day, day after): months before the start,
+    def stretches(self, end: date) -> tuple[tuple[date, date], ...]:
+        """The stretches of time from `OLDEST` to ``end``, as (first day, day after): years before the start,
         days from then on."""
-        found = []
-        first = OLDEST
-        while first < end:
-            if first >= self.config.start:
-                after = first + timedelta(days=1)
-            else:
-                after = min((first.replace(day=1) + timedelta(days=32)).replace(day=1), self.config.start)
-            found.append((first, after))
-            first = after
-        return found
+        return _stretches(self.config.start, end)
 
     def of_day(self, day: date) -> Listens:
         """What is played on a day from the start on, and submitted soon after; in no order."""
@@ -191,8 +220,8 @@ class ListenWorld:
 
     def of_history(self, first: date, after: date) -> Listens:
         """What was played from ``first`` to the day before ``after``, a stretch before the start."""
-        months = [stretch for stretch in self.stretches(self.config.start) if stretch[1] <= self.config.start]
-        n = self._counts(self.config.history, np.arange(1.0, len(months) + 1))[months.index((first, after))]
+        years = self.stretches(self.config.start)
+        n = self._counts(self.config.history, np.arange(1.0, len(years) + 1))[years.index((first, after))]
         rng = self._generator("history", first)
         user = rng.choice(len(self._people.active), int(n), p=self._people.active / self._people.active.sum())
         at = rng.integers(seconds(first), seconds(after), int(n)) | 1
@@ -213,8 +242,7 @@ class ListenWorld:
         of_day = (submitted - self.config.first_full).days
         people = len(self._people.active)
         each = max(people // 500, 1)
-        order = np.random.default_rng(self.config.seed).permutation(people)
-        importers = order[(of_day * each + np.arange(each)) % people]
+        importers = self._order[(of_day * each + np.arange(each)) % people]
         importance = rng.lognormal(0, 1, each)
         rng = self._generator("import", submitted, first)
         user = rng.choice(importers, n, p=importance / importance.sum())
@@ -253,7 +281,7 @@ class ListenWorld:
         mood = rng.random(n)
         place = np.where(mood < 0.45, rank, size + (newest - rank) % size)
         chosen = people.favourites[people.first[user] + place]
-        other = np.flatnonzero((mood > 0.75) & ~np.isin(user, people.bots))
+        other = np.flatnonzero((mood > 0.75) & people.varied[user])
         shares = np.searchsorted(np.cumsum(_SCENE_SHARES[:-1]), rng.random(len(other)))
         found = self._shelf.draw(rng, people.scenes[user[other], shares], 0)
         chosen[other] = np.where(found >= 0, found, chosen[other])
@@ -266,6 +294,11 @@ class ListenWorld:
         aim = recording + (mixed >> np.uint64(40)).astype(np.float64) / 2**24 * (1 - 1e-6)
         found: Ints = np.searchsorted(self.songs.until, aim, side="right")
         return np.clip(found, self.songs.first[recording], self.songs.first[recording + 1] - 1)
+
+    @cached_property
+    def _order(self) -> Ints:
+        """The users in the order in which they bring their history."""
+        return self._generator("order").permutation(self.config.n_users)
 
     @cached_property
     def _shelf(self) -> Shelf:
@@ -297,6 +330,10 @@ class ListenWorld:
         scene = scenes[of, which]
         anywhere = np.flatnonzero(np.isin(of, shared))
         scene[anywhere] = rng.choice(len(SCENES), len(anywhere), p=scene_share)
+        favourites = self._shelf.draw(rng, scene, 0)
+        hits = np.flatnonzero(rng.random(len(of)) < _HITS)
+        weight = self.songs.weight
+        favourites[hits] = rng.choice(len(weight), len(hits), p=weight / weight.sum())
         leaves = np.flatnonzero(rng.random(n) < 0.004)
         gone = np.full(n, FOREVER)
         gone[leaves] = seconds(config.start) * 1000 + rng.integers(
@@ -310,9 +347,10 @@ class ListenWorld:
             scenes=scenes,
             size=size,
             first=first[:-1],
-            favourites=self._shelf.draw(rng, scene, 0),
+            favourites=favourites,
             pace=rng.lognormal(-1.5, 0.6, n),
             gone=gone,
+            varied=~np.isin(np.arange(n), bots),
             bots=bots,
             shared=shared,
         )

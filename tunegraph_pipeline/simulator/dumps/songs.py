@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,18 +92,42 @@ class Songs:
     shown: pa.Table
     canonical: pl.DataFrame
     redirects: pl.DataFrame
-    truth: pl.DataFrame
+
+    @cached_property
+    def truth(self) -> pl.DataFrame:
+        """A row for every track id that a listen can have: that of its recording, or that of its names.
+
+        Two ids are of one recording if ``recording`` is the same. ``recording_kind`` and ``writing_kind`` say
+        what makes it hard, and ``duration_ms`` how long the recording is.
+        """
+        shown = self.shown.select(["recording_mbid", "artist_name", "recording_name"])
+        columns = [column.to_pylist() for column in shown.columns]
+        truth = pl.DataFrame(
+            {
+                "track_id": [
+                    mbid or name_id(artist, title) for mbid, artist, title in zip(*columns, strict=True)
+                ],
+                "artist_name": columns[1],
+                "recording_name": columns[2],
+                "recording": self.recording,
+                "recording_kind": [self.kind[i] for i in self.recording.tolist()],
+                "writing_kind": self.writing_kind,
+                "duration_ms": self.duration_ms[self.recording],
+            },
+            schema_overrides={"track_id": pl.String},
+        )
+        return truth.drop_nulls("track_id").unique("track_id", keep="first", maintain_order=True)
 
 
 class _Names(NamedTuple):
-    """A recording's names in MusicBrainz, and in Latin letters where these are others."""
+    """A recording's names in MusicBrainz, and in Latin letters."""
 
     artist: str
     credit: str  # of all artists
     guest: str | None
     title: str
-    latin_artist: str | None
-    latin_title: str | None
+    latin_credit: str
+    latin_title: str
 
 
 class _Writing(NamedTuple):
@@ -149,12 +174,6 @@ def make_songs(n_songs: int, start: date, seed: int, mapped_share: float) -> Son
 
     mapped = _mapped(weight[recording] * share, flat, known[recording], mapped_share, rng)
     shown, canonical, redirects = _published(songs, base, names, known, recording, flat, mapped, rng)
-    found = {
-        "recording": recording,
-        "recording_kind": [kinds[i] for i in recording.tolist()],
-        "writing_kind": [way.kind for way in flat],
-        "duration_ms": (songs.duration_ms[base] + change)[recording],
-    }
     return Songs(
         scene=songs.scene[base],
         weight=weight,
@@ -170,7 +189,6 @@ def make_songs(n_songs: int, start: date, seed: int, mapped_share: float) -> Son
         shown=shown,
         canonical=canonical,
         redirects=redirects,
-        truth=_truth(shown, found),
     )
 
 
@@ -195,7 +213,7 @@ def _recording_names(
     dice = Dice(rng)
     taken: set[str] = set()
     artists = [artist_name(GENRES[SCENE_GENRE[scene]].name, dice, taken) for scene in songs.artist_scene]
-    latin: list[str | None] = [None] * len(artists)
+    latin = list(artists)
     letters: dict[int, Letters] = {}
     for number in range(len(artists)):
         if dice.roll() < _IN_OTHER_LETTERS:
@@ -205,26 +223,36 @@ def _recording_names(
     found: list[_Names] = []
     for i, kind in zip(base.tolist(), kinds, strict=True):
         artist, guest_number = int(songs.artist[i]), int(songs.guest[i])
-        guest = artists[guest_number] if guest_number >= 0 else None
         if kind == "song":
             genre, scene_name = SCENES[int(songs.scene[i])]
-            latin_title = None
             if artist in letters:
                 title, latin_title = _words(letters[artist], 3, dice, books[artist].titles)
             else:
-                title = song_title(GENRES[genre].name, scene_name, dice, books[artist])
-            credit = f"{artists[artist]} feat. {guest}" if guest else artists[artist]
-            found.append(_Names(artists[artist], credit, guest, title, latin[artist], latin_title))
+                title = latin_title = song_title(GENRES[genre].name, scene_name, dice, books[artist])
+            guest = artists[guest_number] if guest_number >= 0 else None
+            credit, latin_credit = artists[artist], latin[artist]
+            if guest:
+                credit, latin_credit = (
+                    f"{credit} feat. {guest}",
+                    f"{latin_credit} feat. {latin[guest_number]}",
+                )
+            found.append(_Names(artists[artist], credit, guest, title, latin_credit, latin_title))
             continue
-        first = found[i]
-        title = _other_title(first.title, kind, dice)
-        by = {"karaoke": "The Singalong Studio", "cover": "The Tribute Collective"}.get(kind, first.artist)
-        if kind == "cover":
+        form = _other_title(kind, dice)
+        title, latin_title = form.format(found[i].title), form.format(found[i].latin_title)
+        by, latin_by = artists[artist], latin[artist]
+        if kind == "karaoke":
+            by = latin_by = "The Singalong Studio"
+            title, latin_title = f"{title}, as {artists[artist]}", f"{latin_title}, as {latin[artist]}"
+        elif kind == "cover":
             other = int(dice.roll() * len(artists))
             if other != artist and title.casefold() not in books[other].titles:
-                by = artists[other]
+                by, latin_by = artists[other], latin[other]
                 books[other].titles.add(title.casefold())
-        found.append(_Names(by, by, None, title, None, None))
+            else:
+                by = latin_by = "The Tribute Collective"
+                title, latin_title = f"{title}, by {artists[artist]}", f"{latin_title}, by {latin[artist]}"
+        found.append(_Names(by, by, None, title, latin_by, latin_title))
     return found
 
 
@@ -243,10 +271,10 @@ def _words(letters: Letters, most: int, dice: Dice, taken: set[str]) -> tuple[st
             return " ".join(written), name
 
 
-def _other_title(title: str, kind: str, dice: Dice) -> str:
-    """The title of another recording of a song."""
+def _other_title(kind: str, dice: Dice) -> str:
+    """How another recording of a song is called, with braces for the title."""
     place = dice.choice(_PLACES)
-    ways: dict[str, tuple[str, ...]] = {
+    forms: dict[str, tuple[str, ...]] = {
         "live": ("{} (Live)", f"{{}} - Live at {place}", f"{{}} (Live at {place})", "{} [Live]"),
         "acoustic": ("{} (Acoustic)", "{} - Acoustic Version", "{} (Acoustic Version)"),
         "remix": ("{} (Night Bus Remix)", "{} - Harbour Remix", "{} (Club Mix)"),
@@ -255,18 +283,19 @@ def _other_title(title: str, kind: str, dice: Dice) -> str:
         "karaoke": ("{} (Karaoke Version)",),
         "cover": ("{}",),
     }
-    return dice.choice(ways[kind]).format(title)
+    return dice.choice(forms[kind])
 
 
 def _writings(names: _Names, kind: str, year: int, latest: int, known: bool, dice: Dice) -> list[_Writing]:
     """The ways in which a recording is written, MusicBrainz's first; the shares add up to 1."""
     others: list[tuple[str, str, str]] = []
     title = names.title
-    if names.latin_title is not None and names.latin_artist is not None:
-        others.append(("transliterated", names.latin_artist, names.latin_title))
+    latin = (names.latin_credit, names.latin_title) == (names.credit, title)
+    if not latin:
+        others.append(("transliterated", names.latin_credit, names.latin_title))
     elif dice.roll() < 0.25:
         others.append(("renamed", names.credit, _in_other_letters(title, dice)))
-    if names.guest is not None and names.latin_title is None:
+    if names.guest is not None and latin:
         form = dice.choice(("{} (feat. {})", "{} ft. {}", "{} (with {})", "{} [feat. {}]"))
         others.append(("featured", names.artist, form.format(title, names.guest)))
     if kind == "song" and dice.roll() < 0.12:
@@ -313,6 +342,8 @@ def _in_other_letters(title: str, dice: Dice) -> str:
 
 
 def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
     plain = unicodedata.normalize("NFKD", text)
     return "".join(letter for letter in plain if not unicodedata.combining(letter))
 
@@ -395,10 +426,7 @@ def _published(
             "release_name": [release_names[int(of[r])] for r in at],
             "recording_mbid": [recording_ids[r] for r in at],
             "recording_name": [names[r].title for r in at],
-            "combined_lookup": [
-                _lookup((names[r].latin_artist or names[r].credit) + (names[r].latin_title or names[r].title))
-                for r in at
-            ],
+            "combined_lookup": [_lookup(names[r].latin_credit + names[r].latin_title) for r in at],
             "score": (rng.permutation(len(at)) + 1).tolist(),
         }
     )
@@ -422,22 +450,3 @@ _SHOWN = pa.schema(_COLUMNS)
 
 def _lookup(names: str) -> str:
     return re.sub(r"[^a-z0-9]", "", _without_accents(names).lower())
-
-
-def _truth(shown: pa.Table, found: dict[str, object]) -> pl.DataFrame:
-    columns = shown.select(["recording_mbid", "artist_name", "recording_name"]).to_pydict()
-    ids = [
-        mbid or name_id(artist, title)
-        for mbid, artist, title in zip(
-            columns["recording_mbid"], columns["artist_name"], columns["recording_name"], strict=True
-        )
-    ]
-    truth = pl.DataFrame(
-        {
-            "track_id": ids,
-            "artist_name": columns["artist_name"],
-            "recording_name": columns["recording_name"],
-            **found,
-        }
-    )
-    return truth.drop_nulls("track_id").unique("track_id", keep="first", maintain_order=True)
