@@ -155,3 +155,18 @@ def test_a_new_user_whose_list_is_anothers_is_told(tmp_path: Path, lake: Path) -
     done = tunegraph("import", mine, "--user-id", "ann", "--dry-run", "--lake", lake)
     assert "ann shares 12 songs with me; if they are one person" in done.stdout
     assert "tunegraph users --alias ann=me" in done.stdout
+
+
+def test_plays_and_the_songs_that_they_make_likes_are_said(tmp_path: Path, lake: Path) -> None:
+    plays = [("One", 1), ("One", 2), ("One", 2), ("Two", 1)]
+    rows = "".join(f"Ann,{song},2026-01-0{day}T1{n}:00:00Z\n" for n, (song, day) in enumerate(plays))
+    history = written(tmp_path / "scrobbles.csv", f"artist,track,listened_at\n{rows}")
+    said = tunegraph("import", history, "--dry-run", "--lake", lake).stdout
+    assert "  1 user, 4 plays, 2 described songs" in said
+    assert "by their plays, 1 song is a like: 3 plays or more on 2 days of the last 365" in said
+    assert tunegraph("import", history, "--lake", lake).returncode == 0
+    Lake.open(lake).set_section("plays", {"min_days": 1, "min_plays": 1})
+    summary = json.loads(tunegraph("import", history, "--json", "--lake", lake).stdout)
+    assert (summary["plays"], summary["likes"], summary["likes_by_plays"]) == (4, 0, 2)
+    with_option = tunegraph("import", history, "--dry-run", "--min-plays", "3", "--lake", lake).stdout
+    assert "1 user, 1 like" in with_option

@@ -64,7 +64,7 @@ def import_files(
             metavar="N",
             min=1,
             help="Songs that a user played this often are likes. Default: the rule of the lake for one"
-            " person's history, 1 in a table of many users; none beside a library or likes.",
+            " person's history; 1 in a table of many users.",
         ),
     ] = None,
     min_rating: Annotated[

@@ -97,14 +97,14 @@ class LikedByPlaying:
 
 def rows_of_file(path: Path) -> str:
     """The rows of a parquet file."""
-    return f"SELECT * FROM read_parquet({_text(escape(str(path)))})"  # noqa: S608
+    return f"SELECT * FROM read_parquet({as_text(escape(str(path)))})"  # noqa: S608
 
 
 def rows_of_day(parts: Sequence[PlaysPart], aliases: Aliases) -> str:
     """The rows of the table `plays` of a day that received ``parts``, with the ids that stand for users."""
     columns = "user_id, track_id, played_on, plays"
     labelled = [
-        f"SELECT {columns}, {_text(part.source)} AS source, {str(part.is_whole).lower()} AS is_whole"  # noqa: S608
+        f"SELECT {columns}, {as_text(part.source)} AS source, {str(part.is_whole).lower()} AS is_whole"  # noqa: S608
         f" FROM ({part.rows})"
         for part in parts
     ]
@@ -115,13 +115,15 @@ def rows_of_day(parts: Sequence[PlaysPart], aliases: Aliases) -> str:
 def added_up(rows: str, aliases: Aliases) -> str:
     """Rows of the table `plays` with the ids that stand for users, and one row for each key."""
     if aliases.links:
-        pairs = ", ".join(f"({_text(old)}, {_text(new)})" for old, new in sorted(aliases.user_ids.items()))
+        pairs = ", ".join(
+            f"({as_text(old)}, {as_text(new)})" for old, new in sorted(aliases.user_ids.items())
+        )
         rows = (
             "SELECT coalesce(aliases.stands_for, said.user_id) AS user_id, said.* EXCLUDE (user_id)"  # noqa: S608
             f" FROM ({rows}) AS said LEFT JOIN (VALUES {pairs}) AS aliases(alias, stands_for)"
             " ON said.user_id = aliases.alias"
         )
-    plays = f"CASE WHEN source = {_text(DUMPS)} AND NOT is_whole THEN sum(plays) ELSE max(plays) END"
+    plays = f"CASE WHEN source = {as_text(DUMPS)} AND NOT is_whole THEN sum(plays) ELSE max(plays) END"
     return (
         "SELECT user_id, track_id, played_on,"  # noqa: S608
         f" CAST(least({plays}, {_MOST_PLAYS}) AS INTEGER) AS plays, source, is_whole"
@@ -129,7 +131,8 @@ def added_up(rows: str, aliases: Aliases) -> str:
     )
 
 
-def _text(value: str) -> str:
+def as_text(value: str) -> str:
+    """A text as a literal of SQL."""
     quoted = value.replace("'", "''")
     return f"'{quoted}'"
 
@@ -169,9 +172,11 @@ def write_day(
 ) -> None:
     """Write rows of the table `plays`, sorted by their key, into a parquet file with the metadata ``facts``,
     without a seal."""
-    metadata = ", ".join(f"{_text(key.decode())}: {_text(value.decode())}" for key, value in facts.items())
+    metadata = ", ".join(
+        f"{as_text(key.decode())}: {as_text(value.decode())}" for key, value in facts.items()
+    )
     connection.execute(
-        f"COPY (SELECT * FROM ({rows}) ORDER BY {KEY}) TO {_text(str(path))}"  # noqa: S608
+        f"COPY (SELECT * FROM ({rows}) ORDER BY {KEY}) TO {as_text(str(path))}"  # noqa: S608
         f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
     )
 
@@ -241,7 +246,7 @@ def _received(days: Mapping[str, DayOfPlays], cut_off: date) -> str:
     whole_on = {source: day for day in sorted(days) for source in days[day].whole}
     chosen = []
     for day in sorted(days):
-        replaced = ", ".join(_text(source) for source, whole in sorted(whole_on.items()) if whole > day)
+        replaced = ", ".join(as_text(source) for source, whole in sorted(whole_on.items()) if whole > day)
         known = f" WHERE source NOT IN ({replaced})" if replaced else ""
         chosen.append(f"SELECT user_id, track_id, played_on, plays, source FROM ({days[day].rows}){known}")  # noqa: S608
     rows = " UNION ALL ".join(chosen) or _NO_ROWS
@@ -251,7 +256,7 @@ def _received(days: Mapping[str, DayOfPlays], cut_off: date) -> str:
 def _statements(received: str, settings: PlaysSettings) -> Iterator[str]:
     """The steps of the rule, as temporary tables. Users and tracks are numbers in them, in the order of their
     ids: these are cheaper to group by."""
-    adds = f"source = {_text(DUMPS)}"
+    adds = f"source = {as_text(DUMPS)}"
     yield (
         "CREATE OR REPLACE TEMP TABLE users AS SELECT user_id, last_on,"  # noqa: S608
         " CAST(row_number() OVER (ORDER BY user_id) AS INTEGER) AS u"

@@ -27,6 +27,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.plays import (
     DayOfPlays,
     PlaysSettings,
+    as_text,
     bounded_duckdb,
     liked_by_playing,
     listeners,
@@ -156,6 +157,15 @@ def read_likes_from_plays(lake: Lake, cut_off: date, user_id: str | None = None)
         chosen = pl.Series("user_id", [user_id])
         found = liked_by_playing(connection, _plays(lake, days), cut_off, settings, chosen)
     return Played(found.likes.select(_ROW))
+
+
+def has_plays(lake: Lake, cut_off: date, user_id: str) -> bool:
+    """Whether a user played anything that was received up to ``cut_off``. Raises LakeError."""
+    days = lake.days_until("plays", cut_off)
+    if not days:
+        return False
+    with bounded_duckdb(lake.staging, lake.section("plays", PlaysSettings).memory_gb) as connection:
+        return len(listeners(connection, _plays(lake, days), f"user_id = {as_text(user_id)}")) > 0
 
 
 def _written(lake: Lake, cut_off: date) -> _Update | None:

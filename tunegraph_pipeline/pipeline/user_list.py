@@ -19,7 +19,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
-from tunegraph_pipeline.pipeline.likes_from_plays import read_likes_from_plays
+from tunegraph_pipeline.pipeline.likes_from_plays import has_plays, read_likes_from_plays
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.recommend.matching import Song
 
@@ -40,8 +40,14 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
     Raises InputError where the lake does not know the user.
     """
     days = _Days(lake)
-    lists = days.lists(Aliases.of(lake.root).user_id(composed(user_id)))
+    stands_for = Aliases.of(lake.root).user_id(composed(user_id))
+    lists = days.lists(stands_for)
     if lists.observed.is_empty() and lists.likes.is_empty() and lists.dislikes.is_empty():
+        if days.has_plays(stands_for):
+            raise InputError(
+                f"user {user_id!r} played no song often enough to like it (settings, section plays); import"
+                " liked songs too, or the history again with --min-plays 1"
+            )
         raise InputError(f"user {user_id!r} is not in {lake.root}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])
     tracks = days.tracks(ids)
@@ -81,6 +87,10 @@ class _Days:
             recordings = recordings_by_id(self._lake, day, said["track_id"], merge=merge)
         played = read_likes_from_plays(self._lake, self._today, user_id)
         return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings, played)
+
+    def has_plays(self, user_id: str) -> bool:
+        """Whether a user played anything."""
+        return has_plays(self._lake, self._today, user_id)
 
     def tracks(self, ids: pl.Series) -> pl.DataFrame:
         """What is known of these tracks, one row for each that is described."""

@@ -7,8 +7,8 @@ An export is full of personal data. Only these files are read, by name and in an
 
 - ``YourLibrary.json``: the liked songs, and the banned ones.
 - ``Streaming_History_Audio_*.json``, formerly ``endsong_*.json`` (extended streaming history), and
-  ``StreamingHistory_music_*.json`` (account data, the last year). They are read only if plays decide: in an
-  export without a library, or with --min-plays. A play counts from 30 seconds.
+  ``StreamingHistory_music_*.json`` (account data, the last year). They are read only if plays are kept or
+  decide: for a lake, in an export without a library, or with --min-plays. A play counts from 30 seconds.
 - ``Playlist*.json``, only to find the ids of songs that a history names without an id.
 
 Every other file (the account, payments, searches, podcasts, videos) stays closed. Of those above, all fields
@@ -176,16 +176,19 @@ def export_reading(paths: Sequence[Path], rules: Rules = _NO_RULES) -> Reading:
         if min_plays is not None and not members["extended"] and not members["last_year"]:
             raise InputError(f"{where} has no streaming history to count plays in; leave --min-plays out")
         plays_decide = library is None or min_plays is not None
-        if plays_decide:
+        if plays_decide or rules.keep_plays:
             _read_plays(members, read, history)
     _check_accounts(history, where)
     history.counts["files of podcasts, audiobooks and videos"] += len(members["spoken"])
     threshold = DEFAULT_PLAYS if min_plays is None else min_plays
-    keep_plays = rules.keep_plays and library is None and min_plays is None and bool(history.times)
-    if keep_plays:
-        tables = [_history_table(history)]
+    keep_plays = rules.keep_plays and min_plays is None and bool(history.times)
+    tables = []
+    if not keep_plays:
+        tables.append(_table(_liked_at(where, library, threshold, history), history))
     else:
-        tables = [_table(_liked_at(where, library, threshold, history), history)]
+        history.counts["songs of the library"] += len(library or ())
+        tables += [_table(dict.fromkeys(library), history)] if library else []
+        tables.append(_history_table(history))
     if history.banned:
         tables.append(_table(dict.fromkeys(history.banned), history, "dislikes"))
     used = ", ".join(sorted({member.name for kind in _SOURCES_OF_LIKES for member in members[kind]}))

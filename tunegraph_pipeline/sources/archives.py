@@ -76,7 +76,8 @@ def _known(members: list[Member]) -> list[Member]:
 
 def read_archive(path: Path, given: Given) -> Iterator[tuple[str, Reading]]:
     """Yield the name and the reading of each known file, of plays only if the zip has no likes or ``given``
-    asks for plays. A file that cannot be read is skipped. Raises InputError if none can be read."""
+    asks for plays or keeps them. A file that cannot be read is skipped. Raises InputError if none can be
+    read."""
     reader = MemberReader()
     with ExitStack() as opened:
         members = _known(members_of(path, opened))
@@ -84,7 +85,7 @@ def read_archive(path: Path, given: Given) -> Iterator[tuple[str, Reading]]:
             yield path.name, _listenbrainz(members, reader, given)
             return
         likes = [one for one in members if any(re.search(name, one.path, re.IGNORECASE) for name in _LIKES)]
-        chosen = likes if likes and given.rules.min_plays is None else members
+        chosen = members if given.rules.takes_plays or not likes else likes
         failures: list[str] = []
         read = 0
         for member in chosen:
@@ -113,7 +114,7 @@ def _content(member: Member, reader: MemberReader) -> tuple[bytes, str]:
 
 def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> Reading:
     """The feedback of a ListenBrainz export, with the names that its listens give. The listens count if it
-    has no feedback, or ``given`` asks for plays."""
+    has no feedback, or ``given`` asks for plays or keeps them."""
     feedback = [feedback_row(one) for one in _lines(members, _FEEDBACK, reader)]
     listens = [listen_row(one) for one in _lines(members, _LISTENS, reader)]
     if not feedback and not listens:
@@ -122,7 +123,7 @@ def _listenbrainz(members: list[Member], reader: MemberReader, given: Given) -> 
     tables = []
     if feedback:
         tables.append(Table(_frame(feedback), "likes", ("score",), decided=True))
-    if listens and (not feedback or given.rules.min_plays is not None):
+    if listens and (not feedback or given.rules.takes_plays):
         tables.append(Table(_frame(listens), "plays", default_plays=DEFAULT_PLAYS))
     found = BY_NAME["listenbrainz-feedback" if feedback else "listenbrainz-plays"]
     return Reading(found, tables, json.dumps(sorted({one.name for one in members}))[1:-1].replace('"', ""))

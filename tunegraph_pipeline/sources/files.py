@@ -161,7 +161,7 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     """What the parts of a file become, such as the sheets of a workbook.
 
     A part without a like is left out, and named, if another has one. Plays beside likes are left out unless
-    an option asks for plays.
+    an option asks for plays, or one person's are kept.
     """
     means = {one.reading.format.means for one in group}
     left_out = set()
@@ -172,7 +172,8 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     done: list[FileImport] = []
     failed: list[InputError] = []
     for where, origin, reading in group:
-        if reading.format.means in left_out:
+        kept = given.rules.keep_plays and reading.format.whose == "one person"
+        if reading.format.means in left_out and not (reading.format.means == "plays" and kept):
             continue
         try:
             done.append(import_reading(reading, where, origin, kind, given, day))

@@ -54,6 +54,11 @@ class Rules:
     like_when: Mapping[str, frozenset[str]] = field(default_factory=dict)
     keep_plays: bool = False
 
+    @property
+    def takes_plays(self) -> bool:
+        """Whether plays are wanted also where likes are known."""
+        return self.keep_plays or self.min_plays is not None
+
 
 @dataclass
 class Opinions:

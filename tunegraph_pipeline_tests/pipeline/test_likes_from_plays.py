@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
@@ -177,6 +178,10 @@ def test_lists_from_before_there_were_plays_are_updated(lake: Lake) -> None:
 def test_a_user_who_was_not_refreshed_yet_is_served_by_their_plays(lake: Lake) -> None:
     import_plays(lake, 1, [*OFTEN, ("v", "x", 0, 9)])
     assert [song.track_id for song in list_in_lake(lake, "u").likes] == ["played"]
+    with pytest.raises(InputError, match="'v' played no song often enough"):
+        list_in_lake(lake, "v")
+    with pytest.raises(InputError, match="'w' is not in"):
+        list_in_lake(lake, "w")
     assert read_current_lists(lake, received(1)).likes.is_empty()  # nothing is filled yet
     refresh(lake)
     assert [song.track_id for song in list_in_lake(lake, "u").likes] == ["played"]

@@ -105,7 +105,15 @@ def check_lists(inspection: Inspection) -> None:
         return
     path = lake.table_path("current_likes", key)
     days = [day for day in inspection.filled_days() if day <= key]
-    if not all(lake.table_path(name, day).exists() for name in _NEEDED for day in days):
+    if inspection.name(lake.aliases) in inspection.damaged:
+        return
+    aliases = Aliases.of(lake.root)
+    unfilled = [
+        day
+        for day in lake.raw_days()
+        if day.isoformat() <= key and lake.stale_tables(day, [*MAY_BE_MISSING], aliases)
+    ]
+    if unfilled or not all(lake.table_path(name, day).exists() for name in _NEEDED for day in days):
         return  # a finding of that day, which has to be filled first
     sources = [lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days]
     sources += [lake.table_path("plays", day) for day in lake.partitions("plays") if day <= key]
