@@ -39,8 +39,8 @@ _SPOTIFY_KINDS: dict[str, Kind] = {
 }
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
-_APOSTROPHES = "'\u2019\u2018\u02bc`"
-_KANA_MARKS = "\u3099\u309a"  # they make another letter, and no accent
+APOSTROPHES = "'\u2019\u2018\u02bc`"
+KANA_MARKS = "\u3099\u309a"  # they make another letter, and no accent
 _CODE = re.compile(r"[\w.-]+")
 _VIDEO = re.compile(r"[\w-]{11}")
 _SHORT_HOSTS = (
@@ -118,9 +118,9 @@ def name_key(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).casefold()
     kept = (
         letter
-        if letter.isalnum() or letter in _KANA_MARKS
+        if letter.isalnum() or letter in KANA_MARKS
         else ""
-        if unicodedata.combining(letter) or letter in _APOSTROPHES
+        if unicodedata.combining(letter) or letter in APOSTROPHES
         else " "
         for letter in plain
     )

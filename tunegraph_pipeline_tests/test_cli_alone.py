@@ -105,7 +105,8 @@ def test_a_list_is_answered_from_another_lake_before_its_own_was_refreshed(other
     assert FOUND in done.stderr
     assert "Song 1 (Ann), Song 2 (Ann), Song 3 (Ann), Song 4 (Ann)" in done.stdout
     answer = json.loads(tunegraph(*asked, "--json").stdout)
-    assert answer["found"] == {"id": 1, "ISRC": 1, "artist and title": 2}
+    found = {"id": 1, "ISRC": 1, "artist and title": 2, "artist and title without remarks": 0}
+    assert answer["found"] == found
     assert answer["unknown"] == ["x5", "x6"]
     shown = [item["track_id"] for item in answer["items"]]
     assert len(shown) == 20
@@ -132,6 +133,32 @@ def test_one_of_several_lists_of_a_file_is_chosen_by_its_user(other: Path, tmp_p
     assert "choose one with --user" in complaint(tunegraph("recommend", "--file", file, "--bundle", other))
     done = tunegraph("recommend", "--file", file, "--user", "you", "--bundle", other)
     assert "in that model: 2 of 2 songs (2 by id)" in done.stderr
+
+
+def test_who_was_imported_since_the_last_refresh_is_answered_and_told_what_was_found(
+    other: Path, tmp_path: Path
+) -> None:
+    lake = shutil.copytree(other, tmp_path / "lake")
+    songs = [("Song 1 - Remastered 2011", "Ann"), ("song 2", "Ann"), ("Unheard", "Nobody")]
+    file = tmp_path / "Liked_Songs.csv"
+    file.write_text("title,artist\n" + "".join(f"{title},{by}\n" for title, by in songs))
+    found = (
+        "in that model: 2 of 3 songs (1 by artist and title, 1 by artist and title without remarks)",
+        "not in it: Unheard by Nobody",
+    )
+    done = tunegraph("import", file, "--lake", lake)
+    assert all(line in done.stderr for line in found), done.stderr
+    answer = tunegraph("recommend", "--user", "me", "--lake", lake)
+    assert answer.returncode == 0, answer.stderr
+    assert all(line in answer.stderr for line in found), answer.stderr
+    refreshed = tunegraph("refresh", "--lake", lake)
+    assert refreshed.returncode == 0, refreshed.stderr
+    table = pl.read_parquet(max(lake.glob("catalogue/*/*.parquet"), key=lambda path: path.stat().st_mtime_ns))
+    joined = dict(
+        table.filter(pl.col("track_id").str.starts_with("name:")).select("name", "joined_by").iter_rows()
+    )
+    assert joined == {"Song 1 - Remastered 2011": "stripped name", "song 2": "name", "Unheard": None}
+    assert "in that model" not in tunegraph("recommend", "--user", "me", "--lake", lake).stderr
 
 
 def test_what_the_refreshed_lake_says_of_dislikes_counts_elsewhere_too(

@@ -27,15 +27,17 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, show_found
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.plays import PlaysSettings
     from tunegraph_pipeline.pipeline.import_changes import ListChanges
+    from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.sources.file_import import FileImport
 
 
@@ -102,13 +104,17 @@ def import_files(
     merged; a list imported on a later day replaces the earlier one. --dry-run shows how the files are read
     and what would change.
     """
+    import polars as pl
+
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.plays import PlaysSettings
     from tunegraph_pipeline.lake.raw import LEFT_OUT
     from tunegraph_pipeline.pipeline.import_changes import liked_by_plays, list_changes
+    from tunegraph_pipeline.pipeline.track_ids import songs_of
     from tunegraph_pipeline.sources import files
 
     day = _day(as_of)
+    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
     with notes.status("reading …"), import_limits(lake):
         imports = files.import_files(
             paths,
@@ -124,9 +130,9 @@ def import_files(
             ignore=ignore_column or [],
             keep_plays=True,
             day=day,
+            known_songs=lambda: pl.Series([], dtype=pl.String) if known is None else songs_of(known),
         )
     batches = [one.batch for one in imports]
-    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
     rule = PlaysSettings() if known is None else known.section("plays", PlaysSettings)
     liked = len(liked_by_plays(batches, rule, day))
     changes = None if known is None else list_changes(known, batches, day)
@@ -147,7 +153,26 @@ def import_files(
         if left_out := info.counts.get(LEFT_OUT):
             notes.print(f"{info.origin}: {LEFT_OUT}: {left_out:,}")
     warn_of_future_days(home)
+    if (found := _found_in_model(home, imports)) is not None:
+        show_found(found)
     notes.print(f"received {day} in {home.root}; next: {refresh_of(home.root)}", soft_wrap=True)
+
+
+def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches | None":
+    """How the songs that one person likes by these files are found in the live model; None without either."""
+    from tunegraph_pipeline.errors import TuneGraphError
+    from tunegraph_pipeline.pipeline.alone import open_live
+    from tunegraph_pipeline.pipeline.user_list import list_in_lake
+    from tunegraph_pipeline.recommend.matching import match
+
+    people = {one.person for one in imports if one.person}
+    if len(people) != 1 or not lake.has_current("serving"):
+        return None
+    try:
+        bundle = open_live(lake).bundle
+        return match(bundle, list_in_lake(lake, people.pop()).likes)
+    except TuneGraphError:
+        return None  # nothing is live, or nothing of this person counts: the import is complete without it
 
 
 def _in_words(rule: "PlaysSettings", liked: int) -> str:
@@ -242,6 +267,7 @@ def _show(imports: "Sequence[FileImport]", changes: "ListChanges | None", out: "
         parts += [
             (len(one.batch.tracks), "described song"),
             (len(one.batch.features), "song with audio features", "songs with audio features"),
+            (len(one.batch.redirects), "redirected id"),
         ]
         sizes = ", ".join(counted(*part) for part in parts if part[0])
         out.print(f"  {sizes or 'no likes'}", soft_wrap=True)

@@ -90,8 +90,8 @@ def recommend(
     """Recommend songs for a user, for songs you name, or for a file.
 
     A song is given by id, link or name, with its artist where several songs share the name; quotation marks
-    keep a name with a comma whole. With --bundle, the list of --user is read from the lake, which needs no
-    model and no refresh. Songs of --file are found by id, by ISRC, or by artist and title.
+    keep a name with a comma whole. A list that was imported since the last refresh, and with --bundle any, is
+    read from the lake. Songs of --file are found by id, by ISRC, or by artist and title.
     """
     from dataclasses import replace
 
@@ -107,6 +107,9 @@ def recommend(
     recommender = _recommender(lake, bundle)
     if user is not None and bundle is None and file is None:
         user = _served_id(open_lake(lake), recommender, user)
+        if recommender.bundle.users.position(user) < 0:
+            # Received since the last refresh: their list is found in the model, as one from elsewhere.
+            listed = _listed(lake, user, None)
     query = Query(
         k=k,
         dislikes=given_songs(recommender, dislikes),

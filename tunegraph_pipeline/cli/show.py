@@ -138,7 +138,7 @@ def _show_asked(
         more = f", and {len(known) - 10} more" if len(known) > 10 else ""
         answers.print(Text.assemble(("likes", "bold"), f" {', '.join(shown)}{more}\n"), soft_wrap=True)
     if found is not None:
-        notes.print(found.sentence())
+        show_found(found)
     elif answer.unknown:
         warn(
             f"{counted(len(answer.unknown), 'unknown song')}:"
@@ -147,6 +147,12 @@ def _show_asked(
         )
     if answer.degraded and answer.items:
         warn(f"not personal: {answer.degraded}")
+
+
+def show_found(found: "Matches") -> None:
+    """How many songs of a list from elsewhere a model knows, and some of the others."""
+    for line in filter(None, (found.sentence(), found.missing_sentence())):
+        notes.print(line, soft_wrap=True)
 
 
 def song_facts(item: Any) -> dict[str, Any]:

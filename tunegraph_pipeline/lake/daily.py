@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids
-from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
 from tunegraph_pipeline.lake.parquet import copy_rows, read_blocks
 from tunegraph_pipeline.lake.plays import (
     DayOfPlays,
@@ -36,6 +36,7 @@ from tunegraph_pipeline.lake.tables import (
     derive_feedback,
     derive_likes,
     derive_observations,
+    derive_redirects,
     derive_tracks,
     derive_users,
     unique_feedback,
@@ -44,7 +45,7 @@ from tunegraph_pipeline.lake.tables import (
     unique_users,
 )
 
-_ABOUT_TRACKS = ("tracks", "audio_features")
+_ABOUT_TRACKS = ("tracks", "audio_features", "redirects")
 _STREAMED = "plays"
 """The daily table that may be larger than memory, made by DuckDB."""
 
@@ -65,6 +66,8 @@ def derive(
         made["tracks"] = derive_tracks(batches)
     if "audio_features" in names:
         made["audio_features"] = derive_audio_features(batches)
+    if "redirects" in names:
+        made["redirects"] = derive_redirects(batches)
     if "feedback" in names:
         made["feedback"] = derive_feedback(batches, aliases)
     return {name: made[name] for name in names}
@@ -95,7 +98,7 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
     """
     key, pruned, aliases = day.isoformat(), is_pruned(lake.raw, day), Aliases.of(lake.root)
     for name in names if pruned else ():
-        if name != _STREAMED:
+        if name not in MAY_BE_MISSING:
             lake.read(name, key, columns=[])
     stale = lake.stale_tables(day, names, aliases)
     in_memory = [name for name in stale if name != _STREAMED]
@@ -142,6 +145,7 @@ def tables_now(lake: Lake, day: date, names: Collection[str], aliases: Aliases) 
         "feedback": lambda: unique_feedback(renamed("feedback")),
         "tracks": lambda: unique_tracks(renamed("tracks"), "tracks"),
         "audio_features": lambda: unique_tracks(renamed("audio_features"), "audio_features"),
+        "redirects": lambda: unique_tracks(renamed("redirects"), "redirects"),
     }
     return {name: made[name]() for name in names}
 

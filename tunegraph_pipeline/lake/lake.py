@@ -60,7 +60,7 @@ FIRST_DAY = date(1990, 1, 1)
 """No lake has a day before this one; where each begins, `Lake.first_day` says."""
 
 SIMULATED = "simulator"
-MAY_BE_MISSING = frozenset({"plays"})
+MAY_BE_MISSING = frozenset({"plays", "redirects"})
 """The daily tables without a partition on days that have nothing for them, as in earlier lakes."""
 DAILY_TABLES = tuple(name for name, spec in TABLES.items() if spec.partition is Partition.DAY)
 
@@ -359,7 +359,7 @@ class Lake(TableFiles):
         return [day for day in self.partitions(table) if day <= cut_off.isoformat()]
 
     def known_tracks(self, table: str, cut_off: date) -> pl.DataFrame:
-        """``tracks`` or ``audio_features`` over all days up to the cut-off, one row for each track."""
+        """A daily table of tracks over all days up to the cut-off, one row for each track."""
         frames = [frame for day in self.days_until(table, cut_off) if len(frame := self.read(table, day))]
         return latest_known(frames) if frames else empty_table(table)
 

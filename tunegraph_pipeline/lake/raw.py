@@ -3,7 +3,7 @@
 Here: the form of a batch, writing it once and reading the batches of a day. Not here: the daily tables that
 are derived from them (`tables`), or where a batch comes from (`sources`).
 
-A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to six parquet parts and a
+A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to seven parquet parts and a
 ``batch.json``. The id is a hash of the content, so the same file imported twice on one day is one batch. What
 is larger than memory arrives as finished files (:func:`write_files`), under an id that its source gives.
 
@@ -59,6 +59,8 @@ _NAMING = {
     "plays": ("plays",),
 }
 """By daily table, the parts whose user ids it takes over; the other tables have none."""
+_APART = {"feedback", "plays", "redirects"}
+"""The parts that say nothing about lists and tracks, and are daily tables of their own."""
 LEFT_OUT = "rows of forgotten users, left out"
 _FACTS = ("source", "origin", "rows", "counts")
 """In `batch.json`: these fields of a `BatchInfo`."""
@@ -98,6 +100,7 @@ class RawBatch:
     counts: dict[str, int] = field(default_factory=dict)
     feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
     plays: pl.DataFrame = field(default_factory=lambda: empty_frame("plays"))
+    redirects: pl.DataFrame = field(default_factory=lambda: empty_frame("redirects"))
 
     def parts(self) -> dict[str, pl.DataFrame]:
         return {part: getattr(self, part) for part in RAW_SCHEMAS}
@@ -489,8 +492,8 @@ def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_
     """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables. Only
     aliases that the batches name change it, and ids that have to be composed.
 
-    A batch of feedback or plays alone says nothing about lists and tracks, and the other way round: they must
-    not look like a changed list, for which a model would be trained again.
+    A batch of feedback, plays or redirects alone says nothing about lists and tracks, and the other way
+    round: they must not look like a changed list, for which a model would be trained again.
     """
     batches = [batch for batch in batches if _says_of(table, {*batch.rows})]
     text = ",".join(f"{batch.source}-{aliased_id(batch, table, aliases)}" for batch in batches)
@@ -499,11 +502,11 @@ def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_
 
 def _says_of(table: str, parts: set[str]) -> bool:
     """Whether a batch with these parts counts for a daily table."""
-    if table in ("feedback", "plays"):
+    if table in _APART:
         return table in parts
     if table in ("likes", "observations") and "plays" in parts:
         return bool(parts & {"users", "likes"})
-    return table == "users" or not parts or not parts <= {"feedback", "plays"}
+    return table == "users" or not parts or not parts <= _APART
 
 
 def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:

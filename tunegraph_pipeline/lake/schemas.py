@@ -6,7 +6,7 @@ writing and checking against them is `tables.py`; nothing here touches a disk.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -34,6 +34,10 @@ DUMPS = "listenbrainz-dumps"
 FEEDBACK = "feedback"
 """The source of what listeners say through the service."""
 
+JoinedBy = Literal["isrc", "mbid", "name", "stripped name"]
+JOINED_BY: tuple[JoinedBy, ...] = get_args(JoinedBy)
+"""How an id may come to its recording, in the order of trust; `graph.recordings` says what each means."""
+
 PERSONAL = frozenset({"user_id", "discovered_from"})
 """The columns whose values are ids of people."""
 
@@ -54,13 +58,14 @@ class Partition(StrEnum):
 @dataclass(frozen=True)
 class TableSpec:
     """A table: its name, what a row is, its columns and its partition. ``key`` names the columns no two rows
-    of one partition may agree in."""
+    of one partition may agree in, ``added`` those that files of earlier versions lack and are null there."""
 
     name: str
     row: str
     partition: Partition
     schema: pa.Schema
     key: tuple[str, ...]
+    added: tuple[str, ...] = ()
 
 
 def _column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = False) -> "pa.Field[Any]":
@@ -110,6 +115,7 @@ _PLAYED_ON = _column(
     "played_on", pa.date32(), "the day (UTC) of the plays; null where only a total is known", nullable=True
 )
 _PLAYS = _column("plays", pa.int32(), "how many times it was played, at least once")
+_RECORDING_ID = _column("recording_id", pa.string(), "the id under which MusicBrainz has that recording")
 _USER_COLUMNS = [
     _USER,
     _column("discovered_from", pa.string(), "the user whose page led here", nullable=True),
@@ -124,6 +130,7 @@ RAW_SCHEMAS: dict[str, pa.Schema] = {
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
     "plays": pa.schema([_USER, _TRACK, _PLAYED_ON, _PLAYS]),
+    "redirects": pa.schema([_TRACK, _RECORDING_ID]),
 }
 """The parts a raw batch may have. A user in ``users`` with state ``listed``, or with a row in ``likes``,
 was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row in ``feedback`` is about one
@@ -173,6 +180,13 @@ _TABLES = (
         pa.schema(
             [_TRACK, _column("provider", pa.string(), "who measured or served them"), *_FEATURE_COLUMNS]
         ),
+        ("track_id",),
+    ),
+    TableSpec(
+        "redirects",
+        "a MusicBrainz id that stands for another, as told on that day",
+        Partition.DAY,
+        pa.schema([_TRACK, _RECORDING_ID, _SOURCE]),
         ("track_id",),
     ),
     TableSpec(
@@ -262,6 +276,12 @@ _TABLES = (
                 _column("track_idx", pa.int32(), "its index in every matrix"),
                 _TRACK,
                 _column("recording", pa.int32(), "track_idx of the id that stands for its recording"),
+                _column(
+                    "joined_by",
+                    pa.string(),
+                    f"how it came to that recording: {', '.join(JOINED_BY)}; null where it stands for itself",
+                    nullable=True,
+                ),
                 *(column.with_nullable(True) for column in _TRACK_COLUMNS[1:]),
                 _SOURCE.with_nullable(True),
                 _column("provider", pa.string(), "who measured or served the features", nullable=True),
@@ -269,6 +289,7 @@ _TABLES = (
             ]
         ),
         ("track_id",),
+        added=("joined_by",),
     ),
     TableSpec(
         "track_ids",

@@ -132,6 +132,11 @@ def derive_audio_features(batches: Sequence[BatchInfo]) -> pl.DataFrame:
     return unique_tracks(_received(batches, "features", "provider"), "audio_features")
 
 
+def derive_redirects(batches: Sequence[BatchInfo]) -> pl.DataFrame:
+    """The id that stands for each redirected one: of several, the first by source."""
+    return unique_tracks(_received(batches, "redirects"), "redirects")
+
+
 def derive_feedback(batches: Sequence[BatchInfo], aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
     """All feedback of the day, in order of time; what two batches both hold is one row."""
     return unique_feedback(aliases.renamed(_received(batches, "feedback")))
@@ -151,7 +156,7 @@ def _received(batches: Sequence[BatchInfo], part: str, source_column: str = "sou
 
 
 def unique_tracks(received: pl.DataFrame, table: str) -> pl.DataFrame:
-    """One row for each track of ``tracks`` or ``audio_features``, with the first non-null values."""
+    """One row for each track of a daily table of tracks, with the first non-null values."""
     names = TABLES[table].schema.names
     if received["track_id"].is_duplicated().any():
         # The source is never null, so it is that of the first batch.
@@ -161,8 +166,8 @@ def unique_tracks(received: pl.DataFrame, table: str) -> pl.DataFrame:
 
 
 def latest_known(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """One row for each track over daily ``tracks`` or ``audio_features`` given oldest first: the newest
-    non-null value of every column, so that a later day adds to an earlier one."""
+    """One row for each track over the daily tables of one name, given oldest first: the newest non-null
+    value of every column, so that a later day adds to an earlier one."""
     everything = pl.concat(tables)
     if everything["track_id"].is_duplicated().any():
         known = [pl.col(name).drop_nulls().last() for name in everything.columns if name != "track_id"]
@@ -237,9 +242,14 @@ class TableFiles:
         self, table: str, partition: str | None = None, columns: list[str] | None = None
     ) -> pl.DataFrame:
         """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
-        path = self.table_path(table, partition)
+        path, spec = self.table_path(table, partition), TABLES[table]
+        # Which of the added columns a file has is not known before it is opened.
+        asked = None if columns is None or not set(columns).isdisjoint(spec.added) else columns
         try:
-            return read_rows(path, columns, lambda schema: _check_schema(schema, TABLES[table], str(path)))
+            rows = read_rows(path, asked, lambda schema: _check_schema(schema, spec, str(path)))
+            if not spec.added or asked is not None:
+                return rows
+            return pl.concat([empty_table(table), rows], how="diagonal").select(columns or spec.schema.names)
         except FileNotFoundError:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:
@@ -380,9 +390,11 @@ def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:
 
 
 def _check_schema(schema: pa.Schema, spec: TableSpec, where: str) -> None:
-    if schema.names != spec.schema.names:
+    missing = [name for name in spec.added if name not in schema.names]
+    if schema.names != [name for name in spec.schema.names if name not in missing]:
         raise LakeError(f"{where}: columns are {schema.names}, declared are {spec.schema.names}; refresh it")
-    for got, declared in zip(schema, spec.schema, strict=True):
+    for got in schema:
+        declared = spec.schema.field(got.name)
         vector = pa.types.is_fixed_size_list(got.type) and got.type.value_type == pa.float32()
         same = got.type.equals(declared.type) or (vector and pa.types.is_list(declared.type))
         if not same:

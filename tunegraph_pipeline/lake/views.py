@@ -7,7 +7,8 @@ tables themselves (`tables`), or when the file is brought up to date (`Lake.refr
 
 - a table of a cut-off, such as ``current_likes``: the rows of the current cut-off;
 - a table of a version, such as ``track_embeddings``: the rows of the current model or the live bundle;
-- ``tracks`` and ``audio_features``: a row for each track, with the newest known value of every column;
+- ``tracks``, ``audio_features`` and ``redirects``: a row for each track, with the newest known value of
+  every column;
 - ``users`` and ``observations``: the newest row of each user and source;
 - ``likes``: the newest list of each user from each source;
 - ``plays``: the rows that count, without those that a whole export of their source replaced;
@@ -128,7 +129,7 @@ def _everything(root: Path, spec: TableSpec) -> str:
 def _current(root: Path, spec: TableSpec) -> str:
     """The rows of the table that are current, see the head of this module."""
     history = f"tunegraph.{spec.name}_history"
-    if spec.name in ("tracks", "audio_features"):
+    if spec.name in ("tracks", "audio_features", "redirects"):
         newest = [f"arg_max({name}, dt) AS {name}" for name in spec.schema.names if name != "track_id"]
         return f"SELECT track_id, {', '.join(newest)}, max(dt) AS dt FROM {history} GROUP BY track_id"  # noqa: S608
     if spec.name in ("users", "observations"):

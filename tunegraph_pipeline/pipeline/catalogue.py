@@ -8,6 +8,7 @@ Row i is the track with track_idx i. A column holds what is known under that ver
 """
 
 import json
+from collections.abc import Collection
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from tunegraph_pipeline.graph.recordings import (
     known_under_any_id,
 )
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.schemas import TABLES
+from tunegraph_pipeline.lake.schemas import JOINED_BY, TABLES, JoinedBy
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
@@ -34,23 +35,36 @@ from tunegraph_pipeline.progress import Measured, report_note
 NAME = "catalogue"
 PARTS = ("tracks", "audio_features")
 """The daily tables that describe tracks."""
+REDIRECTS = "redirects"
+"""The daily table of MusicBrainz ids that stand for others."""
+_OF_MAP = ("track_idx", "recording", "joined_by")
+"""The columns that are of the id map, and not known of a song."""
 
 
 def build_catalogue(
-    track_ids: pl.Series, tracks: pl.DataFrame, features: pl.DataFrame, *, merge: bool = True
+    track_ids: pl.Series,
+    tracks: pl.DataFrame,
+    features: pl.DataFrame,
+    redirects: pl.DataFrame | None = None,
+    *,
+    merge: bool = True,
+    join_by: Collection[JoinedBy] = JOINED_BY,
 ) -> tuple[pl.DataFrame, Recordings]:
     """Line up what is known of tracks with the id map ``track_ids``, whose positions are track_idx.
 
     ``tracks`` and ``features`` have the columns of `tracks` and `audio_features`, or some of them, one row a
     track in any order; tracks that the id map lacks are left out. With ``merge``, ids of one recording are
-    merged.
+    merged, as `graph.recordings.find_recordings` finds them by ``redirects`` and ``join_by``.
     """
-    recordings = find_recordings(track_ids, tracks) if merge else all_apart(len(track_ids))
+    recordings = (
+        find_recordings(track_ids, tracks, redirects, join_by=join_by) if merge else all_apart(len(track_ids))
+    )
     rows = pl.DataFrame(
         {
             "track_idx": pl.arange(len(track_ids), dtype=pl.Int32, eager=True),
             "track_id": track_ids.cast(pl.String),
             "recording": recordings.canonical,
+            "joined_by": recordings.joined_by,
         }
     )
     for table, part in zip(PARTS, (tracks, features), strict=True):
@@ -62,11 +76,11 @@ def build_catalogue(
 
 def described(catalogue: pl.DataFrame) -> pl.DataFrame:
     """The catalogue with what one id lacks taken from the other ids of its recording."""
-    columns = [name for name in catalogue.columns if name not in ("track_idx", "recording")]
+    columns = [name for name in catalogue.columns if name not in _OF_MAP]
     known = known_under_any_id(
         catalogue["track_id"], catalogue["recording"].to_numpy(), catalogue.select(columns)
     )
-    return catalogue.select("track_idx", "recording").with_columns(known)
+    return catalogue.select(_OF_MAP).with_columns(known)
 
 
 def read_catalogue(lake: Lake) -> pl.DataFrame:
@@ -80,8 +94,11 @@ def read_catalogue(lake: Lake) -> pl.DataFrame:
 def rebuilt_catalogue(lake: Lake, cut_off: date) -> pl.DataFrame:
     """The catalogue of a cut-off, built from the daily tables."""
     known = [lake.known_tracks(table, cut_off) for table in PARTS]
-    merge = lake.section("graph", GraphSettings).merge_recordings
-    return build_catalogue(known_track_ids(lake), known[0], known[1], merge=merge)[0]
+    redirects = lake.known_tracks(REDIRECTS, cut_off)
+    ids, rules = known_track_ids(lake), lake.section("graph", GraphSettings)
+    return build_catalogue(
+        ids, known[0], known[1], redirects, merge=rules.merge_recordings, join_by=rules.join_by
+    )[0]
 
 
 def run(lake: Lake) -> StageResult:
@@ -97,10 +114,14 @@ def run(lake: Lake) -> StageResult:
     if recordings is not None:
         merged = recordings.facts()
         facts |= {
-            "recordings merged": merged["recordings_merged"],
+            "recordings with several ids": merged["recordings_merged"],
             "ids merged away": merged["ids_merged_away"],
+            **{f"of these, joined by {stage}": merged[f"joined by {stage}"] for stage in JOINED_BY},
             f"ISRCs on more than {MAX_IDS} ids, not merged": merged["isrcs_on_too_many_ids"],
-            "ISRCs of several lengths, kept apart": merged["isrcs_of_several_lengths"],
+            **{
+                f"keys by {stage} of which ids stay apart": merged[f"left apart by {stage}"]
+                for stage in JOINED_BY
+            },
         }
     return StageResult(None, how, cost, rows=lake.row_count(NAME, key), facts=facts)
 
@@ -111,6 +132,7 @@ class _Basis(NamedTuple):
     code: int
     ids: str | None
     merge: bool
+    join_by: list[JoinedBy]
     days: dict[str, dict[str, str]]
 
     def to_json(self) -> str:
@@ -131,10 +153,11 @@ def _basis_of(lake: Lake, cut_off: date) -> _Basis:
             for day in lake.days_until(table, cut_off)
             if lake.row_count(table, day)
         }
-        for table in PARTS
+        for table in (*PARTS, REDIRECTS)
     }
-    merge = lake.section("graph", GraphSettings).merge_recordings
-    return _Basis(stage(NAME).code, lake.inputs_of("track_ids"), merge, days)
+    rules = lake.section("graph", GraphSettings)
+    ids = lake.inputs_of("track_ids")
+    return _Basis(stage(NAME).code, ids, rules.merge_recordings, list(rules.join_by), days)
 
 
 def _write_catalogue(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]:
@@ -150,7 +173,12 @@ def _write_catalogue(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordin
             frames.insert(0, before[0].select(empty_table(table).columns))
         known[table] = latest_known(frames) if frames else empty_table(table)
     rows, recordings = build_catalogue(
-        known_track_ids(lake), known["tracks"], known["audio_features"], merge=basis.merge
+        known_track_ids(lake),
+        known["tracks"],
+        known["audio_features"],
+        lake.known_tracks(REDIRECTS, date.fromisoformat(key)),
+        merge=basis.merge,
+        join_by=basis.join_by,
     )
     lake.write(NAME, key, rows, basis.to_json())
     return "rebuilt" if before is None else "updated", recordings

@@ -101,6 +101,9 @@ def _same(stage: str, columns: str) -> dict[str, str]:
 
 _FEATURES = " ".join(AUDIO_FEATURES)
 _DESCRIPTION = "isrc name artists artist_ids album_id genre image_url preview_url duration_ms explicit source"
+_SAME_SONG = (
+    f"{_of('tracks', 'track_id isrc duration_ms name artists')} {_of('redirects', 'track_id recording_id')}"
+)
 _MAKERS = "artists artist_ids"
 _LEARNT_LIKES = _of("like_graph", "indptr indices fold calibration")
 _TAGS = _of("catalogue", f"recording album_id {_MAKERS}")
@@ -122,10 +125,10 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
     "current_likes": {
         "user_id changed_users.user_id": "liked_lists.user_id likes_from_plays.user_id feedback.user_id",
         "track_id": "liked_lists.track_id likes_from_plays.track_id feedback.track_id feedback.action"
-        " tracks.isrc",
+        f" {_SAME_SONG}",
         "liked_at": "liked_lists.liked_at likes_from_plays.liked_at feedback.at",
         "current_dislikes.user_id": "feedback.user_id",
-        "current_dislikes.track_id": "feedback.track_id feedback.action tracks.isrc",
+        "current_dislikes.track_id": f"feedback.track_id feedback.action {_SAME_SONG}",
         "current_dislikes.disliked_at": "feedback.at",
         "last_observations.source": "liked_lists.observations.source",
         "last_observations.user_id last_observations.seen": "liked_lists.observations.user_id",
@@ -136,7 +139,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
     },
     "catalogue": {
         **_same("track_ids", "track_idx track_id"),
-        "recording": _of("tracks", "isrc duration_ms name artists"),
+        "recording joined_by": _SAME_SONG,
         **_same("tracks", _DESCRIPTION),
         **_same("audio_features", f"provider {_FEATURES}"),
     },

@@ -174,7 +174,9 @@ def anybody_likes(lake: Lake, cut_off: date) -> bool:
 
 def _made_of(lake: Lake, cut_off: date, played: Played, *, merge_recordings: bool) -> MadeOf:
     said = feedback_until(lake, cut_off)
-    recordings = recordings_by_id(lake, cut_off, merge=merge_recordings) if len(said) else None
+    recordings = (
+        recordings_by_id(lake, cut_off, said["track_id"], merge=merge_recordings) if len(said) else None
+    )
     return MadeOf(_basis(lake, cut_off, recordings, played), said, recordings, played)
 
 
@@ -241,12 +243,17 @@ def _write(
     prune_cut_offs(lake, key)
 
 
-def recordings_by_id(lake: Lake, cut_off: date, *, merge: bool) -> pl.DataFrame:
-    """The recording (one of its ids) of every track that has several ids: track_id, recording."""
+def recordings_by_id(lake: Lake, cut_off: date, songs: pl.Series, *, merge: bool) -> pl.DataFrame:
+    """The recording (one of its ids) of every id of those of ``songs`` that have several: track_id,
+    recording. Others are left out, so that their joins make no list to be built again."""
     tracks = lake.known_tracks("tracks", cut_off)
     if not merge:
         tracks = tracks.clear()
     ids = tracks["track_id"]
-    canonical = find_recordings(ids, tracks).canonical
+    redirects = lake.known_tracks("redirects", cut_off)
+    join_by = lake.section("graph", GraphSettings).join_by
+    canonical = find_recordings(ids, tracks, redirects, join_by=join_by).canonical
     shared = np.isin(canonical, canonical[is_alias(canonical)])
-    return pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)
+    rows = pl.DataFrame({"track_id": ids, "recording": ids.gather(canonical)}).filter(shared)
+    asked = rows.filter(pl.col("track_id").is_in(songs.implode()))
+    return rows.join(asked, on="recording", how="semi", maintain_order="left")

@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.lake.storage import write_text
 from tunegraph_pipeline.pipeline.settings import InboxSettings
+from tunegraph_pipeline.pipeline.track_ids import songs_of
 from tunegraph_pipeline.sources.content import readable_name
 from tunegraph_pipeline.sources.file_groups import files_together
 from tunegraph_pipeline.sources.files import read_files
@@ -219,7 +221,7 @@ def _read(lake: Lake, group: Sequence[Path]) -> tuple[list[RawBatch], str | None
     """The content of the files; or nothing, and why they cannot be read, without their names."""
     try:
         with limited_by(lake.section("imports", ImportLimits)):
-            return read_files(group, keep_plays=True), None
+            return read_files(group, keep_plays=True, known_songs=partial(songs_of, lake)), None
     except InputError as error:
         problem = str(error)
         for path in group:

@@ -17,6 +17,7 @@ from tunegraph_pipeline.lake.feedback_settings import FeedbackSettings
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.plays import PlaysSettings
 from tunegraph_pipeline.lake.retention import RetentionSettings
+from tunegraph_pipeline.lake.schemas import JOINED_BY, JoinedBy
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.recommend.index import Storage
 from tunegraph_pipeline.recommend.indexing import THRESHOLD, Mode
@@ -64,7 +65,9 @@ class GraphSettings(Section):
     calibration_share: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of the users no model is trained on; they calibrate the neighbour probability."""
     merge_recordings: bool = True
-    """Whether ids with the same ISRC are one node; off, every id is a song of its own."""
+    """Whether ids of one recording are one node; off, every id is a song of its own."""
+    join_by: tuple[JoinedBy, ...] = JOINED_BY
+    """How ids are found to be of one recording (`graph.recordings`): leave one out to undo its joins."""
     neighbours: int = Field(default=100, ge=1)
     """How many neighbours of a track the pruned form of B keeps."""
     memory_mib: int = Field(default=1024, ge=16)

@@ -95,6 +95,7 @@ STAGES = (
     _daily("liked_lists", ("crawled_users",), ("likes", "observations"), "listening", "your_data.md"),
     _daily("tracks", ("crawled_users",), ("tracks",), "catalogue", "your_data.md"),
     _daily("audio_features", ("crawled_users",), ("audio_features",), "catalogue", "your_data.md"),
+    _daily("redirects", ("crawled_users",), ("redirects",), "catalogue", "songs.md"),
     _daily("feedback", ("crawled_users",), ("feedback",), "listening", "service.md"),
     _daily("plays", ("crawled_users",), ("plays",), "listening", "plays.md"),
     Stage(
@@ -109,7 +110,7 @@ STAGES = (
     Stage(
         "current_likes",
         "current_likes",
-        ("forgotten_users", "liked_lists", "likes_from_plays", "feedback", "tracks"),
+        ("forgotten_users", "liked_lists", "likes_from_plays", "feedback", "tracks", "redirects"),
         tables=("current_likes", "current_dislikes", "changed_users", "last_observations"),
         folder="current_likes",
         code=2,
@@ -126,9 +127,10 @@ STAGES = (
     Stage(
         "catalogue",
         "catalogue",
-        ("track_ids", "tracks", "audio_features"),
+        ("track_ids", "tracks", "audio_features", "redirects"),
         tables=("catalogue",),
         folder="catalogue",
+        code=2,
         domain="catalogue",
     ),
     # The lists as well, by which verify knows a graph that is older than they are.

@@ -48,6 +48,17 @@ def write_track_ids(lake: Lake, ids: pl.Series) -> None:
     lake.write("track_ids", None, rows, digest(ids.to_list()))
 
 
+def songs_of(lake: Lake) -> pl.Series:
+    """The ids of all songs that a lake knows, also those received since its last refresh."""
+    received = [
+        batch.read(part, ["track_id"])["track_id"]
+        for day in lake.stale_days()
+        for batch in lake.batches(day)
+        for part in ("likes", "tracks", "features", "feedback")
+    ]
+    return pl.concat([known_track_ids(lake), *received]).unique()
+
+
 def current_cut_off(lake: Lake) -> date:
     """The cut-off of the current lists, and so of every stage after them."""
     return date.fromisoformat(lake.current_version("current_likes"))

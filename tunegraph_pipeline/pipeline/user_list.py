@@ -83,7 +83,8 @@ class _Days:
         recordings = None
         if user_id is not None and len(said):
             merge = self._lake.section("graph", GraphSettings).merge_recordings
-            recordings = recordings_by_id(self._lake, date.fromisoformat(self._days[-1]), merge=merge)
+            day = date.fromisoformat(self._days[-1])
+            recordings = recordings_by_id(self._lake, day, said["track_id"], merge=merge)
         played = read_likes_from_plays(self._lake, self._today, user_id)
         return rebuilt_lists(read, Basis(dict.fromkeys(self._days, "")), said, recordings, played)
 

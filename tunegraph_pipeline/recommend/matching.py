@@ -5,10 +5,11 @@ list (`pipeline.user_list`), or ranking (`recommender`).
 
 A song is found by its id (`song_ids.clean_id`), else by its ISRC, else by its title and one of its artists
 (`song_ids.name_id`). Where several songs of the bundle fit, the most popular one is it, and the others count
-as known to the listener.
+as known to the listener. A song found by none of these may be the only one that has its names without remarks
+on the issue and guests (`song_names`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ import numpy as np
 
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.song_ids import clean_id, isrc_id, name_id, name_key
+from tunegraph_pipeline.song_names import plain_credit, plain_title
 from tunegraph_pipeline.words import counted
 
 _MAX_RECORDINGS = 20
 """An ISRC of more recordings than this is a placeholder that somebody typed in, and names no song."""
 
-BY = ("id", "ISRC", "artist and title")
+BY = ("id", "ISRC", "artist and title", "artist and title without remarks")
 """How a song may be found, in the order of trust."""
 
 
@@ -33,23 +35,40 @@ class Song(NamedTuple):
     name: str = ""
     artists: Sequence[str] = ()
 
+    def in_words(self) -> str:
+        """The song as people know it, as "Blue Harbour by The Lanterns"."""
+        if not self.name:
+            return self.track_id
+        return f"{self.name} by {', '.join(self.artists)}" if self.artists else self.name
+
 
 @dataclass(frozen=True)
 class Matches:
-    """``ids``: those under which the bundle has the songs that were found; ``unknown``: ids of the others;
-    ``also``: the ids of further songs of the bundle that fit one of the list; ``found``: how many songs were
-    found by what, of `BY`."""
+    """``ids``: those under which the bundle has the songs that were found; ``missing``: the others; ``also``:
+    the ids of further songs of the bundle that fit one of the list; ``found``: how many songs were found by
+    what, of `BY`."""
 
     ids: list[str]
-    unknown: list[str]
+    missing: list[Song]
     also: list[str]
     found: dict[str, int]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The ids of the songs that were not found."""
+        return [song.track_id for song in self.missing]
 
     def sentence(self) -> str:
         """In words, as "in that model: 2 of 3 songs (1 by id, 1 by ISRC)"."""
         how = ", ".join(f"{count:,} by {what}" for what, count in self.found.items() if count)
-        total = len(self.ids) + len(self.unknown)
+        total = len(self.ids) + len(self.missing)
         return f"in that model: {len(self.ids):,} of {counted(total, 'song')}" + (f" ({how})" if how else "")
+
+    def missing_sentence(self, most: int = 5) -> str:
+        """Which songs were not found, as "not in it: Home by Ida Quist, and 3 more"; "" if all were."""
+        shown = [song.in_words() for song in self.missing[:most]]
+        more = f", and {len(self.missing) - most:,} more" if len(self.missing) > most else ""
+        return f"not in it: {', '.join(shown)}{more}" if shown else ""
 
 
 def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
@@ -61,27 +80,33 @@ def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
     positions = bundle.tracks.find([song.track_id for song in songs])
     by_isrc, by_name = _by_isrc(bundle, songs), _by_name(bundle, songs)
     popularity = bundle.popularity
-    found = dict.fromkeys(BY, 0)
-    ids: list[str] = []
-    unknown: list[str] = []
-    fitting: set[int] = set()
-    chosen: set[int] = set()
-    for song, position in zip(songs, positions.tolist(), strict=True):
-        ways = (
+    ways = [
+        (
             [int(bundle.canonical[position])] if position >= 0 else [],
             by_isrc.get(_isrc(song), []),
             [track for key in _name_ids(song) for track in by_name.get(key, ())],
         )
-        fitting.update(*ways)
-        how, tracks = next(((how, tracks) for how, tracks in zip(BY, ways, strict=True) if tracks), ("", []))
+        for song, position in zip(songs, positions.tolist(), strict=True)
+    ]
+    left = [place for place, fits in enumerate(ways) if not any(fits)]
+    by_plain_name = dict(zip(left, _by_plain_name(bundle, [songs[place] for place in left]), strict=True))
+    found = dict.fromkeys(BY, 0)
+    ids: list[str] = []
+    missing: list[Song] = []
+    fitting: set[int] = set()
+    chosen: set[int] = set()
+    for place, (song, fits) in enumerate(zip(songs, ways, strict=True)):
+        fitting.update(*fits)
+        every = (*fits, by_plain_name.get(place, []))
+        how, tracks = next(((how, tracks) for how, tracks in zip(BY, every, strict=True) if tracks), ("", []))
         if not tracks:
-            unknown.append(song.track_id)
+            missing.append(song)
             continue
         found[how] += 1
         best = min(tracks, key=lambda track: (-int(popularity[track]), track))
         chosen.add(best)
         ids.append(bundle.tracks[best])
-    return Matches(ids, unknown, [bundle.tracks[track] for track in sorted(fitting - chosen)], found)
+    return Matches(ids, missing, [bundle.tracks[track] for track in sorted(fitting - chosen)], found)
 
 
 def _isrc(song: Song) -> str:
@@ -92,6 +117,12 @@ def _isrc(song: Song) -> str:
 def _name_ids(song: Song) -> set[str]:
     """The ids by its title and each of its artists."""
     return {key for artist in song.artists if (key := name_id(artist, song.name)) is not None}
+
+
+def _plain_name_ids(song: Song) -> set[str]:
+    """The same without remarks and guests."""
+    title = plain_title(song.name).name
+    return {key for by in song.artists if (key := name_id(plain_credit(by).name, title)) is not None}
 
 
 def _by_isrc(bundle: Bundle, songs: Sequence[Song]) -> dict[str, list[int]]:
@@ -109,15 +140,41 @@ def _by_isrc(bundle: Bundle, songs: Sequence[Song]) -> dict[str, list[int]]:
 def _by_name(bundle: Bundle, songs: Sequence[Song]) -> dict[str, list[int]]:
     """The canonical tracks of the bundle with an artist and the title of one of the songs, by `name_id`."""
     wanted = {key for song in songs for key in _name_ids(song)}
-    # Artists first: there are fewer of them than songs, and most songs are of none of them.
-    artists = {name_key(artist) for song in songs for artist in song.artists}
-    names = bundle.artist_names.tolist()
-    makers = [place for place, name in enumerate(names) if name_key(name) in artists]
-    credited = np.flatnonzero(np.isin(bundle.artist_indices, makers))
-    owners = np.repeat(np.arange(bundle.n_tracks), np.diff(bundle.artist_indptr))[credited]
     tracks: dict[str, list[int]] = {}
-    for track, maker in zip(owners.tolist(), bundle.artist_indices[credited].tolist(), strict=True):
-        key = name_id(names[maker], bundle.names[track])
+    for track, artist in _of_artists(bundle, {name_key(artist) for song in songs for artist in song.artists}):
+        key = name_id(artist, bundle.names[track])
         if key in wanted:
             tracks.setdefault(key, []).append(int(bundle.canonical[track]))
     return tracks
+
+
+def _by_plain_name(bundle: Bundle, songs: Sequence[Song]) -> list[list[int]]:
+    """For each of ``songs`` the canonical track of the bundle that has its names but for remarks and guests,
+    if there is only one."""
+    keys = [_plain_name_ids(song) for song in songs]
+    wanted = set().union(*keys)
+    artists = {name_key(plain_credit(artist).name) for song in songs for artist in song.artists}
+    tracks: dict[str, set[int]] = {}
+    for track, artist in _of_artists(bundle, artists, lambda name: plain_credit(name).name):
+        key = name_id(artist, plain_title(bundle.names[track]).name)
+        if key in wanted:
+            tracks.setdefault(key, set()).add(int(bundle.canonical[track]))
+    fits = [set[int]().union(*(tracks.get(key, ()) for key in own)) for own in keys]
+    return [list(own) if len(own) == 1 else [] for own in fits]
+
+
+def _of_artists(
+    bundle: Bundle, artists: set[str], plain: Callable[[str], str] = lambda name: name
+) -> Iterator[tuple[int, str]]:
+    """Yield the tracks of the bundle that are by an artist with one of these keys, and the artist's name as
+    ``plain`` gives it."""
+    # Artists first: there are fewer of them than songs, and most songs are of none of them.
+    names = {
+        place: shown
+        for place, name in enumerate(bundle.artist_names.tolist() if artists else [])
+        if name_key(shown := plain(name)) in artists
+    }
+    credited = np.flatnonzero(np.isin(bundle.artist_indices, list(names)))
+    owners = np.repeat(np.arange(bundle.n_tracks), np.diff(bundle.artist_indptr))[credited]
+    for track, maker in zip(owners.tolist(), bundle.artist_indices[credited].tolist(), strict=True):
+        yield track, names[maker]

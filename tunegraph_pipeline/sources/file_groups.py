@@ -11,11 +11,13 @@ from pathlib import Path
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.account_export import holds_export, is_export
 from tunegraph_pipeline.sources.archives import is_archive
+from tunegraph_pipeline.sources.canonical_data import is_canonical_data
 from tunegraph_pipeline.sources.formats import ENDINGS, SEED_FILES
 
 EXPORT, SEED, ARCHIVE, FILE = "spotify-export", "seed", "archive", "file"
+CANONICAL = "musicbrainz-canonical"
 """What a group is: all account exports, the seed project's files of one folder, a zip of somebody's data from
-another service, or any other file."""
+another service, any other file, or MusicBrainz's canonical data."""
 
 
 def files_together(paths: Sequence[Path]) -> list[list[Path]]:
@@ -39,7 +41,9 @@ def group_files(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, 
     seeds = _seed_files(others) if format_name in {"auto", SEED} else {}
     for file in others:
         group = seeds.get(file.parent, [])
-        if file not in group:
+        if is_canonical_data(file, format_name):
+            yield CANONICAL, [file]
+        elif file not in group:
             yield (ARCHIVE if is_archive(file) else FILE), [file]
         elif file == group[0]:
             yield SEED, group

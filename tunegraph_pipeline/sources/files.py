@@ -6,7 +6,7 @@ which files belong together (`file_groups`), reading one (`read_file`), or its b
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,11 +20,12 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import export_reading
 from tunegraph_pipeline.sources.archives import read_archive
+from tunegraph_pipeline.sources.canonical_data import read_canonical_data
 from tunegraph_pipeline.sources.cells import as_ids
 from tunegraph_pipeline.sources.content import readable_name
-from tunegraph_pipeline.sources.file_groups import ARCHIVE, EXPORT, FILE, SEED, group_files
+from tunegraph_pipeline.sources.file_groups import ARCHIVE, CANONICAL, EXPORT, FILE, SEED, group_files
 from tunegraph_pipeline.sources.file_import import FileImport, import_reading
-from tunegraph_pipeline.sources.formats import FORMAT_NAMES
+from tunegraph_pipeline.sources.formats import BY_NAME, FORMAT_NAMES
 from tunegraph_pipeline.sources.limits import file_errors
 from tunegraph_pipeline.sources.opinions import Rules
 from tunegraph_pipeline.sources.read_file import read_file
@@ -79,6 +80,7 @@ def import_files(
     ignore: Sequence[str] = (),
     keep_plays: bool = False,
     day: date | None = None,
+    known_songs: Callable[[], pl.Series] | None = None,
 ) -> list[FileImport]:
     """What the files become, in their order; a folder stands for the data files in it. Nothing is written.
 
@@ -91,6 +93,9 @@ def import_files(
     those in ``ignore`` decide nothing. ``min_plays``, ``min_rating`` and ``like_when`` say what a like is
     (`opinions`); with ``keep_plays`` and without ``min_plays``, one person's plays stay plays, for the rule
     of the lake. Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
+
+    ``known_songs`` gives the ids of songs whose names and redirects are read of MusicBrainz's canonical data,
+    beside those in the other files; without it such data is refused.
 
     Likes are distinct (user, track) pairs. Dislikes become feedback, given on ``day`` (default: today) where
     the file has no time. ``counts`` of a batch says how many rows were skipped or values set to null, and
@@ -114,7 +119,11 @@ def import_files(
         Rules(min_plays, min_rating, like_when or {}, keep_plays),
     )
     groups: list[list[_Found]] = []
+    canonical: list[Path] = []
     for group_kind, group in group_files(paths, format):
+        if group_kind == CANONICAL:
+            canonical += group
+            continue
         with file_errors(str(group[0])):
             groups.append(list(_read_group(group_kind, group, given)))
     _check_options([one.reading for found in groups for one in found], given)
@@ -122,6 +131,9 @@ def import_files(
     for found in groups:
         with file_errors(found[0].where):
             imports += _import_group(found, kind, given, day)
+    for path in canonical:
+        with file_errors(str(path)):
+            imports.append(_import_canonical(path, kind, imports, known_songs))
     _check_people(imports, user_id)
     return imports
 
@@ -172,6 +184,23 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     if failed:
         done[0] = replace(done[0], rules=[*done[0].rules, *(f"left out: {error}" for error in failed)])
     return done
+
+
+def _import_canonical(
+    path: Path, kind: str, others: Sequence[FileImport], songs: Callable[[], pl.Series] | None
+) -> FileImport:
+    """What MusicBrainz's canonical data says of ``songs`` and those of the other files."""
+    if songs is None:
+        raise InputError(f"{path} describes the songs of a lake; add it with tunegraph import")
+    if kind not in {"auto", "tracks"}:
+        raise InputError(f"{path} holds no {kind}, only tracks; leave --kind out")
+    parts = ("likes", "tracks", "features", "feedback")
+    given = [one.batch.parts()[part]["track_id"] for one in others for part in parts]
+    found = read_canonical_data(path, pl.concat([songs(), *given]).unique())
+    batch = RawBatch(
+        "files", readable_name(path), tracks=found.tracks, redirects=found.redirects, counts=found.counts
+    )
+    return FileImport(batch, str(path), BY_NAME[CANONICAL], BY_NAME[CANONICAL].seen_by)
 
 
 def _check_options(readings: Sequence[Reading], given: Given) -> None:

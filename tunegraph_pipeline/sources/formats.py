@@ -528,6 +528,13 @@ FORMATS: tuple[Format, ...] = (
     Format("30music", "30Music", "lines of events or preferences with JSON (.idomaar)", "plays", "its users"),
     Format("seed", "The 2022 seed project", "user_like.json, id_map.json, id_map.csv", "likes", "its users"),
     Format(
+        "musicbrainz-canonical",
+        "MusicBrainz canonical data",
+        "musicbrainz-canonical-dump-*.tar.zst, of which what the lake knows is read",
+        "catalogue",
+        "its users",
+    ),
+    Format(
         "adjacency",
         "Adjacency text",
         "lines of a user and their items, all of them ids",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunegraph_pipeline.graph.joined_tracks import LENGTH_TOLERANCE_MS
 from tunegraph_pipeline.graph.recordings import (
-    LENGTH_TOLERANCE_MS,
     MAX_IDS,
     Recordings,
     find_recordings,
@@ -32,11 +32,11 @@ def test_ids_of_one_isrc_are_the_first_of_them() -> None:
     assert found.canonical.tolist() == [0, 1, 0, 3, 0]
     assert found.canonical.dtype == np.int32
     assert found.aliases.tolist() == [2, 4]
-    assert found.facts() == {
+    assert found.joined_by.to_list() == [None, None, "isrc", None, "isrc"]
+    assert {what: count for what, count in found.facts().items() if count} == {
         "recordings_merged": 1,
         "ids_merged_away": 2,
-        "isrcs_on_too_many_ids": 0,
-        "isrcs_of_several_lengths": 0,
+        "joined by isrc": 2,
     }
 
 
@@ -46,22 +46,145 @@ def test_the_first_is_so_by_the_id_map_and_not_by_the_table() -> None:
     assert found.canonical.tolist() == [0, 1, 0]
 
 
-def test_a_song_known_by_its_names_joins_the_first_of_that_artist_and_title() -> None:
-    rows = [
-        ("name:the lanterns/intro", None, "Intro", ["The Lanterns"]),
-        ("b", ONE, "Intro", ["Bo Reed", "The Lanterns"]),
-        ("c", None, "INTRO", ["The Lanterns"]),
-        ("d", None, "Intro", ["Ida Quist"]),
-        ("e", ONE, None, None),
+def songs(*rows: tuple[str, str | None, list[str] | None, int | None]) -> pl.DataFrame:
+    """A track a row: id, title, artists and length in seconds."""
+    names = {"track_id": pl.String(), "name": pl.String(), "artists": pl.List(pl.String)}
+    schema = pl.Schema({**names, "duration_ms": pl.Int64()})
+    tracks = pl.DataFrame(list(rows), schema, orient="row")
+    return tracks.with_columns(pl.col("duration_ms") * 1000, isrc=pl.lit(None, pl.String))
+
+
+def joined(tracks: pl.DataFrame, redirects: pl.DataFrame | None = None) -> list[tuple[int, str | None]]:
+    """Of each track, the one that stands for it and how it came there; whatever the order of the tracks."""
+    found = find_recordings(tracks["track_id"], tracks, redirects)
+    backwards = find_recordings(tracks["track_id"].reverse(), tracks, redirects).canonical[::-1]
+    assert len(set(zip(found.canonical, backwards, strict=True))) == len(set(found.canonical))
+    return list(zip(found.canonical.tolist(), found.joined_by.to_list(), strict=True))
+
+
+def test_a_song_known_by_its_names_joins_those_of_that_credit_and_title() -> None:
+    lanterns, both = ["The Lanterns"], ["Bo Reed", "The Lanterns"]
+    tracks = songs(
+        ("name:the lanterns/intro", "Intro", lanterns, None),
+        ("b", "Intro", both, None),
+        ("c", "INTRO", lanterns, None),
+        ("d", "Intro", ["Ida Quist"], None),
         ("name:bo reed the lanterns/intro", None, None, None),
-        ("name:ida quist/home", None, "Home", ["Ida Quist"]),
-    ]
-    names = {"name": pl.String(), "artists": pl.List(pl.String)}
-    schema = pl.Schema({"track_id": pl.String(), "isrc": pl.String(), **names})
-    tracks = pl.DataFrame(rows, schema, orient="row").with_columns(duration_ms=pl.lit(None, pl.Int64))
+        ("name:ida quist/home", "Home", ["Ida Quist"], None),
+    )
+    assert joined(tracks) == [(0, None), (1, None), (0, "name"), (3, None), (1, "name"), (5, None)]
+
+
+def test_a_song_known_by_its_names_joins_one_that_has_the_artist_among_others() -> None:
+    tracks = songs(
+        ("name:the lanterns/intro", "Intro", ["The Lanterns"], None),
+        ("b", "Intro", ["Bo Reed", "The Lanterns"], None),
+        ("name:cy/two", "Two", ["Cy"], None),
+        ("e", "Two", ["Bo Reed", "Cy"], None),
+        ("f", "Two", ["Ann", "Cy"], None),
+    )
+    assert joined(tracks)[:2] == [(0, None), (0, "stripped name")]
+    assert [first for first, _ in joined(tracks)[2:]] == [2, 3, 4], "it could be either"
+
+
+def test_ids_that_musicbrainz_redirects_to_one_are_one() -> None:
+    one, other, third = (f"{n}0000000-0000-4000-8000-000000000000" for n in "123")
+    tracks = songs((one, "Day", ["A"], 200), (other, "Night", ["B"], 201), (third, "Dawn", ["A"], 300))
+    gone = "40000000-0000-4000-8000-000000000000"
+    rows = [(one, gone), (other, gone), (third, gone)]
+    redirects = pl.DataFrame(rows, {"track_id": pl.String, "recording_id": pl.String}, orient="row")
+    assert joined(tracks, redirects) == [(0, None), (0, "mbid"), (2, None)], "the third is longer"
+    assert joined(tracks) == [(0, None), (1, None), (2, None)]
+    assert joined(tracks, redirects.with_columns(recording_id=pl.lit(other))[:1])[1] == (0, "mbid")
+
+
+@pytest.mark.parametrize(
+    ("written", "artists"),
+    [
+        ("Blue Harbour - Remastered 2017", ["The Lanterns"]),
+        ("Blue Harbour (2011 Digital Remaster)", ["The Lanterns"]),
+        ("Blue Harbour (feat. Ida Quist)", ["The Lanterns"]),
+        ("Blue Harbour (with Ida Quist) [Deluxe Edition]", ["The Lanterns", "Ida Quist"]),
+        ("Blue Harbour", ["The Lanterns", "Ida Quist"]),
+        ("blue-harbour", ["The Lanterns ft. Ida Quist"]),
+        ("Blue Harbour - Mono", ["The Lanterns"]),
+    ],
+)
+def test_a_remark_on_the_issue_or_a_guest_makes_no_other_recording(written: str, artists: list[str]) -> None:
+    tracks = songs(("a", "Blue Harbour", ["The Lanterns"], None), ("b", written, artists, None))
+    assert joined(tracks) == [(0, None), (0, "stripped name")]
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        "Live",
+        "Acoustic",
+        "Demo",
+        "Remix",
+        "Instrumental",
+        "Karaoke Version",
+        "Cover",
+        "Radio Edit",
+        "Taylor's Version",
+    ],
+)
+@pytest.mark.parametrize("form", ["Blue Harbour ({})", "Blue Harbour - {} - Remastered 2011"])
+def test_another_take_is_another_recording(take: str, form: str) -> None:
+    tracks = songs(("a", "Blue Harbour", ["A"], None), ("b", form.format(take), ["A"], None))
+    assert joined(tracks) == [(0, None), (1, None)]
+
+
+def test_a_name_in_another_script_joins_its_transliteration() -> None:
+    tracks = songs(("a", "Группа крови", ["Кино"], None), ("b", "Gruppa krovi", ["Kino"], None))
+    assert joined(tracks) == [(0, None), (0, "stripped name")]
+
+
+@pytest.mark.parametrize(
+    ("title", "artist"),
+    [
+        ("Intro", "Various Artists"),
+        ("Intro", "Unknown Artist"),
+        ("Track 01", "A"),
+        ("[untitled]", "A"),
+        ("07", "A"),
+    ],
+)
+def test_names_that_name_nothing_join_nothing(title: str, artist: str) -> None:
+    assert joined(songs(("a", title, [artist], None), ("b", title, [artist], None))) == [(0, None), (1, None)]
+
+
+def test_songs_of_other_artists_and_guests_that_exclude_each_other_stay_apart() -> None:
+    tracks = songs(
+        ("a", "Home", ["A"], None),
+        ("b", "Home", ["B"], None),
+        ("c", "Home (feat. C)", ["A"], None),
+        ("d", "Home (feat. D)", ["A"], None),
+        ("e", "Home - Remastered", ["A", "D"], None),
+    )
     found = find_recordings(tracks["track_id"], tracks)
-    assert found.canonical.tolist() == [0, 0, 2, 3, 0, 0, 6]
-    assert find_recordings(tracks["track_id"], tracks.reverse()).canonical.tolist() == [0, 0, 2, 3, 0, 0, 6]
+    assert joined(tracks) == [(0, None), (1, None), (2, None), (3, None), (3, "stripped name")]
+    assert found.apart["stripped name"] == 1
+
+
+def test_a_name_of_two_lengths_is_two_recordings_and_what_could_be_either_stays_apart() -> None:
+    tracks = songs(
+        ("a", "Home", ["A"], 200),
+        ("b", "Home", ["A"], 205),
+        ("c", "Home", ["A"], 300),
+        ("d", "Home", ["A"], None),
+        ("e", "Home - Remastered", ["A"], 302),
+        ("f", "Home - Mono", ["A"], None),
+    )
+    found = find_recordings(tracks["track_id"], tracks)
+    assert [first for first, _ in joined(tracks)] == [0, 0, 2, 3, 2, 5]
+    assert (found.apart["name"], found.apart["stripped name"]) == (1, 1)
+
+
+def test_only_the_stages_asked_for_join() -> None:
+    tracks = songs(("a", "Home", ["A"], 200), ("b", "HOME", ["A"], 200), ("c", "Home - Mono", ["A"], 200))
+    assert find_recordings(tracks["track_id"], tracks, join_by=["name"]).canonical.tolist() == [0, 0, 2]
+    assert find_recordings(tracks["track_id"], tracks, join_by=[]).canonical.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("written", ["us-rc1-76-07839", " USRC17607839 ", "US RC1 76 07839"])
@@ -82,20 +205,20 @@ def test_an_isrc_on_too_many_ids_is_a_placeholder() -> None:
     assert len(found_in(*rows[:-1]).aliases) == MAX_IDS - 1
     found = found_in(*rows, ("x", OTHER, None), ("y", OTHER, None))
     assert found.aliases.tolist() == [MAX_IDS + 2]
-    assert (found.placeholders, found.of_several_lengths) == (1, 0)
+    assert (found.placeholders, found.apart["isrc"]) == (1, 0)
 
 
 def test_ids_of_another_length_are_another_recording() -> None:
     long = 200_000 + LENGTH_TOLERANCE_MS
     within = found_in(("a", ONE, 200_000), ("b", ONE, long), ("c", ONE, None))
     assert within.canonical.tolist() == [0, 0, 0]
-    assert within.of_several_lengths == 0
+    assert within.apart["isrc"] == 0
     # Two edits, each under two ids; the one of unknown length may be either.
     beyond = found_in(
         ("a", ONE, long + 1), ("b", ONE, 200_000), ("c", ONE, None), ("d", ONE, 200_500), ("e", ONE, long + 9)
     )
     assert beyond.canonical.tolist() == [0, 1, 2, 1, 0]
-    assert beyond.of_several_lengths == 1
+    assert beyond.apart["isrc"] == 1
 
 
 def test_a_length_of_nothing_is_unknown() -> None:
@@ -130,6 +253,32 @@ def test_the_map_is_stable_lawful_and_guarded(
         assert isrc in (ONE, OTHER)
         if length and other:
             assert abs(length - other) <= LENGTH_TOLERANCE_MS
+
+
+titles = st.sampled_from(
+    ["One", "ONE", "One (feat. Bo)", "One (feat. Cy)", "One - Mono", "One (Live)", "Один"]
+)
+makers = st.sampled_from([["A"], ["A", "Bo"], ["Bo", "A"], ["B"], None])
+
+
+@given(st.lists(st.tuples(titles, makers, st.sampled_from([ONE, None]), lengths), max_size=12), st.randoms())
+def test_names_join_the_same_in_any_order_and_never_two_lengths(
+    rows: list[tuple[str, list[str] | None, str | None, int | None]], dice: object
+) -> None:
+    ids = [f"t{place}" for place in range(len(rows))]
+    kinds = {"name": pl.String(), "artists": pl.List(pl.String), "isrc": pl.String()}
+    schema = pl.Schema({**kinds, "duration_ms": pl.Int64()})
+    tracks = pl.DataFrame(rows, schema, orient="row").insert_column(0, pl.Series("track_id", ids, pl.String))
+    found = dict(zip(ids, find_recordings(tracks["track_id"], tracks).canonical.tolist(), strict=True))
+    order = list(ids)
+    dice.shuffle(order)  # type: ignore[attr-defined]
+    again = find_recordings(pl.Series(order, dtype=pl.String), tracks).canonical
+    other = {one: order[int(first)] for one, first in zip(order, again, strict=True)}
+    assert {(found[one], found[other[one]]) for one in ids} == {(found[one], found[one]) for one in ids}
+    assert len({other[one] for one in ids}) == len(set(found.values()))
+    for one, length in zip(ids, tracks["duration_ms"], strict=True):
+        first = tracks["duration_ms"][found[one]]
+        assert not length or not first or abs(length - first) <= LENGTH_TOLERANCE_MS
 
 
 def test_what_one_id_lacks_is_taken_from_the_others() -> None:

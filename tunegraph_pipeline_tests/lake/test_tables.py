@@ -5,12 +5,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake.parquet import write_rows
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, read_batches, write_batch
 from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS, TABLES
 from tunegraph_pipeline.lake.tables import TableFiles
@@ -143,6 +145,7 @@ def test_a_day_without_batches_is_typed_and_empty(tmp_path: Path) -> None:
         (tables.derive_likes([]), "likes"),
         (tables.derive_tracks([]), "tracks"),
         (tables.derive_audio_features([]), "audio_features"),
+        (tables.derive_redirects([]), "redirects"),
         (tables.derive_feedback([]), "feedback"),
     ):
         assert frame.is_empty()
@@ -244,3 +247,20 @@ def test_every_column_says_what_it_means() -> None:
     schemas = [spec.schema for spec in TABLES.values()] + list(RAW_SCHEMAS.values())
     for schema in schemas:
         assert all((column.metadata or {}).get(b"description") for column in schema)
+
+
+def test_a_column_that_an_earlier_version_did_not_write_is_null(tmp_path: Path) -> None:
+    lake = TableFiles(tmp_path)
+    rows = (
+        tables.empty_table("catalogue")
+        .clear(1)
+        .with_columns(track_idx=pl.lit(0, pl.Int32), track_id=pl.lit("a"), recording=pl.lit(0, pl.Int32))
+    )
+    lake.write("catalogue", "2026-11-20", rows)
+    path = lake.table_path("catalogue", "2026-11-20")
+    write_rows(pq.read_table(path).drop_columns(["joined_by"]), path)
+    assert lake.read("catalogue", "2026-11-20").equals(rows)
+    assert lake.read("catalogue", "2026-11-20", ["joined_by"])["joined_by"].to_list() == [None]
+    write_rows(pq.read_table(path).drop_columns(["recording"]), path)
+    with pytest.raises(LakeError, match="declared are"):
+        lake.read("catalogue", "2026-11-20")

@@ -40,12 +40,20 @@ def test_the_graph_of_assets_is_the_documented_one(defs: Definitions) -> None:
         "liked_lists": ["crawled_users"],
         "tracks": ["crawled_users"],
         "audio_features": ["crawled_users"],
+        "redirects": ["crawled_users"],
         "feedback": ["crawled_users"],
         "plays": ["crawled_users"],
         "likes_from_plays": ["forgotten_users", "plays"],
-        "current_likes": ["feedback", "forgotten_users", "liked_lists", "likes_from_plays", "tracks"],
+        "current_likes": [
+            "feedback",
+            "forgotten_users",
+            "liked_lists",
+            "likes_from_plays",
+            "redirects",
+            "tracks",
+        ],
         "track_ids": ["audio_features", "current_likes", "tracks"],
-        "catalogue": ["audio_features", "track_ids", "tracks"],
+        "catalogue": ["audio_features", "redirects", "track_ids", "tracks"],
         "like_graph": ["catalogue", "current_likes"],
         "co_like_matrix": ["like_graph"],
         "trained_model": ["co_like_matrix"],
@@ -132,7 +140,8 @@ def test_an_owner_is_taken_by_the_settings_where_dagster_takes_it(owner: str) ->
 
 def test_the_daily_assets_are_partitioned_from_the_start_and_backfilled_in_one_run(defs: Definitions) -> None:
     daily = {name: spec for name, spec in _specs(defs).items() if spec.partitions_def is not None}
-    assert set(daily) == {"crawled_users", "liked_lists", "tracks", "audio_features", "feedback", "plays"}
+    described = {"tracks", "audio_features", "redirects"}
+    assert set(daily) == {"crawled_users", "liked_lists", "feedback", "plays", *described}
     graph = defs.resolve_asset_graph()
     for spec in daily.values():
         policy = graph.get(spec.key).backfill_policy

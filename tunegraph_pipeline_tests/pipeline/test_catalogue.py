@@ -91,6 +91,28 @@ def test_a_later_day_updates_a_day_filled_again_rebuilds_and_no_change_reuses(tm
         assert read_catalogue(lake)["genre"].to_list() == [None, "folk", None]
 
 
+def test_redirects_join_ids_and_a_stage_left_out_undoes_its_joins(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    one, other = (f"{n}0000000-0000-4000-8000-000000000000" for n in "12")
+    second = FIRST + timedelta(days=1)
+    with lake.writing("test"):
+        receive(lake, FIRST, {one: {"name": "One"}, other: {"name": "1"}}, {})
+        bring(lake, FIRST)
+        assert read_catalogue(lake)["recording"].n_unique() == 3
+        redirects = pl.DataFrame({"track_id": [other], "recording_id": [one]})
+        write_batch(lake.raw, second, RawBatch("files", "dump.tar.zst", redirects=redirects))
+        fill_day(lake, second)
+        assert lake.partitions("redirects") == [second.isoformat()], "other days have none"
+        assert bring(lake, second) == "updated"
+        rows = read_catalogue(lake)
+        assert rows["recording"].n_unique() == 2
+        assert rows.drop_nulls("joined_by").select("track_id", "joined_by").rows() == [(other, "mbid")]
+        assert rows.equals(rebuilt_catalogue(lake, second))
+        lake.set_section("graph", {"join_by": ["isrc", "name"]})
+        bring(lake, second)
+        assert read_catalogue(lake)["joined_by"].null_count() == 3
+
+
 def test_a_lake_without_a_catalogue_says_what_builds_it(tmp_path: Path) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
     with lake.writing("test"):

@@ -64,8 +64,16 @@ def a_batch(day: date) -> RawBatch:
     )
     plays = [(f"user{user}", "jazz3", day, 2) for user in (1, 3) for day in (FIRST, LAST)]
     played = pl.DataFrame(plays if day == LAST else [], empty_frame("plays").schema, orient="row")
+    # A redirect of an id that nobody has joins nothing.
+    redirects = pl.DataFrame({"track_id": ["gone"], "recording_id": ["also gone"]})
     return RawBatch(
-        "files", f"likes of {day}.csv", likes=likes, tracks=tracks, features=features, plays=played
+        "files",
+        f"likes of {day}.csv",
+        likes=likes,
+        tracks=tracks,
+        features=features,
+        plays=played,
+        redirects=redirects,
     )
 
 

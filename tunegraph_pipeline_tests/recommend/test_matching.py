@@ -39,8 +39,34 @@ def test_the_id_counts_first_then_the_isrc_then_artist_and_title(bundle: Bundle)
     )
     assert found.ids == ["d", "b", "c"]
     assert found.unknown == ["x3", "x4"]
-    assert found.found == {"id": 1, "ISRC": 1, "artist and title": 1}
+    assert found.found == {"id": 1, "ISRC": 1, "artist and title": 1, "artist and title without remarks": 0}
     assert found.sentence() == ("in that model: 3 of 5 songs (1 by id, 1 by ISRC, 1 by artist and title)")
+
+
+def test_a_song_that_nothing_else_finds_is_found_without_remarks_if_only_one_fits(tmp_path: Path) -> None:
+    makers = [["The Lanterns"], ["Ben feat. Óla"], ["Dee"], ["Dee"]]
+    content = dataclasses.replace(
+        golden_content(),
+        names=["Blue Harbour - 2011 Remaster", "Home", "Two (feat. Ann)", "Two (feat. Bo)"],
+        by=Artists.of_lists([[]] * 4, makers),
+    )
+    write_bundle(tmp_path / "v1", content)
+    found = match(
+        Bundle.open(tmp_path / "v1"),
+        [
+            Song("x1", name="Blue Harbour (Deluxe Edition)", artists=["The Lanterns"]),
+            Song("x2", name="Home", artists=["Ben"]),
+            Song("x3", name="Two", artists=["Dee"]),
+            Song("x4", name="Blue Harbour (Live)", artists=["The Lanterns", "Bo"]),
+            Song("x5"),
+        ],
+    )
+    assert found.ids == ["a", "b"]
+    assert found.found["artist and title without remarks"] == 2
+    assert (
+        found.missing_sentence(2)
+        == "not in it: Two by Dee, Blue Harbour (Live) by The Lanterns, Bo, and 1 more"
+    )
 
 
 def test_of_songs_that_are_called_the_same_the_popular_one_is_it_and_none_is_recommended(
@@ -64,7 +90,7 @@ def test_an_isrc_may_be_the_id_of_either_side(tmp_path: Path) -> None:
     bundle = Bundle.open(tmp_path / "v1")
     found = match(bundle, [Song("x", "GBAYE0601498"), Song("isrc:GB-AYE-06-01477")])
     assert (found.ids, found.unknown) == (["isrc:GBAYE0601498", "b"], [])
-    assert found.found == {"id": 0, "ISRC": 2, "artist and title": 0}
+    assert found.found == {"id": 0, "ISRC": 2, "artist and title": 0, "artist and title without remarks": 0}
 
 
 def test_a_recording_is_found_once_under_its_canonical_id(tmp_path: Path) -> None:

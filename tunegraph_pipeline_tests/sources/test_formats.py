@@ -908,7 +908,7 @@ CASES = [
         name="id_information.csv",
     ),
 ]
-_BEYOND = {"yambda-unlikes", "yambda-undislikes"}
+_BEYOND = {"yambda-unlikes", "yambda-undislikes", "musicbrainz-canonical"}
 """Formats whose files say nothing alone."""
 
 

@@ -146,6 +146,11 @@ def assets(days: DailyPartitionsDefinition) -> list[AssetsDefinition]:
             "The 11 audio features that were fetched on each day; unknown ones are null.",
         ),
         _daily_table(
+            "redirects",
+            days,
+            "The MusicBrainz ids that stand for others, as imported on each day with MusicBrainz's names.",
+        ),
+        _daily_table(
             "feedback",
             days,
             "What listeners said of single songs through the service on each day: like, dislike or skip.",

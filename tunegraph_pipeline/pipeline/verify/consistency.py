@@ -23,7 +23,7 @@ from tunegraph_pipeline.lake.raw import is_pruned
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, empty_table
 from tunegraph_pipeline.pipeline.catalogue import NAME as CATALOGUE
 from tunegraph_pipeline.pipeline.catalogue import PARTS as DESCRIBING
-from tunegraph_pipeline.pipeline.catalogue import rebuilt_catalogue
+from tunegraph_pipeline.pipeline.catalogue import REDIRECTS, rebuilt_catalogue
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.verify.inspection import Inspection, short, written
@@ -100,7 +100,7 @@ def check_lists(inspection: Inspection) -> None:
     """The current lists against those rebuilt from the daily tables."""
     lake, key = inspection.lake, inspection.sound_cut_off()
     if key is None or not inspection.sound(
-        "observations", "likes", "feedback", "tracks", "plays", "likes_from_plays"
+        "observations", "likes", "feedback", "tracks", REDIRECTS, "plays", "likes_from_plays"
     ):
         return
     path = lake.table_path("current_likes", key)
@@ -181,21 +181,22 @@ def _expected_lists(
     if inspection.name(lake.path) in inspection.damaged:
         return None  # the settings say whether ids of one recording are merged
     merge = lake.section("graph", GraphSettings).merge_recordings
-    recordings = recordings_by_id(lake, date.fromisoformat(key), merge=merge)
+    recordings = recordings_by_id(lake, date.fromisoformat(key), feedback["track_id"], merge=merge)
     return settle(lists, feedback, seen(), recordings).likes
 
 
 def check_catalogue(inspection: Inspection) -> None:
     """The catalogue against one rebuilt from the daily tables and the id map."""
     lake = inspection.lake
-    if not inspection.has(CATALOGUE) or not inspection.sound(
-        CATALOGUE, "track_ids", "tracks", "audio_features"
-    ):
+    if not inspection.has(CATALOGUE) or not inspection.sound(CATALOGUE, "track_ids", *DESCRIBING, REDIRECTS):
         return
     key = lake.current_version(CATALOGUE)
     path = lake.table_path(CATALOGUE, key)
     days = [
-        lake.table_path(table, day) for table in DESCRIBING for day in lake.partitions(table) if day <= key
+        lake.table_path(table, day)
+        for table in (*DESCRIBING, REDIRECTS)
+        for day in lake.partitions(table)
+        if day <= key
     ]
     if inspection.behind(CATALOGUE) or any(
         written(day) > written(lake.current_file(CATALOGUE)) for day in days
