@@ -25,8 +25,8 @@ from tunegraph_pipeline.lake.plays import (
     PlaysSettings,
     added_up,
     bounded_duckdb,
+    day_of,
     fetch,
-    rows_of_day,
     rows_of_file,
     write_day,
 )
@@ -86,7 +86,7 @@ def plays_now(lake: Lake, day: date, aliases: Aliases) -> DayOfPlays:
     parts = [
         PlaysPart(rows_of_file(batch.path(_STREAMED)), batch.source, batch.is_whole) for batch in batches
     ]
-    return DayOfPlays(rows_of_day(parts, aliases), frozenset(one.source for one in batches if one.is_whole))
+    return day_of(parts, aliases)
 
 
 def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bool:
@@ -116,7 +116,7 @@ def _fill_plays(lake: Lake, day: date, aliases: Aliases) -> None:
         lake.write_streamed(
             _STREAMED,
             day.isoformat(),
-            lambda draft, facts: write_day(connection, now.rows, draft, facts),
+            lambda draft, facts: write_day(connection, now, draft, facts),
             inputs,
             now.whole,
         )

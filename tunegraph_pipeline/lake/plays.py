@@ -77,10 +77,12 @@ class PlaysPart:
 
 @dataclass(frozen=True)
 class DayOfPlays:
-    """The rows of the table `plays` on one day, as SQL, and the sources of which they are all there is."""
+    """The rows of the table `plays` on one day, as SQL, and the sources of which they are all there is.
+    ``as_received``: they are those of one batch, in its order."""
 
     rows: str
     whole: frozenset[str] = frozenset()
+    as_received: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def rows_of_file(path: Path) -> str:
     return f"SELECT * FROM read_parquet({as_text(escape(str(path)))})"  # noqa: S608
 
 
-def rows_of_day(parts: Sequence[PlaysPart], aliases: Aliases) -> str:
-    """The rows of the table `plays` of a day that received ``parts``, with the ids that stand for users."""
+def day_of(parts: Sequence[PlaysPart], aliases: Aliases) -> DayOfPlays:
+    """The table `plays` of a day that received ``parts``, with the ids that stand for users."""
     columns = "user_id, track_id, played_on, plays"
     labelled = [
         f"SELECT {columns}, {as_text(part.source)} AS source, {str(part.is_whole).lower()} AS is_whole"  # noqa: S608
@@ -109,7 +111,10 @@ def rows_of_day(parts: Sequence[PlaysPart], aliases: Aliases) -> str:
         for part in parts
     ]
     rows = " UNION ALL ".join(labelled) or _NO_ROWS
-    return rows if len(parts) <= 1 and not aliases.links else added_up(rows, aliases)
+    whole = frozenset(part.source for part in parts if part.is_whole)
+    if len(parts) <= 1 and not aliases.links:
+        return DayOfPlays(rows, whole, as_received=True)
+    return DayOfPlays(added_up(rows, aliases), whole)
 
 
 def added_up(rows: str, aliases: Aliases) -> str:
@@ -168,15 +173,17 @@ def bounded_duckdb(staging: Path, memory_gb: float) -> "Iterator[duckdb.DuckDBPy
 
 
 def write_day(
-    connection: "duckdb.DuckDBPyConnection", rows: str, path: Path, facts: Mapping[bytes, bytes]
+    connection: "duckdb.DuckDBPyConnection", day: DayOfPlays, path: Path, facts: Mapping[bytes, bytes]
 ) -> None:
-    """Write rows of the table `plays`, sorted by their key, into a parquet file with the metadata ``facts``,
-    without a seal."""
+    """Write the table `plays` of a day into a parquet file with the metadata ``facts``, without a seal. The
+    rows are in the order of their one batch, or else sorted, so that the file is always the same."""
     metadata = ", ".join(
         f"{as_text(key.decode())}: {as_text(value.decode())}" for key, value in facts.items()
     )
+    order = "" if day.as_received else f" ORDER BY {KEY}"
+    connection.execute("SET preserve_insertion_order = true")
     connection.execute(
-        f"COPY (SELECT * FROM ({rows}) ORDER BY {KEY}) TO {as_text(str(path))}"  # noqa: S608
+        f"COPY (SELECT * FROM ({day.rows}){order}) TO {as_text(str(path))}"  # noqa: S608
         f" (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{metadata}}})"
     )
 
@@ -222,6 +229,12 @@ def liked_by_playing(
         likes.with_columns(pl.col("liked_at").dt.replace_time_zone("UTC")),
         {name: int(fact) for name, fact in zip(names, facts, strict=True)},
     )
+
+
+def repeated_rows(connection: "duckdb.DuckDBPyConnection", day: DayOfPlays) -> int:
+    """How many keys the table `plays` of a day has more than once."""
+    twice = f"SELECT 1 FROM ({day.rows}) GROUP BY {KEY} HAVING count(*) > 1"  # noqa: S608
+    return int(fetch(connection, f"SELECT count(*) AS n FROM ({twice})")["n"][0])  # noqa: S608
 
 
 def listeners(

@@ -16,13 +16,11 @@ from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.plays import (
-    DayOfPlays,
     PlaysPart,
     PlaysSettings,
-    added_up,
     bounded_duckdb,
+    day_of,
     liked_by_playing,
-    rows_of_day,
 )
 from tunegraph_pipeline.lake.raw import RawBatch
 from tunegraph_pipeline.lake.schemas import FILES
@@ -88,8 +86,8 @@ def liked_by_plays(batches: Sequence[RawBatch], settings: PlaysSettings, day: da
         return plays.select(_PAIR)
     with TemporaryDirectory() as folder, bounded_duckdb(Path(folder), settings.memory_gb) as connection:
         connection.register("imported", plays.to_arrow())
-        part = PlaysPart("SELECT * FROM imported", FILES, is_whole=False)
-        received = {day.isoformat(): DayOfPlays(added_up(rows_of_day([part], NO_ALIASES), NO_ALIASES))}
+        # The rule takes the largest of several files' numbers, as in the table of a day.
+        received = {day.isoformat(): day_of([PlaysPart("SELECT * FROM imported", FILES, False)], NO_ALIASES)}
         return liked_by_playing(connection, received, day, settings).likes.select(_PAIR)
 
 

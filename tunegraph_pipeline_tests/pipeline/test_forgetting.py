@@ -24,7 +24,6 @@ from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.raw import LEFT_OUT, RawBatch, empty_frame, prune_day, write_batch, write_files
-from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.orchestration import checks
@@ -73,7 +72,9 @@ def received(lake: Lake, with_them: bool) -> None:
     lake.set_section("retention", {"versions": 2})
     lake.set_section("spotify", {"start_users": ["u0", GONE] if with_them else ["u0"]})
     rng = np.random.default_rng(3)
-    played: list[pl.DataFrame] = []
+    listeners = ("u5", GONE) if with_them else ("u5",)
+    plays = [(user, f"s{song:02d}", on, 2) for user in listeners for song in (5, 6) for on in (DAY, NEXT)]
+    played = pl.DataFrame(plays, empty_frame("plays").schema, orient="row")
     for day, some in ((DAY, USERS), (NEXT, 10)):
         pairs = [
             (f"u{user}", f"s{song:02d}")
@@ -83,17 +84,15 @@ def received(lake: Lake, with_them: bool) -> None:
         if with_them:
             pairs[5:5] = [(GONE, f"s{song:02d}") for song in range(3 + some % 7, 12)]
         likes = frame("likes", [{"user_id": user, "track_id": track} for user, track in pairs])
-        write_batch(lake.raw, day, RawBatch("files", "likes.csv", likes=likes, counts={"skipped": 1}))
+        heard = played if day == NEXT else played[:0]
+        batch = RawBatch("files", "likes.csv", likes=likes, counts={"skipped": 1}, plays=heard)
+        write_batch(lake.raw, day, batch)
     if with_them:
         alone = frame("likes", [{"user_id": GONE, "track_id": f"s{song:02d}"} for song in range(4)])
         write_batch(lake.raw, NEXT - timedelta(1), RawBatch("files", f"{GONE}.csv", likes=alone))
-    for user in ("u5", GONE) if with_them else ("u5",):
-        plays = [(user, f"s{song:02d}", on, 2) for song in (5, 6) for on in (DAY, NEXT)]
-        played.append(pl.DataFrame(plays, empty_frame("plays").schema, orient="row"))
-    write_batch(lake.raw, NEXT, RawBatch("files", "history.csv", plays=pl.concat(played)))
     file = lake.root.parent / "plays.parquet"
-    pl.concat(played).write_parquet(file)
-    write_files(lake.raw, NEXT, DUMPS, "dump 7", "d7", {"plays": file}, {}, whole=True)
+    played.write_parquet(file)
+    write_files(lake.raw, NEXT, "spotify", "dump 7", "d7", {"plays": file}, {}, whole=True)
     met = [("crawled", "u1", "listed"), ("led here", GONE if with_them else None, "private")]
     met += [(GONE, "crawled", "found")] if with_them else []
     users = [{"user_id": u, "discovered_from": d, "depth": 1, "state": state} for u, d, state in met]

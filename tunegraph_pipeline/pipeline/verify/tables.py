@@ -6,14 +6,14 @@ Here: unreadable files, invalid rows, and what rebuilds each table. Not here: co
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import LakeError, TuneGraphError
-from tunegraph_pipeline.lake.parquet import read_blocks
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.plays import PlaysSettings, bounded_duckdb, repeated_rows
 from tunegraph_pipeline.lake.schemas import TABLES, Partition
 from tunegraph_pipeline.pipeline.stages import table_stages
 from tunegraph_pipeline.pipeline.track_ids import write_track_ids
@@ -44,8 +44,7 @@ def _check_partition(inspection: Inspection, table: str, value: str | None) -> N
     inspection.seen.add(path)
     try:
         if table == "plays" and value is not None:
-            # It may be larger than memory, and is sorted by its key.
-            what = _repeated_plays(inspection.lake.check(table, value))
+            what = _repeated_plays(inspection.lake, value)
         else:
             what = _wrong_rows(table, inspection.lake.read(table, value))
     except LakeError as error:
@@ -69,20 +68,11 @@ def _wrong_rows(table: str, frame: pl.DataFrame) -> str | None:
     return None
 
 
-def _repeated_plays(path: Path) -> str | None:
-    """What is wrong with the order of the rows of the table `plays` on a day."""
-    last: pl.DataFrame | None = None
-    for block in read_blocks(path, list(TABLES["plays"].key)):
-        rows = pl.from_arrow(block)
-        assert isinstance(rows, pl.DataFrame)
-        both = rows if last is None else pl.concat([last, rows])
-        if both.is_duplicated().any():
-            return "rows are duplicates"
-        users = both["user_id"]
-        if not users.is_sorted():
-            return "its rows are not in order"
-        last = rows.tail(1)
-    return None
+def _repeated_plays(lake: Lake, day: str) -> str | None:
+    """What is wrong with the rows of the table `plays` on a day, which may be larger than memory."""
+    with bounded_duckdb(lake.staging, PlaysSettings().memory_gb) as connection:
+        twice = repeated_rows(connection, lake.plays_of(day))
+    return f"{counted(twice, 'key is there', 'keys are there')} more than once" if twice else None
 
 
 def of_unit_length(embeddings: NDArray[np.float32]) -> bool:
