@@ -89,7 +89,7 @@ def simulator(
 def _serve_dumps(folder: Path, day: date, users: int, tracks: int, seed: int, faults: str, port: int) -> None:
     """Write the dumps that ``folder`` lacks of the day's mirror, and serve it."""
     from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
-    from tunegraph_pipeline.simulator.dumps.archives import mirror_world, publish
+    from tunegraph_pipeline.simulator.dumps.archives import MIRROR_FOLDER, mirror_world, publish
     from tunegraph_pipeline.simulator.dumps.listens import config_of_size
     from tunegraph_pipeline.simulator.server import serve as serve_folder
 
@@ -101,7 +101,7 @@ def _serve_dumps(folder: Path, day: date, users: int, tracks: int, seed: int, fa
         notes.print(f"wrote {made.relative_to(folder)}")
 
     def announce() -> None:
-        answers.print(f"mirror  {server.url}/pub/musicbrainz/")
+        answers.print(f"mirror  {server.url}/{MIRROR_FOLDER}")
         notes.print("press Ctrl-C to stop")
 
     serve_folder(server, announce)

@@ -24,7 +24,7 @@ from dagster import DagsterInstance
 
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
-from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.history import dagster_home, project_file
 from tunegraph_pipeline.orchestration.in_process import run_job
@@ -455,7 +455,7 @@ def test_a_fresh_checkout_shows_the_demo_and_keeps_its_history_there(checkout: P
 def _assert_equal_up_to(last: date, lake: Lake, twin: Lake) -> None:
     """Tables and graph as of ``last`` are the same; days between are there, and empty."""
     days = [day.isoformat() for day in DAYS]
-    for table in DAILY_TABLES:
+    for table in (table for table in DAILY_TABLES if table not in MAY_BE_MISSING):
         assert lake.partitions(table)[: len(days)] == days
         for key in days:
             if key in twin.partitions(table):

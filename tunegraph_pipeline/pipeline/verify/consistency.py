@@ -108,11 +108,14 @@ def check_lists(inspection: Inspection) -> None:
     if inspection.name(lake.aliases) in inspection.damaged:
         return
     aliases = Aliases.of(lake.root)
-    unfilled = [
-        day
-        for day in lake.raw_days()
-        if day.isoformat() <= key and lake.stale_tables(day, [*MAY_BE_MISSING], aliases)
-    ]
+    try:
+        unfilled = [
+            day
+            for day in lake.raw_days()
+            if day.isoformat() <= key and lake.stale_tables(day, [*MAY_BE_MISSING], aliases)
+        ]
+    except LakeError:
+        return  # a finding among the raw batches
     if unfilled or not all(lake.table_path(name, day).exists() for name in _NEEDED for day in days):
         return  # a finding of that day, which has to be filled first
     sources = [lake.table_path(table, day) for table in ("observations", "likes", "feedback") for day in days]

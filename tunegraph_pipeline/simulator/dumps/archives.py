@@ -28,8 +28,9 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.dumps.listens import Listens, ListensConfig, ListenWorld, together
 from tunegraph_pipeline.words import counted
 
-FULL_FOLDER = "pub/musicbrainz/listenbrainz/fullexport"
-INCREMENTAL_FOLDER = "pub/musicbrainz/listenbrainz/incremental"
+MIRROR_FOLDER = "pub/musicbrainz/listenbrainz"
+FULL_FOLDER = f"{MIRROR_FOLDER}/fullexport"
+INCREMENTAL_FOLDER = f"{MIRROR_FOLDER}/incremental"
 CANONICAL_FOLDER = "pub/musicbrainz/canonical_data"
 _WORLD_FILE = ".world.json"
 _FIRST_NUMBER = 2_500

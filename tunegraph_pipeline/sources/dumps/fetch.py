@@ -38,6 +38,7 @@ from tunegraph_pipeline.sources.dumps.published import Dump, checksum
 from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member
 from tunegraph_pipeline.sources.dumps.window import members_since
+from tunegraph_pipeline.words import counted
 
 _SCHEMA = "1"
 _TRIES = 3
@@ -230,7 +231,7 @@ class _FullExport(_Work):
         window = members_since(self.archive, listed, since)
         names = [_name_of(member) for member in window]
         total, largest = sum(member.size for member in window), max(member.size for member in window)
-        of = f"{len(window):,} of {len(listed):,} files, {_size(total)}"
+        of = f"{len(window):,} of {counted(len(listed), 'file')}, {_size(total)}"
         self._check_disk(
             int(3 * largest + _KEPT_SHARE * total) + _MB, f"{of}, hold the listens since {since:%Y-%m-%d}"
         )

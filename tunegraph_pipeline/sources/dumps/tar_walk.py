@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tunegraph_pipeline.words import counted
+
 _BLOCK = tarfile.BLOCKSIZE
 _LARGEST_HEADER = 1 << 20  # of a header before a header; a longer one is no name of a member
 
@@ -48,7 +50,7 @@ def next_member(read: Read, size: int, after: Member | None) -> Member | None:
         at += _BLOCK
         if header.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
             if not 0 < header.size <= _LARGEST_HEADER:
-                raise NoTarError(f"byte {at:,}: a header of {header.size:,} bytes")
+                raise NoTarError(f"byte {at:,}: a header of {counted(header.size, 'byte')}")
             said = read(at, header.size)
             at = padded(at + header.size)
             if header.type == tarfile.GNUTYPE_LONGNAME:
