@@ -19,8 +19,8 @@ os.environ |= {"COLUMNS": "200", "NO_COLOR": "1"}
 for variable in ("DAGSTER_HOME", "TUNEGRAPH_LAKE"):
     os.environ.pop(variable, None)
 
-# Nothing here loses power, and syncing to disk would take longer than most tests. Processes that tests start do.
-os.fsync = lambda _: None
+# No test loses power, and syncing to disk takes longer than most of them. Processes that tests start do sync.
+os.fsync = lambda _: None  # type: ignore[assignment]
 
 # Imports and tests make a million objects that stay: the garbage collector is not to go through them again
 # and again.

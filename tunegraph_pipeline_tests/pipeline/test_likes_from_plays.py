@@ -190,9 +190,7 @@ def test_a_user_who_was_not_refreshed_yet_is_served_by_their_plays(lake: Lake) -
 
 
 @pytest.mark.parametrize("seed", range(examples(24)))
-def test_whatever_is_received_the_likes_are_those_made_at_once(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_is_received_the_likes_are_those_made_at_once(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.set_section("plays", {"window_days": 6, "most_likes": 3, "most_plays_a_day": 12})
