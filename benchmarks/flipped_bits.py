@@ -9,7 +9,7 @@ The lake has three days, two of them refreshed and one that waits. For every fil
   line;
 - for the first ``--refreshes`` bits of a file, a refresh of the day that waits gives the lists, co-likes and
   popularity that it gives undamaged, or stops with one line. Where `verify --repair` can mend it, the same
-  holds after the repair, and the refresh may not stop.
+  holds after the repair, and the refresh may not stop, unless the advice leaves a decision to a person.
 
 Files that only people and other programs write into are `OF_OTHERS`: a flip there cannot be told from what
 was meant, so it may change an answer if `verify` names it; nothing may end in a traceback.
@@ -203,7 +203,10 @@ class Flipper:
         if answer is None:
             result = "refresh refused"
             found = self._guarded(where, partial(verify, root, repair=True))
-            mended = found is not None and all(one.mend for one in found.problems)
+            # Without the live model none can be judged, and a person decides whether the next one goes live.
+            mended = found is not None and all(
+                one.mend and "publish --override" not in one.repairs for one in found.problems
+            )
             if mended:
                 answer = self._guarded(f"{where} after the repair", partial(_refreshed, root))
                 result = "refresh refused, then repaired"
