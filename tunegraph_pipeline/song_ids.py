@@ -37,7 +37,9 @@ _SPOTIFY_KINDS: dict[str, Kind] = {
     "playlist": "playlist",
     "user": "user",
 }
-_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+MBID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+"""A pattern of any library: an id of MusicBrainz, in lower case as lakes hold it."""
+_UUID = re.compile(MBID, re.IGNORECASE)
 _ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
 APOSTROPHES = "'\u2019\u2018\u02bc`"
 KANA_MARKS = "\u3099\u309a"  # they make another letter, and no accent

@@ -21,8 +21,7 @@ EXPORTIFY = (
 
 
 @pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("os.fsync", lambda _: None)
+def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 

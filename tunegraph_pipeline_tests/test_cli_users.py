@@ -14,9 +14,8 @@ DAY = "2026-06-01"
 
 
 @pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def lake(tmp_path: Path) -> Path:
     """A lake that received one file, and refreshed nothing."""
-    monkeypatch.setattr("os.fsync", lambda _: None)
     pairs = [("ana", "a"), ("ana", "b"), ("anna", "b"), ("anna", "c"), ("[red]", "a")]
     (tmp_path / "likes.csv").write_text("user_id,track_id\n" + "".join(f"{u},{t}\n" for u, t in pairs))
     given = ("import", tmp_path / "likes.csv", "--as-of", DAY)

@@ -27,8 +27,8 @@ from tunegraph_pipeline.cli.options import (
     WaitOption,
     as_date,
 )
-from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, show_found
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.cli.show import answers, notes, print_json, refresh_of, show_found, warn
+from tunegraph_pipeline.errors import InputError, TuneGraphError
 from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
@@ -160,7 +160,6 @@ def import_files(
 
 def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches | None":
     """How the songs that one person likes by these files are found in the live model; None without either."""
-    from tunegraph_pipeline.errors import TuneGraphError
     from tunegraph_pipeline.pipeline.alone import open_live
     from tunegraph_pipeline.pipeline.user_list import list_in_lake
     from tunegraph_pipeline.recommend.matching import match
@@ -169,10 +168,13 @@ def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches |
     if len(people) != 1 or not lake.has_current("serving"):
         return None
     try:
-        bundle = open_live(lake).bundle
-        return match(bundle, list_in_lake(lake, people.pop()).likes)
-    except TuneGraphError:
-        return None  # nothing is live, or nothing of this person counts: the import is complete without it
+        return match(open_live(lake).bundle, list_in_lake(lake, people.pop()).likes)
+    except InputError:
+        return None  # the lake is too small for a model, or this person likes nothing yet
+    except TuneGraphError as error:
+        # The import is complete all the same.
+        warn(f"how many of these songs the live model knows cannot be said: {error}")
+        return None
 
 
 def _in_words(rule: "PlaysSettings", liked: int) -> str:

@@ -29,14 +29,14 @@ import polars as pl
 from tunegraph_pipeline.graph.joined_tracks import JoinedTracks, by_length, is_spread
 from tunegraph_pipeline.graph.name_keys import exact_keys, song_keys
 from tunegraph_pipeline.lake.schemas import JOINED_BY, JoinedBy
-from tunegraph_pipeline.song_ids import NAME_PREFIX
+from tunegraph_pipeline.song_ids import MBID, NAME_PREFIX
 
 MAX_IDS = 20
 """An ISRC on more ids than this is a placeholder somebody typed in, and identifies no recording."""
 
 _ISRC = "^[A-Z]{2}[A-Z0-9]{3}[0-9]{7}$"
 _ISRC_ID = "isrc:"
-_MBID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_MBID = f"^{MBID}$"
 
 
 @dataclass(frozen=True)

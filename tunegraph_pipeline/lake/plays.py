@@ -17,7 +17,7 @@ on ``min_days`` days of the window; plays without a day need the number alone. A
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -231,6 +231,11 @@ def liked_by_playing(
     )
 
 
+def last_whole(sources: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """By source the latest day on which it sent all there is, from the sources of each day that did."""
+    return {source: day for day in sorted(sources) for source in sources[day]}
+
+
 def repeated_rows(connection: "duckdb.DuckDBPyConnection", day: DayOfPlays) -> int:
     """How many keys the table `plays` of a day has more than once."""
     twice = f"SELECT 1 FROM ({day.rows}) GROUP BY {KEY} HAVING count(*) > 1"  # noqa: S608
@@ -256,7 +261,7 @@ def fetch(connection: "duckdb.DuckDBPyConnection", query: str) -> pl.DataFrame:
 
 def _received(days: Mapping[str, DayOfPlays], cut_off: date) -> str:
     """The rows that count: none from before a whole export of their source, none played after the cut-off."""
-    whole_on = {source: day for day in sorted(days) for source in days[day].whole}
+    whole_on = last_whole({day: one.whole for day, one in days.items()})
     chosen = []
     for day in sorted(days):
         replaced = ", ".join(as_text(source) for source, whole in sorted(whole_on.items()) if whole > day)

@@ -212,7 +212,7 @@ def write_files(
     counts: Mapping[str, int],
     whole: bool,
 ) -> BatchInfo:
-    """Move finished parquet ``files``, by the name of their part, into a batch received on ``day``, without
+    """Make a batch, received on ``day``, of finished parquet ``files`` by the name of their part, without
     loading them.
 
     They have the columns of ``RAW_SCHEMAS``, and their ids are composed. Rows of forgotten users are left out

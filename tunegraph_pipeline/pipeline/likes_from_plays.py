@@ -29,6 +29,7 @@ from tunegraph_pipeline.lake.plays import (
     PlaysSettings,
     as_text,
     bounded_duckdb,
+    last_whole,
     liked_by_playing,
     listeners,
 )
@@ -152,7 +153,7 @@ def read_likes_from_plays(lake: Lake, cut_off: date, user_id: str | None = None)
         return Played()
     settings = lake.section("plays", PlaysSettings)
     if user_id is None:
-        return _updated(lake, cut_off, settings).as_played()
+        return _updated(lake, cut_off, settings, _basis(lake, cut_off, settings)).as_played()
     with bounded_duckdb(lake.staging, settings.memory_gb) as connection:
         chosen = pl.Series("user_id", [user_id])
         found = liked_by_playing(connection, _plays(lake, days), cut_off, settings, chosen)
@@ -175,20 +176,21 @@ def _written(lake: Lake, cut_off: date) -> _Update | None:
     known = _Known.of(lake, key)
     if known is None and not lake.days_until("plays", cut_off):
         return None
-    if known is not None and known.basis == _basis(lake, cut_off, settings):
+    basis = _basis(lake, cut_off, settings)
+    if known is not None and known.basis == basis:
         return None
-    update = _updated(lake, cut_off, settings)
+    update = _updated(lake, cut_off, settings, basis)
     changed = _NOBODY if update.changed is None else update.changed
     span = json.dumps({"before": update.before, "after": update.fingerprint})
     lake.write("changed_listeners", key, changed.to_frame("user_id"), span)
-    made = {"basis": asdict(_basis(lake, cut_off, settings)), "fingerprint": update.fingerprint}
+    made = {"basis": asdict(basis), "fingerprint": update.fingerprint}
     lake.write("likes_from_plays", key, update.likes, json.dumps(made))
     return update
 
 
-def _updated(lake: Lake, cut_off: date, settings: PlaysSettings) -> _Update:
-    """The likes from plays as of a cut-off, from those that are there where that is possible."""
-    basis = _basis(lake, cut_off, settings)
+def _updated(lake: Lake, cut_off: date, settings: PlaysSettings, basis: _Basis) -> _Update:
+    """The likes from plays as of a cut-off, which are made of ``basis``, from those that are there where that
+    is possible."""
     known, before = _before(lake, cut_off)
     days = _plays(lake, [*basis.days])
     with bounded_duckdb(lake.staging, settings.memory_gb) as connection:
@@ -244,7 +246,7 @@ def _before(lake: Lake, cut_off: date) -> tuple[_Known | None, pl.DataFrame | No
 
 def _listening_that_changed(lake: Lake, earlier: _Basis, now: _Basis) -> list[str] | None:
     """The days whose users have to be judged again; None where it is unknown who lost plays."""
-    if earlier.rule != now.rule or _whole_on(earlier) != _whole_on(now):
+    if earlier.rule != now.rule or last_whole(earlier.whole) != last_whole(now.whole):
         return None
     changed = [day for day in {*earlier.days, *now.days} if earlier.days.get(day) != now.days.get(day)]
     for day in changed:
@@ -255,11 +257,6 @@ def _listening_that_changed(lake: Lake, earlier: _Basis, now: _Basis) -> list[st
             if was is None or came is None or not {*was} <= {*came}:
                 return None
     return sorted(changed)
-
-
-def _whole_on(basis: _Basis) -> dict[str, str]:
-    """The latest day with all there is of a source, by source."""
-    return {source: day for day in sorted(basis.whole) for source in basis.whole[day]}
 
 
 def _whose(

@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, Field, model_validator
 
-from tunegraph_pipeline.simulator.faults import FaultDraws
+from tunegraph_pipeline.simulator.faults import FaultDraws, check_shares
 from tunegraph_pipeline.simulator.loopback import LoopbackServer
 
 _ON_FILES = ("reset", "truncated", "stall", "unavailable")
@@ -61,8 +61,7 @@ class DumpFaults(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
-        if sum(getattr(self, kind) for kind in _KINDS) > 1:
-            raise ValueError("the shares of faulty requests add up to more than 1")
+        check_shares(getattr(self, kind) for kind in _KINDS)
         return self
 
 

@@ -9,7 +9,7 @@ made before. So it does not depend on the order of threads, and a retry helps.
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import ceil
@@ -27,6 +27,12 @@ UNREAD = {"too_many", "server_error", "bad_gateway", "drop", "empty"}
 ON_TOKENS = ("server_error", "bad_gateway", "drop", "bad_json")
 """The kinds of faults that a request for a token may get."""
 _IN_A_ROW = 2  # the same request fails at most this often in a row
+
+
+def check_shares(shares: Iterable[float]) -> None:
+    """Raise ValueError where shares of requests that fail add up to more than all."""
+    if sum(shares) > 1:
+        raise ValueError("the shares of faulty requests add up to more than 1")
 
 
 class Faults(BaseModel, frozen=True, extra="forbid"):
@@ -55,8 +61,7 @@ class Faults(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
-        if sum(getattr(self, kind) for kind in ON_API) > 1:
-            raise ValueError("the shares of faulty requests add up to more than 1")
+        check_shares(getattr(self, kind) for kind in ON_API)
         return self
 
 

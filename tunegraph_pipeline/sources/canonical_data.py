@@ -21,12 +21,13 @@ import pyarrow.csv as pc
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
+from tunegraph_pipeline.song_ids import MBID
 
 NAMES = "canonical_musicbrainz_data.csv"
 REDIRECTS = "canonical_recording_redirect.csv"
 
 _ENDING = re.compile(r"\.tar\.zst$", re.IGNORECASE)
-_MBID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_MBID = f"^{MBID}$"
 _BLOCK_BYTES = 1 << 25
 _NAME_COLUMNS = ("artist_mbids", "artist_credit_name", "release_mbid", "recording_mbid", "recording_name")
 _REDIRECT_COLUMNS = ("recording_mbid", "canonical_recording_mbid")

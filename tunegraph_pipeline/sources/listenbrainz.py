@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.song_ids import MBID
 from tunegraph_pipeline.sources.api_session import ApiSession, RequestPolicy, base_url, fields
 from tunegraph_pipeline.sources.frontier import Frontier
 from tunegraph_pipeline.sources.source import (
@@ -30,7 +31,6 @@ from tunegraph_pipeline.sources.source import (
 
 _PAGE = 1000
 _CEILING = 2.5  # requests a second; its headers say more exactly
-_MBID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EARLIEST, _LATEST = 1_000_000_000, 4_000_000_000  # seconds; any other time is wrong
 
 _COVER = ("caa_id", "caa_release_mbid")
@@ -240,7 +240,7 @@ def _text(value: Any) -> str | None:
 
 
 def _mbid(value: Any) -> str | None:
-    return value if isinstance(value, str) and _MBID.fullmatch(value) else None
+    return value if isinstance(value, str) and re.fullmatch(MBID, value) else None
 
 
 def _moment(value: Any) -> datetime | None:

@@ -1,11 +1,10 @@
 """Aliases: which ids are one person, and what that does to the tables of a day."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import polars as pl
 import pytest
@@ -18,12 +17,6 @@ from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, prune_day, write_
 
 DAY = date(2026, 3, 1)
 CHAIN = Aliases({"old": "mid", "mid": "new"})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_sync() -> Iterator[None]:
-    with mock.patch("os.fsync"):
-        yield
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """An id is one id in every Unicode form, also in lakes that hold other forms from earlier versions."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from unicodedata import normalize
 from unittest import mock
@@ -32,12 +31,6 @@ from tunegraph_pipeline_tests.search import places_with
 
 ZOE, SONG = "zo\xeb", "caf\xe9"
 ZOE_APART, SONG_APART = normalize("NFD", ZOE), normalize("NFD", SONG)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_sync() -> Iterator[None]:
-    with mock.patch("os.fsync"):
-        yield
 
 
 @pytest.fixture

@@ -144,9 +144,8 @@ def test_any_days_in_any_order_end_with_what_is_built_at_once(
 
 @pytest.mark.parametrize("seed", range(examples(24)))
 def test_whatever_ids_are_joined_and_separated_the_lists_are_those_built_at_once(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("os.fsync", lambda _: None)
     rng = np.random.default_rng(seed)
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")

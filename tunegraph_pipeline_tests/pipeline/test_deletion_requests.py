@@ -34,13 +34,6 @@ Said = list[tuple[int, str, list[tuple[str, str, str]]]]
 """Batches: the day, the source, and rows of (part, user, track or who led to them)."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_sync() -> Iterator[None]:
-    """None of these tests cuts the power, and to wait for the disk is most of their time."""
-    with mock.patch("os.fsync"):
-        yield
-
-
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Lake.open_or_create(tmp_path_factory.mktemp("empty") / "lake").root

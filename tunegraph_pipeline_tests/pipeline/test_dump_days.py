@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -356,18 +355,22 @@ def test_faults_are_overcome(
     faults: dict[str, Any], folder: Path, expected: dict[date, Plays], tmp_path: Path
 ) -> None:
     made: Counter[str] = Counter()
+    refusals: list[str] = []
     for seed in range(3):
         with DumpServer(folder, faults=DumpFaults(seed=seed, stall_seconds=1.0, **faults)) as server:
             lake = a_lake(tmp_path / f"lake-{seed}", server, timeout=0.4)
             for _ in range(6):
-                with suppress(InputError):
+                try:
                     fill(lake)
+                except InputError as error:
+                    refusals.append(str(error))
                 if len(received(lake)) == 4:
                     break
             made += server.faults_made
         for day in DAYS:
             assert plays_of(lake, day) == expected[day]
     assert set(made) == set(faults) - {"retry_after_seconds"}
+    assert not any("\n" in line for line in refusals)
 
 
 _KILLED = """

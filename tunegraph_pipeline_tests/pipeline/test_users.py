@@ -1,9 +1,7 @@
 """The users of a lake, before and after a refresh, and joining, separating and forgetting their ids."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from unittest import mock
 
 import polars as pl
 import pytest
@@ -25,12 +23,6 @@ from tunegraph_pipeline_tests.search import places_with
 DAY = date(2026, 3, 1)
 TODAY = DAY + timedelta(10)
 OLD, NEW = "old-id-77aa", "new-id-88bb"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_sync() -> Iterator[None]:
-    with mock.patch("os.fsync"):
-        yield
 
 
 @pytest.fixture

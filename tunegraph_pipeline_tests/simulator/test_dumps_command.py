@@ -1,5 +1,6 @@
 """`tunegraph simulator --dumps`: a folder is filled, served, and brought up to a later day."""
 
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import requests
 
 from tunegraph_pipeline.simulator.dump_server import DumpServer
+from tunegraph_pipeline.simulator.dumps.archives import MIRROR_FOLDER
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
 SMALL = ("--users", 30, "--tracks", 60, "--port", 0)
@@ -22,7 +24,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         with server as served:
             assert isinstance(served, DumpServer)
             announce()
-            listing = f"{served.url}/pub/musicbrainz/listenbrainz/incremental/"
+            listing = f"{served.url}/{MIRROR_FOLDER}/incremental/"
             found.append(requests.get(listing, timeout=10).text)
 
     monkeypatch.setattr("tunegraph_pipeline.simulator.server.serve", serve)
@@ -35,7 +37,8 @@ def test_a_folder_is_filled_and_followed(tmp_path: Path, seen: list[str]) -> Non
     later = tunegraph("simulator", "--dumps", folder, "--date", "2026-09-03", *SMALL)
 
     assert (first.returncode, later.returncode) == (0, 0)
-    assert "mirror  http://127.0.0.1:" in first.stdout
+    # The address to give as --mirror is the folder that has the dumps of ListenBrainz.
+    assert re.search(rf"mirror  http://127\.0\.0\.1:\d+/{MIRROR_FOLDER}\n", first.stdout)
     assert first.stderr.count("wrote pub/musicbrainz/") == 3
     assert later.stderr.count("wrote pub/musicbrainz/") == 1
     assert [text.count("-incremental/</a>") for text in seen] == [1, 2]

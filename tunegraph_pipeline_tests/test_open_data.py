@@ -1,0 +1,93 @@
+"""Open data from end to end: dumps are served and refreshed, then somebody who is in none of them comes with
+an account export."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.schemas import DUMPS
+from tunegraph_pipeline.pipeline.catalogue import read_catalogue
+from tunegraph_pipeline.pipeline.dump_days import SECTION
+from tunegraph_pipeline.simulator.dump_server import DumpServer
+from tunegraph_pipeline.simulator.dumps.archives import publish
+from tunegraph_pipeline_tests.dump_world import FULL, SERVED, TODAY, make_world
+from tunegraph_pipeline_tests.run_stages import run_stages
+from tunegraph_pipeline_tests.test_cli import tunegraph
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
+
+ASKED = {"crawled_users": {"source": DUMPS}}
+UNKNOWN = ("Nobody Known", "Not There")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake that was refreshed from dumps."""
+    folder = tmp_path_factory.mktemp("open")
+    publish(make_world(), folder / "dumps", TODAY)
+    lake = Lake.open_or_create(folder / "lake")
+    lake.set_section("training", {"dimension": 8, "epochs": 2, "encoder": "none"})
+    lake.set_section("plays", {"min_plays": 2, "min_days": 1})  # a month of a small world
+    with DumpServer(folder / "dumps") as server:
+        lake.set_section(SECTION, {"mirror": f"{server.url}/{SERVED}", "months": 1})
+        run_stages(lake, "refresh", FULL, TODAY, ASKED)
+    return lake
+
+
+def history(lake: Lake, path: Path) -> tuple[Path, set[str]]:
+    """An account export with the songs of somebody in the dumps, by name, and one that nobody knows; and the
+    ids of the songs."""
+    likes = lake.read("current_likes", lake.current_version("current_likes"))
+    known = read_catalogue(lake).drop_nulls(["name", "artists"])
+    theirs = likes.join(known.select("track_id", "name", "artists"), on="track_id")
+    listener = theirs["user_id"].value_counts(sort=True)["user_id"][0]
+    songs = theirs.filter(user_id=listener).sort("track_id").head(8)
+    named = [(", ".join(artists), name.upper()) for name, artists in songs.select("name", "artists").rows()]
+    plays = [
+        {"endTime": f"2026-09-0{day} 10:00", "artistName": by, "trackName": name, "msPlayed": 200_000}
+        for by, name in [*named, UNKNOWN]
+        for day in (1, 2, 3)
+    ]
+    with zipfile.ZipFile(path, "w") as export:
+        export.writestr("Spotify Account Data/StreamingHistory_music_0.json", json.dumps(plays))
+    return path, {*songs["track_id"]}
+
+
+def test_plays_of_dumps_become_likes_a_model_and_recommendations(lake: Lake) -> None:
+    key = lake.current_version("current_likes")
+    assert key == TODAY.isoformat()
+    played = lake.read("likes_from_plays", key)
+    likes = lake.read("current_likes", key)
+    assert set(likes.select("user_id", "track_id").rows()) == set(played.select("user_id", "track_id").rows())
+    assert likes["user_id"].str.starts_with("listenbrainz:").all()
+    done = tunegraph("recommend", "--user", likes["user_id"][0], "--lake", lake.root, "--json")
+    assert json.loads(done.stdout)["items"], done.stderr
+
+
+def test_who_comes_with_an_export_is_served_before_and_after_the_next_refresh(
+    lake: Lake, tmp_path: Path
+) -> None:
+    export, theirs = history(lake, tmp_path / "my_spotify_data.zip")
+    done = tunegraph("import", export, "--as-of", TODAY, "--lake", lake.root)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(theirs)} of {len(theirs) + 1} songs" in done.stderr
+    assert "not in it: Not There by Nobody Known" in done.stderr
+
+    def recommended() -> list[dict[str, object]]:
+        answer = tunegraph("recommend", "--user", "me", "-k", 5, "--lake", lake.root, "--json")
+        assert answer.returncode == 0, answer.stderr
+        items: list[dict[str, object]] = json.loads(answer.stdout)["items"]
+        assert len(items) == 5
+        assert not theirs & {str(item["track_id"]) for item in items}
+        assert all(item["reasons"] for item in items)
+        return items
+
+    recommended()
+    lake = Lake.open(lake.root)
+    run_stages(lake, "refresh", TODAY, TODAY, {"crawled_users": {"source": "none"}})
+    likes = lake.read("current_likes", lake.current_version("current_likes"))
+    assert len(likes.filter(user_id="me")) == len(theirs) + 1
+    recommended()
