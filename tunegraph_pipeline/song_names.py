@@ -37,6 +37,9 @@ _GUESTS = re.compile(
 )
 REMARK = r"(?i)[(\[;]|\s[-–—]\s|\s(?:feat|ft)"
 """Found in every name that `plain_title` or `plain_credit` changes; a pattern of any library."""
+CREDIT_MARKS = r"(?i)\s*[,;]\s+|\s+(?:&|\+|/|x|and|feat\.?|ft\.?|featuring|with|vs\.?)\s+"
+"""What may stand between the artists of a credit; a pattern of any library."""
+_CREDIT_MARKS = re.compile(CREDIT_MARKS)
 _WORD = re.compile(r"\w+")
 
 
@@ -45,6 +48,16 @@ class PlainName(NamedTuple):
 
     name: str
     guests: str = ""
+
+
+def credited(credit: str, n: int) -> list[str]:
+    """The names of the ``n`` artists of a credit, or the credit as one name where it cannot be told apart.
+
+    >>> credited("Ann & Bo feat. Cy", 3), credited("Simon & Garfunkel", 1)
+    (['Ann', 'Bo', 'Cy'], ['Simon & Garfunkel'])
+    """
+    names = _CREDIT_MARKS.split(credit)
+    return names if len(names) == n else [credit]
 
 
 def plain_title(title: str) -> PlainName:

@@ -104,14 +104,13 @@ def import_files(
     merged; a list imported on a later day replaces the earlier one. --dry-run shows how the files are read
     and what would change.
     """
-    import polars as pl
-
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.lake.plays import PlaysSettings
     from tunegraph_pipeline.lake.raw import LEFT_OUT
     from tunegraph_pipeline.pipeline.import_changes import liked_by_plays, list_changes
     from tunegraph_pipeline.pipeline.track_ids import songs_of
     from tunegraph_pipeline.sources import files
+    from tunegraph_pipeline.sources.recording_archives import KnownSongs
 
     day = _day(as_of)
     known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
@@ -130,7 +129,7 @@ def import_files(
             ignore=ignore_column or [],
             keep_plays=True,
             day=day,
-            known_songs=lambda: pl.Series([], dtype=pl.String) if known is None else songs_of(known),
+            known_songs=lambda: KnownSongs() if known is None else songs_of(known),
         )
     batches = [one.batch for one in imports]
     rule = PlaysSettings() if known is None else known.section("plays", PlaysSettings)

@@ -8,7 +8,7 @@ there may show as anything, such as a name that is not text, or a file without r
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,23 @@ def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema]
     return frame if columns is None else frame.select(columns)
 
 
+def read_with_added(
+    path: Path,
+    empty: pl.DataFrame,
+    added: Collection[str],
+    columns: list[str] | None,
+    check: Callable[[pa.Schema], None],
+) -> pl.DataFrame:
+    """The same of a file that may lack the columns ``added``, which are null then; ``empty`` has all columns.
+    Raises UNREADABLE."""
+    # Which of the added columns a file has is not known before it is opened.
+    asked = None if columns is None or not set(columns).isdisjoint(added) else columns
+    rows = read_rows(path, asked, check)
+    if not added or asked is not None:
+        return rows
+    return pl.concat([empty, rows], how="diagonal").select(columns or empty.columns)
+
+
 def read_blocks(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE."""
     check_parquet(path)
@@ -78,14 +95,16 @@ def count_values(path: Path, column: str) -> Counter[str]:
     return found
 
 
-def check_columns(path: Path, declared: pa.Schema) -> int:
-    """Compare the footer of a file with the columns it must have; returns how many rows it declares.
+def check_columns(path: Path, declared: pa.Schema, added: Collection[str] = ()) -> int:
+    """Compare the footer of a file with the columns it must have, but for ``added`` that it may lack; returns
+    how many rows it declares.
 
     A writer such as DuckDB marks every column as nullable: what counts is that no null was written. Raises
     ValueError where a name or type differs, or a column that must not has nulls, and UNREADABLE.
     """
     with pq.ParquetFile(path) as file:
         schema, footer = file.schema_arrow, file.metadata
+        declared = without_missing(declared, added, schema)
         if not same_columns(schema, declared):
             raise ValueError(f"its columns are {_in_words(schema)}; they must be {_in_words(declared)}")
         for index, column in enumerate(declared):
@@ -95,6 +114,11 @@ def check_columns(path: Path, declared: pa.Schema) -> int:
             if any(chunk.statistics is None or chunk.statistics.null_count != 0 for chunk in groups):
                 raise ValueError(f"its column {column.name} has nulls, or does not say that it has none")
     return int(footer.num_rows)
+
+
+def without_missing(declared: pa.Schema, added: Collection[str], schema: pa.Schema) -> pa.Schema:
+    """The declared columns without those of ``added`` that ``schema`` lacks."""
+    return pa.schema([one for one in declared if one.name not in added or one.name in schema.names])
 
 
 def same_columns(schema: pa.Schema, declared: pa.Schema) -> bool:

@@ -37,11 +37,12 @@ from tunegraph_pipeline.lake.parquet import (
     check_columns,
     copy_rows,
     count_values,
-    read_rows,
+    read_with_added,
     same_columns,
+    without_missing,
     write_rows,
 )
-from tunegraph_pipeline.lake.schemas import FILES, RAW_SCHEMAS
+from tunegraph_pipeline.lake.schemas import FILES, RAW_ADDED, RAW_SCHEMAS
 from tunegraph_pipeline.lake.seals import check_parquet, read_json, seal_parquet, sealed_json
 from tunegraph_pipeline.lake.storage import STAGING, disk_errors, remove_folder, staged_folder, write_text
 from tunegraph_pipeline.lake.tombstones import Tombstones
@@ -137,12 +138,14 @@ class BatchInfo:
             return empty_frame(part) if columns is None else empty_frame(part).select(columns)
         path = self.path(part)
 
+        added = RAW_ADDED.get(part, ())
+
         def check(schema: pa.Schema) -> None:
-            if not same_columns(schema, RAW_SCHEMAS[part]):
+            if not same_columns(schema, without_missing(RAW_SCHEMAS[part], added, schema)):
                 raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
 
         with self._reading(part):
-            return read_rows(path, columns, check)
+            return read_with_added(path, empty_frame(part), added, columns, check)
 
     def count_values(self, part: str, column: str) -> Counter[str]:
         """How often each value of a column of text is in a part, nulls left out, a block of rows at a time.
@@ -160,7 +163,7 @@ class BatchInfo:
         many rows it declares. Raises LakeError where it is damaged."""
         with self._reading(part):
             check_parquet(self.path(part))
-            return check_columns(self.path(part), RAW_SCHEMAS[part])
+            return check_columns(self.path(part), RAW_SCHEMAS[part], RAW_ADDED.get(part, ()))
 
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:
@@ -434,7 +437,7 @@ def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
     """The id of a batch of these parts: a hash of the source and of every value, in the order of the rows.
 
     ``tables`` has the parts that have rows. Memory layout does not matter, so a batch read from disk has the
-    id it was written with.
+    id it was written with. Nor do columns that earlier versions lack, where they are null throughout.
     """
     digest = hashlib.blake2b(source.encode(), digest_size=10)
     for part in sorted(tables):
@@ -442,6 +445,8 @@ def content_id(source: str, tables: Mapping[str, pa.Table]) -> str:
         for name, column in zip(
             tables[part].column_names, tables[part].combine_chunks().columns, strict=True
         ):
+            if name in RAW_ADDED.get(part, ()) and column.null_count == len(column):
+                continue
             for values in _canonical(column):
                 sink = pa.BufferOutputStream()
                 block = pa.table([values], [name]).combine_chunks()

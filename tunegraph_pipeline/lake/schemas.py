@@ -95,7 +95,11 @@ _TRACK_COLUMNS = [
     _column("preview_url", pa.string(), "a short preview to listen to", nullable=True),
     _column("duration_ms", pa.int64(), "length in milliseconds", nullable=True),
     _column("explicit", pa.bool_(), "whether the lyrics are marked explicit", nullable=True),
+    _column("album", pa.string(), "name of the album it is on", nullable=True),
+    _column("year", pa.int32(), "year of its release, as the source knows it", nullable=True),
 ]
+_LATER_COLUMNS = ("album", "year")
+"""The columns that tracks of earlier versions lack."""
 _FEATURE_COLUMNS = [
     _column(name, pa.float32(), f"{name} as the provider gives it", nullable=True) for name in AUDIO_FEATURES
 ]
@@ -137,6 +141,9 @@ was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row
 track, and says nothing about the rest of a list; nor do ``plays``, of which no two rows agree in user, track
 and day."""
 
+RAW_ADDED: dict[str, tuple[str, ...]] = {"tracks": _LATER_COLUMNS}
+"""The columns that parts of earlier versions lack; they are null there."""
+
 _TABLES = (
     TableSpec(
         "users",
@@ -172,6 +179,7 @@ _TABLES = (
         Partition.DAY,
         pa.schema([*_TRACK_COLUMNS, _SOURCE]),
         ("track_id",),
+        added=_LATER_COLUMNS,
     ),
     TableSpec(
         "audio_features",
@@ -289,7 +297,7 @@ _TABLES = (
             ]
         ),
         ("track_id",),
-        added=("joined_by",),
+        added=("joined_by", *_LATER_COLUMNS),
     ),
     TableSpec(
         "track_ids",

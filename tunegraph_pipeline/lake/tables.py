@@ -23,7 +23,8 @@ from tunegraph_pipeline.lake.parquet import (
     count_rows,
     count_values,
     read_metadata,
-    read_rows,
+    read_with_added,
+    without_missing,
     write_rows,
 )
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
@@ -243,13 +244,11 @@ class TableFiles:
     ) -> pl.DataFrame:
         """Read one partition. Raises LakeError where it is missing, unreadable or not as declared."""
         path, spec = self.table_path(table, partition), TABLES[table]
-        # Which of the added columns a file has is not known before it is opened.
-        asked = None if columns is None or not set(columns).isdisjoint(spec.added) else columns
+        empty = empty_table(table)
         try:
-            rows = read_rows(path, asked, lambda schema: _check_schema(schema, spec, str(path)))
-            if not spec.added or asked is not None:
-                return rows
-            return pl.concat([empty_table(table), rows], how="diagonal").select(columns or spec.schema.names)
+            return read_with_added(
+                path, empty, spec.added, columns, lambda schema: _check_schema(schema, spec, str(path))
+            )
         except FileNotFoundError:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:
@@ -303,7 +302,7 @@ class TableFiles:
         path = self.table_path(table, partition)
         try:
             check_parquet(path)
-            check_columns(path, TABLES[table].schema)
+            check_columns(path, TABLES[table].schema, TABLES[table].added)
         except FileNotFoundError:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:
@@ -390,8 +389,7 @@ def _conform(frame: pl.DataFrame, spec: TableSpec, where: str) -> pa.Table:
 
 
 def _check_schema(schema: pa.Schema, spec: TableSpec, where: str) -> None:
-    missing = [name for name in spec.added if name not in schema.names]
-    if schema.names != [name for name in spec.schema.names if name not in missing]:
+    if schema.names != without_missing(spec.schema, spec.added, schema).names:
         raise LakeError(f"{where}: columns are {schema.names}, declared are {spec.schema.names}; refresh it")
     for got in schema:
         declared = spec.schema.field(got.name)

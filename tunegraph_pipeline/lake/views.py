@@ -118,7 +118,10 @@ def _everything(root: Path, spec: TableSpec) -> str:
     pattern = _pattern(spec)
     if any((root / spec.name).glob(pattern)):
         files = f"tunegraph.folder() || '{spec.name}/{pattern}'"
-        return f"SELECT * FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        rows = f"SELECT * FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        # Perhaps no file has the columns that earlier versions lacked.
+        typed = [f"NULL::{_sql_type(spec.schema.field(name).type)} AS {name}" for name in spec.added]
+        return f"{rows} UNION ALL BY NAME SELECT {', '.join(typed)} WHERE false" if typed else rows
     columns = [f"NULL::{_sql_type(column.type)} AS {column.name}" for column in spec.schema]
     if spec.partition.value not in (*spec.schema.names, Partition.NONE.value):
         day = spec.partition in (Partition.DAY, Partition.CUT_OFF)

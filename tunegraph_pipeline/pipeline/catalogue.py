@@ -23,7 +23,7 @@ from tunegraph_pipeline.graph.recordings import (
     known_under_any_id,
 )
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.schemas import JOINED_BY, TABLES, JoinedBy
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, JOINED_BY, TABLES, JoinedBy
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
@@ -39,6 +39,16 @@ REDIRECTS = "redirects"
 """The daily table of MusicBrainz ids that stand for others."""
 _OF_MAP = ("track_idx", "recording", "joined_by")
 """The columns that are of the id map, and not known of a song."""
+_COUNTED = {
+    "a title": ("name",),
+    "artists": ("artists",),
+    "ids of artists": ("artist_ids",),
+    "an album": ("album", "album_id"),
+    "a year": ("year",),
+    "a genre": ("genre",),
+    "audio features": AUDIO_FEATURES,
+}
+"""What may be known of a track, and the columns of which one has to be known for it."""
 
 
 def build_catalogue(
@@ -83,6 +93,16 @@ def described(catalogue: pl.DataFrame) -> pl.DataFrame:
     return catalogue.select(_OF_MAP).with_columns(known)
 
 
+def known_counts(catalogue: pl.DataFrame) -> dict[str, int]:
+    """Of how many tracks each thing is known under their own id, for people."""
+    return {
+        f"tracks with {what}": int(
+            catalogue.select(pl.any_horizontal(pl.col(columns).is_not_null()).sum()).item()
+        )
+        for what, columns in _COUNTED.items()
+    }
+
+
 def read_catalogue(lake: Lake) -> pl.DataFrame:
     """The catalogue as of the current cut-off. Raises LakeError where a refresh has to build it first."""
     key = current_cut_off(lake).isoformat()
@@ -107,13 +127,14 @@ def run(lake: Lake) -> StageResult:
         cut_off = current_cut_off(lake)
         key = cut_off.isoformat()
         basis = _basis_of(lake, cut_off)
-        how, recordings = _write_catalogue(lake, key, basis)
+        how, made = _write_catalogue(lake, key, basis)
         lake.set_current(NAME, key)
         prune_cut_offs(lake, key)
     facts: dict[str, Any] = {"cut-off": key}
-    if recordings is not None:
+    if made is not None:
+        rows, recordings = made
         merged = recordings.facts()
-        facts |= {
+        facts |= known_counts(rows) | {
             "recordings with several ids": merged["recordings_merged"],
             "ids merged away": merged["ids_merged_away"],
             **{f"of these, joined by {stage}": merged[f"joined by {stage}"] for stage in JOINED_BY},
@@ -160,8 +181,10 @@ def _basis_of(lake: Lake, cut_off: date) -> _Basis:
     return _Basis(stage(NAME).code, ids, rules.merge_recordings, list(rules.join_by), days)
 
 
-def _write_catalogue(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordings | None]:
-    """Write the catalogue of ``key`` unless it is there; returns how, and the recordings unless reused."""
+def _write_catalogue(
+    lake: Lake, key: str, basis: _Basis
+) -> tuple[How, tuple[pl.DataFrame, Recordings] | None]:
+    """Write the catalogue of ``key`` unless it is there; returns how, and unless reused what was written."""
     if lake.inputs_of(NAME, key) == basis.to_json():
         return "reused", None
     before = _catalogue_to_update(lake, basis)
@@ -181,7 +204,7 @@ def _write_catalogue(lake: Lake, key: str, basis: _Basis) -> tuple[How, Recordin
         join_by=basis.join_by,
     )
     lake.write(NAME, key, rows, basis.to_json())
-    return "rebuilt" if before is None else "updated", recordings
+    return "rebuilt" if before is None else "updated", (rows, recordings)
 
 
 def _catalogue_to_update(lake: Lake, basis: _Basis) -> tuple[pl.DataFrame, _Basis] | None:

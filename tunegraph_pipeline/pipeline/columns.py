@@ -100,7 +100,9 @@ def _same(stage: str, columns: str) -> dict[str, str]:
 
 
 _FEATURES = " ".join(AUDIO_FEATURES)
-_DESCRIPTION = "isrc name artists artist_ids album_id genre image_url preview_url duration_ms explicit source"
+_DESCRIPTION = (
+    "isrc name artists artist_ids album_id genre image_url preview_url duration_ms explicit album year source"
+)
 _SAME_SONG = (
     f"{_of('tracks', 'track_id isrc duration_ms name artists')} {_of('redirects', 'track_id recording_id')}"
 )

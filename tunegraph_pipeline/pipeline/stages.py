@@ -93,7 +93,7 @@ STAGES = (
     Stage("forgotten_users", "forgetting", domain="listening", guide="forgetting.md"),
     _daily("crawled_users", ("forgotten_users",), ("users",), "listening", "crawl.md", code=3),
     _daily("liked_lists", ("crawled_users",), ("likes", "observations"), "listening", "your_data.md"),
-    _daily("tracks", ("crawled_users",), ("tracks",), "catalogue", "your_data.md"),
+    _daily("tracks", ("crawled_users",), ("tracks",), "catalogue", "your_data.md", code=2),
     _daily("audio_features", ("crawled_users",), ("audio_features",), "catalogue", "your_data.md"),
     _daily("redirects", ("crawled_users",), ("redirects",), "catalogue", "songs.md"),
     _daily("feedback", ("crawled_users",), ("feedback",), "listening", "service.md"),
@@ -130,7 +130,7 @@ STAGES = (
         ("track_ids", "tracks", "audio_features", "redirects"),
         tables=("catalogue",),
         folder="catalogue",
-        code=2,
+        code=3,
         domain="catalogue",
     ),
     # The lists as well, by which verify knows a graph that is older than they are.

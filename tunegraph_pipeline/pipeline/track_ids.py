@@ -11,9 +11,11 @@ import polars as pl
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.id_map import extend_track_ids
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
+from tunegraph_pipeline.sources.recording_archives import KnownSongs
 
 
 def run(lake: Lake) -> StageResult:
@@ -48,15 +50,21 @@ def write_track_ids(lake: Lake, ids: pl.Series) -> None:
     lake.write("track_ids", None, rows, digest(ids.to_list()))
 
 
-def songs_of(lake: Lake) -> pl.Series:
-    """The ids of all songs that a lake knows, also those received since its last refresh."""
+def songs_of(lake: Lake) -> KnownSongs:
+    """All songs that a lake knows, also those received since its last refresh, and all redirects."""
+    batches = [batch for day in lake.stale_days() for batch in lake.batches(day)]
     received = [
         batch.read(part, ["track_id"])["track_id"]
-        for day in lake.stale_days()
-        for batch in lake.batches(day)
+        for batch in batches
         for part in ("likes", "tracks", "features", "feedback")
     ]
-    return pl.concat([known_track_ids(lake), *received]).unique()
+    columns = ["track_id", "recording_id"]
+    redirects = [lake.read("redirects", day, columns) for day in lake.partitions("redirects")]
+    redirects += [batch.read("redirects", columns) for batch in batches]
+    return KnownSongs(
+        pl.concat([known_track_ids(lake), *received]).unique(),
+        pl.concat([empty_frame("redirects"), *redirects]).unique(),
+    )
 
 
 def current_cut_off(lake: Lake) -> date:

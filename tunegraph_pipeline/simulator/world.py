@@ -160,13 +160,11 @@ class World:
         if release is None or self._songs.released[self._releases.song[release]] > today:
             return None
         songs, number = self._songs, int(self._releases.song[release])
-        row = self._track_table.drop("image_url", "preview_url").row(release, named=True)
-        released = self.config.start.toordinal() + int(songs.released[number])
+        row = self._track_table.drop("image_url", "preview_url", "year").row(release, named=True)
         return Song(
             **row,
             recording_id=str(songs.track_ids[number]),
-            album=self._album_names[row["album_id"]],
-            released=date.fromordinal(min(max(released, 1), date.max.toordinal())),
+            released=self._released(number),
             features={
                 name: None if np.isnan(value) else round(value, 4)
                 for name, value in zip(AUDIO_FEATURES, songs.features[number].tolist(), strict=True)
@@ -340,11 +338,10 @@ class World:
         """The start in seconds since 1970."""
         return int(datetime.combine(self.config.start, datetime.min.time(), UTC).timestamp())
 
-    @cached_property
-    def _album_names(self) -> dict[str, str]:
-        """An album has the name of its first song."""
-        albums = self._track_table.group_by("album_id", maintain_order=True).agg(pl.col("name").first())
-        return dict(albums.rows())
+    def _released(self, song: int) -> date:
+        """The day on which a song came out, as near as a date can be."""
+        day = self.config.start.toordinal() + int(self._songs.released[song])
+        return date.fromordinal(min(max(day, 1), date.max.toordinal()))
 
     @cached_property
     def _number_of(self) -> dict[str, int]:
@@ -387,12 +384,19 @@ class World:
                 "preview_url": pl.Series([None] * n, dtype=pl.String),
                 "duration_ms": songs.duration_ms,
                 "explicit": songs.explicit,
+                "album": pl.Series([None] * n, dtype=pl.String),
+                "year": [self._released(song).year for song in range(n)],
             },
             schema=empty_frame("tracks").schema,
         )
         releases = self._releases
-        return tracks[releases.song].with_columns(
-            self._track_column, pl.Series("album_id", releases.album_ids.tolist(), dtype=pl.String)
+        # An album has the name of its first song.
+        return (
+            tracks[releases.song]
+            .with_columns(
+                self._track_column, pl.Series("album_id", releases.album_ids.tolist(), dtype=pl.String)
+            )
+            .with_columns(album=pl.col("name").first().over("album_id"))
         )
 
     @cached_property

@@ -11,13 +11,12 @@ from pathlib import Path
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.sources.account_export import holds_export, is_export
 from tunegraph_pipeline.sources.archives import is_archive
-from tunegraph_pipeline.sources.canonical_data import is_canonical_data
 from tunegraph_pipeline.sources.formats import ENDINGS, SEED_FILES
+from tunegraph_pipeline.sources.recording_archives import archive_format
 
 EXPORT, SEED, ARCHIVE, FILE = "spotify-export", "seed", "archive", "file"
-CANONICAL = "musicbrainz-canonical"
 """What a group is: all account exports, the seed project's files of one folder, a zip of somebody's data from
-another service, any other file, or MusicBrainz's canonical data."""
+another service, any other file; or, by the name of its format, an archive of recordings."""
 
 
 def files_together(paths: Sequence[Path]) -> list[list[Path]]:
@@ -41,8 +40,8 @@ def group_files(paths: Sequence[Path], format_name: str) -> Iterator[tuple[str, 
     seeds = _seed_files(others) if format_name in {"auto", SEED} else {}
     for file in others:
         group = seeds.get(file.parent, [])
-        if is_canonical_data(file, format_name):
-            yield CANONICAL, [file]
+        if (of_recordings := archive_format(file, format_name)) is not None:
+            yield of_recordings, [file]
         elif file not in group:
             yield (ARCHIVE if is_archive(file) else FILE), [file]
         elif file == group[0]:

@@ -67,12 +67,13 @@ class FileImport:
         said = (batch.likes, batch.feedback, batch.plays)
         people = pl.concat([rows["user_id"] for rows in said])
         songs = pl.concat([rows["track_id"] for rows in said])
+        described = pl.concat([batch.tracks["track_id"], batch.features["track_id"]])
         return {
             "users": people.n_unique(),
             "likes": len(batch.likes),
             "dislikes": len(batch.feedback),
             "plays": int(batch.plays["plays"].sum()),
-            "tracks": songs.n_unique() if len(songs) else batch.tracks["track_id"].n_unique(),
+            "tracks": songs.n_unique() if len(songs) else described.n_unique(),
         }
 
 

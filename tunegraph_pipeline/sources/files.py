@@ -19,17 +19,19 @@ from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import export_reading
+from tunegraph_pipeline.sources.acousticbrainz import read_acousticbrainz
 from tunegraph_pipeline.sources.archives import read_archive
 from tunegraph_pipeline.sources.canonical_data import read_canonical_data
 from tunegraph_pipeline.sources.cells import as_ids
 from tunegraph_pipeline.sources.content import readable_name
-from tunegraph_pipeline.sources.file_groups import ARCHIVE, CANONICAL, EXPORT, FILE, SEED, group_files
+from tunegraph_pipeline.sources.file_groups import ARCHIVE, EXPORT, FILE, SEED, group_files
 from tunegraph_pipeline.sources.file_import import FileImport, import_reading
-from tunegraph_pipeline.sources.formats import BY_NAME, FORMAT_NAMES
+from tunegraph_pipeline.sources.formats import BY_NAME, FORMAT_NAMES, Format
 from tunegraph_pipeline.sources.limits import file_errors
 from tunegraph_pipeline.sources.opinions import Rules
 from tunegraph_pipeline.sources.read_file import read_file
 from tunegraph_pipeline.sources.reading import Given, Reading
+from tunegraph_pipeline.sources.recording_archives import ACOUSTICBRAINZ, CANONICAL, KnownSongs
 from tunegraph_pipeline.sources.seed_project import read_seed
 from tunegraph_pipeline.sources.source import (
     FeatureProvider,
@@ -80,7 +82,7 @@ def import_files(
     ignore: Sequence[str] = (),
     keep_plays: bool = False,
     day: date | None = None,
-    known_songs: Callable[[], pl.Series] | None = None,
+    known_songs: Callable[[], KnownSongs] | None = None,
 ) -> list[FileImport]:
     """What the files become, in their order; a folder stands for the data files in it. Nothing is written.
 
@@ -94,8 +96,8 @@ def import_files(
     (`opinions`); with ``keep_plays`` and without ``min_plays``, one person's plays stay plays, for the rule
     of the lake. Files of one person belong to ``user_id`` (default: `file_import.DEFAULT_USER`).
 
-    ``known_songs`` gives the ids of songs whose names and redirects are read of MusicBrainz's canonical data,
-    beside those in the other files; without it such data is refused.
+    ``known_songs`` gives the songs that archives of recordings are read for, such as MusicBrainz's canonical
+    data, beside those in the other files; without it such an archive is refused.
 
     Likes are distinct (user, track) pairs. Dislikes become feedback, given on ``day`` (default: today) where
     the file has no time. ``counts`` of a batch says how many rows were skipped or values set to null, and
@@ -119,10 +121,10 @@ def import_files(
         Rules(min_plays, min_rating, like_when or {}, keep_plays),
     )
     groups: list[list[_Found]] = []
-    canonical: list[Path] = []
+    archives: list[tuple[Path, str]] = []
     for group_kind, group in group_files(paths, format):
-        if group_kind == CANONICAL:
-            canonical += group
+        if group_kind in {CANONICAL, ACOUSTICBRAINZ}:
+            archives += [(path, group_kind) for path in group]
             continue
         with file_errors(str(group[0])):
             groups.append(list(_read_group(group_kind, group, given)))
@@ -131,9 +133,9 @@ def import_files(
     for found in groups:
         with file_errors(found[0].where):
             imports += _import_group(found, kind, given, day)
-    for path in canonical:
+    for path, name in archives:
         with file_errors(str(path)):
-            imports.append(_import_canonical(path, kind, imports, known_songs))
+            imports.append(_import_recordings(path, BY_NAME[name], kind, imports, known_songs))
     _check_people(imports, user_id)
     return imports
 
@@ -186,21 +188,36 @@ def _import_group(group: Sequence[_Found], kind: str, given: Given, day: date | 
     return done
 
 
-def _import_canonical(
-    path: Path, kind: str, others: Sequence[FileImport], songs: Callable[[], pl.Series] | None
+def _import_recordings(
+    path: Path,
+    of: Format,
+    kind: str,
+    others: Sequence[FileImport],
+    known_songs: Callable[[], KnownSongs] | None,
 ) -> FileImport:
-    """What MusicBrainz's canonical data says of ``songs`` and those of the other files."""
-    if songs is None:
+    """What an archive of recordings says of the known songs and those of the other files."""
+    if known_songs is None:
         raise InputError(f"{path} describes the songs of a lake; add it with tunegraph import")
-    if kind not in {"auto", "tracks"}:
-        raise InputError(f"{path} holds no {kind}, only tracks; leave --kind out")
-    parts = ("likes", "tracks", "features", "feedback")
+    held = {"tracks"} if of.name == CANONICAL else {"tracks", "features"}
+    if kind not in {"auto", *held}:
+        raise InputError(f"{path} holds no {kind}, only {' and '.join(sorted(held))}; leave --kind out")
+    parts = ("likes", "tracks", "features", "feedback", "plays")
     given = [one.batch.parts()[part]["track_id"] for one in others for part in parts]
-    found = read_canonical_data(path, pl.concat([songs(), *given]).unique())
+    known = known_songs()
+    songs = pl.concat([known.ids, *given]).unique()
+    if of.name == CANONICAL:
+        found = read_canonical_data(path, songs)
+    else:
+        found = read_acousticbrainz(path, songs, known.redirects)
     batch = RawBatch(
-        "files", readable_name(path), tracks=found.tracks, redirects=found.redirects, counts=found.counts
+        "files",
+        readable_name(path),
+        tracks=found.tracks if kind != "features" else empty_frame("tracks"),
+        features=found.features if kind != "tracks" else empty_frame("features"),
+        redirects=found.redirects,
+        counts=found.counts,
     )
-    return FileImport(batch, str(path), BY_NAME[CANONICAL], BY_NAME[CANONICAL].seen_by)
+    return FileImport(batch, str(path), of, of.seen_by)
 
 
 def _check_options(readings: Sequence[Reading], given: Given) -> None:

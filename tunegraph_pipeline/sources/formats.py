@@ -535,6 +535,14 @@ FORMATS: tuple[Format, ...] = (
         "its users",
     ),
     Format(
+        "acousticbrainz",
+        "AcousticBrainz",
+        "acousticbrainz-*.tar.zst: documents, or the tables rhythm and tonal, of which what the lake knows is"
+        " read",
+        "catalogue",
+        "its users",
+    ),
+    Format(
         "adjacency",
         "Adjacency text",
         "lines of a user and their items, all of them ids",

@@ -27,6 +27,7 @@ from tunegraph_pipeline.sources.source import (
     UserGone,
     UserPrivate,
     earlier,
+    year_of,
 )
 
 _PAGE = 1000
@@ -44,6 +45,7 @@ KEEP = fields(
         track_metadata=fields(
             "track_name",
             "artist_name",
+            "release_name",
             mbid_mapping=fields(
                 "recording_mbid",
                 "release_mbid",
@@ -56,7 +58,7 @@ KEEP = fields(
 _METADATA = fields(
     recording=fields("name", "length", "isrcs"),
     artist=fields(artists=fields("artist_mbid", "name")),
-    release=fields("mbid", *_COVER),
+    release=fields("mbid", "name", "year", *_COVER),
 )
 
 
@@ -194,6 +196,7 @@ def _track(mbid: str, metadata: dict[str, Any], mapping: dict[str, Any]) -> Trac
         artist_ids=ids or None,
         album_id=_mbid(mapping.get("release_mbid")),
         image_url=_cover(mapping),
+        album=_text(metadata.get("release_name")),
     )
 
 
@@ -212,6 +215,8 @@ def _described(mbid: str, value: dict[str, Any]) -> Track:
         album_id=_mbid(release.get("mbid")),
         image_url=_cover(release),
         duration_ms=length if plausible else None,
+        album=_text(release.get("name")),
+        year=year_of(release.get("year")),
     )
 
 

@@ -4,6 +4,7 @@ Here: the protocol, and how answers become its values. Not here: requests to a s
 order of visits (`crawl`), or any one service.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Track(NamedTuple):
     preview_url: str | None = None
     duration_ms: int | None = None
     explicit: bool | None = None
+    album: str | None = None
+    year: int | None = None
 
 
 class Like(NamedTuple):
@@ -160,6 +163,21 @@ class NoAnswer(CrawlPaused):
 def earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     """The earlier of two times, of which either may be unknown."""
     return min(one, other) if one and other else one or other
+
+
+_YEAR = re.compile(r"(1[89]\d\d|20\d\d)(?:-.*)?")
+
+
+def year_of(released: Any) -> int | None:
+    """The year of a date such as 1997, "1997", "1997-05" or "1997-05-21"; None for anything else.
+
+    >>> year_of("1997-05"), year_of(0), year_of("May 1997")
+    (1997, None, None)
+    """
+    if isinstance(released, bool) or not isinstance(released, int | str):
+        return None
+    found = _YEAR.fullmatch(str(released).strip())
+    return int(found[1]) if found else None
 
 
 def feature_values(answer: Mapping[str, Any]) -> Features:

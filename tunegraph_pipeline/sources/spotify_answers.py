@@ -21,14 +21,14 @@ from pydantic import (
 
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.api_session import Keep, fields
-from tunegraph_pipeline.sources.source import Like, LikedList, Track, Unanswered, earlier
+from tunegraph_pipeline.sources.source import Like, LikedList, Track, Unanswered, earlier, year_of
 
 _FIRST_YEAR = 2006  # an older "added at" means unknown
 
 _TRACK = fields(
     *("id", "name", "type", "is_local", "preview_url", "duration_ms", "explicit", "genre"),
     artists=fields("id", "name"),
-    album=fields("id", images=fields("url")),
+    album=fields("id", "name", "release_date", images=fields("url")),
     external_ids=fields("isrc"),
 )
 KEEP: Keep = {
@@ -95,6 +95,8 @@ class TrackObject(BaseModel):
     duration_ms: Annotated[int | None, Field(ge=0, le=2**40), NoneIfInvalid] = None
     explicit: Annotated[bool | None, NoneIfInvalid] = None
     genre: Text = None  # the simulator's own
+    album: Text = Field(None, validation_alias=AliasPath("album", "name"))
+    released: Any = Field(None, validation_alias=AliasPath("album", "release_date"))
 
     def track(self) -> Track:
         artists = [artist for artist in self.artists or [] if artist.name and artist.id]
@@ -110,6 +112,8 @@ class TrackObject(BaseModel):
             preview_url=self.preview_url,
             duration_ms=self.duration_ms,
             explicit=self.explicit,
+            album=self.album,
+            year=year_of(self.released),
         )
 
 

@@ -5,9 +5,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunegraph_pipeline.lake.parquet import write_rows
 from tunegraph_pipeline.lake.raw import (
     BATCH,
     RawBatch,
@@ -17,7 +19,7 @@ from tunegraph_pipeline.lake.raw import (
     read_batches,
     write_batch,
 )
-from tunegraph_pipeline.lake.schemas import RAW_SCHEMAS
+from tunegraph_pipeline.lake.schemas import RAW_ADDED, RAW_SCHEMAS
 from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline_tests.conftest import examples
 
@@ -88,3 +90,17 @@ def test_a_batch_from_before_has_an_id_that_cannot_be_compared(tmp_path: Path) -
     path.write_text(json.dumps(facts))
     assert not id_is_comparable(info.folder)
     assert [found.batch_id for found in read_batches(tmp_path / "raw", DAY)] == [info.batch_id]
+
+
+def test_a_batch_of_an_earlier_version_opens_without_the_columns_that_came_later(tmp_path: Path) -> None:
+    info = write_batch(tmp_path / "raw", DAY, batch_of([], [{"track_id": "a", "name": "One"}]))
+    now = info.read("tracks")
+    earlier = RAW_SCHEMAS["tracks"].names[: -len(RAW_ADDED["tracks"])]
+    rows = (
+        now.select(earlier).to_arrow().cast(pa.schema([RAW_SCHEMAS["tracks"].field(one) for one in earlier]))
+    )
+    assert content_id("files", {"tracks": rows}) == info.batch_id, "it is the batch that it always was"
+    write_rows(rows, info.path("tracks"))
+    assert info.read("tracks").equals(now)
+    assert info.read("tracks", ["year", "name"]).rows() == [(None, "One")]
+    assert info.check("tracks") == 1

@@ -17,6 +17,7 @@ from tunegraph_pipeline.pipeline import catalogue, current_likes, track_ids
 from tunegraph_pipeline.pipeline.catalogue import (
     build_catalogue,
     described,
+    known_counts,
     read_catalogue,
     rebuilt_catalogue,
 )
@@ -86,9 +87,20 @@ def test_a_later_day_updates_a_day_filled_again_rebuilds_and_no_change_reuses(tm
             ("b", "Two", None),
             ("c", "Three", None),
         ]
-        receive(lake, FIRST, {"b": {"genre": "folk"}}, {})
+        receive(lake, FIRST, {"b": {"genre": "folk", "album": "First", "year": 1997}}, {})
         assert bring(lake, second) == "rebuilt"
-        assert read_catalogue(lake)["genre"].to_list() == [None, "folk", None]
+        rows = read_catalogue(lake)
+        assert rows["genre"].to_list() == [None, "folk", None]
+        assert rows.select("album", "year").row(1) == ("First", 1997)
+        assert known_counts(rows) == {
+            "tracks with a title": 3,
+            "tracks with artists": 0,
+            "tracks with ids of artists": 0,
+            "tracks with an album": 1,
+            "tracks with a year": 1,
+            "tracks with a genre": 1,
+            "tracks with audio features": 1,
+        }
 
 
 def test_redirects_join_ids_and_a_stage_left_out_undoes_its_joins(tmp_path: Path) -> None:

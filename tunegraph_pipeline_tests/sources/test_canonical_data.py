@@ -12,9 +12,10 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.dumps.archives import publish_canonical
 from tunegraph_pipeline.simulator.dumps.listens import ListensConfig, ListenWorld
-from tunegraph_pipeline.sources import canonical_data
+from tunegraph_pipeline.sources import recording_archives
 from tunegraph_pipeline.sources.canonical_data import NAMES, REDIRECTS, read_canonical_data
 from tunegraph_pipeline.sources.files import import_files
+from tunegraph_pipeline.sources.recording_archives import KnownSongs
 
 ONE, OTHER, GONE, NEW = (f"{n}0000000-0000-4000-8000-000000000000" for n in "1234")
 NAMES_CSV = (
@@ -50,18 +51,31 @@ def songs(*ids: str) -> pl.Series:
 
 def test_names_and_redirects_of_the_songs_asked_for(dump: Path) -> None:
     found = read_canonical_data(dump, songs(ONE, GONE, "spotify", "name:a/b", NEW[:-1] + "9"))
-    shown = found.tracks.select("track_id", "name", "artists", "artist_ids", "album_id").rows()
-    names = ('Blue "Harbour"', ["The Lanterns, Ltd."], [ONE], NEW)
+    shown = found.tracks.select("track_id", "name", "artists", "artist_ids", "album_id", "album").rows()
+    names = ('Blue "Harbour"', ["The Lanterns, Ltd."], [ONE], NEW, "First")
     assert shown == [(ONE, *names), (GONE, *names)]
     assert found.redirects.rows() == [(GONE, ONE)], "that of a song to come is kept with the one it leads to"
     assert found.counts == {"songs of MusicBrainz that it does not have": 1}
     assert read_canonical_data(dump, songs(OTHER)).redirects.rows() == [(NEW, OTHER)]
-    assert read_canonical_data(dump, songs(OTHER)).tracks["artist_ids"].to_list() == [None]
+
+
+def test_all_artists_of_a_credit_are_named_where_it_can_be_told_apart(tmp_path: Path) -> None:
+    rows = (
+        f'1,1,"{{{ONE},{OTHER}}}",Ann feat. Bo,{NEW},First,{ONE},Night,annfeatbonight,5\n'
+        f'2,2,"{{{ONE},{OTHER}}}",Ann meets Bo,{NEW},First,{OTHER},Day,annmeetsboday,5\n'
+    )
+    names = NAMES_CSV.partition("\n")[0] + "\n" + rows
+    path = archive(
+        tmp_path / "x.tar.zst", canonical_musicbrainz_data=names, canonical_recording_redirect=REDIRECTS_CSV
+    )
+    found = read_canonical_data(path, songs(ONE, OTHER)).tracks
+    assert found["artists"].to_list() == [["Ann", "Bo"], ["Ann meets Bo"]]
+    assert found["artist_ids"].to_list() == [[ONE, OTHER]] * 2
 
 
 def test_small_blocks_give_the_same(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_canonical_data(dump, songs(ONE, OTHER, GONE))
-    monkeypatch.setattr(canonical_data, "_BLOCK_BYTES", 200)
+    monkeypatch.setattr(recording_archives, "_BLOCK_BYTES", 200)
     parts = read_canonical_data(dump, songs(ONE, OTHER, GONE))
     assert parts.tracks.equals(whole.tracks)
     assert parts.redirects.equals(whole.redirects)
@@ -82,7 +96,7 @@ def test_the_published_archive_describes_every_recording_it_has(tmp_path: Path) 
 def test_songs_of_the_other_files_count_as_known(dump: Path, tmp_path: Path) -> None:
     likes = tmp_path / "likes.csv"
     likes.write_text(f"user_id,track_id\nann,{ONE}\n")
-    imports = import_files([dump, likes], known_songs=lambda: songs(OTHER))
+    imports = import_files([dump, likes], known_songs=lambda: KnownSongs(songs(OTHER)))
     assert [one.format.name for one in imports] == ["table", "musicbrainz-canonical"]
     assert imports[1].batch.tracks["track_id"].to_list() == [ONE, OTHER]
 
@@ -102,7 +116,7 @@ def test_an_archive_without_what_is_needed_is_refused(
 ) -> None:
     path = archive(tmp_path / "x.tar.zst", **tables)
     with pytest.raises(InputError, match=message) as refused:
-        import_files([path], known_songs=lambda: songs(ONE))
+        import_files([path], known_songs=lambda: KnownSongs(songs(ONE)))
     assert "\n" not in str(refused.value)
 
 
@@ -119,6 +133,6 @@ def test_it_is_for_a_lake_that_has_songs_of_musicbrainz(dump: Path) -> None:
     with pytest.raises(InputError, match="add it with tunegraph import"):
         import_files([dump])
     with pytest.raises(InputError, match="the lake has no song with one"):
-        import_files([dump], known_songs=lambda: songs("spotify"))
+        import_files([dump], known_songs=lambda: KnownSongs(songs("spotify")))
     with pytest.raises(InputError, match="holds no likes, only tracks"):
-        import_files([dump], kind="likes", known_songs=lambda: songs(ONE))
+        import_files([dump], kind="likes", known_songs=lambda: KnownSongs(songs(ONE)))

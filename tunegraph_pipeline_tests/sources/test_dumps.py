@@ -210,6 +210,7 @@ def listen(at: datetime, **fields: Any) -> dict[str, Any]:
         "artist_name": "Lanterns",
         "artist_credit_mbids": [ARTIST],
         "release_mbid": ALBUM,
+        "release_name": "First\tLight",
         "recording_name": "Blue Harbour",
         "recording_mbid": MBID,
     }
@@ -217,7 +218,7 @@ def listen(at: datetime, **fields: Any) -> dict[str, Any]:
 
 
 def write(path: Path, rows: list[dict[str, Any]], unit: str = "ms") -> Path:
-    text = ("artist_name", "release_mbid", "recording_name", "recording_mbid")
+    text = ("artist_name", "release_mbid", "release_name", "recording_name", "recording_mbid")
     schema = pa.schema(
         [
             ("listened_at", pa.timestamp(unit)),
@@ -273,7 +274,7 @@ def test_listens_are_added_up_by_user_track_and_day(tmp_path: Path, unit: str) -
     assert counts == {"listens": 6, "listens dated after the dump, left out": 1}
     assert tracks[MBID]["name"] == "Blue Harbour"
     assert (tracks[MBID]["artists"], tracks[MBID]["artist_ids"]) == (["Lanterns"], [ARTIST])
-    assert tracks[MBID]["album_id"] == ALBUM
+    assert (tracks[MBID]["album_id"], tracks[MBID]["album"]) == (ALBUM, "First Light")
 
 
 def test_a_listen_without_mbid_is_known_by_its_names_or_left_out(tmp_path: Path) -> None:

@@ -124,10 +124,12 @@ def test_artists_keep_their_ids_beside_their_names(stub: Any, open_source: Open)
         None,
     ]
     recording = {"name": "Song", "length": 1_000, "isrcs": [None, "GBAYE0601498"]}
-    stub.say({ONE: {"recording": recording, "artist": {"artists": artists}}})
+    release = {"mbid": THREE, "name": "First Light", "year": 1997}
+    stub.say({ONE: {"recording": recording, "artist": {"artists": artists}, "release": release}})
     (track,) = open_source(stub.url).describe([ONE, TWO])
     assert (track.artists, track.artist_ids) == (["A", "C"], [ONE, THREE])
     assert (track.isrc, track.duration_ms) == ("GBAYE0601498", 1_000)
+    assert (track.album_id, track.album, track.year) == (THREE, "First Light", 1997)
 
 
 def test_what_is_no_mbid_is_never_asked_about(stub: Any, open_source: Open) -> None:

@@ -268,11 +268,11 @@ def test_one_field_that_makes_no_sense_costs_that_field_alone(
     stub: Any, reply: Any, open_source: Open
 ) -> None:
     odd = song(duration_ms="long", explicit=[], artists=5, album="none", external_ids=7, preview_url={})
-    images = {"id": "album", "images": [None, 3]}
+    images = {"id": "album", "images": [None, 3], "name": "First Light", "release_date": "1997-05"}
     stub.respond = respond_to(of_anna([entry(odd), entry(song(OTHER, album=images))]), reply)
     one, two = open_source(stub.url, mode="extended").liked_list("anna").described
-    assert one == (SONG, None, "A Song", *[None] * 8)
-    assert two.album_id == "album"
+    assert one == (SONG, None, "A Song", *[None] * 10)
+    assert (two.album_id, two.album, two.year) == ("album", "First Light", 1997)
     assert two.image_url is None
 
 

@@ -24,6 +24,7 @@ from tunegraph_pipeline.errors import InputError, ShortageError
 from tunegraph_pipeline.ids import is_too_long
 from tunegraph_pipeline.lake.storage import disk_errors
 from tunegraph_pipeline.song_ids import name_id
+from tunegraph_pipeline.song_names import CREDIT_MARKS
 
 USER = "listenbrainz:"
 """What the id of a user begins with; the number of the dumps follows."""
@@ -36,8 +37,6 @@ LATER = "listens dated after the dump, left out"
 AGAIN = "listens of an earlier dump, left out"
 LATE = "listens that came late, of days before the dump"
 
-_CREDIT = r"(?i)\s*[,;]\s+|\s+(?:&|\+|/|x|and|feat\.?|ft\.?|featuring|with|vs\.?)\s+"
-"""What stands between the artists of a credit, if its parts are as many as its MBIDs."""
 _PLAIN = r"regexp_replace(regexp_replace({}, '[\t\n\r]+', ' ', 'g'), '\p{{Cc}}', '', 'g')"
 """A name without control characters."""
 
@@ -114,7 +113,8 @@ class Listens:
                 files=", ".join(tracks),
                 title=_PLAIN.format("recording_name"),
                 credit=_PLAIN.format("artist_name"),
-                between=_CREDIT,
+                release=_PLAIN.format("release_name"),
+                between=CREDIT_MARKS,
             )
             self._copy(of_tracks, into.tracks)
 
@@ -169,7 +169,7 @@ CREATE OR REPLACE TEMP TABLE listens AS
 WITH given AS (
     SELECT listened_at::TIMESTAMP AS listened_at, created::TIMESTAMP AS created, user_id::BIGINT AS user_id,
         artist_name, recording_name, artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid,
-        TRY_CAST(recording_mbid AS UUID) AS mbid
+        release_name, TRY_CAST(recording_mbid AS UUID) AS mbid
     FROM read_parquet({file})
 ), identified AS (
     SELECT given.*, named.track_id AS named FROM given LEFT JOIN named
@@ -191,7 +191,8 @@ SELECT user_id, mbid, named, listened_at::DATE AS played_on, count(*) AS plays
 FROM listens WHERE fate = '' GROUP BY ALL
 """
 _WRITINGS = """
-SELECT mbid, named, recording_name, artist_name, artist_credit_mbids, release_mbid, count(*) AS listens
+SELECT mbid, named, recording_name, artist_name, artist_credit_mbids, release_mbid, release_name,
+    count(*) AS listens
 FROM listens WHERE fate = '' GROUP BY ALL
 """
 _ALL_PLAYS = """
@@ -207,7 +208,7 @@ WITH written AS (
 ), chosen AS (
     SELECT mbid, named, max(struct_pack(
         listens := listens, title := {title}, credit := {credit},
-        mbids := artist_credit_mbids, album := release_mbid
+        mbids := artist_credit_mbids, album := release_mbid, called := {release}
     )) AS best FROM written GROUP BY mbid, named
 ), split AS (
     SELECT coalesce(mbid::VARCHAR, named) AS track_id, best,
@@ -219,7 +220,8 @@ SELECT track_id, NULL::VARCHAR AS isrc, best.title AS name,
         WHEN best.credit IS NOT NULL THEN [best.credit] END AS artists,
     CASE WHEN len(best.mbids) > 0 THEN list_transform(best.mbids, lambda one: lower(one)) END AS artist_ids,
     best.album::VARCHAR AS album_id, NULL::VARCHAR AS genre, NULL::VARCHAR AS image_url,
-    NULL::VARCHAR AS preview_url, NULL::BIGINT AS duration_ms, NULL::BOOLEAN AS explicit
+    NULL::VARCHAR AS preview_url, NULL::BIGINT AS duration_ms, NULL::BOOLEAN AS explicit,
+    best.called AS album, NULL::INTEGER AS year
 FROM split
 """
 
