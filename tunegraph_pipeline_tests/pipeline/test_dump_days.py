@@ -11,15 +11,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from dagster import AssetKey, DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.orchestration.in_process import run_job
+from tunegraph_pipeline.pipeline import current_likes
 from tunegraph_pipeline.pipeline.crawl_day import crawl_day
+from tunegraph_pipeline.pipeline.deletion_requests import request
 from tunegraph_pipeline.pipeline.dump_days import (
     SECTION,
     DatedDump,
@@ -30,6 +34,7 @@ from tunegraph_pipeline.pipeline.dump_days import (
     received,
 )
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up, days_to_fill
+from tunegraph_pipeline.pipeline.forgetting import process_requests
 from tunegraph_pipeline.pipeline.prepare_refresh import prepare_dumps
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
@@ -305,6 +310,35 @@ def test_a_kept_day_is_filled_without_a_mirror(folder: Path, tmp_path: Path) -> 
     assert "filled from what was kept" in report.notes[0]
     with pytest.raises(NoAnswer, match="no answer"):
         fill(lake, [TODAY])
+
+
+def test_who_was_forgotten_does_not_come_back_with_later_dumps(
+    expected: dict[date, Plays], server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    fill(lake, [FULL])
+    both = {user for user, *_ in expected[FULL]} & {user for user, *_ in expected[TODAY]}
+    gone, kept = sorted(both)[:2]
+    with lake.writing("a test"):
+        fill_day(lake, FULL)
+        request(lake, [gone])
+        process_requests(lake)
+    fill(lake, DAYS[1:])
+    with lake.writing("a test"):
+        for day in DAYS:
+            fill_day(lake, day)
+            assert plays_of(lake, day) == {row: n for row, n in expected[day].items() if row[0] != gone}
+            for table in ("users", "plays", "likes", "observations", "feedback"):
+                assert gone not in lake.read(table, day.isoformat())["user_id"].to_list()
+        current_likes.run(lake, cut_off=TODAY.isoformat())
+    assert kept in lake.read("plays", TODAY.isoformat())["user_id"].to_list()
+    assert not [path for path in lake.root.rglob("*.parquet") if _names(path, gone)]
+
+
+def _names(path: Path, user_id: str) -> bool:
+    """Whether a column of a file has an id."""
+    rows = pl.read_parquet(path, hive_partitioning=False)
+    return any(user_id in rows[name].to_list() for name in rows.columns if rows[name].dtype == pl.String)
 
 
 def test_too_little_disk_is_said_in_one_line_before_the_listens_are_fetched(
