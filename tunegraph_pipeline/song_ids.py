@@ -42,6 +42,18 @@ MBID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _UUID = re.compile(MBID, re.IGNORECASE)
 _ISRC = re.compile(r"[A-Z]{2}-?[A-Z0-9]{3}-?[0-9]{2}-?[0-9]{5}", re.IGNORECASE)
 APOSTROPHES = "'\u2019\u2018\u02bc`"
+SERVICES = ("spotify", "apple", "youtube", "deezer", "tidal", "musicbrainz")
+"""The services whose ids lead to a page about a song."""
+_PAGES = {
+    "spotify": "https://open.spotify.com/track/{}",
+    "apple": "https://music.apple.com/song/{}",
+    "youtube": "https://music.youtube.com/watch?v={}",
+    "deezer": "https://www.deezer.com/track/{}",
+    "tidal": "https://tidal.com/track/{}",
+    "musicbrainz": "https://musicbrainz.org/recording/{}",
+}
+_PREFIXED = re.compile(r"(apple|youtube|deezer|tidal):([A-Za-z0-9_-]+)")
+_SPOTIFY_ID = re.compile("[0-9A-Za-z]{22}")
 KANA_MARKS = "\u3099\u309a"  # they make another letter, and no accent
 _CODE = re.compile(r"[\w.-]+")
 _VIDEO = re.compile(r"[\w-]{11}")
@@ -81,6 +93,31 @@ def read_id(written: str) -> SongId:
 def clean_id(written: str) -> str:
     """The id that `read_id` finds, whatever it is of."""
     return read_id(written).id
+
+
+class Page(NamedTuple):
+    """A page about a song: the service it is of, one of `SERVICES`, and its address."""
+
+    service: str
+    url: str
+
+
+def page_of(track_id: str) -> Page | None:
+    """The page about a song by an id as lakes hold it; None for an id that is of no service.
+
+    >>> page_of("4uLU6hMCjMI75M1A2tKUQC")
+    Page(service='spotify', url='https://open.spotify.com/track/4uLU6hMCjMI75M1A2tKUQC')
+    >>> page_of("name:the lanterns/blue harbour")
+    """
+    if _SPOTIFY_ID.fullmatch(track_id):
+        service, own = "spotify", track_id
+    elif _UUID.fullmatch(track_id):
+        service, own = "musicbrainz", track_id
+    elif (found := _PREFIXED.fullmatch(track_id)) is not None:
+        service, own = found[1], found[2]
+    else:
+        return None
+    return Page(service, _PAGES[service].format(own))
 
 
 def apple_id(number: str) -> str:

@@ -81,6 +81,14 @@ def recommend(
         int | None, typer.Option(metavar="N", min=1, help="At most this many per artist.")
     ] = None,
     explicit: Annotated[bool, typer.Option(help="Include songs marked explicit.")] = True,
+    links: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVICE",
+            help="Show links to spotify, apple, youtube, deezer, tidal or musicbrainz; auto: to the service"
+            " of the list. Where a song is not known there, to MusicBrainz.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The parquet file to write for --users.")
     ] = None,
@@ -118,6 +126,7 @@ def recommend(
         diversity=diversity,
         max_per_artist=max_per_artist,
         explicit=explicit,
+        links=None if links == "auto" else links,
     )
     if users is not None and output is not None:
         check_writable(output)
@@ -132,7 +141,7 @@ def recommend(
     if isinstance(answer, InputError):
         raise answer
     liked = query.likes if query.user_id is None else _liked_by(recommender, query.user_id)
-    show_recommendations(recommender, answer, liked, as_json, found, ids=ids)
+    show_recommendations(recommender, answer, liked, as_json, found, ids=ids, links=links is not None)
 
 
 def similar(
@@ -271,11 +280,15 @@ def _found_elsewhere(
     """The query for a list from elsewhere, and how its likes were found."""
     from dataclasses import replace
 
+    from tunegraph_pipeline.recommend.links import service_of
     from tunegraph_pipeline.recommend.matching import match
 
     liked, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
+    # The bundle may know the songs by ids of other services than the list does.
+    own = service_of([song.track_id for song in listed.likes])
     asked = replace(
         query,
+        links=query.links or own,
         likes=[*liked.ids, *liked.unknown],
         dislikes=[*query.dislikes, *disliked.ids],
         exclude=[*query.exclude, *liked.also, *disliked.also],

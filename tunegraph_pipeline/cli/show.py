@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -80,14 +81,19 @@ def show_recommendations(
     found: "Matches | None" = None,
     *,
     ids: bool = False,
+    links: bool = False,
 ) -> None:
-    """``found`` is how the songs of a list from elsewhere were found."""
+    """``found`` is how the songs of a list from elsewhere were found; ``links`` shows links in a column."""
     if as_json:
         items = [
             song_facts(item) | {"score": item.score, "reasons": [reason._asdict() for reason in item.reasons]}
             for item in answer.items
         ]
-        matched = {} if found is None else {"found": found.found}
+        matched = (
+            {}
+            if found is None
+            else {"found": found.found, "missing": [song.in_words() for song in found.missing]}
+        )
         print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
         return
     _show_asked(recommender, answer, liked, found)
@@ -104,6 +110,7 @@ def show_recommendations(
             "score": [f"{item.score:.3f}" for item in answer.items],
         },
         ids=ids,
+        links=links,
     )
     table.title = "recommendations"
     table.caption = (
@@ -114,17 +121,22 @@ def show_recommendations(
     answers.print(table)
 
 
-def song_table(songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool) -> Table:
-    """A row per song: rank, name, artists, with ``ids`` the id, then its ``figures`` by the name of their
-    column."""
+def song_table(
+    songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool, links: bool = False
+) -> Table:
+    """A row per song: rank, name, artists, with ``ids`` the id, with ``links`` the link, then its ``figures``
+    by the name of their column. A terminal that can opens the link of a name."""
     table = Table("", "song", "artists")
     if ids:
         table.add_column("id", overflow="fold")
+    if links:
+        table.add_column("link", overflow="fold")
     for what in figures:
         table.add_column(what)
     for rank, (song, *cells) in enumerate(zip(songs, *figures.values(), strict=True), 1):
-        shown = [song.name or song.track_id, song.artists, *([song.track_id] if ids else []), *cells]
-        table.add_row(str(rank), *shown)
+        name = Text(song.name or song.track_id, style=Style(link=song.link or None))
+        further = [*([song.track_id] if ids else []), *([song.link] if links else [])]
+        table.add_row(str(rank), name, song.artists, *further, *cells)
     return table
 
 

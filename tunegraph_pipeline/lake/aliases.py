@@ -5,7 +5,7 @@ the daily tables, which are made with it (`tables`, `daily`), or checking a pair
 (`pipeline.users`).
 
 Raw batches keep the ids of their source. So a day's tables depend on its batches and on the aliases that
-these name, see `raw.day_fingerprint`.
+these name, see `day_fingerprints.day_fingerprint`.
 """
 
 import json

@@ -32,9 +32,10 @@ class Basis:
     """What current lists are computed from.
 
     ``days``: the filled days up to the cut-off, each with a fingerprint of its lists; ``feedback``: the same
-    for its feedback; ``batches``: the ids (`raw.aliased_id`) of the raw batches with that feedback, without
-    an entry for days whose batches are gone; ``recordings``: a fingerprint of which ids are one recording, ""
-    where there is no feedback; ``plays``: one of the likes from plays, "" where there are none.
+    for its feedback; ``batches``: the ids (`day_fingerprints.aliased_id`) of the raw batches with that
+    feedback, without an entry for days whose batches are gone; ``recordings``: a fingerprint of which ids are
+    one recording, "" where there is no feedback; ``plays``: one of the likes from plays, "" where there are
+    none.
     """
 
     days: Mapping[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
+from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
 from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
 from tunegraph_pipeline.lake.parquet import copy_rows, read_blocks
@@ -30,7 +31,7 @@ from tunegraph_pipeline.lake.plays import (
     rows_of_file,
     write_day,
 )
-from tunegraph_pipeline.lake.raw import BatchInfo, day_fingerprint, is_pruned
+from tunegraph_pipeline.lake.raw import BatchInfo, is_pruned
 from tunegraph_pipeline.lake.tables import (
     derive_audio_features,
     derive_feedback,

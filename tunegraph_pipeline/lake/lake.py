@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError, check_shortage
 from tunegraph_pipeline.lake import views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
+from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
+from tunegraph_pipeline.lake.licences import Licence, each_once, licence_of
 from tunegraph_pipeline.lake.lock import write_lock
 from tunegraph_pipeline.lake.plays import DayOfPlays, rows_of_file
 from tunegraph_pipeline.lake.raw import (
     BatchInfo,
     RawBatch,
-    day_fingerprint,
     is_pruned,
+    licences_of,
     raw_days,
     read_batches,
     write_batch,
@@ -308,6 +311,21 @@ class Lake(TableFiles):
 
     def raw_days(self) -> list[date]:
         return raw_days(self.raw)
+
+    def licences(self) -> list[Licence]:
+        """The licences under which all came that the lake received, each once. Raises LakeError where a raw
+        batch cannot be read."""
+        found = {day: licences_of(self.raw, day) for day in self.raw_days()}
+        # A day that an earlier version pruned has its sources in its tables alone.
+        bare = [day.isoformat() for day, licences in found.items() if not licences]
+        sources = {
+            source
+            for day in bare
+            for table in ("users", "tracks")
+            if day in self.partitions(table)
+            for source in self.count_values(table, day, "source")
+        }
+        return each_once([*chain.from_iterable(found.values()), *map(licence_of, sources)])
 
     def first_day(self, today: date) -> date:
         """The day on which the lake begins: the first on which it received anything or that was filled;

@@ -1,7 +1,8 @@
 """Raw batches: what a source delivered, stored unchanged; the only thing an import or a crawl writes.
 
 Here: the form of a batch, writing it once and reading the batches of a day. Not here: the daily tables that
-are derived from them (`tables`), or where a batch comes from (`sources`).
+are derived from them (`tables`), whether these are up to date (`day_fingerprints`), or where a batch comes
+from (`sources`).
 
 A batch is the folder ``raw/dt=<day received>/<source>-<batch id>/`` with up to seven parquet parts and a
 ``batch.json``. The id is a hash of the content, so the same file imported twice on one day is one batch. What
@@ -20,7 +21,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 
 from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.ids import composed
-from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases, id_columns
-from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
+from tunegraph_pipeline.lake.id_forms import compose_ids
+from tunegraph_pipeline.lake.licences import Licence, each_once, licence_of, read_licence
 from tunegraph_pipeline.lake.parquet import (
     UNREADABLE,
     check_columns,
@@ -49,19 +49,9 @@ from tunegraph_pipeline.lake.tombstones import Tombstones
 
 BATCH = "batch.json"
 PRUNED = "pruned.json"
-_OF_PEOPLE = ("users", "likes", "feedback", "plays")
+PARTS_OF_PEOPLE = ("users", "likes", "feedback", "plays")
 """The parts with a column user_id."""
 _NAMED_AFTER = "a file named after a forgotten user"
-_NAMING = {
-    "users": _OF_PEOPLE,
-    "observations": ("users", "likes"),
-    "likes": ("users", "likes"),
-    "feedback": ("feedback",),
-    "plays": ("plays",),
-}
-"""By daily table, the parts whose user ids it takes over; the other tables have none."""
-_APART = {"feedback", "plays", "redirects"}
-"""The parts that say nothing about lists and tracks, and are daily tables of their own."""
 LEFT_OUT = "rows of forgotten users, left out"
 _FACTS = ("source", "origin", "rows", "counts")
 """In `batch.json`: these fields of a `BatchInfo`."""
@@ -73,6 +63,9 @@ _STREAMED = "is_streamed"
 """In `batch.json`: its parts arrived as files and may be larger than memory. Missing where they did not."""
 _LEFT = "."
 """In the id of a batch of files: what follows is how many plays are left without those forgotten."""
+_LICENCE, _LICENCES = "licence", "licences"
+"""In `batch.json`, and in the marker of a pruned day: under which licences the data came. Earlier versions
+wrote none."""
 _COMPOSED = "ids_are_composed"
 """In `batch.json`: its ids of users and tracks have one Unicode form. Older batches lack this field."""
 
@@ -89,7 +82,8 @@ class RawBatch:
     """What one file or one crawl delivered. Every frame follows ``RAW_SCHEMAS``.
 
     A user with a row in ``likes``, or with state ``listed`` in ``users``, was seen whole. ``origin`` and
-    ``counts`` (what was skipped or noticed, by a short description) are for people.
+    ``counts`` (what was skipped or noticed, by a short description) are for people. ``licence`` is that of
+    its source if it is None.
     """
 
     source: str
@@ -102,6 +96,7 @@ class RawBatch:
     feedback: pl.DataFrame = field(default_factory=lambda: empty_frame("feedback"))
     plays: pl.DataFrame = field(default_factory=lambda: empty_frame("plays"))
     redirects: pl.DataFrame = field(default_factory=lambda: empty_frame("redirects"))
+    licence: Licence | None = None
 
     def parts(self) -> dict[str, pl.DataFrame]:
         return {part: getattr(self, part) for part in RAW_SCHEMAS}
@@ -110,7 +105,8 @@ class RawBatch:
 @dataclass(frozen=True)
 class BatchInfo:
     """A batch on disk: its folder, source and counts. ``is_whole``: it replaces all that its source said
-    before. ``is_streamed``: its parts arrived as files, and may be larger than memory."""
+    before. ``is_streamed``: its parts arrived as files, and may be larger than memory. ``given_licence`` is
+    None where that of its source holds."""
 
     folder: Path
     source: str
@@ -121,6 +117,12 @@ class BatchInfo:
     ids_are_composed: bool = True
     is_whole: bool = False
     is_streamed: bool = False
+    given_licence: Licence | None = None
+
+    @property
+    def licence(self) -> Licence:
+        """The licence it came under."""
+        return self.given_licence or licence_of(self.source)
 
     def path(self, part: str) -> Path:
         """The file of a part that the batch has."""
@@ -179,7 +181,7 @@ class BatchInfo:
     def read_whole(self) -> RawBatch:
         """The whole batch. Raises LakeError where a part cannot be read."""
         frames = {part: self.read(part) for part in RAW_SCHEMAS}
-        return RawBatch(self.source, self.origin, **frames, counts=self.counts)
+        return RawBatch(self.source, self.origin, **frames, counts=self.counts, licence=self.given_licence)
 
 
 def write_batch(raw: Path, day: date, batch: RawBatch) -> BatchInfo:
@@ -240,6 +242,7 @@ def write_files(
         dict(counts),
         is_whole=whole,
         is_streamed=True,
+        given_licence=licence_of(source),
     )
     there = [info for info in read_batches(raw, day) if info.source == source and _is_of(info, batch_id)]
     info = there[0] if there else None
@@ -301,8 +304,8 @@ def _write_streamed(info: BatchInfo, files: Mapping[str, Path], gone: Mapping[st
 
 
 def _composed(batch: RawBatch) -> RawBatch:
-    frames = {part: compose_ids(frame) for part, frame in batch.parts().items()}
-    return RawBatch(batch.source, batch.origin, **frames, counts=batch.counts)
+    frames: dict[str, Any] = {part: compose_ids(frame) for part, frame in batch.parts().items()}
+    return replace(batch, **frames)
 
 
 def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tuple[RawBatch | None, int]:
@@ -311,9 +314,9 @@ def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tu
     None in place of a batch that named nobody else. Its tracks go with it if it was imported, since the
     import of one person is that person's library; tracks of a crawl describe the catalogue, and stay.
     """
-    left: dict[str, pl.DataFrame] = {}
+    left: dict[str, Any] = {}
     named = 0
-    for part in _OF_PEOPLE:
+    for part in PARTS_OF_PEOPLE:
         frame = batch.parts()[part]
         theirs = gone(frame["user_id"])
         frame = frame.filter(~theirs)
@@ -325,7 +328,7 @@ def without_users(batch: RawBatch, gone: Callable[[pl.Series], pl.Series]) -> tu
         left[part] = frame
     if not named:
         return batch, 0
-    rest = RawBatch(batch.source, batch.origin, **{**batch.parts(), **left}, counts=batch.counts)
+    rest = replace(batch, **left)
     catalogue = batch.source != FILES and (len(batch.tracks) or len(batch.features))
     return (rest if any(map(len, left.values())) or catalogue else None), named
 
@@ -342,7 +345,7 @@ def take_users_out(info: BatchInfo, day: date, user_ids: Collection[str]) -> Cou
         if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", composed(info.origin)) is not None
     )
     named_after = bool(named)
-    for part, column in (*((part, "user_id") for part in _OF_PEOPLE), ("users", "discovered_from")):
+    for part, column in (*((part, "user_id") for part in PARTS_OF_PEOPLE), ("users", "discovered_from")):
         found = info.count_values(part, column)
         named.update({one: found[one] for one in user_ids if one in found})
     if not named:
@@ -385,7 +388,10 @@ def prune_day(raw: Path, day: date) -> int:
     batches = [path for path in folder.iterdir() if path.is_dir()]
     if batches:
         # The marker first, so that no table is ever derived from a part of the batches.
-        write_text(folder / PRUNED, sealed_json(json.dumps({"batches": len(batches)})), raw.parent / STAGING)
+        if not is_pruned(raw, day):
+            licences = each_once(read_info(path).licence for path in batches)
+            marker = {"batches": len(batches), _LICENCES: licences}
+            write_text(folder / PRUNED, sealed_json(json.dumps(marker)), raw.parent / STAGING)
         for path in batches:
             remove_folder(path, raw.parent / STAGING)
     return len(batches)
@@ -394,6 +400,19 @@ def prune_day(raw: Path, day: date) -> int:
 def is_pruned(raw: Path, day: date) -> bool:
     """Whether the batches of a day were pruned: its tables stay as they are."""
     return (day_folder(raw, day) / PRUNED).exists()
+
+
+def licences_of(raw: Path, day: date) -> list[Licence]:
+    """The licences under which the data of a day came, each once; none of a day that an earlier version
+    pruned. Raises LakeError where a batch cannot be read."""
+    if not is_pruned(raw, day):
+        return each_once(batch.licence for batch in read_batches(raw, day))
+    marker = day_folder(raw, day) / PRUNED
+    try:
+        written = read_json(marker.read_bytes()).get(_LICENCES, [])
+        return each_once(found for one in written if (found := read_licence(one)) is not None)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []  # only that the marker is there counts
 
 
 def day_folder(raw: Path, day: date) -> Path:
@@ -409,7 +428,9 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
     batch_id = content_id(batch.source, tables)
     folder = day_folder(raw, day) / f"{batch.source}-{batch_id}"
     rows = {part: len(table) for part, table in tables.items()}
-    info = BatchInfo(folder, batch.source, batch_id, batch.origin, rows, batch.counts)
+    info = BatchInfo(
+        folder, batch.source, batch_id, batch.origin, rows, batch.counts, given_licence=batch.licence
+    )
     if overwrite or not (folder / BATCH).exists():
         with staged_folder(folder, raw.parent / STAGING) as draft:
             for part, table in tables.items():
@@ -419,7 +440,7 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
 
 
 def _write_facts(folder: Path, info: BatchInfo) -> None:
-    facts = {name: getattr(info, name) for name in _FACTS} | {_COMPOSED: True}
+    facts = {name: getattr(info, name) for name in _FACTS} | {_COMPOSED: True, _LICENCE: info.licence}
     # The id of streamed parts is that of their origin, not of their content.
     facts |= {_STREAMED: True, _WHOLE: info.is_whole} if info.is_streamed else {"id_form": _ID_FORM}
     (folder / BATCH).write_text(sealed_json(json.dumps(facts, indent=1, ensure_ascii=False)))
@@ -493,70 +514,6 @@ def raw_days(raw: Path) -> list[date]:
     return sorted(days)
 
 
-def day_fingerprint(batches: list[BatchInfo], table: str, aliases: Aliases = NO_ALIASES) -> str:
-    """The fingerprint of what a daily table is derived from: equal fingerprints of a day, equal tables. Only
-    aliases that the batches name change it, and ids that have to be composed.
-
-    A batch of feedback, plays or redirects alone says nothing about lists and tracks, and the other way
-    round: they must not look like a changed list, for which a model would be trained again.
-    """
-    batches = [batch for batch in batches if _says_of(table, {*batch.rows})]
-    text = ",".join(f"{batch.source}-{aliased_id(batch, table, aliases)}" for batch in batches)
-    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
-
-
-def _says_of(table: str, parts: set[str]) -> bool:
-    """Whether a batch with these parts counts for a daily table."""
-    if table in _APART:
-        return table in parts
-    if table in ("likes", "observations") and "plays" in parts:
-        return bool(parts & {"users", "likes"})
-    return table == "users" or not parts or not parts <= _APART
-
-
-def aliased_id(batch: BatchInfo, table: str, aliases: Aliases) -> str:
-    """The id of a batch, with a hash of the aliases that it names in what goes into ``table``, if any, and a
-    mark if it has ids in other Unicode forms. Raises LakeError where a part cannot be read."""
-    batch_id = batch.batch_id
-    if not batch.ids_are_composed and _has_other_forms(batch.folder, tuple(batch.rows)):
-        batch_id += "+NFC"
-    parts = [part for part in _NAMING.get(table, ()) if aliases.links and batch.rows.get(part)]
-    named = {
-        alias for part in parts for alias in _named_aliases(batch.folder, part, frozenset(aliases.links))
-    }
-    if not named:
-        return batch_id
-    text = json.dumps([(alias, aliases.user_id(alias)) for alias in sorted(named)])
-    return f"{batch_id}+{hashlib.blake2b(text.encode(), digest_size=10).hexdigest()}"
-
-
-@lru_cache(maxsize=10_000)
-def _named_aliases(folder: Path, part: str, aliases: frozenset[str]) -> set[str]:
-    """Which of the aliases a part of a batch names. A folder is named by its content, so the answer stays."""
-    info = read_info(folder)
-    return {
-        alias
-        for column in id_columns(RAW_SCHEMAS[part].names)
-        for alias in aliases.intersection(info.count_values(part, column))
-    }
-
-
-@lru_cache(maxsize=10_000)
-def _has_other_forms(folder: Path, parts: tuple[str, ...]) -> bool:
-    """Whether a batch of an earlier version has ids that are not composed."""
-    try:
-        return any(
-            has_other_forms(folder / f"{part}.parquet", RAW_SCHEMAS[part].names)
-            for part in parts
-            if part in RAW_SCHEMAS
-        )
-    except UNREADABLE as error:
-        check_shortage(error, f"cannot read {folder}")
-        raise LakeError(
-            f"{folder} cannot be read ({error}); remove it and import its origin again"
-        ) from error
-
-
 def read_info(folder: Path) -> BatchInfo:
     """What `batch.json` says of a batch. Raises LakeError where it cannot be read."""
     try:
@@ -570,6 +527,7 @@ def read_info(folder: Path) -> BatchInfo:
             ids_are_composed=composed_ids,
             is_whole=facts.get(_WHOLE) is True,
             is_streamed=facts.get(_STREAMED) is True,
+            given_licence=read_licence(facts.get(_LICENCE)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         check_shortage(error, f"cannot read {folder / BATCH}")

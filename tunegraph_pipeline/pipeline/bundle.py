@@ -41,6 +41,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
             lake.current_version("like_graph"),
             lake.fingerprint("tracks", cut_off),
             lake.inputs_of("current_dislikes", cut_off.isoformat()),
+            lake.licences(),
         ]
     )
     if not lake.has_version("serving", version):
@@ -71,6 +72,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         pl.col("isrc").str.replace_all("[- ]", "").str.to_uppercase().fill_null(""),
         pl.col("artists", "artist_ids").fill_null([]),
         pl.col("explicit").cast(pl.Int8).fill_null(-1),
+        pl.col("year").fill_null(0),
         made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
     )
     user_ids, user_indptr, disliked_indptr, disliked_tracks = with_dislikes(graph, known_dislikes(lake), ids)
@@ -98,12 +100,14 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         preview_urls=shown["preview_url"].to_list(),
         canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
+        years=shown["year"].to_numpy(),
         layout=weights.layout,
         by=Artists.of_lists(shown["artist_ids"].to_list(), shown["artists"].to_list()),
         facts={
             "bundle_version": version,
             "model_version": model.facts["version"],
             "cut_off": current_cut_off(lake).isoformat(),
+            "licences": lake.licences(),
             "blend": model.facts["blend"],
             "calibration": model.facts["calibration"],
             "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),

@@ -25,6 +25,7 @@ from tunegraph_pipeline.graph.recordings import (
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, JOINED_BY, TABLES, JoinedBy
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
+from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.pipeline.stages import stage
@@ -144,7 +145,10 @@ def run(lake: Lake) -> StageResult:
                 for stage in JOINED_BY
             },
         }
-    return StageResult(None, how, cost, rows=lake.row_count(NAME, key), facts=facts)
+    licences = markdown_table(["data", "licence", "where"], map(list, lake.licences()), words=3)
+    return StageResult(
+        None, how, cost, rows=lake.row_count(NAME, key), facts=facts, tables={"licences": licences}
+    )
 
 
 class _Basis(NamedTuple):

@@ -187,6 +187,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         ),
         "screen": "trained_model.embeddings trained_model.prior like_graph.indices",
         "explicit": "catalogue.explicit",
+        "years": "catalogue.year",
         "names": "catalogue.name",
         "artists": "catalogue.artists",
         "isrcs": "catalogue.isrc",

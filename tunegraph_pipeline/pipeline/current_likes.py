@@ -29,8 +29,8 @@ from tunegraph_pipeline.lake.current import (
     rebuilt_lists,
     updated_lists,
 )
+from tunegraph_pipeline.lake.day_fingerprints import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.raw import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.likes_from_plays import (
     choose_cut_off,

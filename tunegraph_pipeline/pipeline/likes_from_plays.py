@@ -23,6 +23,7 @@ import polars as pl
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.current import Played
+from tunegraph_pipeline.lake.day_fingerprints import aliased_id
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.plays import (
     DayOfPlays,
@@ -33,7 +34,6 @@ from tunegraph_pipeline.lake.plays import (
     liked_by_playing,
     listeners,
 )
-from tunegraph_pipeline.lake.raw import aliased_id
 from tunegraph_pipeline.pipeline.fill_days import as_day
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
 from tunegraph_pipeline.pipeline.stages import stage

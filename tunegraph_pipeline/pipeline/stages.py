@@ -175,7 +175,7 @@ STAGES = (
         "publish",
         ("track_embeddings", "like_graph"),
         folder="serving",
-        code=7,
+        code=8,
         domain="serving",
     ),
     Stage(

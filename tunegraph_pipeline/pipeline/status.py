@@ -36,7 +36,7 @@ from tunegraph_pipeline.words import counted
 
 def lake_status(lake: Lake) -> dict[str, str]:
     """One line for each subject, in the order of the pipeline; says what is missing and how to make it."""
-    lines = {"source": _source(lake), "received": _received(lake)}
+    lines = {"source": _source(lake), "received": _received(lake), "licences": _licences(lake)}
     lines |= {f"crawl of {path.stem}": _crawl(path) for path in lake.frontiers()}
     lines |= {"not refreshed": _stale_days(lake), "inbox": inbox_status(lake), "feedback": _feedback(lake)}
     built: dict[str, Callable[[Lake], str]] = {
@@ -69,6 +69,14 @@ def _received(lake: Lake) -> str:
         return "nothing yet; import or refresh"
     until = f" to {days[-1]}" if len(days) > 1 else ""
     return f"{counted(len(days), 'day')}, {days[0]}{until}"
+
+
+def _licences(lake: Lake) -> str:
+    """Under which licences the data came; empty where there is none."""
+    try:
+        return "; ".join(one.in_words() for one in lake.licences())
+    except LakeError as error:
+        return str(error)
 
 
 def _stale_days(lake: Lake) -> str:

@@ -19,7 +19,9 @@ from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.index import CandidateIndex
+from tunegraph_pipeline.recommend.links import Links
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
+from tunegraph_pipeline.song_ids import SERVICES
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -36,6 +38,9 @@ class Query:
     ``familiarity`` goes from 0, discovery, to 1, well-known songs; 0.5 leaves the model's scores unchanged.
     ``diversity``, from 0 to 1, avoids songs that are similar to each other. At most ``max_per_artist`` songs
     have the same first artist. ``explicit`` False leaves out songs marked explicit, but not unmarked ones.
+
+    ``links`` is the service (`song_ids.SERVICES`) that songs are linked to where they have an id there; by
+    default that of the list.
     """
 
     likes: Sequence[str] = ()
@@ -47,6 +52,7 @@ class Query:
     diversity: float = 0.0
     max_per_artist: int | None = None
     explicit: bool = True
+    links: str | None = None
 
 
 class QueryOptions(TypedDict, total=False):
@@ -58,6 +64,7 @@ class QueryOptions(TypedDict, total=False):
     diversity: float
     max_per_artist: int | None
     explicit: bool
+    links: str | None
 
 
 # Named tuples, because frozen dataclasses take ten times as long to create.
@@ -65,7 +72,7 @@ class SongView(NamedTuple):
     """A song of the catalogue. ``popularity`` is the number of users who like it.
 
     Texts are "" and ``explicit`` is None if unknown. ``x`` and ``y``, from 0 to 1, are its position on the
-    map.
+    map. ``year`` is that of its release, None if unknown; ``link`` leads to a page about it, "" without one.
     """
 
     track_id: str
@@ -78,6 +85,8 @@ class SongView(NamedTuple):
     explicit: bool | None
     x: float
     y: float
+    year: int | None = None
+    link: str = ""
 
     def shown(self) -> dict[str, Any]:
         """The fields in every answer, for JSON: all but the popularity and the index, which depends on the
@@ -147,13 +156,15 @@ class Recommendations:
     """Songs, best first, and the given ids that are not in the bundle, each once.
 
     ``degraded`` is None for a personal answer. Otherwise it says why there is no song, or why the songs are
-    the most popular ones instead; their scores are then their numbers of likes.
+    the most popular ones instead; their scores are then their numbers of likes. ``found`` is how many of the
+    liked songs the bundle has.
     """
 
     items: list[Recommendation]
     unknown: list[str]
     degraded: str | None
     bundle_version: str
+    found: int = 0
 
     def shown(self, model_version: str) -> dict[str, Any]:
         """The answer for JSON, as the service and the Lambda function give it."""
@@ -169,17 +180,21 @@ class Recommendations:
                 }
                 for rank, item in enumerate(self.items, 1)
             ],
+            "found": self.found,
             "unknown": self.unknown,
             "degraded": self.degraded,
         }
 
 
 class ResolvedQuery(NamedTuple):
-    """A query with its ids looked up, the unknown ids, and why its answer is not personal."""
+    """A query with its ids looked up, the unknown ids, why its answer is not personal, the service to link
+    to, and how many of the liked songs the bundle has."""
 
     spec: QuerySpec
     unknown: list[str]
     degraded: str | None
+    service: str | None
+    found: int
 
 
 class Recommender:
@@ -208,6 +223,7 @@ class Recommender:
         self.blocked: NDArray[np.int32] = np.unique(blocked)
         index, self.index_problem = _usable_index(bundle)
         self.ranker = Ranker(bundle, self.blocked, index=index)
+        self._links = Links(bundle)
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
@@ -251,12 +267,12 @@ class Recommender:
         valid = [one for one in resolved if isinstance(one, ResolvedQuery)]
         ks = [query.k for query, one in zip(queries, resolved, strict=True) if isinstance(one, ResolvedQuery)]
         best = self.ranker.answer([one.spec for one in valid], ks)
-        items = iter(self._items(best))
+        items = iter(self._items(best, [one.service for one in valid]))
         return [one if isinstance(one, InputError) else self._answer(one, next(items)) for one in resolved]
 
     def _answer(self, query: ResolvedQuery, items: list[Recommendation]) -> Recommendations:
         degraded = query.degraded if items else _NOTHING_LEFT
-        return Recommendations(items, query.unknown, degraded, self.bundle.version)
+        return Recommendations(items, query.unknown, degraded, self.bundle.version, query.found)
 
     def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
         """The k songs with the highest cosine to a song, without the song itself under any of its ids.
@@ -272,7 +288,7 @@ class Recommender:
             both = neighbour_probability(calibration, cosines, popularity[track], popularity[found])
             probabilities = both.tolist()
         listeners = self.ranker.listeners_of_both(np.full(len(found), track, dtype=np.int32), found)
-        songs = self.describe(found)
+        songs = self.describe(found, self._links.service_of([track_id], found[:0]))
         return list(map(SimilarTrack, songs, cosines.tolist(), probabilities, listeners.tolist()))
 
     def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
@@ -302,9 +318,10 @@ class Recommender:
             return None
         return self.describe(self.bundle.canonical[[position]])[0]
 
-    def describe(self, tracks: NDArray[np.int32]) -> list[SongView]:
-        """The songs at these indices."""
-        return self._views(tracks, *self._texts(tracks))
+    def describe(self, tracks: NDArray[np.int32], service: str | None = None) -> list[SongView]:
+        """The songs at these indices, linked to ``service`` where they have an id there, else to that of
+        their own id."""
+        return self._views(tracks, *self._texts(tracks), self._links.of(tracks, service))
 
     def _texts(self, tracks: NDArray[np.int32]) -> tuple[list[str], list[str], list[str]]:
         """The ids, names and artists of these tracks."""
@@ -312,7 +329,12 @@ class Recommender:
         return _read(bundle.tracks.ids, tracks), _read(bundle.names, tracks), _read(bundle.artists, tracks)
 
     def _views(
-        self, tracks: NDArray[np.int32], ids: list[str], names: list[str], artists: list[str]
+        self,
+        tracks: NDArray[np.int32],
+        ids: list[str],
+        names: list[str],
+        artists: list[str],
+        links: list[str],
     ) -> list[SongView]:
         # `map` builds the tuples in C; a Python loop over the songs would take longer than the ranking.
         bundle = self.bundle
@@ -328,6 +350,8 @@ class Recommender:
                 bundle.popularity[tracks].tolist(),
                 [None if mark < 0 else mark > 0 for mark in bundle.explicit[tracks].tolist()],
                 *bundle.layout[tracks].T.tolist(),
+                [year or None for year in bundle.years[tracks].tolist()],
+                links,
             )
         )
 
@@ -376,7 +400,11 @@ class Recommender:
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
-        return ResolvedQuery(spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded)
+        service = query.links or self._links.service_of(query.likes, spec.liked)
+        found = len(set(spec.liked.tolist()))
+        return ResolvedQuery(
+            spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded, service, found
+        )
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)
@@ -392,8 +420,9 @@ class Recommender:
         missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
         return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
-    def _items(self, best: list[Rankings]) -> list[list[Recommendation]]:
-        """The songs of all rankings, with reasons. Their texts are read together, which is faster."""
+    def _items(self, best: list[Rankings], services: list[str | None]) -> list[list[Recommendation]]:
+        """The songs of all rankings, with reasons, linked to ``services``. Their texts are read together,
+        which is faster."""
         if not best:
             return []
         tracks = np.concatenate([one.indices for one in best])
@@ -408,7 +437,12 @@ class Recommender:
         for at, reason in zip(place.tolist(), all_reasons, strict=True):
             reasons[at] += (reason,)
         scores = np.concatenate([one.scores for one in best]).tolist()
-        songs = self._views(tracks, ids[:n], names[:n], artists[:n])
+        links = [
+            link
+            for one, service in zip(best, services, strict=True)
+            for link in self._links.of(one.indices, service)
+        ]
+        songs = self._views(tracks, ids[:n], names[:n], artists[:n], links)
         items = list(map(Recommendation, songs, scores, reasons))
         if len(best) == 1:
             return [items]
@@ -484,6 +518,8 @@ def _check_options(query: Query) -> None:
         value = getattr(query, name)
         if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}; it goes from 0 to 1")
+    if query.links is not None and query.links not in SERVICES:
+        raise InputError(f"links is {_shown(query.links)}; choose one of {', '.join(SERVICES)}")
     if query.max_per_artist is not None and query.max_per_artist < 1:
         raise InputError(f"max_per_artist is {query.max_per_artist}; ask for at least one song of an artist")
 

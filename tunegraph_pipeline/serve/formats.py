@@ -15,9 +15,14 @@ from tunegraph_pipeline.recommend.recommender import Recommendation, Recommendat
 from tunegraph_pipeline.song_ids import clean_id
 from tunegraph_pipeline.spreadsheet_cells import harmless
 
+OF_SPOTIFY = frozenset({"m3u", "uris"})
+"""The formats that have Spotify's links."""
 _SPOTIFY_ID = re.compile(r"[0-9A-Za-z]{22}")
 _SPOTIFY_PREFIX = "spotify:track:"
-_COLUMNS = ("rank", "track_id", "name", "artists", "score", "explicit", "because", "image_url", "preview_url")
+_COLUMNS = (
+    *("rank", "track_id", "name", "artists", "score", "explicit", "because", "image_url", "preview_url"),
+    *("year", "link"),
+)
 
 
 class Written(NamedTuple):
@@ -64,7 +69,7 @@ def _m3u(items: Sequence[Recommendation]) -> bytes:
 
 
 def _uris(items: Sequence[Recommendation]) -> bytes:
-    found = (_spotify_id(item.song.track_id) for item in items)
+    found = (_spotify_id(item.song) for item in items)
     return "".join(f"{_SPOTIFY_PREFIX}{track}\n" for track in found if track is not None).encode()
 
 
@@ -74,10 +79,11 @@ def _link(song: SongView) -> str | None:
     # Whitespace in the address could start another entry of the playlist.
     if preview.startswith(("https://", "http://")) and not any(letter.isspace() for letter in preview):
         return preview
-    track = _spotify_id(song.track_id)
+    track = _spotify_id(song)
     return None if track is None else f"https://open.spotify.com/track/{track}"
 
 
-def _spotify_id(track_id: str) -> str | None:
-    plain = clean_id(track_id)
-    return plain if _SPOTIFY_ID.fullmatch(plain) else None
+def _spotify_id(song: SongView) -> str | None:
+    """The song's own id, or that of its link, if it is Spotify's."""
+    plain = (clean_id(track_id) for track_id in (song.track_id, song.link))
+    return next((one for one in plain if _SPOTIFY_ID.fullmatch(one)), None)

@@ -5,6 +5,7 @@ Here: every endpoint with its documentation, and the query it makes. Not here: r
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version as program_version
 from pathlib import Path
@@ -23,7 +24,7 @@ from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.batching import cost_of
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
-from tunegraph_pipeline.serve.formats import write_list
+from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
 from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.pages import PageFiles
@@ -72,6 +73,8 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         charge = request.scope.get(CHARGE)
         if charge is not None:
             charge(cost_of(question) - 1.0)
+        if form in OF_SPOTIFY and question.links is None:
+            question = replace(question, links="spotify")
         recommender, answer = await service.ask(question)
         if isinstance(answer, InputError):
             if question.user_id is not None and recommender.bundle.users.position(question.user_id) < 0:
@@ -296,6 +299,10 @@ def _add_state(router: APIRouter, service: Service) -> None:
                 "tracks": bundle.n_tracks,
                 "recommendable": int(np.count_nonzero(bundle.recommendable)),
                 "users": bundle.n_users,
+                "licences": [
+                    dict(zip(("data", "terms", "url"), one, strict=True))
+                    for one in bundle.facts.get("licences", [])
+                ],
             }
         )
 

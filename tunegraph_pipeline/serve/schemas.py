@@ -45,6 +45,7 @@ IdList = Annotated[list[_Text], Field(max_length=MOST_LISTED), AfterValidator(_s
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)]
 Format = Literal["json", "csv", "m3u", "uris"]
+Service = Literal["spotify", "apple", "youtube", "deezer", "tidal", "musicbrainz"]
 
 _FORMAT = Field(
     description="`json`; `csv`; `m3u`, a playlist of previews or Spotify links; or `uris`, one Spotify URI"
@@ -56,6 +57,11 @@ _FAMILIARITY = Field(
 _DIVERSITY = Field(0.0, description="How much the songs should differ from each other, from 0 to 1.")
 _MAX_PER_ARTIST = Field(None, description="Maximum number of songs per artist.")
 _EXPLICIT = Field(True, description="`false` leaves out songs marked as explicit.")
+_LINKS = Field(
+    None,
+    description="The service to link to, where a song is known there; otherwise MusicBrainz. By default the"
+    " one that most of the given ids are of.",
+)
 
 
 class RequestBody(BaseModel):
@@ -83,6 +89,7 @@ class RecommendationRequest(RequestBody):
     diversity: Share = _DIVERSITY
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
+    links: Service | None = _LINKS
 
 
 class ListParameters(QueryParameters):
@@ -99,6 +106,7 @@ class UserParameters(ListParameters):
     diversity: Share = _DIVERSITY
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
+    links: Service | None = _LINKS
 
 
 class SimilarParameters(QueryParameters):
@@ -183,6 +191,8 @@ class ShownSong(BaseModel):
     explicit: bool | None = Field(description="Null if unknown.")
     x: float = Field(description="Its position on the map, from 0 to 1.")
     y: float
+    year: int | None = Field(description="The year of its release; null if unknown.")
+    link: str = Field(description="A page about it.")
 
 
 class TrackAnswer(ShownSong):
@@ -208,6 +218,7 @@ class RecommendationsAnswer(BaseModel):
     bundle_version: str
     model_version: str
     items: list[RecommendationAnswer]
+    found: int = Field(description="How many of the liked songs are in the catalogue.")
     unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
     degraded: str | None = Field(
         description="Why these are not personal, or why there are none; null if they are personal."
@@ -297,8 +308,16 @@ class ReadyAnswer(BaseModel):
     problem: str | None
 
 
+class LicenceAnswer(BaseModel):
+    """Under which terms data came that the bundle is made of."""
+
+    data: str = Field(description="Whose it is.")
+    terms: str
+    url: str = Field(description="Where the terms are; empty if nowhere.")
+
+
 class VersionAnswer(BaseModel):
-    """The versions of the program and of the served bundle."""
+    """The versions of the program and of the served bundle, and whose data it is made of."""
 
     program: str
     bundle_version: str
@@ -307,3 +326,4 @@ class VersionAnswer(BaseModel):
     tracks: int = Field(description="Ids of songs in the bundle.")
     recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int
+    licences: list[LicenceAnswer] = Field(description="None for a bundle of an earlier version.")

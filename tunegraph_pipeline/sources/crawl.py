@@ -25,7 +25,7 @@ from pydantic import Field
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.retention import RetentionSettings, asked_again_before
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, RAW_ADDED
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.cells import without_controls, without_other_links
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
@@ -210,7 +210,9 @@ class Crawl:
             if "tracks" in frames:
                 named = without_controls(frames["tracks"], counts)
                 frames["tracks"] = without_other_links(named, counts)
-            batch = RawBatch(source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())))
+            batch = RawBatch(
+                source, f"crawl of {source}", **frames, counts=dict(sorted(counts.items())), licence=None
+            )
             write_batch(self._raw, day, batch)
 
         self._frontier.empty_journal(write)
@@ -419,6 +421,9 @@ def paused(asked: AskLater, visited: int = 0) -> CrawlPaused:
 
 def _frame(part: str, rows: list[list[Any]]) -> pl.DataFrame:
     schema = empty_frame(part).schema
+    if part in RAW_ADDED:
+        # An earlier version journalled fewer columns.
+        rows = [row + [None] * (len(schema) - len(row)) for row in rows]
     # Times are journalled as microseconds, which is what the column holds.
     carried = {name: pl.Int64 if name == "liked_at" else kind for name, kind in schema.items()}
     return pl.DataFrame(rows, schema=carried, orient="row", strict=True).cast(schema)

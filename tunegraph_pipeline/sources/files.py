@@ -16,6 +16,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.ids import MOST_ID_BYTES
+from tunegraph_pipeline.lake import licences
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.sources.account_export import export_reading
@@ -216,6 +217,7 @@ def _import_recordings(
         features=found.features if kind != "tracks" else empty_frame("features"),
         redirects=found.redirects,
         counts=found.counts,
+        licence=licences.MUSICBRAINZ if of.name == CANONICAL else licences.ACOUSTICBRAINZ,
     )
     return FileImport(batch, str(path), of, of.seen_by)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.ids import all_composed
-from tunegraph_pipeline.lake import raw
+from tunegraph_pipeline.lake import day_fingerprints, raw
 from tunegraph_pipeline.lake import tables as tables_of_lake
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases
 from tunegraph_pipeline.lake.daily import Preview, fill_day
@@ -55,8 +55,8 @@ def earlier(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
         received(lake, ZOE_APART, SONG_APART)
         receive(lake, DAY, {ZOE: [SONG, "b"]})
         as_before(lake)
-        raw._has_other_forms.cache_clear()
-        before.setattr(raw, "_has_other_forms", lambda folder, parts: False)
+        day_fingerprints._has_other_forms.cache_clear()
+        before.setattr(day_fingerprints, "_has_other_forms", lambda folder, parts: False)
         fill_day(lake, DAY)
     assert lake.read("likes", DAY.isoformat())["user_id"].to_list() == ["ana", ZOE_APART, ZOE, ZOE]
     return lake

@@ -11,8 +11,9 @@ import pytest
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake import lake as lake_module
 from tunegraph_pipeline.lake import tables
+from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
-from tunegraph_pipeline.lake.raw import RawBatch, day_fingerprint, empty_frame, write_batch
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import TABLES
 
 DAY = date(2026, 3, 1)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
-from tunegraph_pipeline.lake.raw import RawBatch, day_fingerprint, empty_frame, write_batch
+from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.storage import SPOOL
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline.fill_days import DaysToFill, days_to_catch_up, days_to_fill

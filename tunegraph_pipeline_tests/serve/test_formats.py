@@ -100,3 +100,8 @@ def test_uris_are_of_spotify_ids_alone() -> None:
         "uris", song(SPOTIFY), song("local-7"), song(f"spotify:track:{SPOTIFY}"), song(SPOTIFY + "x")
     )
     assert uris == f"spotify:track:{SPOTIFY}\n" * 2
+    linked = song("b1a9c0e9-d987-4042-ae91-78d6a3267d69")
+    linked = linked._replace(song=linked.song._replace(link=f"https://open.spotify.com/track/{SPOTIFY}"))
+    assert written("uris", linked) == f"spotify:track:{SPOTIFY}\n", "another id of the recording is Spotify's"
+    elsewhere = linked.song._replace(link="https://musicbrainz.org/recording/x")
+    assert written("uris", linked._replace(song=elsewhere)) == ""

@@ -541,7 +541,9 @@ def test_a_link_opens_the_page_with_the_same_songs(visit: Open) -> None:
 
 def test_unknown_songs_of_a_link_are_told_of(visit: Open) -> None:
     seen = visit(f"/#likes=nobody-knows-this,{track_id(4)}")
-    expect(seen.page.locator("#unknown")).to_have_text("One song in your lists is not in this catalogue.")
+    expect(seen.page.locator("#unknown")).to_have_text(
+        "1 of your songs found. Not in this catalogue: nobody-knows-this."
+    )
     assert len(seen.liked()) == 2
     assert seen.complaints == []
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.licences import ACOUSTICBRAINZ
 from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.sources.acousticbrainz import read_acousticbrainz
 from tunegraph_pipeline.sources.files import import_files
@@ -164,6 +165,7 @@ def test_it_is_recognised_by_what_is_in_it(tmp_path: Path) -> None:
     path = path.rename(tmp_path / "sounds.tar.zst")
     (one,) = import_files([path], known_songs=lambda: KnownSongs(songs(ONE)))
     assert one.format.name == "acousticbrainz"
+    assert one.batch.licence == ACOUSTICBRAINZ
     assert (len(one.batch.tracks), len(one.batch.features)) == (1, 1)
     (one,) = import_files([path], kind="features", known_songs=lambda: KnownSongs(songs(ONE)))
     assert (len(one.batch.tracks), len(one.batch.features)) == (0, 1)

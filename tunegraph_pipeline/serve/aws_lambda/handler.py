@@ -30,6 +30,7 @@ from tunegraph_pipeline.errors import InputError, TuneGraphError
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.json_nesting import check_nesting
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_K, MOST_LISTED
+from tunegraph_pipeline.song_ids import SERVICES
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.recommend.recommender import Recommendations, Recommender, SongView
@@ -45,7 +46,8 @@ _LISTS = ("likes", "dislikes", "exclude")
 _SHARES = ("familiarity", "diversity")
 _COUNTS = ("k", "max_per_artist")
 _SWITCHES = ("explicit", "only_with_preview")
-_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES)
+_SERVICE = "links"
+_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES, _SERVICE)
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
 
 _log = logging.getLogger("tunegraph")
@@ -253,6 +255,8 @@ def _validate(name: str, value: object) -> None:
     elif name in _SHARES:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         error = "" if number and 0 <= value <= 1 else "has to be a number from 0 to 1"  # type: ignore[operator]
+    elif name == _SERVICE:
+        error = "" if value is None or value in SERVICES else f"has to be one of {', '.join(SERVICES)}"
     else:
         error = "" if isinstance(value, bool) else "has to be true or false"
     if error:

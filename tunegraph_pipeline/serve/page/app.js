@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import { cover } from "./cover.js";
 import { SongMap } from "./map.js";
-import { Taste } from "./taste.js";
+import { SERVICES, Taste } from "./taste.js";
 
 const K = 12;
 const PAUSE = 120; // milliseconds without further input before a request is sent
@@ -70,14 +70,27 @@ function row(song, rank, reason, ...actions) {
         nameOf(song),
         song.explicit ? element("span", { class: "mark", title: "explicit" }, "E") : null,
       ),
-      song.artists ? element("p", { class: "artists" }, song.artists) : null,
+      song.artists || song.year
+        ? element("p", { class: "artists" }, [song.artists, song.year].filter(Boolean).join(" · "))
+        : null,
     ),
     reason,
-    element("div", { class: "actions" }, player(song), ...actions),
+    element("div", { class: "actions" }, pageOf(song), player(song), ...actions),
   );
   made.addEventListener("pointerenter", () => map.mark(song));
   made.addEventListener("pointerleave", () => map.mark(null));
   return made;
+}
+
+/** A link to the page about a song in a service. */
+function pageOf(song) {
+  if (!song.link?.startsWith("https://")) return null;
+  const label = `${titleOf(song)}, on ${new URL(song.link).hostname.replace(/^(www|open|music)\./, "")}`;
+  return element(
+    "a",
+    { class: "page", href: song.link, target: "_blank", rel: "noopener noreferrer", title: label, "aria-label": label },
+    "↗",
+  );
 }
 
 function say(text) {
@@ -204,6 +217,7 @@ function showTaste() {
   for (const id of ["familiarity", "diversity"]) $(id).setAttribute("aria-valuetext", `${Math.round(taste[id] * 100)} %`);
   $("max-per-artist").value = taste.maxPerArtist === null ? "" : String(taste.maxPerArtist);
   $("explicit").checked = taste.explicit;
+  $("links").value = taste.links ?? "";
   $("media").checked = taste.media;
   markFound();
 }
@@ -226,10 +240,14 @@ function showAnswer() {
   const popular = answer.degraded !== null && items.length > 0;
   $("degraded").hidden = !popular;
   $("degraded").textContent = popular ? `Not personal yet: ${answer.degraded}.` : "";
-  const lost = answer.unknown.length;
-  $("unknown").hidden = !lost;
-  $("unknown").textContent =
-    lost === 1 ? "One song in your lists is not in this catalogue." : `${lost} songs in your lists are not in this catalogue.`;
+  const lost = answer.unknown;
+  $("unknown").hidden = !lost.length;
+  if (lost.length) {
+    const shown = lost.slice(0, 5).map((id) => nameOf(known.get(id) ?? { track_id: id }));
+    const more = lost.length > shown.length ? ` and ${lost.length - shown.length} more` : "";
+    $("unknown").textContent =
+      `${answer.found} of your songs found. Not in this catalogue: ${shown.join(", ")}${more}.`;
+  }
   $("nothing").hidden = items.length > 0;
   showOnMap();
   say(`${items.length} recommendations`);
@@ -453,6 +471,8 @@ for (const id of ["familiarity", "diversity"]) {
   $(id).addEventListener("input", () => taste.set({ [id]: Number($(id).value) }));
 }
 $("max-per-artist").addEventListener("change", () => taste.set({ maxPerArtist: Number($("max-per-artist").value) || null }));
+for (const [value, name] of Object.entries(SERVICES)) $("links").append(element("option", { value }, name));
+$("links").addEventListener("change", () => taste.set({ links: $("links").value || null }));
 $("explicit").addEventListener("change", () => taste.set({ explicit: $("explicit").checked }));
 $("media").addEventListener("change", () => {
   silence();
@@ -509,4 +529,11 @@ showTaste();
 askNow();
 learnSongs();
 api.mapPoints().then((points) => map.setOthers(points), showProblem);
-api.version().then((live) => ($("version").textContent = `Catalogue ${live.bundle_version}.`), showProblem);
+api.version().then((live) => {
+  $("version").textContent = `Catalogue ${live.bundle_version}.`;
+  live.licences.forEach(({ data, terms, url }, place) => {
+    const shown = url.startsWith("https://") ? element("a", { href: url, rel: "noreferrer" }, terms) : terms;
+    $("licences").append(place ? "; " : "", `${data}: `, shown);
+  });
+  $("licences").hidden = !live.licences.length;
+}, showProblem);

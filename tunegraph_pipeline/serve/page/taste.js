@@ -2,6 +2,14 @@
 
 const KEPT = "tunegraph";
 const OPTIONS = { familiarity: 0.5, diversity: 0, maxPerArtist: null, explicit: true };
+export const SERVICES = {
+  spotify: "Spotify",
+  apple: "Apple Music",
+  youtube: "YouTube Music",
+  deezer: "Deezer",
+  tidal: "Tidal",
+  musicbrainz: "MusicBrainz",
+};
 const MOST = 1000; // ids stored per list, within the limit of the service
 
 function list(value) {
@@ -24,6 +32,7 @@ function sane(given) {
     maxPerArtist: [1, 2, 3].includes(quota) ? quota : null,
     explicit: given.explicit !== false,
     media: given.media !== false,
+    links: Object.hasOwn(SERVICES, given.links ?? "") ? given.links : null,
   };
 }
 
@@ -100,6 +109,7 @@ export class Taste extends EventTarget {
       diversity: this.diversity,
       max_per_artist: this.maxPerArtist,
       explicit: this.explicit,
+      links: this.links,
     };
   }
 
@@ -120,8 +130,8 @@ export class Taste extends EventTarget {
   #change(parts) {
     Object.assign(this, sane({ ...this, ...parts }));
     try {
-      const { likes, dislikes, familiarity, diversity, maxPerArtist, explicit, media } = this;
-      const kept = { likes, dislikes, familiarity, diversity, maxPerArtist, explicit, media };
+      const { likes, dislikes, familiarity, diversity, maxPerArtist, explicit, media, links } = this;
+      const kept = { likes, dislikes, familiarity, diversity, maxPerArtist, explicit, media, links };
       localStorage.setItem(KEPT, JSON.stringify(kept));
     } catch {
       // Without storage the page still works, and the link has the lists.

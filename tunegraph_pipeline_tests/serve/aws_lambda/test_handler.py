@@ -200,10 +200,13 @@ def test_our_shape_is_that_of_the_http_service(make: MakeEvent) -> None:
                 "score": item.score,
                 "x": item.song.x,
                 "y": item.song.y,
+                "year": None,
+                "link": "",
                 "reasons": [{"track_id": "a", "name": "Song A", "artists": "Ann", "listeners": 0}],
             }
             for rank, item in enumerate(recommended.items, 1)
         ],
+        "found": 1,
         "unknown": ["nobody"],
         "degraded": None,
     }
