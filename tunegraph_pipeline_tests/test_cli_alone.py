@@ -108,6 +108,7 @@ def test_a_list_is_answered_from_another_lake_before_its_own_was_refreshed(other
     found = {"id": 1, "ISRC": 1, "artist and title": 2, "artist and title without remarks": 0}
     assert answer["found"] == found
     assert answer["unknown"] == ["x5", "x6"]
+    assert len(answer["missing"]) == 2
     shown = [item["track_id"] for item in answer["items"]]
     assert len(shown) == 20
     assert not {"o1", "o2", "o3", "o4"} & set(shown)

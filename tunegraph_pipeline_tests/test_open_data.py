@@ -5,14 +5,17 @@ import json
 import zipfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.licences import licence_of
 from tunegraph_pipeline.lake.schemas import DUMPS
 from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.dump_days import SECTION
 from tunegraph_pipeline.simulator.dump_server import DumpServer
 from tunegraph_pipeline.simulator.dumps.archives import publish
+from tunegraph_pipeline.song_ids import NAME_PREFIX
 from tunegraph_pipeline_tests.dump_world import FULL, SERVED, TODAY, make_world
 from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.test_cli import tunegraph
@@ -63,6 +66,9 @@ def test_plays_of_dumps_become_likes_a_model_and_recommendations(lake: Lake) -> 
     likes = lake.read("current_likes", key)
     assert set(likes.select("user_id", "track_id").rows()) == set(played.select("user_id", "track_id").rows())
     assert likes["user_id"].str.starts_with("listenbrainz:").all()
+    known = read_catalogue(lake).filter(pl.col("track_id").is_in(likes["track_id"].implode()))
+    assert known["album"].null_count() < 0.5 * len(known)
+    assert lake.licences() == [licence_of(DUMPS)]
     done = tunegraph("recommend", "--user", likes["user_id"][0], "--lake", lake.root, "--json")
     assert json.loads(done.stdout)["items"], done.stderr
 
@@ -83,6 +89,9 @@ def test_who_comes_with_an_export_is_served_before_and_after_the_next_refresh(
         assert len(items) == 5
         assert not theirs & {str(item["track_id"]) for item in items}
         assert all(item["reasons"] for item in items)
+        for item in items:
+            of_musicbrainz = f"https://musicbrainz.org/recording/{item['track_id']}"
+            assert item["link"] == ("" if str(item["track_id"]).startswith(NAME_PREFIX) else of_musicbrainz)
         return items
 
     recommended()

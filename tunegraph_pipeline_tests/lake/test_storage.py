@@ -152,6 +152,6 @@ def test_a_shortage_is_neither_a_full_disk_nor_damage(
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(tables_module, "read_rows", refuse)
+    monkeypatch.setattr(tables_module, "read_with_added", refuse)
     with pytest.raises(ShortageError, match=r"cannot read .*track_ids"):
         tables.read("track_ids")

@@ -47,7 +47,9 @@ def bring(lake: Lake, day: date) -> str | None:
     """Bring lists, id map and catalogue to a day; how the catalogue was made."""
     current_likes.run(lake, cut_off=day.isoformat())
     track_ids.run(lake)
-    return catalogue.run(lake).how
+    result = catalogue.run(lake)
+    assert "| imported files | as the owner of each file says |" in str(result.tables["licences"])
+    return result.how
 
 
 def test_a_row_a_track_with_its_recording_and_what_is_known_under_its_own_id() -> None:

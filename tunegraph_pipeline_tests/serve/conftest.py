@@ -87,6 +87,10 @@ def small_content(version: str = "v1", model: str = "m1", n_tracks: int = N_TRAC
             "bundle_version": version,
             "model_version": model,
             "cut_off": "2026-06-01",
+            "licences": [
+                ["ListenBrainz", "CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/"],
+                ["imported files", "as the owner of each file says", ""],
+            ],
             "blend": {"embedding": 2.0, "neighbour": 1.0, "length_exponent": 0.5},
             "calibration": None,
         },

@@ -539,6 +539,21 @@ def test_a_link_opens_the_page_with_the_same_songs(visit: Open) -> None:
     assert set(copy.liked()) == set(seen.liked())
 
 
+def test_songs_are_linked_and_whose_data_they_are_is_said(visit: Open) -> None:
+    seen = visit(f"/#likes={track_id(4)}")
+    first = seen.page.locator("#recommendations .song").first
+    address = f"https://open.spotify.com/track/{seen.recommended()[0]}"
+    expect(first.locator("a.page")).to_have_attribute("href", address)
+    expect(seen.page.locator("#licences")).to_have_text(
+        "About the data: ListenBrainz: CC0-1.0; imported files: as the owner of each file says"
+    )
+    asked = seen.after(lambda: seen.page.select_option("#links", "musicbrainz"))
+    assert asked["links"] == "musicbrainz"
+    seen.page.reload()
+    expect(seen.page.locator("#links")).to_have_value("musicbrainz")
+    assert seen.complaints == []
+
+
 def test_unknown_songs_of_a_link_are_told_of(visit: Open) -> None:
     seen = visit(f"/#likes=nobody-knows-this,{track_id(4)}")
     expect(seen.page.locator("#unknown")).to_have_text(

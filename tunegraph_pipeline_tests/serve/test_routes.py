@@ -437,6 +437,25 @@ def test_the_service_says_what_it_is(shared_service: RunningService) -> None:
     assert (version["tracks"], version["users"]) == (N_TRACKS, N_USERS)
     assert version["recommendable"] == N_TRACKS
     assert re.fullmatch(r"\d+\.\d+.*", version["program"])
+    assert version["licences"] == [
+        {
+            "data": "ListenBrainz",
+            "terms": "CC0-1.0",
+            "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+        },
+        {"data": "imported files", "terms": "as the owner of each file says", "url": ""},
+    ]
+
+
+def test_songs_are_linked_in_the_service_that_is_asked_for(shared_service: RunningService) -> None:
+    for body in ({"likes": [track_id(4)]}, {"links": "musicbrainz"}):
+        answer = shared_service.post("/recommendations", body).json()
+        assert answer["found"] == len(body.get("likes", []))
+        for item in answer["items"]:
+            # The songs have no id but Spotify's.
+            assert item["link"] == f"https://open.spotify.com/track/{item['track_id']}"
+    wrong = shared_service.post("/recommendations", {"links": "napster"})
+    assert wrong.status_code == 422
 
 
 def test_the_reference_loads_nothing_from_elsewhere(shared_service: RunningService) -> None:
