@@ -280,12 +280,12 @@ def _found_elsewhere(
     """The query for a list from elsewhere, and how its likes were found."""
     from dataclasses import replace
 
-    from tunegraph_pipeline.recommend.links import service_of
+    from tunegraph_pipeline.recommend.links import usual_service
     from tunegraph_pipeline.recommend.matching import match
 
     liked, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
     # The bundle may know the songs by ids of other services than the list does.
-    own = service_of([song.track_id for song in listed.likes])
+    own = usual_service([song.track_id for song in listed.likes])
     asked = replace(
         query,
         links=query.links or own,

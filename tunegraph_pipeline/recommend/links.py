@@ -5,13 +5,14 @@ and the addresses (`song_ids`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.song_ids import SERVICES, clean_id, page_of
+from tunegraph_pipeline.song_ids import SERVICES, clean_id, page_of, service_of
 
 _OTHERWISE = "musicbrainz"
 """The service to link to where the song has no id in the one that is asked for."""
@@ -31,38 +32,46 @@ class Links:
         """The tracks that another one of their recording stands for, by that one."""
         self._of: NDArray[np.int32] = of[order]
 
-    def of(self, tracks: NDArray[np.int32], service: str | None) -> list[str]:
-        """A link to each of these canonical tracks: of ``service``, by default of that of its own id, or else
-        of MusicBrainz, or of any; "" where no id has a page."""
-        return [_link(ids, service) for ids in self._ids_of(tracks)]
+    def of(self, tracks: NDArray[np.int32], ids: Sequence[str], service: str | None) -> list[str]:
+        """A link to each of these canonical tracks, whose own ids are ``ids``: of ``service``, by default of
+        that of its own id, or else of MusicBrainz, or of any; "" where no id has a page."""
+        return [_link(own, others, service) for own, others in zip(ids, self._other_ids(tracks), strict=True)]
 
     def service_of(self, given: Sequence[str], tracks: NDArray[np.int32]) -> str | None:
         """The service that most songs of a list are of: by the ids that were ``given``, or else by all ids
         of the recordings ``tracks``. None where none of the ids is of a service."""
         if given:
-            return service_of(given)
-        return service_of([one for ids in self._ids_of(tracks[:_LOOKED_AT]) for one in ids], None)
+            return usual_service(given)
+        tracks = tracks[:_LOOKED_AT]
+        own = [self._ids[track] for track in tracks.tolist()]
+        return usual_service([*own, *chain.from_iterable(self._other_ids(tracks))], None)
 
-    def _ids_of(self, tracks: NDArray[np.int32]) -> Iterator[list[str]]:
-        """The ids of recordings, that of the canonical track first."""
+    def _other_ids(self, tracks: NDArray[np.int32]) -> Iterable[Sequence[str]]:
+        """The ids of recordings but for that of the canonical track."""
+        if not self._of.size:
+            return [()] * len(tracks)
         starts = np.searchsorted(self._of, tracks, "left").tolist()
         ends = np.searchsorted(self._of, tracks, "right").tolist()
-        for track, start, end in zip(tracks.tolist(), starts, ends, strict=True):
-            others = self._aliases[start:end].tolist() if end > start else ()
-            yield [self._ids[track], *(self._ids[alias] for alias in others)]
+        return [
+            [self._ids[alias] for alias in self._aliases[start:end].tolist()] if end > start else ()
+            for start, end in zip(starts, ends, strict=True)
+        ]
 
 
-def service_of(ids: Sequence[str], most: int | None = _LOOKED_AT) -> str | None:
+def usual_service(ids: Sequence[str], most: int | None = _LOOKED_AT) -> str | None:
     """The service that most of the first ``most`` ids are of; None where none of them is of one."""
-    pages = (page_of(one) or page_of(clean_id(one)) for one in ids[:most])
-    counts = Counter(page.service for page in pages if page is not None)
+    counts = Counter(service_of(one) or service_of(clean_id(one)) for one in ids[:most])
+    del counts[None]
     # On a tie one that plays songs, rather than MusicBrainz.
     return max(SERVICES, key=lambda service: counts[service]) if counts else None
 
 
-def _link(ids: Sequence[str], service: str | None) -> str:
-    pages = [page for one in ids if (page := page_of(one)) is not None]
-    if not pages:
+def _link(own: str, others: Sequence[str], wanted: str | None) -> str:
+    service = service_of(own)
+    if service is not None and (not others or wanted in {None, service}):
+        return page_of(own, service)
+    known = {found: one for one in reversed([own, *others]) if (found := service_of(one)) is not None}
+    if not known:
         return ""
-    links = {page.service: page.url for page in reversed(pages)}
-    return links.get(service or pages[0].service) or links.get(_OTHERWISE) or pages[0].url
+    chosen = next((one for one in (wanted, _OTHERWISE) if one in known), next(reversed(known)))
+    return page_of(known[chosen], chosen)

@@ -321,7 +321,8 @@ class Recommender:
     def describe(self, tracks: NDArray[np.int32], service: str | None = None) -> list[SongView]:
         """The songs at these indices, linked to ``service`` where they have an id there, else to that of
         their own id."""
-        return self._views(tracks, *self._texts(tracks), self._links.of(tracks, service))
+        texts = self._texts(tracks)
+        return self._views(tracks, *texts, self._links.of(tracks, texts[0], service))
 
     def _texts(self, tracks: NDArray[np.int32]) -> tuple[list[str], list[str], list[str]]:
         """The ids, names and artists of these tracks."""
@@ -437,11 +438,11 @@ class Recommender:
         for at, reason in zip(place.tolist(), all_reasons, strict=True):
             reasons[at] += (reason,)
         scores = np.concatenate([one.scores for one in best]).tolist()
-        links = [
-            link
-            for one, service in zip(best, services, strict=True)
-            for link in self._links.of(one.indices, service)
-        ]
+        links, start = list[str](), 0
+        for one, service in zip(best, services, strict=True):
+            end = start + len(one.indices)
+            links += self._links.of(one.indices, ids[start:end], service)
+            start = end
         songs = self._views(tracks, ids[:n], names[:n], artists[:n], links)
         items = list(map(Recommendation, songs, scores, reasons))
         if len(best) == 1:

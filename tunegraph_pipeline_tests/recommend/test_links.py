@@ -9,7 +9,7 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
-from tunegraph_pipeline.song_ids import SERVICES, page_of
+from tunegraph_pipeline.song_ids import SERVICES, clean_id, page_of, service_of
 from tunegraph_pipeline_tests.recommend.conftest import random_content
 
 SPOTIFY = ["4uLU6hMCjMI75M1A2tKUQ" + letter for letter in "ABCD"]
@@ -108,9 +108,14 @@ def test_many_queries_have_the_links_of_each_alone(recommender: Recommender) -> 
 
 def test_every_service_has_a_page() -> None:
     ids = [SPOTIFY[0], "apple:1", "youtube:dQw4w9WgXcQ", "deezer:1", "tidal:1", MBIDS[0]]
-    pages = [page_of(one) for one in ids]
-    assert [page and page.service for page in pages] == list(SERVICES)
-    for odd in (
+    assert [service_of(one) for one in ids] == list(SERVICES)
+    for one, service in zip(ids, SERVICES, strict=True):
+        assert clean_id(page_of(one, service)) == one, "a link is read as the id it was made of"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
         "",
         "name:a/b",
         "isrc:GBAYE0601498",
@@ -118,5 +123,8 @@ def test_every_service_has_a_page() -> None:
         "youtube:a&b=c",
         "apple:",
         SPOTIFY[0] + "x",
-    ):
-        assert page_of(odd) is None
+        "é" * 22,
+    ],
+)
+def test_other_ids_are_of_no_service(odd: str) -> None:
+    assert service_of(odd) is None
