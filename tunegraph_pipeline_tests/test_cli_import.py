@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("blank_plots", "no_history")
 
 A, B = "1aaaaaaaaaaaaaaaaaaaaa", "2bbbbbbbbbbbbbbbbbbbbb"
 EXPORTIFY = (
-    "Track URI,Track Name,Artist Name(s),Album Name,Added At\n"
+    "Track URI,Track Name,Artist Name(s),Record Label,Added At\n"
     f"spotify:track:{A},Intro,The Lanterns,Tides,2024-01-01T00:00:00Z\n"
     f"spotify:track:{B},Home,Ida Quist,Paper,2024-01-02T00:00:00Z\n"
     "spotify:episode:e,Podcast 1,Show,X,2024-01-03T00:00:00Z\n"
@@ -46,7 +46,7 @@ def test_a_dry_run_says_how_a_file_is_read_and_makes_no_lake(tmp_path: Path, lak
         "  1 user, 2 likes, 2 described songs",
         "  columns: track_id from Track URI, name from Track Name, artists from Artist Name(s), liked_at"
         " from Added At",
-        "  not used: Album Name",
+        "  not used: Record Label",
         "  podcast episodes: 1",
         "  me likes Intro by The Lanterns",
         "  me likes Home by Ida Quist",
@@ -69,7 +69,7 @@ def test_the_summary_is_there_as_json(tmp_path: Path, lake: Path) -> None:
     }
     first, second = said["files"]
     assert (first["format"], first["user"], first["skipped"]) == ("exportify", "me", {"podcast episodes": 1})
-    assert first["unused_columns"] == ["Album Name"]
+    assert first["unused_columns"] == ["Record Label"]
     assert (second["format"], second["user"]) == ("table", None)
     assert second["rules"] == ["rating: 4 and more of 5 is a like (--min-rating), less says nothing"]
     done = tunegraph("import", liked, rated, "--json", "--lake", lake)

@@ -28,7 +28,7 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
         Int8, stored("tracks", "1 if a track is marked explicit, 0 if not, -1 if unknown", neutral=-1)
     ] = NEUTRAL
     years: Annotated[
-        Int32, stored("tracks", "the year of release of each track, 0 if unknown", neutral=0)
+        Int32, stored("tracks", "the year of release of each track, 0 if unknown", neutral=0, optional=True)
     ] = NEUTRAL
     layout: Annotated[
         Float32, stored("tracks x 2", "the position of each track on the map, 0 to 1", neutral=0.5)

@@ -320,7 +320,7 @@ def without_controls(rows: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     """Rows whose names have no control characters: a blank for a line break or tab, nothing for others. Names
     that had some are counted."""
     changed = 0
-    for role in ("name", "artists", "pair", "genre"):
+    for role in ("name", "artists", "pair", "genre", "album"):
         kind = rows.schema.get(role)
         if kind not in {pl.String, pl.List(pl.String)}:
             continue
@@ -375,6 +375,11 @@ def as_duration(column: pl.Series, role: str, scale: float | None, counts: Count
     counts[f"{role} values that are no lengths"] += int((text.is_not_null() & milliseconds.is_null()).sum())
     wrong = ~milliseconds.is_between(1, 86_400_000)  # no song lasts longer than a day
     return set_null(milliseconds, wrong, "lengths out of range", counts).cast(pl.Int64)
+
+
+def as_year(column: pl.Series) -> pl.Series:
+    """The years of dates such as 1997, 1997-05 and 1997-05-21, int32; null for anything else."""
+    return as_text(column).str.extract(r"^(1[89]\d\d|20\d\d)(?:\.0)?(?:-.*)?$").cast(pl.Int32)
 
 
 _TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

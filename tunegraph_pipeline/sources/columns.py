@@ -32,7 +32,7 @@ _SERVICE_COLUMNS: dict[str, Sequence[str]] = _NAMES["services"]
 
 TRACK_FIELDS = (
     "isrc", "name", "artists", "artist_ids", "album_id", "genre", "image_url", "preview_url",
-    "duration_ms", "duration_s", "duration", "explicit",
+    "duration_ms", "duration_s", "duration", "explicit", "album", "year",
 )  # fmt: skip
 """Roles that describe a track."""
 

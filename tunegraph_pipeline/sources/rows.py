@@ -23,6 +23,7 @@ from tunegraph_pipeline.sources.cells import (
     as_text,
     as_times,
     as_truth,
+    as_year,
     bare_ids,
     set_null,
     without_controls,
@@ -535,7 +536,7 @@ _FEATURE_RANGES = {
 
 def _tracks(table: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     columns = {"track_id": table["track_id"]}
-    for role in ("name", "isrc", "genre", "image_url", "preview_url"):
+    for role in ("name", "isrc", "genre", "image_url", "preview_url", "album"):
         if role in table.columns:
             columns[role] = as_text(table[role])
     if "album_id" in table.columns:
@@ -547,6 +548,8 @@ def _tracks(table: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     for role, scale in (("duration", None), ("duration_s", 1000.0), ("duration_ms", 1.0)):
         if role in table.columns:
             columns["duration_ms"] = as_duration(table[role], role, scale, counts)
+    if "year" in table.columns:
+        columns["year"] = as_year(table["year"])
     if "explicit" in table.columns:
         columns["explicit"] = as_truth(table["explicit"])
     return _first_known(without_other_links(pl.DataFrame(columns), counts), "tracks")

@@ -746,3 +746,24 @@ def test_a_list_that_tunegraph_wrote_comes_back_with_its_own_ids(write: Write) -
     assert batch.tracks["track_id"].to_list() == ids
     foreign = read_one(write("user_id,track_id\nann,'=c\n"))
     assert foreign.likes["track_id"].to_list() == ["'=c"]
+
+
+def test_albums_and_years_of_songs_are_kept(tmp_path: Path) -> None:
+    table = tmp_path / "Liked_Songs.csv"
+    rows = [
+        ("4uLU6hMCjMI75M1A2tKUQC", "Whenever\tYou", "1987-11"),
+        ("3WibbMr6canxRJXhNtAvLU", "", "2000"),
+        ("0I3q5fE6wg7LIfHGngUTnV", "Stankonia", "31 Oct"),
+    ]
+    header = "Track URI,Track Name,Artist Name(s),Album Name,Album Release Date,Added At\n"
+    text = "".join(
+        f'spotify:track:{one},A,B,"{album}",{date},2020-01-01T00:00:00Z\n' for one, album, date in rows
+    )
+    table.write_text(header + text)
+    (batch,) = read_files([table])
+    found = batch.tracks.select("track_id", "album", "year").rows()
+    assert found == [
+        (rows[0][0], "Whenever You", 1987),
+        (rows[1][0], None, 2000),
+        (rows[2][0], "Stankonia", None),
+    ]
