@@ -115,8 +115,11 @@ def test_redirects_join_ids_and_a_stage_left_out_undoes_its_joins(tmp_path: Path
         assert read_catalogue(lake)["recording"].n_unique() == 3
         redirects = pl.DataFrame({"track_id": [other], "recording_id": [one]})
         write_batch(lake.raw, second, RawBatch("files", "dump.tar.zst", redirects=redirects))
+        known = track_ids.songs_of(lake)
+        assert (set(known.ids), known.redirects.rows()) == ({"a", one, other}, [(other, one)])
         fill_day(lake, second)
         assert lake.partitions("redirects") == [second.isoformat()], "other days have none"
+        assert track_ids.songs_of(lake).redirects.rows() == [(other, one)]
         assert bring(lake, second) == "updated"
         rows = read_catalogue(lake)
         assert rows["recording"].n_unique() == 2
