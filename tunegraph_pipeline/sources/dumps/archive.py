@@ -104,7 +104,7 @@ class Archive:
         if target.exists():
             on_bytes(end - start)
             return
-        part = target.with_name(f"{target.name}.part")
+        part = begun(target)
         with disk_errors(target):
             target.parent.mkdir(exist_ok=True)
             with part.open("ab", buffering=0) as file:
@@ -113,9 +113,9 @@ class Archive:
                     file.write(chunk)
                     on_bytes(len(chunk))
 
-                begun = file.tell()
-                on_bytes(begun)
-                for first, last, known in self._segments(start + begun, end):
+                have = file.tell()
+                on_bytes(have)
+                for first, last, known in self._segments(start + have, end):
                     if known is None:
                         self._fetch(first, last, write)
                     else:
@@ -208,7 +208,12 @@ def _known(about: Path) -> Identity | None:
         return None
 
 
+def begun(target: Path) -> Path:
+    """The file that becomes ``target`` once it is complete."""
+    return target.with_name(f"{target.name}.part")
+
+
 def _replace(target: Path, content: bytes) -> None:
-    draft = target.with_name(f"{target.name}.part")
+    draft = begun(target)
     draft.write_bytes(content)
     draft.replace(target)
