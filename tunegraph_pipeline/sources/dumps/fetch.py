@@ -104,6 +104,11 @@ def fetch_dump(
         except _WrongChecksumError as error:
             tell(f"{error}; it is fetched again")
             shutil.rmtree(folder)
+        except UnreadableListensError as error:
+            raise InputError(
+                f"{dump.title} is damaged on the mirror ({error}); run it again later, or use another"
+                " --mirror"
+            ) from None
         except MissingFileError as error:
             raise InputError(
                 f"{mirror.url}/{error} is not there, or no longer; run it again to take the dumps that are"
