@@ -167,7 +167,7 @@ class _Work:
         # What was counted for another window does not count.
         self.counted = archive.folder / f"counted-{self._batch_id()}"
         self.scratch = archive.folder / "scratch"
-        self.said = 0
+        self.most_disk = 0
         """How many bytes of disk the folder takes at most, as people were told."""
         self.since: datetime | None = None
         """From when on it has what was submitted."""
@@ -178,9 +178,9 @@ class _Work:
     def _say_disk(self, coming: int, what: str) -> None:
         """Say how much disk will be taken: what is there, and the bytes ``coming``. Raises InputError where
         there is less."""
-        self.said = _bytes_below(self.archive.folder) + coming
+        self.most_disk = _bytes_below(self.archive.folder) + coming
         place = self.archive.folder.parent
-        self.tell(f"{self.dump.title}: {what}; this takes up to {_size(self.said)} of disk in {place}")
+        self.tell(f"{self.dump.title}: {what}; this takes up to {_size(self.most_disk)} of disk in {place}")
         self._hold_disk(0, coming)
 
     def _hold_disk(self, following: int, coming: int) -> None:
@@ -188,9 +188,9 @@ class _Work:
         are more than was said, or do not fit any more."""
         place = self.archive.folder.parent
         used, free = _bytes_below(self.archive.folder), shutil.disk_usage(self.archive.folder).free
-        if used + following > self.said:
+        if used + following > self.most_disk:
             raise InputError(
-                f"{self.dump.title} takes more disk than the {_size(self.said)} that it said; what was"
+                f"{self.dump.title} takes more disk than the {_size(self.most_disk)} that it said; what was"
                 f" fetched is kept, {_size(used)} in {place}; run it again to let it take more"
             )
         if coming > free:
