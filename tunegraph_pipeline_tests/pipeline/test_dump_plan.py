@@ -3,10 +3,13 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.pipeline.dump_days import DatedDump, Plan, Planner
+from tunegraph_pipeline.pipeline.dump_days import DatedDump, Plan, Planner, gaps, newest_base
 from tunegraph_pipeline.sources.dumps.published import Dump
+from tunegraph_pipeline_tests.conftest import examples
 
 
 def dump(number: int, day: int, *, full: bool = False) -> Dump:
@@ -174,3 +177,61 @@ def test_a_day_that_takes_no_more_batches_leaves_its_dump_to_the_next() -> None:
 def test_a_mirror_without_a_full_export_is_refused() -> None:
     with pytest.raises(InputError, match="no full export"):
         plan([], NEXT)
+
+
+ALL = [dump(100 + 2 * day + full, day, full=full) for day in range(1, 29) for full in (False, True)]
+"""An incremental dump of every day; the numbers between them are of full exports that may have been made."""
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(st.data())
+def test_whatever_a_mirror_has_and_when_it_is_asked_each_submission_counts_once_or_is_said_to_be_missing(
+    data: st.DataObject,
+) -> None:
+    fulls = data.draw(st.sets(st.integers(1, 28), min_size=1, max_size=4), label="days of full exports")
+    made = [one for one in ALL if not one.is_full or one.day.day in fulls]
+    asked = data.draw(st.sets(st.integers(min(fulls), 28), min_size=1, max_size=8), label="days of refreshes")
+    before = {one: made[at - 1].made_at for at, one in enumerate(made) if at}
+    known: list[DatedDump] = []
+    for today in sorted(asked):
+        late = data.draw(st.sets(st.sampled_from(made), max_size=4), label="without an archive yet")
+        kept = data.draw(st.integers(0, 9), label="days that the mirror keeps")
+        there = [one for one in made if one.is_full or one.day.day > today - kept]
+        planner = Planner(
+            known,
+            there,
+            today=date(2026, 9, today),
+            full_days=7,
+            begins=before.__getitem__,
+            is_complete=lambda one, late=late: one not in late,  # type: ignore[misc]
+        )
+        try:
+            found = planner.plan()
+        except InputError:
+            assert not known
+            continue
+        # A raw batch says from when on an incremental dump has what was submitted.
+        new = [
+            DatedDump(one.dump, one.day, before[one.dump] if not one.dump.is_full else None)
+            for one in found.due
+        ]
+        known = sorted([*known, *new], key=lambda one: one.dump)
+        base = newest_base(known)
+        assert base is not None
+        counts = [one for one in known if one.dump >= base.dump and one.day >= base.day]
+        assert len({one.dump for one in counts}) == len(counts)
+        assert all(one.day < base.day for one in known if one.dump.number < base.dump.number)
+        assert all(one.dump.day <= one.day <= date(2026, 9, today) for one in known)
+        assert {one.dump for one in found.due} <= found.wanted
+        # Of every incremental dump up to the last that is there.
+        missing = {one for one in made if not one.is_full and base.dump < one < counts[-1].dump}
+        missing -= {one.dump for one in counts}
+        holes = gaps(counts)
+        assert missing == {
+            one
+            for one in made
+            if any(hole.since < one.made_at <= hole.until for hole in holes) and not one.is_full
+        }
+        assert [note for note in found.notes if note.endswith("; the next full export fills the gap")] == [
+            f"{hole}; the next full export fills the gap" for hole in holes
+        ]
