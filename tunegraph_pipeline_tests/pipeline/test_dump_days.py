@@ -33,7 +33,10 @@ from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
 from tunegraph_pipeline.simulator.dumps.archives import publish, publish_full
-from tunegraph_pipeline.sources.dumps.fetch import DumpReport
+from tunegraph_pipeline.sources.api_session import RequestPolicy
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport, begins_at
+from tunegraph_pipeline.sources.dumps.mirror import Mirror
+from tunegraph_pipeline.sources.dumps.published import read_name
 from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.source import CrawlPaused, NoAnswer
 from tunegraph_pipeline_tests.conftest import examples
@@ -306,6 +309,28 @@ def test_dumps_after_a_gap_are_taken_until_a_full_export_fills_it(folder: Path, 
             archive_of(dumps, next_full), datetime(2026, 8, 15, tzinfo=UTC)
         )
         assert lake_status(lake)["dumps"] == f"full export {number_of(dumps, next_full)}"
+
+
+def test_where_a_dump_begins_is_read_again_if_it_is_replaced_meanwhile(
+    folder: Path, server: DumpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(f"{server.url}/{SERVED}", RequestPolicy(attempts=2), timeout=5.0)
+    archive = archive_of(folder, DAYS[2])
+    one = read_name(archive.parent.name)
+    assert one is not None
+    fetch, replaced = mirror.fetch, [1, 1]
+
+    def replacing(*given: Any) -> None:
+        if replaced:
+            replaced.pop()
+            server.replace(f"/{archive.relative_to(folder)}")
+        fetch(*given)
+
+    monkeypatch.setattr(mirror, "fetch", replacing)
+    assert begins_at(mirror, one, tmp_path / "begins").date() == DAYS[1]
+    replaced += [1, 1, 1]
+    with pytest.raises(InputError, match=r"was replaced or removed while it was read; run it again later$"):
+        begins_at(mirror, one, tmp_path / "again")
 
 
 def test_what_was_fetched_of_a_dump_outlasts_a_listing_without_its_archive(

@@ -93,7 +93,10 @@ class Archive:
         except NoTarError as error:
             raise InputError(f"{self.url} is no tar archive: {error}") from None
         if found is not None and found.end > self.identity.size:
-            raise InputError(f"{self.url} ends in the middle of {found.name}; the mirror has a part of it")
+            raise InputError(
+                f"{self.url} ends in the middle of {found.name}: the mirror has a part of it; run it again"
+                " later"
+            )
         return found
 
     def download(
@@ -130,7 +133,9 @@ class Archive:
 
     def _fetch(self, start: int, end: int, write: Callable[[bytes], object]) -> None:
         if end > self.identity.size:
-            raise InputError(f"{self.url} ends in the middle of a member; the mirror has half of the archive")
+            raise InputError(
+                f"{self.url} ends in the middle of a file: the mirror has a part of it; run it again later"
+            )
         self._mirror.fetch(self.path, self.identity, start, end, write)
 
     def _segments(self, start: int, end: int) -> Iterator[tuple[int, int, bytes | None]]:

@@ -123,18 +123,20 @@ def begins_at(mirror: Mirror, dump: Dump, folder: Path) -> datetime:
     """From when on a dump has listens (UTC), by inserting; reads its first headers alone, which stay in
     ``folder`` as in :func:`fetch_dump`. Raises InputError where it does not say, and what `Mirror` raises."""
     path = f"{dump.folder}{dump.archive}"
-    try:
-        archive = Archive(mirror, path, folder)
-        member = archive.member_after(None, archive.read)
-        while member is not None:
-            if _last(member) == "START_TIMESTAMP" and member.size < _SMALL:
-                return _as_moment(archive.read(member.offset, member.size), path)
-            member = archive.member_after(member, archive.read)
-    except (MissingFileError, ReplacedFileError):
-        raise InputError(
-            f"{mirror.url}/{path} was replaced or removed while it was read; run it again later"
-        ) from None
-    raise InputError(f"{mirror.url}/{path} has no START_TIMESTAMP; it is no dump of listens")
+    for _ in range(_TRIES):
+        try:
+            archive = Archive(mirror, path, folder)
+            member = archive.member_after(None, archive.read)
+            while member is not None:
+                if _last(member) == "START_TIMESTAMP" and member.size < _SMALL:
+                    return _as_moment(archive.read(member.offset, member.size), path)
+                member = archive.member_after(member, archive.read)
+        except ReplacedFileError:
+            continue
+        except MissingFileError:
+            break
+        raise InputError(f"{mirror.url}/{path} has no START_TIMESTAMP; it is no dump of listens")
+    raise InputError(f"{mirror.url}/{path} was replaced or removed while it was read; run it again later")
 
 
 class _WrongChecksumError(Exception):
