@@ -27,6 +27,14 @@ RUN = """mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData, $t
     selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
   }) {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}
 }"""
+START = """mutation ($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) {
+    __typename ... on ScheduleStateResult {scheduleState {id status}}
+  }
+}"""
+STOP = """mutation ($id: String!) {
+  stopRunningSchedule(id: $id) {__typename ... on ScheduleStateResult {scheduleState {status}}}
+}"""
 ERRORS = """query ($run: ID!) {
   logsForRun(runId: $run) {... on EventConnection {events {... on LogMessageEvent {level message}}}}
 }"""

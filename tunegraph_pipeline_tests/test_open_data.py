@@ -2,7 +2,7 @@
 an account export."""
 
 import json
-import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -16,14 +16,14 @@ from tunegraph_pipeline.pipeline.dump_days import SECTION
 from tunegraph_pipeline.simulator.dump_server import DumpServer
 from tunegraph_pipeline.simulator.dumps.archives import publish
 from tunegraph_pipeline.song_ids import NAME_PREFIX
-from tunegraph_pipeline_tests.dump_world import FULL, SERVED, TODAY, make_world
+from tunegraph_pipeline_tests.dump_world import FULL, SERVED, TODAY, account_export, make_world
 from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
+DAYS = [FULL, FULL + timedelta(days=1), FULL + timedelta(days=2)]
 ASKED = {"crawled_users": {"source": DUMPS}}
-UNKNOWN = ("Nobody Known", "Not There")
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +38,6 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         lake.set_section(SECTION, {"mirror": f"{server.url}/{SERVED}", "months": 1})
         run_stages(lake, "refresh", FULL, TODAY, ASKED)
     return lake
-
-
-def history(lake: Lake, path: Path) -> tuple[Path, set[str]]:
-    """An account export with the songs of somebody in the dumps, by name, and one that nobody knows; and the
-    ids of the songs."""
-    likes = lake.read("current_likes", lake.current_version("current_likes"))
-    known = read_catalogue(lake).drop_nulls(["name", "artists"])
-    theirs = likes.join(known.select("track_id", "name", "artists"), on="track_id")
-    listener = theirs["user_id"].value_counts(sort=True)["user_id"][0]
-    songs = theirs.filter(user_id=listener).sort("track_id").head(8)
-    named = [(", ".join(artists), name.upper()) for name, artists in songs.select("name", "artists").rows()]
-    plays = [
-        {"endTime": f"2026-09-0{day} 10:00", "artistName": by, "trackName": name, "msPlayed": 200_000}
-        for by, name in [*named, UNKNOWN]
-        for day in (1, 2, 3)
-    ]
-    with zipfile.ZipFile(path, "w") as export:
-        export.writestr("Spotify Account Data/StreamingHistory_music_0.json", json.dumps(plays))
-    return path, {*songs["track_id"]}
 
 
 def test_plays_of_dumps_become_likes_a_model_and_recommendations(lake: Lake) -> None:
@@ -76,7 +57,7 @@ def test_plays_of_dumps_become_likes_a_model_and_recommendations(lake: Lake) -> 
 def test_who_comes_with_an_export_is_served_before_and_after_the_next_refresh(
     lake: Lake, tmp_path: Path
 ) -> None:
-    export, theirs = history(lake, tmp_path / "my_spotify_data.zip")
+    export, theirs = account_export(lake, tmp_path / "my_spotify_data.zip", DAYS)
     done = tunegraph("import", export, "--as-of", TODAY, "--lake", lake.root)
     assert done.returncode == 0, done.stderr
     assert f"{len(theirs)} of {len(theirs) + 1} songs" in done.stderr

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ _WHOLE = "is_whole"
 """In `batch.json`: it replaces all that its source said before. Missing where it does not."""
 _STREAMED = "is_streamed"
 """In `batch.json`: its parts arrived as files and may be larger than memory. Missing where they did not."""
+_SINCE = "since"
+"""In `batch.json`: from when on it has what its source was told. Missing where that is unknown."""
 _LEFT = "."
 """In the id of a batch of files: what follows is how many plays are left without those forgotten."""
 _LICENCE, _LICENCES = "licence", "licences"
@@ -105,7 +107,8 @@ class RawBatch:
 @dataclass(frozen=True)
 class BatchInfo:
     """A batch on disk: its folder, source and counts. ``is_whole``: it replaces all that its source said
-    before. ``is_streamed``: its parts arrived as files, and may be larger than memory. ``given_licence`` is
+    before. ``is_streamed``: its parts arrived as files, and may be larger than memory. ``since``: from when
+    on it has what its source was told (UTC); None for all, or where that is unknown. ``given_licence`` is
     None where that of its source holds."""
 
     folder: Path
@@ -117,6 +120,7 @@ class BatchInfo:
     ids_are_composed: bool = True
     is_whole: bool = False
     is_streamed: bool = False
+    since: datetime | None = None
     given_licence: Licence | None = None
 
     @property
@@ -216,6 +220,7 @@ def write_files(
     files: Mapping[str, Path],
     counts: Mapping[str, int],
     whole: bool,
+    since: datetime | None = None,
 ) -> BatchInfo:
     """Make a batch, received on ``day``, of finished parquet ``files`` by the name of their part, without
     loading them.
@@ -223,9 +228,10 @@ def write_files(
     They have the columns of ``RAW_SCHEMAS``, and their ids are composed. Rows of forgotten users are left out
     of ``plays`` and counted. ``batch_id``, without a dash, names the content for good, such as by a checksum
     of the dump: where the day has that batch, also with users forgotten since, it stays as it is. With
-    ``whole`` it replaces all that ``source`` said before. The given files are removed once the batch is in
-    place, so a kill loses nothing. Raises LakeError where the batches of the day were pruned, a file has
-    other columns, or the disk cannot be written.
+    ``whole`` it replaces all that ``source`` said before; else it has what ``source`` was told from ``since``
+    (UTC) on, where that is known. The given files are removed once the batch is in place, so a kill loses
+    nothing. Raises LakeError where the batches of the day were pruned, a file has other columns, or the disk
+    cannot be written.
     """
     _check_not_pruned(raw, day)
     if unknown := files.keys() - {"plays", "tracks", "features"}:
@@ -243,6 +249,7 @@ def write_files(
         is_whole=whole,
         is_streamed=True,
         given_licence=licence_of(source),
+        since=since,
     )
     there = [info for info in read_batches(raw, day) if info.source == source and _is_of(info, batch_id)]
     info = there[0] if there else None
@@ -443,6 +450,8 @@ def _write_facts(folder: Path, info: BatchInfo) -> None:
     facts = {name: getattr(info, name) for name in _FACTS} | {_COMPOSED: True, _LICENCE: info.licence}
     # The id of streamed parts is that of their origin, not of their content.
     facts |= {_STREAMED: True, _WHOLE: info.is_whole} if info.is_streamed else {"id_form": _ID_FORM}
+    if info.since is not None:
+        facts[_SINCE] = info.since.isoformat()
     (folder / BATCH).write_text(sealed_json(json.dumps(facts, indent=1, ensure_ascii=False)))
 
 
@@ -528,6 +537,7 @@ def read_info(folder: Path) -> BatchInfo:
             is_whole=facts.get(_WHOLE) is True,
             is_streamed=facts.get(_STREAMED) is True,
             given_licence=read_licence(facts.get(_LICENCE)),
+            since=datetime.fromisoformat(facts[_SINCE]) if _SINCE in facts else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         check_shortage(error, f"cannot read {folder / BATCH}")

@@ -12,6 +12,7 @@ settings of the lake. The alert is on, since it changes nothing, and does nothin
 """
 
 import os
+from datetime import date
 from pathlib import Path
 
 from dagster import (
@@ -36,7 +37,7 @@ from dagster import (
 from dagster._utils.schedules import is_valid_cron_string
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
-from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.lake import FIRST_DAY, Lake
 from tunegraph_pipeline.orchestration import alert
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
 from tunegraph_pipeline.orchestration.jobs import refresh
@@ -75,18 +76,21 @@ def inbox_settings(root: Path) -> InboxSettings:
 # --- schedules ---
 
 
-def schedules(times: ScheduleSettings) -> list[ScheduleDefinition]:
-    """The daily refresh, and the weekly one that trains from scratch."""
+def schedules(times: ScheduleSettings, begins: date = FIRST_DAY) -> list[ScheduleDefinition]:
+    """The daily refresh, and the weekly one that trains from scratch. ``begins``: the first day that Dagster
+    knows."""
     return [
         _refresh_schedule(
             "daily_refresh",
             times.daily,
+            begins,
             "Every day: ask the source for today, fill what is stale or was missed, and publish.",
             on=times.on,
         ),
         _refresh_schedule(
             "weekly_full_refresh",
             times.weekly,
+            begins,
             "Every week: the same, and the model is trained from scratch.",
             on=times.on,
             full=True,
@@ -95,7 +99,7 @@ def schedules(times: ScheduleSettings) -> list[ScheduleDefinition]:
 
 
 def _refresh_schedule(
-    name: str, cron: str, description: str, *, on: bool, full: bool = False
+    name: str, cron: str, begins: date, description: str, *, on: bool, full: bool = False
 ) -> ScheduleDefinition:
     @schedule(
         job=refresh,
@@ -113,6 +117,11 @@ def _refresh_schedule(
             stretches = days_to_catch_up(lake).stretches(lake)
         except (InputError, LakeMissingError) as error:
             return SkipReason(str(error))
+        if stretches[0].first < begins:
+            return SkipReason(
+                f"{stretches[0].first} is to be filled, and the days that Dagster loaded begin with {begins}:"
+                " run `tunegraph refresh` once, then reload the code location"
+            )
         return [
             RunRequest(
                 # A tick that is evaluated twice starts one run.

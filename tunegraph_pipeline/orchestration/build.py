@@ -36,8 +36,9 @@ def build_definitions(
         begins, shown = lake.first_day(today), lake.section("assets", AssetSettings)
     except LakeMissingError:
         begins, shown = today, AssetSettings()
+    begins = min(first or begins, begins)
     assets = [
-        *sources.assets(daily_partitions(min(first or begins, begins))),
+        *sources.assets(daily_partitions(begins)),
         *graph.ASSETS,
         *model.ASSETS,
         *serving.ASSETS,
@@ -54,7 +55,7 @@ def build_definitions(
         ],
         asset_checks=CHECKS,
         jobs=[*JOBS, *automation.JOBS],
-        schedules=automation.schedules(automation.schedule_settings(root)),
+        schedules=automation.schedules(automation.schedule_settings(root), begins),
         sensors=automation.sensors(automation.inbox_settings(root)),
         resources={"lake": lake_resource(root, wait_seconds)},
         # One process a run: one holder of the lake's lock, and torch is imported once.

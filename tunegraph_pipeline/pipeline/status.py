@@ -25,6 +25,7 @@ from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.alone import why_alone
 from tunegraph_pipeline.pipeline.deletion_requests import pending_requests
+from tunegraph_pipeline.pipeline.dump_days import received_line
 from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
@@ -36,7 +37,8 @@ from tunegraph_pipeline.words import counted
 
 def lake_status(lake: Lake) -> dict[str, str]:
     """One line for each subject, in the order of the pipeline; says what is missing and how to make it."""
-    lines = {"source": _source(lake), "received": _received(lake), "licences": _licences(lake)}
+    lines = {"source": _source(lake), "received": _received(lake), "dumps": received_line(lake)}
+    lines |= {"licences": _licences(lake)}
     lines |= {f"crawl of {path.stem}": _crawl(path) for path in lake.frontiers()}
     lines |= {"not refreshed": _stale_days(lake), "inbox": inbox_status(lake), "feedback": _feedback(lake)}
     built: dict[str, Callable[[Lake], str]] = {

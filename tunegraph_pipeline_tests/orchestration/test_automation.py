@@ -22,6 +22,7 @@ from dagster import (
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import RawBatch, write_batch
 from tunegraph_pipeline.orchestration import automation
 from tunegraph_pipeline.orchestration.assets import sources
 from tunegraph_pipeline.orchestration.automation import schedule_settings
@@ -93,6 +94,22 @@ def test_a_tick_without_a_lake_or_anything_in_it_says_so(
     missing = _tick(instance, "daily_refresh")
     assert isinstance(missing, SkipReason)
     assert "there is no lake at" in str(missing.skip_message)
+
+
+def test_a_tick_for_days_from_before_those_that_dagster_loaded_says_what_to_do(
+    lake: Lake, instance: DagsterInstance
+) -> None:
+    now = build_schedule_context(instance, scheduled_execution_time=datetime.now(UTC))
+    loaded: Any = build_definitions(lake.root).schedules  # of a lake that begins today
+    earlier = datetime.now(UTC).date() - timedelta(days=3)
+    write_batch(lake.raw, earlier, RawBatch("files", "a list of earlier"))
+    skipped = loaded[0](now)
+    assert isinstance(skipped, SkipReason)
+    assert str(skipped.skip_message).startswith(f"{earlier} is to be filled, and the days that")
+    assert "then reload the code location" in str(skipped.skip_message)
+    reloaded: Any = build_definitions(lake.root).schedules
+    (request,) = reloaded[0](now)
+    assert request.tags["dagster/asset_partition_range_start"] == earlier.isoformat()
 
 
 def test_to_open_the_ui_changes_no_lake_and_the_alert_is_on() -> None:

@@ -33,7 +33,7 @@ from tunegraph_pipeline.pipeline.stages import STAGES
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.recommend.bundle import current_version
 from tunegraph_pipeline_tests.run_stages import run_stages
-from tunegraph_pipeline_tests.running_dagster import RUN, WHERE, Dagster, running_dagster
+from tunegraph_pipeline_tests.running_dagster import RUN, START, STOP, WHERE, Dagster, running_dagster
 
 pytestmark = [pytest.mark.dagster, pytest.mark.slow]
 
@@ -114,14 +114,6 @@ LAUNCH = """mutation ($params: LaunchBackfillParams!) {
 }"""
 BACKFILL = """query ($id: String!) {
   partitionBackfillOrError(backfillId: $id) {... on PartitionBackfill {status error {message}}}
-}"""
-START = """mutation ($selector: ScheduleSelector!) {
-  startSchedule(scheduleSelector: $selector) {
-    __typename ... on ScheduleStateResult {scheduleState {id status}}
-  }
-}"""
-STOP = """mutation ($id: String!) {
-  stopRunningSchedule(id: $id) {__typename ... on ScheduleStateResult {scheduleState {status}}}
 }"""
 AGAIN = """mutation ($run: String!) {
   launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: ALL_STEPS}) {

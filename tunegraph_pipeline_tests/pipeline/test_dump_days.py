@@ -1,6 +1,7 @@
-"""ListenBrainz's dumps: which are due, and their raw batches, from a server on loopback."""
+"""Raw batches of ListenBrainz's dumps, from a server on loopback. Which of them are due: `test_dump_plan`."""
 
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,6 @@ from tunegraph_pipeline.pipeline.crawl_day import crawl_day
 from tunegraph_pipeline.pipeline.deletion_requests import request
 from tunegraph_pipeline.pipeline.dump_days import (
     SECTION,
-    DatedDump,
-    Plan,
-    Planner,
     fetch_day,
     first_day_to_ask,
     received,
@@ -36,11 +34,14 @@ from tunegraph_pipeline.pipeline.dump_days import (
 from tunegraph_pipeline.pipeline.fill_days import days_to_catch_up, days_to_fill
 from tunegraph_pipeline.pipeline.forgetting import process_requests
 from tunegraph_pipeline.pipeline.prepare_refresh import prepare_dumps
+from tunegraph_pipeline.pipeline.status import lake_status
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.simulator.dump_server import DumpFaults, DumpServer
-from tunegraph_pipeline.simulator.dumps.archives import publish
-from tunegraph_pipeline.sources.dumps.fetch import DumpReport
-from tunegraph_pipeline.sources.dumps.published import Dump
+from tunegraph_pipeline.simulator.dumps.archives import publish, publish_full
+from tunegraph_pipeline.sources.api_session import RequestPolicy
+from tunegraph_pipeline.sources.dumps.fetch import DumpReport, begins_at
+from tunegraph_pipeline.sources.dumps.mirror import Mirror
+from tunegraph_pipeline.sources.dumps.published import read_name
 from tunegraph_pipeline.sources.dumps.settings import DumpSettings
 from tunegraph_pipeline.sources.source import CrawlPaused, NoAnswer
 from tunegraph_pipeline_tests.conftest import examples
@@ -60,123 +61,6 @@ from tunegraph_pipeline_tests.test_cli import tunegraph
 
 DAYS = [FULL + timedelta(days=i) for i in range(4)]
 PATIENT = {"attempts": 8, "longest_wait": 5.0}
-
-
-# --- the plan ---
-
-
-def dump(number: int, day: int, *, full: bool = False) -> Dump:
-    return Dump(
-        number, datetime(2026, 9, 1, 0, 0, 4 if full else 2, tzinfo=UTC) + timedelta(days=day - 1), full
-    )
-
-
-def on_its_day(one: Dump) -> DatedDump:
-    return DatedDump(one, one.day)
-
-
-def plan(
-    known: list[DatedDump],
-    there: list[Dump],
-    *,
-    today: int = 28,
-    full_days: int = 14,
-    incomplete: Dump | None = None,
-    closed: date | None = None,
-) -> Plan:
-    """As if each incremental dump began where the one with the number before it ends."""
-    ends = {one.number: one.made_at for one in there} | {one.dump.number: one.dump.made_at for one in known}
-    return Planner(
-        known,
-        there,
-        today=date(2026, 9, today),
-        full_days=full_days,
-        begins=lambda one: ends.get(one.number - 1, one.made_at - timedelta(days=1)),
-        is_complete=lambda one: one != incomplete,
-        is_closed=lambda day: day == closed,
-    ).plan()
-
-
-BEGIN = dump(10, 1, full=True)
-NEXT = [dump(10 + i, 1 + i) for i in range(1, 6)]
-
-
-def test_a_new_lake_takes_the_newest_full_export_and_what_came_after_it() -> None:
-    older = dump(3, 1, full=True)
-    found = plan([], [older, dump(9, 1), BEGIN, *NEXT])
-    assert found.due == list(map(on_its_day, [BEGIN, *NEXT]))
-    assert found.notes == []
-
-
-def test_a_lake_goes_on_where_it_ended() -> None:
-    known = list(map(on_its_day, [BEGIN, *NEXT[:2]]))
-    assert plan(known, [BEGIN, *NEXT]).due == list(map(on_its_day, NEXT[2:]))
-    assert plan(list(map(on_its_day, [BEGIN, *NEXT])), [BEGIN, *NEXT]) == Plan()
-
-
-def test_a_dump_of_tomorrow_is_not_due_yet() -> None:
-    assert [one.dump.number for one in plan([on_its_day(BEGIN)], [BEGIN, *NEXT], today=3).due] == [11, 12]
-
-
-def test_a_gap_is_filled_by_the_next_full_export_and_said() -> None:
-    known = [on_its_day(BEGIN)]
-    later = [dump(20, 11), dump(21, 12)]
-    waiting = plan(known, [BEGIN, *later])
-    assert waiting.due == []
-    assert "between 10 and 20 are gone" in waiting.notes[0]
-    full = dump(22, 12, full=True)
-    filled = plan(known, [BEGIN, *later, full, dump(23, 13)])
-    assert [one.dump.number for one in filled.due] == [22, 23]
-    assert "full export 22 fills the gap" in filled.notes[0]
-
-
-def test_a_gap_among_the_dumps_ends_the_chain() -> None:
-    found = plan([on_its_day(BEGIN)], [BEGIN, NEXT[0], NEXT[2]])
-    assert [one.dump.number for one in found.due] == [11]
-    assert "between 11 and 13" in found.notes[0]
-
-
-def test_a_full_export_between_two_incremental_dumps_is_no_gap() -> None:
-    between = dump(12, 2, full=True)
-    found = plan([on_its_day(BEGIN)], [BEGIN, NEXT[0], between, dump(13, 3)], full_days=30)
-    assert [one.dump.number for one in found.due] == [11, 13]
-
-
-def test_a_full_export_is_taken_again_after_some_days_with_what_came_since() -> None:
-    known = list(map(on_its_day, [BEGIN, *NEXT]))
-    full = dump(25, 15, full=True)
-    there = [*NEXT, full, dump(26, 16)]
-    assert [one.dump.number for one in plan(known, there).due] == [25, 26]
-    # Later dumps that the lake has are not fetched again.
-    known.append(on_its_day(dump(26, 16)))
-    assert [one.dump.number for one in plan(known, [*there, dump(27, 17)]).due] == [25, 27]
-
-
-def test_no_older_dump_lies_on_the_day_of_a_full_export() -> None:
-    same_day = dump(24, 15)
-    full = dump(25, 15, full=True)
-    known = [*map(on_its_day, [BEGIN, *NEXT]), on_its_day(same_day)]
-    found = plan(known, [same_day, full, dump(26, 16)])
-    assert [(one.dump.number, one.day.day) for one in found.due] == [(25, 16), (26, 16)]
-    assert plan(known, [same_day, full], today=15).due == []  # tomorrow
-
-
-def test_what_is_listed_without_its_archive_is_left_for_later() -> None:
-    found = plan([on_its_day(BEGIN)], [BEGIN, *NEXT], incomplete=NEXT[1])
-    assert [one.dump.number for one in found.due] == [11]
-    assert "12 is listed, and its archive is not there yet" in found.notes[0]
-    older = dump(3, 1, full=True)
-    assert plan([], [older, dump(4, 2), BEGIN], incomplete=BEGIN).due[0].dump == older
-
-
-def test_a_day_that_takes_no_more_batches_leaves_its_dump_to_the_next() -> None:
-    found = plan([on_its_day(BEGIN)], [BEGIN, *NEXT], closed=date(2026, 9, 3))
-    assert [one.day.day for one in found.due] == [2, 4, 4, 5, 6]
-
-
-def test_a_mirror_without_a_full_export_is_refused() -> None:
-    with pytest.raises(InputError, match="no full export"):
-        plan([], NEXT)
 
 
 # --- from the mirror to raw batches ---
@@ -293,9 +177,11 @@ def test_a_tick_without_an_answer_asks_for_all_missed_days_in_its_run(folder: Pa
         days_to_fill(lake, DUMPS, today=TODAY)
 
 
-def test_a_dump_before_its_turn_is_refused_and_names_the_first(server: DumpServer, tmp_path: Path) -> None:
+def test_a_dump_before_the_full_export_is_refused_and_names_its_day(
+    server: DumpServer, tmp_path: Path
+) -> None:
     lake = a_lake(tmp_path / "lake", server)
-    with pytest.raises(InputError, match=f"comes before that of {DAYS[1]}.*--from {FULL}"):
+    with pytest.raises(InputError, match=f"comes before the dump of {DAYS[1]}.*--from {FULL}"):
         fill(lake, [DAYS[1]])
     assert lake.raw_days() == []
 
@@ -372,6 +258,146 @@ def test_disk_is_held_to_what_was_said(server: DumpServer, tmp_path: Path) -> No
         fill(lake, [FULL])
     (need,) = (note.partition("takes up to ")[2].split()[0] for note in said if "takes up to" in note)
     assert 0 < most <= float(need.replace(",", "")) * 1e6
+
+
+def disk_in_the_middle(lake: Lake, place: Path, then: Callable[[], object]) -> str:
+    """What a fill says that is stopped because ``then`` was done once a first file was counted."""
+
+    def look(*_: object) -> None:
+        if [*place.rglob("*-counts")]:
+            then()
+
+    with pytest.raises(InputError) as raised, watched_by(look):
+        fill(lake, [FULL])
+    assert lake.raw_days() == []
+    return str(raised.value)
+
+
+def test_disk_that_is_taken_by_others_meanwhile_ends_the_run_and_loses_nothing(
+    expected: dict[date, Plays], server: DumpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    usage = namedtuple("usage", "total used free")
+
+    def is_full() -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12, 1_000))
+
+    said = disk_in_the_middle(lake, lake.downloads_of(DUMPS), is_full)
+    assert re.search(r"needs .* of disk, and .* has 0.0 MB; free some, .* what was fetched is kept$", said)
+    monkeypatch.undo()
+    fill(lake)
+    assert not [path for path in server.bytes_sent_again() if path.endswith(".tar")]
+    assert plays_of(lake, FULL) == expected[FULL]
+
+
+def test_more_disk_than_was_said_is_not_taken_before_it_is_said_anew(
+    expected: dict[date, Plays], server: DumpServer, tmp_path: Path
+) -> None:
+    lake = a_lake(tmp_path / "lake", server)
+    place = lake.downloads_of(DUMPS)
+
+    def grow() -> None:
+        (folder,) = place.iterdir()
+        (folder / "scratch").mkdir(exist_ok=True)
+        (folder / "scratch" / "spilled").write_bytes(bytes(5_000_000))
+
+    said = disk_in_the_middle(lake, place, grow)
+    assert re.search(
+        r"takes more disk than the .* MB that it said; .* run it again to let it take more$", said
+    )
+    fill(lake)
+    assert not [path for path in server.bytes_sent_again() if path.endswith(".tar")]
+    assert plays_of(lake, FULL) == expected[FULL]
+
+
+def test_dumps_after_a_gap_are_taken_until_a_full_export_fills_it(folder: Path, tmp_path: Path) -> None:
+    dumps = tmp_path / "dumps"
+    shutil.copytree(folder, dumps)
+    for day in DAYS[1:3]:
+        shutil.rmtree(archive_of(dumps, day).parent)
+    with DumpServer(dumps) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        reports = fill(lake)
+        gap = (
+            f"the incremental dumps between {number_of(folder, FULL)} and {number_of(folder, TODAY)} are"
+            " missing, with what was submitted from 2026-09-01 to 2026-09-03"
+        )
+        assert reports[-1] is not None
+        assert reports[-1].notes == [f"{gap}; the next full export fills the gap"]
+        assert plays_of(lake, TODAY) == plays(archive_of(folder, TODAY))
+        assert lake_status(lake)["dumps"] == (
+            f"full export {number_of(folder, FULL)} and 1 incremental dump until {TODAY}; {gap}"
+        )
+        (again,) = fill(lake, [TODAY])  # nothing is due, and it is said again
+        assert again is not None
+        assert (again.dumps, again.notes) == ([], reports[-1].notes)
+
+        next_full = date(2026, 9, 15)
+        publish_full(make_world(), dumps, next_full)
+        (filled,) = fill(lake, [next_full], today=next_full)
+        assert filled is not None
+        assert [note.rpartition("; ")[2] for note in filled.notes] == [
+            f"full export {number_of(dumps, next_full)} fills the gap"
+        ]
+        assert plays_of(lake, next_full) == plays(
+            archive_of(dumps, next_full), datetime(2026, 8, 15, tzinfo=UTC)
+        )
+        assert lake_status(lake)["dumps"] == f"full export {number_of(dumps, next_full)}"
+
+
+def test_where_a_dump_begins_is_read_again_if_it_is_replaced_meanwhile(
+    folder: Path, server: DumpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(f"{server.url}/{SERVED}", RequestPolicy(attempts=2), timeout=5.0)
+    archive = archive_of(folder, DAYS[2])
+    one = read_name(archive.parent.name)
+    assert one is not None
+    fetch, replaced = mirror.fetch, [1, 1]
+
+    def replacing(*given: Any) -> None:
+        if replaced:
+            replaced.pop()
+            server.replace(f"/{archive.relative_to(folder)}")
+        fetch(*given)
+
+    monkeypatch.setattr(mirror, "fetch", replacing)
+    assert begins_at(mirror, one, tmp_path / "begins").date() == DAYS[1]
+    replaced += [1, 1, 1]
+    with pytest.raises(InputError, match=r"was replaced or removed while it was read; run it again later$"):
+        begins_at(mirror, one, tmp_path / "again")
+
+
+def test_what_was_fetched_of_a_dump_outlasts_a_listing_without_its_archive(
+    folder: Path, expected: dict[date, Plays], tmp_path: Path
+) -> None:
+    dumps = tmp_path / "dumps"
+    shutil.copytree(folder, dumps)
+    archive = archive_of(dumps, DAYS[1])
+    hidden = archive.with_name(".hidden")
+    with DumpServer(dumps) as server:
+        lake = a_lake(tmp_path / "lake", server)
+        fill(lake, [FULL])
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), watched_by(interrupt):
+            fill(lake, DAYS[1:2])
+        archive.rename(hidden)
+        fill(lake, DAYS[1:2])
+        hidden.rename(archive)
+        fill(lake, DAYS[2:3])  # in the same refresh, although an earlier dump is due by now
+        archive.rename(hidden)
+        (last,) = fill(lake, [TODAY])
+        assert last is not None
+        assert any("its archive is not there yet" in note for note in last.notes)
+        assert [one.day for one in received(lake)] == [FULL, *DAYS[2:]]
+        hidden.rename(archive)
+        fill(lake, DAYS[1:])
+        assert not [path for path in server.bytes_sent_again() if path.endswith(".tar")]
+    for day in DAYS:
+        assert plays_of(lake, day) == expected[day]
+    assert "missing" not in lake_status(lake)["dumps"]
 
 
 @pytest.mark.slow
@@ -517,7 +543,9 @@ def test_a_damaged_member_is_fetched_again_and_then_refused(folder: Path, tmp_pa
         lake = a_lake(tmp_path / "lake", server)
         said: list[str] = []
         with (
-            pytest.raises(InputError, match="does not hold listens"),
+            pytest.raises(
+                InputError, match=r"full export .* is damaged on the mirror .*does not hold listens"
+            ),
             watched_by(lambda *_: None, said.append),
         ):
             fill(lake)

@@ -93,7 +93,10 @@ class Archive:
         except NoTarError as error:
             raise InputError(f"{self.url} is no tar archive: {error}") from None
         if found is not None and found.end > self.identity.size:
-            raise InputError(f"{self.url} ends in the middle of {found.name}; the mirror has a part of it")
+            raise InputError(
+                f"{self.url} ends in the middle of {found.name}: the mirror has a part of it; run it again"
+                " later"
+            )
         return found
 
     def download(
@@ -104,7 +107,7 @@ class Archive:
         if target.exists():
             on_bytes(end - start)
             return
-        part = target.with_name(f"{target.name}.part")
+        part = begun(target)
         with disk_errors(target):
             target.parent.mkdir(exist_ok=True)
             with part.open("ab", buffering=0) as file:
@@ -113,9 +116,9 @@ class Archive:
                     file.write(chunk)
                     on_bytes(len(chunk))
 
-                begun = file.tell()
-                on_bytes(begun)
-                for first, last, known in self._segments(start + begun, end):
+                have = file.tell()
+                on_bytes(have)
+                for first, last, known in self._segments(start + have, end):
                     if known is None:
                         self._fetch(first, last, write)
                     else:
@@ -130,7 +133,9 @@ class Archive:
 
     def _fetch(self, start: int, end: int, write: Callable[[bytes], object]) -> None:
         if end > self.identity.size:
-            raise InputError(f"{self.url} ends in the middle of a member; the mirror has half of the archive")
+            raise InputError(
+                f"{self.url} ends in the middle of a file: the mirror has a part of it; run it again later"
+            )
         self._mirror.fetch(self.path, self.identity, start, end, write)
 
     def _segments(self, start: int, end: int) -> Iterator[tuple[int, int, bytes | None]]:
@@ -208,7 +213,12 @@ def _known(about: Path) -> Identity | None:
         return None
 
 
+def begun(target: Path) -> Path:
+    """The file that becomes ``target`` once it is complete."""
+    return target.with_name(f"{target.name}.part")
+
+
 def _replace(target: Path, content: bytes) -> None:
-    draft = target.with_name(f"{target.name}.part")
+    draft = begun(target)
     draft.write_bytes(content)
     draft.replace(target)

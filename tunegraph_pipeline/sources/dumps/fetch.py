@@ -20,12 +20,13 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.storage import disk_errors
 from tunegraph_pipeline.progress import report_progress
-from tunegraph_pipeline.sources.dumps.archive import Archive
+from tunegraph_pipeline.sources.dumps.archive import Archive, begun
 from tunegraph_pipeline.sources.dumps.listens import (
     Listens,
     Parts,
@@ -36,7 +37,7 @@ from tunegraph_pipeline.sources.dumps.listens import (
 from tunegraph_pipeline.sources.dumps.mirror import Mirror, MissingFileError, ReplacedFileError
 from tunegraph_pipeline.sources.dumps.published import Dump, checksum
 from tunegraph_pipeline.sources.dumps.settings import DumpSettings
-from tunegraph_pipeline.sources.dumps.tar_walk import Member, NoTarError, next_member
+from tunegraph_pipeline.sources.dumps.tar_walk import Member
 from tunegraph_pipeline.sources.dumps.window import members_since
 from tunegraph_pipeline.words import counted
 
@@ -68,11 +69,13 @@ class DumpReport:
 
 @dataclass(frozen=True)
 class FetchedDump:
-    """The finished files of a dump by the name of their part, what was counted, and the id of their batch."""
+    """The finished files of a dump by the name of their part, what was counted, and the id of their batch.
+    ``since``: from when on an incremental dump has what was submitted (UTC)."""
 
     files: dict[str, Path]
     counts: Counter[str]
     batch_id: str
+    since: datetime | None = None
 
 
 def fetch_dump(
@@ -101,6 +104,11 @@ def fetch_dump(
         except _WrongChecksumError as error:
             tell(f"{error}; it is fetched again")
             shutil.rmtree(folder)
+        except UnreadableListensError as error:
+            raise InputError(
+                f"{dump.title} is damaged on the mirror ({error}); run it again later, or use another"
+                " --mirror"
+            ) from None
         except MissingFileError as error:
             raise InputError(
                 f"{mirror.url}/{error} is not there, or no longer; run it again to take the dumps that are"
@@ -111,26 +119,24 @@ def fetch_dump(
     )
 
 
-def begins_at(mirror: Mirror, dump: Dump) -> datetime:
-    """From when on a dump has listens (UTC), by inserting; reads its first headers alone. Raises InputError
-    where it does not say, and what `Mirror` raises."""
+def begins_at(mirror: Mirror, dump: Dump, folder: Path) -> datetime:
+    """From when on a dump has listens (UTC), by inserting; reads its first headers alone, which stay in
+    ``folder`` as in :func:`fetch_dump`. Raises InputError where it does not say, and what `Mirror` raises."""
     path = f"{dump.folder}{dump.archive}"
-    try:
-        known = mirror.identity(path)
-
-        def read(offset: int, length: int) -> bytes:
-            found = bytearray()
-            mirror.fetch(path, known, offset, min(offset + length, known.size), found.extend)
-            return bytes(found)
-
-        member = next_member(read, known.size, None)
-        while member is not None:
-            if _last(member) == "START_TIMESTAMP" and member.size < _SMALL:
-                return _as_moment(read(member.offset, member.size), path)
-            member = next_member(read, known.size, member)
-    except (MissingFileError, ReplacedFileError, NoTarError) as error:
-        raise InputError(f"{mirror.url}/{path} cannot be read ({error}); run it again later") from None
-    raise InputError(f"{mirror.url}/{path} has no START_TIMESTAMP; it is no dump of listens")
+    for _ in range(_TRIES):
+        try:
+            archive = Archive(mirror, path, folder)
+            member = archive.member_after(None, archive.read)
+            while member is not None:
+                if _last(member) == "START_TIMESTAMP" and member.size < _SMALL:
+                    return _as_moment(archive.read(member.offset, member.size), path)
+                member = archive.member_after(member, archive.read)
+        except ReplacedFileError:
+            continue
+        except MissingFileError:
+            break
+        raise InputError(f"{mirror.url}/{path} has no START_TIMESTAMP; it is no dump of listens")
+    raise InputError(f"{mirror.url}/{path} was replaced or removed while it was read; run it again later")
 
 
 class _WrongChecksumError(Exception):
@@ -163,23 +169,46 @@ class _Work:
         # What was counted for another window does not count.
         self.counted = archive.folder / f"counted-{self._batch_id()}"
         self.scratch = archive.folder / "scratch"
+        self.most_disk = 0
+        """How many bytes of disk the folder takes at most, as people were told."""
+        self.since: datetime | None = None
+        """From when on it has what was submitted."""
 
     def run(self) -> FetchedDump:
         raise NotImplementedError
 
-    def _check_disk(self, need: int, what: str) -> None:
-        """Say how much disk will be taken, and raise InputError where there is less."""
-        there = sum(path.stat().st_size for path in self.archive.folder.rglob("*") if path.is_file())
-        free = shutil.disk_usage(self.archive.folder).free
+    def _say_disk(self, coming: int, what: str) -> None:
+        """Say how much disk will be taken: what is there, and the bytes ``coming``. Raises InputError where
+        there is less."""
+        self.most_disk = _bytes_below(self.archive.folder) + coming
         place = self.archive.folder.parent
-        self.tell(f"{self.dump.title}: {what}; this takes up to {_size(need)} of disk in {place}")
-        if need - there > free:
+        self.tell(f"{self.dump.title}: {what}; this takes up to {_size(self.most_disk)} of disk in {place}")
+        self._hold_disk(0, coming)
+
+    def _hold_disk(self, following: int, coming: int) -> None:
+        """Before the next ``following`` bytes of ``coming`` ones are written: raise InputError where they
+        are more than was said, or do not fit any more."""
+        place = self.archive.folder.parent
+        used, free = _bytes_below(self.archive.folder), shutil.disk_usage(self.archive.folder).free
+        if used + following > self.most_disk:
             raise InputError(
-                f"{self.dump.title} needs {_size(need - there)} of disk, and {place} has {_size(free)}; free"
-                " some, or take fewer --months"
+                f"{self.dump.title} takes more disk than the {_size(self.most_disk)} that it said; what was"
+                f" fetched is kept, {_size(used)} in {place}; run it again to let it take more"
+            )
+        if coming > free:
+            raise InputError(
+                f"{self.dump.title} needs {_size(coming)} of disk, and {place} has {_size(free)}; free some,"
+                " or take fewer --months; what was fetched is kept"
             )
 
+    def _coming(self, sizes: Sequence[int], at_once: int) -> int:
+        """How many bytes may still be written where files of these sizes are to be counted, as many
+        ``at_once`` on disk, and then merged. What was counted is merged into as much again at most."""
+        kept = _KEPT_SHARE * sum(sizes) + _bytes_below(self.counted)
+        return int(at_once * max(sizes, default=0) + kept) + _MB
+
     def _finish(self, names: Sequence[str]) -> FetchedDump:
+        self._hold_disk(_bytes_below(self.counted), self._coming([], 0))
         parts = [Parts.of(self.counted, f"{name}-") for name in names]
         result = Parts.of(self.archive.folder / "batch")
         result.plays.parent.mkdir(exist_ok=True)
@@ -194,7 +223,8 @@ class _Work:
         counts: Counter[str] = Counter()
         for name in names:
             counts.update(_read_counts(self.counted / f"{name}-counts"))
-        return FetchedDump({"plays": result.plays, "tracks": result.tracks}, counts, self._batch_id())
+        files = {"plays": result.plays, "tracks": result.tracks}
+        return FetchedDump(files, counts, self._batch_id(), self.since)
 
     def _batch_id(self) -> str:
         """By the published checksum, and by what else decides which listens count."""
@@ -230,19 +260,22 @@ class _FullExport(_Work):
             raise InputError(f"{self.archive.url} has no parquet files; it is no dump of listens")
         window = members_since(self.archive, listed, since)
         names = [_name_of(member) for member in window]
-        total, largest = sum(member.size for member in window), max(member.size for member in window)
+        total = sum(member.size for member in window)
+        left = [member for member in window if not self._is_counted(_name_of(member))]
         of = f"{len(window):,} of {counted(len(listed), 'file')}, {_size(total)}"
-        self._check_disk(
-            int(3 * largest + _KEPT_SHARE * total) + _MB, f"{of}, hold the listens since {since:%Y-%m-%d}"
-        )
+        self._say_disk(self._to_come(left), f"{of}, hold the listens since {since:%Y-%m-%d}")
         self.tell(
             f"{self.dump.title}: only a part of it is fetched, so its checksum cannot be compared; each file"
             " is read whole"
         )
-        self._fetch_and_count(
-            [one for one in window if not self._is_counted(_name_of(one))], Span(until, since), total
-        )
+        self._fetch_and_count(left, Span(until, since), total)
         return self._finish(names)
+
+    def _to_come(self, left: Sequence[Member]) -> int:
+        """How many bytes may still be written where the members ``left`` are not counted yet."""
+        # One that is counted, one that is fetched, and what is spilled.
+        there = _bytes_below(self.archive.folder / "files")
+        return max(0, self._coming([member.size for member in left], 3) - there)
 
     def _said(self, members: list[Member]) -> datetime:
         """When the export ends (UTC), of one whose schema is known. Raises InputError."""
@@ -284,7 +317,9 @@ class _FullExport(_Work):
                 coming = [begin(member) for member in members[:1]]
                 for at, member in enumerate(members):
                     file = coming.pop().result()
-                    coming += [begin(following) for following in members[at + 1 : at + 2]]
+                    for following in members[at + 1 : at + 2]:
+                        self._hold_disk(following.size, self._to_come(members[at:]))
+                        coming.append(begin(following))
                     self._count_or_fetch_again(listens, member, file, span, begin)
             except BaseException:
                 stopped.set()
@@ -311,7 +346,8 @@ class _Incremental(_Work):
         whole = self.archive.folder / self.dump.archive
         size = self.archive.identity.size
         # The archive, one file of it, and what becomes of all.
-        self._check_disk(int((2 + _KEPT_SHARE) * size) + _MB, f"{_size(size)} to fetch")
+        there = sum(_bytes_of(path) for path in (whole, begun(whole)))
+        self._say_disk(self._coming([size], 2) - there, f"{_size(size)} to fetch")
         done = 0
 
         def on_bytes(n: int) -> None:
@@ -351,18 +387,19 @@ class _Incremental(_Work):
         if not listed:
             raise InputError(f"{self.archive.url} has no parquet files; it is no dump of listens")
         with Listens(self.settings.memory_gb, self.scratch) as listens:
-            for member in listed:
-                if not self._is_counted(_name_of(member)):
-                    file = self.archive.folder / f"{_name_of(member)}.parquet"
-                    with file.open("wb") as target:
-                        for at in range(member.offset, member.end, _MB):
-                            target.write(read(at, min(_MB, member.end - at)))
-                    self._count(listens, _name_of(member), file, span)
+            left = [member for member in listed if not self._is_counted(_name_of(member))]
+            for done, member in enumerate(left):
+                self._hold_disk(member.size, self._coming([one.size for one in left[done:]], 1))
+                file = self.archive.folder / f"{_name_of(member)}.parquet"
+                with file.open("wb") as target:
+                    for at in range(member.offset, member.end, _MB):
+                        target.write(read(at, min(_MB, member.end - at)))
+                self._count(listens, _name_of(member), file, span)
         return [_name_of(member) for member in listed]
 
     def _span(self, said: dict[str, bytes]) -> Span:
         _check_schema(said.get("SCHEMA_SEQUENCE", b""), self.archive.url)
-        begins = _as_moment(said.get("START_TIMESTAMP", b""), self.archive.url)
+        begins = self.since = _as_moment(said.get("START_TIMESTAMP", b""), self.archive.url)
         ends = _as_moment(said.get("END_TIMESTAMP", b""), self.archive.url)
         known = self.received_until
         return Span(
@@ -400,6 +437,19 @@ def _check_schema(text: bytes, where: str) -> None:
             f"{where} has SCHEMA_SEQUENCE {schema or 'missing'}, and this TuneGraph reads {_SCHEMA}; install"
             " a newer one"
         )
+
+
+def _bytes_below(folder: Path) -> int:
+    """How many bytes the files of a folder have, while others may write and rename there."""
+    return sum(map(_bytes_of, folder.rglob("*")))
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if S_ISREG(status.st_mode) else 0
 
 
 def _size(n: int) -> str:
