@@ -116,12 +116,15 @@ def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
 
 
 def before_the_test(path: Path, judged: int | None, seed: int) -> Split:
-    """The likes of a lake that its temporal comparison learns from, divided by time once more."""
+    """The likes of a lake that its temporal comparison learns from, divided by time once more; without the
+    tracks that none of them is of, which would only cost time."""
     lake = open_lake(path)
     graph = open_like_graph(lake)
     test = temporal(graph.matrix(), liked_at(lake, graph))
     assert test.ages is not None
-    return temporal(test.train, -SECONDS_PER_DAY * test.ages, users=judged, seed=seed)
+    liked, columns = np.unique(test.train.indices, return_inverse=True)
+    likes = csr_matrix((test.train.data, columns, test.train.indptr), shape=(test.train.shape[0], len(liked)))
+    return temporal(likes, -SECONDS_PER_DAY * test.ages, users=judged, seed=seed)
 
 
 def tune(

@@ -1,7 +1,9 @@
 """Comparing models on a lake: what is learnt from it, what is left out and why, and the asset."""
 
+import runpy
 import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ import pytest
 from dagster import DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.evaluation.splits import temporal
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import run_job
@@ -21,6 +24,7 @@ from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
+TUNE = Path(__file__).parents[2] / "benchmarks" / "tune.py"
 DAY = date(2026, 2, 1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -131,6 +135,24 @@ def test_likes_without_times_or_all_of_one_moment_are_not_divided_by_time(lake: 
     assert usual_protocols(likes, times) == ("weak", "strong", "temporal")
     for unsuited in (few, np.full(len(times), np.nan), np.ones(len(times))):
         assert usual_protocols(likes, unsuited) == ("weak", "strong")
+
+
+def test_baselines_are_tuned_on_likes_before_those_that_are_held_out(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likes = open_like_graph(lake).matrix()
+    times = np.random.default_rng(0).permutation(likes.nnz).astype(np.float64) * 86_400
+    monkeypatch.setattr("tunegraph_pipeline.pipeline.compare.liked_at", lambda *_: times)
+    split = runpy.run_path(str(TUNE))["before_the_test"](lake.root, None, 0)
+    test = temporal(likes, times)
+    # Every track is liked before, so none is left out.
+    for user, row in enumerate(split.users.tolist()):
+        asked = split.held_out.relevant[user].toarray() > 0
+        assert (test.train[row].toarray()[asked] == 1).all()
+        assert not split.train[row].toarray()[asked].any()
+    assert split.train.nnz == pytest.approx(0.8 * test.train.nnz, abs=1)
+    # Days before what is held out last: the likes to learn from are the oldest, and their ages their own.
+    assert np.sort(split.ages).tolist() == list(range(split.train.nnz))
 
 
 def test_what_cannot_be_compared_is_left_out_with_its_reason(
