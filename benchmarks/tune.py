@@ -1,11 +1,14 @@
 """Tune every baseline on a validation split of its own training likes, with the same number of trials.
 
     python benchmarks/tune.py lf_train.txt --name lastfm --metric ndcg -k 20
+    python benchmarks/tune.py data_lake/open --name open
 
 Reads one file of likes and no other: a fifth of each judged user's likes is the validation split, the rest
-is for training (weak generalisation, full ranking). The first trial uses the default values, the others are
-drawn by Optuna's TPE with a fixed seed. The best values go into `tunegraph_pipeline/evaluation/tuned.json`
-with the command. Not here: judging on a test (`tunegraph compare`), tuning our own model.
+is for training (weak generalisation, full ranking). Or a lake whose likes have times: of the likes that its
+temporal comparison learns from, the last fifth by time is the validation split. The first trial uses the
+default values, the others are drawn by Optuna's TPE with a fixed seed. The best values go into
+`tunegraph_pipeline/evaluation/tuned.json` with the command. Not here: judging on a test (`tunegraph
+compare`), tuning our own model.
 """
 
 import argparse
@@ -20,16 +23,28 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.evaluation.baselines import ALL
+from tunegraph_pipeline.evaluation.baselines.closed_form import DecayedPopularity
 from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
-from tunegraph_pipeline.evaluation.splits import Split, weak_generalisation
+from tunegraph_pipeline.evaluation.splits import SECONDS_PER_DAY, Split, temporal, weak_generalisation
 from tunegraph_pipeline.evaluation.tuned import TUNED_FILE, TunedBaseline, TunedSet, read_tuned
+from tunegraph_pipeline.pipeline.compare import liked_at
+from tunegraph_pipeline.pipeline.like_graph import open_like_graph
+from tunegraph_pipeline.pipeline.settings import open_lake
 from tunegraph_pipeline.sources.files import read_files
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 Values = dict[str, float | int]
+
+
+def decayed_popularity(trial: "Trial") -> Values:
+    return {
+        "decayed_popularity_half_life": trial.suggest_float(
+            "decayed_popularity_half_life", 0.5, 1000, log=True
+        )
+    }
 
 
 def item_knn(trial: "Trial") -> Values:
@@ -71,6 +86,7 @@ def lightgcn(trial: "Trial") -> Values:
 
 
 SPACES: dict[str, Callable[["Trial"], Values]] = {
+    "decayed_popularity": decayed_popularity,
     "item_knn": item_knn,
     "rp3beta": rp3beta,
     "ease": ease,
@@ -99,6 +115,18 @@ def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
     return likes
 
 
+def before_the_test(path: Path, judged: int | None, seed: int) -> Split:
+    """The likes of a lake that its temporal comparison learns from, divided by time once more; without the
+    tracks that none of them is of, which would only cost time."""
+    lake = open_lake(path)
+    graph = open_like_graph(lake)
+    test = temporal(graph.matrix(), liked_at(lake, graph))
+    assert test.ages is not None
+    liked, columns = np.unique(test.train.indices, return_inverse=True)
+    likes = csr_matrix((test.train.data, columns, test.train.indptr), shape=(test.train.shape[0], len(liked)))
+    return temporal(likes, -SECONDS_PER_DAY * test.ages, users=judged, seed=seed)
+
+
 def tune(
     name: str, split: Split, trials: int, metric: str, k: int, seed: int, about: dict[str, str]
 ) -> TunedBaseline:
@@ -113,7 +141,7 @@ def tune(
         started = time.perf_counter()
         values = SPACES[name](trial)
         model = ALL[name](BaselineConfig.model_validate(values))
-        model.fit(split.train)
+        model.fit(split.train, ages=split.ages)
         judged = evaluate(name, split.ranking(model), split.held_out, popularity, k)
         seconds = time.perf_counter() - started
         print(
@@ -153,25 +181,32 @@ def write_tuned(name: str, found: dict[str, TunedBaseline], path: Path = TUNED_F
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("likes", type=Path, help="a file of likes: the training part alone")
+    parser.add_argument("likes", type=Path, help="a file of likes, the training part alone; or a lake")
     parser.add_argument("--name", required=True, help="what the values are kept under")
-    parser.add_argument("--baselines", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--baselines", nargs="+", choices=SPACES, help="default: all that suit the likes")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--metric", choices=["recall", "ndcg", "map"], default="map")
     parser.add_argument("-k", type=int, default=10)
-    parser.add_argument("--lists", type=int, help="use the lists of that many users, drawn at random")
+    parser.add_argument("--lists", type=int, help="of a file, use the lists of that many users, at random")
     parser.add_argument("--judged", type=int, help="judge that many users (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    likes = likes_in(arguments.likes, arguments.lists, arguments.seed)
-    split = weak_generalisation(likes, users=arguments.judged, seed=arguments.seed)
+    if arguments.likes.is_dir():
+        split = before_the_test(arguments.likes, arguments.judged, arguments.seed)
+        likes = split.train
+        suited = list(SPACES)
+    else:
+        likes = likes_in(arguments.likes, arguments.lists, arguments.seed)
+        split = weak_generalisation(likes, users=arguments.judged, seed=arguments.seed)
+        suited = [name for name in SPACES if name != DecayedPopularity.name]
     words = [word if Path(word) != arguments.likes else arguments.likes.name for word in sys.argv[1:]]
     about = {
         "command": " ".join(["python benchmarks/tune.py", *words]),
-        "likes": f"{likes.shape[0]:,} users, {likes.shape[1]:,} tracks, {likes.nnz:,} likes, "
+        "likes": f"{np.count_nonzero(np.diff(likes.indptr)):,} users, {likes.shape[1]:,} tracks, "
+        f"{likes.nnz:,} likes, "
         f"{split.held_out.n_users:,} users judged",
     }
-    for name in arguments.baselines:
+    for name in arguments.baselines or suited:
         found = tune(name, split, arguments.trials, arguments.metric, arguments.k, arguments.seed, about)
         # After each, so that what was found stays when a later one is interrupted.
         write_tuned(arguments.name, {name: found})

@@ -273,7 +273,7 @@ def test_comparing_refuses_in_one_line(refreshed: Path) -> None:
     for arguments, says in (
         (["--protocol", "temporal", "--model", "popularity"], "no like has a time"),
         (["--model", "prophet"], "there is no model 'prophet'"),
-        (["--tuned", "jukebox"], "no baseline was tuned on 'jukebox'; there is lastfm"),
+        (["--tuned", "jukebox"], "no baseline was tuned on 'jukebox'; there is invented_dumps, lastfm"),
     ):
         assert says in complaint(tunegraph("compare", "--lake", refreshed, *arguments))
 

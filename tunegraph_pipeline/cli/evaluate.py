@@ -3,6 +3,7 @@
 Here: the commands and their options. Not here: metrics and protocols (`evaluation/`).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -72,7 +73,9 @@ def compare(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="weak, strong, temporal or cold; repeatable. Default: weak and strong."
+            metavar="NAME",
+            help="weak, strong, temporal or cold; repeatable. Default: weak, strong, and temporal where half "
+            "of the likes or more have a time.",
         ),
     ] = None,
     model: Annotated[
@@ -137,14 +140,15 @@ def compare(
     with writing(home, "tunegraph compare"):
         keep_figures(home, found, dataset=origin or home.root.name, run_id=uuid4().hex)
     if output is not None:
-        write_section(output, title or home.root.resolve().name, _compare_command(settings, origin), found)
+        command = _compare_command(settings, found.protocols, origin)
+        write_section(output, title or home.root.resolve().name, command, found)
     answers.print(found.document(), soft_wrap=True)
 
 
-def _compare_command(settings: "ComparisonSettings", origin: str) -> str:
+def _compare_command(settings: "ComparisonSettings", protocols: Sequence[str], origin: str) -> str:
     """The command that repeats this comparison, whatever the lake's settings."""
     words = ["tunegraph", "compare"]
-    words += ["--held-out", origin] if origin else [f"--protocol {name}" for name in settings.protocols]
+    words += ["--held-out", origin] if origin else [f"--protocol {name}" for name in protocols]
     words += [f"--model {name}" for name in settings.models]
     words += [f"--tuned {settings.tuned}"] if settings.tuned else []
     words += [f"-k {settings.k}", f"--seeds {settings.seeds}", f"--users {settings.users}"]

@@ -89,7 +89,7 @@ def material_of(split: Split, known: TrainingData, seed: int) -> Material:
     targets, rest = only(train, drawn), only(train, ~drawn)
     users = np.flatnonzero(np.diff(targets.indptr))
     data = replace(known, train=rest, context=csr_matrix(rest[users]), targets=csr_matrix(targets[users]))
-    return Material(train, data)
+    return Material(train, data, split.ages)
 
 
 def judge(

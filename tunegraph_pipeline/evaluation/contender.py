@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
@@ -22,11 +24,13 @@ class Material:
     """All that a model may learn from, in two forms; a model uses one of them.
 
     ``likes``: CSR (U x N) float32 ones, the whole training part of a split; ``data``: the same likes divided
-    into training and early stopping, with the content of the tracks.
+    into training and early stopping, with the content of the tracks; ``ages``: float64[nnz], how many days
+    ago each of ``likes`` was made, in its order, NaN where unknown; None where the split is not by time.
     """
 
     likes: csr_matrix
     data: TrainingData
+    ages: NDArray[np.float64] | None = None
 
 
 class Contender(Protocol):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _BLOCK_ENTRIES = 1 << 24
+SECONDS_PER_DAY = 86_400
 
 
 class Ranks(Protocol):
@@ -54,9 +55,12 @@ class Split:
 
     ``name`` of the protocol; ``train``: CSR (U x N) float32 ones, all that a model may learn from; ``users``:
     int64[m], the row in ``train`` of each judged user, -1 for one without a row; ``held_out``: the known
-    likes of each and the likes to be found; ``cold``: bool[N], tracks without a training like by design.
+    likes of each and the likes to be found; ``cold``: bool[N], tracks without a training like by design;
+    ``ages``: float64[nnz], the days from each like of ``train``, in its order, to the moment of a split by
+    time, NaN where unknown; None where the split is not by time.
 
-    Raises ValueError where a held-out like is in ``train`` or known, or a cold track is in either.
+    Raises ValueError where a held-out like is in ``train`` or known, a cold track is in either, or the ages
+    are not those of ``train``.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Split:
     users: NDArray[np.int64]
     held_out: HeldOut
     cold: NDArray[np.bool_]
+    ages: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         known = np.flatnonzero(self.users >= 0)
@@ -72,6 +77,8 @@ class Split:
         for likes in (self.train, self.held_out.likes):
             if self.cold[likes.indices].any():
                 raise ValueError(f"{self.name}: a like of a cold track is not held out")
+        if self.ages is not None and self.ages.shape != self.train.indices.shape:
+            raise ValueError(f"{self.name}: {len(self.ages)} ages of {self.train.nnz} likes")
 
     def ranking(self, model: Ranks) -> Rank:
         """The ranking by ``model`` for the judged users, in their order.
@@ -152,23 +159,30 @@ def temporal(
 ) -> Split:
     """Train on the likes up to a moment, and hold out those after it.
 
-    ``times`` float64[nnz], when each like was made, in the order of ``likes.indices`` and any unit; NaN where
-    unknown, which counts as before. The moment is the ``quantile`` of the known times. The judged users are
-    those with likes on both sides, or ``users`` of them. Raises InputError where there is none.
+    ``times`` float64[nnz], when each like was made, in seconds and the order of ``likes.indices``; NaN where
+    unknown, which counts as before. The moment is `moment_of` them. The judged users are those with likes on
+    both sides, or ``users`` of them. Raises InputError where there is none.
     """
-    _check_share(quantile)
     if times.shape != likes.indices.shape:
         raise ValueError(f"{len(times)} times of {likes.nnz} likes")
     rng = np.random.default_rng(seed)
-    known = np.isfinite(times)
-    if not known.any():
-        raise InputError("no like has a time, so nothing can be held out by time; import likes with times")
-    # A known time, not one interpolated between two: all likes of that moment fall on the same side.
-    after = known & (times > np.quantile(times[known], quantile, method="lower"))
+    moment = moment_of(times, quantile)
+    after = times > moment  # false where unknown
     train, later = only(likes, ~after), only(likes, after)
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(later.indptr) > 0))
     judged = _draw(both, users, rng, "likes before and after the moment of the split")
-    return Split("temporal", train, judged, HeldOut.of(train[judged], later[judged]), _none(likes))
+    ages = (moment - times[~after]) / SECONDS_PER_DAY
+    return Split("temporal", train, judged, HeldOut.of(train[judged], later[judged]), _none(likes), ages)
+
+
+def moment_of(times: NDArray[np.float64], quantile: float = 0.8) -> float:
+    """The moment that divides likes by time: the ``quantile`` of their known times, itself one of them, so
+    that all likes of that moment are before. Raises InputError where no time is known."""
+    _check_share(quantile)
+    known = times[np.isfinite(times)]
+    if not known.size:
+        raise InputError("no like has a time, so nothing can be held out by time; import likes with times")
+    return float(np.quantile(known, quantile, method="lower"))
 
 
 def cold_start_tracks(

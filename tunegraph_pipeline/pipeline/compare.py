@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +44,12 @@ PROTOCOLS = ("weak", "strong", "temporal", "cold")
 
 @dataclass(frozen=True)
 class Comparison:
-    """``outcomes`` of each protocol by its name; ``notes``: what a reader should know."""
+    """``outcomes`` of each protocol by its name; ``notes``: what a reader should know; ``protocols``: of
+    `PROTOCOLS`, those that were gone through, none of them where a file was held out."""
 
     outcomes: dict[str, list["Outcome"]]
     notes: list[str]
+    protocols: tuple[str, ...] = ()
 
     def document(self) -> str:
         """Markdown: the notes, and the tables of each protocol below a heading."""
@@ -129,12 +132,14 @@ def compare_lake(
         0,
         f"{counted(likes.shape[0], 'user')}, {counted(n_liked, 'liked track')}, {counted(likes.nnz, 'like')}",
     )
+    times = liked_at(lake, graph)
+    protocols = () if held_out is not None else settings.protocols or usual_protocols(likes, times)
     outcomes: dict[str, list[Outcome]] = {}
     for seed in range(settings.seeds):
         if held_out is not None:
             splits: Iterator[Split] = iter([_split_of_file(graph, ids, likes, held_out, origin)])
         else:
-            splits = (_split(lake, graph, likes, name, settings.users, seed) for name in settings.protocols)
+            splits = (_split(likes, times, name, settings.users, seed) for name in protocols)
         for drawn in splits:
             split = replace(drawn, held_out=replace(drawn.held_out, own=own))
             judged = _judge_all(names, model_settings, split, known, settings, seed, notes, progress)
@@ -143,12 +148,13 @@ def compare_lake(
                 judges = counted(split.held_out.n_users, "user")
                 likes_found = counted(int(split.held_out.n_held_out.sum()), "held-out like")
                 learnt = counted(split.train.nnz, "like")
-                notes.append(f"{split.name}: {learnt} to learn from, {judges} judged on {likes_found}")
+                when = f", {_when(times)}" if split.ages is not None else ""
+                notes.append(f"{split.name}: {learnt} to learn from, {judges} judged on {likes_found}{when}")
     if not any(outcomes.values()):
         raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
     for judged in outcomes.values():
         judged.sort(key=lambda one: (names.index(one.model), one.seed))
-    return Comparison(outcomes, list(dict.fromkeys(notes)))
+    return Comparison(outcomes, list(dict.fromkeys(notes)), protocols)
 
 
 def _judge_all(
@@ -250,11 +256,31 @@ def check_names(settings: ComparisonSettings) -> None:
         tuned(settings.tuned)
 
 
-def _split(lake: Lake, graph: LikeGraph, likes: "csr_matrix", name: str, users: int, seed: int) -> "Split":
+def usual_protocols(likes: "csr_matrix", times: NDArray[np.float64]) -> tuple[str, ...]:
+    """What is gone through where no protocol is named: weak, strong, and temporal where half of the ``times``
+    or more are known and somebody has likes before and after the moment."""
+    from tunegraph_pipeline.evaluation.splits import temporal
+
+    if 2 * np.isfinite(times).sum() >= len(times):
+        with suppress(InputError):
+            temporal(likes, times)
+            return ("weak", "strong", "temporal")
+    return ("weak", "strong")
+
+
+def _when(times: NDArray[np.float64]) -> str:
+    from tunegraph_pipeline.evaluation.splits import SECONDS_PER_DAY, moment_of
+
+    moment, last = moment_of(times), float(np.nanmax(times))
+    until = datetime.fromtimestamp(moment, UTC)
+    return f"made until {until:%Y-%m-%d} and in the {(last - moment) / SECONDS_PER_DAY:,.1f} days after"
+
+
+def _split(likes: "csr_matrix", times: NDArray[np.float64], name: str, users: int, seed: int) -> "Split":
     from tunegraph_pipeline.evaluation import splits as protocol
 
     if name == "temporal":
-        return protocol.temporal(likes, liked_at(lake, graph), users=users, seed=seed)
+        return protocol.temporal(likes, times, users=users, seed=seed)
     splits: dict[str, Callable[..., Split]] = {
         "weak": protocol.weak_generalisation,
         "strong": protocol.strong_generalisation,

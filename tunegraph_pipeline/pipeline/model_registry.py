@@ -95,7 +95,7 @@ def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
 
 
 class FromLikes:
-    """A baseline as a contender: it learns from all likes of the training part."""
+    """A baseline as a contender: it learns from all likes of the training part, and their ages."""
 
     def __init__(self, baseline: Baseline) -> None:
         self._baseline = baseline
@@ -104,7 +104,7 @@ class FromLikes:
             self.rank_known = known
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
-        self._baseline.fit(material.likes, progress)
+        self._baseline.fit(material.likes, progress, material.ages)
 
 
 def _baseline(make: Callable[[BaselineConfig], Baseline]) -> Callable[[Settings], Contender]:

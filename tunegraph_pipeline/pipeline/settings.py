@@ -110,8 +110,9 @@ class ServicesSettings(Section):
 class ComparisonSettings(Section):
     """What is compared and how, section ``comparison`` of `lake.json`."""
 
-    protocols: tuple[str, ...] = ("weak", "strong")
-    """Of `compare.PROTOCOLS`; `evaluation.splits` describes each."""
+    protocols: tuple[str, ...] = ()
+    """Of `compare.PROTOCOLS`; `evaluation.splits` describes each. When empty: weak, strong, and temporal
+    where half of the likes or more have a time."""
     models: tuple[str, ...] = ()
     """Of `model_registry.CONTENDERS`; all of them when empty."""
     tuned: str = ""

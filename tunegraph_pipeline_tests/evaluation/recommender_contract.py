@@ -14,7 +14,7 @@ from tunegraph_pipeline.evaluation.contender import Material
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.training.train import TrainingData
 
-NOT_PERSONAL = {"popularity"}
+NOT_PERSONAL = {"popularity", "decayed_popularity"}
 """The models that do not look at what a user likes, by name."""
 GROUP = 12  # users and tracks of one half of the checkerboard
 
@@ -43,12 +43,13 @@ def features() -> NDArray[np.float32]:
 
 
 def material(likes: csr_matrix, sound: NDArray[np.float32]) -> Material:
-    """Likes and features, with neither artists and albums nor anything held out."""
+    """Likes of today and features, with neither artists and albums nor anything held out."""
     n_tracks = likes.shape[1]
     nobody = csr_matrix(np.zeros((0, n_tracks), dtype=np.float32))
     tags = csr_matrix(np.zeros((n_tracks, 0), dtype=np.bool_))
     album = np.full(n_tracks, -1, dtype=np.int32)
-    return Material(likes, TrainingData(likes, nobody, nobody, sound, tags, album))
+    data = TrainingData(likes, nobody, nobody, sound, tags, album)
+    return Material(likes, data, ages=np.zeros(likes.nnz))
 
 
 class RecommenderContract:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import ALL, baselines
-from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, Ease
+from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, DecayedPopularity, Ease
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, top_k
 from tunegraph_pipeline.evaluation.baselines.factors import Als, LightGcn
 from tunegraph_pipeline.evaluation.baselines.neighbourhood import ItemKnn, Rp3Beta
@@ -41,6 +41,11 @@ def every_baseline() -> list[Baseline]:
     return [make(CONFIG) for make in ALL.values()]
 
 
+def fit(model: Baseline, train: csr_matrix) -> None:
+    """Fit to likes that are all of today."""
+    model.fit(train, ages=np.zeros(train.nnz))
+
+
 @pytest.mark.parametrize(
     "model",
     [model for model in every_baseline() if model.name not in NOT_PERSONAL],
@@ -51,7 +56,7 @@ def test_the_missing_track_of_a_checkerboard_comes_first(model: Baseline) -> Non
     n = 20
     full = (np.add.outer(np.arange(n), np.arange(n)) % 2 == 0).astype(np.float32)
     shown = full - np.eye(n, dtype=np.float32)
-    model.fit(csr_matrix(shown))
+    fit(model, csr_matrix(shown))
     assert model.rank(csr_matrix(shown), 1)[:, 0].tolist() == list(range(n))
     if isinstance(model, LightGcn):
         assert model.rank_known(np.arange(n), csr_matrix(shown), 1)[:, 0].tolist() == list(range(n))
@@ -60,7 +65,7 @@ def test_the_missing_track_of_a_checkerboard_comes_first(model: Baseline) -> Non
 @pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
 def test_nobody_is_recommended_what_they_like_and_short_catalogues_are_padded(model: Baseline) -> None:
     train = random_likes(30, 12, seed=1)
-    model.fit(train)
+    fit(model, train)
     ranked = model.rank(train, 15)
     assert ranked.shape == (30, 15)
     assert ranked.dtype == np.int32
@@ -73,7 +78,7 @@ def test_nobody_is_recommended_what_they_like_and_short_catalogues_are_padded(mo
 @pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
 def test_many_users_at_once_are_ranked_as_each_alone(model: Baseline) -> None:
     train = random_likes(40, 25, seed=2)
-    model.fit(train)
+    fit(model, train)
     together = model.rank(train, 5)
     assert [model.rank(train[user], 5)[0].tolist() for user in range(40)] == together.tolist()
 
@@ -81,7 +86,7 @@ def test_many_users_at_once_are_ranked_as_each_alone(model: Baseline) -> None:
 @pytest.mark.parametrize("model", every_baseline(), ids=lambda model: model.name)
 def test_a_newcomer_gets_what_is_popular_and_ties_go_to_the_smaller_index(model: Baseline) -> None:
     likes = np.array([[1, 0, 1, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=np.float32)
-    model.fit(csr_matrix(likes))
+    fit(model, csr_matrix(likes))
     assert model.rank(csr_matrix(np.zeros((1, 4), dtype=np.float32)), 4).tolist() == [[2, 0, 3, 1]]
 
 
@@ -91,12 +96,33 @@ def test_the_same_seed_gives_the_same_lists(name: str) -> None:
     lists = []
     for _ in range(2):
         model = ALL[name](CONFIG)
-        model.fit(train)
+        fit(model, train)
         lists.append(model.rank(train, 10).tolist())
     assert lists[0] == lists[1]
 
 
 THREE_USERS = csr_matrix(np.array([[1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=np.float32))
+
+
+def test_decayed_popularity_counts_a_like_of_a_half_life_ago_half() -> None:
+    # Track 0 has three likes of 20 days ago, a quarter each, track 1 one of today, track 2 one of 10 days ago
+    # and two without a time, which are taken to be as old as the oldest, track 3 none. So tracks 1 and 2 are
+    # equal, and the one with more likes comes first.
+    likes = csr_matrix(np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 1, 0]], dtype=np.float32))
+    ages = np.array([20.0, 0.0, 10.0, 20.0, np.nan, 20.0, np.nan])
+    newcomer = csr_matrix(np.zeros((1, 4), dtype=np.float32))
+    for half_life, order in ((10.0, [2, 1, 0, 3]), (1e6, [2, 0, 1, 3]), (1.0, [1, 2, 0, 3])):
+        model = DecayedPopularity(BaselineConfig(decayed_popularity_half_life=half_life))
+        model.fit(likes, ages=ages)
+        assert model.rank(newcomer, 4).tolist() == [order]
+        # Everybody gets that list, without what they like.
+        assert model.rank(likes[0], 2).tolist() == [[3, -1]]
+
+
+def test_decayed_popularity_is_refused_where_no_time_is_known() -> None:
+    for ages in (None, np.full(THREE_USERS.nnz, np.nan)):
+        with pytest.raises(InputError, match="when songs were liked"):
+            DecayedPopularity(CONFIG).fit(THREE_USERS, ages=ages)
 
 
 def test_item_knn_worked_out_by_hand() -> None:

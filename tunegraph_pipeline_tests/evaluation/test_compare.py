@@ -92,6 +92,7 @@ def test_every_contender_finds_what_is_left_of_a_scene(
     name: str, protocol: Callable[[csr_matrix], Split]
 ) -> None:
     split = protocol(scenes())
+    split = replace(split, ages=np.zeros(split.train.nnz))  # for who needs to know when
     model = CONTENDERS[name](SETTINGS)
     model.fit(material_of(split, known_of(60), seed=0))
     outcome = judge(name, model, split, k=12, seed=0)

@@ -85,6 +85,10 @@ class TestPopularity(_Contender):
     name = "popularity"
 
 
+class TestDecayedPopularity(_Contender):
+    name = "decayed_popularity"
+
+
 class TestCoLike(_Contender):
     name = "co_like"
 

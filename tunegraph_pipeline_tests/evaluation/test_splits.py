@@ -125,6 +125,20 @@ def test_time_divides_the_likes_and_what_has_none_is_learnt() -> None:
     assert split.held_out.relevant.toarray().tolist() == [[0, 1, 0, 0]]
 
 
+def test_a_split_by_time_says_how_old_the_likes_it_learns_from_are() -> None:
+    likes = csr_matrix(np.array([[1, 1, 1], [0, 1, 1]], dtype=np.float32))
+    days = np.array([1.0, np.nan, 9.0, 4.0, 6.0])
+    split = temporal(likes, 86_400 * days, quantile=0.7)
+    assert split.train.toarray().tolist() == [[1, 1, 0], [0, 1, 1]]
+    assert split.ages is not None
+    np.testing.assert_array_equal(split.ages, [5.0, np.nan, 2.0, 0.0])
+    # So what was learnt from can be divided by time again, before what was held out.
+    earlier = temporal(split.train, -86_400 * split.ages, quantile=0.5)
+    assert earlier.train.toarray().tolist() == [[1, 1, 0], [0, 1, 0]]
+    with pytest.raises(ValueError, match="3 ages of 4 likes"):
+        replace(split, ages=split.ages[:3])
+
+
 def test_where_tracks_are_cold_a_ranking_is_cut_to_them_in_its_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,9 @@
 """Comparing models on a lake: what is learnt from it, what is left out and why, and the asset."""
 
+import runpy
 import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,10 +11,11 @@ import pytest
 from dagster import DagsterInstance
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.evaluation.splits import temporal
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import run_job
-from tunegraph_pipeline.pipeline.compare import compare_lake, liked_at
+from tunegraph_pipeline.pipeline.compare import PROTOCOLS, compare_lake, liked_at, usual_protocols
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.status import lake_status
@@ -21,6 +24,7 @@ from tunegraph_pipeline_tests.run_stages import run_stages
 
 pytestmark = pytest.mark.slow
 
+TUNE = Path(__file__).parents[2] / "benchmarks" / "tune.py"
 DAY = date(2026, 2, 1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -88,9 +92,7 @@ def test_times_stand_beside_the_likes_they_are_of(lake: Lake) -> None:
 
 @pytest.mark.slow
 def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
-    settings = ComparisonSettings(
-        protocols=("weak", "strong", "temporal", "cold"), models=("popularity", "co_like"), k=3, seeds=2
-    )
+    settings = ComparisonSettings(protocols=PROTOCOLS, models=("popularity", "co_like"), k=3, seeds=2)
     found = compare_lake(lake, settings, silent)
     assert list(found.outcomes) == [
         "weak generalisation",
@@ -107,14 +109,50 @@ def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
         ]
     assert found.document().count("± seeds") == 4
     # Time splits the same way with every seed; the last like of everybody is asked for.
-    assert any(
-        note.startswith("temporal: 200 likes to learn from, 40 users judged on 40") for note in found.notes
-    )
+    when = "made until 2026-01-05 and in the 1.0 days after"
+    says = f"temporal: 200 likes to learn from, 40 users judged on 40 held-out likes, {when}"
+    assert says in found.notes
     again = compare_lake(lake, settings.model_copy(update={"protocols": ("strong",)}), silent)
     for one, other in zip(
         found.outcomes["strong generalisation"], again.outcomes["strong generalisation"], strict=True
     ):
         assert one.values == other.values
+
+
+def test_without_a_named_protocol_dated_likes_are_also_divided_by_time(lake: Lake) -> None:
+    found = compare_lake(lake, ComparisonSettings(models=("popularity", "decayed_popularity"), k=3), silent)
+    assert found.protocols == ("weak", "strong", "temporal")
+    models = {name: [one.model for one in outcomes] for name, outcomes in found.outcomes.items()}
+    assert models["weak generalisation"] == models["strong generalisation"] == ["popularity"]
+    assert models["temporal"] == ["popularity", "decayed_popularity"]
+    assert any("decayed_popularity was left out: it ranks by when" in note for note in found.notes)
+
+
+def test_likes_without_times_or_all_of_one_moment_are_not_divided_by_time(lake: Lake) -> None:
+    graph = open_like_graph(lake)
+    likes, times = graph.matrix(), liked_at(lake, graph)
+    few = np.where(np.arange(len(times)) % 3 == 0, times, np.nan)
+    assert usual_protocols(likes, times) == ("weak", "strong", "temporal")
+    for unsuited in (few, np.full(len(times), np.nan), np.ones(len(times))):
+        assert usual_protocols(likes, unsuited) == ("weak", "strong")
+
+
+def test_baselines_are_tuned_on_likes_before_those_that_are_held_out(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    likes = open_like_graph(lake).matrix()
+    times = np.random.default_rng(0).permutation(likes.nnz).astype(np.float64) * 86_400
+    monkeypatch.setattr("tunegraph_pipeline.pipeline.compare.liked_at", lambda *_: times)
+    split = runpy.run_path(str(TUNE))["before_the_test"](lake.root, None, 0)
+    test = temporal(likes, times)
+    # Every track is liked before, so none is left out.
+    for user, row in enumerate(split.users.tolist()):
+        asked = split.held_out.relevant[user].toarray() > 0
+        assert (test.train[row].toarray()[asked] == 1).all()
+        assert not split.train[row].toarray()[asked].any()
+    assert split.train.nnz == pytest.approx(0.8 * test.train.nnz, abs=1)
+    # Days before what is held out last: the likes to learn from are the oldest, and their ages their own.
+    assert np.sort(split.ages).tolist() == list(range(split.train.nnz))
 
 
 def test_what_cannot_be_compared_is_left_out_with_its_reason(

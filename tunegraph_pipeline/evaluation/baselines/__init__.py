@@ -11,13 +11,19 @@ grow with the number of users.
 
 from collections.abc import Callable, Mapping
 
-from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, Ease, Popularity
+from tunegraph_pipeline.evaluation.baselines.closed_form import (
+    CoLike,
+    DecayedPopularity,
+    Ease,
+    Popularity,
+)
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig
 from tunegraph_pipeline.evaluation.baselines.factors import Als, LightGcn
 from tunegraph_pipeline.evaluation.baselines.neighbourhood import ItemKnn, Rp3Beta
 
 ALL: Mapping[str, Callable[[BaselineConfig], Baseline]] = {
-    model.name: model for model in (Popularity, CoLike, ItemKnn, Rp3Beta, Ease, Als, LightGcn)
+    model.name: model
+    for model in (Popularity, DecayedPopularity, CoLike, ItemKnn, Rp3Beta, Ease, Als, LightGcn)
 }
 """Every baseline by its name, cheapest first."""
 

@@ -27,6 +27,8 @@ class BaselineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    decayed_popularity_half_life: float = Field(default=30.0, gt=0)
+    """Days after which a like counts half."""
     ease_lambda: float = Field(default=200.0, gt=0)
     """L2 penalty of EASE; in likes, like the diagonal of AᵀA it is added to."""
     ease_max_tracks: int = Field(default=25_000, ge=1)
@@ -97,8 +99,17 @@ class Baseline(ScoreRanking):
     name: ClassVar[str]
     """What it is called in the evaluation table."""
 
-    def fit(self, train: csr_matrix, progress: Progress | None = None) -> None:
-        """Learn from ``train``: float32 CSR (users x tracks) of ones."""
+    def fit(
+        self,
+        train: csr_matrix,
+        progress: Progress | None = None,
+        ages: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Learn from ``train``: float32 CSR (users x tracks) of ones. ``ages``: float64[nnz], how many days
+        ago each like was made, in the order of ``train``, NaN where unknown; most baselines ignore it.
+
+        Raises InputError where the baseline needs what is not known.
+        """
         self._popularity = likes_per_track(train)
         self._learn(train, progress)
 
