@@ -55,6 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake.set_section("training", QUICK)
     lake.set_section("graph", {"held_out": 0.0})  # likes by chance: no model has to foresee them
     lake.set_section("schedules", {"daily": "* * * * *"})
+    lake.set_section("generations", {"epochs": 1, "steps": 1, "validation_users": 5})
     lake.set_section("comparison", {"protocols": ["weak"], "models": ["popularity"]})
     for day in [*RECEIVED, datetime.now(UTC).date()]:
         users = [(user, user % 3) for user in rng.sample(range(30), 15)]  # of three scenes
