@@ -28,13 +28,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from benchmarks.kills import FIRST, Outcome, Reader, World, comparisons, environment, refresh, show
+from benchmarks.kills import (
+    FIRST,
+    TUNEGRAPH,
+    Outcome,
+    Reader,
+    World,
+    comparisons,
+    environment,
+    refresh,
+    show,
+)
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, Lake
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline.recommend.bundle import current_version
 
-_TUNEGRAPH = (sys.executable, "-m", "tunegraph_pipeline")
 _DAY = FIRST + timedelta(days=1)
 """What is imported arrives on this day, which both lakes have refreshed before."""
 _INBOX = """
@@ -74,7 +83,7 @@ def _a_file(world: World, folder: Path, n: int) -> Path:
 
 def _import(world: World, lake: Lake, n: int) -> Sequence[str]:
     file = _a_file(world, lake.root.parent, 10 + n)
-    return (*_TUNEGRAPH, "import", str(file), "--as-of", str(_DAY), "--lake", str(lake.root))
+    return (*TUNEGRAPH, "import", str(file), "--as-of", str(_DAY), "--lake", str(lake.root))
 
 
 def _import_inbox(world: World, lake: Lake, n: int) -> Sequence[str]:
@@ -86,13 +95,13 @@ def _import_inbox(world: World, lake: Lake, n: int) -> Sequence[str]:
 
 
 def _forget(world: World, lake: Lake, n: int) -> Sequence[str]:
-    return (*_TUNEGRAPH, "forget", f"user{n}", "--yes", "--lake", str(lake.root))
+    return (*TUNEGRAPH, "forget", f"user{n}", "--yes", "--lake", str(lake.root))
 
 
 def _roll_back(world: World, lake: Lake, n: int) -> Sequence[str]:
     live = current_version(lake.serving)
     other = next(one for one in lake.versions("serving") if one != live)
-    return (*_TUNEGRAPH, "rollback", other, "--reason", f"time {n}", "--lake", str(lake.root))
+    return (*TUNEGRAPH, "rollback", other, "--reason", f"time {n}", "--lake", str(lake.root))
 
 
 def _repair(world: World, lake: Lake, n: int) -> Sequence[str]:
@@ -105,7 +114,7 @@ def _repair(world: World, lake: Lake, n: int) -> Sequence[str]:
             draft = path.with_name("damaged")
             draft.write_bytes(content[: len(content) // 2])
             draft.replace(path)
-    return (*_TUNEGRAPH, "verify", "--repair", "--lake", str(lake.root))
+    return (*TUNEGRAPH, "verify", "--repair", "--lake", str(lake.root))
 
 
 KINDS = {

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 
 FIRST = date(2026, 2, 1)
 KILLS_A_DAY = 10
-_REFRESH = [sys.executable, "-m", "tunegraph_pipeline", "refresh", "--source", "none", "--lake"]
+TUNEGRAPH = (sys.executable, "-m", "tunegraph_pipeline")
 _READ_WHOLE = 25  # the reader compares all checksums every so often
 
 
@@ -115,18 +115,19 @@ def torment(
     *,
     pause: float = 0.02,
     undisturbed: Callable[[Lake], object] | None = None,
+    program: Sequence[str] = TUNEGRAPH,
 ) -> Outcome:
     """Kill ``kills`` refreshes of a lake below ``folder``; compare what is left with an undisturbed one.
 
     The reader waits ``pause`` seconds between two queries. ``undisturbed`` refreshes a lake that is not to be
-    killed, by default in a process of its own.
+    killed, by default in a process of its own. ``program`` is how `tunegraph` is started.
     """
     calmly = undisturbed or refresh
     started = time.perf_counter()
     outcome = Outcome()
     dice = random.Random(seed)
     calm = world.lake(folder / "calm")
-    busy, idle = refresh(calm), 0.0
+    busy, idle = refresh(calm, program), 0.0
     lake = Lake.open(shutil.copytree(calm.root, folder / "killed"))
     world.receive(calm, 1)
     calmly(calm)
@@ -139,8 +140,8 @@ def torment(
                 world.receive(lake, outcome.days)
             behind = not _is_live(lake, FIRST + timedelta(days=outcome.days))
             if not behind and not idle:
-                idle = refresh(calm)  # of a lake that has all: it keeps what is there
-            stage = _kill_a_refresh(lake, dice.uniform(0, busy if behind else idle))
+                idle = refresh(calm, program)  # of a lake that has all: it keeps what is there
+            stage = _kill_a_refresh(lake, program, dice.uniform(0, busy if behind else idle))
             if stage is None:
                 outcome.ended_first += 1
             else:
@@ -154,26 +155,30 @@ def torment(
     return outcome
 
 
-def refresh(lake: Lake) -> float:
+def refresh(lake: Lake, program: Sequence[str] = TUNEGRAPH) -> float:
     """Refresh undisturbed; the seconds it took."""
     started = time.perf_counter()
     done = subprocess.run(
-        [*_REFRESH, str(lake.root)], capture_output=True, text=True, check=False, env=environment()
+        _refresh_of(lake, program), capture_output=True, text=True, check=False, env=environment()
     )
     if done.returncode:
         raise SystemExit(f"a refresh that nobody disturbed failed: {done.stderr[-2000:]}")
     return time.perf_counter() - started
 
 
+def _refresh_of(lake: Lake, program: Sequence[str]) -> list[str]:
+    return [*program, "refresh", "--source", "none", "--lake", str(lake.root)]
+
+
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
 
 
-def _kill_a_refresh(lake: Lake, after: float) -> str | None:
+def _kill_a_refresh(lake: Lake, program: Sequence[str], after: float) -> str | None:
     """Start a refresh and kill its process group after so many seconds; the stage that was hit, None where it
     had ended before."""
     process = subprocess.Popen(
-        [*_REFRESH, str(lake.root)],
+        _refresh_of(lake, program),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -254,7 +259,8 @@ def read_until_told(serving: Path, pause: float) -> dict[str, object]:
     versions: set[str] = set()
     complaints: list[str] = []
     queries = whole = 0
-    while not (queries and ended.wait(pause)):
+    told = False
+    while True:
         try:
             recommender = Recommender.open(serving)
             if queries % _READ_WHOLE == 0:
@@ -266,6 +272,9 @@ def read_until_told(serving: Path, pause: float) -> dict[str, object]:
         except (TuneGraphError, OSError, ValueError) as error:
             complaints.append(repr(error))
         queries += 1
+        if told:  # and what is live at the end was read
+            break
+        told = ended.wait(pause)
     return {"queries": queries, "read whole": whole, "bundles seen": len(versions), "complaints": complaints}
 
 

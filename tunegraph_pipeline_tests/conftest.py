@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tunegraph_pipeline_tests.lean_command import BLANK_PLOT, in_a_row, keeping_no_events
+
 # The tests run in parallel, a process a core: more threads than that mostly wait for one another. It is read
-# when torch and BLAS load, and processes that tests start inherit it.
+# when torch, BLAS and polars load, and processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 # No test is to depend on the terminal or on the lake of whoever runs it.
 os.environ |= {"COLUMNS": "200", "NO_COLOR": "1"}
@@ -32,8 +35,8 @@ THOROUGH = bool(os.environ.get("TUNEGRAPH_THOROUGH"))
 
 
 def examples(thorough: int) -> int:
-    """How many random examples a property is tried on: all in the nightly run, else a quarter of them."""
-    return thorough if THOROUGH else -(-thorough // 4)
+    """How many random examples a property is tried on: all in the nightly run, else a sixth of them."""
+    return thorough if THOROUGH else -(-thorough // 6)
 
 
 # A slow machine is no failure: how long a test takes is for benchmarks/ to say.
@@ -68,20 +71,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # as it is, it takes one second in fourteen
     gc.enable()
-
-
-BLANK_PLOT = b"\x89PNG\r\n\x1a\n\0\0\0\0IEND\xaeB`\x82"
-"""The shortest that is a PNG."""
 
 
 @pytest.fixture(scope="module")
 def blank_plots() -> Iterator[None]:
-    """Plots are empty in this process: drawing them takes longer than the rest of a small refresh."""
+    """Plots are empty in this process, and songs lie in a row on the map: drawing and laying out take longer
+    than the rest of a small refresh."""
     from tunegraph_pipeline.evaluation import plots
+    from tunegraph_pipeline.training import song_map
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "_picture", lambda *_: BLANK_PLOT)
+        patch.setattr(song_map, "_laid_out", in_a_row)
         yield
 
 
@@ -102,7 +105,8 @@ def no_history() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DagsterInstance, "from_config", instance)
-        patch.setattr(InMemoryEventLogStorage, "store_event", lambda *_: None)
+        for method, instead in keeping_no_events().items():
+            patch.setattr(InMemoryEventLogStorage, method, instead)
         yield
 
 

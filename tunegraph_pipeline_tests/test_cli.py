@@ -24,6 +24,7 @@ from tunegraph_pipeline.cli import app as cli
 from tunegraph_pipeline.lake.feedback_spool import append
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import SPOOL
+from tunegraph_pipeline_tests.lean_command import LEAN
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
 
@@ -525,7 +526,7 @@ def test_a_disk_that_fills_up_leaves_the_lake_usable(lake: Path, tmp_path: Path)
 def test_ctrl_c_in_a_refresh_ends_it_and_the_next_one_goes_on(lake: Path, stage: str) -> None:
     """Interrupted as soon as each stage has left its mark, with the next one under way."""
     process = subprocess.Popen(
-        [*TUNEGRAPH, "refresh", "--lake", str(lake)],
+        [*LEAN, "refresh", "--lake", str(lake)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,7 +25,7 @@ WORLD = WorldConfig(n_users=100, n_tracks=200)
 TODAY = datetime.now(UTC).date()
 SECRET = "a-secret-nobody-may-see"
 QUICK: dict[str, dict[str, Any]] = {
-    "training": {"epochs": 1, "dimension": 8},
+    "training": {"epochs": 1, "dimension": 8, "encoder": "none"},
     "crawl": {"requests_per_second": 5_000, "users_per_day": 10_000, "attempts": 4},
 }
 

@@ -4,6 +4,7 @@ Whatever happens, the command that it happens to ends with 2 and one line, the s
 throughout, nothing is lost, verify finds no damage that it was not given, and the next refresh works.
 """
 
+import os
 import random
 import resource
 import shutil
@@ -19,11 +20,11 @@ import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, write_batch
+from tunegraph_pipeline_tests.lean_command import LEAN, NO_HISTORY
 from tunegraph_pipeline_tests.serve.conftest import RunningService, start_service
 from tunegraph_pipeline_tests.serve.test_live_bundle import Asking
 from tunegraph_pipeline_tests.serve.test_run import unwritable
 from tunegraph_pipeline_tests.test_cli import (
-    TUNEGRAPH,
     Done,
     complaint,
     no_file_above,
@@ -34,6 +35,8 @@ from tunegraph_pipeline_tests.test_cli import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots", "no_history")]
+
+UNRECORDED = {**os.environ, NO_HISTORY: "1"}
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +125,11 @@ def test_a_disk_that_fills_up_in_a_refresh(
     }[stage]
     written = mark.stat().st_mtime_ns
     process = subprocess.Popen(
-        [*TUNEGRAPH, "refresh", "--lake", str(lake)],
+        [*LEAN, "refresh", "--lake", str(lake)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=UNRECORDED,
         preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN),  # noqa: PLW1509
     )
     while mark.stat().st_mtime_ns == written:
@@ -217,10 +221,11 @@ def test_of_two_refreshes_at_once_the_second_says_who_the_first_is(
     lake: Path, service: RunningService
 ) -> None:
     first = subprocess.Popen(
-        [*TUNEGRAPH, "refresh", "--source", "none", "--lake", str(lake)],
+        [*LEAN, "refresh", "--source", "none", "--lake", str(lake)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env=UNRECORDED,
     )
     while not (lake / ".lock.holder.json").exists():
         assert first.poll() is None

@@ -11,6 +11,7 @@ from benchmarks import flipped_bits, killed_commands
 from benchmarks.kills import World
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline_tests.conftest import examples
+from tunegraph_pipeline_tests.lean_command import LEAN
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
@@ -39,7 +40,7 @@ def refresh(lake: Lake) -> None:
 def tormented(kills: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("kills")
     world = kills.World(80, 100, 1, QUICK)
-    return folder, kills.torment(folder, world, KILLS, seed=168, pause=0.2, undisturbed=refresh)
+    return folder, kills.torment(folder, world, KILLS, seed=163, pause=0.4, undisturbed=refresh, program=LEAN)
 
 
 def test_killed_refreshes_leave_what_an_undisturbed_one_does(
@@ -104,7 +105,7 @@ def test_a_killed_command_is_finished_by_the_next_run(
 ) -> None:
     world, start = two_days
     outcome = killed_commands.torment(
-        start, tmp_path, world, kind, 1, seed=5, pause=0.2, undisturbed=flipped_bits.refresh
+        start, tmp_path, world, kind, 1, seed=0, pause=0.4, undisturbed=flipped_bits.refresh
     )
     assert outcome.failures == []
     assert outcome.stages.total() == 1

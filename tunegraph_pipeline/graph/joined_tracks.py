@@ -15,8 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 LENGTH_TOLERANCE_MS = 10_000
 """Ids whose lengths differ by more than this are two recordings, whatever else they share."""
@@ -98,6 +96,9 @@ class JoinedTracks:
         """Join the groups of each set: group, set. Each set fits in length, but sets may share groups."""
         if sets.is_empty():
             return 0
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         groups, at = np.unique(sets["group"].to_numpy(), return_inverse=True)
         _, of = np.unique(sets["set"].to_numpy(), return_inverse=True)
         size = len(groups) + int(of.max()) + 1

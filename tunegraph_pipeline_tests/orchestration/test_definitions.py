@@ -180,7 +180,10 @@ def test_jobs_schedules_and_checks_have_their_names(defs: Definitions) -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("tunegraph_pipeline.definitions", ["torch", "torch_geometric", "sklearn", "matplotlib", "duckdb"]),
+        (
+            "tunegraph_pipeline.definitions",
+            ["torch", "torch_geometric", "sklearn", "matplotlib", "scipy", "duckdb"],
+        ),
         (
             "tunegraph_pipeline.cli.app",
             ["dagster", "torch", "torch_geometric", "sklearn", "matplotlib", "scipy"],

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -47,6 +46,7 @@ from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.simulator.world import World
 from tunegraph_pipeline.sources.frontier import LEFT_ALONE, Due, Frontier
 from tunegraph_pipeline_tests.conftest import recorded
+from tunegraph_pipeline_tests.lean_command import LEAN
 from tunegraph_pipeline_tests.run_stages import run_stages
 from tunegraph_pipeline_tests.search import places_with
 from tunegraph_pipeline_tests.test_cli import tunegraph
@@ -654,10 +654,10 @@ def test_killed_at_any_moment_it_is_finished_by_the_next_and_the_bundle_is_reada
     """Real processes, kill -9 at random moments, a reader that asks all the while."""
     rng = random.Random(5)
     request(lake, [GONE])
-    command = [sys.executable, "-m", "tunegraph_pipeline", "forget", "--lake", str(lake.root)]
+    command = [*LEAN, "forget", "--lake", str(lake.root)]
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + rng.uniform(2, 7)
+        until = time.monotonic() + rng.uniform(2, 6)
         while time.monotonic() < until and process.poll() is None:
             assert Recommender.open(lake.serving).recommend_user("u1", 3).items
             time.sleep(0.1)

@@ -170,8 +170,20 @@ def garble(path: Path) -> None:
 
 
 DAMAGE = pytest.mark.parametrize("damage", [truncate, garble])
-# One of two tests cuts each kind of file short, the other garbles it; in the nightly run, each does both.
-TRUNCATED = pytest.mark.parametrize("damage", [truncate, pytest.param(garble, marks=pytest.mark.nightly)])
+# Damaged together, as far as one does not hide the other; a refresh costs seconds.
+GROUPS = [
+    [*DAILY_TABLES, "like_graph part", "co_like manifest", "serving CURRENT", "lake.duckdb"],
+    [
+        *("current_likes", "co_like part", "track_embeddings", "publications.jsonl", "like_graph CURRENT"),
+        "models part",
+    ],
+    ["track_ids", "like_graph manifest", "models weights", "user_recommendations", "current_likes CURRENT"],
+    ["bundle part", "evaluation", "figures", *(name for name in CUT_OFF_TABLES if name != "current_likes")],
+    ["bundle manifest"],
+]
+NAMED = [*GROUPS, ["raw part"], ["batch.json"]]
+"""What is damaged together and told apart."""
+# One of two tests cuts each kind of file short, the other garbles it; each does both nightly.
 GARBLED = pytest.mark.parametrize("damage", [pytest.param(truncate, marks=pytest.mark.nightly), garble])
 
 
@@ -183,7 +195,8 @@ def test_nothing_is_found_in_a_lake_as_it_was_made(refreshed: Path) -> None:
     assert found.files >= len(ours)
 
 
-@TRUNCATED
+@DAMAGE
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", [*DERIVED, *RAW])
 def test_a_damaged_file_is_named(lake: Lake, kind: str, damage: Callable[[Path], None]) -> None:
     path = (DERIVED | RAW)[kind](lake)
@@ -196,25 +209,26 @@ def test_a_damaged_file_is_named(lake: Lake, kind: str, damage: Callable[[Path],
     assert (finding.mend is None) == (kind in RAW)
 
 
+@pytest.mark.parametrize("kinds", NAMED, ids=lambda kinds: str(kinds[0]))
+def test_damaged_files_are_named_and_no_others(lake: Lake, kinds: list[str]) -> None:
+    damaged = {(DERIVED | RAW)[kind](lake): kind in RAW for kind in kinds}
+    for path in damaged:
+        truncate(path)
+    found = verify(lake.root)
+    assert files(found) == {path.relative_to(lake.root).as_posix() for path in damaged}
+    assert len(found.problems) == len(damaged)
+    for finding in found.problems:
+        assert finding.what
+        assert finding.repairs
+        assert (finding.mend is None) == damaged[lake.root / finding.file]
+
+
 def test_one_flipped_bit_in_a_table_is_found(lake: Lake) -> None:
     path = daily("likes")(lake)
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
     assert files(verify(lake.root)) == {path.relative_to(lake.root).as_posix()}
-
-
-# Damaged together, as far as one does not hide the other; a refresh costs seconds.
-GROUPS = [
-    [*DAILY_TABLES, "like_graph part", "co_like manifest", "serving CURRENT", "lake.duckdb"],
-    [
-        *("current_likes", "co_like part", "track_embeddings", "publications.jsonl", "like_graph CURRENT"),
-        "models part",
-    ],
-    ["track_ids", "like_graph manifest", "models weights", "user_recommendations", "current_likes CURRENT"],
-    ["bundle part", "evaluation", "figures", *(name for name in CUT_OFF_TABLES if name != "current_likes")],
-    ["bundle manifest"],
-]
 
 
 def test_the_groups_have_every_kind() -> None:

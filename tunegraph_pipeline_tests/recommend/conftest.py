@@ -190,9 +190,9 @@ def clustered_content(n_tracks: int = 6_000, n_clusters: int = 80, dimension: in
 
 
 def add_small_index(folder: Path, storage: Storage = "int8") -> dict[str, Any]:
-    """`add_index`, with its recall measured on half of the queries: the measurement is what takes long."""
+    """`add_index`, with its recall measured on a third of the queries: the measurement is what takes long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "_QUERIES", 150)
+        patch.setattr(indexing, "_QUERIES", 100)
         return indexing.add_index(folder, storage)
 
 

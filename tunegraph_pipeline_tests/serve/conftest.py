@@ -23,6 +23,7 @@ import pytest
 
 from tunegraph_pipeline.recommend.bundle import BundleContent, write_bundle
 from tunegraph_pipeline.recommend.publication import publish
+from tunegraph_pipeline_tests.serve.forked import ENVIRONMENT, Forked
 
 N_TRACKS, N_USERS, DIMENSION = 240, 40, 16
 _SCENES = ("Harbour", "Neon", "Meadow", "Static")
@@ -132,7 +133,7 @@ def make_lake(folder: Path, content: BundleContent) -> Path:
 class RunningService:
     """A service in a process of its own. ``log`` grows with the lines of its access log."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Forked
     url: str
     lake: Path
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -196,26 +197,20 @@ def start_service(
     lake: Path, *options: object, environment: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
 ) -> RunningService:
     """Start `tunegraph serve` on a free port and wait until it listens. Options as on the command line."""
-    command = [
-        *prefix,
-        sys.executable,
-        "-m",
-        "tunegraph_pipeline",
-        "serve",
-        "--lake",
-        lake,
-        "--port",
-        0,
-        *options,
-    ]
+    arguments = [str(part) for part in ("serve", "--lake", lake, "--port", 0, *options)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TUNEGRAPH_")}
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**kept, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "300", **(environment or {})},
-    )
+    chosen = {**kept, **ENVIRONMENT, **(environment or {})}
+    process: subprocess.Popen[str] | Forked
+    if prefix or "--workers" in options or "PYTHONPATH" in (environment or {}):
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "tunegraph_pipeline", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=chosen,
+        )
+    else:
+        process = Forked(arguments, chosen)
     service = RunningService(process, "", lake)
     try:
         service.url = _address(process, service.said)
@@ -228,7 +223,7 @@ def start_service(
     return service
 
 
-def _address(process: subprocess.Popen[str], said: list[str]) -> str:
+def _address(process: subprocess.Popen[str] | Forked, said: list[str]) -> str:
     assert process.stderr is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stderr, selectors.EVENT_READ)
@@ -327,7 +322,7 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     _end(service.process)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str] | Forked) -> None:
     if process.poll() is None:
         process.terminate()
         try:

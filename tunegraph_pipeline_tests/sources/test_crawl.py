@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
 DAY = date(2026, 6, 1)
-WORLD = WorldConfig(n_users=120, n_tracks=300)
+WORLD = WorldConfig(n_users=80, n_tracks=200)
 EVERY_FAULT = Faults(
     too_many=0.05,
     retry_after_seconds=0,
