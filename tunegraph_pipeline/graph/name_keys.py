@@ -144,9 +144,10 @@ def _words(names: pl.Series) -> pl.Series:
 def _of_letters(plain: pl.Series) -> pl.Series:
     """The letters and digits of names that are in lower case, one blank between words; all of a name without
     any."""
-    of_ascii = plain.str.replace_all(f"[{_ASCII_APOSTROPHES}]", "").str.replace_all("[^0-9a-z]", " ")
+    of_ascii = plain.str.replace_all(f"[{_ASCII_APOSTROPHES}]", "").str.replace_all("[^0-9a-z]+", " ")
     words = _one_blank(_changed(of_ascii, _by_letter(lambda one: LETTERS[ord(one)]), plain), " ")
-    return pl.select(pl.when(words != "").then(words).otherwise(_one_blank(plain, ""))).to_series()
+    bare = (words == "").arg_true()
+    return words.scatter(bare, _one_blank(plain.gather(bare), ""))
 
 
 def _one_blank(names: pl.Series, blank: str) -> pl.Series:
