@@ -232,8 +232,9 @@ def counting(dumps: Path, folder: Path) -> tuple[Cost, Cost]:
     return costs[0], costs[1]
 
 
-def measure_size(listens: int, dumps: Path) -> tuple[Cost, Cost, Cost, Cost]:
-    """The full export, the day after, our counting and its peers."""
+def measure_size(listens: int, dumps: Path) -> tuple[Cost, Cost, float]:
+    """Measure and show what one size takes; returns the full export, the day after, and how many times the
+    seconds of its peers counting takes."""
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.pipeline.dump_days import SECTION
     from tunegraph_pipeline.simulator.dump_server import DumpServer
@@ -248,12 +249,23 @@ def measure_size(listens: int, dumps: Path) -> tuple[Cost, Cost, Cost, Cost]:
             lake.set_section(SECTION, {"mirror": f"{server.url}/{MIRROR_FOLDER}", "months": MONTHS})
             say("full export")
             full = measured("refresh", root, FULL, watched=root)
+            show("full export to lists", full)
             say("the day after")
             after = measured("refresh", root, FULL + timedelta(days=1), watched=root)
+            show("the day after", after)
     with tempfile.TemporaryDirectory(dir=dumps.parent) as scratch:
-        say("counting alone, and the peers")
+        say("counting alone, and its peers")
         ours, peers = counting(dumps, Path(scratch))
-    return full, after, ours, peers
+    show("counting alone", ours)
+    show("its peers", peers)
+    ratio = ours.seconds / peers.seconds
+    print(
+        f"  counting takes {ratio:.2f} times its peers ({ours.busy / peers.busy:.2f} of computing),"
+        f" {ours.seconds / peers.wall['plays']:.2f} times the plays alone"
+        f" ({ours.busy / peers.cpu['plays']:.2f})",
+        flush=True,
+    )
+    return full, after, ratio
 
 
 def say(progress: str) -> None:
@@ -268,10 +280,11 @@ def show(name: str, cost: Cost) -> None:
     disk = f", {cost.disk:.2f} GB of disk" if cost.disk else ""
     print(
         f"  {name}{listens}: {cost.seconds:.1f} s, {cost.busy:.1f} s of computing,"
-        f" {cost.memory:.1f} GB of memory{disk}"
+        f" {cost.memory:.1f} GB of memory{disk}",
+        flush=True,
     )
     for step, seconds in cost.wall.items():
-        print(f"    {step}: {seconds:.1f} s, {cost.cpu[step]:.1f} s of computing")
+        print(f"    {step}: {seconds:.1f} s, {cost.cpu[step]:.1f} s of computing", flush=True)
 
 
 def show_growth(costs: Sequence[Cost]) -> None:
@@ -321,18 +334,8 @@ def main() -> int:
         fulls = []
         for share in SIZES[-1:] if options.no_growth else SIZES:
             listens = round(options.listens * 1e6 * share)
-            full, after, ours, peers = measure_size(listens, kept / f"{listens}")
+            full, after, ratio = measure_size(listens, kept / f"{listens}")
             fulls.append(full)
-            ratio = ours.seconds / peers.seconds
-            print(f"{full.listens / 1e6:.1f} million listens")
-            show("full export to lists", full)
-            show("the day after", after)
-            show("counting alone", ours)
-            show("its peers", peers)
-            print(
-                f"  counting takes {ratio:.2f} times the peers ({ours.busy / peers.busy:.2f} of computing),"
-                f" {ours.seconds / peers.wall['plays']:.2f} times the plays alone"
-            )
         if len(fulls) > 1:
             show_growth(fulls)
     missed = judged(
