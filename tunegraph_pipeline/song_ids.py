@@ -151,16 +151,25 @@ def name_key(name: str) -> str:
 
     What is in brackets or after a dash belongs to the key: a live take is another recording.
     """
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    kept = (
-        letter
-        if letter.isalnum() or letter in KANA_MARKS
-        else ""
-        if unicodedata.combining(letter) or letter in APOSTROPHES
-        else " "
-        for letter in plain
-    )
-    return composed(" ".join("".join(kept).split()) or "".join(plain.split()))
+    plain = name.lower() if name.isascii() else unicodedata.normalize("NFKD", name).casefold()
+    return composed(" ".join(plain.translate(LETTERS).split()) or "".join(plain.split()))
+
+
+class _Letters(dict[int, str]):
+    """What becomes of each character of a name in lower case; a key is the number of the character."""
+
+    def __missing__(self, number: int) -> str:
+        letter = chr(number)
+        if letter.isalnum() or letter in KANA_MARKS:
+            kept = letter
+        else:
+            kept = "" if unicodedata.combining(letter) or letter in APOSTROPHES else " "
+        self[number] = kept
+        return kept
+
+
+LETTERS = _Letters()
+"""For `str.translate`: letters and digits of a decomposed name stay, accents go, all else parts words."""
 
 
 def _read_spotify(rest: str) -> SongId | None:

@@ -11,6 +11,7 @@ taken out only if every word of it is known; a remark with any other word stays.
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 NOBODY = re.compile("unknown(?: artist)?|various(?: artists)?|va|no artist|anonymous|traditional|artist|n a")
@@ -111,6 +112,7 @@ def _without_guests(name: str, guests: list[str]) -> str:
     return name[: found.start()] + name[found.end() :]
 
 
+@lru_cache(maxsize=1 << 14)  # most titles with a remark have one of a few
 def _is_of_issue(remark: str) -> bool:
     letters = unicodedata.normalize("NFKD", remark.casefold())
     words = _WORD.findall(

@@ -5,7 +5,8 @@ scripts. Not here: what is a remark (`song_names`), the exact key of one name (`
 are then one recording (`recordings`).
 
 Every step is done once for each distinct title and credit, and as a column: a letter is always replaced by
-the same ones, so all names can be one text while their letters are.
+the same ones, so all names can be one text while their letters are. Names in ASCII, which most are, take none
+of what other letters need.
 """
 
 import re
@@ -16,19 +17,22 @@ import polars as pl
 from anyascii import anyascii
 
 from tunegraph_pipeline.ids import composed
-from tunegraph_pipeline.song_ids import APOSTROPHES, KANA_MARKS, NAME_PREFIX
+from tunegraph_pipeline.song_ids import LETTERS, NAME_PREFIX
 from tunegraph_pipeline.song_names import NOBODY, REMARK, UNTITLED, plain_credit, plain_title
 
 _END = "\0"
 """Between names in one text."""
+_ASCII_APOSTROPHES = "'`"
 _AND = r"\b(?:and|x|vs)\b"
 """Words between two names of a credit, and how "&" is also written; signs are no part of any key."""
 
 
 def exact_keys(names: pl.Series) -> pl.Series:
     """`song_ids.name_key` of each of ``names``, all at once; nulls stay."""
-    plain = _all_at_once(names, lambda text: unicodedata.normalize("NFKD", text).casefold())
-    return _all_at_once(_of_letters(plain), composed)
+    plain = _changed(
+        names.str.to_lowercase(), lambda text: unicodedata.normalize("NFKD", text).casefold(), names
+    )
+    return _changed(letters := _of_letters(plain), composed, letters)
 
 
 def song_keys(tracks: pl.DataFrame) -> pl.DataFrame:
@@ -132,7 +136,7 @@ def _letters(names: pl.Series) -> pl.Series:
 
 def _words(names: pl.Series) -> pl.Series:
     """The ASCII words of names with a blank between them, without those that only join names."""
-    words = _of_letters(_translated(names, anyascii).str.to_lowercase())
+    words = _of_letters(_changed(names, _by_letter(anyascii), names).str.to_lowercase())
     joined = words.str.replace_all(_AND, " ").str.replace_all(" +", " ").str.strip_chars()
     return pl.select(pl.when(joined != "").then(joined).otherwise(words)).to_series()
 
@@ -140,34 +144,32 @@ def _words(names: pl.Series) -> pl.Series:
 def _of_letters(plain: pl.Series) -> pl.Series:
     """The letters and digits of names that are in lower case, one blank between words; all of a name without
     any."""
-    words = _one_blank(_translated(plain, _letter), " ")
-    return pl.select(pl.when(words != "").then(words).otherwise(_one_blank(plain, ""))).to_series()
-
-
-def _letter(one: str) -> str:
-    if one.isalnum() or one in KANA_MARKS:
-        return one
-    return "" if unicodedata.combining(one) or one in APOSTROPHES else " "
+    of_ascii = plain.str.replace_all(f"[{_ASCII_APOSTROPHES}]", "").str.replace_all("[^0-9a-z]+", " ")
+    words = _one_blank(_changed(of_ascii, _by_letter(lambda one: LETTERS[ord(one)]), plain), " ")
+    bare = (words == "").arg_true()
+    return words.scatter(bare, _one_blank(plain.gather(bare), ""))
 
 
 def _one_blank(names: pl.Series, blank: str) -> pl.Series:
     return names.str.replace_all(r"[\s\x1c-\x1f]+", blank).str.strip_chars()
 
 
-def _translated(names: pl.Series, of_letter: Callable[[str], str]) -> pl.Series:
-    """Names with ``of_letter`` in place of each letter, asked once for each that occurs."""
+def _by_letter(of_letter: Callable[[str], str]) -> Callable[[str], str]:
+    """A function that puts ``of_letter`` in place of each letter, asked once for each that occurs."""
 
     def translate(text: str) -> str:
         letters = {ord(one): of_letter(one) for one in set(text) - {_END}}
         return text.translate(letters)
 
-    return _all_at_once(names, translate)
+    return translate
 
 
-def _all_at_once(names: pl.Series, change: Callable[[str], str]) -> pl.Series:
-    """Names changed by a function that works letter by letter, called with all of them in one text."""
-    if names.is_empty():
-        return names
-    known = names.fill_null("").str.replace_all(_END, " ", literal=True)
-    changed = pl.Series(names.name, change(_END.join(known)).split(_END))
-    return changed if not names.null_count() else changed.set(names.is_null(), None)
+def _changed(of_ascii: pl.Series, change: Callable[[str], str], names: pl.Series) -> pl.Series:
+    """``of_ascii``, and where one of ``names`` has other letters, that name changed by a function that works
+    letter by letter: it is called once, with all of them in one text."""
+    plain = of_ascii.str.replace_all(_END, " ", literal=True)
+    places = (names.str.len_bytes() > names.str.len_chars()).arg_true()
+    if places.is_empty():
+        return plain
+    text = _END.join(names.gather(places).str.replace_all(_END, " ", literal=True))
+    return plain.scatter(places, pl.Series(change(text).split(_END)))

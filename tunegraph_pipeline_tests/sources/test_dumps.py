@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,9 +13,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.simulator.dump_server import DumpServer
+from tunegraph_pipeline.song_ids import name_id
 from tunegraph_pipeline.sources.api_session import RequestPolicy
 from tunegraph_pipeline.sources.dumps.archive import Archive
 from tunegraph_pipeline.sources.dumps.listens import (
@@ -27,6 +32,7 @@ from tunegraph_pipeline.sources.dumps.mirror import Mirror, ReplacedFileError
 from tunegraph_pipeline.sources.dumps.published import Dump, has_archive, published, read_name
 from tunegraph_pipeline.sources.dumps.window import first_listen, members_since
 from tunegraph_pipeline.sources.source import NoAnswer
+from tunegraph_pipeline_tests.conftest import examples
 
 BEGIN = datetime(2026, 6, 1, tzinfo=UTC)
 MBID = "4f7e5c1a-0000-4000-8000-0000000000aa"
@@ -310,6 +316,50 @@ def test_the_most_frequent_writing_names_a_track_whatever_the_files(tmp_path: Pa
         folder.mkdir()
         _, tracks, _ = count(folder, [*files, [tied]], Span(END))
         assert tracks[MBID]["name"] == "Blue Harbour"
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda user, hour, mbid, artist, title, album: listen(
+                BEGIN + timedelta(hours=hour),
+                user_id=user,
+                recording_mbid=mbid,
+                artist_name=artist,
+                recording_name=title,
+                release_mbid=album,
+            ),
+            st.integers(1, 2),
+            st.integers(0, 50),
+            st.sampled_from([MBID, MBID.upper(), OTHER, None, "no mbid"]),
+            st.sampled_from(["Lanterns", "LANTERNS", "Ida Moss"]),
+            st.sampled_from(["Blue Harbour", "blue harbour!", "Sea"]),
+            st.sampled_from([ALBUM, ALBUM.upper(), None]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(1, 3),
+)
+@settings(max_examples=examples(40))
+def test_files_are_added_up_as_one_by_one_in_python(rows: list[dict[str, Any]], n_files: int) -> None:
+    expected: Counter[tuple[str, str, date]] = Counter()
+    written: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    for row in rows:
+        mbid = row["recording_mbid"]
+        named = name_id(row["artist_name"], row["recording_name"])
+        track = mbid.lower() if mbid and mbid != "no mbid" else named
+        assert track is not None
+        expected[f"listenbrainz:{row['user_id']}", track, row["listened_at"].date()] += 1
+        written[track][row["recording_name"], row["artist_name"], (row["release_mbid"] or "").lower()] += 1
+    with tempfile.TemporaryDirectory() as folder:
+        files = [rows[number::n_files] for number in range(n_files)]
+        plays, tracks, _ = count(Path(folder), files, Span(END))
+    assert plays == sorted((*key, n) for key, n in expected.items())
+    assert tracks.keys() == written.keys()
+    for track, ways in written.items():
+        shown = (tracks[track]["name"], tracks[track]["artists"][0], tracks[track]["album_id"] or "")
+        assert ways[shown] == max(ways.values())
 
 
 @pytest.mark.parametrize(

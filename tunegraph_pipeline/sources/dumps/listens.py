@@ -12,7 +12,7 @@ title. Of several writings of a track the most frequent is kept.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,7 +37,10 @@ LATER = "listens dated after the dump, left out"
 AGAIN = "listens of an earlier dump, left out"
 LATE = "listens that came late, of days before the dump"
 
-_PLAIN = r"regexp_replace(regexp_replace({}, '[\t\n\r]+', ' ', 'g'), '\p{{Cc}}', '', 'g')"
+_PLAIN = (
+    r"CASE WHEN regexp_matches({0}, '\p{{Cc}}')"
+    r" THEN regexp_replace(regexp_replace({0}, '[\t\n\r]+', ' ', 'g'), '\p{{Cc}}', '', 'g') ELSE {0} END"
+)
 """A name without control characters."""
 
 
@@ -94,33 +97,45 @@ class Listens:
         """Write the plays and the tracks of one file of listens; returns how many listens there were, and how
         many were left out or noticed."""
         with self._errors(file):
-            self._name(file)
-            self._db.execute(_READ.format(file=_text(file), known=_known(span)))
-            counts = dict(self._db.execute(_FATES).fetchall())
+            self._db.execute(_HEARD.format(file=_text(file), fate=_fate(span)))
+            self._db.execute(_WRITINGS.format(file=_text(file)))
+            self._name()
+            self._db.execute(_IDENTIFIED)
+            counts: Counter[str] = Counter()
+            for fate, is_named, is_late, n in self._db.execute(_FATES.format(late=_late(span))).fetchall():
+                counts[LISTENS] += n
+                if fate is not None:
+                    counts[_LEFT_OUT[fate]] += n
+                    continue
+                counts[BY_NAMES] += n * is_named
+                counts[LATE] += n * is_late
             self._copy(_COUNTED, into.plays)
-            self._copy(_WRITINGS, into.tracks)
-            self._db.execute("DROP TABLE listens")
-        counts |= {BY_NAMES: counts.pop("by names"), LATE: counts.pop("late")}
-        counts[LISTENS] = sum(n for fate, n in counts.items() if fate not in (BY_NAMES, LATE))
-        return Counter({what: n for what, n in counts.items() if what and n})
+            self._copy(_WRITTEN, into.tracks)
+            self._db.execute("DROP TABLE heard; DROP TABLE writings")
+        return +counts
 
     def merge(self, parts: Sequence[Parts], into: Parts) -> None:
         """Add up ``parts`` into what raw batches hold: parts ``plays`` and ``tracks``."""
         with self._errors(into.plays.parent):
-            plays, tracks = ([_text(getattr(one, which)) for one in parts] for which in ("plays", "tracks"))
-            self._copy(_ALL_PLAYS.format(user=USER, files=", ".join(plays)), into.plays)
+            plays, tracks = (
+                ", ".join(_text(getattr(one, part)) for one in parts) for part in ("plays", "tracks")
+            )
+            self._db.execute(_SHARED_DAYS.format(files=plays))
+            self._copy(_ALL_PLAYS.format(user=USER, files=plays), into.plays)
+            self._db.execute(_FREQUENT.format(files=tracks))
             of_tracks = _ALL_TRACKS.format(
-                files=", ".join(tracks),
+                files=tracks,
                 title=_PLAIN.format("recording_name"),
                 credit=_PLAIN.format("artist_name"),
                 release=_PLAIN.format("release_name"),
                 between=CREDIT_MARKS,
             )
             self._copy(of_tracks, into.tracks)
+            self._db.execute("DROP TABLE shared_days; DROP TABLE frequent")
 
-    def _name(self, file: Path) -> None:
+    def _name(self) -> None:
         """Make the table of the ids of songs that are known by their names alone."""
-        written = self._db.sql(_NAMED.format(file=_text(file))).to_arrow_table()
+        written = self._db.sql(_NAMED).to_arrow_table()
         pairs = zip(written["artist_name"].to_pylist(), written["recording_name"].to_pylist(), strict=True)
         ids = [None if one is None or is_too_long(one) else one for one in (name_id(*pair) for pair in pairs)]
         self._db.register("named", written.append_column("track_id", pa.array(ids, pa.string())))
@@ -151,68 +166,114 @@ class UnreadableListensError(InputError):
     """A file that is no parquet file of listens, or damaged."""
 
 
-def _known(span: Span) -> str:
-    """The SQL that tells what becomes of a listen: nothing where it counts, else why it does not."""
-    fates: Mapping[str, str] = {
-        NAMELESS: "(mbid IS NULL AND named IS NULL) OR user_id IS NULL OR listened_at IS NULL",
-        LATER: f"listened_at > {_moment(span.until)}",
-        **({BEFORE: f"listened_at < {_moment(span.since)}"} if span.since else {}),
-        **({AGAIN: f"created < {_moment(span.created_since)}"} if span.created_since else {}),
-    }
-    cases = " ".join(f"WHEN {condition} THEN '{fate}'" for fate, condition in fates.items())
-    late = f"listened_at < {_moment(span.late_before)}" if span.late_before else "false"
-    return f"CASE {cases} ELSE '' END AS fate, {late} AS is_late"
+_LEFT_OUT = (NAMELESS, LATER, BEFORE, AGAIN)
+"""Why a listen is left out; the first reason that applies, by its place here."""
 
 
-_READ = """
-CREATE OR REPLACE TEMP TABLE listens AS
+def _fate(span: Span) -> str:
+    """The SQL of the place in `_LEFT_OUT` of a listen; null where it counts unless its song has no name."""
+    cases = [
+        "WHEN user_id IS NULL OR listened_at IS NULL THEN 0",
+        f"WHEN listened_at > {_moment(span.until)} THEN 1",
+    ]
+    if span.since:
+        cases.append(f"WHEN listened_at < {_moment(span.since)} THEN 2")
+    if span.created_since:
+        cases.append(f"WHEN created < {_moment(span.created_since)} THEN 3")
+    return f"(CASE {' '.join(cases)} END)::UTINYINT"
+
+
+def _late(span: Span) -> str:
+    return f"coalesce(played_on < DATE '{span.late_before:%Y-%m-%d}', false)" if span.late_before else "false"
+
+
+# A file is read twice. The first time, what is written of a song is one number, its hash of 64 bits, which is
+# used within the file alone; the second time, the texts are read of the rows that stand for the others. To
+# group by the texts would take twice as long.
+_HEARD = """
+CREATE OR REPLACE TEMP TABLE heard AS
 WITH given AS (
     SELECT listened_at::TIMESTAMP AS listened_at, created::TIMESTAMP AS created, user_id::BIGINT AS user_id,
-        artist_name, recording_name, artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid,
-        release_name, TRY_CAST(recording_mbid AS UUID) AS mbid
-    FROM read_parquet({file})
-), identified AS (
-    SELECT given.*, named.track_id AS named FROM given LEFT JOIN named
-    ON mbid IS NULL AND given.artist_name = named.artist_name AND given.recording_name = named.recording_name
+        hash(recording_mbid, artist_name, recording_name, coalesce(release_mbid::VARCHAR, release_name))
+            AS writing, file_row_number
+    FROM read_parquet({file}, file_row_number = true)
 )
-SELECT *, {known} FROM identified
-"""
-_NAMED = """
-SELECT DISTINCT artist_name, recording_name FROM read_parquet({file})
-WHERE TRY_CAST(recording_mbid AS UUID) IS NULL AND artist_name IS NOT NULL AND recording_name IS NOT NULL
-"""
-_FATES = """
-SELECT fate, count(*) FROM listens GROUP BY fate
-UNION ALL SELECT 'by names', count(*) FROM listens WHERE mbid IS NULL AND fate = ''
-UNION ALL SELECT 'late', count(*) FROM listens WHERE fate = '' AND is_late
-"""
-_COUNTED = """
-SELECT user_id, mbid, named, listened_at::DATE AS played_on, count(*) AS plays
-FROM listens WHERE fate = '' GROUP BY ALL
+SELECT user_id, writing, listened_at::DATE AS played_on, {fate} AS fate, count(*)::INTEGER AS plays,
+    min(file_row_number) AS file_row_number
+FROM given GROUP BY ALL
 """
 _WRITINGS = """
+CREATE OR REPLACE TEMP TABLE writings AS
+SELECT writing, listens, artist_name::VARCHAR AS artist_name, recording_name::VARCHAR AS recording_name,
+    artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid, release_name::VARCHAR AS release_name,
+    TRY_CAST(recording_mbid AS UUID) AS mbid
+FROM read_parquet({file}, file_row_number = true) JOIN (
+    SELECT writing, min(file_row_number) AS file_row_number, sum(plays) FILTER (fate IS NULL) AS listens
+    FROM heard GROUP BY writing
+) USING (file_row_number)
+"""
+_NAMED = """
+SELECT DISTINCT artist_name, recording_name FROM writings
+WHERE mbid IS NULL AND artist_name IS NOT NULL AND recording_name IS NOT NULL
+"""
+_IDENTIFIED = """
+CREATE OR REPLACE TEMP TABLE writings AS
+SELECT writings.*, track_id AS named, hash(mbid, track_id) AS track
+FROM writings LEFT JOIN named
+ON mbid IS NULL AND writings.artist_name = named.artist_name
+    AND writings.recording_name = named.recording_name
+"""
+_FATES = """
+SELECT CASE WHEN mbid IS NULL AND named IS NULL THEN 0 ELSE fate END AS left_out, mbid IS NULL, {late},
+    sum(plays)::BIGINT
+FROM heard JOIN writings USING (writing) GROUP BY ALL
+"""
+_COUNTED = """
+SELECT user_id, any_value(mbid) AS mbid, any_value(named) AS named, played_on, sum(plays)::INTEGER AS plays
+FROM heard JOIN writings USING (writing)
+WHERE fate IS NULL AND (mbid IS NOT NULL OR named IS NOT NULL)
+GROUP BY user_id, track, played_on
+"""
+_WRITTEN = """
 SELECT mbid, named, recording_name, artist_name, artist_credit_mbids, release_mbid, release_name,
-    count(*) AS listens
-FROM listens WHERE fate = '' GROUP BY ALL
+    listens::BIGINT AS listens,
+    hash(recording_name, artist_name, artist_credit_mbids, release_mbid, release_name) AS writing
+FROM writings WHERE listens > 0 AND (mbid IS NOT NULL OR named IS NOT NULL)
+"""
+_SHARED_DAYS = """
+CREATE OR REPLACE TEMP TABLE shared_days AS
+SELECT played_on FROM (SELECT DISTINCT filename, played_on FROM read_parquet([{files}], filename = true))
+GROUP BY played_on HAVING count(*) > 1
 """
 _ALL_PLAYS = """
-SELECT '{user}' || user_id AS user_id, coalesce(mbid::VARCHAR, named) AS track_id, played_on, plays
-FROM (
+WITH plays AS (
+    SELECT * FROM read_parquet([{files}]) ANTI JOIN shared_days USING (played_on)
+    UNION ALL
     SELECT user_id, mbid, named, played_on, sum(plays)::INTEGER AS plays
-    FROM read_parquet([{files}]) GROUP BY ALL
+    FROM read_parquet([{files}]) SEMI JOIN shared_days USING (played_on) GROUP BY ALL
 )
+SELECT '{user}' || user_id AS user_id, coalesce(mbid::VARCHAR, named) AS track_id, played_on, plays FROM plays
+"""
+_FREQUENT = """
+CREATE OR REPLACE TEMP TABLE frequent AS
+SELECT place.file_index, place.file_row_number FROM (
+    SELECT mbid, named, writing, sum(listens) AS listens,
+        min(struct_pack(file_index, file_row_number)) AS place
+    FROM read_parquet([{files}]) GROUP BY mbid, named, writing
+) QUALIFY listens = max(listens) OVER (PARTITION BY mbid, named)
 """
 _ALL_TRACKS = """
-WITH written AS (
-    SELECT * EXCLUDE listens, sum(listens)::BIGINT AS listens FROM read_parquet([{files}]) GROUP BY ALL
-), chosen AS (
+WITH chosen AS (
     SELECT mbid, named, max(struct_pack(
-        listens := listens, title := {title}, credit := {credit},
-        mbids := artist_credit_mbids, album := release_mbid, called := {release}
-    )) AS best FROM written GROUP BY mbid, named
+        title := {title}, credit := {credit}, mbids := artist_credit_mbids, album := release_mbid,
+        called := {release}
+    )) AS best
+    FROM (SELECT *, file_index, file_row_number FROM read_parquet([{files}]))
+    SEMI JOIN frequent USING (file_index, file_row_number)
+    GROUP BY mbid, named
 ), split AS (
     SELECT coalesce(mbid::VARCHAR, named) AS track_id, best,
-        regexp_split_to_array(best.credit, '{between}') AS names
+        CASE WHEN len(best.mbids) > 1 THEN regexp_split_to_array(best.credit, '{between}') END AS names
     FROM chosen
 )
 SELECT track_id, NULL::VARCHAR AS isrc, best.title AS name,
