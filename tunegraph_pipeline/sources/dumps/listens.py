@@ -205,7 +205,8 @@ FROM given GROUP BY ALL
 _WRITINGS = """
 CREATE OR REPLACE TEMP TABLE writings AS
 SELECT writing, listens, artist_name::VARCHAR AS artist_name, recording_name::VARCHAR AS recording_name,
-    artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid, release_name::VARCHAR AS release_name,
+    artist_credit_mbids, TRY_CAST(release_mbid AS UUID) AS release_mbid,
+    release_name::VARCHAR AS release_name,
     TRY_CAST(recording_mbid AS UUID) AS mbid
 FROM read_parquet({file}, file_row_number = true) JOIN (
     SELECT writing, min(file_row_number) AS file_row_number, sum(plays) FILTER (fate IS NULL) AS listens
