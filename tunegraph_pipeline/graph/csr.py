@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+_ENTRIES_A_BLOCK = 1 << 22
+
 
 def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
     """The row of each entry, int64[nnz]."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def column_counts(columns: NDArray[np.int32], n_columns: int) -> NDArray[np.int64]:
+    """How often each column is among ``columns``, int64[n_columns]. Memory does not grow with these."""
+    counts = np.zeros(n_columns, dtype=np.int64)
+    for start in range(0, len(columns), _ENTRIES_A_BLOCK):
+        counts += np.bincount(columns[start : start + _ENTRIES_A_BLOCK], minlength=n_columns)
+    return counts
 
 
 def lists_of(matrix: "csr_matrix") -> list[NDArray[np.int32]]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.csr import column_counts, offsets_of
 from tunegraph_pipeline.graph.recordings import all_apart
 from tunegraph_pipeline.graph.split import (
     EARLY_STOPPING,
@@ -29,6 +30,9 @@ from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+_MOST_USERS = 2**31 - 1
+"""The row of a user is an int32 in a bundle."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class LikeGraph:
 
     def matrix(self) -> "csr_matrix":
         """Return all likes as float32 ones, U x N."""
-        return self._matrix(np.ones(len(self.indices), dtype=np.bool_))
+        return self._ones(self.indices, self.indptr)
 
     def fold_matrix(self, fold: int) -> "csr_matrix":
         """Return the likes of one fold as float32 ones, U x N."""
@@ -94,7 +98,21 @@ class LikeGraph:
 
     def track_degrees(self) -> npt.NDArray[np.int32]:
         """Return the number of users who like each track, int32[N]."""
-        return np.bincount(self.indices, minlength=self.n_tracks).astype(np.int32)
+        return column_counts(self.indices, self.n_tracks).astype(np.int32)
+
+    def shortened(self, longest_list: int | None) -> "LikeGraph":
+        """Return the graph with at most ``longest_list`` likes of each user, all of them where it is None: of
+        a longer list a fixed pseudo-random choice, which changes little as the list grows."""
+        lengths = np.diff(self.indptr)
+        if longest_list is None or lengths.max(initial=0) <= longest_list:
+            return self
+        kept = self._within_cap(np.ones(len(self.indices), dtype=np.bool_), longest_list)
+        return replace(
+            self,
+            indptr=offsets_of(np.minimum(lengths, longest_list)),
+            indices=self.indices[kept],
+            fold=self.fold[kept],
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any] | StringColumn]:
         """Return the parts to save with `lake.arrays.write_arrays`."""
@@ -107,14 +125,14 @@ class LikeGraph:
         return cls(**{**arrays, "n_tracks": sizes["tracks"]})
 
     def _matrix(self, keep: npt.NDArray[np.bool_]) -> "csr_matrix":
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        return self._ones(self.indices[keep], kept_before[self.indptr])
+
+    def _ones(self, indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int64]) -> "csr_matrix":
         from scipy.sparse import csr_matrix
 
-        kept_before = np.concatenate(([0], np.cumsum(keep)))
-        indices = self.indices[keep]
-        return csr_matrix(
-            (np.ones(len(indices), dtype=np.float32), indices, kept_before[self.indptr]),
-            shape=(self.n_users, self.n_tracks),
-        )
+        ones = np.ones(len(indices), dtype=np.float32)
+        return csr_matrix((ones, indices, indptr), shape=(self.n_users, self.n_tracks))
 
     def _within_cap(self, keep: npt.NDArray[np.bool_], cap: int) -> npt.NDArray[np.bool_]:
         """Return bool[nnz]: false for the kept likes of a user beyond the first ``cap`` in hash order."""
@@ -167,6 +185,8 @@ def build_like_graph(
     user, track = codes["user"].to_numpy(), codes["track"].to_numpy()
 
     n_users, n_tracks = len(users), len(tracks)
+    if n_users > _MOST_USERS:
+        raise LakeError(f"{n_users:,} users like something, and a like graph holds {_MOST_USERS:,}")
     counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=(n_users, n_tracks))
     counts.sum_duplicates()
     if counts.nnz != len(codes):

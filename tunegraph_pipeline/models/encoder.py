@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EncoderKind = Literal["propagation", "transformer", "none"]
+_MOST_INT32 = 2**31 - 1  # entries that offsets of int32 can count; they are faster than those of int64
 
 
 class SparseMatrix:
@@ -251,12 +252,13 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
 def torch_csr(matrix: "csr_matrix") -> Tensor:
     """The matrix as a sparse tensor of float32, its indices sorted."""
     matrix.sort_indices()
+    index_type = np.int32 if matrix.nnz <= _MOST_INT32 else np.int64
     with warnings.catch_warnings():
         # torch warns once that CSR is in beta; only the product with a dense matrix is used here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.indptr.astype(index_type)),
+            torch.from_numpy(matrix.indices.astype(index_type)),
             torch.from_numpy(matrix.data.astype(np.float32)),
             size=matrix.shape,
             check_invariants=True,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.models import encoder
 from tunegraph_pipeline.models.content import content_tags
 from tunegraph_pipeline.models.encoder import (
     EncoderKind,
@@ -51,12 +52,16 @@ def test_building_one_leaves_the_global_state_of_torch_alone() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_sparse_products_have_the_gradient_of_dense_ones() -> None:
+@pytest.mark.parametrize("most", [1, 2**31 - 1])
+def test_sparse_products_have_the_gradient_of_dense_ones(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_MOST_INT32", most)
     rng = np.random.default_rng(3)
     matrix = csr_matrix(rng.random((5, 4)).astype(np.float32) * (rng.random((5, 4)) < 0.5))
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = x.detach().clone().requires_grad_()
-    torch.autograd.backward((SparseMatrix(matrix) @ x).pow(2).sum())
+    sparse = SparseMatrix(matrix)
+    assert (sparse.forward.col_indices().dtype == torch.int64) == (most == 1)
+    torch.autograd.backward((sparse @ x).pow(2).sum())
     torch.autograd.backward((torch.from_numpy(matrix.toarray()) @ y).pow(2).sum())
     torch.testing.assert_close(x.grad, y.grad)
 

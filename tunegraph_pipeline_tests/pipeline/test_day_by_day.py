@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
-from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
+from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound, what_is_wrong
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day
@@ -274,6 +274,23 @@ def test_the_day_on_which_b_grows_too_large_and_the_day_on_which_it_fits_again(t
         matrix = CoLike.open(lake.current_folder("co_like"))
         assert matrix.exact == exact
         assert matrix.facts["nnz_bound"] == co_like_bound(open_like_graph(lake).matrix())
+
+
+def test_a_long_list_counts_in_part_and_an_updated_matrix_equals_a_rebuilt_one(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"longest_list": 3})
+    for day, liked_by_cho in enumerate(("ab", "abcdefgh", "abcdefghi")):
+        receive(lake, day, {"ana": "ab", "ben": "abc", "cho": liked_by_cho})
+        assert refresh(lake)["co_like_matrix"] == ("updated" if day else "rebuilt")
+        matrix = CoLike.open(lake.current_folder("co_like"))
+        graph = open_like_graph(lake)
+        assert graph.matrix().nnz == 5 + len(liked_by_cho)
+        assert (matrix.facts["n_likes"], matrix.facts["shortened"]) == (
+            5 + min(len(liked_by_cho), 3),
+            day > 0,
+        )
+        assert what_is_wrong(matrix, graph.shortened(3).matrix()) is None
 
 
 @pytest.mark.parametrize("table", ["current_likes", "changed_users", "last_observations"])
