@@ -41,6 +41,14 @@ def only(matrix: "csr_matrix", keep: NDArray[np.bool_]) -> "csr_matrix":
     return csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
 
 
+def over_columns(matrix: "csr_matrix", columns: NDArray[np.int64]) -> "csr_matrix":
+    """The same entries in a matrix of ``columns`` alone, ascending, among which all of theirs are."""
+    from scipy.sparse import csr_matrix
+
+    places = np.searchsorted(columns, matrix.indices)
+    return csr_matrix((matrix.data, places, matrix.indptr), shape=(matrix.shape[0], len(columns)))
+
+
 def shuffled_rows(
     matrix: "csr_matrix", rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
