@@ -27,6 +27,7 @@ from tunegraph_pipeline.graph.split import (
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
+from tunegraph_pipeline.lake.text_columns import as_column, as_series
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -199,13 +200,12 @@ def build_like_graph(
     merged.sum_duplicates()
     indptr, indices = merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
 
-    user_ids = users["user_id"].to_list()
-    user_hash = id_hashes(user_ids, split_key)
+    user_hash = id_hashes(users["user_id"], split_key)
     liked, of_like = np.unique(indices, return_inverse=True)
-    track_hash = id_hashes(track_ids.gather(liked).to_list(), split_key)
+    track_hash = id_hashes(track_ids.gather(liked), split_key)
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(
-        user_ids=StringColumn.from_strings(user_ids),
+        user_ids=as_column(users["user_id"]),
         indptr=indptr,
         indices=indices,
         fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[of_like], held_out),
@@ -245,7 +245,7 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
 
     return LikeGraph(
-        user_ids=StringColumn.from_strings(ids.gather(order).to_list()),
+        user_ids=as_column(ids.gather(order)),
         indptr=indptr,
         indices=np.concatenate([before.indices, now.indices])[place],
         fold=np.concatenate([before.fold, now.fold])[place],
@@ -283,4 +283,4 @@ def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "c
 
 
 def _users(graph: LikeGraph) -> pl.Series:
-    return pl.Series("user_id", graph.user_ids.tolist(), dtype=pl.String)
+    return as_series(graph.user_ids, "user_id")

@@ -8,7 +8,7 @@ there may show as anything, such as a name that is not text, or a file without r
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ BLOCK_ROWS = 1_000_000
 def write_rows(table: pa.Table, path: Path) -> None:
     """Write a file, with its seal, that nobody reads yet."""
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    seal_parquet(path)
+
+
+def write_row_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """The same of several tables of this schema, each a row group or more, one in memory at a time."""
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=BLOCK_ROWS)
     seal_parquet(path)
 
 

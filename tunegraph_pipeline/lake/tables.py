@@ -24,6 +24,7 @@ from tunegraph_pipeline.lake.parquet import (
     count_values,
     read_metadata,
     read_rows,
+    write_row_groups,
     write_rows,
 )
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
@@ -237,6 +238,18 @@ class TableFiles:
         with staged_file(path, self.root / STAGING) as draft:
             write_rows(rows, draft)
         return len(rows)
+
+    def write_blocks(
+        self, table: str, partition: str, frames: Iterable[pl.DataFrame], inputs: str = ""
+    ) -> None:
+        """Replace one partition by the rows of all ``frames``, of which one is in memory at a time. Arguments
+        and errors as of :meth:`write`."""
+        path, spec = self.table_path(table, partition), TABLES[table]
+        schema = spec.schema.with_metadata({_INPUTS: inputs.encode()})
+        with staged_file(path, self.root / STAGING) as draft:
+            write_row_groups(
+                (_conform(frame, spec, str(path)).cast(schema) for frame in frames), schema, draft
+            )
 
     def read(
         self, table: str, partition: str | None = None, columns: list[str] | None = None

@@ -10,7 +10,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.id_map import extend_track_ids
-from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.lake import Lake, digest_of_texts
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
@@ -45,7 +45,7 @@ def run(lake: Lake) -> StageResult:
 def write_track_ids(lake: Lake, ids: pl.Series) -> None:
     """Write the id map; position is track_idx."""
     rows = pl.DataFrame({"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids})
-    lake.write("track_ids", None, rows, digest(ids.to_list()))
+    lake.write("track_ids", None, rows, digest_of_texts(ids))
 
 
 def songs_of(lake: Lake) -> pl.Series:
