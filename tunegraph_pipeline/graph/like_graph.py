@@ -6,6 +6,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 (`co_like.py`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -27,7 +28,7 @@ from tunegraph_pipeline.graph.split import (
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
-from tunegraph_pipeline.lake.text_columns import as_column, as_series
+from tunegraph_pipeline.lake.text_columns import as_column, as_series, joined
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -154,7 +155,7 @@ LIKE_GRAPH = specs_of(LikeGraph)
 
 
 def build_like_graph(
-    current_likes: pl.DataFrame,
+    current_likes: pl.DataFrame | Iterable[pl.DataFrame],
     track_ids: pl.Series,
     *,
     split_key: str,
@@ -162,58 +163,79 @@ def build_like_graph(
     calibration_share: float,
     canonical: npt.NDArray[np.int32] | None = None,
 ) -> LikeGraph:
-    """Build the like graph from the columns user_id and track_id of ``current_likes``.
+    """Build the like graph from the columns user_id and track_id of ``current_likes``: all rows in any order,
+    or the rows of ranges of users that follow one another, of which one is in memory at a time.
 
-    ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
-    ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` returns it; a
-    user who likes a recording under several ids likes it once, in the fold of the canonical pair. None: every
-    track keeps its own likes.
+    ``track_ids`` is the id map: the position of an id is its track_idx. ``canonical`` int32[N] says which
+    track a like of each track goes to, as `find_recordings` returns it; a user who likes a recording under
+    several ids likes it once, in the fold of the canonical pair. None: every track keeps its own likes.
 
-    Raises LakeError for a like without a user or track, of a track the id map lacks, or listed twice.
+    Raises LakeError for a like without a user or track, of a track the id map lacks, or listed twice, and
+    where ranges overlap.
     """
+    if canonical is None:
+        canonical = all_apart(len(track_ids)).canonical
+    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
+    track_hash = id_hashes(track_ids, split_key)
+    parts: list[tuple[StringColumn, npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int8]]] = []
+    user_hashes: list[npt.NDArray[np.uint64]] = []
+    last: str | None = None
+    ranges = [current_likes] if isinstance(current_likes, pl.DataFrame) else current_likes
+    for rows in ranges:
+        users, indptr, indices = _lists_of(rows, tracks, canonical)
+        if not len(users):
+            continue
+        if last is not None and users[0] <= last:
+            raise LakeError("the current likes are not in the order of users; materialise the table again")
+        last = users[-1]
+        user_hash = id_hashes(users, split_key)
+        fold = pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out)
+        user_hashes.append(user_hash)
+        parts.append((as_column(users), indptr, indices, fold))
+
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(indptr) for _, indptr, _, _ in parts)])
+    if len(lengths) > _MOST_USERS:
+        raise LakeError(f"{len(lengths):,} users like something, and a like graph holds {_MOST_USERS:,}")
+    user_hash = np.concatenate([np.zeros(0, np.uint64), *user_hashes])
+    calibration = calibration_users(user_hash, calibration_share)
+    return LikeGraph(
+        user_ids=joined([users for users, *_ in parts]),
+        indptr=offsets_of(lengths),
+        indices=np.concatenate([np.zeros(0, np.int32), *(indices for _, _, indices, _ in parts)]),
+        fold=np.concatenate([np.zeros(0, np.int8), *(fold for *_, fold in parts)]),
+        calibration=calibration,
+        judge=calibration & calibration_judges(user_hash),
+        canonical=canonical.astype(np.int32, copy=False),
+        n_tracks=len(track_ids),
+    )
+
+
+def _lists_of(
+    current_likes: pl.DataFrame, tracks: pl.DataFrame, canonical: npt.NDArray[np.int32]
+) -> tuple[pl.Series, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The users of some likes, ascending, and their tracks as a CSR: indptr, indices."""
     from scipy.sparse import csr_matrix
 
     pairs = current_likes.select(pl.col("user_id", "track_id").cast(pl.String))
     if pairs.null_count().sum_horizontal().item():
         raise LakeError("the current likes hold rows without a user or a track; materialise the table again")
     users = pairs.select(pl.col("user_id").unique().sort()).with_row_index("user")
-    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
     codes = pairs.join(users, on="user_id", how="left").join(tracks, on="track_id", how="left")
     if unmapped := codes["track"].null_count():
         raise LakeError(
             f"{unmapped} current like(s) are of tracks the track id map lacks; materialise the id map again"
         )
     user, track = codes["user"].to_numpy(), codes["track"].to_numpy()
-
-    n_users, n_tracks = len(users), len(tracks)
-    if n_users > _MOST_USERS:
-        raise LakeError(f"{n_users:,} users like something, and a like graph holds {_MOST_USERS:,}")
-    counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=(n_users, n_tracks))
+    shape = (len(users), len(tracks))
+    counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=shape)
     counts.sum_duplicates()
     if counts.nnz != len(codes):
         raise LakeError(
             f"{len(codes) - counts.nnz} current like(s) are there twice; materialise the table again"
         )
-    if canonical is None:
-        canonical = all_apart(n_tracks).canonical
-    merged = csr_matrix((counts.data, canonical[counts.indices], counts.indptr), shape=counts.shape)
+    merged = csr_matrix((counts.data, canonical[counts.indices], counts.indptr), shape=shape)
     merged.sum_duplicates()
-    indptr, indices = merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
-
-    user_hash = id_hashes(users["user_id"], split_key)
-    liked, of_like = np.unique(indices, return_inverse=True)
-    track_hash = id_hashes(track_ids.gather(liked), split_key)
-    calibration = calibration_users(user_hash, calibration_share)
-    return LikeGraph(
-        user_ids=as_column(users["user_id"]),
-        indptr=indptr,
-        indices=indices,
-        fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[of_like], held_out),
-        calibration=calibration,
-        judge=calibration & calibration_judges(user_hash),
-        canonical=canonical.astype(np.int32, copy=False),
-        n_tracks=n_tracks,
-    )
+    return users["user_id"], merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
 
 
 def spare_the_only(graph: LikeGraph) -> LikeGraph:

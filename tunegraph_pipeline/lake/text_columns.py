@@ -3,6 +3,7 @@
 Here: `StringColumn` to and from polars. Not here: the column itself (`arrays`), which needs numpy alone.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,10 @@ def as_column(series: pl.Series) -> StringColumn:
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
     text = np.frombuffer(b"" if data is None else data, dtype=np.uint8)[bounds[0] : bounds[-1]]
     return StringColumn(text, bounds - bounds[0])
+
+
+def joined(columns: Sequence[StringColumn]) -> StringColumn:
+    """The strings of all columns, one column after the other."""
+    lengths = np.concatenate([np.zeros(1, np.int64), *(np.diff(column.offsets) for column in columns)])
+    text = np.concatenate([np.zeros(0, np.uint8), *(column.bytes for column in columns)])
+    return StringColumn(text, np.cumsum(lengths))

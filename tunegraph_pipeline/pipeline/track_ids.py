@@ -15,6 +15,9 @@ from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
 
+_ROWS = 1 << 20
+"""Rows of the current lists that are read together."""
+
 
 def run(lake: Lake) -> StageResult:
     """Extend `track_ids` to the current cut-off. Raises LakeError where the map of a live bundle is lost."""
@@ -25,9 +28,10 @@ def run(lake: Lake) -> StageResult:
         )
     with Measured() as cost:
         cut_off = current_cut_off(lake)
+        blocks = lake.read_in_blocks("current_likes", cut_off.isoformat(), ["track_id"], _ROWS)
         seen = pl.concat(
             [
-                lake.read("current_likes", cut_off.isoformat(), ["track_id"])["track_id"],
+                *(likes["track_id"].unique() for likes in blocks),
                 *(
                     lake.read(table, day, ["track_id"])["track_id"]
                     for table in ("tracks", "audio_features")
