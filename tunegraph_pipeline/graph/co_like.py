@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.graph.csr import offsets_of
+from tunegraph_pipeline.graph.csr import column_counts, offsets_of
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
 from tunegraph_pipeline.progress import Progress
@@ -58,7 +58,9 @@ CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
 """The counts are there where the matrix is exact, the updates where it was updated."""
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
+_LIKES_A_BLOCK = 1 << 22  # looked at together, so that what is made of them stays small
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
+_MOST_INT32 = 2**31 - 1  # likes that offsets of int32 can count; beyond it, products have int64 indices
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
 _BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of touched columns
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
@@ -170,7 +172,8 @@ class CoLike:
         if self.base is None:
             raise LakeError(
                 f"the co-like matrix has up to {self.facts['nnz_bound']} entries and is kept pruned;"
-                " raise max_exact_nnz to keep every count"
+                " count those of one track in the likes (`neighbours_in`), or raise"
+                " max_exact_nnz to keep every count"
             )
         changed, by = self.delta.row(self._track(track_idx))
         known, counts = self.base.row(track_idx) if track_idx < len(self.base) else self.delta.row(track_idx)
@@ -229,7 +232,7 @@ def build_co_like(
     nnz_bound = co_like_bound(likes)
     exact = nnz_bound <= max_exact_nnz
     arrays: dict[str, npt.NDArray[Any]] = {
-        "degrees": np.bincount(likes.indices, minlength=likes.shape[1]).astype(np.int32)
+        "degrees": column_counts(likes.indices, likes.shape[1]).astype(np.int32)
     }
     if exact:
         blocks = co_like_blocks(likes, memory_mib=memory_mib, progress=progress)
@@ -255,7 +258,7 @@ def what_is_wrong(co_like: CoLike, likes: "csr_matrix", tracks: int = 50) -> str
     """Compare B with the likes it was built from, users x tracks, on an even sample of ``tracks``; return
     what is wrong as a phrase, or None."""
     n_tracks = likes.shape[1]
-    if not np.array_equal(co_like.degrees, np.bincount(likes.indices, minlength=n_tracks)):
+    if not np.array_equal(co_like.degrees, column_counts(likes.indices, likes.shape[1])):
         return "its degrees are not those of the like graph"
     sample = np.unique(np.linspace(0, n_tracks - 1, tracks).astype(np.int64)).tolist() if n_tracks else []
     listeners = likes[:, sample].T.tocsr()
@@ -314,12 +317,24 @@ def strongest_neighbours(
     return csr_matrix((scores, indices, offsets_of(lengths)), shape=(n, n))
 
 
+def neighbours_in(likes: "csr_matrix", track_idx: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return all neighbours of a track, ascending, and how many users like both, counted in ``likes``, users
+    x tracks, in place of B: a pass over the likes. Raises IndexError when there is no such track."""
+    from scipy.sparse import csr_matrix
+
+    listeners = csr_matrix(likes[:, [track_idx]].T)
+    row = csr_matrix(listeners @ likes)
+    row.sort_indices()
+    others = row.indices != track_idx
+    return row.indices[others], row.data[others].astype(np.int32)
+
+
 def co_like_bound(likes: "csr_matrix") -> int:
     """Return an upper bound of the number of entries of B, from one pass over the likes.
 
     A track has at most as many neighbours as there are other likes in its lists, and other tracks.
     """
-    others = _candidates(likes) - np.bincount(likes.indices, minlength=likes.shape[1])
+    others = _candidates(likes) - column_counts(likes.indices, likes.shape[1])
     return int(np.minimum(others, likes.shape[1] - 1).sum())
 
 
@@ -330,16 +345,20 @@ def co_like_blocks(
 
     A block is cut so that its working memory stays within ``memory_mib``, unless a single row needs more.
     """
+    from scipy.sparse import csr_matrix
     from sparse_dot_topn import sp_matmul
 
     n_tracks = likes.shape[1]
-    by_user = _pattern(likes, np.int32)
-    by_track = by_user.T.tocsr()
-    size = np.minimum(_candidates(likes), n_tracks) * _BYTES_A_CANDIDATE
+    index_type = _index_type(likes)
+    ones = np.ones(likes.nnz, dtype=np.int32)
+    by_user = _indexed(csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape), index_type)
+    by_track = _by_track(likes)
+    size = np.minimum(_candidates(likes), n_tracks) * (_BYTES_A_CANDIDATE * index_type.itemsize // 4)
     budget = memory_mib * 2**20
     threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
     for start, stop in _cut(size, budget - budget // 4):
-        block = sp_matmul(by_track[start:stop], by_user, n_threads=threads)
+        rows = by_track[start:stop].astype(np.int32)
+        block = sp_matmul(_indexed(rows, index_type), by_user, n_threads=threads)
         nnz = int(block.indptr[-1])
         block.sort_indices()
         row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(block.indptr))
@@ -375,7 +394,7 @@ def _strongest_blocks(
     from sparse_dot_topn import sp_matmul_topn
 
     n_tracks = likes.shape[1]
-    degrees = np.bincount(likes.indices, minlength=n_tracks)
+    degrees = column_counts(likes.indices, likes.shape[1])
     by_popularity = np.argsort(-degrees, kind="stable").astype(np.int32)
     number = np.empty(n_tracks, dtype=np.int32)
     number[by_popularity] = np.arange(n_tracks, dtype=np.int32)
@@ -385,15 +404,13 @@ def _strongest_blocks(
     column_weight = item_weight * (1 - tie * np.arange(n_tracks))
     user_weight = np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent
 
-    by_user = csr_matrix(
-        (column_weight[likes.indices], number[likes.indices], likes.indptr.astype(np.int32)),
-        shape=likes.shape,
+    index_type = _index_type(likes)
+    by_user = _indexed(
+        csr_matrix((column_weight[likes.indices], number[likes.indices], likes.indptr), shape=likes.shape),
+        index_type,
     )
     by_user.sort_indices()
-    weighted = _pattern(likes, np.float64)
-    weighted.data *= np.repeat(user_weight, np.diff(likes.indptr))
-    by_track = weighted.T.tocsr()
-    del weighted
+    by_track = _by_track(likes)
 
     work = _candidates(likes)
     budget = memory_mib * 2**20
@@ -403,8 +420,10 @@ def _strongest_blocks(
         stop = min(start + rows_a_block, n_tracks)
         heaviest = np.argsort(-work[start:stop], kind="stable")
         dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
+        rows = by_track[start + dealt].astype(np.float64)
+        rows.data *= user_weight[rows.indices]
         block = sp_matmul_topn(
-            by_track[start:stop][dealt], by_user, top_n=k + 1, sort=True, n_threads=threads
+            _indexed(rows, index_type), by_user, top_n=k + 1, sort=True, n_threads=threads
         )[np.argsort(dealt)]
         found = np.diff(block.indptr)
         itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
@@ -440,9 +459,13 @@ def stream_rows(
 
 def _candidates(likes: "csr_matrix") -> npt.NDArray[np.int64]:
     """Return int64[N], the summed lengths of the lists each track is in: the additions its row takes."""
-    lengths = np.diff(likes.indptr)
-    of_like = np.repeat(lengths, lengths)
-    return np.bincount(likes.indices, weights=of_like, minlength=likes.shape[1]).astype(np.int64)
+    lengths = np.diff(likes.indptr).astype(np.int64)
+    total = np.zeros(likes.shape[1], dtype=np.int64)
+    for start, stop in _cut(lengths, _LIKES_A_BLOCK):
+        tracks = likes.indices[likes.indptr[start] : likes.indptr[stop]]
+        of_like = np.repeat(lengths[start:stop], lengths[start:stop])
+        total += np.bincount(tracks, weights=of_like, minlength=len(total)).astype(np.int64)
+    return total
 
 
 def _cut(size: npt.NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
@@ -456,12 +479,25 @@ def _cut(size: npt.NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _pattern(likes: "csr_matrix", dtype: npt.DTypeLike) -> "csr_matrix":
-    """Return the likes as ones with int32 indices, which `sparse_dot_topn` needs on both sides alike."""
+def _by_track(likes: "csr_matrix") -> "csr_matrix":
+    """Return the users of each track, ascending: Aᵀ of int8 ones, five bytes a like."""
     from scipy.sparse import csr_matrix
 
-    indices, indptr = (part.astype(np.int32, copy=False) for part in (likes.indices, likes.indptr))
-    return csr_matrix((np.ones(likes.nnz, dtype=dtype), indices, indptr), shape=likes.shape)
+    ones = np.ones(likes.nnz, dtype=np.int8)
+    return csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape).T.tocsr()
+
+
+def _index_type(likes: "csr_matrix") -> "np.dtype[Any]":
+    """Return the dtype of the indices of a product with ``likes``: int32 as long as it counts them all."""
+    return np.dtype(np.int32 if likes.nnz <= _MOST_INT32 else np.int64)
+
+
+def _indexed(matrix: "csr_matrix", index_type: "np.dtype[Any]") -> "csr_matrix":
+    """Return the matrix with indices of this dtype. `sparse_dot_topn` refuses two factors that differ, and
+    scipy takes int32 for every matrix that it can, such as a few rows of a larger one."""
+    matrix.indices = matrix.indices.astype(index_type, copy=False)
+    matrix.indptr = matrix.indptr.astype(index_type, copy=False)
+    return matrix
 
 
 def _threads(budget: int, bytes_a_thread: int) -> int:

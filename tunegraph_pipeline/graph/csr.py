@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+_ENTRIES_A_BLOCK = 1 << 22
+
 
 def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
     """The row of each entry, int64[nnz]."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def column_counts(columns: NDArray[np.int32], n_columns: int) -> NDArray[np.int64]:
+    """How often each column is among ``columns``, int64[n_columns]. Memory does not grow with these."""
+    counts = np.zeros(n_columns, dtype=np.int64)
+    for start in range(0, len(columns), _ENTRIES_A_BLOCK):
+        counts += np.bincount(columns[start : start + _ENTRIES_A_BLOCK], minlength=n_columns)
+    return counts
 
 
 def lists_of(matrix: "csr_matrix") -> list[NDArray[np.int32]]:
@@ -29,6 +39,14 @@ def only(matrix: "csr_matrix", keep: NDArray[np.bool_]) -> "csr_matrix":
 
     indptr = np.concatenate(([0], np.cumsum(keep)))[matrix.indptr]
     return csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+
+
+def over_columns(matrix: "csr_matrix", columns: NDArray[np.int64]) -> "csr_matrix":
+    """The same entries in a matrix of ``columns`` alone, ascending, among which all of theirs are."""
+    from scipy.sparse import csr_matrix
+
+    places = np.searchsorted(columns, matrix.indices)
+    return csr_matrix((matrix.data, places, matrix.indptr), shape=(matrix.shape[0], len(columns)))
 
 
 def shuffled_rows(

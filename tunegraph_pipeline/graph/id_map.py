@@ -40,6 +40,8 @@ def extend_track_ids(known: pl.Series, seen: pl.Series) -> pl.Series:
 
 def id_map_fingerprint(ids: pl.Series) -> str:
     """A short hash of an id map, order included; that of a prefix shows whether another map continues it."""
-    # A length before each id, so that no two maps give the same text.
-    text = "".join(f"{len(one)}:{one}" for one in ids)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    # A length before each id, so that no two maps give the same text. One at a time: a list of all is large.
+    hashed = hashlib.blake2b(digest_size=8)
+    for one in ids:
+        hashed.update(f"{len(one)}:{one}".encode())
+    return hashed.hexdigest()

@@ -6,6 +6,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 (`co_like.py`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from tunegraph_pipeline.errors import InputError, LakeError
+from tunegraph_pipeline.graph.csr import column_counts, offsets_of
 from tunegraph_pipeline.graph.recordings import all_apart
 from tunegraph_pipeline.graph.split import (
     EARLY_STOPPING,
@@ -26,9 +28,13 @@ from tunegraph_pipeline.graph.split import (
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
+from tunegraph_pipeline.lake.text_columns import as_column, as_series, joined
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+_MOST_USERS = 2**31 - 1
+"""The row of a user is an int32 in a bundle."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class LikeGraph:
 
     def matrix(self) -> "csr_matrix":
         """Return all likes as float32 ones, U x N."""
-        return self._matrix(np.ones(len(self.indices), dtype=np.bool_))
+        return self._ones(self.indices, self.indptr)
 
     def fold_matrix(self, fold: int) -> "csr_matrix":
         """Return the likes of one fold as float32 ones, U x N."""
@@ -94,7 +100,21 @@ class LikeGraph:
 
     def track_degrees(self) -> npt.NDArray[np.int32]:
         """Return the number of users who like each track, int32[N]."""
-        return np.bincount(self.indices, minlength=self.n_tracks).astype(np.int32)
+        return column_counts(self.indices, self.n_tracks).astype(np.int32)
+
+    def shortened(self, longest_list: int | None) -> "LikeGraph":
+        """Return the graph with at most ``longest_list`` likes of each user, all of them where it is None: of
+        a longer list a fixed pseudo-random choice, which changes little as the list grows."""
+        lengths = np.diff(self.indptr)
+        if longest_list is None or lengths.max(initial=0) <= longest_list:
+            return self
+        kept = self._within_cap(np.ones(len(self.indices), dtype=np.bool_), longest_list)
+        return replace(
+            self,
+            indptr=offsets_of(np.minimum(lengths, longest_list)),
+            indices=self.indices[kept],
+            fold=self.fold[kept],
+        )
 
     def arrays(self) -> dict[str, npt.NDArray[Any] | StringColumn]:
         """Return the parts to save with `lake.arrays.write_arrays`."""
@@ -107,14 +127,14 @@ class LikeGraph:
         return cls(**{**arrays, "n_tracks": sizes["tracks"]})
 
     def _matrix(self, keep: npt.NDArray[np.bool_]) -> "csr_matrix":
+        kept_before = np.concatenate(([0], np.cumsum(keep)))
+        return self._ones(self.indices[keep], kept_before[self.indptr])
+
+    def _ones(self, indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int64]) -> "csr_matrix":
         from scipy.sparse import csr_matrix
 
-        kept_before = np.concatenate(([0], np.cumsum(keep)))
-        indices = self.indices[keep]
-        return csr_matrix(
-            (np.ones(len(indices), dtype=np.float32), indices, kept_before[self.indptr]),
-            shape=(self.n_users, self.n_tracks),
-        )
+        ones = np.ones(len(indices), dtype=np.float32)
+        return csr_matrix((ones, indices, indptr), shape=(self.n_users, self.n_tracks))
 
     def _within_cap(self, keep: npt.NDArray[np.bool_], cap: int) -> npt.NDArray[np.bool_]:
         """Return bool[nnz]: false for the kept likes of a user beyond the first ``cap`` in hash order."""
@@ -135,7 +155,7 @@ LIKE_GRAPH = specs_of(LikeGraph)
 
 
 def build_like_graph(
-    current_likes: pl.DataFrame,
+    current_likes: pl.DataFrame | Iterable[pl.DataFrame],
     track_ids: pl.Series,
     *,
     split_key: str,
@@ -143,57 +163,79 @@ def build_like_graph(
     calibration_share: float,
     canonical: npt.NDArray[np.int32] | None = None,
 ) -> LikeGraph:
-    """Build the like graph from the columns user_id and track_id of ``current_likes``.
+    """Build the like graph from the columns user_id and track_id of ``current_likes``: all rows in any order,
+    or the rows of ranges of users that follow one another, of which one is in memory at a time.
 
-    ``track_ids`` is the id map: the position of an id is its track_idx. Row order does not matter.
-    ``canonical`` int32[N] says which track a like of each track goes to, as `find_recordings` returns it; a
-    user who likes a recording under several ids likes it once, in the fold of the canonical pair. None: every
-    track keeps its own likes.
+    ``track_ids`` is the id map: the position of an id is its track_idx. ``canonical`` int32[N] says which
+    track a like of each track goes to, as `find_recordings` returns it; a user who likes a recording under
+    several ids likes it once, in the fold of the canonical pair. None: every track keeps its own likes.
 
-    Raises LakeError for a like without a user or track, of a track the id map lacks, or listed twice.
+    Raises LakeError for a like without a user or track, of a track the id map lacks, or listed twice, and
+    where ranges overlap.
     """
+    if canonical is None:
+        canonical = all_apart(len(track_ids)).canonical
+    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
+    track_hash = id_hashes(track_ids, split_key)
+    parts: list[tuple[StringColumn, npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int8]]] = []
+    user_hashes: list[npt.NDArray[np.uint64]] = []
+    last: str | None = None
+    ranges = [current_likes] if isinstance(current_likes, pl.DataFrame) else current_likes
+    for rows in ranges:
+        users, indptr, indices = _lists_of(rows, tracks, canonical)
+        if not len(users):
+            continue
+        if last is not None and users[0] <= last:
+            raise LakeError("the current likes are not in the order of users; materialise the table again")
+        last = users[-1]
+        user_hash = id_hashes(users, split_key)
+        fold = pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out)
+        user_hashes.append(user_hash)
+        parts.append((as_column(users), indptr, indices, fold))
+
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(indptr) for _, indptr, _, _ in parts)])
+    if len(lengths) > _MOST_USERS:
+        raise LakeError(f"{len(lengths):,} users like something, and a like graph holds {_MOST_USERS:,}")
+    user_hash = np.concatenate([np.zeros(0, np.uint64), *user_hashes])
+    calibration = calibration_users(user_hash, calibration_share)
+    return LikeGraph(
+        user_ids=joined([users for users, *_ in parts]),
+        indptr=offsets_of(lengths),
+        indices=np.concatenate([np.zeros(0, np.int32), *(indices for _, _, indices, _ in parts)]),
+        fold=np.concatenate([np.zeros(0, np.int8), *(fold for *_, fold in parts)]),
+        calibration=calibration,
+        judge=calibration & calibration_judges(user_hash),
+        canonical=canonical.astype(np.int32, copy=False),
+        n_tracks=len(track_ids),
+    )
+
+
+def _lists_of(
+    current_likes: pl.DataFrame, tracks: pl.DataFrame, canonical: npt.NDArray[np.int32]
+) -> tuple[pl.Series, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The users of some likes, ascending, and their tracks as a CSR: indptr, indices."""
     from scipy.sparse import csr_matrix
 
     pairs = current_likes.select(pl.col("user_id", "track_id").cast(pl.String))
     if pairs.null_count().sum_horizontal().item():
         raise LakeError("the current likes hold rows without a user or a track; materialise the table again")
     users = pairs.select(pl.col("user_id").unique().sort()).with_row_index("user")
-    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
     codes = pairs.join(users, on="user_id", how="left").join(tracks, on="track_id", how="left")
     if unmapped := codes["track"].null_count():
         raise LakeError(
             f"{unmapped} current like(s) are of tracks the track id map lacks; materialise the id map again"
         )
     user, track = codes["user"].to_numpy(), codes["track"].to_numpy()
-
-    n_users, n_tracks = len(users), len(tracks)
-    counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=(n_users, n_tracks))
+    shape = (len(users), len(tracks))
+    counts = csr_matrix((np.ones(len(codes), dtype=np.int8), (user, track)), shape=shape)
     counts.sum_duplicates()
     if counts.nnz != len(codes):
         raise LakeError(
             f"{len(codes) - counts.nnz} current like(s) are there twice; materialise the table again"
         )
-    if canonical is None:
-        canonical = all_apart(n_tracks).canonical
-    merged = csr_matrix((counts.data, canonical[counts.indices], counts.indptr), shape=counts.shape)
+    merged = csr_matrix((counts.data, canonical[counts.indices], counts.indptr), shape=shape)
     merged.sum_duplicates()
-    indptr, indices = merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
-
-    user_ids = users["user_id"].to_list()
-    user_hash = id_hashes(user_ids, split_key)
-    liked, of_like = np.unique(indices, return_inverse=True)
-    track_hash = id_hashes(track_ids.gather(liked).to_list(), split_key)
-    calibration = calibration_users(user_hash, calibration_share)
-    return LikeGraph(
-        user_ids=StringColumn.from_strings(user_ids),
-        indptr=indptr,
-        indices=indices,
-        fold=pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[of_like], held_out),
-        calibration=calibration,
-        judge=calibration & calibration_judges(user_hash),
-        canonical=canonical.astype(np.int32, copy=False),
-        n_tracks=n_tracks,
-    )
+    return users["user_id"], merged.indptr.astype(np.int64), merged.indices.astype(np.int32)
 
 
 def spare_the_only(graph: LikeGraph) -> LikeGraph:
@@ -225,7 +267,7 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
 
     return LikeGraph(
-        user_ids=StringColumn.from_strings(ids.gather(order).to_list()),
+        user_ids=as_column(ids.gather(order)),
         indptr=indptr,
         indices=np.concatenate([before.indices, now.indices])[place],
         fold=np.concatenate([before.fold, now.fold])[place],
@@ -263,4 +305,4 @@ def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "c
 
 
 def _users(graph: LikeGraph) -> pl.Series:
-    return pl.Series("user_id", graph.user_ids.tolist(), dtype=pl.String)
+    return as_series(graph.user_ids, "user_id")

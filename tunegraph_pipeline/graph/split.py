@@ -36,12 +36,13 @@ def id_hashes(ids: Iterable[str], key: str) -> npt.NDArray[np.uint64]:
     not depend on the others, so only distinct ids need to be hashed.
     """
     keyed = hashlib.blake2b(digest_size=8, key=hashlib.blake2b(key.encode(), digest_size=32).digest())
-    digests = []
-    for text in ids:
+
+    def hashed(text: str) -> int:
         one = keyed.copy()  # cheaper than setting the key up again
         one.update(text.encode())
-        digests.append(one.digest())
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+        return int.from_bytes(one.digest(), "little")
+
+    return np.fromiter(map(hashed, ids), dtype=np.uint64)
 
 
 def pair_folds(

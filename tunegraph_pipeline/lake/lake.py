@@ -498,6 +498,15 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
+def digest_of_texts(texts: Iterable[str]) -> str:
+    """What `digest` says of the list of these texts, which is never in memory."""
+    hashed = hashlib.blake2b(b"[", digest_size=6)
+    for number, text in enumerate(texts):
+        hashed.update((", " if number else "").encode() + json.dumps(text).encode())
+    hashed.update(b"]")
+    return hashed.hexdigest()
+
+
 def _format_version(content: bytes) -> int | None:
     try:
         version = json.loads(content)["format_version"]

@@ -10,7 +10,7 @@ there may show as anything, such as a name that is not text, or a file without r
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -20,6 +20,8 @@ from tunegraph_pipeline.lake.seals import check_footer, check_parquet, seal_parq
 
 UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What the functions here raise where a file cannot be read; invalid UTF-8 is a ValueError."""
+_ARROW_SCHEMA = b"ARROW:schema"
+"""The key of Arrow's own metadata, beside that of a file."""
 BLOCK_ROWS = 1_000_000
 """How many rows are in memory at a time where a file is read or copied in blocks."""
 
@@ -28,6 +30,30 @@ def write_rows(table: pa.Table, path: Path) -> None:
     """Write a file, with its seal, that nobody reads yet."""
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
     seal_parquet(path)
+
+
+class RowWriter:
+    """Writes a file of this ``schema`` a block of rows at a time, with its seal; use it in a ``with`` block.
+    ``facts`` may be set until its end."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.facts: dict[bytes, bytes] = {}
+        self._path = path
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+
+    def append(self, rows: pa.Table) -> None:
+        if len(rows):
+            self._writer.write_table(rows, row_group_size=BLOCK_ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is None:
+            self._writer.add_key_value_metadata({k.decode(): v.decode() for k, v in self.facts.items()})
+        self._writer.close()
+        if failed is None:
+            seal_parquet(self._path)
 
 
 def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema], None]) -> pl.DataFrame:
@@ -39,9 +65,7 @@ def read_rows(path: Path, columns: list[str] | None, check: Callable[[pa.Schema]
         table = file.read(columns=columns)
         if len(table) != file.metadata.num_rows:
             raise ValueError(f"it holds {len(table):,} rows and declares {file.metadata.num_rows:,}")
-    # Polars panics over a field whose metadata is not text.
-    frame = pl.from_arrow(table.cast(pa.schema(_columns(table.schema))))
-    assert isinstance(frame, pl.DataFrame)
+    frame = as_frame(table)
     return frame if columns is None else frame.select(columns)
 
 
@@ -62,11 +86,18 @@ def read_with_added(
     return pl.concat([empty, rows], how="diagonal").select(columns or empty.columns)
 
 
-def read_blocks(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """The same rows for polars, which panics over a field whose metadata is not text."""
+    frame = pl.from_arrow(table.cast(pa.schema(_columns(table.schema))))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def read_blocks(path: Path, columns: list[str] | None = None, rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
     """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE."""
     check_parquet(path)
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        for block in file.iter_batches(BLOCK_ROWS, columns=columns):
+        for block in file.iter_batches(rows, columns=columns):
             yield pa.Table.from_batches([block])
 
 
@@ -78,9 +109,7 @@ def copy_rows(
 ) -> None:
     """Write those rows of a file that ``kept`` leaves of a block of them into ``target``, a block at a time,
     without a seal; with the metadata ``facts`` in place of that of the file. Raises UNREADABLE."""
-    schema = pq.read_schema(source)
-    if facts is not None:
-        schema = schema.with_metadata(dict(facts))
+    schema = pq.read_schema(source).with_metadata(dict(read_metadata(source) if facts is None else facts))
     with pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer:
         for block in read_blocks(source):
             writer.write_table(kept(block).cast(schema), row_group_size=BLOCK_ROWS)
@@ -110,8 +139,9 @@ def check_columns(path: Path, declared: pa.Schema, added: Collection[str] = ()) 
         for index, column in enumerate(declared):
             if column.nullable:
                 continue
-            groups = [footer.row_group(group).column(index) for group in range(footer.num_row_groups)]
-            if any(chunk.statistics is None or chunk.statistics.null_count != 0 for chunk in groups):
+            groups = map(footer.row_group, range(footer.num_row_groups))
+            chunks = [group.column(index) for group in groups if group.num_rows]
+            if any(chunk.statistics is None or chunk.statistics.null_count != 0 for chunk in chunks):
                 raise ValueError(f"its column {column.name} has nulls, or does not say that it has none")
     return int(footer.num_rows)
 
@@ -146,7 +176,8 @@ def _plain(kind: Any) -> Any:
 def read_metadata(path: Path) -> dict[bytes, bytes]:
     """The metadata a file was written with. Raises UNREADABLE."""
     check_footer(path)
-    return dict(pq.read_schema(path).metadata or {})
+    facts = pq.read_metadata(path).metadata or {}
+    return {key: value for key, value in facts.items() if key != _ARROW_SCHEMA}
 
 
 def count_rows(path: Path) -> int:

@@ -7,8 +7,10 @@ of a table. Not here: the columns (`schemas`), the DuckDB views (`views`), the l
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -19,9 +21,12 @@ from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import (
     UNREADABLE,
+    RowWriter,
+    as_frame,
     check_columns,
     count_rows,
     count_values,
+    read_blocks,
     read_metadata,
     read_with_added,
     without_missing,
@@ -210,6 +215,18 @@ def empty_table(name: str) -> pl.DataFrame:
     return frame
 
 
+class TableDraft:
+    """A partition that is being written. ``inputs``: the fingerprint of what its rows are derived from."""
+
+    def __init__(self, rows: RowWriter, spec: TableSpec, where: str) -> None:
+        self.inputs = ""
+        self._rows, self._spec, self._where = rows, spec, where
+
+    def append(self, frame: pl.DataFrame) -> None:
+        """Add rows. Raises LakeError where they do not follow the declared schema."""
+        self._rows.append(_conform(frame, self._spec, self._where))
+
+
 class TableFiles:
     """The parquet files of all tables, below the folder ``root``. ``partition`` is the value of a partition,
     such as a day; None for a table without partitions."""
@@ -239,6 +256,26 @@ class TableFiles:
             write_rows(rows, draft)
         return len(rows)
 
+    def write_blocks(
+        self, table: str, partition: str, frames: Iterable[pl.DataFrame], inputs: str = ""
+    ) -> None:
+        """Replace one partition by the rows of all ``frames``, of which one is in memory at a time. Arguments
+        and errors as of :meth:`write`."""
+        with self.draft(table, partition) as draft:
+            for frame in frames:
+                draft.append(frame)
+            draft.inputs = inputs
+
+    @contextmanager
+    def draft(self, table: str, partition: str) -> "Iterator[TableDraft]":
+        """A draft that replaces one partition at the end of the ``with`` block, unless an error ends it.
+        Raises LakeError as :meth:`write` does."""
+        path, spec = self.table_path(table, partition), TABLES[table]
+        with staged_file(path, self.root / STAGING) as file, RowWriter(file, spec.schema) as rows:
+            draft = TableDraft(rows, spec, str(path))
+            yield draft
+            rows.facts[_INPUTS] = draft.inputs.encode()
+
     def read(
         self, table: str, partition: str | None = None, columns: list[str] | None = None
     ) -> pl.DataFrame:
@@ -249,6 +286,24 @@ class TableFiles:
             return read_with_added(
                 path, empty, spec.added, columns, lambda schema: _check_schema(schema, spec, str(path))
             )
+        except FileNotFoundError:
+            raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
+    def read_in_blocks(
+        self, table: str, partition: str, columns: list[str] | None = None, rows: int = 1 << 16
+    ) -> Iterator[pl.DataFrame]:
+        """Read one partition of a table without added columns, ``rows`` at a time; one block, without rows,
+        where it has none. Errors as of :meth:`read`."""
+        path, spec = self.table_path(table, partition), TABLES[table]
+        empty = empty_table(table)
+        try:
+            check_columns(path, spec.schema)
+            blocks = map(as_frame, read_blocks(path, columns, rows))
+            first = next(blocks, empty if columns is None else empty.select(columns))
+            for frame in chain([first], blocks):
+                yield frame if columns is None else frame.select(columns)
         except FileNotFoundError:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:

@@ -8,6 +8,7 @@ imports torch. Not here: the training objective (`training/objective.py`), who i
 import math
 import warnings
 from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tunegraph_pipeline.graph.csr import only, rows_of
+from tunegraph_pipeline.graph.csr import only, over_columns, rows_of
+from tunegraph_pipeline.models.placing import Drawn, Placed, heard_by, leaf
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EncoderKind = Literal["propagation", "transformer", "none"]
+_MOST_INT32 = 2**31 - 1  # entries that offsets of int32 can count; they are faster than those of int64
 
 
 class SparseMatrix:
@@ -31,11 +34,21 @@ class SparseMatrix:
     """
 
     def __init__(self, matrix: "csr_matrix") -> None:
+        self.matrix = matrix
         self.forward = torch_csr(matrix)
-        self.backward = torch_csr(matrix.T.tocsr())
-        # The place of each entry of the transpose in the matrix.
-        entries = type(matrix)((np.arange(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
-        self._order = torch.from_numpy(entries.T.tocsr().data)
+
+    @cached_property
+    def backward(self) -> Tensor:
+        """The transpose, which only a gradient needs."""
+        return torch_csr(self.matrix.T.tocsr())
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """The place of each entry of the transpose in the matrix, int64[nnz]."""
+        matrix = self.matrix
+        places = np.arange(matrix.nnz)
+        entries = type(matrix)((places, matrix.indices, matrix.indptr), shape=matrix.shape)
+        return torch.from_numpy(entries.T.tocsr().data)
 
     def only(self, kept: Tensor) -> "SparseMatrix":
         """The same matrix without the stored entries for which ``kept`` bool[nnz], row by row, is false."""
@@ -122,6 +135,7 @@ class TrackEncoder(nn.Module):
                 with torch.no_grad():
                     for parameter in self.feature_network[2].parameters():
                         parameter.mul_(0.1)
+            self._graph_matrix = graph
             if kind == "propagation":
                 self._graph = SparseMatrix(graph)
             elif kind == "transformer":
@@ -149,37 +163,92 @@ class TrackEncoder(nn.Module):
         if tags is not None:
             x = x + (tags @ self.tag)
         if self._features is not None:
-            # The last column says whether any feature is known; without one nothing is added.
-            x = x + self.feature_network(self._features) * self._features[:, -1:]
+            x = x + self._of_features(self._features)
         if self.kind == "propagation":
             for _ in range(self.layers):
                 x = x + _to(liked, self._graph @ x, cold)
         elif self.kind == "transformer":
             for convolution in self.convolutions:
                 x = x + _to(liked, convolution(x, self._edges), cold)
+        return self._unit(x)
+
+    def place(
+        self, rows: NDArray[np.int64], cold: Tensor | None = None, drawn: Drawn | None = None
+    ) -> Placed:
+        """Return the rows of E of the tracks ``rows``, ascending, at the cost of these and of the tracks that
+        they hear, of which ``drawn`` may take some; ``cold`` as in `forward`.
+
+        A few vectors of N numbers, which ``cold`` needs, are all that grows with the catalogue. A transformer
+        is not linear, and places every track.
+        """
+        if self.kind == "transformer":
+            return Placed(self(cold)[torch.from_numpy(rows)], [])
+        shared, liked = None, self._warm[:, 0].numpy()
+        hears = np.ones_like(liked)  # what nobody likes has no neighbours
+        if cold is not None:
+            shared, cold = self._shared(cold)
+            hears = liked = liked * ~cold[:, 0].numpy()
+        layers = self.layers if self.kind == "propagation" else 0
+        heard, M = heard_by(rows, self._graph_matrix, layers, hears, drawn)
+        leaves = [leaf(self.id, heard)]
+        x = SparseMatrix(_scaled(M, liked[heard])) @ leaves[0][2]
+        if self._tags is not None:
+            tags = self._tags.matrix[heard]
+            if cold is not None and shared is not None:
+                tags = only(
+                    tags, shared[:, 0].numpy()[tags.indices] | ~cold[:, 0].numpy()[heard][rows_of(tags)]
+                )
+            met = np.unique(tags.indices).astype(np.int64)
+            leaves.append(leaf(self.tag, met))
+            x = x + SparseMatrix(M @ over_columns(tags, met)) @ leaves[1][2]
+        if self._features is not None:
+            # The last layer of the network is linear, so it comes after the graph, for the rows alone.
+            features = self._features[torch.from_numpy(heard)]
+            known = SparseMatrix(_scaled(M, features[:, -1].numpy()))
+            hidden, activation, last = self.feature_network
+            assert isinstance(last, nn.Linear)
+            x = x + nn.functional.linear(known @ activation(hidden(features)), last.weight)
+            x = x + (known @ torch.ones(len(heard), 1)) * last.bias
+        return Placed(self._unit(x), leaves)
+
+    def _of_features(self, features: Tensor) -> Tensor:
+        # The last column says whether any feature is known; without one nothing is added.
+        added: Tensor = self.feature_network(features) * features[:, -1:]
+        return added
+
+    def _unit(self, x: Tensor) -> Tensor:
         apart = nn.functional.normalize(x.reshape(len(x), self.spaces, -1), dim=2)
         return apart.reshape(x.shape) / math.sqrt(self.spaces)
 
     def _shared_tags(self, cold: Tensor) -> tuple[SparseMatrix | None, Tensor]:
-        """The tags without those that only ``cold`` tracks have, and the tracks that can be cold.
+        """The tags without those of ``cold`` tracks alone, and the tracks that can be cold, bool[N, 1]."""
+        shared, cold = self._shared(cold)
+        if self._tags is None or shared is None:
+            return None, cold
+        columns = self._tags.forward.col_indices().long()
+        lengths = self._tags.forward.crow_indices().diff().long()
+        return self._tags.only(shared[columns, 0] | ~cold[:, 0].repeat_interleave(lengths)), cold
 
-        The latter is bool[N, 1]: the cold tracks that keep a tag or a feature.
-        """
+    def _shared(self, cold: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The tags that not only ``cold`` tracks have, bool[T, 1] or None without tags, and the tracks that
+        can be cold, bool[N, 1]: those that keep a tag or a feature."""
         cold = cold[:, None]
         left = torch.zeros_like(cold) if self._features is None else self._features[:, -1:] > 0
         if self._tags is None:
             return None, cold & left
         shared = (self._tags.backward @ (self._warm * ~cold)) > 0
         left = left | ((self._tags.forward @ shared.float()) > 0)
-        cold = cold & left
-        columns = self._tags.forward.col_indices().long()
-        lengths = self._tags.forward.crow_indices().diff().long()
-        return self._tags.only(shared[columns, 0] | ~cold[:, 0].repeat_interleave(lengths)), cold
+        return shared, cold & left
 
 
 def _to(liked: Tensor, message: Tensor, cold: Tensor | None) -> Tensor:
     """The message, for liked tracks alone; without ``cold`` the others have no edges anyway."""
     return message if cold is None else message * liked
+
+
+def _scaled(matrix: "csr_matrix", by: NDArray[np.float32]) -> "csr_matrix":
+    """The matrix with each column multiplied by its number."""
+    return type(matrix)((matrix.data * by[matrix.indices], matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def spectral_start(likes: "csr_matrix", dimension: int, *, seed: int, rounds: int = 4) -> NDArray[np.float32]:
@@ -251,13 +320,14 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
 def torch_csr(matrix: "csr_matrix") -> Tensor:
     """The matrix as a sparse tensor of float32, its indices sorted."""
     matrix.sort_indices()
+    index_type = np.int32 if matrix.nnz <= _MOST_INT32 else np.int64
     with warnings.catch_warnings():
         # torch warns once that CSR is in beta; only the product with a dense matrix is used here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
+            torch.from_numpy(matrix.indptr.astype(index_type, copy=False)),
+            torch.from_numpy(matrix.indices.astype(index_type, copy=False)),
+            torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
             size=matrix.shape,
             check_invariants=True,
         )

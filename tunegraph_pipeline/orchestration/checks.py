@@ -21,6 +21,7 @@ from tunegraph_pipeline.graph.co_like import CoLike, what_is_wrong
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tombstones import Tombstones
+from tunegraph_pipeline.lake.user_ranges import whole_lists
 from tunegraph_pipeline.orchestration.metadata import shortened
 from tunegraph_pipeline.orchestration.run_days import days_of_run
 from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
@@ -63,8 +64,9 @@ def each_like_once_and_counted(
 @asset_check(asset="current_likes", blocking=True)
 def each_pair_once(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """No (user, track) pair is there twice: B would count it twice."""
-    pairs = lake.read("current_likes", lake.current_version("current_likes"), ["user_id", "track_id"])
-    twice = _repeated(pairs, ["user_id", "track_id"])
+    columns = ["user_id", "track_id"]
+    blocks = lake.read_in_blocks("current_likes", lake.current_version("current_likes"), columns)
+    twice = sum(_repeated(lists, columns) for lists in whole_lists(blocks))
     return _result(twice == 0, {"duplicate pairs": twice})
 
 
@@ -74,9 +76,10 @@ def nobody_forgotten_in_the_lists(lake: ResourceParam[Lake]) -> AssetCheckResult
     current = lake.current_version("current_likes")
     users = pl.concat(
         [
-            lake.read(table, current, ["user_id"])["user_id"].unique()
+            block["user_id"].unique()
             for table in ("current_likes", "current_dislikes")
             if current in lake.partitions(table)
+            for block in lake.read_in_blocks(table, current, ["user_id"])
         ]
     )
     return _nobody_forgotten(lake, users)
@@ -101,7 +104,8 @@ def indices_contiguous(lake: ResourceParam[Lake]) -> AssetCheckResult:
 @asset_check(asset="co_like_matrix", blocking=True)
 def counts_are_those_of_the_likes(lake: ResourceParam[Lake]) -> AssetCheckResult:
     """On a sample of tracks, the counts of B and its strongest neighbours match the likes."""
-    what = what_is_wrong(CoLike.open(lake.current_folder("co_like")), open_like_graph(lake).matrix())
+    matrix = CoLike.open(lake.current_folder("co_like"))
+    what = what_is_wrong(matrix, open_like_graph(lake).shortened(matrix.facts.get("longest_list")).matrix())
     return _result(what is None, {"co-like matrix": what or "matches the likes"})
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
 from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
@@ -45,6 +47,7 @@ def run(lake: Lake) -> StageResult:
         cost,
         facts={
             "kept whole": co_like.exact,
+            "lists of which a part counts": facts["shortened"],
             "entries": facts["nnz"] if co_like.exact else facts["nnz_bound"],
             "entries changed since then": len(co_like.delta.indices),
             "normalised by the likes of": facts["frozen_on"],
@@ -63,8 +66,15 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
         "memory_mib": settings.memory_mib,
         "max_exact_nnz": settings.max_exact_entries,
     }
-    rules = digest([_CODE, options, settings.drift])
-    facts = {"graph": graph_version, "rules": rules}
+    longest = settings.longest_list
+    rules = digest([_CODE, options, settings.drift, longest])
+    facts = {
+        "graph": graph_version,
+        "rules": rules,
+        "longest_list": longest,
+        "shortened": int((np.diff(after.indptr) > longest).sum()),
+    }
+    after = after.shortened(longest)
 
     known = _known(lake, rules)
     if known is not None:
@@ -74,7 +84,7 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
         age = (date.fromisoformat(cut_off) - date.fromisoformat(before.facts["frozen_on"])).days
         old = _earlier_graph(lake, before.facts["graph"], after)
         if old is not None and 0 <= age < max(settings.refreeze_days, 1) and _is_whole(before):
-            likes, change = changed_likes(old, after)
+            likes, change = changed_likes(old.shortened(longest), after)
             everything = after.matrix()
             bound = co_like_bound(everything)
             fits = bound <= settings.max_exact_entries

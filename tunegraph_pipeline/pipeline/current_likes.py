@@ -10,6 +10,8 @@ two versions of the lists between which the users changed.
 """
 
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
@@ -32,6 +34,7 @@ from tunegraph_pipeline.lake.current import (
 from tunegraph_pipeline.lake.day_fingerprints import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.lake.user_ranges import EVERYBODY, RangeReader, UserRange, user_ranges
 from tunegraph_pipeline.pipeline.likes_from_plays import (
     choose_cut_off,
     read_likes_from_plays,
@@ -45,7 +48,7 @@ from tunegraph_pipeline.pipeline.stale_versions import (
     prune_cut_offs,
     withdraw_stale_bundles,
 )
-from tunegraph_pipeline.progress import Measured, report_note
+from tunegraph_pipeline.progress import Measured, report_note, report_progress
 from tunegraph_pipeline.words import counted
 
 
@@ -63,6 +66,36 @@ class MadeOf(NamedTuple):
     said: pl.DataFrame
     recordings: pl.DataFrame | None
     played: Played
+
+    def of(self, users: UserRange) -> "MadeOf":
+        """What the lists of these users are made of."""
+        changed = self.played.changed
+        played = replace(
+            self.played,
+            likes=users.of(self.played.likes),
+            changed=None if changed is None else users.among(changed),
+        )
+        return self._replace(said=users.of(self.said), played=played)
+
+
+class _KnownLists(NamedTuple):
+    """Lists that are there: their partition, what they were made of, and the fingerprint of their pairs."""
+
+    key: str
+    basis: Basis
+    fingerprint: str
+
+
+class _CannotUpdateError(Exception):
+    """The lists have to be rebuilt; the text says why, where a person should know."""
+
+
+_LISTS = ("current_likes", "current_dislikes", "last_observations")
+"""The tables that hold `CurrentLists`, in the order of its fields."""
+_NOTHING = pairs_fingerprint(empty_table("current_likes"))
+_ROWS_A_RANGE = 4_000_000
+"""How many rows of all days are brought up together: about a gigabyte of memory."""
+_ROWS_A_BLOCK = 1 << 20
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
@@ -93,28 +126,87 @@ def nothing_to_build(lake: Lake, why: str) -> LakeError:
 
 
 def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -> ListsUpdate:
-    """Update the current lists to ``cut_off`` and make them current. Raises LakeError."""
+    """Update the current lists to ``cut_off`` and make them current, a range of users at a time. Raises
+    LakeError."""
     key = cut_off.isoformat()
     played = update_likes_from_plays(lake, cut_off)
     made_of = _made_of(lake, cut_off, played, merge_recordings=merge_recordings)
     if _basis_of(lake, key) == made_of.basis:
         lake.set_current("current_likes", key)
         return ListsUpdate("reused", 0)
+    ranges = _ranges(lake, made_of.basis)
     known = _known(lake)
     if known is not None:
-        before, earlier, fingerprint = known
-        found = updated_lists(before, earlier, lake.read, *made_of)
-        if found is not None:
-            now, touched = found
-            gone, come = moved_pairs(before.likes, now.likes, touched)
-            changed = pl.concat([gone, come])["user_id"].unique().sort()
-            after = moved_fingerprint(fingerprint, gone, come)
-            _write(lake, key, now, after, changed, fingerprint, made_of.basis)
-            return ListsUpdate("updated", len(changed))
-    now = rebuilt_lists(lake.read, *made_of)
-    nobody = pl.Series("user_id", [], dtype=pl.String)
-    _write(lake, key, now, pairs_fingerprint(now.likes), nobody, "", made_of.basis)
+        try:
+            return ListsUpdate("updated", _write_ranges(lake, key, made_of, ranges, known))
+        except _CannotUpdateError as error:
+            if why := str(error):
+                report_note(f"the current lists are rebuilt: {why}")
+    _write_ranges(lake, key, made_of, ranges, None)
     return ListsUpdate("rebuilt", None)
+
+
+def _ranges(lake: Lake, basis: Basis) -> list[UserRange]:
+    """The ranges of users that are brought up together."""
+    if sum(lake.row_count("likes", day) for day in basis.days) <= _ROWS_A_RANGE:
+        return [EVERYBODY]
+    blocks = (
+        block
+        for day in basis.days
+        for block in lake.read_in_blocks("observations", day, ["user_id", "n_likes"], _ROWS_A_BLOCK)
+    )
+    return user_ranges(((block["user_id"], block["n_likes"]) for block in blocks), _ROWS_A_RANGE)
+
+
+def _write_ranges(
+    lake: Lake, key: str, made_of: MadeOf, ranges: list[UserRange], known: _KnownLists | None
+) -> int:
+    """Write the tables of ``key``: updated from ``known``, or rebuilt where that is None. Returns how many
+    users' lists were found to have changed. Raises LakeError, or _CannotUpdateError; then nothing is
+    written."""
+    before, after = ("", _NOTHING) if known is None else (known.fingerprint, known.fingerprint)
+    dislikes, changed = _NOTHING, 0
+    read = RangeReader(lake.read_in_blocks, lake.read)
+    with ExitStack() as drafts:
+        # They are replaced in the reverse order, `last_observations` last.
+        tables = ("last_observations", "changed_users", "current_dislikes", "current_likes")
+        written = {table: drafts.enter_context(lake.draft(table, key)) for table in tables}
+        for number, users in enumerate(ranges, 1):
+            read.begin(users)
+            theirs = made_of.of(users)
+            if known is None:
+                now = rebuilt_lists(read, *theirs)
+                gone, come = now.likes.clear(), now.likes
+            else:
+                try:
+                    then = CurrentLists(*(read(table, known.key) for table in _LISTS))
+                except LakeError as error:
+                    raise _CannotUpdateError(str(error)) from None
+                found = updated_lists(then, known.basis, read, *theirs)
+                if found is None:
+                    raise _CannotUpdateError
+                now, touched = found
+                gone, come = moved_pairs(then.likes, now.likes, touched)
+                moved = pl.concat([gone, come])["user_id"].unique().sort()
+                written["changed_users"].append(moved.to_frame("user_id"))
+                changed += len(moved)
+            after = moved_fingerprint(after, gone, come)
+            dislikes = moved_fingerprint(dislikes, now.dislikes.clear(), now.dislikes)
+            for table, rows in zip(_LISTS, (now.likes, now.dislikes, now.observed), strict=True):
+                written[table].append(rows)
+            if len(ranges) > 1:
+                report_progress("current lists, ranges of users", number, len(ranges))
+        written["current_likes"].inputs = after
+        written["current_dislikes"].inputs = dislikes
+        written["changed_users"].inputs = json.dumps({"before": before, "after": after})
+        written["last_observations"].inputs = made_of.basis.to_json()
+        if key in lake.partitions("last_observations"):
+            # A kill between the writes would leave new lists beside the old basis. A later refresh with that
+            # basis again, such as after a batch received by mistake is removed, would reuse them.
+            lake.drop_partition("last_observations", key)
+    lake.set_current("current_likes", key)
+    prune_cut_offs(lake, key)
+    return changed
 
 
 def read_current_lists(lake: Lake, cut_off: date) -> CurrentLists:
@@ -124,10 +216,13 @@ def read_current_lists(lake: Lake, cut_off: date) -> CurrentLists:
     made_of = _made_of(lake, cut_off, played, merge_recordings=merge)
     known = _known(lake)
     if known is not None:
-        before, earlier, _ = known
-        if earlier == made_of.basis:
+        try:
+            before = CurrentLists(*(lake.read(table, known.key) for table in _LISTS))
+        except LakeError:
+            return rebuilt_lists(lake.read, *made_of)
+        if known.basis == made_of.basis:
             return before
-        found = updated_lists(before, earlier, lake.read, *made_of)
+        found = updated_lists(before, known.basis, lake.read, *made_of)
         if found is not None:
             return found[0]
     return rebuilt_lists(lake.read, *made_of)
@@ -206,41 +301,14 @@ def _basis_of(lake: Lake, key: str) -> Basis | None:
     return Basis.from_json(lake.inputs_of("last_observations", key))
 
 
-def _known(lake: Lake) -> tuple[CurrentLists, Basis, str] | None:
-    """The current lists, what they were computed from, and the fingerprint of their pairs, if any."""
+def _known(lake: Lake) -> _KnownLists | None:
+    """The current lists, if any, by their partition."""
     try:
         key = lake.current_version("current_likes")
     except LakeError:
         return None
     basis = _basis_of(lake, key)
-    if basis is None:
-        return None
-    try:
-        lists = CurrentLists(
-            lake.read("current_likes", key),
-            lake.read("current_dislikes", key),
-            lake.read("last_observations", key),
-        )
-    except LakeError as error:
-        report_note(f"the current lists are rebuilt: {error}")
-        return None
-    return lists, basis, lake.inputs_of("current_likes", key) or ""
-
-
-def _write(
-    lake: Lake, key: str, now: CurrentLists, fingerprint: str, changed: pl.Series, before: str, basis: Basis
-) -> None:
-    if key in lake.partitions("last_observations"):
-        # A kill between the writes would leave new lists beside the old basis. A later refresh with that
-        # basis again, such as after a batch received by mistake is removed, would reuse them.
-        lake.drop_partition("last_observations", key)
-    lake.write("current_likes", key, now.likes, fingerprint)
-    lake.write("current_dislikes", key, now.dislikes, pairs_fingerprint(now.dislikes))
-    span = json.dumps({"before": before, "after": fingerprint})
-    lake.write("changed_users", key, changed.to_frame("user_id"), span)
-    lake.write("last_observations", key, now.observed, basis.to_json())
-    lake.set_current("current_likes", key)
-    prune_cut_offs(lake, key)
+    return None if basis is None else _KnownLists(key, basis, lake.inputs_of("current_likes", key) or "")
 
 
 def recordings_by_id(lake: Lake, cut_off: date, songs: pl.Series, *, merge: bool) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from tunegraph_pipeline.graph.like_graph import (
 from tunegraph_pipeline.graph.recordings import Recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.user_ranges import whole_lists
 from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
@@ -32,6 +33,8 @@ from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_i
 from tunegraph_pipeline.progress import Measured
 
 _CODE = stage("like_graph").code
+_ROWS = 1 << 20
+"""Rows of the current lists that are turned into a part of the graph together."""
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:
@@ -89,9 +92,10 @@ def run(lake: Lake) -> StageResult:
         known = _graph_to_update(lake, lists, rules, ids, recordings)
 
         def fill(folder: Path) -> None:
-            likes = lake.read("current_likes", key, ["user_id", "track_id"])
+            likes = whole_lists(lake.read_in_blocks("current_likes", key, ["user_id", "track_id"], _ROWS))
             if known is not None:
-                likes = likes.filter(pl.col("user_id").is_in(known[1].implode()))
+                changed = pl.col("user_id").is_in(known[1].implode())
+                likes = (lists.filter(changed) for lists in likes)
             graph = build_like_graph(
                 likes,
                 ids,

@@ -70,6 +70,9 @@ class GraphSettings(Section):
     """How ids are found to be of one recording (`graph.recordings`): leave one out to undo its joins."""
     neighbours: int = Field(default=100, ge=1)
     """How many neighbours of a track the pruned form of B keeps."""
+    longest_list: int = Field(default=10_000, ge=2)
+    """How many likes of one user count in B, a fixed random choice of longer lists: a list of n likes makes
+    n * n pairs. It shortens no list elsewhere."""
     memory_mib: int = Field(default=1024, ge=16)
     """The memory that a block of B may take while it is built."""
     max_exact_entries: int = Field(default=1_000_000_000, ge=0)

@@ -10,12 +10,15 @@ import polars as pl
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.id_map import extend_track_ids
-from tunegraph_pipeline.lake.lake import Lake, digest
+from tunegraph_pipeline.lake.lake import Lake, digest_of_texts
 from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
 from tunegraph_pipeline.sources.recording_archives import KnownSongs
+
+_ROWS = 1 << 20
+"""Rows of the current lists that are read together."""
 
 
 def run(lake: Lake) -> StageResult:
@@ -27,9 +30,10 @@ def run(lake: Lake) -> StageResult:
         )
     with Measured() as cost:
         cut_off = current_cut_off(lake)
+        blocks = lake.read_in_blocks("current_likes", cut_off.isoformat(), ["track_id"], _ROWS)
         seen = pl.concat(
             [
-                lake.read("current_likes", cut_off.isoformat(), ["track_id"])["track_id"],
+                *(likes["track_id"].unique() for likes in blocks),
                 *(
                     lake.read(table, day, ["track_id"])["track_id"]
                     for table in ("tracks", "audio_features")
@@ -47,7 +51,7 @@ def run(lake: Lake) -> StageResult:
 def write_track_ids(lake: Lake, ids: pl.Series) -> None:
     """Write the id map; position is track_idx."""
     rows = pl.DataFrame({"track_idx": pl.arange(len(ids), dtype=pl.Int32, eager=True), "track_id": ids})
-    lake.write("track_ids", None, rows, digest(ids.to_list()))
+    lake.write("track_ids", None, rows, digest_of_texts(ids))
 
 
 def songs_of(lake: Lake) -> KnownSongs:

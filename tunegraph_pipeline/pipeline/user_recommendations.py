@@ -3,10 +3,13 @@
 Here: the stage and its rows. Not here: the ranking (`recommend`).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.text_columns import as_series
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.progress import Measured, report_progress
 from tunegraph_pipeline.recommend.recommender import Recommender
@@ -22,8 +25,8 @@ def run(lake: Lake) -> StageResult:
     with Measured() as cost:
         reused = lake.inputs_of("user_recommendations", version) == version
         if not reused:
-            rows = recommendations_for_everyone(recommender, K)
-            lake.write("user_recommendations", version, rows, inputs=version)
+            blocks = recommendations_for_everyone(recommender, K)
+            lake.write_blocks("user_recommendations", version, blocks, inputs=version)
             lake.keep_partitions("user_recommendations", version)
     return StageResult(
         version,
@@ -34,20 +37,22 @@ def run(lake: Lake) -> StageResult:
     )
 
 
-def recommendations_for_everyone(recommender: Recommender, k: int) -> pl.DataFrame:
-    """The ``user_recommendations`` rows of every user of the bundle."""
+def recommendations_for_everyone(recommender: Recommender, k: int) -> Iterator[pl.DataFrame]:
+    """The ``user_recommendations`` rows of every user of the bundle, a block of users at a time."""
     bundle = recommender.bundle
-    best = recommender.rank_everyone(k, progress=report_progress)
-    user, place = np.nonzero(best.indices >= 0)
-    tracks = pl.Series(bundle.tracks.ids.tolist(), dtype=pl.String)
-    users = pl.Series(bundle.users.ids.tolist(), dtype=pl.String)
-    because = pl.Series(best.because[user, place, 0])
-    return pl.DataFrame(
-        {
-            "user_id": users.gather(user),
-            "rank": pl.Series(place + 1, dtype=pl.Int32),
-            "track_id": tracks.gather(best.indices[user, place]),
-            "score": best.scores[user, place],
-            "because_track_id": tracks.gather(because.set(because < 0, None)),
-        }
-    ).with_columns(model_version=pl.lit(bundle.model_version), bundle_version=pl.lit(bundle.version))
+    tracks, users = as_series(bundle.tracks.ids), as_series(bundle.users.ids)
+    versions = {"model_version": bundle.model_version, "bundle_version": bundle.version}
+    first = 0
+    for best in recommender.rank_everyone(k, progress=report_progress):
+        user, place = np.nonzero(best.indices >= 0)
+        because = pl.Series(best.because[user, place, 0])
+        yield pl.DataFrame(
+            {
+                "user_id": users.gather(first + user),
+                "rank": pl.Series(place + 1, dtype=pl.Int32),
+                "track_id": tracks.gather(best.indices[user, place]),
+                "score": best.scores[user, place],
+                "because_track_id": tracks.gather(because.set(because < 0, None)),
+            }
+        ).with_columns(pl.lit(text).alias(name) for name, text in versions.items())
+        first += len(best.indices)

@@ -5,7 +5,7 @@ the files (`bundle`), or following the live bundle (`live`).
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
@@ -356,14 +356,22 @@ class Recommender:
             )
         )
 
-    def rank_everyone(self, k: int = 10, *, progress: Progress | None = None) -> Rankings:
-        """Rank for all stored users: row by row the answers of :meth:`recommend_user`."""
+    def rank_everyone(
+        self, k: int = 10, *, users_a_block: int = 4096, progress: Progress | None = None
+    ) -> Iterator[Rankings]:
+        """Rank for all stored users, a block of them at a time: row by row the answers of
+        :meth:`recommend_user`. Memory does not grow with the users. Raises InputError for a bad ``k``."""
         _check_k(k)
+        return self._ranked_blocks(k, users_a_block, progress)
+
+    def _ranked_blocks(self, k: int, users_a_block: int, progress: Progress | None) -> Iterator[Rankings]:
         bundle = self.bundle
-        specs = [
-            QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in range(bundle.n_users)
-        ]
-        return self.ranker.rank_specs(specs, k, explain=True, progress=progress)
+        for start in range(0, bundle.n_users, users_a_block):
+            users = range(start, min(start + users_a_block, bundle.n_users))
+            specs = [QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in users]
+            yield self.ranker.rank_specs(specs, k, explain=True)
+            if progress is not None:
+                progress("rank users", users.stop, bundle.n_users)
 
     def _answer_one(self, query: Query) -> Recommendations:
         (answer,) = self.answer([query])

@@ -17,6 +17,10 @@ _PARTS = ("exp_avg", "exp_avg_sq", "step")  # of the state, by torch's names
 class Adam:
     """Adam (Kingma and Ba 2015) with one learning rate, ``rate``, which may be set between steps.
 
+    Of a parameter with a sparse gradient only the rows that have one move, and each counts its own steps. A
+    row has one mean square in place of one for each number. So a step costs what moves. A parameter keeps to
+    one kind of gradient.
+
     ``state`` holds by parameter what torch's has, and nothing for one that never had a gradient.
     """
 
@@ -37,7 +41,15 @@ class Adam:
         import torch
         from torch.optim.adam import adam
 
-        moved = [parameter for parameter in self._parameters if parameter.grad is not None]
+        with_gradient = [parameter for parameter in self._parameters if parameter.grad is not None]
+        for parameter in with_gradient:
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                self._step_rows(parameter, parameter.grad)
+        moved = [
+            parameter
+            for parameter in with_gradient
+            if parameter.grad is not None and not parameter.grad.is_sparse
+        ]
         states = [self.state.setdefault(parameter, {}) for parameter in moved]
         for parameter, state in zip(moved, states, strict=True):
             if not state:
@@ -60,3 +72,26 @@ class Adam:
                 eps=_EPS,
                 maximize=False,
             )
+
+    def _step_rows(self, parameter: "torch.nn.Parameter", gradient: "torch.Tensor") -> None:
+        import torch
+
+        rows, values = gradient.indices()[0], gradient.values()
+        state = self.state.setdefault(parameter, {})
+        if not state:
+            n = len(parameter)
+            state.update(
+                zip(_PARTS, (torch.zeros_like(parameter), torch.zeros(n), torch.zeros(n)), strict=True)
+            )
+        mean, square, step = (state[part] for part in _PARTS)
+        with torch.no_grad():
+            steps = step[rows] + 1
+            means = mean[rows].lerp_(values, 1 - _BETAS[0])
+            numbers = values.reshape(len(rows), -1)
+            found = torch.linalg.vector_norm(numbers, dim=1).square_().div_(numbers.shape[1])
+            squares = square[rows].lerp_(found, 1 - _BETAS[1])
+            step[rows], mean[rows], square[rows] = steps, means, squares
+            length = (squares / (1 - _BETAS[1] ** steps)).sqrt_().add_(_EPS)
+            size = self.rate / ((1 - _BETAS[0] ** steps) * length)
+            change = means.mul_(size.reshape(-1, *[1] * (parameter.dim() - 1)))
+            parameter.index_add_(0, rows, change, alpha=-1)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.graph.csr import over_columns
 from tunegraph_pipeline.models.arrays import TrainedArrays
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 # Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
 # say most of what there is to say.
 _FEW, _MANY = 2, 10
+_TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
 
 
 class TrainingConfig(BaseModel):
@@ -108,6 +110,8 @@ class TrainingConfig(BaseModel):
     """Largest catalogue whose softmax runs over every track; in a larger one tracks are sampled."""
     sampled_tracks: int = Field(default=16_384, ge=1)
     """Tracks drawn per step in a sampled softmax, by popularity ** 0.5."""
+    sampled_neighbours: int = Field(default=10, ge=1)
+    """Neighbours that a track hears in such a step, drawn anew in each; the finished model hears all."""
     ridge_neighbours: int = Field(default=100, ge=1)
     """Neighbour weights per track."""
     regularisation: float = Field(default=8.0, gt=0)
@@ -157,6 +161,10 @@ class TrainingConfig(BaseModel):
         """Epochs of a warm start, given the same."""
         default = max(1, round(self.epochs_for(n_users) / 7))
         return default if self.warm_epochs is None else self.warm_epochs
+
+    def is_sampled(self, n_tracks: int) -> bool:
+        """Whether a step draws tracks from a catalogue of this size, and places no others."""
+        return n_tracks > self.full_softmax_tracks
 
     def from_scratch(self) -> dict[str, Any]:
         """The settings a model trained from scratch depends on, as JSON: all but those of warm starts."""
@@ -261,11 +269,14 @@ def train(
         lambda: _neighbour_weights(data, config, progress),
     )
     W = _matrix(state.kept, len(warm))
+    in_blocks = config.is_sampled(len(warm))
     epochs = _Epochs(data, config, encoder, optimiser, pooling_weight, learning_rate, start, progress)
 
     def judge() -> NDArray[np.float64]:
         prior = prior_of(_level(encoder, epochs.temperature), warm)
-        figures = validation.of_blends(QUICK, ScoreParts(_embeddings(encoder), pooling_weight, W), prior)
+        figures = validation.of_blends(
+            QUICK, ScoreParts(_embeddings(encoder, in_blocks=in_blocks), pooling_weight, W), prior
+        )
         best: NDArray[np.float64] = figures[figures.sum(axis=1).argmax()]
         return best
 
@@ -279,7 +290,7 @@ def train(
         checkpoint=state,
         on_epoch=on_epoch,
     )
-    embeddings = _embeddings(encoder)
+    embeddings = _embeddings(encoder, in_blocks=in_blocks)
     # An artist without a track liked in training says nothing, and alone leaves a row of zeros.
     placed = has_content & (np.linalg.norm(embeddings, axis=1) > 0.5)
     validation = replace(validation, recommendable=warm | placed)
@@ -437,7 +448,7 @@ class _Epochs:
         self._turn = 0 if start is None else start.turn
         self._users = users_to_learn_from(data.train)
         self._popularity = np.bincount(data.train.indices, minlength=data.train.shape[1])
-        self._sampled = len(self._popularity) > config.full_softmax_tracks
+        self._sampled = config.is_sampled(len(self._popularity))
         self._probability = np.sqrt(self._popularity) / np.sqrt(self._popularity).sum()
         liked = np.flatnonzero(self._popularity)
         self._liked = None  # the whole catalogue
@@ -482,46 +493,98 @@ class _Epochs:
         """Set the gradients of a step on one batch of users per space; returns the summed loss."""
         import torch
 
-        config, encoder = self._config, self._encoder
-        size = config.dimension // encoder.spaces
+        from tunegraph_pipeline.models.placing import Drawn, Placed, gradient_of_rows
+
+        encoder = self._encoder
+        size = self._config.dimension // encoder.spaces
         stretch = math.sqrt(encoder.spaces)  # scales a track to unit length within a space
-        embeddings = encoder(drawn_as_cold(self._popularity, self._content_likes, generator))
-        gradient = torch.empty_like(embeddings)
-        bias_gradient = torch.zeros_like(encoder.bias)
+        cold = drawn_as_cold(self._popularity, self._content_likes, generator)
+        draws = [self._draw(batch, size, rng, generator) for batch in batches]
+        bias, rows = encoder.bias.detach(), None
+        if self._sampled:
+            rows = np.unique(np.concatenate([draw.tracks for draw in draws]))
+            draws = [draw.among(rows) for draw in draws]
+            bias = bias[torch.from_numpy(rows)]
+            placed = encoder.place(rows, cold, Drawn(self._config.sampled_neighbours, rng))
+        else:
+            placed = Placed(encoder(cold), [])
+        gradient = torch.empty_like(placed.embeddings)
+        bias_gradient = torch.zeros_like(bias)
         total = 0.0
-        for space, batch in enumerate(batches):
-            context, targets = split_lists(self._train[batch], self._pooling_weight, rng)
-            candidates, keep = self._liked, None
-            if config.dropout:
-                keep = torch.rand(len(batch), size, generator=generator).ge_(config.dropout)
-                keep.div_(1 - config.dropout)
-            if self._sampled:
-                candidates = draw_candidates(self._probability, config.sampled_tracks, rng)
+        for space, draw in enumerate(draws):
             columns = slice(space * size, (space + 1) * size)
             found = set_contrastive(
-                embeddings.detach()[:, columns] * stretch,
-                context,
-                targets,
+                placed.embeddings.detach()[:, columns] * stretch,
+                draw.context,
+                draw.targets,
                 self.temperature,
-                bias=encoder.bias,
-                keep=keep,
-                candidates=candidates,
+                bias=bias,
+                keep=draw.keep,
+                candidates=draw.candidates,
                 sampled=self._sampled,
                 scratch=scratch,
             )
             gradient[:, columns] = found.embeddings * stretch
             bias_gradient += found.bias / encoder.spaces
-            total += found.loss * len(batch) / encoder.spaces
-        torch.autograd.backward(embeddings, gradient)
+            total += found.loss * len(batches[space]) / encoder.spaces
+        placed.set_gradients(gradient)
+        if rows is not None:
+            bias_gradient = gradient_of_rows(torch.from_numpy(rows), bias_gradient, len(encoder.bias))
         encoder.bias.grad = bias_gradient
         return total
 
+    def _draw(
+        self, batch: NDArray[np.int64], size: int, rng: np.random.Generator, generator: "torch.Generator"
+    ) -> "_Draw":
+        import torch
 
-def _embeddings(encoder: "TrackEncoder") -> NDArray[np.float32]:
+        config = self._config
+        context, targets = split_lists(self._train[batch], self._pooling_weight, rng)
+        candidates, keep = self._liked, None
+        if config.dropout:
+            keep = torch.rand(len(batch), size, generator=generator).ge_(config.dropout)
+            keep.div_(1 - config.dropout)
+        if self._sampled:
+            candidates = draw_candidates(self._probability, config.sampled_tracks, rng)
+        return _Draw(context, targets, keep, candidates)
+
+
+class _Draw(NamedTuple):
+    """What `set_contrastive` takes of a batch of users in a space."""
+
+    context: "csr_matrix"
+    targets: "csr_matrix"
+    keep: "torch.Tensor | None"
+    candidates: Candidates | None
+
+    @property
+    def tracks(self) -> NDArray[np.int64]:
+        """The tracks that take part."""
+        drawn = [] if self.candidates is None else [self.candidates.columns]
+        return np.concatenate([self.context.indices, self.targets.indices, *drawn])
+
+    def among(self, rows: NDArray[np.int64]) -> "_Draw":
+        """The same over a catalogue of ``rows`` alone, ascending, among which all of its tracks are."""
+        candidates = self.candidates
+        if candidates is not None:
+            candidates = Candidates(np.searchsorted(rows, candidates.columns), candidates.weight)
+        return _Draw(
+            over_columns(self.context, rows), over_columns(self.targets, rows), self.keep, candidates
+        )
+
+
+def _embeddings(encoder: "TrackEncoder", *, in_blocks: bool) -> NDArray[np.float32]:
+    """E, float32[N, d]; ``in_blocks`` bounds the memory beside it, and may round differently."""
     import torch
 
     with torch.no_grad():
-        embeddings: NDArray[np.float32] = encoder().numpy()
+        if not in_blocks:
+            whole: NDArray[np.float32] = encoder().numpy()
+            return whole
+        embeddings = np.empty(encoder.id.shape, dtype=np.float32)
+        for start in range(0, len(embeddings), _TRACKS_A_BLOCK):
+            rows = np.arange(start, min(start + _TRACKS_A_BLOCK, len(embeddings)))
+            embeddings[rows] = encoder.place(rows).embeddings.numpy()
     return embeddings
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sparse_dot_topn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,6 +19,7 @@ from tunegraph_pipeline.graph.co_like import (
     build_co_like,
     co_like_blocks,
     co_like_bound,
+    neighbours_in,
     strongest_neighbours,
     what_is_wrong,
 )
@@ -134,6 +136,37 @@ def test_more_likes_than_a_block_holds_give_the_same_neighbours_with_one_thread_
 
     for part in ("indptr", "indices", "data"):
         assert np.array_equal(getattr(alone, part), getattr(shared, part))
+
+
+def test_more_likes_than_an_int32_counts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    A = (rng.random((40, 30)) < 0.2).astype(np.float32)
+    narrow = joined(A, memory_mib=1), strongest_neighbours(csr_matrix(A), 6)
+    products = []
+    for name in ("sp_matmul", "sp_matmul_topn"):
+        whole = getattr(sparse_dot_topn, name)
+
+        def product(rows: csr_matrix, of: csr_matrix, *, _whole: Any = whole, **options: Any) -> Any:
+            products.append({rows.indices.dtype, rows.indptr.dtype, of.indices.dtype, of.indptr.dtype})
+            return _whole(rows, of, **options)
+
+        monkeypatch.setattr(sparse_dot_topn, name, product)
+    monkeypatch.setattr(co_like, "_MOST_INT32", np.count_nonzero(A) - 1)
+    wide = joined(A, memory_mib=1), strongest_neighbours(csr_matrix(A), 6)
+
+    assert products
+    assert all(types == {np.dtype(np.int64)} for types in products)
+    assert np.array_equal(wide[0], narrow[0])
+    for part in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(wide[1], part), getattr(narrow[1], part))
+
+
+def test_neighbours_are_counted_in_the_likes_where_b_is_not_kept() -> None:
+    A = (np.random.default_rng(6).random((40, 30)) < 0.2).astype(np.float32)
+    for track, row in enumerate(dense_counts(A)):
+        neighbours, counts = neighbours_in(csr_matrix(A), track)
+        assert neighbours.tolist() == np.flatnonzero(row).tolist()
+        assert counts.tolist() == row[row > 0].tolist()
 
 
 def test_a_matrix_too_large_to_keep_is_kept_pruned_and_says_so(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The operations on entries of a matrix agree with what numpy says of the dense one."""
 
 import numpy as np
+import pytest
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.graph.csr import found_in, offsets_of, only, rows_of, shuffled_rows
+from tunegraph_pipeline.graph import csr
+from tunegraph_pipeline.graph.csr import column_counts, found_in, offsets_of, only, rows_of, shuffled_rows
 
 MATRIX = csr_matrix(np.array([[0, 2, 3], [0, 0, 0], [4, 0, 5], [6, 7, 8]], dtype=np.float32))
 
@@ -16,6 +18,12 @@ def test_entries_keep_their_place_and_rows_theirs() -> None:
     assert np.array_equal(even.toarray(), expected)
     assert (even.nnz, even.shape, even.dtype) == (4, MATRIX.shape, MATRIX.dtype)
     assert MATRIX.nnz == len(columns) == 7
+
+
+def test_columns_are_counted_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in (1, 3, 100):
+        monkeypatch.setattr(csr, "_ENTRIES_A_BLOCK", size)
+        assert column_counts(MATRIX.indices, 4).tolist() == [2, 2, 3, 0]
 
 
 def test_every_row_is_shuffled_by_itself() -> None:

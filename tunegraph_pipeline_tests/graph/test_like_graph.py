@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
+from tunegraph_pipeline.graph import like_graph
 from tunegraph_pipeline.graph.like_graph import (
     LikeGraph,
     build_like_graph,
@@ -123,6 +125,27 @@ def test_a_long_list_is_cut_to_a_choice_that_hardly_changes_as_it_grows() -> Non
     # "t99" sorts last, so the other tracks keep their index.
     kept = cut.toarray() * after.training_matrix(max_likes=20).toarray()[:, :99]
     assert (kept.sum(axis=1) >= lengths - 1).all()
+
+
+def test_lists_are_shortened_to_a_choice_that_keeps_what_it_knows_of_each_like() -> None:
+    before, after = long_graph(n_tracks=99), long_graph(n_tracks=100)
+    short = before.shortened(20)
+
+    assert before.shortened(99) is before
+    assert before.shortened(None) is before
+    assert set(np.diff(short.indptr).tolist()) == {20}
+    folds = csr_matrix((short.fold + 1, short.indices, short.indptr), shape=(60, 99)).toarray()
+    whole = csr_matrix((before.fold + 1, before.indices, before.indptr), shape=(60, 99)).toarray()
+    assert np.array_equal(folds, np.where(folds > 0, whole, 0))
+    later = after.shortened(20).matrix().toarray()[:, :99]
+    assert ((folds > 0) * later).sum(axis=1).min() >= 19  # "t99" sorts last
+
+
+def test_more_users_than_a_graph_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(like_graph, "_MOST_USERS", 2)
+    graph_of([("a", "a"), ("b", "b")])
+    with pytest.raises(LakeError, match=r"3 users like something, and a like graph holds 2"):
+        graph_of([("a", "a"), ("b", "b"), ("c", "c")])
 
 
 def test_the_graph_comes_back_from_its_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake import lake as lake_module
 from tunegraph_pipeline.lake import tables
 from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
-from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
+from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake, digest, digest_of_texts
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.lake.schemas import TABLES
 
@@ -178,3 +178,8 @@ def test_what_a_dead_writer_left_is_removed_wherever_it_was_drafted(tmp_path: Pa
     with lake.writing("the next one") as warning:
         assert warning is not None
     assert not any(draft.exists() for draft in drafts)
+
+
+@pytest.mark.parametrize("texts", [[], ["a"], ["a", 'b "c" \\', "ж", ""]])
+def test_texts_have_one_digest_as_a_list_and_one_by_one(texts: list[str]) -> None:
+    assert digest_of_texts(iter(texts)) == digest(texts)

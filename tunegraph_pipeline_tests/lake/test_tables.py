@@ -1,6 +1,6 @@
 """The daily tables as functions of a day's batches, and the current lists as a function of the days."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -199,6 +199,32 @@ def test_rows_that_do_not_follow_the_schema_are_not_written(tmp_path: Path) -> N
         with pytest.raises(LakeError, match=says):
             TableFiles(tmp_path).write("likes", "2026-03-01", bad, "")
     assert TableFiles(tmp_path).partitions("likes") == []
+
+
+def test_rows_that_come_in_blocks_are_one_partition_or_none(tmp_path: Path) -> None:
+    files = TableFiles(tmp_path)
+    rows = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"],
+            "rank": pl.Series([1, 1, 1], dtype=pl.Int32),
+            "track_id": ["x", "y", "z"],
+            "score": pl.Series([0.5, 0.25, 1.0], dtype=pl.Float32),
+            "because_track_id": ["y", None, None],
+            "model_version": ["m"] * 3,
+            "bundle_version": ["v"] * 3,
+        }
+    )
+    files.write_blocks("user_recommendations", "v", (rows[at] for at in (slice(0, 2), slice(2, 3))), "of it")
+    assert files.read("user_recommendations", "v").equals(rows)
+    assert files.inputs_of("user_recommendations", "v") == "of it"
+
+    def breaks_off() -> Iterator[pl.DataFrame]:
+        yield rows[:1]
+        yield rows[1:].drop("score")
+
+    with pytest.raises(LakeError, match="columns are"):
+        files.write_blocks("user_recommendations", "v", breaks_off())
+    assert files.read("user_recommendations", "v").equals(rows)
 
 
 def test_a_file_that_is_not_as_declared_is_not_read(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from tunegraph_pipeline.models import encoder as encoder_module
+from tunegraph_pipeline.models import placing
 from tunegraph_pipeline.models.content import content_tags
 from tunegraph_pipeline.models.encoder import (
     EncoderKind,
@@ -13,6 +15,7 @@ from tunegraph_pipeline.models.encoder import (
     propagation_graph,
     spectral_start,
 )
+from tunegraph_pipeline.models.placing import Drawn
 
 N, D = 6, 8
 
@@ -22,9 +25,13 @@ def build(
     warm: np.ndarray | None = None,
     tags: csr_matrix | None = None,
     features: np.ndarray | None = None,
+    layers: int = 1,
+    neighbours: csr_matrix | None = None,
+    spaces: int = 1,
 ) -> TrackEncoder:
     rng = np.random.default_rng(0)
-    neighbours = csr_matrix(np.ones((N, N)) - np.eye(N), dtype=np.float32)
+    if neighbours is None:
+        neighbours = csr_matrix(np.ones((N, N)) - np.eye(N), dtype=np.float32)
     return TrackEncoder(
         rng.standard_normal((N, D)).astype(np.float32),
         np.ones(N, dtype=np.bool_) if warm is None else warm,
@@ -32,9 +39,10 @@ def build(
         features,
         propagation_graph(neighbours, 3),
         kind=kind,
-        layers=1,
+        layers=layers,
         heads=2,
         seed=1,
+        spaces=spaces,
     )
 
 
@@ -51,12 +59,16 @@ def test_building_one_leaves_the_global_state_of_torch_alone() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_sparse_products_have_the_gradient_of_dense_ones() -> None:
+@pytest.mark.parametrize("most", [1, 2**31 - 1])
+def test_sparse_products_have_the_gradient_of_dense_ones(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_module, "_MOST_INT32", most)
     rng = np.random.default_rng(3)
     matrix = csr_matrix(rng.random((5, 4)).astype(np.float32) * (rng.random((5, 4)) < 0.5))
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y = x.detach().clone().requires_grad_()
-    torch.autograd.backward((SparseMatrix(matrix) @ x).pow(2).sum())
+    sparse = SparseMatrix(matrix)
+    assert (sparse.forward.col_indices().dtype == torch.int64) == (most == 1)
+    torch.autograd.backward((sparse @ x).pow(2).sum())
     torch.autograd.backward((torch.from_numpy(matrix.toarray()) @ y).pow(2).sum())
     torch.testing.assert_close(x.grad, y.grad)
 
@@ -137,6 +149,56 @@ def test_what_a_sparse_matrix_keeps_has_the_gradient_of_the_dense_rest() -> None
     torch.autograd.backward((SparseMatrix(matrix).only(kept) @ x).pow(2).sum())
     torch.autograd.backward((dense @ y).pow(2).sum())
     torch.testing.assert_close(x.grad, y.grad)
+
+
+RING = csr_matrix(np.roll(np.eye(N), 1, axis=1), dtype=np.float32)
+"""Each track hears the next one, and is heard by it."""
+
+
+@pytest.mark.parametrize("without_likes", [None, (1, 5)])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", ["propagation", "transformer", "none"])
+def test_some_tracks_are_placed_where_all_would_be_with_the_same_gradient(
+    kind: EncoderKind, layers: int, without_likes: tuple[int, ...] | None
+) -> None:
+    features = np.random.default_rng(2).random((N, 3)).astype(np.float32)
+    features[:, 2] = [1, 1, 0, 0, 1, 1]
+    warm = np.array([True] * 5 + [False])
+
+    def make() -> TrackEncoder:
+        tags = content_tags(ARTISTS, ALBUM)
+        return build(kind, warm, tags, features, layers=layers, neighbours=RING, spaces=2)
+
+    cold = None if without_likes is None else mask(*without_likes)
+    rows = np.array([1, 3, 5])
+    whole, part = make(), make()
+    everywhere, placed = whole(cold), part.place(rows, cold)
+    torch.testing.assert_close(placed.embeddings, everywhere[torch.from_numpy(rows)])
+    gradient = torch.randn(len(rows), D, generator=torch.Generator().manual_seed(1))
+    torch.autograd.backward(everywhere[torch.from_numpy(rows)], gradient)
+    placed.set_gradients(gradient)
+    for name, parameter in part.named_parameters():
+        expected = whole.get_parameter(name).grad
+        found = None if parameter.grad is None else parameter.grad.to_dense()
+        assert (found is None) == (expected is None), name
+        torch.testing.assert_close(found, expected, msg=name)
+    if kind != "transformer":
+        assert part.id.grad is not None
+        reached = [1, 3, 5] if kind == "none" else [0, 1, 2, 3, 4, 5]
+        assert part.id.grad.indices()[0].tolist() == reached
+
+
+def test_a_track_hears_some_of_many_neighbours_as_loud_as_all_on_average() -> None:
+    rng = np.random.default_rng(4)
+    matrix = csr_matrix(rng.random((5, 9)) * (rng.random((5, 9)) < 0.7), dtype=np.float32)
+    rows = np.array([1, 2, 4])
+    drawn = [placing._messages(matrix, rows, Drawn(2, rng)) for _ in range(6000)]
+    assert {tuple(np.diff(one.indptr)) for one in drawn} == {(2, 2, 2)}
+    assert len({tuple(one.indices) for one in drawn}) > 20
+    mean = sum(one.toarray() for one in drawn) / 6000
+    np.testing.assert_allclose(mean, matrix[rows].toarray(), atol=0.05)
+    everyone = placing._messages(matrix, rows, Drawn(9, rng)).toarray()
+    np.testing.assert_array_equal(everyone, matrix[rows].toarray())
 
 
 def test_the_spectral_start_is_the_truncated_svd() -> None:

@@ -2,10 +2,10 @@
 
 import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,13 +14,15 @@ from polars.testing import assert_frame_equal
 
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph import co_like_update
-from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound
+from tunegraph_pipeline.graph.co_like import CoLike, co_like_bound, what_is_wrong
 from tunegraph_pipeline.lake.aliases import Aliases
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.feedback_spool import append, collect
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import BatchInfo, RawBatch, empty_frame, remove_batch, write_batch
+from tunegraph_pipeline.lake.tables import TableDraft
+from tunegraph_pipeline.pipeline import current_likes
 from tunegraph_pipeline.pipeline.current_likes import update_current_lists
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.stages import stage
@@ -143,19 +145,21 @@ def test_any_days_in_any_order_end_with_what_is_built_at_once(
 
 
 @pytest.mark.parametrize("seed", range(examples(24)))
-def test_whatever_ids_are_joined_and_separated_the_lists_are_those_built_at_once(
+def test_whatever_ids_are_joined_the_lists_of_ranges_of_users_are_those_built_at_once(
     seed: int, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(seed)
     lake = Lake.open_or_create(tmp_path / "lake")
     lake.admit_source("files")
-    for _ in range(3):
-        receive(lake, int(rng.integers(0, 3)), random_day(rng))
-        at = datetime(2026, 2, 1 + int(rng.integers(3)), 9, tzinfo=UTC)
-        what = ("like", "dislike")[rng.integers(2)]
-        append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(15):02d}", what)], at=at)
-        random_aliases(rng).write(lake.root)
-        lists_only(lake)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(current_likes, "_ROWS_A_RANGE", (1, 4, 1000)[seed % 3])
+        for _ in range(3):
+            receive(lake, int(rng.integers(0, 3)), random_day(rng))
+            at = datetime(2026, 2, 1 + int(rng.integers(3)), 9, tzinfo=UTC)
+            what = ("like", "dislike")[rng.integers(2)]
+            append(lake.root, "w", f"u{rng.integers(9)}", [(f"t{rng.integers(15):02d}", what)], at=at)
+            random_aliases(rng).write(lake.root)
+            lists_only(lake)
     other = twin(lake, tmp_path / "twin")
     lists_only(other)
     key = lake.current_version("current_likes")
@@ -276,6 +280,23 @@ def test_the_day_on_which_b_grows_too_large_and_the_day_on_which_it_fits_again(t
         assert matrix.facts["nnz_bound"] == co_like_bound(open_like_graph(lake).matrix())
 
 
+def test_a_long_list_counts_in_part_and_an_updated_matrix_equals_a_rebuilt_one(tmp_path: Path) -> None:
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    lake.set_section("graph", {"longest_list": 3})
+    for day, liked_by_cho in enumerate(("ab", "abcdefgh", "abcdefghi")):
+        receive(lake, day, {"ana": "ab", "ben": "abc", "cho": liked_by_cho})
+        assert refresh(lake)["co_like_matrix"] == ("updated" if day else "rebuilt")
+        matrix = CoLike.open(lake.current_folder("co_like"))
+        graph = open_like_graph(lake)
+        assert graph.matrix().nnz == 5 + len(liked_by_cho)
+        assert (matrix.facts["n_likes"], matrix.facts["shortened"]) == (
+            5 + min(len(liked_by_cho), 3),
+            day > 0,
+        )
+        assert what_is_wrong(matrix, graph.shortened(3).matrix()) is None
+
+
 @pytest.mark.parametrize("table", ["current_likes", "changed_users", "last_observations"])
 def test_a_damaged_table_is_made_from_nothing(tmp_path: Path, table: str) -> None:
     lake = Lake.open_or_create(tmp_path / "lake")
@@ -321,15 +342,17 @@ def test_lists_that_a_kill_left_half_written_are_made_from_nothing(
     refresh(lake)
     mistaken = receive(lake, 0, {"cho": "xyz"})
 
-    write = Lake.write
+    draft = Lake.draft
 
-    def killed(lake: Lake, table: str, *args: Any) -> int:
-        if table == "current_dislikes":
-            raise KeyboardInterrupt
-        return write(lake, table, *args)
+    @contextmanager
+    def killed(lake: Lake, table: str, key: str) -> Iterator[TableDraft]:
+        with draft(lake, table, key) as rows:
+            yield rows
+            if table == "current_dislikes":
+                raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Lake, "write", killed)
+        patch.setattr(Lake, "draft", killed)
         fill_day(lake, FIRST)
         update_current_lists(lake, FIRST, merge_recordings=True)
     remove_batch(mistaken)

@@ -12,6 +12,7 @@ import pytest
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.ranking import Rankings
 from tunegraph_pipeline.recommend.recommender import Query, Reason, Recommendation, Recommender, SongView
 
 Golden = Callable[..., BundleContent]
@@ -305,7 +306,10 @@ def test_a_song_is_described_by_any_of_its_ids(two_ids: Recommender) -> None:
 def test_everyone_is_ranked_as_their_own_query(random_bundle: Callable[..., Bundle]) -> None:
     bundle = random_bundle(6)
     recommender = Recommender(bundle)
-    everyone = recommender.rank_everyone(5)
+    blocks = list(recommender.rank_everyone(5, users_a_block=4))
+    assert [len(block.indices) for block in blocks[:-1]] == [4] * (len(blocks) - 1)
+    everyone = Rankings(*map(np.concatenate, zip(*blocks, strict=True)))
+    assert len(everyone.indices) == bundle.n_users
     for user in range(bundle.n_users):
         items = recommender.recommend_user(bundle.users[user], 5).items
         found = [track for track in everyone.indices[user].tolist() if track >= 0]

@@ -260,7 +260,10 @@ def check_co_likes(inspection: Inspection) -> None:
     if inspection.behind("co_like"):
         inspection.note(folder, "is older than the like graph", "`tunegraph refresh` updates it")
         return
-    if what := what_is_wrong(CoLike.open(folder), graph.matrix(), _SAMPLED_TRACKS):
+    matrix = CoLike.open(folder)
+    if what := what_is_wrong(
+        matrix, graph.shortened(matrix.facts.get("longest_list")).matrix(), _SAMPLED_TRACKS
+    ):
         inspection.problem(folder / MANIFEST, what, "rematerialise co_like_matrix", inspection.remove(folder))
 
 

@@ -1,0 +1,189 @@
+"""What lists, like graph and co-likes cost as a lake grows: processor time, memory and disk by stage.
+
+    python benchmarks/scale.py --likes 1e6 1e7 1e8 --folder FOLDER
+
+For each number of likes it writes four days of lists that a source might have given, of a tenth as many users
+and at most a million tracks, and runs the stages, each in a process of its own. Beside them stand what bounds
+them on the same machine: Arrow reading the same files, and numpy adding up as many pairs as B has. Exits 1
+where 100 million likes take more than 16 GiB in a stage, or 40 minutes of processor time from lists to B. The
+lakes in FOLDER are removed, unless --keep is given. Not here: training, which grows with the tracks.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.pipeline.stages import stage
+
+FIRST = date(2026, 1, 1)
+DAYS = 4
+MEAN = 10
+"""Likes of a user, on average."""
+STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
+MOST_GIB, MOST_MINUTES = 16.0, 40.0
+"""What 100 million likes may take."""
+_USERS_A_BLOCK = 1 << 18
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--likes", type=float, nargs="+", default=[1e6, 1e7])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the lakes in the folder, and use them again"
+    )
+    parser.add_argument("--stage", nargs=2, metavar=("LAKE", "STAGE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        print(json.dumps(run_stage(Path(arguments.stage[0]), arguments.stage[1])))
+        return 0
+    missed, rows = False, []
+    for likes in map(int, arguments.likes):
+        root = arguments.folder / f"{likes:_}"
+        if not (root / "lake.json").exists():
+            invent(root, likes)
+        costs = {name: in_process(arguments.folder, root, name) for name in STAGES}
+        rows += [row(likes, name, cost) for name, cost in costs.items()]
+        rows += [row(likes, *bound) for bound in bounds(root)]
+        peak = max(cost["gib"] for cost in costs.values())
+        minutes = sum(cost["cpu"] for cost in costs.values()) / 60
+        print(f"{likes:,} likes: at most {peak:.1f} GiB, {minutes:.1f} minutes of processor time", flush=True)
+        missed |= likes >= 100_000_000 and (peak > MOST_GIB or minutes > MOST_MINUTES)
+        if not arguments.keep:
+            shutil.rmtree(root)
+    head = ["likes", "stage", "seconds", "processor seconds", "ns a like", "GiB at most", "bytes a like"]
+    print("\n" + markdown_table(head, rows, words=2))
+    return int(missed)
+
+
+def row(likes: int, name: str, cost: dict[str, float]) -> list[str]:
+    """A line of the table."""
+    return [
+        f"{likes:,}",
+        name,
+        f"{cost['wall']:.1f}",
+        f"{cost['cpu']:.1f}",
+        f"{cost['cpu'] / likes * 1e9:,.0f}",
+        f"{cost['gib']:.2f}",
+        f"{cost['gib'] * 2**30 / likes:,.0f}",
+    ]
+
+
+def in_process(folder: Path, lake: Path, name: str) -> dict[str, float]:
+    """The cost of a stage in a process of its own: seconds, processor seconds and the most memory."""
+    command = [sys.executable, __file__, "--folder", str(folder), "--stage", str(lake), name]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {name}: {found}", file=sys.stderr, flush=True)
+    return found
+
+
+def run_stage(root: Path, name: str) -> dict[str, float]:
+    start = time.perf_counter()
+    last = (FIRST + timedelta(days=DAYS - 1)).isoformat()
+    stage(name).run(Lake.open(root), **({"cut_off": last} if name == "current_likes" else {}))
+    return measured(start)
+
+
+def measured(start: float) -> dict[str, float]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = used.ru_utime + used.ru_stime
+    return {"wall": time.perf_counter() - start, "cpu": cpu, "gib": used.ru_maxrss / 2**20}
+
+
+def bounds(root: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """What reading the daily lists takes at least, and adding up all pairs."""
+    lake = Lake.open(root)
+    start, before = time.perf_counter(), time.process_time()
+    for day in lake.partitions("likes"):
+        for _ in pq.ParquetFile(lake.table_path("likes", day)).iter_batches(1 << 16):
+            pass
+    reading = {"wall": time.perf_counter() - start, "cpu": time.process_time() - before, "gib": 0.0}
+    yield "(Arrow reads the daily lists)", reading
+    indptr = np.load(lake.current_folder("like_graph") / "indptr.npy", mmap_mode="r")
+    pairs = int((np.diff(indptr).astype(np.float64) ** 2).sum())
+    block = np.random.default_rng(0).integers(0, 1 << 16, 1 << 22)
+    start, before = time.perf_counter(), time.process_time()
+    np.bincount(block, minlength=1 << 16)
+    share = pairs / len(block)
+    adding = {"wall": share * (time.perf_counter() - start), "cpu": share * (time.process_time() - before)}
+    yield f"(numpy adds up {pairs:,} pairs in cache)", {**adding, "gib": 0.0}
+
+
+def invent(root: Path, likes: int) -> None:
+    """A lake with four days of lists; on each a quarter of the users are seen, with all that they like."""
+    lake = Lake.open_or_create(root)
+    lake.admit_source("files")
+    n_users, n_tracks = max(100, likes // MEAN), int(min(1_000_000, max(1000, likes // 20)))
+    tracks = pl.Series("track_id", [f"t{number:07d}" for number in range(n_tracks)])
+    with lake.writing("invented lists"):
+        for day in range(DAYS):
+            key = (FIRST + timedelta(days=day)).isoformat()
+            with lake.draft("likes", key) as lists, lake.draft("observations", key) as seen:
+                for start in range(0, n_users, _USERS_A_BLOCK):
+                    stop = min(start + _USERS_A_BLOCK, n_users)
+                    append_lists(lists, seen, tracks, np.arange(start + (day - start) % DAYS, stop, DAYS))
+        lake.write("tracks", key, described(tracks))
+        for table in ("audio_features", "redirects", "feedback", "users"):
+            lake.write(table, key, empty_table(table))
+
+
+def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:
+    """Append what ``users`` like to the drafts of a day: most of it of one of many scenes."""
+    rng = np.random.default_rng([7, int(users[0]) if len(users) else 0])
+    lengths = rng.geometric(1 / MEAN, len(users))
+    of = np.repeat(np.arange(len(users)), lengths)
+    n, scenes = len(tracks), max(1, len(tracks) // 500)
+    scene = rng.integers(0, scenes, len(users))[of]
+    place = (500 * rng.random(len(of)) ** 2.5).astype(np.int64)
+    anywhere = (n * rng.random(len(of)) ** 4).astype(np.int64)
+    track = np.where(rng.random(len(of)) < 0.8, np.minimum(place * scenes + scene, n - 1), anywhere)
+    keys = np.unique(of * n + track)
+    of, track = keys // n, keys % n
+    ids = pl.Series("user_id", [f"u{user:09d}" for user in users.tolist()])
+    frame = pl.DataFrame({"user_id": ids.gather(of), "track_id": tracks.gather(track)})
+    lists.append(
+        frame.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), source=pl.lit("files")).select(
+            empty_table("likes").columns
+        )
+    )
+    counts = np.bincount(of, minlength=len(users))
+    hashes = pl.Series([f"{value:016x}" for value in (users * 31 + counts).tolist()])
+    observed = pl.DataFrame({"user_id": ids, "n_likes": counts.astype(np.int32), "list_hash": hashes})
+    seen.append(observed.with_columns(source=pl.lit("files")).select(empty_table("observations").columns))
+
+
+def described(tracks: pl.Series) -> pl.DataFrame:
+    """Rows of the table of tracks, with a title and an artist each."""
+    rows = pl.DataFrame(
+        {
+            "track_id": tracks,
+            "name": "Song " + tracks,
+            "artists": [[f"Artist {number // 12}"] for number in range(len(tracks))],
+            "source": "files",
+        }
+    )
+    return pl.concat([empty_table("tracks"), rows], how="diagonal_relaxed").select(
+        empty_table("tracks").columns
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

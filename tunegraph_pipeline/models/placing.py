@@ -1,0 +1,114 @@
+"""Placing some tracks of a large catalogue: which others they hear, and gradients in some rows alone.
+
+Here: the sparse matrix that says what some tracks take from which inputs, and sparse gradients. Not here: the
+inputs themselves (`encoder.py`), or which tracks take part in a step (`training`).
+
+Propagation is linear up to the last normalisation. So the vectors of some tracks are one sparse matrix times
+the inputs of these tracks and of those within ``layers`` steps of them, and cost nothing of the others.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tunegraph_pipeline.graph.csr import offsets_of, over_columns
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+class Drawn(NamedTuple):
+    """How many neighbours a track hears at most, and what draws them."""
+
+    most: int
+    rng: np.random.Generator
+
+
+class Placed(NamedTuple):
+    """Tracks, as an encoder placed them.
+
+    ``embeddings`` float32[P, d]; ``leaves``: of each parameter of which some rows alone took part these rows,
+    int64, ascending, and their values, which are leaves of the graph of ``embeddings``.
+    """
+
+    embeddings: Tensor
+    leaves: list[tuple[nn.Parameter, Tensor, Tensor]]
+
+    def set_gradients(self, gradient: Tensor) -> None:
+        """Set the gradient of every parameter, given that of the embeddings: a sparse one where some rows
+        alone took part."""
+        torch.autograd.backward(self.embeddings, gradient)
+        for parameter, rows, values in self.leaves:
+            if values.grad is not None:
+                parameter.grad = gradient_of_rows(rows, values.grad, len(parameter))
+
+
+def gradient_of_rows(rows: Tensor, values: Tensor, n: int) -> Tensor:
+    """The sparse gradient of a tensor with ``n`` rows: ``values`` in ``rows``, distinct and ascending."""
+    size = (n, *values.shape[1:])
+    return torch.sparse_coo_tensor(rows[None], values, size, is_coalesced=True, check_invariants=False)
+
+
+def leaf(parameter: nn.Parameter, rows: NDArray[np.int64]) -> tuple[nn.Parameter, Tensor, Tensor]:
+    """Rows of a parameter, as `Placed` lists them."""
+    at = torch.from_numpy(rows)
+    return parameter, at, parameter.detach()[at].requires_grad_(torch.is_grad_enabled())
+
+
+def heard_by(
+    rows: NDArray[np.int64],
+    graph: "csr_matrix",
+    layers: int,
+    hears: NDArray[np.float32],
+    drawn: Drawn | None = None,
+) -> "tuple[NDArray[np.int64], csr_matrix]":
+    """Return the tracks whose inputs reach ``rows``, int64[n] ascending, and how strongly, csr float32
+    (len(rows) x n), columns ascending: the rows of (I + D S) ** layers, S the ``graph`` and D the diagonal of
+    ``hears`` float32[N].
+
+    With ``drawn`` a track hears some of its neighbours, each louder in turn, so that the expected message is
+    that of all (GraphSAGE, Hamilton et al. 2017).
+    """
+    from scipy.sparse import csr_matrix, identity
+
+    heard, M = rows, csr_matrix(identity(len(rows), dtype=np.float32))
+    for _ in range(layers):
+        message = _messages(graph, heard, drawn)
+        message.data *= np.repeat(hears[heard], np.diff(message.indptr))
+        reached = _distinct(graph.shape[1], heard, message.indices)
+        own = csr_matrix(
+            (M.data, np.searchsorted(reached, heard)[M.indices], M.indptr), shape=(len(rows), len(reached))
+        )
+        M = csr_matrix(own + M @ over_columns(message, reached))
+        heard = reached
+    M.sort_indices()
+    return heard, M
+
+
+def _messages(graph: "csr_matrix", rows: NDArray[np.int64], drawn: Drawn | None) -> "csr_matrix":
+    """The rows of ``graph``; of each at most so many entries as are ``drawn``, one after the other from a
+    random one on, so that each is as likely as any."""
+    if drawn is None:
+        return graph[rows]
+    starts = graph.indptr[rows].astype(np.int64)
+    lengths = graph.indptr[rows + 1] - starts
+    kept = np.minimum(lengths, drawn.most)
+    first = np.where(lengths > kept, (drawn.rng.random(len(rows)) * lengths).astype(np.int64), 0)
+    indptr = offsets_of(kept)
+    place = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], kept)
+    entries = np.repeat(starts, kept) + place % np.repeat(lengths, kept)
+    louder = np.repeat((lengths / np.maximum(kept, 1)).astype(np.float32), kept)
+    return type(graph)(
+        (graph.data[entries] * louder, graph.indices[entries], indptr), shape=(len(rows), graph.shape[1])
+    )
+
+
+def _distinct(n: int, *places: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The distinct numbers below ``n`` among ``places``, ascending."""
+    met = np.zeros(n, dtype=np.bool_)
+    for some in places:
+        met[some] = True
+    return np.flatnonzero(met)
