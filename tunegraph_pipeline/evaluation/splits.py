@@ -78,7 +78,7 @@ class Split:
             if self.cold[likes.indices].any():
                 raise ValueError(f"{self.name}: a like of a cold track is not held out")
         if self.ages is not None and self.ages.shape != self.train.indices.shape:
-            raise ValueError(f"{self.name}: {len(self.ages)} ages of {self.train.nnz} likes")
+            raise ValueError(f"{self.name}: the ages of {len(self.ages)}, not {self.train.nnz}, likes")
 
     def ranking(self, model: Ranks) -> Rank:
         """The ranking by ``model`` for the judged users, in their order.

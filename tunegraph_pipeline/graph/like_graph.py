@@ -195,7 +195,7 @@ def build_like_graph(
 
     lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(indptr) for _, indptr, _, _ in parts)])
     if len(lengths) > _MOST_USERS:
-        raise LakeError(f"{len(lengths):,} users like something, and a like graph holds {_MOST_USERS:,}")
+        raise LakeError(f"a like graph holds at most {_MOST_USERS:,} users, and there are {len(lengths):,}")
     user_hash = np.concatenate([np.zeros(0, np.uint64), *user_hashes])
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(

@@ -33,7 +33,7 @@ from tunegraph_pipeline.lake.raw import (
     write_batch,
 )
 from tunegraph_pipeline.lake.retention import RetentionSettings
-from tunegraph_pipeline.lake.schemas import FILES, TABLES, Partition
+from tunegraph_pipeline.lake.schemas import FEEDBACK, FILES, TABLES, Partition
 from tunegraph_pipeline.lake.seals import read_name, sealed_json, sealed_name, without_seal
 from tunegraph_pipeline.lake.settings_problem import settings_problem
 from tunegraph_pipeline.lake.storage import (
@@ -313,8 +313,8 @@ class Lake(TableFiles):
         return raw_days(self.raw)
 
     def licences(self) -> list[Licence]:
-        """The licences under which all came that the lake received, each once. Raises LakeError where a raw
-        batch cannot be read."""
+        """The licences under which all came that the lake received from others, each once: feedback is its
+        own. Raises LakeError where a raw batch cannot be read."""
         found = {day: licences_of(self.raw, day) for day in self.raw_days()}
         # A day that an earlier version pruned has its sources in its tables alone.
         bare = [day.isoformat() for day, licences in found.items() if not licences]
@@ -325,7 +325,8 @@ class Lake(TableFiles):
             if day in self.partitions(table)
             for source in self.count_values(table, day, "source")
         }
-        return each_once([*chain.from_iterable(found.values()), *map(licence_of, sources)])
+        licences = each_once([*chain.from_iterable(found.values()), *map(licence_of, sources)])
+        return [one for one in licences if one != licence_of(FEEDBACK)]
 
     def first_day(self, today: date) -> date:
         """The day on which the lake begins: the first on which it received anything or that was filled;

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 # Likes per track, on average: below the first, mostly content places a track; from the second on, likes alone
 # say most of what there is to say.
 _FEW, _MANY = 2, 10
+_ADDED = ("sampled_neighbours",)
+"""Settings that the first models did not have."""
 _TRACKS_A_BLOCK = 1 << 16  # placed together where a catalogue is large
 
 
@@ -167,9 +169,11 @@ class TrainingConfig(BaseModel):
         return n_tracks > self.full_softmax_tracks
 
     def from_scratch(self) -> dict[str, Any]:
-        """The settings a model trained from scratch depends on, as JSON: all but those of warm starts."""
-        of_warm_starts = {"warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share"}
-        return self.model_dump(mode="json", exclude=of_warm_starts)
+        """The settings a model trained from scratch depends on, as JSON: all but those of warm starts. One
+        that was added later is left out where it has its default, so that earlier models stay."""
+        left_out = {"warm_epochs", "warm_learning_rate", "full_after_days", "full_after_share"}
+        left_out |= {name for name in _ADDED if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 @dataclass(frozen=True)

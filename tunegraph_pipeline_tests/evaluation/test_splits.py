@@ -135,7 +135,7 @@ def test_a_split_by_time_says_how_old_the_likes_it_learns_from_are() -> None:
     # So what was learnt from can be divided by time again, before what was held out.
     earlier = temporal(split.train, -86_400 * split.ages, quantile=0.5)
     assert earlier.train.toarray().tolist() == [[1, 1, 0], [0, 1, 0]]
-    with pytest.raises(ValueError, match="3 ages of 4 likes"):
+    with pytest.raises(ValueError, match="the ages of 3, not 4, likes"):
         replace(split, ages=split.ages[:3])
 
 

@@ -144,7 +144,7 @@ def test_lists_are_shortened_to_a_choice_that_keeps_what_it_knows_of_each_like()
 def test_more_users_than_a_graph_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(like_graph, "_MOST_USERS", 2)
     graph_of([("a", "a"), ("b", "b")])
-    with pytest.raises(LakeError, match=r"3 users like something, and a like graph holds 2"):
+    with pytest.raises(LakeError, match=r"a like graph holds at most 2 users, and there are 3"):
         graph_of([("a", "a"), ("b", "b"), ("c", "c")])
 
 

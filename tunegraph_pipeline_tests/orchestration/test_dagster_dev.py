@@ -342,6 +342,7 @@ def test_the_page_works_in_a_browser_and_a_foreign_page_reaches_nothing_of_it(da
             page.goto(f"http://127.0.0.1:{dagster.port}/runs")
             expect(page.get_by_text(run[:8]).first).to_be_visible(timeout=60_000)
 
+            page.goto("about:blank")  # which ends what the page of Dagster had asked for
             page.on("response", lambda answer: answers.append((answer.url, answer.status)))
             page.goto(f"http://127.0.0.1:{elsewhere.server_port}/")
             page.wait_for_function("document.title")
