@@ -73,6 +73,9 @@ def test_who_comes_with_an_export_is_served_before_and_after_the_next_refresh(
         for item in items:
             of_musicbrainz = f"https://musicbrainz.org/recording/{item['track_id']}"
             assert item["link"] == ("" if str(item["track_id"]).startswith(NAME_PREFIX) else of_musicbrainz)
+        shown = tunegraph("recommend", "--user", "me", "-k", 5, "--lake", lake.root, "--links", "auto")
+        links = [line.split(maxsplit=1) for line in shown.stdout.splitlines()[-5:]]
+        assert links == [[f"{n}", item["link"] or "no link is known"] for n, item in enumerate(items, 1)]
         return items
 
     recommended()

@@ -83,7 +83,7 @@ def show_recommendations(
     ids: bool = False,
     links: bool = False,
 ) -> None:
-    """``found`` is how the songs of a list from elsewhere were found; ``links`` shows links in a column."""
+    """``found``: how the songs of a list from elsewhere were found. With ``links`` these follow the table."""
     if as_json:
         items = [
             song_facts(item) | {"score": item.score, "reasons": [reason._asdict() for reason in item.reasons]}
@@ -110,7 +110,6 @@ def show_recommendations(
             "score": [f"{item.score:.3f}" for item in answer.items],
         },
         ids=ids,
-        links=links,
     )
     table.title = "recommendations"
     table.caption = (
@@ -119,24 +118,22 @@ def show_recommendations(
         else "score: likeness to the list, with what neighbours and popularity add; it only orders"
     )
     answers.print(table)
+    for rank, item in enumerate(answer.items if links else (), 1):
+        # A column would break them in two.
+        answers.print(f"{rank:3} {item.song.link or 'no link is known'}", soft_wrap=True, highlight=False)
 
 
-def song_table(
-    songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool, links: bool = False
-) -> Table:
-    """A row per song: rank, name, artists, with ``ids`` the id, with ``links`` the link, then its ``figures``
-    by the name of their column. A terminal that can opens the link of a name."""
+def song_table(songs: Sequence[Any], figures: Mapping[str, Sequence[str]], *, ids: bool) -> Table:
+    """A row per song: rank, name, artists, with ``ids`` the id, then its ``figures`` by the name of their
+    column. A terminal that can opens the link of a name."""
     table = Table("", "song", "artists")
     if ids:
         table.add_column("id", overflow="fold")
-    if links:
-        table.add_column("link", overflow="fold")
     for what in figures:
         table.add_column(what)
     for rank, (song, *cells) in enumerate(zip(songs, *figures.values(), strict=True), 1):
         name = Text(song.name or song.track_id, style=Style(link=song.link or None))
-        further = [*([song.track_id] if ids else []), *([song.link] if links else [])]
-        table.add_row(str(rank), name, song.artists, *further, *cells)
+        table.add_row(str(rank), name, song.artists, *([song.track_id] if ids else []), *cells)
     return table
 
 
