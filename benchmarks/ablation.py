@@ -51,6 +51,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "four spaces": {"spaces": 4},
     "no list of an artist or album among the neighbour weights": {"content_weight": 0.0},
     "content never placed alone": {"content_likes": 0.0},
+    "songs drawn in every step, as in a large catalogue": {"full_softmax_tracks": 1},
 }
 
 

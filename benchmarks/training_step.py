@@ -1,0 +1,95 @@
+"""What a step of training costs in a large catalogue: processor time and memory.
+
+    python benchmarks/training_step.py [--likes 3.1e7] [--steps 3]
+
+Invents likes (31 million are of 838,000 users and a million songs), builds the graph of strongest neighbours,
+and takes steps of 1,024 users in 256 dimensions, without content. Beside them stands the least that such a
+step has to move: its rows of ids, means and gradients, copied by numpy. Exits 1 where the cheapest step takes
+more than 2 processor seconds, or the process more than 6 GiB. Not here: how good the model gets
+(`ablation.py`).
+"""
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.likes import generate_likes
+from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph
+from tunegraph_pipeline.training.adam import Adam
+from tunegraph_pipeline.training.train import TrainingConfig, TrainingData, _Epochs
+
+USERS = 1024
+MOST_SECONDS, MOST_GIB = 2.0, 6.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--likes", type=float, default=3.1e7)
+    parser.add_argument("--steps", type=int, default=3)
+    arguments = parser.parse_args()
+    config = TrainingConfig(full_softmax_tracks=1)
+    likes = generate_likes(int(arguments.likes))
+    n_users, n_tracks = likes.shape
+    print(f"{likes.nnz:,} likes of {n_users:,} users, {n_tracks:,} songs", flush=True)
+    neighbours = strongest_neighbours(likes, config.graph_neighbours)
+    graph = propagation_graph(neighbours, config.graph_neighbours)
+    del neighbours
+    rng = np.random.default_rng(0)
+    warm = np.bincount(likes.indices, minlength=n_tracks) > 0
+    encoder = TrackEncoder(
+        0.06 * rng.standard_normal((n_tracks, config.dimension), dtype=np.float32),
+        warm,
+        None,
+        None,
+        graph,
+        kind="propagation",
+        layers=config.layers,
+        heads=config.heads,
+        seed=0,
+    )
+    data = TrainingData(
+        likes,
+        likes[:0],
+        likes[:0],
+        np.full((n_tracks, 11), np.nan, dtype=np.float32),
+        csr_matrix(np.zeros((n_tracks, 0), dtype=np.bool_)),
+        np.full(n_tracks, -1, dtype=np.int32),
+    )
+    optimiser = Adam(encoder.parameters(), config.learning_rate)
+    weight = np.ones(n_tracks, dtype=np.float32)
+    epochs = _Epochs(data, config, encoder, optimiser, weight, config.learning_rate, None, None)
+    scratch, generator = torch.empty(USERS, config.sampled_tracks), torch.Generator().manual_seed(0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = []
+    for number in range(arguments.steps):
+        users = np.sort(rng.choice(n_users, USERS, replace=False))
+        start = time.process_time()
+        optimiser.zero_grad()
+        epochs._step([users], scratch, rng, generator)
+        optimiser.step()
+        seconds.append(time.process_time() - start)
+        assert encoder.id.grad is not None
+        rows = encoder.id.grad._nnz()
+        print(f"step {number + 1}: {seconds[-1]:.2f} processor seconds, {rows:,} rows of ids", flush=True)
+    start = time.process_time()
+    for _ in range(6):  # ids read and written, means read and written, gradients written and read
+        np.copy(encoder.id.detach().numpy()[:rows])
+    bound = time.process_time() - start
+    best, peak = min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"copying those rows six times: {bound:.2f} s; a step takes {best / bound:.1f} times as much")
+    print(f"{peak:.1f} GiB at most, {before:.1f} of them before the first step")
+    return int(best > MOST_SECONDS or peak > MOST_GIB)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
