@@ -50,9 +50,10 @@ TRACK = "coalesce(recording_mbid, artist_name || '/' || recording_name)"
 PEERS = {
     "plays": f"SELECT user_id, {TRACK} AS track, listened_at::DATE AS played_on, count(*) AS plays"
     " FROM {listens} GROUP BY ALL",
-    "names": "SELECT track, max(struct_pack(n, title, artist, mbids, album)) AS called FROM ("
+    "names": "SELECT track, max(struct_pack(n, title, artist, mbids, album, release)) AS called FROM ("
     f"SELECT {TRACK} AS track, recording_name AS title, artist_name AS artist, artist_credit_mbids AS mbids,"
-    " release_mbid AS album, count(*) AS n FROM {listens} GROUP BY ALL) GROUP BY track",
+    " release_mbid AS album, release_name AS release, count(*) AS n"
+    " FROM {listens} GROUP BY ALL) GROUP BY track",
 }
 
 
