@@ -9,7 +9,7 @@ undisturbed and makes the tables of their days, the likes from plays and the cur
 other, from the walk of the index to the current lists, and started again each time; then anew in another
 lake, until there were enough kills. At the end of each lake its tables are equal to the undisturbed
 ones, and by the count of the server no byte of an archive went out twice but those in flight at a kill: the
-last three pieces that were sent.
+last two pieces that were sent.
 
 **Faults.** Each fault of the mirror alone and all of them together, and dumps that are replaced while they
 are read, cut in half, damaged or without their checksum. Where a fetch ends with an error, that is one line,
@@ -57,7 +57,7 @@ from tunegraph_pipeline.words import counted
 FULL = date(2026, 9, 1)
 DAYS = [FULL + timedelta(days=number) for number in range(4)]
 _BYTES_PER_SECOND = 4e6  # so that a kill finds few bytes in flight
-_IN_FLIGHT = 3  # pieces: one in the buffers of each end of a connection, one not yet written
+_IN_FLIGHT = 2  # pieces: one on its way, one not yet written
 _MOST_RUNS = 12
 _FEW = {"wrong_checksum": 0.5, "unlisted": 0.2}
 """Shares of the faults that can meet only a few of the requests."""
