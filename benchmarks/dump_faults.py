@@ -218,6 +218,15 @@ def undisturbed(folder: Path, root: Path) -> tuple[Tables, list[_Step]]:
         return tables_of(lake), [_Step(name, end - at) for (name, at), end in zip(begun, ends, strict=True)]
 
 
+def wait_for_silence(server: DumpServer) -> None:
+    """Wait until nothing more goes out: a killed process still gets what its connections were sending."""
+    while True:
+        before = len(server.sent)
+        time.sleep(0.5)  # a piece takes a seventh of that
+        if len(server.sent) == before:
+            return
+
+
 def torment(folder: Path, scratch: Path, kills: int, seed: int) -> Killed:
     """Kill so many processes that fill lakes below ``scratch`` from the dumps in ``folder``."""
     outcome, dice = Killed(), random.Random(seed)
@@ -232,6 +241,7 @@ def torment(folder: Path, scratch: Path, kills: int, seed: int) -> Killed:
                 if outcome.steps.total() == kills or not _kill_one(lake, step, steps, dice, outcome):
                     break
                 outcome.steps[step] += 1
+                wait_for_silence(server)
                 sent = [one for one in server.sent[before:] if one.path.endswith(".tar")]
                 in_flight += sum(one.end - one.start for one in sent[-_IN_FLIGHT:])
             if said := _Child(lake).complaint():

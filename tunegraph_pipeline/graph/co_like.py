@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunegraph_pipeline.errors import InputError, LakeError
-from tunegraph_pipeline.graph.csr import column_counts, offsets_of
+from tunegraph_pipeline.graph.csr import column_counts, index_type, offsets_of
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
 from tunegraph_pipeline.lake.arrays import ArrayAppender, ArrayFolder, write_arrays
 from tunegraph_pipeline.progress import Progress
@@ -60,7 +60,6 @@ CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _LIKES_A_BLOCK = 1 << 22  # looked at together, so that what is made of them stays small
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
-_MOST_INT32 = 2**31 - 1  # likes that offsets of int32 can count; beyond it, products have int64 indices
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
 _BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of touched columns
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
@@ -258,7 +257,7 @@ def what_is_wrong(co_like: CoLike, likes: "csr_matrix", tracks: int = 50) -> str
     """Compare B with the likes it was built from, users x tracks, on an even sample of ``tracks``; return
     what is wrong as a phrase, or None."""
     n_tracks = likes.shape[1]
-    if not np.array_equal(co_like.degrees, column_counts(likes.indices, likes.shape[1])):
+    if not np.array_equal(co_like.degrees, column_counts(likes.indices, n_tracks)):
         return "its degrees are not those of the like graph"
     sample = np.unique(np.linspace(0, n_tracks - 1, tracks).astype(np.int64)).tolist() if n_tracks else []
     listeners = likes[:, sample].T.tocsr()
@@ -349,16 +348,16 @@ def co_like_blocks(
     from sparse_dot_topn import sp_matmul
 
     n_tracks = likes.shape[1]
-    index_type = _index_type(likes)
+    kind = index_type(likes)
     ones = np.ones(likes.nnz, dtype=np.int32)
-    by_user = _indexed(csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape), index_type)
+    by_user = _indexed(csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape), kind)
     by_track = _by_track(likes)
-    size = np.minimum(_candidates(likes), n_tracks) * (_BYTES_A_CANDIDATE * index_type.itemsize // 4)
+    size = np.minimum(_candidates(likes), n_tracks) * (_BYTES_A_CANDIDATE * kind.itemsize // 4)
     budget = memory_mib * 2**20
     threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
     for start, stop in _cut(size, budget - budget // 4):
         rows = by_track[start:stop].astype(np.int32)
-        block = sp_matmul(_indexed(rows, index_type), by_user, n_threads=threads)
+        block = sp_matmul(_indexed(rows, kind), by_user, n_threads=threads)
         nnz = int(block.indptr[-1])
         block.sort_indices()
         row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(block.indptr))
@@ -394,7 +393,7 @@ def _strongest_blocks(
     from sparse_dot_topn import sp_matmul_topn
 
     n_tracks = likes.shape[1]
-    degrees = column_counts(likes.indices, likes.shape[1])
+    degrees = column_counts(likes.indices, n_tracks)
     by_popularity = np.argsort(-degrees, kind="stable").astype(np.int32)
     number = np.empty(n_tracks, dtype=np.int32)
     number[by_popularity] = np.arange(n_tracks, dtype=np.int32)
@@ -404,10 +403,10 @@ def _strongest_blocks(
     column_weight = item_weight * (1 - tie * np.arange(n_tracks))
     user_weight = np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent
 
-    index_type = _index_type(likes)
+    kind = index_type(likes)
     by_user = _indexed(
         csr_matrix((column_weight[likes.indices], number[likes.indices], likes.indptr), shape=likes.shape),
-        index_type,
+        kind,
     )
     by_user.sort_indices()
     by_track = _by_track(likes)
@@ -422,9 +421,9 @@ def _strongest_blocks(
         dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
         rows = by_track[start + dealt].astype(np.float64)
         rows.data *= user_weight[rows.indices]
-        block = sp_matmul_topn(
-            _indexed(rows, index_type), by_user, top_n=k + 1, sort=True, n_threads=threads
-        )[np.argsort(dealt)]
+        block = sp_matmul_topn(_indexed(rows, kind), by_user, top_n=k + 1, sort=True, n_threads=threads)[
+            np.argsort(dealt)
+        ]
         found = np.diff(block.indptr)
         itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
         without = np.ones(stop - start, dtype=np.bool_)
@@ -487,16 +486,11 @@ def _by_track(likes: "csr_matrix") -> "csr_matrix":
     return csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape).T.tocsr()
 
 
-def _index_type(likes: "csr_matrix") -> "np.dtype[Any]":
-    """Return the dtype of the indices of a product with ``likes``: int32 as long as it counts them all."""
-    return np.dtype(np.int32 if likes.nnz <= _MOST_INT32 else np.int64)
-
-
-def _indexed(matrix: "csr_matrix", index_type: "np.dtype[Any]") -> "csr_matrix":
+def _indexed(matrix: "csr_matrix", kind: "np.dtype[Any]") -> "csr_matrix":
     """Return the matrix with indices of this dtype. `sparse_dot_topn` refuses two factors that differ, and
     scipy takes int32 for every matrix that it can, such as a few rows of a larger one."""
-    matrix.indices = matrix.indices.astype(index_type, copy=False)
-    matrix.indptr = matrix.indptr.astype(index_type, copy=False)
+    matrix.indices = matrix.indices.astype(kind, copy=False)
+    matrix.indptr = matrix.indptr.astype(kind, copy=False)
     return matrix
 
 

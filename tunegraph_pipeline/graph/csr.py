@@ -4,7 +4,7 @@ Here: what several rooms do with the entries of a matrix, row after row. Not her
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _ENTRIES_A_BLOCK = 1 << 22
+_MOST_INT32 = 2**31 - 1
 
 
 def rows_of(matrix: "csr_matrix") -> NDArray[np.int64]:
@@ -26,6 +27,12 @@ def column_counts(columns: NDArray[np.int32], n_columns: int) -> NDArray[np.int6
     for start in range(0, len(columns), _ENTRIES_A_BLOCK):
         counts += np.bincount(columns[start : start + _ENTRIES_A_BLOCK], minlength=n_columns)
     return counts
+
+
+def index_type(matrix: "csr_matrix") -> "np.dtype[Any]":
+    """The dtype for the indices of a matrix and of products with it: int32 as long as it counts all entries,
+    since that is faster, else int64."""
+    return np.dtype(np.int32 if matrix.nnz <= _MOST_INT32 else np.int64)
 
 
 def lists_of(matrix: "csr_matrix") -> list[NDArray[np.int32]]:

@@ -176,7 +176,8 @@ def build_like_graph(
     if canonical is None:
         canonical = all_apart(len(track_ids)).canonical
     tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
-    track_hash = id_hashes(track_ids, split_key)
+    track_hash = np.zeros(len(track_ids), dtype=np.uint64)
+    is_hashed = np.zeros(len(track_ids), dtype=np.bool_)
     parts: list[tuple[StringColumn, npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int8]]] = []
     user_hashes: list[npt.NDArray[np.uint64]] = []
     last: str | None = None
@@ -189,6 +190,10 @@ def build_like_graph(
             raise LakeError("the current likes are not in the order of users; materialise the table again")
         last = users[-1]
         user_hash = id_hashes(users, split_key)
+        # Of tracks only those that are liked: an update looks at few.
+        met = np.unique(indices)
+        fresh = met[~is_hashed[met]]
+        track_hash[fresh], is_hashed[fresh] = id_hashes(track_ids.gather(fresh), split_key), True
         fold = pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out)
         user_hashes.append(user_hash)
         parts.append((as_column(users), indptr, indices, fold))

@@ -37,7 +37,7 @@ class RowWriter:
     ``facts`` may be set until its end."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.facts: dict[bytes, bytes] = {}
+        self.facts: dict[str, str] = {}
         self._path = path
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
@@ -50,7 +50,7 @@ class RowWriter:
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if failed is None:
-            self._writer.add_key_value_metadata({k.decode(): v.decode() for k, v in self.facts.items()})
+            self._writer.add_key_value_metadata(self.facts)
         self._writer.close()
         if failed is None:
             seal_parquet(self._path)
@@ -96,7 +96,9 @@ def as_frame(table: pa.Table) -> pl.DataFrame:
 def read_blocks(path: Path, columns: list[str] | None = None, rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
     """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE."""
     check_parquet(path)
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    # Without a buffer, Arrow reads all of a row group at once.
+    buffer = 0 if rows >= BLOCK_ROWS else 1 << 16
+    with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=buffer) as file:
         for block in file.iter_batches(rows, columns=columns):
             yield pa.Table.from_batches([block])
 

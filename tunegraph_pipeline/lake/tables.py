@@ -20,6 +20,7 @@ from tunegraph_pipeline.errors import LakeError, check_shortage
 from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.id_forms import compose_ids, has_other_forms
 from tunegraph_pipeline.lake.parquet import (
+    BLOCK_ROWS,
     UNREADABLE,
     RowWriter,
     as_frame,
@@ -256,16 +257,6 @@ class TableFiles:
             write_rows(rows, draft)
         return len(rows)
 
-    def write_blocks(
-        self, table: str, partition: str, frames: Iterable[pl.DataFrame], inputs: str = ""
-    ) -> None:
-        """Replace one partition by the rows of all ``frames``, of which one is in memory at a time. Arguments
-        and errors as of :meth:`write`."""
-        with self.draft(table, partition) as draft:
-            for frame in frames:
-                draft.append(frame)
-            draft.inputs = inputs
-
     @contextmanager
     def draft(self, table: str, partition: str) -> "Iterator[TableDraft]":
         """A draft that replaces one partition at the end of the ``with`` block, unless an error ends it.
@@ -274,7 +265,7 @@ class TableFiles:
         with staged_file(path, self.root / STAGING) as file, RowWriter(file, spec.schema) as rows:
             draft = TableDraft(rows, spec, str(path))
             yield draft
-            rows.facts[_INPUTS] = draft.inputs.encode()
+            rows.facts[_INPUTS.decode()] = draft.inputs
 
     def read(
         self, table: str, partition: str | None = None, columns: list[str] | None = None
@@ -292,7 +283,7 @@ class TableFiles:
             raise _unreadable(path, error) from error
 
     def read_in_blocks(
-        self, table: str, partition: str, columns: list[str] | None = None, rows: int = 1 << 16
+        self, table: str, partition: str, columns: list[str] | None = None, rows: int = BLOCK_ROWS
     ) -> Iterator[pl.DataFrame]:
         """Read one partition of a table without added columns, ``rows`` at a time; one block, without rows,
         where it has none. Errors as of :meth:`read`."""

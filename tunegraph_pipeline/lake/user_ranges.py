@@ -18,7 +18,7 @@ _POINTS_A_RANGE = 64
 """How many users of one table, at even distances, are looked at to place the cuts of a range."""
 
 Blocks = Callable[[str, str], Iterator[pl.DataFrame]]
-"""The rows of a table on a day, a block at a time: ``blocks("likes", "2026-11-24")``."""
+"""The rows of a table on a day, a block at a time: ``blocks("likes", "2026-11-24")``; one block at least."""
 
 
 class UserRange(NamedTuple):
@@ -49,10 +49,13 @@ def user_ranges(rows: Iterable[tuple[pl.Series, pl.Series]], rows_a_range: int) 
     """
     step = max(1, rows_a_range // _POINTS_A_RANGE)
     points: list[pl.DataFrame] = []
+    over = 0  # rows since the last point, also where a table is shorter than a step
     for users, counts in rows:
-        steps = counts.cast(pl.Int64).cum_sum() // step
+        total = over + counts.cast(pl.Int64).cum_sum()
+        steps = total // step
         crossed = steps - steps.shift(1, fill_value=0)
         points.append(pl.DataFrame({"user": users, "rows": crossed * step}).filter(pl.col("rows") > 0))
+        over = (total[-1] if len(total) else over) % step
     if not points:
         return [EVERYBODY]
     by_user = pl.concat(points).group_by("user").sum().sort("user")
@@ -75,8 +78,11 @@ def whole_lists(blocks: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 class RangeReader:
     """Reads the daily tables of ranges that ascend: ``read("likes", day)`` gives the rows of the range that
-    was last passed to :meth:`begin`. Every file is read once, and one block of it is in memory beside the
-    rows of the range; but those of feedback, which are in the order of time, are read whole."""
+    was last passed to :meth:`begin`. Every file is read once; one block of it is in memory, and the rows of
+    the range are until the next one begins.
+
+    Read whole each time are the tables of everybody, and feedback, which is in the order of time.
+    """
 
     def __init__(self, blocks: Blocks, whole: Callable[[str, str], pl.DataFrame]) -> None:
         self._blocks, self._whole = blocks, whole
@@ -93,7 +99,7 @@ class RangeReader:
         """The rows of a table on a day, or in another partition, of the users of the range. Raises LakeError
         where the file is missing or damaged, or its rows are not in the order of users."""
         key = (table, day)
-        if table == "feedback":
+        if table == "feedback" or self._range == EVERYBODY:
             return self._range.of(self._whole(table, day))
         if key not in self._read:
             if key not in self._open:

@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tunegraph_pipeline.graph.csr import only, over_columns, rows_of
-from tunegraph_pipeline.models.placing import Drawn, Placed, heard_by, leaf
+from tunegraph_pipeline.graph.csr import index_type, only, over_columns, rows_of
+from tunegraph_pipeline.models.placing import Drawn, Placed, leaf, propagation_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EncoderKind = Literal["propagation", "transformer", "none"]
-_MOST_INT32 = 2**31 - 1  # entries that offsets of int32 can count; they are faster than those of int64
 
 
 class SparseMatrix:
@@ -175,8 +174,8 @@ class TrackEncoder(nn.Module):
     def place(
         self, rows: NDArray[np.int64], cold: Tensor | None = None, drawn: Drawn | None = None
     ) -> Placed:
-        """Return the rows of E of the tracks ``rows``, ascending, at the cost of these and of the tracks that
-        they hear, of which ``drawn`` may take some; ``cold`` as in `forward`.
+        """Return the rows of E of the tracks ``rows``, ascending, at the cost of these and of their
+        neighbours, of which ``drawn`` may take some; ``cold`` as in `forward`.
 
         A few vectors of N numbers, which ``cold`` needs, are all that grows with the catalogue. A transformer
         is not linear, and places every track.
@@ -184,31 +183,31 @@ class TrackEncoder(nn.Module):
         if self.kind == "transformer":
             return Placed(self(cold)[torch.from_numpy(rows)], [])
         shared, liked = None, self._warm[:, 0].numpy()
-        hears = np.ones_like(liked)  # what nobody likes has no neighbours
+        receives = np.ones_like(liked)  # what nobody likes has no neighbours
         if cold is not None:
             shared, cold = self._shared(cold)
-            hears = liked = liked * ~cold[:, 0].numpy()
+            receives = liked = liked * ~cold[:, 0].numpy()
         layers = self.layers if self.kind == "propagation" else 0
-        heard, M = heard_by(rows, self._graph_matrix, layers, hears, drawn)
-        leaves = [leaf(self.id, heard)]
-        x = SparseMatrix(_scaled(M, liked[heard])) @ leaves[0][2]
+        inputs, M = propagation_rows(rows, self._graph_matrix, layers, receives, drawn)
+        leaves = [leaf(self.id, inputs)]
+        x = SparseMatrix(_scaled(M, liked[inputs])) @ leaves[0][2]
         if self._tags is not None:
-            tags = self._tags.matrix[heard]
+            tags = self._tags.matrix[inputs]
             if cold is not None and shared is not None:
                 tags = only(
-                    tags, shared[:, 0].numpy()[tags.indices] | ~cold[:, 0].numpy()[heard][rows_of(tags)]
+                    tags, shared[:, 0].numpy()[tags.indices] | ~cold[:, 0].numpy()[inputs][rows_of(tags)]
                 )
             met = np.unique(tags.indices).astype(np.int64)
             leaves.append(leaf(self.tag, met))
             x = x + SparseMatrix(M @ over_columns(tags, met)) @ leaves[1][2]
         if self._features is not None:
             # The last layer of the network is linear, so it comes after the graph, for the rows alone.
-            features = self._features[torch.from_numpy(heard)]
+            features = self._features[torch.from_numpy(inputs)]
             known = SparseMatrix(_scaled(M, features[:, -1].numpy()))
             hidden, activation, last = self.feature_network
             assert isinstance(last, nn.Linear)
             x = x + nn.functional.linear(known @ activation(hidden(features)), last.weight)
-            x = x + (known @ torch.ones(len(heard), 1)) * last.bias
+            x = x + (known @ torch.ones(len(inputs), 1)) * last.bias
         return Placed(self._unit(x), leaves)
 
     def _of_features(self, features: Tensor) -> Tensor:
@@ -320,13 +319,13 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
 def torch_csr(matrix: "csr_matrix") -> Tensor:
     """The matrix as a sparse tensor of float32, its indices sorted."""
     matrix.sort_indices()
-    index_type = np.int32 if matrix.nnz <= _MOST_INT32 else np.int64
+    kind = index_type(matrix)
     with warnings.catch_warnings():
         # torch warns once that CSR is in beta; only the product with a dense matrix is used here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(index_type, copy=False)),
-            torch.from_numpy(matrix.indices.astype(index_type, copy=False)),
+            torch.from_numpy(matrix.indptr.astype(kind, copy=False)),
+            torch.from_numpy(matrix.indices.astype(kind, copy=False)),
             torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
             size=matrix.shape,
             check_invariants=True,

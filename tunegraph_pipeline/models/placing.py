@@ -1,10 +1,10 @@
-"""Placing some tracks of a large catalogue: which others they hear, and gradients in some rows alone.
+"""Placing some tracks of a large catalogue: the inputs they need, and gradients in some rows alone.
 
-Here: the sparse matrix that says what some tracks take from which inputs, and sparse gradients. Not here: the
-inputs themselves (`encoder.py`), or which tracks take part in a step (`training`).
+Here: the sparse matrix from the inputs of tracks to the vectors of some of them, and sparse gradients. Not
+here: the inputs themselves (`encoder.py`), or which tracks take part in a step (`training`).
 
 Propagation is linear up to the last normalisation. So the vectors of some tracks are one sparse matrix times
-the inputs of these tracks and of those within ``layers`` steps of them, and cost nothing of the others.
+the inputs of these tracks and of their neighbours, ``layers`` steps away, whatever the size of the rest.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Drawn(NamedTuple):
-    """How many neighbours a track hears at most, and what draws them."""
+    """At most how many neighbours send a message to a track, and what draws them."""
 
     most: int
     rng: np.random.Generator
@@ -58,39 +58,39 @@ def leaf(parameter: nn.Parameter, rows: NDArray[np.int64]) -> tuple[nn.Parameter
     return parameter, at, parameter.detach()[at].requires_grad_(torch.is_grad_enabled())
 
 
-def heard_by(
+def propagation_rows(
     rows: NDArray[np.int64],
     graph: "csr_matrix",
     layers: int,
-    hears: NDArray[np.float32],
+    receives: NDArray[np.float32],
     drawn: Drawn | None = None,
 ) -> "tuple[NDArray[np.int64], csr_matrix]":
     """Return the tracks whose inputs reach ``rows``, int64[n] ascending, and how strongly, csr float32
     (len(rows) x n), columns ascending: the rows of (I + D S) ** layers, S the ``graph`` and D the diagonal of
-    ``hears`` float32[N].
+    ``receives`` float32[N].
 
-    With ``drawn`` a track hears some of its neighbours, each louder in turn, so that the expected message is
-    that of all (GraphSAGE, Hamilton et al. 2017).
+    With ``drawn`` some neighbours of a track stand for all: their weights are scaled up, so that the expected
+    message is the same (GraphSAGE, Hamilton et al. 2017).
     """
     from scipy.sparse import csr_matrix, identity
 
-    heard, M = rows, csr_matrix(identity(len(rows), dtype=np.float32))
+    inputs, M = rows, csr_matrix(identity(len(rows), dtype=np.float32))
     for _ in range(layers):
-        message = _messages(graph, heard, drawn)
-        message.data *= np.repeat(hears[heard], np.diff(message.indptr))
-        reached = _distinct(graph.shape[1], heard, message.indices)
+        message = _messages(graph, inputs, drawn)
+        message.data *= np.repeat(receives[inputs], np.diff(message.indptr))
+        reached = _distinct(graph.shape[1], inputs, message.indices)
         own = csr_matrix(
-            (M.data, np.searchsorted(reached, heard)[M.indices], M.indptr), shape=(len(rows), len(reached))
+            (M.data, np.searchsorted(reached, inputs)[M.indices], M.indptr), shape=(len(rows), len(reached))
         )
         M = csr_matrix(own + M @ over_columns(message, reached))
-        heard = reached
+        inputs = reached
     M.sort_indices()
-    return heard, M
+    return inputs, M
 
 
 def _messages(graph: "csr_matrix", rows: NDArray[np.int64], drawn: Drawn | None) -> "csr_matrix":
-    """The rows of ``graph``; of each at most so many entries as are ``drawn``, one after the other from a
-    random one on, so that each is as likely as any."""
+    """The rows of ``graph``. Of a longer row than ``drawn`` allows, a run of entries from a random one on, so
+    that each entry is as likely as any."""
     if drawn is None:
         return graph[rows]
     starts = graph.indptr[rows].astype(np.int64)
@@ -100,9 +100,9 @@ def _messages(graph: "csr_matrix", rows: NDArray[np.int64], drawn: Drawn | None)
     indptr = offsets_of(kept)
     place = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], kept)
     entries = np.repeat(starts, kept) + place % np.repeat(lengths, kept)
-    louder = np.repeat((lengths / np.maximum(kept, 1)).astype(np.float32), kept)
+    scale = np.repeat((lengths / np.maximum(kept, 1)).astype(np.float32), kept)
     return type(graph)(
-        (graph.data[entries] * louder, graph.indices[entries], indptr), shape=(len(rows), graph.shape[1])
+        (graph.data[entries] * scale, graph.indices[entries], indptr), shape=(len(rows), graph.shape[1])
     )
 
 

@@ -47,7 +47,7 @@ def run(lake: Lake) -> StageResult:
         cost,
         facts={
             "kept whole": co_like.exact,
-            "lists of which a part counts": facts["shortened"],
+            "lists shortened": facts["shortened"],
             "entries": facts["nnz"] if co_like.exact else facts["nnz_bound"],
             "entries changed since then": len(co_like.delta.indices),
             "normalised by the likes of": facts["frozen_on"],

@@ -13,6 +13,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -93,9 +94,8 @@ class _CannotUpdateError(Exception):
 _LISTS = ("current_likes", "current_dislikes", "last_observations")
 """The tables that hold `CurrentLists`, in the order of its fields."""
 _NOTHING = pairs_fingerprint(empty_table("current_likes"))
-_ROWS_A_RANGE = 4_000_000
-"""How many rows of all days are brought up together: about a gigabyte of memory."""
-_ROWS_A_BLOCK = 1 << 20
+_ROWS_A_RANGE = 2_000_000
+"""How many rows of all days are brought up to date together: about a gigabyte of memory."""
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
@@ -147,13 +147,13 @@ def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -
 
 
 def _ranges(lake: Lake, basis: Basis) -> list[UserRange]:
-    """The ranges of users that are brought up together."""
+    """The ranges of users whose lists are brought up to date together."""
     if sum(lake.row_count("likes", day) for day in basis.days) <= _ROWS_A_RANGE:
         return [EVERYBODY]
     blocks = (
         block
         for day in basis.days
-        for block in lake.read_in_blocks("observations", day, ["user_id", "n_likes"], _ROWS_A_BLOCK)
+        for block in lake.read_in_blocks("observations", day, ["user_id", "n_likes"])
     )
     return user_ranges(((block["user_id"], block["n_likes"]) for block in blocks), _ROWS_A_RANGE)
 
@@ -166,7 +166,9 @@ def _write_ranges(
     written."""
     before, after = ("", _NOTHING) if known is None else (known.fingerprint, known.fingerprint)
     dislikes, changed = _NOTHING, 0
-    read = RangeReader(lake.read_in_blocks, lake.read)
+    # A block of each day is in memory: together they are not more than a range.
+    a_block = max(1024, _ROWS_A_RANGE // (2 * max(1, len(made_of.basis.days))))
+    read = RangeReader(partial(lake.read_in_blocks, rows=a_block), lake.read)
     with ExitStack() as drafts:
         # They are replaced in the reverse order, `last_observations` last.
         tables = ("last_observations", "changed_users", "current_dislikes", "current_likes")

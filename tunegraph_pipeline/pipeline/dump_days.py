@@ -5,10 +5,10 @@ days a refresh fills (`fill_days`).
 
 A lake begins with the newest full export, of which it takes the last months, and goes on with every
 incremental dump since: the listens that were submitted after the dump before, of whatever date. Each dump is
-a raw batch of the day on which it was made. Dumps that are gone from the mirror leave a gap, which is said
-until a full export fills it; the dumps after it are taken. A full export is also taken every `full_days`: it
-replaces all before it, so listens that people deleted go. What the lake has is in its raw batches; there is
-no other state.
+a raw batch of the day on which it was made. Dumps that are gone from the mirror leave a gap, which is
+reported until a full export fills it; the dumps after it are taken. A full export is also taken every
+`full_days`: it replaces all before it, so listens that people deleted go. What the lake has is in its raw
+batches; there is no other state.
 """
 
 import shutil

@@ -33,8 +33,6 @@ from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_i
 from tunegraph_pipeline.progress import Measured
 
 _CODE = stage("like_graph").code
-_ROWS = 1 << 20
-"""Rows of the current lists that are turned into a part of the graph together."""
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:
@@ -92,7 +90,7 @@ def run(lake: Lake) -> StageResult:
         known = _graph_to_update(lake, lists, rules, ids, recordings)
 
         def fill(folder: Path) -> None:
-            likes = whole_lists(lake.read_in_blocks("current_likes", key, ["user_id", "track_id"], _ROWS))
+            likes = whole_lists(lake.read_in_blocks("current_likes", key, ["user_id", "track_id"]))
             if known is not None:
                 changed = pl.col("user_id").is_in(known[1].implode())
                 likes = (lists.filter(changed) for lists in likes)

@@ -17,9 +17,6 @@ from tunegraph_pipeline.progress import Measured
 from tunegraph_pipeline.recommend.publication import live_version
 from tunegraph_pipeline.sources.recording_archives import KnownSongs
 
-_ROWS = 1 << 20
-"""Rows of the current lists that are read together."""
-
 
 def run(lake: Lake) -> StageResult:
     """Extend `track_ids` to the current cut-off. Raises LakeError where the map of a live bundle is lost."""
@@ -30,7 +27,7 @@ def run(lake: Lake) -> StageResult:
         )
     with Measured() as cost:
         cut_off = current_cut_off(lake)
-        blocks = lake.read_in_blocks("current_likes", cut_off.isoformat(), ["track_id"], _ROWS)
+        blocks = lake.read_in_blocks("current_likes", cut_off.isoformat(), ["track_id"])
         seen = pl.concat(
             [
                 *(likes["track_id"].unique() for likes in blocks),

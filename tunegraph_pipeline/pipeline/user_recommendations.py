@@ -25,8 +25,10 @@ def run(lake: Lake) -> StageResult:
     with Measured() as cost:
         reused = lake.inputs_of("user_recommendations", version) == version
         if not reused:
-            blocks = recommendations_for_everyone(recommender, K)
-            lake.write_blocks("user_recommendations", version, blocks, inputs=version)
+            with lake.draft("user_recommendations", version) as table:
+                table.inputs = version
+                for rows in recommendations_for_everyone(recommender, K):
+                    table.append(rows)
             lake.keep_partitions("user_recommendations", version)
     return StageResult(
         version,

@@ -326,4 +326,4 @@ class VersionAnswer(BaseModel):
     tracks: int = Field(description="Ids of songs in the bundle.")
     recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int
-    licences: list[LicenceAnswer] = Field(description="None for a bundle of an earlier version.")
+    licences: list[LicenceAnswer] = Field(description="Empty for a bundle of an earlier version.")

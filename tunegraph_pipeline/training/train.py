@@ -113,7 +113,8 @@ class TrainingConfig(BaseModel):
     sampled_tracks: int = Field(default=16_384, ge=1)
     """Tracks drawn per step in a sampled softmax, by popularity ** 0.5."""
     sampled_neighbours: int = Field(default=10, ge=1)
-    """Neighbours that a track hears in such a step, drawn anew in each; the finished model hears all."""
+    """Neighbours that send messages to a track in such a step, drawn anew in each; the finished model uses
+    all."""
     ridge_neighbours: int = Field(default=100, ge=1)
     """Neighbour weights per track."""
     regularisation: float = Field(default=8.0, gt=0)

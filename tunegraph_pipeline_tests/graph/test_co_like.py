@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import BundleError, InputError, LakeError
-from tunegraph_pipeline.graph import co_like
+from tunegraph_pipeline.graph import co_like, csr
 from tunegraph_pipeline.graph.co_like import (
     CoLike,
     build_co_like,
@@ -151,7 +151,7 @@ def test_more_likes_than_an_int32_counts_give_the_same(monkeypatch: pytest.Monke
             return _whole(rows, of, **options)
 
         monkeypatch.setattr(sparse_dot_topn, name, product)
-    monkeypatch.setattr(co_like, "_MOST_INT32", np.count_nonzero(A) - 1)
+    monkeypatch.setattr(csr, "_MOST_INT32", np.count_nonzero(A) - 1)
     wide = joined(A, memory_mib=1), strongest_neighbours(csr_matrix(A), 6)
 
     assert products

@@ -1,6 +1,6 @@
 """The daily tables as functions of a day's batches, and the current lists as a function of the days."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -214,16 +214,16 @@ def test_rows_that_come_in_blocks_are_one_partition_or_none(tmp_path: Path) -> N
             "bundle_version": ["v"] * 3,
         }
     )
-    files.write_blocks("user_recommendations", "v", (rows[at] for at in (slice(0, 2), slice(2, 3))), "of it")
+    with files.draft("user_recommendations", "v") as draft:
+        draft.inputs = "of it"
+        for part in (rows[:2], rows[:0], rows[2:]):
+            draft.append(part)
     assert files.read("user_recommendations", "v").equals(rows)
     assert files.inputs_of("user_recommendations", "v") == "of it"
 
-    def breaks_off() -> Iterator[pl.DataFrame]:
-        yield rows[:1]
-        yield rows[1:].drop("score")
-
-    with pytest.raises(LakeError, match="columns are"):
-        files.write_blocks("user_recommendations", "v", breaks_off())
+    with pytest.raises(LakeError, match="columns are"), files.draft("user_recommendations", "v") as draft:
+        draft.append(rows[:1])
+        draft.append(rows[1:].drop("score"))
     assert files.read("user_recommendations", "v").equals(rows)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import LakeError
-from tunegraph_pipeline.lake.user_ranges import EVERYBODY, RangeReader, UserRange, user_ranges, whole_lists
+from tunegraph_pipeline.lake.user_ranges import RangeReader, UserRange, user_ranges, whole_lists
 
 names = st.lists(st.sampled_from("abcdefghij"), max_size=30).map(sorted)
 
@@ -57,7 +57,7 @@ def test_every_range_gets_its_rows_of_every_table(
         opened.append((table, day))
         return blocks_of(tables[table], size)
 
-    read = RangeReader(blocks, whole)
+    read = RangeReader(blocks, lambda table, _: pl.concat(blocks_of(tables[table], 100)))
     bounds: list[str | None] = [None, *sorted(cuts), None]
     for number, users in enumerate(map(UserRange, bounds[:-1], bounds[1:])):
         read.begin(users)
@@ -65,7 +65,16 @@ def test_every_range_gets_its_rows_of_every_table(
             expected = users.of(pl.concat(blocks_of(tables[table], 100)))
             assert read(table, "day").equals(expected)
             assert read(table, "day").equals(expected), "asked again"
-    assert len(opened) == len(set(opened))
+    assert len(opened) == len(set(opened)), "a file is read once"
+    assert bool(opened) == bool(cuts), "what is of everybody is read whole"
+
+
+def test_many_short_tables_are_cut_as_one_long_one_is() -> None:
+    users = [pl.Series("user_id", [f"u{number:04d}"]) for number in range(1000)]
+    ranges = user_ranges([(one, pl.Series([10])) for one in users], 1000)
+    sizes = [10 * len(one.among(pl.concat(users))) for one in ranges]
+    assert len(ranges) >= 10
+    assert max(sizes) <= 1100
 
 
 def test_feedback_is_in_the_order_of_time() -> None:
@@ -87,6 +96,6 @@ def test_nobody_is_in_two_blocks(users: list[str], size: int) -> None:
 @pytest.mark.parametrize("users", [["b", "a"], ["a", "c", "b", "d"]])
 def test_rows_in_another_order_are_refused(users: list[str]) -> None:
     read = RangeReader(lambda *_: blocks_of(users, 2), whole)
-    read.begin(EVERYBODY)
+    read.begin(UserRange(None, "z"))
     with pytest.raises(LakeError, match="the rows of likes of 2026-01-01 are not in the order of users"):
         read("likes", "2026-01-01")

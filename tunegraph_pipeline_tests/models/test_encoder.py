@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.models import encoder as encoder_module
+from tunegraph_pipeline.graph import csr
 from tunegraph_pipeline.models import placing
 from tunegraph_pipeline.models.content import content_tags
 from tunegraph_pipeline.models.encoder import (
@@ -61,7 +61,7 @@ def test_building_one_leaves_the_global_state_of_torch_alone() -> None:
 
 @pytest.mark.parametrize("most", [1, 2**31 - 1])
 def test_sparse_products_have_the_gradient_of_dense_ones(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_module, "_MOST_INT32", most)
+    monkeypatch.setattr(csr, "_MOST_INT32", most)
     rng = np.random.default_rng(3)
     matrix = csr_matrix(rng.random((5, 4)).astype(np.float32) * (rng.random((5, 4)) < 0.5))
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -188,7 +188,7 @@ def test_some_tracks_are_placed_where_all_would_be_with_the_same_gradient(
         assert part.id.grad.indices()[0].tolist() == reached
 
 
-def test_a_track_hears_some_of_many_neighbours_as_loud_as_all_on_average() -> None:
+def test_the_expected_message_of_drawn_neighbours_is_that_of_all() -> None:
     rng = np.random.default_rng(4)
     matrix = csr_matrix(rng.random((5, 9)) * (rng.random((5, 9)) < 0.7), dtype=np.float32)
     rows = np.array([1, 2, 4])

@@ -183,9 +183,10 @@ def test_a_backfill_of_ten_days_is_a_handful_of_runs_and_a_tick_of_the_schedule_
     days = [(run["tags"][FIRST_TAG], run["tags"][LAST_TAG]) for run in runs if FIRST_TAG in run["tags"]]
     assert days == [(FIRST.isoformat(), DAYS[-1].isoformat())]
     # All days in one run; what comes before them, what follows from them, and at last research, in one each.
-    # Where the daemon looks while the run of the days is not over, what follows from its plays has one too.
-    assert len(runs) <= 5
     made = [dagster.materialized(run["runId"]) for run in runs]
+    # Where the daemon looks after the last plays and before the end of that run, what these make liked has a
+    # run too.
+    assert len([assets for assets in made if set(assets) != {"likes_from_plays"}]) <= 4
     assert set(made[-1]) == {"model_comparison", "v1_model", "v2_model", "v3_seed_model"}
     assert made[-2][-1] == "retention"
     assert "serving_bundle" in made[-2]

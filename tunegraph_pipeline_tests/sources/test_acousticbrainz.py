@@ -1,13 +1,10 @@
 """AcousticBrainz's last dump as a file to import: how songs of the lake sound, and nothing else."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from tunegraph_pipeline.errors import InputError
@@ -16,6 +13,7 @@ from tunegraph_pipeline.lake.raw import empty_frame
 from tunegraph_pipeline.sources.acousticbrainz import read_acousticbrainz
 from tunegraph_pipeline.sources.files import import_files
 from tunegraph_pipeline.sources.recording_archives import KnownSongs
+from tunegraph_pipeline_tests.sources.tar_zst import write_tar_zst
 
 ONE, OTHER, OLD, STRANGE = (f"{n}0000000-0000-4000-8000-000000000000" for n in "1234")
 NO_REDIRECTS = empty_frame("redirects")
@@ -48,12 +46,8 @@ def highlevel(**tags: Any) -> dict[str, Any]:
 
 
 def archive(path: Path, files: dict[str, str]) -> Path:
-    with pa.CompressedOutputStream(path, "zstd") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"{path.name.partition('.')[0]}/{name}")
-            member.size = len(text.encode())
-            tar.addfile(member, io.BytesIO(text.encode()))
-    return path
+    folder = path.name.partition(".")[0]
+    return write_tar_zst(path, {f"{folder}/{name}": text for name, text in files.items()})
 
 
 def documents(folder: Path, given: dict[str, Any]) -> Path:

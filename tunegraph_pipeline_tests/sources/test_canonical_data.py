@@ -1,12 +1,9 @@
 """MusicBrainz's canonical data as a file to import: what concerns the songs of the lake, and nothing else."""
 
-import io
-import tarfile
 from datetime import date
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from tunegraph_pipeline.errors import InputError
@@ -16,6 +13,7 @@ from tunegraph_pipeline.sources import recording_archives
 from tunegraph_pipeline.sources.canonical_data import NAMES, REDIRECTS, read_canonical_data
 from tunegraph_pipeline.sources.files import import_files
 from tunegraph_pipeline.sources.recording_archives import KnownSongs
+from tunegraph_pipeline_tests.sources.tar_zst import write_tar_zst
 
 ONE, OTHER, GONE, NEW = (f"{n}0000000-0000-4000-8000-000000000000" for n in "1234")
 NAMES_CSV = (
@@ -31,12 +29,7 @@ REDIRECTS_CSV = (
 
 
 def archive(path: Path, **tables: str) -> Path:
-    with pa.CompressedOutputStream(path, "zstd") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
-        for name, text in tables.items():
-            member = tarfile.TarInfo(f"dump/canonical/{name}.csv")
-            member.size = len(text.encode())
-            tar.addfile(member, io.BytesIO(text.encode()))
-    return path
+    return write_tar_zst(path, {f"dump/canonical/{name}.csv": text for name, text in tables.items()})
 
 
 @pytest.fixture

@@ -32,38 +32,26 @@ class Popularity(Baseline):
         return np.tile(self._popularity, (likes.shape[0], 1))
 
 
-class DecayedPopularity(Baseline):
-    """The same list for everybody: the most liked tracks, a like of h days ago counting half of one of today.
+class DecayedPopularity(Popularity):
+    """The same, a like of h days ago counting half of one of today.
 
     score(j) = Σ 2^(-age / h) over the likes of j, the strong simple baseline wherever a split is by time
     (Yambda, Ploshkin et al. 2025). A like without a time is taken to be as old as the oldest one that has
-    one. Of tracks with equal scores, the more liked one comes first.
+    one. Of tracks with equal scores, the more liked one comes first. Raises InputError where no age is known.
     """
 
     name = "decayed_popularity"
 
-    def fit(
-        self,
-        train: csr_matrix,
-        progress: Progress | None = None,
-        ages: NDArray[np.float64] | None = None,
-    ) -> None:
-        """As `Baseline.fit`. Raises InputError where no age is known."""
+    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
+        ages = self._ages
         if ages is None or not np.isfinite(ages).any():
             raise InputError("it ranks by when songs were liked, which only a split by time says")
-        super().fit(train, progress)
         halvings = np.where(np.isfinite(ages), ages, np.nanmax(ages))
         halvings = (halvings - halvings.min()) / self._config.decayed_popularity_half_life
         decayed = np.bincount(train.indices, np.exp2(-halvings), minlength=train.shape[1])
         # Places instead of scores, which may differ by more than a float32 can say.
         order = np.lexsort((-np.arange(len(decayed)), self._popularity, decayed))
         self._popularity[order] = np.arange(len(order))
-
-    def _learn(self, train: csr_matrix, progress: Progress | None) -> None:
-        """Nothing beyond the likes and their ages."""
-
-    def _scores(self, likes: csr_matrix) -> NDArray[np.float32]:
-        return np.tile(self._popularity, (likes.shape[0], 1))
 
 
 class CoLike(Baseline):

@@ -110,7 +110,7 @@ class Baseline(ScoreRanking):
 
         Raises InputError where the baseline needs what is not known.
         """
-        self._popularity = likes_per_track(train)
+        self._popularity, self._ages = likes_per_track(train), ages
         self._learn(train, progress)
 
     @abstractmethod
