@@ -70,7 +70,10 @@ def write_lock(
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            note.write_text(json.dumps(holder))
+            # In one step: who finds the lock taken must not read half a note.
+            draft = root / ".lock.holder.draft"
+            draft.write_text(json.dumps(holder))
+            draft.replace(note)
         except OSError as error:
             check_shortage(error, f"cannot write {note}")
             raise LakeError(

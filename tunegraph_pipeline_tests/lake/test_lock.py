@@ -1,10 +1,13 @@
 """One writer at a time, named to the second, and a dead one is noticed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from tunegraph_pipeline.lake.lock import write_lock
 
 _HOLD = """
 import sys, time
+from contextlib import suppress
 from pathlib import Path
 from tunegraph_pipeline.lake.lock import write_lock
 with write_lock(Path(sys.argv[1]), "the other refresh"):
@@ -101,3 +105,23 @@ def test_a_waiter_gives_up_in_time_and_names_the_holder(tmp_path: Path) -> None:
         holder.communicate()
     assert 0.5 <= time.monotonic() - began < 20
     assert len(heard) == 1
+
+
+def test_the_note_of_the_holder_is_whole_or_not_there(tmp_path: Path) -> None:
+    note = tmp_path / ".lock.holder.json"
+    done = threading.Event()
+
+    def take() -> None:
+        for _ in range(300):
+            with write_lock(tmp_path, "mine"):
+                pass
+        done.set()
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    seen = set()
+    while not done.is_set():
+        with suppress(FileNotFoundError):
+            seen.add(note.read_bytes())
+    taker.join()
+    assert all(json.loads(content)["purpose"] == "mine" for content in seen)

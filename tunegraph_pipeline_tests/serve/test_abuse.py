@@ -26,6 +26,7 @@ from tunegraph_pipeline_tests.serve.test_routes import problem
 
 ORIGIN = "https://music.example.org"
 HEAD = f"Origin: {ORIGIN}\r\nHost: localhost\r\n".encode()
+pytestmark = pytest.mark.slow  # each waits for a deadline of a second or two
 POST = b"POST /recommendations HTTP/1.1\r\nContent-Type: application/json\r\n" + HEAD
 
 

@@ -20,7 +20,7 @@ from tunegraph_pipeline.pipeline.verify.raw import check_database
 from tunegraph_pipeline.pipeline.verify.versions import check_current
 from tunegraph_pipeline.words import counted
 
-_NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".gitignore")
+_NOT_FILES_OF_THE_LAKE = (".lock", ".lock.holder.json", ".lock.holder.draft", ".gitignore")
 
 
 def check_other_files(inspection: Inspection) -> None:
