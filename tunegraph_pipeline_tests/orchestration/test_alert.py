@@ -68,7 +68,7 @@ def hook() -> Iterator[Webhook]:
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     told.url = f"http://127.0.0.1:{server.server_port}/{SECRET}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield told
     server.shutdown()
     server.server_close()

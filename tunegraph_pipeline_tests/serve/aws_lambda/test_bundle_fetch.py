@@ -87,7 +87,7 @@ def host(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     served.append(Host(f"https://127.0.0.1:{server.server_address[1]}"))
     yield served[0]
     server.shutdown()
