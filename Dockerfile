@@ -8,7 +8,7 @@ WORKDIR /opt/tunegraph
 RUN python3 -m venv .venv
 COPY requirements.lock ./
 RUN .venv/bin/pip install --quiet --require-hashes -r requirements.lock
-COPY pyproject.toml README.md LICENSE dagster.yaml workspace.yaml ./
+COPY pyproject.toml README.md LICENSE dagster.yaml workspace.yaml dagster.cluster.yaml workspace.cluster.yaml ./
 COPY tunegraph_pipeline tunegraph_pipeline
 RUN .venv/bin/pip install --quiet --no-deps --no-build-isolation .
 

@@ -7,26 +7,20 @@ imported here, so that they last for the whole session. It imports nothing of th
 they are left out, with a word where the extra is not installed.
 """
 
-import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-REQUIRED = bool(os.environ.get("TUNEGRAPH_REQUIRE_CLUSTER"))
-"""Whether this is `make cluster-test`, in which nothing may be skipped."""
+from tunegraph_pipeline_tests.cluster.availability import without
+from tunegraph_pipeline_tests.cluster.postgres import postgres
 
+__all__ = ["postgres"]
+
+HERE = Path(__file__).parent
 _MISSING = [name for name in ("dagster_postgres", "obstore", "psycopg2", "ray") if find_spec(name) is None]
 _ADVICE = f"{', '.join(_MISSING)} not installed: make cluster-test installs the extra `cluster`"
-
-
-def without(what: str) -> None:
-    """Skip what needs a server that is not installed; in `make cluster-test` fail."""
-    if REQUIRED:
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 class _LeftOut(pytest.Module):
@@ -34,7 +28,6 @@ class _LeftOut(pytest.Module):
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         without(_ADVICE)
-        return []
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
