@@ -22,7 +22,13 @@ from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
-from tunegraph_pipeline.orchestration.postgres import check_postgres, connection_errors, in_postgres, reason
+from tunegraph_pipeline.orchestration.postgres import (
+    check_postgres,
+    connection_errors,
+    in_postgres,
+    quiet_retries,
+    reason,
+)
 from tunegraph_pipeline.orchestration.resources import lake_name, settle_lake
 
 _PACKAGE = Path(__file__).parents[1]
@@ -116,7 +122,7 @@ def open_history(home: Path) -> Iterator[DagsterInstance]:
     except connection_errors() as error:
         raise _unusable(home, error) from error
     try:
-        with made as instance:
+        with made as instance, quiet_retries():
             # Before a daemon starts: a dead run that still counts as running would block the queue for ever.
             close_dead_runs(instance)
             yield instance

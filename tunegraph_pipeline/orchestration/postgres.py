@@ -6,8 +6,11 @@ storage come with the extra `cluster`; they are imported where a `DAGSTER_HOME` 
 alone.
 """
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,7 @@ def check_postgres(home: Path) -> None:
     except DBAPIError as error:
         raise LakeError(
             f"Dagster's history in Postgres ({address}, by {home}/dagster.yaml) cannot be reached:"
-            f" {reason(error)}; start the server, or correct PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, or"
+            f" {reason(error)}; start it, or correct PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, or"
             " unset DAGSTER_HOME to keep the history in the lake"
         ) from None
 
@@ -85,6 +88,22 @@ def reason(error: BaseException | None) -> str:
     said = str(error.orig).strip() if error else ""
     # psycopg2: connection to server at "127.0.0.1", port 5432 failed: FATAL:  …; a line for each address.
     return " ".join(said.partition("\n")[0].rpartition("failed: ")[2].split()) or "no connection"
+
+
+@contextmanager
+def quiet_retries() -> Iterator[None]:
+    """Dagster does not report each of the six times, in some 12 seconds, that it asks for a lost connection:
+    if the last fails too, that error says it."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Retrying failed database connection")
+
+    root = logging.getLogger()
+    root.addFilter(other)
+    try:
+        yield
+    finally:
+        root.removeFilter(other)
 
 
 def _settings(home: Path) -> dict[str, Any] | None:

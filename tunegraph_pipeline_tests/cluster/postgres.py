@@ -14,7 +14,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import pytest
 
 from tunegraph_pipeline.orchestration.history import project_file
 from tunegraph_pipeline_tests.cluster.availability import without
+from tunegraph_pipeline_tests.running_dagster import PATIENCE
 
 USER = "tunegraph"
 _OWNER: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
@@ -136,6 +138,36 @@ class Postgres:
         shutil.copy(project_file("dagster.cluster.yaml"), home / "dagster.yaml")
         return {"DAGSTER_HOME": str(home), **self.environment(database)}
 
+    def wait_for(
+        self, what: str, database: str, sql: str, enough: Callable[[list[tuple[Any, ...]]], bool]
+    ) -> None:
+        """Ask a table, which may not be there yet, until its rows are enough."""
+        import psycopg2
+
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with suppress(psycopg2.errors.UndefinedTable):
+                if enough(self.ask(sql, database)):
+                    return
+            time.sleep(0.05)
+        pytest.fail(f"{what} is not in Postgres after {PATIENCE:.0f} seconds")
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator["Postgres"]:
+        """A new server with no history, removed at the end."""
+        where = programs()
+        # Not below pytest's own folder, which nobody but its owner may enter.
+        folder = Path(tempfile.mkdtemp(prefix="tunegraph-postgres-"))
+        server = cls(where, folder, free_port())
+        try:
+            server.initialise()
+            server.start()
+            yield server
+        finally:
+            server.stop()
+            shutil.rmtree(folder)
+
 
 def free_port() -> int:
     with socket.socket() as free:
@@ -146,15 +178,6 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server with an empty cluster, for all tests."""
-    where = programs()
-    # Not below pytest's own folder, which nobody but root may enter.
-    folder = Path(tempfile.mkdtemp(prefix="tunegraph-postgres-"))
-    server = Postgres(where, folder, free_port())
-    try:
-        server.initialise()
-        server.start()
+    """A server for all tests; each asks it for a history of its own."""
+    with Postgres.running() as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
