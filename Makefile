@@ -91,9 +91,9 @@ check: setup
 unit: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not cluster"
 
-# One after another: they share the servers that they start, and two machines' worth of processes is enough at a time.
+# Three files at a time, which mostly wait: a file stays on one worker, so that its tests share the servers they start.
 cluster-test: $(CLUSTER)/.installed
-	TUNEGRAPH_REQUIRE_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -m cluster tunegraph_pipeline_tests/cluster
+	TUNEGRAPH_REQUIRE_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -n 3 --dist loadfile -m cluster tunegraph_pipeline_tests/cluster
 
 # An environment on top of $(VENV), which stays without Ray: it sees everything of that one, and has the extra besides.
 $(CLUSTER)/.installed: $(STAMP)
