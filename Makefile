@@ -118,14 +118,15 @@ constraints:
 	mv .constraints.new constraints.txt
 	$(MAKE) --no-print-directory lock
 
-# Three locks: what runs, that with the extras of `make setup`, and what runs on several machines. All have what builds
+# Three locks: what runs, that with the extras of `make setup`, and what runs on several machines, where catalogues are
+# large enough for the index. All have what builds
 # the package (editables is what hatchling wants for an editable one), so that no build fetches it.
 lock: $(TOOLS)/bin/uv
 	@sed 's/^\(torch==[0-9.]*\)$$/\1+cpu/' constraints.txt > build/constraints.txt
 	@$(TOOLS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "editables", sep="\n")' > build/requires.in
 	$(COMPILE) -o build/requirements.lock
 	$(COMPILE) --extra als --extra index --extra dev --extra docs -o build/$(LOCK)
-	$(COMPILE) --extra cluster -o build/requirements-cluster.lock
+	$(COMPILE) --extra cluster --extra index -o build/requirements-cluster.lock
 	@for one in requirements.lock $(LOCK) requirements-cluster.lock; do \
 		(echo "# For Python 3.11 on Linux x86-64, with torch's CPU build. Made from constraints.txt by: make lock"; cat build/$$one) > $$one; done
 
