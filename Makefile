@@ -4,6 +4,7 @@
 # make ui      Dagster on that lake (LAKE=data_lake/main for another)
 # make fast    the tests of a minute or two: no browser, Dagster, kills, real data or slow ones
 # make test    every check
+# make cluster-test  the tests of several machines: they start an object store, Postgres and Ray
 # make nightly every check, with the dear variants of tests and more random examples
 # make docs    the documentation as a site, in build/site
 # make lock    requirements*.lock anew: what constraints.txt pins, with hashes
@@ -21,13 +22,14 @@ STAMP := $(VENV)/.installed
 LOCK := requirements-dev.lock
 LOCKED_TORCH = $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' $(LOCK))
 TOOLS := build/tools
+CLUSTER := build/cluster
 # What `make lock` adds to find torch's CPU build; where its index is not reached, --find-links FOLDER with the wheel.
 LOCK_OPTIONS ?= --torch-backend cpu
 
 # The processes that tests start would each compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run year ui fast test nightly check unit docs lambda lock sbom constraints clean
+.PHONY: setup run year ui fast test cluster-test nightly check unit docs lambda lock sbom constraints clean
 
 setup: $(STAMP)
 
@@ -70,7 +72,7 @@ ui: setup
 
 # A file stays on one worker, so that what its tests share is made once; the order is that of conftest.py.
 fast: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not dagster and not kill and not real_data"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not browser and not dagster and not kill and not real_data and not cluster"
 
 # Side by side: the type checker is busy on one core for a minute where it has no cache.
 test: setup
@@ -87,7 +89,20 @@ check: setup
 	$(BIN)/dg check defs
 
 unit: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not cluster"
+
+# Three files at a time, which mostly wait: a file stays on one worker, so that its tests share the servers they start.
+cluster-test: $(CLUSTER)/.installed
+	TUNEGRAPH_REQUIRE_CLUSTER=1 $(CLUSTER)/bin/python -m pytest -n 3 --dist loadfile -m cluster tunegraph_pipeline_tests/cluster
+
+# An environment on top of $(VENV), which stays without Ray: it sees everything of that one, and has the extra besides.
+$(CLUSTER)/.installed: $(STAMP)
+	$(BIN)/python -m venv --clear $(CLUSTER)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(CLUSTER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tunegraph_venv.pth"
+	@$(BIN)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["cluster"], *extras["cluster-test"], sep="\n")' > build/cluster.in
+	$(CLUSTER)/bin/python -m pip install --quiet --constraint constraints.txt --requirement build/cluster.in
+	@touch $@
 
 docs: setup
 	$(BIN)/mkdocs build --strict
@@ -97,20 +112,22 @@ lambda: setup
 
 # After a change of dependencies: resolve anew without the old pins, then pin what was installed.
 constraints:
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,docs]' torch==2.13.0
-	(sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .constraints.new
+	$(PYTHON) -m venv --clear build/everything
+	build/everything/bin/python -m pip install --quiet --editable '.[als,index,dev,docs,cluster,cluster-test]' torch==2.13.0
+	(sed -n '/^#/p' constraints.txt; build/everything/bin/python -m pip freeze --exclude-editable | sed 's/+cpu//') > .constraints.new
 	mv .constraints.new constraints.txt
 	$(MAKE) --no-print-directory lock
 
-# Two locks: what runs, and that with all extras. Both have what builds the package (editables is what hatchling wants
-# for an editable one), so that no build fetches it.
+# Three locks: what runs, that with the extras of `make setup`, and what runs on several machines, where catalogues are
+# large enough for the index. All have what builds
+# the package (editables is what hatchling wants for an editable one), so that no build fetches it.
 lock: $(TOOLS)/bin/uv
 	@sed 's/^\(torch==[0-9.]*\)$$/\1+cpu/' constraints.txt > build/constraints.txt
 	@$(TOOLS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "editables", sep="\n")' > build/requires.in
 	$(COMPILE) -o build/requirements.lock
-	$(COMPILE) --all-extras -o build/$(LOCK)
-	@for one in requirements.lock $(LOCK); do \
+	$(COMPILE) --extra als --extra index --extra dev --extra docs -o build/$(LOCK)
+	$(COMPILE) --extra cluster --extra index -o build/requirements-cluster.lock
+	@for one in requirements.lock $(LOCK) requirements-cluster.lock; do \
 		(echo "# For Python 3.11 on Linux x86-64, with torch's CPU build. Made from constraints.txt by: make lock"; cat build/$$one) > $$one; done
 
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --upgrade pyproject.toml build/requires.in --constraint build/constraints.txt \

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-cluster.lock"]
+OF_CLUSTERS = ("cluster", "cluster-test")
+"""Extras that `make setup` does not install."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 AGAIN = "run: make lock"
 
@@ -47,11 +49,22 @@ def test_a_lock_has_the_versions_of_the_constraints(lock: str) -> None:
 
 def test_a_lock_has_all_that_the_project_asks_for() -> None:
     asked = named([*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]])
-    for extra in PYPROJECT["project"]["optional-dependencies"].values():
-        assert not named(extra) - set(pinned("requirements-dev.lock")), AGAIN
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for extra in extras.keys() - set(OF_CLUSTERS):
+        assert not named(extras[extra]) - set(pinned("requirements-dev.lock")), AGAIN
+    assert not named([*extras["cluster"], *extras["index"]]) - set(pinned("requirements-cluster.lock")), AGAIN
     # hatchling wants editables where `make setup` installs the package, and no build may fetch it.
     assert not (asked | {"editables"}) - set(pinned("requirements.lock")), AGAIN
-    assert pinned("requirements.lock").items() <= pinned("requirements-dev.lock").items(), AGAIN
+    for lock in LOCKS:
+        assert pinned("requirements.lock").items() <= pinned(lock).items(), AGAIN
+
+
+def test_nothing_of_clusters_is_installed_by_default() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    of_clusters = named([wanted for extra in OF_CLUSTERS for wanted in extras[extra]])
+    assert of_clusters <= set(pinned("constraints.txt"))
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        assert not of_clusters & set(pinned(lock)), AGAIN
 
 
 def test_the_lock_has_the_build_of_torch_that_the_set_up_looks_for() -> None:

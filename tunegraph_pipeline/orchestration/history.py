@@ -1,7 +1,8 @@
 """Dagster's history of a lake: where it is, and opening it.
 
 Here: the folder, its `dagster.yaml`, and the instance of a bare `dagster dev`. Not here: running a job
-(`in_process`), or which lake it is (`resources`).
+(`in_process`), which lake it is (`resources`), or whether a Postgres that the folder names answers
+(`postgres`).
 """
 
 import logging
@@ -16,12 +17,18 @@ from dagster._cli.utils import TMP_DAGSTER_HOME_PREFIX
 from dagster._config import Field
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy.exc import OperationalError
 
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
 from tunegraph_pipeline.orchestration.dead_runs import close_dead_runs
+from tunegraph_pipeline.orchestration.postgres import (
+    check_postgres,
+    connection_errors,
+    in_postgres,
+    quiet_retries,
+    reason,
+)
 from tunegraph_pipeline.orchestration.resources import lake_name, settle_lake
 
 _PACKAGE = Path(__file__).parents[1]
@@ -29,7 +36,8 @@ _HOME_VARIABLE = "DAGSTER_HOME"
 
 
 def project_file(name: str) -> Path:
-    """`dagster.yaml` or `workspace.yaml`: inside an installed package, at the top of a checkout."""
+    """`dagster.yaml`, `workspace.yaml`, or one of both for a cluster: inside an installed package, at the top
+    of a checkout."""
     installed = _PACKAGE / name
     return installed if installed.exists() else _PACKAGE.parent / name
 
@@ -52,7 +60,7 @@ def dagster_home(root: Path) -> Path:
 
 def chosen_home() -> Path | None:
     """The folder in `DAGSTER_HOME`; None where it is not set. Raises InputError where it cannot hold a
-    history."""
+    history, and where it keeps one in Postgres, what :func:`check_postgres` raises."""
     chosen = os.environ.get(_HOME_VARIABLE)
     if not chosen:
         return None
@@ -66,6 +74,7 @@ def chosen_home() -> Path | None:
     elif not os.access(home, os.W_OK | os.X_OK):
         problem = "cannot be written"
     else:
+        check_postgres(home)
         return home
     raise InputError(
         f"{_HOME_VARIABLE}: {chosen} {problem}; name a folder of your own by its absolute path, or unset"
@@ -104,22 +113,30 @@ class LakeInstance(DagsterInstance):
 
 @contextmanager
 def open_history(home: Path) -> Iterator[DagsterInstance]:
-    """Dagster's instance in ``home``, without runs that died. Raises LakeError where it cannot be written."""
+    """Dagster's instance in ``home``, without runs that died. Raises LakeError where it cannot be read or
+    written, at first or later."""
     try:
         made = DagsterInstance.from_config(str(home))
-    except (OSError, OperationalError) as error:
-        raise _unwritable(home, error) from error
+    except OSError as error:
+        raise _unusable(home, error) from error
+    except connection_errors() as error:
+        raise _unusable(home, error) from error
     try:
-        with made as instance:
+        with made as instance, quiet_retries():
             # Before a daemon starts: a dead run that still counts as running would block the queue for ever.
             close_dead_runs(instance)
             yield instance
-    except OperationalError as error:
-        raise _unwritable(home, error) from error
+    except connection_errors() as error:
+        raise _unusable(home, error) from error
 
 
-def _unwritable(home: Path, error: OSError | OperationalError) -> LakeError:
-    what = error.orig if isinstance(error, OperationalError) else error.strerror
+def _unusable(home: Path, error: Exception) -> LakeError:
+    what = error.strerror if isinstance(error, OSError) else reason(error)
+    if in_postgres(home):
+        return LakeError(
+            f"Dagster's history in Postgres (by {home}/dagster.yaml) cannot be read or written: {what}; the"
+            " lake is as it was after the last finished step. Once the server answers, do the same again"
+        )
     return LakeError(
         f"Dagster's history in {home} cannot be written ({what}); free some space, end the process that holds"
         f" it, or set {_HOME_VARIABLE} to a folder of your own"
