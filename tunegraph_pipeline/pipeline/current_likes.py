@@ -94,7 +94,7 @@ class _CannotUpdateError(Exception):
 _LISTS = ("current_likes", "current_dislikes", "last_observations")
 """The tables that hold `CurrentLists`, in the order of its fields."""
 _NOTHING = pairs_fingerprint(empty_table("current_likes"))
-_ROWS_A_RANGE = 2_000_000
+_ROWS_A_RANGE = 1_000_000
 """How many rows of all days are brought up to date together, in 1.5 GiB of memory (`benchmarks/scale.py`)."""
 
 
