@@ -25,8 +25,8 @@ from tunegraph_pipeline.lake.storage import disk_errors
 from tunegraph_pipeline.lake.tables import derive_observations, unique_likes
 from tunegraph_pipeline.lake.user_ranges import UserRange, user_ranges
 
-ROWS_A_RANGE = 2_000_000
-"""How many received likes are made into tables together, in about half a GiB of memory."""
+ROWS_A_RANGE = 1_000_000
+"""How many received likes are made into tables together, in half a GiB of memory (`benchmarks/scale.py`)."""
 
 _LIKES = TABLES["likes"].schema
 
