@@ -3,7 +3,8 @@
     python benchmarks/scale.py --likes 1e6 1e7 1e8 --folder FOLDER
 
 For each number of likes it writes four days of lists that a source might have given, of a tenth as many users
-and at most a million tracks, and runs the stages, each in a process of its own. Beside them stand what bounds
+and at most a million tracks, and runs the stages, each in a process of its own. The first one makes the daily
+tables of the last day, a quarter of all lists, from a raw batch in no order. Beside them stand what bounds
 them on the same machine: Arrow reading the same files, and numpy adding up as many pairs as B has. Exits 1
 where 100 million likes take more than 16 GiB in a stage, or 40 minutes of processor time from lists to B. The
 lakes in FOLDER are removed, unless --keep is given. Not here: training, which grows with the tracks.
@@ -11,7 +12,6 @@ lakes in FOLDER are removed, unless --keep is given. Not here: training, which g
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,7 +25,9 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from tunegraph_pipeline.lake.daily import fill_day
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.raw import RawBatch, write_batch
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.stages import stage
@@ -34,7 +36,9 @@ FIRST = date(2026, 1, 1)
 DAYS = 4
 MEAN = 10
 """Likes of a user, on average."""
-STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
+RECEIVED = "received"
+"""The folder of the lake that has the last day as a raw batch alone."""
+STAGES = ("daily_tables", "current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 MOST_GIB, MOST_MINUTES = 16.0, 40.0
 """What 100 million likes may take."""
 _USERS_A_BLOCK = 1 << 18
@@ -59,6 +63,7 @@ def main() -> int:
         root = arguments.folder / f"{likes:_}"
         if not (root / "lake.json").exists():
             invent(root, likes)
+            receive(root)
         costs = {name: in_process(arguments.folder, root, name) for name in STAGES}
         rows += [row(likes, name, cost) for name, cost in costs.items()]
         rows += [row(likes, *bound) for bound in bounds(root)]
@@ -97,15 +102,19 @@ def in_process(folder: Path, lake: Path, name: str) -> dict[str, float]:
 
 def run_stage(root: Path, name: str) -> dict[str, float]:
     start = time.perf_counter()
-    last = (FIRST + timedelta(days=DAYS - 1)).isoformat()
-    stage(name).run(Lake.open(root), **({"cut_off": last} if name == "current_likes" else {}))
+    last = FIRST + timedelta(days=DAYS - 1)
+    if name == "daily_tables":
+        fill_day(Lake.open(root / RECEIVED), last)
+    else:
+        stage(name).run(Lake.open(root), **({"cut_off": last.isoformat()} if name == "current_likes" else {}))
     return measured(start)
 
 
 def measured(start: float) -> dict[str, float]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime
-    return {"wall": time.perf_counter() - start, "cpu": cpu, "gib": used.ru_maxrss / 2**20}
+    # The peak of resource.getrusage begins with that of the process that started this one.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return {"wall": time.perf_counter() - start, "cpu": time.process_time(), "gib": peak / 2**20}
 
 
 def bounds(root: Path) -> Iterator[tuple[str, dict[str, float]]]:
@@ -143,6 +152,16 @@ def invent(root: Path, likes: int) -> None:
         lake.write("tracks", key, described(tracks))
         for table in ("audio_features", "redirects", "feedback", "users"):
             lake.write(table, key, empty_table(table))
+
+
+def receive(root: Path) -> None:
+    """A lake that received the lists of the last day in no order, and has no tables yet."""
+    day = FIRST + timedelta(days=DAYS - 1)
+    lists = Lake.open(root).read("likes", day.isoformat(), ["user_id", "track_id", "liked_at"])
+    lake = Lake.open_or_create(root / RECEIVED)
+    with lake.writing("received lists"):
+        batch = RawBatch("files", "invented", likes=lists.sample(fraction=1, shuffle=True, seed=1))
+        write_batch(lake.raw, day, batch)
 
 
 def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:

@@ -8,6 +8,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
@@ -33,6 +34,7 @@ from tunegraph_pipeline.lake.text_columns import as_column, as_series, joined
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+_LIKES_A_BLOCK = 1 << 20
 _MOST_USERS = 2**31 - 1
 """The row of a user is an int32 in a bundle."""
 
@@ -268,19 +270,38 @@ def update_like_graph(before: LikeGraph, changed_users: pl.Series, now: LikeGrap
     order = ids.arg_sort().to_numpy()
     lengths = np.concatenate([np.diff(before.indptr)[staying], np.diff(now.indptr)])[order]
     starts = np.concatenate([before.indptr[staying], now.indptr[:-1] + len(before.indices)])[order]
-    indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    place = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+    indptr = offsets_of(lengths)
 
     return LikeGraph(
         user_ids=as_column(ids.gather(order)),
         indptr=indptr,
-        indices=np.concatenate([before.indices, now.indices])[place],
-        fold=np.concatenate([before.fold, now.fold])[place],
+        indices=_rows_from(before.indices, now.indices, starts, indptr),
+        fold=_rows_from(before.fold, now.fold, starts, indptr),
         calibration=np.concatenate([before.calibration[staying], now.calibration])[order],
         judge=np.concatenate([before.judge[staying], now.judge])[order],
         canonical=now.canonical,
         n_tracks=now.n_tracks,
     )
+
+
+def _rows_from(
+    before: npt.NDArray[Any],
+    now: npt.NDArray[Any],
+    starts: npt.NDArray[np.int64],
+    indptr: npt.NDArray[np.int64],
+) -> npt.NDArray[Any]:
+    """The rows of a CSR with these offsets. A row begins at its place of ``starts`` in ``before`` and
+    ``now``, end to end. Beside the result there is a block of it in memory."""
+    rows = np.empty(indptr[-1], dtype=before.dtype)
+    cuts = np.searchsorted(indptr, np.arange(0, len(rows), _LIKES_A_BLOCK), side="right") - 1
+    for first, last in pairwise(np.unique([*cuts, len(starts)]).tolist()):
+        offsets_here = indptr[first : last + 1]
+        place = np.repeat(starts[first:last] - offsets_here[:-1], np.diff(offsets_here))
+        place += np.arange(offsets_here[0], offsets_here[-1])
+        block, is_old = rows[offsets_here[0] : offsets_here[-1]], place < len(before)
+        block[is_old] = before[place[is_old]]
+        block[~is_old] = now[place[~is_old] - len(before)]
+    return rows
 
 
 def changed_likes(before: LikeGraph, after: LikeGraph) -> tuple["csr_matrix", "csr_matrix"]:

@@ -17,8 +17,10 @@ from tunegraph_pipeline.lake.arrays import REBUILD, ArrayFolder, StringColumn
 
 TEXT = "text"
 """The dtype of a column of strings."""
-Texts = TypeVar("Texts", Sequence[str], StringColumn)
-"""A column of strings, as a list or as it is stored: for a class of which there are both."""
+AnyTexts = Sequence[str] | StringColumn
+"""A column of strings, as a list or as it is stored."""
+Texts = TypeVar("Texts", bound=AnyTexts)
+"""The same, for a class that has it in one of these forms."""
 NEUTRAL: Any = object()
 """The default of a field that may be left out; `declared_fields` puts the neutral value there."""
 Neutral = float | Literal["row"]
@@ -169,7 +171,7 @@ def declared_fields(record: object, sizes: Mapping[str, int] | None = None) -> d
 
 
 def as_declared(
-    specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | StringColumn | Sequence[str] | None]
+    specs: Sequence[ArraySpec], values: Mapping[str, ArrayLike | AnyTexts | None]
 ) -> dict[str, NDArray[Any] | StringColumn]:
     """The values with the declared dtypes, in the order of ``specs``, ready for `arrays.write_arrays`. Values
     of the declared dtype are not copied. Raises ValueError where a value is missing or not declared;
@@ -253,7 +255,7 @@ def _in_words(size: int | str, sizes: Mapping[str, int]) -> str:
     return "at least 1" if more else "any"
 
 
-def _with_dtype(value: ArrayLike | StringColumn | Sequence[str], dtype: str) -> NDArray[Any] | StringColumn:
+def _with_dtype(value: ArrayLike | AnyTexts, dtype: str) -> NDArray[Any] | StringColumn:
     if dtype != TEXT:
         return np.asarray(value, dtype=np.dtype(dtype))
     return value if isinstance(value, StringColumn) else StringColumn.from_strings(value)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tokenize import TokenError
@@ -36,6 +36,7 @@ Float32 = NDArray[np.float32]
 _header = threading.Lock()
 _verified: set[tuple[Any, ...]] = set()
 """The folders whose checksums this process compared, as they were then."""
+_STRINGS_A_BLOCK = 1 << 14
 _HEADER_BYTES = 128  # room for any one-dimensional .npy header; numpy itself aligns to 64
 
 
@@ -60,8 +61,20 @@ class StringColumn:
         np.cumsum([len(text) for text in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
 
+    @classmethod
+    def of(cls, texts: "Sequence[str] | StringColumn") -> "StringColumn":
+        """The column of these texts, which may be one already."""
+        return texts if isinstance(texts, StringColumn) else cls.from_strings(texts)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _STRINGS_A_BLOCK):
+            bounds = self.offsets[start : start + _STRINGS_A_BLOCK + 1]
+            block = self.bytes[bounds[0] : bounds[-1]].tobytes()
+            for first, last in pairwise((bounds - bounds[0]).tolist()):
+                yield block[first:last].decode()
 
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self):

@@ -8,6 +8,7 @@ functions themselves (`tables`), or which days are filled when (`pipeline.fill_d
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from datetime import date
 from functools import cache, partial
 from io import BytesIO
@@ -19,6 +20,7 @@ from tunegraph_pipeline.lake.aliases import NO_ALIASES, Aliases
 from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
 from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.lake import DAILY_TABLES, MAY_BE_MISSING, Lake
+from tunegraph_pipeline.lake.large_days import is_large, lists_in_ranges
 from tunegraph_pipeline.lake.parquet import copy_rows, read_blocks
 from tunegraph_pipeline.lake.plays import (
     DayOfPlays,
@@ -47,6 +49,7 @@ from tunegraph_pipeline.lake.tables import (
 )
 
 _ABOUT_TRACKS = ("tracks", "audio_features", "redirects")
+_OF_LISTS = {"users", "likes", "observations"}
 _STREAMED = "plays"
 """The daily table that may be larger than memory, made by DuckDB."""
 
@@ -103,11 +106,34 @@ def fill_day(lake: Lake, day: date, names: Collection[str] = DAILY_TABLES) -> bo
             lake.read(name, key, columns=[])
     stale = lake.stale_tables(day, names, aliases)
     in_memory = [name for name in stale if name != _STREAMED]
+    if not pruned and is_large(lake.batches(day)) and (of_lists := _OF_LISTS & set(in_memory)):
+        _fill_lists(lake, day, of_lists, aliases)
+        in_memory = [name for name in in_memory if name not in of_lists]
     for name, rows in tables_now(lake, day, in_memory, aliases).items():
         lake.write(name, key, rows, _inputs(lake, day, name, rows, aliases))
     if _STREAMED in stale:
         _fill_plays(lake, day, aliases)
     return not stale
+
+
+def _fill_lists(lake: Lake, day: date, names: Collection[str], aliases: Aliases) -> None:
+    """Write those tables of lists of these names as :func:`derive` makes them, a range of users at a time."""
+    key, batches = day.isoformat(), lake.batches(day)
+    users = derive_users(batches, day, aliases)
+    if "users" in names:
+        lake.write("users", key, users, day_fingerprint(batches, "users", aliases))
+    with ExitStack() as drafts:
+        written = {
+            name: drafts.enter_context(lake.draft(name, key))
+            for name in ("likes", "observations")
+            if name in names
+        }
+        for name, draft in written.items():
+            draft.inputs, draft.ids_are_composed = day_fingerprint(batches, name, aliases), True
+        for likes, observations in lists_in_ranges(batches, users, aliases, lake.staging) if written else ():
+            for name, rows in (("likes", likes), ("observations", observations)):
+                if name in written:
+                    written[name].append(rows)
 
 
 def _fill_plays(lake: Lake, day: date, aliases: Aliases) -> None:

@@ -34,9 +34,11 @@ from tunegraph_pipeline.lake.id_forms import compose_ids
 from tunegraph_pipeline.lake.licences import Licence, each_once, licence_of, read_licence
 from tunegraph_pipeline.lake.parquet import (
     UNREADABLE,
+    as_frame,
     check_columns,
     copy_rows,
     count_values,
+    read_blocks,
     read_with_added,
     same_columns,
     without_missing,
@@ -148,10 +150,32 @@ class BatchInfo:
 
         def check(schema: pa.Schema) -> None:
             if not same_columns(schema, without_missing(RAW_SCHEMAS[part], added, schema)):
-                raise LakeError(f"{path} does not have the columns of raw {part}; import its origin again")
+                raise self._of_other_columns(part)
 
         with self._reading(part):
             return read_with_added(path, empty_frame(part), added, columns, check)
+
+    def read_in_blocks(self, part: str, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The rows of :meth:`read` of a part without added columns, a block at a time. Raises LakeError where
+        it cannot be read."""
+        if not self.rows.get(part):
+            return
+        declared = pa.schema([one for one in RAW_SCHEMAS[part] if columns is None or one.name in columns])
+        with self._reading(part):
+            for block in read_blocks(self.path(part), columns):
+                if not same_columns(block.schema, declared):
+                    raise self._of_other_columns(part)
+                rows = as_frame(block)
+                rows = rows if columns is None else rows.select(columns)
+                yield rows if self.ids_are_composed else compose_ids(rows)
+
+    def values(self, part: str, column: str) -> pl.Series:
+        """The distinct values of a column of text of a part, nulls left out, in no order. Raises LakeError
+        where it cannot be read."""
+        found = pl.Series(column, [], dtype=pl.String)
+        for rows in self.read_in_blocks(part, [column]):
+            found = pl.concat([found, rows[column].drop_nulls().unique()]).unique()
+        return found
 
     def count_values(self, part: str, column: str) -> Counter[str]:
         """How often each value of a column of text is in a part, nulls left out, a block of rows at a time.
@@ -170,6 +194,11 @@ class BatchInfo:
         with self._reading(part):
             check_parquet(self.path(part))
             return check_columns(self.path(part), RAW_SCHEMAS[part], RAW_ADDED.get(part, ()))
+
+    def _of_other_columns(self, part: str) -> LakeError:
+        return LakeError(
+            f"{self.path(part)} does not have the columns of raw {part}; import its origin again"
+        )
 
     @contextmanager
     def _reading(self, part: str) -> Iterator[None]:

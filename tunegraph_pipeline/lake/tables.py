@@ -56,9 +56,9 @@ def derive_users(batches: Sequence[BatchInfo], day: date, aliases: Aliases = NO_
     frames = []
     for batch in batches:
         implied = [
-            pl.DataFrame(
-                {"user_id": [*batch.count_values(part, "user_id")]}, {"user_id": pl.String}
-            ).with_columns(
+            batch.values(part, "user_id")
+            .to_frame()
+            .with_columns(
                 discovered_from=pl.lit(None, pl.String),
                 depth=pl.lit(0, pl.Int32),
                 state=pl.lit(state),
@@ -217,10 +217,12 @@ def empty_table(name: str) -> pl.DataFrame:
 
 
 class TableDraft:
-    """A partition that is being written. ``inputs``: the fingerprint of what its rows are derived from."""
+    """A partition that is being written. ``inputs``: the fingerprint of what its rows are derived from;
+    ``ids_are_composed``: whether its ids have one Unicode form, in a daily table."""
 
     def __init__(self, rows: RowWriter, spec: TableSpec, where: str) -> None:
         self.inputs = ""
+        self.ids_are_composed = False
         self._rows, self._spec, self._where = rows, spec, where
 
     def append(self, frame: pl.DataFrame) -> None:
@@ -266,6 +268,8 @@ class TableFiles:
             draft = TableDraft(rows, spec, str(path))
             yield draft
             rows.facts[_INPUTS.decode()] = draft.inputs
+            if draft.ids_are_composed:
+                rows.facts[_COMPOSED.decode()] = "true"
 
     def read(
         self, table: str, partition: str | None = None, columns: list[str] | None = None

@@ -4,6 +4,7 @@ Here: lining up arrays, and the index. Not here: the form of a bundle (`recommen
 live (`publish`).
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.lake.arrays import ArrayFolder
+from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.lake.text_columns import as_column, as_series
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServingSettings
@@ -28,6 +30,8 @@ from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
+
+_LISTS_A_BLOCK = 1 << 14
 
 
 def bundle_of(lake: Lake, model_version: str) -> Bundle:
@@ -77,7 +81,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
     )
     user_ids, user_indptr, disliked_indptr, disliked_tracks = with_dislikes(graph, known_dislikes(lake), ids)
     return BundleContent(
-        track_ids=ids.to_list(),
+        track_ids=as_column(ids),
         embeddings=weights.embeddings,
         pooling_weight=weights.pooling_weight,
         popularity=degrees,
@@ -93,16 +97,16 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         user_tracks=graph.indices,
         disliked_indptr=disliked_indptr,
         disliked_tracks=disliked_tracks,
-        names=shown["name"].to_list(),
-        artists=shown["made_by"].to_list(),
-        isrcs=shown["isrc"].to_list(),
-        image_urls=shown["image_url"].to_list(),
-        preview_urls=shown["preview_url"].to_list(),
+        names=as_column(shown["name"]),
+        artists=as_column(shown["made_by"]),
+        isrcs=as_column(shown["isrc"]),
+        image_urls=as_column(shown["image_url"]),
+        preview_urls=as_column(shown["preview_url"]),
         canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
         years=shown["year"].to_numpy(),
         layout=weights.layout,
-        by=Artists.of_lists(shown["artist_ids"].to_list(), shown["artists"].to_list()),
+        by=Artists.of_lists(*(_in_turn(shown[name]) for name in ("artist_ids", "artists"))),
         facts={
             "bundle_version": version,
             "model_version": model.facts["version"],
@@ -115,11 +119,18 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
     )
 
 
+def _in_turn(lists: pl.Series) -> Iterator[list[str | None]]:
+    """The values of a column of lists, of which few are Python objects at a time."""
+    return (
+        one for block in lists.to_frame().iter_slices(_LISTS_A_BLOCK) for one in block.to_series().to_list()
+    )
+
+
 class Audience(NamedTuple):
     """The users of a bundle: first those of the like graph, then those with dislikes alone. Lists as in
     :class:`BundleContent`."""
 
-    user_ids: list[str]
+    user_ids: StringColumn
     user_indptr: NDArray[np.int64]
     disliked_indptr: NDArray[np.int64]
     disliked_tracks: NDArray[np.int32]
@@ -132,7 +143,7 @@ def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series
     which are never recommended, and tracks that the user likes in the graph are left out.
     """
     tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String), "track": graph.canonical})
-    users = pl.DataFrame({"user_id": graph.user_ids.tolist()}, schema={"user_id": pl.String})
+    users = as_series(graph.user_ids, "user_id").to_frame()
     found = dislikes.join(tracks, on="track_id")
     users = pl.concat(
         [users, found.select("user_id").unique().join(users, on="user_id", how="anti").sort("user_id")]
@@ -149,7 +160,7 @@ def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series
     more = len(users) - graph.n_users
     counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
     return Audience(
-        users["user_id"].to_list(),
+        as_column(users["user_id"]),
         np.concatenate([graph.indptr, np.repeat(graph.indptr[-1:], more)]),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         rows["track"].to_numpy().astype(np.int32),

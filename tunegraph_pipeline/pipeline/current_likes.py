@@ -94,8 +94,8 @@ class _CannotUpdateError(Exception):
 _LISTS = ("current_likes", "current_dislikes", "last_observations")
 """The tables that hold `CurrentLists`, in the order of its fields."""
 _NOTHING = pairs_fingerprint(empty_table("current_likes"))
-_ROWS_A_RANGE = 2_000_000
-"""How many rows of all days are brought up to date together, in 1.5 GiB of memory (`benchmarks/scale.py`)."""
+_ROWS_A_RANGE = 1_000_000
+"""How many rows of all days are brought up to date together, in 0.8 GiB of memory (`benchmarks/scale.py`)."""
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:

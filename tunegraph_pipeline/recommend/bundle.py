@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.array_spec import (
+    AnyTexts,
     as_declared,
     check_indices,
     checked_arrays,
@@ -47,7 +48,7 @@ _SCREENED = 0.7  # minimum share of the squared length that the screen's coordin
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class BundleContent(GivenArrays[Sequence[str]]):
+class BundleContent(GivenArrays[AnyTexts]):
     """The content of a bundle of N tracks and U users. Row i of each array is ``track_idx`` i.
 
     ``neighbour_*`` is a CSR matrix W of shape (N, N): row = liked track, column = candidate.
@@ -81,9 +82,9 @@ class IdIndex:
     clean: Callable[[str], str] | None = None
 
     @classmethod
-    def from_ids(cls, ids: Sequence[str]) -> Self:
-        column = StringColumn.from_strings(ids)
-        hashes = _hash_ids(text.encode() for text in ids)
+    def from_ids(cls, ids: AnyTexts) -> Self:
+        column = StringColumn.of(ids)
+        hashes = _hash_ids(text.encode() for text in column)
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         return cls(column, hashes[order], order)
 
@@ -381,7 +382,8 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
     canonical, layout = content.canonical, content.layout
     is_csr = _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids))
     require(is_csr, "the artists of tracks are not a CSR matrix")
-    require(len(set(by.ids)) == len(by.ids) == len(by.names), "an artist's id occurs twice or has no name")
+    distinct = _duplicate(IdIndex.from_ids(by.ids)) is None
+    require(distinct and len(by.ids) == len(by.names), "an artist's id occurs twice or has no name")
     require(((layout >= 0) & (layout <= 1)).all(), "layout has a position outside of the map")
     require(np.isin(content.explicit, (-1, 0, 1)).all(), "explicit has a value other than 1, 0 and -1")
     own = np.arange(n)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex
+from tunegraph_pipeline.recommend.list_search import Found
 
 _EXTRA = 32  # tracks requested beyond k, because some will be liked already
 _DOUBTED = 10  # ranks before the k-th to take the bound from, because the index may have missed better tracks
@@ -33,7 +34,8 @@ _MOST_REQUESTED = 8192  # more than this costs as much as the exact ranking
 class CandidateQuery(NamedTuple):
     """The tracks to find: those with the highest ``direction . E[j] + familiarity * popularity[j] +
     prior[j]`` plus the ``weights`` of their ``columns``; without the ``named`` tracks, and without explicit
-    ones unless ``explicit``. ``lowered`` reduces a score by the possible rounding error of float32."""
+    ones unless ``explicit``. ``lowered`` reduces a score by the possible rounding error of float32.
+    ``found``: what the index finds first, if that is known."""
 
     direction: NDArray[np.float64]
     familiarity: float
@@ -42,10 +44,17 @@ class CandidateQuery(NamedTuple):
     named: NDArray[np.int32]
     explicit: bool
     lowered: Callable[[float], float]
+    found: Found | None = None
 
 
 class TooFewError(Exception):
     """The index does not find enough candidates; the whole catalogue has to be ranked."""
+
+
+def first_request(k: int, named: int) -> int:
+    """How many tracks are requested of the index first for the best k of a query with so many ``named``
+    tracks."""
+    return k + _EXTRA + min(named // 2, _EXTRA)
 
 
 class Scratch(threading.local):
@@ -87,17 +96,18 @@ class CandidateSearch:
             named = place[query.named]
             fresh[named[named > 0] - 1] = False
             place[query.named] = -1
-            requested = k + _EXTRA + min(len(query.named) // 2, _EXTRA)
+            requested = first_request(k, len(query.named))
             while requested <= _MOST_REQUESTED:
-                found, products = self.index.search(
-                    query.direction, 1.0, query.familiarity, requested, probes
-                )
-                if not len(found):
+                found = query.found
+                if found is None or found.asked != requested:
+                    found = self.index.search(query.direction, 1.0, query.familiarity, requested, probes)
+                tracks, products = found.tracks, found.products
+                if not len(tracks):
                     break
-                trusted = products[min(k - min(k // 2, _DOUBTED), len(found) - 1)]
-                candidates = self._merged(query, found, place[found], trusted, near, fresh.copy(), k)
+                trusted = products[min(k - min(k // 2, _DOUBTED), len(tracks) - 1)]
+                candidates = self._merged(query, tracks, place[tracks], trusted, near, fresh.copy(), k)
                 bar = query.lowered(_kth(candidates.scores, k))
-                if bar > products[-1] or len(found) == self.index.size:
+                if bar > found.bound or len(tracks) == self.index.size:
                     return candidates.best(bar)
                 requested *= 4
         finally:

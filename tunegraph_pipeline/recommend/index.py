@@ -1,7 +1,8 @@
 """The approximate index of a large catalogue: which tracks are worth scoring for a query.
 
-Here: the format of the index in a bundle, opening it and searching it. Not here: scoring the tracks it finds
-(`ranking`), or building it and choosing how many lists to search (`indexing`).
+Here: the format of the index in a bundle, opening it and searching it, for one query or many. Not here: how
+many are searched at once (`list_search`), scoring the tracks it finds (`ranking`), or building it and
+choosing how many lists to search (`indexing`).
 
 A score has two parts. The neighbour part is sparse, and the cached rows of the liked tracks contain all of
 it. The rest is one inner product,
@@ -14,12 +15,18 @@ Vectors are stored in 8, 16 or 32 bits. The tracks found are scored again from t
 lose a candidate but never changes a score. The embeddings are along principal axes, so their last coordinates
 matter least; prior and popularity replace the last of them.
 
+In 8 bits all numbers of a product are whole, and so small that every order of adding them up gives the same
+float32. So many queries can be answered by products of matrices, list by list, with what each would find
+alone. Of tracks with the same product at the end of what is found, the order of a search would choose, so
+they are left out.
+
 The library is an extra, ``pip install 'tunegraph-pipeline[index]'``, imported when an index is opened.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +34,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError, LibraryMissingError
 from tunegraph_pipeline.lake.arrays import REBUILD
 from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.list_search import Found, best_of, lists_reached, search_lists
 
 INDEX_FILE = "index.faiss"
 """The name of the index file in a bundle. The bundle's facts describe it under ``index``."""
@@ -40,13 +48,8 @@ MANY = 10
 """Minimum likes of a long list, whose neighbours include most winners, so that fewer lists are searched."""
 
 _INT8_MAX = 127
-
-
-class Found(NamedTuple):
-    """The tracks with the highest inner products, highest first: int64[m] and float32[m]."""
-
-    tracks: NDArray[np.int64]
-    products: NDArray[np.float32]
+_WHOLE = 2**24
+"""Whole numbers below it are exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,17 @@ class CandidateIndex:
     def __init__(self, index: Any, form: Form, probes: Probes) -> None:
         self._index = index
         self._form = form
-        self._parameters = library().SearchParametersIVF
+        self._library = library()
         self.probes = probes
         self.size: int = index.ntotal
         self.width: int = index.d
         self.lists: int = index.nlist
+        # The centres in whole numbers, as the vectors are; None where products would be rounded.
+        self._centres: NDArray[np.float32] | None = None
+        if form.storage == "int8" and self.width * _INT8_MAX**2 < _WHOLE:
+            centres = self._library.downcast_index(index.quantizer).reconstruct_n(0, self.lists)
+            most = (_WHOLE - 1) // (_INT8_MAX * self.width)
+            self._centres = np.rint(centres).clip(-most, most)
 
     @classmethod
     def open(cls, bundle: Bundle) -> Self | None:
@@ -159,16 +168,67 @@ class CandidateIndex:
 
     def search(self, direction: NDArray[Any], prior: float, familiarity: float, m: int, probes: int) -> Found:
         """The m tracks with the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
-        in the ``probes`` nearest lists, or fewer if those have fewer."""
+        in the ``probes`` nearest lists; fewer if those have fewer, or the last ones are as good as others."""
+        vector, stretch = self._query(direction, prior, familiarity)
+        if self._centres is None:
+            parameters = self._library.SearchParametersIVF(nprobe=probes)
+            products, tracks = self._index.search(vector, m + 1, params=parameters)
+        else:
+            (lists,) = lists_reached(self._centres @ vector[0], probes).nonzero()
+            products, tracks = self._of_lists(vector, m + 1, lists)
+        found = m + 1 if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
+        return best_of(tracks[0, :found], products[0, :found], m, stretch)
+
+    def search_many(
+        self,
+        directions: Sequence[NDArray[Any]],
+        prior: float,
+        familiarities: Sequence[float],
+        ms: Sequence[int],
+        probes: Sequence[int],
+    ) -> list[Found] | None:
+        """What :meth:`search` finds for each, at a fraction of the cost where there are hundreds of them;
+        None where products are rounded, so that it would not be the same."""
+        if self._centres is None:
+            return None
+        asked = [self._query(*one) for one in zip(directions, [prior] * len(ms), familiarities, strict=True)]
+        vectors = np.concatenate([vector for vector, _ in asked])
+        near = vectors @ self._centres.T
+        sizes = np.array([self._index.invlists.list_size(number) for number in range(self.lists)])
+        found = search_lists(vectors, near, probes, ms, sizes, self._list)
+        return [
+            best_of(tracks, products, m, stretch)
+            for (tracks, products), m, (_, stretch) in zip(found, ms, asked, strict=True)
+        ]
+
+    def _query(self, direction: NDArray[Any], prior: float, familiarity: float) -> tuple[NDArray[Any], float]:
+        """The query as the vectors are stored, float32[1, width], and the factor of its products."""
         vector = np.zeros((1, self.width), dtype=np.float32)
         known = min(self.width - EXTRAS, len(direction))
         vector[0, :known] = direction[:known]
         vector[0, -2] = prior
         vector[0, -1] = familiarity
         stretch = self._form.encode_query(vector)
-        products, tracks = self._index.search(vector, m, params=self._parameters(nprobe=probes))
-        found = m if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
-        return Found(tracks[0, :found], products[0, :found] * np.float32(stretch))
+        return vector, stretch
+
+    def _of_lists(self, vector: NDArray[Any], m: int, lists: NDArray[np.int64]) -> tuple[Any, Any]:
+        """The products and tracks of the best m in these lists, both [1, m], padded with -1."""
+        products, tracks = np.empty((1, m), np.float32), np.empty((1, m), np.int64)
+        unused = np.zeros(len(lists), np.float32)
+        pointers = map(self._library.swig_ptr, (lists, unused, products, tracks))
+        parameters = self._library.SearchParametersIVF(nprobe=len(lists))
+        self._index.search_preassigned_c(1, self._library.swig_ptr(vector), m, *pointers, False, parameters)
+        return products, tracks
+
+    def _list(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors of a list, in whole numbers, and their tracks."""
+        stored = self._index.invlists
+        size = stored.list_size(number)
+        codes = self._library.rev_swig_ptr(stored.get_codes(number), size * self.width)
+        tracks = self._library.rev_swig_ptr(stored.get_ids(number), size)
+        vectors = codes.reshape(size, self.width).astype(np.float32)
+        vectors -= _INT8_MAX + 1
+        return vectors, tracks
 
 
 def read_index(path: Path) -> Any:

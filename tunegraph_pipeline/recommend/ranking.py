@@ -26,7 +26,8 @@ ranked by that score rounded to float32. So a list ranks the same alone and amon
 BLAS, block size or number of threads.
 
 In a large catalogue even one product takes milliseconds. With the bundle's index only candidates are scored
-(see `candidates`). Only tracks that the index misses are lost; scores are those of the exact ranking.
+(see `candidates`). For thousands of lists it is searched at once, and finds the same. Only tracks that the
+index misses are lost; scores are those of the exact ranking.
 """
 
 import math
@@ -39,8 +40,15 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.models.blend import Blend
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
-from tunegraph_pipeline.recommend.candidates import CandidateQuery, CandidateSearch, Scratch, TooFewError
+from tunegraph_pipeline.recommend.candidates import (
+    CandidateQuery,
+    CandidateSearch,
+    Scratch,
+    TooFewError,
+    first_request,
+)
 from tunegraph_pipeline.recommend.index import CandidateIndex
+from tunegraph_pipeline.recommend.list_search import Found
 
 Progress = Callable[[str, int, int], None]
 
@@ -54,6 +62,7 @@ FAMILIARITY = 0.15
 _EPSILON = float(np.finfo(np.float32).eps)
 _DOTS_BLOCK = 4096
 _GROUP = 64  # bounds in a group, of which only the largest is compared, see `_bar`
+_SEARCHED, _FEW = 4096, 256  # queries that the index is searched for at once, and the fewest
 _POOL = 100  # minimum number of tracks to diversify among
 _UNIT = 2.0**26
 """To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
@@ -92,6 +101,19 @@ class QuerySpec(NamedTuple):
     diversity: float = 0.0
     max_per_artist: int | None = None
     explicit: bool = True
+
+
+class _Aim(NamedTuple):
+    """The part of a `_Question` that the index is searched by, its parts as there. ``length``: that of the
+    sum of the liked tracks, before normalising."""
+
+    liked: NDArray[np.int32]
+    disliked: NDArray[np.int32]
+    named: NDArray[np.int32]
+    rows: NDArray[np.float32]
+    direction: NDArray[np.float64]
+    length: float
+    familiarity: float
 
 
 class _Question(NamedTuple):
@@ -177,11 +199,17 @@ class Ranker:
             np.full((len(specs), k, REASONS), -1, dtype=np.int32),
         )
         per_block = max(1, block_bytes // max(1, 4 * self.bundle.n_tracks))
+        searched: list[Found | None] = []
         for start in range(0, len(specs), per_block):
             block = specs[start : start + per_block]
-            for row, best in enumerate(self.answer(block, [k] * len(block), explain=explain), start):
-                for table, found in zip(rankings, best, strict=True):
-                    table[row, : len(found)] = found
+            if len(searched) < len(block):
+                following = start + len(searched)
+                searched += self._searched(specs[following : following + max(_SEARCHED, per_block)], k)
+            found, searched = searched[: len(block)], searched[len(block) :]
+            answers = self._answers(block, [k] * len(block), found, explain=explain)
+            for row, best in enumerate(answers, start):
+                for table, part in zip(rankings, best, strict=True):
+                    table[row, : len(part)] = part
             if progress is not None:
                 progress("rank users", start + len(block), len(specs))
         return rankings
@@ -194,10 +222,16 @@ class Ranker:
 
         Raises IndexError for a track outside of the catalogue.
         """
+        return self._answers(specs, ks, [None] * len(specs), explain=explain)
+
+    def _answers(
+        self, specs: Sequence[QuerySpec], ks: Sequence[int], found: Sequence[Found | None], *, explain: bool
+    ) -> list[Rankings]:
+        """The same, given what the index finds first where that is known."""
         questions = [self._question(spec) for spec in specs]
         answers = [
-            self._of_candidates(question, spec, k, explain=explain)
-            for question, spec, k in zip(questions, specs, ks, strict=True)
+            self._of_candidates(question, spec, k, first, explain=explain)
+            for question, spec, k, first in zip(questions, specs, ks, found, strict=True)
         ]
         open_places = [place for place, answer in enumerate(answers) if answer is None]
         if len(open_places) == 1:
@@ -276,23 +310,53 @@ class Ranker:
         place = np.arange(len(tracks)).repeat(lengths)
         return place, place * np.int64(self.bundle.n_users) + self.bundle.listeners[places]
 
-    def _question(self, spec: QuerySpec) -> _Question:
-        bundle, blend = self.bundle, self.blend
+    def _searched(self, specs: Sequence[QuerySpec], k: int) -> list[Found | None]:
+        """What the index finds first for the best k of each, if that is known before: of hundreds of queries
+        it can be found at once. Without the index, or with few queries, it is found one by one."""
+        found: list[Found | None] = [None] * len(specs)
+        search = self._candidates
+        if search is None or len(specs) < _FEW:
+            return found
+        asked, places, probes, ms = [], [], [], []
+        for place, spec in enumerate(specs):
+            aim = self._aim(spec)
+            most = search.index.probes.of(len(aim.liked), spec.familiarity)
+            if most is not None and aim.liked.size:
+                asked.append(aim)
+                places.append(place)
+                probes.append(most)
+                ms.append(first_request(_pool_of(spec, k), len(aim.named)))
+        if len(asked) < _FEW:
+            return found
+        familiarities = [aim.familiarity for aim in asked]
+        many = search.index.search_many([aim.direction for aim in asked], 1.0, familiarities, ms, probes)
+        for place, one in zip(places, many or (), strict=False):
+            found[place] = one
+        return found
+
+    def _aim(self, spec: QuerySpec) -> _Aim:
+        blend = self.blend
         liked, disliked = self._checked(spec.liked), self._checked(spec.disliked)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         named = _joined([liked, disliked, self._checked(spec.excluded)])
-        left_out = _joined([named, self._blocked, _no_tracks if spec.explicit else self._explicit])
         rows, pooled, length = self._pool(liked)
         direction = pooled.astype(np.float64)
         direction *= blend.embedding
-        lists, scales = [liked], [self._neighbour_scale(len(liked))]
         if disliked.size and liked.size:
             direction -= DISLIKE * blend.embedding * self._pool(disliked)[1].astype(np.float64)
+        familiarity = (2 * spec.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
+        return _Aim(liked, disliked, named, rows, direction, length, familiarity)
+
+    def _question(self, spec: QuerySpec) -> _Question:
+        bundle, blend = self.bundle, self.blend
+        liked, disliked, named, rows, direction, length, familiarity = self._aim(spec)
+        left_out = _joined([named, self._blocked, _no_tracks if spec.explicit else self._explicit])
+        lists, scales = [liked], [self._neighbour_scale(len(liked))]
+        if disliked.size and liked.size:
             lists.append(disliked)
             scales.append(-DISLIKE * self._neighbour_scale(len(disliked)))
         columns, weights, ends = self._neighbours(lists, scales)
-        familiarity = (2 * spec.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
         known = self._coordinates
         probe = np.empty(known + SCREEN_EXTRAS, dtype=np.float32)
         probe[:known] = direction[:known]
@@ -382,8 +446,8 @@ class Ranker:
             winners = self._popular(question, spec, k)
             scores = self.bundle.popularity[winners].astype(np.float32)
             return Rankings(winners, scores, np.full((len(winners), REASONS), -1, dtype=np.int32))
-        plain = spec.diversity <= 0 and spec.max_per_artist is None
-        wanted = k if plain else max(_POOL, 4 * k)
+        plain = _is_plain(spec)
+        wanted = _pool_of(spec, k)
         while True:
             pool, scores = highest(wanted)
             chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, spec, k)
@@ -398,9 +462,10 @@ class Ranker:
         return Rankings(winners, scores[chosen], because)
 
     def _of_candidates(
-        self, question: _Question, spec: QuerySpec, k: int, *, explain: bool
+        self, question: _Question, spec: QuerySpec, k: int, found: Found | None, *, explain: bool
     ) -> Rankings | None:
-        """The best k of the candidates; None if these are not enough."""
+        """The best k of the candidates; None if these are not enough. ``found``: what the index finds first,
+        if that is known."""
         search = self._candidates
         if search is None:
             return None
@@ -415,6 +480,7 @@ class Ranker:
             question.named,
             spec.explicit,
             partial(_lowered, rounding=question.rounding),
+            found,
         )
 
         def highest(wanted_tracks: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -595,6 +661,16 @@ def _rows(indptr: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[n
     places = np.arange(ends[-1] if ends.size else 0)
     places += (starts - ends + lengths).repeat(lengths)
     return places, lengths
+
+
+def _is_plain(spec: QuerySpec) -> bool:
+    """Whether the best tracks are the answer, without a choice among them."""
+    return spec.diversity <= 0 and spec.max_per_artist is None
+
+
+def _pool_of(spec: QuerySpec, k: int) -> int:
+    """How many of the best tracks the best k are chosen among, at first."""
+    return k if _is_plain(spec) else max(_POOL, 4 * k)
 
 
 def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:

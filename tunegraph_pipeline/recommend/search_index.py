@@ -7,6 +7,7 @@ Here: normalising names, the codes that stand for them, and building the index. 
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.lake.array_spec import AnyTexts
 from tunegraph_pipeline.recommend.artists import Artists
 
 _MAX_FIELD, _MAX_ARTISTS = 200, 10
@@ -55,8 +57,8 @@ def normalise(text: str) -> str:
 
 
 def search_arrays(
-    track_ids: Sequence[str],
-    names: Sequence[str],
+    track_ids: AnyTexts,
+    names: AnyTexts,
     by: Artists,
     popularity: NDArray[np.integer],
     canonical: NDArray[np.integer],
@@ -73,23 +75,29 @@ def search_arrays(
     """
     of_recording = popularity[canonical].astype(np.int64)
     has_several_ids = np.bincount(canonical, minlength=len(canonical)) > 1
-    bounds = by.indptr.tolist()
-    tracks: list[int] = []
-    texts: list[str] = []
+    tracks = array("i")
+    found: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
+    counts: Counter[str] = Counter()
     seen: set[tuple[int, str]] = set()
     # Stable: on a tie the smaller index comes first, so the canonical track precedes the recording's others.
-    for track in np.argsort(-of_recording, kind="stable").tolist():
-        artists = [by.names[artist] for artist in by.indices[bounds[track] : bounds[track + 1]]]
-        text = "".join(f"{field}{FIELD}" for field in fields_of(names[track] or track_ids[track], artists))
-        recording = int(canonical[track])
-        if has_several_ids[recording]:
-            if (recording, text) in seen:
-                continue
-            seen.add((recording, text))
-        tracks.append(track)
-        texts.append(text)
-    codes, indptr, places = _inverted(texts)
-    words, sums = _words(texts)
+    order = np.argsort(-of_recording, kind="stable")
+    for start in range(0, len(order), _BLOCK):
+        first, texts = len(tracks), []
+        for track in order[start : start + _BLOCK].tolist():
+            artists = [by.names[artist] for artist in by.indices[by.indptr[track] : by.indptr[track + 1]]]
+            fields = fields_of(names[track] or track_ids[track], artists)
+            text = "".join(f"{field}{FIELD}" for field in fields)
+            recording = int(canonical[track])
+            if has_several_ids[recording]:
+                if (recording, text) in seen:
+                    continue
+                seen.add((recording, text))
+            tracks.append(track)
+            texts.append(text)
+        found.append(_codes_of(texts, first))
+        counts.update(word for text in texts for word in set(text.split()))
+    codes, indptr, places = _inverted(found)
+    words, sums = _words(counts)
     return {
         "search_tracks": np.array(tracks, dtype=np.int32),
         "search_codes": codes,
@@ -124,9 +132,11 @@ def _whole_code(field: str) -> int:
     return int.from_bytes(digest, "little") | int(_WHOLE)
 
 
-def _inverted(texts: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
-    """Codes, ascending; the offsets of their places; the places."""
-    blocks = [_codes_of(texts[start : start + _BLOCK], start) for start in range(0, len(texts), _BLOCK)]
+def _inverted(
+    blocks: list[tuple[NDArray[np.uint64], NDArray[np.int32]]],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
+    """Codes, ascending; the offsets of their places; the places. Takes the blocks of `_codes_of`, and empties
+    the list."""
     unique = [np.unique(codes) for codes, _ in blocks]
     vocabulary = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *unique]))
     # One number for each code and place, so that one sort groups the places by code.
@@ -181,9 +191,9 @@ def _triple(
     return code
 
 
-def _words(texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The words that have a number, ascending, and the running sum of the number of texts each is in."""
-    counts = Counter(word for text in texts for word in set(text.split()))
+def _words(counts: Counter[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The words that have a number, ascending, and the running sum of the number of texts each is in, which
+    ``counts`` has."""
     numbered = sorted((number, counts[word]) for word in counts if (number := number_of(word)) is not None)
     sums = np.zeros(len(numbered) + 1, dtype=np.int64)
     np.cumsum([count for _, count in numbered], out=sums[1:])

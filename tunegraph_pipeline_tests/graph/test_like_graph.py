@@ -238,9 +238,9 @@ def same(left: LikeGraph, right: LikeGraph) -> None:
 
 
 @settings(deadline=None)
-@given(pairs, pairs, st.integers(0, 3))
+@given(pairs, pairs, st.integers(0, 3), st.integers(1, 9))
 def test_a_graph_whose_changed_lists_are_replaced_is_that_of_all_likes(
-    old: set[tuple[str, str]], new: set[tuple[str, str]], grown: int
+    old: set[tuple[str, str]], new: set[tuple[str, str]], grown: int, a_block: int
 ) -> None:
     tracks = "hgfedcba"
     later = tracks + "xyz"[:grown]
@@ -252,7 +252,9 @@ def test_a_graph_whose_changed_lists_are_replaced_is_that_of_all_likes(
     now = graph_of({pair for pair in new if pair[0] in changed}, later, canonical=canonical, **options)
     after = graph_of(new, later, canonical=canonical, **options)
 
-    updated = update_like_graph(before, pl.Series(sorted(changed), dtype=pl.String), now)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(like_graph, "_LIKES_A_BLOCK", a_block)
+        updated = update_like_graph(before, pl.Series(sorted(changed), dtype=pl.String), now)
 
     same(updated, after)
     likes, change = changed_likes(before, updated)
