@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar, cast
 
 import polars as pl
 from numpy.typing import NDArray
@@ -27,17 +27,32 @@ KINDS = ("local", "ray")
 Output = NDArray[Any] | StringColumn | pl.DataFrame
 Outputs = Mapping[str, Output]
 """What a block function returns: arrays, strings and tables by name."""
-Input = Output | Path | str | None
-"""What all blocks of a step share: the same, texts, and files or folders that are there already."""
+
+
+class Files(NamedTuple):
+    """Files that are there already: ``names`` below the folder ``root``, such as the tables of a lake."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, root: Path, paths: Iterable[Path]) -> Self:
+        """Those of ``paths``, which are below ``root``."""
+        return cls(root, tuple(sorted({path.relative_to(root).as_posix() for path in paths})))
+
+
+Input = Output | Files | str | None
+"""What all blocks of a step share: the same, texts, and files."""
 
 _Block = TypeVar("_Block")
 _Made = TypeVar("_Made")
 
 
-class Inputs:
-    """What the blocks of a step share, by name; and what a process makes of it once, not for every block.
+class Parcel:
+    """Values by name: what the blocks of a step share, or the result of a block; and what a process makes of
+    the first once, not for every block.
 
-    >>> inputs = Inputs({"name": "x"})
+    >>> inputs = Parcel({"name": "x"})
     >>> inputs.once("twice", lambda: inputs.text("name") * 2)
     'xx'
     """
@@ -49,11 +64,15 @@ class Inputs:
     def array(self, name: str) -> NDArray[Any]:
         return cast(NDArray[Any], self._values[name])
 
+    def strings(self, name: str) -> StringColumn:
+        return cast(StringColumn, self._values[name])
+
     def frame(self, name: str) -> pl.DataFrame:
         return cast(pl.DataFrame, self._values[name])
 
-    def path(self, name: str) -> Path:
-        return cast(Path, self._values[name])
+    def root(self, name: str) -> Path:
+        """The folder below which :class:`Files` are on this machine."""
+        return cast(Files, self._values[name]).root
 
     def text(self, name: str) -> str:
         return cast(str, self._values[name])
@@ -78,14 +97,14 @@ class Engine(Protocol):
 
     def run(
         self,
-        function: Callable[[Inputs, _Block], Outputs],
+        function: Callable[[Parcel, _Block], Outputs],
         blocks: Iterable[_Block],
         shared: Mapping[str, Input],
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[Parcel]:
         """Yield ``function(inputs, block)`` for every block, in their order, with ``shared`` as the inputs.
 
-        ``blocks`` are small, and are taken as they are needed. What is yielded is valid until the next one.
-        Raises what the function raises; EngineError where a cluster cannot be used.
+        ``blocks`` are small, and are taken as they are needed. What is yielded stays valid as long as it is
+        held. Raises what the function raises; EngineError where a cluster cannot be used.
         """
 
 

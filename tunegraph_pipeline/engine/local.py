@@ -6,7 +6,7 @@ Here: that loop, which copies nothing and writes nothing. Not here: what runs in
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from tunegraph_pipeline.engine.engine import Input, Inputs, Outputs
+from tunegraph_pipeline.engine.engine import Input, Outputs, Parcel
 
 _Block = TypeVar("_Block")
 
@@ -18,14 +18,14 @@ class LocalEngine:
 
     def run(
         self,
-        function: Callable[[Inputs, _Block], Outputs],
+        function: Callable[[Parcel, _Block], Outputs],
         blocks: Iterable[_Block],
         shared: Mapping[str, Input],
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[Parcel]:
         """As `Engine.run`."""
-        inputs = Inputs(shared)
+        inputs = Parcel(shared)
         for block in blocks:
-            yield function(inputs, block)
+            yield Parcel(function(inputs, block))
 
 
 LOCAL = LocalEngine()

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tunegraph_pipeline.engine.engine import EngineSettings, Input, Inputs, Outputs
+from tunegraph_pipeline.engine.engine import EngineSettings, Input, Outputs, Parcel
 from tunegraph_pipeline.engine.workspace import Workspace
 from tunegraph_pipeline.errors import EngineError, LibraryMissingError
 from tunegraph_pipeline.progress import report_note
@@ -75,10 +75,10 @@ class RayEngine:
 
     def run(
         self,
-        function: Callable[[Inputs, _Block], Outputs],
+        function: Callable[[Parcel, _Block], Outputs],
         blocks: Iterable[_Block],
         shared: Mapping[str, Input],
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[Parcel]:
         """As `Engine.run`; ``blocks`` are sent by Ray, which pickles them."""
         processors = self._processors()
         if not self._steps:
@@ -107,7 +107,7 @@ class RayEngine:
                 with _as_lines(self._settings.address):
                     _result(task)
                 self._under_way.discard(task)
-                yield self._workspace.get(name)  # type: ignore[misc]
+                yield Parcel(self._workspace.get(name))
                 self._workspace.drop(name)
         finally:
             left = {task for _, task in waiting}
@@ -125,16 +125,16 @@ class RayEngine:
 
 
 def run_block(
-    function: Callable[[Inputs, _Block], Outputs], workspace: Workspace, step: str, name: str, block: _Block
+    function: Callable[[Parcel, _Block], Outputs], workspace: Workspace, step: str, name: str, block: _Block
 ) -> None:
     """Run a block in a task, and leave its result as the parcel ``name``."""
     workspace.put(name, function(_inputs(workspace, step), block))
 
 
 @lru_cache(maxsize=1)
-def _inputs(workspace: Workspace, step: str) -> Inputs:
+def _inputs(workspace: Workspace, step: str) -> Parcel:
     """The inputs of a step, opened once by each process that runs its tasks."""
-    return Inputs(workspace.get(step))
+    return Parcel(workspace.get(step))
 
 
 def installed() -> dict[str, str]:

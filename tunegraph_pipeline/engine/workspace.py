@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.engine.engine import Input
+from tunegraph_pipeline.engine.engine import Files, Input
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.lake.storage import disk_errors
 
@@ -104,8 +104,8 @@ def write_parcel(folder: Path, values: Mapping[str, Input]) -> None:
         elif isinstance(value, pl.DataFrame):
             contents[name] = "table"
             value.write_ipc(folder / f"{name}.arrow", compression="uncompressed")
-        elif isinstance(value, Path):
-            contents[name] = {"path": str(value.absolute())}
+        elif isinstance(value, Files):
+            contents[name] = {"root": str(value.root.absolute()), "names": value.names}
         else:
             contents[name] = {"text": value}
     (folder / _CONTENTS).write_text(json.dumps(contents))
@@ -123,8 +123,8 @@ def open_parcel(folder: Path) -> dict[str, Input]:
             values[name] = StringColumn(*parts)
         elif kind == "table":
             values[name] = pl.read_ipc(folder / f"{name}.arrow")
-        elif "path" in kind:
-            values[name] = Path(kind["path"])
+        elif "root" in kind:
+            values[name] = Files(Path(kind["root"]), tuple(kind["names"]))
         else:
             values[name] = kind["text"]
     return values

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tunegraph_pipeline.engine.engine import Engine, Inputs, Outputs
+from tunegraph_pipeline.engine.engine import Engine, Outputs, Parcel
 from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.csr import column_counts, index_type, offsets_of
@@ -366,7 +366,7 @@ def co_like_blocks(
     blocks = (RowsOfB(start, stop, n_tracks, threads) for start, stop in cuts)
     done = 0
     for found in engine.run(counted_rows, blocks, shared):
-        lengths, columns, counts = (_array(found, name) for name in ("lengths", "columns", "counts"))
+        lengths, columns, counts = (found.array(name) for name in ("lengths", "columns", "counts"))
         yield lengths, columns, counts
         done += len(lengths)
         if progress is not None:
@@ -382,10 +382,10 @@ class RowsOfB(NamedTuple):
     threads: int
 
 
-def counted_rows(inputs: Inputs, block: RowsOfB) -> Outputs:
+def counted_rows(inputs: Parcel, block: RowsOfB) -> Outputs:
     """Some rows of B: the ``lengths`` of the rows, their ``columns``, ascending in a row, and ``counts``.
 
-    Inputs are A, by users (``tracks``, ``tracks_from`` and as many ``ones``) and by tracks (``users``,
+    Parcel are A, by users (``tracks``, ``tracks_from`` and as many ``ones``) and by tracks (``users``,
     ``users_from``).
     """
     from scipy.sparse import csr_matrix
@@ -470,7 +470,7 @@ def _strongest_blocks(
     blocks = (RowsOfStrongest(start, stop, k, threads) for start, stop in cuts)
     done = 0
     for found in engine.run(strongest_rows, blocks, shared):
-        lengths, columns, scores = (_array(found, name) for name in ("lengths", "columns", "scores"))
+        lengths, columns, scores = (found.array(name) for name in ("lengths", "columns", "scores"))
         yield lengths, columns, scores
         done += len(lengths)
         if progress is not None:
@@ -486,7 +486,7 @@ class RowsOfStrongest(NamedTuple):
     threads: int
 
 
-def strongest_rows(inputs: Inputs, block: RowsOfStrongest) -> Outputs:
+def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
     """Some rows of `strongest_neighbours`: their ``lengths``, ``columns``, the strongest first in a row, and
     ``scores``, float32. The inputs are those that `_strongest_blocks` shares."""
     from scipy.sparse import csr_matrix
@@ -593,13 +593,6 @@ def _csr(
     from scipy.sparse import csr_matrix
 
     return _indexed(csr_matrix((values, columns, starts), shape=(len(starts) - 1, n_columns)), columns.dtype)
-
-
-def _array(found: Outputs, name: str) -> npt.NDArray[Any]:
-    """Return a part of the result of a block that is an array."""
-    array = found[name]
-    assert isinstance(array, np.ndarray)
-    return array
 
 
 def _indexed(matrix: "csr_matrix", kind: "np.dtype[Any]") -> "csr_matrix":
