@@ -146,11 +146,13 @@ class _Rows:
         """Take the rows of the users of a range; those before it are skipped."""
         taken = [self._left.clear()]
         while True:
-            found = users.of(self._left)
-            taken.append(found)
-            past = self._left.filter(pl.col("user_id") > users.until) if users.until is not None else None
-            if past is not None and len(past):
-                self._left = past
+            ids = self._left["user_id"]
+            # By bisection: the rows are in the order of users.
+            first = 0 if users.after is None else int(ids.search_sorted(users.after, side="right"))
+            end = len(ids) if users.until is None else int(ids.search_sorted(users.until, side="right"))
+            taken.append(self._left.slice(first, end - first))
+            if end < len(ids):
+                self._left = self._left.slice(end)
                 break
             following = next(self._blocks, None)
             if following is None:
