@@ -33,6 +33,10 @@ class BundleError(TuneGraphError):
     """A serving bundle that is missing, incomplete or does not match its manifest."""
 
 
+class EngineError(TuneGraphError):
+    """A cluster that cannot be used, or that lost what ran on it."""
+
+
 class ShortageError(TuneGraphError):
     """The machine ran out of memory or of open files. Nothing is damaged by it, and no disk is full."""
 

@@ -1,20 +1,22 @@
 """The co-like matrix B = AᵀA: which tracks are neighbours, because at least one user likes both.
 
 Here: B with its exact counts, its degree-normalised form cut to the strongest neighbours of each track, both
-built block by block and kept as mapped CSR folders, so that the neighbours of a track are one slice. Not
-here: which likes go in (`like_graph.py` selects them), updating B when likes change (`co_like_update.py`),
-what is learnt from the neighbours (`training`).
+built block by block, by an engine, and kept as mapped CSR folders, so that the neighbours of a track are one
+slice. Not here: which likes go in (`like_graph.py` selects them), updating B when likes change
+(`co_like_update.py`), what is learnt from the neighbours (`training`).
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from tunegraph_pipeline.engine.engine import Engine, Outputs, Parcel
+from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.csr import column_counts, index_type, offsets_of
 from tunegraph_pipeline.lake.array_spec import ArraySpec, checked_arrays, optional
@@ -60,6 +62,7 @@ CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _LIKES_A_BLOCK = 1 << 22  # looked at together, so that what is made of them stays small
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
+_FINE = 1 << 30  # parts of a block that a row may be
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
 _BYTES_A_SUM = 12  # of a column, in each thread: its sum and its place in the list of touched columns
 _BYTES_A_NEIGHBOUR = 64  # of a pruned block: the same with scores in double precision, per thread and joined
@@ -215,6 +218,7 @@ def build_co_like(
     memory_mib: int = 512,
     max_exact_nnz: int = 1_000_000_000,
     facts: Mapping[str, Any] | None = None,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> None:
     """Write B of ``likes`` (users x tracks; every stored entry is a like) into ``folder`` for `CoLike.open`.
@@ -222,7 +226,8 @@ def build_co_like(
     ``memory_mib`` bounds the memory of the build beside ``likes`` and its transpose, whatever the size of B,
     which is streamed to the folder. B is left out, and the facts say so, when it could have more than
     ``max_exact_nnz`` entries (8 bytes each); the pruned form, cosines, is always written. ``facts`` are kept
-    beside those of the matrix. Not atomic: the caller stages the folder.
+    beside those of the matrix. ``engine`` runs the blocks: each then has that memory, and B is the same. Not
+    atomic: the caller stages the folder.
 
     Raises InputError for an option out of range.
     """
@@ -234,10 +239,10 @@ def build_co_like(
         "degrees": column_counts(likes.indices, likes.shape[1]).astype(np.int32)
     }
     if exact:
-        blocks = co_like_blocks(likes, memory_mib=memory_mib, progress=progress)
+        blocks = co_like_blocks(likes, memory_mib=memory_mib, engine=engine, progress=progress)
         arrays["indptr"] = stream_rows(blocks, folder, "indices", "counts", np.int32)
     kept = k + max(_SPARE, k // 4)
-    blocks = _strongest_blocks(likes, kept, 0.5, 0.0, memory_mib, progress)
+    blocks = _strongest_blocks(likes, kept, 0.5, 0.0, memory_mib, engine, progress)
     arrays["top_indptr"] = stream_rows(blocks, folder, "top_indices", "top_scores", np.float32)
     arrays["top_complete"] = np.diff(arrays["top_indptr"]) < kept
     found = {
@@ -291,6 +296,7 @@ def strongest_neighbours(
     item_exponent: float = 0.5,
     user_exponent: float = 0.5,
     memory_mib: int = 512,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> "csr_matrix":
     """Return the k strongest neighbours of each track as a CSR, float32 N x N, the strongest first in a row.
@@ -310,7 +316,7 @@ def strongest_neighbours(
 
     _check_positive(k=k, memory_mib=memory_mib)
     none = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    blocks = [none, *_strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, progress)]
+    blocks = [none, *_strongest_blocks(likes, k, item_exponent, user_exponent, memory_mib, engine, progress)]
     lengths, indices, scores = (np.concatenate(part) for part in zip(*blocks, strict=True))
     n = likes.shape[1]
     return csr_matrix((scores, indices, offsets_of(lengths)), shape=(n, n))
@@ -338,35 +344,71 @@ def co_like_bound(likes: "csr_matrix") -> int:
 
 
 def co_like_blocks(
-    likes: "csr_matrix", *, memory_mib: int = 512, progress: Progress | None = None
+    likes: "csr_matrix", *, memory_mib: int = 512, engine: Engine = LOCAL, progress: Progress | None = None
 ) -> Iterator[Block]:
     """Yield B block by block, in order of rows: columns ascending in a row, counts int32, no diagonal.
 
     A block is cut so that its working memory stays within ``memory_mib``, unless a single row needs more.
     """
+    n_tracks = likes.shape[1]
+    kind = index_type(likes)
+    shared = {
+        "ones": np.ones(likes.nnz, dtype=np.int32),
+        "tracks": likes.indices.astype(kind, copy=False),
+        "tracks_from": likes.indptr.astype(kind, copy=False),
+        **_by_track(likes),
+    }
+    work = _candidates(likes)
+    size = np.minimum(work, n_tracks) * (_BYTES_A_CANDIDATE * kind.itemsize // 4)
+    budget = memory_mib * 2**20
+    threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
+    cuts = _finely_cut(size, budget - budget // 4, work, engine.blocks)
+    blocks = (RowsOfB(start, stop, n_tracks, threads) for start, stop in cuts)
+    done = 0
+    for found in engine.run(counted_rows, blocks, shared):
+        lengths, columns, counts = (found.array(name) for name in ("lengths", "columns", "counts"))
+        yield lengths, columns, counts
+        done += len(lengths)
+        if progress is not None:
+            progress("co-likes", done, n_tracks)
+
+
+class RowsOfB(NamedTuple):
+    """A block of B: the rows from ``start`` to ``stop``, of ``n_tracks``, added up by ``threads``."""
+
+    start: int
+    stop: int
+    n_tracks: int
+    threads: int
+
+
+def counted_rows(inputs: Parcel, block: RowsOfB) -> Outputs:
+    """Some rows of B: the ``lengths`` of the rows, their ``columns``, ascending in a row, and ``counts``.
+
+    Parcel are A, by users (``tracks``, ``tracks_from`` and as many ``ones``) and by tracks (``users``,
+    ``users_from``).
+    """
     from scipy.sparse import csr_matrix
     from sparse_dot_topn import sp_matmul
 
-    n_tracks = likes.shape[1]
-    kind = index_type(likes)
-    ones = np.ones(likes.nnz, dtype=np.int32)
-    by_user = _indexed(csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape), kind)
-    by_track = _by_track(likes)
-    size = np.minimum(_candidates(likes), n_tracks) * (_BYTES_A_CANDIDATE * kind.itemsize // 4)
-    budget = memory_mib * 2**20
-    threads = _threads(budget // 4, _BYTES_A_SUM * n_tracks)
-    for start, stop in _cut(size, budget - budget // 4):
-        rows = by_track[start:stop].astype(np.int32)
-        block = sp_matmul(_indexed(rows, kind), by_user, n_threads=threads)
-        nnz = int(block.indptr[-1])
-        block.sort_indices()
-        row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(block.indptr))
-        columns = block.indices[:nnz]
-        off_diagonal = columns != row + start
-        lengths = np.bincount(row[off_diagonal], minlength=stop - start)
-        yield lengths, columns[off_diagonal], block.data[:nnz][off_diagonal]
-        if progress is not None:
-            progress("co-likes", stop, n_tracks)
+    start, stop, n_tracks, threads = block
+    ones, tracks, starts = (inputs.array(name) for name in ("ones", "tracks", "tracks_from"))
+    n_users = len(starts) - 1
+    by_user = inputs.once("by user", lambda: _csr(ones, tracks, starts, n_tracks))
+    users_from = inputs.array("users_from")[start : stop + 1]
+    users, indptr = inputs.array("users")[users_from[0] : users_from[-1]], users_from - users_from[0]
+    rows = csr_matrix((np.ones(len(users), dtype=np.int32), users, indptr), shape=(stop - start, n_users))
+    found = sp_matmul(_indexed(rows, tracks.dtype), by_user, n_threads=threads)
+    nnz = int(found.indptr[-1])
+    found.sort_indices()
+    row = np.repeat(np.arange(stop - start, dtype=np.int32), np.diff(found.indptr))
+    columns = found.indices[:nnz]
+    off_diagonal = columns != row + start
+    return {
+        "lengths": np.bincount(row[off_diagonal], minlength=stop - start),
+        "columns": columns[off_diagonal],
+        "counts": found.data[:nnz][off_diagonal],
+    }
 
 
 def _strongest_blocks(
@@ -375,6 +417,7 @@ def _strongest_blocks(
     item_exponent: float,
     user_exponent: float,
     memory_mib: int,
+    engine: Engine,
     progress: Progress | None,
 ) -> Iterator[Block]:
     """Yield the rows of `strongest_neighbours` in order, scores float32.
@@ -390,7 +433,6 @@ def _strongest_blocks(
       too little to show in float32, enough to order equal scores by index.
     """
     from scipy.sparse import csr_matrix
-    from sparse_dot_topn import sp_matmul_topn
 
     n_tracks = likes.shape[1]
     degrees = column_counts(likes.indices, n_tracks)
@@ -401,7 +443,6 @@ def _strongest_blocks(
     item_weight = np.maximum(degrees, 1.0) ** -item_exponent
     tie = 2.0**-26 / max(n_tracks, 1)
     column_weight = item_weight * (1 - tie * np.arange(n_tracks))
-    user_weight = np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent
 
     kind = index_type(likes)
     by_user = _indexed(
@@ -409,35 +450,81 @@ def _strongest_blocks(
         kind,
     )
     by_user.sort_indices()
-    by_track = _by_track(likes)
-
     work = _candidates(likes)
+    shared = {
+        "weights": by_user.data,
+        "tracks": by_user.indices,
+        "tracks_from": by_user.indptr,
+        "user_weight": np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent,
+        "item_weight": item_weight,
+        "by_popularity": by_popularity,
+        "number": number,
+        "work": work,
+        **_by_track(likes),
+    }
+    del by_user
     budget = memory_mib * 2**20
     threads = _threads(budget // 2, _BYTES_A_SUM * n_tracks)
     rows_a_block = max(1, min(_ROWS_A_BLOCK, budget // 2 // (_BYTES_A_NEIGHBOUR * (k + 1))))
-    for start in range(0, n_tracks, rows_a_block):
-        stop = min(start + rows_a_block, n_tracks)
-        heaviest = np.argsort(-work[start:stop], kind="stable")
-        dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
-        rows = by_track[start + dealt].astype(np.float64)
-        rows.data *= user_weight[rows.indices]
-        block = sp_matmul_topn(_indexed(rows, kind), by_user, top_n=k + 1, sort=True, n_threads=threads)[
-            np.argsort(dealt)
-        ]
-        found = np.diff(block.indptr)
-        itself = np.flatnonzero(block.indices == np.repeat(number[start:stop], found))
-        without = np.ones(stop - start, dtype=np.bool_)
-        without[np.searchsorted(block.indptr, itself, side="right") - 1] = False
-        # A row of k+1 without the track itself has one too many: its last, the weakest.
-        too_long = without & (found > k)
-        keep = np.ones(len(block.indices), dtype=np.bool_)
-        keep[itself] = False
-        keep[block.indptr[1:][too_long] - 1] = False
-        lengths = found - (~without | too_long)
-        scores = block.data[keep] * np.repeat(item_weight[start:stop], lengths)
-        yield lengths, by_popularity[block.indices[keep]], scores.astype(np.float32)
+    cuts = _finely_cut(np.ones(n_tracks, dtype=np.int64), rows_a_block, work, engine.blocks)
+    blocks = (RowsOfStrongest(start, stop, k, threads) for start, stop in cuts)
+    done = 0
+    for found in engine.run(strongest_rows, blocks, shared):
+        lengths, columns, scores = (found.array(name) for name in ("lengths", "columns", "scores"))
+        yield lengths, columns, scores
+        done += len(lengths)
         if progress is not None:
-            progress("strongest neighbours", stop, n_tracks)
+            progress("strongest neighbours", done, n_tracks)
+
+
+class RowsOfStrongest(NamedTuple):
+    """A block of the pruned form: the ``k`` strongest neighbours of the tracks from ``start`` to ``stop``."""
+
+    start: int
+    stop: int
+    k: int
+    threads: int
+
+
+def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
+    """Some rows of `strongest_neighbours`: their ``lengths``, ``columns``, the strongest first in a row, and
+    ``scores``, float32. The inputs are those that `_strongest_blocks` shares."""
+    from scipy.sparse import csr_matrix
+    from sparse_dot_topn import sp_matmul_topn
+
+    start, stop, k, threads = block
+    weights, tracks, starts = (inputs.array(name) for name in ("weights", "tracks", "tracks_from"))
+    number, by_popularity, item_weight = (
+        inputs.array(name) for name in ("number", "by_popularity", "item_weight")
+    )
+    by_user = inputs.once("by user", lambda: _csr(weights, tracks, starts, len(number)))
+    heaviest = np.argsort(-inputs.array("work")[start:stop], kind="stable")
+    dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
+    of_track, users_from = inputs.array("users"), inputs.array("users_from")
+    begin, end = users_from[start + dealt], users_from[start + dealt + 1]
+    users = np.concatenate([of_track[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)])
+    indptr = offsets_of(end - begin)
+    user_weight = inputs.array("user_weight")
+    rows = csr_matrix((user_weight[users], users, indptr), shape=(stop - start, len(user_weight)))
+    found = sp_matmul_topn(_indexed(rows, tracks.dtype), by_user, top_n=k + 1, sort=True, n_threads=threads)[
+        np.argsort(dealt)
+    ]
+    lengths = np.diff(found.indptr)
+    itself = np.flatnonzero(found.indices == np.repeat(number[start:stop], lengths))
+    without = np.ones(stop - start, dtype=np.bool_)
+    without[np.searchsorted(found.indptr, itself, side="right") - 1] = False
+    # A row of k+1 without the track itself has one too many: its last, the weakest.
+    too_long = without & (lengths > k)
+    keep = np.ones(len(found.indices), dtype=np.bool_)
+    keep[itself] = False
+    keep[found.indptr[1:][too_long] - 1] = False
+    lengths = lengths - (~without | too_long)
+    scores = found.data[keep] * np.repeat(item_weight[start:stop], lengths)
+    return {
+        "lengths": lengths,
+        "columns": by_popularity[found.indices[keep]],
+        "scores": scores.astype(np.float32),
+    }
 
 
 def stream_rows(
@@ -478,12 +565,34 @@ def _cut(size: npt.NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _by_track(likes: "csr_matrix") -> "csr_matrix":
-    """Return the users of each track, ascending: Aᵀ of int8 ones, five bytes a like."""
+def _finely_cut(
+    size: npt.NDArray[np.int64], budget: int, work: npt.NDArray[np.int64], least: int
+) -> Iterator[tuple[int, int]]:
+    """The same, in about ``least`` runs of equal ``work`` or more."""
+    if least == 1:
+        return _cut(size, budget)
+    share = max(1, int(work.sum()) // least)
+    both = np.maximum(size / budget, work / share)
+    return _cut((both * _FINE).astype(np.int64), _FINE)
+
+
+def _by_track(likes: "csr_matrix") -> dict[str, npt.NDArray[Any]]:
+    """Return the ``users`` of each track, ascending, end to end, and where those of each begin,
+    ``users_from``: Aᵀ, four bytes a like."""
     from scipy.sparse import csr_matrix
 
     ones = np.ones(likes.nnz, dtype=np.int8)
-    return csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape).T.tocsr()
+    by_track = csr_matrix((ones, likes.indices, likes.indptr), shape=likes.shape).T.tocsr()
+    return {"users": by_track.indices, "users_from": by_track.indptr}
+
+
+def _csr(
+    values: npt.NDArray[Any], columns: npt.NDArray[Any], starts: npt.NDArray[Any], n_columns: int
+) -> "csr_matrix":
+    """Return the CSR over these arrays, which are not copied."""
+    from scipy.sparse import csr_matrix
+
+    return _indexed(csr_matrix((values, columns, starts), shape=(len(starts) - 1, n_columns)), columns.dtype)
 
 
 def _indexed(matrix: "csr_matrix", kind: "np.dtype[Any]") -> "csr_matrix":

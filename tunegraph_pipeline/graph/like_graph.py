@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from tunegraph_pipeline.engine.engine import Input, Outputs, Parcel
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.csr import column_counts, offsets_of
 from tunegraph_pipeline.graph.recordings import all_apart
@@ -177,43 +178,75 @@ def build_like_graph(
     """
     if canonical is None:
         canonical = all_apart(len(track_ids)).canonical
-    tracks = pl.DataFrame({"track_id": track_ids.cast(pl.String)}).with_row_index("track")
-    track_hash = np.zeros(len(track_ids), dtype=np.uint64)
-    is_hashed = np.zeros(len(track_ids), dtype=np.bool_)
-    parts: list[tuple[StringColumn, npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int8]]] = []
-    user_hashes: list[npt.NDArray[np.uint64]] = []
-    last: str | None = None
     ranges = [current_likes] if isinstance(current_likes, pl.DataFrame) else current_likes
-    for rows in ranges:
-        users, indptr, indices = _lists_of(rows, tracks, canonical)
+    shared = Parcel(what_parts_share(track_ids, canonical, split_key))
+    parts = (Parcel(part_of_graph(shared, rows, held_out)) for rows in ranges)
+    return joined_graph(parts, canonical, calibration_share)
+
+
+def what_parts_share(
+    track_ids: pl.Series, canonical: npt.NDArray[np.int32], split_key: str
+) -> dict[str, Input]:
+    """What :func:`part_of_graph` needs beside the likes; arguments as of :func:`build_like_graph`."""
+    ids = track_ids.cast(pl.String).alias("track_id").to_frame()
+    return {"track_ids": ids, "canonical": canonical, "split_key": split_key}
+
+
+def part_of_graph(inputs: Parcel, current_likes: pl.DataFrame, held_out: float) -> Outputs:
+    """The part of a graph that the likes of a range of users make: the ``users``, ascending, their likes as a
+    CSR, ``indptr`` and ``indices``, the ``fold`` of each like, and the ``hashes`` of the users, uint64.
+
+    ``inputs`` are :func:`what_parts_share`. Raises LakeError as :func:`build_like_graph`.
+    """
+    ids, split_key = inputs.frame("track_ids"), inputs.text("split_key")
+    tracks = inputs.once("tracks", lambda: ids.with_row_index("track"))
+    track_hash = inputs.once("track hashes", lambda: np.zeros(len(ids), dtype=np.uint64))
+    is_hashed = inputs.once("hashed tracks", lambda: np.zeros(len(ids), dtype=np.bool_))
+    users, indptr, indices = _lists_of(current_likes, tracks, inputs.array("canonical"))
+    user_hash = id_hashes(users, split_key)
+    # Of tracks only those that are liked: an update looks at few.
+    met = np.unique(indices)
+    fresh = met[~is_hashed[met]]
+    track_hash[fresh], is_hashed[fresh] = id_hashes(ids["track_id"].gather(fresh), split_key), True
+    fold = pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out)
+    return {
+        "users": as_column(users),
+        "indptr": indptr,
+        "indices": indices,
+        "fold": fold,
+        "hashes": user_hash,
+    }
+
+
+def joined_graph(
+    parts: Iterable[Parcel], canonical: npt.NDArray[np.int32], calibration_share: float
+) -> LikeGraph:
+    """The graph of parts whose ranges of users follow one another. Raises LakeError where they overlap, or
+    are of more users than a graph may have."""
+    found: list[Parcel] = []
+    last: str | None = None
+    for part in parts:
+        users = part.strings("users")
         if not len(users):
             continue
         if last is not None and users[0] <= last:
             raise LakeError("the current likes are not in the order of users; materialise the table again")
-        last = users[-1]
-        user_hash = id_hashes(users, split_key)
-        # Of tracks only those that are liked: an update looks at few.
-        met = np.unique(indices)
-        fresh = met[~is_hashed[met]]
-        track_hash[fresh], is_hashed[fresh] = id_hashes(track_ids.gather(fresh), split_key), True
-        fold = pair_folds(np.repeat(user_hash, np.diff(indptr)), track_hash[indices], held_out)
-        user_hashes.append(user_hash)
-        parts.append((as_column(users), indptr, indices, fold))
-
-    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(indptr) for _, indptr, _, _ in parts)])
+        last = users[len(users) - 1]
+        found.append(part)
+    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.array("indptr")) for part in found)])
     if len(lengths) > _MOST_USERS:
         raise LakeError(f"a like graph holds at most {_MOST_USERS:,} users, and there are {len(lengths):,}")
-    user_hash = np.concatenate([np.zeros(0, np.uint64), *user_hashes])
+    user_hash = np.concatenate([np.zeros(0, np.uint64), *(part.array("hashes") for part in found)])
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(
-        user_ids=joined([users for users, *_ in parts]),
+        user_ids=joined([part.strings("users") for part in found]),
         indptr=offsets_of(lengths),
-        indices=np.concatenate([np.zeros(0, np.int32), *(indices for _, _, indices, _ in parts)]),
-        fold=np.concatenate([np.zeros(0, np.int8), *(fold for *_, fold in parts)]),
+        indices=np.concatenate([np.zeros(0, np.int32), *(part.array("indices") for part in found)]),
+        fold=np.concatenate([np.zeros(0, np.int8), *(part.array("fold") for part in found)]),
         calibration=calibration,
         judge=calibration & calibration_judges(user_hash),
         canonical=canonical.astype(np.int32, copy=False),
-        n_tracks=len(track_ids),
+        n_tracks=len(canonical),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from tunegraph_pipeline.lake.arrays import UInt64
 from tunegraph_pipeline.lake.feedback import settle
 from tunegraph_pipeline.lake.tables import current_lists, empty_table
 
@@ -203,16 +204,22 @@ def pairs_fingerprint(likes: pl.DataFrame) -> str:
     see :func:`moved_fingerprint`. Hashes are those of the installed polars: with another version the same
     lists have another fingerprint, and what is built from them is rebuilt.
     """
-    return _hex(_sums(likes))
+    return _hex(pairs_sums(likes))
 
 
 def moved_fingerprint(fingerprint: str, gone: pl.DataFrame, come: pl.DataFrame) -> str:
     """The fingerprint after removing the pairs ``gone`` and adding the pairs ``come``."""
+    return added_fingerprint(fingerprint, pairs_sums(come) - pairs_sums(gone))
+
+
+def added_fingerprint(fingerprint: str, sums: UInt64) -> str:
+    """The fingerprint after adding those of :func:`pairs_sums`: of added pairs less those of removed ones."""
     known = np.array([int(fingerprint[:16], 16), int(fingerprint[16:], 16)], dtype=np.uint64)
-    return _hex(known - _sums(gone) + _sums(come))
+    return _hex(known + sums)
 
 
-def _sums(likes: pl.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+def pairs_sums(likes: pl.DataFrame) -> UInt64:
+    """The two sums that make a fingerprint, uint64[2]; those of several parts are added."""
     user, track = likes["user_id"], likes["track_id"]
     sums = []
     for seed in (1, 2):
@@ -222,7 +229,7 @@ def _sums(likes: pl.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
     return np.array(sums, dtype=np.uint64)
 
 
-def _hex(sums: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> str:
+def _hex(sums: UInt64) -> str:
     return "".join(f"{int(value):016x}" for value in sums)
 
 

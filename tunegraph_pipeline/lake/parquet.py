@@ -24,11 +24,13 @@ _ARROW_SCHEMA = b"ARROW:schema"
 """The key of Arrow's own metadata, beside that of a file."""
 BLOCK_ROWS = 1_000_000
 """How many rows are in memory at a time where a file is read or copied in blocks."""
+GROUP_ROWS = 1 << 17
+"""How many rows are in a row group, of which a reader that wants some users skips those before them."""
 
 
 def write_rows(table: pa.Table, path: Path) -> None:
     """Write a file, with its seal, that nobody reads yet."""
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, path, row_group_size=GROUP_ROWS, compression="zstd", write_page_checksum=True)
     seal_parquet(path)
 
 
@@ -43,7 +45,7 @@ class RowWriter:
 
     def append(self, rows: pa.Table) -> None:
         if len(rows):
-            self._writer.write_table(rows, row_group_size=BLOCK_ROWS)
+            self._writer.write_table(rows, row_group_size=GROUP_ROWS)
 
     def __enter__(self) -> Self:
         return self
@@ -93,14 +95,38 @@ def as_frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def read_blocks(path: Path, columns: list[str] | None = None, rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
-    """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE."""
-    check_parquet(path)
+def read_blocks(
+    path: Path, columns: list[str] | None = None, rows: int = BLOCK_ROWS, after: tuple[str, str] | None = None
+) -> Iterator[pa.Table]:
+    """The rows of a file, of all columns or of ``columns``, a block at a time. Raises UNREADABLE.
+
+    ``after``, a column by which the file is sorted and a value, leaves out row groups up to that value. Then
+    the seal, which is that of the whole file, is not compared; the checksums of its pages are.
+    """
+    if after is None:
+        check_parquet(path)
     # Without a buffer, Arrow reads all of a row group at once.
     buffer = 0 if rows >= BLOCK_ROWS else 1 << 16
     with pq.ParquetFile(path, page_checksum_verification=True, buffer_size=buffer) as file:
-        for block in file.iter_batches(rows, columns=columns):
+        groups = [*range(file.metadata.num_row_groups)]
+        if after is not None:
+            groups = groups[_groups_up_to(file, *after) :]
+        for block in file.iter_batches(rows, row_groups=groups, columns=columns):
             yield pa.Table.from_batches([block])
+
+
+def _groups_up_to(file: pq.ParquetFile, column: str, value: str) -> int:
+    """How many of the first row groups have no row after ``value``."""
+    largest = group_maxima(file.metadata, column)
+    return next((number for number, last in enumerate(largest) if last is None or last > value), len(largest))
+
+
+def group_maxima(footer: pq.FileMetaData, column: str) -> list[str | None]:
+    """The largest value of a column in each row group that has rows, None where the file does not say."""
+    place = footer.schema.names.index(column)
+    groups = (footer.row_group(number) for number in range(footer.num_row_groups))
+    chunks = (group.column(place).statistics for group in groups)
+    return [chunk.max if chunk is not None and chunk.has_min_max else None for chunk in chunks]
 
 
 def copy_rows(
@@ -177,12 +203,16 @@ def _plain(kind: Any) -> Any:
 
 def read_metadata(path: Path) -> dict[bytes, bytes]:
     """The metadata a file was written with. Raises UNREADABLE."""
-    check_footer(path)
-    facts = pq.read_metadata(path).metadata or {}
+    facts = read_footer(path).metadata or {}
     return {key: value for key, value in facts.items() if key != _ARROW_SCHEMA}
 
 
 def count_rows(path: Path) -> int:
     """How many rows a file declares. Raises UNREADABLE."""
+    return int(read_footer(path).num_rows)
+
+
+def read_footer(path: Path) -> pq.FileMetaData:
+    """What a file says of its rows. Raises UNREADABLE."""
     check_footer(path)
-    return int(pq.read_metadata(path).num_rows)
+    return pq.read_metadata(path)

@@ -27,7 +27,9 @@ from tunegraph_pipeline.lake.parquet import (
     check_columns,
     count_rows,
     count_values,
+    group_maxima,
     read_blocks,
+    read_footer,
     read_metadata,
     read_with_added,
     without_missing,
@@ -37,6 +39,7 @@ from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
 from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
 from tunegraph_pipeline.lake.seals import check_parquet, seal_parquet
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
+from tunegraph_pipeline.lake.user_ranges import UserRange
 
 _INPUTS = b"tunegraph.inputs"
 _COMPOSED = b"tunegraph.ids_are_composed"
@@ -287,15 +290,23 @@ class TableFiles:
             raise _unreadable(path, error) from error
 
     def read_in_blocks(
-        self, table: str, partition: str, columns: list[str] | None = None, rows: int = BLOCK_ROWS
+        self,
+        table: str,
+        partition: str,
+        columns: list[str] | None = None,
+        rows: int = BLOCK_ROWS,
+        after: str | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Read one partition of a table without added columns, ``rows`` at a time; one block, without rows,
-        where it has none. Errors as of :meth:`read`."""
+        where it has none. ``after``: many rows of users up to this one are left out. Errors as of
+        :meth:`read`."""
         path, spec = self.table_path(table, partition), TABLES[table]
         empty = empty_table(table)
         try:
             check_columns(path, spec.schema)
-            blocks = map(as_frame, read_blocks(path, columns, rows))
+            blocks = map(
+                as_frame, read_blocks(path, columns, rows, None if after is None else ("user_id", after))
+            )
             first = next(blocks, empty if columns is None else empty.select(columns))
             for frame in chain([first], blocks):
                 yield frame if columns is None else frame.select(columns)
@@ -303,6 +314,23 @@ class TableFiles:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:
             raise _unreadable(path, error) from error
+
+    def ranges(self, table: str, partition: str, rows: int) -> list[UserRange]:
+        """Ranges of users that follow one another, each with ``rows`` rows of a partition, which is sorted by
+        them, or a row group more. Raises LakeError where it cannot be read."""
+        path = self.table_path(table, partition)
+        try:
+            footer = read_footer(path)
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
+        cuts: list[str] = []
+        in_range = 0
+        for number, last in enumerate(group_maxima(footer, "user_id")):
+            in_range += footer.row_group(number).num_rows
+            if in_range >= rows and last is not None and (not cuts or last > cuts[-1]):
+                cuts.append(last)
+                in_range = 0
+        return [UserRange(*pair) for pair in zip([None, *cuts], [*cuts, None], strict=True)]
 
     def write_streamed(
         self,

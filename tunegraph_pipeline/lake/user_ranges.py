@@ -108,6 +108,32 @@ class RangeReader:
         return self._read[key]
 
 
+class AnyRange:
+    """Readers of ranges in any order: one that follows the last is read on, for another the files are opened
+    again, by ``blocks_after``, which may leave out rows up to the user it is given."""
+
+    def __init__(
+        self,
+        blocks_after: Callable[[str, str, str | None], Iterator[pl.DataFrame]],
+        whole: Callable[[str, str], pl.DataFrame],
+    ) -> None:
+        self._blocks_after, self._whole = blocks_after, whole
+        self._reader: RangeReader | None = None
+        self._until: str | None = None
+
+    def at(self, users: UserRange) -> RangeReader:
+        """The reader of the rows of a range."""
+        if self._reader is None or self._until is None or self._until != users.after:
+
+            def blocks(table: str, day: str) -> Iterator[pl.DataFrame]:
+                return self._blocks_after(table, day, users.after)
+
+            self._reader = RangeReader(blocks, self._whole)
+        self._reader.begin(users)
+        self._until = users.until
+        return self._reader
+
+
 class _Rows:
     """The rows of a file, of which the first ones were taken."""
 
@@ -120,11 +146,13 @@ class _Rows:
         """Take the rows of the users of a range; those before it are skipped."""
         taken = [self._left.clear()]
         while True:
-            found = users.of(self._left)
-            taken.append(found)
-            past = self._left.filter(pl.col("user_id") > users.until) if users.until is not None else None
-            if past is not None and len(past):
-                self._left = past
+            ids = self._left["user_id"]
+            # By bisection: the rows are in the order of users.
+            first = 0 if users.after is None else int(ids.search_sorted(users.after, side="right"))
+            end = len(ids) if users.until is None else int(ids.search_sorted(users.until, side="right"))
+            taken.append(self._left.slice(first, end - first))
+            if end < len(ids):
+                self._left = self._left.slice(end)
                 break
             following = next(self._blocks, None)
             if following is None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tunegraph_pipeline.engine.engine import engine_of
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.graph.co_like import CoLike, build_co_like, co_like_bound
 from tunegraph_pipeline.graph.co_like_update import compact_co_like, update_co_like, update_pays
@@ -104,7 +105,10 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
 
     def build(target: Path) -> None:
         more = {**facts, "frozen_on": cut_off}
-        build_co_like(after.matrix(), target, **options, facts=more, progress=report_progress)
+        with engine_of(lake) as engine:
+            build_co_like(
+                after.matrix(), target, **options, facts=more, engine=engine, progress=report_progress
+            )
 
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "rebuilt", build)
 

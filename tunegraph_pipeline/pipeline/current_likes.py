@@ -13,12 +13,12 @@ import json
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from tunegraph_pipeline.engine.engine import Engine, Files, Input, Outputs, Parcel, engine_of
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.aliases import Aliases
@@ -26,16 +26,17 @@ from tunegraph_pipeline.lake.current import (
     Basis,
     CurrentLists,
     Played,
-    moved_fingerprint,
+    added_fingerprint,
     moved_pairs,
     pairs_fingerprint,
+    pairs_sums,
     rebuilt_lists,
     updated_lists,
 )
 from tunegraph_pipeline.lake.day_fingerprints import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import empty_table
-from tunegraph_pipeline.lake.user_ranges import EVERYBODY, RangeReader, UserRange, user_ranges
+from tunegraph_pipeline.lake.tables import TableFiles, empty_table
+from tunegraph_pipeline.lake.user_ranges import EVERYBODY, AnyRange, UserRange, user_ranges
 from tunegraph_pipeline.pipeline.likes_from_plays import (
     choose_cut_off,
     read_likes_from_plays,
@@ -87,7 +88,7 @@ class _KnownLists(NamedTuple):
     fingerprint: str
 
 
-class _CannotUpdateError(Exception):
+class CannotUpdateError(Exception):
     """The lists have to be rebuilt; the text says why, where a person should know."""
 
 
@@ -96,6 +97,8 @@ _LISTS = ("current_likes", "current_dislikes", "last_observations")
 _NOTHING = pairs_fingerprint(empty_table("current_likes"))
 _ROWS_A_RANGE = 1_000_000
 """How many rows of all days are brought up to date together, in 0.8 GiB of memory (`benchmarks/scale.py`)."""
+_FEWEST_ROWS_A_RANGE = 100_000
+"""Fewer are not worth a task of their own on a cluster."""
 
 
 def run(lake: Lake, *, cut_off: str = "") -> StageResult:
@@ -134,68 +137,147 @@ def update_current_lists(lake: Lake, cut_off: date, *, merge_recordings: bool) -
     if _basis_of(lake, key) == made_of.basis:
         lake.set_current("current_likes", key)
         return ListsUpdate("reused", 0)
-    ranges = _ranges(lake, made_of.basis)
     known = _known(lake)
-    if known is not None:
-        try:
-            return ListsUpdate("updated", _write_ranges(lake, key, made_of, ranges, known))
-        except _CannotUpdateError as error:
-            if why := str(error):
-                report_note(f"the current lists are rebuilt: {why}")
-    _write_ranges(lake, key, made_of, ranges, None)
-    return ListsUpdate("rebuilt", None)
+    with engine_of(lake) as engine:
+        ranges = _ranges(lake, made_of.basis, engine.blocks)
+        if known is not None:
+            try:
+                return ListsUpdate("updated", _write_ranges(lake, engine, key, made_of, ranges, known))
+            except CannotUpdateError as error:
+                if why := str(error):
+                    report_note(f"the current lists are rebuilt: {why}")
+        _write_ranges(lake, engine, key, made_of, ranges, None)
+        return ListsUpdate("rebuilt", None)
 
 
-def _ranges(lake: Lake, basis: Basis) -> list[UserRange]:
-    """The ranges of users whose lists are brought up to date together."""
-    if sum(lake.row_count("likes", day) for day in basis.days) <= _ROWS_A_RANGE:
+def _ranges(lake: Lake, basis: Basis, least: int) -> list[UserRange]:
+    """The ranges of users whose lists are brought up to date together: at least about ``least`` of many
+    rows."""
+    rows = sum(lake.row_count("likes", day) for day in basis.days)
+    a_range = min(_ROWS_A_RANGE, max(rows // least, _FEWEST_ROWS_A_RANGE))
+    if rows <= a_range:
         return [EVERYBODY]
     blocks = (
         block
         for day in basis.days
         for block in lake.read_in_blocks("observations", day, ["user_id", "n_likes"])
     )
-    return user_ranges(((block["user_id"], block["n_likes"]) for block in blocks), _ROWS_A_RANGE)
+    return user_ranges(((block["user_id"], block["n_likes"]) for block in blocks), a_range)
+
+
+class RangeOfLists(NamedTuple):
+    """A block of the current lists: those of the users of a range, read ``rows`` rows of a day at a time."""
+
+    users: UserRange
+    rows: int
+
+
+def lists_of_range(inputs: Parcel, block: RangeOfLists) -> Outputs:
+    """The lists of the users of a range: ``likes``, ``dislikes`` and ``observed``, as in `CurrentLists`, the
+    users whose list ``moved``, if the lists before are among the inputs, and the sums to add to the
+    fingerprints of likes and dislikes, ``moved_sums`` and ``dislike_sums``.
+
+    Raises LakeError, or CannotUpdateError where the lists cannot be made from those before.
+    """
+    tables = TableFiles(inputs.root("lake"))
+    ranges = inputs.once(
+        "reader",
+        lambda: AnyRange(
+            lambda table, day, after: tables.read_in_blocks(table, day, rows=block.rows, after=after),
+            tables.read,
+        ),
+    )
+    read = ranges.at(block.users)
+    theirs = inputs.once("made of", lambda: _sent_made_of(inputs)).of(block.users)
+    moved: dict[str, pl.DataFrame] = {}
+    if "known key" not in inputs:
+        now = rebuilt_lists(read, *theirs)
+        gone, come = now.likes.clear(), now.likes
+    else:
+        earlier = inputs.once("known basis", lambda: Basis.from_json(inputs.text("known basis")))
+        assert earlier is not None
+        try:
+            then = CurrentLists(*(read(table, inputs.text("known key")) for table in _LISTS))
+        except LakeError as error:
+            raise CannotUpdateError(str(error)) from None
+        found = updated_lists(then, earlier, read, *theirs)
+        if found is None:
+            raise CannotUpdateError
+        now, touched = found
+        gone, come = moved_pairs(then.likes, now.likes, touched)
+        moved["moved"] = pl.concat([gone, come])["user_id"].unique().sort().to_frame("user_id")
+    return {
+        "likes": now.likes,
+        "dislikes": now.dislikes,
+        "observed": now.observed,
+        "moved_sums": pairs_sums(come) - pairs_sums(gone),
+        "dislike_sums": pairs_sums(now.dislikes),
+        **moved,
+    }
+
+
+def _sent(lake: Lake, made_of: MadeOf, known: _KnownLists | None) -> dict[str, Input]:
+    """What the blocks of the lists share."""
+    paths = [lake.table_path(table, day) for table in ("observations", "likes") for day in made_of.basis.days]
+    paths += [lake.table_path("feedback", day) for day in made_of.basis.feedback]
+    sent: dict[str, Input] = {}
+    if known is not None:
+        paths += [lake.table_path(table, known.key) for table in _LISTS]
+        sent = {"known key": known.key, "known basis": known.basis.to_json()}
+    played = made_of.played
+    return {
+        **sent,
+        "lake": Files.of(lake.root, paths),
+        "basis": made_of.basis.to_json(),
+        "said": made_of.said,
+        "recordings": made_of.recordings,
+        "played": played.likes,
+        "played fingerprints": json.dumps([played.fingerprint, played.before]),
+        "played changed": None if played.changed is None else played.changed.to_frame("user_id"),
+    }
+
+
+def _sent_made_of(inputs: Parcel) -> MadeOf:
+    """What :func:`_sent` made of a `MadeOf`."""
+    basis = Basis.from_json(inputs.text("basis"))
+    assert basis is not None
+    changed = inputs.frame("played changed")["user_id"] if "played changed" in inputs else None
+    fingerprint, before = json.loads(inputs.text("played fingerprints"))
+    played = Played(inputs.frame("played"), fingerprint, before, changed)
+    recordings = inputs.frame("recordings") if "recordings" in inputs else None
+    return MadeOf(basis, inputs.frame("said"), recordings, played)
 
 
 def _write_ranges(
-    lake: Lake, key: str, made_of: MadeOf, ranges: list[UserRange], known: _KnownLists | None
+    lake: Lake,
+    engine: Engine,
+    key: str,
+    made_of: MadeOf,
+    ranges: list[UserRange],
+    known: _KnownLists | None,
 ) -> int:
     """Write the tables of ``key``: updated from ``known``, or rebuilt where that is None. Returns how many
-    users' lists were found to have changed. Raises LakeError, or _CannotUpdateError; then nothing is
+    users' lists were found to have changed. Raises LakeError, or CannotUpdateError; then nothing is
     written."""
     before, after = ("", _NOTHING) if known is None else (known.fingerprint, known.fingerprint)
     dislikes, changed = _NOTHING, 0
     # A block of each day is in memory: together they are not more than a range.
     a_block = max(1024, _ROWS_A_RANGE // (2 * max(1, len(made_of.basis.days))))
-    read = RangeReader(partial(lake.read_in_blocks, rows=a_block), lake.read)
+    blocks = [RangeOfLists(users, a_block) for users in ranges]
     with ExitStack() as drafts:
         # They are replaced in the reverse order, `last_observations` last.
         tables = ("last_observations", "changed_users", "current_dislikes", "current_likes")
         written = {table: drafts.enter_context(lake.draft(table, key)) for table in tables}
-        for number, users in enumerate(ranges, 1):
-            read.begin(users)
-            theirs = made_of.of(users)
-            if known is None:
-                now = rebuilt_lists(read, *theirs)
-                gone, come = now.likes.clear(), now.likes
-            else:
-                try:
-                    then = CurrentLists(*(read(table, known.key) for table in _LISTS))
-                except LakeError as error:
-                    raise _CannotUpdateError(str(error)) from None
-                found = updated_lists(then, known.basis, read, *theirs)
-                if found is None:
-                    raise _CannotUpdateError
-                now, touched = found
-                gone, come = moved_pairs(then.likes, now.likes, touched)
-                moved = pl.concat([gone, come])["user_id"].unique().sort()
-                written["changed_users"].append(moved.to_frame("user_id"))
+        found = engine.run(lists_of_range, blocks, _sent(lake, made_of, known))
+        for number, theirs in enumerate(found, 1):
+            if "moved" in theirs:
+                moved = theirs.frame("moved")
+                written["changed_users"].append(moved)
                 changed += len(moved)
-            after = moved_fingerprint(after, gone, come)
-            dislikes = moved_fingerprint(dislikes, now.dislikes.clear(), now.dislikes)
-            for table, rows in zip(_LISTS, (now.likes, now.dislikes, now.observed), strict=True):
-                written[table].append(rows)
+            after = added_fingerprint(after, theirs.array("moved_sums"))
+            dislikes = added_fingerprint(dislikes, theirs.array("dislike_sums"))
+            for table, rows in zip(_LISTS, ("likes", "dislikes", "observed"), strict=True):
+                written[table].append(theirs.frame(rows))
             if len(ranges) > 1:
                 report_progress("current lists, ranges of users", number, len(ranges))
         written["current_likes"].inputs = after

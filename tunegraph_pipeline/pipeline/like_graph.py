@@ -4,25 +4,34 @@ Here: reading its inputs, and choosing how it is made. Not here: what a graph is
 which ids are one recording (`catalogue`).
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from tunegraph_pipeline.engine.engine import Files, Outputs, Parcel, engine_of
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.evaluation.plots import degree_distribution
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import (
     LikeGraph,
     build_like_graph,
+    joined_graph,
+    part_of_graph,
     spare_the_only,
     update_like_graph,
+    what_parts_share,
 )
 from tunegraph_pipeline.graph.recordings import Recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.user_ranges import whole_lists
+from tunegraph_pipeline.lake.parquet import BLOCK_ROWS
+from tunegraph_pipeline.lake.tables import TableFiles
+from tunegraph_pipeline.lake.user_ranges import AnyRange, UserRange, whole_lists
 from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
@@ -30,9 +39,12 @@ from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_ids
-from tunegraph_pipeline.progress import Measured
+from tunegraph_pipeline.progress import Measured, report_progress
 
 _CODE = stage("like_graph").code
+_PAIR = ["user_id", "track_id"]
+_FEWEST_ROWS = 100_000
+"""Fewer likes are not worth a task of their own on a cluster."""
 
 
 def open_like_graph(lake: Lake) -> LikeGraph:
@@ -72,6 +84,52 @@ def _graph_to_update(
     return None if changed is None else (before, changed)
 
 
+class RangeOfGraph(NamedTuple):
+    """A block of the graph: the likes of the users of a range, of the lists as of ``cut_off``."""
+
+    users: UserRange
+    cut_off: str
+    held_out: float
+
+
+def graph_of_range(inputs: Parcel, block: RangeOfGraph) -> Outputs:
+    """The part of the graph that the users of a range make, as of `graph.like_graph.part_of_graph`. Raises
+    LakeError."""
+    tables = TableFiles(inputs.root("lake"))
+    ranges = inputs.once(
+        "reader",
+        lambda: AnyRange(
+            lambda table, day, after: tables.read_in_blocks(table, day, _PAIR, after=after),
+            lambda table, day: tables.read(table, day, _PAIR),
+        ),
+    )
+    rows = ranges.at(block.users)("current_likes", block.cut_off)
+    return part_of_graph(inputs, rows, block.held_out)
+
+
+def _built(
+    lake: Lake, key: str, ids: pl.Series, canonical: npt.NDArray[np.int32], settings: GraphSettings
+) -> LikeGraph:
+    """The graph of all current likes, a range of users at a time."""
+    with engine_of(lake) as engine:
+        rows = min(BLOCK_ROWS, max(_FEWEST_ROWS, lake.row_count("current_likes", key) // engine.blocks))
+        ranges = lake.ranges("current_likes", key, rows)
+        shared = {
+            **what_parts_share(ids, canonical, lake.file.split_key),
+            "lake": Files.of(lake.root, [lake.table_path("current_likes", key)]),
+        }
+        blocks = [RangeOfGraph(users, key, settings.held_out) for users in ranges]
+        parts = engine.run(graph_of_range, blocks, shared)
+        return joined_graph(_counted(parts, len(blocks)), canonical, settings.calibration_share)
+
+
+def _counted(parts: Iterator[Parcel], total: int) -> Iterator[Parcel]:
+    """The same parts, with their progress reported."""
+    for number, part in enumerate(parts, 1):
+        yield part
+        report_progress("like graph, ranges of users", number, total)
+
+
 def run(lake: Lake) -> StageResult:
     """Build or update A as of the current cut-off. Raises LakeError where nobody likes anything."""
     settings = lake.section("graph", GraphSettings)
@@ -90,20 +148,20 @@ def run(lake: Lake) -> StageResult:
         known = _graph_to_update(lake, lists, rules, ids, recordings)
 
         def fill(folder: Path) -> None:
-            likes = whole_lists(lake.read_in_blocks("current_likes", key, ["user_id", "track_id"]))
-            if known is not None:
+            if known is None:
+                graph = _built(lake, key, ids, recordings.canonical, settings)
+            else:
                 changed = pl.col("user_id").is_in(known[1].implode())
-                likes = (lists.filter(changed) for lists in likes)
-            graph = build_like_graph(
-                likes,
-                ids,
-                split_key=lake.file.split_key,
-                held_out=settings.held_out,
-                calibration_share=settings.calibration_share,
-                canonical=recordings.canonical,
-            )
-            if known is not None:
-                graph = update_like_graph(*known, graph)
+                likes = whole_lists(lake.read_in_blocks("current_likes", key, _PAIR))
+                now = build_like_graph(
+                    (lists.filter(changed) for lists in likes),
+                    ids,
+                    split_key=lake.file.split_key,
+                    held_out=settings.held_out,
+                    calibration_share=settings.calibration_share,
+                    canonical=recordings.canonical,
+                )
+                graph = update_like_graph(*known, now)
             split, graph = graph, spare_the_only(graph)
             facts = {
                 "version": version,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from tunegraph_pipeline.engine.engine import EngineSettings, settings_of
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.evaluation.gate import GateSettings
 from tunegraph_pipeline.generations.training import GenerationConfig
@@ -193,16 +194,19 @@ class LakeSettings(Section):
     comparison: ComparisonSettings = ComparisonSettings()
     retention: RetentionSettings = RetentionSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    engine: EngineSettings = EngineSettings()
     assets: AssetSettings = AssetSettings()
 
 
 def check_settings(lake: Lake) -> LakeSettings:
     """All settings of a lake. Raises LakeError, in one line, for a wrong value, and for an unknown section or
-    key, naming the nearest known one."""
+    key, naming the nearest known one; InputError for an engine in the environment that there is not."""
     try:
-        return LakeSettings.model_validate(lake.file.settings)
+        settings = LakeSettings.model_validate(lake.file.settings)
     except ValidationError as error:
         raise LakeError(f"{lake.path}: {settings_problem(LakeSettings, error)}") from None
+    settings_of(lake)
+    return settings
 
 
 def open_lake(root: Path) -> Lake:

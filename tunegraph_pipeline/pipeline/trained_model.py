@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.engine.engine import Engine, engine_of
+from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.evaluation.gate import GateSettings, paired_bootstrap
 from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram, training_curves
@@ -102,9 +104,17 @@ def run(
             checkpoint = lake.checkpoint(f"model-{version}")
             if full:
                 checkpoint.unlink(missing_ok=True)
-            made = make_model(
-                graph, data, settings, origin, checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
-            )
+            with engine_of(lake) as engine:
+                made = make_model(
+                    graph,
+                    data,
+                    settings,
+                    origin,
+                    checkpoint=checkpoint,
+                    on_epoch=on_epoch,
+                    engine=engine,
+                    progress=progress,
+                )
             facts = {
                 "code": _CODE,
                 "data": trained_on,
@@ -274,6 +284,7 @@ def make_model(
     *,
     checkpoint: Path | None = None,
     on_epoch: "Callable[[EpochReport], None] | None" = None,
+    engine: Engine = LOCAL,
     progress: Progress = report_progress,
 ) -> Made:
     """Train from ``origin``, align the space with the earlier one, calibrate, and lay out the map.
@@ -285,7 +296,13 @@ def make_model(
     from tunegraph_pipeline.training.train import train
 
     model = train(
-        data, settings, start=origin.start(), checkpoint=checkpoint, on_epoch=on_epoch, progress=progress
+        data,
+        settings,
+        start=origin.start(),
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        engine=engine,
+        progress=progress,
     )
     likes = training_likes(data)
     model, drift = turned(model, likes, origin.earlier)

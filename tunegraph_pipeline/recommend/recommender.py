@@ -23,6 +23,9 @@ from tunegraph_pipeline.recommend.links import Links
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 from tunegraph_pipeline.song_ids import SERVICES
 
+USERS_A_BLOCK = 4096
+"""How many users are ranked together where everyone is."""
+
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
 
@@ -357,21 +360,30 @@ class Recommender:
         )
 
     def rank_everyone(
-        self, k: int = 10, *, users_a_block: int = 4096, progress: Progress | None = None
+        self,
+        k: int = 10,
+        *,
+        users_a_block: int = USERS_A_BLOCK,
+        among: range | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Rankings]:
-        """Rank for all stored users, a block of them at a time: row by row the answers of
-        :meth:`recommend_user`. Memory does not grow with the users. Raises InputError for a bad ``k``."""
+        """Rank for all stored users, or for those ``among`` these rows, a block of them at a time: row by row
+        the answers of :meth:`recommend_user`. Memory does not grow with the users. Raises InputError for a
+        bad ``k``."""
         _check_k(k)
-        return self._ranked_blocks(k, users_a_block, progress)
+        everyone = range(self.bundle.n_users)
+        return self._ranked_blocks(k, everyone if among is None else among, users_a_block, progress)
 
-    def _ranked_blocks(self, k: int, users_a_block: int, progress: Progress | None) -> Iterator[Rankings]:
+    def _ranked_blocks(
+        self, k: int, everyone: range, users_a_block: int, progress: Progress | None
+    ) -> Iterator[Rankings]:
         bundle = self.bundle
-        for start in range(0, bundle.n_users, users_a_block):
-            users = range(start, min(start + users_a_block, bundle.n_users))
+        for start in everyone[::users_a_block]:
+            users = range(start, min(start + users_a_block, everyone.stop))
             specs = [QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in users]
             yield self.ranker.rank_specs(specs, k, explain=True)
             if progress is not None:
-                progress("rank users", users.stop, bundle.n_users)
+                progress("rank users", users.stop - everyone.start, len(everyone))
 
     def _answer_one(self, query: Query) -> Recommendations:
         (answer,) = self.answer([query])

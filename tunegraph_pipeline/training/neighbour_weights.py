@@ -11,11 +11,13 @@ is cut afterwards. Not here: weighing W against the embedding (`blend.py`).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.engine.engine import Engine, Input, Outputs, Parcel
+from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def local_ridge(
     content: "csr_matrix | None" = None,
     user_exponent: float = 0.25,
     memory_mib: int = 2048,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> "csr_matrix":
     """Return W as csr float32[N, N]: row = liked track, column = candidate; zero diagonal.
@@ -43,7 +46,8 @@ def local_ridge(
     short ones. With all other tracks as neighbours this is EASE itself.
 
     ``memory_mib`` bounds the block of G in memory: where the whole catalogue fits (4 N^2 bytes) there is one
-    block, else one for each group of related tracks, halved until the union of their neighbours fits.
+    block, else one for each group of related tracks, halved until the union of their neighbours fits. It is
+    that of each task of ``engine``, which solves the systems: of groups, or of batches of the one block.
     """
     from scipy.sparse import csc_matrix, csr_matrix, diags_array, vstack
 
@@ -52,55 +56,157 @@ def local_ridge(
     X = diags_array(scale) @ likes
     rows = csc_matrix(X if content is None else vstack([X, content]), dtype=np.float32)
     most = max(64, int(np.sqrt(memory_mib * 2**20 / 4)))
-    done, n_with_neighbours = 0, int(np.count_nonzero(np.diff(neighbours.indptr)))
+    targets = np.flatnonzero(np.diff(neighbours.indptr))
+    shared: dict[str, Input] = {"neighbours": neighbours.indices, "neighbours_from": neighbours.indptr}
+    if n_tracks <= most:
+        shared["gram"] = _gram(rows, np.arange(n_tracks), memory_mib)
+        batches = (
+            Systems(targets[start : start + _BATCH], regularisation)
+            for start in range(0, len(targets), _BATCH)
+        )
+        solved = engine.run(solved_in_whole, batches, shared)
+    else:
+        shared |= {"values": rows.data, "rows": rows.indices, "rows_from": rows.indptr}
+        # By itself a group is enough for a report of progress, and too little for a task of a cluster.
+        a_task = 1 if engine.blocks == 1 else -(-len(targets) // engine.blocks)
+        groups = _packed(_groups(neighbours, most), a_task)
+        n_rows = rows.shape[0]
+        tasks = (GroupsOfSystems(one, n_rows, memory_mib, regularisation) for one in groups)
+        solved = engine.run(solved_in_groups, tasks, shared)
+    done = 0
     liked, candidate, weight = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
-    for targets, union in _groups(neighbours, most):
-        gram = _gram(rows, union, memory_mib)
-        place = np.zeros(n_tracks, dtype=np.int32)
-        place[union] = np.arange(len(union), dtype=np.int32)
-        for start in range(0, len(targets), _BATCH):
-            batch = targets[start : start + _BATCH]
-            support, solved = _solve(gram, place, neighbours, batch, regularisation)
-            row, column = np.nonzero(solved)
-            liked.append(support[row, column])
-            candidate.append(batch[row].astype(np.int32))
-            weight.append(solved[row, column])
-            done += len(batch)
-            if progress is not None:
-                progress("neighbour weights", done, n_with_neighbours)
+    for found in solved:
+        liked.append(found.array("liked"))
+        candidate.append(found.array("candidate"))
+        weight.append(found.array("weight"))
+        done += int(found.array("solved"))
+        if progress is not None:
+            progress("neighbour weights", done, len(targets))
     entries = (np.concatenate(weight), (np.concatenate(liked), np.concatenate(candidate)))
     W: csr_matrix = csr_matrix(entries, shape=(n_tracks, n_tracks))
     W.sort_indices()
     return W
 
 
-def _groups(neighbours: "csr_matrix", most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (targets, union of targets and their neighbours), each target once, unions of at most ``most``.
+class Systems(NamedTuple):
+    """A block of W: the systems of these ``targets``, at most a batch."""
+
+    targets: NDArray[np.int64]
+    regularisation: float
+
+
+class GroupsOfSystems(NamedTuple):
+    """A block of W: the systems of groups of related targets, over ``n_rows`` rows of X."""
+
+    groups: list[NDArray[np.int64]]
+    n_rows: int
+    memory_mib: int
+    regularisation: float
+
+
+def solved_in_whole(inputs: Parcel, block: Systems) -> Outputs:
+    """The entries of W of some targets: ``liked``, ``candidate``, ``weight``, and how many were ``solved``.
+
+    Inputs are the whole ``gram`` and the ``neighbours`` of each target, from ``neighbours_from`` on.
+    """
+    neighbours = _neighbours_of(inputs)
+    place = inputs.once("place", lambda: np.arange(neighbours.n, dtype=np.int32))
+    batch = block.targets
+    return _entries([_solved(inputs.array("gram"), place, neighbours, batch, block.regularisation)])
+
+
+def solved_in_groups(inputs: Parcel, block: GroupsOfSystems) -> Outputs:
+    """The same of groups, for each of which G is made. Inputs are X by columns (``values``, ``rows`` and
+    ``rows_from``), and the neighbours."""
+    from scipy.sparse import csc_matrix
+
+    neighbours = _neighbours_of(inputs)
+    rows = inputs.once(
+        "X",
+        lambda: csc_matrix(
+            (inputs.array("values"), inputs.array("rows"), inputs.array("rows_from")),
+            shape=(block.n_rows, neighbours.n),
+        ),
+    )
+    place = inputs.once("place", lambda: np.zeros(neighbours.n, dtype=np.int32))
+    solved = []
+    for targets in block.groups:
+        union = _union(neighbours, targets)
+        gram = _gram(rows, union, block.memory_mib)
+        place[union] = np.arange(len(union), dtype=np.int32)
+        for start in range(0, len(targets), _BATCH):
+            batch = targets[start : start + _BATCH]
+            solved.append(_solved(gram, place, neighbours, batch, block.regularisation))
+    return _entries(solved)
+
+
+class _Neighbours(NamedTuple):
+    """The neighbours of n tracks, end to end, and where those of each begin."""
+
+    indices: NDArray[np.int32]
+    indptr: NDArray[Any]
+
+    @property
+    def n(self) -> int:
+        return len(self.indptr) - 1
+
+
+def _neighbours_of(inputs: Parcel) -> _Neighbours:
+    return _Neighbours(inputs.array("neighbours"), inputs.array("neighbours_from"))
+
+
+_Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], int]
+"""Of some entries of W the liked track, the candidate and the weight; and how many systems they solve."""
+
+
+def _entries(solved: list[_Entries]) -> Outputs:
+    liked, candidate, weight, counts = zip(*solved, strict=True)
+    return {
+        "liked": np.concatenate(liked),
+        "candidate": np.concatenate(candidate),
+        "weight": np.concatenate(weight),
+        "solved": np.array(sum(counts)),
+    }
+
+
+def _packed(groups: Iterator[NDArray[np.int64]], targets: int) -> Iterator[list[NDArray[np.int64]]]:
+    """The same groups, as many together as have ``targets`` targets."""
+    pack: list[NDArray[np.int64]] = []
+    inside = 0
+    for group in groups:
+        pack.append(group)
+        inside += len(group)
+        if inside >= targets:
+            yield pack
+            pack, inside = [], 0
+    if pack:
+        yield pack
+
+
+def _groups(neighbours: "csr_matrix", most: int) -> Iterator[NDArray[np.int64]]:
+    """Yield groups of targets, each target once, whose union with their neighbours is at most ``most``.
 
     A group is a track and those of its neighbours that are not done yet: related tracks share most of their
     neighbours, so their union stays small. A single track may exceed ``most``.
     """
-    n_tracks = neighbours.shape[0]
-    lengths = np.diff(neighbours.indptr)
-    if n_tracks <= most:
-        yield np.flatnonzero(lengths > 0), np.arange(n_tracks)
-        return
-    todo = lengths > 0
-    for first in range(n_tracks):
+    of = _Neighbours(neighbours.indices, neighbours.indptr)
+    todo = np.diff(of.indptr) > 0
+    for first in range(of.n):
         if not todo[first]:
             continue
-        near = neighbours.indices[neighbours.indptr[first] : neighbours.indptr[first + 1]]
+        near = of.indices[of.indptr[first] : of.indptr[first + 1]]
         group = np.concatenate(([first], near[todo[near]])).astype(np.int64)
-        union = _union(neighbours, group)
-        while len(union) > most and len(group) > 1:
+        while len(group) > 1 and len(_union(of, group)) > most:
             group = group[: len(group) // 2]
-            union = _union(neighbours, group)
         todo[group] = False
-        yield group, union
+        yield group
 
 
-def _union(neighbours: "csr_matrix", group: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.union1d(group, neighbours[group].indices).astype(np.int64)
+def _union(neighbours: _Neighbours, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The targets of a group and their neighbours, ascending."""
+    indices, indptr = neighbours
+    near = [indices[indptr[track] : indptr[track + 1]] for track in group.tolist()]
+    return np.unique(np.concatenate([group, *near])).astype(np.int64)
 
 
 def _gram(rows: "csc_matrix", union: NDArray[np.int64], memory_mib: int) -> NDArray[np.float32]:
@@ -116,14 +222,14 @@ def _gram(rows: "csc_matrix", union: NDArray[np.int64], memory_mib: int) -> NDAr
     return gram
 
 
-def _solve(
+def _solved(
     gram: NDArray[np.float32],
     place: NDArray[np.int32],
-    neighbours: "csr_matrix",
+    neighbours: _Neighbours,
     targets: NDArray[np.int64],
     regularisation: float,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Solve the ridge systems of ``targets``: their neighbours and weights, [len(targets), m], 0-padded."""
+) -> _Entries:
+    """Solve the ridge systems of ``targets``; ``place`` is that of each track in ``gram``."""
     import torch
 
     starts = neighbours.indptr[targets]
@@ -142,5 +248,6 @@ def _solve(
     systems[:, np.arange(m), np.arange(m)] += np.float32(regularisation)
     right = gram[place[targets][:, np.newaxis], at] * real
     factor = torch.linalg.cholesky(torch.from_numpy(systems))
-    solved = torch.cholesky_solve(torch.from_numpy(right)[..., None], factor)[..., 0]
-    return support, solved.numpy()
+    solved = torch.cholesky_solve(torch.from_numpy(right)[..., None], factor)[..., 0].numpy()
+    row, column = np.nonzero(solved)
+    return support[row, column], targets[row].astype(np.int32), solved[row, column], len(targets)

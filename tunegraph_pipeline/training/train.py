@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunegraph_pipeline.engine.engine import Engine
+from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.csr import over_columns
@@ -239,6 +241,7 @@ def train(
     start: Start | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    engine: Engine = LOCAL,
     progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a model. The same data, settings and seed give the same model, bit for bit, on one machine.
@@ -250,7 +253,8 @@ def train(
     After every epoch the state is written to the file ``checkpoint``. A call that finds a checkpoint of the
     same data and settings there resumes from it, to the same result as without the interruption; a checkpoint
     of other data or settings is overwritten. The caller deletes the file. ``on_epoch`` is called after an
-    epoch has been written; ``progress`` counts steps.
+    epoch has been written; ``progress`` counts steps. ``engine`` finds the strongest neighbours and solves
+    the neighbour weights; epochs run in this process.
 
     Raises InputError when no user has two likes to learn from, or heads or spaces do not divide the
     dimension; ValueError where ``start`` is of another dimension, or tags have no names to recognise them by.
@@ -264,14 +268,14 @@ def train(
     has_content = _has_content(data, config)
     validation = Validation.draw(data.context, data.targets, warm | has_content, config.validation_users)
 
-    encoder = _encoder(data, config, popularity, start, progress)
+    encoder = _encoder(data, config, popularity, start, engine, progress)
     learning_rate = config.learning_rate if start is None else config.warm_learning_rate
     optimiser = Adam(encoder.parameters(), learning_rate)
     state = Checkpoint.open(
         checkpoint,
         _fingerprint(data, config, start),
         # Kept with the checkpoint, because solving it again takes as long as an epoch.
-        lambda: _neighbour_weights(data, config, progress),
+        lambda: _neighbour_weights(data, config, engine, progress),
     )
     W = _matrix(state.kept, len(warm))
     in_blocks = config.is_sampled(len(warm))
@@ -365,6 +369,7 @@ def _encoder(
     config: TrainingConfig,
     popularity: NDArray[np.float32],
     start: Start | None,
+    engine: Engine,
     progress: Progress | None,
 ) -> "TrackEncoder":
     from tunegraph_pipeline.models.encoder import TrackEncoder, propagation_graph, spectral_start
@@ -375,7 +380,7 @@ def _encoder(
     if config.use_features and np.isfinite(data.features).any():
         features = encode_features(data.features, warm)
     k = config.transformer_neighbours if config.encoder == "transformer" else config.graph_neighbours
-    neighbours = strongest_neighbours(data.train, k, progress=progress)
+    neighbours = strongest_neighbours(data.train, k, engine=engine, progress=progress)
     if start is None:
         one_space = spectral_start(data.train, config.dimension // spaces, seed=config.seed)
         ids = np.tile(one_space, spaces)
@@ -403,7 +408,9 @@ def _encoder(
     return encoder
 
 
-def _neighbour_weights(data: TrainingData, config: TrainingConfig, progress: Progress | None) -> Arrays:
+def _neighbour_weights(
+    data: TrainingData, config: TrainingConfig, engine: Engine, progress: Progress | None
+) -> Arrays:
     """W, as `_matrix` takes it."""
     from scipy.sparse import csr_matrix, vstack
 
@@ -413,10 +420,11 @@ def _neighbour_weights(data: TrainingData, config: TrainingConfig, progress: Pro
     lists = data.train if content is None else csr_matrix(vstack([data.train, content]))
     W = local_ridge(
         data.train,
-        strongest_neighbours(lists, config.ridge_neighbours, progress=progress),
+        strongest_neighbours(lists, config.ridge_neighbours, engine=engine, progress=progress),
         regularisation=config.regularisation,
         content=None if content is None else config.content_weight * content,
         memory_mib=config.memory_mib,
+        engine=engine,
         progress=progress,
     )
     return {"indptr": W.indptr, "indices": W.indices, "data": W.data}

@@ -1,0 +1,346 @@
+"""The engine of a cluster: every block is a task of Ray.
+
+Here: joining a cluster, sending tasks, and what becomes of them when a node dies, a person presses Ctrl-C or
+something does not fit. The one module that imports ray. Not here: how data travels (`workspace`); Ray carries
+only names.
+
+At most a few tasks a processor are under way. A task whose node or process died is run again elsewhere, by
+Ray, and leaves the same parcel. Results are taken in the order of the blocks.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tunegraph_pipeline.engine.engine import EngineSettings, Input, Outputs, Parcel
+from tunegraph_pipeline.engine.workspace import Workspace
+from tunegraph_pipeline.errors import EngineError, LibraryMissingError
+from tunegraph_pipeline.progress import report_note
+
+INSTALL = "pip install 'tunegraph-pipeline[cluster]'"
+_WINDOW = 3
+"""Tasks under way for each processor: one runs, one waits, one is done and waits for its turn."""
+_BLOCKS = 4
+"""Blocks for each processor, so that the last ones to end leave little to wait for."""
+_CONNECT_SECONDS = 10.0
+_PROBE_SECONDS = 120.0
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
+)
+"""A task has one processor, and its libraries may take no more: their sums could differ, too."""
+_SAME_EVERYWHERE = ("numpy", "scipy", "polars", "sparse-dot-topn", "torch")
+"""The libraries whose versions must be those of the driver, as their results are."""
+
+_Block = TypeVar("_Block")
+
+
+class RayEngine:
+    """Runs blocks on the Ray cluster that ``settings`` name, and leaves what they need in ``workspace``.
+
+    To be used in a ``with`` block: at its end, also by an error or Ctrl-C, no task of it goes on, and the
+    workspace is empty. The first step joins the cluster; this process then stays in it.
+    """
+
+    def __init__(self, settings: EngineSettings, workspace: Workspace) -> None:
+        self._settings = settings
+        self._workspace = workspace
+        self._steps = 0
+        self._under_way: set[Any] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._steps:
+            _cancel(self._under_way)
+            self._workspace.clear()
+
+    @property
+    def blocks(self) -> int:
+        """As `Engine.blocks`."""
+        return self._settings.blocks or _BLOCKS * self._processors()
+
+    def run(
+        self,
+        function: Callable[[Parcel, _Block], Outputs],
+        blocks: Iterable[_Block],
+        shared: Mapping[str, Input],
+    ) -> Iterator[Parcel]:
+        """As `Engine.run`; ``blocks`` are sent by Ray, which pickles them."""
+        processors = self._processors()
+        if not self._steps:
+            self._workspace.prepare()
+        self._steps += 1
+        step = f"{self._steps:03}-{function.__name__}"
+        self._workspace.put(step, shared)
+        submit = _task(self._settings.retries)
+        waiting: deque[tuple[str, Any]] = deque()
+        number, ahead = 0, iter(blocks)
+        try:
+            while True:
+                while len(waiting) < _WINDOW * processors:
+                    block = next(ahead, None)
+                    if block is None:
+                        break
+                    name = f"{step}-{number:07}"
+                    with _as_lines(self._settings.address):
+                        task = submit(function, self._workspace, step, name, block)
+                    self._under_way.add(task)
+                    waiting.append((name, task))
+                    number += 1
+                if not waiting:
+                    break
+                name, task = waiting.popleft()
+                with _as_lines(self._settings.address):
+                    _result(task)
+                self._under_way.discard(task)
+                yield Parcel(self._workspace.get(name))
+                self._workspace.drop(name)
+        finally:
+            left = {task for _, task in waiting}
+            _cancel(left)
+            self._under_way -= left
+        self._workspace.drop(step)
+
+    def _processors(self) -> int:
+        ray = _joined(self._settings.address)
+        with _as_lines(self._settings.address):
+            return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+# --- on the nodes ---
+
+
+def run_block(
+    function: Callable[[Parcel, _Block], Outputs], workspace: Workspace, step: str, name: str, block: _Block
+) -> None:
+    """Run a block in a task, and leave its result as the parcel ``name``."""
+    workspace.put(name, function(_inputs(workspace, step), block))
+
+
+@lru_cache(maxsize=1)
+def _inputs(workspace: Workspace, step: str) -> Parcel:
+    """The inputs of a step, opened once by each process that runs its tasks."""
+    return Parcel(workspace.get(step))
+
+
+def installed() -> dict[str, str]:
+    """What has to be the same on every node: Python, this package by its code, and the libraries that
+    calculate, each with its version."""
+    root = Path(__file__).parents[1]
+    code = blake2b(digest_size=4)
+    for path in sorted(root.rglob("*.py")):
+        code.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    found = {
+        "Python": ".".join(map(str, sys.version_info[:3])),
+        "tunegraph-pipeline": f"code {code.hexdigest()}",
+    }
+    for name in _SAME_EVERYWHERE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+# --- on the driver ---
+
+
+@lru_cache(maxsize=1)
+def _ray() -> Any:
+    """The library. Raises LibraryMissingError where it is not installed."""
+    # Its warnings and its reports of usage are not for who refreshes a lake.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        with _own_signals():
+            import ray
+            import ray.exceptions
+            import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise LibraryMissingError(f"the engine ray needs Ray, which is not installed; {INSTALL}") from error
+    return ray
+
+
+def _joined(address: str) -> Any:
+    """The library, with this process in the cluster at ``address``, whose nodes have been asked what they
+    have. Raises EngineError where it cannot be."""
+    ray = _ray()
+    if ray.is_initialized():
+        return ray
+    _check_reachable(address)
+    try:
+        with _own_signals():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"env_vars": _ONE_THREAD},
+            )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        raise _no_cluster(address, error) from error
+    try:
+        _check_nodes(ray)
+    except BaseException:
+        ray.shutdown()
+        raise
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise EngineError where nobody listens at host:port; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not port.isdigit():
+        raise EngineError(
+            f"the address of the Ray cluster is {address!r}; give host:port of its head, or auto,"
+            " and run this on a machine of the cluster"
+        )
+    try:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> EngineError:
+    said = " ".join(str(error).split())
+    if "ersion mismatch" in said:
+        return EngineError(
+            f"the Ray cluster at {address} is of another version ({said}); install the same Ray and Python on"
+            " every node"
+        )
+    where = "on this machine" if address == "auto" else f"at {address}"
+    return EngineError(
+        f"no Ray cluster {where} can be joined ({said[:200]}); start one with `ray start --head`,"
+        " or a node of it here with `ray start --address=HOST:PORT`, or set the engine to local"
+    )
+
+
+def _check_nodes(ray: Any) -> None:
+    """Raise EngineError where a node has not what this process has."""
+
+    def ask() -> dict[str, str] | str:
+        # Sent as it is, not by name: the node may lack the package.
+        try:
+            from tunegraph_pipeline.engine.ray import installed
+        except ImportError as error:
+            return str(error)
+        return installed()
+
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    asked = ray.remote(num_cpus=0, max_retries=0)(ask)
+    answers = {
+        asked.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(): node
+        for node in nodes
+    }
+    done, late = ray.wait([*answers], num_returns=len(answers), timeout=_PROBE_SECONDS)
+    mine = installed()
+    for answer in done:
+        where = answers[answer]["NodeManagerAddress"]
+        try:
+            theirs = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            raise EngineError(
+                f"the Ray node {where} cannot run a task ({_first_line(error)}); mend it or take it away"
+            ) from error
+        if isinstance(theirs, str):
+            raise EngineError(
+                f"the Ray node {where} lacks tunegraph-pipeline ({theirs}); install the same package there"
+                f" as here: {INSTALL}"
+            )
+        if differs := [name for name in mine if theirs.get(name) != mine[name]]:
+            what = ", ".join(f"{name} {theirs.get(name)} instead of {mine[name]}" for name in differs)
+            raise EngineError(f"the Ray node {where} has {what}; install there what is installed here")
+    for answer in late:
+        report_note(
+            f"the Ray node {answers[answer]['NodeManagerAddress']} does not answer; tasks go to the others"
+        )
+
+
+def _task(retries: int) -> Callable[..., Any]:
+    """What submits :func:`run_block`."""
+    options = {"num_cpus": 1, "max_retries": retries, "scheduling_strategy": "SPREAD"}
+    submit: Callable[..., Any] = _ray().remote(**options)(run_block).remote
+    return submit
+
+
+def _result(task: Any) -> None:
+    """Wait for a task. Raises what its function raised."""
+    ray = _ray()
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _cancel(tasks: Iterable[Any]) -> None:
+    """End tasks at once, with their processes: what a task leaves is complete or not there."""
+    ray = _ray()
+    if not ray.is_initialized():
+        return
+    for task in tasks:
+        with suppress(Exception):  # it may be over, or the cluster gone
+            ray.cancel(task, force=True)
+
+
+@contextmanager
+def _as_lines(address: str) -> Iterator[None]:
+    """Turn the errors of Ray into an EngineError of one line."""
+    exceptions = _ray().exceptions
+    try:
+        yield
+    except exceptions.OutOfMemoryError as error:
+        raise EngineError(
+            f"a task needs more memory than the Ray nodes have ({_first_line(error)}); lower `memory_mib`"
+            " in the settings, or the processors that a node offers (ray start --num-cpus)"
+        ) from error
+    except (
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.LocalRayletDiedError,
+    ) as error:
+        raise EngineError(
+            f"a task was lost with its node or process as often as `retries` in the settings allows"
+            f" ({_first_line(error)}); look at the nodes with `ray status`, then run this again"
+        ) from error
+    except exceptions.RayError as error:
+        raise EngineError(
+            f"the Ray cluster at {address} cannot go on ({_first_line(error)}); look at it with `ray status`,"
+            " then run this again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
+        :200
+    ]
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of this process: Ray sets its own, and Dagster would not notice a termination."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
