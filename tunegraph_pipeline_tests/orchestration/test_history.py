@@ -69,6 +69,24 @@ def test_a_history_in_postgres_without_the_extra_is_a_line(
     assert "needs the extra `cluster`: pip install 'tunegraph-pipeline[cluster]'" in told
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("sturage: 1\n", 'Received unexpected config entry "sturage" at the root'),
+        ("storage: {postgres: {postgres_db: {}}}\n", "Missing required config entries"),
+        ("a: [1\nb: {", "expected ',' or ']'"),
+        ("- 1\n", "it has to be names with values"),
+    ],
+)
+def test_settings_that_dagster_cannot_read_are_a_line(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, problem: str
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(settings)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    told = complaint(tunegraph("refresh", "--lake", lake.root))
+    assert f"{tmp_path}/dagster.yaml cannot be used by Dagster: {problem}" in told
+
+
 def test_a_lake_has_all_settings_of_the_checkout_but_the_class_that_finds_the_lake(lake: Lake) -> None:
     home = dagster_home(lake.root)
     assert home == lake.history.resolve()
