@@ -15,9 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.instance.ref import InstanceRef
+from dagster_shared.check import CheckError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
+from yaml import YAMLError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LibraryMissingError
 
@@ -29,8 +32,8 @@ _PATIENCE = 10
 def check_postgres(home: Path) -> None:
     """Connect once to the Postgres that `dagster.yaml` in ``home`` names; nothing where it names none.
 
-    Raises LibraryMissingError without the extra, InputError where a variable is missing or no such address
-    can be, LakeError where the server cannot be reached or refuses.
+    Raises LibraryMissingError without the extra, InputError where the file cannot be read, a variable is
+    missing or no such address can be, LakeError where the server cannot be reached or refuses.
     """
     if (config := _settings(home)) is None:
         return
@@ -107,11 +110,25 @@ def quiet_retries() -> Iterator[None]:
 
 
 def _settings(home: Path) -> dict[str, Any] | None:
-    """Section `storage: postgres` of `dagster.yaml` in ``home``; None where the history is elsewhere."""
-    storage = InstanceRef.from_dir(str(home)).storage_data
+    """Section `storage: postgres` of `dagster.yaml` in ``home``; None where the history is elsewhere. Raises
+    InputError where Dagster cannot read that file."""
+    try:
+        storage = InstanceRef.from_dir(str(home)).storage_data
+    except DagsterInvalidConfigError as error:
+        raise _unreadable(home, error.errors[0].message.partition(". ")[0]) from None
+    except YAMLError as error:
+        raise _unreadable(home, getattr(error, "problem", None) or "it is no YAML") from None
+    except CheckError:
+        raise _unreadable(home, "it has to be names with values") from None
     if storage is None or storage.module_name != _MODULE:
         return None
     return dict(storage.config_dict)
+
+
+def _unreadable(home: Path, problem: str) -> InputError:
+    return InputError(
+        f"{home}/dagster.yaml cannot be used by Dagster: {problem}; correct or remove that file"
+    )
 
 
 def _with_variables(home: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,10 @@
-"""Dagster's history in Postgres: what a refresh leaves there, what is said where it cannot be reached, and
-daemon, page and runs in processes of their own."""
+"""Dagster's history in Postgres: what a refresh leaves there, and what is said where it cannot be reached."""
 
 import os
-import random
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -20,36 +15,13 @@ from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 from dagster._core.run_coordinator import QueuedRunCoordinator
 
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
-from tunegraph_pipeline.orchestration.dead_runs import PROCESS
-from tunegraph_pipeline.orchestration.history import dagster_home, project_file
+from tunegraph_pipeline.orchestration.history import dagster_home
 from tunegraph_pipeline.pipeline.stages import STAGES
-from tunegraph_pipeline_tests.cluster.postgres import Postgres, free_port, programs
-from tunegraph_pipeline_tests.conftest import PROJECT
+from tunegraph_pipeline_tests.cluster.postgres import Postgres
+from tunegraph_pipeline_tests.cluster.small_lake import REFRESH, small_lake
 from tunegraph_pipeline_tests.lean_command import LEAN
-from tunegraph_pipeline_tests.running_dagster import PATIENCE, START, WHERE, Dagster
+from tunegraph_pipeline_tests.running_dagster import PATIENCE
 from tunegraph_pipeline_tests.test_cli import Done, complaint, snapshot, tunegraph
-
-TODAY = datetime.now(UTC).date()
-REFRESH = ("refresh", "--source", "none", "--date", str(TODAY))
-
-
-def small_lake(root: Path) -> Lake:
-    """40 users in three scenes, and a model that takes no time."""
-    rng = random.Random(3)
-    lake = Lake.open_or_create(root)
-    lake.admit_source("files")
-    lake.set_section("training", {"dimension": 4, "epochs": 1, "encoder": "none"})
-    lake.set_section("graph", {"held_out": 0.0})  # likes by chance: no model has to foresee them
-    lake.set_section("schedules", {"daily": "* * * * *"})
-    rows = [
-        {"user_id": f"u{user}", "track_id": f"t{user % 3}.{track}", "liked_at": None}
-        for user in range(40)
-        for track in rng.sample(range(12), 6)
-    ]
-    likes = pl.DataFrame(rows, schema=empty_frame("likes").schema)
-    write_batch(lake.raw, TODAY, RawBatch("files", "test", likes=likes))
-    return lake
 
 
 @pytest.fixture(scope="module")
@@ -175,15 +147,17 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]
         yield server
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["gone", "restarted"])
+@pytest.mark.usefixtures("blank_plots")
+@pytest.mark.parametrize(
+    "back", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["gone", "restarted"]
+)
 def test_a_postgres_that_goes_away_ends_the_run_and_the_next_one_mends_all(
     lake: Lake, own_postgres: Postgres, tmp_path: Path, back: bool
 ) -> None:
     server, chosen = own_postgres, own_postgres.history(tmp_path / "home")
     steps = "select count(*) from event_logs where dagster_event_type = 'STEP_SUCCESS'"
-    command = [*LEAN, *REFRESH, "--lake", str(lake.root)]
     process = subprocess.Popen(
-        command,
+        [*LEAN, *REFRESH, "--lake", str(lake.root)],
         env={**os.environ, **chosen},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -206,161 +180,8 @@ def test_a_postgres_that_goes_away_ends_the_run_and_the_next_one_mends_all(
     if not back:
         server.start()
     assert tunegraph("verify", "--lake", lake.root).returncode == 0
-    again = subprocess.run(command, env={**os.environ, **chosen}, capture_output=True, text=True, check=False)
+    with variables(chosen):
+        again = tunegraph(*REFRESH, "--lake", lake.root)
     assert again.returncode == 0, again.stderr
     ended = server.ask("select status from runs order by id", chosen["PGDATABASE"])
     assert ended == [(first,), ("SUCCESS",)]
-
-
-# --- daemon, page and runs as processes of their own ---
-
-
-@contextmanager
-def process(log: Path, command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process and what it starts, ended with Ctrl-C."""
-    with log.open("ab") as output:
-        started = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield started
-    finally:
-        if started.poll() is None:
-            started.send_signal(signal.SIGINT)
-        try:
-            started.wait(60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(started.pid, signal.SIGKILL)  # a run that outlived its code server
-
-
-class Deployment:
-    """Code server, daemon and page, each a process that knows of the others only what `dagster.cluster.yaml`,
-    `workspace.cluster.yaml` and the environment say."""
-
-    def __init__(self, lake: Lake, postgres: Postgres, folder: Path) -> None:
-        self.lake, self.postgres, self.folder = lake, postgres, folder
-        chosen = postgres.history(folder / "home")
-        self.database = chosen["PGDATABASE"]
-        self.code_port, page_port = free_port(), free_port()
-        self.environment = {
-            **os.environ,
-            **chosen,
-            "PYTHONPATH": str(PROJECT),
-            "PYTHONWARNINGS": "ignore",
-            "TUNEGRAPH_CODE_HOST": "127.0.0.1",
-            "TUNEGRAPH_CODE_PORT": str(self.code_port),
-        }
-        self.page = Dagster(page_port, folder / "page.log", [])
-
-    def code_server(self) -> Any:
-        # It alone knows the lake.
-        return process(
-            self.folder / "code.log",
-            [
-                *(sys.executable, "-m", "dagster", "code-server", "start", "--location-name", "tunegraph"),
-                *("--module-name", "tunegraph_pipeline.definitions"),
-                *("--host", "127.0.0.1", "--port", str(self.code_port)),
-            ],
-            {**self.environment, "TUNEGRAPH_LAKE": str(self.lake.root)},
-        )
-
-    def daemon(self) -> Any:
-        command = [sys.executable, "-m", "dagster._daemon", "run", "--workspace", self.workspace]
-        return process(self.folder / "daemon.log", command, self.environment)
-
-    def webserver(self) -> Any:
-        return process(
-            self.page.log,
-            [
-                *(sys.executable, "-m", "tunegraph_pipeline.orchestration.dagster_page", "webserver"),
-                *("--workspace", self.workspace, "--host", "127.0.0.1", "--port", str(self.page.port)),
-            ],
-            self.environment,
-        )
-
-    @property
-    def workspace(self) -> str:
-        return str(project_file("workspace.cluster.yaml"))
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.postgres.ask(sql, self.database)
-
-    def wait_for_process(self, run: str) -> int:
-        """The pid of a run, once it has begun."""
-        tag = f"select value from run_tags where run_id = '{run}' and key = '{PROCESS}'"
-        (value,) = self.page.wait_for(f"process of run {run}", lambda: next(iter(self.ask(tag)), None))
-        return int(value.split()[1])
-
-
-@pytest.fixture(scope="module")
-def deployment(
-    received: Lake, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployment]:
-    folder = tmp_path_factory.mktemp("deployment")
-    copytree(received.root, folder / "lake")
-    made = Deployment(Lake.open(folder / "lake"), postgres, folder)
-    with ExitStack() as running:
-        running.enter_context(made.code_server())
-        running.enter_context(made.webserver())
-        assert made.page.wait_for("webserver", made.page.locations) == ["tunegraph"]
-        yield made
-
-
-@pytest.fixture
-def daemon(deployment: Deployment) -> Iterator[subprocess.Popen[bytes]]:
-    with deployment.daemon() as running:
-        yield running
-
-
-@pytest.mark.usefixtures("daemon")
-def test_of_two_runs_in_the_queue_one_runs_at_a_time_and_both_succeed(deployment: Deployment) -> None:
-    page = deployment.page
-    # Neither can end while the lake is held, so both are there at the same time.
-    with deployment.lake.writing("a test"):
-        first, second = page.launch("refresh"), page.launch("refresh")
-        deployment.wait_for_process(first)
-        assert [one["status"] for one in page.runs()][-2:] == ["STARTED", "QUEUED"]
-    assert page.ended(first)["status"] == page.ended(second)["status"] == "SUCCESS"
-    spans = dict(deployment.ask("select run_id, array[start_time, end_time] from runs"))
-    assert spans[first][1] <= spans[second][0]
-
-
-@pytest.mark.usefixtures("daemon")
-def test_a_killed_run_is_noticed_and_begun_again_once(deployment: Deployment) -> None:
-    page = deployment.page
-    with deployment.lake.writing("a test"):
-        killed = page.launch("refresh")
-        os.kill(deployment.wait_for_process(killed), signal.SIGKILL)
-        assert page.ended(killed)["status"] == "FAILURE"
-
-    def retry() -> str | None:
-        return next(
-            (one["runId"] for one in page.runs() if one["tags"].get("dagster/parent_run_id") == killed), None
-        )
-
-    again = page.wait_for("retry", retry)
-    assert page.ended(again)["status"] == "SUCCESS"
-
-
-def test_a_schedule_goes_on_with_another_daemon(deployment: Deployment) -> None:
-    page = deployment.page
-    with deployment.daemon():
-        told = page.ask(START, selector={**WHERE, "scheduleName": "daily_refresh"})["startSchedule"]
-        assert told["scheduleState"]["status"] == "RUNNING"
-    began = time.time()
-    assert deployment.ask("select status from instigators where status = 'RUNNING'")
-    with deployment.daemon():
-        ticks = f"select id from job_ticks where timestamp > to_timestamp({began}) at time zone 'UTC'"
-        page.wait_for("tick of the other daemon", lambda: deployment.ask(ticks) or None)
-
-
-def test_no_process_says_the_password(deployment: Deployment) -> None:
-    """In no log, nor to whoever asks the page how Dagster is set up."""
-    for log in deployment.folder.glob("*.log"):
-        assert deployment.postgres.password not in log.read_text(), log
-    assert deployment.postgres.password not in deployment.page.ask("{instance {info}}")["instance"]["info"]
-
-
-def test_postgres_is_found_where_debian_puts_it() -> None:
-    assert (programs() / "postgres").exists()

@@ -1,5 +1,6 @@
 """Where Dagster's history of a lake is, and what is said of a `DAGSTER_HOME` that cannot hold one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,36 @@ def test_a_dagster_home_holds_the_history_and_the_lake_holds_none(
     monkeypatch.setenv("DAGSTER_HOME", "~")
     assert dagster_home(lake.root) == tmp_path
     assert not lake.history.exists()
+
+
+def test_a_history_in_postgres_without_the_extra_is_a_line(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(project_file("dagster.cluster.yaml"), home / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setattr("tunegraph_pipeline.orchestration.postgres.find_spec", lambda _: None)
+    told = complaint(tunegraph("refresh", "--lake", lake.root))
+    assert "needs the extra `cluster`: pip install 'tunegraph-pipeline[cluster]'" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("sturage: 1\n", 'Received unexpected config entry "sturage" at the root'),
+        ("storage: {postgres: {postgres_db: {}}}\n", "Missing required config entries"),
+        ("a: [1\nb: {", "expected ',' or ']'"),
+        ("- 1\n", "it has to be names with values"),
+    ],
+)
+def test_settings_that_dagster_cannot_read_are_a_line(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, problem: str
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(settings)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    told = complaint(tunegraph("refresh", "--lake", lake.root))
+    assert f"{tmp_path}/dagster.yaml cannot be used by Dagster: {problem}" in told
 
 
 def test_a_lake_has_all_settings_of_the_checkout_but_the_class_that_finds_the_lake(lake: Lake) -> None:
