@@ -30,6 +30,7 @@ from tunegraph_pipeline.lake.seals import read_name
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
+from tunegraph_pipeline.recommend.csr_rows import row_places
 from tunegraph_pipeline.recommend.search_index import search_arrays
 from tunegraph_pipeline.song_ids import clean_id
 
@@ -377,7 +378,8 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
         is_csr = _is_csr(*lists, rows=len(users), columns=n)
         require(is_csr, f"{name}_indptr and {name}_tracks are not a CSR matrix")
         require(_ascending(*lists), f"a user's {name}_tracks are not ascending without duplicates")
-    both = np.intersect1d(_pairs(*liked, n), _pairs(*disliked, n))
+    some = np.flatnonzero(np.diff(content.disliked_indptr))
+    both = np.intersect1d(_pairs(*liked, n, some), _pairs(*disliked, n, some))
     require(not both.size, "a user likes and dislikes the same track")
     canonical, layout = content.canonical, content.layout
     is_csr = _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids))
@@ -419,9 +421,12 @@ def _ascending(indptr: NDArray[np.int64], tracks: NDArray[np.int32]) -> bool:
     return bool(rises.all())
 
 
-def _pairs(indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int) -> NDArray[np.int64]:
-    """A unique number for each (user, track) of these lists."""
-    return np.repeat(np.arange(len(indptr) - 1) * n_tracks, np.diff(indptr)) + tracks
+def _pairs(
+    indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int, users: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """A unique number for each (user, track) of the lists of ``users``."""
+    places, lengths = row_places(indptr, users)
+    return np.repeat(users * n_tracks, lengths) + tracks[places]
 
 
 def _duplicate(index: IdIndex) -> str | None:
