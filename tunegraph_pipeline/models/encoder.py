@@ -6,71 +6,21 @@ imports torch. Not here: the training objective (`training/objective.py`), who i
 """
 
 import math
-import warnings
-from copy import copy
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tunegraph_pipeline.graph.csr import index_type, only, over_columns, rows_of
-from tunegraph_pipeline.models.placing import Drawn, Placed, leaf, propagation_rows
+from tunegraph_pipeline.graph.csr import only, over_columns, rows_of
+from tunegraph_pipeline.models.placing import Drawn, Placed, ProductWithRows, propagation_rows
+from tunegraph_pipeline.models.sparse import SparseMatrix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EncoderKind = Literal["propagation", "transformer", "none"]
-
-
-class SparseMatrix:
-    """A constant sparse matrix M with its transpose, for differentiable products.
-
-    PyG's scatter holds ``d`` numbers per edge in memory; a CSR product holds none, and its gradient is the
-    product with the transpose.
-    """
-
-    def __init__(self, matrix: "csr_matrix") -> None:
-        self.matrix = matrix
-        self.forward = torch_csr(matrix)
-
-    @cached_property
-    def backward(self) -> Tensor:
-        """The transpose, which only a gradient needs."""
-        return torch_csr(self.matrix.T.tocsr())
-
-    @cached_property
-    def _order(self) -> Tensor:
-        """The place of each entry of the transpose in the matrix, int64[nnz]."""
-        matrix = self.matrix
-        places = np.arange(matrix.nnz)
-        entries = type(matrix)((places, matrix.indices, matrix.indptr), shape=matrix.shape)
-        return torch.from_numpy(entries.T.tocsr().data)
-
-    def only(self, kept: Tensor) -> "SparseMatrix":
-        """The same matrix without the stored entries for which ``kept`` bool[nnz], row by row, is false."""
-        values = self.forward.values() * kept
-        one = copy(self)
-        one.forward = _with_values(self.forward, values)
-        one.backward = _with_values(self.backward, values[self._order])
-        return one
-
-    def __matmul__(self, dense: Tensor) -> Tensor:
-        product: Tensor = _SparseProduct.apply(self, dense)  # type: ignore[no-untyped-call]
-        return product
-
-
-class _SparseProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, matrix: SparseMatrix, dense: Tensor) -> Tensor:
-        ctx.matrix = matrix
-        return matrix.forward @ dense
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.matrix.backward @ grads[0].contiguous()
 
 
 class TrackEncoder(nn.Module):
@@ -189,8 +139,8 @@ class TrackEncoder(nn.Module):
             receives = liked = liked * ~cold[:, 0].numpy()
         layers = self.layers if self.kind == "propagation" else 0
         inputs, M = propagation_rows(rows, self._graph_matrix, layers, receives, drawn)
-        leaves = [leaf(self.id, inputs)]
-        x = SparseMatrix(_scaled(M, liked[inputs])) @ leaves[0][2]
+        products = [ProductWithRows.of(_scaled(M, liked[inputs]), self.id, inputs)]
+        x = products[0].value
         if self._tags is not None:
             tags = self._tags.matrix[inputs]
             if cold is not None and shared is not None:
@@ -198,8 +148,8 @@ class TrackEncoder(nn.Module):
                     tags, shared[:, 0].numpy()[tags.indices] | ~cold[:, 0].numpy()[inputs][rows_of(tags)]
                 )
             met = np.unique(tags.indices).astype(np.int64)
-            leaves.append(leaf(self.tag, met))
-            x = x + SparseMatrix(M @ over_columns(tags, met)) @ leaves[1][2]
+            products.append(ProductWithRows.of(M @ over_columns(tags, met), self.tag, met))
+            x = x + products[1].value
         if self._features is not None:
             # The last layer of the network is linear, so it comes after the graph, for the rows alone.
             features = self._features[torch.from_numpy(inputs)]
@@ -208,7 +158,7 @@ class TrackEncoder(nn.Module):
             assert isinstance(last, nn.Linear)
             x = x + nn.functional.linear(known @ activation(hidden(features)), last.weight)
             x = x + (known @ torch.ones(len(inputs), 1)) * last.bias
-        return Placed(self._unit(x), leaves)
+        return Placed(self._unit(x), products)
 
     def _of_features(self, features: Tensor) -> Tensor:
         # The last column says whether any feature is known; without one nothing is added.
@@ -308,25 +258,3 @@ def _tag_means(
     weight = by_tag @ warm.astype(np.float32)
     mean: NDArray[np.float32] = (0.5 * total / np.maximum(weight, 1e-12)[:, np.newaxis]).astype(np.float32)
     return mean
-
-
-def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
-    return torch.sparse_csr_tensor(
-        matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape, check_invariants=False
-    )
-
-
-def torch_csr(matrix: "csr_matrix") -> Tensor:
-    """The matrix as a sparse tensor of float32, its indices sorted."""
-    matrix.sort_indices()
-    kind = index_type(matrix)
-    with warnings.catch_warnings():
-        # torch warns once that CSR is in beta; only the product with a dense matrix is used here.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(kind, copy=False)),
-            torch.from_numpy(matrix.indices.astype(kind, copy=False)),
-            torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
-            size=matrix.shape,
-            check_invariants=True,
-        )

@@ -7,7 +7,7 @@ Propagation is linear up to the last normalisation. So the vectors of some track
 the inputs of these tracks and of their neighbours, ``layers`` steps away, whatever the size of the rest.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunegraph_pipeline.graph.csr import offsets_of, over_columns
+from tunegraph_pipeline.models.sparse import torch_csr
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -27,35 +28,56 @@ class Drawn(NamedTuple):
     rng: np.random.Generator
 
 
+class ProductWithRows(NamedTuple):
+    """The product of a sparse ``matrix``, P x n, with the n ``rows`` of a ``parameter``, int64, ascending.
+
+    ``value`` float32[P, d] is a leaf: there are many more rows than products, so the gradient in the rows is
+    made of that in the product, and neither the rows nor their gradient are copied.
+    """
+
+    matrix: "csr_matrix"
+    parameter: nn.Parameter
+    rows: NDArray[np.int64]
+    value: Tensor
+
+    @classmethod
+    def of(cls, matrix: "csr_matrix", parameter: nn.Parameter, rows: NDArray[np.int64]) -> Self:
+        matrix.sort_indices()  # before it shares its entries
+        shape = (matrix.shape[0], len(parameter))
+        wide = type(matrix)((matrix.data, rows[matrix.indices], matrix.indptr), shape=shape)
+        value = torch_csr(wide) @ parameter.detach()
+        return cls(matrix, parameter, rows, value.requires_grad_(torch.is_grad_enabled()))
+
+    def set_gradient(self) -> None:
+        """Set the gradient of the parameter, given that of the value."""
+        if self.value.grad is not None:
+            values = torch_csr(self.matrix.T.tocsr()) @ self.value.grad
+            rows = torch.from_numpy(self.rows)
+            self.parameter.grad = gradient_of_rows(rows, values, len(self.parameter))
+
+
 class Placed(NamedTuple):
     """Tracks, as an encoder placed them.
 
-    ``embeddings`` float32[P, d]; ``leaves``: of each parameter of which some rows alone took part these rows,
-    int64, ascending, and their values, which are leaves of the graph of ``embeddings``.
+    ``embeddings`` float32[P, d]; ``products``: of each parameter of which some rows alone took part, the
+    product that is a leaf of the graph of ``embeddings``.
     """
 
     embeddings: Tensor
-    leaves: list[tuple[nn.Parameter, Tensor, Tensor]]
+    products: list[ProductWithRows]
 
     def set_gradients(self, gradient: Tensor) -> None:
         """Set the gradient of every parameter, given that of the embeddings: a sparse one where some rows
         alone took part."""
         torch.autograd.backward(self.embeddings, gradient)
-        for parameter, rows, values in self.leaves:
-            if values.grad is not None:
-                parameter.grad = gradient_of_rows(rows, values.grad, len(parameter))
+        for product in self.products:
+            product.set_gradient()
 
 
 def gradient_of_rows(rows: Tensor, values: Tensor, n: int) -> Tensor:
     """The sparse gradient of a tensor with ``n`` rows: ``values`` in ``rows``, distinct and ascending."""
     size = (n, *values.shape[1:])
     return torch.sparse_coo_tensor(rows[None], values, size, is_coalesced=True, check_invariants=False)
-
-
-def leaf(parameter: nn.Parameter, rows: NDArray[np.int64]) -> tuple[nn.Parameter, Tensor, Tensor]:
-    """Rows of a parameter, as `Placed` lists them."""
-    at = torch.from_numpy(rows)
-    return parameter, at, parameter.detach()[at].requires_grad_(torch.is_grad_enabled())
 
 
 def propagation_rows(

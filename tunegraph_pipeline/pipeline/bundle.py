@@ -28,6 +28,7 @@ from tunegraph_pipeline.pipeline.track_ids import current_cut_off, known_track_i
 from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
+from tunegraph_pipeline.recommend.csr_rows import row_places
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
@@ -154,9 +155,10 @@ def with_dislikes(graph: LikeGraph, dislikes: pl.DataFrame, track_ids: pl.Series
         .unique()
         .sort("user", "track")
     )
-    owners = np.repeat(np.arange(graph.n_users), np.diff(graph.indptr))
     keys = rows["user"].to_numpy().astype(np.int64) * graph.n_tracks + rows["track"].to_numpy()
-    rows = rows.filter(~np.isin(keys, owners * graph.n_tracks + graph.indices))
+    some = rows["user"].filter(rows["user"] < graph.n_users).unique().to_numpy().astype(np.int64)
+    places, lengths = row_places(graph.indptr, some)
+    rows = rows.filter(~np.isin(keys, np.repeat(some * graph.n_tracks, lengths) + graph.indices[places]))
     more = len(users) - graph.n_users
     counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
     return Audience(

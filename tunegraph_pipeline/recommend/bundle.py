@@ -30,6 +30,7 @@ from tunegraph_pipeline.lake.seals import read_name
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
+from tunegraph_pipeline.recommend.csr_rows import row_places
 from tunegraph_pipeline.recommend.search_index import search_arrays
 from tunegraph_pipeline.song_ids import clean_id
 
@@ -42,6 +43,7 @@ RARE = -0.5
 LEFT_OUT = np.float32(-1e30)
 """The prior, in ``screen``, of a track that must not be recommended. Finite, because 0 * inf is NaN."""
 
+_LIKES_A_BLOCK = 1 << 20
 _UNIT_TOLERANCE = 1e-3
 _SCREEN_STEP = 16  # float32 numbers in a cache line: rows of the screen start at one
 _SCREENED = 0.7  # minimum share of the squared length that the screen's coordinates have
@@ -245,7 +247,7 @@ def write_bundle(
             "embeddings": np.ascontiguousarray(content.embeddings),
             "popular_order": by_popularity[content.recommendable[by_popularity]],
             "screen": _screen(content),
-            **_listeners(content, len(tracks)),
+            **_listeners(content.user_indptr, content.user_tracks, len(tracks)),
             **{f"artist_{name}": value for name, value in by._asdict().items()},
             **search_arrays(content.track_ids, content.names, by, content.popularity, content.canonical),
         },
@@ -326,12 +328,22 @@ def _screen(content: BundleContent) -> NDArray[np.float32]:
     return screen
 
 
-def _listeners(content: BundleContent, n_tracks: int) -> dict[str, NDArray[Any]]:
-    users = np.repeat(np.arange(len(content.user_ids), dtype=np.int32), np.diff(content.user_indptr))
-    order = np.argsort(content.user_tracks, kind="stable")
+def _listeners(
+    user_indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int
+) -> dict[str, NDArray[Any]]:
+    """The lists turned round: who likes each track. Beside the result there is a block of it in memory."""
     indptr = np.zeros(n_tracks + 1, dtype=np.int64)
-    np.cumsum(np.bincount(content.user_tracks, minlength=n_tracks), out=indptr[1:])
-    return {"listener_indptr": indptr, "listeners": users[order]}
+    np.cumsum(np.bincount(tracks, minlength=n_tracks), out=indptr[1:])
+    listeners = np.empty(len(tracks), dtype=np.int32)
+    free = indptr[:-1].copy()  # the first place of each track that is not filled yet
+    for start in range(0, len(tracks), _LIKES_A_BLOCK):
+        block = tracks[start : start + _LIKES_A_BLOCK]
+        order = np.argsort(block, kind="stable")
+        met, counts = np.unique(block, return_counts=True)
+        place = np.repeat(free[met] - (counts.cumsum() - counts), counts) + np.arange(len(block))
+        listeners[place] = np.searchsorted(user_indptr, start + order, side="right") - 1
+        free[met] += counts
+    return {"listener_indptr": indptr, "listeners": listeners}
 
 
 def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex) -> None:
@@ -377,7 +389,8 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
         is_csr = _is_csr(*lists, rows=len(users), columns=n)
         require(is_csr, f"{name}_indptr and {name}_tracks are not a CSR matrix")
         require(_ascending(*lists), f"a user's {name}_tracks are not ascending without duplicates")
-    both = np.intersect1d(_pairs(*liked, n), _pairs(*disliked, n))
+    some = np.flatnonzero(np.diff(content.disliked_indptr))
+    both = np.intersect1d(_pairs(*liked, n, some), _pairs(*disliked, n, some))
     require(not both.size, "a user likes and dislikes the same track")
     canonical, layout = content.canonical, content.layout
     is_csr = _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids))
@@ -419,9 +432,12 @@ def _ascending(indptr: NDArray[np.int64], tracks: NDArray[np.int32]) -> bool:
     return bool(rises.all())
 
 
-def _pairs(indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int) -> NDArray[np.int64]:
-    """A unique number for each (user, track) of these lists."""
-    return np.repeat(np.arange(len(indptr) - 1) * n_tracks, np.diff(indptr)) + tracks
+def _pairs(
+    indptr: NDArray[np.int64], tracks: NDArray[np.int32], n_tracks: int, users: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """A unique number for each (user, track) of the lists of ``users``."""
+    places, lengths = row_places(indptr, users)
+    return np.repeat(users * n_tracks, lengths) + tracks[places]
 
 
 def _duplicate(index: IdIndex) -> str | None:

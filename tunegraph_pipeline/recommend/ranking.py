@@ -47,6 +47,7 @@ from tunegraph_pipeline.recommend.candidates import (
     TooFewError,
     first_request,
 )
+from tunegraph_pipeline.recommend.csr_rows import row_places
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.list_search import Found
 
@@ -306,7 +307,7 @@ class Ranker:
     def _listeners(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The listeners of these tracks, concatenated: the place of the track, and an ascending number for
         each place and user."""
-        places, lengths = _rows(self.bundle.listener_indptr, tracks)
+        places, lengths = row_places(self.bundle.listener_indptr, tracks)
         place = np.arange(len(tracks)).repeat(lengths)
         return place, place * np.int64(self.bundle.n_users) + self.bundle.listeners[places]
 
@@ -415,7 +416,7 @@ class Ranker:
         if not tracks.size:
             nothing = np.zeros(0, dtype=np.int64)
             return nothing, nothing.astype(np.float64), nothing
-        places, lengths = _rows(self.bundle.neighbour_indptr, tracks)
+        places, lengths = row_places(self.bundle.neighbour_indptr, tracks)
         columns = self.bundle.neighbour_indices[places].astype(np.intp)
         scale: float | NDArray[np.float64] = scales[0]
         if len(lists) > 1:
@@ -648,19 +649,6 @@ class Ranker:
         cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
         np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
         return contributions
-
-
-def _rows(indptr: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The positions of the entries of these rows of a CSR matrix, concatenated, and the length of each row.
-
-    Gathering all at once costs less than one slice per row.
-    """
-    starts = indptr[rows]
-    lengths = indptr[rows + 1] - starts
-    ends = lengths.cumsum()
-    places = np.arange(ends[-1] if ends.size else 0)
-    places += (starts - ends + lengths).repeat(lengths)
-    return places, lengths
 
 
 def _is_plain(spec: QuerySpec) -> bool:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults
+_ROWS_A_BLOCK = 1024  # of a sparse gradient: what is computed of them stays in the cache
 _PARTS = ("exp_avg", "exp_avg_sq", "step")  # of the state, by torch's names
 
 
@@ -83,6 +84,19 @@ class Adam:
             state.update(
                 zip(_PARTS, (torch.zeros_like(parameter), torch.zeros(n), torch.zeros(n)), strict=True)
             )
+        for start in range(0, len(rows), _ROWS_A_BLOCK):
+            block = slice(start, start + _ROWS_A_BLOCK)
+            self._step_block(parameter, state, rows[block], values[block])
+
+    def _step_block(
+        self,
+        parameter: "torch.nn.Parameter",
+        state: "dict[str, torch.Tensor]",
+        rows: "torch.Tensor",
+        values: "torch.Tensor",
+    ) -> None:
+        import torch
+
         mean, square, step = (state[part] for part in _PARTS)
         with torch.no_grad():
             steps = step[rows] + 1

@@ -10,12 +10,12 @@ from tunegraph_pipeline.models import placing
 from tunegraph_pipeline.models.content import content_tags
 from tunegraph_pipeline.models.encoder import (
     EncoderKind,
-    SparseMatrix,
     TrackEncoder,
     propagation_graph,
     spectral_start,
 )
 from tunegraph_pipeline.models.placing import Drawn
+from tunegraph_pipeline.models.sparse import SparseMatrix
 
 N, D = 6, 8
 

@@ -447,3 +447,16 @@ def test_a_value_that_points_elsewhere_is_refused_though_its_checksum_is_right(
     with pytest.raises(BundleError, match=re.escape(path.name)) as refused:
         Bundle.open(golden_bundle.folder)
     assert "\n" not in str(refused.value)
+
+
+@given(st.lists(st.sets(st.integers(0, 6)), max_size=12), st.integers(1, 9))
+def test_listeners_are_the_lists_turned_round(lists: list[set[int]], a_block: int) -> None:
+    indptr = np.concatenate([[0], np.cumsum([len(some) for some in lists])]).astype(np.int64)
+    tracks = np.array([track for some in lists for track in sorted(some)], dtype=np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_module, "_LIKES_A_BLOCK", a_block)
+        found = bundle_module._listeners(indptr, tracks, 8)
+    cuts = found["listener_indptr"]
+    for track in range(8):
+        expected = [user for user, some in enumerate(lists) if track in some]
+        assert found["listeners"][cuts[track] : cuts[track + 1]].tolist() == expected

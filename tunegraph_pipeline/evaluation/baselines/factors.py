@@ -179,7 +179,7 @@ def _adjacency(train: csr_matrix, popularity: NDArray[np.float32]) -> Any:
     """D^-½ [[0, A], [Aᵀ, 0]] D^-½ as a sparse CSR tensor, users first."""
     from scipy.sparse import block_array, csr_matrix, diags_array
 
-    from tunegraph_pipeline.models.encoder import torch_csr
+    from tunegraph_pipeline.models.sparse import torch_csr
 
     of_users = inverse_root(np.diff(train.indptr).astype(np.float32))
     scaled = diags_array(of_users) @ train @ diags_array(inverse_root(popularity))
