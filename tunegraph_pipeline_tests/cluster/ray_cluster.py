@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+PROJECT = Path(__file__).parents[2]
+"""Nodes import the package and the block functions of tests from there."""
 _START_SECONDS = 240
 _STORE_BYTES = 80 * 2**20  # Ray takes no less than 75 MiB
 
@@ -76,7 +78,7 @@ class RayNode:
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
                 command,
-                env={**os.environ, **quick, "RAY_DISABLE_IMPORT_WARNING": "1", **(environment or {})},
+                env={**os.environ, "PYTHONPATH": str(PROJECT), **quick, **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -138,6 +140,9 @@ class RayCluster:
         return self._nodes[-1]
 
     def end(self) -> None:
+        import ray
+
+        ray.shutdown()  # a driver would report the end of its node
         for node in reversed(self._nodes):
             node.end()
 
