@@ -41,3 +41,12 @@ def refused(inputs: Parcel, block: int) -> Outputs:
     if block:
         raise InputError(f"block {block} of {len(inputs.array('values'))} values is refused")
     return {"values": np.zeros(0)}
+
+
+def busy(inputs: Parcel, block: float) -> Outputs:
+    """Keeps a processor busy for ``block`` seconds of its time."""
+    start = time.process_time()
+    values = np.arange(1000.0)
+    while time.process_time() - start < block:
+        values = np.sqrt(values + 1)
+    return {"values": values}

@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.schemas import TABLES
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.pipeline import co_like_matrix, current_likes, like_graph
+from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline_tests.cluster.blocks import (
     STUCK_VARIABLE,
     refused,
@@ -32,7 +33,6 @@ from tunegraph_pipeline_tests.cluster.blocks import (
     stuck_on_some_nodes,
 )
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster, RayNode, free_port, ray_cluster
-from tunegraph_pipeline_tests.run_stages import run_stages
 
 __all__ = ["ray_cluster"]
 
@@ -40,6 +40,21 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("blank_plots")]
 
 USERS, TRACKS, MEAN = 16_000, 4_500, 12
 DAYS = [date(2026, 3, 1) + timedelta(days=n) for n in range(3)]
+STAGES = (
+    "current_likes",
+    "track_ids",
+    "catalogue",
+    "like_graph",
+    "co_like_matrix",
+    "trained_model",
+    "serving_bundle",
+    "user_recommendations",
+)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "current_likes": {"cut_off": DAYS[-1].isoformat()},
+    # Chance made the lists, and there is next to nothing to learn from them.
+    "serving_bundle": {"override": "a test"},
+}
 VALUES = {"values": np.arange(5.0)}
 
 
@@ -143,7 +158,7 @@ def empty_of_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = Lake.open_or_create(tmp_path_factory.mktemp("received") / "lake")
     lake.admit_source("files")
     rng = np.random.default_rng(5)
-    lake.set_section("training", {"dimension": 16, "epochs": 1, "memory_mib": 64})
+    lake.set_section("training", {"dimension": 16, "epochs": 1, "memory_mib": 64, "ridge_neighbours": 20})
     lake.set_section("engine", {"blocks": 6})
     for number, day in enumerate(DAYS):
         users = np.arange(number, USERS, len(DAYS))
@@ -177,10 +192,11 @@ def write_day(lake: Lake, day: str, users: Any, of: Any, liked: Any) -> None:
         lake.write(table, day, empty_table(table))
 
 
-def refreshed(source: Path, root: Path) -> Path:
-    """The lake, copied to ``root``, after the stages of a refresh."""
+def refreshed(source: Path, root: Path, stages: Sequence[str] = STAGES) -> Path:
+    """The lake, copied to ``root``, after these stages: all that run blocks and those between them."""
     shutil.copytree(source, root)
-    run_stages(Lake.open(root), "refresh")
+    for name in stages:
+        stage(name).run(Lake.open(root), **OPTIONS.get(name, {}))
     return root
 
 
@@ -215,7 +231,8 @@ def test_a_node_killed_in_the_middle_of_a_stage_changes_nothing(
     on_ray(ray_cluster, monkeypatch)
     doomed = ray_cluster.add_worker()
     monkeypatch.setattr(co_like_matrix, "report_progress", killing(doomed))
-    assert differences(refreshed(empty_of_results, tmp_path / "lake"), local) == []
+    root = refreshed(empty_of_results, tmp_path / "lake", STAGES[:5])
+    assert differences(root, local, ("current_likes", "like_graph", "co_like")) == []
     assert doomed.process.poll() is not None
 
 
@@ -223,18 +240,22 @@ def killing(node: RayNode) -> Callable[[str, int, int], None]:
     return lambda *_: node.kill() if node.process.poll() is None else None
 
 
-def differences(root: Path, other: Path) -> list[str]:
-    """The arrays of two lakes that are not the same to the byte, and the tables with other rows."""
+def differences(root: Path, other: Path, folders: Sequence[str] | None = None) -> list[str]:
+    """The arrays of two lakes that are not the same to the byte, and the tables with other rows; of these
+    folders of the lake alone, if any are given."""
     mine, theirs = Lake.open(root), Lake.open(other)
     found = []
-    arrays = [path.relative_to(other) for path in other.rglob("*.npy")]
-    assert arrays
+    below = [other] if folders is None else [other / folder for folder in folders]
+    arrays = [path.relative_to(other) for folder in below for path in folder.rglob("*.npy")]
+    assert len(arrays) > 10
     for path in arrays:
         there = root / path
         if not there.exists() or there.read_bytes() != (other / path).read_bytes():
             found.append(str(path))
     for table in TABLES:
-        for key in theirs.partitions(table) if (other / table).exists() else []:
+        if folders is not None and table not in folders:
+            continue
+        for key in theirs.partitions(table):
             if key not in mine.partitions(table) or not mine.read(table, key).equals(theirs.read(table, key)):
                 found.append(f"{table} {key}")
             elif mine.inputs_of(table, key) != theirs.inputs_of(table, key):
@@ -253,7 +274,7 @@ def test_a_cluster_that_is_not_there_is_told_in_a_line(
     monkeypatch.setenv(ENGINE_VARIABLE, "ray")
     monkeypatch.setenv(ADDRESS_VARIABLE, f"127.0.0.1:{free_port()}")
     with pytest.raises(EngineError, match="no Ray cluster at 127") as raised:
-        run_stages(Lake.open(tmp_path / "lake"), "graph")
+        stage("current_likes").run(Lake.open(tmp_path / "lake"), **OPTIONS["current_likes"])
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "lake" / "current_likes").exists()
     assert not [*(tmp_path / "lake" / ".staging").glob("*")]
