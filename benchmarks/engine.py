@@ -2,11 +2,13 @@
 
     python benchmarks/engine.py --folder FOLDER [--likes 5e6]
 
-It makes the lake of `benchmarks/scale.py`, and runs lists, like graph, co-likes and the neighbour weights of the
-most liked tracks of it here, on one node of a Ray cluster, on two, and on two of which one is killed (-9) in the
-middle of the co-likes. It compares the results byte by byte (tables row by row), and the processor time, that of
-all processes of the cluster included. Last, tasks of more than a second on one node and on two. Exits 1 where a result differs, Ray takes more than 15 %
-more processor time in all, or two nodes are less than 1.7 times as fast as one. Needs two free cores.
+It makes the lake of `benchmarks/scale.py`, and runs lists, like graph, co-likes and the neighbour weights of
+its most liked tracks here, on one node of a Ray cluster, on two, and on two of which one is killed (-9) in
+the middle of the co-likes. It compares the results byte by byte (tables row by row), and the processor time,
+with that of all processes of the cluster. Last, tasks of more than a second on one node and on two.
+
+Exits 1 where a result differs, Ray takes more than 15 % more processor time in all, or two nodes are less
+than 1.7 times as fast as one. Needs two free cores.
 """
 
 import argparse
@@ -16,18 +18,18 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from scale import DAYS, FIRST, invent
 
-from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, Engine, engine_of
+from benchmarks.scale import DAYS, FIRST, invent
+from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, EngineSettings, engine_of
+from tunegraph_pipeline.engine.ray import RayEngine
+from tunegraph_pipeline.engine.workspace import FolderWorkspace
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
@@ -36,6 +38,7 @@ from tunegraph_pipeline.markdown import markdown_table
 from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.progress import watched_by
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
+from tunegraph_pipeline_tests.cluster.blocks import busy
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster, running_cluster
 
 STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix", "weights")
@@ -68,9 +71,9 @@ def main() -> int:
         with running_cluster(workers=workers) as cluster:
             found[way] = all_stages(arguments.folder, source, way, cluster, killed=killed)
             if way == "two nodes":
-                two = long_tasks(cluster)
+                two = long_tasks(cluster, arguments.folder)
             elif way == "one node":
-                one = long_tasks(cluster)
+                one = long_tasks(cluster, arguments.folder)
     return report(found, one / two)
 
 
@@ -92,13 +95,13 @@ def all_stages(
             environment = {ENGINE_VARIABLE: "ray", ADDRESS_VARIABLE: cluster.address}
             if killed and name == "co_like_matrix":
                 command += ["--kill", *(str(one.pid) for one in cluster.nodes[1].processes())]
-        before = sum(processor_seconds(cluster).values())
+        before = processor_seconds(cluster)
         start = time.perf_counter()
         done = subprocess.run(
             command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
         )
         wall = time.perf_counter() - start
-        on_nodes = sum(processor_seconds(cluster).values()) - before
+        on_nodes = processor_seconds(cluster) - before
         cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + (0 if killed else on_nodes)
         costs[name] = {"wall": wall, "cpu": cpu, "hash": hashed(root, name)}
         print(f"  {way}, {name}: {costs[name]}", file=sys.stderr, flush=True)
@@ -106,15 +109,13 @@ def all_stages(
     return costs
 
 
-def processor_seconds(cluster: RayCluster | None) -> dict[int, float]:
-    """The processor time of each process of a cluster until now, with that of children that ended."""
-    found = {}
+def processor_seconds(cluster: RayCluster | None) -> float:
+    """The processor time of a cluster's processes until now, with that of their children that ended."""
+    found = 0.0
     for node in cluster.nodes if cluster else []:
         for process in node.processes():
-            try:
-                found[process.pid] = sum(process.cpu_times()[:4])
-            except psutil.NoSuchProcess:
-                continue
+            with suppress(psutil.NoSuchProcess):
+                found += sum(process.cpu_times()[:4])
     return found
 
 
@@ -169,21 +170,16 @@ def hashed(root: Path, name: str) -> str:
 # --- tasks of a second and more ---
 
 
-def long_tasks(cluster: RayCluster) -> float:
+def long_tasks(cluster: RayCluster, folder: Path) -> float:
     """The seconds that many products of a second each take, without those to start the processes."""
-    from tunegraph_pipeline.engine.engine import EngineSettings
-    from tunegraph_pipeline.engine.ray import RayEngine
-    from tunegraph_pipeline.engine.workspace import FolderWorkspace
-    from tunegraph_pipeline_tests.cluster.blocks import busy
+    import ray
 
     settings = EngineSettings(kind="ray", address=cluster.address)
-    with RayEngine(settings, FolderWorkspace.below(Path("/tmp"))) as engine:
+    with RayEngine(settings, FolderWorkspace.below(folder)) as engine:
         list(engine.run(busy, [0.2] * 6, {}))
         start = time.perf_counter()
         list(engine.run(busy, [1.5] * _LONG_TASKS, {}))
         seconds = time.perf_counter() - start
-    import ray
-
     ray.shutdown()
     return seconds
 

@@ -15,7 +15,7 @@ import polars as pl
 import psutil
 import pytest
 
-from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, EngineSettings
+from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, EngineSettings, Input
 from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.engine.ray import RayEngine
 from tunegraph_pipeline.engine.workspace import FolderWorkspace
@@ -113,7 +113,7 @@ def test_tasks_of_a_node_that_dies_run_elsewhere(
 ) -> None:
     doomed = ray_cluster.add_worker(environment={STUCK_VARIABLE: "1"})
     killer = when_marked(tmp_path, doomed.kill)
-    shared = {**VALUES, "marks": str(tmp_path)}
+    shared: dict[str, Input] = {**VALUES, "marks": str(tmp_path)}
     found = [one.array("values").tolist() for one in engine.run(stuck_on_some_nodes, range(12), shared)]
     killer.join()
     assert found == [one.array("values").tolist() for one in LOCAL.run(scaled, range(12), VALUES)]
@@ -289,7 +289,10 @@ def test_a_cluster_of_another_version_is_told_in_a_line(
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_node_without_the_package_is_told_in_a_line(ray_cluster: RayCluster, tmp_path: Path) -> None:
+def test_a_node_without_the_package_is_told_in_a_line(
+    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Ray lets tasks import from the working directory of the driver, too
     bare = tmp_path / "bare" / "tunegraph_pipeline"
     bare.mkdir(parents=True)
     (bare / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'tunegraph_pipeline'\")")
