@@ -1,8 +1,8 @@
 """The client of an object store that speaks S3: objects of bytes under keys, below one bucket and prefix.
 
 Here: reading, creating and swapping objects, streaming files, listing, deleting, the probe of a store, and
-its errors in one line. Not here: what the objects are (`snapshots`), or who may write (`lease`). The one module
-that loads obstore, of the extra `cluster`, and only once a store is used.
+its errors in one line. Not here: what the objects are (`snapshots`), or who may write (`lease`). The one
+module that loads obstore, of the extra `cluster`, and only once a store is used.
 
 Credentials come from the environment alone (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, …), and are in
 no message: what the store answers may quote them, so of an answer only its code is shown.

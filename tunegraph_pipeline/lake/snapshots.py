@@ -2,7 +2,7 @@
 
 Here: the cache of a machine, pulling a snapshot into it, committing what a writer changed, and the files that
 are written without the lake's lock. Not here: the store's client (`object_store`) and who may write
-(`lease`). For a lake in a folder every function here does nothing. Loads nothing that a service does not load.
+(`lease`). For a lake in a folder every function here does nothing. Loads nothing that a service does not.
 
 In the store, below the lake's prefix:
 
@@ -738,7 +738,7 @@ def spooled(root: Path, folder: str) -> list[str]:
     node = Node.of(root)
     if node is None:
         return []
-    return sorted(node.connect().list(f"{SPOOLED}/{folder}/"))
+    return sorted(node.connect().listing(f"{SPOOLED}/{folder}/"))
 
 
 # --- checking ---
