@@ -23,6 +23,14 @@ def open_lake(root: Path) -> "Lake":
     return settings.open_lake(root)
 
 
+def has_lake(root: Path) -> bool:
+    """Whether there is a lake, also one in an object store whose cache ``root`` is."""
+    from tunegraph_pipeline.lake.snapshots import pull
+
+    pull(root)
+    return (root / "lake.json").exists()
+
+
 def open_or_create_lake(root: Path) -> "Lake":
     from tunegraph_pipeline.pipeline import settings
 
@@ -34,8 +42,7 @@ def import_limits(root: Path) -> Iterator[None]:
     """Read files by the limits of the lake at ``root``; by the defaults where there is none."""
     from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
 
-    there = (root / "lake.json").exists()
-    with limited_by(open_lake(root).section("imports", ImportLimits) if there else ImportLimits()):
+    with limited_by(open_lake(root).section("imports", ImportLimits) if has_lake(root) else ImportLimits()):
         yield
 
 

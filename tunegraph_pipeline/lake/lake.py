@@ -91,6 +91,8 @@ class Lake(TableFiles):
     def __init__(self, root: Path, file: LakeFile) -> None:
         super().__init__(root)
         self.file = file
+        self.name = snapshots.shown(root)
+        """What people call the lake: its folder, or its address in an object store."""
         # The one place that joins a path below a lake.
         self.path = root / "lake.json"
         """The file that describes the lake, with its settings."""
@@ -245,7 +247,7 @@ class Lake(TableFiles):
         """Be the lake's one writer. Yields a warning where the last writer died, else None. Waits up to
         ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`."""
         with (
-            write_lock(self.root, purpose, wait_seconds, on_wait) as died_here,
+            write_lock(self.root, purpose, wait_seconds, on_wait, name=self.name) as died_here,
             snapshots.writing(self.root, purpose, wait_seconds, on_wait) as died_elsewhere,
         ):
             warning = died_elsewhere or died_here
@@ -272,7 +274,7 @@ class Lake(TableFiles):
             and not (mix or self.file.mixed)
         ):
             raise InputError(
-                f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
+                f"{self.name} holds likes from {known}; adding {source} would mix simulated and real likes:"
                 " use another --lake, or --mix-sources if that is what you want"
             )
         # An import adds to what the lake crawls; the next refresh asks the source crawled last.
@@ -436,7 +438,7 @@ class Lake(TableFiles):
         try:
             return read_name(self.current_file(kind).read_text())
         except FileNotFoundError:
-            raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+            raise LakeError(f"{self.name} has no {kind} yet; run `tunegraph refresh`") from None
         except (OSError, ValueError) as error:
             path = self.current_file(kind)
             raise LakeError(

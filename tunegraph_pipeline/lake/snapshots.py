@@ -656,6 +656,11 @@ class Writer:
         doomed |= {one for one in found if one.startswith("probe/")}
         self._store.delete(doomed)
 
+    def store_again(self, paths: Collection[str]) -> None:
+        """Count these files as changed."""
+        for path in paths:
+            self._stats.pop(path, None)
+
     # --- what others left ---
 
     def _collect_spooled(self) -> dict[str, tuple[str, bytes]]:
@@ -736,8 +741,8 @@ def spooled(root: Path, folder: str) -> list[str]:
     """The spooled objects of ``folder`` that no writer has collected; none for a lake in a folder. Raises
     StoreError."""
     node = Node.of(root)
-    if node is None:
-        return []
+    if node is None or root.absolute() in _writers:
+        return []  # whoever writes has placed them in the cache
     return sorted(node.connect().listing(f"{SPOOLED}/{folder}/"))
 
 
@@ -788,12 +793,19 @@ def check(
 
     store.each(look, list(snapshot.files.items()))
     kept = {current.key, *snapshot.keys()}
-    for key in found:
+    for key in sorted(found):
         if key.startswith("snapshots/") and current.floor <= (number := _number(key)) < current.snapshot:
             with suppress(GoneError, LakeError):
                 kept |= {key, *_read_snapshot(store, Current(number, key)).keys()}
     unnamed = sorted(key for key in found if key.startswith(("snapshots/", "files/")) and key not in kept)
     return sorted(flaws, key=lambda flaw: flaw.file), unnamed
+
+
+def store_again(root: Path, paths: Collection[str]) -> None:
+    """Have the next commit store these files of the cache ``root`` again. Only for the holder of the lock."""
+    writer = _writers.get(root.absolute())
+    if writer is not None:
+        writer.store_again(paths)
 
 
 # --- files ---
@@ -894,6 +906,7 @@ __all__ = [
     "send",
     "shown",
     "spooled",
+    "store_again",
     "unsettle",
     "writing",
 ]
