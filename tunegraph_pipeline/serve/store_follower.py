@@ -1,8 +1,8 @@
 """Follow a lake in an object store while a service runs.
 
 Here: one thread a service, which brings the cache of this machine to the newest snapshot and sends the
-feedback that the workers stored. Not here: the snapshots (`lake.snapshots`), or noticing that the cache has another
-bundle (`live_bundle`). For a lake in a folder there is nothing to follow.
+feedback that the workers stored. Not here: the snapshots (`lake.snapshots`), or noticing that
+the cache has another bundle (`live_bundle`). For a lake in a folder there is nothing to follow.
 """
 
 import threading

@@ -140,7 +140,7 @@ def running_store(folder: Path, bucket: str = "tunegraph") -> Iterator[ObjectSto
         *(program, "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
         *("-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"),
-        *("-volume.max=50", "-master.volumeSizeLimitMB=256"),
+        *("-volume.max=50", "-master.volumeSizeLimitMB=256", "-s3.port.iceberg=0", "-s3.port.lance=0"),
     ]
     with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(
