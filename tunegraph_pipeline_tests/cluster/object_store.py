@@ -158,7 +158,7 @@ def running_store(folder: Path, bucket: str = "tunegraph") -> Iterator[ObjectSto
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(2)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

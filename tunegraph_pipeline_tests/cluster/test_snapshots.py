@@ -163,9 +163,9 @@ def test_two_writers_have_one_lease(
     waited: list[str] = []
     with writing(a):
         (a / "lake.json").write_text("{}")
-        with pytest.raises(LakeError, match=f"{url} is being written by a test .process {os.getpid()} on"):
-            with writing(b, on_wait=waited.append):
-                pass
+        said = f"{url} is being written by a test .process {os.getpid()} on"
+        with pytest.raises(LakeError, match=said), writing(b, on_wait=waited.append):
+            pass
     assert len(waited) == 1
     assert waited[0].startswith(f"a test (process {os.getpid()}")
     with writing(b) as died:
@@ -339,7 +339,7 @@ def test_bad_addresses_are_refused_in_one_line(
             assert "\n" not in str(found.value)
             assert content(root) == {}
     root = on_node("s3://no-such-bucket/lake", "x")
-    with pytest.raises(LakeError, match="there is no bucket 'no-such-bucket' at http://127.0.0.1"):
+    with pytest.raises(LakeError, match="there is no bucket 'no-such-bucket' at"):
         pull(root)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example.org")
     with pytest.raises(InputError, match="is not encrypted"):
