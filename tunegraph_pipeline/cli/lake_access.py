@@ -20,15 +20,30 @@ def open_lake(root: Path) -> "Lake":
     """An existing lake, its settings checked."""
     from tunegraph_pipeline.pipeline import settings
 
-    return settings.open_lake(root)
+    with _fetching(root):
+        return settings.open_lake(root)
 
 
 def has_lake(root: Path) -> bool:
     """Whether there is a lake, also one in an object store whose cache ``root`` is."""
     from tunegraph_pipeline.lake.snapshots import pull
 
-    pull(root)
+    with _fetching(root):
+        pull(root)
     return (root / "lake.json").exists()
+
+
+@contextmanager
+def _fetching(root: Path) -> Iterator[None]:
+    """Show how far a lake in an object store was fetched to this machine."""
+    from tunegraph_pipeline.lake.snapshots import Node
+    from tunegraph_pipeline.progress import watched_by
+
+    if Node.of(root) is None:
+        yield
+        return
+    with progress_bars() as bar, watched_by(bar):
+        yield
 
 
 def open_or_create_lake(root: Path) -> "Lake":

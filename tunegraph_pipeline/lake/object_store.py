@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tunegraph_pipeline.errors import InputError, LakeError, LibraryMissingError
+from tunegraph_pipeline.progress import report_progress
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -229,16 +230,20 @@ class ObjectStore:
         self.each(delete_one, sorted(keys))
 
     @staticmethod
-    def each(work: Callable[[Any], Any], items: Collection[Any]) -> list[Any]:
-        """The results of ``work`` on each item, a few at once. Raises the first error, once no other runs."""
-        if len(items) < 2:
-            return [work(one) for one in items]
+    def each(work: Callable[[Any], Any], items: Collection[Any], what: str = "") -> list[Any]:
+        """The results of ``work`` on each item, in order, a few at once; reports progress as ``what``. Raises
+        the first error, once no other runs."""
+        results = []
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="object-store") as pool:
             try:
-                return list(pool.map(work, items))
+                for result in pool.map(work, items):
+                    results.append(result)
+                    if what:
+                        report_progress(what, len(results), len(items))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+        return results
 
     # --- trust ---
 

@@ -292,11 +292,10 @@ def pull(root: Path, *, only_served: bool = False) -> bool:
     node = Node.of(root)
     if node is None or root.absolute() in _writers:
         return False
-    store = node.connect()
     with _locked(node.base / "pulling"):
         if node.written_here():
             return False
-        return _pull(node, store, only_served=only_served)
+        return _pull(node, node.connect(), only_served=only_served)
 
 
 def _pull(node: Node, store: ObjectStore, *, only_served: bool = False) -> bool:
@@ -378,7 +377,7 @@ class _Pulling:
             pointers = [path for path in missing if PurePosixPath(path).name == "CURRENT"]
             others = [path for path in missing if PurePosixPath(path).name != "CURRENT"]
             for paths in (others, pointers):
-                fetched = self.store.each(lambda path: self._fetch(path, incoming), paths)
+                fetched = self.store.each(lambda path: self._fetch(path, incoming), paths, "fetch the lake")
                 have |= dict(zip(paths, fetched, strict=True))
             # What a service does not read stays, unless it may hold somebody who was forgotten.
             if not only_served or not self.settled or self.current.floor > self.known.current.floor:
@@ -594,7 +593,7 @@ class Writer:
             return Entry(size, digest, there[path].mtime_ns, key)
 
         with disk_errors(node.root):
-            entries = self._store.each(put, list(enumerate(changed)))
+            entries = self._store.each(put, list(enumerate(changed)), "store what changed")
         for name, data in replaced.items():
             self._store.create(name, data)
         files = {path: before.files[path] for path in there.keys() & before.files.keys()}
@@ -653,7 +652,10 @@ class Writer:
                 replaced = found[key][1]
         doomed = {one for one in found if one.startswith(("snapshots/", "files/")) and one not in kept}
         doomed |= {one for one in self._snapshot.collected if one in found}
-        doomed |= {one for one in found if one.startswith("probe/")}
+        doomed |= {one for one in found if one.startswith("probe/") and _older(found[one][1], now)}
+        # If nobody took over until after the objects were listed, none of these is of a later writer.
+        if self._store.read_changed(CURRENT, self._tag) is not None:
+            raise self._lease.lost_error()
         self._store.delete(doomed)
 
     def store_again(self, paths: Collection[str]) -> None:
@@ -759,9 +761,7 @@ class Flaw:
     what: str
 
 
-def check(
-    root: Path, on_object: Callable[[int, int], None] = lambda *_: None
-) -> tuple[list[Flaw], list[str]]:
+def check(root: Path) -> tuple[list[Flaw], list[str]]:
     """Read every object that the newest snapshot names; returns those that are missing or damaged, and the
     keys of objects that no snapshot names, which the next writer deletes. Both empty for a lake in a folder.
     Raises StoreError."""
@@ -773,10 +773,8 @@ def check(
     current, _ = _read_current(store)
     snapshot = _read_snapshot(store, current)
     flaws: list[Flaw] = []
-    done = 0
 
     def look(item: tuple[str, Entry]) -> None:
-        nonlocal done
         path, entry = item
         digest, size = hashlib.sha256(), 0
         try:
@@ -788,10 +786,8 @@ def check(
         else:
             if (size, digest.hexdigest()) != (entry.size, entry.sha256):
                 flaws.append(Flaw(entry.key, path, "does not match its checksum"))
-        done += 1
-        on_object(done, len(snapshot.files))
 
-    store.each(look, list(snapshot.files.items()))
+    store.each(look, list(snapshot.files.items()), "read the store")
     kept = {current.key, *snapshot.keys()}
     for key in sorted(found):
         if key.startswith("snapshots/") and current.floor <= (number := _number(key)) < current.snapshot:
@@ -857,6 +853,11 @@ def _number(key: str) -> int:
     """The number of a snapshot, by its key; -1 for that of anything else."""
     number = key.removeprefix("snapshots/").partition("-")[0]
     return int(number) if number.isdigit() else -1
+
+
+def _older(written: datetime, now: datetime) -> bool:
+    """Whether the probe of another machine that wrote this has certainly ended."""
+    return (now - written).total_seconds() > 3600
 
 
 def _unsafe(path: str) -> bool:

@@ -14,7 +14,7 @@ def check_store(inspection: Inspection) -> None:
     """Compare every object with its checksum. One that is missing or damaged is stored again from the cache
     of this machine. Does nothing for a lake in a folder."""
     root = inspection.lake.root
-    flaws, unnamed = check(root, lambda done, of: inspection.progress("read the store", done, of))
+    flaws, unnamed = check(root)
     for flaw in flaws:
         path = root / flaw.file
         what = f"its object {flaw.key} in the store {flaw.what}"
