@@ -24,12 +24,22 @@ def open_lake(root: Path) -> "Lake":
         return settings.open_lake(root)
 
 
+def open_served_lake(root: Path) -> "Lake":
+    """The same, for a command that asks the live bundle: of a lake in an object store no more is fetched."""
+    from tunegraph_pipeline.pipeline import settings
+
+    with _fetching(root):
+        lake = settings.open_lake(root, only_served=True)
+        # Where nothing is live, the rest of the lake says why.
+        return lake if lake.has_current("serving") else settings.open_lake(root)
+
+
 def has_lake(root: Path) -> bool:
     """Whether there is a lake, also one in an object store whose cache ``root`` is."""
     from tunegraph_pipeline.lake.snapshots import pull
 
     with _fetching(root):
-        pull(root)
+        pull(root, only_served=True)
     return (root / "lake.json").exists()
 
 
@@ -57,7 +67,10 @@ def import_limits(root: Path) -> Iterator[None]:
     """Read files by the limits of the lake at ``root``; by the defaults where there is none."""
     from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
 
-    with limited_by(open_lake(root).section("imports", ImportLimits) if has_lake(root) else ImportLimits()):
+    limits = ImportLimits()
+    if has_lake(root):
+        limits = open_served_lake(root).section("imports", ImportLimits)
+    with limited_by(limits):
         yield
 
 

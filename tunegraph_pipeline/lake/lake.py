@@ -130,11 +130,12 @@ class Lake(TableFiles):
     # --- opening ---
 
     @classmethod
-    def open(cls, root: Path) -> Self:
+    def open(cls, root: Path, *, only_served: bool = False) -> Self:
         """Open an existing lake; ``root`` is its folder, or the cache of one in an object store, which is
-        brought to the newest snapshot. Raises LakeError where there is none, or one from a newer TuneGraph.
+        brought to the newest snapshot: with ``only_served`` its live bundle and the files at its top alone.
+        Raises LakeError where there is none, or one from a newer TuneGraph.
         """
-        snapshots.pull(root)
+        snapshots.pull(root, only_served=only_served)
         path = root / "lake.json"
         try:
             content = path.read_bytes()
