@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from tunegraph_pipeline.cli.lake_access import (
+    has_lake,
     import_limits,
     open_lake,
     open_or_create_lake,
@@ -113,7 +114,7 @@ def import_files(
     from tunegraph_pipeline.sources.recording_archives import KnownSongs
 
     day = _day(as_of)
-    known: Lake | None = open_lake(lake) if (lake / "lake.json").exists() else None
+    known: Lake | None = open_lake(lake) if has_lake(lake) else None
     with notes.status("reading …"), import_limits(lake):
         imports = files.import_files(
             paths,
@@ -154,7 +155,7 @@ def import_files(
     warn_of_future_days(home)
     if (found := _found_in_model(home, imports)) is not None:
         show_found(found)
-    notes.print(f"received {day} in {home.root}; next: {refresh_of(home.root)}", soft_wrap=True)
+    notes.print(f"received {day} in {home.name}; next: {refresh_of(home.root)}", soft_wrap=True)
 
 
 def _found_in_model(lake: "Lake", imports: "Sequence[FileImport]") -> "Matches | None":

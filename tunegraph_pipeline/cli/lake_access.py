@@ -20,7 +20,40 @@ def open_lake(root: Path) -> "Lake":
     """An existing lake, its settings checked."""
     from tunegraph_pipeline.pipeline import settings
 
-    return settings.open_lake(root)
+    with _fetching(root):
+        return settings.open_lake(root)
+
+
+def open_served_lake(root: Path) -> "Lake":
+    """The same, for a command that asks the live bundle: of a lake in an object store no more is fetched."""
+    from tunegraph_pipeline.pipeline import settings
+
+    with _fetching(root):
+        lake = settings.open_lake(root, only_served=True)
+        # Where nothing is live, the rest of the lake says why.
+        return lake if lake.has_current("serving") else settings.open_lake(root)
+
+
+def has_lake(root: Path) -> bool:
+    """Whether there is a lake, also one in an object store whose cache ``root`` is."""
+    from tunegraph_pipeline.lake.snapshots import pull
+
+    with _fetching(root):
+        pull(root, only_served=True)
+    return (root / "lake.json").exists()
+
+
+@contextmanager
+def _fetching(root: Path) -> Iterator[None]:
+    """Show how far a lake in an object store was fetched to this machine."""
+    from tunegraph_pipeline.lake.snapshots import Node
+    from tunegraph_pipeline.progress import watched_by
+
+    if Node.of(root) is None:
+        yield
+        return
+    with progress_bars() as bar, watched_by(bar):
+        yield
 
 
 def open_or_create_lake(root: Path) -> "Lake":
@@ -34,8 +67,10 @@ def import_limits(root: Path) -> Iterator[None]:
     """Read files by the limits of the lake at ``root``; by the defaults where there is none."""
     from tunegraph_pipeline.sources.limits import ImportLimits, limited_by
 
-    there = (root / "lake.json").exists()
-    with limited_by(open_lake(root).section("imports", ImportLimits) if there else ImportLimits()):
+    limits = ImportLimits()
+    if has_lake(root):
+        limits = open_served_lake(root).section("imports", ImportLimits)
+    with limited_by(limits):
         yield
 
 

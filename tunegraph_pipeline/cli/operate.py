@@ -3,6 +3,7 @@
 Here: the commands and what they print. Not here: the work itself (`pipeline/`).
 """
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunegraph_pipeline.cli.lake_access import open_lake, run_with_bars, writing
+from tunegraph_pipeline.cli.lake_access import has_lake, open_lake, run_with_bars, writing
 from tunegraph_pipeline.cli.options import MAIN_LAKE, JsonOption, LakeOption
 from tunegraph_pipeline.cli.show import (
     answers,
@@ -105,7 +106,7 @@ def _when_finished(home: "Lake") -> str:
 
     daily = home.section("schedules", ScheduleSettings)
     when = f"by cron `{daily.daily}`, UTC" if daily.on else "if its schedule is switched on"
-    again = shlex.join(["tunegraph", "forget", "--lake", str(home.root)])
+    again = shlex.join(["tunegraph", "forget", "--lake", home.name])
     return (
         f"the request is kept: the next refresh works it off ({when}), or `{again}` does as soon as nothing"
         " else writes the lake"
@@ -193,7 +194,7 @@ def login(
     from tunegraph_pipeline.sources.spotify import TERMS
     from tunegraph_pipeline.sources.spotify_login import SpotifySettings, authorise, token_folder
 
-    settings = open_lake(lake).section("spotify", SpotifySettings) if lake.exists() else SpotifySettings()
+    settings = open_lake(lake).section("spotify", SpotifySettings) if has_lake(lake) else SpotifySettings()
     warn(TERMS)
     user = authorise(settings, open_browser=browser)
     answers.print(f"{user} authorised the app; the token is in {token_folder()}")
@@ -239,20 +240,23 @@ def verify(
 
 def _verdict(found: "Report", lake: Path, *, repair: bool) -> str:
     """What `verify` found, in a sentence, and what to do now."""
+    from tunegraph_pipeline.lake.snapshots import shown
+
+    name = shown(lake)
     read = f"{counted(found.files, 'file')}, {found.bytes / 2**20:,.1f} MiB read"
     if not found.problems:
-        return f"nothing is damaged in {lake}: {read}"
+        return f"nothing is damaged in {name}: {read}"
     mended = sum(finding.mend is not None for finding in found.problems)
     left = len(found.problems) - mended
     if repair:
         advice = f"repaired or removed: {mended}; run {_refresh_of(lake)} now"
     else:
-        verify_of = shlex.join(["tunegraph", "verify", "--repair", "--lake", str(lake)])
+        verify_of = shlex.join(["tunegraph", "verify", "--repair", "--lake", name])
         advice = f"`{verify_of}`, then {_refresh_of(lake)}, repair {mended}"
     if left:
         person = f"{counted(left, 'needs', 'need')} a person: their lines say what"
         advice = f"{advice}, and {person}" if mended else person
-    return f"{counted(len(found.problems), 'problem')} in {lake} ({read}): {advice}"
+    return f"{counted(len(found.problems), 'problem')} in {name} ({read}): {advice}"
 
 
 def _refresh_of(lake: Path) -> str:
@@ -281,5 +285,7 @@ def lock(
     if found is None:
         raise InputError(f"there is no program {program!r} to run; correct its name, or install it")
     with writing(home, f"tunegraph lock, which runs {program}", wait):
-        code = subprocess.run([found, *arguments], check=False).returncode  # noqa: S603
+        # Where a lake in an object store is on this machine; what the command changes there is committed.
+        there = {**os.environ, "TUNEGRAPH_LAKE_FOLDER": str(home.root.absolute())}
+        code = subprocess.run([found, *arguments], check=False, env=there).returncode  # noqa: S603
     raise typer.Exit(code if code >= 0 else 128 - code)

@@ -9,8 +9,23 @@ from typing import Annotated
 
 import typer
 
+
+def _lake(given: str | Path) -> Path:
+    """The folder of a lake, or the cache of one in an object store. Raises InputError."""
+    from tunegraph_pipeline.lake.snapshots import lake_path
+
+    return lake_path(str(given))
+
+
 LakeOption = Annotated[
-    Path, typer.Option("--lake", metavar="FOLDER", envvar="TUNEGRAPH_LAKE", help="The lake's folder.")
+    Path,
+    typer.Option(
+        "--lake",
+        metavar="FOLDER",
+        envvar="TUNEGRAPH_LAKE",
+        parser=_lake,
+        help="The lake's folder, or s3://bucket/prefix.",
+    ),
 ]
 WaitOption = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another writer.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunegraph_pipeline.cli.lake_access import import_limits, open_lake
+from tunegraph_pipeline.cli.lake_access import import_limits, open_lake, open_served_lake
 from tunegraph_pipeline.cli.options import (
     MAIN_LAKE,
     CountOption,
@@ -114,7 +114,7 @@ def recommend(
     listed = _listed(lake, user, file) if file is not None or (bundle and user) else None
     recommender = _recommender(lake, bundle)
     if user is not None and bundle is None and file is None:
-        user = _served_id(open_lake(lake), recommender, user)
+        user = _served_id(open_served_lake(lake), recommender, user)
         if recommender.bundle.users.position(user) < 0:
             # Received since the last refresh: their list is found in the model, as one from elsewhere.
             listed = _listed(lake, user, None)
@@ -157,7 +157,7 @@ def similar(
     """
     from tunegraph_pipeline.pipeline.alone import open_live
 
-    recommender = open_live(open_lake(lake))
+    recommender = open_live(open_served_lake(lake))
     track = given_song(recommender, song)
     found = recommender.similar(track, k)
     if as_json:
@@ -265,7 +265,7 @@ def _recommender(lake: Path, bundle: Path | None) -> "Recommender":
     if bundle is not None and (bundle / MANIFEST).is_file():
         return Recommender(Bundle.verified(bundle))
     try:
-        return open_live(open_lake(bundle or lake))
+        return open_live(open_served_lake(bundle or lake))
     except LakeMissingError:
         if bundle is None:
             raise

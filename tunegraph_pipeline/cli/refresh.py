@@ -104,10 +104,10 @@ def refresh(
             crawl = {"source": source, "retries": 0, **span.crawl_config()}
             ops: dict[str, dict[str, Any]] = {"crawled_users": crawl}
             if step is None and span is not spans[-1]:
-                notes.print(f"filling {_span(span.first, span.last)} of {home.root}")
+                notes.print(f"filling {_span(span.first, span.last)} of {home.name}")
                 run_with_bars(home, "daily_tables", span.first, span.last, ops=ops)
                 continue
-            notes.print(f"refreshing {home.root} from {source}, {_span(span.first, span.last)}")
+            notes.print(f"refreshing {home.name} from {source}, {_span(span.first, span.last)}")
             ops["trained_model"] = {"full": full}
             run_with_bars(home, "refresh", span.first, span.last, ops=ops)
         refreshed = open_lake(home.root)  # the run may have changed the lake

@@ -176,6 +176,7 @@ def serve(
     bundle without interrupting requests. Requests about stored users need the key in the environment variable
     TUNEGRAPH_API_KEY; without one they are refused, except on loopback.
     """
+    from tunegraph_pipeline.lake.snapshots import pull
     from tunegraph_pipeline.serve.run import serve as serve_lake
     from tunegraph_pipeline.serve.settings import ServiceSettings, check_host, check_origin, limits_of
 
@@ -193,6 +194,7 @@ def serve(
         blocklist=blocklist,
         access_log=access_log,
     )
+    pull(lake, only_served=True)
     if not (settings.serving / CURRENT).exists():
         from tunegraph_pipeline.pipeline.alone import check_live
 
@@ -237,7 +239,7 @@ def ui(
         "TUNEGRAPH_LAKE": str(home.root.resolve()),
         HOSTS_VARIABLE: " ".join(sorted(hosts)),
     }
-    notes.print(f"Dagster on http://127.0.0.1:{port} for {home.root}; Ctrl-C ends it")
+    notes.print(f"Dagster on http://127.0.0.1:{port} for {home.name}; Ctrl-C ends it")
     os.execve(  # noqa: S606  # this process becomes Dagster, so that Ctrl-C reaches it
         sys.executable,
         [

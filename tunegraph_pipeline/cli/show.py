@@ -178,7 +178,7 @@ def song_name(recommender: "Recommender", track: str) -> str:
 def show_status(lake: "Lake") -> None:
     from tunegraph_pipeline.pipeline.status import lake_status
 
-    table = Table(show_header=False, title=str(lake.root), title_justify="left")
+    table = Table(show_header=False, title=lake.name, title_justify="left")
     for what, value in lake_status(lake).items():
         table.add_row(what, value)
     answers.print(table)
@@ -200,4 +200,6 @@ def warn(line: str) -> None:
 
 def refresh_of(root: Path, *options: str) -> str:
     """The command that refreshes a lake, to be copied into a shell."""
-    return shlex.join(["tunegraph", "refresh", *options, "--lake", str(root)])
+    from tunegraph_pipeline.lake.snapshots import shown
+
+    return shlex.join(["tunegraph", "refresh", *options, "--lake", shown(root)])

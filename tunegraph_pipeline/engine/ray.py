@@ -165,11 +165,15 @@ def _ray() -> Any:
     # Its warnings and its reports of usage are not for who refreshes a lake.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # the first that a step meets is raised
     try:
         with _own_signals():
             import ray
             import ray.exceptions
             import ray.util.scheduling_strategies
+
+            # Else it prints pages of the log of a node that dies, between the bars of progress.
+            ray._private.worker._worker_logs_enabled = False
     except ImportError as error:
         raise LibraryMissingError(f"the engine ray needs Ray, which is not installed; {INSTALL}") from error
     return ray
@@ -178,10 +182,12 @@ def _ray() -> Any:
 def _joined(address: str) -> Any:
     """The library, with this process in the cluster at ``address``, whose nodes have been asked what they
     have. Raises EngineError where it cannot be."""
+    host, port = _parsed(address)
     ray = _ray()
     if ray.is_initialized():
         return ray
-    _check_reachable(address)
+    if host:
+        _check_reachable(host, port)
     try:
         with _own_signals():
             ray.init(
@@ -200,21 +206,26 @@ def _joined(address: str) -> Any:
     return ray
 
 
-def _check_reachable(address: str) -> None:
-    """Raise EngineError where nobody listens at host:port; Ray itself would try for minutes."""
+def _parsed(address: str) -> tuple[str, int]:
+    """The host and port of an address; of ``auto`` none. Raises EngineError."""
     if address == "auto":
-        return
+        return "", 0
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not port.isdigit():
         raise EngineError(
             f"the address of the Ray cluster is {address!r}; give host:port of its head, or auto,"
             " and run this on a machine of the cluster"
         )
+    return host, int(port)
+
+
+def _check_reachable(host: str, port: int) -> None:
+    """Raise EngineError where nobody listens; Ray itself would try for minutes."""
     try:
-        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
             pass
     except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
+        raise _no_cluster(f"{host}:{port}", error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> EngineError:

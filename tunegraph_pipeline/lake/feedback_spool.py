@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tunegraph_pipeline.errors import InputError, LakeError, SpoolFullError
 from tunegraph_pipeline.ids import composed, forms_of
+from tunegraph_pipeline.lake.snapshots import outbox_of
 from tunegraph_pipeline.lake.storage import SPOOL, disk_errors, make_folder, staged_file, sync
 from tunegraph_pipeline.song_ids import clean_id
 
@@ -89,7 +90,8 @@ def append(
 
     ``events`` are (track id, action) in order, the ids in any form that `song_ids.read_id` knows; each gets a
     time a microsecond after the one before. ``shown`` are the tracks of the list that was shown, from the
-    bundle ``bundle_version``. ``lake`` is the folder of the lake; ``worker`` names the file, see
+    bundle ``bundle_version``. ``lake`` is the folder of the lake, or the cache of one in an object store,
+    whose spool is the outbox beside it until `snapshots.send`; ``worker`` names the file, see
     :func:`worker_name`; ``at`` is when it was received, default now. The lines may have ``most_bytes``, and
     the spool ``spool_bytes`` with them.
 
@@ -107,6 +109,7 @@ def append(
             f"feedback: these events take {size_of_lines:,} bytes, and one request may have {most_bytes:,};"
             " send fewer events at once"
         )
+    lake = outbox_of(lake)
     if spool_bytes is not None and (there := spool_size(lake)) + size_of_lines > spool_bytes:
         raise SpoolFullError(
             f"{lake / SPOOL} has {there:,} bytes, and may have {spool_bytes:,}; run `tunegraph refresh`, or"

@@ -17,7 +17,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError, check_shortage
-from tunegraph_pipeline.lake import views
+from tunegraph_pipeline.lake import snapshots, views
 from tunegraph_pipeline.lake.aliases import ALIASES, Aliases, id_columns
 from tunegraph_pipeline.lake.day_fingerprints import day_fingerprint
 from tunegraph_pipeline.lake.licences import Licence, each_once, licence_of
@@ -91,6 +91,8 @@ class Lake(TableFiles):
     def __init__(self, root: Path, file: LakeFile) -> None:
         super().__init__(root)
         self.file = file
+        self.name = snapshots.shown(root)
+        """What people call the lake: its folder, or its address in an object store."""
         # The one place that joins a path below a lake.
         self.path = root / "lake.json"
         """The file that describes the lake, with its settings."""
@@ -128,14 +130,19 @@ class Lake(TableFiles):
     # --- opening ---
 
     @classmethod
-    def open(cls, root: Path) -> Self:
-        """Open an existing lake. Raises LakeError where there is none, or one from a newer TuneGraph."""
+    def open(cls, root: Path, *, only_served: bool = False) -> Self:
+        """Open an existing lake; ``root`` is its folder, or the cache of one in an object store, which is
+        brought to the newest snapshot: with ``only_served`` its live bundle and the files at its top alone.
+        Raises LakeError where there is none, or one from a newer TuneGraph.
+        """
+        snapshots.pull(root, only_served=only_served)
         path = root / "lake.json"
         try:
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise LakeMissingError(
-                f"there is no lake at {root}; `tunegraph import` or `tunegraph refresh` makes one"
+                f"there is no lake at {snapshots.shown(root)};"
+                " `tunegraph import` or `tunegraph refresh` makes one"
             ) from None
         except OSError as error:
             check_shortage(error, f"cannot read {path}")
@@ -162,6 +169,7 @@ class Lake(TableFiles):
     def open_or_create(cls, root: Path) -> Self:
         """Open the lake at ``root``, making an empty one where nothing is. Raises LakeError where the folder
         holds other things, so that nothing is written into it by mistake."""
+        snapshots.pull(root)
         if (root / "lake.json").exists():
             return cls.open(root)
         try:
@@ -176,6 +184,7 @@ class Lake(TableFiles):
             raise LakeError(
                 f"{root} holds other things ({others[0]}, ...) and no lake.json; choose another --lake"
             )
+        snapshots.unsettle(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
             (root / ".gitignore").write_text("*\n")
@@ -238,12 +247,23 @@ class Lake(TableFiles):
     ) -> Iterator[str | None]:
         """Be the lake's one writer. Yields a warning where the last writer died, else None. Waits up to
         ``wait_seconds`` for another writer, and tells ``on_wait`` who it is; see :func:`write_lock`."""
-        with write_lock(self.root, purpose, wait_seconds, on_wait) as warning:
+        with (
+            write_lock(self.root, purpose, wait_seconds, on_wait, name=self.name) as died_here,
+            snapshots.writing(self.root, purpose, wait_seconds, on_wait) as died_elsewhere,
+        ):
+            warning = died_elsewhere or died_here
+            if not self.path.exists():
+                self.save()  # new, in an object store that has no snapshot yet
             if warning:
                 # Also in folders with drafts of their own, such as `serving`.
                 for staging in (self.staging, *self.root.glob(f"*/{STAGING}")):
                     sweep_staging(staging)
             yield warning
+
+    def commit(self) -> None:
+        """Keep what was written so far in the object store, if this is a lake in one. For the holder of the
+        lock, after a step that need not be done again. Raises LakeError where another writer took over."""
+        snapshots.commit(self.root)
 
     def admit_source(self, source: str, *, mix: bool = False, record: bool = True) -> None:
         """Record where likes come from, or only check; refuse to mix simulated with real ones. Raises
@@ -255,7 +275,7 @@ class Lake(TableFiles):
             and not (mix or self.file.mixed)
         ):
             raise InputError(
-                f"{self.root} holds likes from {known}; adding {source} would mix simulated and real likes:"
+                f"{self.name} holds likes from {known}; adding {source} would mix simulated and real likes:"
                 " use another --lake, or --mix-sources if that is what you want"
             )
         # An import adds to what the lake crawls; the next refresh asks the source crawled last.
@@ -419,7 +439,7 @@ class Lake(TableFiles):
         try:
             return read_name(self.current_file(kind).read_text())
         except FileNotFoundError:
-            raise LakeError(f"{self.root} has no {kind} yet; run `tunegraph refresh`") from None
+            raise LakeError(f"{self.name} has no {kind} yet; run `tunegraph refresh`") from None
         except (OSError, ValueError) as error:
             path = self.current_file(kind)
             raise LakeError(

@@ -30,9 +30,15 @@ _guard = threading.RLock()
 
 @contextmanager
 def write_lock(
-    root: Path, purpose: str, wait_seconds: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
+    root: Path,
+    purpose: str,
+    wait_seconds: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _: None,
+    *,
+    name: str = "",
 ) -> Iterator[str | None]:
-    """Hold the lake at ``root`` for writing; re-entrant within a process.
+    """Hold the lake at ``root`` for writing; re-entrant within a process. ``name`` is what people call it, by
+    default its folder.
 
     Yields a sentence about the last holder if it died without releasing, else None. While it waits,
     ``on_wait`` is called with who holds the lock, at once and then every minute. Raises LakeError naming the
@@ -57,7 +63,9 @@ def write_lock(
     lock = FileLock(root / ".lock", thread_local=False)
     try:
         if not _acquire(lock, wait_seconds, lambda: on_wait(_describe(note))):
-            raise LakeError(f"{root} is being written by {_describe(note)}; wait for it and try again")
+            raise LakeError(
+                f"{name or root} is being written by {_describe(note)}; wait for it and try again"
+            )
     except OSError as error:
         check_shortage(error, f"cannot lock {root}")
         raise LakeError(f"{root} cannot be locked ({error.strerror}); make the folder writable") from error

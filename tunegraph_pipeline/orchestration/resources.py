@@ -8,6 +8,7 @@ from dagster import Field, InitResourceContext, ResourceDefinition, resource
 
 from tunegraph_pipeline.errors import InputError, LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.snapshots import Node, lake_path, shown
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS, this_process
 from tunegraph_pipeline.orchestration.run_days import check_days
 from tunegraph_pipeline.pipeline.settings import open_lake, open_or_create_lake
@@ -19,10 +20,11 @@ WAIT_SECONDS = 3600.0
 
 
 def lake_folder() -> Path:
-    """The lake of this code location: what `TUNEGRAPH_LAKE` names, else `data_lake/main` where that is a
-    lake, else the demo. Relative paths are from the working directory, as on the command line."""
+    """The lake of this code location: what `TUNEGRAPH_LAKE` names (the cache of one in a store), else
+    `data_lake/main` where that is a lake, else the demo. Relative paths are from the working directory, as on
+    the command line."""
     if chosen := os.environ.get(LAKE_VARIABLE):
-        return Path(chosen)
+        return lake_path(chosen)
     try:
         Lake.open(MAIN_LAKE)
     except LakeMissingError:
@@ -51,6 +53,8 @@ def is_demo(root: Path) -> bool:
 def lake_name(root: Path) -> str:
     """What Dagster's page calls the lake at ``root``: its folder, relative to the working directory where it
     is below that."""
+    if Node.of(root) is not None:
+        return shown(root)
     root, here = root.absolute(), Path.cwd()
     return str(root.relative_to(here) if root.is_relative_to(here) else root)
 

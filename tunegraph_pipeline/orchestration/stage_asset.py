@@ -80,15 +80,25 @@ def _logging_progress(run_stage: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **inputs: Any) -> Iterator[Any]:
             with _logged():
                 yield from run_stage(*args, **inputs)
+                _keep(inputs)
 
     else:
 
         @wraps(run_stage)
         def watched(*args: Any, **inputs: Any) -> Any:
             with _logged():
-                return run_stage(*args, **inputs)
+                result = run_stage(*args, **inputs)
+                _keep(inputs)
+                return result
 
     return watched
+
+
+def _keep(inputs: dict[str, Any]) -> None:
+    """Commit what a stage wrote, so that a refresh that dies later goes on after it."""
+    lake = inputs.get("lake")
+    if isinstance(lake, Lake):
+        lake.commit()
 
 
 @contextmanager

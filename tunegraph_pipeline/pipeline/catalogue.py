@@ -108,7 +108,7 @@ def read_catalogue(lake: Lake) -> pl.DataFrame:
     """The catalogue as of the current cut-off. Raises LakeError where a refresh has to build it first."""
     key = current_cut_off(lake).isoformat()
     if not lake.has_current(NAME) or lake.current_version(NAME) != key:
-        raise LakeError(f"{lake.root} has no catalogue of {key} yet; run `tunegraph refresh --source none`")
+        raise LakeError(f"{lake.name} has no catalogue of {key} yet; run `tunegraph refresh --source none`")
     return lake.read(NAME, key)
 
 

@@ -16,9 +16,10 @@ import uuid
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.snapshots import outbox_of, send, spooled
 from tunegraph_pipeline.lake.storage import disk_errors, private_file, sync
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.sources.limits import open_regular
@@ -31,15 +32,22 @@ _WRITTEN_WITHIN = 3600  # seconds; no request takes that long to write
 def request(lake: Lake, user_ids: Iterable[str]) -> Path:
     """Write a request to forget these users: synced to disk, and readable only by its owner.
 
-    Needs no lock: a run in progress processes it or leaves it to the next. Raises InputError for an empty id
+    Needs no lock: a run in progress processes it or leaves it to the next. In a lake in an object store it is
+    in the store when this returns. Raises InputError for an empty id
     or one that cannot be a line of UTF-8, LakeError where the disk cannot be written.
     """
     lines = list(dict.fromkeys(map(composed, user_ids)))
     for line in lines:
         check_user_id(line, "the id of a user to forget")
-    path = lake.deletion_requests / f"{uuid.uuid4().hex}.txt"
+    there = outbox_of(lake.root)
+    path = there / lake.deletion_requests.name / f"{uuid.uuid4().hex}.txt"
     private_file(path, "".join(f"{line}\n" for line in lines))
-    sync(lake.root)
+    sync(there)
+    try:
+        send(lake.root)
+    except LakeError:
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -118,7 +126,8 @@ def check_user_id(user_id: str, what: str) -> None:
 def pending_requests(lake: Lake) -> int:
     """How many requests are not finished yet."""
     folder = lake.deletion_requests
-    return sum(len(request_files(folder / part)) for part in ("", PURGING, PURGED))
+    here = sum(len(request_files(folder / part)) for part in ("", PURGING, PURGED))
+    return here + len(spooled(lake.root, folder.name))
 
 
 def has_old_versions(lake: Lake) -> bool:

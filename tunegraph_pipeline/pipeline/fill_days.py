@@ -103,9 +103,9 @@ def days_to_fill(
         return DaysToFill(min(days), max(days), asked)
     if received:
         raise InputError(
-            f"{lake.root} received its data on {received[0]}, and today is {today}: check the clock"
+            f"{lake.name} received its data on {received[0]}, and today is {today}: check the clock"
         )
-    raise InputError(f"{lake.root} has received nothing yet; import files first, or use --source simulator")
+    raise InputError(f"{lake.name} has received nothing yet; import files first, or use --source simulator")
 
 
 def _chosen_span(
@@ -159,7 +159,7 @@ def days_to_catch_up(lake: Lake, *, today: date | None = None) -> DaysToFill:
     stale = _until(today, [*lake.stale_days(), *waiting_days(lake.root)])
     if not (asked or filled or stale):
         raise InputError(
-            f"{lake.root} has received nothing yet, and has no source to ask; import files first"
+            f"{lake.name} has received nothing yet, and has no source to ask; import files first"
         )
     first = min([today, *missed, *stale])
     if not asked:

@@ -115,7 +115,7 @@ def choose_cut_off(lake: Lake, asked: str) -> date:
         return day
     received = _received(lake)
     if not received:
-        raise LakeError(f"{lake.root} has no filled day yet; import files, then run `tunegraph refresh`")
+        raise LakeError(f"{lake.name} has no filled day yet; import files, then run `tunegraph refresh`")
     return date.fromisoformat(received[-1])
 
 

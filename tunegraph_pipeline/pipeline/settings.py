@@ -209,10 +209,10 @@ def check_settings(lake: Lake) -> LakeSettings:
     return settings
 
 
-def open_lake(root: Path) -> Lake:
-    """Open the lake at ``root`` with its settings checked. Raises LakeError as `Lake.open` and
-    :func:`check_settings` do."""
-    lake = Lake.open(root)
+def open_lake(root: Path, *, only_served: bool = False) -> Lake:
+    """Open the lake at ``root`` with its settings checked; ``only_served`` as of `Lake.open`. Raises
+    LakeError as that and :func:`check_settings` do."""
+    lake = Lake.open(root, only_served=only_served)
     check_settings(lake)
     return lake
 

@@ -171,7 +171,7 @@ def drop_old_versions(lake: Lake) -> dict[str, int]:
         removed["co-like matrices"] = lake.prune_versions("co_like", keep=0)
     if left := users_left(lake):
         raise LakeError(
-            f"{left} forgotten users are still named by what is current in {lake.root};"
+            f"{left} forgotten users are still named by what is current in {lake.name};"
             " run `tunegraph forget` again"
         )
     finish_requests(lake)

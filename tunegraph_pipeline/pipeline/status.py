@@ -21,6 +21,7 @@ from tunegraph_pipeline.lake.feedback_spool import (
     waiting_lines,
 )
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.snapshots import outbox_of, spooled
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.tombstones import Tombstones
 from tunegraph_pipeline.pipeline.alone import why_alone
@@ -99,7 +100,7 @@ def _tracks(lake: Lake) -> str:
 def _feedback(lake: Lake) -> str:
     """The feedback so far, by kind; empty where there is none."""
     days = [day for day in lake.partitions("feedback") if lake.row_count("feedback", day)]
-    waiting = waiting_lines(lake.root)
+    waiting = waiting_lines(outbox_of(lake.root))
     said = pl.concat(
         [empty_table("feedback").select("user_id", "action")]
         + [lake.read("feedback", day, ["user_id", "action"]) for day in days]
@@ -111,7 +112,9 @@ def _feedback(lake: Lake) -> str:
         parts.append(f"{kinds}; listeners {said['user_id'].n_unique():,}")
     if waiting:
         parts.append(f"{waiting:,} waiting for the next refresh")
-    fullness = spool_size(lake.root) / feedback_settings(lake.root).spool_bytes
+    if stored := len(spooled(lake.root, lake.spool.name)):
+        parts.append(f"{counted(stored, 'file')} in the store waiting for the next refresh")
+    fullness = spool_size(outbox_of(lake.root)) / feedback_settings(lake.root).spool_bytes
     if fullness >= NEARLY_FULL:
         parts.append(nearly_full(fullness))
     return "; ".join(parts)

@@ -48,7 +48,7 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
                 f"user {user_id!r} played no song often enough to like it (settings, section plays); import"
                 " liked songs too, or the history again with --min-plays 1"
             )
-        raise InputError(f"user {user_id!r} is not in {lake.root}; import their list first")
+        raise InputError(f"user {user_id!r} is not in {lake.name}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])
     tracks = days.tracks(ids)
     return UserList(_songs(lists.likes["track_id"], tracks), _songs(lists.dislikes["track_id"], tracks))

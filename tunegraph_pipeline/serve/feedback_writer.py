@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import InputError, LakeError, SpoolFullError
 from tunegraph_pipeline.lake.feedback_spool import append, spool_size, worker_name
+from tunegraph_pipeline.lake.snapshots import outbox_of
 from tunegraph_pipeline.serve.access_log import note
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
@@ -86,7 +87,7 @@ class FeedbackWriter:
 
     def spool_size(self) -> int:
         """The bytes of feedback that no refresh has collected."""
-        return spool_size(self._lake)
+        return spool_size(outbox_of(self._lake))
 
     def close(self) -> None:
         """Finish all pending writes."""

@@ -20,10 +20,12 @@ from uvicorn.supervisors import Multiprocess
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
+from tunegraph_pipeline.lake.snapshots import shown
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.serve.access import KEY_VARIABLE, key_of_environment
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.settings import ENVIRONMENT, ServiceSettings
+from tunegraph_pipeline.serve.store_follower import following_store
 from tunegraph_pipeline.words import counted
 
 # The same as in `metrics`, which must not be imported before the variable is set.
@@ -56,6 +58,7 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
         if settings.public and key_of_environment() is None:
             announce(f"without {KEY_VARIABLE}, /users and /feedback are refused, as other machines can ask")
         stack.enter_context(_ignoring_repeated_signals())
+        stack.enter_context(following_store(settings.lake, settings.reload_seconds))
         if settings.workers == 1:
             _serve_alone(settings, listener, lambda: announce(f"listening on {url}"))
         else:
@@ -70,7 +73,7 @@ def serve(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
 def _check(settings: ServiceSettings) -> None:
     if not (settings.lake / "lake.json").is_file():
         raise LakeError(
-            f"there is no lake at {settings.lake}; `tunegraph import` or `tunegraph refresh` makes one"
+            f"there is no lake at {shown(settings.lake)}; `tunegraph import` or `tunegraph refresh` makes one"
         )
     Bundle.open(read_current(settings.serving))
     Blocklist.read(settings.blocklist)

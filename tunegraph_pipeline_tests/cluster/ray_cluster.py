@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+PROJECT = Path(__file__).parents[2]
+"""Nodes import the package and the block functions of tests from there."""
 _START_SECONDS = 240
 _STORE_BYTES = 80 * 2**20  # Ray takes no less than 75 MiB
 
@@ -76,7 +78,7 @@ class RayNode:
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
                 command,
-                env={**os.environ, **quick, "RAY_DISABLE_IMPORT_WARNING": "1", **(environment or {})},
+                env={**os.environ, "PYTHONPATH": str(PROJECT), **quick, **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -120,12 +122,12 @@ class RayCluster:
     """A head at 127.0.0.1, where the tests run too, and workers at the addresses after it."""
 
     def __init__(self, cpus: int = 1) -> None:
-        self._nodes = [RayNode(1, cpus)]
+        self.nodes = [RayNode(1, cpus)]
         self.head.wait()
 
     @property
     def head(self) -> RayNode:
-        return self._nodes[0]
+        return self.nodes[0]
 
     @property
     def address(self) -> str:
@@ -133,12 +135,15 @@ class RayCluster:
 
     def add_worker(self, cpus: int = 1, environment: dict[str, str] | None = None) -> RayNode:
         """A worker more, as soon as it is there."""
-        self._nodes.append(RayNode(len(self._nodes) + 1, cpus, self.head, environment))
-        self._nodes[-1].wait()
-        return self._nodes[-1]
+        self.nodes.append(RayNode(len(self.nodes) + 1, cpus, self.head, environment))
+        self.nodes[-1].wait()
+        return self.nodes[-1]
 
     def end(self) -> None:
-        for node in reversed(self._nodes):
+        import ray
+
+        ray.shutdown()  # a driver would report the end of its node
+        for node in reversed(self.nodes):
             node.end()
 
 

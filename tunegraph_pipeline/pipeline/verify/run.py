@@ -14,7 +14,16 @@ from pathlib import Path
 
 from tunegraph_pipeline.errors import LakeError, LakeMissingError
 from tunegraph_pipeline.lake.lake import Lake
-from tunegraph_pipeline.pipeline.verify import bundles, consistency, other_files, raw, seals, tables, versions
+from tunegraph_pipeline.pipeline.verify import (
+    bundles,
+    consistency,
+    other_files,
+    raw,
+    seals,
+    store,
+    tables,
+    versions,
+)
 from tunegraph_pipeline.pipeline.verify.inspection import Finding, Inspection, Report, short
 from tunegraph_pipeline.progress import Progress
 
@@ -27,6 +36,7 @@ _CHECKS = (
     bundles.check_bundles,
     other_files.check_other_files,
     seals.check_seals,
+    store.check_store,
 )
 """Of single files, from what was received to what is served."""
 _CHECKS_WITH_LOCK = (

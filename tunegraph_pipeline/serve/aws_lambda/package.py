@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.arrays import StringColumn, write_arrays
+from tunegraph_pipeline.lake.snapshots import lake_path, pull, shown
 from tunegraph_pipeline.lake.storage import disk_errors, staged_file
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lambda_package", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument(
-        "--lake", type=Path, default=Path("data_lake/main"), help="the lake whose live bundle to pack"
+        "--lake", type=lake_path, default=Path("data_lake/main"), help="the lake whose live bundle to pack"
     )
     parser.add_argument("--output", type=Path, default=Path("build/tunegraph-lambda.zip"))
     parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1], help="the runtime of the function")
@@ -99,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _live_bundle(lake: Path) -> Bundle:
+    pull(lake, only_served=True)
     if not (lake / "lake.json").exists():
-        raise LakeError(f"there is no lake at {lake}; name one with --lake")
+        raise LakeError(f"there is no lake at {shown(lake)}; name one with --lake")
     return Bundle.verified(read_current(lake / "serving"))
 
 

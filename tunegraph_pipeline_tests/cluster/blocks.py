@@ -1,0 +1,52 @@
+"""Block functions for tests of engines, which the nodes of a cluster import by name."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tunegraph_pipeline.engine.engine import Outputs, Parcel
+from tunegraph_pipeline.errors import InputError
+
+STUCK_VARIABLE = "TUNEGRAPH_TEST_STUCK"
+"""Set on a node whose tasks never end."""
+
+
+def scaled(inputs: Parcel, block: int) -> Outputs:
+    """The shared values times the block."""
+    return {"values": inputs.array("values") * block}
+
+
+def stuck_on_some_nodes(inputs: Parcel, block: int) -> Outputs:
+    """The same; but on some nodes it only leaves its process id in the folder ``marks``, and on the others it
+    waits until one did."""
+    if STUCK_VARIABLE in os.environ:
+        return stuck(inputs, block)
+    while not any(Path(inputs.text("marks")).glob("[0-9]*")):
+        time.sleep(0.05)
+    return scaled(inputs, block)
+
+
+def stuck(inputs: Parcel, block: int) -> Outputs:
+    """Never ends, after it left its process id in the folder ``marks``."""
+    mark = Path(inputs.text("marks")) / f"{os.getpid()}"
+    mark.touch()
+    time.sleep(3600)
+    raise AssertionError(f"block {block} ended")
+
+
+def refused(inputs: Parcel, block: int) -> Outputs:
+    """Raises for every block but the first."""
+    if block:
+        raise InputError(f"block {block} of {len(inputs.array('values'))} values is refused")
+    return {"values": np.zeros(0)}
+
+
+def busy(inputs: Parcel, block: float) -> Outputs:
+    """Keeps a processor busy for ``block`` seconds of its time."""
+    start = time.process_time()
+    values = np.arange(1000.0)
+    while time.process_time() - start < block:
+        values = np.sqrt(values + 1)
+    return {"values": values}

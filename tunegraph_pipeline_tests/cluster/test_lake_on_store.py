@@ -1,0 +1,317 @@
+"""Whole lakes in an object store: refresh, forget, serve, and what a store must be able to do."""
+
+import http.server
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.kills import World, comparisons
+from tunegraph_pipeline.lake import feedback_spool, snapshots
+from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.object_store import Address, StoreError
+from tunegraph_pipeline.lake.object_store import ObjectStore as Client
+from tunegraph_pipeline.lake.snapshots import lake_path, pull
+from tunegraph_pipeline.serve.aws_lambda import package
+from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environment, make_bucket
+from tunegraph_pipeline_tests.lean_command import LEAN
+from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.dagster,
+    pytest.mark.kill,
+    pytest.mark.usefixtures("blank_plots"),
+]
+
+WORLD = World(40, 50, 1, {"dimension": 4, "epochs": 1, "encoder": "none"})
+
+
+@pytest.fixture
+def on_node(
+    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Path]:
+    """Make this process one of a machine, and return the cache of a lake there."""
+    for name, value in object_store.variables.items():
+        monkeypatch.setenv(name, value)
+
+    def cache(url: str, node: str) -> Path:
+        monkeypatch.setenv("TUNEGRAPH_CACHE", str(tmp_path / node))
+        return lake_path(url)
+
+    return cache
+
+
+def refreshed(where: object) -> None:
+    done = tunegraph("refresh", "--source", "none", "--lake", where)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_refresh_in_a_store_is_that_in_a_folder(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    url = object_store.url()
+    folder = WORLD.lake(tmp_path / "folder")
+    WORLD.lake(on_node(url, "import"))
+    for day in (0, 1):
+        if day:
+            WORLD.receive(folder, day)
+            WORLD.receive(Lake.open(on_node(url, "import")), day)
+        snapshots.send(on_node(url, "import"))
+        refreshed(folder.root)
+        on_node(url, f"driver {day}")  # every day another machine
+        refreshed(url)
+    reader = Lake.open(on_node(url, "reader"))
+    compared = dict(comparisons(Lake.open(folder.root), reader))
+    assert [what for what, same in compared.items() if not same] == []
+    assert any("entries of B" in what for what in compared)
+    assert any("arrays of serving" in what for what in compared)
+    done = tunegraph("verify", "--lake", url)
+    assert done.returncode == 0, done.stdout
+    assert f"nothing is damaged in {url}" in done.stdout
+    assert tunegraph("status", "--lake", url).stdout.startswith(url)
+    before = reader.current_version("serving")
+    refused = tunegraph("rollback", "--lake", url, "--reason", "a test")
+    assert refused.returncode == 0, refused.stderr
+    assert Lake.open(on_node(url, "driver 1")).current_version("serving") != before
+    assert package.main(["--lake", url, "--only-bundle", "--output", str(tmp_path / "bundle.zip")]) == 0
+
+
+def test_a_refresh_killed_at_a_call_of_the_store_is_finished_by_the_next(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    url = object_store.url()
+    folder = WORLD.lake(tmp_path / "folder")
+    refreshed(folder.root)
+    WORLD.lake(on_node(url, "driver"))
+    start = [sys.executable, "-m", "tunegraph_pipeline_tests.cluster.dies"]
+    command = ["command", "refresh", "--source", "none", "--lake", url]
+    variables = environment(object_store, tmp_path / "driver")
+    reader = on_node(url, "reader")
+    on_node(url, "driver")
+    stages = set()
+    for number in (40, 90, 60):
+        died = subprocess.run(
+            [*start, str(number), "after", *command],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert died.returncode == 9, died.stderr
+        lake = Lake.open(reader)
+        stages.add(frozenset(kind for kind in ("like_graph", "co_like", "serving") if lake.has_current(kind)))
+        assert all(lake.current_folder(kind).is_dir() for kind in stages.copy().pop())
+    refreshed(url)
+    same = dict(comparisons(Lake.open(folder.root), Lake.open(reader)))
+    assert [what for what, equal in same.items() if not equal] == []
+    assert snapshots.check(reader) == ([], [])
+
+
+def test_a_forgotten_user_is_in_no_object_and_no_cache(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url, who = object_store.url(), "user7"
+    secret = who.encode()
+    folder = WORLD.lake(on_node(url, "driver"))
+    refreshed(url)
+    other = Lake.open(on_node(url, "other")).root
+    service = on_node(url, "service")
+    pull(service, only_served=True)
+    feedback_spool.append(service, "worker", who, [("song1", "like")])
+    snapshots.send(service)
+    assert any(secret in data for data in object_store.objects(url).values())
+    root = on_node(url, "driver")
+    done = tunegraph("forget", who, "--lake", url)
+    assert done.returncode == 0, done.stderr
+
+    def named(root: Path) -> list[str]:
+        paths = [path for path in root.parent.rglob("*") if path.is_file() and ".dagster" not in path.parts]
+        return [str(path) for path in paths if _names(path.read_bytes(), who)]
+
+    assert [key for key, data in object_store.objects(url).items() if _names(data, who)] == []
+    assert named(root) == []
+    assert named(other)
+    pull(other)
+    pull(service, only_served=True)
+    assert named(other) == []
+    assert named(service) == []
+    assert folder.name == url
+    assert tunegraph("verify", "--lake", url).returncode == 0
+
+
+def _names(data: bytes, who: str) -> bool:
+    """Whether bytes hold a user id that is not the beginning of a longer one, such as that of user71."""
+    text = who.encode()
+    at = data.find(text)
+    while at >= 0:
+        following = data[at + len(text) : at + len(text) + 1]
+        if not following.isdigit():
+            return True
+        at = data.find(text, at + 1)
+    return False
+
+
+@contextmanager
+def serving(url: str, variables: dict[str, str]) -> Iterator[str]:
+    """A service of a lake in a process of its own; yields its address."""
+    process = subprocess.Popen(
+        [*LEAN, "serve", "--lake", url, "--port", "0", "--reload-seconds", "0.2", "--no-access-log"],
+        env=variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = ""
+        while "listening on" not in line:
+            line = process.stderr.readline()
+            assert line, "the service ended"
+        yield line.split()[-1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def asked(url: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with closing(urllib.request.urlopen(request, timeout=30)) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_a_service_of_another_machine_follows_and_its_feedback_arrives(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    url = object_store.url()
+    WORLD.lake(on_node(url, "driver"))
+    refreshed(url)
+    root = on_node(url, "driver")
+    first = Lake.open(root).current_version("serving")
+    with serving(url, environment(object_store, tmp_path / "service")) as address:
+        assert asked(f"{address}/version")["bundle_version"] == first
+        said = {"user_id": "user3", "events": [{"track_id": "song2", "action": "like"}]}
+        asked(f"{address}/feedback", said)
+        wait_until(lambda: len(snapshots.spooled(root, "feedback_spool")) == 1)
+        WORLD.receive(Lake.open(root), 1)
+        refreshed(url)
+        second = Lake.open(root).current_version("serving")
+        assert second != first
+        wait_until(lambda: asked(f"{address}/version")["bundle_version"] == second)
+    lake = Lake.open(root)
+    rows = [row for day in lake.partitions("feedback") for row in lake.read("feedback", day).rows(named=True)]
+    assert [row["track_id"] for row in rows if row["user_id"] == "user3"] == ["song2"]
+    assert snapshots.spooled(root, "feedback_spool") == []
+
+
+def test_damage_in_the_store_is_found_and_mended(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    import obstore
+
+    url = object_store.url()
+    WORLD.lake(on_node(url, "driver"))
+    (damaged, gone, *_) = [key for key in object_store.objects(url) if key.startswith("files/")]
+    client, prefix = object_store.client(), url.removeprefix(f"s3://{object_store.bucket}/")
+    obstore.put(client, f"{prefix}/{damaged}", b"something else")
+    obstore.delete(client, f"{prefix}/{gone}")
+    done = tunegraph("verify", "--lake", url)
+    assert done.returncode == 2
+    assert f"{damaged} in the store does not match its checksum" in done.stdout
+    assert f"{gone} in the store is missing" in done.stdout
+    assert tunegraph("verify", "--repair", "--lake", url).returncode == 0
+    assert tunegraph("verify", "--lake", url).returncode == 0
+    assert Lake.open(on_node(url, "reader")).name == url
+
+
+def test_bad_stores_are_refused_in_one_line(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh = ("refresh", "--source", "simulator", "--lake")
+    on_node(object_store.url(), "driver")
+    assert "there is no lake at s3://" in complaint(tunegraph("status", "--lake", object_store.url()))
+    assert "there is no bucket 'nowhere'" in complaint(tunegraph(*refresh, "s3://nowhere/lake"))
+    assert "a lake is in a folder, or in a store" in complaint(tunegraph(*refresh, "gs://bucket/lake"))
+    versioned = replace(object_store, bucket=f"versioned-{uuid.uuid4().hex[:8]}")
+    make_bucket(versioned, versioning=True)
+    url = versioned.url()
+    on_node(url, "driver")
+    assert "keeps every version of its objects" in complaint(tunegraph(*refresh, url))
+    other = object_store.url()
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "not-this-one")
+        line = complaint(tunegraph(*refresh, other))
+        assert "refuses the credentials" in line
+        assert "not-this-one" not in line
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        assert "cannot be reached" in complaint(tunegraph(*refresh, other))
+    assert object_store.objects(other) == {}
+
+
+class _Careless(http.server.BaseHTTPRequestHandler):
+    """A store that takes every object, whatever the conditions of the request."""
+
+    protocol_version = "HTTP/1.1"
+    objects: dict[str, bytes]
+
+    def do_PUT(self) -> None:
+        self.objects[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200, b"", self.objects[self.path])
+
+    def do_GET(self) -> None:
+        if self.path not in self.objects:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self._answer(200, self.objects[self.path], self.objects[self.path])
+
+    def do_DELETE(self) -> None:
+        self.objects.pop(self.path, None)
+        self._answer(204, b"")
+
+    def _answer(self, code: int, body: bytes, tagged: bytes = b"") -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hash(tagged)}"')
+        self.send_header("Last-Modified", "Mon, 30 Nov 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_store_that_ignores_conditions_is_not_trusted(
+    on_node: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = type("Careless", (_Careless,), {"objects": {}})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        on_node("s3://bucket/lake", "driver")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StoreError, match="10 of 10 writers created one object"):
+            Client(Address.of("s3://bucket/lake")).probe()
+        line = complaint(tunegraph("refresh", "--source", "simulator", "--lake", "s3://bucket/lake"))
+        assert "ignores If-None-Match" in line
+        assert handler.objects == {}  # type: ignore[attr-defined]
+        server.shutdown()
