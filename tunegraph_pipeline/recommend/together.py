@@ -35,9 +35,9 @@ def blend(
 ) -> list[BlendedSong]:
     """At most k songs for the listeners who like these lists, in the order in which they were chosen.
 
-    ``options`` are those of `Recommender.recommend`, for each of the listeners. A list of which no song is known gets nothing and
-    chooses nothing. Raises InputError for an option out of range, for less than two lists or more than
-    `MOST_LISTENERS`, and where no song of any list is known.
+    ``options`` are those of `Recommender.recommend`, for each of the listeners. A list of which no song is
+    known gets nothing and chooses nothing. Raises InputError for an option out of range, for less than two
+    lists or more than `MOST_LISTENERS`, and where no song of any list is known.
 
     >>> blend(recommender, [["4uLU6hMCjMI75M1A2tKUQC"], ["2Fxmhks0bxGSBdJ92vM42m"]], k=2)  # doctest: +SKIP
     [BlendedSong(song=..., chosen_by=0, ranks=(1, 14)), BlendedSong(song=..., chosen_by=1, ranks=(None, 1))]
