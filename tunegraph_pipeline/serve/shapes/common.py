@@ -26,6 +26,7 @@ from tunegraph_pipeline.recommend.recommender import (
     SongView,
 )
 from tunegraph_pipeline.serve.limits import MOST_K, MOST_LISTED, MOST_LOOKED_UP
+from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.song_ids import clean_id, service_of
@@ -180,7 +181,14 @@ class Asking:
         return found
 
     async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
+        """The answer to a query, and the recommender that gave it; raises as `Service.recommend`."""
         return await self.service.recommend(query, request)
+
+    def charge(self, request: Request, cost: float) -> None:
+        """Count a request as so many more, for the rate limit."""
+        charge = request.scope.get(CHARGE)
+        if charge is not None:
+            charge(cost)
 
     async def similar(self, track_id: str, k: int) -> tuple[Recommender, list[SimilarTrack]]:
         """The songs near the song of this id in the bundle."""

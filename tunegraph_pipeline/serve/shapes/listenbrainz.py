@@ -107,6 +107,7 @@ def add(router: APIRouter, asking: Asking) -> None:
 
     async def similar_recordings(request: Request) -> Response:
         mbids = await _asked_recordings(request)
+        asking.charge(request, len(mbids) - 1)
         found = []
         for mbid in mbids:
             recommender, near = await asking.similar(await asking.song(mbid), 50)
