@@ -89,7 +89,8 @@ class Lookup:
 
     @cached_property
     def _isrcs(self) -> IdIndex:
-        return IdIndex.from_ids([self.bundle.isrcs[track] for track in self._with_isrc.tolist()])
+        isrcs = self.bundle.isrcs.tolist()
+        return IdIndex.from_ids([isrcs[track] for track in self._with_isrc.tolist()])
 
     @cached_property
     def _artist_ids(self) -> IdIndex:

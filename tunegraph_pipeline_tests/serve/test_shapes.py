@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import uuid
 import warnings
@@ -26,7 +27,7 @@ from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import BundleContent
 from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import Recommender
-from tunegraph_pipeline.serve.settings import SHAPES, check_shapes
+from tunegraph_pipeline.serve.settings import SHAPES, ServiceSettings, check_shapes
 from tunegraph_pipeline.serve.shapes import TABLE
 from tunegraph_pipeline.serve.shapes.common import SONGS_OF_AN_ARTIST
 from tunegraph_pipeline_tests.serve.conftest import (
@@ -532,6 +533,20 @@ def test_unknown_names_of_shapes_are_refused() -> None:
     with pytest.raises(InputError, match="--shapes deezer: there is no such API"):
         check_shapes("spotify,deezer")
     assert tuple(TABLE) == SHAPES
+    settings = ServiceSettings(lake=Path("x"), shapes=("spotify", "lidarr"))
+    assert ServiceSettings.model_validate_json(settings.model_dump_json()) == settings  # as workers get it
+
+
+def test_shapes_are_imported_only_where_they_are_asked_for(serving_lake: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from tunegraph_pipeline.serve.app import create_app
+from tunegraph_pipeline.serve.settings import ServiceSettings
+create_app(ServiceSettings(lake=Path(sys.argv[1])))
+assert not [name for name in sys.modules if "serve.shapes" in name]
+"""
+    subprocess.run([sys.executable, "-c", code, str(serving_lake)], check=True)
 
 
 def test_limits_apply_and_speak_the_shape(running_service: StartService) -> None:

@@ -65,7 +65,7 @@ class Parameters:
         for part in encoded:
             try:
                 pairs = parse_qsl(
-                    part.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
+                    part.decode(errors="replace"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
                 )
             except ValueError:
                 raise refused(f"a request may have at most {_MOST_PARAMETERS:,} parameters") from None
