@@ -1,4 +1,22 @@
 """TuneGraph: liked lists in, recommendations out, refreshed every day by Dagster.
 
-Nothing is imported here, so that any one folder can be used without paying for the others.
+Nothing is imported here, so that any one folder can be used without paying for the others. The names of the
+library (`library`) are imported when they are first asked for.
+
+>>> from tunegraph_pipeline import open_bundle
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.library import Query, Recommender, blend, open_bundle
+
+__all__ = ["Query", "Recommender", "blend", "open_bundle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from tunegraph_pipeline import library
+
+        return getattr(library, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -168,6 +168,14 @@ def serve(
             metavar="NAME=VALUE", help="A limit of what a client may cost (docs/service.md); repeatable."
         ),
     ] = None,
+    shapes: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="APIs to speak besides its own, for programs that know those: spotify, lastfm, listenbrainz,"
+            " subsonic, lidarr (docs/programs.md), with commas.",
+        ),
+    ] = "",
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
     """Serve over HTTP: a page at /, the API at /docs.
@@ -178,7 +186,13 @@ def serve(
     """
     from tunegraph_pipeline.lake.snapshots import pull
     from tunegraph_pipeline.serve.run import serve as serve_lake
-    from tunegraph_pipeline.serve.settings import ServiceSettings, check_host, check_origin, limits_of
+    from tunegraph_pipeline.serve.settings import (
+        ServiceSettings,
+        check_host,
+        check_origin,
+        check_shapes,
+        limits_of,
+    )
 
     settings = ServiceSettings(
         lake=lake,
@@ -192,6 +206,7 @@ def serve(
         allowed_hosts=tuple(check_host(name) for name in allowed_host or ()),
         limits=limits_of(limit or ()),
         blocklist=blocklist,
+        shapes=check_shapes(shapes),
         access_log=access_log,
     )
     pull(lake, only_served=True)

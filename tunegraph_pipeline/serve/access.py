@@ -26,6 +26,7 @@ from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY_VARIABLE = "TUNEGRAPH_API_KEY"
 _MIN_KEY_CHARACTERS = 16
+_SCHEMES = frozenset({"bearer", "token"})  # clients of ListenBrainz say "Token"
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
 
@@ -74,7 +75,7 @@ class StoredUserAccess:
 
 def _given_key(request: Request) -> bytes | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
+    if scheme.lower() in _SCHEMES and token.strip():
         return token.strip().encode("latin-1")
     key = request.headers.get("x-api-key")
     return None if key is None else key.encode("latin-1")

@@ -78,6 +78,11 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         },
     )
     add_routes(app.router, service)
+    error_writer = None
+    if settings.shapes:
+        from tunegraph_pipeline.serve.shapes import add_shapes
+
+        error_writer = add_shapes(app.router, service, settings.shapes)
     generated_openapi = app.openapi
     app.openapi = lambda: _complete_openapi(generated_openapi(), service)  # type: ignore[method-assign]
     cors = None
@@ -101,6 +106,7 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         own_hosts=None if settings.public else frozenset(settings.allowed_hosts),
         limits=settings.limits,
         connections=service.connections,
+        error_writer=error_writer,
     )
 
 

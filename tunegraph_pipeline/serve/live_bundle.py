@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.recommend.bundle import is_withdrawn
 from tunegraph_pipeline.recommend.live import LiveRecommender
+from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline.recommend.search import TrackSearch
 from tunegraph_pipeline.serve.access_log import note
@@ -36,6 +37,12 @@ class ServedBundle:
     @property
     def bundle_version(self) -> str:
         return self.recommender.bundle.version
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Songs and artists by the names of other programs. Built in seconds for millions of songs, so it is
+        for the thread of the service."""
+        return Lookup(self.recommender.bundle)
 
 
 class LiveBundle:

@@ -8,7 +8,7 @@ Plain ASGI for speed, because this runs for every request.
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,13 @@ from tunegraph_pipeline.serve.access import is_own_host
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import REQUEST_ID, Problem, internal_error
+from tunegraph_pipeline.serve.problem_details import (
+    ERROR_WRITER,
+    REQUEST_ID,
+    ErrorWriter,
+    Problem,
+    internal_error,
+)
 from tunegraph_pipeline.serve.rate_limit import RateLimiter, client_of
 from tunegraph_pipeline.serve.settings import Limits
 
@@ -72,6 +78,8 @@ class RequestMiddleware:
     own_hosts: frozenset[str] | None
     limits: Limits
     connections: OpenConnections
+    error_writer: Callable[[str], ErrorWriter | None] | None = None
+    """What writes the errors of a path, None for problem details; None if all paths have those."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,6 +90,8 @@ class RequestMiddleware:
         method: str = scope["method"]
         # HEAD is handled as GET; the server, which keeps its own scope, drops the body.
         scope = {**scope, REQUEST_ID: read.request_id, "method": "GET" if method == "HEAD" else method}
+        if self.error_writer is not None:
+            scope[ERROR_WRITER] = self.error_writer(scope["path"])
         status = 0
         finished = False
 

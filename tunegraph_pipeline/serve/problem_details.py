@@ -4,7 +4,7 @@ Here: the problem as an exception and as a response, and the handlers that turn 
 and pydantic into one. Not here: the code that rejects a request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +20,9 @@ from tunegraph_pipeline.words import in_plain_words
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "tunegraph.request_id"
 """The key of the scope under which the middleware stores the id of a request."""
+
+ERROR_WRITER = "tunegraph.error_writer"
+"""The key of the scope of a function that writes a problem as another API does (`shapes`)."""
 
 _MOST_ERRORS = 20
 
@@ -68,6 +71,12 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
         self.errors = errors
 
     def response(self, scope: Scope) -> Response:
+        """The error response: problem details, or what the API has that the request speaks."""
+        write: ErrorWriter | None = scope.get(ERROR_WRITER)
+        if write is not None:
+            response = write(self, scope)
+            response.headers.update(self.headers)
+            return response
         content: dict[str, Any] = {
             "type": f"urn:tunegraph:problem:{self.name}" if self.name else "about:blank",
             "title": self.status.phrase,
@@ -80,6 +89,9 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
         return Response(
             pydantic_core.to_json(content), int(self.status), headers=self.headers, media_type=MEDIA_TYPE
         )
+
+
+ErrorWriter = Callable[[Problem, Scope], Response]
 
 
 def unavailable(detail: str, *, retry_after: int, name: str = "busy") -> Problem:

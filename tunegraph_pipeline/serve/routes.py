@@ -18,15 +18,12 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
-from tunegraph_pipeline.serve.batching import cost_of
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
-from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -70,21 +67,9 @@ def add_routes(router: APIRouter, service: Service) -> None:
 
 def _add_recommendations(router: APIRouter, service: Service) -> None:
     async def listed(question: Question, form: str, request: Request) -> Response:
-        charge = request.scope.get(CHARGE)
-        if charge is not None:
-            charge(cost_of(question) - 1.0)
         if form in OF_SPOTIFY and question.links is None:
             question = replace(question, links="spotify")
-        recommender, answer = await service.ask(question)
-        if isinstance(answer, InputError):
-            if question.user_id is not None and recommender.bundle.users.position(question.user_id) < 0:
-                raise Problem(
-                    HTTPStatus.NOT_FOUND,
-                    f"bundle {recommender.bundle.version} has no user of this id; new users are in it after a"
-                    " refresh, or send their songs to POST /recommendations",
-                    name="unknown-user",
-                )
-            raise Problem(_INVALID, str(answer), name="invalid-input")
+        recommender, answer = await service.recommend(question, request)
         written = write_list(answer, recommender.bundle.model_version, form)
         headers = {"X-Bundle-Version": answer.bundle_version}
         if written.file_name:

@@ -9,19 +9,24 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TypeVar, TypeVarTuple
 
+from starlette.requests import Request
+
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
-from tunegraph_pipeline.recommend.recommender import Query, Recommender
+from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
-from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, is_dear
+from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, cost_of, is_dear
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import unavailable
+from tunegraph_pipeline.serve.middleware import CHARGE
+from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
@@ -86,6 +91,25 @@ class Service:
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
         """A future of the answer to a query. Raises Problem 503 if too many are waiting."""
         return (self._dear_batcher if is_dear(query) else self._batcher).ask(query)
+
+    async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
+        """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
+        unknown user, 422 for an option out of range, 503 if too many are waiting."""
+        charge = request.scope.get(CHARGE)
+        if charge is not None:
+            charge(cost_of(query) - 1.0)
+        recommender, answer = await self.ask(query)
+        if isinstance(answer, InputError):
+            bundle = recommender.bundle
+            if query.user_id is not None and bundle.users.position(query.user_id) < 0:
+                raise Problem(
+                    HTTPStatus.NOT_FOUND,
+                    f"bundle {bundle.version} has no user of this id; new users are in it after a refresh, or"
+                    " send their songs to POST /recommendations",
+                    name="unknown-user",
+                )
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(answer), name="invalid-input")
+        return recommender, answer
 
     async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Run ``work`` in a thread while the event loop continues. Raises Problem 503 if too much waits."""

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,10 @@ from tunegraph_pipeline.words import in_plain_words
 
 ENVIRONMENT = "TUNEGRAPH_SERVICE"
 """The variable that passes the settings to the workers."""
+
+Shape = Literal["spotify", "lastfm", "listenbrainz", "subsonic", "lidarr"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+"""The APIs of others that the service may also speak (`shapes`)."""
 
 DEFAULT_PUBLIC_RATE = 50.0
 DEFAULT_CONNECTIONS_PER_CLIENT = 100
@@ -82,6 +86,8 @@ class ServiceSettings(BaseModel):
     """Host names, besides loopback ones, under which a service on loopback is asked."""
     limits: Limits = Limits()
     blocklist: Path | None = None
+    shapes: tuple[Shape, ...] = ()
+    """APIs of others that the service also speaks."""
     access_log: bool = True
     run_folder: Path | None = None
     """Shared by the workers: their metrics, and the version they serve. None with a single worker."""
@@ -140,6 +146,15 @@ def check_host(name: str) -> str:
     if _HOST.fullmatch(name) is None:
         raise InputError(f"--allowed-host {name}: give a host name without scheme and port, as in music.lan")
     return name.lower().rstrip(".")
+
+
+def check_shapes(given: str) -> tuple[Shape, ...]:
+    """The names of a list with commas, each once. Raises InputError for one that is not of `SHAPES`."""
+    names = [name.strip().lower() for name in given.split(",") if name.strip()]
+    for name in names:
+        if name not in SHAPES:
+            raise InputError(f"--shapes {name}: there is no such API; choose of {', '.join(SHAPES)}")
+    return tuple(shape for shape in SHAPES if shape in names)
 
 
 def limits_of(given: Iterable[str]) -> Limits:

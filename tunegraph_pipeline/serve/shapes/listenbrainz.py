@@ -1,0 +1,212 @@
+"""The shape of ListenBrainz: recommended recordings of a user, similar recordings, and LB Radio as JSPF.
+
+Here: its requests, answers and errors. Not here: the query (`common`, `recommend`).
+
+Recommendations of a stored user need the service's key where it has one, which a client of ListenBrainz sends
+as its token. What says a MusicBrainz id has only the songs that have one; a JSPF has all songs.
+"""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender, SongView
+from tunegraph_pipeline.serve.fast_route import checked_by
+from tunegraph_pipeline.serve.limits import MOST_K, MOST_LOOKED_UP
+from tunegraph_pipeline.serve.problem_details import Problem
+from tunegraph_pipeline.serve.shapes.common import (
+    Asking,
+    Parameters,
+    artists_of,
+    ids_of_service,
+    json_response,
+    mbid_of_artist,
+    refused,
+)
+
+_MOST = 100  # recordings a page, as in ListenBrainz's own API
+_FAMILIARITY = {"easy": 0.5, "medium": 0.25, "hard": 0.0}
+"""What a mode of LB Radio is: easy leaves the model's scores, hard prefers discoveries."""
+_RADIO_SONGS = 50
+_TERM = re.compile(r"\s*(artist|recs):(?:\(([^()]*)\)|([^\s():]+))(?=\s|$)")
+_PLAYLIST = "https://musicbrainz.org/doc/jspf#playlist"
+_TRACK = "https://musicbrainz.org/doc/jspf#track"
+
+
+def add(router: APIRouter, asking: Asking) -> None:
+    """Add the routes of this shape."""
+    access = asking.service.access
+
+    @router.get("/1/validate-token", include_in_schema=False)
+    async def listenbrainz_token(request: Request) -> Response:
+        try:
+            access.check(request)
+        except Problem:
+            return json_response({"code": 200, "message": "Token invalid.", "valid": False})
+        return json_response({"code": 200, "message": "Token valid.", "valid": True, "user_name": ""})
+
+    @router.get("/1/cf/recommendation/user/{user_name:path}/recording", include_in_schema=False)
+    @checked_by(access.check)
+    async def listenbrainz_recommendations(user_name: str, request: Request) -> Response:
+        given = await Parameters.of(request)
+        given.refuse_others({"artist_type", "count", "offset"}, "this service cannot answer this parameter")
+        if given.text("artist_type") not in {"", "top", "similar", "raw"}:
+            raise refused("artist_type: has to be top, similar or raw; all are answered as raw")
+        count = given.count("count", 25, _MOST)
+        offset = given.whole("offset", 0, 0, MOST_K - count)
+        query = Query(user_id=user_name, k=offset + count, links="musicbrainz")
+        recommender, answer = await asking.recommend(query, request)
+        items = answer.items[offset:]
+        mbids = ids_of_service(recommender, [item.song for item in items], "musicbrainz")
+        found = [
+            {"recording_mbid": mbid, "score": item.score, "latest_listened_at": None}
+            for item, mbid in zip(items, mbids, strict=True)
+            if mbid
+        ]
+        return json_response(
+            {
+                "payload": {
+                    "count": len(found),
+                    "entity": "recording",
+                    "last_updated": int(time.time()),
+                    "mbids": found,
+                    "model_id": recommender.bundle.model_version,
+                    "offset": offset,
+                    "total_mbid_count": offset + len(found),
+                    "type": "raw",
+                    "user_name": user_name,
+                }
+            }
+        )
+
+    @router.get("/1/explore/lb-radio", include_in_schema=False)
+    async def listenbrainz_radio(request: Request) -> Response:
+        given = await Parameters.of(request)
+        given.refuse_others({"prompt", "mode"}, "this service cannot answer this parameter")
+        prompt, mode = given.text("prompt"), given.text("mode") or "easy"
+        if mode not in _FAMILIARITY:
+            raise refused("mode: has to be easy, medium or hard")
+        artists, users = _terms(prompt)
+        if users:
+            access.check(request)
+        likes = (await asking.likes([], artists)).likes if artists else []
+        user_id = users[0] if users else None
+        query = Query(likes, user_id, _RADIO_SONGS, familiarity=_FAMILIARITY[mode], links="musicbrainz")
+        recommender, answer = await asking.recommend(query, request)
+        # A title ends up in files, so it names no user.
+        title = "LB Radio" if users else f"LB Radio for {prompt}"
+        return json_response({"payload": {"jspf": _jspf(recommender, answer, title), "feedback": []}})
+
+    async def similar_recordings(request: Request) -> Response:
+        mbids = await _asked_recordings(request)
+        asking.charge(request, len(mbids) - 1)
+        found = []
+        for mbid in mbids:
+            recommender, near = await asking.similar(await asking.song(mbid), 50)
+            of_songs = ids_of_service(recommender, [one.song for one in near], "musicbrainz")
+            for one, recording in zip(near, of_songs, strict=True):
+                if recording:
+                    found.append(
+                        {
+                            "recording_mbid": recording,
+                            "recording_name": one.song.name,
+                            "artist_credit_name": one.song.artists,
+                            "artist_credit_mbids": _artist_mbids(recommender, one.song),
+                            "score": round(1_000 * max(one.cosine, 0.0)),
+                            "reference_mbid": mbid,
+                        }
+                    )
+        return json_response(found)
+
+    router.add_api_route(
+        "/similar-recordings/json", similar_recordings, methods=["GET", "POST"], include_in_schema=False
+    )
+
+
+def write_error(problem: Problem, _scope: Scope) -> Response:
+    """An error as ListenBrainz writes it, ``{"code": 400, "error": "..."}``."""
+    status = problem.status
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = HTTPStatus.BAD_REQUEST
+    return json_response({"code": int(status), "error": problem.detail}, int(status))
+
+
+def _terms(prompt: str) -> tuple[list[str], list[str]]:
+    """The artists and the user of a prompt of LB Radio. Raises Problem 422 for any other term."""
+    artists: list[str] = []
+    users: list[str] = []
+    place = 0
+    while place < len(prompt.rstrip()):
+        term = _TERM.match(prompt, place)
+        value = "" if term is None else (term[2] or term[3] or "").strip()
+        if term is None or not value:
+            raise refused(
+                "prompt: this service understands artist:(NAME OR MBID) and recs:(USER), without weights and"
+                " options"
+            )
+        (artists if term[1] == "artist" else users).append(value)
+        place = term.end()
+    if not artists and not users:
+        raise refused("prompt: is needed, as in artist:(Radiohead)")
+    if len(users) > 1 or len(artists) > MOST_LOOKED_UP:
+        raise refused(f"prompt: may name one user and {MOST_LOOKED_UP} artists")
+    return artists, users
+
+
+async def _asked_recordings(request: Request) -> list[str]:
+    """The recordings of a request to the API of the labs: of its query string, or of its JSON."""
+    most = 10  # each is a query of its own
+    if request.method == "GET":
+        given = await Parameters.of(request)
+        given.refuse_others({"recording_mbids", "algorithm"}, "this service cannot answer this parameter")
+        asked: list[Any] = given.texts("recording_mbids", split=True)
+    else:
+        try:
+            rows = json.loads(await request.body())
+            lists = [row["recording_mbids"] for row in rows]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise refused('the body has to be JSON as [{"recording_mbids": ["..."]}]') from None
+        asked = [one for row in lists for one in (row if isinstance(row, list) else [row])]
+    if not asked or len(asked) > most or not all(isinstance(one, str) for one in asked):
+        raise refused(f"recording_mbids: has to name 1 to {most} recordings")
+    return list(dict.fromkeys(asked))
+
+
+def _artist_mbids(recommender: Recommender, song: SongView) -> list[str]:
+    mbids = (mbid_of_artist(recommender, artist) for artist in artists_of(recommender, song))
+    return [mbid for mbid in mbids if mbid]
+
+
+def _jspf(recommender: Recommender, answer: Recommendations, title: str) -> dict[str, Any]:
+    songs = [item.song for item in answer.items]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    tracks = []
+    for song, mbid in zip(songs, ids_of_service(recommender, songs, "musicbrainz"), strict=True):
+        makers = [f"https://musicbrainz.org/artist/{one}" for one in _artist_mbids(recommender, song)]
+        page = f"https://musicbrainz.org/recording/{mbid}" if mbid else song.link
+        tracks.append(
+            {
+                "title": song.name,
+                "creator": song.artists,
+                "identifier": [page] if page else [],
+                "extension": {_TRACK: {"added_by": "tunegraph", "artist_identifiers": makers}},
+            }
+        )
+    return {
+        "playlist": {
+            "title": title,
+            "creator": "tunegraph",
+            "date": now,
+            "identifier": "",
+            "track": tracks,
+            "extension": {_PLAYLIST: {"public": False, "last_modified_at": now}},
+        }
+    }
