@@ -42,6 +42,13 @@ def golden_content(version: str = "v1") -> BundleContent:
         names=["Song A", "Song B", "Sång C", ""],
         artists=["Ann", "Ben", "Cem, Dee", ""],
         isrcs=["", "GBAYE0601498", "", ""],
+        years=np.array([1999, 1967, 0, 2004], dtype=np.int32),
+        feature_names=["energy", "loudness"],
+        features=np.array([[0.25, 0.75, np.nan, 0.5], [-20, -5, -7.5, np.nan]], dtype=np.float16),
+        # a and c are jazz, c is hip-hop too; of b nothing is known, nor of d
+        genre_names=["Jazz", "Hip-Hop"],
+        genre_indptr=np.array([0, 2, 3]),
+        genre_tracks=np.array([0, 2, 2], dtype=np.int32),
         image_urls=["", "", "https://example.org/c.jpg", ""],
         preview_urls=["", "", "https://example.org/c.mp3", ""],
         facts={
