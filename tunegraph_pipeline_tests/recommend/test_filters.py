@@ -20,7 +20,7 @@ from tunegraph_pipeline.recommend.indexing import write_index
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline_tests.conftest import examples
-from tunegraph_pipeline_tests.recommend.conftest import golden_content, random_content
+from tunegraph_pipeline_tests.recommend.conftest import golden_content, random_content, undescribed
 
 N = 300
 GENRES = ("Rock", "Jazz", "Folk")
@@ -260,11 +260,7 @@ def test_what_no_song_can_pass_is_refused_in_one_line(
 
 
 def test_a_bundle_of_before_filters_opens_and_says_what_it_lacks(tmp_path: Path) -> None:
-    content = golden_content()
-    for name in ("years", "feature_names", "features", "genre_names", "genre_indptr", "genre_tracks"):
-        field = type(content).__dataclass_fields__[name]
-        content = dataclasses.replace(content, **{name: field.default})
-    write_bundle(tmp_path / "v1", content)
+    write_bundle(tmp_path / "v1", undescribed(golden_content()))
     assert not list((tmp_path / "v1").glob("genre*")) + list((tmp_path / "v1").glob("feature*"))
     recommender = Recommender(Bundle.verified(tmp_path / "v1"))
     assert [item.song.track_id for item in recommender.recommend(["a", "b"]).items] == ["c", "d"]
