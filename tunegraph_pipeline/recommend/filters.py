@@ -47,6 +47,7 @@ MOODS: dict[str, dict[str, Bounds]] = {
 _NUMBER = r"-?[0-9]{1,6}(?:\.[0-9]{1,6})?"
 RANGE_PATTERN = rf"^(?:{_NUMBER}(?:\.\.|(?:-|\.\.){_NUMBER})?|\.\.{_NUMBER})$"
 """A range as text: "90-120", "90..120", "90..", "..120", or one number."""
+RANGE_HELP = "write a range as 90-120, 90.. or ..120, or one number"
 _PARTS = re.compile(rf"({_NUMBER})?(\.\.|-)?({_NUMBER})?")
 
 _MOST_KEPT, _KEPT_BYTES = 32, 64 << 20  # filters whose songs are kept, and the memory for them
@@ -95,12 +96,28 @@ def read_bounds(what: str, text: str) -> Bounds:
     """
     found = _PARTS.fullmatch(text.strip()) if re.fullmatch(RANGE_PATTERN, text.strip()) else None
     if found is None:
-        raise InputError(f"{what} is {text[:40]!r}; write a range as 90-120, 90.. or ..120, or one number")
+        raise InputError(f"{what} is {text[:40]!r}; {RANGE_HELP}")
     low, between, high = found.groups()
     return (
         None if low is None else float(low),
         (None if high is None else float(high)) if between else float(low),
     )
+
+
+def read_filters(
+    *,
+    genres: Sequence[str] = (),
+    not_genres: Sequence[str] = (),
+    year: str | None = None,
+    moods: Sequence[str] = (),
+    features: Mapping[str, str | None],
+    unknown: Unknown = "exclude",
+) -> Filters:
+    """Filters from texts, as options and query strings have them; of a ``feature`` None asks for nothing.
+    Raises InputError for what is no range."""
+    bounds = {name: read_bounds(name, text) for name, text in features.items() if text is not None}
+    years = (None, None) if year is None else read_bounds("year", year)
+    return Filters(genres, not_genres, years, bounds, moods, unknown)
 
 
 class SongFilter:
