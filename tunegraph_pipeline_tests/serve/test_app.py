@@ -61,7 +61,7 @@ def test_schemathesis_finds_nothing(
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "11 selected / 11 total" in done.stdout
+    assert "12 selected / 12 total" in done.stdout
     assert not any("fault" in line for line in service.said)
 
 
