@@ -98,6 +98,7 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(running_servi
         "/explanations",
         "/tracks",
         "/tracks/…/similar",
+        "/genres",
         "/map",
         "/feedback",
         "/health",

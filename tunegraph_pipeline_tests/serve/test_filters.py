@@ -150,7 +150,7 @@ def test_a_bundle_without_the_data_is_served_and_says_what_it_lacks(running_serv
     assert service.get("/genres").json() == {"bundle_version": "v2", "items": []}
     assert len(ids(service.post("/recommendations", {"likes": LIKES}))) == 10
     response = service.post("/recommendations", {"likes": LIKES, "filters": {"genres": ["rock"]}})
-    assert problem(response, 422)["detail"] == (
+    assert problem(response, 422, "invalid-input")["detail"] == (
         "bundle v2 knows the genre of no song; import songs with it, and refresh"
     )
 
