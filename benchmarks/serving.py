@@ -1,6 +1,6 @@
 """How fast recommendations are served, on one core: ranking, starting, and answering over HTTP.
 
-    python benchmarks/serving.py [--only exact start http large] [--requests N] [--lake DIR] [--world DIR]
+    python benchmarks/serving.py [--only exact filters …] [--requests N] [--lake DIR] [--world DIR]
 
 Each part prints its ratios to a named peer of the same run first, and the exit code is 1 when a target is
 missed. The catalogue of 22,481 songs is a simulated world with as many liked songs and likes as the first
@@ -10,6 +10,8 @@ project had (about 22,600 and 125,000), trained at d=128; those of 200,000 and 1
 exact   the best 10 of the whole catalogue for stored users' lists, against ``E @ q`` in float32, the same
         plus ``argpartition``, and faiss's flat index. `ranked` is from track indices to track indices, with
         two reasons each; `answered` has ids looked up, names, links, and the listeners of both besides.
+filters the best 10 of what passes a filter, against the best 10 of everything for the same list: `asked
+        before` is a filter whose songs are known, `new` one that nobody asked for yet.
 start   a new process, from its start to its first recommendation, and its peak memory, beside a bare
         ``python -c "import numpy"``.
 http    ``tunegraph serve`` on one core and the load on another: POST /recommendations with lists of real
@@ -43,12 +45,14 @@ from threadpoolctl import threadpool_limits
 from benchmarks.load import Load, load, post
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.recommend.bundle import Bundle, current_version, read_current
+from tunegraph_pipeline.recommend.filters import Filters
 from tunegraph_pipeline.recommend.ranking import QuerySpec
 from tunegraph_pipeline.recommend.recommender import Recommender
 
 DIMENSION = 128
 K = 10
 EXACT_TARGET = 1.3  # times E @ q
+FILTER_TARGET = 1.5  # times the query without a filter
 START_TARGET_MS, START_TARGET_MB = 150.0, 80.0
 HTTP_TARGET, P99_TARGET_MS = 1_500.0, 15.0
 GROWTH_TARGET_MB = 16.0
@@ -165,6 +169,57 @@ def exact(bundle: Bundle, rounds: int, target: float | None = EXACT_TARGET) -> l
         *(Figure(f"  {name}, p50", value, unit="ms") for name, value in p50.items()),
         Figure("  answered, p99", float(np.percentile(took["answered"], 99)) * 1e3, unit="ms"),
         Figure(f"  likes a list, screen of {width} columns for d={bundle.dimension}", float(mean)),
+    ]
+
+
+# --- filters ---
+
+
+def filters(bundle: Bundle, rounds: int, target: float | None = FILTER_TARGET) -> list[Figure]:
+    """Time the query with filters of a few kinds in turn with the plain one, from ids to songs."""
+    recommender = Recommender(bundle)
+    rng = np.random.default_rng(7)
+    users = rng.integers(bundle.n_users, size=rounds).tolist()
+    lists = [[bundle.tracks[track] for track in bundle.user_list(user).tolist()] for user in users]
+    genres = list(recommender.ranker.filter.genre_counts())
+    kinds = {
+        "the largest genre": Filters(genres=genres[:1]),
+        "a year from 1990": Filters(years=(1990, None), unknown="allow"),
+        "a range of tempo and a mood": Filters(features={"tempo": (90, 120)}, moods=["calm"]),
+        "all of these": Filters(
+            genres[:3], years=(1990, None), features={"tempo": (90, 120)}, moods=["calm"]
+        ),
+    }
+    took: dict[str, list[float]] = {name: [] for name in ("plain", *kinds, "new")}
+    with threadpool_limits(1):
+        for turn in range(-5, rounds):
+            given = lists[turn]
+            # A bound that was not asked for before, but leaves as many songs.
+            new = Filters(features={"tempo": (90, 120 + rng.random() / 100)}, moods=["calm"])
+            calls: dict[str, Callable[[], object]] = {
+                "plain": partial(recommender.recommend, given, K),
+                **{
+                    name: partial(recommender.recommend, given, K, filters=one) for name, one in kinds.items()
+                },
+                "new": partial(recommender.recommend, given, K, filters=new),
+            }
+            for name, call in calls.items():
+                spent = seconds(call)
+                if turn >= 0:
+                    took[name].append(spent)
+    p50 = {name: float(np.median(times)) * 1e3 for name, times in took.items()}
+    shares = {
+        name: recommender.passing(one).n_tracks / len(bundle.popular_order) for name, one in kinds.items()
+    }
+    return [
+        Figure(f"{bundle.n_tracks:,} songs: plain, p50", p50["plain"], unit="ms"),
+        *(
+            Figure(
+                f"  {name} ({shares[name]:.0%} pass), asked before / plain", p50[name] / p50["plain"], target
+            )
+            for name in kinds
+        ),
+        Figure("  a range of tempo and a mood, new / plain", p50["new"] / p50["plain"], target),
     ]
 
 
@@ -398,7 +453,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("exact", "start", "http", "large")
+    parts = ("exact", "filters", "start", "http", "large")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="which parts to run")
     parser.add_argument("--lake", type=Path, help="a lake of the seed's size, made there unless it is there")
     parser.add_argument("--world", type=Path, help="where the large worlds are kept")
@@ -416,6 +471,8 @@ def main() -> int:
             missed |= show("exact", figures)
             answered = next(figure for figure in figures if figure.what.endswith("answered, p50"))
             show("beside the first project", beside_the_seed(answered.value))
+        if "filters" in options.only:
+            missed |= show("filters", filters(bundle, options.rounds))
         if "start" in options.only:
             missed |= show("start", start(lake))
         if "http" in options.only:

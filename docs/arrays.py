@@ -26,7 +26,14 @@ FOLDERS: Sequence[tuple[str, str, str, Sequence[ArraySpec]]] = (
     ("A model", "models/<version>/", "models/arrays.py", MODEL),
     ("A bundle", "serving/<version>/", "recommend/bundle_arrays.py", BUNDLE),
 )
-_NAMES = {"<f4": "float32", "<i4": "int32", "<i8": "int64", "<u4": "uint32", "<u8": "uint64"}
+_NAMES = {
+    "<f2": "float16",
+    "<f4": "float32",
+    "<i4": "int32",
+    "<i8": "int64",
+    "<u4": "uint32",
+    "<u8": "uint64",
+}
 _NAMES |= {"|i1": "int8", "|b1": "bool", TEXT: "text"}
 
 

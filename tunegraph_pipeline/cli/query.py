@@ -35,6 +35,8 @@ from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import check_writable
 from tunegraph_pipeline.words import counted
 
+FeatureOption = Annotated[str | None, typer.Option(metavar="RANGE")]
+
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.pipeline.user_list import UserList
@@ -89,6 +91,40 @@ def recommend(
             " of the list. Where a song is not known there, to MusicBrainz.",
         ),
     ] = None,
+    genre: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Of one of these genres. Repeatable."),
+    ] = None,
+    not_genre: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Of none of these.")] = None,
+    year: Annotated[
+        str | None,
+        typer.Option(metavar="RANGE", help="Released then: 1990-1999, 1990.. or ..1999."),
+    ] = None,
+    mood: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Calm, energetic, happy, sad, danceable, acoustic, instrumental.",
+        ),
+    ] = None,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unknown",
+            help="Also songs of which what is asked for is unknown.",
+        ),
+    ] = False,
+    acousticness: FeatureOption = None,
+    danceability: FeatureOption = None,
+    energy: FeatureOption = None,
+    instrumentalness: FeatureOption = None,
+    key: FeatureOption = None,
+    liveness: FeatureOption = None,
+    loudness: FeatureOption = None,
+    mode: FeatureOption = None,
+    speechiness: FeatureOption = None,
+    tempo: FeatureOption = None,
+    valence: FeatureOption = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The parquet file to write for --users.")
     ] = None,
@@ -99,12 +135,34 @@ def recommend(
 
     A song is given by id, link or name, with its artist where several songs share the name; quotation marks
     keep a name with a comma whole. A list that was imported since the last refresh, and with --bundle any, is
-    read from the lake. Songs of --file are found by id, by ISRC, or by artist and title.
+    read from the lake. Songs of --file are found by id, by ISRC, or by artist and title. Filters leave out
+    what does not pass them; features have ranges such as --tempo 90-120 or --energy 0.5..
     """
     from dataclasses import replace
 
+    from tunegraph_pipeline.recommend.filters import read_filters
     from tunegraph_pipeline.recommend.recommender import Query
 
+    filters = read_filters(
+        genres=_named(genre),
+        not_genres=_named(not_genre),
+        year=year,
+        moods=_named(mood),
+        features={
+            "acousticness": acousticness,
+            "danceability": danceability,
+            "energy": energy,
+            "instrumentalness": instrumentalness,
+            "key": key,
+            "liveness": liveness,
+            "loudness": loudness,
+            "mode": mode,
+            "speechiness": speechiness,
+            "tempo": tempo,
+            "valence": valence,
+        },
+        unknown="allow" if unknown else "exclude",
+    )
     if sum(choice is not None for choice in (user or file, likes, users)) != 1:
         raise InputError("give one of --user ID, --likes SONG,SONG,…, --file FILE and --users FILE")
     if (users is None) != (output is None):
@@ -127,6 +185,7 @@ def recommend(
         max_per_artist=max_per_artist,
         explicit=explicit,
         links=None if links == "auto" else links,
+        filters=None if filters.asks_nothing else filters,
     )
     if users is not None and output is not None:
         check_writable(output)
@@ -211,6 +270,11 @@ def search(
         notes.print(f"no song is called {text}, or anything near it", soft_wrap=True)
         return
     answers.print(song_table(songs, {"listeners": [f"{song.popularity:,}" for song in songs]}, ids=ids))
+
+
+def _named(options: list[str] | None) -> list[str]:
+    """The names in options that may be repeated, and separate names by commas."""
+    return [name for option in options or () for name in map(str.strip, option.split(",")) if name]
 
 
 def _recommend_for_file(

@@ -94,9 +94,12 @@ def show_recommendations(
             if found is None
             else {"found": found.found, "missing": [song.in_words() for song in found.missing]}
         )
-        print_json({"items": items, "unknown": answer.unknown, "degraded": answer.degraded, **matched})
+        about = {"passing": answer.passing, "unknown": answer.unknown, "degraded": answer.degraded}
+        print_json({"items": items, **about, **matched})
         return
     _show_asked(recommender, answer, liked, found)
+    if answer.passing is not None:
+        notes.print(f"{counted(answer.passing, 'song passes', 'songs pass')} the filters")
     if not answer.items:
         warn(f"{answer.degraded}")
         return

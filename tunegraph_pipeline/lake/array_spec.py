@@ -77,9 +77,9 @@ def stored(
     return ArraySpec("", "", sizes, meaning, optional, ends_at, neutral, indexes)
 
 
-def offsets(rows: str, ends_at: str, meaning: str) -> ArraySpec:
+def offsets(rows: str, ends_at: str, meaning: str, *, optional: bool = False) -> ArraySpec:
     """The same of an array of offsets: where each of ``rows`` begins, int64[rows + 1]."""
-    return stored(f"{rows}{_ONE_MORE}", meaning, ends_at=ends_at)
+    return stored(f"{rows}{_ONE_MORE}", meaning, optional=optional, ends_at=ends_at)
 
 
 def specs_of(record: type) -> tuple[ArraySpec, ...]:

@@ -31,6 +31,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt32 = NDArray[np.uint32]
 UInt64 = NDArray[np.uint64]
+Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
 _header = threading.Lock()

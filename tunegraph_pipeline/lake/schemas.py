@@ -10,20 +10,7 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-AUDIO_FEATURES = (
-    "acousticness",
-    "danceability",
-    "energy",
-    "instrumentalness",
-    "key",
-    "liveness",
-    "loudness",
-    "mode",
-    "speechiness",
-    "tempo",
-    "valence",
-)
-"""The 11 features of a song, in the order every matrix of features has them."""
+from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES as AUDIO_FEATURES  # noqa: PLC0414  # exported
 
 FILES = "files"
 """The source of what a person imports."""

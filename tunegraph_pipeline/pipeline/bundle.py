@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
-from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn
+from tunegraph_pipeline.lake.arrays import ArrayFolder, Float16, StringColumn
+from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.text_columns import as_column, as_series
@@ -29,6 +30,7 @@ from tunegraph_pipeline.progress import report_note
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.csr_rows import row_places
+from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.indexing import ORDINARY, RECALL, add_index
 from tunegraph_pipeline.recommend.weights import Weights, carry_over
 
@@ -45,6 +47,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
             model_version,
             lake.current_version("like_graph"),
             lake.fingerprint("tracks", cut_off),
+            lake.fingerprint("audio_features", cut_off),
             lake.inputs_of("current_dislikes", cut_off.isoformat()),
             lake.licences(),
         ]
@@ -81,6 +84,8 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         made_by=pl.col("artists").list.join(", ", ignore_nulls=True).fill_null(""),
     )
     user_ids, user_indptr, disliked_indptr, disliked_tracks = with_dislikes(graph, known_dislikes(lake), ids)
+    feature_names, features = known_features(shown)
+    genres = genres_of(shown["genre"], own)
     return BundleContent(
         track_ids=as_column(ids),
         embeddings=weights.embeddings,
@@ -106,6 +111,11 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         canonical=graph.canonical,
         explicit=shown["explicit"].to_numpy(),
         years=shown["year"].to_numpy(),
+        feature_names=feature_names,
+        features=features,
+        genre_names=genres.names,
+        genre_indptr=genres.indptr,
+        genre_tracks=genres.tracks,
         layout=weights.layout,
         by=Artists.of_lists(*(_in_turn(shown[name]) for name in ("artist_ids", "artists"))),
         facts={
@@ -125,6 +135,26 @@ def _in_turn(lists: pl.Series) -> Iterator[list[str | None]]:
     return (
         one for block in lists.to_frame().iter_slices(_LISTS_A_BLOCK) for one in block.to_series().to_list()
     )
+
+
+def known_features(catalogue: pl.DataFrame) -> tuple[list[str], Float16]:
+    """The audio features that are known of any row, and their values, float16[features, rows], NaN where
+    unknown or too large."""
+    names = [name for name in AUDIO_FEATURES if catalogue[name].drop_nulls().drop_nans().len()]
+    features = np.full((len(names), len(catalogue)), np.nan, dtype=np.float16)
+    with np.errstate(over="ignore"):
+        for row, name in zip(features, names, strict=True):
+            values = catalogue[name].fill_null(np.nan).to_numpy().astype(np.float16)
+            # 0 for -0, and NaN without a sign
+            row[:] = np.where(np.isfinite(values), values + np.float16(0), np.float16(np.nan))
+    return names, features
+
+
+def genres_of(texts: pl.Series, canonical: NDArray[np.bool_]) -> Genres:
+    """The genres of the canonical tracks, from the text that each track has of them."""
+    distinct = texts.drop_nulls().unique().sort()
+    place = texts.rank("dense").fill_null(0).cast(pl.Int32).to_numpy() - 1
+    return Genres.of_texts(distinct.to_list(), np.where(canonical, place, -1).astype(np.int32))
 
 
 class Audience(NamedTuple):

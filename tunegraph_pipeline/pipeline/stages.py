@@ -175,7 +175,7 @@ STAGES = (
         "publish",
         ("track_embeddings", "like_graph"),
         folder="serving",
-        code=8,
+        code=9,
         domain="serving",
     ),
     Stage(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.ids import composed, forms_of
 from tunegraph_pipeline.lake.array_spec import (
+    NEUTRAL,
     AnyTexts,
     as_declared,
     check_indices,
@@ -228,6 +229,11 @@ def write_bundle(
     that are not finite, embeddings that are not of unit length); LakeError on disk errors.
     """
     tracks, users = IdIndex.from_ids(content.track_ids), IdIndex.from_ids(content.user_ids)
+    left_out = {
+        spec.name
+        for spec in specs_of(BundleContent)
+        if spec.optional and getattr(content, spec.name) is NEUTRAL
+    }
     given = declared_fields(content, {"tracks": len(tracks), "users": len(users)})
     content = replace(content, **given)  # from here on, nothing in it is NEUTRAL
     by = Artists.of_texts(content.artists) if content.by is None else content.by
@@ -236,7 +242,7 @@ def write_bundle(
     by_popularity = np.argsort(-content.popularity.astype(np.int64), kind="stable").astype(np.int32)
     arrays = as_declared(
         BUNDLE,
-        given
+        {name: value for name, value in given.items() if name not in left_out}
         | {
             "track_ids": tracks.ids,
             "track_hashes": tracks.hashes,
@@ -392,6 +398,7 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
     some = np.flatnonzero(np.diff(content.disliked_indptr))
     both = np.intersect1d(_pairs(*liked, n, some), _pairs(*disliked, n, some))
     require(not both.size, "a user likes and dislikes the same track")
+    _check_filters(content, n, require)
     canonical, layout = content.canonical, content.layout
     is_csr = _is_csr(by.indptr, by.indices, rows=n, columns=len(by.ids))
     require(is_csr, "the artists of tracks are not a CSR matrix")
@@ -409,6 +416,20 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
     require(not (alias & content.recommendable).any(), "a track that is not canonical is recommendable")
     require(not alias[content.user_tracks].any(), "a user likes a track that is not canonical")
     require(not alias[content.disliked_tracks].any(), "a user dislikes a track that is not canonical")
+
+
+def _check_filters(
+    content: BundleContent, n_tracks: int, require: Callable[[bool | np.bool_, str], None]
+) -> None:
+    """What filters choose songs by: features and genres."""
+    rows, features = len(content.feature_names), content.features
+    require(features.shape == (rows, n_tracks), f"features has shape {features.shape} for {rows} names")
+    signs = np.signbit(features) == (features < 0)  # not of -0, nor of a NaN below zero
+    require(not np.isinf(features).any() and signs.all(), "features has an infinite number or a wrong sign")
+    by_genre = content.genre_indptr, content.genre_tracks
+    is_csr = _is_csr(*by_genre, rows=len(content.genre_names), columns=n_tracks)
+    require(is_csr, "genre_indptr and genre_tracks are not a CSR matrix of the genres")
+    require(_ascending(*by_genre), "a genre's tracks are not ascending without duplicates")
 
 
 def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:

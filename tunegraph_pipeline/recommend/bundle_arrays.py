@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from typing import Annotated, Generic
 
 from tunegraph_pipeline.lake.array_spec import NEUTRAL, Texts, offsets, specs_of, stored
-from tunegraph_pipeline.lake.arrays import Bool, Float32, Int8, Int32, Int64, StringColumn, UInt32, UInt64
+from tunegraph_pipeline.lake.arrays import (
+    Bool,
+    Float16,
+    Float32,
+    Int8,
+    Int32,
+    Int64,
+    StringColumn,
+    UInt32,
+    UInt64,
+)
 from tunegraph_pipeline.models.arrays import ScoreArrays
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class GivenArrays(ScoreArrays, Generic[Texts]):
-    """What a bundle is given and stores as it is. What is NEUTRAL here may be left out."""
+    """What a bundle is given and stores as it is. What is NEUTRAL here may be left out; what is optional as
+    well is then not stored."""
 
     track_ids: Annotated[Texts, stored("tracks", "the id of each track")]
     user_ids: Annotated[Texts, stored("users", "the id of each user")]
@@ -50,6 +61,28 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
     )
     image_urls: Annotated[Texts, stored("tracks", 'the URL of the cover, "" if unknown')]
     preview_urls: Annotated[Texts, stored("tracks", 'the URL of the preview, "" if unknown')]
+    feature_names: Annotated[
+        Texts, stored("features", "the audio features that are known of any track", optional=True)
+    ] = NEUTRAL
+    features: Annotated[
+        Float16,
+        stored("features x tracks", "each feature of each track, NaN if unknown, never -0", optional=True),
+    ] = NEUTRAL
+    genre_names: Annotated[
+        Texts, stored("genres", "the name of each genre, those of most tracks first", optional=True)
+    ] = NEUTRAL
+    genre_indptr: Annotated[
+        Int64, offsets("genres", "tracks of genres", "where the tracks of each genre begin", optional=True)
+    ] = NEUTRAL
+    genre_tracks: Annotated[
+        Int32,
+        stored(
+            "tracks of genres",
+            "the canonical tracks of each genre, ascending within a genre",
+            optional=True,
+            indexes="tracks",
+        ),
+    ] = NEUTRAL
 
 
 class BundleArrays(GivenArrays[StringColumn]):

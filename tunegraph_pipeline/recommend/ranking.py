@@ -48,6 +48,7 @@ from tunegraph_pipeline.recommend.candidates import (
     first_request,
 )
 from tunegraph_pipeline.recommend.csr_rows import row_places
+from tunegraph_pipeline.recommend.filters import Mask, Passing, SongFilter
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.list_search import Found
 
@@ -68,6 +69,7 @@ _POOL = 100  # minimum number of tracks to diversify among
 _UNIT = 2.0**26
 """To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
 length 1 then stay below 2**53 in whole numbers, and add up to the same float64 in any order, so BLAS may."""
+_GATHERED = 8  # times the cost of a row in a product with all, of a row gathered for a product with few
 _LONG = 256  # rows of neighbours from which they are added up in float64
 _ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
 
@@ -92,7 +94,8 @@ class QuerySpec(NamedTuple):
 
     A track both liked and disliked is disliked. ``excluded`` tracks are only left out; ``explicit`` False
     leaves out tracks marked explicit. At most ``max_per_artist`` tracks have the same first artist, if it is
-    known. ``familiarity`` and ``diversity`` go from 0 to 1.
+    known. ``familiarity`` and ``diversity`` go from 0 to 1. ``passing``: the tracks that may be recommended,
+    if these are not all.
     """
 
     liked: NDArray[np.int32]
@@ -102,6 +105,7 @@ class QuerySpec(NamedTuple):
     diversity: float = 0.0
     max_per_artist: int | None = None
     explicit: bool = True
+    passing: Passing | None = None
 
 
 class _Aim(NamedTuple):
@@ -132,6 +136,7 @@ class _Question(NamedTuple):
     ends: NDArray[np.int64]  # and where the row of each track ends
     familiarity: float  # times popularity: what it adds to a score
     rounding: float  # bound of float32 errors, in units of its epsilon, except 8 units of the score
+    passing: Passing | None
 
 
 _Highest = Callable[[int], tuple[NDArray[np.intp], NDArray[np.float32]]]
@@ -141,7 +146,8 @@ _Highest = Callable[[int], tuple[NDArray[np.intp], NDArray[np.float32]]]
 class Ranker:
     """Ranks the whole catalogue of a bundle. Threads may share it.
 
-    ``blocked`` tracks, by index, are never recommended. They may still be liked. With the bundle's ``index``,
+    ``blocked`` tracks, by index, are never recommended. They may still be liked. ``filter`` finds the tracks
+    that a query may be limited to; such a query ranks all of these. With the bundle's ``index``,
     queries are answered from candidates if it is known to find enough; other queries rank all tracks.
     """
 
@@ -163,6 +169,7 @@ class Ranker:
         self._coordinates = bundle.screen.shape[1] - SCREEN_EXTRAS
         self._whole = self._coordinates == bundle.dimension
         self._largest_prior = float(np.abs(bundle.prior).max(initial=0))
+        self.filter = SongFilter(bundle, self._allowed)
         self._scratch = Scratch(bundle.n_tracks)
         self._candidates = (
             None if index is None else CandidateSearch(bundle, index, self._allowed, self._scratch)
@@ -235,28 +242,54 @@ class Ranker:
             for question, spec, k, first in zip(questions, specs, ks, found, strict=True)
         ]
         open_places = [place for place, answer in enumerate(answers) if answer is None]
-        if len(open_places) == 1:
-            bounds = (self.bundle.screen @ questions[open_places[0]].probe)[None]
-        elif open_places:
-            probes = np.stack([questions[place].probe for place in open_places])
-            bounds = probes @ self.bundle.screen.T
-        for row, place in enumerate(open_places):
+        bounds = self._bounds([questions[place] for place in open_places])
+        for bound, place in zip(bounds, open_places, strict=True):
             question, spec, k = questions[place], specs[place], ks[place]
-            highest = self._of_everything(bounds[row], question)
+            highest = self._of_everything(bound, question)
             answers[place] = self._best(highest, question, spec, k, explain=explain)
         return [answer for answer in answers if answer is not None]
 
-    def nearest(self, track: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k recommendable tracks nearest to a track, without itself, and their cosines."""
+    def _bounds(self, questions: Sequence[_Question]) -> list[NDArray[np.float32]]:
+        """The bound of each track without neighbours for each question; `LEFT_OUT` of those not passing."""
+        screen = self.bundle.screen
+        narrow = [self._is_narrow(question.passing) for question in questions]
+        whole = [question.probe for question, of_few in zip(questions, narrow, strict=True) if not of_few]
+        products = iter(
+            [screen @ whole[0]] if len(whole) == 1 else np.array(whole) @ screen.T if whole else ()
+        )
+        bounds: list[NDArray[np.float32]] = []
+        for question, of_few in zip(questions, narrow, strict=True):
+            passing = question.passing
+            if passing is not None and of_few:
+                bound = np.full(self.bundle.n_tracks, LEFT_OUT)
+                tracks = passing.tracks.nonzero()[0]
+                bound[tracks] = screen[tracks] @ question.probe
+            else:
+                bound = next(products)
+                if passing is not None:
+                    bound[~passing.tracks] = LEFT_OUT
+            bounds.append(bound)
+        return bounds
+
+    def _is_narrow(self, passing: Passing | None) -> bool:
+        """Whether so few tracks pass that to gather theirs costs less than one product with all."""
+        return passing is not None and passing.n_tracks * _GATHERED <= self.bundle.n_tracks
+
+    def nearest(
+        self, track: int, k: int, passing: Passing | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The k recommendable tracks nearest to a track, without itself, and their cosines; of those
+        ``passing`` where given."""
         row = self.bundle.embeddings[track]
-        shortlist = self._near_candidates(track, k)
+        shortlist = self._near_candidates(track, k) if passing is None else None
         if shortlist is None:
-            shortlist = self._near_shortlist(track, k)
+            allowed = self._allowed if passing is None else passing.tracks
+            shortlist = self._near_shortlist(track, k, allowed)
         exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
         order = _descending(exact)[:k]
         return shortlist[order].astype(np.int32), exact[order]
 
-    def _near_shortlist(self, track: int, k: int) -> NDArray[np.intp]:
+    def _near_shortlist(self, track: int, k: int, allowed: Mask) -> NDArray[np.intp]:
         """Indices, ascending, of all tracks that may be among the k nearest to this one."""
         row = self.bundle.embeddings[track]
         known = self._coordinates
@@ -264,7 +297,7 @@ class Ranker:
         probe[:known] = row[:known]
         probe[-3] = np.linalg.norm(row[known:])
         bound = self.bundle.screen @ probe
-        bound[~self._allowed] = LEFT_OUT
+        bound[~allowed] = LEFT_OUT
         bound[track] = LEFT_OUT
         return self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
 
@@ -322,7 +355,7 @@ class Ranker:
         for place, spec in enumerate(specs):
             aim = self._aim(spec)
             most = search.index.probes.of(len(aim.liked), spec.familiarity)
-            if most is not None and aim.liked.size:
+            if most is not None and aim.liked.size and spec.passing is None:
                 asked.append(aim)
                 places.append(place)
                 probes.append(most)
@@ -381,6 +414,7 @@ class Ranker:
             ends,
             familiarity,
             rounding,
+            spec.passing,
         )
 
     def _checked(self, tracks: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -468,7 +502,7 @@ class Ranker:
         """The best k of the candidates; None if these are not enough. ``found``: what the index finds first,
         if that is known."""
         search = self._candidates
-        if search is None:
+        if search is None or spec.passing is not None:
             return None
         probes = search.index.probes.of(len(question.liked), spec.familiarity)
         if probes is None:
@@ -499,10 +533,12 @@ class Ranker:
         while True:
             pool = order[:wanted]
             pool = pool[np.isin(pool, question.left_out, invert=True)]
-            if spec.max_per_artist is None:
-                return pool[:k]
-            scores = self.bundle.popularity[pool].astype(np.float32)
-            chosen = self._choose(pool, scores, spec._replace(diversity=0.0), k)
+            if spec.passing is not None:
+                pool = pool[spec.passing.tracks[pool]]
+            chosen = np.arange(min(k, len(pool)))
+            if spec.max_per_artist is not None:
+                scores = self.bundle.popularity[pool].astype(np.float32)
+                chosen = self._choose(pool, scores, spec._replace(diversity=0.0), k)
             if len(chosen) == k or wanted >= len(order):
                 return pool[chosen]
             wanted *= 4

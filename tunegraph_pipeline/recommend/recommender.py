@@ -18,6 +18,7 @@ from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
+from tunegraph_pipeline.recommend.filters import Filters, Passing
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.links import Links
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
@@ -56,6 +57,7 @@ class Query:
     max_per_artist: int | None = None
     explicit: bool = True
     links: str | None = None
+    filters: Filters | None = None
 
 
 class QueryOptions(TypedDict, total=False):
@@ -68,6 +70,7 @@ class QueryOptions(TypedDict, total=False):
     max_per_artist: int | None
     explicit: bool
     links: str | None
+    filters: Filters | None
 
 
 # Named tuples, because frozen dataclasses take ten times as long to create.
@@ -160,7 +163,7 @@ class Recommendations:
 
     ``degraded`` is None for a personal answer. Otherwise it says why there is no song, or why the songs are
     the most popular ones instead; their scores are then their numbers of likes. ``found`` is how many of the
-    liked songs the bundle has.
+    liked songs the bundle has, ``passing`` how many songs of the catalogue pass the filters, None without.
     """
 
     items: list[Recommendation]
@@ -168,6 +171,7 @@ class Recommendations:
     degraded: str | None
     bundle_version: str
     found: int = 0
+    passing: int | None = None
 
     def shown(self, model_version: str) -> dict[str, Any]:
         """The answer for JSON, as the service and the Lambda function give it."""
@@ -184,6 +188,7 @@ class Recommendations:
                 for rank, item in enumerate(self.items, 1)
             ],
             "found": self.found,
+            "passing": self.passing,
             "unknown": self.unknown,
             "degraded": self.degraded,
         }
@@ -274,17 +279,24 @@ class Recommender:
         return [one if isinstance(one, InputError) else self._answer(one, next(items)) for one in resolved]
 
     def _answer(self, query: ResolvedQuery, items: list[Recommendation]) -> Recommendations:
-        degraded = query.degraded if items else _NOTHING_LEFT
-        return Recommendations(items, query.unknown, degraded, self.bundle.version, query.found)
+        passing = None if query.spec.passing is None else query.spec.passing.n_tracks
+        degraded = query.degraded if items else _NOTHING_PASSES if passing == 0 else _NOTHING_LEFT
+        return Recommendations(items, query.unknown, degraded, self.bundle.version, query.found, passing)
 
-    def similar(self, track_id: str, k: int = 10) -> list[SimilarTrack]:
-        """The k songs with the highest cosine to a song, without the song itself under any of its ids.
+    def passing(self, filters: Filters | None) -> Passing | None:
+        """The songs that pass the filters, None if these ask for nothing. Raises InputError for a genre,
+        feature or mood that the bundle does not know, and for bounds that nothing can be within."""
+        return None if filters is None or filters.asks_nothing else self.ranker.filter.passing(filters)
 
-        Raises InputError if the track is not in the bundle or k is below 1.
+    def similar(self, track_id: str, k: int = 10, filters: Filters | None = None) -> list[SimilarTrack]:
+        """The k songs with the highest cosine to a song, without the song itself under any of its ids; of
+        those that pass the filters.
+
+        Raises InputError if the track is not in the bundle or k is below 1, and like :meth:`passing`.
         """
         _check_k(k)
         track = self._known(track_id)
-        found, cosines = self.ranker.nearest(track, k)
+        found, cosines = self.ranker.nearest(track, k, self.passing(filters))
         probabilities: list[float | None] = [None] * len(found)
         if (calibration := self.bundle.facts.get("calibration")) is not None:
             popularity = self.bundle.popularity
@@ -416,7 +428,8 @@ class Recommender:
                 # The likes of the query are newer than the stored dislikes.
                 kept = stored_dislikes[np.isin(stored_dislikes, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
-        options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit)
+        passing = self.passing(query.filters)
+        options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit, passing)
         spec = QuerySpec(liked, disliked, excluded, *options)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
@@ -507,6 +520,7 @@ _NOTHING_LEFT = (
     "no song is left: all that may be recommended are in the list, excluded, blocked, or left out by an"
     " option"
 )
+_NOTHING_PASSES = "no song passes the filters; ask for less"
 
 
 def _degraded(query: Query, n_unknown: int) -> str:

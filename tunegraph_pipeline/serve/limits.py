@@ -15,3 +15,5 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
+MOST_GENRES = 50
+"""Genres in one filter."""

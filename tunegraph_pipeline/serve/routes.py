@@ -33,6 +33,7 @@ _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
 _MOST_MAPS = 8  # rendered maps cached per bundle
 
+_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links")
 _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
@@ -89,7 +90,10 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         request: Request,
     ) -> Response:
         """Songs for somebody who likes these. Ranks the whole catalogue; stores nothing."""
-        return await listed(Question(**vars(body)), how.format, request)
+        options = vars(body)
+        if body.filters is not None:
+            options = options | {"filters": body.filters.filters()}
+        return await listed(Question(**options), how.format, request)
 
     @router.get(
         "/users/{user_id:path}/recommendations",
@@ -103,9 +107,8 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         user_id: str, how: Annotated[schemas.UserParameters, Query()], request: Request
     ) -> Response:
         """Songs for a user of the lake, by their likes and dislikes in the live bundle."""
-        options = dict(vars(how))
-        form = options.pop("format")
-        return await listed(Question(user_id=user_id, **options), form, request)
+        options = {name: getattr(how, name) for name in _USER_OPTIONS}
+        return await listed(Question(user_id=user_id, filters=how.filters(), **options), how.format, request)
 
     @router.post(
         "/explanations",
@@ -143,10 +146,16 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         """The songs nearest to a song, and how likely it is that a listener likes both."""
         recommender = service.live_bundle.current.recommender
         _require_known(recommender, track_id)
-        found = await service.in_thread(recommender.similar, track_id, how.k)
+        filters = how.filters()
+        try:
+            passing = recommender.passing(filters)
+            found = await service.in_thread(recommender.similar, track_id, how.k, filters)
+        except InputError as error:
+            raise Problem(_INVALID, str(error), name="invalid-input") from None
         return _json(
             {
                 "bundle_version": recommender.bundle.version,
+                "passing": None if passing is None else passing.n_tracks,
                 "items": [
                     {
                         "rank": rank,
@@ -182,6 +191,24 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
                 # A song may have been both looked up and found.
                 "items": [_track(track) for track in {track.track_idx: track for track in found}.values()],
                 "unknown": unknown,
+            }
+        )
+
+    @router.get(
+        "/genres",
+        summary="The genres of songs",
+        tags=["tracks"],
+        response_model=schemas.GenresAnswer,
+        responses=_problems(_BUSY),
+    )
+    async def genres() -> Response:
+        """The genres that songs can be filtered by, with their numbers of songs."""
+        recommender = service.live_bundle.current.recommender
+        counts = await service.in_thread(recommender.ranker.filter.genre_counts)
+        return _json(
+            {
+                "bundle_version": recommender.bundle.version,
+                "items": [{"name": name, "songs": songs} for name, songs in counts.items()],
             }
         )
 

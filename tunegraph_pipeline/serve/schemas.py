@@ -4,15 +4,27 @@ Here: request models, which validate the bytes of a body, and response models, w
 responses; for speed, they do not write them. Not here: lists in other formats than JSON (`formats`).
 
 Bodies are validated strictly: a number in quotes is an error. Unknown fields are an error, so that a misspelt
-option is not silently ignored.
+option is not silently ignored. Filters are an object in a body, and flat texts in a query string.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
+from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
+from tunegraph_pipeline.recommend.filters import MOODS, RANGE_HELP, RANGE_PATTERN, Filters, read_filters
 from tunegraph_pipeline.serve.limits import (
+    MOST_GENRES,
     MOST_K,
     MOST_LISTED,
     MOST_LOOKED_UP,
@@ -64,6 +76,56 @@ _LINKS = Field(
 )
 
 
+_GENRES = "Genres of which a song has at least one; `GET /genres` lists them. Case and signs do not matter."
+_NOT_GENRES = "Genres of which a song has none."
+_YEARS = "The year of release"
+_MOODS = "Names for ranges of features, all of which have to hold."
+_UNKNOWN: Any = Field(
+    "exclude",
+    description="Songs of which a year, genre or feature that is asked for is unknown: `exclude` or `allow`.",
+)
+
+
+_PASSING = "How many songs of the catalogue pass the filters; null without filters."
+
+
+def _check(pattern: str, otherwise: str) -> AfterValidator:
+    """Refuses a text that is not of this pattern with ``otherwise``, which a pattern does not say."""
+
+    def check(text: str) -> str:
+        if len(text) > _LONGEST_TEXT or not re.fullmatch(pattern, text):
+            raise ValueError(otherwise)
+        return text
+
+    return AfterValidator(check)
+
+
+def _schema(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "maxLength": _LONGEST_TEXT})
+
+
+def _list_of(name: str, most: int) -> str:
+    return f"^{name}(,{name}){{0,{most - 1}}}$"
+
+
+_LONGEST_TEXT = 2_000
+_GENRE_LIST = _list_of("[^,]{1,100}", MOST_GENRES)
+_MOOD_LIST = _list_of(f"({'|'.join(MOODS)})", len(MOODS))
+_GenreNames = Annotated[
+    str,
+    _check(_GENRE_LIST, f"has to be at most {MOST_GENRES} names of 1 to 100 letters, separated by commas"),
+    _schema(_GENRE_LIST),
+]
+_MoodNames = Annotated[
+    str, _check(_MOOD_LIST, f"has to be of {', '.join(MOODS)}, separated by commas"), _schema(_MOOD_LIST)
+]
+_Range = Annotated[str, _check(RANGE_PATTERN, RANGE_HELP), _schema(RANGE_PATTERN)]
+
+
+def _parts(text: str | None) -> list[str]:
+    return [] if text is None else text.split(",")
+
+
 class RequestBody(BaseModel):
     """Base of all request bodies."""
 
@@ -74,6 +136,80 @@ class QueryParameters(BaseModel):
     """Base of all query strings."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+Feature = Literal[
+    "acousticness",
+    "danceability",
+    "energy",
+    "instrumentalness",
+    "key",
+    "liveness",
+    "loudness",
+    "mode",
+    "speechiness",
+    "tempo",
+    "valence",
+]
+Mood = Literal["acoustic", "calm", "danceable", "energetic", "happy", "instrumental", "sad"]
+Genre = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+GenreList = Annotated[list[Genre], Field(max_length=MOST_GENRES)]
+_Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Bounds = tuple[_Number | None, _Number | None]
+
+
+class FilterRequest(RequestBody):
+    """What songs have to be like. A range is a list of the lowest and the highest value, both included;
+    `null` leaves a side open."""
+
+    genres: GenreList = Field([], description=_GENRES)
+    not_genres: GenreList = Field([], description=_NOT_GENRES)
+    years: Bounds = Field((None, None), description=f"{_YEARS}, such as `[1990, 1999]`.")
+    features: dict[Feature, Bounds] = Field(
+        {}, description='Ranges of audio features, such as `{"tempo": [90, 120]}`.'
+    )
+    moods: Annotated[list[Mood], Field(max_length=len(MOODS))] = Field([], description=_MOODS)
+    unknown: Literal["exclude", "allow"] = _UNKNOWN
+
+    def filters(self) -> Filters:
+        return Filters(**vars(self))
+
+
+class FilterParameters(QueryParameters):
+    """What songs have to be like, in a query string. A range is `90-120`, `90..`, `..120` or one number."""
+
+    genre: _GenreNames | None = Field(None, description=f"{_GENRES} Separated by commas.")
+    not_genre: _GenreNames | None = Field(None, description=f"{_NOT_GENRES} Separated by commas.")
+    year: _Range | None = Field(None, description=f"{_YEARS}, such as `1990-1999`.")
+    mood: _MoodNames | None = Field(None, description=f"{_MOODS} Separated by commas, of {', '.join(MOODS)}.")
+    unknown: Literal["exclude", "allow"] = _UNKNOWN
+    acousticness: _Range | None = None
+    danceability: _Range | None = None
+    energy: _Range | None = None
+    instrumentalness: _Range | None = None
+    key: _Range | None = Field(None, description="0 is C, 11 is B.")
+    liveness: _Range | None = None
+    loudness: _Range | None = Field(None, description="In decibels, such as `-20..-5`.")
+    mode: _Range | None = Field(None, description="0 is minor, 1 major.")
+    speechiness: _Range | None = None
+    tempo: _Range | None = Field(None, description="In beats per minute, such as `90-120`.")
+    valence: _Range | None = None
+
+    def filters(self) -> Filters | None:
+        """None if nothing is asked for."""
+        if self.model_fields_set.isdisjoint(_FILTER_PARAMETERS):
+            return None
+        return read_filters(
+            genres=_parts(self.genre),
+            not_genres=_parts(self.not_genre),
+            year=self.year,
+            moods=_parts(self.mood),
+            features={name: getattr(self, name) for name in AUDIO_FEATURES},
+            unknown=self.unknown,
+        )
+
+
+_FILTER_PARAMETERS = frozenset(FilterParameters.model_fields)
 
 
 class RecommendationRequest(RequestBody):
@@ -90,6 +226,7 @@ class RecommendationRequest(RequestBody):
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
     links: Service | None = _LINKS
+    filters: FilterRequest | None = Field(None, description="What the songs have to be like.")
 
 
 class ListParameters(QueryParameters):
@@ -98,7 +235,7 @@ class ListParameters(QueryParameters):
     format: Annotated[Format, _FORMAT] = "json"
 
 
-class UserParameters(ListParameters):
+class UserParameters(ListParameters, FilterParameters):
     """Options for the recommendations of a stored user."""
 
     k: Count = Field(10, description="Number of songs.")
@@ -109,8 +246,8 @@ class UserParameters(ListParameters):
     links: Service | None = _LINKS
 
 
-class SimilarParameters(QueryParameters):
-    """The number of similar songs."""
+class SimilarParameters(FilterParameters):
+    """The number of similar songs, and what they have to be like."""
 
     k: Count = Field(10, description="Number of songs.")
 
@@ -219,6 +356,7 @@ class RecommendationsAnswer(BaseModel):
     model_version: str
     items: list[RecommendationAnswer]
     found: int = Field(description="How many of the liked songs are in the catalogue.")
+    passing: int | None = Field(description=_PASSING)
     unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
     degraded: str | None = Field(
         description="Why these are not personal, or why there are none; null if they are personal."
@@ -241,6 +379,21 @@ class SimilarTracksAnswer(BaseModel):
 
     bundle_version: str
     items: list[SimilarAnswer]
+    passing: int | None = Field(description=_PASSING)
+
+
+class GenreAnswer(BaseModel):
+    """A genre of the catalogue."""
+
+    name: str
+    songs: int = Field(description="Number of songs that can be recommended.")
+
+
+class GenresAnswer(BaseModel):
+    """The genres of the catalogue, those of most songs first."""
+
+    bundle_version: str
+    items: list[GenreAnswer]
 
 
 class TracksAnswer(BaseModel):

@@ -1,5 +1,6 @@
 """Small bundles for the tests of `recommend`: one worked out by hand, and random ones of any size."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline.recommend import indexing
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
@@ -42,6 +44,13 @@ def golden_content(version: str = "v1") -> BundleContent:
         names=["Song A", "Song B", "Sång C", ""],
         artists=["Ann", "Ben", "Cem, Dee", ""],
         isrcs=["", "GBAYE0601498", "", ""],
+        years=np.array([1999, 1967, 0, 2004], dtype=np.int32),
+        feature_names=["energy", "loudness"],
+        features=np.array([[0.25, 0.75, np.nan, 0.5], [-20, -5, -7.5, np.nan]], dtype=np.float16),
+        # a and c are jazz, c is hip-hop too; of b nothing is known, nor of d
+        genre_names=["Jazz", "Hip-Hop"],
+        genre_indptr=np.array([0, 2, 3]),
+        genre_tracks=np.array([0, 2, 2], dtype=np.int32),
         image_urls=["", "", "https://example.org/c.jpg", ""],
         preview_urls=["", "", "https://example.org/c.mp3", ""],
         facts={
@@ -50,6 +59,12 @@ def golden_content(version: str = "v1") -> BundleContent:
             "blend": {"embedding": 2.0, "neighbour": 3.0, "length_exponent": 1.0},
         },
     )
+
+
+def undescribed(content: BundleContent) -> BundleContent:
+    """The same without years, features and genres."""
+    some = ("years", "feature_names", "features", "genre_names", "genre_indptr", "genre_tracks")
+    return dataclasses.replace(content, **dict.fromkeys(some, NEUTRAL))
 
 
 def random_content(

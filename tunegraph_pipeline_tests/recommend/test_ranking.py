@@ -31,7 +31,7 @@ from tunegraph_pipeline.recommend.ranking import (
     _bar,
 )
 from tunegraph_pipeline_tests.conftest import examples
-from tunegraph_pipeline_tests.recommend.conftest import rank_one
+from tunegraph_pipeline_tests.recommend.conftest import rank_one, undescribed
 
 RandomBundle = Callable[..., Bundle]
 ROOT5 = math.sqrt(5)
@@ -496,7 +496,7 @@ def test_diversity_is_maximal_marginal_relevance_worked_out_by_hand(
     # other side, 4 has 0. Relevance is 1, 1, 0.75, 0. With diversity one half:
     #   first 1 (the smaller of the equals); then 2 has 1/2 - 1/2*1 = 0, 3 has 3/8 - 1/2*0 = 0.375,
     #   4 has 0 - 1/2*0.6 = -0.3: so 3; then 2 with 0 before 4 with 0 - 1/2*0.8.
-    content = golden()
+    content = undescribed(golden())
     embeddings = np.array([[1, 0], [0.8, 0.6], [0.8, 0.6], [0.6, -0.8], [0, 1]], dtype=np.float32)
     many: dict[str, Any] = {name: [*getattr(content, name), ""] for name in ("names", "artists")}
     write_bundle(

@@ -170,8 +170,9 @@ def two_ids(golden: Golden, tmp_path: Path) -> Recommender:
     content = golden()
     again: dict[str, Any] = {
         name: np.concatenate([getattr(content, name), getattr(content, name)[1:2]])
-        for name in ("embeddings", "pooling_weight", "prior")
+        for name in ("embeddings", "pooling_weight", "prior", "years")
     }
+    again["features"] = np.concatenate([content.features, content.features[:, 1:2]], axis=1)
     for name in ("names", "artists", "image_urls", "preview_urls", "isrcs"):
         again[name] = [*getattr(content, name), ""]
     write_bundle(

@@ -22,11 +22,13 @@ import psutil
 import pytest
 
 from tunegraph_pipeline.recommend.bundle import BundleContent, write_bundle
+from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.publication import publish
 from tunegraph_pipeline_tests.serve.forked import ENVIRONMENT, Forked
 
 N_TRACKS, N_USERS, DIMENSION = 240, 40, 16
 _SCENES = ("Harbour", "Neon", "Meadow", "Static")
+GENRES = ("Rock", "Jazz", "Folk", "Hip-Hop")
 _THINGS = (
     "River",
     "Engine",
@@ -46,7 +48,8 @@ def small_content(version: str = "v1", model: str = "m1", n_tracks: int = N_TRAC
     """Songs in four scenes: who likes one of a scene likes others of it. Ids are of the form of Spotify's.
 
     Every third song is marked explicit, every third not, and of the others nothing is known; every fourth has
-    a cover and a preview.
+    a cover and a preview. A scene is a genre, but of every fifth song it is unknown; tempo rises from 60 with
+    the number of the song, years from 1980, and of every seventh song no feature is known.
     """
     rng = np.random.default_rng(5)
     scene = np.arange(n_tracks) % len(_SCENES)
@@ -62,6 +65,9 @@ def small_content(version: str = "v1", model: str = "m1", n_tracks: int = N_TRAC
         & ~np.eye(n_tracks, dtype=bool)
         & (rng.random((n_tracks,) * 2) < 0.2)
     )
+    features = np.array([60 + np.arange(n_tracks) / 2, np.arange(n_tracks) % 10 / 10], dtype=np.float16)
+    features[:, ::7] = np.nan
+    genres = Genres.of_texts(GENRES, np.where(np.arange(n_tracks) % 5, scene, -1).astype(np.int32))
     popularity = np.bincount(np.concatenate(lists), minlength=n_tracks).astype(np.int32)
     return BundleContent(
         track_ids=[track_id(track) for track in range(n_tracks)],
@@ -84,6 +90,12 @@ def small_content(version: str = "v1", model: str = "m1", n_tracks: int = N_TRAC
         preview_urls=[
             f"https://cdn.example.org/{track}.mp3" if track % 4 == 0 else "" for track in range(n_tracks)
         ],
+        years=(1980 + np.arange(n_tracks) // 6).astype(np.int32),
+        feature_names=["tempo", "energy"],
+        features=features,
+        genre_names=genres.names,
+        genre_indptr=genres.indptr,
+        genre_tracks=genres.tracks,
         facts={
             "bundle_version": version,
             "model_version": model,

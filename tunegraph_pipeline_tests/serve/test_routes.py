@@ -495,6 +495,7 @@ def test_the_openapi_describes_what_is_there(shared_service: RunningService) -> 
         "/explanations",
         "/tracks",
         "/tracks/{track_id}/similar",
+        "/genres",
         "/map",
         "/feedback",
         "/health",

@@ -207,6 +207,7 @@ def test_our_shape_is_that_of_the_http_service(make: MakeEvent) -> None:
             for rank, item in enumerate(recommended.items, 1)
         ],
         "found": 1,
+        "passing": None,
         "unknown": ["nobody"],
         "degraded": None,
     }

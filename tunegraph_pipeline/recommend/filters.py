@@ -1,0 +1,273 @@
+"""Filters of a query: which songs may be in its answer, by genre, year and sound.
+
+Here: what a filter asks for, moods, reading ranges, and which songs of a bundle pass. Not here: ranking what
+passes (`ranking`), or the names of filters in requests (`serve.schemas`) and options (`cli.query`).
+
+A song passes if it passes every part: it has one of the ``genres`` and none of ``not_genres``, its year is
+within ``years``, and each feature is within its range. A mood is a name for ranges of features (`MOODS`). Of
+a song of which something that is asked for is unknown, ``unknown`` decides: by default it does not pass.
+``not_genres`` leave out only songs known to be of one, as ``explicit`` does.
+
+A bundle has features as float16, whose bits, read as whole numbers, are in the order of the numbers. So a
+range is two comparisons of int16, a fortieth of the cost of those of float16. Bounds are rounded as the
+features are, so a bound that equals a feature includes it.
+"""
+
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
+from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.genres import folded
+
+Unknown = Literal["exclude", "allow"]
+Bounds: TypeAlias = tuple[float | None, float | None]
+"""From the first to the second, both included; None is no bound."""
+Mask: TypeAlias = NDArray[np.bool_]
+
+MOODS: dict[str, dict[str, Bounds]] = {
+    "acoustic": {"acousticness": (0.7, None)},
+    "calm": {"energy": (None, 0.4)},
+    "danceable": {"danceability": (0.7, None)},
+    "energetic": {"energy": (0.7, None)},
+    "happy": {"valence": (0.6, None)},
+    "instrumental": {"instrumentalness": (0.5, None)},
+    "sad": {"valence": (None, 0.35)},
+}
+"""What each mood asks of the features."""
+
+_NUMBER = r"-?[0-9]{1,6}(?:\.[0-9]{1,6})?"
+RANGE_PATTERN = rf"^(?:{_NUMBER}(?:\.\.|(?:-|\.\.){_NUMBER})?|\.\.{_NUMBER})$"
+"""A range as text: "90-120", "90..120", "90..", "..120", or one number."""
+RANGE_HELP = "write a range as 90-120, 90.. or ..120, or one number"
+_PARTS = re.compile(rf"({_NUMBER})?(\.\.|-)?({_NUMBER})?")
+
+_MOST_KEPT, _KEPT_BYTES = 32, 64 << 20  # filters whose songs are kept, and the memory for them
+_COMPARED = 500  # genres, those of most songs, that a misspelt one is compared with
+_NEAR = 3
+_INFINITY = np.int16(0x7C00)  # the bits of float16; those of NaN are above
+_MAGNITUDE = np.int16(0x7FFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What songs have to be like, see above. What is empty asks for nothing; several moods hold at once.
+
+    >>> calm_jazz = Filters(genres=["jazz"], years=(1955, 1965), moods=["calm"], features={"tempo": (60, 90)})
+    """
+
+    genres: Sequence[str] = ()
+    not_genres: Sequence[str] = ()
+    years: Bounds = (None, None)
+    features: Mapping[str, Bounds] = field(default_factory=dict)
+    moods: Sequence[str] = ()
+    unknown: Unknown = "exclude"
+
+    def __hash__(self) -> int:
+        lists = tuple(self.genres), tuple(self.not_genres), tuple(self.moods)
+        return hash((*lists, self.years, tuple(sorted(self.features)), self.unknown))
+
+    @property
+    def asks_nothing(self) -> bool:
+        named = self.genres or self.not_genres or self.features or self.moods
+        return not named and self.years == (None, None)
+
+
+class Passing(NamedTuple):
+    """The tracks that pass a filter, bool[N], among those that may be recommended, and their number."""
+
+    tracks: Mask
+    n_tracks: int
+
+
+def read_bounds(what: str, text: str) -> Bounds:
+    """The bounds that a text gives, see `RANGE_PATTERN`. ``what`` names them in errors. Raises InputError.
+
+    >>> read_bounds("tempo", "90-120"), read_bounds("loudness", "..-5.5"), read_bounds("year", "1999")
+    ((90.0, 120.0), (None, -5.5), (1999.0, 1999.0))
+    """
+    found = _PARTS.fullmatch(text.strip()) if re.fullmatch(RANGE_PATTERN, text.strip()) else None
+    if found is None:
+        raise InputError(f"{what} is {text[:40]!r}; {RANGE_HELP}")
+    low, between, high = found.groups()
+    return (
+        None if low is None else float(low),
+        (None if high is None else float(high)) if between else float(low),
+    )
+
+
+def read_filters(
+    *,
+    genres: Sequence[str] = (),
+    not_genres: Sequence[str] = (),
+    year: str | None = None,
+    moods: Sequence[str] = (),
+    features: Mapping[str, str | None],
+    unknown: Unknown = "exclude",
+) -> Filters:
+    """Filters from texts, as options and query strings have them; of a ``feature`` None asks for nothing.
+    Raises InputError for what is no range."""
+    bounds = {name: read_bounds(name, text) for name, text in features.items() if text is not None}
+    years = (None, None) if year is None else read_bounds("year", year)
+    return Filters(genres, not_genres, years, bounds, moods, unknown)
+
+
+class SongFilter:
+    """Finds the songs of a bundle that pass filters, among ``allowed``, bool[N]. Threads may share it.
+
+    What was found last is kept: clients ask for the same filters again and again.
+    """
+
+    def __init__(self, bundle: Bundle, allowed: Mask) -> None:
+        self._bundle = bundle
+        self._allowed = allowed
+        self._kept: dict[Filters, Passing] = {}
+        self._most_kept = max(1, min(_MOST_KEPT, _KEPT_BYTES // max(1, bundle.n_tracks)))
+        self._lock = threading.Lock()
+
+    def passing(self, filters: Filters) -> Passing:
+        """Raises InputError for what the bundle does not know, or bounds that nothing can be within."""
+        found = self._kept.get(filters)
+        if found is None:
+            tracks = self._find(filters)
+            tracks &= self._allowed
+            found = Passing(tracks, int(np.count_nonzero(tracks)))
+            with self._lock:
+                while len(self._kept) >= self._most_kept:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[filters] = found
+        return found
+
+    def genre_counts(self) -> dict[str, int]:
+        """How many of the allowed songs each genre has, the largest first, without empty ones."""
+        indptr, names = self._bundle.genre_indptr, self._bundle.genre_names.tolist()
+        counted = np.concatenate([[0], np.cumsum(self._allowed[self._bundle.genre_tracks])])
+        counts = (counted[indptr[1:]] - counted[indptr[:-1]]).tolist()
+        known = [(name, count) for name, count in zip(names, counts, strict=True) if count]
+        return dict(sorted(known, key=lambda one: -one[1]))
+
+    def _find(self, filters: Filters) -> Mask:
+        bundle, allow = self._bundle, filters.unknown == "allow"
+        passing: Mask = np.ones(bundle.n_tracks, dtype=np.bool_)
+        if filters.genres:
+            passing = self._of_genres(filters.genres)
+            if allow:
+                passing |= ~self._has_genre
+        if filters.not_genres:
+            passing &= ~self._of_genres(filters.not_genres)
+        if filters.years != (None, None):
+            low, high = _checked("year", filters.years)
+            if not self._has_years:
+                raise self._nothing_known("year")
+            years = bundle.years
+            within: Mask = years > 0
+            if low is not None:
+                within &= years >= low
+            if high is not None:
+                within &= years <= high
+            if allow:
+                within |= years == 0
+            passing &= within
+        for feature, bounds in _bounds_by_feature(filters).items():
+            passing &= self._within(feature, bounds, allow=allow)
+        return passing
+
+    def _of_genres(self, names: Iterable[str]) -> Mask:
+        bundle = self._bundle
+        found = np.zeros(bundle.n_tracks, dtype=np.bool_)
+        for name in names:
+            place = self._genres.get(folded(name))
+            if place is None:
+                raise self._unknown_genre(name)
+            found[bundle.genre_tracks[bundle.genre_indptr[place] : bundle.genre_indptr[place + 1]]] = True
+        return found
+
+    def _within(self, feature: str, bounds: Bounds, *, allow: bool) -> Mask:
+        if feature not in self._features:
+            raise self._nothing_known(feature)
+        bits = self._bundle.features[self._features[feature]].view(np.int16)
+        low, high = bounds
+        ordered = bits
+        if low is None or low < 0:
+            # Below zero, a larger number has smaller bits. Above it nothing changes.
+            ordered = bits ^ ((bits >> 15) & _MAGNITUDE)
+        within: Mask = ordered <= _ordered_bits(np.inf if high is None else high)
+        if low is not None:
+            within &= ordered >= _ordered_bits(low)
+        if allow:
+            within |= bits > _INFINITY
+        return within
+
+    @cached_property
+    def _genres(self) -> dict[str, int]:
+        return {folded(name): place for place, name in enumerate(self._bundle.genre_names.tolist())}
+
+    @cached_property
+    def _has_genre(self) -> Mask:
+        known = np.zeros(self._bundle.n_tracks, dtype=np.bool_)
+        known[self._bundle.genre_tracks] = True
+        return known
+
+    @cached_property
+    def _features(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._bundle.feature_names.tolist())}
+
+    @cached_property
+    def _has_years(self) -> bool:
+        return bool((self._bundle.years > 0).any())
+
+    def _nothing_known(self, what: str) -> InputError:
+        return InputError(
+            f"bundle {self._bundle.version} knows the {what} of no song; import songs with it, and refresh"
+        )
+
+    def _unknown_genre(self, name: str) -> InputError:
+        if not self._genres:
+            return self._nothing_known("genre")
+        from difflib import get_close_matches
+
+        names = {folded(known): known for known in self._bundle.genre_names.tolist()[:_COMPARED]}
+        near = get_close_matches(folded(name), names, _NEAR)
+        some = near or list(names)[:_NEAR]
+        hint = f"{'near it' if near else 'most songs have'}: {', '.join(names[one] for one in some)}"
+        return InputError(f"bundle {self._bundle.version} has no genre {name[:80]!r}; {hint}")
+
+
+def _bounds_by_feature(filters: Filters) -> dict[str, Bounds]:
+    """The bounds that features and moods give together. Raises InputError where nothing is within them."""
+    asked = list(filters.features.items())
+    for mood in filters.moods:
+        if mood not in MOODS:
+            raise InputError(f"mood is {mood[:80]!r}; choose one of {', '.join(MOODS)}")
+        asked += MOODS[mood].items()
+    together: dict[str, Bounds] = {}
+    for feature, (low, high) in asked:
+        if feature not in AUDIO_FEATURES:
+            raise InputError(f"{feature[:80]!r} is no feature; choose one of {', '.join(AUDIO_FEATURES)}")
+        lowest, highest = together.get(feature, (None, None))
+        lows = [bound for bound in (low, lowest) if bound is not None]
+        highs = [bound for bound in (high, highest) if bound is not None]
+        together[feature] = _checked(feature, (max(lows, default=None), min(highs, default=None)))
+    return together
+
+
+def _checked(what: str, bounds: Bounds) -> Bounds:
+    low, high = bounds
+    if low is not None and high is not None and low > high:
+        raise InputError(f"no {what} is at least {low:g} and at most {high:g}; the lower bound comes first")
+    return bounds
+
+
+def _ordered_bits(number: float) -> np.int16:
+    """A number rounded to float16, as a whole number in the order of the numbers."""
+    with np.errstate(over="ignore"):
+        bits = (np.float16(number) + np.float16(0)).view(np.int16)  # -0 as 0
+    return np.int16(bits ^ ((bits >> 15) & _MAGNITUDE))
