@@ -252,7 +252,7 @@ class Lake(TableFiles):
             snapshots.writing(self.root, purpose, wait_seconds, on_wait) as died_elsewhere,
         ):
             warning = died_elsewhere or died_here
-            if not self.path.exists():
+            if snapshots.Node.of(self.root) is not None and not self.path.exists():
                 self.save()  # new, in an object store that has no snapshot yet
             if warning:
                 # Also in folders with drafts of their own, such as `serving`.

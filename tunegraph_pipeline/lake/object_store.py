@@ -223,11 +223,9 @@ class ObjectStore:
         """Remove objects; those that are gone already are no error."""
         import obstore
 
-        def delete_one(key: str) -> None:
+        if keys:
             with self._errors(), suppress(FileNotFoundError):
-                obstore.delete(self._store, key)
-
-        self.each(delete_one, sorted(keys))
+                obstore.delete(self._store, sorted(keys))
 
     @staticmethod
     def each(work: Callable[[Any], Any], items: Collection[Any], what: str = "") -> list[Any]:
@@ -262,21 +260,26 @@ class ObjectStore:
         with ThreadPoolExecutor(_RACERS) as pool:
             made = [tag for tag in pool.map(race, range(_RACERS)) if tag is not None]
         try:
-            if len(made) != 1:
-                raise self._untrusted("If-None-Match", f"{len(made)} of {_RACERS} writers created one object")
+            self._check_race(key, made)
+        except StoreError:
+            with suppress(StoreError):  # what is wrong with the store is said already
+                self.delete([key])
+            raise
+        self.delete([key])
+
+    def _check_race(self, key: str, made: list[str]) -> None:
+        """The rest of the probe, once the tags of ``made`` objects were got for one key."""
+        if len(made) != 1:
+            raise self._untrusted("If-None-Match", f"{len(made)} of {_RACERS} writers created one object")
+        try:
             self.swap(key, b"swapped", made[0])
-            try:
-                self.swap(key, b"swapped by a stale tag", made[0])
-            except TakenError:
-                pass
-            else:
-                raise self._untrusted("If-Match", "an object was swapped by a stale tag")
-            if self.read(key)[0] != b"swapped":
-                raise self._untrusted("If-Match", "an object is not what was written last")
         except TakenError:
             raise self._untrusted("If-Match", "an object was not swapped by its own tag") from None
-        finally:
-            self.delete([key])
+        with suppress(TakenError):
+            self.swap(key, b"swapped by a stale tag", made[0])
+            raise self._untrusted("If-Match", "an object was swapped by a stale tag")
+        if self.read(key)[0] != b"swapped":
+            raise self._untrusted("If-Match", "an object is not what was written last")
 
     def _untrusted(self, header: str, why: str) -> StoreError:
         return StoreError(

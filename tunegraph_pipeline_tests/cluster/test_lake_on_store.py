@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tunegraph_pipeline.lake import feedback_spool, snapshots
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.object_store import Address, StoreError
 from tunegraph_pipeline.lake.object_store import ObjectStore as Client
+from tunegraph_pipeline.lake.raw import RawBatch, write_batch
 from tunegraph_pipeline.lake.snapshots import lake_path, pull
 from tunegraph_pipeline.serve.aws_lambda import package
 from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environment, make_bucket
@@ -203,16 +206,24 @@ def test_a_service_of_another_machine_follows_and_its_feedback_arrives(
     object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     url = object_store.url()
-    WORLD.lake(on_node(url, "driver"))
-    refreshed(url)
     root = on_node(url, "driver")
+    lake = Lake.open_or_create(root)
+    lake.admit_source("files")
+    lake.set_section("training", dict(WORLD.training))
+
+    def receive(batch: RawBatch) -> None:
+        with lake.writing("a test"):
+            write_batch(lake.raw, datetime.now(UTC).date(), batch)
+
+    receive(WORLD.batch(0))
+    refreshed(url)
     first = Lake.open(root).current_version("serving")
     with serving(url, environment(object_store, tmp_path / "service")) as address:
         assert asked(f"{address}/version")["bundle_version"] == first
         said = {"user_id": "user3", "events": [{"track_id": "song2", "action": "like"}]}
         asked(f"{address}/feedback", said)
         wait_until(lambda: len(snapshots.spooled(root, "feedback_spool")) == 1)
-        WORLD.receive(Lake.open(root), 1)
+        receive(WORLD.batch(1))
         refreshed(url)
         second = Lake.open(root).current_version("serving")
         assert second != first
@@ -284,9 +295,14 @@ class _Careless(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(200, self.objects[self.path], self.objects[self.path])
 
-    def do_DELETE(self) -> None:
-        self.objects.pop(self.path, None)
-        self._answer(204, b"")
+    def do_POST(self) -> None:
+        """The request that deletes objects."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        keys = re.findall("<Key>(.*?)</Key>", body)
+        for key in keys:
+            self.objects.pop(f"/bucket/{key}", None)
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
     def _answer(self, code: int, body: bytes, tagged: bytes = b"") -> None:
         self.send_response(code)
@@ -306,8 +322,7 @@ def test_a_store_that_ignores_conditions_is_not_trusted(
     handler = type("Careless", (_Careless,), {"objects": {}})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        on_node("s3://bucket/lake", "driver")
+        on_node("s3://bucket/lake", "driver")  # which sets the address of the other store
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(StoreError, match="10 of 10 writers created one object"):
             Client(Address.of("s3://bucket/lake")).probe()
