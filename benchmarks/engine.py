@@ -20,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,28 +97,38 @@ def all_stages(
             environment = {ENGINE_VARIABLE: "ray", ADDRESS_VARIABLE: cluster.address}
             if killed and name == "co_like_matrix":
                 command += ["--kill", *(str(one.pid) for one in cluster.nodes[1].processes())]
-        before, after, over = processor_seconds(cluster), dict[int, float](), threading.Event()
-
-        def sample() -> None:
-            # Ray's processes end with the driver, and nobody is told what they took.
-            while not over.wait(0.2):
-                after.update(processor_seconds(cluster))
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
         start = time.perf_counter()
-        done = subprocess.run(
-            command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
-        )
+        with sampled(cluster) as on_nodes:
+            done = subprocess.run(
+                command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+            )
         wall = time.perf_counter() - start
-        over.set()
-        sampler.join()
-        on_nodes = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
-        cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + on_nodes
+        cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + sum(on_nodes.values())
         costs[name] = {"wall": wall, "cpu": cpu, "hash": hashed(root, name)}
         print(f"  {way}, {name}: {costs[name]}", file=sys.stderr, flush=True)
     shutil.rmtree(root)
     return costs
+
+
+@contextmanager
+def sampled(cluster: RayCluster | None) -> Iterator[dict[int, float]]:
+    """The processor time that each process of a cluster takes in the block, known at its end. Sampled, since
+    Ray's processes end with the driver, and nobody is told what they took."""
+    before, taken, over = processor_seconds(cluster), dict[int, float](), threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.2):
+            taken.update(
+                (pid, seconds - before.get(pid, 0.0)) for pid, seconds in processor_seconds(cluster).items()
+            )
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        sampler.join()
 
 
 def processor_seconds(cluster: RayCluster | None) -> dict[int, float]:
