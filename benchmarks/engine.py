@@ -18,8 +18,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,27 +97,47 @@ def all_stages(
             environment = {ENGINE_VARIABLE: "ray", ADDRESS_VARIABLE: cluster.address}
             if killed and name == "co_like_matrix":
                 command += ["--kill", *(str(one.pid) for one in cluster.nodes[1].processes())]
-        before = processor_seconds(cluster)
         start = time.perf_counter()
-        done = subprocess.run(
-            command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
-        )
+        with sampled(cluster) as on_nodes:
+            done = subprocess.run(
+                command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+            )
         wall = time.perf_counter() - start
-        on_nodes = processor_seconds(cluster) - before
-        cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + (0 if killed else on_nodes)
+        cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + sum(on_nodes.values())
         costs[name] = {"wall": wall, "cpu": cpu, "hash": hashed(root, name)}
         print(f"  {way}, {name}: {costs[name]}", file=sys.stderr, flush=True)
     shutil.rmtree(root)
     return costs
 
 
-def processor_seconds(cluster: RayCluster | None) -> float:
-    """The processor time of a cluster's processes until now, with that of their children that ended."""
-    found = 0.0
+@contextmanager
+def sampled(cluster: RayCluster | None) -> Iterator[dict[int, float]]:
+    """The processor time that each process of a cluster takes in the block, known at its end. Sampled, since
+    Ray's processes end with the driver, and nobody is told what they took."""
+    before, taken, over = processor_seconds(cluster), dict[int, float](), threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.2):
+            taken.update(
+                (pid, seconds - before.get(pid, 0.0)) for pid, seconds in processor_seconds(cluster).items()
+            )
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        sampler.join()
+
+
+def processor_seconds(cluster: RayCluster | None) -> dict[int, float]:
+    """The processor time of each process of a cluster until now."""
+    found = {}
     for node in cluster.nodes if cluster else []:
         for process in node.processes():
             with suppress(psutil.NoSuchProcess):
-                found += sum(process.cpu_times()[:4])
+                found[process.pid] = sum(process.cpu_times()[:2])
     return found
 
 
@@ -195,10 +217,10 @@ def report(found: dict[str, dict[str, dict[str, Any]]], speedup: float) -> int:
         rows.append(
             [name]
             + [f"{cost['wall']:.1f}" for cost in costs]
-            + [f"{cost['cpu']:.1f}" for cost in costs[:-1]]
+            + [f"{cost['cpu']:.1f}" for cost in costs]
             + ["equal" if same else "differs"]
         )
-    heads = [f"seconds, {way}" for way in ways] + [f"processor seconds, {way}" for way in ways[:-1]]
+    heads = [f"seconds, {way}" for way in ways] + [f"processor seconds, {way}" for way in ways]
     print("\n" + markdown_table(["stage", *heads, "results"], rows, words=1))
     total = {way: sum(found[way][name]["cpu"] for name in ON_ENGINES) for way in ways}
     for way in ways[1:-1]:

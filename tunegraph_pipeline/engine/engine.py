@@ -149,7 +149,11 @@ def engine_of(lake: Lake) -> Iterator[Engine]:
         yield LocalEngine()
         return
     from tunegraph_pipeline.engine.ray import RayEngine
+    from tunegraph_pipeline.engine.store_workspace import StoreWorkspace
     from tunegraph_pipeline.engine.workspace import FolderWorkspace
+    from tunegraph_pipeline.lake.snapshots import Node
 
-    with RayEngine(settings, FolderWorkspace.below(lake.staging)) as engine:
+    node = Node.of(lake.root)
+    workspace = FolderWorkspace.below(lake.staging) if node is None else StoreWorkspace.at(node.address)
+    with RayEngine(settings, workspace) as engine:
         yield engine

@@ -67,6 +67,8 @@ class RayEngine:
         if self._steps:
             _cancel(self._under_way)
             self._workspace.clear()
+            if self._workspace.cached:
+                _leave_every_node(self._workspace)
 
     @property
     def blocks(self) -> int:
@@ -129,6 +131,11 @@ def run_block(
 ) -> None:
     """Run a block in a task, and leave its result as the parcel ``name``."""
     workspace.put(name, function(_inputs(workspace, step), block))
+
+
+def leave(workspace: Workspace) -> None:
+    """Remove what this machine keeps of a workspace."""
+    workspace.leave()
 
 
 @lru_cache(maxsize=1)
@@ -253,13 +260,7 @@ def _check_nodes(ray: Any) -> None:
             return str(error)
         return installed()
 
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    asked = ray.remote(num_cpus=0, max_retries=0)(ask)
-    answers = {
-        asked.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(): node
-        for node in nodes
-    }
+    answers = _on_every_node(ray, ask)
     done, late = ray.wait([*answers], num_returns=len(answers), timeout=_PROBE_SECONDS)
     mine = installed()
     for answer in done:
@@ -282,6 +283,25 @@ def _check_nodes(ray: Any) -> None:
         report_note(
             f"the Ray node {answers[answer]['NodeManagerAddress']} does not answer; tasks go to the others"
         )
+
+
+def _on_every_node(ray: Any, work: Callable[..., Any], *given: Any) -> dict[Any, dict[str, Any]]:
+    """Submit a task to each node that has processors; returns the node of each."""
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    submit = ray.remote(num_cpus=0, max_retries=0)(work)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return {
+        submit.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(*given): node
+        for node in nodes
+    }
+
+
+def _leave_every_node(workspace: Workspace) -> None:
+    """Remove what the nodes keep. One that cannot be reached does it when the next room is opened there."""
+    ray = _ray()
+    with suppress(ray.exceptions.RayError):
+        if ray.is_initialized() and (tasks := [*_on_every_node(ray, leave, workspace)]):
+            ray.wait(tasks, num_returns=len(tasks), timeout=_CONNECT_SECONDS)
 
 
 def _task(retries: int) -> Callable[..., Any]:

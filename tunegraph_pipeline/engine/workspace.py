@@ -28,6 +28,10 @@ _CONTENTS = "contents.json"
 class Workspace(Protocol):
     """Where the driver of a step and its tasks leave parcels for each other. It is sent to the tasks."""
 
+    @property
+    def cached(self) -> bool:
+        """Whether each machine keeps what it fetched, until it is told to :meth:`leave`."""
+
     def __hash__(self) -> int:
         """By place."""
 
@@ -46,12 +50,16 @@ class Workspace(Protocol):
     def clear(self) -> None:
         """Remove everything; a task that still runs can leave nothing afterwards."""
 
+    def leave(self) -> None:
+        """Remove what this machine keeps."""
+
 
 @dataclass(frozen=True)
 class FolderWorkspace:
     """The folder ``root`` of a file system that all machines share, under one path."""
 
     root: Path
+    cached = False
 
     @classmethod
     def below(cls, staging: Path) -> Self:
@@ -88,6 +96,9 @@ class FolderWorkspace:
     def clear(self) -> None:
         """As `Workspace.clear`."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def leave(self) -> None:
+        """As `Workspace.leave`: nothing is kept."""
 
 
 def write_parcel(folder: Path, values: Mapping[str, Input]) -> None:

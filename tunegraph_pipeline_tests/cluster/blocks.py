@@ -8,6 +8,7 @@ import numpy as np
 
 from tunegraph_pipeline.engine.engine import Outputs, Parcel
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.lake.arrays import StringColumn
 
 STUCK_VARIABLE = "TUNEGRAPH_TEST_STUCK"
 """Set on a node whose tasks never end."""
@@ -41,6 +42,13 @@ def refused(inputs: Parcel, block: int) -> Outputs:
     if block:
         raise InputError(f"block {block} of {len(inputs.array('values'))} values is refused")
     return {"values": np.zeros(0)}
+
+
+def read_there(inputs: Parcel, block: str) -> Outputs:
+    """The content of a shared file, and where the cache of the node is that read it."""
+    content = (inputs.root("files") / block).read_bytes()
+    where = StringColumn.from_strings([os.environ["TUNEGRAPH_CACHE"]])
+    return {"content": np.frombuffer(content, np.uint8), "where": where}
 
 
 def busy(inputs: Parcel, block: float) -> Outputs:

@@ -121,8 +121,8 @@ class RayNode:
 class RayCluster:
     """A head at 127.0.0.1, where the tests run too, and workers at the addresses after it."""
 
-    def __init__(self, cpus: int = 1) -> None:
-        self.nodes = [RayNode(1, cpus)]
+    def __init__(self, cpus: int = 1, environment: dict[str, str] | None = None) -> None:
+        self.nodes = [RayNode(1, cpus, environment=environment)]
         self.head.wait()
 
     @property
