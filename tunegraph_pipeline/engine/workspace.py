@@ -56,9 +56,9 @@ class Workspace(Protocol):
 
 @dataclass(frozen=True)
 class FolderWorkspace:
-    """The folder ``root`` of a file system that all machines share, under one path."""
+    """The folder ``folder`` of a file system that all machines share, under one path."""
 
-    root: Path
+    folder: Path
     cached = False
 
     @classmethod
@@ -68,12 +68,12 @@ class FolderWorkspace:
 
     def prepare(self) -> None:
         """As `Workspace.prepare`."""
-        with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, name: str, values: Mapping[str, Input]) -> None:
         """As `Workspace.put`."""
-        target, draft = self.root / name, self.root / f"{name}.{uuid.uuid4().hex}"
+        target, draft = self.folder / name, self.folder / f"{name}.{uuid.uuid4().hex}"
         with disk_errors(target):
             draft.mkdir()
             try:
@@ -87,15 +87,15 @@ class FolderWorkspace:
 
     def get(self, name: str) -> dict[str, Input]:
         """As `Workspace.get`."""
-        return open_parcel(self.root / name)
+        return open_parcel(self.folder / name)
 
     def drop(self, name: str) -> None:
         """As `Workspace.drop`."""
-        shutil.rmtree(self.root / name, ignore_errors=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def clear(self) -> None:
         """As `Workspace.clear`."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def leave(self) -> None:
         """As `Workspace.leave`: nothing is kept."""

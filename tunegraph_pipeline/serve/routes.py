@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
