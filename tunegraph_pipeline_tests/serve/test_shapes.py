@@ -17,6 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import libsonic
+import numpy as np
 import pytest
 from liblistenbrainz import ListenBrainz
 from liblistenbrainz.errors import ListenBrainzAPIException
@@ -71,6 +72,13 @@ def content() -> BundleContent:
         small_content(),
         track_ids=[song_id(track) for track in range(N_TRACKS)],
         isrcs=[isrc(track) for track in range(N_TRACKS)],
+        feature_names=["energy", "key"],
+        features=np.array(
+            [[track / N_TRACKS for track in range(N_TRACKS)], [np.nan, 7] * (N_TRACKS // 2)], dtype=np.float16
+        ),
+        genre_names=["Ska"],
+        genre_indptr=np.array([0, N_TRACKS // 2]),
+        genre_tracks=np.arange(0, N_TRACKS, 2, dtype=np.int32),
         by=Artists.of_lists([[artist_id(track)] for track in range(N_TRACKS)], [[name] for name in names]),
     )
 
@@ -162,6 +170,29 @@ def test_spotipy_seeds_of_artists_stand_for_their_most_liked_songs(
     assert [track["id"] for track in answer["tracks"]] == expected
 
 
+def test_spotipy_bounds_and_genres_are_filters(service: RunningService, spotify: Spotify) -> None:
+    filters = {"genres": ["Ska"], "features": {"energy": [0.25, 0.75]}}
+    for likes in ([song_id(2)], []):
+        answer = spotify.recommendations(
+            seed_tracks=likes, seed_genres=["ska"], min_energy=0.25, max_energy=0.75, limit=20
+        )
+        expected = recommended(service, likes, k=20, filters=filters)
+        assert [track["id"] for track in answer["tracks"]] == expected
+        assert len(expected) == 20
+        assert answer["seeds"][-1]["type"] == "GENRE"
+    assert spotify.recommendations(seed_tracks=[song_id(2)], seed_genres=["ska"], max_key=5)["tracks"] == []
+    assert spotify.recommendation_genre_seeds() == {"genres": ["Ska"]}
+
+
+def test_spotipy_gets_audio_features(spotify: Spotify) -> None:
+    first, unknown, other = spotify.audio_features([song_id(60), "7" * 22, song_id(120)])
+    assert (first["id"], first["energy"], "key" in first) == (song_id(60), 0.25, False)
+    assert unknown is None
+    assert other["energy"] == 0.5
+    assert spotify._get("audio-features/" + song_id(121))["key"] == 7
+    spotify_refuses(lambda: spotify._get("audio-features/unknown"), 404, "no audio feature of this song")
+
+
 def test_spotipy_gets_related_artists(
     service: RunningService, recommender: Recommender, spotify: Spotify
 ) -> None:
@@ -181,21 +212,21 @@ def spotify_refuses(call: Callable[[], object], status: int, words: str) -> None
 
 def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> None:
     seeds = {"seed_tracks": [song_id(2)]}
-    for name in ("target_tempo", "min_energy", "max_valence", "min_popularity", "target_duration_ms"):
+    for name in ("target_tempo", "target_energy", "min_popularity", "max_time_signature"):
         spotify_refuses(
             lambda name=name: spotify.recommendations(**seeds, **{name: 1}),  # type: ignore[misc]
             400,
             f"{name}: this service cannot answer",
         )
     spotify_refuses(lambda: spotify.recommendations(**seeds, country="DE"), 400, "market: ")
-    spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["ska"]), 400, "seed_genres: ")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["polka"]), 400, "no genre 'polka'")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, max_valence=1), 400, "the valence of no song")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, min_energy="loud"), 400, "min_energy: has to be")
     spotify_refuses(lambda: spotify.recommendations(**seeds, limit=101), 400, "limit: ")
     spotify_refuses(spotify.recommendations, 400, "at least one seed")
     spotify_refuses(lambda: spotify.recommendations(seed_tracks=["unknown"]), 404, "knows none")
-    spotify_refuses(lambda: spotify.audio_features([song_id(2)]), 404, "no audio features")
     spotify_refuses(lambda: spotify.artist_related_artists("nobody"), 404, "knows none")
     spotify_refuses(lambda: spotify.album("nothing"), 404, "nothing at this path")
-    assert spotify.recommendation_genre_seeds() == {"genres": []}
 
 
 # --- Last.fm ---

@@ -4,6 +4,7 @@ Here: parameters of query string and form, songs and artists by any of their ids
 artists near them. Not here: what a shape's answers look like (a module each), or the ranking (`recommend`).
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -35,6 +36,7 @@ SONGS_OF_AN_ARTIST = 20
 """So many songs of an artist, the most liked ones, stand for them in a query."""
 _MOST_PARAMETERS = 1_000
 _PARAMETERS = "tunegraph.parameters"
+_NUMBER = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,17})?")
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -124,6 +126,15 @@ class Parameters:
         if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
             raise refused(f"{name}: has to be a whole number from {least} to {most}")
         return int(value)
+
+    def number(self, name: str) -> float | None:
+        """A number, None without the parameter. Raises Problem 422 if it is none."""
+        value = self.text(name)
+        if not value:
+            return None
+        if _NUMBER.fullmatch(value) is None:
+            raise refused(f"{name}: has to be a number")
+        return float(value)
 
     def refuse_others(self, known: Collection[str], why: str) -> None:
         """Raise Problem 422 for the first parameter that is not ``known``, and say ``why``."""

@@ -2,12 +2,14 @@
 
 Here: its requests, answers and errors. Not here: the query (`common`, `recommend`).
 
-A parameter that the bundle cannot answer is refused by name, never ignored: most attributes (`tempo`,
-`energy`, ...), genres and markets. ``target_popularity``, from 0 to 100, is the query's familiarity.
+``min_`` and ``max_`` of the audio features, and ``seed_genres``, are filters of the query. A parameter that
+cannot be answered is refused by name, never ignored: targets of features, and markets. ``target_popularity``,
+from 0 to 100, is the query's familiarity.
 """
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -16,22 +18,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
+from tunegraph_pipeline.recommend.filters import Bounds, Filters
 from tunegraph_pipeline.recommend.recommender import Query, Recommender, SongView
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
+    Likes,
     Parameters,
     artists_of,
     ids_of_service,
     json_response,
     refused,
+    unknown,
 )
 from tunegraph_pipeline.song_ids import service_of
 
 _MOST = 100  # as in Spotify's own API
 _SEEDS = {"seed_tracks": "TRACK", "seed_artists": "ARTIST", "seed_genres": "GENRE"}
-_ANSWERED = frozenset({*_SEEDS, "limit", "target_popularity"})
-_NO_FEATURES = "the bundle that this service answers from has no audio features"
+_RANGES = frozenset(f"{side}_{feature}" for side in ("min", "max") for feature in AUDIO_FEATURES)
+_ANSWERED = frozenset({*_SEEDS, *_RANGES, "limit", "target_popularity"})
 
 
 def add(router: APIRouter, asking: Asking) -> None:
@@ -40,18 +46,20 @@ def add(router: APIRouter, asking: Asking) -> None:
     @router.get("/v1/recommendations", include_in_schema=False)
     async def spotify_recommendations(request: Request) -> Response:
         given = await Parameters.of(request)
-        if given.texts("seed_genres", split=True):
-            raise refused("seed_genres: the bundle that this service answers from has no genres")
         given.refuse_others(_ANSWERED, "this service cannot answer this parameter; leave it out")
         tracks, artists = given.texts("seed_tracks", split=True), given.texts("seed_artists", split=True)
-        if not tracks and not artists:
-            raise refused("seed_tracks or seed_artists: at least one seed is needed")
+        genres = given.texts("seed_genres", split=True)
+        if not tracks and not artists and not genres:
+            raise refused("seed_tracks, seed_artists or seed_genres: at least one seed is needed")
         limit = given.count("limit", 20, _MOST)
         popularity = given.whole("target_popularity", 50, 0, 100)
-        seeds = await asking.likes(tracks, artists)
-        query = Query(seeds.likes, k=limit, familiarity=popularity / 100, links="spotify")
+        seeds = await asking.likes(tracks, artists) if tracks or artists else Likes([], [], [])
+        filters = Filters(genres=genres, features=_ranges(given))
+        query = Query(seeds.likes, k=limit, familiarity=popularity / 100, links="spotify", filters=filters)
         recommender, answer = await asking.recommend(query, request)
         of_seeds = [("TRACK", track) for track in tracks] + [("ARTIST", artist) for artist in artists]
+        of_seeds += [("GENRE", genre) for genre in genres]
+        sizes = [*seeds.of_seeds, *([answer.passing or 0] * len(genres))]
         return json_response(
             {
                 "tracks": _tracks(recommender, [item.song for item in answer.items]),
@@ -64,25 +72,35 @@ def add(router: APIRouter, asking: Asking) -> None:
                         "afterFilteringSize": size,
                         "afterRelinkingSize": size,
                     }
-                    for (kind, given_id), size in zip(of_seeds, seeds.of_seeds, strict=True)
+                    for (kind, given_id), size in zip(of_seeds, sizes, strict=True)
                 ],
             }
         )
 
     @router.get("/v1/recommendations/available-genre-seeds", include_in_schema=False)
     async def spotify_genre_seeds(request: Request) -> Response:
-        return json_response({"genres": []})
+        recommender = asking.service.live_bundle.current.recommender
+        counts = await asking.service.in_thread(recommender.ranker.filter.genre_counts)
+        return json_response({"genres": list(counts)})
 
     @router.get("/v1/artists/{artist_id:path}/related-artists", include_in_schema=False)
     async def spotify_related_artists(artist_id: str, request: Request) -> Response:
         recommender, found = await asking.near_artists([], [artist_id], 20, request)
         return json_response({"artists": [_artist(recommender, near.artist) for near in found]})
 
-    async def no_features(request: Request) -> Response:
-        raise Problem(HTTPStatus.NOT_FOUND, _NO_FEATURES, name="no-audio-features")
-
-    for path in ("/v1/audio-features", "/v1/audio-features/{track_id:path}"):
-        router.add_api_route(path, no_features, include_in_schema=False)
+    @router.get("/v1/audio-features/{track_id:path}", include_in_schema=False)
+    async def spotify_audio_features(track_id: str, request: Request) -> Response:
+        given = await Parameters.of(request)
+        # spotipy asks for several at a path that ends in a slash.
+        asked = [track_id] if track_id else given.texts("ids", split=True)
+        if not asked:
+            raise refused("ids: has to name at least one song")
+        found = _features(asking.service.live_bundle.current.recommender, asked)
+        if not track_id:
+            return json_response({"audio_features": found})
+        if found[0] is None:
+            raise unknown("the bundle knows no audio feature of this song")
+        return json_response(found[0])
 
 
 def write_error(problem: Problem, _scope: Scope) -> Response:
@@ -91,6 +109,35 @@ def write_error(problem: Problem, _scope: Scope) -> Response:
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
     return json_response({"error": {"status": int(status), "message": problem.detail}}, int(status))
+
+
+def _ranges(given: Parameters) -> dict[str, Bounds]:
+    """The bounds of features that a request gives. Raises Problem 422 for what is no number."""
+    found: dict[str, Bounds] = {}
+    for feature in AUDIO_FEATURES:
+        bounds = given.number(f"min_{feature}"), given.number(f"max_{feature}")
+        if bounds != (None, None):
+            found[feature] = bounds
+    return found
+
+
+def _features(recommender: Recommender, asked: Sequence[str]) -> list[dict[str, Any] | None]:
+    """The features of songs as Spotify's objects, None for a song of which none is known."""
+    bundle = recommender.bundle
+    names = bundle.feature_names.tolist()
+    found: list[dict[str, Any] | None] = []
+    for track_id, track in zip(asked, bundle.tracks.find(asked).tolist(), strict=True):
+        column = bundle.features[:, bundle.canonical[track]].tolist() if track >= 0 else []
+        known = {
+            name: round(value, 4) for name, value in zip(names, column, strict=False) if not isnan(value)
+        }
+        if not known:
+            found.append(None)
+            continue
+        whole = {name: int(known[name]) for name in ("key", "mode") if name in known}
+        uri = f"spotify:track:{track_id}" if service_of(track_id) == "spotify" else ""
+        found.append({"type": "audio_features", "id": track_id, "uri": uri} | known | whole)
+    return found
 
 
 def _tracks(recommender: Recommender, songs: Sequence[SongView]) -> list[dict[str, Any]]:
