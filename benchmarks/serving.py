@@ -208,9 +208,8 @@ def filters(bundle: Bundle, rounds: int, target: float | None = FILTER_TARGET) -
                 if turn >= 0:
                     took[name].append(spent)
     p50 = {name: float(np.median(times)) * 1e3 for name, times in took.items()}
-    shares = {
-        name: recommender.passing(one).n_tracks / len(bundle.popular_order) for name, one in kinds.items()
-    }
+    songs = recommender.ranker.filter
+    shares = {name: songs.passing(one).n_tracks / len(bundle.popular_order) for name, one in kinds.items()}
     return [
         Figure(f"{bundle.n_tracks:,} songs: plain, p50", p50["plain"], unit="ms"),
         *(

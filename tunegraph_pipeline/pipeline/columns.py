@@ -193,6 +193,8 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "isrcs": "catalogue.isrc",
         "image_urls": "catalogue.image_url",
         "preview_urls": "catalogue.preview_url",
+        "feature_names features": _of("catalogue", _FEATURES),
+        "genre_names genre_indptr genre_tracks": _of("catalogue", "genre recording"),
         "artist_ids artist_names artist_indptr artist_indices": _of("catalogue", _MAKERS),
         "search_tracks search_codes search_indptr search_places search_words search_word_sums": _of(
             "catalogue", "name artists"

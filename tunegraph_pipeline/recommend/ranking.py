@@ -175,6 +175,11 @@ class Ranker:
             None if index is None else CandidateSearch(bundle, index, self._allowed, self._scratch)
         )
 
+    @property
+    def has_index(self) -> bool:
+        """Whether there is an index to answer from."""
+        return self._candidates is not None
+
     def rank(
         self,
         lists: Sequence[NDArray[np.int32]],

@@ -163,8 +163,8 @@ def test_a_filtered_ranking_is_the_plain_one_without_what_does_not_pass(
         for table, right in zip(alone, filtered, strict=True):
             np.testing.assert_array_equal(table, right)
     for spec, plain in zip(specs, together[5:], strict=False):
-        (right,) = ranker.answer([spec], [k])
-        np.testing.assert_array_equal(plain.indices, right.indices)
+        (unfiltered,) = ranker.answer([spec], [k])
+        np.testing.assert_array_equal(plain.indices, unfiltered.indices)
     near, cosines = ranker.nearest(3, k, passing)
     all_near, all_cosines = Ranker(bundle, np.arange(0, N, 41, dtype=np.int32)).nearest(3, N)
     kept = passing.tracks[all_near]

@@ -200,7 +200,7 @@ def test_our_shape_is_that_of_the_http_service(make: MakeEvent) -> None:
                 "score": item.score,
                 "x": item.song.x,
                 "y": item.song.y,
-                "year": None,
+                "year": item.song.year,
                 "link": "",
                 "reasons": [{"track_id": "a", "name": "Song A", "artists": "Ann", "listeners": 0}],
             }
