@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tunegraph_pipeline.graph.csr import only, over_columns, rows_of
-from tunegraph_pipeline.models.placing import Drawn, Memory, Placed, ProductWithRows, propagation_rows
+from tunegraph_pipeline.models.placing import Drawn, Placed, ProductWithRows, propagation_rows
 from tunegraph_pipeline.models.sparse import SparseMatrix
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ class TrackEncoder(nn.Module):
                     for parameter in self.feature_network[2].parameters():
                         parameter.mul_(0.1)
             self._graph_matrix = graph
-            self._memory = (Memory(), Memory())  # for the gradients of ids and tags
             if kind == "propagation":
                 self._graph = SparseMatrix(graph)
             elif kind == "transformer":
@@ -140,7 +139,7 @@ class TrackEncoder(nn.Module):
             receives = liked = liked * ~cold[:, 0].numpy()
         layers = self.layers if self.kind == "propagation" else 0
         inputs, M = propagation_rows(rows, self._graph_matrix, layers, receives, drawn)
-        products = [ProductWithRows.of(_scaled(M, liked[inputs]), self.id, inputs, self._memory[0])]
+        products = [ProductWithRows.of(_scaled(M, liked[inputs]), self.id, inputs)]
         x = products[0].value
         if self._tags is not None:
             tags = self._tags.matrix[inputs]
@@ -149,7 +148,7 @@ class TrackEncoder(nn.Module):
                     tags, shared[:, 0].numpy()[tags.indices] | ~cold[:, 0].numpy()[inputs][rows_of(tags)]
                 )
             met = np.unique(tags.indices).astype(np.int64)
-            products.append(ProductWithRows.of(M @ over_columns(tags, met), self.tag, met, self._memory[1]))
+            products.append(ProductWithRows.of(M @ over_columns(tags, met), self.tag, met))
             x = x + products[1].value
         if self._features is not None:
             # The last layer of the network is linear, so it comes after the graph, for the rows alone.

@@ -28,49 +28,30 @@ class Drawn(NamedTuple):
     rng: np.random.Generator
 
 
-class Memory:
-    """Memory for the gradient of some rows, kept from step to step: to get some hundred MB of the system
-    takes longer than to fill them."""
-
-    def __init__(self) -> None:
-        self._rows = torch.empty(0, 0)
-
-    def of(self, n: int, width: int) -> Tensor:
-        """Rows of ``width``, float32[n, width], of which the values are arbitrary."""
-        if len(self._rows) < n or self._rows.shape[1] != width:
-            self._rows = torch.empty(n + n // 8, width)
-        return self._rows[:n]
-
-
 class ProductWithRows(NamedTuple):
     """The product of a sparse ``matrix``, P x n, with the n ``rows`` of a ``parameter``, int64, ascending.
 
     ``value`` float32[P, d] is a leaf: there are many more rows than products, so the gradient in the rows is
-    made of that in the product, and neither the rows nor their gradient are copied. The gradient lies in
-    ``memory``, until the next one.
+    made of that in the product, and neither the rows nor their gradient are copied.
     """
 
     matrix: "csr_matrix"
     parameter: nn.Parameter
     rows: NDArray[np.int64]
     value: Tensor
-    memory: Memory
 
     @classmethod
-    def of(
-        cls, matrix: "csr_matrix", parameter: nn.Parameter, rows: NDArray[np.int64], memory: Memory
-    ) -> Self:
+    def of(cls, matrix: "csr_matrix", parameter: nn.Parameter, rows: NDArray[np.int64]) -> Self:
         matrix.sort_indices()  # before it shares its entries
         shape = (matrix.shape[0], len(parameter))
         wide = type(matrix)((matrix.data, rows[matrix.indices], matrix.indptr), shape=shape)
         value = torch_csr(wide) @ parameter.detach()
-        return cls(matrix, parameter, rows, value.requires_grad_(torch.is_grad_enabled()), memory)
+        return cls(matrix, parameter, rows, value.requires_grad_(torch.is_grad_enabled()))
 
     def set_gradient(self) -> None:
         """Set the gradient of the parameter, given that of the value."""
         if self.value.grad is not None:
-            values = self.memory.of(len(self.rows), self.value.shape[1])
-            torch.addmm(values, torch_csr(self.matrix.T.tocsr()), self.value.grad, beta=0, out=values)
+            values = torch_csr(self.matrix.T.tocsr()) @ self.value.grad
             rows = torch.from_numpy(self.rows)
             self.parameter.grad = gradient_of_rows(rows, values, len(self.parameter))
 

@@ -7,6 +7,7 @@ stopping and checkpoints (`loop.py`), the network (`models`), the loss (`objecti
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -26,6 +27,7 @@ from tunegraph_pipeline.models.content import content_rows, content_tags, encode
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.adam import Adam
 from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
+from tunegraph_pipeline.training.kept_memory import kept_memory
 from tunegraph_pipeline.training.loop import (
     Arrays,
     Checkpoint,
@@ -485,15 +487,16 @@ class _Epochs:
         width = config.sampled_tracks if self._sampled else len(self._popularity)
         scratch = torch.empty(min(batch_users, len(users)), width)
         total = 0.0
-        for step in range(steps):
-            rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (self.most * steps)))
-            self._optimiser.rate = self._learning_rate * rate
-            self._optimiser.zero_grad()
-            chosen = slice(step * batch_users, (step + 1) * batch_users)
-            total += self._step([np.sort(order[chosen]) for order in orders], scratch, rng, generator)
-            self._optimiser.step()
-            if self._progress is not None:
-                self._progress(f"training, epoch {epoch} of at most {self.most}", step + 1, steps)
+        with kept_memory() if self._sampled else nullcontext():
+            for step in range(steps):
+                rate = 0.5 * (1 + math.cos(math.pi * ((epoch - 1) * steps + step) / (self.most * steps)))
+                self._optimiser.rate = self._learning_rate * rate
+                self._optimiser.zero_grad()
+                chosen = slice(step * batch_users, (step + 1) * batch_users)
+                total += self._step([np.sort(order[chosen]) for order in orders], scratch, rng, generator)
+                self._optimiser.step()
+                if self._progress is not None:
+                    self._progress(f"training, epoch {epoch} of at most {self.most}", step + 1, steps)
         return total / len(users)
 
     def _step(
