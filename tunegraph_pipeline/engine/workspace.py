@@ -56,9 +56,9 @@ class Workspace(Protocol):
 
 @dataclass(frozen=True)
 class FolderWorkspace:
-    """The folder ``root`` of a file system that all machines share, under one path."""
+    """A ``folder`` of a file system that all machines share, under one path."""
 
-    root: Path
+    folder: Path
     cached = False
 
     @classmethod
@@ -68,12 +68,12 @@ class FolderWorkspace:
 
     def prepare(self) -> None:
         """As `Workspace.prepare`."""
-        with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, name: str, values: Mapping[str, Input]) -> None:
         """As `Workspace.put`."""
-        target, draft = self.root / name, self.root / f"{name}.{uuid.uuid4().hex}"
+        target, draft = self.folder / name, self.folder / f"{name}.{uuid.uuid4().hex}"
         with disk_errors(target):
             draft.mkdir()
             try:
@@ -87,15 +87,15 @@ class FolderWorkspace:
 
     def get(self, name: str) -> dict[str, Input]:
         """As `Workspace.get`."""
-        return open_parcel(self.root / name)
+        return open_parcel(self.folder / name)
 
     def drop(self, name: str) -> None:
         """As `Workspace.drop`."""
-        shutil.rmtree(self.root / name, ignore_errors=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def clear(self) -> None:
         """As `Workspace.clear`."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def leave(self) -> None:
         """As `Workspace.leave`: nothing is kept."""
@@ -116,7 +116,7 @@ def write_parcel(folder: Path, values: Mapping[str, Input]) -> None:
             contents[name] = "table"
             value.write_ipc(folder / f"{name}.arrow", compression="uncompressed")
         elif isinstance(value, Files):
-            contents[name] = {"root": str(value.root.absolute()), "names": value.names}
+            contents[name] = {"folder": str(value.folder.absolute()), "names": value.names}
         else:
             contents[name] = {"text": value}
     (folder / _CONTENTS).write_text(json.dumps(contents))
@@ -134,8 +134,8 @@ def open_parcel(folder: Path) -> dict[str, Input]:
             values[name] = StringColumn(*parts)
         elif kind == "table":
             values[name] = pl.read_ipc(folder / f"{name}.arrow")
-        elif "root" in kind:
-            values[name] = Files(Path(kind["root"]), tuple(kind["names"]))
+        elif "folder" in kind:
+            values[name] = Files(Path(kind["folder"]), tuple(kind["names"]))
         else:
             values[name] = kind["text"]
     return values
