@@ -141,7 +141,7 @@ def settings_of(lake: Lake) -> EngineSettings:
 @contextmanager
 def engine_of(lake: Lake) -> Iterator[Engine]:
     """The engine of a lake for a ``with`` block, at whose end no task of it runs and nothing that it wrote
-    is left. A cluster is not asked before the first step runs. Raises as :func:`settings_of`."""
+    is left. A cluster is joined once it is needed. Raises as :func:`settings_of`."""
     settings = settings_of(lake)
     if settings.kind == "local":
         from tunegraph_pipeline.engine.local import LocalEngine
