@@ -18,10 +18,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,7 @@ RESULTS |= {"like_graph": ("like_graph",), "co_like_matrix": ("co_like",)}
 MOST_OVERHEAD, LEAST_SPEEDUP = 0.15, 1.7
 _WEIGHED_TRACKS = 40_000
 """Of how many tracks the weights are solved: enough for many groups."""
-_LONG_TASKS = 24
+_LONG_TASKS = 16
 
 
 def main() -> int:
@@ -59,11 +57,12 @@ def main() -> int:
     )
     parser.add_argument("--likes", type=float, default=5e6)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--stage", nargs=2, metavar=("LAKE", "STAGE"), help=argparse.SUPPRESS)
-    parser.add_argument("--kill", type=int, nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--lake", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--nodes", type=int, nargs="*", default=[], help=argparse.SUPPRESS)
+    parser.add_argument("--kill", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.stage:
-        run_stage(Path(arguments.stage[0]), arguments.stage[1], arguments.kill or [])
+    if arguments.lake:
+        print(json.dumps(run_stages(arguments.lake, arguments.nodes, kill=arguments.kill)))
         return 0
     source = arguments.folder / "received"
     if not (source / "lake.json").exists():
@@ -72,10 +71,10 @@ def main() -> int:
     for way, workers, killed in (("one node", 0, False), ("two nodes", 1, False), ("a node killed", 1, True)):
         with running_cluster(workers=workers) as cluster:
             found[way] = all_stages(arguments.folder, source, way, cluster, killed=killed)
-            if way == "two nodes":
-                two = long_tasks(cluster, arguments.folder)
-            elif way == "one node":
-                one = long_tasks(cluster, arguments.folder)
+    with running_cluster(workers=0) as cluster:  # in one go, as the machine may have other work
+        one = long_tasks(cluster, arguments.folder)
+        cluster.add_worker()
+        two = long_tasks(cluster, arguments.folder)
     return report(found, one / two)
 
 
@@ -85,80 +84,63 @@ def main() -> int:
 def all_stages(
     folder: Path, source: Path, way: str, cluster: RayCluster | None, *, killed: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Run the stages on a copy of the lake; of each the seconds, processor seconds and a hash."""
+    """Run the stages on a copy of the lake, in one process as a refresh does; of each the seconds, processor
+    seconds and a hash."""
     root = folder / way.replace(" ", "-")
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(source, root)
-    costs = {}
-    for name in STAGES:
-        environment = {ENGINE_VARIABLE: "local"}
-        command = [sys.executable, __file__, "--folder", str(folder), "--stage", str(root), name]
-        if cluster is not None:
-            environment = {ENGINE_VARIABLE: "ray", ADDRESS_VARIABLE: cluster.address}
-            if killed and name == "co_like_matrix":
-                command += ["--kill", *(str(one.pid) for one in cluster.nodes[1].processes())]
-        start = time.perf_counter()
-        with sampled(cluster) as on_nodes:
-            done = subprocess.run(
-                command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
-            )
-        wall = time.perf_counter() - start
-        cpu = json.loads(done.stdout.splitlines()[-1])["cpu"] + sum(on_nodes.values())
-        costs[name] = {"wall": wall, "cpu": cpu, "hash": hashed(root, name)}
-        print(f"  {way}, {name}: {costs[name]}", file=sys.stderr, flush=True)
+    environment = {ENGINE_VARIABLE: "local"}
+    command = [sys.executable, __file__, "--folder", str(folder), "--lake", str(root)]
+    if cluster is not None:
+        environment = {ENGINE_VARIABLE: "ray", ADDRESS_VARIABLE: cluster.address}
+        command += ["--nodes", *(str(node.process.pid) for node in cluster.nodes)]
+        command += ["--kill"] if killed else []
+    done = subprocess.run(
+        command, check=True, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
+    costs: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    for name, cost in costs.items():
+        cost["hash"] = hashed(root, name)
+        print(f"  {way}, {name}: {cost}", file=sys.stderr, flush=True)
     shutil.rmtree(root)
     return costs
 
 
-@contextmanager
-def sampled(cluster: RayCluster | None) -> Iterator[dict[int, float]]:
-    """The processor time that each process of a cluster takes in the block, known at its end. Sampled, since
-    Ray's processes end with the driver, and nobody is told what they took."""
-    before, taken, over = processor_seconds(cluster), dict[int, float](), threading.Event()
+def run_stages(root: Path, nodes: list[int], *, kill: bool) -> dict[str, dict[str, float]]:
+    """Run the stages in this process; of each the seconds and the processor seconds, with those of all
+    processes of the ``nodes``. ``kill``: end the last node as soon as the co-likes report progress."""
+    lake, costs = Lake.open(root), {}
+    doomed = [nodes[-1]] if kill else []
 
-    def sample() -> None:
-        while not over.wait(0.2):
-            taken.update(
-                (pid, seconds - before.get(pid, 0.0)) for pid, seconds in processor_seconds(cluster).items()
-            )
+    def watch(what: str, *_: object) -> None:
+        if what == "co-likes" and doomed:
+            node = psutil.Process(doomed.pop())
+            for process in [node, *node.children(recursive=True)]:
+                process.kill()
 
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    try:
-        yield taken
-    finally:
-        over.set()
-        sampler.join()
+    for name in STAGES:
+        start, before = time.perf_counter(), processor_seconds(nodes)
+        with watched_by(watch):
+            if name == "weights":
+                weights(lake)
+            else:
+                last = (FIRST + (DAYS - 1) * FIRST.resolution).isoformat()
+                stage(name).run(lake, **({"cut_off": last} if name == "current_likes" else {}))
+        after = processor_seconds(nodes)
+        cpu = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+        costs[name] = {"wall": time.perf_counter() - start, "cpu": cpu}
+    return costs
 
 
-def processor_seconds(cluster: RayCluster | None) -> dict[int, float]:
-    """The processor time of each process of a cluster until now."""
-    found = {}
-    for node in cluster.nodes if cluster else []:
-        for process in node.processes():
-            with suppress(psutil.NoSuchProcess):
-                found[process.pid] = sum(process.cpu_times()[:2])
+def processor_seconds(nodes: list[int]) -> dict[int, float]:
+    """The processor time of this process, and of each process of the nodes, until now."""
+    found = {os.getpid(): time.process_time()}
+    for pid in nodes:
+        with suppress(psutil.NoSuchProcess):
+            for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    found[process.pid] = sum(process.cpu_times()[:2])
     return found
-
-
-def run_stage(root: Path, name: str, doomed: list[int]) -> None:
-    """Run a stage in this process, and kill ``doomed`` as soon as it reports progress; prints its cost."""
-
-    def watch(*_: object) -> None:
-        for pid in doomed:
-            if psutil.pid_exists(pid):
-                psutil.Process(pid).kill()
-        doomed.clear()
-
-    start = time.process_time()
-    lake = Lake.open(root)
-    with watched_by(watch):
-        if name == "weights":
-            weights(lake)
-        else:
-            last = (FIRST + (DAYS - 1) * (FIRST.resolution)).isoformat()
-            stage(name).run(lake, **({"cut_off": last} if name == "current_likes" else {}))
-    print(json.dumps({"cpu": time.process_time() - start}))
 
 
 def weights(lake: Lake) -> None:
@@ -217,10 +199,10 @@ def report(found: dict[str, dict[str, dict[str, Any]]], speedup: float) -> int:
         rows.append(
             [name]
             + [f"{cost['wall']:.1f}" for cost in costs]
-            + [f"{cost['cpu']:.1f}" for cost in costs]
+            + [f"{cost['cpu']:.1f}" for cost in costs[:-1]]
             + ["equal" if same else "differs"]
         )
-    heads = [f"seconds, {way}" for way in ways] + [f"processor seconds, {way}" for way in ways]
+    heads = [f"seconds, {way}" for way in ways] + [f"processor seconds, {way}" for way in ways[:-1]]
     print("\n" + markdown_table(["stage", *heads, "results"], rows, words=1))
     total = {way: sum(found[way][name]["cpu"] for name in ON_ENGINES) for way in ways}
     for way in ways[1:-1]:

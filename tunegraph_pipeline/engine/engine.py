@@ -30,15 +30,15 @@ Outputs = Mapping[str, Output]
 
 
 class Files(NamedTuple):
-    """Files that are there already: ``names`` below the folder ``root``, such as the tables of a lake."""
+    """Files that are there already: ``names`` below a ``folder``, such as the tables of a lake."""
 
-    root: Path
+    folder: Path
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, root: Path, paths: Iterable[Path]) -> Self:
-        """Those of ``paths``, which are below ``root``."""
-        return cls(root, tuple(sorted({path.relative_to(root).as_posix() for path in paths})))
+    def of(cls, folder: Path, paths: Iterable[Path]) -> Self:
+        """Those of ``paths``, which are below ``folder``."""
+        return cls(folder, tuple(sorted({path.relative_to(folder).as_posix() for path in paths})))
 
 
 Input = Output | Files | str | None
@@ -70,9 +70,9 @@ class Parcel:
     def frame(self, name: str) -> pl.DataFrame:
         return cast(pl.DataFrame, self._values[name])
 
-    def root(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
         """The folder below which :class:`Files` are on this machine."""
-        return cast(Files, self._values[name]).root
+        return cast(Files, self._values[name]).folder
 
     def text(self, name: str) -> str:
         return cast(str, self._values[name])
@@ -141,7 +141,7 @@ def settings_of(lake: Lake) -> EngineSettings:
 @contextmanager
 def engine_of(lake: Lake) -> Iterator[Engine]:
     """The engine of a lake for a ``with`` block, at whose end no task of it runs and nothing that it wrote
-    is left. A cluster is not asked before the first step runs. Raises as :func:`settings_of`."""
+    is left. A cluster is joined once it is needed. Raises as :func:`settings_of`."""
     settings = settings_of(lake)
     if settings.kind == "local":
         from tunegraph_pipeline.engine.local import LocalEngine

@@ -42,6 +42,8 @@ _ONE_THREAD = dict.fromkeys(
 _SAME_EVERYWHERE = ("numpy", "scipy", "polars", "sparse-dot-topn", "torch")
 """The libraries whose versions must be those of the driver, as their results are."""
 
+_members_of: list[str] = []
+"""The address of the cluster that this process joined last, if any."""
 _Block = TypeVar("_Block")
 
 
@@ -192,7 +194,9 @@ def _joined(address: str) -> Any:
     host, port = _parsed(address)
     ray = _ray()
     if ray.is_initialized():
-        return ray
+        if _members_of == [address]:
+            return ray
+        ray.shutdown()  # this process was in another cluster before
     if host:
         _check_reachable(host, port)
     try:
@@ -210,6 +214,7 @@ def _joined(address: str) -> Any:
     except BaseException:
         ray.shutdown()
         raise
+    _members_of[:] = [address]
     return ray
 
 

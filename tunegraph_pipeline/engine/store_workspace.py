@@ -62,7 +62,7 @@ class StoreWorkspace:
                 paths = {path.name: path for path in draft.iterdir()}
                 for files in values.values():
                     if isinstance(files, Files):
-                        paths |= {f"{_FILES}/{one}": files.root / one for one in files.names}
+                        paths |= {f"{_FILES}/{one}": files.folder / one for one in files.names}
                 keys = {one: f"{self._key(name)}/{one}" for one in paths}
                 sent = store.each(lambda one: store.put_file(keys[one], paths[one]), [*paths])
                 with suppress(TakenError):  # by the same task, which ran before
@@ -77,7 +77,7 @@ class StoreWorkspace:
         if not folder.exists():
             self._fetch(name, folder)
         return {
-            key: value._replace(root=folder / _FILES) if isinstance(value, Files) else value
+            key: value._replace(folder=folder / _FILES) if isinstance(value, Files) else value
             for key, value in open_parcel(folder).items()
         }
 

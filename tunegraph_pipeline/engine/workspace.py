@@ -56,7 +56,7 @@ class Workspace(Protocol):
 
 @dataclass(frozen=True)
 class FolderWorkspace:
-    """The folder ``folder`` of a file system that all machines share, under one path."""
+    """A ``folder`` of a file system that all machines share, under one path."""
 
     folder: Path
     cached = False
@@ -116,7 +116,7 @@ def write_parcel(folder: Path, values: Mapping[str, Input]) -> None:
             contents[name] = "table"
             value.write_ipc(folder / f"{name}.arrow", compression="uncompressed")
         elif isinstance(value, Files):
-            contents[name] = {"root": str(value.root.absolute()), "names": value.names}
+            contents[name] = {"folder": str(value.folder.absolute()), "names": value.names}
         else:
             contents[name] = {"text": value}
     (folder / _CONTENTS).write_text(json.dumps(contents))
@@ -134,8 +134,8 @@ def open_parcel(folder: Path) -> dict[str, Input]:
             values[name] = StringColumn(*parts)
         elif kind == "table":
             values[name] = pl.read_ipc(folder / f"{name}.arrow")
-        elif "root" in kind:
-            values[name] = Files(Path(kind["root"]), tuple(kind["names"]))
+        elif "folder" in kind:
+            values[name] = Files(Path(kind["folder"]), tuple(kind["names"]))
         else:
             values[name] = kind["text"]
     return values

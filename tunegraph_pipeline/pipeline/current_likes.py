@@ -179,7 +179,7 @@ def lists_of_range(inputs: Parcel, block: RangeOfLists) -> Outputs:
 
     Raises LakeError, or CannotUpdateError where the lists cannot be made from those before.
     """
-    tables = TableFiles(inputs.root("lake"))
+    tables = TableFiles(inputs.folder("lake"))
     ranges = inputs.once(
         "reader",
         lambda: AnyRange(

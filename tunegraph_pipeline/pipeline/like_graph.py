@@ -95,7 +95,7 @@ class RangeOfGraph(NamedTuple):
 def graph_of_range(inputs: Parcel, block: RangeOfGraph) -> Outputs:
     """The part of the graph that the users of a range make, as of `graph.like_graph.part_of_graph`. Raises
     LakeError."""
-    tables = TableFiles(inputs.root("lake"))
+    tables = TableFiles(inputs.folder("lake"))
     ranges = inputs.once(
         "reader",
         lambda: AnyRange(

@@ -53,7 +53,7 @@ class RangeOfUsers(NamedTuple):
 
 def recommendations_of_range(inputs: Parcel, block: RangeOfUsers) -> Outputs:
     """The ``rows`` of the table of a range of users of the ``bundle``. Raises BundleError."""
-    recommender = inputs.once("recommender", lambda: Recommender(Bundle.open(inputs.root("bundle"))))
+    recommender = inputs.once("recommender", lambda: Recommender(Bundle.open(inputs.folder("bundle"))))
     return {
         "rows": pl.concat(
             recommendations_for_everyone(recommender, block.k, among=range(block.start, block.stop))

@@ -46,7 +46,7 @@ def refused(inputs: Parcel, block: int) -> Outputs:
 
 def read_there(inputs: Parcel, block: str) -> Outputs:
     """The content of a shared file, and where the cache of the node is that read it."""
-    content = (inputs.root("files") / block).read_bytes()
+    content = (inputs.folder("files") / block).read_bytes()
     where = StringColumn.from_strings([os.environ["TUNEGRAPH_CACHE"]])
     return {"content": np.frombuffer(content, np.uint8), "where": where}
 

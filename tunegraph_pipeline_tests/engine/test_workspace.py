@@ -80,7 +80,7 @@ def test_a_parcel_that_is_dropped_stays_with_whoever_has_it(place: FolderWorkspa
 def test_a_parcel_made_twice_is_one(place: FolderWorkspace) -> None:
     for _ in range(2):
         place.put("parcel", {"array": np.arange(3)})
-    assert [path.name for path in place.root.iterdir()] == ["parcel"]
+    assert [path.name for path in place.folder.iterdir()] == ["parcel"]
 
 
 def test_a_parcel_is_there_whole_or_not_at_all(
@@ -92,7 +92,7 @@ def test_a_parcel_is_there_whole_or_not_at_all(
     monkeypatch.setattr(workspace, "write_parcel", fail)
     with pytest.raises(LakeError, match="the disk is full"):
         place.put("parcel", {"array": np.arange(3)})
-    assert not [*place.root.iterdir()]
+    assert not [*place.folder.iterdir()]
 
 
 def test_after_the_end_nothing_can_be_left(place: FolderWorkspace) -> None:
@@ -100,4 +100,4 @@ def test_after_the_end_nothing_can_be_left(place: FolderWorkspace) -> None:
     place.clear()
     with pytest.raises(FileNotFoundError):
         place.put("late", {"array": np.arange(3)})
-    assert not place.root.exists()
+    assert not place.folder.exists()

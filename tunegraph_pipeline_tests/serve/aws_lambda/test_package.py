@@ -174,6 +174,7 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
         "ids",
         "json_nesting",
         "lake",
+        "library",
         "models",
         "recommend",
         "serve",
