@@ -58,3 +58,9 @@ def busy(inputs: Parcel, block: float) -> Outputs:
     while time.process_time() - start < block:
         values = np.sqrt(values + 1)
     return {"values": values}
+
+
+def waiting(inputs: Parcel, block: float) -> Outputs:
+    """Lasts ``block`` seconds, whatever else the machine does."""
+    time.sleep(block)
+    return {"values": np.zeros(1)}

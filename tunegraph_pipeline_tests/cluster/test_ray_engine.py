@@ -38,7 +38,7 @@ __all__ = ["ray_cluster"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("blank_plots")]
 
-USERS, TRACKS, MEAN = 16_000, 4_500, 12
+USERS, TRACKS, MEAN = 9_000, 4_200, 15
 DAYS = [date(2026, 3, 1) + timedelta(days=n) for n in range(3)]
 STAGES = (
     "current_likes",
@@ -158,7 +158,7 @@ def empty_of_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = Lake.open_or_create(tmp_path_factory.mktemp("received") / "lake")
     lake.admit_source("files")
     rng = np.random.default_rng(5)
-    lake.set_section("training", {"dimension": 16, "epochs": 1, "memory_mib": 64, "ridge_neighbours": 20})
+    lake.set_section("training", {"dimension": 16, "epochs": 1, "memory_mib": 64, "ridge_neighbours": 10})
     lake.set_section("engine", {"blocks": 6})
     for number, day in enumerate(DAYS):
         users = np.arange(number, USERS, len(DAYS))
