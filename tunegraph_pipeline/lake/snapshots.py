@@ -475,8 +475,9 @@ def writing(
         yield None
         return
     store = node.connect()
+    if not _read_current(store)[0].snapshot:
+        _refuse_other_things(store)
     if not node.probed:
-        _read_current(store)  # a wrong address or key is told before the store is tried
         store.probe()
         node.record(probed=True)
     lease = Lease.take(store, node.id, purpose, wait_seconds, on_wait)
@@ -505,6 +506,15 @@ def writing(
                 lease.release()
 
 
+def _refuse_other_things(store: ObjectStore) -> None:
+    """Raise LakeError where a prefix without a snapshot holds what is not of a lake."""
+    ours = (CURRENT, "LEASE", "files/", "snapshots/", f"{SPOOLED}/", "probe/")
+    if others := sorted(key for key in store.listing() if not key.startswith(ours)):
+        raise LakeError(
+            f"{store.address.url} holds other things ({others[0]}, ...) and no lake; choose another --lake"
+        )
+
+
 def commit(root: Path) -> None:
     """Make what was changed in the cache ``root`` the newest snapshot; does nothing where this process writes
     no lake in a store. Raises LakeError where another writer took over: nothing of this is in the lake then;
@@ -522,13 +532,10 @@ class Writer:
         Raises LakeError, StoreError."""
         self._node, self._store, self._lease = node, store, lease
         self._current, self._tag = self._fence()
-        _pull(node, store)
-        self._snapshot = _read_snapshot(store, self._current)
         node.unsettled.touch()
-        if not self._current.snapshot and (others := self._others()):
-            raise LakeError(
-                f"{node.address.url} holds other things ({others[0]}, ...) and no lake; choose another --lake"
-            )
+        _pull(node, store)  # whatever was changed in the cache without the lock goes
+        node.unsettled.touch()
+        self._snapshot = _read_snapshot(store, self._current)
         state = _State.read(node) or _State()
         self._stats = {path: stat for path, (stat, _) in state.files.items()}
         self._kept: list[tuple[float, Current, set[str]]] = []
@@ -561,10 +568,6 @@ class Writer:
                 if data == content:
                     return now  # it was swapped, and the answer was lost
             return None
-
-    def _others(self) -> list[str]:
-        ours = (CURRENT, "LEASE", "files/", "snapshots/", "spool/", "probe/")
-        return sorted(key for key in self._store.listing() if not key.startswith(ours))
 
     # --- committing ---
 

@@ -77,9 +77,9 @@ def test_a_cache_becomes_what_another_machine_wrote(
         (b / "models" / "v1" / "big").unlink()
         (b / "models" / "v1").rmdir()
         (b / "models" / "CURRENT").unlink()
-    (a / "leftover").write_text("of a driver that died")
-    snapshots.unsettle(a)
-    assert pull(a)
+    (a / "leftover").write_text("of nobody who held the lock")
+    with writing(a):
+        assert not (a / "leftover").exists()
     assert not (a / "models" / "v1").exists()
     assert not (a / "leftover").exists()
     assert (a / "checkpoints" / "one").exists()
@@ -345,3 +345,32 @@ def test_bad_addresses_are_refused_in_one_line(
     with pytest.raises(InputError, match="is not encrypted"):
         pull(lake_path(object_store.url()))
     assert time.monotonic() - began < 300
+
+
+def test_a_bucket_that_was_emptied_empties_no_cache(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    import obstore
+
+    url = object_store.url()
+    root = on_node(url, "a")
+    write(root, ["v1"])
+    before = content(root)
+    prefix = url.removeprefix(f"s3://{object_store.bucket}/")
+    obstore.delete(object_store.client(), [f"{prefix}/{key}" for key in object_store.objects(url)])
+    with pytest.raises(LakeError, match="is empty, and this machine's cache has its snapshot 1"):
+        pull(root)
+    assert content(root) == before
+
+
+def test_a_prefix_with_other_things_is_no_lake(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    import obstore
+
+    url = object_store.url()
+    prefix = url.removeprefix(f"s3://{object_store.bucket}/")
+    obstore.put(object_store.client(), f"{prefix}/holiday.jpg", b"a picture")
+    with pytest.raises(LakeError, match=f"{url} holds other things .holiday.jpg"), writing(on_node(url, "a")):
+        pass
+    assert object_store.objects(url) == {"holiday.jpg": b"a picture"}
