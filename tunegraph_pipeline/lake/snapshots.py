@@ -11,6 +11,7 @@ In the store, below the lake's prefix:
     snapshots/<n>-<attempt>.json   of each file of the lake: size, sha256, time, and the object that has it
     files/<n>-<attempt>/<number>   the files that a snapshot added
     spool/…                        feedback and requests that no writer has collected yet
+    work/…                         what a writer and its helpers pass each other; of no snapshot
 
 A commit stores files, then the snapshot, and then swaps ``CURRENT`` by its tag; last, objects that no kept
 snapshot names are deleted. A new holder of the lease first swaps ``CURRENT`` for one with its own token, so a
@@ -52,6 +53,8 @@ REQUESTS = "forget_requests"
 KEPT_SECONDS = 300.0
 """For how long a replaced snapshot stays, for readers who are fetching it."""
 SPOOLED = "spool"
+WORK = "work"
+"""Below what a writer keeps objects while it works. The next one deletes what is left of them."""
 _LAKE, _OUTBOX, _SENDING = "lake", "outbox", ".sending"
 _EXPIRED = ".expired"
 _FORMAT = 1
@@ -508,7 +511,7 @@ def writing(
 
 def _refuse_other_things(store: ObjectStore) -> None:
     """Raise LakeError where a prefix without a snapshot holds what is not of a lake."""
-    ours = (CURRENT, "LEASE", "files/", "snapshots/", f"{SPOOLED}/", "probe/")
+    ours = (CURRENT, "LEASE", "files/", "snapshots/", f"{SPOOLED}/", f"{WORK}/", "probe/")
     if others := sorted(key for key in store.listing() if not key.startswith(ours)):
         raise LakeError(
             f"{store.address.url} holds other things ({others[0]}, ...) and no lake; choose another --lake"
@@ -654,6 +657,7 @@ class Writer:
                     self._kept.append((time.monotonic() - age, older, names))
                 replaced = found[key][1]
         doomed = {one for one in found if one.startswith(("snapshots/", "files/")) and one not in kept}
+        doomed |= {one for one in found if one.startswith(f"{WORK}/")}
         doomed |= {one for one in self._snapshot.collected if one in found}
         doomed |= {one for one in found if one.startswith("probe/") and _older(found[one][1], now)}
         # If nobody took over until after the objects were listed, none of these is of a later writer.

@@ -374,3 +374,21 @@ def test_a_prefix_with_other_things_is_no_lake(
     with pytest.raises(LakeError, match=f"{url} holds other things .holiday.jpg"), writing(on_node(url, "a")):
         pass
     assert object_store.objects(url) == {"holiday.jpg": b"a picture"}
+
+
+def test_what_a_dead_writer_worked_with_is_deleted_by_the_next(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url = object_store.url()
+    root = on_node(url, "a")
+    write(root, ["v1"])
+    node = Node.of(root)
+    assert node is not None
+    store = node.connect()
+    for key in ("work/room/part", "files/00000009-dead/000000", "snapshots/00000009-dead.json"):
+        store.create(key, b"of a writer that died")
+    assert snapshots.check(root)[1] == ["files/00000009-dead/000000", "snapshots/00000009-dead.json"]
+    with writing(root):
+        pass
+    assert b"of a writer that died" not in object_store.objects(url).values()
+    assert snapshots.check(root) == ([], [])
