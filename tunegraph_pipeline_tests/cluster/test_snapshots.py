@@ -392,3 +392,23 @@ def test_what_a_dead_writer_worked_with_is_deleted_by_the_next(
         pass
     assert b"of a writer that died" not in object_store.objects(url).values()
     assert snapshots.check(root) == ([], [])
+
+
+def test_what_is_left_of_spooled_feedback_stays_spooled(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url = object_store.url()
+    service, driver = on_node(url, "service"), on_node(url, "driver")
+    write(driver, ["v1"])
+    pull(service, only_served=True)
+    for who in ("ann", "bob"):
+        feedback_spool.append(service, "worker", who, [("song1", "like")])
+    snapshots.send(service)
+    with writing(driver):
+        (path,) = driver.glob("feedback_spool/*/*.jsonl")
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "ann" not in line))
+    spooled = [data for key, data in object_store.objects(url).items() if key.startswith("spool/")]
+    assert spooled == [line.encode() for line in lines if "ann" not in line]
+    with writing(driver):
+        assert feedback_spool.waiting_lines(driver) == 1
