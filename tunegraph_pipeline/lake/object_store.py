@@ -40,6 +40,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_LOCATION = re.compile(r"location (\S+) not found")
 _STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
 
 
@@ -301,7 +302,8 @@ class ObjectStore:
                 raise self._unusable(error) from None
             if "Error performing" not in str(error):
                 raise  # a file of this machine
-            raise GoneError(str(error).partition("\n")[0]) from None
+            found = _LOCATION.search(str(error))
+            raise GoneError(found[1] if found else "an object") from None
         except (BaseError, PermissionError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of a disk

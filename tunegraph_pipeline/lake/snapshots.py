@@ -11,6 +11,7 @@ In the store, below the lake's prefix:
     snapshots/<n>-<attempt>.json   of each file of the lake: size, sha256, time, and the object that has it
     files/<n>-<attempt>/<number>   the files that a snapshot added
     spool/…                        feedback and requests that no writer has collected yet
+    work/…                         what a writer and its helpers pass each other; of no snapshot
 
 A commit stores files, then the snapshot, and then swaps ``CURRENT`` by its tag; last, objects that no kept
 snapshot names are deleted. A new holder of the lease first swaps ``CURRENT`` for one with its own token, so a
@@ -52,6 +53,8 @@ REQUESTS = "forget_requests"
 KEPT_SECONDS = 300.0
 """For how long a replaced snapshot stays, for readers who are fetching it."""
 SPOOLED = "spool"
+WORK = "work"
+"""Below what a writer keeps objects while it works. The next one deletes what is left of them."""
 _LAKE, _OUTBOX, _SENDING = "lake", "outbox", ".sending"
 _EXPIRED = ".expired"
 _FORMAT = 1
@@ -475,8 +478,9 @@ def writing(
         yield None
         return
     store = node.connect()
+    if not _read_current(store)[0].snapshot:
+        _refuse_other_things(store)
     if not node.probed:
-        _read_current(store)  # a wrong address or key is told before the store is tried
         store.probe()
         node.record(probed=True)
     lease = Lease.take(store, node.id, purpose, wait_seconds, on_wait)
@@ -505,6 +509,15 @@ def writing(
                 lease.release()
 
 
+def _refuse_other_things(store: ObjectStore) -> None:
+    """Raise LakeError where a prefix without a snapshot holds what is not of a lake."""
+    ours = (CURRENT, "LEASE", "files/", "snapshots/", f"{SPOOLED}/", f"{WORK}/", "probe/")
+    if others := sorted(key for key in store.listing() if not key.startswith(ours)):
+        raise LakeError(
+            f"{store.address.url} holds other things ({others[0]}, ...) and no lake; choose another --lake"
+        )
+
+
 def commit(root: Path) -> None:
     """Make what was changed in the cache ``root`` the newest snapshot; does nothing where this process writes
     no lake in a store. Raises LakeError where another writer took over: nothing of this is in the lake then;
@@ -522,13 +535,10 @@ class Writer:
         Raises LakeError, StoreError."""
         self._node, self._store, self._lease = node, store, lease
         self._current, self._tag = self._fence()
-        _pull(node, store)
-        self._snapshot = _read_snapshot(store, self._current)
         node.unsettled.touch()
-        if not self._current.snapshot and (others := self._others()):
-            raise LakeError(
-                f"{node.address.url} holds other things ({others[0]}, ...) and no lake; choose another --lake"
-            )
+        _pull(node, store)  # whatever was changed in the cache without the lock goes
+        node.unsettled.touch()
+        self._snapshot = _read_snapshot(store, self._current)
         state = _State.read(node) or _State()
         self._stats = {path: stat for path, (stat, _) in state.files.items()}
         self._kept: list[tuple[float, Current, set[str]]] = []
@@ -562,10 +572,6 @@ class Writer:
                     return now  # it was swapped, and the answer was lost
             return None
 
-    def _others(self) -> list[str]:
-        ours = (CURRENT, "LEASE", "files/", "snapshots/", "spool/", "probe/")
-        return sorted(key for key in self._store.listing() if not key.startswith(ours))
-
     # --- committing ---
 
     def commit(self) -> None:
@@ -574,7 +580,7 @@ class Writer:
         node, before = self._node, self._snapshot
         there, folders = _walk(node.root), _folders(node.root)
         changed = sorted(path for path, stat in there.items() if self._stats.get(path) != stat)
-        collected, replaced = self._collected(set(there))
+        collected, respooled = self._collected(there)
         unchanged = (
             not changed
             and not (before.files.keys() - there.keys())
@@ -594,8 +600,7 @@ class Writer:
 
         with disk_errors(node.root):
             entries = self._store.each(put, list(enumerate(changed)), "store what changed")
-        for name, data in replaced.items():
-            self._store.create(name, data)
+        left = dict(self._spool_again(path) for path in respooled.values())
         files = {path: before.files[path] for path in there.keys() & before.files.keys()}
         files |= dict(zip(changed, entries, strict=True))
         remembered = [*before.collected, *collected][-_COLLECTED:]
@@ -613,6 +618,7 @@ class Writer:
             raise self._lease.lost_error()
         self._kept.append((time.monotonic(), self._current, before.keys()))
         self._current, self._tag, self._snapshot, self._stats = new, tag, snapshot, there
+        self._arrived = {key: one for key, one in self._arrived.items() if key not in collected} | left
         digests = {path: (there[path], entry.sha256) for path, entry in snapshot.files.items()}
         _State(new, True, digests).write(node)
         self._drop_old(collected)
@@ -651,6 +657,7 @@ class Writer:
                     self._kept.append((time.monotonic() - age, older, names))
                 replaced = found[key][1]
         doomed = {one for one in found if one.startswith(("snapshots/", "files/")) and one not in kept}
+        doomed |= {one for one in found if one.startswith(f"{WORK}/")}
         doomed |= {one for one in self._snapshot.collected if one in found}
         doomed |= {one for one in found if one.startswith("probe/") and _older(found[one][1], now)}
         # If nobody took over until after the objects were listed, none of these is of a later writer.
@@ -665,48 +672,54 @@ class Writer:
 
     # --- what others left ---
 
-    def _collect_spooled(self) -> dict[str, tuple[str, bytes]]:
+    def _collect_spooled(self) -> dict[str, tuple[str, str]]:
         """Place spooled objects in the cache, as a service and `forget` place files in a folder; returns the
-        path and content of each."""
+        path and sha256 of each."""
         spool = self._node.root / SPOOL
         with disk_errors(spool):
             for folder in spool.glob("????-??-??"):
                 shutil.rmtree(folder)  # of a writer that died; what it had is still in the store
         send(self._node.root)
-        keys = [key for key in self._store.listing(f"{SPOOLED}/") if key not in self._snapshot.collected]
+        sizes = {key: size for key, (size, _) in self._store.listing(f"{SPOOLED}/").items()}
 
-        def place(key: str) -> tuple[str, tuple[str, bytes]]:
+        def place(key: str) -> tuple[str, tuple[str, str]]:
             path = key.removeprefix(f"{SPOOLED}/")
             if _unsafe(path) or not path.startswith((f"{SPOOL}/", f"{REQUESTS}/")):
                 raise LakeError(f"{self._store.address.url}/{key} is not of a lake; remove it")
-            data = self._store.read(key)[0]
             target = self._node.root / path
+            draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             with disk_errors(target):
                 make_folder(target.parent)
-                _replace(target, data, private=path.startswith(f"{REQUESTS}/"))
-            return key, (path, data)
+                draft.touch(mode=0o600 if path.startswith(f"{REQUESTS}/") else 0o666)
+                digest = self._store.fetch(key, sizes[key], draft)
+                draft.replace(target)
+            return key, (path, digest)
 
-        return dict(self._store.each(place, keys))
+        return dict(self._store.each(place, sorted(sizes.keys() - {*self._snapshot.collected})))
 
-    def _collected(self, there: set[str]) -> tuple[list[str], dict[str, bytes]]:
-        """The spooled objects that the cache has taken over, and what is left of those that were changed."""
-        done, replaced = [], {}
-        for key, (path, data) in list(self._arrived.items()):
+    def _collected(self, there: Collection[str]) -> tuple[list[str], dict[str, str]]:
+        """The spooled objects that the cache has taken over, and the paths of those that were changed, such
+        as by forgetting who said something: they stay spooled, as another object."""
+        done, changed = [], {}
+        for key, (path, digest) in self._arrived.items():
             file = self._node.root / path
             if path in there:
                 done.append(key)  # a request, which is a file of the snapshot
             elif not file.exists():
                 if not any(file.parent.glob(f".taken-*/{file.name}")):
                     done.append(key)
-            elif (now := file.read_bytes()) != data:
+            elif _sha256(file) != digest:
                 done.append(key)
-                again = f"{SPOOLED}/{PurePosixPath(path).parent}/{uuid.uuid4().hex}{file.suffix}"
-                replaced[again] = now
-                del self._arrived[key]
-                self._arrived[again] = (path, now)
-        for key in done:
-            self._arrived.pop(key, None)
-        return done, replaced
+                changed[key] = path
+        return done, changed
+
+    def _spool_again(self, path: str) -> tuple[str, tuple[str, str]]:
+        """Store what is left of a spooled file; returns the key, and the path and sha256."""
+        file = self._node.root / path
+        digest = _sha256(file)
+        key = f"{SPOOLED}/{PurePosixPath(path).parent}/{digest[:32]}{file.suffix}"
+        self._store.put_file(key, file)
+        return key, (path, digest)
 
 
 # --- what is written without the lock ---
@@ -733,9 +746,8 @@ def send(root: Path) -> None:
         for path in sorted(one for one in sending.rglob("*") if one.is_file()):
             store = store or node.connect()
             key = f"{SPOOLED}/{path.relative_to(sending).as_posix()}"
-            if data := path.read_bytes():
-                with suppress(TakenError):  # it was sent, and this process ended before it removed it
-                    store.create(key, data)
+            if path.stat().st_size:
+                store.put_file(key, path)  # it may be there: this process ended before it removed the file
             path.unlink()
 
 
@@ -875,12 +887,11 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _replace(target: Path, content: str | bytes, *, private: bool = False) -> None:
+def _replace(target: Path, content: str) -> None:
     """Replace a small file atomically."""
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        draft.touch(mode=0o600 if private else 0o666)
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        draft.write_text(content)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

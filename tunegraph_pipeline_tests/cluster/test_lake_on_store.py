@@ -330,3 +330,14 @@ def test_a_store_that_ignores_conditions_is_not_trusted(
         assert "ignores If-None-Match" in line
         assert handler.objects == {}  # type: ignore[attr-defined]
         server.shutdown()
+
+
+def test_what_a_command_changes_under_the_lock_is_committed(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url = object_store.url()
+    Lake.open(WORLD.lake(on_node(url, "driver")).root)
+    edit = 'sed -i "s/\\"epochs\\": 1/\\"epochs\\": 2/" "$TUNEGRAPH_LAKE_FOLDER/lake.json"'
+    assert tunegraph("lock", "--lake", url, "--", "sh", "-c", edit).returncode == 0
+    reader = Lake.open(on_node(url, "reader"))
+    assert reader.file.settings["training"]["epochs"] == 2

@@ -77,9 +77,9 @@ def test_a_cache_becomes_what_another_machine_wrote(
         (b / "models" / "v1" / "big").unlink()
         (b / "models" / "v1").rmdir()
         (b / "models" / "CURRENT").unlink()
-    (a / "leftover").write_text("of a driver that died")
-    snapshots.unsettle(a)
-    assert pull(a)
+    (a / "leftover").write_text("of nobody who held the lock")
+    with writing(a):
+        assert not (a / "leftover").exists()
     assert not (a / "models" / "v1").exists()
     assert not (a / "leftover").exists()
     assert (a / "checkpoints" / "one").exists()
@@ -345,3 +345,70 @@ def test_bad_addresses_are_refused_in_one_line(
     with pytest.raises(InputError, match="is not encrypted"):
         pull(lake_path(object_store.url()))
     assert time.monotonic() - began < 300
+
+
+def test_a_bucket_that_was_emptied_empties_no_cache(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    import obstore
+
+    url = object_store.url()
+    root = on_node(url, "a")
+    write(root, ["v1"])
+    before = content(root)
+    prefix = url.removeprefix(f"s3://{object_store.bucket}/")
+    obstore.delete(object_store.client(), [f"{prefix}/{key}" for key in object_store.objects(url)])
+    with pytest.raises(LakeError, match="is empty, and this machine's cache has its snapshot 1"):
+        pull(root)
+    assert content(root) == before
+
+
+def test_a_prefix_with_other_things_is_no_lake(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    import obstore
+
+    url = object_store.url()
+    prefix = url.removeprefix(f"s3://{object_store.bucket}/")
+    obstore.put(object_store.client(), f"{prefix}/holiday.jpg", b"a picture")
+    with pytest.raises(LakeError, match=f"{url} holds other things .holiday.jpg"), writing(on_node(url, "a")):
+        pass
+    assert object_store.objects(url) == {"holiday.jpg": b"a picture"}
+
+
+def test_what_a_dead_writer_worked_with_is_deleted_by_the_next(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url = object_store.url()
+    root = on_node(url, "a")
+    write(root, ["v1"])
+    node = Node.of(root)
+    assert node is not None
+    store = node.connect()
+    for key in ("work/room/part", "files/00000009-dead/000000", "snapshots/00000009-dead.json"):
+        store.create(key, b"of a writer that died")
+    assert snapshots.check(root)[1] == ["files/00000009-dead/000000", "snapshots/00000009-dead.json"]
+    with writing(root):
+        pass
+    assert b"of a writer that died" not in object_store.objects(url).values()
+    assert snapshots.check(root) == ([], [])
+
+
+def test_what_is_left_of_spooled_feedback_stays_spooled(
+    object_store: ObjectStore, on_node: Callable[[str, str], Path]
+) -> None:
+    url = object_store.url()
+    service, driver = on_node(url, "service"), on_node(url, "driver")
+    write(driver, ["v1"])
+    pull(service, only_served=True)
+    for who in ("ann", "bob"):
+        feedback_spool.append(service, "worker", who, [("song1", "like")])
+    snapshots.send(service)
+    with writing(driver):
+        (path,) = driver.glob("feedback_spool/*/*.jsonl")
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if "ann" not in line))
+    spooled = [data for key, data in object_store.objects(url).items() if key.startswith("spool/")]
+    assert spooled == [line.encode() for line in lines if "ann" not in line]
+    with writing(driver):
+        assert feedback_spool.waiting_lines(driver) == 1
