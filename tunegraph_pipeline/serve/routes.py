@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.filters import NotInBundleError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
@@ -85,7 +86,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
                     " refresh, or send their songs to POST /recommendations",
                     name="unknown-user",
                 )
-            raise Problem(_INVALID, str(answer), name="invalid-input")
+            raise _problem_of(answer)
         written = write_list(answer, recommender.bundle.model_version, form)
         headers = {"X-Bundle-Version": answer.bundle_version}
         if written.file_name:
@@ -97,7 +98,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a list of likes",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_BODY, _BUSY)},
+        responses={200: {"content": _LISTS}, **_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY)},
     )
     async def recommend(
         body: schemas.RecommendationRequest,
@@ -166,7 +167,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
             passing = recommender.passing(filters)
             found = await service.in_thread(recommender.similar, track_id, how.k, filters)
         except InputError as error:
-            raise Problem(_INVALID, str(error), name="invalid-input") from None
+            raise _problem_of(error) from None
         return _json(
             {
                 "bundle_version": recommender.bundle.version,
@@ -366,6 +367,12 @@ def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: 
 
 def _json(content: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(pydantic_core.to_json(content), int(status), media_type="application/json")
+
+
+def _problem_of(error: InputError) -> Problem:
+    if isinstance(error, NotInBundleError):
+        return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-filter")
+    return Problem(_INVALID, str(error), name="invalid-input")
 
 
 def _require_known(recommender: Recommender, track_id: str) -> None:
