@@ -57,6 +57,10 @@ _INFINITY = np.int16(0x7C00)  # the bits of float16; those of NaN are above
 _MAGNITUDE = np.int16(0x7FFF)
 
 
+class NotInBundleError(InputError):
+    """What a filter asks for may exist, but the bundle knows it of no song."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What songs have to be like, see above. What is empty asks for nothing; several moods hold at once.
@@ -134,7 +138,8 @@ class SongFilter:
         self._lock = threading.Lock()
 
     def passing(self, filters: Filters) -> Passing:
-        """Raises InputError for what the bundle does not know, or bounds that nothing can be within."""
+        """Raises InputError for a mood or feature that does not exist, and NotInBundleError for a genre that
+        no song has, and for a feature or a year where the bundle knows none."""
         found = self._kept.get(filters)
         if found is None:
             tracks = self._find(filters)
@@ -164,7 +169,7 @@ class SongFilter:
         if filters.not_genres:
             passing &= ~self._of_genres(filters.not_genres)
         if filters.years != (None, None):
-            low, high = _checked("year", filters.years)
+            low, high = filters.years
             if not self._has_years:
                 raise self._nothing_known("year")
             years = bundle.years
@@ -225,7 +230,7 @@ class SongFilter:
         return bool((self._bundle.years > 0).any())
 
     def _nothing_known(self, what: str) -> InputError:
-        return InputError(
+        return NotInBundleError(
             f"bundle {self._bundle.version} knows the {what} of no song; import songs with it, and refresh"
         )
 
@@ -238,11 +243,11 @@ class SongFilter:
         near = get_close_matches(folded(name), names, _NEAR)
         some = near or list(names)[:_NEAR]
         hint = f"{'near it' if near else 'most songs have'}: {', '.join(names[one] for one in some)}"
-        return InputError(f"bundle {self._bundle.version} has no genre {name[:80]!r}; {hint}")
+        return NotInBundleError(f"bundle {self._bundle.version} has no genre {name[:80]!r}; {hint}")
 
 
 def _bounds_by_feature(filters: Filters) -> dict[str, Bounds]:
-    """The bounds that features and moods give together. Raises InputError where nothing is within them."""
+    """The bounds that features and moods give together, which may exclude each other."""
     asked = list(filters.features.items())
     for mood in filters.moods:
         if mood not in MOODS:
@@ -255,15 +260,8 @@ def _bounds_by_feature(filters: Filters) -> dict[str, Bounds]:
         lowest, highest = together.get(feature, (None, None))
         lows = [bound for bound in (low, lowest) if bound is not None]
         highs = [bound for bound in (high, highest) if bound is not None]
-        together[feature] = _checked(feature, (max(lows, default=None), min(highs, default=None)))
+        together[feature] = (max(lows, default=None), min(highs, default=None))
     return together
-
-
-def _checked(what: str, bounds: Bounds) -> Bounds:
-    low, high = bounds
-    if low is not None and high is not None and low > high:
-        raise InputError(f"no {what} is at least {low:g} and at most {high:g}; the lower bound comes first")
-    return bounds
 
 
 def _ordered_bits(number: float) -> np.int16:

@@ -284,8 +284,8 @@ class Recommender:
         return Recommendations(items, query.unknown, degraded, self.bundle.version, query.found, passing)
 
     def passing(self, filters: Filters | None) -> Passing | None:
-        """The songs that pass the filters, None if these ask for nothing. Raises InputError for a genre,
-        feature or mood that the bundle does not know, and for bounds that nothing can be within."""
+        """The songs that pass the filters, None if these ask for nothing. Raises InputError for a mood or
+        feature that does not exist, and NotInBundleError for what the bundle knows of no song."""
         return None if filters is None or filters.asks_nothing else self.ranker.filter.passing(filters)
 
     def similar(self, track_id: str, k: int = 10, filters: Filters | None = None) -> list[SimilarTrack]:

@@ -28,7 +28,7 @@ from tunegraph_pipeline.serve.live_bundle import ServedBundle
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
-from tunegraph_pipeline.serve.service import Service
+from tunegraph_pipeline.serve.service import Service, problem_of
 
 _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
@@ -83,7 +83,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a list of likes",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_BODY, _BUSY)},
+        responses={200: {"content": _LISTS}, **_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY)},
     )
     async def recommend(
         body: schemas.RecommendationRequest,
@@ -152,7 +152,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
             passing = recommender.passing(filters)
             found = await service.in_thread(recommender.similar, track_id, how.k, filters)
         except InputError as error:
-            raise Problem(_INVALID, str(error), name="invalid-input") from None
+            raise problem_of(error) from None
         return _json(
             {
                 "bundle_version": recommender.bundle.version,

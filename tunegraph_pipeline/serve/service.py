@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
+from tunegraph_pipeline.recommend.filters import NotInBundleError
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
@@ -96,7 +97,7 @@ class Service:
 
     async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
-        unknown user, 422 for an option out of range, 503 if too many are waiting."""
+        unknown user or filter, 422 for an option out of range, 503 if too many are waiting."""
         charge = request.scope.get(CHARGE)
         if charge is not None:
             charge(cost_of(query) - 1.0)
@@ -110,7 +111,7 @@ class Service:
                     " send their songs to POST /recommendations",
                     name="unknown-user",
                 )
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(answer), name="invalid-input")
+            raise problem_of(answer)
         return recommender, answer
 
     async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
@@ -129,3 +130,11 @@ class Service:
     def _bundle_labels(self) -> tuple[str, str] | None:
         served = self.live_bundle.served
         return None if served is None else (served.bundle_version, served.recommender.bundle.model_version)
+
+
+def problem_of(error: InputError) -> Problem:
+    """What is wrong with a query, as a response: 404 for a genre or feature that the bundle knows of no song,
+    else 422."""
+    if isinstance(error, NotInBundleError):
+        return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-filter")
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), name="invalid-input")

@@ -229,6 +229,9 @@ def ids(bundle: Bundle, filters: Filters) -> list[str]:
         (Filters(features={"loudness": (-7.5, -5)}), ["b", "c"]),
         (Filters(features={"energy": (0.5, 0.75), "loudness": (-10, None)}), ["b"]),
         (Filters(features={"energy": (None, 0.3)}, moods=["calm"]), ["a"]),
+        (Filters(features={"energy": (0.9, 0.1)}), []),
+        (Filters(moods=["calm", "energetic"]), []),
+        (Filters(years=(2000, 1990)), []),
     ],
 )
 def test_what_passes_worked_out_by_hand(golden_bundle: Bundle, filters: Filters, expected: list[str]) -> None:
@@ -244,12 +247,9 @@ def test_what_passes_worked_out_by_hand(golden_bundle: Bundle, filters: Filters,
         (Filters(moods=["happy"]), "bundle v1 knows the valence of no song; import songs with it, and ref"),
         (Filters(features={"bpm": (1, 2)}), "'bpm' is no feature; choose one of acousticness, "),
         (Filters(features={"tempo": (90, None)}), "knows the tempo of no song"),
-        (Filters(features={"energy": (0.9, 0.1)}), "no energy is at least 0.9 and at most 0.1"),
-        (Filters(moods=["calm", "energetic"]), "no energy is at least 0.7 and at most 0.4"),
-        (Filters(years=(2000, 1990)), "no year is at least 2000 and at most 1990"),
     ],
 )
-def test_what_no_song_can_pass_is_refused_in_one_line(
+def test_what_the_bundle_does_not_know_is_refused_in_one_line(
     golden_bundle: Bundle, filters: Filters, complaint: str
 ) -> None:
     (answer,) = Recommender(golden_bundle).answer([Query(["a"], filters=filters)])
