@@ -201,9 +201,11 @@ def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:
     place = (500 * rng.random(len(of)) ** 2.5).astype(np.int64)
     anywhere = (n * rng.random(len(of)) ** 4).astype(np.int64)
     track = np.where(rng.random(len(of)) < 0.8, np.minimum(place * scenes + scene, n - 1), anywhere)
-    keys = np.unique(of * n + track)
+    keys = np.sort(of * n + track)
+    keys = keys[np.diff(keys, prepend=-1) > 0]
     of, track = keys // n, keys % n
-    ids = pl.Series("user_id", [f"u{user:09d}" for user in users.tolist()])
+    ids = pl.Series("user_id", users).cast(pl.String).str.zfill(9)
+    ids = "u" + ids
     frame = pl.DataFrame({"user_id": ids.gather(of), "track_id": tracks.gather(track)})
     lists.append(
         frame.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), source=pl.lit("files")).select(
