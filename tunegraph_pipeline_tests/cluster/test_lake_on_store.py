@@ -290,7 +290,9 @@ class _Careless(http.server.BaseHTTPRequestHandler):
         self._answer(200, b"", self.objects[self.path])
 
     def do_GET(self) -> None:
-        if self.path not in self.objects:
+        if "list-type=2" in self.path:
+            self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        elif self.path not in self.objects:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
         else:
             self._answer(200, self.objects[self.path], self.objects[self.path])
