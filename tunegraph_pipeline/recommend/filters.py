@@ -75,8 +75,14 @@ class Filters:
     moods: Sequence[str] = ()
     unknown: Unknown = "exclude"
 
+    def __post_init__(self) -> None:
+        # Copied, because what passes is kept under these values.
+        for name in ("genres", "not_genres", "years", "moods"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "features", {name: tuple(two) for name, two in self.features.items()})
+
     def __hash__(self) -> int:
-        lists = tuple(self.genres), tuple(self.not_genres), tuple(self.moods)
+        lists = self.genres, self.not_genres, self.moods
         return hash((*lists, self.years, tuple(sorted(self.features)), self.unknown))
 
     @property

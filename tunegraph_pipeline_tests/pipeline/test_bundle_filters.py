@@ -1,7 +1,9 @@
 """What a bundle knows of years, genres and sound is what the catalogue knows."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,8 +65,10 @@ def test_a_bundle_has_what_the_catalogue_says_and_is_made_anew_when_that_changes
     ]
     features = [{"track_id": f"t{track}", "tempo": 60.0 + track} for track in range(0, n, 2)]
 
-    def receive(day: date, **parts: list[dict[str, object]]) -> None:
-        frames = {part: pl.DataFrame(rows, schema=empty_frame(part).schema) for part, rows in parts.items()}
+    def receive(day: date, **parts: Sequence[Mapping[str, object]]) -> None:
+        frames: dict[str, Any] = {
+            part: pl.DataFrame(rows, schema=empty_frame(part).schema) for part, rows in parts.items()
+        }
         write_batch(lake.raw, day, RawBatch("files", "test", **frames))
 
     receive(FIRST, likes=likes, tracks=tracks, features=features)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
-from tunegraph_pipeline.recommend.filters import MOODS, Filters, Passing, read_bounds
+from tunegraph_pipeline.recommend.filters import MOODS, Bounds, Filters, Passing, read_bounds
 from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import write_index
@@ -293,6 +293,17 @@ def test_genres_are_counted_without_blocked_songs(golden_bundle: Bundle) -> None
     assert Recommender(golden_bundle).ranker.filter.genre_counts() == {"Jazz": 2, "Hip-Hop": 1}
     blocked = Recommender(golden_bundle, blocked_tracks=["c"])
     assert blocked.ranker.filter.genre_counts() == {"Jazz": 1}
+
+
+def test_filters_are_values_that_no_later_change_of_their_parts_reaches(golden_bundle: Bundle) -> None:
+    names = ["jazz"]
+    sound: dict[str, Bounds] = {"energy": (None, 0.5)}
+    filters = Filters(names, features=sound)
+    assert ids(golden_bundle, filters) == ["a"]
+    names.append("hip-hop")
+    sound["energy"] = (0.5, None)
+    assert filters == Filters(("jazz",), features={"energy": (None, 0.5)})
+    assert hash(filters) == hash(Filters(("jazz",), features={"energy": (None, 0.5)}))
 
 
 def test_many_filters_one_after_another_are_each_answered(golden_bundle: Bundle) -> None:
