@@ -25,11 +25,9 @@ from tunegraph_pipeline.engine.engine import Files, Input
 from tunegraph_pipeline.engine.workspace import open_parcel, write_parcel
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.lake.object_store import Address, GoneError, ObjectStore, TakenError
-from tunegraph_pipeline.lake.snapshots import Node
+from tunegraph_pipeline.lake.snapshots import WORK, Node
 from tunegraph_pipeline.lake.storage import disk_errors
 
-WORK = "work"
-"""Below what all parcels are, in the store and in a cache."""
 _FILES = "files"
 
 
