@@ -201,15 +201,10 @@ def pairs_fingerprint(likes: pl.DataFrame) -> str:
     """A fingerprint of who likes what, whatever the order of the rows: 32 hex digits.
 
     The sum of two 64-bit hashes of every pair, so that the removed and added pairs are enough to update it,
-    see :func:`moved_fingerprint`. Hashes are those of the installed polars: with another version the same
+    see :func:`added_fingerprint`. Hashes are those of the installed polars: with another version the same
     lists have another fingerprint, and what is built from them is rebuilt.
     """
     return _hex(pairs_sums(likes))
-
-
-def moved_fingerprint(fingerprint: str, gone: pl.DataFrame, come: pl.DataFrame) -> str:
-    """The fingerprint after removing the pairs ``gone`` and adding the pairs ``come``."""
-    return added_fingerprint(fingerprint, pairs_sums(come) - pairs_sums(gone))
 
 
 def added_fingerprint(fingerprint: str, sums: UInt64) -> str:
