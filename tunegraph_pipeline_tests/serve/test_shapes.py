@@ -219,8 +219,8 @@ def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> N
             f"{name}: this service cannot answer",
         )
     spotify_refuses(lambda: spotify.recommendations(**seeds, country="DE"), 400, "market: ")
-    spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["polka"]), 400, "no genre 'polka'")
-    spotify_refuses(lambda: spotify.recommendations(**seeds, max_valence=1), 400, "the valence of no song")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["polka"]), 404, "no genre 'polka'")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, max_valence=1), 404, "the valence of no song")
     spotify_refuses(lambda: spotify.recommendations(**seeds, min_energy="loud"), 400, "min_energy: has to be")
     spotify_refuses(lambda: spotify.recommendations(**seeds, limit=101), 400, "limit: ")
     spotify_refuses(spotify.recommendations, 400, "at least one seed")
