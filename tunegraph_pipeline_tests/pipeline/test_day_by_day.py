@@ -29,6 +29,8 @@ from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline_tests.conftest import examples
 
+pytestmark = pytest.mark.slow
+
 FIRST = date(2026, 2, 1)
 GRAPH_STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix")
 """The stages whose result is brought up to date, not made again."""

@@ -59,6 +59,8 @@ from tunegraph_pipeline_tests.dump_world import (
 )
 from tunegraph_pipeline_tests.test_cli import tunegraph
 
+pytestmark = pytest.mark.slow
+
 DAYS = [FULL + timedelta(days=i) for i in range(4)]
 PATIENT = {"attempts": 8, "longest_wait": 5.0}
 

@@ -22,6 +22,8 @@ from tunegraph_pipeline.pipeline.stages import stage
 from tunegraph_pipeline.pipeline.user_list import list_in_lake
 from tunegraph_pipeline_tests.conftest import examples
 
+pytestmark = pytest.mark.slow
+
 FIRST = date(2026, 2, 1)
 Play = tuple[str, str, int | None, int]
 """User, track, day after the first and plays."""

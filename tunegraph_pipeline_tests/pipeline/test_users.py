@@ -20,6 +20,8 @@ from tunegraph_pipeline.pipeline.verify.run import verify
 from tunegraph_pipeline_tests.lake.test_aliases import CHAIN, receive, say
 from tunegraph_pipeline_tests.search import places_with
 
+pytestmark = pytest.mark.slow
+
 DAY = date(2026, 3, 1)
 TODAY = DAY + timedelta(10)
 OLD, NEW = "old-id-77aa", "new-id-88bb"
