@@ -8,11 +8,11 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.engine.engine import EngineSettings, Files
 from tunegraph_pipeline.engine.ray import RayEngine
-from tunegraph_pipeline.engine.store_workspace import WORK, StoreWorkspace
+from tunegraph_pipeline.engine.store_workspace import StoreWorkspace
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import build_co_like
 from tunegraph_pipeline.lake.object_store import Address, ObjectStore
-from tunegraph_pipeline.lake.snapshots import Node
+from tunegraph_pipeline.lake.snapshots import WORK, Node
 from tunegraph_pipeline_tests.cluster import object_store as stores
 from tunegraph_pipeline_tests.cluster.blocks import read_there
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster
