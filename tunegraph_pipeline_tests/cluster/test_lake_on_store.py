@@ -25,7 +25,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.object_store import Address, StoreError
 from tunegraph_pipeline.lake.object_store import ObjectStore as Client
 from tunegraph_pipeline.lake.raw import RawBatch, write_batch
-from tunegraph_pipeline.lake.snapshots import lake_path, pull
+from tunegraph_pipeline.lake.snapshots import pull
 from tunegraph_pipeline.serve.aws_lambda import package
 from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environment, make_bucket
 from tunegraph_pipeline_tests.lean_command import LEAN
@@ -40,21 +40,6 @@ pytestmark = [
 ]
 
 WORLD = World(40, 50, 1, {"dimension": 4, "epochs": 1, "encoder": "none"})
-
-
-@pytest.fixture
-def on_node(
-    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, str], Path]:
-    """Make this process one of a machine, and return the cache of a lake there."""
-    for name, value in object_store.variables.items():
-        monkeypatch.setenv(name, value)
-
-    def cache(url: str, node: str) -> Path:
-        monkeypatch.setenv("TUNEGRAPH_CACHE", str(tmp_path / node))
-        return lake_path(url)
-
-    return cache
 
 
 def refreshed(where: object) -> None:

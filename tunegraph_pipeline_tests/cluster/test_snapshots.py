@@ -22,21 +22,6 @@ from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environme
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
-@pytest.fixture
-def on_node(
-    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, str], Path]:
-    """The cache of a lake on a machine of its own."""
-    for name, value in object_store.variables.items():
-        monkeypatch.setenv(name, value)
-
-    def cache(url: str, node: str) -> Path:
-        monkeypatch.setenv("TUNEGRAPH_CACHE", str(tmp_path / node))
-        return lake_path(url)
-
-    return cache
-
-
 @contextmanager
 def writing(
     root: Path, wait: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
