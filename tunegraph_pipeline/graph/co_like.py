@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tunegraph_pipeline.engine.engine import Engine, Outputs, Parcel
+from tunegraph_pipeline.engine.engine import Engine, Input, Outputs, Parcel
 from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.graph.csr import column_counts, index_type, offsets_of
@@ -61,6 +62,7 @@ CO_LIKE = (*_ALWAYS, *optional(_COUNTS), *optional(_UPDATES))
 
 _SPARE = 8  # strongest neighbours kept beyond those shown, at least
 _LIKES_A_BLOCK = 1 << 22  # looked at together, so that what is made of them stays small
+_LIKES_A_TILE = 400_000_000  # of the columns of a pruned product: 12 bytes each
 _ROWS_A_BLOCK = 16_384  # enough to keep the threads busy, few enough for the progress to move
 _FINE = 1 << 30  # parts of a block that a row may be
 _BYTES_A_CANDIDATE = 32  # of an exact block: index and count, and their copies while sorting and cutting
@@ -242,7 +244,7 @@ def build_co_like(
         blocks = co_like_blocks(likes, memory_mib=memory_mib, engine=engine, progress=progress)
         arrays["indptr"] = stream_rows(blocks, folder, "indices", "counts", np.int32)
     kept = k + max(_SPARE, k // 4)
-    blocks = _strongest_blocks(likes, kept, 0.5, 0.0, memory_mib, engine, progress)
+    blocks = _strongest_blocks(likes, kept, 0.5, 0.0, memory_mib, engine, progress, folder)
     arrays["top_indptr"] = stream_rows(blocks, folder, "top_indices", "top_scores", np.float32)
     arrays["top_complete"] = np.diff(arrays["top_indptr"]) < kept
     found = {
@@ -419,6 +421,7 @@ def _strongest_blocks(
     memory_mib: int,
     engine: Engine,
     progress: Progress | None,
+    room: Path | None = None,
 ) -> Iterator[Block]:
     """Yield the rows of `strongest_neighbours` in order, scores float32.
 
@@ -431,9 +434,10 @@ def _strongest_blocks(
     - The rows of a block are distributed by their work, since each thread gets one contiguous share of them.
     - Scores are summed in double precision and column j is shrunk by a factor 1 - j * tie, j its track_idx:
       too little to show in float32, enough to order equal scores by index.
-    """
-    from scipy.sparse import csr_matrix
 
+    What the product needs by users takes 12 bytes a like. Where there are more than a tile may hold, the
+    columns are cut into tiles, and what each tile finds waits in a folder below ``room``.
+    """
     n_tracks = likes.shape[1]
     degrees = column_counts(likes.indices, n_tracks)
     by_popularity = np.argsort(-degrees, kind="stable").astype(np.int32)
@@ -443,18 +447,8 @@ def _strongest_blocks(
     item_weight = np.maximum(degrees, 1.0) ** -item_exponent
     tie = 2.0**-26 / max(n_tracks, 1)
     column_weight = item_weight * (1 - tie * np.arange(n_tracks))
-
-    kind = index_type(likes)
-    by_user = _indexed(
-        csr_matrix((column_weight[likes.indices], number[likes.indices], likes.indptr), shape=likes.shape),
-        kind,
-    )
-    by_user.sort_indices()
     work = _candidates(likes)
-    shared = {
-        "weights": by_user.data,
-        "tracks": by_user.indices,
-        "tracks_from": by_user.indptr,
+    shared: dict[str, Input] = {
         "user_weight": np.maximum(np.diff(likes.indptr), 1.0) ** -user_exponent,
         "item_weight": item_weight,
         "by_popularity": by_popularity,
@@ -462,42 +456,114 @@ def _strongest_blocks(
         "work": work,
         **_by_track(likes),
     }
-    del by_user
     budget = memory_mib * 2**20
     threads = _threads(budget // 2, _BYTES_A_SUM * n_tracks)
     rows_a_block = max(1, min(_ROWS_A_BLOCK, budget // 2 // (_BYTES_A_NEIGHBOUR * (k + 1))))
-    cuts = _finely_cut(np.ones(n_tracks, dtype=np.int64), rows_a_block, work, engine.blocks)
-    blocks = (RowsOfStrongest(start, stop, k, threads) for start, stop in cuts)
+    cuts = [*_finely_cut(np.ones(n_tracks, dtype=np.int64), rows_a_block, work, engine.blocks)]
+    tiles = [*_cut(degrees[by_popularity], _LIKES_A_TILE)]
     done = 0
-    for found in engine.run(strongest_rows, blocks, shared):
-        lengths, columns, scores = (found.array(name) for name in ("lengths", "columns", "scores"))
-        yield lengths, columns, scores
-        done += len(lengths)
-        if progress is not None:
-            progress("strongest neighbours", done, n_tracks)
+
+    def rows_of_tile(first: int, end: int) -> Iterator[Block]:
+        nonlocal done
+        tile = _tile(likes, number, column_weight, degrees[by_popularity], first, end)
+        blocks = (RowsOfStrongest(start, stop, k, threads, first, end) for start, stop in cuts)
+        for found in engine.run(strongest_rows, blocks, {**shared, **tile}):
+            lengths, columns, scores = (found.array(name) for name in ("lengths", "columns", "scores"))
+            yield lengths, columns, scores
+            done += len(lengths)
+            if progress is not None:
+                progress("strongest neighbours", done, n_tracks * len(tiles))
+
+    if len(tiles) == 1:
+        for lengths, columns, scores in rows_of_tile(*tiles[0]):
+            yield lengths, columns, scores.astype(np.float32)
+        return
+    with TemporaryDirectory(dir=room) as drafts:
+        found = []
+        for first, end in tiles:
+            draft = Path(drafts) / str(first)
+            draft.mkdir()
+            indptr = stream_rows(rows_of_tile(first, end), draft, "columns", "scores", np.float64)
+            found.append((indptr, *(np.load(draft / f"{part}.npy", "r") for part in ("columns", "scores"))))
+        for start, stop in cuts:
+            yield _best_of_tiles(found, start, stop, k)
+
+
+def _tile(
+    likes: "csr_matrix",
+    number: npt.NDArray[np.int32],
+    column_weight: npt.NDArray[np.float64],
+    degrees: npt.NDArray[np.int64],
+    first: int,
+    end: int,
+) -> dict[str, Input]:
+    """The likes of the tracks numbered from ``first`` to ``end``, by users, as a CSR over those alone:
+    ``weights``, ``tracks``, ascending within a user, and ``tracks_from``. ``degrees`` are by number."""
+    from scipy.sparse import csr_matrix
+
+    kind, lengths, size, filled = index_type(likes), np.diff(likes.indptr), int(degrees[first:end].sum()), 0
+    weights, tracks = np.empty(size), np.empty(size, kind)
+    tracks_from = np.zeros(len(likes.indptr), kind)
+    for start, stop in _cut(lengths, _LIKES_A_BLOCK):
+        begin = likes.indptr[start]
+        liked = likes.indices[begin : likes.indptr[stop]]
+        numbers = number[liked]
+        here = (numbers >= first) & (numbers < end)
+        rows_from = np.concatenate(([0], np.cumsum(here)))[likes.indptr[start : stop + 1] - begin]
+        values = column_weight[liked[here]]
+        block = csr_matrix((values, numbers[here] - first, rows_from), shape=(stop - start, end - first))
+        block.sort_indices()
+        part = slice(filled, filled + block.nnz)
+        weights[part], tracks[part] = block.data, block.indices
+        tracks_from[start + 1 : stop + 1] = filled + rows_from[1:]
+        filled += block.nnz
+    return {"weights": weights, "tracks": tracks, "tracks_from": tracks_from}
+
+
+def _best_of_tiles(
+    tiles: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]]],
+    start: int,
+    stop: int,
+    k: int,
+) -> Block:
+    """The ``k`` strongest of the rows from ``start`` to ``stop``, of which every tile has its own: indptr,
+    columns and scores."""
+    rows = [np.repeat(np.arange(stop - start), np.diff(indptr[start : stop + 1])) for indptr, *_ in tiles]
+    parts = [slice(int(indptr[start]), int(indptr[stop])) for indptr, *_ in tiles]
+    row = np.concatenate(rows)
+    columns = np.concatenate([columns[part] for (_, columns, _), part in zip(tiles, parts, strict=True)])
+    scores = np.concatenate([scores[part] for (*_, scores), part in zip(tiles, parts, strict=True)])
+    order = np.lexsort((columns, -scores, row))
+    lengths = np.bincount(row, minlength=stop - start)
+    place = np.arange(len(row)) - np.repeat(offsets_of(lengths)[:-1], lengths)
+    best = order[place < k]
+    return np.minimum(lengths, k), columns[best], scores[best].astype(np.float32)
 
 
 class RowsOfStrongest(NamedTuple):
-    """A block of the pruned form: the ``k`` strongest neighbours of the tracks from ``start`` to ``stop``."""
+    """A block of the pruned form: the ``k`` strongest neighbours of the tracks from ``start`` to ``stop``,
+    among those numbered from ``first`` to ``end`` by falling popularity."""
 
     start: int
     stop: int
     k: int
     threads: int
+    first: int
+    end: int
 
 
 def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
     """Some rows of `strongest_neighbours`: their ``lengths``, ``columns``, the strongest first in a row, and
-    ``scores``, float32. The inputs are those that `_strongest_blocks` shares."""
+    ``scores``, float64. The inputs are those that `_strongest_blocks` shares."""
     from scipy.sparse import csr_matrix
     from sparse_dot_topn import sp_matmul_topn
 
-    start, stop, k, threads = block
+    start, stop, k, threads, first, end = block
     weights, tracks, starts = (inputs.array(name) for name in ("weights", "tracks", "tracks_from"))
     number, by_popularity, item_weight = (
         inputs.array(name) for name in ("number", "by_popularity", "item_weight")
     )
-    by_user = inputs.once("by user", lambda: _csr(weights, tracks, starts, len(number)))
+    by_user = inputs.once("by user", lambda: _csr(weights, tracks, starts, end - first))
     heaviest = np.argsort(-inputs.array("work")[start:stop], kind="stable")
     dealt = np.concatenate([heaviest[thread::threads] for thread in range(threads)])
     of_track, users_from = inputs.array("users"), inputs.array("users_from")
@@ -510,7 +576,7 @@ def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
         np.argsort(dealt)
     ]
     lengths = np.diff(found.indptr)
-    itself = np.flatnonzero(found.indices == np.repeat(number[start:stop], lengths))
+    itself = np.flatnonzero(found.indices == np.repeat(number[start:stop] - first, lengths))
     without = np.ones(stop - start, dtype=np.bool_)
     without[np.searchsorted(found.indptr, itself, side="right") - 1] = False
     # A row of k+1 without the track itself has one too many: its last, the weakest.
@@ -522,8 +588,8 @@ def strongest_rows(inputs: Parcel, block: RowsOfStrongest) -> Outputs:
     scores = found.data[keep] * np.repeat(item_weight[start:stop], lengths)
     return {
         "lengths": lengths,
-        "columns": by_popularity[found.indices[keep]],
-        "scores": scores.astype(np.float32),
+        "columns": by_popularity[found.indices[keep] + first],
+        "scores": scores,
     }
 
 

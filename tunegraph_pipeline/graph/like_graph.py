@@ -30,12 +30,13 @@ from tunegraph_pipeline.graph.split import (
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
-from tunegraph_pipeline.lake.text_columns import as_column, as_series, joined
+from tunegraph_pipeline.lake.text_columns import as_column, as_series, end_to_end, joined
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _LIKES_A_BLOCK = 1 << 20
+_USERS_A_BLOCK = 1 << 16
 _MOST_USERS = 2**31 - 1
 """The row of a user is an int32 in a bundle."""
 
@@ -61,9 +62,9 @@ class LikeGraph:
     def n_users(self) -> int:
         return len(self.indptr) - 1
 
-    def matrix(self) -> "csr_matrix":
-        """Return all likes as float32 ones, U x N."""
-        return self._ones(self.indices, self.indptr)
+    def matrix(self, dtype: npt.DTypeLike = np.float32) -> "csr_matrix":
+        """Return all likes as ones of this dtype, U x N."""
+        return self._ones(self.indices, self.indptr, dtype)
 
     def fold_matrix(self, fold: int) -> "csr_matrix":
         """Return the likes of one fold as float32 ones, U x N."""
@@ -97,9 +98,18 @@ class LikeGraph:
     @property
     def teaches(self) -> bool:
         """Whether there is anything to train on: a user with two likes, and a track that two users like."""
-        keep = (self.fold == TRAIN) & np.repeat(~self.calibration, np.diff(self.indptr))
-        longest = np.diff(np.concatenate(([0], np.cumsum(keep)))[self.indptr]).max(initial=0)
-        return bool(longest > 1 and np.bincount(self.indices[keep]).max(initial=0) > 1)
+        longest, listeners = 0, np.zeros(self.n_tracks, dtype=np.int64)
+        for first in range(0, self.n_users, _USERS_A_BLOCK):
+            users = slice(first, min(first + _USERS_A_BLOCK, self.n_users))
+            starts = self.indptr[users.start : users.stop + 1]
+            likes = slice(int(starts[0]), int(starts[-1]))
+            keep = (self.fold[likes] == TRAIN) & np.repeat(~self.calibration[users], np.diff(starts))
+            kept_before = np.concatenate(([0], np.cumsum(keep)))
+            longest = max(longest, int(np.diff(kept_before[starts - starts[0]]).max(initial=0)))
+            listeners += np.bincount(self.indices[likes][keep], minlength=self.n_tracks)
+            if longest > 1 and listeners.max() > 1:
+                return True
+        return False
 
     def track_degrees(self) -> npt.NDArray[np.int32]:
         """Return the number of users who like each track, int32[N]."""
@@ -133,10 +143,15 @@ class LikeGraph:
         kept_before = np.concatenate(([0], np.cumsum(keep)))
         return self._ones(self.indices[keep], kept_before[self.indptr])
 
-    def _ones(self, indices: npt.NDArray[np.int32], indptr: npt.NDArray[np.int64]) -> "csr_matrix":
+    def _ones(
+        self,
+        indices: npt.NDArray[np.int32],
+        indptr: npt.NDArray[np.int64],
+        dtype: npt.DTypeLike = np.float32,
+    ) -> "csr_matrix":
         from scipy.sparse import csr_matrix
 
-        ones = np.ones(len(indices), dtype=np.float32)
+        ones = np.ones(len(indices), dtype=dtype)
         return csr_matrix((ones, indices, indptr), shape=(self.n_users, self.n_tracks))
 
     def _within_cap(self, keep: npt.NDArray[np.bool_], cap: int) -> npt.NDArray[np.bool_]:
@@ -223,7 +238,8 @@ def joined_graph(
 ) -> LikeGraph:
     """The graph of parts whose ranges of users follow one another. Raises LakeError where they overlap, or
     are of more users than a graph may have."""
-    found: list[Parcel] = []
+    columns: list[StringColumn] = []
+    found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("lengths", "hashes", "indices", "fold")}
     last: str | None = None
     for part in parts:
         users = part.strings("users")
@@ -232,17 +248,20 @@ def joined_graph(
         if last is not None and users[0] <= last:
             raise LakeError("the current likes are not in the order of users; materialise the table again")
         last = users[len(users) - 1]
-        found.append(part)
-    lengths = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.array("indptr")) for part in found)])
+        columns.append(users)
+        found["lengths"].append(np.diff(part.array("indptr")))
+        for name in ("hashes", "indices", "fold"):
+            found[name].append(part.array(name))
+    lengths = end_to_end(found["lengths"], np.int64)
     if len(lengths) > _MOST_USERS:
         raise LakeError(f"a like graph holds at most {_MOST_USERS:,} users, and there are {len(lengths):,}")
-    user_hash = np.concatenate([np.zeros(0, np.uint64), *(part.array("hashes") for part in found)])
+    user_hash = end_to_end(found["hashes"], np.uint64)
     calibration = calibration_users(user_hash, calibration_share)
     return LikeGraph(
-        user_ids=joined([part.strings("users") for part in found]),
+        user_ids=joined(columns),
         indptr=offsets_of(lengths),
-        indices=np.concatenate([np.zeros(0, np.int32), *(part.array("indices") for part in found)]),
-        fold=np.concatenate([np.zeros(0, np.int8), *(part.array("fold") for part in found)]),
+        indices=end_to_end(found["indices"], np.int32),
+        fold=end_to_end(found["fold"], np.int8),
         calibration=calibration,
         judge=calibration & calibration_judges(user_hash),
         canonical=canonical.astype(np.int32, copy=False),

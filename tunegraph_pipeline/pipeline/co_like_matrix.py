@@ -86,7 +86,7 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
         old = _earlier_graph(lake, before.facts["graph"], after)
         if old is not None and 0 <= age < max(settings.refreeze_days, 1) and _is_whole(before):
             likes, change = changed_likes(old.shortened(longest), after)
-            everything = after.matrix()
+            everything = after.matrix(np.int8)
             bound = co_like_bound(everything)
             fits = bound <= settings.max_exact_entries
             if before.exact and fits and update_pays(everything, likes, change):
@@ -107,7 +107,7 @@ def plan_co_like(lake: Lake, settings: GraphSettings) -> Plan:
         more = {**facts, "frozen_on": cut_off}
         with engine_of(lake) as engine:
             build_co_like(
-                after.matrix(), target, **options, facts=more, engine=engine, progress=report_progress
+                after.matrix(np.int8), target, **options, facts=more, engine=engine, progress=report_progress
             )
 
     return Plan(f"{cut_off}-" + digest([rules, graph_version]), "rebuilt", build)

@@ -161,6 +161,39 @@ def test_more_likes_than_an_int32_counts_give_the_same(monkeypatch: pytest.Monke
         assert np.array_equal(getattr(wide[1], part), getattr(narrow[1], part))
 
 
+@settings(deadline=None)
+@given(likes, st.integers(1, 10), exponents, exponents, st.sampled_from([1, 7, 30]))
+def test_more_likes_than_a_tile_holds_give_the_same_bit_by_bit(
+    A: npt.NDArray[np.float32], k: int, item: float, user: float, likes_a_tile: int
+) -> None:
+    def neighbours() -> csr_matrix:
+        return strongest_neighbours(csr_matrix(A), k, item_exponent=item, user_exponent=user)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(co_like, "_ROWS_A_BLOCK", 4)
+        whole = neighbours()
+        patch.setattr(co_like, "_LIKES_A_TILE", likes_a_tile)
+        patch.setattr(co_like, "_LIKES_A_BLOCK", 5)
+        tiled = neighbours()
+
+    for part in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(tiled, part), getattr(whole, part))
+
+
+def test_a_matrix_built_in_tiles_is_the_same_and_leaves_no_drafts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    A = csr_matrix((np.random.default_rng(8).random((60, 40)) < 0.2).astype(np.float32))
+    build_co_like(A, tmp_path / "whole", k=5)
+    monkeypatch.setattr(co_like, "_LIKES_A_TILE", 50)
+    build_co_like(A, tmp_path / "tiled", k=5)
+
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "tiled").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "tiled" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_neighbours_are_counted_in_the_likes_where_b_is_not_kept() -> None:
     A = (np.random.default_rng(6).random((40, 30)) < 0.2).astype(np.float32)
     for track, row in enumerate(dense_counts(A)):
