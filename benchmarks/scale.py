@@ -10,6 +10,9 @@ them stand what bounds them on the same machine: Arrow reading the same files, a
 pairs as B has. Exits 1 where 100 million likes take more than 16 GiB in a stage, or 40 minutes of processor
 time from lists to B. The lakes in FOLDER are removed, unless --keep is given. Not here: training, which grows
 with the tracks.
+
+--graph-only begins with the current lists and ends with B, and is for more likes than four days of lists
+leave room for on a disk; 1e9 may take 20 GiB and three hours of processor time.
 """
 
 import argparse
@@ -41,13 +44,15 @@ from tunegraph_pipeline.recommend.bundle import write_bundle
 
 FIRST = date(2026, 1, 1)
 DAYS = 4
+LAST = FIRST + timedelta(days=DAYS - 1)
 MEAN = 10
 """Likes of a user, on average."""
 RECEIVED = "received"
 """The folder of the lake that has the last day as a raw batch alone."""
 STAGES = ("daily_tables", "current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix", "bundle")
-MOST_GIB, MOST_MINUTES = 16.0, 40.0
-"""What 100 million likes may take."""
+GRAPH_STAGES = ("track_ids", "catalogue", "like_graph", "co_like_matrix")
+MOST, GRAPH_MOST = [(10**8, 16.0, 40.0)], [(10**9, 20.0, 180.0)]
+"""What so many likes may take: GiB, and minutes of processor time."""
 _USERS_A_BLOCK = 1 << 18
 
 
@@ -60,24 +65,37 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="store_true", help="leave the lakes in the folder, and use them again"
     )
+    parser.add_argument(
+        "--graph-only",
+        action="store_true",
+        help="begin with the current lists: A and B alone, of which 1e9 likes may take 20 GiB and 3 hours"
+        " of processor time",
+    )
     parser.add_argument("--stage", nargs=2, metavar=("LAKE", "STAGE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage:
         print(json.dumps(run_stage(Path(arguments.stage[0]), arguments.stage[1])))
         return 0
     missed, rows = False, []
+    stages = GRAPH_STAGES if arguments.graph_only else STAGES
     for likes in map(int, arguments.likes):
-        root = arguments.folder / f"{likes:_}"
+        root = arguments.folder / (f"{likes:_}" + "-graph" * arguments.graph_only)
         if not (root / "lake.json").exists():
-            invent(root, likes)
-            receive(root)
-        costs = {name: in_process(arguments.folder, root, name) for name in STAGES}
+            if arguments.graph_only:
+                invent_current(root, likes)
+            else:
+                invent(root, likes)
+                receive(root)
+        costs = {name: in_process(arguments.folder, root, name) for name in stages}
         rows += [row(likes, name, cost) for name, cost in costs.items()]
         rows += [row(likes, *bound) for bound in bounds(root)]
         peak = max(cost["gib"] for cost in costs.values())
         minutes = sum(cost["cpu"] for cost in costs.values()) / 60
         print(f"{likes:,} likes: at most {peak:.1f} GiB, {minutes:.1f} minutes of processor time", flush=True)
-        missed |= likes >= 100_000_000 and (peak > MOST_GIB or minutes > MOST_MINUTES)
+        most = GRAPH_MOST if arguments.graph_only else MOST
+        missed |= any(
+            likes >= size and (peak > gib or minutes > most_minutes) for size, gib, most_minutes in most
+        )
         if not arguments.keep:
             shutil.rmtree(root)
     head = ["likes", "stage", "seconds", "processor seconds", "ns a like", "GiB at most", "bytes a like"]
@@ -109,15 +127,14 @@ def in_process(folder: Path, lake: Path, name: str) -> dict[str, float]:
 
 def run_stage(root: Path, name: str) -> dict[str, float]:
     start = time.perf_counter()
-    last = FIRST + timedelta(days=DAYS - 1)
     if name == "daily_tables":
-        fill_day(Lake.open(root / RECEIVED), last)
+        fill_day(Lake.open(root / RECEIVED), LAST)
     elif name == "bundle":
         lake = Lake.open(root)
         content = bundle_content(lake, invented_model(lake), read_catalogue(lake), "invented")
         write_bundle(lake.serving / "invented", content)
     else:
-        stage(name).run(Lake.open(root), **({"cut_off": last.isoformat()} if name == "current_likes" else {}))
+        stage(name).run(Lake.open(root), **({"cut_off": LAST.isoformat()} if name == "current_likes" else {}))
     return measured(start)
 
 
@@ -167,8 +184,7 @@ def invent(root: Path, likes: int) -> None:
     """A lake with four days of lists; on each a quarter of the users are seen, with all that they like."""
     lake = Lake.open_or_create(root)
     lake.admit_source("files")
-    n_users, n_tracks = max(100, likes // MEAN), int(min(1_000_000, max(1000, likes // 20)))
-    tracks = pl.Series("track_id", [f"t{number:07d}" for number in range(n_tracks)])
+    n_users, tracks = max(100, likes // MEAN), invented_tracks(likes)
     with lake.writing("invented lists"):
         for day in range(DAYS):
             key = (FIRST + timedelta(days=day)).isoformat()
@@ -181,18 +197,45 @@ def invent(root: Path, likes: int) -> None:
             lake.write(table, key, empty_table(table))
 
 
+def invent_current(root: Path, likes: int) -> None:
+    """A lake with the current lists alone, as of the last day."""
+    lake = Lake.open_or_create(root)
+    n_users, tracks, key = max(100, likes // MEAN), invented_tracks(likes), LAST.isoformat()
+    with lake.writing("invented lists"):
+        with lake.draft("current_likes", key) as lists:
+            for start in range(0, n_users, _USERS_A_BLOCK):
+                frame, _ = invented_lists(tracks, np.arange(start, min(start + _USERS_A_BLOCK, n_users)))
+                lists.append(frame.select(empty_table("current_likes").columns))
+        lake.set_current("current_likes", key)
+        lake.write("tracks", key, described(tracks))
+        for table in ("audio_features", "redirects", "feedback", "users"):
+            lake.write(table, key, empty_table(table))
+
+
 def receive(root: Path) -> None:
     """A lake that received the lists of the last day in no order, and has no tables yet."""
-    day = FIRST + timedelta(days=DAYS - 1)
-    lists = Lake.open(root).read("likes", day.isoformat(), ["user_id", "track_id", "liked_at"])
+    lists = Lake.open(root).read("likes", LAST.isoformat(), ["user_id", "track_id", "liked_at"])
     lake = Lake.open_or_create(root / RECEIVED)
     with lake.writing("received lists"):
         batch = RawBatch("files", "invented", likes=lists.sample(fraction=1, shuffle=True, seed=1))
-        write_batch(lake.raw, day, batch)
+        write_batch(lake.raw, LAST, batch)
+
+
+def invented_tracks(likes: int) -> pl.Series:
+    """The ids of the tracks of so many likes."""
+    n_tracks = int(min(1_000_000, max(1000, likes // 20)))
+    return pl.Series("track_id", [f"t{number:07d}" for number in range(n_tracks)])
 
 
 def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:
-    """Append what ``users`` like to the drafts of a day: most of it of one of many scenes."""
+    """Append what ``users`` like to the drafts of a day."""
+    frame, observed = invented_lists(tracks, users)
+    lists.append(frame.select(empty_table("likes").columns))
+    seen.append(observed.select(empty_table("observations").columns))
+
+
+def invented_lists(tracks: pl.Series, users: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What ``users`` like, most of it of one of many scenes, and the observations of their lists."""
     rng = np.random.default_rng([7, int(users[0]) if len(users) else 0])
     lengths = rng.geometric(1 / MEAN, len(users))
     of = np.repeat(np.arange(len(users)), lengths)
@@ -207,15 +250,11 @@ def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:
     ids = pl.Series("user_id", users).cast(pl.String).str.zfill(9)
     ids = "u" + ids
     frame = pl.DataFrame({"user_id": ids.gather(of), "track_id": tracks.gather(track)})
-    lists.append(
-        frame.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), source=pl.lit("files")).select(
-            empty_table("likes").columns
-        )
-    )
+    frame = frame.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), source=pl.lit("files"))
     counts = np.bincount(of, minlength=len(users))
     hashes = pl.Series([f"{value:016x}" for value in (users * 31 + counts).tolist()])
     observed = pl.DataFrame({"user_id": ids, "n_likes": counts.astype(np.int32), "list_hash": hashes})
-    seen.append(observed.with_columns(source=pl.lit("files")).select(empty_table("observations").columns))
+    return frame, observed.with_columns(source=pl.lit("files"))
 
 
 def described(tracks: pl.Series) -> pl.DataFrame:
