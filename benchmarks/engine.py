@@ -2,10 +2,11 @@
 
     python benchmarks/engine.py --folder FOLDER [--likes 5e6] [--rounds 3]
 
-It makes the lake of `benchmarks/scale.py`, and runs lists, like graph, co-likes and the neighbour weights of
-its most liked tracks here, on one node of a Ray cluster, on two, and on two of which one is killed (-9) in
-the middle of the co-likes. It compares the results byte by byte (tables row by row), and the processor time,
-with that of all processes of the cluster. Last, tasks of more than a second on one node and on two.
+It makes the lake of `benchmarks/scale.py`, and runs lists, like graph, co-likes, the neighbour weights of
+its most liked tracks and the recommendations of its first users: here, on one node of a Ray cluster, on two,
+and on two of which one is killed (-9) in the middle of the co-likes. It compares the results byte by byte
+(tables row by row), and the processor time, with that of all processes of the cluster. Last, tasks of more
+than a second on one node and on two.
 
 Each of the ways is run in every round, and of a stage its least cost counts: the rest is other work of the
 machine. The first stage of a cluster includes what its processes take to start.
@@ -27,30 +28,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import psutil
 
-from benchmarks.scale import DAYS, FIRST, invent
-from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, EngineSettings, engine_of
+from benchmarks.scale import LAST, invent, invented_model
+from tunegraph_pipeline.engine.engine import (
+    ADDRESS_VARIABLE,
+    ENGINE_VARIABLE,
+    EngineSettings,
+    Files,
+    engine_of,
+)
 from tunegraph_pipeline.engine.ray import RayEngine
 from tunegraph_pipeline.engine.workspace import FolderWorkspace
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
+from tunegraph_pipeline.graph.csr import offsets_of
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.markdown import markdown_table
+from tunegraph_pipeline.pipeline.bundle import bundle_content
+from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.stages import stage
+from tunegraph_pipeline.pipeline.user_recommendations import RangeOfUsers, recommendations_of_range
 from tunegraph_pipeline.progress import watched_by
+from tunegraph_pipeline.recommend.bundle import write_bundle
 from tunegraph_pipeline.training.neighbour_weights import local_ridge
 from tunegraph_pipeline_tests.cluster.blocks import busy, waiting
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster, running_cluster
 
-STAGES = ("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix", "weights")
-ON_ENGINES = ("current_likes", "like_graph", "co_like_matrix", "weights")
+ON_ENGINES = ("current_likes", "like_graph", "co_like_matrix", "weights", "recommendations")
+STAGES = (
+    *("current_likes", "track_ids", "catalogue", "like_graph", "co_like_matrix"),
+    *("weights", "bundle", "recommendations"),
+)
 RESULTS = {"current_likes": ("current_likes", "last_observations"), "weights": ("weights",)}
+RESULTS |= {"recommendations": ("recommended",)}
 RESULTS |= {"like_graph": ("like_graph",), "co_like_matrix": ("co_like",)}
 MOST_OVERHEAD, LEAST_SPEEDUP = 0.15, 1.7
 _WEIGHED_TRACKS = 40_000
 """Of how many tracks the weights are solved: enough for many groups."""
+_RANKED, _USERS_A_TASK = 4_096, 256
+"""For how many users songs are ranked."""
 _LONG_TASKS = 16
 
 
@@ -144,11 +163,10 @@ def run_stages(root: Path, nodes: list[int], *, kill: bool) -> dict[str, dict[st
     for name in STAGES:
         start, before = time.perf_counter(), processor_seconds(nodes)
         with watched_by(watch):
-            if name == "weights":
-                weights(lake)
+            if name in ONLY_HERE:
+                ONLY_HERE[name](lake)
             else:
-                last = (FIRST + (DAYS - 1) * FIRST.resolution).isoformat()
-                stage(name).run(lake, **({"cut_off": last} if name == "current_likes" else {}))
+                stage(name).run(lake, **({"cut_off": LAST.isoformat()} if name == "current_likes" else {}))
         after = processor_seconds(nodes)
         cpu = sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
         costs[name] = {"wall": time.perf_counter() - start, "cpu": cpu}
@@ -175,10 +193,36 @@ def weights(lake: Lake) -> None:
     with engine_of(lake) as engine:
         near = strongest_neighbours(likes, 50, engine=engine)
         W = local_ridge(likes, near, regularisation=8.0, memory_mib=512, engine=engine)
+    lengths = np.zeros(graph.n_tracks, np.int64)
+    lengths[liked] = np.diff(W.indptr)
+    parts = {"indptr": offsets_of(lengths), "indices": liked[W.indices], "data": W.data}
     folder = lake.root / "weights"
     folder.mkdir()
-    for part in ("indptr", "indices", "data"):
-        np.save(folder / f"{part}.npy", getattr(W, part))
+    for name, part in parts.items():
+        np.save(folder / f"{name}.npy", part)
+
+
+def bundle(lake: Lake) -> None:
+    """Write a bundle of an invented model with those weights."""
+    W = {part: np.load(lake.root / "weights" / f"{part}.npy") for part in ("indptr", "indices", "data")}
+    model = invented_model(lake, neighbours=W)
+    write_bundle(lake.serving / "invented", bundle_content(lake, model, read_catalogue(lake), "invented"))
+
+
+def recommendations(lake: Lake) -> None:
+    """Rank songs for the first users, some in a task, and keep them in the lake's folder."""
+    files = Files.of(lake.serving / "invented", (lake.serving / "invented").iterdir())
+    blocks = [RangeOfUsers(start, start + _USERS_A_TASK, 10) for start in range(0, _RANKED, _USERS_A_TASK)]
+    with engine_of(lake) as engine:
+        found = engine.run(recommendations_of_range, blocks, {"bundle": files})
+        rows = pl.concat([ranked.frame("rows") for ranked in found])
+    folder = lake.root / "recommended" / "invented=1"
+    folder.mkdir(parents=True)
+    np.save(folder / "rows.npy", rows.hash_rows(1).to_numpy())
+
+
+ONLY_HERE = {"weights": weights, "bundle": bundle, "recommendations": recommendations}
+"""What is run without the stage of its name."""
 
 
 def hashed(root: Path, name: str) -> str:

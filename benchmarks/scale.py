@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,8 @@ def run_stage(root: Path, name: str) -> dict[str, float]:
     return measured(start)
 
 
-def invented_model(lake: Lake) -> ArrayFolder:
+def invented_model(lake: Lake, neighbours: Mapping[str, Any] | None = None) -> ArrayFolder:
+    """A model of eight dimensions, with the rows of ``neighbours`` (indptr, indices, data), if any."""
     n, folder = len(known_track_ids(lake)), lake.root / "invented model"
     shutil.rmtree(folder, ignore_errors=True)
     arrays: dict[str, Any] = {
@@ -149,6 +150,10 @@ def invented_model(lake: Lake) -> ArrayFolder:
         "neighbour_indices": np.zeros(0, np.int32),
         "neighbour_weight": np.zeros(0, np.float32),
     }
+    if neighbours is not None:
+        arrays["neighbour_indptr"] = neighbours["indptr"].astype(np.int64)
+        arrays["neighbour_indices"] = neighbours["indices"].astype(np.int32)
+        arrays["neighbour_weight"] = neighbours["data"].astype(np.float32)
     blend = {"embedding": 1.0, "neighbour": 1.0, "length_exponent": 0.5}
     write_arrays(folder, arrays, {"version": "invented", "blend": blend, "calibration": None})
     return ArrayFolder.open(folder)
