@@ -1,9 +1,10 @@
-// The songs of the open list. Here: showing them. Not here: changing them (`store.js`), or other lists (`lists_sheet.js`).
+// The songs and artists of the open list. Here: showing them. Not here: changing them (`store.js`), or other lists (`lists_sheet.js`).
 
 import { Job } from "./api.js";
-import { $, iconButton, offerUndo } from "./dom.js";
+import { $, element, iconButton, offerUndo, textButton } from "./dom.js";
 import { showProblem } from "./recommendations.js";
 import { forget, lookUp, replaceRows, row, songOf, titleOf } from "./songs.js";
+import { showArtist } from "./sheets.js";
 import { store } from "./store.js";
 
 const learning = new Job(async () => {
@@ -30,11 +31,28 @@ function show() {
       return row(song, { where: "dislikes", actions: [allow] });
     }),
   );
+  showArtists($("artists"), store.artists, "remove", (name) => `Remove ${name} from your artists`);
+  showArtists($("not-artists"), store.notArtists, "allow", (name) => `Allow ${name} again`);
   $("n-likes").textContent = String(store.likes.length || "");
   $("no-likes").hidden = !store.isEmpty;
-  $("disliked").hidden = !store.dislikes.length;
-  $("n-disliked").textContent = String(store.dislikes.length);
+  const never = store.dislikes.length + store.notArtists.length;
+  $("disliked").hidden = !never;
+  $("n-disliked").textContent = String(never);
   $("clear").hidden = store.isEmpty;
+}
+
+function showArtists(list, artists, name, label) {
+  list.hidden = !artists.length;
+  list.replaceChildren(
+    ...artists.toReversed().map((artist) =>
+      element(
+        "li",
+        {},
+        textButton("who", "artist", artist.name, () => showArtist(artist)),
+        iconButton("drop", name, label(artist.name), () => store.forgetArtist(artist)),
+      ),
+    ),
+  );
 }
 
 export function startTaste() {
