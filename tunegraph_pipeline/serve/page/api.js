@@ -1,10 +1,14 @@
-// Requests of the page to the service. Here: the requests and their errors. Not here: what is done with the answers.
+// Requests of the page to the service. Here: the requests, their errors, and trying again. Not here: what is done
+// with the answers.
 
-/** An error with a message for the user. `retryAfter` is in seconds, null if unknown. */
+/**
+ * An error with a message for the listener. `passing`: whether asking again later may help; `retryAfter` is then in
+ * seconds, null if unknown. `status` is that of the answer, 0 if there was none.
+ */
 export class ServiceError extends Error {
-  constructor(message, retryAfter = null) {
+  constructor(message, { status = 0, passing = true, retryAfter = null } = {}) {
     super(message);
-    this.retryAfter = retryAfter;
+    Object.assign(this, { status, passing, retryAfter });
   }
 }
 
@@ -17,56 +21,99 @@ async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError("The service is not responding.");
   }
-  if (response.ok) return response;
-  if (response.status === 429) {
-    const seconds = Number(response.headers.get("Retry-After")) || 1;
-    throw new ServiceError(`Too many requests; trying again in ${Math.ceil(seconds)} s.`, seconds);
+  const { status } = response;
+  if (response.ok) return response.json();
+  if (status === 429) {
+    const retryAfter = Number(response.headers.get("Retry-After")) || 1;
+    const message = `Too many requests; trying again in ${Math.ceil(retryAfter)} s.`;
+    throw new ServiceError(message, { status, retryAfter });
   }
   const problem = await response.json().catch(() => ({}));
-  throw new ServiceError(`The service reports: ${problem.detail ?? problem.title ?? `status ${response.status}`}`);
+  const message = `The service reports: ${problem.detail ?? problem.title ?? `status ${status}`}`;
+  throw new ServiceError(message, { status, passing: status >= 500 });
 }
 
-function post(path, body, signal) {
-  return ask(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-    signal,
-  });
+/** The answer to a GET with these parameters; those that are null are left out. */
+export function get(path, parameters = {}, signal = undefined) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
+  const query = new URLSearchParams(given).toString();
+  return ask(query ? `${path}?${query}` : path, { signal });
 }
 
-/** Recommendations for a query, as documented at /docs. */
-export async function recommend(query, signal) {
-  return (await post("recommendations", query, signal)).json();
+/** The answer to a POST of JSON. */
+export function post(path, body, signal = undefined) {
+  const headers = { "Content-Type": "application/json" };
+  return ask(path, { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-/** The same as a file in the format csv, m3u or uris. */
-export async function recommendAs(format, query) {
-  return (await post(`recommendations?format=${format}`, query)).blob();
+/** The answer to a POST of a file. */
+export function send(path, file, parameters = {}) {
+  const headers = { "Content-Type": "application/octet-stream" };
+  return ask(`${path}?${new URLSearchParams(parameters)}`, { method: "POST", headers, body: file });
 }
 
-/** Songs by name or artist, best first. */
-export async function search(text, signal) {
-  const found = await ask(`tracks?${new URLSearchParams({ query: text, limit: "8" })}`, { signal });
-  return (await found.json()).items;
+/** The path of something about a song, such as "similar". */
+export function ofTrack(id, what) {
+  // Only slashes are kept: ids may contain any other sign.
+  return `tracks/${id.split("/").map(encodeURIComponent).join("/")}/${what}`;
 }
 
 /** The known songs of these ids, in their order. */
 export async function tracks(ids) {
   const found = [];
   for (let start = 0; start < ids.length; start += 50) {
-    const some = ids.slice(start, start + 50).join(",");
-    const answer = await (await ask(`tracks?${new URLSearchParams({ ids: some })}`)).json();
+    const answer = await get("tracks", { ids: ids.slice(start, start + 50).join(",") });
     found.push(...answer.items);
   }
   return found;
 }
 
-/** The most liked songs with their positions. */
-export async function mapPoints() {
-  return (await (await ask("map?limit=4000")).json()).points;
+const LONGEST_PAUSE = 30; // seconds
+const waiting = new Set();
+
+/**
+ * A job that is tried until it succeeds: again after a while where an error may pass, and at once when the browser is
+ * online again or the page is looked at again. `show(error)` is called with each error, and with null when it is over.
+ */
+export class Job {
+  #timer = 0;
+  #tries = 0;
+
+  constructor(work, show) {
+    this.work = work;
+    this.show = show;
+  }
+
+  async run() {
+    this.stop();
+    try {
+      await this.work();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (!(error instanceof ServiceError)) throw error;
+      this.show(error);
+      if (!error.passing) return;
+      this.#tries += 1;
+      const pause = error.retryAfter ?? Math.min(LONGEST_PAUSE, 2 ** (this.#tries - 1));
+      waiting.add(this);
+      this.#timer = setTimeout(() => this.run(), 1000 * pause);
+      return;
+    }
+    this.#tries = 0;
+    this.show(null);
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    waiting.delete(this);
+  }
 }
 
-export async function version() {
-  return (await ask("version")).json();
+function tryNow() {
+  for (const job of [...waiting]) job.run();
 }
+
+addEventListener("online", tryNow);
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") tryNow();
+});
