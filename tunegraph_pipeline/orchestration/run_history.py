@@ -43,8 +43,8 @@ def run_history(lake: Lake) -> dict[str, Any]:
 
 
 def drift_points(lake: Lake) -> list[dict[str, Any]]:
-    """The drift of each model that a run of the history trained from an earlier one, the oldest first: version,
-    when, mean_cosine, overlap. Empty without a history. Raises LakeError where it cannot be read."""
+    """The drift of each model that a run of the history trained from an earlier one, the oldest first:
+    version, when, mean_cosine, overlap. Empty without a history. Raises LakeError where it cannot be read."""
     with _history(lake) as instance:
         if instance is None:
             return []
