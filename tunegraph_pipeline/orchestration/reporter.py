@@ -54,7 +54,7 @@ class Reporter:
             "publications": report.published,
             "drift": _drift,
             "tables": report.tables,
-            "feedback": lambda lake: report.feedback(lake, _today()),
+            "feedback": report.feedback,
             "runs": _runs,
             "users": self._page_of_users,
             "user": lambda _, **of: self._playground.user(**of),

@@ -11,7 +11,7 @@ something cannot be read.
 import math
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -198,20 +198,20 @@ def _names(lake: Lake) -> Bundle | None:
         return None
 
 
-def feedback(lake: Lake, today: date) -> dict[str, Any]:
+def feedback(lake: Lake) -> dict[str, Any]:
     """The queue of feedback: what waits for a refresh since when, what was put aside and why, and what was
-    collected on each of the last `FEEDBACK_DAYS` days."""
-    first = today - timedelta(days=FEEDBACK_DAYS - 1)
+    collected on each of the last `FEEDBACK_DAYS` days of the lake."""
+    days = lake.partitions("feedback")[-FEEDBACK_DAYS:]
+    received = set(map(str, lake.raw_days()))
     waiting = waiting_days(lake.root)
     files = list(rejected_lines(lake.root))
     why: Counter[str] = Counter()
-    for day in (day for day in lake.raw_days() if day >= first):
-        for batch in lake.batches(day):
+    for day in received.intersection(days):
+        for batch in lake.batches(date.fromisoformat(day)):
             if batch.source == FEEDBACK:
                 why.update(
                     {reason: count for reason, count in batch.counts.items() if reason != LEFT_OUT and count}
                 )
-    days = [day for day in lake.partitions("feedback") if day >= first.isoformat()]
     said = {day: lake.read("feedback", day, ["user_id", "action"]) for day in days}
     counts = {day: lake.count_values("feedback", day, "action") for day in days if len(said[day])}
     listeners = pl.concat([frame["user_id"] for frame in said.values()]).n_unique() if said else 0
@@ -227,7 +227,7 @@ def feedback(lake: Lake, today: date) -> dict[str, Any]:
             "lines": sum(lines for _, lines in files),
             "reasons": dict(why.most_common()),
         },
-        "since": first.isoformat(),
+        "since": days[0] if days else None,
         "listeners": listeners,
         "days": [
             {"day": day, **{action: found.get(action, 0) for action in ACTIONS}}

@@ -241,7 +241,7 @@ class FeedbackQueueAnswer(Answer):
 
     spool: Spool
     rejected: Rejected
-    since: str = Field(description="The first of the days shown.")
+    since: str | None = Field(description="The first of the days shown; null if there is none.")
     listeners: int
     days: list[FeedbackDay]
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _IDLE_SECONDS = 120.0
 _ANSWER_SECONDS = 60.0
 _END_SECONDS = 5.0
 _MOST_WAITING = 16
+_ENDED = (OSError, ValueError, asyncio.IncompleteReadError)
+"""What is raised where the process has ended."""
 _CONCERNS_LAKE = "the tables of the lake cannot be read at present"
 
 
@@ -56,13 +59,13 @@ class ReporterProcess:
         async with self._asking:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    status, content = await self._exchange(question)
+                    status, content = await self._answer(question)
             except TimeoutError:
                 await self._end()
                 raise unavailable(
                     f"{_CONCERNS_LAKE}: no answer within {_ANSWER_SECONDS:g} s", retry_after=30
                 ) from None
-            except (OSError, ValueError, asyncio.IncompleteReadError):
+            except _ENDED:
                 await self._end()
                 raise unavailable(
                     f"{_CONCERNS_LAKE}: the process that reads them ended; the log of the service says more",
@@ -75,8 +78,16 @@ class ReporterProcess:
             raise unavailable(content.decode(), retry_after=5, name="unreadable-lake")
         raise Problem(status, content.decode())
 
+    async def _answer(self, question: dict[str, Any]) -> tuple[HTTPStatus, bytes]:
+        """The answer of the process, of a new one if that ends over it, as where somebody killed it."""
+        if self._process is not None:
+            with suppress(*_ENDED):
+                return await self._exchange(question)
+            await self._end()
+        return await self._exchange(question)
+
     async def _exchange(self, question: dict[str, Any]) -> tuple[HTTPStatus, bytes]:
-        if self._process is None or self._process.returncode is not None:
+        if self._process is None:
             # A session of its own: Ctrl-C is for the service, which then ends it.
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", MODULE, *self._arguments),

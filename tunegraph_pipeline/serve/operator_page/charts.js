@@ -4,7 +4,6 @@
 import { decimal, element, table } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 640;
 const HEIGHT = 240;
 const LEFT = 52;
 const RIGHT = 96;
@@ -17,6 +16,9 @@ function shape(name, attributes, ...children) {
   made.append(...children);
   return made;
 }
+
+/** The width of a chart: so that its letters are of their size on a phone too. */
+const widthHere = () => Math.max(300, Math.min(720, innerWidth - 66));
 
 /** From 3 to 6 round numbers that cover low to high. */
 function ticks(low, high) {
@@ -45,20 +47,21 @@ function apart(wanted, least, lowest) {
 export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
   const known = series.flatMap((one) => one.values).filter((value) => value !== null && value !== undefined);
   if (!known.length) return element("p", { class: "hint" }, "There is nothing to draw yet.");
+  const width = widthHere();
   const marks = ticks(Math.min(from, ...known), Math.max(...known));
   const [low, high] = [marks[0], marks.at(-1)];
-  const x = (place) => LEFT + ((WIDTH - LEFT - RIGHT) * (labels.length > 1 ? place / (labels.length - 1) : 0.5));
+  const x = (place) => LEFT + ((width - LEFT - RIGHT) * (labels.length > 1 ? place / (labels.length - 1) : 0.5));
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / (high - low || 1));
   const last = series.map((one) => one.values.findLast((value) => value !== null && value !== undefined));
   const said = series.map((one, i) => `${one.name} ${decimal(last[i], digits)}`).join(", ");
-  const picture = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `${title}. Last: ${said}` });
+  const picture = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `${title}. Last: ${said}` });
   for (const mark of marks) {
     picture.append(
-      shape("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(mark), y2: y(mark), class: "grid" }),
+      shape("line", { x1: LEFT, x2: width - RIGHT, y1: y(mark), y2: y(mark), class: "grid" }),
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(Number(mark.toPrecision(4)))),
     );
   }
-  const every = Math.ceil(labels.length / 6);
+  const every = Math.ceil(labels.length / (width < 500 ? 3 : 6));
   labels.forEach((label, place) => {
     if ((labels.length - 1 - place) % every) return;
     picture.append(shape("text", { x: x(place), y: HEIGHT - 8, "text-anchor": "middle" }, label.slice(0, 10)));
@@ -80,7 +83,7 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
       const text = `${one.name}, ${labels[place]}: ${decimal(value, digits)}`;
       picture.append(shape("circle", { cx: x(place), cy: y(value), r: i ? 2.5 : 4, class: `dot of-${i % 6}` }, shape("title", {}, text)));
     });
-    if (last[i] !== undefined) picture.append(shape("text", { x: WIDTH - RIGHT + 10, y: ends[i], class: `name of-${i % 6}` }, one.name));
+    if (last[i] !== undefined) picture.append(shape("text", { x: width - RIGHT + 10, y: ends[i], class: `name of-${i % 6}` }, one.name));
   });
   const columns = [
     ["", (place) => labels[place]],
@@ -100,17 +103,18 @@ export function bars(title, labels, series) {
   const marks = ticks(0, Math.max(1, ...totals));
   const high = marks.at(-1);
   const height = 180;
-  const step = (WIDTH - LEFT - 12) / Math.max(labels.length, 7);
+  const width = widthHere();
+  const step = (width - LEFT - 12) / Math.max(labels.length, 7);
   const y = (value) => TOP + (height - TOP - BOTTOM) * (1 - value / high);
   const said = series.map((one) => `${one.name} ${one.values.reduce((sum, value) => sum + value, 0)}`).join(", ");
-  const picture = shape("svg", { viewBox: `0 0 ${WIDTH} ${height}`, class: "chart", role: "img", "aria-label": `${title}. In all: ${said}` });
+  const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": `${title}. In all: ${said}` });
   for (const mark of marks) {
     picture.append(
-      shape("line", { x1: LEFT, x2: WIDTH - 12, y1: y(mark), y2: y(mark), class: "grid" }),
+      shape("line", { x1: LEFT, x2: width - 12, y1: y(mark), y2: y(mark), class: "grid" }),
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(mark)),
     );
   }
-  const every = Math.ceil(labels.length / 6);
+  const every = Math.ceil(labels.length / (width < 500 ? 3 : 6));
   labels.forEach((label, place) => {
     let below = 0;
     series.forEach((one, i) => {

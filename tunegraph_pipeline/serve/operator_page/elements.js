@@ -27,15 +27,24 @@ export function figure(label, value, about = null, kind = "") {
   );
 }
 
-/** A table: `columns` are [heading, cell of a row, "number" or nothing]. It scrolls by itself where it is wide. */
-export function table(caption, columns, rows) {
+/**
+ * A table: `columns` are [heading, cell of a row, "number" or nothing]. On a narrow screen it scrolls by itself, or
+ * if it `stacks`, each row becomes a block.
+ */
+export function table(caption, columns, rows, { stacks = false } = {}) {
   const head = columns.map(([heading, , kind]) => element("th", { scope: "col", class: kind ?? null }, heading));
   const body = rows.map((row) =>
-    element("tr", {}, ...columns.map(([, cell, kind]) => element("td", { class: kind ?? null }, cell(row) ?? "–"))),
+    element(
+      "tr",
+      {},
+      ...columns.map(([heading, cell, kind]) =>
+        element("td", { class: kind ?? null, "data-heading": heading || null }, cell(row) ?? "–"),
+      ),
+    ),
   );
   return element(
     "div",
-    { class: "scrolls", tabindex: "0", role: "region", "aria-label": caption },
+    { class: stacks ? "scrolls stacks" : "scrolls", tabindex: "0", role: "region", "aria-label": caption },
     element(
       "table",
       {},

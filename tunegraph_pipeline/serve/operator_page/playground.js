@@ -161,7 +161,7 @@ export async function playground({ signal, lake, attempt, say, given }) {
   );
   const songs = finder(
     "song",
-    "Songs, besides",
+    "Songs",
     "Name or artist",
     async (text) => (await attempt(() => api.songs(text, signal)))?.map((song) => [song.track_id, nameOf(song)]),
     (id, text, input) => {
@@ -191,7 +191,6 @@ export async function playground({ signal, lake, attempt, say, given }) {
       ),
     ),
     listed,
-    element("ul", { class: "legend parts-legend", "aria-hidden": "true" }, ...PARTS.map(([part, about], i) => element("li", { class: `of-${i}`, title: about }, part))),
     answers,
   ];
 }
@@ -207,7 +206,7 @@ async function settled(answer) {
 }
 
 function likes(list) {
-  const some = list.likes.length < list.n_likes ? `, the first ${list.likes.length}` : "";
+  const some = list.likes.length < list.n_likes ? ` (the first ${list.likes.length} are shown)` : "";
   return element(
     "details",
     { class: "card" },
@@ -238,10 +237,16 @@ function column(version, answer, before) {
     "section",
     { class: "card" },
     title,
+    answer.degraded ? null : legend(),
     answer.degraded ? element("p", { class: "note" }, `Not personal: ${answer.degraded}`) : null,
     answer.unknown.length ? element("p", { class: "note" }, `Not in this bundle: ${answer.unknown.join(", ")}`) : null,
     element("ol", { class: "songs" }, ...answer.items.map((item) => song(item, most, before))),
   );
+}
+
+function legend() {
+  const rows = PARTS.map(([part, about], i) => element("li", { class: `of-${i}`, title: about }, part));
+  return element("ul", { class: "legend", "aria-hidden": "true" }, ...rows);
 }
 
 function song(item, most, before) {
@@ -261,7 +266,7 @@ function song(item, most, before) {
         values ? parts(values, most) : null,
       ),
       values
-        ? element("p", { class: "sum" }, values.map(([name, value]) => `${name} ${decimal(value, 3)}`).join(" + ").replaceAll("+ -", "− "))
+        ? element("p", { class: "sum" }, values.map(([name, value]) => `${name} ${decimal(value, 3)}`).join(" + ").replaceAll("+ -", "− "), ` = ${decimal(item.score, 3)}`)
         : null,
       item.contributions.length
         ? element(

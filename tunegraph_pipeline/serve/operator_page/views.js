@@ -91,7 +91,7 @@ function bundles(items) {
     ["likes until", (one) => one.cut_off],
     ["written", (one) => time(one.written)],
     ["MiB", (one) => number(one.mib), "number"],
-  ], items);
+  ], items, { stacks: true });
 }
 
 // --- quality ---
@@ -313,7 +313,7 @@ export async function feedback({ signal }) {
       figure("Waiting", number(spool.waiting), spool.oldest ? `the oldest from ${spool.oldest}` : "nothing waits"),
       figure("The spool", bytes(spool.bytes), `${(fullness * 100).toFixed(fullness < 0.1 ? 1 : 0)} % of ${bytes(spool.limit)}`, fullness >= 0.8 ? "bad" : ""),
       figure("Put aside", number(rejected.lines), rejected.lines ? `in ${counted(rejected.files, "file")}` : "every line could be read", rejected.lines ? "odd" : ""),
-      figure("Collected", number(total), `of ${counted(listeners, "listener")} since ${since}`),
+      figure("Collected", number(total), since ? `of ${counted(listeners, "listener")} since ${since}` : "no day yet"),
     ),
     card(
       "Collected each day",
@@ -385,7 +385,7 @@ function usersTable(items, go) {
       (one) =>
         element("button", { type: "button", "aria-label": `Try ${one.user_id} in the playground`, onclick: () => go("playground", one.user_id) }, "Try"),
     ],
-  ], items);
+  ], items, { stacks: true });
 }
 
 // --- tables ---
@@ -404,7 +404,7 @@ export async function tables({ signal }) {
         ["partitions", (one) => (one.partitioned_by ? `${number(one.partitions)} by ${one.partitioned_by}` : null)],
         ["all rows", (one) => number(one.rows), "number"],
         ["size", (one) => bytes(one.bytes), "number"],
-      ], items),
+      ], items, { stacks: true }),
     ),
   ];
 }
