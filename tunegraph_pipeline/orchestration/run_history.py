@@ -12,7 +12,7 @@ from typing import Any
 from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRun
 from dagster._core.storage.dagster_run import RunRecord
 
-from tunegraph_pipeline.errors import LakeError
+from tunegraph_pipeline.errors import InputError, LakeError
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.orchestration.history import chosen_home
 from tunegraph_pipeline.orchestration.postgres import connection_errors, reason
@@ -66,7 +66,10 @@ def drift_points(lake: Lake) -> list[dict[str, Any]]:
 @contextmanager
 def _history(lake: Lake) -> Iterator[DagsterInstance | None]:
     """Dagster's instance of a lake, to be read; None where there is no history."""
-    home = chosen_home() or Lake.history_of(lake.root)
+    try:
+        home = chosen_home() or Lake.history_of(lake.root)
+    except InputError as error:
+        raise LakeError(str(error)) from error
     if not (home / "dagster.yaml").exists():
         yield None
         return
