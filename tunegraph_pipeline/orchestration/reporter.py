@@ -27,6 +27,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.pipeline import report
 from tunegraph_pipeline.pipeline.playground import Playground
 from tunegraph_pipeline.pipeline.settings import open_lake
+from tunegraph_pipeline.pipeline.users import lake_users
 from tunegraph_pipeline.recommend.filters import Filters
 from tunegraph_pipeline.recommend.recommender import Query
 from tunegraph_pipeline.serve.blocklist import Blocklist
@@ -38,6 +39,7 @@ _USERS_SECONDS = 30.0
 """For how long the list of users is kept, which takes long to make in a large lake."""
 _ATTEMPTS = 3
 """How often a question is asked while a refresh replaces what is being read."""
+_PAUSE_SECONDS = 0.05
 _NICENESS = 10
 
 
@@ -73,6 +75,7 @@ class Reporter:
                 # A refresh may just have replaced what it was about to read.
                 if attempt == _ATTEMPTS:
                     raise
+                time.sleep(_PAUSE_SECONDS)
         raise AssertionError
 
     def _page_of_users(
@@ -80,7 +83,7 @@ class Reporter:
     ) -> dict[str, Any]:
         now, today = time.monotonic(), _today()
         if self._users is None or now >= self._users[0] or self._users[1] != today:
-            self._users = now + _USERS_SECONDS, today, report.all_users(lake, today)
+            self._users = now + _USERS_SECONDS, today, lake_users(lake, today)
         return report.page_of_users(self._users[2], search, by_likes=by_likes, offset=offset, limit=limit)
 
     def _recommend(self, _lake: Lake, version: str | None, **options: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from tunegraph_pipeline.lake.raw import LEFT_OUT
 from tunegraph_pipeline.lake.schemas import FEEDBACK, TABLES, Partition
 from tunegraph_pipeline.lake.seals import read_json
 from tunegraph_pipeline.pipeline.status import lake_status
-from tunegraph_pipeline.pipeline.users import lake_users, matching_users
+from tunegraph_pipeline.pipeline.users import matching_users
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.publication import Decision, Publication, live_version, publications
 
@@ -280,11 +280,6 @@ def page_of_users(
             for row in found.slice(offset, limit).iter_rows(named=True)
         ],
     }
-
-
-def all_users(lake: Lake, today: date) -> pl.DataFrame:
-    """The rows of `users.lake_users`, which :func:`page_of_users` shows a page of."""
-    return lake_users(lake, today)
 
 
 def _iso(when: datetime) -> str:

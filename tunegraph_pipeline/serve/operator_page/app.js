@@ -10,10 +10,20 @@ const SUBJECTS = [
   ["overview", "Overview", "What the lake holds and what is live.", views.overview],
   ["playground", "Playground", "Ask any bundle that is kept, and see what its scores are made of.", playground],
   ["quality", "Quality", "How what was live ranked likes that no model had seen, beside the baselines.", views.quality],
-  ["publications", "Publications", "What went live when, and what the gate said of each new model.", views.publications],
+  [
+    "publications",
+    "Publications",
+    "What went live when, and what the gate said of each new model.",
+    views.publications,
+  ],
   ["drift", "Drift", "How far the embeddings of each model moved from those of the model before.", views.drift],
   ["runs", "Runs", "The last runs, and what each of their steps did.", views.runs],
-  ["feedback", "Feedback", "What listeners said: waiting for the next refresh, put aside, and collected.", views.feedback],
+  [
+    "feedback",
+    "Feedback",
+    "What listeners said: waiting for the next refresh, put aside, and collected.",
+    views.feedback,
+  ],
   ["users", "Users", "Who likes how much, and when the list was last seen.", views.users],
   ["tables", "Tables", "The tables of the lake, their rows and sizes.", views.tables],
 ];

@@ -27,7 +27,8 @@ function ticks(low, high) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((one) => one >= rough);
   const found = [];
-  for (let at = Math.floor(low / step) * step; at <= high + step * 0.999; at += step) found.push(Number(at.toPrecision(12)));
+  for (let at = Math.floor(low / step) * step; at <= high + step * 0.999; at += step)
+    found.push(Number(at.toPrecision(12)));
   return found;
 }
 
@@ -50,11 +51,16 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
   const width = widthHere();
   const marks = ticks(Math.min(from, ...known), Math.max(...known));
   const [low, high] = [marks[0], marks.at(-1)];
-  const x = (place) => LEFT + ((width - LEFT - RIGHT) * (labels.length > 1 ? place / (labels.length - 1) : 0.5));
+  const x = (place) => LEFT + (width - LEFT - RIGHT) * (labels.length > 1 ? place / (labels.length - 1) : 0.5);
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - low) / (high - low || 1));
   const last = series.map((one) => one.values.findLast((value) => value !== null && value !== undefined));
   const said = series.map((one, i) => `${one.name} ${decimal(last[i], digits)}`).join(", ");
-  const picture = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "chart", role: "img", "aria-label": `${title}. Last: ${said}` });
+  const picture = shape("svg", {
+    viewBox: `0 0 ${width} ${HEIGHT}`,
+    class: "chart",
+    role: "img",
+    "aria-label": `${title}. Last: ${said}`,
+  });
   for (const mark of marks) {
     picture.append(
       shape("line", { x1: LEFT, x2: width - RIGHT, y1: y(mark), y2: y(mark), class: "grid" }),
@@ -66,7 +72,11 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
     if ((labels.length - 1 - place) % every) return;
     picture.append(shape("text", { x: x(place), y: HEIGHT - 8, "text-anchor": "middle" }, label.slice(0, 10)));
   });
-  const ends = apart(last.map((value) => (value === undefined ? TOP : y(value) + 4)), 14, HEIGHT - BOTTOM + 4);
+  const ends = apart(
+    last.map((value) => (value === undefined ? TOP : y(value) + 4)),
+    14,
+    HEIGHT - BOTTOM + 4,
+  );
   series.forEach((one, i) => {
     let path = "";
     let pen = false;
@@ -81,9 +91,16 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
     one.values.forEach((value, place) => {
       if (value === null || value === undefined) return;
       const text = `${one.name}, ${labels[place]}: ${decimal(value, digits)}`;
-      picture.append(shape("circle", { cx: x(place), cy: y(value), r: i ? 2.5 : 4, class: `dot of-${i % 6}` }, shape("title", {}, text)));
+      picture.append(
+        shape(
+          "circle",
+          { cx: x(place), cy: y(value), r: i ? 2.5 : 4, class: `dot of-${i % 6}` },
+          shape("title", {}, text),
+        ),
+      );
     });
-    if (last[i] !== undefined) picture.append(shape("text", { x: width - RIGHT + 10, y: ends[i], class: `name of-${i % 6}` }, one.name));
+    if (last[i] !== undefined)
+      picture.append(shape("text", { x: width - RIGHT + 10, y: ends[i], class: `name of-${i % 6}` }, one.name));
   });
   const columns = [
     ["", (place) => labels[place]],
@@ -93,7 +110,12 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
     "figure",
     {},
     picture,
-    element("details", {}, element("summary", {}, "The figures"), table(title, columns, labels.map((_, place) => place).reverse())),
+    element(
+      "details",
+      {},
+      element("summary", {}, "The figures"),
+      table(title, columns, labels.map((_, place) => place).reverse()),
+    ),
   );
 }
 
@@ -107,7 +129,12 @@ export function bars(title, labels, series) {
   const step = (width - LEFT - 12) / Math.max(labels.length, 7);
   const y = (value) => TOP + (height - TOP - BOTTOM) * (1 - value / high);
   const said = series.map((one) => `${one.name} ${one.values.reduce((sum, value) => sum + value, 0)}`).join(", ");
-  const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": `${title}. In all: ${said}` });
+  const picture = shape("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    class: "chart",
+    role: "img",
+    "aria-label": `${title}. In all: ${said}`,
+  });
   for (const mark of marks) {
     picture.append(
       shape("line", { x1: LEFT, x2: width - 12, y1: y(mark), y2: y(mark), class: "grid" }),
@@ -119,12 +146,22 @@ export function bars(title, labels, series) {
     let below = 0;
     series.forEach((one, i) => {
       const value = one.values[place];
-      const bar = { x: LEFT + place * step + step * 0.15, width: step * 0.7, y: y(below + value), height: y(below) - y(below + value) };
+      const bar = {
+        x: LEFT + place * step + step * 0.15,
+        width: step * 0.7,
+        y: y(below + value),
+        height: y(below) - y(below + value),
+      };
       below += value;
-      if (value) picture.append(shape("rect", { ...bar, class: `area of-${i}` }, shape("title", {}, `${label}: ${one.name} ${value}`)));
+      if (value)
+        picture.append(
+          shape("rect", { ...bar, class: `area of-${i}` }, shape("title", {}, `${label}: ${one.name} ${value}`)),
+        );
     });
     if ((labels.length - 1 - place) % every === 0)
-      picture.append(shape("text", { x: LEFT + (place + 0.5) * step, y: height - 8, "text-anchor": "middle" }, label.slice(5)));
+      picture.append(
+        shape("text", { x: LEFT + (place + 0.5) * step, y: height - 8, "text-anchor": "middle" }, label.slice(5)),
+      );
   });
   const legend = series.map((one, i) => element("li", { class: `of-${i}` }, one.name));
   return element("figure", {}, picture, element("ul", { class: "legend", "aria-hidden": "true" }, ...legend));
@@ -151,12 +188,22 @@ export function interval(low, middle, high, allowed) {
 export function parts(values, most) {
   const width = 160;
   const said = values.map(([name, value]) => `${name} ${decimal(value, 3)}`).join(", ");
-  const picture = shape("svg", { viewBox: `0 0 ${width} 10`, class: "parts", role: "img", "aria-label": said, preserveAspectRatio: "none" });
+  const picture = shape("svg", {
+    viewBox: `0 0 ${width} 10`,
+    class: "parts",
+    role: "img",
+    "aria-label": said,
+    preserveAspectRatio: "none",
+  });
   let at = 0;
   values.forEach(([name, value], i) => {
     const long = (Math.abs(value) / (most || 1)) * width;
     picture.append(
-      shape("rect", { x: at, y: 0, width: long, height: 10, class: `area of-${i}${value < 0 ? " less" : ""}` }, shape("title", {}, `${name} ${decimal(value, 3)}`)),
+      shape(
+        "rect",
+        { x: at, y: 0, width: long, height: 10, class: `area of-${i}${value < 0 ? " less" : ""}` },
+        shape("title", {}, `${name} ${decimal(value, 3)}`),
+      ),
     );
     at += long;
   });

@@ -18,7 +18,17 @@ const nameOf = (song) => (song.artists ? `${titleOf(song)} – ${song.artists}` 
 
 /** An input with a list of what was found under it; `find` gives [value, label] pairs, `take` gets a value. */
 function finder(id, label, placeholder, find, take) {
-  const input = element("input", { id, type: "search", role: "combobox", autocomplete: "off", spellcheck: "false", placeholder, "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": `${id}-found` });
+  const input = element("input", {
+    id,
+    type: "search",
+    role: "combobox",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder,
+    "aria-autocomplete": "list",
+    "aria-expanded": "false",
+    "aria-controls": `${id}-found`,
+  });
   const list = element("ul", { id: `${id}-found`, class: "found", role: "listbox", "aria-label": label, hidden: true });
   let items = [];
   let active = -1;
@@ -50,7 +60,19 @@ function finder(id, label, placeholder, find, take) {
     items = found ?? [];
     list.replaceChildren(
       ...items.map(([, text], at) =>
-        element("li", { id: `${id}-${at}`, role: "option", "aria-selected": "false", onpointerdown: (event) => { event.preventDefault(); choose(at); } }, text),
+        element(
+          "li",
+          {
+            id: `${id}-${at}`,
+            role: "option",
+            "aria-selected": "false",
+            onpointerdown: (event) => {
+              event.preventDefault();
+              choose(at);
+            },
+          },
+          text,
+        ),
       ),
     );
     list.hidden = !items.length;
@@ -78,7 +100,16 @@ function finder(id, label, placeholder, find, take) {
 
 function slider(id, label, low, high, value) {
   const input = element("input", { id, type: "range", min: "0", max: "1", step: "0.05", value: String(value) });
-  return [input, element("label", {}, label, input, element("span", { class: "ends" }, element("span", {}, low), element("span", {}, high)))];
+  return [
+    input,
+    element(
+      "label",
+      {},
+      label,
+      input,
+      element("span", { class: "ends" }, element("span", {}, low), element("span", {}, high)),
+    ),
+  ];
 }
 
 export async function playground({ signal, lake, attempt, say, given }) {
@@ -92,10 +123,20 @@ export async function playground({ signal, lake, attempt, say, given }) {
 
   const option = (one) => element("option", { value: one.version }, `${one.version}${one.live ? " (live)" : ""}`);
   const first = element("select", { id: "bundle" }, ...bundles.map(option));
-  const second = element("select", { id: "compared" }, element("option", { value: "" }, "nothing"), ...bundles.map(option));
+  const second = element(
+    "select",
+    { id: "compared" },
+    element("option", { value: "" }, "nothing"),
+    ...bundles.map(option),
+  );
   first.value = (bundles.find((one) => one.live) ?? bundles[0]).version;
   const k = element("select", { id: "k" }, ...[10, 20, 50].map((n) => element("option", {}, String(n))));
-  const most = element("select", { id: "most" }, element("option", { value: "" }, "any number"), ...[1, 2, 3].map((n) => element("option", { value: String(n) }, String(n))));
+  const most = element(
+    "select",
+    { id: "most" },
+    element("option", { value: "" }, "any number"),
+    ...[1, 2, 3].map((n) => element("option", { value: String(n) }, String(n))),
+  );
   const explicit = element("input", { id: "explicit", type: "checkbox" });
   explicit.checked = true;
   const [familiarity, familiarityRow] = slider("familiarity", "Familiarity", "discover", "well known", 0.5);
@@ -139,10 +180,27 @@ export async function playground({ signal, lake, attempt, say, given }) {
 
   function drawChosen() {
     const chip = (text, remove) =>
-      element("li", {}, text, element("button", { type: "button", "aria-label": `Remove ${text}`, onclick: remove }, "×"));
+      element(
+        "li",
+        {},
+        text,
+        element("button", { type: "button", "aria-label": `Remove ${text}`, onclick: remove }, "×"),
+      );
     chosen.replaceChildren(
-      ...(asked.user ? [chip(`user ${asked.user}`, () => { asked.user = null; ask(); })] : []),
-      ...asked.songs.map((song) => chip(song.text, () => { asked.songs = asked.songs.filter((one) => one !== song); ask(); })),
+      ...(asked.user
+        ? [
+            chip(`user ${asked.user}`, () => {
+              asked.user = null;
+              ask();
+            }),
+          ]
+        : []),
+      ...asked.songs.map((song) =>
+        chip(song.text, () => {
+          asked.songs = asked.songs.filter((one) => one !== song);
+          ask();
+        }),
+      ),
     );
     chosen.hidden = !chosen.children.length;
   }
@@ -151,7 +209,11 @@ export async function playground({ signal, lake, attempt, say, given }) {
     "user",
     "A stored user",
     "A part of an id",
-    async (text) => (await attempt(() => api.users({ search: text, sort: "likes", limit: 8 }, signal)))?.items.map((one) => [one.user_id, `${one.user_id} (${counted(one.likes, "like")})`]),
+    async (text) =>
+      (await attempt(() => api.users({ search: text, sort: "likes", limit: 8 }, signal)))?.items.map((one) => [
+        one.user_id,
+        `${one.user_id} (${counted(one.likes, "like")})`,
+      ]),
     (id, _, input) => {
       if (!id) return;
       asked.user = id;
@@ -210,10 +272,16 @@ function likes(list) {
   return element(
     "details",
     { class: "card" },
-    element("summary", {}, `${list.user_id} likes ${counted(list.n_likes, "song")}${list.n_dislikes ? ` and dislikes ${number(list.n_dislikes)}` : ""}${some}`),
+    element(
+      "summary",
+      {},
+      `${list.user_id} likes ${counted(list.n_likes, "song")}${list.n_dislikes ? ` and dislikes ${number(list.n_dislikes)}` : ""}${some}`,
+    ),
     element("ul", { class: "names" }, ...list.likes.map((song) => element("li", {}, nameOf(song)))),
     list.n_dislikes ? element("h3", {}, "Disliked") : null,
-    list.n_dislikes ? element("ul", { class: "names" }, ...list.dislikes.map((song) => element("li", {}, nameOf(song)))) : null,
+    list.n_dislikes
+      ? element("ul", { class: "names" }, ...list.dislikes.map((song) => element("li", {}, nameOf(song))))
+      : null,
   );
 }
 
@@ -230,7 +298,8 @@ function show(answers, versions, found) {
 
 function column(version, answer, before) {
   const title = element("h2", {}, "Bundle ", code(version));
-  if (answer.error) return element("section", { class: "card" }, title, element("p", { class: "note problem" }, answer.error));
+  if (answer.error)
+    return element("section", { class: "card" }, title, element("p", { class: "note problem" }, answer.error));
   const long = (item) => Object.values(item.parts ?? {}).reduce((sum, value) => sum + Math.abs(value), 0);
   const most = Math.max(...answer.items.map(long), 0);
   return element(
@@ -261,22 +330,46 @@ function song(item, most, before) {
       element(
         "summary",
         {},
-        element("span", { class: "title" }, element("strong", {}, titleOf(item)), item.artists ? element("small", {}, item.artists) : null),
-        element("span", { class: "score" }, before === null ? null : moved(item, before), item.parts ? decimal(item.score, 3) : counted(item.score, "like")),
+        element(
+          "span",
+          { class: "title" },
+          element("strong", {}, titleOf(item)),
+          item.artists ? element("small", {}, item.artists) : null,
+        ),
+        element(
+          "span",
+          { class: "score" },
+          before === null ? null : moved(item, before),
+          item.parts ? decimal(item.score, 3) : counted(item.score, "like"),
+        ),
         values ? parts(values, most) : null,
       ),
       values
-        ? element("p", { class: "sum" }, values.map(([name, value]) => `${name} ${decimal(value, 3)}`).join(" + ").replaceAll("+ -", "− "), ` = ${decimal(item.score, 3)}`)
+        ? element(
+            "p",
+            { class: "sum" },
+            values
+              .map(([name, value]) => `${name} ${decimal(value, 3)}`)
+              .join(" + ")
+              .replaceAll("+ -", "− "),
+            ` = ${decimal(item.score, 3)}`,
+          )
         : null,
       item.contributions.length
         ? element(
             "ul",
             { class: "names" },
-            ...item.contributions.map((one) => element("li", {}, `${decimal(one.contribution, 3)} from ${nameOf(one)}`)),
+            ...item.contributions.map((one) =>
+              element("li", {}, `${decimal(one.contribution, 3)} from ${nameOf(one)}`),
+            ),
           )
         : null,
       item.reasons.length
-        ? element("p", { class: "hint" }, item.reasons.map((why) => `${counted(why.listeners, "listener")} of both with ${titleOf(why)}`).join("; "))
+        ? element(
+            "p",
+            { class: "hint" },
+            item.reasons.map((why) => `${counted(why.listeners, "listener")} of both with ${titleOf(why)}`).join("; "),
+          )
         : null,
     ),
   );

@@ -50,7 +50,9 @@ export async function overview({ signal, lake, attempt, go }) {
     const log = await api.subject("publications", signal);
     quality.replaceChildren(...figures(live, judged, queue, log));
     const { history, items } = await api.subject("runs", signal);
-    later.replaceChildren(items.length ? lastRun(items[0]) : empty(history ? "No run yet." : "This lake has no history of runs."));
+    later.replaceChildren(
+      items.length ? lastRun(items[0]) : empty(history ? "No run yet." : "This lake has no history of runs."),
+    );
   });
   return [
     quality,
@@ -76,22 +78,42 @@ function figures(live, judged, queue, log) {
   const newest = log.items[0];
   const { spool } = queue;
   return [
-    figure("Live bundle", live ? live.version.slice(0, 10) : "none", live ? `model ${live.model.slice(0, 17)}` : null, live ? "" : "bad"),
+    figure(
+      "Live bundle",
+      live ? live.version.slice(0, 10) : "none",
+      live ? `model ${live.model.slice(0, 17)}` : null,
+      live ? "" : "bad",
+    ),
     figure(`Quality, ${metric ?? "not judged"}`, decimal(last), last === undefined ? "no like was held out" : change),
-    figure("Last publication", newest ? newest.outcome : "none", newest ? newest.when.slice(0, 10) : null, newest?.outcome === "refused" ? "bad" : ""),
-    figure("Feedback waiting", number(spool.waiting), spool.oldest ? `since ${spool.oldest}` : "nothing waits", spool.bytes > 0.8 * spool.limit ? "bad" : ""),
+    figure(
+      "Last publication",
+      newest ? newest.outcome : "none",
+      newest ? newest.when.slice(0, 10) : null,
+      newest?.outcome === "refused" ? "bad" : "",
+    ),
+    figure(
+      "Feedback waiting",
+      number(spool.waiting),
+      spool.oldest ? `since ${spool.oldest}` : "nothing waits",
+      spool.bytes > 0.8 * spool.limit ? "bad" : "",
+    ),
   ];
 }
 
 function bundles(items) {
   if (!items.length) return empty("None; a refresh makes one.");
-  return table("Bundles that are kept", [
-    ["bundle", (one) => element("span", {}, code(one.version), one.live ? badge("live", "good") : "")],
-    ["model", (one) => code(one.model)],
-    ["likes until", (one) => one.cut_off],
-    ["written", (one) => time(one.written)],
-    ["MiB", (one) => number(one.mib), "number"],
-  ], items, { stacks: true });
+  return table(
+    "Bundles that are kept",
+    [
+      ["bundle", (one) => element("span", {}, code(one.version), one.live ? badge("live", "good") : "")],
+      ["model", (one) => code(one.model)],
+      ["likes until", (one) => one.cut_off],
+      ["written", (one) => time(one.written)],
+      ["MiB", (one) => number(one.mib), "number"],
+    ],
+    items,
+    { stacks: true },
+  );
 }
 
 // --- quality ---
@@ -115,7 +137,12 @@ export async function quality({ signal }) {
     element(
       "section",
       { class: "card" },
-      element("div", { class: "row" }, element("h2", {}, "Over time"), element("label", { class: "choice" }, "Metric ", choice)),
+      element(
+        "div",
+        { class: "row" },
+        element("h2", {}, "Over time"),
+        element("label", { class: "choice" }, "Metric ", choice),
+      ),
       shown,
       element(
         "p",
@@ -142,7 +169,9 @@ export async function publications({ signal }) {
         one.bundle === live ? badge("live", "good") : one.kept ? badge("kept") : null,
       ),
       element("p", {}, "bundle ", code(one.bundle), " of model ", code(one.model)),
-      one.replaced && one.replaced !== one.bundle ? element("p", { class: "hint" }, "replaced ", version(one.replaced)) : null,
+      one.replaced && one.replaced !== one.bundle
+        ? element("p", { class: "hint" }, "replaced ", version(one.replaced))
+        : null,
       one.reason && one.reason !== one.gate?.refusal ? element("p", {}, one.reason) : null,
       one.gate ? verdict(one.gate) : null,
     ),
@@ -170,7 +199,11 @@ function verdict(gate) {
           "div",
           { class: "row left" },
           interval(found.low, found.challenger - found.champion, found.high, -gate.margin * found.champion),
-          element("span", {}, `${gate.metric} ${decimal(found.challenger)} against ${decimal(found.champion)}, ${signed(found.low)} to ${signed(found.high)}`),
+          element(
+            "span",
+            {},
+            `${gate.metric} ${decimal(found.challenger)} against ${decimal(found.champion)}, ${signed(found.low)} to ${signed(found.high)}`,
+          ),
         )
       : null,
     judged.length
@@ -178,13 +211,17 @@ function verdict(gate) {
           "details",
           {},
           element("summary", {}, `All figures, of ${counted(gate.users, "user")}`),
-          table("The gate's figures", [
-            ["metric", ([name]) => name],
-            ["champion", ([, one]) => decimal(one.champion), "number"],
-            ["challenger", ([, one]) => decimal(one.challenger), "number"],
-            ["difference from", ([, one]) => signed(one.low), "number"],
-            ["to", ([, one]) => signed(one.high), "number"],
-          ], judged),
+          table(
+            "The gate's figures",
+            [
+              ["metric", ([name]) => name],
+              ["champion", ([, one]) => decimal(one.champion), "number"],
+              ["challenger", ([, one]) => decimal(one.challenger), "number"],
+              ["difference from", ([, one]) => signed(one.low), "number"],
+              ["to", ([, one]) => signed(one.high), "number"],
+            ],
+            judged,
+          ),
         )
       : null,
   );
@@ -196,18 +233,28 @@ export async function drift({ signal }) {
   const { models, points } = await api.subject("drift", signal);
   const known = new Map(points.map((one) => [one.version, one]));
   for (const { version: name, written, moved } of models)
-    if (moved && !known.has(name)) known.set(name, { version: name, when: written, mean_cosine: moved.mean_cosine, overlap: moved.overlap });
+    if (moved && !known.has(name))
+      known.set(name, { version: name, when: written, mean_cosine: moved.mean_cosine, overlap: moved.overlap });
   const all = [...known.values()].sort((a, b) => (a.when < b.when ? -1 : 1));
   const shown = [];
   if (all.length)
     shown.push(
       card(
         "Over time",
-        lines("Likeness of each model to the one before", all.map((one) => one.when.slice(0, 10)), [
-          { name: "mean cosine", values: all.map((one) => one.mean_cosine) },
-          { name: "overlap@10", values: all.map((one) => one.overlap) },
-        ], { digits: 3 }),
-        element("p", { class: "hint" }, "1 is no change. Overlap@10 is the share of the ten nearest songs that stayed the same."),
+        lines(
+          "Likeness of each model to the one before",
+          all.map((one) => one.when.slice(0, 10)),
+          [
+            { name: "mean cosine", values: all.map((one) => one.mean_cosine) },
+            { name: "overlap@10", values: all.map((one) => one.overlap) },
+          ],
+          { digits: 3 },
+        ),
+        element(
+          "p",
+          { class: "hint" },
+          "1 is no change. Overlap@10 is the share of the ten nearest songs that stayed the same.",
+        ),
       ),
     );
   for (const one of [...models].reverse())
@@ -219,9 +266,13 @@ export async function drift({ signal }) {
         element(
           "p",
           {},
-          one.parent ? element("span", {}, "warm start from ", version(one.parent)) : (one.trained ?? "trained from scratch"),
+          one.parent
+            ? element("span", {}, "warm start from ", version(one.parent))
+            : (one.trained ?? "trained from scratch"),
           `, ${counted(one.epochs ?? 0, "epoch")}`,
-          one.validation === null ? "" : `, MAP@10 ${decimal(one.validation)} on validation (popularity ${decimal(one.popularity)})`,
+          one.validation === null
+            ? ""
+            : `, MAP@10 ${decimal(one.validation)} on validation (popularity ${decimal(one.popularity)})`,
         ),
         one.moved === null
           ? empty("Trained in a space of its own: there is nothing to compare it with.")
@@ -237,11 +288,15 @@ export async function drift({ signal }) {
                 "details",
                 {},
                 element("summary", {}, "The songs that moved most"),
-                table("The songs that moved most", [
-                  ["song", (song) => song.name || song.track_id],
-                  ["artists", (song) => song.artists],
-                  ["cosine to before", (song) => decimal(song.cosine, 3), "number"],
-                ], one.moved.songs),
+                table(
+                  "The songs that moved most",
+                  [
+                    ["song", (song) => song.name || song.track_id],
+                    ["artists", (song) => song.artists],
+                    ["cosine to before", (song) => decimal(song.cosine, 3), "number"],
+                  ],
+                  one.moved.songs,
+                ),
               ),
             ),
       ),
@@ -259,7 +314,16 @@ export async function runs({ signal }) {
     element(
       "details",
       { class: "card run", open: place === 0 },
-      element("summary", {}, outcome(run.outcome), " ", element("strong", {}, run.job), " ", time(run.started) ?? "not started", ` · ${seconds(run.seconds)}`),
+      element(
+        "summary",
+        {},
+        outcome(run.outcome),
+        " ",
+        element("strong", {}, run.job),
+        " ",
+        time(run.started) ?? "not started",
+        ` · ${seconds(run.seconds)}`,
+      ),
       lastRun(run),
     ),
   );
@@ -284,17 +348,25 @@ function lastRun(run) {
     ),
     run.problem ? element("p", { class: "note problem" }, run.problem) : null,
     stages.length
-      ? table(`Steps of ${run.job}`, [
-          ["step", (step) => step.name],
-          ["outcome", (step) => (step.outcome ? outcome(step.outcome) : null)],
-          ["result", (step) => step.made],
-          ["seconds", (step) => (step.seconds === null ? null : step.seconds.toFixed(1)), "number"],
-          ["rows", (step) => number(step.rows), "number"],
-          ["version", (step) => version(step.version)],
-        ], stages)
+      ? table(
+          `Steps of ${run.job}`,
+          [
+            ["step", (step) => step.name],
+            ["outcome", (step) => (step.outcome ? outcome(step.outcome) : null)],
+            ["result", (step) => step.made],
+            ["seconds", (step) => (step.seconds === null ? null : step.seconds.toFixed(1)), "number"],
+            ["rows", (step) => number(step.rows), "number"],
+            ["version", (step) => version(step.version)],
+          ],
+          stages,
+        )
       : empty("No step has begun."),
     checks.length
-      ? element("p", { class: "hint" }, `${counted(checks.length, "check")}, ${failed.length ? `not passed: ${failed.map((step) => step.name).join(", ")}` : "all passed"}.`)
+      ? element(
+          "p",
+          { class: "hint" },
+          `${counted(checks.length, "check")}, ${failed.length ? `not passed: ${failed.map((step) => step.name).join(", ")}` : "all passed"}.`,
+        )
       : null,
   );
 }
@@ -311,18 +383,42 @@ export async function feedback({ signal }) {
       "div",
       { class: "figures" },
       figure("Waiting", number(spool.waiting), spool.oldest ? `the oldest from ${spool.oldest}` : "nothing waits"),
-      figure("The spool", bytes(spool.bytes), `${(fullness * 100).toFixed(fullness < 0.1 ? 1 : 0)} % of ${bytes(spool.limit)}`, fullness >= 0.8 ? "bad" : ""),
-      figure("Put aside", number(rejected.lines), rejected.lines ? `in ${counted(rejected.files, "file")}` : "every line could be read", rejected.lines ? "odd" : ""),
+      figure(
+        "The spool",
+        bytes(spool.bytes),
+        `${(fullness * 100).toFixed(fullness < 0.1 ? 1 : 0)} % of ${bytes(spool.limit)}`,
+        fullness >= 0.8 ? "bad" : "",
+      ),
+      figure(
+        "Put aside",
+        number(rejected.lines),
+        rejected.lines ? `in ${counted(rejected.files, "file")}` : "every line could be read",
+        rejected.lines ? "odd" : "",
+      ),
       figure("Collected", number(total), since ? `of ${counted(listeners, "listener")} since ${since}` : "no day yet"),
     ),
     card(
       "Collected each day",
       days.length
-        ? bars("Feedback collected each day", days.map((one) => one.day), ["like", "dislike", "skip"].map((name) => ({ name, values: days.map((one) => one[name]) })))
+        ? bars(
+            "Feedback collected each day",
+            days.map((one) => one.day),
+            ["like", "dislike", "skip"].map((name) => ({ name, values: days.map((one) => one[name]) })),
+          )
         : empty("None in these days."),
     ),
     reasons.length
-      ? card("Why lines were put aside", table("Why lines were put aside", [["reason", ([why]) => why], ["lines", ([, n]) => number(n), "number"]], reasons))
+      ? card(
+          "Why lines were put aside",
+          table(
+            "Why lines were put aside",
+            [
+              ["reason", ([why]) => why],
+              ["lines", ([, n]) => number(n), "number"],
+            ],
+            reasons,
+          ),
+        )
       : null,
   ].filter(Boolean);
 }
@@ -330,8 +426,19 @@ export async function feedback({ signal }) {
 // --- users ---
 
 export async function users({ signal, attempt, go, say }) {
-  const search = element("input", { id: "search-users", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "A part of an id" });
-  const sort = element("select", { id: "sort" }, element("option", { value: "likes" }, "most likes first"), element("option", { value: "id" }, "by id"));
+  const search = element("input", {
+    id: "search-users",
+    type: "search",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "A part of an id",
+  });
+  const sort = element(
+    "select",
+    { id: "sort" },
+    element("option", { value: "likes" }, "most likes first"),
+    element("option", { value: "id" }, "by id"),
+  );
   const shown = element("div");
   let offset = 0;
   let latest = 0;
@@ -347,7 +454,11 @@ export async function users({ signal, attempt, go, say }) {
       element(
         "div",
         { class: "row pager" },
-        element("span", { class: "hint" }, found.total ? `${number(offset + 1)} to ${number(until)} of ${counted(found.total, "user")}` : "0 users"),
+        element(
+          "span",
+          { class: "hint" },
+          found.total ? `${number(offset + 1)} to ${number(until)} of ${counted(found.total, "user")}` : "0 users",
+        ),
         element("span", {}, step(-PAGE, "Previous", offset > 0), " ", step(PAGE, "Next", until < found.total)),
       ),
     );
@@ -368,24 +479,51 @@ export async function users({ signal, attempt, go, say }) {
     element(
       "section",
       { class: "card" },
-      element("div", { class: "row left" }, element("label", { class: "choice grows" }, "Find ", search), element("label", { class: "choice" }, "Order ", sort)),
+      element(
+        "div",
+        { class: "row left" },
+        element("label", { class: "choice grows" }, "Find ", search),
+        element("label", { class: "choice" }, "Order ", sort),
+      ),
       shown,
     ),
   ];
 }
 
 function usersTable(items, go) {
-  return table("Users", [
-    ["user", (one) => element("span", { class: "id" }, one.user_id, one.aliases.length ? element("small", {}, ` also ${one.aliases.join(", ")}`) : "")],
-    ["likes", (one) => number(one.likes), "number"],
-    ["last seen", (one) => one.last_observed],
-    ["sources", (one) => one.sources.join(", ")],
+  return table(
+    "Users",
     [
-      "",
-      (one) =>
-        element("button", { type: "button", "aria-label": `Try ${one.user_id} in the playground`, onclick: () => go("playground", one.user_id) }, "Try"),
+      [
+        "user",
+        (one) =>
+          element(
+            "span",
+            { class: "id" },
+            one.user_id,
+            one.aliases.length ? element("small", {}, ` also ${one.aliases.join(", ")}`) : "",
+          ),
+      ],
+      ["likes", (one) => number(one.likes), "number"],
+      ["last seen", (one) => one.last_observed],
+      ["sources", (one) => one.sources.join(", ")],
+      [
+        "",
+        (one) =>
+          element(
+            "button",
+            {
+              type: "button",
+              "aria-label": `Try ${one.user_id} in the playground`,
+              onclick: () => go("playground", one.user_id),
+            },
+            "Try",
+          ),
+      ],
     ],
-  ], items, { stacks: true });
+    items,
+    { stacks: true },
+  );
 }
 
 // --- tables ---
@@ -397,14 +535,19 @@ export async function tables({ signal }) {
   return [
     card(
       `${counted(items.length, "table")}, ${bytes(all)}`,
-      table("Tables of the lake", [
-        ["table", (one) => element("span", {}, code(one.name), element("small", { class: "under" }, one.row))],
-        ["newest", (one) => (one.newest ? version(one.newest) : null)],
-        ["its rows", (one) => number(one.newest_rows), "number"],
-        ["partitions", (one) => (one.partitioned_by ? `${number(one.partitions)} by ${one.partitioned_by}` : null)],
-        ["all rows", (one) => number(one.rows), "number"],
-        ["size", (one) => bytes(one.bytes), "number"],
-      ], items, { stacks: true }),
+      table(
+        "Tables of the lake",
+        [
+          ["table", (one) => element("span", {}, code(one.name), element("small", { class: "under" }, one.row))],
+          ["newest", (one) => (one.newest ? version(one.newest) : null)],
+          ["its rows", (one) => number(one.newest_rows), "number"],
+          ["partitions", (one) => (one.partitioned_by ? `${number(one.partitions)} by ${one.partitioned_by}` : null)],
+          ["all rows", (one) => number(one.rows), "number"],
+          ["size", (one) => bytes(one.bytes), "number"],
+        ],
+        items,
+        { stacks: true },
+      ),
     ),
   ];
 }
