@@ -176,6 +176,14 @@ def serve(
             " subsonic, lidarr (docs/programs.md), with commas.",
         ),
     ] = "",
+    operator: Annotated[
+        bool,
+        typer.Option(
+            "--operator",
+            help="Also serve a page at /operator, behind the key, for whoever runs this: users, quality,"
+            " publications, runs, feedback.",
+        ),
+    ] = False,
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
     """Serve over HTTP: a page at /, the API at /docs.
@@ -207,6 +215,7 @@ def serve(
         limits=limits_of(limit or ()),
         blocklist=blocklist,
         shapes=check_shapes(shapes),
+        operator=operator,
         access_log=access_log,
     )
     pull(lake, only_served=True)

@@ -377,6 +377,13 @@ def unreadable_lines(lake: Path) -> Iterator[tuple[Path, int]]:
                 yield path, count
 
 
+def rejected_lines(lake: Path) -> Iterator[tuple[Path, int]]:
+    """The files of lines that refreshes have put aside, and how many lines each has."""
+    for path in sorted((lake / SPOOL / _REJECTED).glob("*.jsonl")):
+        with suppress(FileNotFoundError):  # removed just now
+            yield path, sum(1 for _ in _lines(path))
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a file that are not empty, without their end, one in memory at a time."""
     with path.open("rb") as file:

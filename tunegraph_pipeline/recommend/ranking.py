@@ -139,6 +139,9 @@ class _Question(NamedTuple):
     passing: Passing | None
 
 
+SCORE_PARTS = ("embedding", "neighbours", "prior", "familiarity")
+"""What a score is the sum of."""
+
 _Highest = Callable[[int], tuple[NDArray[np.intp], NDArray[np.float32]]]
 """Given k, returns the k tracks with the highest scores, best first, and their scores."""
 
@@ -327,11 +330,23 @@ class Ranker:
         question = self._question(spec)
         winner = np.array([track])
         contributions = self._contributions(question, winner)[0] if question.liked.size else np.zeros(0)
-        prior = float(self.bundle.prior[track])
-        familiar = question.familiarity * float(self.bundle.screen[track, -1])
-        exact = _dots(self.bundle.embeddings, winner, question.direction)
-        near = question.weights[question.columns == track].sum()
-        return float(exact[0] + near) + prior + familiar, question.liked, contributions
+        return float(self._score_parts(question, winner).sum()), question.liked, contributions
+
+    def score_parts(self, spec: QuerySpec, tracks: NDArray[np.int32]) -> NDArray[np.float64]:
+        """What the scores of these tracks are the sums of, float64[n, 4]: the embedding part, the neighbour
+        part, the prior and familiarity, as in `SCORE_PARTS`. Dislikes are within the first two."""
+        return self._score_parts(self._question(spec), tracks)
+
+    def _score_parts(self, question: _Question, tracks: NDArray[np.int32 | np.intp]) -> NDArray[np.float64]:
+        near = [question.weights[question.columns == track].sum() for track in tracks.tolist()]
+        return np.column_stack(
+            [
+                _dots(self.bundle.embeddings, tracks.astype(np.intp), question.direction),
+                np.array(near, dtype=np.float64),
+                self.bundle.prior[tracks].astype(np.float64),
+                question.familiarity * self.bundle.screen[tracks, -1].astype(np.float64),
+            ]
+        )
 
     def listeners_of_both(self, some: NDArray[np.int32], others: NDArray[np.int32]) -> NDArray[np.int64]:
         """How many stored users like both ``some[i]`` and ``others[i]``: int64 of the same length."""

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -28,12 +28,16 @@ from tunegraph_pipeline.serve.routes import add_routes
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
+if TYPE_CHECKING:
+    from tunegraph_pipeline.serve.reporter_process import ReporterProcess
+
 _ABOUT = (
     "Liked songs in, recommendations out. Requests about a stored user may need a key; all others need none."
     " Errors are problem details (RFC 9457)."
 )
 _KEY = {"type": "http", "scheme": "bearer", "description": "The key may also be sent as `X-API-Key`."}
 _KEY_PATHS = {"/users/{user_id}/recommendations", "/feedback"}
+_OPERATOR_PATHS = "/operator/"
 _CLIENT_CLOSED_REQUEST = 499
 
 
@@ -56,10 +60,14 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
     """One worker's application. Its bundle is opened when the server starts, not here."""
     service = Service(settings)
 
+    reporter: ReporterProcess | None = None
+
     @asynccontextmanager
     async def alive(_app: FastAPI) -> AsyncIterator[None]:
         async with service:
             yield
+        if reporter is not None:
+            await reporter.close()
 
     app = FastAPI(
         title="TuneGraph",
@@ -83,6 +91,10 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         from tunegraph_pipeline.serve.shapes import add_shapes
 
         error_writer = add_shapes(app.router, service, settings.shapes)
+    if settings.operator:
+        from tunegraph_pipeline.serve.operator_routes import add_operator
+
+        reporter = add_operator(app.router, service)
     generated_openapi = app.openapi
     app.openapi = lambda: _complete_openapi(generated_openapi(), service)  # type: ignore[method-assign]
     cors = None
@@ -123,9 +135,10 @@ def _complete_openapi(schema: dict[str, Any], service: Service) -> dict[str, Any
         schemas.pop(unused, None)
     if service.access.asks_for_key:
         components["securitySchemes"] = {"key": _KEY}
-        for path in _KEY_PATHS:
-            for operation in schema["paths"][path].values():
-                operation["security"] = [{"key": []}]
+        for path, operations in schema["paths"].items():
+            if path in _KEY_PATHS or path.startswith(_OPERATOR_PATHS):
+                for operation in operations.values():
+                    operation["security"] = [{"key": []}]
     return schema
 
 

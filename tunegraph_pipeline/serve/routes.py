@@ -40,7 +40,7 @@ _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
 
-def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """The problems that a route may respond with, for its documentation."""
     content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     always = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -84,7 +84,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a list of likes",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY)},
+        responses={200: {"content": _LISTS}, **problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY)},
     )
     async def recommend(
         body: schemas.RecommendationRequest,
@@ -102,7 +102,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a stored user",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_STORED, HTTPStatus.NOT_FOUND, _INVALID, _BUSY)},
+        responses={200: {"content": _LISTS}, **problems(*_STORED, HTTPStatus.NOT_FOUND, _INVALID, _BUSY)},
     )
     @checked_by(service.access.check)
     async def recommend_user(
@@ -117,7 +117,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Why a song has its score",
         tags=["recommendations"],
         response_model=schemas.ExplanationAnswer,
-        responses=_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY),
+        responses=problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY),
     )
     async def explain(body: schemas.ExplanationRequest) -> Response:
         """What each liked song adds to the score of a song, for somebody with these likes."""
@@ -142,7 +142,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="Songs near a song",
         tags=["tracks"],
         response_model=schemas.SimilarTracksAnswer,
-        responses=_problems(HTTPStatus.NOT_FOUND, _INVALID, _BUSY),
+        responses=problems(HTTPStatus.NOT_FOUND, _INVALID, _BUSY),
     )
     async def similar(track_id: str, how: Annotated[schemas.SimilarParameters, Query()]) -> Response:
         """The songs nearest to a song, and how likely it is that a listener likes both."""
@@ -176,7 +176,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="Find songs",
         tags=["tracks"],
         response_model=schemas.TracksAnswer,
-        responses=_problems(_INVALID, _BUSY),
+        responses=problems(_INVALID, _BUSY),
     )
     async def tracks(how: Annotated[schemas.TrackParameters, Query()]) -> Response:
         """Look up songs by `ids`, search by name and artist with `query` (typing errors are tolerated), or
@@ -201,7 +201,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="The genres of songs",
         tags=["tracks"],
         response_model=schemas.GenresAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(_BUSY),
     )
     async def genres() -> Response:
         """The genres that songs can be filtered by, with their numbers of songs."""
@@ -219,7 +219,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="The map of songs",
         tags=["tracks"],
         response_model=schemas.MapAnswer,
-        responses=_problems(_INVALID, _BUSY),
+        responses=problems(_INVALID, _BUSY),
     )
     async def song_map(how: Annotated[schemas.MapParameters, Query()], request: Request) -> Response:
         """The most liked songs, placed so that songs liked by the same people lie together."""
@@ -241,7 +241,7 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
         tags=["feedback"],
         status_code=HTTPStatus.ACCEPTED,
         response_model=schemas.FeedbackAnswer,
-        responses=_problems(*_BODY, *_STORED, _BUSY),
+        responses=problems(*_BODY, *_STORED, _BUSY),
     )
     @checked_by(service.access.check)
     async def feedback(body: schemas.FeedbackRequest) -> Response:
@@ -267,7 +267,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Is the process alive?",
         tags=["service"],
         response_model=schemas.HealthAnswer,
-        responses=_problems(),
+        responses=problems(),
     )
     async def health() -> Response:
         """Responds as long as the process runs."""
@@ -278,7 +278,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Can it answer?",
         tags=["service"],
         response_model=schemas.ReadyAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(_BUSY),
     )
     async def ready() -> Response:
         """503 if no bundle is served. `degraded`, with the reason, if a newer bundle was refused and the old
@@ -298,7 +298,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="What is served?",
         tags=["service"],
         response_model=schemas.VersionAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(_BUSY),
     )
     async def version() -> Response:
         """The version of the program, and the bundle it serves."""
@@ -325,7 +325,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Prometheus metrics",
         tags=["service"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": _TEXT}}, **_problems()},
+        responses={200: {"content": {"text/plain": _TEXT}}, **problems()},
     )
     async def exposition() -> Response:
         """The metrics of all workers, in the text format of Prometheus."""
@@ -333,15 +333,18 @@ def _add_state(router: APIRouter, service: Service) -> None:
 
 
 def _add_pages(router: APIRouter, _service: Service) -> None:
-    _add_files(router, PageFiles(_HERE / "page"), "/", "/page/{name:path}")
-    _add_files(router, PageFiles(_HERE / "reference"), "/docs", "/docs/{name:path}")
+    add_files(router, PageFiles(_HERE / "page"), "/", "/page/{name:path}")
+    add_files(router, PageFiles(_HERE / "reference"), "/docs", "/docs/{name:path}")
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         return _json(request.app.openapi())
 
 
-def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: str) -> None:
+def add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: str) -> None:
+    """Add the routes of a page: its index, and its other files below ``file_path``, which ends in
+    ``{name:path}``. Neither needs a key."""
+
     @router.get(index_path, include_in_schema=False)
     async def index(request: Request) -> Response:
         return files.response("index.html", request)

@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
-from tunegraph_pipeline.lake.snapshots import shown
+from tunegraph_pipeline.lake.snapshots import Node, shown
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.serve.access import KEY_VARIABLE, key_of_environment
 from tunegraph_pipeline.serve.blocklist import Blocklist
@@ -78,7 +78,16 @@ def _check(settings: ServiceSettings) -> None:
     Bundle.open(read_current(settings.serving))
     Blocklist.read(settings.blocklist)
     feedback_settings(settings.lake)
-    key_of_environment()
+    if key_of_environment() is None and settings.operator:
+        raise InputError(
+            f"--operator needs a key, since its page shows everybody's lists: set {KEY_VARIABLE} in the"
+            " environment; `openssl rand -hex 32` makes one"
+        )
+    if settings.operator and Node.of(settings.lake) is not None:
+        raise InputError(
+            f"--operator cannot show {shown(settings.lake)}: a service has only the live bundle of a lake in"
+            " a store on its machine; leave the option out, or use it where the lake is a folder"
+        )
 
 
 def _with_files_for_connections(

@@ -88,6 +88,8 @@ class ServiceSettings(BaseModel):
     blocklist: Path | None = None
     shapes: tuple[Shape, ...] = ()
     """APIs of others that the service also speaks."""
+    operator: bool = False
+    """Whether the operator page is served, which needs a key."""
     access_log: bool = True
     run_folder: Path | None = None
     """Shared by the workers: their metrics, and the version they serve. None with a single worker."""
