@@ -79,7 +79,7 @@ def write(root: Path, texts: list[str]) -> None:
 
 if __name__ == "__main__":
     last, answered = int(sys.argv[1]), sys.argv[2] == "after"
-    numbers = []
+    numbers: list[int] = []
 
     def at_call(number: int, _: str, done: bool) -> None:
         numbers.append(number)
