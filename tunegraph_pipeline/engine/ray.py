@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from tunegraph_pipeline.engine.engine import EngineSettings, Input, Outputs, Parcel
 from tunegraph_pipeline.engine.workspace import Workspace
@@ -35,6 +36,10 @@ _BLOCKS = 4
 """Blocks for each processor, so that the last ones to end leave little to wait for."""
 _CONNECT_SECONDS = 10.0
 _PROBE_SECONDS = 120.0
+_LOOK_SECONDS = 2.0
+"""How often the head of the cluster is looked for while a task is waited for."""
+_LOOKS = 3
+"""After so many looks in vain the head is lost."""
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
 )
@@ -42,9 +47,18 @@ _ONE_THREAD = dict.fromkeys(
 _SAME_EVERYWHERE = ("numpy", "scipy", "polars", "sparse-dot-topn", "torch")
 """The libraries whose versions must be those of the driver, as their results are."""
 
-_members_of: list[str] = []
-"""The address of the cluster that this process joined last, if any."""
+_members_of: list["_Cluster"] = []
+"""The cluster that this process joined last, if any."""
 _Block = TypeVar("_Block")
+
+
+class _Cluster(NamedTuple):
+    """A cluster: its address as the settings give it, that of its head, and what tells it from the one that
+    another head begins at the same address."""
+
+    address: str
+    head: str
+    id: str
 
 
 class RayEngine:
@@ -109,7 +123,7 @@ class RayEngine:
                     break
                 name, task = waiting.popleft()
                 with _as_lines(self._settings.address):
-                    _result(task)
+                    _await(task)
                 self._under_way.discard(task)
                 yield Parcel(self._workspace.get(name))
                 self._workspace.drop(name)
@@ -175,6 +189,8 @@ def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # the first that a step meets is raised
+    # Ray would end this process where the head is away for a minute; `_await` says so instead.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(7 * 86_400))
     try:
         with _own_signals():
             import ray
@@ -194,9 +210,9 @@ def _joined(address: str) -> Any:
     host, port = _parsed(address)
     ray = _ray()
     if ray.is_initialized():
-        if _members_of == [address]:
+        if _members_of and _members_of[0].address == address and _has_head(_members_of[0]):
             return ray
-        ray.shutdown()  # this process was in another cluster before
+        ray.shutdown()  # this process was in another cluster before, or in one whose head died
     if host:
         _check_reachable(host, port)
     try:
@@ -214,7 +230,8 @@ def _joined(address: str) -> Any:
     except BaseException:
         ray.shutdown()
         raise
-    _members_of[:] = [address]
+    head = ray.get_runtime_context().gcs_address
+    _members_of[:] = [_Cluster(address, head, _id_of_cluster(head))]
     return ray
 
 
@@ -229,6 +246,37 @@ def _parsed(address: str) -> tuple[str, int]:
             " and run this on a machine of the cluster"
         )
     return host, int(port)
+
+
+def _check_head() -> None:
+    """Leave the cluster and raise EngineError where its head is lost."""
+    cluster = _members_of[0]
+    for _ in range(_LOOKS):
+        if _has_head(cluster):
+            return
+        time.sleep(_LOOK_SECONDS)
+    _members_of.clear()
+    _ray().shutdown()
+    where = "of this machine" if cluster.address == "auto" else f"at {cluster.address}"
+    raise EngineError(
+        f"the head of the Ray cluster {where} is lost; start the cluster again, then run this again: finished"
+        " stages are kept"
+    )
+
+
+def _has_head(cluster: _Cluster) -> bool:
+    """Whether the head of a cluster still answers, and is not another one at the same address."""
+    try:
+        _check_reachable(*_parsed(cluster.head))
+        return _id_of_cluster(cluster.head) == cluster.id
+    except (EngineError, RuntimeError, _ray().exceptions.RayError):
+        return False
+
+
+def _id_of_cluster(head: str) -> str:
+    # Not by what this process has joined: that ends the process where the head is another one.
+    client = _ray()._raylet.GcsClient(address=head)
+    return str(client.cluster_id.hex())
 
 
 def _check_reachable(host: str, port: int) -> None:
@@ -316,9 +364,11 @@ def _task(retries: int) -> Callable[..., Any]:
     return submit
 
 
-def _result(task: Any) -> None:
-    """Wait for a task. Raises what its function raised."""
+def _await(task: Any) -> None:
+    """Wait for a task. Raises what its function raised, and EngineError where the head is lost."""
     ray = _ray()
+    while not ray.wait([task], timeout=_LOOK_SECONDS, fetch_local=False)[0]:
+        _check_head()
     try:
         ray.get(task)
     except ray.exceptions.RayTaskError as error:

@@ -94,7 +94,6 @@ class CannotUpdateError(Exception):
 
 _LISTS = ("current_likes", "current_dislikes", "last_observations")
 """The tables that hold `CurrentLists`, in the order of its fields."""
-_NOTHING = pairs_fingerprint(empty_table("current_likes"))
 _ROWS_A_RANGE = 1_000_000
 """How many rows of all days are brought up to date together, in 0.8 GiB of memory (`benchmarks/scale.py`)."""
 _FEWEST_ROWS_A_RANGE = 100_000
@@ -259,8 +258,9 @@ def _write_ranges(
     """Write the tables of ``key``: updated from ``known``, or rebuilt where that is None. Returns how many
     users' lists were found to have changed. Raises LakeError, or CannotUpdateError; then nothing is
     written."""
-    before, after = ("", _NOTHING) if known is None else (known.fingerprint, known.fingerprint)
-    dislikes, changed = _NOTHING, 0
+    nothing = pairs_fingerprint(empty_table("current_likes"))
+    before, after = ("", nothing) if known is None else (known.fingerprint, known.fingerprint)
+    dislikes, changed = nothing, 0
     # A block of each day is in memory: together they are not more than a range.
     a_block = max(1024, _ROWS_A_RANGE // (2 * max(1, len(made_of.basis.days))))
     blocks = [RangeOfLists(users, a_block) for users in ranges]

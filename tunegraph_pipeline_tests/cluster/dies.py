@@ -1,48 +1,60 @@
-"""Run a command or a small writer in a process that dies at a call of the object store.
+"""Watch the calls of the object store, and run a small writer in a process that dies at one of them.
 
-    python -m tunegraph_pipeline_tests.cluster.dies NUMBER before|after write ROOT TEXT…
-    python -m tunegraph_pipeline_tests.cluster.dies NUMBER before|after command refresh …
+    python -m tunegraph_pipeline_tests.cluster.dies NUMBER before|after ROOT TEXT…
 
-Here: counting the calls, and dying as of kill -9 before the given one is sent, or after it was answered. The
-number of calls is printed where the process lives.
+Here: counting the calls, and dying by kill -9 before the given one is sent, or after it was answered. The
+number of calls is printed where the process lives. Not here: whole refreshes that die
+(`benchmarks/killed_store_calls.py`).
 """
 
 import itertools
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tunegraph_pipeline.lake.object_store import ObjectStore
-from tunegraph_pipeline_tests.lean_command import make_lean
 
-CALLS = ("read", "create", "swap", "_put_in_pieces", "listing", "delete")
-DIED = 9
+CALLS = ("read", "read_changed", "create", "swap", "_put_in_pieces", "listing", "delete")
+"""The methods of `ObjectStore` that send a request, or several of one kind."""
+DIED = -signal.SIGKILL
 
 
-def count_calls(last: int, when: str) -> "itertools.count[int]":
-    """Let this process die at the call ``last`` of the store; never where it is 0."""
-    counter, guard = itertools.count(1), threading.Lock()
+def watch_calls(act: Callable[[int, str, bool], object]) -> None:
+    """Have ``act`` called around every call of the store in this process, with the number of the call, from
+    1, its kind, such as "create files", and whether it was answered.
 
-    def counted(call: Any) -> Any:
+    Calls by which a lease is renewed in the background come at any time, so they are not counted.
+    """
+    counter = itertools.count(1)
+
+    def watched(name: str, call: Any) -> Any:
         def wrapped(self: ObjectStore, *args: Any, **more: Any) -> Any:
-            if "LEASE" in args:  # renewed by a thread, at any time
+            if threading.current_thread().name == "lease":
                 return call(self, *args, **more)
-            with guard:
-                number = next(counter)
-                if number == last and when == "before":
-                    os._exit(DIED)
-                answer = call(self, *args, **more)
-                if number == last:
-                    os._exit(DIED)
-                return answer
+            number, kind = next(counter), _kind(name, args)
+            act(number, kind, False)
+            answer = call(self, *args, **more)
+            act(number, kind, True)
+            return answer
 
         return wrapped
 
     for name in CALLS:
-        setattr(ObjectStore, name, counted(getattr(ObjectStore, name)))
-    return counter
+        setattr(ObjectStore, name, watched(name, getattr(ObjectStore, name)))
+
+
+def _kind(name: str, args: tuple[Any, ...]) -> str:
+    below = args[0].split("/")[0] if args and isinstance(args[0], str) else ""
+    return f"{name.strip('_')} {below}".strip()
+
+
+def die() -> None:
+    """As of kill -9."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write(root: Path, texts: list[str]) -> None:
@@ -66,17 +78,14 @@ def write(root: Path, texts: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    calls = count_calls(int(sys.argv[1]), sys.argv[2])
-    make_lean()
-    if sys.argv[3] == "write":
-        write(Path(sys.argv[4]), sys.argv[5:])
-    else:
-        from tunegraph_pipeline.cli import app
+    last, answered = int(sys.argv[1]), sys.argv[2] == "after"
+    numbers: list[int] = []
 
-        sys.argv = ["tunegraph", *sys.argv[4:]]
-        try:
-            app.main()
-        except SystemExit as ended:
-            if ended.code:
-                raise
-    print("calls", next(calls) - 1)  # noqa: T201  # for whoever started it
+    def at_call(number: int, _: str, done: bool) -> None:
+        numbers.append(number)
+        if (number, done) == (last, answered):
+            die()
+
+    watch_calls(at_call)
+    write(Path(sys.argv[3]), sys.argv[4:])
+    print("calls", max(numbers))  # noqa: T201  # for whoever started it

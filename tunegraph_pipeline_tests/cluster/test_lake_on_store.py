@@ -78,34 +78,18 @@ def test_a_refresh_in_a_store_is_that_in_a_folder(
 
 
 def test_a_refresh_killed_at_a_call_of_the_store_is_finished_by_the_next(
-    object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
+    object_store: ObjectStore, tmp_path: Path
 ) -> None:
-    url = object_store.url()
-    folder = WORLD.lake(tmp_path / "folder")
-    refreshed(folder.root)
-    WORLD.lake(on_node(url, "driver"))
-    start = [sys.executable, "-m", "tunegraph_pipeline_tests.cluster.dies"]
-    command = ["command", "refresh", "--source", "none", "--lake", url]
-    variables = environment(object_store, tmp_path / "driver")
-    reader = on_node(url, "reader")
-    on_node(url, "driver")
-    stages = set()
-    for number in (40, 90, 60):
-        died = subprocess.run(
-            [*start, str(number), "after", *command],
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert died.returncode == 9, died.stderr
-        lake = Lake.open(reader)
-        stages.add(frozenset(kind for kind in ("like_graph", "co_like", "serving") if lake.has_current(kind)))
-        assert all(lake.current_folder(kind).is_dir() for kind in stages.copy().pop())
-    refreshed(url)
-    same = dict(comparisons(Lake.open(folder.root), Lake.open(reader)))
-    assert [what for what, equal in same.items() if not equal] == []
-    assert snapshots.check(reader) == ([], [])
+    """At some of its calls; the benchmark without an option kills it at each of them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.killed_store_calls", "--calls", "4", "--lake", object_store.url()],
+        env=environment(object_store, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "; 0 failures" in done.stdout
 
 
 def test_a_forgotten_user_is_in_no_object_and_no_cache(

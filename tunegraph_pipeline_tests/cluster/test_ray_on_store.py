@@ -1,21 +1,26 @@
 """Ray on a lake in an object store: nodes that share no folder exchange parcels through the store."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from tunegraph_pipeline.engine.engine import EngineSettings, Files
+from benchmarks.kills import World, comparisons
+from tunegraph_pipeline.engine.engine import ADDRESS_VARIABLE, ENGINE_VARIABLE, EngineSettings, Files
 from tunegraph_pipeline.engine.ray import RayEngine
 from tunegraph_pipeline.engine.store_workspace import StoreWorkspace
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.co_like import build_co_like
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.object_store import Address, ObjectStore
-from tunegraph_pipeline.lake.snapshots import WORK, Node
+from tunegraph_pipeline.lake.snapshots import WORK, Node, check, send
+from tunegraph_pipeline.pipeline import co_like_matrix, current_likes, like_graph
 from tunegraph_pipeline_tests.cluster import object_store as stores
 from tunegraph_pipeline_tests.cluster.blocks import read_there
 from tunegraph_pipeline_tests.cluster.ray_cluster import RayCluster
+from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
 pytestmark = pytest.mark.cluster
 
@@ -99,3 +104,57 @@ def test_a_parcel_that_was_damaged_in_the_store_is_refused(
     with pytest.raises(LakeError, match="does not match its checksum"):
         workspace.get("parcel")
     assert not in_cache(Node.at(address).base.parent)
+
+
+@pytest.mark.usefixtures("blank_plots")
+def test_a_refresh_whose_head_dies_is_finished_on_the_next_cluster_as_in_a_folder(
+    object_store: stores.ObjectStore,
+    on_node: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(current_likes, "_FEWEST_ROWS_A_RANGE", 100)
+    monkeypatch.setattr(like_graph, "_FEWEST_ROWS", 100)
+    monkeypatch.setattr("tunegraph_pipeline.lake.parquet.GROUP_ROWS", 100)
+    world = World(40, 50, 1, {"dimension": 4, "epochs": 1, "encoder": "none"})
+    url, folder = object_store.url(), world.lake(tmp_path / "folder")
+    refresh = ("refresh", "--source", "none", "--lake")
+    assert tunegraph(*refresh, folder.root).returncode == 0
+    root = on_node(url, "driver")
+    world.lake(root).set_section("engine", {"blocks": 6})
+    send(root)
+    monkeypatch.setenv(ENGINE_VARIABLE, "ray")
+
+    def node(name: str) -> dict[str, str]:
+        return {**object_store.variables, "TUNEGRAPH_CACHE": str(tmp_path / name)}
+
+    doomed = RayCluster(environment=node("head"))
+    try:
+        monkeypatch.setenv(ADDRESS_VARIABLE, doomed.address)
+        with monkeypatch.context() as patch:
+            patch.setattr(co_like_matrix, "report_progress", lambda *_: doomed.head.kill())
+            line = complaint(tunegraph(*refresh, url))
+        assert f"the head of the Ray cluster at {doomed.address} is lost" in line
+    finally:
+        doomed.end()
+    lake = Lake.open(on_node(url, "reader"))
+    assert lake.has_current("like_graph")
+    assert not lake.has_current("co_like")
+    assert not (lake.root / "co_like").exists()
+    assert check(lake.root)[0] == []
+
+    on_node(url, "driver")
+    cluster = RayCluster(environment=node("head"))
+    try:
+        cluster.add_worker(environment=node("worker"))
+        monkeypatch.setenv(ADDRESS_VARIABLE, cluster.address)
+        done = tunegraph(*refresh, url)
+    finally:
+        cluster.end()
+    assert done.returncode == 0, done.stderr
+    lake = Lake.open(on_node(url, "reader"))
+    compared = dict(comparisons(folder, lake))
+    assert [what for what, same in compared.items() if not same] == []
+    assert any("arrays of serving" in what for what in compared)
+    assert not [key for key in ObjectStore(Address.of(url)).listing() if key.startswith(WORK)]
+    assert tunegraph("verify", "--lake", url).returncode == 0

@@ -103,7 +103,7 @@ def test_a_driver_killed_at_any_call_leaves_the_old_or_the_new(
     variables = environment(object_store, tmp_path / "driver")
     write(root, ["v0"])
     lived = subprocess.run(
-        [*start, "0", "before", "write", root, "v1", "v0"],
+        [*start, "0", "before", root, "v1", "v0"],
         env=variables,
         check=True,
         capture_output=True,
@@ -116,7 +116,7 @@ def test_a_driver_killed_at_any_call_leaves_the_old_or_the_new(
     for number in range(1, calls + 1):
         new = f"w{number}"
         when = ("before", "after")[number % 2]
-        died = subprocess.run([*start, str(number), when, "write", root, new], env=variables, check=False)
+        died = subprocess.run([*start, str(number), when, root, new], env=variables, check=False)
         assert died.returncode in (0, DIED)
         pull(reader)
         found = (reader / "models" / "CURRENT").read_text().removeprefix("models/CURRENT ")
