@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunegraph_pipeline.serve import operator_schemas as schemas
+from tunegraph_pipeline.serve.answers import problems
 from tunegraph_pipeline.serve.fast_route import checked_by
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.reporter_process import ReporterProcess
-from tunegraph_pipeline.serve.routes import add_files, problems
+from tunegraph_pipeline.serve.routes import add_files
 from tunegraph_pipeline.serve.service import Service
 
 _PAGE = Path(__file__).parent / "operator_page"
