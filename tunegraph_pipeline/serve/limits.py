@@ -15,5 +15,9 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
+MOST_MATCHED = 20_000
+"""Songs of a list that somebody brings."""
+MOST_MISSING = 200
+"""Of these that were not found, so many are named."""
 MOST_GENRES = 50
 """Genres in one filter."""
