@@ -1,7 +1,7 @@
 """The genres of a catalogue, as arrays.
 
-Here: which genres a text of a source names, joining spellings of one genre, and the songs of each. Not here:
-the bundle that stores them (`bundle`), or choosing songs by genre (`filters`).
+Here: which genres a text of a source names, joining spellings of one genre, the songs of each, and the genres
+of each song. Not here: the bundle that stores them (`bundle`), or choosing songs by genre (`filters`).
 
 A text may name several genres: "Rock, Pop; Folk". Spellings that differ in case, spaces and signs alone
 ("Hip-Hop", "hip hop") are one genre, shown in the spelling of the most songs.
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from tunegraph_pipeline.ids import composed
 
+MOST_OF_A_SONG = 3
+"""So many genres of a song are shown."""
 _BETWEEN = re.compile("[,;|]")
 
 
@@ -51,6 +53,31 @@ class Genres(NamedTuple):
             np.cumsum([0, *map(len, tracks)]).astype(np.int64),
             np.concatenate([np.zeros(0, dtype=np.int32), *tracks]),
         )
+
+
+class GenresOfSongs:
+    """At most `MOST_OF_A_SONG` genres of each of N songs, those of most songs first.
+
+    ``table`` int16[N, MOST_OF_A_SONG]: places in ``names``, -1 where there are no more.
+    """
+
+    def __init__(self, genres: Genres, n_tracks: int) -> None:
+        self.names = genres.names[: np.iinfo(np.int16).max]
+        self.table = np.full((n_tracks, MOST_OF_A_SONG), -1, dtype=np.int16)
+        n_known = np.zeros(n_tracks, dtype=np.int8)
+        bounds = genres.indptr.tolist()
+        for genre in range(len(self.names)):
+            tracks = genres.tracks[bounds[genre] : bounds[genre + 1]]
+            tracks = tracks[n_known[tracks] < MOST_OF_A_SONG]
+            self.table[tracks, n_known[tracks]] = genre
+            n_known[tracks] += 1
+
+    def of(self, tracks: NDArray[np.int32]) -> list[tuple[str, ...]]:
+        """The names of the genres of each of these songs."""
+        if not self.names:
+            return [()] * len(tracks)
+        names = self.names
+        return [tuple([names[place] for place in row if place >= 0]) for row in self.table[tracks].tolist()]
 
 
 def names_in(text: str) -> list[str]:

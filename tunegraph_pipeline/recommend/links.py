@@ -5,7 +5,7 @@ and the addresses (`song_ids`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -32,10 +32,10 @@ class Links:
         """The tracks that another one of their recording stands for, by that one."""
         self._of: NDArray[np.int32] = of[order]
 
-    def of(self, tracks: NDArray[np.int32], ids: Sequence[str], service: str | None) -> list[str]:
-        """A link to each of these canonical tracks, whose own ids are ``ids``: of ``service``, by default of
-        that of its own id, or else of MusicBrainz, or of any; "" where no id has a page."""
-        return [_link(own, others, service) for own, others in zip(ids, self._other_ids(tracks), strict=True)]
+    def of(self, tracks: NDArray[np.int32], ids: Sequence[str]) -> list[dict[str, str]]:
+        """The pages about each of these canonical tracks, whose own ids are ``ids``, by service: that of its
+        own id first. Empty where no id has a page."""
+        return list(map(_pages, ids, self._other_ids(tracks)))
 
     def service_of(self, given: Sequence[str], tracks: NDArray[np.int32]) -> str | None:
         """The service that most songs of a list are of: by the ids that were ``given``, or else by all ids
@@ -66,12 +66,20 @@ def usual_service(ids: Sequence[str], most: int | None = _LOOKED_AT) -> str | No
     return max(SERVICES, key=lambda service: counts[service]) if counts else None
 
 
-def _link(own: str, others: Sequence[str], wanted: str | None) -> str:
+def best_link(own: str, pages: Mapping[str, str], service: str | None) -> str:
+    """Of the ``pages`` of a song (`Links.of`) that of ``service``, by default of the service of its ``own``
+    id, or else of MusicBrainz, or any; "" without one."""
+    wanted = service_of(own) if service is None else service
+    if wanted is not None and wanted in pages:
+        return pages[wanted]
+    return pages.get(_OTHERWISE) or next(iter(pages.values()), "")
+
+
+def _pages(own: str, others: Sequence[str]) -> dict[str, str]:
     service = service_of(own)
-    if service is not None and (not others or wanted in {None, service}):
-        return page_of(own, service)
-    known = {found: one for one in reversed([own, *others]) if (found := service_of(one)) is not None}
-    if not known:
-        return ""
-    chosen = next((one for one in (wanted, _OTHERWISE) if one in known), next(reversed(known)))
-    return page_of(known[chosen], chosen)
+    pages = {} if service is None else {service: page_of(own, service)}
+    for one in others:
+        service = service_of(one)
+        if service is not None and service not in pages:
+            pages[service] = page_of(one, service)
+    return pages

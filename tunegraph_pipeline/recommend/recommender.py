@@ -5,8 +5,9 @@ the files (`bundle`), or following the live bundle (`live`).
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
@@ -19,8 +20,9 @@ from tunegraph_pipeline.lake.arrays import StringColumn
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
 from tunegraph_pipeline.recommend.calibration import neighbour_probability
 from tunegraph_pipeline.recommend.filters import Filters, Passing
+from tunegraph_pipeline.recommend.genres import Genres, GenresOfSongs
 from tunegraph_pipeline.recommend.index import CandidateIndex
-from tunegraph_pipeline.recommend.links import Links
+from tunegraph_pipeline.recommend.links import Links, best_link
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 from tunegraph_pipeline.song_ids import SERVICES
 
@@ -79,6 +81,7 @@ class SongView(NamedTuple):
 
     Texts are "" and ``explicit`` is None if unknown. ``x`` and ``y``, from 0 to 1, are its position on the
     map. ``year`` is that of its release, None if unknown; ``link`` leads to a page about it, "" without one.
+    ``genres`` are at most three, those of most songs first; ``links`` the pages about it by service.
     """
 
     track_id: str
@@ -93,6 +96,8 @@ class SongView(NamedTuple):
     y: float
     year: int | None = None
     link: str = ""
+    genres: tuple[str, ...] = ()
+    links: Mapping[str, str] = {}
 
     def shown(self) -> dict[str, Any]:
         """The fields in every answer, for JSON: all but the popularity and the index, which depends on the
@@ -336,8 +341,8 @@ class Recommender:
     def describe(self, tracks: NDArray[np.int32], service: str | None = None) -> list[SongView]:
         """The songs at these indices, linked to ``service`` where they have an id there, else to that of
         their own id."""
-        texts = self._texts(tracks)
-        return self._views(tracks, *texts, self._links.of(tracks, texts[0], service))
+        ids, names, artists = self._texts(tracks)
+        return self._views(tracks, ids, names, artists, [service] * len(ids))
 
     def _texts(self, tracks: NDArray[np.int32]) -> tuple[list[str], list[str], list[str]]:
         """The ids, names and artists of these tracks."""
@@ -350,10 +355,11 @@ class Recommender:
         ids: list[str],
         names: list[str],
         artists: list[str],
-        links: list[str],
+        services: list[str | None],
     ) -> list[SongView]:
         # `map` builds the tuples in C; a Python loop over the songs would take longer than the ranking.
         bundle = self.bundle
+        pages = self._links.of(tracks, ids)
         return list(
             map(
                 SongView,
@@ -367,9 +373,18 @@ class Recommender:
                 [None if mark < 0 else mark > 0 for mark in bundle.explicit[tracks].tolist()],
                 *bundle.layout[tracks].T.tolist(),
                 [year or None for year in bundle.years[tracks].tolist()],
-                links,
+                map(best_link, ids, pages, services),
+                self.genres.of(tracks),
+                pages,
             )
         )
+
+    @cached_property
+    def genres(self) -> GenresOfSongs:
+        """The genres of each song. Built when they are first needed, in milliseconds."""
+        bundle = self.bundle
+        genres = Genres(bundle.genre_names.tolist(), bundle.genre_indptr, bundle.genre_tracks)
+        return GenresOfSongs(genres, bundle.n_tracks)
 
     def rank_everyone(
         self,
@@ -471,12 +486,8 @@ class Recommender:
         for at, reason in zip(place.tolist(), all_reasons, strict=True):
             reasons[at] += (reason,)
         scores = np.concatenate([one.scores for one in best]).tolist()
-        links, start = list[str](), 0
-        for one, service in zip(best, services, strict=True):
-            end = start + len(one.indices)
-            links += self._links.of(one.indices, ids[start:end], service)
-            start = end
-        songs = self._views(tracks, ids[:n], names[:n], artists[:n], links)
+        of_each = [service for one, service in zip(best, services, strict=True) for _ in one.indices]
+        songs = self._views(tracks, ids[:n], names[:n], artists[:n], of_each)
         items = list(map(Recommendation, songs, scores, reasons))
         if len(best) == 1:
             return [items]

@@ -25,6 +25,7 @@ from tunegraph_pipeline.serve import metrics, schemas
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
+from tunegraph_pipeline.serve.map_answer import write_map
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -385,23 +386,7 @@ def _popular(recommender: Recommender) -> NDArray[np.int32]:
 
 
 def _render_map(served: ServedBundle, limit: int) -> bytes:
-    recommender = served.recommender
-    content = pydantic_core.to_json(
-        {
-            "bundle_version": served.bundle_version,
-            "points": [
-                {
-                    "track_id": track.track_id,
-                    "name": track.name,
-                    "artists": track.artists,
-                    "x": round(track.x, 4),  # finer than any screen, at half the size
-                    "y": round(track.y, 4),
-                    "popularity": track.popularity,
-                }
-                for track in recommender.describe(_popular(recommender)[:limit])
-            ],
-        }
-    )
+    content = write_map(served.recommender, _popular(served.recommender)[:limit])
     if len(served.maps) < _MOST_MAPS:
         served.maps[limit] = content
     return content

@@ -330,6 +330,8 @@ class ShownSong(BaseModel):
     y: float
     year: int | None = Field(description="The year of its release; null if unknown.")
     link: str = Field(description="A page about it.")
+    genres: list[str] = Field(description="At most three, those of most songs first.")
+    links: dict[Service, str] = Field(description="The pages about it, by service.")
 
 
 class TrackAnswer(ShownSong):
@@ -413,6 +415,16 @@ class MapPoint(BaseModel):
     x: float
     y: float
     popularity: int
+    genre: int = Field(description="Its place in `genres` of the answer; -1 if unknown.")
+
+
+class MapRegion(BaseModel):
+    """A place on the map and what is typical of it: a genre, or without genres a liked artist."""
+
+    name: str
+    x: float
+    y: float
+    songs: int = Field(description="Songs of that name there, among the points.")
 
 
 class MapAnswer(BaseModel):
@@ -420,6 +432,8 @@ class MapAnswer(BaseModel):
 
     bundle_version: str
     points: list[MapPoint]
+    genres: list[str] = Field(description="Of the points, those of most songs first.")
+    regions: list[MapRegion] = Field(description="At most 30 places, those of most songs first.")
 
 
 class ContributionAnswer(ReasonAnswer):

@@ -67,6 +67,13 @@ def test_the_service_of_the_list_is_linked_where_known_and_musicbrainz_otherwise
     assert found[MBIDS[1]] == musicbrainz(1)
 
 
+def test_a_song_has_its_pages_in_all_services(recommender: Recommender) -> None:
+    songs = {item.song.track_id: item.song for item in recommender.recommend([MBIDS[0]], k=12).items}
+    assert songs[MBIDS[1]].links == {"musicbrainz": musicbrainz(1), "spotify": spotify(1)}
+    assert songs["deezer:7"].links == {"deezer": "https://www.deezer.com/track/7"}
+    assert songs["x"].links == {}
+
+
 def test_a_link_counts_as_the_id_in_it_and_most_ids_decide(recommender: Recommender) -> None:
     given = [MBIDS[0], f"https://open.spotify.com/track/{SPOTIFY[1]}", f"spotify:track:{SPOTIFY[2]}"]
     assert links(recommender, Query([MBIDS[0], "deezer:7", "deezer:8"], k=12))[MBIDS[3]] == musicbrainz(3)

@@ -40,6 +40,7 @@ def test_a_recommendation_names_the_song_and_the_liked_song_behind_it(recommende
                 explicit=None,
                 x=0.5,
                 y=0.5,
+                genres=("Jazz", "Hip-Hop"),
             ),
             score,
             (Reason("b", "Song B", "Ben", 0), Reason("a", "Song A", "Ann", 0)),

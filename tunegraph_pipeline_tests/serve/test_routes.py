@@ -14,6 +14,7 @@ from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.recommend.recommender import Recommender
 from tunegraph_pipeline.serve.limits import MOST_BODY_BYTES, MOST_K, MOST_LISTED
 from tunegraph_pipeline_tests.serve.conftest import (
+    GENRES,
     N_TRACKS,
     N_USERS,
     RunningService,
@@ -345,6 +346,33 @@ def test_the_map_has_the_most_liked_songs(shared_service: RunningService, recomm
     assert shared_service.get("/map?limit=21", headers={"if-none-match": answer.headers["etag"]}).json()[
         "points"
     ]
+
+
+def test_songs_of_an_answer_have_genres_and_links(shared_service: RunningService) -> None:
+    answers = (
+        shared_service.post("/recommendations", {"likes": LIKES}),
+        shared_service.get(f"/tracks/{track_id(6)}/similar"),
+        shared_service.get("/tracks", params={"ids": ",".join(map(track_id, range(5, 8)))}),
+    )
+    for answer in answers:
+        for item in answer.json()["items"]:
+            number = int(item["track_id"].removeprefix("track"))
+            assert item["genres"] == ([GENRES[number % 4]] if number % 5 else [])
+            assert item["links"] == {"spotify": item["link"]}
+
+
+def test_places_on_the_map_have_names(shared_service: RunningService) -> None:
+    answer = shared_service.get("/map?limit=240").json()
+    assert set(answer["genres"]) == set(GENRES)
+    for point in answer["points"]:
+        number = int(point["track_id"].removeprefix("track"))
+        genre = None if point["genre"] < 0 else answer["genres"][point["genre"]]
+        assert genre == (GENRES[number % 4] if number % 5 else None)
+    assert answer["regions"]
+    for region in answer["regions"]:
+        assert region["name"] in GENRES
+        assert 0 <= region["x"] <= 1
+        assert 0 < region["songs"] <= 240
 
 
 def test_a_score_is_explained_by_its_parts(shared_service: RunningService, recommender: Recommender) -> None:
