@@ -73,7 +73,7 @@ function showSongs() {
 
 async function load() {
   const small = matchMedia("(max-width: 720px)").matches || navigator.connection?.saveData;
-  const answer = await get("map", { format: "columns", limit: small ? MOST_ON_A_PHONE : MOST_POINTS });
+  const answer = await get("map/columns", { limit: small ? MOST_ON_A_PHONE : MOST_POINTS });
   version = answer.bundle_version;
   asked.clear();
   const songs = answer.genres.map(() => 0);
