@@ -245,7 +245,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         how: Annotated[schemas.MapColumnsParameters, Query()], request: Request
     ) -> Response:
         """The positions and genres of the most liked songs, as lists in the order of `GET /map`, whose `at`
-        names some of them: a fifteenth of the bytes."""
+        names some of them: a tenth of the bytes."""
         return await mapped(request, f"columns-{how.limit}", how.limit, write_columns)
 
     async def mapped(

@@ -11,10 +11,12 @@ import { recommendations, showProblem, startRecommendations } from "./recommenda
 import { startSearch } from "./search.js";
 import { store } from "./store.js";
 import { startTaste } from "./taste.js";
+import { startTogether } from "./together.js";
+import { startTune } from "./tune.js";
 
 drawIcons();
 store.readOptionsOfLink();
-for (const start of [startOptions, startSearch, startTaste, startMap, startRecommendations]) start();
+for (const start of [startOptions, startSearch, startTaste, startMap, startTune, startTogether, startRecommendations]) start();
 
 new Job(async () => {
   const live = await get("version");

@@ -11,6 +11,7 @@ const MOST_NAMES = 24;
 const MOST_SPREAD = 80; // songs that are moved apart
 const REST = 160; // milliseconds without movement before names are asked for
 const GLIDE = 260; // milliseconds
+const CONTROLS = [52, 230]; // pixels from the right upper corner that have buttons
 const DOUBLE = 300; // milliseconds between two taps that are one double tap
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -151,7 +152,7 @@ export class SongMap {
     if (!songs.length) return false;
     const [left, right] = ends(songs.map((song) => song.x));
     const [top, bottom] = ends(songs.map((song) => song.y));
-    const scale = Math.min(CLOSEST / 4, Math.max(1, 0.78 / Math.max(right - left, bottom - top, 0.001)));
+    const scale = Math.min(CLOSEST / 4, Math.max(1, 0.68 / Math.max(right - left, bottom - top, 0.001)));
     this.#lookSoon({ x: (left + right) / 2, y: (top + bottom) / 2, scale });
     return true;
   }
@@ -272,6 +273,7 @@ export class SongMap {
     this.#spread();
     this.#lead();
     const taken = [...this.#places.values()].map(([left, top]) => [left - 9, top - 9, left + 9, top + 9]);
+    taken.push([this.#size - CONTROLS[0], 0, this.#size, CONTROLS[1]]);
     this.#nameRegions(taken);
     for (const song of this.#likes) this.#heart(song);
     paper.font = "700 10px system-ui, sans-serif";
@@ -388,11 +390,12 @@ export class SongMap {
       const at = this.#place({ x, y });
       if (!this.#isSeen(at)) continue;
       const half = this.#width(name, `700 ${height}px`) / 2;
-      const left = Math.min(this.#size - half - 6, Math.max(half + 6, at[0]));
-      for (const shift of [0, -16, 16]) {
+      for (const shift of [0, -18, 18, -36, 36, -54, 54]) {
+        const right = at[1] + shift < CONTROLS[1] + 12 ? this.#size - CONTROLS[0] - 9 : this.#size - 6;
+        const left = Math.min(right - half, Math.max(half + 6, at[0]));
         const top = Math.min(this.#size - 12, Math.max(12, at[1] + shift));
         const box = [left - half - 8, top - height / 2 - 5, left + half + 8, top + height / 2 + 5];
-        if (written.some((other) => overlap(box, other)) || (shift !== 16 && taken.some((other) => overlap(box, other)))) continue;
+        if ([...written, ...taken].some((other) => overlap(box, other))) continue;
         written.push(box);
         this.#write(name, left - half, top, `700 ${height}px`, 0.92);
         break;

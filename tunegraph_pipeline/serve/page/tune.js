@@ -1,7 +1,7 @@
 // Tuning: filters by genre, year and sound, and what is not to come again. Here: what each may be, how it is asked for,
 // its controls, and what the filters cost. Not here: the other options (`options.js`).
 
-import { Job, get } from "./api.js";
+import { Job, get, post } from "./api.js";
 import { $, count, element, icon, iconButton, say } from "./dom.js";
 import { recommendations, showProblem } from "./recommendations.js";
 import { store } from "./store.js";
@@ -30,7 +30,7 @@ const RANGES = {
   year: { label: "Year", min: 1950, max: new Date().getFullYear(), step: 1, unit: "" },
   tempo: { label: "Tempo", min: 40, max: 220, step: 5, unit: " bpm" },
   energy: { label: "Energy", ...share, ends: ["quiet", "wild"] },
-  valence: { label: "Mood", ...share, ends: ["dark", "bright"] },
+  valence: { label: "Happiness", ...share, ends: ["dark", "bright"] },
   danceability: { label: "Danceability", ...share },
   acousticness: { label: "Acousticness", ...share },
   instrumentalness: { label: "Instrumentalness", ...share },
@@ -294,6 +294,7 @@ function rangeControl(name) {
     // Both at the upper end: only the lower one can be moved from there.
     from.style.zIndex = Number(from.value) > (min + max) / 2 ? "1" : "";
     const any = low === null && high === null;
+    track.classList.toggle("any", any);
     shown.textContent = any ? "any" : words(name, range).replace(`${label.toLowerCase()} `, "");
     from.setAttribute("aria-valuetext", low === null ? "any" : String(low));
     to.setAttribute("aria-valuetext", high === null ? "any" : String(high));
@@ -379,7 +380,7 @@ function againControls() {
   return [
     element("label", { class: "choice" }, "Recommended on an earlier visit", repeats),
     element("label", { class: "switch" }, unheard, element("span", {}, "Only songs I have not heard here", heard)),
-    element("label", { class: "switch" }, unknown, element("span", {}, "Also songs of which this is not known")),
+    element("label", { class: "switch" }, unknown, element("span", {}, "Also songs whose genre, year or sound is unknown")),
   ];
 }
 
@@ -409,6 +410,7 @@ function showCost() {
           },
         },
         text,
+        element("small", {}),
         icon("close"),
       ),
     ),
@@ -420,17 +422,34 @@ function showCost() {
   if (held) ($("tuned-chips").querySelector("button") ?? $("recommendations")).focus();
 }
 
-/** How many songs pass, and, where these are few, how many more would without each part. */
+/** How many songs pass, and how many more would without each part. */
 async function showPassing() {
   const { passing } = recommendations.answer ?? {};
   const line = $("tuned-cost");
   line.hidden = passing === null || passing === undefined;
   if (line.hidden) return;
-  const part = catalogue ? passing / catalogue : 0;
-  line.replaceChildren(
-    element("span", {}, catalogue ? `${passing.toLocaleString("en")} of ${count(catalogue, "song")} pass` : `${count(passing, "song")} pass`),
-    element("meter", { min: 0, max: 1, low: 0.01, value: part, "aria-label": "Share of all songs that pass" }),
-  );
+  const percent = (100 * passing) / catalogue;
+  const part = catalogue ? ` of ${count(catalogue, "song")}, ${percent < 1 && passing ? "less than 1" : Math.round(percent)} %,` : "";
+  line.textContent = `${passing.toLocaleString("en")}${part} pass`;
+  if (!catalogue) return;
+  const asked = JSON.stringify(filters());
+  for (const [place, [text, without]] of parts().entries()) {
+    const more = (await passingWith(cleanFilters(without))) - passing;
+    // Other filters may have been chosen meanwhile.
+    if (JSON.stringify(filters()) !== asked) return;
+    const chip = $("tuned-chips").children[place].querySelector("button");
+    chip.querySelector("small").textContent = `+${more.toLocaleString("en")}`;
+    chip.setAttribute("aria-label", `Remove the filter: ${text}; ${count(more, "more song", "more songs")} would pass`);
+  }
+}
+
+const passes = new Map(); // how many songs pass, by filters
+
+async function passingWith(some) {
+  if (asksNothing(some)) return catalogue;
+  const key = JSON.stringify(some);
+  if (!passes.has(key)) passes.set(key, (await post("recommendations", { k: 1, filters: some })).passing);
+  return passes.get(key);
 }
 
 // --- all of it ---
@@ -444,6 +463,8 @@ function show() {
   const changed = parts().length + Number(store.get("unheard")) + Number(store.get("noRepeats") > 0);
   $("n-tuned").textContent = changed ? String(changed) : "";
 }
+
+const costs = new Job(showPassing, () => {}); // what is shown of them is less, and the answer has the problem
 
 export function startTune() {
   readHistory();
@@ -474,7 +495,7 @@ export function startTune() {
   store.addEventListener("heard", show);
   recommendations.addEventListener("answer", () => {
     remember(recommendations.items);
-    showPassing();
+    costs.run();
   });
   new Job(async () => {
     genres = (await get("genres")).items;
@@ -483,7 +504,8 @@ export function startTune() {
   new Job(async () => {
     const live = await get("version");
     catalogue = live.recommendable;
-    showPassing();
+    passes.clear();
+    costs.run();
     for (const control of $("tune").querySelectorAll("[data-range]")) {
       control.hidden = !isKnown(control.dataset.range, live.filters);
     }
