@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -25,6 +25,11 @@ from tunegraph_pipeline.recommend.bundle import BundleContent, write_bundle
 from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.publication import publish
 from tunegraph_pipeline_tests.serve.forked import ENVIRONMENT, Forked
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tunegraph_pipeline_tests.serve.browser import Open
 
 N_TRACKS, N_USERS, DIMENSION = 240, 40, 16
 _SCENES = ("Harbour", "Neon", "Meadow", "Static")
@@ -342,3 +347,43 @@ def _end(process: subprocess.Popen[str] | Forked) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Chromium. Of one module each: while it runs, no other test of the process may have an event loop."""
+    from tunegraph_pipeline_tests.serve.browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def usual_page(browser: "Browser") -> Iterator["Page"]:
+    """The page of most tests: a new context with a process to draw in costs more than what a test does."""
+    from tunegraph_pipeline_tests.serve.browser import DESK, context_of
+
+    with context_of(browser, viewport=DESK) as context:
+        yield context.new_page()
+
+
+@pytest.fixture(scope="module")
+def page_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service over the small lake, of which one song has a name that looks like HTML."""
+    content = small_content()
+    names = list(content.names)
+    names[1] = '<img src=x onerror="document.title = 1"> & <b>bold</b>'
+    service = start_service(
+        make_lake(tmp_path_factory.mktemp("page") / "lake", replace(content, names=names))
+    )
+    yield service
+    _end(service.process)
+
+
+@pytest.fixture
+def visit(browser: "Browser", usual_page: "Page", page_service: RunningService) -> Iterator["Open"]:
+    """Opens the page of `page_service`, or of the service at ``url``: `browser.visits`."""
+    from tunegraph_pipeline_tests.serve.browser import visits
+
+    with visits(browser, usual_page, page_service.url) as open_page:
+        yield open_page

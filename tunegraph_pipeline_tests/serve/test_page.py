@@ -1,184 +1,27 @@
-"""The page in a real browser, over a real service: Debian's chromium, driven by Playwright."""
+"""The page in a real browser, over a real service."""
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+pytest.importorskip("playwright")
+
+from playwright.sync_api import Page, Route, expect
+
 from tunegraph_pipeline.lake.array_spec import NEUTRAL
+from tunegraph_pipeline_tests.serve.browser import PHONE, Open
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
     below_prefix,
-    make_lake,
     small_content,
-    start_service,
     track_id,
     track_name,
 )
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.environ.get("CI")):
-    pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
-
-from playwright.sync_api import (  # noqa: E402
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Page,
-    Route,
-    expect,
-    sync_playwright,
-)
-
 pytestmark = pytest.mark.browser
-
-PHONE, DESK = {"width": 360, "height": 740}, {"width": 1400, "height": 900}
-
-
-@dataclass
-class Visit:
-    """A page that is open, and what it did: every request, and what a console or a policy complained of."""
-
-    page: Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def recommended(self) -> list[str]:
-        return self._tracks("#recommendations")
-
-    def liked(self) -> list[str]:
-        return self._tracks("#likes")
-
-    def _tracks(self, where: str) -> list[str]:
-        found: list[str] = self.page.eval_on_selector_all(
-            f"{where} .song", "rows => rows.map(row => row.dataset.track)"
-        )
-        return found
-
-    def after(self, act: Callable[[], object]) -> dict[str, Any]:
-        """Do something and wait for the recommendations it asks for; the body of the request."""
-        with self.page.expect_response(lambda got: "/recommendations" in got.url) as told:
-            act()
-        body: Any = told.value.request.post_data_json
-        expect(self.page.locator("#recommendations")).not_to_have_class(re.compile("loading"))
-        assert isinstance(body, dict)
-        return body
-
-    def tick(self, text: str) -> None:
-        """Search, tick the first song found, and close what was found."""
-        self.find(text)
-        self.after(lambda: self.page.press("#search", "Enter"))
-        self.page.press("#search", "Escape")
-
-    def find(self, text: str) -> None:
-        with self.page.expect_response(lambda got: "/tracks?query=" in got.url):
-            self.page.fill("#search", text)
-        expect(self.page.locator("#found li").first).to_be_visible()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    content = small_content()
-    names = list(content.names)
-    names[1] = '<img src=x onerror="document.title = 1"> & <b>bold</b>'
-    lake = make_lake(tmp_path_factory.mktemp("page") / "lake", _replaced(content, names=names))
-    running = start_service(lake)
-    yield running
-    running.stop()
-
-
-def _replaced(content: Any, **changes: object) -> Any:
-    from dataclasses import replace
-
-    return replace(content, **changes)
-
-
-@pytest.fixture(scope="module")
-def usual(browser: Browser) -> Iterator[Page]:
-    """The page of most tests: a new context with a process to draw in costs more than what a test does."""
-    with _context(browser, viewport=DESK) as context:
-        yield context.new_page()
-
-
-@contextmanager
-def _context(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
-    context = browser.new_context(**options)
-    context.route(lambda address: urlsplit(address).hostname != "127.0.0.1", _a_picture)
-    yield context
-    context.close()
-
-
-def _cleared(page: Page, origin: str) -> Page:
-    """The page as if nobody had ever used it."""
-    page.unroute_all(behavior="ignoreErrors")
-    page.goto(f"{origin}/health")  # of the same site, which goes on in the same process
-    page.mouse.move(0, 0)
-    session = page.context.new_cdp_session(page)
-    session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
-    session.send("Network.clearBrowserCache")
-    session.detach()
-    return page
-
-
-@pytest.fixture
-def visit(browser: Browser, usual: Page, service: RunningService) -> Iterator[Callable[..., Visit]]:
-    """Opens the page, with nothing kept from one visit to the next: the usual one, cleared, for the first
-    visit of a test, and one in a context of its own for others and for whoever has options."""
-    with ExitStack() as ended:
-        free = [usual]
-
-        def open_page(path: str = "/", url: str = service.url, **options: Any) -> Visit:
-            viewport = options.pop("viewport", DESK)
-            if options or not free:
-                page = ended.enter_context(_context(browser, viewport=viewport, **options)).new_page()
-            else:
-                page = _cleared(free.pop(), url)
-                page.set_viewport_size(viewport)
-            found = Visit(page)
-
-            def watch(event: Any, note: Callable[[Any], None]) -> None:
-                page.on(event, note)
-                ended.callback(page.remove_listener, event, note)
-
-            def complain(said: ConsoleMessage) -> None:
-                if said.type in ("error", "warning"):
-                    found.complaints.append(said.text)
-
-            watch("request", lambda request: found.requests.append(request.url))
-            watch("console", complain)
-            watch("pageerror", lambda error: found.complaints.append(str(error)))
-            page.goto(url + path)
-            expect(page.locator("#recommendations .song").first).to_be_visible()
-            return found
-
-        yield open_page
-
-
-def _a_picture(route: Route) -> None:
-    """What the world outside answers: one pixel."""
-    pixel = "<svg xmlns='http://www.w3.org/2000/svg' width='1' height='1'/>"
-    route.fulfill(body=pixel, content_type="image/svg+xml")
-
-
-Open = Callable[..., Visit]
 
 
 def test_who_arrives_sees_what_is_popular_and_that_it_is_not_personal(visit: Open) -> None:
@@ -586,8 +429,8 @@ def test_a_list_is_saved_as_a_file(visit: Open, tmp_path: Path) -> None:
     assert (tmp_path / "tunegraph.txt").read_text().startswith("spotify:track:")
 
 
-def test_below_a_prefix_of_a_proxy_everything_works(visit: Open, service: RunningService) -> None:
-    with below_prefix(service.url, "/tg/") as address:
+def test_below_a_prefix_of_a_proxy_everything_works(visit: Open, page_service: RunningService) -> None:
+    with below_prefix(page_service.url, "/tg/") as address:
         opened = visit(url=address.removesuffix("/"))
         opened.tick("neon song")
         assert opened.recommended()
