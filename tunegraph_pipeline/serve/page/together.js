@@ -84,7 +84,7 @@ function addGuest() {
   const name = $("guest-name").value.trim() || list.name || `Guest ${guests.length + 1}`;
   const id = `guest-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   guests.push({ ...list, id, name });
-  if (chosen.size < MOST_LISTS) chosen.add(id);
+  chosen.add(id);
   keepGuests();
   $("guest-link").value = $("guest-name").value = "";
   say(`${name}: added`);
@@ -136,7 +136,6 @@ function listed(names) {
 
 function showMembers() {
   const all = everyone();
-  for (const id of chosen) if (!all.some((one) => one.id === id)) chosen.delete(id);
   const names = all.map((one) => one.name);
   const held = $("members").contains(document.activeElement) ? document.activeElement.dataset.list : null;
   $("members").replaceChildren(
@@ -231,7 +230,7 @@ function showBlend() {
   });
   more.hidden = answer.items.length < wanted;
   $("together-result").replaceChildren(
-    element("h3", {}, `For ${listed(names)}`),
+    element("h3", {}, `A blend for ${names.length}`),
     element(
       "dl",
       { class: "fits" },
@@ -309,7 +308,7 @@ function showComparison({ likeness, common, bridges, only }, names) {
       "div",
       { class: "likeness" },
       element("p", { class: "figure" }, percent(likeness)),
-      element("div", {}, element("h3", {}, `${listed(names)} are ${howAlike(likeness)}`), bar(likeness, "broad")),
+      element("div", {}, element("h3", {}, howAlike(likeness)), element("p", { class: "hint" }, listed(names)), bar(likeness, "broad")),
     ),
     element("h4", {}, `You both like ${count(common.length, "song")}`),
     common.length
@@ -356,7 +355,7 @@ function showComparison({ likeness, common, bridges, only }, names) {
 }
 
 function howAlike(likeness) {
-  return likeness > 0.8 ? "much alike" : likeness > 0.5 ? "alike in much" : likeness > 0.25 ? "a little alike" : "different";
+  return likeness > 0.8 ? "Much alike" : likeness > 0.5 ? "Alike in much" : likeness > 0.25 ? "A little alike" : "Different";
 }
 
 // --- all of it ---
