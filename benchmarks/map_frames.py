@@ -3,15 +3,15 @@
     tunegraph serve --lake LAKE &
     python benchmarks/map_frames.py http://127.0.0.1:8000 [--songs 100000] [--plain] [--slow 4]
 
-Opens the page of a running service in a headless chromium, answers the map's request with so many made-up songs,
-and drags the map with the mouse for some seconds, then zooms. It prints frames a second, as the browser asks for
-them, and what the script of a frame takes: all callbacks of requestAnimationFrame in it, and the handlers of the
-mouse between.
+Opens the page of a running service in a headless chromium, answers the map's request with so many songs that
+are made up, drags the map with the mouse for some seconds, and zooms. It prints frames a second, as the browser
+asks for them, and what the script of a frame takes: all callbacks of requestAnimationFrame in it, and the
+handlers of the mouse between.
 
-What this shows depends on the machine. Without a graphics card, chromium draws WebGL on the processor, and there the
-frames a second are those of that software, not of the page; the script's part is the page's own. A frame of 60 a
-second has 16.7 ms. `--plain` has the browser refuse WebGL, for the canvas that is the fallback; `--slow` divides the
-speed of the script, as a phone would.
+What this shows depends on the machine. Without a graphics card, chromium draws WebGL on the processor, and
+then the frames a second are those of that software, not of the page; the script's part is the page's own. A
+frame of 60 a second has 16.7 ms. `--plain` has the browser refuse WebGL, for the canvas that is the fallback;
+`--slow` divides the speed of the script, as a phone would.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import random
 import re
 import shutil
 import statistics
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from playwright.sync_api import Page, Route, expect, sync_playwright
@@ -27,6 +29,7 @@ from playwright.sync_api import Page, Route, expect, sync_playwright
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 GENRES = [f"genre {number}" for number in range(20)]
 SECONDS = 4.0
+Act = Callable[[Page, int, tuple[float, float, float]], None]
 STEPS_A_SECOND = 120
 
 # Before the page's own scripts: how long the script of each frame takes, and when each frame begins.
@@ -129,7 +132,7 @@ def zoom(page: Page, step: int, _box: tuple[float, float, float]) -> None:
     page.mouse.wheel(0, -40 if step // 40 % 2 == 0 else 40)
 
 
-def measure(page: Page, name: str, act: object) -> None:
+def measure(page: Page, name: str, act: Act) -> None:
     """Print frames a second and the script's part of a frame, in milliseconds."""
     found = page.locator("#map").bounding_box()
     assert found is not None
@@ -143,7 +146,7 @@ def measure(page: Page, name: str, act: object) -> None:
     start = page.evaluate("performance.now()")
     step = 0
     while page.evaluate("performance.now()") - start < 1_000 * SECONDS:
-        act(page, step, box)  # type: ignore[operator]
+        act(page, step, box)
         step += 1
         page.wait_for_timeout(1_000 / STEPS_A_SECOND)
     seconds = (page.evaluate("performance.now()") - start) / 1_000
@@ -152,10 +155,10 @@ def measure(page: Page, name: str, act: object) -> None:
     handlers = page.evaluate("handlers_")
     beats = page.evaluate("beats_")
     spent = sorted(part for _, part in frames)
-    between = [later[0] - one[0] for one, later in zip(frames, frames[1:], strict=False)]
+    between = [later[0] - one[0] for one, later in pairwise(frames)]
     print(
-        f"{name}: {beats / seconds:.0f} frames a second, {len(frames) / seconds:.0f} of them with the map drawn;"
-        f" between two of these {statistics.median(between):.1f} ms (median)\n"
+        f"{name}: {beats / seconds:.0f} frames a second, {len(frames) / seconds:.0f} of them with the map"
+        f" drawn; between two of these {statistics.median(between):.1f} ms (median)\n"
         f"  script of a frame: {statistics.median(spent):.2f} ms (median),"
         f" {spent[int(0.99 * (len(spent) - 1))]:.2f} ms (99 %);"
         f" a handler: {statistics.median(handlers):.2f} ms, {len(handlers)} of them"
