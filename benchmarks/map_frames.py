@@ -4,9 +4,9 @@
     python benchmarks/map_frames.py http://127.0.0.1:8000 [--songs 100000] [--plain] [--slow 4]
 
 Opens the page of a running service in a headless chromium, answers the map's request with so many songs that
-are made up, drags the map with the mouse for some seconds, and zooms. It prints frames a second, as the browser
-asks for them, and what the script of a frame takes: all callbacks of requestAnimationFrame in it, and the
-handlers of the mouse between.
+are made up, drags the map with the mouse for some seconds, and zooms. It prints frames a second, as the
+browser asks for them, and what the script of a frame takes: all callbacks of requestAnimationFrame in it, and
+the handlers of the mouse between.
 
 What this shows depends on the machine. Without a graphics card, chromium draws WebGL on the processor, and
 then the frames a second are those of that software, not of the page; the script's part is the page's own. A

@@ -475,8 +475,8 @@ export class SongMap {
     if (song === this.#pointed && this.#reported === (song !== null)) return;
     this.#pointed = song;
     this.#reported = song !== null;
-    if (!song) this.on.point(null);
     this.#paint();
+    this.on.point(song);
   }
 
   #at(event) {
@@ -595,8 +595,10 @@ export class SongMap {
     };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
-    if (moves[event.key]) this.#shift(...moves[event.key]);
-    else if (key === "+" || key === "=") this.zoom(1.5);
+    if (moves[event.key]) {
+      this.#shift(...moves[event.key]);
+      this.#paintNow();
+    } else if (key === "+" || key === "=") this.zoom(1.5);
     else if (key === "-") this.zoom(1 / 1.5);
     else if (key === "0") this.whole();
     else if (key === "f") this.fit();
@@ -613,6 +615,7 @@ export class SongMap {
     this.#step = (this.#step + direction + songs.length + (this.#step < 0 && direction < 0 ? 1 : 0)) % songs.length;
     const song = songs[this.#step];
     this.#look({ x: song.x, y: song.y, scale: Math.max(this.#view.scale, 2) });
+    this.#paintNow();
     this.#point(song);
   }
 }
