@@ -4,7 +4,7 @@
     python benchmarks/map_frames.py http://127.0.0.1:8000 [--songs 100000] [--plain] [--slow 4]
 
 Opens the page of a running service in a headless chromium, answers the map's request with so many songs that
-are made up, drags the map with the mouse for some seconds, and zooms. It prints frames a second, as the
+are made up, drags the map in each frame for some seconds, and zooms. It prints frames a second, as the
 browser asks for them, and what the script of a frame takes: all callbacks of requestAnimationFrame in it, and
 the handlers of the mouse between.
 
@@ -20,7 +20,6 @@ import random
 import re
 import shutil
 import statistics
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,8 +28,6 @@ from playwright.sync_api import Page, Route, expect, sync_playwright
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 GENRES = [f"genre {number}" for number in range(20)]
 SECONDS = 4.0
-Act = Callable[[Page, int, tuple[float, float, float]], None]
-STEPS_A_SECOND = 120
 
 # Before the page's own scripts: how long the script of each frame takes, and when each frame begins.
 COUNTING = """
@@ -54,6 +51,13 @@ EventTarget.prototype.addEventListener = function (kind, work, options) {
     window.handlers_.push(performance.now() - start);
   }, options);
 };
+const draw = WebGLRenderingContext.prototype.drawArrays;
+window.points_ = [];
+WebGLRenderingContext.prototype.drawArrays = function (mode, first, n) {
+  window.points_.push(n);
+  draw.call(this, mode, first, n);
+};
+window.rawFrame_ = ask;
 const every = () => { window.beats_ = (window.beats_ ?? 0) + 1; ask(every); };
 ask(every);
 """
@@ -93,7 +97,7 @@ def main() -> None:
             " return known ? gl.getParameter(known.UNMASKED_RENDERER_WEBGL) : 'canvas without WebGL'; })()"
         )
         print(f"{given.songs:,} songs, drawn by: {renderer}; script slowed {given.slow:g} times")
-        for name, act in (("dragging", drag), ("zooming", zoom)):
+        for name, act in (("dragging", DRAG), ("zooming", ZOOM)):
             measure(page, name, act)
         if given.picture:
             page.locator("#chart").screenshot(path=given.picture)
@@ -122,47 +126,61 @@ def fulfil(route: Route, answer: dict[str, object]) -> None:
     route.fulfill(json=answer)
 
 
-def drag(page: Page, step: int, box: tuple[float, float, float]) -> None:
-    left, top, size = box
-    across = abs((step * 5) % int(size) - size / 2)
-    page.mouse.move(left + size / 4 + across, top + size / 3 + across / 2)
+DRAG = """step => {
+  const box = document.getElementById("map").getBoundingClientRect();
+  const across = Math.abs((step * 7) % box.width - box.width / 2);
+  const clientX = box.left + box.width / 4 + across;
+  const clientY = box.top + box.height / 3 + across / 2;
+  const move = new PointerEvent("pointermove", { pointerId: 1, clientX, clientY });
+  document.getElementById("map").dispatchEvent(move);
+}"""
+ZOOM = """step => {
+  const box = document.getElementById("map").getBoundingClientRect();
+  const [clientX, clientY] = [box.left + box.width / 2, box.top + box.height / 2];
+  const deltaY = Math.floor(step / 60) % 2 ? 20 : -20;
+  const wheel = new WheelEvent("wheel", { deltaY, cancelable: true, clientX, clientY });
+  document.getElementById("map").dispatchEvent(wheel);
+}"""
 
 
-def zoom(page: Page, step: int, _box: tuple[float, float, float]) -> None:
-    page.mouse.wheel(0, -40 if step // 40 % 2 == 0 else 40)
-
-
-def measure(page: Page, name: str, act: Act) -> None:
+def measure(page: Page, name: str, act: str) -> None:
     """Print frames a second and the script's part of a frame, in milliseconds."""
-    found = page.locator("#map").bounding_box()
-    assert found is not None
-    box = found["x"], found["y"], found["width"]
-    page.mouse.move(box[0] + box[2] / 4 + box[2] / 2, box[1] + box[2] / 3)
+    box = page.locator("#map").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    if act is zoom:
+    if act is ZOOM:
         page.mouse.up()  # a click gives the map the focus, with which the wheel zooms
         page.wait_for_timeout(300)
-    page.evaluate("frames_.length = handlers_.length = beats_ = 0")
-    start = page.evaluate("performance.now()")
-    step = 0
-    while page.evaluate("performance.now()") - start < 1_000 * SECONDS:
-        act(page, step, box)
-        step += 1
-        page.wait_for_timeout(1_000 / STEPS_A_SECOND)
-    seconds = (page.evaluate("performance.now()") - start) / 1_000
+    found = page.evaluate(
+        f"""seconds => new Promise((done) => {{
+          const act = {act};
+          frames_.length = handlers_.length = points_.length = beats_ = 0;
+          const start = performance.now();
+          let step = 0;
+          const next = () => {{
+            const passed = (performance.now() - start) / 1000;
+            if (passed < seconds) {{
+              act(step += 1);
+              rawFrame_(next);
+            }} else done({{ frames: frames_, handlers: handlers_, points: points_, beats: beats_, passed }});
+          }};
+          next();
+        }})""",
+        SECONDS,
+    )
     page.mouse.up()
-    frames = page.evaluate("frames_")
-    handlers = page.evaluate("handlers_")
-    beats = page.evaluate("beats_")
-    spent = sorted(part for _, part in frames)
-    between = [later[0] - one[0] for one, later in pairwise(frames)]
+    spent = sorted(part for _, part in found["frames"])
+    between = [later[0] - one[0] for one, later in pairwise(found["frames"])]
     print(
-        f"{name}: {beats / seconds:.0f} frames a second, {len(frames) / seconds:.0f} of them with the map"
-        f" drawn; between two of these {statistics.median(between):.1f} ms (median)\n"
+        f"{name}: {len(spent) / found['passed']:.0f} frames a second with the map drawn, of"
+        f" {found['beats'] / found['passed']:.0f}; between two {statistics.median(between):.1f} ms (median)\n"
         f"  script of a frame: {statistics.median(spent):.2f} ms (median),"
         f" {spent[int(0.99 * (len(spent) - 1))]:.2f} ms (99 %);"
-        f" a handler: {statistics.median(handlers):.2f} ms, {len(handlers)} of them"
+        f" a handler: {statistics.median(found['handlers']):.2f} ms"
     )
+    if found["points"]:
+        print(f"  points drawn in a frame: {statistics.median(found['points']):,.0f} (median)")
 
 
 if __name__ == "__main__":

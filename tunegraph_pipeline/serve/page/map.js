@@ -11,6 +11,9 @@ const MOST_NAMES = 24;
 const MOST_SPREAD = 80; // songs that are moved apart
 const REST = 160; // milliseconds without movement before names are asked for
 const GLIDE = 260; // milliseconds
+const SLOW = 21; // milliseconds between two frames of a movement from which fewer points are drawn until it ends
+const FAST = 18;
+const FEWEST = 2000; // points that are drawn however slow it is
 const CONTROLS = [52, 230]; // pixels from the right upper corner that have buttons
 const DOUBLE = 300; // milliseconds between two taps that are one double tap
 
@@ -63,6 +66,9 @@ export class SongMap {
   #colours = {};
   #step = -1;
   #frame = 0;
+  #painted = 0; // when the last frame began
+  #moving = false;
+  #most = Infinity; // points that are drawn while the map moves
   #gliding = 0;
   #resting = 0;
 
@@ -100,6 +106,7 @@ export class SongMap {
     this.#points = new Points(x, y, hues);
     this.#regions = regions.toSorted((one, other) => other.songs - one.songs);
     this.#drawn.setPoints(x, y, hues);
+    this.#most = x.length;
     this.#rest();
     this.#paint();
   }
@@ -226,8 +233,11 @@ export class SongMap {
   }
 
   #rest() {
+    this.#moving = true;
     clearTimeout(this.#resting);
     this.#resting = setTimeout(() => {
+      this.#moving = false;
+      this.#paint();
       const nameless = this.#inView(2 * MOST_NAMES).filter((song) => song.track_id === undefined);
       if (this.#view.scale >= NAMED && nameless.length) this.on.rest(nameless);
     }, REST);
@@ -256,7 +266,19 @@ export class SongMap {
   }
 
   #paint() {
-    this.#frame ||= requestAnimationFrame(() => this.#paintNow());
+    this.#frame ||= requestAnimationFrame((now) => {
+      this.#pace(now - this.#painted);
+      this.#painted = now;
+      this.#paintNow();
+    });
+  }
+
+  /** Adapt the number of points to the time that frames take on this device, most of which is not the script's. */
+  #pace(passed) {
+    if (!this.#moving || passed > 500) return;
+    const n = this.#points.x.length;
+    if (passed > SLOW) this.#most = Math.max(FEWEST, 0.7 * Math.min(n, this.#most));
+    else if (passed < FAST) this.#most = Math.min(n, 1.03 * this.#most);
   }
 
   #paintNow() {
@@ -266,7 +288,7 @@ export class SongMap {
     const closer = Math.sqrt(this.#view.scale);
     const dense = (0.5 * this.#size) / Math.sqrt(Math.max(1, this.#points.x.length));
     const radius = Math.min(5, Math.min(1.9, Math.max(0.8, dense)) * closer);
-    this.#drawn.draw(this.#view, radius, this.#density, this.#only);
+    this.#drawn.draw(this.#view, this.#moving ? Math.round(this.#most) : Infinity, radius, this.#density, this.#only);
     const paper = this.#paper;
     paper.setTransform(this.#density, 0, 0, this.#density, 0, 0);
     paper.clearRect(0, 0, this.#size, this.#size);

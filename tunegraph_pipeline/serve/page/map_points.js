@@ -70,10 +70,14 @@ export class MapPoints {
     if (this.#gl) this.#gl.uniform3fv(this.#uniforms.colours, colours.flat().map((part) => part / 255));
   }
 
-  /** Draw as seen from a view. `radius` is in pixels of the page; `only`: the hue to stand out, -1 for all. */
-  draw({ x, y, scale }, radius, density, only) {
+  /**
+   * Draw the first so many as seen from a view. `radius` is in pixels of the page; `only`: the hue to stand out, -1 for
+   * all.
+   */
+  draw({ x, y, scale }, most, radius, density, only) {
+    const n = Math.min(most, this.#x.length);
     if (!this.#gl) {
-      this.#drawPlain({ x, y, scale }, radius, density, only);
+      this.#drawPlain({ x, y, scale }, n, radius, density, only);
       return;
     }
     const gl = this.#gl;
@@ -83,7 +87,7 @@ export class MapPoints {
     gl.uniform1f(this.#uniforms.scale, scale);
     gl.uniform1f(this.#uniforms.size, Math.max(1.6, 2 * radius * density));
     gl.uniform1f(this.#uniforms.only, only);
-    gl.drawArrays(gl.POINTS, 0, this.#x.length);
+    gl.drawArrays(gl.POINTS, this.#x.length - n, n);
   }
 
   #start() {
@@ -125,7 +129,7 @@ export class MapPoints {
     gl.enableVertexAttribArray(1);
   }
 
-  #drawPlain({ x, y, scale }, radius, density, only) {
+  #drawPlain({ x, y, scale }, n, radius, density, only) {
     const paper = this.#paper;
     const { width, height } = this.#canvas;
     const side = Math.max(1.4, 1.8 * radius * density);
@@ -135,6 +139,7 @@ export class MapPoints {
       paper.fillStyle = `rgb(${this.#colours[hue]?.join(" ")})`;
       paper.globalAlpha = only >= 0 && hue !== only ? 0.09 : 0.8;
       for (const place of this.#byHue[hue] ?? []) {
+        if (place >= n) break;
         const left = (0.5 + (this.#x[place] - x) * scale) * width - side / 2;
         const top = (0.5 + (this.#y[place] - y) * scale) * height - side / 2;
         if (left > -side && top > -side && left < width && top < height) paper.fillRect(left, top, side, side);

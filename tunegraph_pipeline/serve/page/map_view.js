@@ -23,6 +23,7 @@ let announced = null; // the song that the tip names
 let chosen = null; // the song of the card
 let pointing = 0;
 let hinting = 0;
+let scrolled = 0; // where the page was before the map took the whole screen
 
 export function startMap() {
   map = new SongMap($("map"), {
@@ -231,6 +232,7 @@ function hint(text) {
 
 /** The map on the whole screen, where one finger moves it; or in its place again. */
 function enlarge(yes) {
+  if (yes) scrolled = scrollY;
   map.alone = yes;
   $("chart").classList.toggle("large", yes);
   document.documentElement.classList.toggle("behind", yes);
@@ -238,5 +240,6 @@ function enlarge(yes) {
   $("large").replaceChildren(icon(yes ? "close" : "large"));
   $("large").setAttribute("aria-label", label);
   $("large").title = label;
+  if (!yes) scrollTo(scrollX, scrolled); // the page was shorter meanwhile
   $("map").focus({ preventScroll: true });
 }
