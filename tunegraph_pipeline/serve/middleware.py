@@ -47,7 +47,10 @@ CHARGE = "tunegraph.charge"
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+    # Where the page saves playlists with a listener's own token, and whose players it embeds; only when asked to.
+    "connect-src 'self' https://api.listenbrainz.org https://api.spotify.com; "
+    "frame-src https://open.spotify.com https://widget.deezer.com https://www.youtube-nocookie.com; "
     "img-src 'self' https: data:; media-src https: data:; manifest-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )

@@ -126,18 +126,21 @@ def _cleared(page: Page, origin: str) -> Page:
 @contextmanager
 def visits(browser: Browser, usual: Page, url: str) -> Iterator[Open]:
     """Opens the page, with nothing kept from one visit to the next: the ``usual`` one, cleared, for the first
-    visit of a test, and one in a context of its own for others and for whoever has options."""
+    visit of a test, and one in a context of its own for others and for whoever has options. ``script`` runs
+    before those of the page."""
     with ExitStack() as ended:
         free = [usual]
         url_of_service = url
 
         def open_page(path: str = "/", url: str = url_of_service, **options: Any) -> Visit:
-            viewport = options.pop("viewport", DESK)
-            if options or not free:
+            viewport, script = options.pop("viewport", DESK), options.pop("script", None)
+            if options or script or not free:
                 page = ended.enter_context(context_of(browser, viewport=viewport, **options)).new_page()
             else:
                 page = _cleared(free.pop(), url)
                 page.set_viewport_size(viewport)
+            if script is not None:
+                page.add_init_script(script)
             found = watched(page, ended)
             page.goto(url + path)
             expect(page.locator("#recommendations .song").first).to_be_visible()

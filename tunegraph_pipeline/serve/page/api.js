@@ -58,11 +58,13 @@ export function ofTrack(id, what) {
   return `tracks/${id.split("/").map(encodeURIComponent).join("/")}/${what}`;
 }
 
+const AT_ONCE = 100; // ids in one address
+
 /** The known songs of these ids, in their order. */
 export async function tracks(ids) {
   const found = [];
-  for (let start = 0; start < ids.length; start += 50) {
-    const answer = await get("tracks", { ids: ids.slice(start, start + 50).join(",") });
+  for (let start = 0; start < ids.length; start += AT_ONCE) {
+    const answer = await get("tracks", { ids: ids.slice(start, start + AT_ONCE).join(",") });
     found.push(...answer.items);
   }
   return found;

@@ -4,11 +4,16 @@
 // anew, and `recommendations.js` ask again.
 
 import { Job, get } from "./api.js";
-import { $, drawIcons, element, say } from "./dom.js";
+import { startBring } from "./bring.js";
+import { $, drawIcons, element, say, startSheet } from "./dom.js";
+import { startLists } from "./lists_sheet.js";
 import { startMap } from "./map_view.js";
 import { startOptions } from "./options.js";
+import { startPlayer } from "./player.js";
 import { recommendations, showProblem, startRecommendations } from "./recommendations.js";
+import { startSave } from "./save_sheet.js";
 import { startSearch } from "./search.js";
+import { startSheets } from "./sheets.js";
 import { store } from "./store.js";
 import { startTaste } from "./taste.js";
 import { startTogether } from "./together.js";
@@ -16,7 +21,22 @@ import { startTune } from "./tune.js";
 
 drawIcons();
 store.readOptionsOfLink();
-for (const start of [startOptions, startSearch, startTaste, startMap, startTune, startTogether, startRecommendations]) start();
+const parts = [
+  startSheet,
+  startOptions,
+  startLists,
+  startSearch,
+  startBring,
+  startSheets,
+  startPlayer,
+  startSave,
+  startTaste,
+  startMap,
+  startTune,
+  startTogether,
+  startRecommendations,
+];
+for (const start of parts) start();
 
 new Job(async () => {
   const live = await get("version");

@@ -40,6 +40,7 @@ const ICONS = {
   share: "M10 14a4 4 0 0 0 5.7 0l3.5-3.500a4 4 0 0 0-5.7-5.700L12 6.300M14 10a4 4 0 0 0-5.7 0l-3.5 3.500a4 4 0 0 0 5.7 5.700l1.5-1.5",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   lists: "M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01",
+  music: "M9 18V5l11-2v13M9 18a2.5 2.5 0 1 1-.01-.01zM20 16a2.5 2.5 0 1 1-.01-.01z",
   map: "M9 4 3.5 6v14L9 18l6 2 5.5-2V4L15 6zM9 4v14M15 6v14",
   together: "M8.5 6.500a5.5 5.5 0 1 0 .01 0zM15.5 6.500a5.5 5.5 0 1 0 .01 0z",
   home: "M4 11.5 12 4l8 7.500V20h-5.500v-5h-5v5H4z",
@@ -89,6 +90,16 @@ export function count(number, one, several = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : several}`;
 }
 
+/** What is said, and the bar with Undo, are in the sheet while it is open: all else is out of reach then. */
+function moveBars() {
+  const sheet = $("sheet");
+  if (sheet.open) sheet.append($("undo"), $("said"));
+  else {
+    document.querySelector(".dock").prepend($("undo"));
+    document.body.append($("said"));
+  }
+}
+
 let undoing = 0;
 
 /** Say what was done, with a button that calls `undo`. */
@@ -118,9 +129,18 @@ export function openSheet(title, ...children) {
   $("sheet-title").textContent = title;
   const body = $("sheet-body");
   body.replaceChildren(...children.filter(Boolean));
-  if (!sheet.open) sheet.showModal();
+  if (!sheet.open) {
+    sheet.showModal();
+    moveBars();
+  }
   body.scrollTop = 0;
   return body;
+}
+
+/** Make the sheet close by its button, by Escape and by a press beside it. */
+export function startSheet() {
+  $("sheet").addEventListener("close", moveBars);
+  $("sheet").addEventListener("click", (event) => event.target === $("sheet") && closeSheet());
 }
 
 export function closeSheet() {

@@ -75,8 +75,8 @@ function showSongs() {
 async function load() {
   const small = matchMedia("(max-width: 720px)").matches || navigator.connection?.saveData;
   const answer = await get("map/columns", { limit: small ? MOST_ON_A_PHONE : MOST_POINTS });
+  if (version !== answer.bundle_version) asked.clear();
   version = answer.bundle_version;
-  asked.clear();
   const songs = answer.genres.map(() => 0);
   for (const genre of answer.genre) if (genre >= 0) songs[genre] += 1;
   const largest = [...songs.keys()].sort((one, other) => songs[other] - songs[one]).slice(0, HUES);
@@ -84,6 +84,7 @@ async function load() {
   const hueOf = songs.map((_, genre) => (largest.includes(genre) ? largest.indexOf(genre) : HUES));
   const hues = Uint8Array.from(answer.genre, (genre) => (genre < 0 ? HUES : hueOf[genre]));
   const shares = (values) => Float32Array.from(values, (value) => value / POSITIONS);
+  if (chosen?.place !== undefined) map.select(null); // it is of the points before
   map.setPoints(shares(answer.x), shares(answer.y), hues, answer.regions);
   showLegend(hues.includes(HUES));
   $("map-count").textContent = count(hues.length, "song");

@@ -8,8 +8,9 @@ import { store } from "./store.js";
 
 const PAUSE = 120; // milliseconds without further input before a request is sent
 const MOST_SONGS = 8;
+const MOST_ARTISTS = 2;
 
-let found = []; // songs, in the order of their options
+let found = []; // artists and songs, in the order of their options
 let foundFor = ""; // the text searched for
 let active = -1;
 let searching = null;
@@ -21,7 +22,9 @@ const job = new Job(searchNow, (error) => {
   $("search-note").textContent = error.message;
 });
 
-function optionOf(song, place) {
+const isArtist = (one) => one.artist_id !== undefined;
+
+function optionOf(one, place) {
   return element(
     "li",
     {
@@ -34,23 +37,28 @@ function optionOf(song, place) {
     element(
       "span",
       {},
-      element("span", { class: "name" }, nameOf(song)),
-      element("span", { class: "artists" }, song.artists ? ` ${song.artists}` : ""),
+      element("span", { class: "name" }, isArtist(one) ? one.name : nameOf(one)),
+      element("span", { class: "artists" }, isArtist(one) ? ` artist, ${count(one.songs, "song")}` : one.artists ? ` ${one.artists}` : ""),
     ),
   );
 }
 
-function showFound(songs) {
-  found = songs;
+function showFound(all) {
+  found = all;
   active = -1;
-  $("found").replaceChildren(...songs.map(optionOf));
-  open(songs.length > 0);
+  $("found").replaceChildren(...all.map(optionOf));
+  open(all.length > 0);
   markFound();
+}
+
+function isTicked(one) {
+  if (!isArtist(one)) return store.likes.includes(one.track_id);
+  return store.artists.some((artist) => artist.artist_id === one.artist_id);
 }
 
 function markFound() {
   [...$("found").children].forEach((option, place) => {
-    const ticked = store.likes.includes(found[place].track_id);
+    const ticked = isTicked(found[place]);
     option.setAttribute("aria-selected", String(ticked));
     option.querySelector(".tick").textContent = ticked ? "✓" : "";
   });
@@ -73,9 +81,12 @@ function activate(place) {
 }
 
 function choose(place) {
-  const song = found[place];
-  if (store.likes.includes(song.track_id)) forget(song);
-  else like(song);
+  const one = found[place];
+  if (isArtist(one)) {
+    if (isTicked(one)) store.forgetArtist(one);
+    else store.likeArtist(one);
+  } else if (isTicked(one)) forget(one);
+  else like(one);
 }
 
 async function searchNow() {
@@ -88,13 +99,17 @@ async function searchNow() {
     showFound([]);
     return;
   }
-  const { items } = await get("tracks", { query: text, limit: MOST_SONGS }, searching.signal);
-  learn(items);
+  const [songs, artists] = await Promise.all([
+    get("tracks", { query: text, limit: MOST_SONGS }, searching.signal),
+    get("artists", { query: text, limit: MOST_ARTISTS }, searching.signal),
+  ]);
+  learn(songs.items);
   foundFor = text;
-  showFound(items);
-  $("search-note").hidden = items.length > 0;
-  $("search-note").textContent = "No songs found.";
-  say(items.length ? `${count(items.length, "song")} found` : "No songs found");
+  // Songs first: who types the name of an artist finds the artist among the first as well.
+  showFound([...songs.items.slice(0, 1), ...artists.items, ...songs.items.slice(1)]);
+  $("search-note").hidden = found.length > 0;
+  $("search-note").textContent = "Nothing found.";
+  say(found.length ? `${count(found.length, "result")}` : "Nothing found");
 }
 
 function onKey(event) {

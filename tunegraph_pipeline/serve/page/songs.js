@@ -67,26 +67,35 @@ export const playing = { button: () => null };
 
 let opened = { where: "", id: "" }; // the row whose details are shown
 
-export function heartOf(song) {
-  const isLiked = store.likes.includes(song.track_id);
-  const made = iconButton(
-    "like",
-    "like",
-    isLiked ? `You like ${titleOf(song)}` : `I like ${titleOf(song)}`,
-    () => (store.likes.includes(song.track_id) ? forget(song) : like(song)),
-  );
-  made.setAttribute("aria-pressed", String(isLiked));
+function opinionButton(kind, name, label, song, ids, take) {
+  const made = iconButton(kind, name, label, () => (ids().includes(song.track_id) ? forget(song) : take(song)));
+  made.setAttribute("aria-pressed", String(ids().includes(song.track_id)));
+  made.dataset.opinionOf = song.track_id;
   return made;
 }
 
-export function neverButton(song) {
-  return iconButton("dislike", "never", `${titleOf(song)} is not for me`, () => dislike(song));
+/** A button that is pressed while the song is liked. */
+export function heartOf(song) {
+  return opinionButton("like", "like", `I like ${titleOf(song)}`, song, () => store.likes, like);
 }
+
+/** A button that is pressed while the song is not for the listener. */
+export function neverButton(song) {
+  return opinionButton("dislike", "never", `${titleOf(song)} is not for me`, song, () => store.dislikes, dislike);
+}
+
+store.addEventListener("change", () => {
+  const [likes, dislikes] = [new Set(store.likes), new Set(store.dislikes)];
+  for (const one of document.querySelectorAll("[data-opinion-of]")) {
+    const among = one.classList.contains("like") ? likes : dislikes;
+    one.setAttribute("aria-pressed", String(among.has(one.dataset.opinionOf)));
+  }
+});
 
 function reasonOf(reasons) {
   const line = element("p", { class: "reason" }, "because you like ");
   reasons.forEach((reason, place) => {
-    const listeners = reason.listeners === 1 ? "1 listener likes" : `${reason.listeners.toLocaleString("en")} listeners like`;
+    const listeners = `${reason.listeners.toLocaleString("en")} ${reason.listeners === 1 ? "likes" : "like"}`;
     line.append(
       place ? " and " : "",
       element("strong", {}, reason.name || reason.track_id),
@@ -119,7 +128,8 @@ export function row(song, { where = "", rank = null, reasons = [], note = "", ac
     "li",
     { class: "song", "data-track": song.track_id },
     picture,
-    element("div", { class: "title" }, name, about ? element("p", { class: "artists", title: about }, about) : null, line),
+    element("div", { class: "title" }, name, about ? element("p", { class: "artists", title: about }, about) : null),
+    line,
     element("div", { class: "actions" }, ...actions),
   );
   if (isOpen) made.append(details(song));

@@ -300,8 +300,8 @@ class Store extends EventTarget {
 
   /**
    * Declare an option before it is used. `initial`: its value at first; `clean(value)`: a valid value for any value;
-   * `into(query, value, store)`: adds it to the body of a request for recommendations; `link`: its name in links, null
-   * to leave it out, as objects are written in JSON. Kept with the list of a link, otherwise for all lists.
+   * `into(query, value, store)`: adds it to the body of a request for recommendations; `link`: its name in links, where
+   * objects are in JSON; null if it is no matter of the list that a link shares.
    */
   define(name, { initial, clean = (value) => value, into = () => {}, link = name }) {
     this.#options.set(name, { initial, clean, into, link });
@@ -309,7 +309,7 @@ class Store extends EventTarget {
 
   get(name) {
     const { initial, clean } = this.#options.get(name);
-    const given = this.#givenOptions()[name];
+    const given = this.#optionsWith(name)[name];
     return given === undefined ? initial : clean(given);
   }
 
@@ -320,13 +320,13 @@ class Store extends EventTarget {
 
   set(options) {
     this.#edit(() => {
-      Object.assign(this.#givenOptions(), options);
-      if (!this.#shared) this.#kept.chosen = this.#tick();
+      for (const [name, value] of Object.entries(options)) this.#optionsWith(name)[name] = value;
+      this.#kept.chosen = this.#tick();
     });
   }
 
-  #givenOptions() {
-    return this.#shared?.options ?? this.#kept.options;
+  #optionsWith(name) {
+    return this.#shared && this.#options.get(name).link !== null ? this.#shared.options : this.#kept.options;
   }
 
   /** The body of a request for recommendations. */
@@ -411,17 +411,13 @@ class Store extends EventTarget {
 
   #linkOptions = null;
 
-  /** Read the options of the link, once all are declared; those that it does not name are as they are at first,
-   * but for what is no matter of the list (`link: null`). */
+  /** Read the options of the link, once all are declared; those that it does not name are as they are at first. */
   readOptionsOfLink() {
     if (!this.#linkOptions) return;
     for (const [name, { initial, link }] of this.#options) {
-      if (link === null) {
-        if (this.#kept.options[name] !== undefined) this.#shared.options[name] = this.#kept.options[name];
-      } else if (this.#linkOptions.has(link)) {
-        const text = this.#linkOptions.get(link);
-        this.#shared.options[name] = typeof initial === "object" && initial !== null ? parsed(text) : text;
-      }
+      if (link === null || !this.#linkOptions.has(link)) continue;
+      const text = this.#linkOptions.get(link);
+      this.#shared.options[name] = typeof initial === "object" && initial !== null ? parsed(text) : text;
     }
     this.#linkOptions = null;
   }
