@@ -282,7 +282,13 @@ def _numbered_link(service: str) -> Callable[[list[str], dict[str, str]], SongId
 
 
 def _read_musicbrainz_link(parts: list[str], _asked: dict[str, str]) -> SongId | None:
-    kinds: dict[str, Kind] = {"recording": "track", "track": "track", "artist": "artist", "release": "album"}
+    kinds: dict[str, Kind] = {
+        "recording": "track",
+        "track": "track",
+        "artist": "artist",
+        "release": "album",
+        "playlist": "playlist",
+    }
     if len(parts) > 1 and parts[0] in kinds and _UUID.fullmatch(parts[1]):
         return SongId(parts[1].lower(), kinds[parts[0]])
     return None

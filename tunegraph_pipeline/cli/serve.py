@@ -176,6 +176,14 @@ def serve(
             " subsonic, lidarr (docs/programs.md), with commas.",
         ),
     ] = "",
+    playlists: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Services to ask for a playlist whose link somebody gives: listenbrainz, spotify (with the"
+            " app's SPOTIPY_CLIENT_ID and _SECRET in the environment), with commas.",
+        ),
+    ] = "",
     access_log: Annotated[bool, typer.Option(help="Log each request to standard output, as JSON.")] = True,
 ) -> None:
     """Serve over HTTP: a page at /, the API at /docs.
@@ -190,6 +198,7 @@ def serve(
         ServiceSettings,
         check_host,
         check_origin,
+        check_playlists,
         check_shapes,
         limits_of,
     )
@@ -207,6 +216,7 @@ def serve(
         limits=limits_of(limit or ()),
         blocklist=blocklist,
         shapes=check_shapes(shapes),
+        playlists=check_playlists(playlists),
         access_log=access_log,
     )
     pull(lake, only_served=True)

@@ -9,6 +9,7 @@ as known to the listener. A song found by none of these may be the only one that
 on the issue and guests (`song_names`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -71,12 +72,32 @@ class Matches:
         return f"not in it: {', '.join(shown)}{more}" if shown else ""
 
 
+class Match(NamedTuple):
+    """The canonical track that a song is, how it was found (of `BY`), and all canonical tracks that fit."""
+
+    track: int
+    by: str
+    fits: list[int]
+
+
 def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
     """Find each song in the bundle.
 
     >>> match(bundle, [Song("x", name="Blue Harbour", artists=["The Lanterns"])]).sentence()  # doctest: +SKIP
     '1 of 1 songs are in that model: 1 by artist and title'
     """
+    matched = match_each(bundle, songs)
+    ids = [bundle.tracks[one.track] for one in matched if one is not None]
+    missing = [song for song, one in zip(songs, matched, strict=True) if one is None]
+    chosen = {one.track for one in matched if one is not None}
+    fitting = {track for one in matched if one is not None for track in one.fits}
+    counts = Counter(one.by for one in matched if one is not None)
+    also = [bundle.tracks[track] for track in sorted(fitting - chosen)]
+    return Matches(ids, missing, also, {by: counts[by] for by in BY})
+
+
+def match_each(bundle: Bundle, songs: Sequence[Song]) -> list[Match | None]:
+    """What each song is in the bundle, None where it is not found."""
     positions = bundle.tracks.find([song.track_id for song in songs])
     by_isrc, by_name = _by_isrc(bundle, songs), _by_name(bundle, songs)
     popularity = bundle.popularity
@@ -90,23 +111,16 @@ def match(bundle: Bundle, songs: Sequence[Song]) -> Matches:
     ]
     left = [place for place, fits in enumerate(ways) if not any(fits)]
     by_plain_name = dict(zip(left, _by_plain_name(bundle, [songs[place] for place in left]), strict=True))
-    found = dict.fromkeys(BY, 0)
-    ids: list[str] = []
-    missing: list[Song] = []
-    fitting: set[int] = set()
-    chosen: set[int] = set()
-    for place, (song, fits) in enumerate(zip(songs, ways, strict=True)):
-        fitting.update(*fits)
+    matched: list[Match | None] = []
+    for place, fits in enumerate(ways):
         every = (*fits, by_plain_name.get(place, []))
         how, tracks = next(((how, tracks) for how, tracks in zip(BY, every, strict=True) if tracks), ("", []))
         if not tracks:
-            missing.append(song)
+            matched.append(None)
             continue
-        found[how] += 1
         best = min(tracks, key=lambda track: (-int(popularity[track]), track))
-        chosen.add(best)
-        ids.append(bundle.tracks[best])
-    return Matches(ids, missing, [bundle.tracks[track] for track in sorted(fitting - chosen)], found)
+        matched.append(Match(best, how, [track for some in fits for track in some]))
+    return matched
 
 
 def _isrc(song: Song) -> str:

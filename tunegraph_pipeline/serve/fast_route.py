@@ -6,7 +6,7 @@ Here: building the arguments of an endpoint from a request. Not here: any endpoi
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fastapi.params import Query
 from fastapi.routing import APIRoute
@@ -18,6 +18,7 @@ from tunegraph_pipeline.serve.problem_details import Problem, validation_problem
 
 Check = Callable[[Request], None]
 Endpoint = Callable[..., Awaitable[Response]]
+Body = TypeVar("Body", bound=BaseModel)
 
 _CHECK = "_tunegraph_check"
 
@@ -72,7 +73,7 @@ class FastRoute(APIRoute):
             if query_name:
                 arguments[query_name] = _parse_query(request, query_model)
             if body_name:
-                arguments[body_name] = await _parse_body(request, body_model)
+                arguments[body_name] = await parse_body(request, body_model)
             response: Response = await endpoint(**arguments)
             return response
 
@@ -86,7 +87,9 @@ def _parse_query(request: Request, model: type[BaseModel]) -> BaseModel:
         raise validation_problem(error, "query") from None
 
 
-async def _parse_body(request: Request, model: type[BaseModel]) -> BaseModel:
+async def parse_body(request: Request, model: type[Body]) -> Body:
+    """The JSON body of a request. Raises Problem 415 for another content type, 400 for no JSON, 422 for
+    other JSON than the model's."""
     # JSON only: a foreign web page can send other content types without a CORS preflight.
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(

@@ -17,5 +17,9 @@ MOST_LOOKED_UP = 200
 MOST_MAP_POINTS = 20_000
 MOST_MAP_COLUMNS = 100_000
 """Songs of a map that has their positions and genres alone."""
+MOST_MATCHED = 20_000
+"""Songs of a list that somebody brings."""
+MOST_MISSING = 200
+"""Of these that were not found, so many are named."""
 MOST_GENRES = 50
 """Genres in one filter."""

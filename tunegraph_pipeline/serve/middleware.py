@@ -42,9 +42,12 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _NO_ROUTE = "none"
 _BODY_DISCARDED = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS})
 _BYTES_OF_A_REQUEST = 16_384  # a body this long counts as one more request
+FILE_TYPE = b"application/octet-stream"
 CHARGE = "tunegraph.charge"
 """The key of the scope of a function that counts a request as so many more, for the rate limit."""
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
+_MOST_FILE_DISCARDED = 512 * 2**20  # the same of a file
+_FILES_PATH = "/matches"
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
@@ -170,7 +173,16 @@ class RequestMiddleware:
                 return over
             client = client_of(peer, read.forwarded_for, self.proxies)
             scope[CHARGE] = partial(self.limiter.charge, client)
-        return self._body_too_large() if read.length > self.limits.body_bytes else None
+        return self._body_too_large(scope) if read.length > self._most_bytes(scope) else None
+
+    def _most_bytes(self, scope: Scope) -> int:
+        return (
+            self.limits.file_bytes if takes_file(scope["path"], scope["headers"]) else self.limits.body_bytes
+        )
+
+    def _most_seconds(self, scope: Scope) -> float:
+        is_file = takes_file(scope["path"], scope["headers"])
+        return self.limits.file_seconds if is_file else self.limits.body_seconds
 
     def _is_preflight(self, scope: Scope) -> bool:
         """Whether a browser asks if a page may send a request. If that were refused, the page would not learn
@@ -221,8 +233,8 @@ class RequestMiddleware:
 
     def _limit_body(self, scope: Scope, receive: Receive) -> Receive:
         """``receive``, but it raises Problem once the body is over the limit or its deadline."""
-        received = 0
-        until = asyncio.get_running_loop().time() + self.limits.body_seconds
+        received, most = 0, self._most_bytes(scope)
+        until = asyncio.get_running_loop().time() + self._most_seconds(scope)
 
         async def receive_limited() -> Message:
             nonlocal received
@@ -230,13 +242,13 @@ class RequestMiddleware:
                 async with asyncio.timeout_at(until):
                     message = await receive()
             except TimeoutError:
-                raise self._body_too_slow() from None
+                raise self._body_too_slow(scope) from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self.limits.body_bytes:
+                if received > most:
                     if message.get("more_body", False):
                         await self._discard_body(scope, receive)
-                    raise self._body_too_large()
+                    raise self._body_too_large(scope)
             return message
 
         return receive_limited
@@ -245,30 +257,43 @@ class RequestMiddleware:
         """Read what is left of a body and forget it: most clients read the answer only when they have sent
         everything, and find a connection that was closed before that broken. Up to a limit, for as long as a
         body may take, and not where the client asks first whether to send a body."""
-        left = 0 if any(name == b"expect" for name, _ in scope["headers"]) else _MOST_DISCARDED
+        most = _MOST_FILE_DISCARDED if takes_file(scope["path"], scope["headers"]) else _MOST_DISCARDED
+        left = 0 if any(name == b"expect" for name, _ in scope["headers"]) else most
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.body_seconds):
+            async with asyncio.timeout(self._most_seconds(scope)):
                 while left > 0:
                     message = await receive()
                     if message["type"] != "http.request" or not message.get("more_body", False):
                         return
                     left -= len(message.get("body", b""))
 
-    def _body_too_large(self) -> Problem:
+    def _body_too_large(self, scope: Scope) -> Problem:
+        if takes_file(scope["path"], scope["headers"]):
+            most = f"a file may have at most {self.limits.file_bytes:,} bytes; split it, or send a part of it"
+        else:
+            most = f"a body may have at most {self.limits.body_bytes:,} bytes; send fewer ids"
         return Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"a body may have at most {self.limits.body_bytes:,} bytes; send fewer ids",
+            most,
             name="body-too-large",
             headers={"Connection": "close"},
         )
 
-    def _body_too_slow(self) -> Problem:
+    def _body_too_slow(self, scope: Scope) -> Problem:
         return Problem(
             HTTPStatus.REQUEST_TIMEOUT,
-            f"a body has to arrive within {self.limits.body_seconds:g} s",
+            f"a body has to arrive within {self._most_seconds(scope):g} s",
             name="slow-body",
             headers={"Connection": "close"},
         )
+
+
+def takes_file(path: str, headers: _Headers) -> bool:
+    """Whether the body of a request is a file of songs, which is written to disk and may be longer than
+    others."""
+    return path == _FILES_PATH and any(
+        name == b"content-type" and value.strip().lower().startswith(FILE_TYPE) for name, value in headers
+    )
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tunegraph_pipeline.serve.middleware import RequestMiddleware
+from tunegraph_pipeline.serve.middleware import RequestMiddleware, takes_file
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.rate_limit import client_of
 
@@ -36,6 +36,7 @@ class Protocol(HttpToolsProtocol):
     _held = 0  # bytes that arrived of an unfinished request
     _begun = 0  # heads that began in what was received last
     _in_head = _in_body = False
+    _takes_file = False  # its body is written to disk as it arrives
     _advanced = False  # whether it finished a head, or had a part of a body
     _found: Problem | None = None
     _refused = False
@@ -81,6 +82,8 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(self._too_long())
             else:
                 self._held = self._held + size if was_unfinished else size
+                if self._in_body and self._takes_file and not self.pipeline:
+                    self._held = len(self.cycle.body)
                 self._app.connections.unfinished(self, self._held)
         elif self._is_answering():
             self._app.connections.busy(self)
@@ -109,7 +112,10 @@ class Protocol(HttpToolsProtocol):
             raise ValueError(self._found.detail)  # the parser stops, and `send_400_response` is called
         self._in_head, self._in_body = False, True
         self._surplus, self._advanced = 0, True
-        self._deadline = self.loop.time() + self._limits.body_seconds + _GRACE_SECONDS
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        self._takes_file = takes_file(path, self.headers)
+        seconds = self._limits.file_seconds if self._takes_file else self._limits.body_seconds
+        self._deadline = self.loop.time() + seconds + _GRACE_SECONDS
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pydantic_core
 from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 from starlette.requests import Request
@@ -23,13 +22,21 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
+from tunegraph_pipeline.serve.answers import (
+    BUSY,
+    INVALID,
+    OF_BODY,
+    OF_STORED,
+    json_response,
+    problems,
+    require_known,
+)
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
+from tunegraph_pipeline.serve.list_routes import add_lists
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
 from tunegraph_pipeline.serve.map_answer import write_columns, write_map
 from tunegraph_pipeline.serve.pages import PageFiles
-from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
-from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service, problem_of
 
 _HERE = Path(__file__).parent
@@ -42,31 +49,10 @@ _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
 
-def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may respond with, for its documentation."""
-    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    always = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR)
-    return {
-        int(status): {"description": status.phrase, "content": content}
-        for status in sorted({*statuses, *always})
-    }
-
-
-_BODY = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-)
-_STORED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_BUSY = HTTPStatus.SERVICE_UNAVAILABLE
-_INVALID = HTTPStatus.UNPROCESSABLE_ENTITY
-
-
 def add_routes(router: APIRouter, service: Service) -> None:
     """Add the routes of one worker to the router."""
     router.route_class = FastRoute
-    for add in (_add_recommendations, _add_tracks, _add_feedback, _add_state, _add_pages):
+    for add in (_add_recommendations, _add_tracks, add_lists, _add_feedback, _add_state, _add_pages):
         add(router, service)
 
 
@@ -86,7 +72,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a list of likes",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY)},
+        responses={200: {"content": _LISTS}, **problems(*OF_BODY, HTTPStatus.NOT_FOUND, BUSY)},
     )
     async def recommend(
         body: schemas.RecommendationRequest,
@@ -104,7 +90,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Songs for a stored user",
         tags=["recommendations"],
         response_model=schemas.RecommendationsAnswer,
-        responses={200: {"content": _LISTS}, **_problems(*_STORED, HTTPStatus.NOT_FOUND, _INVALID, _BUSY)},
+        responses={200: {"content": _LISTS}, **problems(*OF_STORED, HTTPStatus.NOT_FOUND, INVALID, BUSY)},
     )
     @checked_by(service.access.check)
     async def recommend_user(
@@ -119,14 +105,14 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         summary="Why a song has its score",
         tags=["recommendations"],
         response_model=schemas.ExplanationAnswer,
-        responses=_problems(*_BODY, HTTPStatus.NOT_FOUND, _BUSY),
+        responses=problems(*OF_BODY, HTTPStatus.NOT_FOUND, BUSY),
     )
     async def explain(body: schemas.ExplanationRequest) -> Response:
         """What each liked song adds to the score of a song, for somebody with these likes."""
         recommender = service.live_bundle.current.recommender
-        _require_known(recommender, body.track_id)
+        require_known(recommender, body.track_id)
         found = await service.in_thread(recommender.explain, body.likes, body.track_id)
-        return _json(
+        return json_response(
             {
                 "bundle_version": recommender.bundle.version,
                 "track": _track(found.track),
@@ -144,19 +130,19 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="Songs near a song",
         tags=["tracks"],
         response_model=schemas.SimilarTracksAnswer,
-        responses=_problems(HTTPStatus.NOT_FOUND, _INVALID, _BUSY),
+        responses=problems(HTTPStatus.NOT_FOUND, INVALID, BUSY),
     )
     async def similar(track_id: str, how: Annotated[schemas.SimilarParameters, Query()]) -> Response:
         """The songs nearest to a song, and how likely it is that a listener likes both."""
         recommender = service.live_bundle.current.recommender
-        _require_known(recommender, track_id)
+        require_known(recommender, track_id)
         filters = how.filters()
         try:
             passing = recommender.passing(filters)
             found = await service.in_thread(recommender.similar, track_id, how.k, filters)
         except InputError as error:
             raise problem_of(error) from None
-        return _json(
+        return json_response(
             {
                 "bundle_version": recommender.bundle.version,
                 "passing": None if passing is None else passing.n_tracks,
@@ -178,7 +164,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="Find songs",
         tags=["tracks"],
         response_model=schemas.TracksAnswer,
-        responses=_problems(_INVALID, _BUSY),
+        responses=problems(INVALID, BUSY),
     )
     async def tracks(how: Annotated[schemas.TrackParameters, Query()]) -> Response:
         """Look up songs by `ids`, search by name and artist with `query` (typing errors are tolerated), or
@@ -189,7 +175,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
             found += await service.in_thread(_search, served, how.query, how.limit)
         elif how.ids is None:
             found += served.recommender.describe(_popular(served.recommender)[: how.limit])
-        return _json(
+        return json_response(
             {
                 "bundle_version": served.bundle_version,
                 # A song may have been both looked up and found.
@@ -203,13 +189,13 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="The genres of songs",
         tags=["tracks"],
         response_model=schemas.GenresAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(BUSY),
     )
     async def genres() -> Response:
         """The genres that songs can be filtered by, with their numbers of songs."""
         recommender = service.live_bundle.current.recommender
         counts = await service.in_thread(recommender.ranker.filter.genre_counts)
-        return _json(
+        return json_response(
             {
                 "bundle_version": recommender.bundle.version,
                 "items": [{"name": name, "songs": songs} for name, songs in counts.items()],
@@ -221,7 +207,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="The map of songs",
         tags=["tracks"],
         response_model=schemas.MapAnswer,
-        responses=_problems(_INVALID, _BUSY),
+        responses=problems(INVALID, BUSY),
     )
     async def song_map(how: Annotated[schemas.MapParameters, Query()], request: Request) -> Response:
         """The most liked songs, placed so that songs liked by the same people lie together."""
@@ -282,7 +268,7 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
         tags=["feedback"],
         status_code=HTTPStatus.ACCEPTED,
         response_model=schemas.FeedbackAnswer,
-        responses=_problems(*_BODY, *_STORED, _BUSY),
+        responses=problems(*OF_BODY, *OF_STORED, BUSY),
     )
     @checked_by(service.access.check)
     async def feedback(body: schemas.FeedbackRequest) -> Response:
@@ -297,7 +283,7 @@ def _add_feedback(router: APIRouter, service: Service) -> None:
             await service.feedback_writer.add(body.user_id, events, body.shown, body.bundle_version)
         for _, action in events:
             service.metrics.feedback(action)
-        return _json({"received": len(events), "unknown": unknown}, HTTPStatus.ACCEPTED)
+        return json_response({"received": len(events), "unknown": unknown}, HTTPStatus.ACCEPTED)
 
 
 def _add_state(router: APIRouter, service: Service) -> None:
@@ -308,25 +294,25 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Is the process alive?",
         tags=["service"],
         response_model=schemas.HealthAnswer,
-        responses=_problems(),
+        responses=problems(),
     )
     async def health() -> Response:
         """Responds as long as the process runs."""
-        return _json({"status": "alive"})
+        return json_response({"status": "alive"})
 
     @router.get(
         "/ready",
         summary="Can it answer?",
         tags=["service"],
         response_model=schemas.ReadyAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(BUSY),
     )
     async def ready() -> Response:
         """503 if no bundle is served. `degraded`, with the reason, if a newer bundle was refused and the old
         one is still served, or if the index of the bundle cannot be used, so that queries take longer."""
         served = service.live_bundle.current
         problem = service.live_bundle.problem or served.recommender.index_problem
-        return _json(
+        return json_response(
             {
                 "status": "ready" if problem is None else "degraded",
                 "bundle_version": served.bundle_version,
@@ -339,14 +325,14 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="What is served?",
         tags=["service"],
         response_model=schemas.VersionAnswer,
-        responses=_problems(_BUSY),
+        responses=problems(BUSY),
     )
     async def version() -> Response:
         """The version of the program, and the bundle it serves."""
         recommender = service.live_bundle.current.recommender
         bundle = recommender.bundle
         cut_off = bundle.facts.get("cut_off")
-        return _json(
+        return json_response(
             {
                 "program": program,
                 "bundle_version": bundle.version,
@@ -368,7 +354,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
         summary="Prometheus metrics",
         tags=["service"],
         response_class=Response,
-        responses={200: {"content": {"text/plain": _TEXT}}, **_problems()},
+        responses={200: {"content": {"text/plain": _TEXT}}, **problems()},
     )
     async def exposition() -> Response:
         """The metrics of all workers, in the text format of Prometheus."""
@@ -381,7 +367,7 @@ def _add_pages(router: APIRouter, _service: Service) -> None:
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
-        return _json(request.app.openapi())
+        return json_response(request.app.openapi())
 
 
 def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: str) -> None:
@@ -392,19 +378,6 @@ def _add_files(router: APIRouter, files: PageFiles, index_path: str, file_path: 
     @router.get(file_path, include_in_schema=False)
     async def file(name: str, request: Request) -> Response:
         return files.response(name, request)
-
-
-def _json(content: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(pydantic_core.to_json(content), int(status), media_type="application/json")
-
-
-def _require_known(recommender: Recommender, track_id: str) -> None:
-    if recommender.bundle.tracks.position(track_id) < 0:
-        raise Problem(
-            HTTPStatus.NOT_FOUND,
-            f"bundle {recommender.bundle.version} has no track of this id; search with GET /tracks?query=",
-            name="unknown-track",
-        )
 
 
 def _search(served: ServedBundle, query: str, limit: int) -> list[SongView]:

@@ -24,12 +24,14 @@ from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.filters import MOODS, RANGE_HELP, RANGE_PATTERN, Filters, read_filters
 from tunegraph_pipeline.serve.limits import (
+    MOST_BODY_BYTES,
     MOST_GENRES,
     MOST_K,
     MOST_LISTED,
     MOST_LOOKED_UP,
     MOST_MAP_COLUMNS,
     MOST_MAP_POINTS,
+    MOST_MISSING,
 )
 
 
@@ -294,6 +296,25 @@ class MapColumnsParameters(QueryParameters):
     )
 
 
+class MatchRequest(RequestBody):
+    """Songs as people write them."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MOST_BODY_BYTES)] = Field(
+        description="Ids, links, or artist - title, one a line; or the link of one playlist."
+    )
+
+
+class MatchParameters(QueryParameters):
+    """What is known of a file."""
+
+    name: Annotated[str, StringConstraints(max_length=255)] = Field(
+        "", description="The name of the file, which may tell its format."
+    )
+    user: Annotated[str, StringConstraints(max_length=255)] = Field(
+        "", description="Whose list counts in a file of several people."
+    )
+
+
 class ExplanationRequest(RequestBody):
     """A song, and the liked songs to explain its score by."""
 
@@ -398,6 +419,40 @@ class SimilarTracksAnswer(BaseModel):
     bundle_version: str
     items: list[SimilarAnswer]
     passing: int | None = Field(description=_PASSING)
+
+
+class MatchedSong(ShownSong):
+    """A song of the catalogue that somebody brought."""
+
+    given: str = Field(description="The line or row that names it.")
+    opinion: Literal["like", "dislike"]
+
+
+class MissingSong(BaseModel):
+    """What was not found in the catalogue."""
+
+    given: str
+    why: str
+
+
+class BroughtList(BaseModel):
+    """A list in what was brought, such as one file of a zip."""
+
+    name: str
+    owner: str = Field(description="Whose it is, as it says itself; empty if it does not.")
+    songs: int
+
+
+class MatchesAnswer(BaseModel):
+    """What somebody brought, as the catalogue knows it. None of it is stored."""
+
+    bundle_version: str
+    format: str = Field(description="What it was taken for.")
+    lists: list[BroughtList]
+    items: list[MatchedSong] = Field(description="Each song once, in the order of the list.")
+    not_found: list[MissingSong] = Field(description=f"The first {MOST_MISSING}.")
+    n_not_found: int
+    notes: list[str] = Field(description="What was decided or left out, one line each.")
 
 
 class GenreAnswer(BaseModel):

@@ -25,6 +25,7 @@ from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
+from tunegraph_pipeline.serve.matches import ListReader
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
 from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
@@ -70,6 +71,7 @@ class Service:
             request_bytes=settings.limits.feedback_bytes,
             spool_bytes=feedback_settings(settings.lake).spool_bytes,
         )
+        self.lists = ListReader(settings)
         # One thread: its work holds the interpreter lock most of the time, so a second one would not help.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="service")
         self._n_waiting = 0

@@ -26,6 +26,10 @@ Shape = Literal["spotify", "lastfm", "listenbrainz", "subsonic", "lidarr"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 """The APIs of others that the service may also speak (`shapes`)."""
 
+PlaylistService = Literal["listenbrainz", "spotify"]
+PLAYLIST_SERVICES: tuple[PlaylistService, ...] = get_args(PlaylistService)
+"""The services that may be asked for a playlist by its link (`matches`)."""
+
 DEFAULT_PUBLIC_RATE = 50.0
 DEFAULT_CONNECTIONS_PER_CLIENT = 100
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
@@ -64,6 +68,14 @@ class Limits(BaseModel):
     """Open connections of one client; 0 for no limit, None for the default of the address."""
     feedback_bytes: int = Field(default=MOST_BODY_BYTES, ge=1_024)
     """On disk, of the events of one request."""
+    file_bytes: int = Field(default=2**26, ge=1_024, le=2**32)
+    """Of a file of songs that somebody brings."""
+    file_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    """Until that file has arrived, from the end of the headers."""
+    reading_seconds: float = Field(default=60.0, gt=0, le=3_600)
+    """For which that file is read."""
+    reading_mib: int = Field(default=2_048, ge=256)
+    """Memory of the process that reads it."""
 
 
 class ServiceSettings(BaseModel):
@@ -88,6 +100,8 @@ class ServiceSettings(BaseModel):
     blocklist: Path | None = None
     shapes: tuple[Shape, ...] = ()
     """APIs of others that the service also speaks."""
+    playlists: tuple[PlaylistService, ...] = ()
+    """Services that are asked for a playlist when somebody gives its link; none unless named."""
     access_log: bool = True
     run_folder: Path | None = None
     """Shared by the workers: their metrics, and the version they serve. None with a single worker."""
@@ -155,6 +169,16 @@ def check_shapes(given: str) -> tuple[Shape, ...]:
         if name not in SHAPES:
             raise InputError(f"--shapes {name}: there is no such API; choose of {', '.join(SHAPES)}")
     return tuple(shape for shape in SHAPES if shape in names)
+
+
+def check_playlists(given: str) -> tuple[PlaylistService, ...]:
+    """The names of a list with commas, each once. Raises InputError for one not of `PLAYLIST_SERVICES`."""
+    names = [name.strip().lower() for name in given.split(",") if name.strip()]
+    for name in names:
+        if name not in PLAYLIST_SERVICES:
+            known = ", ".join(PLAYLIST_SERVICES)
+            raise InputError(f"--playlists {name}: playlists can be had of {known}")
+    return tuple(service for service in PLAYLIST_SERVICES if service in names)
 
 
 def limits_of(given: Iterable[str]) -> Limits:
