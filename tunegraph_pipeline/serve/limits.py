@@ -15,6 +15,8 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
+MOST_MAP_COLUMNS = 100_000
+"""Songs of a map that has their positions and genres alone."""
 MOST_MATCHED = 20_000
 """Songs of a list that somebody brings."""
 MOST_MISSING = 200

@@ -1,5 +1,6 @@
 """Files for a browser, from memory."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import Problem
 
 
-def request(tag: str = "") -> Request:
+def request(tag: str = "", encoding: str = "") -> Request:
     headers = [(b"if-none-match", tag.encode())] if tag else []
+    headers += [(b"accept-encoding", encoding.encode())] if encoding else []
     return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
 
 
@@ -39,6 +41,18 @@ def test_a_file_has_its_type_and_is_sent_once(files: PageFiles, name: str, media
     again = files.response(name, request(first.headers["etag"]))
     assert (again.status_code, again.body) == (304, b"")
     assert files.response(name, request('"another"')).status_code == 200
+
+
+def test_a_file_is_compressed_for_whom_it_can_be(files: PageFiles) -> None:
+    plain = files.response("index.html", request())
+    small = files.response("index.html", request(encoding="br, gzip"))
+    assert small.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(bytes(small.body)) == plain.body
+    assert "content-encoding" not in plain.headers
+    # A cache does not take the one for the other.
+    assert plain.headers["vary"] == small.headers["vary"] == "Accept-Encoding"
+    assert files.response("index.html", request(small.headers["etag"], "gzip")).status_code == 304
+    assert files.response("index.html", request(plain.headers["etag"], "gzip")).status_code == 200
 
 
 @pytest.mark.parametrize(
