@@ -34,7 +34,7 @@ _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
 _MOST_MAPS = 8  # rendered maps cached per bundle
 
-_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links")
+_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links", "recency")
 _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
@@ -108,7 +108,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         user_id: str, how: Annotated[schemas.UserParameters, Query()], request: Request
     ) -> Response:
         """Songs for a user of the lake, by their likes and dislikes in the live bundle."""
-        options = {name: getattr(how, name) for name in _USER_OPTIONS}
+        options = {name: getattr(how, name) for name in _USER_OPTIONS} | {"mode": how.list_mode}
         return await listed(Question(user_id=user_id, filters=how.filters(), **options), how.format, request)
 
     @router.post(
@@ -122,7 +122,11 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         """What each liked song adds to the score of a song, for somebody with these likes."""
         recommender = service.live_bundle.current.recommender
         _require_known(recommender, body.track_id)
-        found = await service.in_thread(recommender.explain, body.likes, body.track_id)
+        asked = (body.likes, body.track_id, body.mode, body.recency)
+        try:
+            found = await service.in_thread(recommender.explain, *asked)
+        except InputError as error:
+            raise problem_of(error) from None
         return _json(
             {
                 "bundle_version": recommender.bundle.version,
