@@ -208,9 +208,11 @@ def append_lists(lists: Any, seen: Any, tracks: pl.Series, users: Any) -> None:
     ids = "u" + ids
     frame = pl.DataFrame({"user_id": ids.gather(of), "track_id": tracks.gather(track)})
     lists.append(
-        frame.with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), source=pl.lit("files")).select(
-            empty_table("likes").columns
-        )
+        frame.with_columns(
+            liked_at=pl.lit(None, pl.Datetime("us", "UTC")),
+            position=pl.lit(None, pl.Int32),
+            source=pl.lit("files"),
+        ).select(empty_table("likes").columns)
     )
     counts = np.bincount(of, minlength=len(users))
     hashes = pl.Series([f"{value:016x}" for value in (users * 31 + counts).tolist()])

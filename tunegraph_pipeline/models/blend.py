@@ -50,5 +50,9 @@ class Continuation:
         found = facts.get("continuation")
         if found is None:
             return cls(Blend.from_facts(facts["blend"]), USUAL_RECENCY, USUAL_RECENCY)
-        exponents = (float(found[name]) for name in ("recency", "neighbour_recency"))
-        return cls(Blend.from_facts(found["blend"]), *exponents, bool(found["for_users"]))
+        return cls(
+            Blend.from_facts(found["blend"]),
+            float(found["recency"]),
+            float(found["neighbour_recency"]),
+            bool(found["for_users"]),
+        )
