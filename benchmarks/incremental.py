@@ -97,7 +97,7 @@ def receive(lake: "Lake", day: date, rows: "np.ndarray[Any, Any]", lists: "csr_m
             "user_id": users.gather(np.repeat(np.arange(len(rows)), np.diff(lists.indptr))),
             "track_id": names.gather(lists.indices),
         }
-    ).with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")))
+    ).with_columns(liked_at=pl.lit(None, pl.Datetime("us", "UTC")), position=pl.lit(None, pl.Int32))
     seen = pl.DataFrame({"user_id": users}).with_columns(
         discovered_from=pl.lit(None, pl.String), depth=pl.lit(0, pl.Int32), state=pl.lit("listed")
     )

@@ -91,6 +91,18 @@ def recommend(
             " of the list. Where a song is not known there, to MusicBrainz.",
         ),
     ] = None,
+    continued: Annotated[
+        bool | None,
+        typer.Option(
+            "--continue/--mix",
+            help="What comes next: the order of the list counts, the last song being the newest. Or the list"
+            " as a set. By default what the bundle found best for a --user, and --mix for songs you name.",
+        ),
+    ] = None,
+    recency: Annotated[
+        float | None,
+        typer.Option(metavar="X", min=0, max=10, help="With --continue: how much more newer songs count."),
+    ] = None,
     genre: Annotated[
         list[str] | None,
         typer.Option(metavar="NAMES", help="Of one of these genres. Repeatable."),
@@ -186,6 +198,8 @@ def recommend(
         explicit=explicit,
         links=None if links == "auto" else links,
         filters=None if filters.asks_nothing else filters,
+        mode=None if continued is None else "continue" if continued else "mix",
+        recency=recency,
     )
     if users is not None and output is not None:
         check_writable(output)

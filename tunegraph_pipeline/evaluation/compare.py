@@ -31,6 +31,7 @@ from tunegraph_pipeline.evaluation.metrics import (
 )
 from tunegraph_pipeline.evaluation.splits import RanksKnown, Split
 from tunegraph_pipeline.graph.csr import only
+from tunegraph_pipeline.graph.like_ages import moments_of
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.markdown import markdown_table
 
@@ -89,7 +90,10 @@ def material_of(split: Split, known: TrainingData, seed: int) -> Material:
     targets, rest = only(train, drawn), only(train, ~drawn)
     users = np.flatnonzero(np.diff(targets.indptr))
     data = replace(known, train=rest, context=csr_matrix(rest[users]), targets=csr_matrix(targets[users]))
-    return Material(train, data, split.ages)
+    moments = None
+    if split.order is not None:
+        moments = moments_of(train, split.order, drawn, drawn)
+    return Material(train, data, split.ages, moments)
 
 
 def judge(

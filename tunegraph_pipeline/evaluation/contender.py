@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.evaluation.metrics import Ranked
+    from tunegraph_pipeline.graph.like_ages import OrderedRows
     from tunegraph_pipeline.progress import Progress
     from tunegraph_pipeline.training.train import TrainingData
 
@@ -25,12 +26,15 @@ class Material:
 
     ``likes``: CSR (U x N) float32 ones, the whole training part of a split; ``data``: the same likes divided
     into training and early stopping, with the content of the tracks; ``ages``: float64[nnz], how many days
-    ago each of ``likes`` was made, in its order, NaN where unknown; None where the split is not by time.
+    ago each of ``likes`` was made, in its order, NaN where unknown; None where the split is not by time;
+    ``moments``: what was liked next in lists whose order is known, of the likes for early stopping; None
+    where lists are sets.
     """
 
     likes: csr_matrix
     data: TrainingData
     ages: NDArray[np.float64] | None = None
+    moments: OrderedRows | None = None
 
 
 class Contender(Protocol):
@@ -38,7 +42,8 @@ class Contender(Protocol):
 
     ``rank`` gets the lists of users it has never seen, so its time includes all that these need. A model that
     knows the users of its training also has a method ``rank_known(users, likes, k)``, see
-    `splits.RanksKnown`, which ranks for them and is timed for their queries.
+    `splits.RanksKnown`, which ranks for them and is timed for their queries; one that takes lists in their
+    order a method ``rank_ordered(lists, k)``, see `splits.RanksOrdered`.
     """
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from tunegraph_pipeline.progress import Progress
-    from tunegraph_pipeline.recommend.ranking import Ranker
+    from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 
 Rank = Callable[["csr_matrix", int], Ranked]
 """(likes CSR m x N, k) -> int32[m, k]: the k best tracks of each row that are not in it, padded with -1."""
@@ -49,6 +49,10 @@ class HeldOut:
     are of tracks it does not know; ``liked_already``: how many are of recordings the user is known to like
     under one of several ids, which no ranking repeats; ``own`` bool[N]: canonical tracks, the catalogue for
     coverage and Gini; None where all are.
+
+    ``order``: CSR (m x N) of the nonzeros of ``likes``, whose values are 1 + their age, the number of likes
+    of the user that are newer; None where lists are judged as sets. ``excluded``: CSR (m x N), tracks that
+    are not to be ranked besides, None where there are none.
     """
 
     likes: csr_matrix
@@ -58,8 +62,12 @@ class HeldOut:
     unknown_tracks: int = 0
     liked_already: int = 0
     own: NDArray[np.bool_] | None = None
+    order: csr_matrix | None = None
+    excluded: csr_matrix | None = None
 
     def __post_init__(self) -> None:
+        if self.order is not None and self.order.nnz != self.likes.nnz:
+            raise ValueError(f"ages of {self.order.nnz} likes, and {self.likes.nnz} are known")
         if self.likes.multiply(self.relevant).nnz:
             raise ValueError("a held-out like is among the likes the ranking is shown")
 
@@ -208,13 +216,44 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
     return Evaluation(model, k, values, per_user, seconds)
 
 
-def served(ranker: Ranker, progress: Progress | None = None) -> Rank:
-    """The ranking that is served, as a function to evaluate; ``progress`` counts the ranked users."""
+def served(ranker: Ranker, progress: Progress | None = None, held_out: HeldOut | None = None) -> Rank:
+    """The ranking that is served, as a function to evaluate; ``progress`` counts the ranked users.
+
+    Lists are sets, but where ``held_out`` is given, they are its own, continued if it has an order.
+    """
 
     def rank(likes: csr_matrix, k: int) -> Ranked:
-        return ranker.rank(lists_of(likes), k, progress=progress).indices
+        if held_out is None or (held_out.order is None and held_out.excluded is None):
+            return ranker.rank(lists_of(likes), k, progress=progress).indices
+        specs = specs_of_lists(likes, held_out.order, held_out.excluded)
+        return ranker.rank_specs(specs, k, progress=progress).indices
 
     return rank
+
+
+def specs_of_lists(
+    likes: csr_matrix, order: csr_matrix | None = None, excluded: csr_matrix | None = None
+) -> list[QuerySpec]:
+    """A query for each row of ``likes``; ``order`` and ``excluded`` as in `HeldOut`."""
+    from tunegraph_pipeline.recommend.ranking import QuerySpec
+
+    specs = []
+    for row in range(likes.shape[0]):
+        left_out = _nothing if excluded is None else _row(excluded, row)[0]
+        if order is None:
+            specs.append(QuerySpec(_row(likes, row)[0], excluded=left_out))
+        else:
+            tracks, ages = _row(order, row)
+            specs.append(QuerySpec(tracks, excluded=left_out, ages=(ages - 1).astype(np.int32)))
+    return specs
+
+
+_nothing = np.zeros(0, dtype=np.int32)
+
+
+def _row(matrix: csr_matrix, row: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return matrix.indices[part].astype(np.int32, copy=False), matrix.data[part]
 
 
 def check_ranking(model: str, ranked: Ranked, likes: csr_matrix, k: int) -> None:

@@ -9,6 +9,7 @@ a refresh (`graph.split`).
 | `weak_generalisation` | other songs of users the model was trained on |
 | `strong_generalisation` | songs of users it has never seen, some of whose likes are given at query time |
 | `temporal` | what users came to like after a moment, given what they liked before |
+| `continuation` | the newest songs of lists whose order is known, given the others in their order |
 | `cold_start_tracks` | songs nobody in training likes, known by their features and artists alone |
 
 One definition of relevance for all: exactly the tracks whose likes were held out are relevant to a user, and
@@ -18,7 +19,7 @@ them, so that it measures whether a model distinguishes cold tracks, not whether
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +29,8 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, Rank
 from tunegraph_pipeline.evaluation.metrics import Ranked
 from tunegraph_pipeline.graph.csr import only, rows_of, shuffled_rows
+from tunegraph_pipeline.graph.like_ages import ages_within
+from tunegraph_pipeline.lake.arrays import UInt16
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -49,6 +52,13 @@ class RanksKnown(Protocol):
     def rank_known(self, users: NDArray[np.int64], likes: csr_matrix, k: int) -> Ranked: ...
 
 
+@runtime_checkable
+class RanksOrdered(Protocol):
+    """A model that takes lists in their order, CSR (m x N), whose values are 1 + the age of each like."""
+
+    def rank_ordered(self, lists: csr_matrix, k: int) -> Ranked: ...
+
+
 @dataclass(frozen=True)
 class Split:
     """Training likes and judged users.
@@ -57,10 +67,12 @@ class Split:
     int64[m], the row in ``train`` of each judged user, -1 for one without a row; ``held_out``: the known
     likes of each and the likes to be found; ``cold``: bool[N], tracks without a training like by design;
     ``ages``: float64[nnz], the days from each like of ``train``, in its order, to the moment of a split by
-    time, NaN where unknown; None where the split is not by time.
+    time, NaN where unknown; None where the split is not by time; ``order``: uint16[nnz], how many likes of
+    the same user in ``train`` are newer, in its order; None where lists are sets. The order of the known
+    likes is that of ``held_out``.
 
     Raises ValueError where a held-out like is in ``train`` or known, a cold track is in either, or the ages
-    are not those of ``train``.
+    or the order are not those of ``train``.
     """
 
     name: str
@@ -69,6 +81,7 @@ class Split:
     held_out: HeldOut
     cold: NDArray[np.bool_]
     ages: NDArray[np.float64] | None = None
+    order: UInt16 | None = None
 
     def __post_init__(self) -> None:
         known = np.flatnonzero(self.users >= 0)
@@ -79,15 +92,22 @@ class Split:
                 raise ValueError(f"{self.name}: a like of a cold track is not held out")
         if self.ages is not None and self.ages.shape != self.train.indices.shape:
             raise ValueError(f"{self.name}: the ages of {len(self.ages)}, not {self.train.nnz}, likes")
+        if self.order is not None and self.order.shape != self.train.indices.shape:
+            raise ValueError(f"{self.name}: the order of {len(self.order)}, not {self.train.nnz}, likes")
 
     def ranking(self, model: Ranks) -> Rank:
         """The ranking by ``model`` for the judged users, in their order.
 
-        A model that knows users gets their training rows. With cold tracks it ranks the whole catalogue, a
-        block of users at a time, and its lists are cut to them in their order.
+        A model that takes ordered lists gets these where the order is known. One that knows users gets their
+        training rows. With cold tracks it ranks the whole catalogue, a block of users at a time, and its
+        lists are cut to them in their order.
         """
 
+        order = self.held_out.order
+
         def rank(likes: csr_matrix, k: int, start: int = 0) -> Ranked:
+            if order is not None and isinstance(model, RanksOrdered):
+                return model.rank_ordered(order[start : start + likes.shape[0]], k)
             if isinstance(model, RanksKnown):
                 return model.rank_known(self.users[start : start + likes.shape[0]], likes, k)
             return model.rank(likes, k)
@@ -172,7 +192,54 @@ def temporal(
     both = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(later.indptr) > 0))
     judged = _draw(both, users, rng, "likes before and after the moment of the split")
     ages = (moment - times[~after]) / SECONDS_PER_DAY
-    return Split("temporal", train, judged, HeldOut.of(train[judged], later[judged]), _none(likes), ages)
+    order = ages_within(train, -ages)
+    held_out = _in_order(HeldOut.of(train[judged], later[judged]), train, order, judged)
+    return Split("temporal", train, judged, held_out, _none(likes), ages, order)
+
+
+def continuation(
+    likes: csr_matrix,
+    ages: UInt16,
+    times: NDArray[np.float64] | None = None,
+    *,
+    share: float = 0.2,
+    users: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Hold out the newest ``share`` of the likes of each list with an order, at least one and never all.
+
+    ``ages`` uint16[nnz], how many likes of the same user are newer, in the order of ``likes.indices``; of
+    equal ones, those of the larger track are held out first. ``times`` float64[nnz], when each like was made,
+    where that is known. The tails of all lists with an order are hidden; the judged users are theirs, or
+    ``users`` of them. Raises InputError where there is none.
+    """
+    _check_share(share)
+    if ages.shape != likes.indices.shape:
+        raise ValueError(f"{len(ages)} ages of {likes.nnz} likes")
+    rng = np.random.default_rng(seed)
+    rows, lengths = rows_of(likes), np.diff(likes.indptr)
+    ordered = np.bincount(rows[ages > 0], minlength=likes.shape[0]) > 0
+    wanted = np.zeros(likes.shape[0], dtype=np.int64)
+    wanted[ordered] = np.clip(np.round(share * lengths[ordered]), 1, lengths[ordered] - 1)
+    newest_first = np.lexsort((-likes.indices.astype(np.int64), ages, rows))
+    tail = np.zeros(likes.nnz, dtype=np.bool_)
+    tail[newest_first] = np.arange(likes.nnz) - likes.indptr[rows] < wanted[rows]
+    train, newest = only(likes, ~tail), only(likes, tail)
+    judged = _draw(np.flatnonzero(ordered), users, rng, "a list with an order")
+    order = ages_within(train, -ages[~tail].astype(np.float64))
+    held_out = _in_order(HeldOut.of(train[judged], newest[judged]), train, order, judged)
+    days = None
+    if times is not None and np.isfinite(times[~tail]).any():
+        days = (np.nanmax(times[~tail]) - times[~tail]) / SECONDS_PER_DAY
+    return Split("continuation", train, judged, held_out, _none(likes), days, order)
+
+
+def _in_order(held_out: HeldOut, train: csr_matrix, order: UInt16, judged: NDArray[np.int64]) -> HeldOut:
+    """The same users, whose known likes are their rows of ``train``, with the order of these."""
+    from scipy.sparse import csr_matrix
+
+    ages = csr_matrix((1 + order.astype(np.float32), train.indices, train.indptr), shape=train.shape)
+    return replace(held_out, order=csr_matrix(ages[judged]))
 
 
 def moment_of(times: NDArray[np.float64], quantile: float = 0.8) -> float:

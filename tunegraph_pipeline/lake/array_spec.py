@@ -226,6 +226,8 @@ def _neutral(spec: ArraySpec, sizes: Mapping[str, int]) -> NDArray[Any]:
         else sizes.get(size.removesuffix(_ONE_MORE), 0) + size.endswith(_ONE_MORE)
         for size in spec.shape
     ]
+    if not spec.neutral:
+        return np.zeros(shape, dtype=np.dtype(spec.dtype))  # takes no memory until it is read
     value = np.arange(shape[0]) if spec.neutral == "row" else spec.neutral
     return np.full(shape, value, dtype=np.dtype(spec.dtype))
 

@@ -20,6 +20,7 @@ import polars as pl
 
 from tunegraph_pipeline.lake.arrays import UInt64
 from tunegraph_pipeline.lake.feedback import settle
+from tunegraph_pipeline.lake.schemas import EARLIEST
 from tunegraph_pipeline.lake.tables import current_lists, empty_table
 
 Read = Callable[[str, str], pl.DataFrame]
@@ -75,7 +76,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class CurrentLists:
-    """``likes``: user_id, track_id, liked_at, sorted; ``dislikes``: user_id, track_id, disliked_at, sorted;
+    """``likes``: as `current_likes`, sorted; ``dislikes``: user_id, track_id, disliked_at, sorted;
     ``observed``: source, user_id, seen, list_hash, the day on which each user's list was last seen whole,
     sorted."""
 
@@ -276,8 +277,8 @@ def united(lists: pl.DataFrame, played: pl.DataFrame) -> pl.DataFrame:
     """Whole lists and likes from plays, with the earliest time known of a like."""
     if played.is_empty():
         return lists
-    both = pl.concat([lists, played.select(lists.columns)])
-    return both.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
+    both = pl.concat([lists, played], how="diagonal")
+    return both.sort("user_id", "track_id", *EARLIEST, nulls_last=True).unique(
         ["user_id", "track_id"], keep="first", maintain_order=True
     )
 

@@ -29,8 +29,8 @@ _SONG = ["user_id", "recording"]
 
 @dataclass(frozen=True)
 class Settled:
-    """``likes``: user_id, track_id, liked_at; ``dislikes``: user_id, track_id, disliked_at. Both sorted; no
-    song is in both for a user."""
+    """``likes``: as `current_likes`; ``dislikes``: user_id, track_id, disliked_at. Both sorted; no song is in
+    both for a user."""
 
     likes: pl.DataFrame
     dislikes: pl.DataFrame
@@ -44,7 +44,7 @@ def settle(
 ) -> Settled:
     """Apply the feedback to the whole lists, as of a cut-off.
 
-    ``lists`` are the current ones (user_id, track_id, liked_at), ``feedback`` all rows of the table of that
+    ``lists`` are the current ones, as `current_likes`, ``feedback`` all rows of the table of that
     name, and ``seen`` the day, ``observations`` and ``likes`` of every day, each up to the cut-off and in any
     order. ``recordings`` (track_id, recording) names the recording of tracks that have several ids.
     """
@@ -66,9 +66,10 @@ def settle(
     kept = _with_recording(lists, recordings).join(dislikes, on=_SONG, how="anti")
     likes = pl.concat(
         [
-            kept.select("user_id", "track_id", "liked_at"),
+            kept.select(lists.columns),
             added.join(kept, on=_SONG, how="anti").select("user_id", "track_id", "liked_at"),
-        ]
+        ],
+        how="diagonal",
     )
     return Settled(
         likes.sort("user_id", "track_id"),

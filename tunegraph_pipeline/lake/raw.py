@@ -156,17 +156,20 @@ class BatchInfo:
             return read_with_added(path, empty_frame(part), added, columns, check)
 
     def read_in_blocks(self, part: str, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
-        """The rows of :meth:`read` of a part without added columns, a block at a time. Raises LakeError where
-        it cannot be read."""
+        """The rows of :meth:`read`, a block at a time; ``columns`` name none that earlier versions lack.
+        Raises LakeError where it cannot be read."""
         if not self.rows.get(part):
             return
+        added, empty = RAW_ADDED.get(part, ()), empty_frame(part)
         declared = pa.schema([one for one in RAW_SCHEMAS[part] if columns is None or one.name in columns])
         with self._reading(part):
             for block in read_blocks(self.path(part), columns):
-                if not same_columns(block.schema, declared):
+                if not same_columns(block.schema, without_missing(declared, added, block.schema)):
                     raise self._of_other_columns(part)
                 rows = as_frame(block)
-                rows = rows if columns is None else rows.select(columns)
+                if columns is None and added:
+                    rows = pl.concat([empty, rows], how="diagonal")
+                rows = rows.select(empty.columns if columns is None else columns)
                 yield rows if self.ids_are_composed else compose_ids(rows)
 
     def values(self, part: str, column: str) -> pl.Series:
@@ -459,7 +462,9 @@ def day_folder(raw: Path, day: date) -> Path:
 def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) -> BatchInfo:
     """Write a batch as it is, unless one of its content is there; with ``overwrite`` also then."""
     tables = {
-        part: frame.to_arrow().cast(RAW_SCHEMAS[part]) for part, frame in batch.parts().items() if len(frame)
+        part: _with_added(part, frame).to_arrow().cast(RAW_SCHEMAS[part])
+        for part, frame in batch.parts().items()
+        if len(frame)
     }
     batch_id = content_id(batch.source, tables)
     folder = day_folder(raw, day) / f"{batch.source}-{batch_id}"
@@ -473,6 +478,14 @@ def _write(raw: Path, day: date, batch: RawBatch, *, overwrite: bool = False) ->
                 write_rows(table, draft / f"{part}.parquet")
             _write_facts(draft, info)
     return info
+
+
+def _with_added(part: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the columns that earlier versions lack, null where a source gave none."""
+    empty = empty_frame(part)
+    missing = [name for name in RAW_ADDED.get(part, ()) if name not in frame.columns]
+    nulls = [pl.lit(None, empty.schema[name]).alias(name) for name in missing]
+    return frame.with_columns(nulls).select(empty.columns) if missing else frame
 
 
 def _write_facts(folder: Path, info: BatchInfo) -> None:

@@ -63,11 +63,16 @@ _USER = _column("user_id", pa.string(), "the user, as the source names them")
 _TRACK = _column("track_id", pa.string(), "the track, as the source names it")
 _SOURCE = _column("source", pa.string(), "where the row came from: files, simulator, ...")
 _LIKED_AT = _column("liked_at", _TIME, "when the like was made; null when unknown", nullable=True)
+_POSITION = _column(
+    "position", pa.int32(), "place in the list, the newest last; null when unknown", nullable=True
+)
+EARLIEST = ("liked_at", "position")
+"""The columns by which the first of several rows of a like is chosen, nulls last."""
 
 _LIST_HASH = _column(
     "list_hash",
     pa.string(),
-    "BLAKE2b of the sorted track ids and, where known, times: equal lists, equal hash",
+    "BLAKE2b of the sorted track ids and, where known, times and positions: equal lists, equal hash",
 )
 
 _TRACK_COLUMNS = [
@@ -116,7 +121,7 @@ _USER_COLUMNS = [
 
 RAW_SCHEMAS: dict[str, pa.Schema] = {
     "users": pa.schema(_USER_COLUMNS),
-    "likes": pa.schema([_USER, _TRACK, _LIKED_AT]),
+    "likes": pa.schema([_USER, _TRACK, _LIKED_AT, _POSITION]),
     "tracks": pa.schema(_TRACK_COLUMNS),
     "features": pa.schema([_TRACK, *_FEATURE_COLUMNS]),
     "feedback": pa.schema(_FEEDBACK_COLUMNS),
@@ -128,7 +133,7 @@ was seen whole: the list is what ``likes`` holds of them, perhaps nothing. A row
 track, and says nothing about the rest of a list; nor do ``plays``, of which no two rows agree in user, track
 and day."""
 
-RAW_ADDED: dict[str, tuple[str, ...]] = {"tracks": _LATER_COLUMNS}
+RAW_ADDED: dict[str, tuple[str, ...]] = {"tracks": _LATER_COLUMNS, "likes": ("position",)}
 """The columns that parts of earlier versions lack; they are null there."""
 
 _TABLES = (
@@ -157,8 +162,9 @@ _TABLES = (
         "likes",
         "one like in the complete list of a user seen on that day",
         Partition.DAY,
-        pa.schema([_USER, _TRACK, _LIKED_AT, _SOURCE]),
+        pa.schema([_USER, _TRACK, _LIKED_AT, _POSITION, _SOURCE]),
         ("user_id", "track_id", "source"),
+        added=("position",),
     ),
     TableSpec(
         "tracks",
@@ -238,8 +244,9 @@ _TABLES = (
         "current_likes",
         "one like in the current list of a user, as of the cut-off",
         Partition.CUT_OFF,
-        pa.schema([_USER, _TRACK, _LIKED_AT]),
+        pa.schema([_USER, _TRACK, _LIKED_AT, _POSITION]),
         ("user_id", "track_id"),
+        added=("position",),
     ),
     TableSpec(
         "current_dislikes",

@@ -36,7 +36,7 @@ from tunegraph_pipeline.lake.parquet import (
     write_rows,
 )
 from tunegraph_pipeline.lake.raw import BatchInfo, empty_frame
-from tunegraph_pipeline.lake.schemas import TABLES, Partition, TableSpec
+from tunegraph_pipeline.lake.schemas import EARLIEST, TABLES, Partition, TableSpec
 from tunegraph_pipeline.lake.seals import check_parquet, seal_parquet
 from tunegraph_pipeline.lake.storage import STAGING, no_access, staged_file
 from tunegraph_pipeline.lake.user_ranges import UserRange
@@ -96,27 +96,29 @@ def unique_users(met: pl.DataFrame) -> pl.DataFrame:
 
 
 def derive_likes(batches: Sequence[BatchInfo], aliases: Aliases = NO_ALIASES) -> pl.DataFrame:
-    """The union of the day's lists of each (user, source), with the earliest known ``liked_at`` of a like."""
+    """The union of the day's lists of each (user, source), with the earliest known ``liked_at`` of a like, or
+    its first ``position``."""
     return unique_likes(aliases.renamed(_received(batches, "likes")))
 
 
 def unique_likes(likes: pl.DataFrame) -> pl.DataFrame:
-    """One row for each (user, track, source) of a day, with the earliest known ``liked_at``."""
+    """One row for each (user, track, source) of a day, with the earliest known ``liked_at``, or the first
+    ``position``."""
     # Sorting makes equal pairs adjacent and the known, earliest time first: cheaper than a group-by.
-    return likes.sort("user_id", "track_id", "source", "liked_at", nulls_last=True).unique(
+    return likes.sort("user_id", "track_id", "source", *EARLIEST, nulls_last=True).unique(
         ["user_id", "track_id", "source"], keep="first", maintain_order=True
     )
 
 
 def derive_observations(users: pl.DataFrame, likes: pl.DataFrame) -> pl.DataFrame:
     """Every user seen whole: the length of the list and a hash that is equal for equal lists. Takes the
-    derived ``users`` and ``likes`` of the day. A newly known time changes the hash."""
+    derived ``users`` and ``likes`` of the day. A newly known time or position changes the hash."""
     at = pl.col("liked_at").dt.epoch("us").cast(pl.String)
+    timed = pl.when(at.is_null()).then("track_id").otherwise(pl.format("{}\t{}", "track_id", at))
+    placed = pl.format("{}\t#{}", timed, "position")
     lists = (
         likes.sort("user_id", "source", "track_id")
-        .with_columns(
-            row=pl.when(at.is_null()).then("track_id").otherwise(pl.format("{}\t{}", "track_id", at))
-        )
+        .with_columns(row=pl.when(pl.col("position").is_null()).then(timed).otherwise(placed))
         .group_by("source", "user_id", maintain_order=True)
         .agg(n_likes=pl.len().cast(pl.Int32), joined=pl.col("row").str.join("\n"))
     )
@@ -189,10 +191,10 @@ def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataF
     """The current list of every user: that of the latest day on which they were observed.
 
     ``days`` gives the ``observations`` and ``likes`` of each day up to the cut-off, the newest first, which
-    are read one day at a time. Returns user_id, track_id, liked_at, sorted; a pair from two sources is one
+    are read one day at a time. Returns the columns of `current_likes`, sorted; a pair from two sources is one
     row.
     """
-    columns = ["user_id", "track_id", "liked_at"]
+    columns = empty_table("current_likes").columns
     kept = [empty_table("current_likes").select(columns)]
     done: pl.DataFrame | None = None
     for observations, likes in days:
@@ -204,7 +206,7 @@ def current_lists(days: Iterable[tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataF
             done = pl.concat([done, seen]).unique()
         kept.append(fresh.select(columns))
     lists = pl.concat(kept)
-    return lists.sort("user_id", "track_id", "liked_at", nulls_last=True).unique(
+    return lists.sort("user_id", "track_id", *EARLIEST, nulls_last=True).unique(
         ["user_id", "track_id"], keep="first", maintain_order=True
     )
 
@@ -297,19 +299,20 @@ class TableFiles:
         rows: int = BLOCK_ROWS,
         after: str | None = None,
     ) -> Iterator[pl.DataFrame]:
-        """Read one partition of a table without added columns, ``rows`` at a time; one block, without rows,
-        where it has none. ``after``: many rows of users up to this one are left out. Errors as of
-        :meth:`read`."""
+        """Read one partition, ``rows`` rows at a time; one block, without rows, where it has none. ``after``:
+        many rows of users up to this one are left out. Errors as of :meth:`read`."""
         path, spec = self.table_path(table, partition), TABLES[table]
         empty = empty_table(table)
         try:
-            check_columns(path, spec.schema)
+            check_columns(path, spec.schema, spec.added)
+            asked = None if columns is None or not set(columns).isdisjoint(spec.added) else columns
             blocks = map(
-                as_frame, read_blocks(path, columns, rows, None if after is None else ("user_id", after))
+                as_frame, read_blocks(path, asked, rows, None if after is None else ("user_id", after))
             )
-            first = next(blocks, empty if columns is None else empty.select(columns))
-            for frame in chain([first], blocks):
-                yield frame if columns is None else frame.select(columns)
+            wanted = empty.columns if columns is None else columns
+            for frame in chain([next(blocks, empty)], blocks):
+                whole = pl.concat([empty, frame], how="diagonal") if spec.added and asked is None else frame
+                yield whole.select(wanted)
         except FileNotFoundError:
             raise LakeError(f"{path} does not exist; run `tunegraph refresh`") from None
         except UNREADABLE as error:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import LakeError, LibraryMissingError
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Float16, StringColumn
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.tables import empty_table
 from tunegraph_pipeline.lake.text_columns import as_column, as_series
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
+from tunegraph_pipeline.pipeline.like_ages import like_ages, order_fingerprint
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ServingSettings
 from tunegraph_pipeline.pipeline.stages import stage
@@ -49,6 +51,7 @@ def bundle_of(lake: Lake, model_version: str) -> Bundle:
             lake.fingerprint("tracks", cut_off),
             lake.fingerprint("audio_features", cut_off),
             lake.inputs_of("current_dislikes", cut_off.isoformat()),
+            order_fingerprint(lake),
             lake.licences(),
         ]
     )
@@ -101,6 +104,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
         user_ids=user_ids,
         user_indptr=user_indptr,
         user_tracks=graph.indices,
+        user_ages=NEUTRAL if (ages := like_ages(lake, graph)) is None else ages,
         disliked_indptr=disliked_indptr,
         disliked_tracks=disliked_tracks,
         names=as_column(shown["name"]),
@@ -124,6 +128,7 @@ def bundle_content(lake: Lake, model: ArrayFolder, catalogue: pl.DataFrame, vers
             "cut_off": current_cut_off(lake).isoformat(),
             "licences": lake.licences(),
             "blend": model.facts["blend"],
+            **({"continuation": found} if (found := model.facts.get("continuation")) else {}),
             "calibration": model.facts["calibration"],
             "tracks_new_to_the_model": int(np.count_nonzero(~weights.known)),
         },

@@ -129,6 +129,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "track_id": "liked_lists.track_id likes_from_plays.track_id feedback.track_id feedback.action"
         f" {_SAME_SONG}",
         "liked_at": "liked_lists.liked_at likes_from_plays.liked_at feedback.at",
+        "position": "liked_lists.position",
         "current_dislikes.user_id": "feedback.user_id",
         "current_dislikes.track_id": f"feedback.track_id feedback.action {_SAME_SONG}",
         "current_dislikes.disliked_at": "feedback.at",

@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.plots import comparison_chart
 from tunegraph_pipeline.graph.like_graph import LikeGraph
+from tunegraph_pipeline.lake.arrays import UInt16
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.storage import staged_file
+from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.stage_result import StageResult
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from tunegraph_pipeline.pipeline.model_registry import Settings
     from tunegraph_pipeline.training.train import TrainingData
 
-PROTOCOLS = ("weak", "strong", "temporal", "cold")
+PROTOCOLS = ("weak", "strong", "continuation", "temporal", "cold")
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,14 @@ def compare_lake(
         0,
         f"{counted(likes.shape[0], 'user')}, {counted(n_liked, 'liked track')}, {counted(likes.nnz, 'like')}",
     )
-    times = liked_at(lake, graph)
-    protocols = () if held_out is not None else settings.protocols or usual_protocols(likes, times)
+    times, ages = liked_at(lake, graph), like_ages(lake, graph)
+    protocols = () if held_out is not None else settings.protocols or usual_protocols(likes, times, ages)
     outcomes: dict[str, list[Outcome]] = {}
     for seed in range(settings.seeds):
         if held_out is not None:
             splits: Iterator[Split] = iter([_split_of_file(graph, ids, likes, held_out, origin)])
         else:
-            splits = (_split(likes, times, name, settings.users, seed) for name in protocols)
+            splits = (_split(likes, times, ages, name, settings.users, seed) for name in protocols)
         for drawn in splits:
             split = replace(drawn, held_out=replace(drawn.held_out, own=own))
             judged = _judge_all(names, model_settings, split, known, settings, seed, notes, progress)
@@ -148,7 +150,7 @@ def compare_lake(
                 judges = counted(split.held_out.n_users, "user")
                 likes_found = counted(int(split.held_out.n_held_out.sum()), "held-out like")
                 learnt = counted(split.train.nnz, "like")
-                when = f", {_when(times)}" if split.ages is not None else ""
+                when = f", {_when(times)}" if split.name == "temporal" else ""
                 notes.append(f"{split.name}: {learnt} to learn from, {judges} judged on {likes_found}{when}")
     if not any(outcomes.values()):
         raise InputError(f"none of the models could be compared: {'; '.join(dict.fromkeys(notes))}")
@@ -256,16 +258,18 @@ def check_names(settings: ComparisonSettings) -> None:
         tuned(settings.tuned)
 
 
-def usual_protocols(likes: "csr_matrix", times: NDArray[np.float64]) -> tuple[str, ...]:
-    """What is gone through where no protocol is named: weak, strong, and temporal where half of the ``times``
-    or more are known and somebody has likes before and after the moment."""
+def usual_protocols(likes: "csr_matrix", times: NDArray[np.float64], ages: UInt16 | None) -> tuple[str, ...]:
+    """What is gone through where no protocol is named: weak, strong, continuation where a list has an order,
+    and temporal where half of the ``times`` or more are known and somebody has likes before and after the
+    moment."""
     from tunegraph_pipeline.evaluation.splits import temporal
 
+    usual = ("weak", "strong") if ages is None else ("weak", "strong", "continuation")
     if 2 * np.isfinite(times).sum() >= len(times):
         with suppress(InputError):
             temporal(likes, times)
-            return ("weak", "strong", "temporal")
-    return ("weak", "strong")
+            return (*usual, "temporal")
+    return usual
 
 
 def _when(times: NDArray[np.float64]) -> str:
@@ -276,9 +280,14 @@ def _when(times: NDArray[np.float64]) -> str:
     return f"made until {until:%Y-%m-%d} and in the {(last - moment) / SECONDS_PER_DAY:,.1f} days after"
 
 
-def _split(likes: "csr_matrix", times: NDArray[np.float64], name: str, users: int, seed: int) -> "Split":
+def _split(
+    likes: "csr_matrix", times: NDArray[np.float64], ages: UInt16 | None, name: str, users: int, seed: int
+) -> "Split":
     from tunegraph_pipeline.evaluation import splits as protocol
 
+    if name == "continuation":
+        known = np.zeros(likes.nnz, dtype=np.uint16) if ages is None else ages
+        return protocol.continuation(likes, known, times, users=users, seed=seed)
     if name == "temporal":
         return protocol.temporal(likes, times, users=users, seed=seed)
     splits: dict[str, Callable[..., Split]] = {

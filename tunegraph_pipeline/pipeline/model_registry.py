@@ -18,6 +18,7 @@ from tunegraph_pipeline.evaluation.baselines import ALL
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, likes_per_track
 from tunegraph_pipeline.evaluation.contender import Contender, Material
 from tunegraph_pipeline.evaluation.content_baselines import FeatureNeighbours, SameArtist
+from tunegraph_pipeline.evaluation.evaluate import specs_of_lists
 from tunegraph_pipeline.generations.recommender import GenerationRanking
 from tunegraph_pipeline.generations.training import GenerationConfig, GenerationName
 from tunegraph_pipeline.graph.csr import lists_of
@@ -56,12 +57,15 @@ class TuneGraph:
         from tunegraph_pipeline.training.alignment import on_principal_axes
         from tunegraph_pipeline.training.train import train
 
-        trained = train(material.data, self._config, progress=progress)
+        trained = train(material.data, self._config, moments=material.moments, progress=progress)
         self.trained = replace(trained, embeddings=on_principal_axes(trained.embeddings))
         self._ranker = Ranker(bundle_of(self.trained, material.likes, Path(self._folder.name) / "bundle"))
 
     def rank(self, likes: csr_matrix, k: int) -> Ranked:
         return self._ranker.rank(lists_of(likes), k).indices
+
+    def rank_ordered(self, lists: csr_matrix, k: int) -> Ranked:
+        return self._ranker.rank_specs(specs_of_lists(lists, lists), k).indices
 
 
 def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
@@ -88,7 +92,12 @@ def bundle_of(model: TrainedModel, likes: csr_matrix, folder: Path) -> Bundle:
         artists=nothing,
         image_urls=nothing,
         preview_urls=nothing,
-        facts={"bundle_version": "compared", "model_version": "compared", "blend": asdict(model.blend)},
+        facts={
+            "bundle_version": "compared",
+            "model_version": "compared",
+            "blend": asdict(model.blend),
+            "continuation": asdict(model.continuation),
+        },
     )
     write_bundle(folder, content)
     return Bundle.open(folder)
@@ -102,6 +111,8 @@ class FromLikes:
         self.rank = baseline.rank
         if (known := getattr(baseline, "rank_known", None)) is not None:
             self.rank_known = known
+        if baseline.recency is not None:
+            self.rank_ordered = baseline.rank_ordered
 
     def fit(self, material: Material, progress: Progress | None = None) -> None:
         self._baseline.fit(material.likes, progress, material.ages)

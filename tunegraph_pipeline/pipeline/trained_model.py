@@ -22,10 +22,11 @@ from tunegraph_pipeline.errors import BundleError
 from tunegraph_pipeline.evaluation.gate import GateSettings, paired_bootstrap
 from tunegraph_pipeline.evaluation.plots import calibration_diagram, drift_histogram, training_curves
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
+from tunegraph_pipeline.graph.like_ages import OrderedRows, moments_of
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.graph.split import EARLY_STOPPING, TRAIN
 from tunegraph_pipeline.lake.array_spec import as_declared, declared_fields
-from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, write_arrays
+from tunegraph_pipeline.lake.arrays import ArrayFolder, StringColumn, UInt16, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
 from tunegraph_pipeline.lake.tensors import save_tensors
@@ -33,6 +34,7 @@ from tunegraph_pipeline.models.arrays import MODEL
 from tunegraph_pipeline.pipeline.alone import end_run, why_alone
 from tunegraph_pipeline.pipeline.catalogue import described, read_catalogue
 from tunegraph_pipeline.pipeline.gate import against_popularity
+from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph, shares_kept_from_training
 from tunegraph_pipeline.pipeline.lineage import WEIGHTS, Earlier, Origin, Today, origin_of
 from tunegraph_pipeline.pipeline.stage_result import How, Plot, StageResult
@@ -80,8 +82,8 @@ def run(
     cut_off = current_cut_off(lake)
     with Measured() as cost:
         graph, ids = open_like_graph(lake), known_track_ids(lake)
-        data = lake_training_data(lake, graph)
-        trained_on = data_digest(graph, data, ids, held_out, settings)
+        data, ages = lake_training_data(lake, graph), like_ages(lake, graph)
+        trained_on = data_digest(graph, data, ids, held_out, settings, ages)
         version = None if full else trained_version(lake, trained_on)
         reused = version is not None
         if version is not None:
@@ -110,6 +112,7 @@ def run(
                     data,
                     settings,
                     origin,
+                    ages=ages,
                     checkpoint=checkpoint,
                     on_epoch=on_epoch,
                     engine=engine,
@@ -155,6 +158,7 @@ def run(
             "epochs": facts["epochs"],
             **_drift_facts(facts["drift"]),
             "blend": facts["blend"],
+            **_continuation_facts(facts),
             "neighbour probability": facts["calibration_report"],
         },
         plots=plots,
@@ -193,6 +197,16 @@ def training_result(
         tables=tables or {},
         notes=notes,
     )
+
+
+def _continuation_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    if (figures := facts.get("continuation_validation")) is None:
+        return {}
+    return {
+        "continuation": facts["continuation"],
+        "MAP@10 of what was liked next, as sets": figures[0],
+        "MAP@10 of what was liked next, continued": figures[1],
+    }
 
 
 def _drift_facts(drift: dict[str, Any] | None) -> dict[str, Any]:
@@ -282,6 +296,7 @@ def make_model(
     settings: "TrainingConfig",
     origin: Origin,
     *,
+    ages: UInt16 | None = None,
     checkpoint: Path | None = None,
     on_epoch: "Callable[[EpochReport], None] | None" = None,
     engine: Engine = LOCAL,
@@ -299,6 +314,7 @@ def make_model(
         data,
         settings,
         start=origin.start(),
+        moments=None if ages is None else held_out_moments(graph, ages),
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         engine=engine,
@@ -320,6 +336,14 @@ def make_model(
     }
     aligned_to = None if drift is None or origin.earlier is None else origin.earlier.version
     return Made(model, drift, aligned_to, calibration, arrays)
+
+
+def held_out_moments(graph: LikeGraph, ages: UInt16) -> OrderedRows:
+    """What was liked next, by likes that no model is trained on: those for early stopping, and those of users
+    set aside for calibration. ``ages``: of each like of the graph."""
+    aside = np.repeat(graph.calibration, np.diff(graph.indptr))
+    asked = (graph.fold == EARLY_STOPPING) | (aside & (graph.fold == TRAIN))
+    return moments_of(graph.matrix(), ages, asked, graph.fold != TRAIN)
 
 
 def training_likes(data: "TrainingData") -> NDArray[np.int32]:
@@ -360,13 +384,20 @@ def laid_out(
 
 
 def data_digest(
-    graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
+    graph: LikeGraph,
+    data: "TrainingData",
+    ids: pl.Series,
+    held_out: float,
+    settings: "TrainingConfig",
+    ages: UInt16 | None = None,
 ) -> str:
-    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings."""
+    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings, and
+    the ages of the likes where lists have an order."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
     arrays += [data.features, data.album, artists.indptr, artists.indices]
+    arrays += [] if ages is None else [ages]
     return digest(
         [
             _CODE,
@@ -420,6 +451,10 @@ def write_model(
         "version": version,
         "settings": settings.model_dump(mode="json"),
         "blend": asdict(model.blend),
+        "continuation": asdict(model.continuation),
+        # MAP@10 of what was liked next, by lists as sets and in their order; null where no list has one.
+        "continuation_validation": model.continued.mean(axis=1).tolist() if model.continued.size else None,
+        "continuation_moments": model.continued.shape[1],
         "curves": [report.metadata() for report in model.curves],
         "epochs": len(model.curves),
         "best_epoch": model.best_epoch,

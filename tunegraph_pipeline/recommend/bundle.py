@@ -6,7 +6,7 @@ what is computed from the arrays (`ranking`, `recommender`), or making a bundle 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -29,6 +29,7 @@ from tunegraph_pipeline.lake.array_spec import (
 from tunegraph_pipeline.lake.arrays import MANIFEST, ArrayFolder, StringColumn, write_arrays
 from tunegraph_pipeline.lake.seals import read_name
 from tunegraph_pipeline.lake.storage import STAGING, staged_folder
+from tunegraph_pipeline.models.blend import Continuation
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle_arrays import BUNDLE, BundleArrays, GivenArrays
 from tunegraph_pipeline.recommend.csr_rows import row_places
@@ -177,6 +178,7 @@ class Bundle(BundleArrays):
         self.model_version = str(self.facts["model_version"])
         self.n_tracks = len(self.tracks)
         self.n_users = len(self.users)
+        self.has_order = "user_ages" in parts
         self.dimension: int = self.embeddings.shape[1]
 
     @classmethod
@@ -207,6 +209,13 @@ class Bundle(BundleArrays):
     def user_list(self, user: int) -> NDArray[np.int32]:
         """The current likes of the user at this position: track_idx, ascending. A view, not a copy."""
         return self.user_tracks[self.user_indptr[user] : self.user_indptr[user + 1]]
+
+    def user_order(self, user: int) -> NDArray[np.uint16] | None:
+        """For each of those likes, how many are newer; None if the list has no order. A view."""
+        if not self.has_order:
+            return None
+        ages = self.user_ages[self.user_indptr[user] : self.user_indptr[user + 1]]
+        return ages if ages.any() else None
 
     def user_dislikes(self, user: int) -> NDArray[np.int32]:
         """Their dislikes: track_idx, ascending. A view, not a copy."""
@@ -364,6 +373,12 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
     for key in ("embedding", "neighbour", "length_exponent"):
         weight = content.facts["blend"].get(key)
         require(isinstance(weight, int | float) and np.isfinite(weight), f"blend.{key} is {weight!r}")
+    if (continuation := content.facts.get("continuation")) is not None:
+        try:
+            numbers = astuple(Continuation.from_facts(content.facts))
+        except (KeyError, TypeError, ValueError):
+            numbers = (continuation,)
+        require(_are_finite(numbers), f"continuation is {continuation!r}")
     for kind, index in (("track", tracks), ("user", users)):
         twice = _duplicate(index)
         require(twice is None, f"{kind} {twice!r} occurs twice")
@@ -395,6 +410,8 @@ def _check(content: BundleContent, by: Artists, tracks: IdIndex, users: IdIndex)
         is_csr = _is_csr(*lists, rows=len(users), columns=n)
         require(is_csr, f"{name}_indptr and {name}_tracks are not a CSR matrix")
         require(_ascending(*lists), f"a user's {name}_tracks are not ascending without duplicates")
+    n_ages = content.user_ages.size
+    require(n_ages in (0, content.user_tracks.size), f"{n_ages} ages of {content.user_tracks.size} likes")
     some = np.flatnonzero(np.diff(content.disliked_indptr))
     both = np.intersect1d(_pairs(*liked, n, some), _pairs(*disliked, n, some))
     require(not both.size, "a user likes and dislikes the same track")
@@ -430,6 +447,14 @@ def _check_filters(
     is_csr = _is_csr(*by_genre, rows=len(content.genre_names), columns=n_tracks)
     require(is_csr, "genre_indptr and genre_tracks are not a CSR matrix of the genres")
     require(_ascending(*by_genre), "a genre's tracks are not ascending without duplicates")
+
+
+def _are_finite(numbers: tuple[Any, ...]) -> bool:
+    """Whether all are finite numbers, those in tuples among them too."""
+    return all(
+        _are_finite(one) if isinstance(one, tuple) else isinstance(one, int | float) and np.isfinite(one)
+        for one in numbers
+    )
 
 
 def _is_csr(indptr: NDArray[np.int64], indices: NDArray[np.int32], *, rows: int, columns: int) -> bool:

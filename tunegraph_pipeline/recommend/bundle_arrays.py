@@ -16,6 +16,7 @@ from tunegraph_pipeline.lake.arrays import (
     Int32,
     Int64,
     StringColumn,
+    UInt16,
     UInt32,
     UInt64,
 )
@@ -48,6 +49,15 @@ class GivenArrays(ScoreArrays, Generic[Texts]):
     user_tracks: Annotated[
         Int32, stored("likes", "the liked tracks, ascending within a user", indexes="tracks")
     ]
+    user_ages: Annotated[
+        UInt16,
+        stored(
+            "likes",
+            "for each like, how many of the user are newer, 65,535 at most; 0 in a list without an order."
+            " Missing where no list has one",
+            optional=True,
+        ),
+    ] = NEUTRAL
     disliked_indptr: Annotated[
         Int64, offsets("users", "dislikes", "where the disliked list of each user begins")
     ] = NEUTRAL

@@ -9,6 +9,10 @@ A list L of n > 0 liked tracks is queried with ``q = normalise(sum_{i in L} pool
     score[j] = blend.embedding * E[j].q  +  blend.neighbour * n**-blend.length_exponent * sum_{i in L} W[i, j]
                + prior[j]
 
+In a list whose order counts, each term of the first sum is multiplied by ``(1 + age[i])**-recency``, each of
+the second by ``(1 + age[i])**-neighbour_recency``, where the age of a track is the number of liked ones that
+are newer; and the blend is another (`models.blend.Continuation`).
+
 Disliked tracks D are a list of their own, of whose first two terms ``DISLIKE`` times is subtracted (Rocchio
 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, where popularity is
 the standardised logarithm of the likes (see `bundle`); at 0.5 the score is the model's. Liked, disliked and
@@ -38,7 +42,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.models.blend import Blend
+from tunegraph_pipeline.models.blend import Blend, Continuation
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
 from tunegraph_pipeline.recommend.candidates import (
     CandidateQuery,
@@ -96,6 +100,10 @@ class QuerySpec(NamedTuple):
     leaves out tracks marked explicit. At most ``max_per_artist`` tracks have the same first artist, if it is
     known. ``familiarity`` and ``diversity`` go from 0 to 1. ``passing``: the tracks that may be recommended,
     if these are not all.
+
+    ``ages`` int32, for each entry of ``liked``: how many others are newer; equal ones are as new as each
+    other, and of repeats the newest counts. None: the list is a set. ``recency`` replaces both exponents of
+    the bundle, for a list with ages.
     """
 
     liked: NDArray[np.int32]
@@ -106,15 +114,21 @@ class QuerySpec(NamedTuple):
     max_per_artist: int | None = None
     explicit: bool = True
     passing: Passing | None = None
+    ages: NDArray[np.int32] | None = None
+    recency: float | None = None
 
 
 class _Aim(NamedTuple):
-    """The part of a `_Question` that the index is searched by, its parts as there. ``length``: that of the
-    sum of the liked tracks, before normalising."""
+    """The part of a `_Question` that the index is searched by, its parts as there. ``blend``: that of the
+    list; ``ages``: those of the liked tracks, if their order counts; ``length``: that of the sum of the liked
+    tracks, before normalising."""
 
+    blend: Blend
     liked: NDArray[np.int32]
+    ages: NDArray[np.int32] | None
     disliked: NDArray[np.int32]
     named: NDArray[np.int32]
+    pooling: NDArray[np.float32]
     rows: NDArray[np.float32]
     direction: NDArray[np.float64]
     length: float
@@ -127,6 +141,7 @@ class _Question(NamedTuple):
     liked: NDArray[np.int32]  # ascending and distinct
     named: NDArray[np.int32]  # the liked, disliked and excluded tracks
     left_out: NDArray[np.int32]  # those, blocked tracks, and explicit ones unless allowed
+    pooling: NDArray[np.float32]  # [n], what each liked track weighs in the direction
     rows: NDArray[np.float32]  # [n, d], the embeddings of the liked tracks
     direction: NDArray[np.float64]  # [d]: dot product with an embedding is the embedding part of a score
     probe: NDArray[np.float32]  # [w]: dot product with a row of the screen is the bound
@@ -163,6 +178,7 @@ class Ranker:
     ) -> None:
         self.bundle = bundle
         self.blend = Blend.from_facts(bundle.facts["blend"])
+        self.continuation = Continuation.from_facts(bundle.facts)
         self._blocked = np.unique(blocked)
         self._allowed = bundle.recommendable
         if self._blocked.size:
@@ -389,27 +405,41 @@ class Ranker:
         return found
 
     def _aim(self, spec: QuerySpec) -> _Aim:
-        blend = self.blend
-        liked, disliked = self._checked(spec.liked), self._checked(spec.disliked)
+        blend, recency = self.blend, 0.0
+        liked, ages = self._liked(spec)
+        disliked = self._checked(spec.disliked)
+        if ages is not None:
+            blend = self.continuation.blend
+            recency = self.continuation.recency if spec.recency is None else spec.recency
         if disliked.size:
-            liked = liked[np.isin(liked, disliked, invert=True)]
+            kept = np.isin(liked, disliked, invert=True)
+            liked, ages = liked[kept], None if ages is None else ages[kept]
         named = _joined([liked, disliked, self._checked(spec.excluded)])
-        rows, pooled, length = self._pool(liked)
+        pooling = self.bundle.pooling_weight[liked]
+        if ages is not None and recency:
+            pooling = pooling * _faded(ages, recency).astype(np.float32)
+        rows, pooled, length = self._pool(liked, pooling)
         direction = pooled.astype(np.float64)
         direction *= blend.embedding
         if disliked.size and liked.size:
-            direction -= DISLIKE * blend.embedding * self._pool(disliked)[1].astype(np.float64)
+            _, turned_down, _ = self._pool(disliked, self.bundle.pooling_weight[disliked])
+            direction -= DISLIKE * blend.embedding * turned_down.astype(np.float64)
         familiarity = (2 * spec.familiarity - 1) * FAMILIARITY * (abs(blend.embedding) or 1.0)
-        return _Aim(liked, disliked, named, rows, direction, length, familiarity)
+        return _Aim(blend, liked, ages, disliked, named, pooling, rows, direction, length, familiarity)
 
     def _question(self, spec: QuerySpec) -> _Question:
-        bundle, blend = self.bundle, self.blend
-        liked, disliked, named, rows, direction, length, familiarity = self._aim(spec)
+        bundle = self.bundle
+        blend, liked, ages, disliked, named, pooling, rows, direction, length, familiarity = self._aim(spec)
         left_out = _joined([named, self._blocked, _no_tracks if spec.explicit else self._explicit])
-        lists, scales = [liked], [self._neighbour_scale(len(liked))]
+        lists: list[NDArray[np.int32]] = [liked]
+        scales: list[float | NDArray[np.float64]] = [_neighbour_scale(blend, len(liked))]
+        if ages is not None:
+            recency = self.continuation.neighbour_recency if spec.recency is None else spec.recency
+            if recency:
+                scales[0] *= _faded(ages, recency)
         if disliked.size and liked.size:
             lists.append(disliked)
-            scales.append(-DISLIKE * self._neighbour_scale(len(disliked)))
+            scales.append(-DISLIKE * _neighbour_scale(blend, len(disliked)))
         columns, weights, ends = self._neighbours(lists, scales)
         known = self._coordinates
         probe = np.empty(known + SCREEN_EXTRAS, dtype=np.float32)
@@ -425,6 +455,7 @@ class Ranker:
             liked,
             named,
             left_out,
+            pooling,
             rows,
             direction,
             probe,
@@ -437,6 +468,16 @@ class Ranker:
             spec.passing,
         )
 
+    def _liked(self, spec: QuerySpec) -> tuple[NDArray[np.int32], NDArray[np.int32] | None]:
+        """The liked tracks, ascending and distinct, and their ages if their order counts."""
+        if spec.ages is None:
+            return self._checked(spec.liked), None
+        order = np.lexsort((spec.ages, spec.liked))
+        liked = spec.liked[order]
+        first = np.ones(len(liked), dtype=np.bool_)
+        first[1:] = liked[1:] != liked[:-1]
+        return self._checked(liked[first]), spec.ages[order][first]
+
     def _checked(self, tracks: NDArray[np.int32]) -> NDArray[np.int32]:
         """The same tracks, ascending and distinct. Raises IndexError for one outside of the catalogue."""
         if tracks.size < 2 or (tracks[1:] > tracks[:-1]).all():  # as stored lists are
@@ -448,34 +489,35 @@ class Ranker:
             raise IndexError(f"tracks {distinct[0]}..{distinct[-1]} of {self.bundle.n_tracks}")
         return distinct
 
-    def _pool(self, tracks: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
-        """The embeddings of these tracks, their weighted mean direction, and its length before normalising.
+    def _pool(
+        self, tracks: NDArray[np.int32], pooling: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+        """The embeddings of these tracks, their mean direction weighted by ``pooling``, and its length before
+        normalising.
 
         The direction is of unit length, or zero if the tracks cancel out.
         """
         rows = self.bundle.embeddings[tracks]
         # einsum instead of BLAS, so that the sum does not depend on the number of BLAS threads.
-        pooled = np.einsum("i,ij->j", self.bundle.pooling_weight[tracks], rows)
+        pooled = np.einsum("i,ij->j", pooling, rows)
         length = math.sqrt(np.einsum("j,j->", pooled, pooled))
         return rows, pooled / np.float32(length) if length > 0 else pooled, length
 
-    def _neighbour_scale(self, n: int) -> float:
-        return self.blend.neighbour * n**-self.blend.length_exponent if n else 0.0
-
     def _neighbours(
-        self, lists: list[NDArray[np.int32]], scales: list[float]
+        self, lists: list[NDArray[np.int32]], scales: list[float | NDArray[np.float64]]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-        """The concatenated cached rows of these tracks: columns, weights, and where each row ends."""
+        """The concatenated cached rows of these tracks: columns, weights, and where each row ends. A scale is
+        one number for the tracks of a list, or one for each."""
         tracks = lists[0] if len(lists) == 1 else np.concatenate(lists)
         if not tracks.size:
             nothing = np.zeros(0, dtype=np.int64)
             return nothing, nothing.astype(np.float64), nothing
         places, lengths = row_places(self.bundle.neighbour_indptr, tracks)
         columns = self.bundle.neighbour_indices[places].astype(np.intp)
-        scale: float | NDArray[np.float64] = scales[0]
-        if len(lists) > 1:
-            of_each = np.repeat(scales, [len(some) for some in lists])
-            scale = np.repeat(of_each, lengths)
+        scale = scales[0]
+        if len(lists) > 1 or isinstance(scale, np.ndarray):
+            of_each = [np.broadcast_to(one, len(some)) for one, some in zip(scales, lists, strict=True)]
+            scale = np.repeat(np.concatenate(of_each), lengths)
         return (
             columns,
             np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64),
@@ -691,13 +733,13 @@ class Ranker:
     def _contributions(self, question: _Question, winners: NDArray[Any]) -> NDArray[np.float64]:
         """What each liked track adds to the score of each winner: float64[winners, n].
 
-        Liked track i adds ``blend.embedding * pooling_weight[i] * E[i].E[j] / length`` plus its neighbour
-        weight to the score of j.
+        Liked track i adds ``blend.embedding * pooling[i] * E[i].E[j] / length`` plus its neighbour weight to
+        the score of j.
         """
         liked = question.liked
         cosines = self.bundle.embeddings[winners] @ question.rows.T
         contributions: NDArray[np.float64] = cosines.astype(np.float64)
-        contributions *= self.bundle.pooling_weight[liked] * question.like_scale
+        contributions *= question.pooling * question.like_scale
         places = self._places(question, winners)
         (hits,) = places.nonzero()
         owners = question.ends.searchsorted(hits, side="right")
@@ -715,6 +757,16 @@ def _is_plain(spec: QuerySpec) -> bool:
 def _pool_of(spec: QuerySpec, k: int) -> int:
     """How many of the best tracks the best k are chosen among, at first."""
     return k if _is_plain(spec) else max(_POOL, 4 * k)
+
+
+def _neighbour_scale(blend: Blend, n: int) -> float:
+    return blend.neighbour * n**-blend.length_exponent if n else 0.0
+
+
+def _faded(ages: NDArray[np.int32], recency: float) -> NDArray[np.float64]:
+    """What tracks of these ages weigh beside the newest."""
+    weights: NDArray[np.float64] = np.power(1.0 + ages, -recency, dtype=np.float64)
+    return weights
 
 
 def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:

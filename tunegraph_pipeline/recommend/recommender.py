@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ from tunegraph_pipeline.song_ids import SERVICES
 USERS_A_BLOCK = 4096
 """How many users are ranked together where everyone is."""
 
+Mode = Literal["mix", "continue"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+MOST_RECENCY = 10.0
+"""At it, the newest song of a list weighs a thousand times as much as the one before."""
+
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
 
@@ -47,6 +52,12 @@ class Query:
 
     ``links`` is the service (`song_ids.SERVICES`) that songs are linked to where they have an id there; by
     default that of the list.
+
+    ``mode`` "mix" takes the likes as a set. With "continue" their order counts: the last of ``likes`` is the
+    newest, all of them are newer than the stored ones, and newer ones weigh more, ``(1 + age)**-recency``
+    where the age is the number of newer likes. ``recency`` goes from 0, all count alike, to `MOST_RECENCY`;
+    by default it is what the bundle found best. None is "continue" for a stored user whose list has an order
+    where the bundle found that better, else "mix". A stored list without an order is taken as a set.
     """
 
     likes: Sequence[str] = ()
@@ -60,6 +71,8 @@ class Query:
     explicit: bool = True
     links: str | None = None
     filters: Filters | None = None
+    mode: Mode | None = None
+    recency: float | None = None
 
 
 class QueryOptions(TypedDict, total=False):
@@ -73,6 +86,8 @@ class QueryOptions(TypedDict, total=False):
     explicit: bool
     links: str | None
     filters: Filters | None
+    mode: Mode | None
+    recency: float | None
 
 
 # Named tuples, because frozen dataclasses take ten times as long to create.
@@ -237,6 +252,7 @@ class Recommender:
         index, self.index_problem = _usable_index(bundle)
         self.ranker = Ranker(bundle, self.blocked, index=index)
         self._links = Links(bundle)
+        self._continues_users = self.ranker.continuation.for_users
 
     @classmethod
     def open(cls, serving_folder: Path) -> Self:
@@ -311,12 +327,18 @@ class Recommender:
         songs = self.describe(found, self._links.service_of([track_id], found[:0]))
         return list(map(SimilarTrack, songs, cosines.tolist(), probabilities, listeners.tolist()))
 
-    def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
-        """The parts of a song's score for somebody with these likes. Raises InputError if the song is not in
-        the bundle."""
+    def explain(
+        self, likes: Sequence[str], track_id: str, mode: Mode | None = None, recency: float | None = None
+    ) -> Explanation:
+        """The parts of a song's score for somebody with these likes, in this mode of a :class:`Query`. Raises
+        InputError if the song is not in the bundle, or an option is out of range."""
+        _check_options(Query(likes, mode=mode, recency=recency))
         track = self._known(track_id)
         liked, unknown = self._look_up(likes)
-        score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
+        ages = None
+        if mode == "continue":
+            liked, ages = _newest_first(liked)
+        score, liked, contributions = self.ranker.parts(QuerySpec(liked, ages=ages, recency=recency), track)
         order = np.argsort(-contributions, kind="stable")
         liked, contributions = liked[order], contributions[order]
         embeddings = self.bundle.embeddings
@@ -407,7 +429,15 @@ class Recommender:
         bundle = self.bundle
         for start in everyone[::users_a_block]:
             users = range(start, min(start + users_a_block, everyone.stop))
-            specs = [QuerySpec(bundle.user_list(user), bundle.user_dislikes(user)) for user in users]
+            orders = [bundle.user_order(user) if self._continues_users else None for user in users]
+            specs = [
+                QuerySpec(
+                    bundle.user_list(user),
+                    bundle.user_dislikes(user),
+                    ages=None if order is None else order.astype(np.int32),
+                )
+                for user, order in zip(users, orders, strict=True)
+            ]
             yield self.ranker.rank_specs(specs, k, explain=True)
             if progress is not None:
                 progress("rank users", users.stop - everyone.start, len(everyone))
@@ -422,6 +452,9 @@ class Recommender:
         """Look up the ids of a query. Raises InputError for an unknown user or an option out of range."""
         _check_options(query)
         liked, unknown = self._look_up(query.likes)
+        ages: NDArray[np.int32] | None = None
+        if query.mode == "continue" and liked.size:
+            liked, ages = _newest_first(liked)
         n_unknown = len(unknown)
         disliked = excluded = _no_tracks
         if query.dislikes:
@@ -438,14 +471,20 @@ class Recommender:
                     " import their likes and refresh, or give songs with --likes"
                 )
             stored, stored_dislikes = self.bundle.user_list(user), self.bundle.user_dislikes(user)
-            liked = np.concatenate([liked, stored]) if liked.size else stored
+            order = None
+            if query.mode == "continue" or (query.mode is None and self._continues_users):
+                order = self.bundle.user_order(user)
+            if order is not None or ages is not None:
+                liked, ages = _with_older(*_newest_first(liked), stored, order)
+            else:
+                liked = np.concatenate([liked, stored]) if liked.size else stored
             if stored_dislikes.size:
                 # The likes of the query are newer than the stored dislikes.
                 kept = stored_dislikes[np.isin(stored_dislikes, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
         passing = self.passing(query.filters)
         options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit, passing)
-        spec = QuerySpec(liked, disliked, excluded, *options)
+        spec = QuerySpec(liked, disliked, excluded, *options, ages, query.recency)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
@@ -493,6 +532,29 @@ class Recommender:
             return [items]
         ends = np.cumsum([len(one.indices) for one in best]).tolist()
         return [items[end - len(one.indices) : end] for one, end in zip(best, ends, strict=True)]
+
+
+def _newest_first(liked: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The distinct tracks of a list whose last is the newest, newest first, and their ages. A track that is
+    there several times is as new as its last place."""
+    turned = liked[::-1]
+    _, places = np.unique(turned, return_index=True)
+    return turned[np.sort(places)], np.arange(len(places), dtype=np.int32)
+
+
+def _with_older(
+    newer: NDArray[np.int32],
+    ages: NDArray[np.int32],
+    stored: NDArray[np.int32],
+    order: NDArray[np.uint16] | None,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The tracks of a list and those of the stored one that are not among them, all of these older."""
+    kept = np.isin(stored, newer, invert=True)
+    older = stored[kept]
+    of_stored = np.zeros(len(older), dtype=np.int32) if order is None else order[kept].astype(np.int32)
+    if len(older) < len(stored):
+        of_stored = np.searchsorted(np.sort(of_stored), of_stored).astype(np.int32)  # without the newer ones
+    return np.concatenate([newer, older]), np.concatenate([ages, len(newer) + of_stored], dtype=np.int32)
 
 
 def _usable_index(bundle: Bundle) -> tuple[CandidateIndex | None, str | None]:
@@ -566,6 +628,13 @@ def _check_options(query: Query) -> None:
             raise InputError(f"{name} is {value}; it goes from 0 to 1")
     if query.links is not None and query.links not in SERVICES:
         raise InputError(f"links is {_shown(query.links)}; choose one of {', '.join(SERVICES)}")
+    if query.mode is not None and query.mode not in MODES:
+        raise InputError(f"mode is {_shown(query.mode)}; choose one of {', '.join(MODES)}")
+    if query.recency is not None:
+        if query.mode != "continue":
+            raise InputError("recency is an option of mode continue, in which the order of a list counts")
+        if not 0 <= query.recency <= MOST_RECENCY:
+            raise InputError(f"recency is {query.recency}; it goes from 0 to {MOST_RECENCY:g}")
     if query.max_per_artist is not None and query.max_per_artist < 1:
         raise InputError(f"max_per_artist is {query.max_per_artist}; ask for at least one song of an artist")
 

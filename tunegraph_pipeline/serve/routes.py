@@ -44,7 +44,7 @@ _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace bloc
 _MOST_MAPS = 8  # rendered maps cached per bundle
 _GZIP_LEVEL = 6
 
-_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links")
+_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links", "recency")
 _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
@@ -97,7 +97,7 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         user_id: str, how: Annotated[schemas.UserParameters, Query()], request: Request
     ) -> Response:
         """Songs for a user of the lake, by their likes and dislikes in the live bundle."""
-        options = {name: getattr(how, name) for name in _USER_OPTIONS}
+        options = {name: getattr(how, name) for name in _USER_OPTIONS} | {"mode": how.list_mode}
         return await listed(Question(user_id=user_id, filters=how.filters(), **options), how.format, request)
 
     @router.post(
@@ -111,7 +111,11 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
         """What each liked song adds to the score of a song, for somebody with these likes."""
         recommender = service.live_bundle.current.recommender
         require_known(recommender, body.track_id)
-        found = await service.in_thread(recommender.explain, body.likes, body.track_id)
+        asked = (body.likes, body.track_id, body.mode, body.recency)
+        try:
+            found = await service.in_thread(recommender.explain, *asked)
+        except InputError as error:
+            raise problem_of(error) from None
         return json_response(
             {
                 "bundle_version": recommender.bundle.version,

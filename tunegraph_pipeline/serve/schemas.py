@@ -23,6 +23,7 @@ from pydantic import (
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.filters import MOODS, RANGE_HELP, RANGE_PATTERN, Filters, read_filters
+from tunegraph_pipeline.recommend.recommender import MODES, MOST_RECENCY
 from tunegraph_pipeline.serve.limits import (
     MOST_BODY_BYTES,
     MOST_GENRES,
@@ -59,6 +60,8 @@ Id = Annotated[_Text, AfterValidator(_short_id)]
 IdList = Annotated[list[_Text], Field(max_length=MOST_LISTED), AfterValidator(_short_ids)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)]
+Recency = Annotated[float, Field(ge=0, le=MOST_RECENCY, allow_inf_nan=False)]
+Mode = Literal["mix", "continue"]
 Format = Literal["json", "csv", "m3u", "uris"]
 Service = Literal["spotify", "apple", "youtube", "deezer", "tidal", "musicbrainz"]
 
@@ -79,6 +82,16 @@ _LINKS = Field(
 )
 
 
+_MODE: Any = Field(
+    "mix",
+    description="`mix` takes the likes as a set; with `continue` their order counts, the last being the"
+    " newest, and what is recommended is what comes next.",
+)
+_RECENCY = Field(
+    None,
+    description="With `continue`: how much more newer songs count. A song of which n others are newer weighs"
+    " (1 + n)^-recency; at 0 all count alike. By default what the bundle found best.",
+)
 _GENRES = "Genres of which a song has at least one; `GET /genres` lists them. Case and signs do not matter."
 _NOT_GENRES = "Genres of which a song has none."
 _YEARS = "The year of release"
@@ -121,6 +134,10 @@ _GenreNames = Annotated[
 ]
 _MoodNames = Annotated[
     str, _check(_MOOD_LIST, f"has to be of {', '.join(MOODS)}, separated by commas"), _schema(_MOOD_LIST)
+]
+_MODE_OR_RANGE = f"^({'|'.join(MODES)})$|{RANGE_PATTERN}"
+_ModeOrRange = Annotated[
+    str, _check(_MODE_OR_RANGE, f"has to be {' or '.join(MODES)}, or {RANGE_HELP}"), _schema(_MODE_OR_RANGE)
 ]
 _Range = Annotated[str, _check(RANGE_PATTERN, RANGE_HELP), _schema(RANGE_PATTERN)]
 
@@ -230,6 +247,8 @@ class RecommendationRequest(RequestBody):
     explicit: bool = _EXPLICIT
     links: Service | None = _LINKS
     filters: FilterRequest | None = Field(None, description="What the songs have to be like.")
+    mode: Mode = _MODE
+    recency: Recency | None = _RECENCY
 
 
 class ListParameters(QueryParameters):
@@ -247,6 +266,24 @@ class UserParameters(ListParameters, FilterParameters):
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
     links: Service | None = _LINKS
+    mode: _ModeOrRange | None = Field(
+        None,
+        description="`mix` takes the list as a set; with `continue` its order counts, where it has one, and"
+        " what is recommended is what comes next. By default what the bundle found best for stored lists. Or"
+        " a range of the audio feature mode, of which 0 is minor and 1 major.",
+    )
+    recency: Recency | None = _RECENCY
+
+    @property
+    def list_mode(self) -> Mode | None:
+        """What `mode` says of the list."""
+        return next((mode for mode in MODES if mode == self.mode), None)
+
+    def filters(self) -> Filters | None:
+        """The same, `mode` being a filter only where it is a range."""
+        if self.list_mode is None:
+            return super().filters()
+        return self.model_copy(update={"mode": None}).filters()
 
 
 class SimilarParameters(FilterParameters):
@@ -319,6 +356,8 @@ class ExplanationRequest(RequestBody):
     """A song, and the liked songs to explain its score by."""
 
     likes: IdList = Field(description="Ids of liked songs.")
+    mode: Mode = _MODE
+    recency: Recency | None = _RECENCY
     track_id: Id = Field(description="The song whose score to explain.")
 
 

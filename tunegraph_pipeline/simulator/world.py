@@ -98,6 +98,7 @@ class World:
                 "user_id": user_ids.gather(likes.user[held]),
                 "track_id": self._track_column.gather(self._release_of[held]),
                 "liked_at": liked_at.cast(pl.Datetime("us", "UTC")),
+                "position": pl.repeat(None, len(held), dtype=pl.Int32, eager=True),
             },
             schema=empty_frame("likes").schema,
         )

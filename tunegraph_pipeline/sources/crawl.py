@@ -354,7 +354,9 @@ class Crawl:
 
     def _finish_visit(self, visit: _Visit) -> None:
         due, liked, name = visit.due, visit.liked, self._source.name
-        likes = [[due.user_id, like.track_id, _microseconds(like.liked_at)] for like in liked.likes]
+        likes = [
+            [due.user_id, like.track_id, _microseconds(like.liked_at), like.position] for like in liked.likes
+        ]
         before = self._day - timedelta(days=self._settings.describe_days - 1)
         before = max(before, self._asked_again_before(name) or before)
         fresh = self._frontier.undescribed([track.track_id for track in liked.described], before)

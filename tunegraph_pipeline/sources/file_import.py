@@ -59,7 +59,10 @@ class FileImport:
         """The first likes in words, such as "ann likes Intro by The Lanterns"."""
         some = self.batch.likes.head(_EXAMPLES)
         known = {row["track_id"]: row for row in self.batch.tracks.iter_rows(named=True)} if len(some) else {}
-        return [f"{user} likes {_in_words(track, known.get(track))}" for user, track, _ in some.iter_rows()]
+        return [
+            f"{user} likes {_in_words(track, known.get(track))}"
+            for user, track in some.select("user_id", "track_id").iter_rows()
+        ]
 
     def figures(self) -> dict[str, int]:
         """How many users, likes, dislikes, plays and distinct songs the batch has."""

@@ -18,7 +18,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.ids import MOST_ID_BYTES
 from tunegraph_pipeline.lake import licences
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, EARLIEST
 from tunegraph_pipeline.sources.account_export import export_reading
 from tunegraph_pipeline.sources.acousticbrainz import read_acousticbrainz
 from tunegraph_pipeline.sources.archives import read_archive
@@ -295,7 +295,7 @@ class FileSource:
         read = read_files([Path(path) for path in paths]) if batches is None else batches
         self._users = _joined(read, "users")
         self._states = dict(self._users.select("user_id", "state").iter_rows())
-        likes = _joined(read, "likes").sort("user_id", "track_id", "liked_at", nulls_last=True)
+        likes = _joined(read, "likes").sort("user_id", "track_id", *EARLIEST, nulls_last=True)
         self._likes = likes.unique(["user_id", "track_id"], keep="first", maintain_order=True)
         lengths = self._likes["user_id"].rle().struct.unnest()
         ends = lengths["len"].cum_sum()
@@ -317,7 +317,7 @@ class FileSource:
     def liked_list(self, user_id: str) -> LikedList:
         self._check(user_id)
         start, length = self._rows.get(user_id, (0, 0))
-        rows = self._likes.slice(start, length).select("track_id", "liked_at").iter_rows()
+        rows = self._likes.slice(start, length).select("track_id", *EARLIEST).iter_rows()
         return LikedList([Like(*row) for row in rows])
 
     def describe(self, track_ids: Sequence[str]) -> list[Track]:

@@ -45,6 +45,7 @@ _MPD_FIELDS = {
     "artist_ids": "artist_uri",
     "album_id": "album_uri",
     "duration_ms": "duration_ms",
+    "position": "pos",
 }
 """Roles, and the keys that have them in the Million Playlist Dataset."""
 
@@ -97,8 +98,9 @@ def _jspf(document: Any, _where: str) -> Document | None:
                 "artists": track.get("creator"),
                 "duration_ms": track.get("duration"),
                 "liked_at": value_at(track, "extension", _JSPF_EXTENSION, "added_at"),
+                "position": place,
             }
-            for track in tracks
+            for place, track in enumerate(tracks)
         ),
     )
 

@@ -35,7 +35,7 @@ def read_m3u(text: str, where: str) -> Document:
             length, pair = (found[1], found[2].strip()) if found else (None, None)
         elif line and not line.startswith("#"):
             link = line if is_song_link(line) else None
-            rows.append({"track_id": link, "pair": pair, "duration_s": length})
+            rows.append({"track_id": link, "pair": pair, "duration_s": length, "position": len(rows)})
             pair = length = None
     if not any(row["track_id"] or row["pair"] for row in rows):
         raise InputError(

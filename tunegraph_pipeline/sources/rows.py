@@ -13,7 +13,7 @@ import polars as pl
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.raw import empty_frame
-from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES
+from tunegraph_pipeline.lake.schemas import AUDIO_FEATURES, EARLIEST
 from tunegraph_pipeline.song_ids import isrc_id, name_id
 from tunegraph_pipeline.sources.cells import (
     as_duration,
@@ -95,7 +95,7 @@ def _says_plays(column: pl.Series) -> bool:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a raw batch. ``likes``: user_id, track_id and liked_at; ``dislikes``: the same,
+    """The parts of a raw batch. ``likes``: as `lake.raw` declares them; ``dislikes``: the same,
     ``liked_at`` being when the song was disliked; ``plays``, ``tracks`` and ``features``: as `lake.raw`
     declares them. ``rules`` are sentences on what counted as what."""
 
@@ -109,8 +109,8 @@ def read_rows(table: Table, parts: Iterable[Part], rules: Rules, where: str, cou
     - A song's id is that of the column ``track_id``, else of a service, its ISRC, or else its artist and
       title (`song_ids.name_id`). Rows of episodes, local files, artists and albums are skipped, as are those
       without a song; one without a user still describes its song.
-    - likes and dislikes: distinct pairs, ``liked_at`` the earliest time given (UTC). Of several opinions of
-      one user on one song the last counts.
+    - likes and dislikes: distinct pairs, ``liked_at`` the earliest time given (UTC), ``position`` the first
+      place in the list. Of several opinions of one user on one song the last counts.
     - plays: of each user and song by day (UTC), where ``rules.keep_plays`` keeps them.
     - tracks, features: one row per track with the first non-null value of each column. Feature values that
       are infinite or out of range become null, as do keys of -1 (not detected).
@@ -310,7 +310,7 @@ def _opinions(
     if table.plays_if_repeated and (says == LIKE).all() and _repeats(rows, liked_at):
         sentences.append("songs repeat at several times, so the rows are plays")
         says = says.set(says == LIKE, PLAY)
-    pairs = rows.select("user_id", "track_id").with_columns(liked_at, says.alias("says"))
+    pairs = rows.select("user_id", "track_id", _positions(rows)).with_columns(liked_at, says.alias("says"))
     if plays is not None:
         pairs = pairs.with_columns(plays.alias("plays"))
     played = empty_frame("plays")
@@ -400,6 +400,14 @@ def _times(rows: pl.DataFrame, counts: Counter[str]) -> tuple[pl.Series | None, 
     return column, as_times(column, counts).alias("liked_at")
 
 
+def _positions(rows: pl.DataFrame) -> pl.Series:
+    """The places in the list, int32; null where they are unknown or no whole numbers."""
+    if "position" not in rows.columns:
+        return pl.repeat(None, len(rows), dtype=pl.Int32, eager=True).alias("position")
+    text = as_text(rows["position"]).str.strip_chars().str.replace(r"\.0$", "")
+    return text.cast(pl.Int32, strict=False).alias("position")
+
+
 def _order(written: pl.Series | None, times: pl.Series) -> pl.Series:
     """The order of the rows in time, float64: by times, or by the numbers in the file if some of them are no
     times, since they may be relative. All are null without times."""
@@ -424,19 +432,19 @@ def _codes(pairs: pl.DataFrame) -> pl.Series:
 
 
 def _as_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
-    """user_id and track_id as text, and liked_at."""
-    return pairs.select(pl.col("user_id", "track_id").cast(pl.String), "liked_at")
+    """user_id and track_id as text, liked_at and position."""
+    return pairs.select(pl.col("user_id", "track_id").cast(pl.String), *EARLIEST)
 
 
 def _distinct(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
-    """Distinct pairs in the order of their first rows, each with its earliest time."""
+    """Distinct pairs in the order of their first rows, each with its earliest time and first position."""
     pairs = pairs.with_columns(_codes(pairs))
     first = pairs["pair"].is_first_distinct()
     repeated = len(pairs) - int(first.sum())
     counts["repeated likes"] += repeated
-    if repeated and pairs["liked_at"].null_count() < len(pairs):
+    if repeated and any(pairs[name].null_count() < len(pairs) for name in EARLIEST):
         pairs = pairs.group_by("pair", maintain_order=True).agg(
-            pl.col("user_id", "track_id").first(), pl.col("liked_at").min()
+            pl.col("user_id", "track_id").first(), pl.col(EARLIEST).min()
         )
     elif repeated:
         pairs = pairs.filter(first)
@@ -455,17 +463,15 @@ def _last_opinions(pairs: pl.DataFrame, counts: Counter[str]) -> tuple[pl.DataFr
         return _as_pairs(agreed[0]), _as_pairs(agreed[1])
     last = _last_of_several(pairs.filter(several), counts)
     likes, dislikes = (
-        pl.concat(
-            [_as_pairs(one), last.filter(pl.col("last") == says).select("user_id", "track_id", "liked_at")]
-        )
+        pl.concat([_as_pairs(one), _as_pairs(last.filter(pl.col("last") == says))])
         for one, says in zip(agreed, (LIKE, DISLIKE), strict=True)
     )
     return likes, dislikes
 
 
 def _last_of_several(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
-    """user_id, track_id, ``last``, LIKE or DISLIKE, and ``liked_at``, the time of the first such opinion, for
-    each pair whose last opinion stands."""
+    """user_id, track_id, ``last``, LIKE or DISLIKE, ``liked_at``, the time of the first such opinion, and the
+    first position, for each pair whose last opinion stands."""
     place = pl.int_range(pl.len())
     ordered = pairs.sort("order", nulls_last=False, maintain_order=True).with_columns(place.alias("place"))
     stated = pl.col("says").is_in([LIKE, DISLIKE, NEUTRAL])
@@ -482,6 +488,7 @@ def _last_of_several(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
         pl.col("says").filter(stated).last().alias("last"),
         pl.col("place").filter(stated).max().alias("stated"),
         pl.len().alias("rows"),
+        pl.col("position").min(),
         *back,
         *times,
     )
@@ -491,7 +498,7 @@ def _last_of_several(pairs: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
     standing = of_pair.filter(stands.fill_null(value=False))
     counts["likes and dislikes that were taken back"] += len(of_pair) - len(standing)
     counts["repeated or changed opinions"] += int((standing["rows"] - 1).sum())
-    return standing.select(pl.col("user_id", "track_id").cast(pl.String), "last", at.alias("liked_at"))
+    return standing.select("user_id", "track_id", "last", at.alias("liked_at"), "position")
 
 
 def _played(
@@ -520,7 +527,7 @@ def _played(
         sentences.append(f"plays: a song played {counted(least, 'time')} or more is a like (--min-plays)")
         liked = often.filter(pl.col("times") >= least)
         counts[f"songs played fewer than {counted(least, 'time')}"] += len(often) - len(liked)
-    who = pairs.select("user_id", "track_id")[liked["row"]]
+    who = pairs.select("user_id", "track_id", "position")[liked["row"]]
     return _as_pairs(who.with_columns(liked["liked_at"]))
 
 

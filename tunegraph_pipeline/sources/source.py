@@ -34,10 +34,12 @@ class Track(NamedTuple):
 
 
 class Like(NamedTuple):
-    """One liked track; ``liked_at`` is in UTC, None if unknown."""
+    """One liked track; ``liked_at`` is in UTC, ``position`` its place in the list, the newest last; None if
+    unknown."""
 
     track_id: str
     liked_at: datetime | None = None
+    position: int | None = None
 
 
 @dataclass(frozen=True)

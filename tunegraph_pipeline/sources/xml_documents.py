@@ -47,16 +47,18 @@ def _child_text(element: Any, name: str) -> str | None:
 
 
 def _xspf(root: Any) -> Document:
-    return document_of("xspf", [_xspf_row(one) for one in root.iter() if _tag(one) == "track"])
+    tracks = (one for one in root.iter() if _tag(one) == "track")
+    return document_of("xspf", [_xspf_row(one, place) for place, one in enumerate(tracks)])
 
 
-def _xspf_row(track: Any) -> Row:
+def _xspf_row(track: Any, place: int) -> Row:
     links = [_text(one) or "" for one in track if _tag(one) in {"identifier", "location"}]
     return {
         "track_id": first_song_link(links),
         "name": _child_text(track, "title"),
         "artists": _child_text(track, "creator"),
         "duration_ms": _child_text(track, "duration"),
+        "position": place,
     }
 
 

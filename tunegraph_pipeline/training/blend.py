@@ -97,10 +97,10 @@ class Validation:
     ) -> NDArray[np.float64]:
         """Return AP@10 of each blend and user, float64[len(blends), m]; the mean of a row is MAP@10."""
         figures = np.zeros((len(blends), self.n_users))
-        for rows, context, targets in self._blocks():
+        for rows, context, targets in self.blocks():
             score = parts.scorer(context)
             for i, blend in enumerate(blends):
-                figures[i, rows] = self._average_precision(score(blend, prior), context, targets)
+                figures[i, rows] = self.average_precision(score(blend, prior), context, targets)
         return figures
 
     def leads(
@@ -113,7 +113,7 @@ class Validation:
         there are leads above r. A missing track scores -inf.
         """
         leads = np.empty((self.n_users, _K), dtype=np.float32)
-        for rows, context, _ in self._blocks():
+        for rows, context, _ in self.blocks():
             scores = parts.scorer(context)(blend, level)
             scores[context.nonzero()] = -np.inf
             cold, liked = (_best(scores[:, self.recommendable & side]) for side in (~warm, warm))
@@ -124,8 +124,8 @@ class Validation:
     def of_scores(self, score: "Callable[[csr_matrix], NDArray[np.float32]]") -> NDArray[np.float64]:
         """Return AP@10 of each user, float64[m], for a scorer of lists: csr m x N to float32[m, N]."""
         figures = np.zeros(self.n_users)
-        for rows, context, targets in self._blocks():
-            figures[rows] = self._average_precision(score(context), context, targets)
+        for rows, context, targets in self.blocks():
+            figures[rows] = self.average_precision(score(context), context, targets)
         return figures
 
     def of_popularity(self, popularity: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -133,14 +133,14 @@ class Validation:
         row = popularity.astype(np.float32)
         return self.of_scores(lambda context: np.tile(row, (context.shape[0], 1)))
 
-    def _blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
+    def blocks(self) -> "Iterator[tuple[slice, csr_matrix, csr_matrix]]":
         """Yield some users at a time: their rows, context and targets."""
         step = max(1, _BLOCK_ENTRIES // self.context.shape[1])
         for start in range(0, self.n_users, step):
             rows = slice(start, min(start + step, self.n_users))
             yield rows, self.context[rows], self.targets[rows]
 
-    def _average_precision(
+    def average_precision(
         self, scores: NDArray[np.float32], context: "csr_matrix", targets: "csr_matrix"
     ) -> NDArray[np.float64]:
         """AP@10 of each row, float64[m]; overwrites ``scores``. Ties go to the smaller track_idx."""
@@ -168,10 +168,12 @@ class Validation:
 def pooled_queries(
     lists: "csr_matrix", embeddings: NDArray[np.float32], pooling_weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return q = normalise(sum of pooling_weight[i] E[i] over each list), float32[m, d]."""
+    """Return q = normalise(sum of pooling_weight[i] E[i] over each list), float32[m, d]; a like counts as
+    many times as its value in ``lists`` says, 1 in a set."""
     from scipy.sparse import csr_matrix
 
-    weighed = csr_matrix((pooling_weight[lists.indices], lists.indices, lists.indptr), shape=lists.shape)
+    weights = pooling_weight[lists.indices] * lists.data
+    weighed = csr_matrix((weights, lists.indices, lists.indptr), shape=lists.shape)
     pooled = weighed @ embeddings
     queries: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
     return queries
@@ -220,14 +222,14 @@ def tune_blend(
         finer = [replace(ratio, neighbour=ratio.neighbour * step) for step in (0.5**0.5, 2**0.5)]
         figures = np.concatenate([figures, validation.of_blends(finer, parts, prior)])
         grid += finer
-    chosen = _clearly_best(figures, grid.index(usual))
+    chosen = clearly_best(figures, grid.index(usual))
     blend, value = grid[chosen], figures[chosen]
     if not warm.all():
         fair = fair_reserve(validation, blend, parts, level, warm)
         reserves = (fair, *(reserve for reserve in _RESERVES if reserve < fair))
         priors = [prior_of(level, warm, reserve) for reserve in reserves]
         figures = np.concatenate([validation.of_blends([blend], parts, one) for one in priors])
-        chosen = _clearly_best(figures, 0)
+        chosen = clearly_best(figures, 0)
         prior, value = priors[chosen], figures[chosen]
     return blend, prior, value
 
@@ -287,7 +289,7 @@ def _best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def _clearly_best(figures: NDArray[np.float64], usual: int) -> int:
+def clearly_best(figures: NDArray[np.float64], usual: int) -> int:
     """The row of highest mean, or ``usual`` unless that is beaten by two standard errors."""
     best = int(figures.mean(axis=1).argmax())
     gain = figures[best] - figures[usual]

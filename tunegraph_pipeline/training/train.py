@@ -21,12 +21,14 @@ from tunegraph_pipeline.engine.local import LOCAL
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.graph.co_like import strongest_neighbours
 from tunegraph_pipeline.graph.csr import over_columns
+from tunegraph_pipeline.graph.like_ages import OrderedRows
 from tunegraph_pipeline.models.arrays import TrainedArrays
-from tunegraph_pipeline.models.blend import Blend
+from tunegraph_pipeline.models.blend import Blend, Continuation
 from tunegraph_pipeline.models.content import content_rows, content_tags, encode_features
 from tunegraph_pipeline.progress import Progress
 from tunegraph_pipeline.training.adam import Adam
 from tunegraph_pipeline.training.blend import QUICK, ScoreParts, Validation, prior_of, tune_blend
+from tunegraph_pipeline.training.continuation import choose_continuation
 from tunegraph_pipeline.training.kept_memory import kept_memory
 from tunegraph_pipeline.training.loop import (
     Arrays,
@@ -213,13 +215,17 @@ class TrainingData:
 class TrainedModel(TrainedArrays):
     """All that the scoring rule needs, and how the training went.
 
-    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``validation``
+    The arrays are those of `TrainedArrays`; ``blend``: the weights of the parts of a score; ``continuation``:
+    how lists are continued, and ``continued`` float64[2, moments]: AP@10 of what was liked next, without and
+    with it; ``validation``
     float64[m]: AP@10 of the served rule for each early-stopping user, and ``validation_of_popularity`` that
     of the most popular songs; ``curves``: one report per epoch; ``best_epoch``: the one that was kept;
     ``tensors``: its weights by name.
     """
 
     blend: Blend
+    continuation: Continuation
+    continued: NDArray[np.float64]
     validation: NDArray[np.float64]
     validation_of_popularity: NDArray[np.float64]
     curves: list[EpochReport]
@@ -241,6 +247,7 @@ def train(
     config: TrainingConfig,
     *,
     start: Start | None = None,
+    moments: OrderedRows | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     engine: Engine = LOCAL,
@@ -251,6 +258,9 @@ def train(
     ``start``: an earlier model to warm start from, for the few epochs and at the low learning rate of a warm
     start; the same start then gives the same model. The neighbour weights, which are solved rather than
     learned, are solved again from the likes of today, and the blend is searched around the earlier one.
+
+    ``moments``: what was liked next, held out of ``data``, by which the continuation is chosen; None where no
+    list has an order.
 
     After every epoch the state is written to the file ``checkpoint``. A call that finds a checkpoint of the
     same data and settings there resumes from it, to the same result as without the interruption; a checkpoint
@@ -313,6 +323,9 @@ def train(
         warm,
         around=None if start is None else start.blend,
     )
+    continuation, continued = choose_continuation(
+        moments, ScoreParts(embeddings, pooling_weight, W), prior, validation.recommendable, blend
+    )
     return TrainedModel(
         embeddings=embeddings,
         pooling_weight=pooling_weight,
@@ -323,6 +336,8 @@ def train(
         placed=placed,
         recommendable=validation.recommendable,
         blend=blend,
+        continuation=continuation,
+        continued=continued,
         validation=figures,
         validation_of_popularity=validation.of_popularity(popularity),
         curves=course.curves,

@@ -32,6 +32,7 @@ def batch(rng: np.random.Generator, source: str) -> RawBatch:
         "user_id": rng.choice(USERS, n).tolist(),
         "track_id": rng.choice(list("stuvw"), n).tolist(),
         "liked_at": at,
+        "position": [int(place) if place < 3 else None for place in rng.integers(0, 5, n)],
     }
     users = {
         "user_id": rng.choice(USERS, 3, replace=False).tolist(),

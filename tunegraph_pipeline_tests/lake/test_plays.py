@@ -89,7 +89,7 @@ def test_a_day_filled_again_is_the_same_file_and_is_not_filled_twice(lake: Lake)
 
 
 def test_a_day_without_plays_has_no_table_of_them_and_is_not_stale(lake: Lake) -> None:
-    likes = pl.DataFrame([("u", "a", None)], empty_frame("likes").schema, orient="row")
+    likes = pl.DataFrame([("u", "a", None, None)], empty_frame("likes").schema, orient="row")
     write_batch(lake.raw, DAY, RawBatch("files", "likes.csv", likes=likes))
     fill_day(lake, DAY)
     assert lake.partitions("plays") == []
@@ -97,7 +97,7 @@ def test_a_day_without_plays_has_no_table_of_them_and_is_not_stale(lake: Lake) -
 
 
 def test_plays_change_neither_lists_nor_feedback_of_their_day(lake: Lake) -> None:
-    likes = pl.DataFrame([("u", "a", None)], empty_frame("likes").schema, orient="row")
+    likes = pl.DataFrame([("u", "a", None, None)], empty_frame("likes").schema, orient="row")
     write_batch(lake.raw, DAY, RawBatch("files", "likes.csv", likes=likes))
     fill_day(lake, DAY)
     import_plays(lake, [("u", "b", 1, 2)])

@@ -27,7 +27,7 @@ DAY = date(2026, 3, 1)
 
 times = st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC))
 texts = st.text(max_size=5)
-likes = st.lists(st.tuples(texts, texts, times), max_size=20)
+likes = st.lists(st.tuples(texts, texts, times, st.none() | st.integers(0, 3)), max_size=20)
 tracks = st.lists(
     st.fixed_dictionaries(
         {
@@ -83,7 +83,7 @@ def test_other_rows_have_another_id(
 
 
 def test_a_batch_from_before_has_an_id_that_cannot_be_compared(tmp_path: Path) -> None:
-    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None)], []))
+    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None, None)], []))
     path = info.folder / BATCH
     facts = read_json(path.read_bytes())
     del facts["id_form"]

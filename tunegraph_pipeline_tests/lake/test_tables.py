@@ -190,7 +190,12 @@ def test_rows_that_do_not_follow_the_schema_are_not_written(tmp_path: Path) -> N
     good = tables.derive_likes([])
     for bad, says in (
         (good.drop("source"), "columns are"),
-        (pl.DataFrame([{"user_id": "u", "track_id": "a", "liked_at": "soon", "source": "x"}]), "soon"),
+        (
+            pl.DataFrame(
+                [{"user_id": "u", "track_id": "a", "liked_at": "soon", "position": None, "source": "x"}]
+            ),
+            "soon",
+        ),
         (
             pl.DataFrame([{"user_id": None, "track_id": "a"}], schema=good.schema),
             "'user_id' with null values",

@@ -44,7 +44,9 @@ def import_plays(lake: Lake, day: int, plays: Sequence[Play]) -> None:
 
 def import_list(lake: Lake, day: int, user: str, tracks: Sequence[str]) -> None:
     likes = pl.DataFrame({"user_id": [user] * len(tracks), "track_id": tracks})
-    likes = likes.with_columns(liked_at=pl.lit(None)).cast(pl.Schema(empty_frame("likes").schema))
+    likes = likes.with_columns(liked_at=pl.lit(None), position=pl.lit(None)).cast(
+        pl.Schema(empty_frame("likes").schema)
+    )
     seen = pl.DataFrame([(user, None, 0, "listed")], empty_frame("users").schema, orient="row")
     write_batch(lake.raw, received(day), RawBatch("files", "list", users=seen, likes=likes))
 

@@ -39,6 +39,7 @@ def golden_content(version: str = "v1") -> BundleContent:
         user_ids=["ann", "no likes"],
         user_indptr=np.array([0, 2, 2]),
         user_tracks=np.array([0, 1], dtype=np.int32),
+        user_ages=np.zeros(2, dtype=np.uint16),  # as new as each other
         disliked_indptr=np.array([0, 0, 1]),
         disliked_tracks=np.array([0], dtype=np.int32),
         names=["Song A", "Song B", "Sång C", ""],
@@ -62,8 +63,8 @@ def golden_content(version: str = "v1") -> BundleContent:
 
 
 def undescribed(content: BundleContent) -> BundleContent:
-    """The same without years, features and genres."""
-    some = ("years", "feature_names", "features", "genre_names", "genre_indptr", "genre_tracks")
+    """The same without ages, years, features and genres."""
+    some = ("user_ages", "years", "feature_names", "features", "genre_names", "genre_indptr", "genre_tracks")
     return dataclasses.replace(content, **dict.fromkeys(some, NEUTRAL))
 
 

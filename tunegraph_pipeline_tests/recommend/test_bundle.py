@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import BundleError
+from tunegraph_pipeline.lake.array_spec import NEUTRAL
 from tunegraph_pipeline.lake.arrays import MANIFEST
 from tunegraph_pipeline.lake.seals import read_json, sealed_json
 from tunegraph_pipeline.recommend import bundle as bundle_module
@@ -192,6 +193,7 @@ def test_only_within_a_user_do_tracks_have_to_ascend(golden: Golden, tmp_path: P
         user_ids=["u", "nobody", "v", "w"],
         user_indptr=np.array([0, 2, 2, 4, 4]),
         user_tracks=np.array([1, 3, 0, 3], dtype=np.int32),
+        user_ages=NEUTRAL,
         disliked_indptr=np.array([0, 2, 3, 3, 3]),
         disliked_tracks=np.array([0, 2, 1], dtype=np.int32),
     )

@@ -336,6 +336,11 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     """One service for the tests of a module that ask and change nothing."""
     service = start_service(make_lake(tmp_path_factory.mktemp("shared") / "lake", small_content()))
     yield service
+    end_service(service)
+
+
+def end_service(service: "RunningService") -> None:
+    """End the processes of a service that `start_service` started."""
     _end(service.process)
 
 

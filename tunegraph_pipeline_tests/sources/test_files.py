@@ -270,7 +270,10 @@ def test_a_time_is_understood_in_the_ways_people_write_it(time: str, write: Writ
 
 def test_a_repeated_like_keeps_its_earliest_time(write: Write) -> None:
     batch = read_one(write("user,track,ts\nann,s1,2020-05-05\nann,s1,2020-01-01\nann,s1,\nbob,s1,\n"))
-    assert batch.likes.rows() == [("ann", "s1", datetime(2020, 1, 1, tzinfo=UTC)), ("bob", "s1", None)]
+    assert batch.likes.drop("position").rows() == [
+        ("ann", "s1", datetime(2020, 1, 1, tzinfo=UTC)),
+        ("bob", "s1", None),
+    ]
     assert batch.counts == {"repeated likes": 2}
 
 
@@ -403,7 +406,7 @@ def test_plays_of_lastfm_1k_become_distinct_likes_dated_by_the_first_play(write:
         'user_000002\t2009-05-04T13:52:04Z\t\t"Q\ttrk-2\tMc2',
     ]
     batch = read_one(write("\n".join(lines)))
-    assert batch.likes.rows() == [
+    assert batch.likes.drop("position").rows() == [
         ("user_000001", "trk-1", datetime(2009, 5, 1, 10, tzinfo=UTC)),
         ("user_000001", "name:坂本龍一/composition 0919", datetime(2009, 5, 4, 13, 54, 10, tzinfo=UTC)),
         ("user_000002", "trk-2", datetime(2009, 5, 4, 13, 52, 4, tzinfo=UTC)),
@@ -460,7 +463,7 @@ EXPORTIFY = (
 
 def test_an_exportify_table_is_one_persons(write: Write) -> None:
     batch = read_one(write(gzip.compress(EXPORTIFY.encode()), "road_trip.csv.gz"))
-    assert batch.likes.rows() == [
+    assert batch.likes.drop("position").rows() == [
         ("me", "s1", datetime(2021, 3, 4, 5, 6, 7, tzinfo=UTC)),
         ("me", "s2", datetime(2021, 3, 5, 5, 6, 7, tzinfo=UTC)),
     ]

@@ -126,7 +126,7 @@ def check_lists(inspection: Inspection) -> None:
         return
     if not _check_likes_from_plays(inspection, date.fromisoformat(key)):
         return
-    stored = lake.read("current_likes", key, ["user_id", "track_id", "liked_at"])
+    stored = lake.read("current_likes", key)
     every = len(stored) // _SAMPLED_LIKES + 1
 
     def sampled(frame: pl.DataFrame) -> pl.DataFrame:

@@ -47,7 +47,9 @@ _SHARES = ("familiarity", "diversity")
 _COUNTS = ("k", "max_per_artist")
 _SWITCHES = ("explicit", "only_with_preview")
 _SERVICE = "links"
-_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES, _SERVICE)
+_MODE = "mode"
+_RECENCY = "recency"
+_FIELDS = (*_LISTS, *_SHARES, *_COUNTS, *_SWITCHES, _SERVICE, _MODE, _RECENCY)
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:/+-]{1,128}")
 
 _log = logging.getLogger("tunegraph")
@@ -239,7 +241,7 @@ def _parse_parameter(name: str, text: str) -> object:
     with suppress(ValueError):
         if name in _COUNTS:
             return int(text)
-        if name in _SHARES:
+        if name in (*_SHARES, _RECENCY):
             return float(text)
     return text
 
@@ -257,6 +259,11 @@ def _validate(name: str, value: object) -> None:
         error = "" if number and 0 <= value <= 1 else "has to be a number from 0 to 1"  # type: ignore[operator]
     elif name == _SERVICE:
         error = "" if value is None or value in SERVICES else f"has to be one of {', '.join(SERVICES)}"
+    elif name == _MODE:
+        error = "" if value in (None, "mix", "continue") else "has to be mix or continue"
+    elif name == _RECENCY:
+        number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        error = "" if number else "has to be a number"
     else:
         error = "" if isinstance(value, bool) else "has to be true or false"
     if error:
