@@ -256,7 +256,9 @@ def invented_lists(tracks: pl.Series, users: Any) -> tuple[pl.DataFrame, pl.Data
     ids = "u" + ids
     frame = pl.DataFrame({"user_id": ids.gather(of), "track_id": tracks.gather(track)})
     frame = frame.with_columns(
-        liked_at=pl.lit(None, pl.Datetime("us", "UTC")), position=pl.lit(None, pl.Int32), source=pl.lit("files")
+        liked_at=pl.lit(None, pl.Datetime("us", "UTC")),
+        position=pl.lit(None, pl.Int32),
+        source=pl.lit("files"),
     )
     counts = np.bincount(of, minlength=len(users))
     hashes = pl.Series([f"{value:016x}" for value in (users * 31 + counts).tolist()])
