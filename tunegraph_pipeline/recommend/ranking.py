@@ -503,6 +503,11 @@ class Ranker:
         length = math.sqrt(np.einsum("j,j->", pooled, pooled))
         return rows, pooled / np.float32(length) if length > 0 else pooled, length
 
+    def taste(self, liked: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The direction of the liked tracks, float32[d] of unit length, or zero if they cancel out."""
+        tracks = self._checked(liked)
+        return self._pool(tracks, self.bundle.pooling_weight[tracks])[1]
+
     def _neighbours(
         self, lists: list[NDArray[np.int32]], scales: list[float | NDArray[np.float64]]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
