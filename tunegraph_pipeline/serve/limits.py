@@ -15,6 +15,10 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
+MOST_BLENDED = 20
+"""Lists in one blend,"""
+MOST_BLENDED_SONGS = 100
+"""and songs in it."""
 MOST_MATCHED = 20_000
 """Songs of a list that somebody brings."""
 MOST_MISSING = 200
