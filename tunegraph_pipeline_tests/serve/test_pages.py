@@ -1,16 +1,22 @@
 """Files for a browser, from memory."""
 
+import gzip
+import re
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 
+from tunegraph_pipeline import serve
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import Problem
 
+PAGE = Path(serve.__file__).parent / "page"
 
-def request(tag: str = "") -> Request:
-    headers = [(b"if-none-match", tag.encode())] if tag else []
+
+def request(tag: str = "", encoding: str = "") -> Request:
+    given = {b"if-none-match": tag, b"accept-encoding": encoding}
+    headers = [(name, text.encode()) for name, text in given.items() if text]
     return Request({"type": "http", "method": "GET", "path": "/", "headers": headers})
 
 
@@ -39,6 +45,30 @@ def test_a_file_has_its_type_and_is_sent_once(files: PageFiles, name: str, media
     again = files.response(name, request(first.headers["etag"]))
     assert (again.status_code, again.body) == (304, b"")
     assert files.response(name, request('"another"')).status_code == 200
+
+
+def test_a_file_is_compressed_for_a_browser_that_takes_it(files: PageFiles) -> None:
+    plain = files.response("parts/map.js", request(encoding="br"))
+    assert (plain.body, plain.headers.get("content-encoding")) == (b"1", None)
+    compressed = files.response("parts/map.js", request(encoding="gzip, deflate, br"))
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.headers["vary"] == "Accept-Encoding"
+    assert gzip.decompress(bytes(compressed.body)) == b"1"
+    # A tag is of one form of the file.
+    tag = compressed.headers["etag"]
+    assert files.response("parts/map.js", request(tag, "gzip")).status_code == 304
+    assert files.response("parts/map.js", request(tag)).status_code == 200
+
+
+def test_the_page_is_small_and_its_modules_are_asked_for_at_once() -> None:
+    page = PageFiles(PAGE)
+    names = sorted(path.name for path in PAGE.iterdir())
+    sent = [len(page.response(name, request(encoding="gzip")).body) for name in names]
+    assert sum(sent) < 150_000
+    preloaded = re.findall(
+        r'<link rel="modulepreload" href="page/(\w+\.js)"', (PAGE / "index.html").read_text()
+    )
+    assert sorted([*preloaded, "app.js"]) == [name for name in names if name.endswith(".js")]
 
 
 @pytest.mark.parametrize(
