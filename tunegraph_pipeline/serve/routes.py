@@ -225,7 +225,7 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
         summary="The map of many songs",
         tags=["tracks"],
         response_model=schemas.MapColumnsAnswer,
-        responses=_problems(_INVALID, _BUSY),
+        responses=problems(INVALID, BUSY),
     )
     async def map_columns(
         how: Annotated[schemas.MapColumnsParameters, Query()], request: Request

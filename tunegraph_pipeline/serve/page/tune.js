@@ -97,6 +97,7 @@ store.define("noRepeats", {
 
 /** Do not recommend these, the newest last. */
 function exclude(query, ids) {
+  if (!ids.length) return;
   query.exclude = [...new Set([...(query.exclude ?? []), ...ids])].slice(-MOST_EXCLUDED);
 }
 
