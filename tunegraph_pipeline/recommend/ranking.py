@@ -444,6 +444,10 @@ class Ranker:
         length = math.sqrt(np.einsum("j,j->", pooled, pooled))
         return rows, pooled / np.float32(length) if length > 0 else pooled, length
 
+    def taste(self, liked: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The direction of the liked tracks, float32[d] of unit length, or zero if they cancel out."""
+        return self._pool(self._checked(liked))[1]
+
     def _neighbour_scale(self, n: int) -> float:
         return self.blend.neighbour * n**-self.blend.length_exponent if n else 0.0
 

@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
 
 
+class UnknownSongsError(InputError):
+    """The bundle has none of the songs that an answer needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A request for recommendations, for a list of liked songs, a stored user, or both.
@@ -315,7 +319,7 @@ class Recommender:
         """The parts of a song's score for somebody with these likes. Raises InputError if the song is not in
         the bundle."""
         track = self._known(track_id)
-        liked, unknown = self._look_up(likes)
+        liked, unknown = self.look_up(likes)
         score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
         order = np.argsort(-contributions, kind="stable")
         liked, contributions = liked[order], contributions[order]
@@ -421,14 +425,14 @@ class Recommender:
     def resolve(self, query: Query) -> ResolvedQuery:
         """Look up the ids of a query. Raises InputError for an unknown user or an option out of range."""
         _check_options(query)
-        liked, unknown = self._look_up(query.likes)
+        liked, unknown = self.look_up(query.likes)
         n_unknown = len(unknown)
         disliked = excluded = _no_tracks
         if query.dislikes:
-            disliked, more = self._look_up(query.dislikes)
+            disliked, more = self.look_up(query.dislikes)
             unknown += more
         if query.exclude:
-            excluded, more = self._look_up(query.exclude)
+            excluded, more = self.look_up(query.exclude)
             unknown += more
         if query.user_id is not None:
             user = self.bundle.users.position(query.user_id)
@@ -461,7 +465,12 @@ class Recommender:
             raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
         return int(self.bundle.canonical[track])
 
-    def _look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
+    def first_artist(self, track: int) -> str:
+        """The name of the artist named first, "" if unknown."""
+        start, end = self.bundle.artist_indptr[track : track + 2].tolist()
+        return self.bundle.artist_names[int(self.bundle.artist_indices[start])] if end > start else ""
+
+    def look_up(self, track_ids: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
         """The canonical track of each known id, and the unknown ids, each once."""
         found = self.bundle.tracks.find(track_ids)
         if not found.size or found.min() >= 0:

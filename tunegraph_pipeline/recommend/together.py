@@ -9,12 +9,19 @@ has it, not only to the one who chose it. No song that one of them likes already
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from math import log2
 from typing import NamedTuple, Unpack
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.recommend.recommender import Query, QueryOptions, Recommender, SongView
+from tunegraph_pipeline.recommend.recommender import (
+    Query,
+    QueryOptions,
+    Recommender,
+    SongView,
+    UnknownSongsError,
+)
 
 _DEPTH = 4
 """So many times the wanted songs are recommended to each listener, for lists to meet."""
@@ -29,6 +36,19 @@ class BlendedSong(NamedTuple):
     chosen_by: int
     ranks: tuple[int | None, ...]
 
+    @property
+    def worths(self) -> tuple[float, ...]:
+        """What it is worth to each of them, from 0 to 1."""
+        return tuple(map(_worth, self.ranks))
+
+
+class Blend(NamedTuple):
+    """The songs of a blend, and for each listener what these are worth to them: the share, from 0 to 1, of
+    what as many songs of their own would be worth; None of a listener of whom no song is known."""
+
+    songs: list[BlendedSong]
+    shares: list[float | None]
+
 
 def blend(
     recommender: Recommender, lists: Sequence[Sequence[str]], k: int = 10, **options: Unpack[QueryOptions]
@@ -42,20 +62,34 @@ def blend(
     >>> blend(recommender, [["4uLU6hMCjMI75M1A2tKUQC"], ["2Fxmhks0bxGSBdJ92vM42m"]], k=2)  # doctest: +SKIP
     [BlendedSong(song=..., chosen_by=0, ranks=(1, 14)), BlendedSong(song=..., chosen_by=1, ranks=(None, 1))]
     """
-    if not 2 <= len(lists) <= MOST_LISTENERS:
-        raise InputError(f"a blend is of 2 to {MOST_LISTENERS} lists, and this one of {len(lists)}")
+    return blend_queries(recommender, [Query(likes, **options) for likes in lists], k).songs
+
+
+def blend_queries(recommender: Recommender, queries: Sequence[Query], k: int) -> Blend:
+    """The same for the listeners who ask these queries, of which each has likes, dislikes and options of its
+    own. What one of them likes, dislikes or excludes is in nobody's answer. Raises InputError as `blend`."""
+    if not 2 <= len(queries) <= MOST_LISTENERS:
+        raise InputError(f"a blend is of 2 to {MOST_LISTENERS} lists, and this one of {len(queries)}")
     if k < 1:
         raise InputError(f"k is {k}; ask for at least one song")
-    options["exclude"] = list(dict.fromkeys(chain(*lists, options.get("exclude", ()))))
-    queries = [Query(likes, None, _DEPTH * k, **options) for likes in lists]
+    named = chain.from_iterable((*one.likes, *one.dislikes, *one.exclude) for one in queries)
+    exclude = list(dict.fromkeys(named))
+    asked = [replace(query, exclude=exclude, k=_DEPTH * k) for query in queries]
     ranked: list[list[SongView]] = []
-    for answer in recommender.answer(queries):
+    for answer in recommender.answer(asked):
         if isinstance(answer, InputError):
             raise answer
         ranked.append([item.song for item in answer.items] if answer.found else [])
     if not any(ranked):
-        raise InputError(f"bundle {recommender.bundle.version} has no song for any of these lists")
-    return _take_turns(ranked, k)
+        raise UnknownSongsError(f"bundle {recommender.bundle.version} has no song for any of these lists")
+    songs = _take_turns(ranked, k)
+    most = sum(_worth(rank) for rank in range(1, len(songs) + 1))
+    got = [sum(song.worths[listener] for song in songs) for listener in range(len(queries))]
+    return Blend(songs, [one / most if mine else None for one, mine in zip(got, ranked, strict=True)])
+
+
+def _worth(rank: int | None) -> float:
+    return 0.0 if rank is None else 1 / log2(1 + rank)
 
 
 def _take_turns(ranked: Sequence[Sequence[SongView]], k: int) -> list[BlendedSong]:
@@ -74,7 +108,6 @@ def _take_turns(ranked: Sequence[Sequence[SongView]], k: int) -> list[BlendedSon
             continue
         taken.add(song.track_idx)
         of_song = tuple(places.get(song.track_idx) for places in ranks)
-        for one, rank in enumerate(of_song):
-            got[one] += 0.0 if rank is None else 1 / log2(1 + rank)
+        got = [sum(two) for two in zip(got, map(_worth, of_song), strict=True)]
         blended.append(BlendedSong(song, listener, of_song))
     return blended

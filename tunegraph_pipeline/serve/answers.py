@@ -3,15 +3,23 @@
 Here: those. Not here: any endpoint (`routes`, `list_routes`), or problems themselves (`problem_details`).
 """
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import pydantic_core
+from starlette.requests import Request
 from starlette.responses import Response
 
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.filters import NotInBundleError
+from tunegraph_pipeline.recommend.recommender import Recommender, UnknownSongsError
+from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
 from tunegraph_pipeline.serve.problem_details import Problem
+
+Args = TypeVarTuple("Args")
+T = TypeVar("T")
 
 
 def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -46,3 +54,28 @@ def require_known(recommender: Recommender, track_id: str) -> None:
             f"bundle {recommender.bundle.version} has no track of this id; search with GET /tracks?query=",
             name="unknown-track",
         )
+
+
+def charge_request(request: Request, cost: float) -> None:
+    """Count a request as so many more, for the rate limit."""
+    charge = request.scope.get(CHARGE)
+    if charge is not None:
+        charge(cost)
+
+
+def problem_of(error: InputError) -> Problem:
+    """What is wrong with a query, as a response: 404 for a genre or feature that the bundle knows of no song,
+    and for songs that it does not have, else 422."""
+    if isinstance(error, UnknownSongsError):
+        return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-songs")
+    if isinstance(error, NotInBundleError):
+        return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-filter")
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), name="invalid-input")
+
+
+def answer_or_problem(work: Callable[[*Args], T], *args: *Args) -> T:
+    """What ``work`` returns. Raises Problem where it raises InputError."""
+    try:
+        return work(*args)
+    except InputError as error:
+        raise problem_of(error) from None

@@ -17,6 +17,10 @@ MOST_LOOKED_UP = 200
 MOST_MAP_POINTS = 20_000
 MOST_MAP_COLUMNS = 100_000
 """Songs of a map that has their positions and genres alone."""
+MOST_BLENDED = 20
+"""Lists in one blend,"""
+MOST_BLENDED_SONGS = 100
+"""and songs in it."""
 MOST_MATCHED = 20_000
 """Songs of a list that somebody brings."""
 MOST_MISSING = 200

@@ -28,6 +28,7 @@ from tunegraph_pipeline.serve.answers import (
     OF_BODY,
     OF_STORED,
     json_response,
+    problem_of,
     problems,
     require_known,
 )
@@ -37,7 +38,7 @@ from tunegraph_pipeline.serve.list_routes import add_lists
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
 from tunegraph_pipeline.serve.map_answer import write_columns, write_map
 from tunegraph_pipeline.serve.pages import PageFiles
-from tunegraph_pipeline.serve.service import Service, problem_of
+from tunegraph_pipeline.serve.service import Service
 
 _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones

@@ -24,6 +24,8 @@ from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.filters import MOODS, RANGE_HELP, RANGE_PATTERN, Filters, read_filters
 from tunegraph_pipeline.serve.limits import (
+    MOST_BLENDED,
+    MOST_BLENDED_SONGS,
     MOST_BODY_BYTES,
     MOST_GENRES,
     MOST_K,
@@ -315,6 +317,39 @@ class MatchParameters(QueryParameters):
     )
 
 
+class NamedList(RequestBody):
+    """Somebody's songs. Of two lists of one name, the second is called so with its number, as "Ann (2)"."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    likes: IdList
+    dislikes: IdList = []
+
+
+class BlendRequest(RequestBody):
+    """Several lists, and options for the songs that suit all of them."""
+
+    lists: Annotated[list[NamedList], Field(min_length=2, max_length=MOST_BLENDED)]
+    k: Annotated[int, Field(ge=1, le=MOST_BLENDED_SONGS), BeforeValidator(_integral_to_int)] = Field(
+        20, description="Number of songs."
+    )
+    exclude: IdList = Field([], description="Songs not to recommend.")
+    familiarity: Share = _FAMILIARITY
+    diversity: Share = _DIVERSITY
+    max_per_artist: Count | None = _MAX_PER_ARTIST
+    explicit: bool = _EXPLICIT
+    links: Service | None = _LINKS
+    filters: FilterRequest | None = Field(None, description="What the songs have to be like.")
+
+
+class ComparisonRequest(RequestBody):
+    """Two lists to compare."""
+
+    lists: Annotated[list[NamedList], Field(min_length=2, max_length=2)]
+    k: Annotated[int, Field(ge=1, le=100), BeforeValidator(_integral_to_int)] = Field(
+        10, description="Number of pairs of songs that are alike."
+    )
+
+
 class ExplanationRequest(RequestBody):
     """A song, and the liked songs to explain its score by."""
 
@@ -453,6 +488,57 @@ class MatchesAnswer(BaseModel):
     not_found: list[MissingSong] = Field(description=f"The first {MOST_MISSING}.")
     n_not_found: int
     notes: list[str] = Field(description="What was decided or left out, one line each.")
+
+
+class BlendedAnswer(ShownSong):
+    """A song for several listeners."""
+
+    rank: int
+    for_: list[str] = Field(alias="for", description="For whom it is good, best first.")
+    scores: dict[str, float] = Field(
+        description="What it is worth to each: `1 / log2(1 + rank)`, by its rank among what is recommended to"
+        " them alone; 0 where it is not."
+    )
+
+
+class WorstOff(BaseModel):
+    """The listener who gets least."""
+
+    name: str
+    score: float = Field(
+        description="What the songs are worth to them, as a share of what as many of their own would be."
+    )
+
+
+class BlendAnswer(BaseModel):
+    """Songs for several listeners, in the order in which they were chosen. Who has got least so far chooses
+    next."""
+
+    bundle_version: str
+    items: list[BlendedAnswer]
+    worst_off: WorstOff
+    unknown: dict[str, list[str]] = Field(description="Given ids that are not in the catalogue, by list.")
+
+
+class BridgeAnswer(BaseModel):
+    """A song of the first list and one of the second that are alike."""
+
+    a: ShownSong
+    b: ShownSong
+    cosine: float
+
+
+class ComparisonAnswer(BaseModel):
+    """How alike two lists are."""
+
+    bundle_version: str
+    likeness: float = Field(description="The cosine of the two tastes, from 0 to 1.")
+    common: list[ShownSong] = Field(description="The songs in both.")
+    bridges: list[BridgeAnswer] = Field(description="The most alike first; each song in one pair.")
+    only: dict[str, list[str]] = Field(
+        description="Genres most typical of each beside the other; artists where no genre is known."
+    )
+    unknown: dict[str, list[str]] = Field(description="Given ids that are not in the catalogue, by list.")
 
 
 class GenreAnswer(BaseModel):

@@ -16,10 +16,10 @@ from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
-from tunegraph_pipeline.recommend.filters import NotInBundleError
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
+from tunegraph_pipeline.serve.answers import charge_request, problem_of
 from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, cost_of, is_dear
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.connections import OpenConnections
@@ -27,7 +27,6 @@ from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.matches import ListReader
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
@@ -100,9 +99,7 @@ class Service:
     async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
         unknown user or filter, 422 for an option out of range, 503 if too many are waiting."""
-        charge = request.scope.get(CHARGE)
-        if charge is not None:
-            charge(cost_of(query) - 1.0)
+        charge_request(request, cost_of(query) - 1.0)
         recommender, answer = await self.ask(query)
         if isinstance(answer, InputError):
             bundle = recommender.bundle
@@ -132,11 +129,3 @@ class Service:
     def _bundle_labels(self) -> tuple[str, str] | None:
         served = self.live_bundle.served
         return None if served is None else (served.bundle_version, served.recommender.bundle.model_version)
-
-
-def problem_of(error: InputError) -> Problem:
-    """What is wrong with a query, as a response: 404 for a genre or feature that the bundle knows of no song,
-    else 422."""
-    if isinstance(error, NotInBundleError):
-        return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-filter")
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), name="invalid-input")

@@ -126,6 +126,8 @@ def _listed(imports: "Sequence[FileImport]", name: str, task: Task) -> dict[str,
         lists.append({"name": inner, "owner": owner, "songs": len(said)})
     counts = [f"{what}: {n:,}" for one in imports for what, n in one.batch.counts.items()]
     notes = list(dict.fromkeys([*(rule for one in imports for rule in one.rules), *counts]))[:_MOST_NOTES]
+    if not people:
+        notes = ["it describes songs and says of nobody's likes; all of them count as liked"]
     if total > task.most and len(songs) >= task.most:
         notes.insert(0, f"only the first {task.most:,} of {total:,} songs are shown")
     return {
