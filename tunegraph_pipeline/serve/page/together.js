@@ -229,7 +229,7 @@ function showBlend() {
   const best = sum(answer.items.map((_, place) => 1 / Math.log2(2 + place)));
   const fits = names.map((name) => [name, sum(answer.items.map((song) => song.scores[name] ?? 0)) / (best || 1)]);
   const list = element("ol", { id: "blend", class: "songs", "aria-label": "Songs for all of you" });
-  const more = textButton("wide", null, "More songs", async () => {
+  const more = textButton("", null, "More songs", async () => {
     wanted = Math.min(MOST_SONGS, wanted + STEP);
     const before = answer.items.length;
     await makeBlend();
@@ -256,11 +256,15 @@ function showBlend() {
       `How much of what a list of their own would give. Whoever has got least chooses next; ${answer.worst_off.name} gets least.`,
     ),
     list,
-    more,
-    textButton("quiet", "lists", "Keep as a list", () => {
-      store.make(`For ${listed(names)}`, { likes: answer.items.map((song) => song.track_id) });
-      say("Kept as a list of yours, which is open now");
-    }),
+    element(
+      "div",
+      { class: "acts" },
+      more,
+      textButton("", "lists", "Keep as a list", () => {
+        store.make(`For ${listed(names)}`, { likes: answer.items.map((song) => song.track_id) });
+        say("Kept as a list of yours, which is open now");
+      }),
+    ),
   );
   showBlendRows();
 }
@@ -317,10 +321,10 @@ function showComparison({ likeness, common, bridges, only }, names) {
       element("p", { class: "figure" }, percent(likeness)),
       element("div", {}, element("h3", {}, howAlike(likeness)), element("p", { class: "hint" }, listed(names)), bar(likeness, "broad")),
     ),
-    element("h4", {}, `You both like ${count(common.length, "song")}`),
+    element("h4", {}, common.length ? `You both like ${count(common.length, "song")}` : "No song in common"),
     common.length
       ? element("ul", { class: "songs", "aria-label": "Songs in common" }, ...songs(common.slice(0, FOLDED)))
-      : element("p", { class: "hint" }, "None yet. The bridges below come nearest."),
+      : element("p", { class: "hint" }, "The bridges below come nearest."),
     rest.length
       ? element(
           "details",
