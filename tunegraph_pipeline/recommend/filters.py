@@ -165,6 +165,13 @@ class SongFilter:
         known = [(name, count) for name, count in zip(names, counts, strict=True) if count]
         return dict(sorted(known, key=lambda one: -one[1]))
 
+    def known(self) -> list[str]:
+        """What a filter may ask for in this bundle: "genre", "year" and features, each if it is known of any
+        song."""
+        known = ["genre"] if self._genres else []
+        known += ["year"] if self._has_years else []
+        return known + list(self._features)
+
     def _find(self, filters: Filters) -> Mask:
         bundle, allow = self._bundle, filters.unknown == "allow"
         passing: Mask = np.ones(bundle.n_tracks, dtype=np.bool_)

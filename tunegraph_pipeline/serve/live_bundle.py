@@ -31,8 +31,8 @@ class ServedBundle:
 
     recommender: Recommender
     search: TrackSearch
-    maps: dict[int, bytes] = field(default_factory=dict)
-    """Rendered answers of ``/map`` by their limit."""
+    maps: dict[str, bytes] = field(default_factory=dict)
+    """Rendered maps by their form."""
 
     @property
     def bundle_version(self) -> str:

@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.recommend.map_regions import Labels, regions_of
 from tunegraph_pipeline.recommend.recommender import Recommender
 
+_POSITIONS = 65_535  # of columns: finer than any screen, even where the map is a hundred times enlarged
+
 
 def write_map(recommender: Recommender, tracks: NDArray[np.int32]) -> bytes:
-    """The map of these songs as JSON."""
+    """The map of these songs as JSON, a point for each."""
     bundle = recommender.bundle
-    first = recommender.genres.table[tracks, 0].astype(np.int64)
-    shown = np.unique(first[first >= 0])
-    genre_of = np.where(first >= 0, np.searchsorted(shown, first), -1).tolist()
+    genre, names = _genres(recommender, tracks)
     # Positions finer than any screen, at half the size.
     positions = [(round(x, 4), round(y, 4)) for x, y in bundle.layout[tracks].tolist()]
-    regions = regions_of(bundle.layout[tracks], _labels(recommender, tracks))
     return pydantic_core.to_json(
         {
             "bundle_version": bundle.version,
@@ -35,16 +34,49 @@ def write_map(recommender: Recommender, tracks: NDArray[np.int32]) -> bytes:
                     "genre": genre,
                 }
                 for track, (x, y), popularity, genre in zip(
-                    tracks.tolist(), positions, bundle.popularity[tracks].tolist(), genre_of, strict=True
+                    tracks.tolist(),
+                    positions,
+                    bundle.popularity[tracks].tolist(),
+                    genre.tolist(),
+                    strict=True,
                 )
             ],
-            "genres": [recommender.genres.names[place] for place in shown.tolist()],
-            "regions": [
-                {"name": one.name, "x": round(one.x, 4), "y": round(one.y, 4), "songs": one.songs}
-                for one in regions
-            ],
+            "genres": names,
+            "regions": _regions(recommender, tracks),
         }
     )
+
+
+def write_columns(recommender: Recommender, tracks: NDArray[np.int32]) -> bytes:
+    """The same without texts, as lists that are as long as ``tracks``."""
+    bundle = recommender.bundle
+    genre, names = _genres(recommender, tracks)
+    x, y = np.rint(bundle.layout[tracks].T.astype(np.float64) * _POSITIONS).astype(np.int64)
+    return pydantic_core.to_json(
+        {
+            "bundle_version": bundle.version,
+            "x": x.tolist(),
+            "y": y.tolist(),
+            "genre": genre.tolist(),
+            "genres": names,
+            "regions": _regions(recommender, tracks),
+        }
+    )
+
+
+def _genres(recommender: Recommender, tracks: NDArray[np.int32]) -> tuple[NDArray[np.int64], list[str]]:
+    """The place of each song's genre in the names, -1 without one; and the names."""
+    first = recommender.genres.table[tracks, 0].astype(np.int64)
+    shown = np.unique(first[first >= 0])
+    genre = np.where(first >= 0, np.searchsorted(shown, first), -1)
+    return genre, [recommender.genres.names[place] for place in shown.tolist()]
+
+
+def _regions(recommender: Recommender, tracks: NDArray[np.int32]) -> list[dict[str, object]]:
+    regions = regions_of(recommender.bundle.layout[tracks], _labels(recommender, tracks))
+    return [
+        {"name": one.name, "x": round(one.x, 4), "y": round(one.y, 4), "songs": one.songs} for one in regions
+    ]
 
 
 def _labels(recommender: Recommender, tracks: NDArray[np.int32]) -> Labels:

@@ -4,7 +4,8 @@ Here: every endpoint with its documentation, and the query it makes. Not here: r
 (`schemas`), what applies to all requests (`middleware`), or parsing a request (`fast_route`).
 """
 
-from collections.abc import Sequence
+import gzip
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from importlib.metadata import version as program_version
@@ -35,13 +36,14 @@ from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
 from tunegraph_pipeline.serve.list_routes import add_lists
 from tunegraph_pipeline.serve.live_bundle import ServedBundle
-from tunegraph_pipeline.serve.map_answer import write_map
+from tunegraph_pipeline.serve.map_answer import write_columns, write_map
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.service import Service
 
 _HERE = Path(__file__).parent
 _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace blocked ones
 _MOST_MAPS = 8  # rendered maps cached per bundle
+_GZIP_LEVEL = 6
 
 _USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links")
 _TEXT = {"schema": {"type": "string"}}
@@ -210,14 +212,53 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
     )
     async def song_map(how: Annotated[schemas.MapParameters, Query()], request: Request) -> Response:
         """The most liked songs, placed so that songs liked by the same people lie together."""
+        if how.at is None:
+            return await mapped(request, f"points-{how.limit}", how.limit, write_map)
         served = service.live_bundle.current
-        tag = f'"{served.bundle_version}-{how.limit}"'
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        popular = _popular(served.recommender)
+        places = np.array(how.at.split(","), dtype=np.int64)
+        chosen = popular[places[places < len(popular)]]
+        content = await service.in_thread(write_map, served.recommender, chosen)
+        return Response(content, media_type="application/json")
+
+    @router.get(
+        "/map/columns",
+        summary="The map of many songs",
+        tags=["tracks"],
+        response_model=schemas.MapColumnsAnswer,
+        responses=problems(INVALID, BUSY),
+    )
+    async def map_columns(
+        how: Annotated[schemas.MapColumnsParameters, Query()], request: Request
+    ) -> Response:
+        """The positions and genres of the most liked songs, as lists in the order of `GET /map`, whose `at`
+        names some of them: a tenth of the bytes."""
+        return await mapped(request, f"columns-{how.limit}", how.limit, write_columns)
+
+    async def mapped(
+        request: Request, form: str, limit: int, write: Callable[[Recommender, NDArray[np.int32]], bytes]
+    ) -> Response:
+        served = service.live_bundle.current
+        compressed = "gzip" in request.headers.get("accept-encoding", "")
+        form += "-gzip" * compressed
+        tag = f'"{served.bundle_version}-{form}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if tag in request.headers.get("if-none-match", ""):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        content = served.maps.get(how.limit)
+        if compressed:
+            headers["Content-Encoding"] = "gzip"
+
+        def render() -> bytes:
+            content = write(served.recommender, _popular(served.recommender)[:limit])
+            if compressed:
+                content = gzip.compress(content, _GZIP_LEVEL, mtime=0)
+            if len(served.maps) < _MOST_MAPS:
+                served.maps[form] = content
+            return content
+
+        content = served.maps.get(form)
         if content is None:
-            content = await service.in_thread(_render_map, served, how.limit)
+            content = await service.in_thread(render)
         return Response(content, headers=headers, media_type="application/json")
 
 
@@ -289,7 +330,8 @@ def _add_state(router: APIRouter, service: Service) -> None:
     )
     async def version() -> Response:
         """The version of the program, and the bundle it serves."""
-        bundle = service.live_bundle.current.recommender.bundle
+        recommender = service.live_bundle.current.recommender
+        bundle = recommender.bundle
         cut_off = bundle.facts.get("cut_off")
         return json_response(
             {
@@ -300,6 +342,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
                 "tracks": bundle.n_tracks,
                 "recommendable": int(np.count_nonzero(bundle.recommendable)),
                 "users": bundle.n_users,
+                "filters": recommender.ranker.filter.known(),
                 "licences": [
                     dict(zip(("data", "terms", "url"), one, strict=True))
                     for one in bundle.facts.get("licences", [])
@@ -357,13 +400,6 @@ def _popular(recommender: Recommender) -> NDArray[np.int32]:
     order = recommender.bundle.popular_order
     shown: NDArray[np.int32] = order[np.isin(order, recommender.blocked, invert=True)]
     return shown
-
-
-def _render_map(served: ServedBundle, limit: int) -> bytes:
-    content = write_map(served.recommender, _popular(served.recommender)[:limit])
-    if len(served.maps) < _MOST_MAPS:
-        served.maps[limit] = content
-    return content
 
 
 def _track(song: SongView) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from tunegraph_pipeline.serve.limits import (
     MOST_K,
     MOST_LISTED,
     MOST_LOOKED_UP,
+    MOST_MAP_COLUMNS,
     MOST_MAP_POINTS,
     MOST_MISSING,
 )
@@ -277,9 +278,24 @@ class TrackParameters(QueryParameters):
 
 
 class MapParameters(QueryParameters):
-    """The size of the map."""
+    """The size of the map, or some of its songs."""
 
     limit: int = Field(3_000, ge=1, le=MOST_MAP_POINTS, description="Number of songs, the most liked first.")
+    at: str | None = Field(
+        None,
+        max_length=2_000,
+        pattern=f"^[0-9]{{1,9}}(,[0-9]{{1,9}}){{0,{MOST_LOOKED_UP - 1}}}$",
+        description="Only the songs at these places of that order, from 0, separated by commas,"
+        f" {MOST_LOOKED_UP} at most. `limit` is then of no effect; places beyond the last are left out.",
+    )
+
+
+class MapColumnsParameters(QueryParameters):
+    """The size of the map."""
+
+    limit: int = Field(
+        20_000, ge=1, le=MOST_MAP_COLUMNS, description="Number of songs, the most liked first."
+    )
 
 
 class MatchRequest(RequestBody):
@@ -577,6 +593,17 @@ class MapAnswer(BaseModel):
     regions: list[MapRegion] = Field(description="At most 30 places, those of most songs first.")
 
 
+class MapColumnsAnswer(BaseModel):
+    """The positions and genres of the most liked songs, as lists of one length in the order of `GET /map`."""
+
+    bundle_version: str
+    x: list[int] = Field(description="From 0 to 65,535.")
+    y: list[int]
+    genre: list[int] = Field(description="Places in `genres`; -1 if unknown.")
+    genres: list[str] = Field(description="Of the songs, those of most songs first.")
+    regions: list[MapRegion] = Field(description="At most 30 places, those of most songs first.")
+
+
 class ContributionAnswer(ReasonAnswer):
     """What one liked song adds to a score."""
 
@@ -634,4 +661,7 @@ class VersionAnswer(BaseModel):
     tracks: int = Field(description="Ids of songs in the bundle.")
     recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int
+    filters: list[str] = Field(
+        description="What is known of any song and can be filtered by: `genre`, `year`, audio features."
+    )
     licences: list[LicenceAnswer] = Field(description="Empty for a bundle of an earlier version.")

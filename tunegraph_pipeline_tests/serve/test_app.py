@@ -69,7 +69,7 @@ def test_schemathesis_finds_nothing(
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "15 selected / 15 total" in done.stdout
+    assert "16 selected / 16 total" in done.stdout
     assert not any("fault" in line for line in service.said)
 
 
@@ -116,6 +116,7 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(
         "/comparisons",
         "/matches",
         "/map",
+        "/map/columns",
         "/feedback",
         "/health",
         "/ready",

@@ -9,13 +9,11 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Page, Route, expect
 
-from tunegraph_pipeline.lake.array_spec import NEUTRAL
-from tunegraph_pipeline_tests.serve.browser import PHONE, Open
+from tunegraph_pipeline_tests.serve.browser import Open
 from tunegraph_pipeline_tests.serve.conftest import (
     RunningService,
     StartService,
     below_prefix,
-    small_content,
     track_id,
     track_name,
 )
@@ -192,15 +190,6 @@ def test_nothing_sticks_out_at_any_width(visit: Open, width: int) -> None:
         assert box["height"] >= 32  # large enough for a thumb
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
-
-
-def test_a_tap_on_the_map_likes_a_song(visit: Open) -> None:
-    content = small_content()
-    assert content.layout is NEUTRAL  # so all songs lie in the middle
-    seen = visit(viewport=PHONE, has_touch=True)
-    seen.page.locator("#map").scroll_into_view_if_needed()
-    seen.after(lambda: seen.page.locator("#map").tap())
-    assert len(seen.liked()) == 1
 
 
 def test_songs_on_one_place_make_room_so_that_each_can_be_pointed_at(visit: Open) -> None:

@@ -268,6 +268,9 @@ def test_a_body_that_is_too_large_is_refused_declared_or_not(shared_service: Run
         ("/tracks?query=a&limit=101", "query.limit"),
         ("/map?limit=0", "query.limit"),
         ("/map?limit=20001", "query.limit"),
+        ("/map?at=1,,2", "query.at"),
+        (f"/map?at={'1,' * 200}1", "query.at"),
+        ("/map/columns?limit=100001", "query.limit"),
     ],
 )
 def test_what_is_wrong_with_a_query_is_named(
@@ -373,6 +376,42 @@ def test_places_on_the_map_have_names(shared_service: RunningService) -> None:
         assert region["name"] in GENRES
         assert 0 <= region["x"] <= 1
         assert 0 < region["songs"] <= 240
+
+
+def test_the_map_of_many_songs_is_that_of_few_as_columns(shared_service: RunningService) -> None:
+    answer = shared_service.get("/map/columns", headers={"accept-encoding": "gzip"})
+    columns = answer.json()
+    points = shared_service.get("/map?limit=20000").json()
+    assert len(columns["x"]) == len(columns["y"]) == len(columns["genre"]) == len(points["points"]) == 240
+    for x, y, genre, point in zip(
+        columns["x"], columns["y"], columns["genre"], points["points"], strict=True
+    ):
+        assert (x / 65_535, y / 65_535) == pytest.approx((point["x"], point["y"]), abs=1e-4)
+        assert genre == point["genre"]
+    assert columns["genres"] == points["genres"]
+    assert columns["regions"] == points["regions"]
+    assert answer.headers["content-encoding"] == "gzip"
+    plain = shared_service.get("/map/columns", headers={"accept-encoding": "identity"})
+    assert plain.json() == columns
+    assert "content-encoding" not in plain.headers
+    assert len(plain.content) < len(shared_service.get("/map?limit=20000").content) / 5
+    # What a browser has of the one form is not what it asks for in the other.
+    for first, encoding, status in ((answer, "gzip", 304), (plain, "gzip", 200), (answer, "identity", 200)):
+        headers = {"if-none-match": first.headers["etag"], "accept-encoding": encoding}
+        assert shared_service.get("/map/columns", headers=headers).status_code == status
+
+
+def test_songs_of_the_map_are_named_by_their_places(shared_service: RunningService) -> None:
+    points = shared_service.get("/map?limit=240").json()["points"]
+    answer = shared_service.get("/map?at=7,0,239,240,999999999").json()
+    assert [point["track_id"] for point in answer["points"]] == [
+        points[place]["track_id"] for place in (7, 0, 239)
+    ]
+    assert answer["points"][0]["name"] == points[7]["name"]
+
+
+def test_what_can_be_filtered_by_is_told(shared_service: RunningService) -> None:
+    assert shared_service.get("/version").json()["filters"] == ["genre", "year", "tempo", "energy"]
 
 
 def test_a_score_is_explained_by_its_parts(shared_service: RunningService, recommender: Recommender) -> None:
@@ -525,6 +564,7 @@ def test_the_openapi_describes_what_is_there(shared_service: RunningService) -> 
         "/tracks/{track_id}/similar",
         "/genres",
         "/map",
+        "/map/columns",
         "/feedback",
         "/health",
         "/ready",

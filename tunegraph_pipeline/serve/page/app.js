@@ -16,6 +16,8 @@ import { startSearch } from "./search.js";
 import { startSheets } from "./sheets.js";
 import { store } from "./store.js";
 import { startTaste } from "./taste.js";
+import { startTogether } from "./together.js";
+import { startTune } from "./tune.js";
 
 drawIcons();
 store.readOptionsOfLink();
@@ -30,6 +32,8 @@ const parts = [
   startSave,
   startTaste,
   startMap,
+  startTune,
+  startTogether,
   startRecommendations,
 ];
 for (const start of parts) start();

@@ -44,6 +44,13 @@ const ICONS = {
   map: "M9 4 3.5 6v14L9 18l6 2 5.5-2V4L15 6zM9 4v14M15 6v14",
   together: "M8.5 6.500a5.5 5.5 0 1 0 .01 0zM15.5 6.500a5.5 5.5 0 1 0 .01 0z",
   home: "M4 11.5 12 4l8 7.500V20h-5.500v-5h-5v5H4z",
+  close: "M6 6l12 12M18 6 6 18",
+  closer: "M12 5v14M5 12h14",
+  farther: "M5 12h14",
+  bridge: "M3 17h18M3 17c0-5 3-9 9-9s9 4 9 9M8 17V9.500M16 17V9.500M12 17V8",
+  whole: "M3.500 3.500h17v17h-17zM8 8h8v8H8z",
+  large: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
+  mine: "M12 15.500c-3-2.100-4-3.600-4-5.100a2.100 2.100 0 0 1 4-.9 2.100 2.100 0 0 1 4 .9c0 1.500-1 3-4 5.100zM4 8V4h4M20 8V4h-4M4 16v4h4M20 16v4h-4",
 };
 
 export function icon(name) {
