@@ -9,6 +9,8 @@ import { store } from "./store.js";
 const GUESTS = "tunegraph-guests"; // lists of others, in localStorage
 const MOST_LISTS = 20; // in one blend
 const MOST_IDS = 1000; // of one list
+const MOST_SENT = 8000; // ids in one request
+const MOST_SONGS = 100; // in one blend
 const STEP = 20; // songs of a blend at first, and more with each "More songs"
 const FOLDED = 6; // songs in common beyond which the rest is folded
 const OPTIONS = ["familiarity", "diversity", "max_per_artist", "explicit", "links", "filters", "exclude"];
@@ -116,7 +118,7 @@ function initialsOf(names) {
 /** A circle with the initials of a listener, for eyes; their name is written beside it. */
 function badge(name, names) {
   const place = names.indexOf(name);
-  return element("span", { class: `who hue-of-${(place % 8) + 1}`, "aria-hidden": "true" }, initialsOf(names).get(name));
+  return element("span", { class: `initials hue-of-${(place % 8) + 1}`, "aria-hidden": "true" }, initialsOf(names).get(name));
 }
 
 const percent = (part) => `${Math.round(100 * part)} %`;
@@ -200,7 +202,11 @@ async function ask(path, body, show) {
   result.removeAttribute("aria-busy");
 }
 
-const asked = (lists) => lists.map(({ name, likes, dislikes }) => ({ name, likes, dislikes }));
+function asked(lists) {
+  // Of long lists the newest count.
+  const most = Math.min(MOST_IDS, Math.floor(MOST_SENT / (2 * lists.length)));
+  return lists.map(({ name, likes, dislikes }) => ({ name, likes: likes.slice(-most), dislikes: dislikes.slice(-most) }));
+}
 
 // --- a blend ---
 
@@ -210,7 +216,7 @@ async function makeBlend() {
   const chosenOptions = Object.fromEntries(OPTIONS.filter((name) => name in options).map((name) => [name, options[name]]));
   await ask("blends", { lists: asked(lists), k: wanted, ...chosenOptions }, (answer) => {
     learn(answer.items);
-    blend = { answer, names: lists.map((one) => one.name), listed: Math.min(wanted, answer.items.length) };
+    blend = { answer, names: lists.map((one) => one.name) };
     showBlend();
     const { worst_off: worst } = answer;
     say(`A blend of ${count(answer.items.length, "song")} for ${listed(blend.names)}. ${worst.name} gets least.`);
@@ -219,16 +225,17 @@ async function makeBlend() {
 
 function showBlend() {
   const { answer, names } = blend;
-  const fits = names.map((name) => [name, mean(answer.items.map((song) => song.scores[name] ?? 0))]);
-  const most = Math.max(...fits.map(([, fit]) => fit), 0.01);
+  // What a list of their own of this length would be worth to each: see `scores` of the service.
+  const best = sum(answer.items.map((_, place) => 1 / Math.log2(2 + place)));
+  const fits = names.map((name) => [name, sum(answer.items.map((song) => song.scores[name] ?? 0)) / (best || 1)]);
   const list = element("ol", { id: "blend", class: "songs", "aria-label": "Songs for all of you" });
-  const more = textButton("wide", null, "More songs", async () => {
-    wanted += STEP;
+  const more = textButton("", null, "More songs", async () => {
+    wanted = Math.min(MOST_SONGS, wanted + STEP);
     const before = answer.items.length;
     await makeBlend();
     document.querySelectorAll("#blend .song .name")[before]?.focus({ preventScroll: true });
   });
-  more.hidden = answer.items.length < wanted;
+  more.hidden = answer.items.length < wanted || wanted === MOST_SONGS;
   $("together-result").replaceChildren(
     element("h3", {}, `A blend for ${names.length}`),
     element(
@@ -239,21 +246,25 @@ function showBlend() {
           "div",
           {},
           element("dt", {}, badge(name, names), name),
-          element("dd", {}, bar(fit / most), element("span", {}, `fits ${percent(fit)}`)),
+          element("dd", {}, bar(fit), element("span", {}, percent(fit))),
         ),
       ),
     ),
     element(
       "p",
       { class: "hint" },
-      `Whoever has got least so far chooses next. ${answer.worst_off.name} gets least, and no other order gives them much more.`,
+      `How much of what a list of their own would give. Whoever has got least chooses next; ${answer.worst_off.name} gets least.`,
     ),
     list,
-    more,
-    textButton("quiet", "lists", "Keep as a list", () => {
-      store.make(`For ${listed(names)}`, { likes: answer.items.map((song) => song.track_id) });
-      say("Kept as a list of yours, which is open now");
-    }),
+    element(
+      "div",
+      { class: "acts" },
+      more,
+      textButton("", "lists", "Keep as a list", () => {
+        store.make(`For ${listed(names)}`, { likes: answer.items.map((song) => song.track_id) });
+        say("Kept as a list of yours, which is open now");
+      }),
+    ),
   );
   showBlendRows();
 }
@@ -282,8 +293,8 @@ function showBlendRows() {
   );
 }
 
-function mean(values) {
-  return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : 0;
+function sum(values) {
+  return values.reduce((all, value) => all + value, 0);
 }
 
 // --- comparing two ---
@@ -310,10 +321,10 @@ function showComparison({ likeness, common, bridges, only }, names) {
       element("p", { class: "figure" }, percent(likeness)),
       element("div", {}, element("h3", {}, howAlike(likeness)), element("p", { class: "hint" }, listed(names)), bar(likeness, "broad")),
     ),
-    element("h4", {}, `You both like ${count(common.length, "song")}`),
+    element("h4", {}, common.length ? `You both like ${count(common.length, "song")}` : "No song in common"),
     common.length
       ? element("ul", { class: "songs", "aria-label": "Songs in common" }, ...songs(common.slice(0, FOLDED)))
-      : element("p", { class: "hint" }, "None yet. The bridges below come nearest."),
+      : element("p", { class: "hint" }, "The bridges below come nearest."),
     rest.length
       ? element(
           "details",
@@ -346,7 +357,7 @@ function showComparison({ likeness, common, bridges, only }, names) {
           {},
           element("p", { class: "of" }, badge(name, names), name),
           (only[name] ?? []).length
-            ? element("ul", { class: "chips" }, ...only[name].map((one) => element("li", { class: "tag" }, one)))
+            ? element("ul", { class: "picks" }, ...only[name].map((one) => element("li", { class: "tag" }, one)))
             : element("p", { class: "hint" }, "Nothing that the other does not like too."),
         ),
       ),

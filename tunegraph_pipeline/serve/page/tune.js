@@ -97,6 +97,7 @@ store.define("noRepeats", {
 
 /** Do not recommend these, the newest last. */
 function exclude(query, ids) {
+  if (!ids.length) return;
   query.exclude = [...new Set([...(query.exclude ?? []), ...ids])].slice(-MOST_EXCLUDED);
 }
 
@@ -220,7 +221,7 @@ function genreControl() {
     { class: "genres" },
     element("legend", {}, "Genre"),
     element("div", { class: "genre-top" }, search, element("div", { class: "ways" }, way("any of", false), way("none of", true))),
-    element("ul", { id: "genres", class: "chips", "aria-label": "Genres" }),
+    element("ul", { id: "genres", class: "picks", "aria-label": "Genres" }),
     element("p", { id: "no-genres", class: "hint", hidden: true }),
   );
 }
@@ -247,7 +248,7 @@ function showGenres() {
           "button",
           {
             type: "button",
-            class: "chip",
+            class: "pick",
             "data-genre": name,
             "aria-pressed": String(chosen.includes(name)),
             onclick: press,
@@ -338,7 +339,7 @@ function moodControl() {
   const chips = Object.entries(MOODS).map(([name, meaning]) => {
     const chip = element(
       "button",
-      { type: "button", class: "chip", title: meaning, onclick: () => change({ moods: toggled(filters().moods, name) }) },
+      { type: "button", class: "pick", title: meaning, onclick: () => change({ moods: toggled(filters().moods, name) }) },
       name,
     );
     shows.push(() => chip.setAttribute("aria-pressed", String(filters().moods?.includes(name) ?? false)));
@@ -348,7 +349,7 @@ function moodControl() {
     "fieldset",
     { "data-range": "mood" },
     element("legend", {}, "Mood"),
-    element("ul", { class: "chips", "aria-label": "Moods" }, ...chips),
+    element("ul", { class: "picks", "aria-label": "Moods" }, ...chips),
   );
 }
 
@@ -402,7 +403,7 @@ function showCost() {
         "button",
         {
           type: "button",
-          class: "chip",
+          class: "pick",
           "aria-label": `Remove the filter: ${text}`,
           onclick: () => {
             store.set({ filters: cleanFilters(without) });
@@ -486,7 +487,7 @@ export function startTune() {
     element(
       "div",
       { id: "tuned", class: "tuned", hidden: true },
-      element("ul", { id: "tuned-chips", class: "chips", "aria-label": "Filters" }),
+      element("ul", { id: "tuned-chips", class: "picks", "aria-label": "Filters" }),
       element("p", { id: "tuned-cost", class: "cost", role: "status" }),
     ),
   );
