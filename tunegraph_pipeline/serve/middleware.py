@@ -51,7 +51,7 @@ _FILES_PATH = "/matches"
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
-    # Where the page saves playlists with a listener's own token, and whose players it embeds; only when asked to.
+    # Where the page saves playlists, and whose players it embeds, when a listener asks for it.
     "connect-src 'self' https://api.listenbrainz.org https://api.spotify.com; "
     "frame-src https://open.spotify.com https://widget.deezer.com https://www.youtube-nocookie.com; "
     "img-src 'self' https: data:; media-src https: data:; manifest-src 'self'; base-uri 'none'; "

@@ -246,11 +246,8 @@ def test_everybody_can_use_it_and_sees_the_first_song_at_once(
         assert line["height"] < 30  # one line
     assert page.locator("#options").evaluate("one => one.open") is False
     # No two meanings share an icon.
-    kinds = page.evaluate(
-        """async () => {
-          const { icon } = await import("./page/dom.js");
-          return [...document.querySelectorAll("svg.icon")].map((one) => [one.classList[1], one.firstChild.getAttribute("d")]);
-        }"""
+    kinds = page.eval_on_selector_all(
+        "svg.icon", "all => all.map((one) => [one.classList[1], one.firstChild.getAttribute('d')])"
     )
     assert len({kind for kind, _ in kinds}) == len({lines for _, lines in kinds})
     seen.details("#recommendations .song:first-child")

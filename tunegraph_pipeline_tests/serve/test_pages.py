@@ -1,13 +1,17 @@
 """Files for a browser, from memory."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 
+from tunegraph_pipeline import serve
 from tunegraph_pipeline.serve.pages import PageFiles
 from tunegraph_pipeline.serve.problem_details import Problem
+
+PAGE = Path(serve.__file__).parent / "page"
 
 
 def request(tag: str = "", encoding: str = "") -> Request:
@@ -53,6 +57,17 @@ def test_a_file_is_compressed_for_whom_it_can_be(files: PageFiles) -> None:
     assert plain.headers["vary"] == small.headers["vary"] == "Accept-Encoding"
     assert files.response("index.html", request(small.headers["etag"], "gzip")).status_code == 304
     assert files.response("index.html", request(plain.headers["etag"], "gzip")).status_code == 200
+
+
+def test_the_page_is_small_and_its_modules_are_asked_for_at_once() -> None:
+    page = PageFiles(PAGE)
+    names = sorted(path.name for path in PAGE.iterdir())
+    sent = [len(page.response(name, request(encoding="gzip")).body) for name in names]
+    assert sum(sent) < 150_000
+    preloaded = re.findall(
+        r'<link rel="modulepreload" href="page/(\w+\.js)"', (PAGE / "index.html").read_text()
+    )
+    assert sorted([*preloaded, "app.js"]) == [name for name in names if name.endswith(".js")]
 
 
 @pytest.mark.parametrize(

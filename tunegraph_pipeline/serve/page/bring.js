@@ -7,6 +7,7 @@ import { learn, songCount } from "./songs.js";
 import { store } from "./store.js";
 
 const MOST_SHOWN = 200; // of the songs not found
+const LARGE = 16 * 2 ** 20; // bytes of a file that a service may refuse
 
 function textPart(given = "") {
   const field = element(
@@ -35,7 +36,18 @@ export function openBring() {
 }
 
 const bringText = (text) => bring(() => post("matches", { text }), text);
-const bringFile = (file) => bring(() => send("matches", file, { name: file.name }), "");
+const bringFile = (file) => bring(() => sent(file), "");
+
+async function sent(file) {
+  try {
+    return await send("matches", file, { name: file.name });
+  } catch (error) {
+    // A browser does not show the answer to a file that was refused before all of it was sent.
+    if (error.status !== 0 || file.size < LARGE) throw error;
+    const size = Math.round(file.size / 2 ** 20).toLocaleString("en");
+    throw new ServiceError(`The service did not take ${file.name}: with ${size} MiB it may be too large.`);
+  }
+}
 
 async function bring(ask, given) {
   openSheet("Bring my music", element("p", { class: "hint", role: "status" }, "Looking for your songs…"));
@@ -74,7 +86,7 @@ function showFound({ format, lists, items, not_found: missing, n_not_found: nMis
       : [
           choose(`Add to ${store.name}`, "like", add),
           choose(`Replace ${store.name}`, "remove", () => store.replace(songs)),
-          textButton("", "lists", "A list of their own", () => {
+          textButton("", "lists", "Make a new list", () => {
             store.make(name || "My music", songs);
             closeSheet();
           }),
@@ -82,7 +94,7 @@ function showFound({ format, lists, items, not_found: missing, n_not_found: nMis
   openSheet(
     "Bring my music",
     element("p", { class: "found-count" }, element("strong", {}, `${items.length.toLocaleString("en")} of ${songCount(total)} found`)),
-    element("p", { class: "hint" }, `Read as ${format}`, name ? `: ${name}` : "", "."),
+    element("p", { class: "hint" }, format, name ? `: ${name}` : "", "."),
     ...notes.map((note) => element("p", { class: "note" }, note)),
     wasEmpty ? element("p", {}, `They are in ${store.name} now.`) : null,
     element("div", { class: "row" }, ...buttons),

@@ -93,7 +93,7 @@ store.addEventListener("change", () => {
 });
 
 function reasonOf(reasons) {
-  const line = element("p", { class: "reason" }, "because you like ");
+  const line = element("p", { class: "reason" }, element("span", { class: "because" }, "because "), "you like ");
   reasons.forEach((reason, place) => {
     const listeners = `${reason.listeners.toLocaleString("en")} ${reason.listeners === 1 ? "likes" : "like"}`;
     line.append(
