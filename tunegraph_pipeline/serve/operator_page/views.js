@@ -508,7 +508,7 @@ function usersTable(items, go) {
       ["last seen", (one) => one.last_observed],
       ["sources", (one) => one.sources.join(", ")],
       [
-        "",
+        "playground",
         (one) =>
           element(
             "button",
