@@ -45,7 +45,7 @@ class PlaygroundRequest(RequestBody):
     user_id: Id | None = Field(None, description="A stored user, whose likes are added to `likes`.")
     likes: IdList = Field([], description="Ids of liked songs.")
     dislikes: IdList = Field([], description="Ids of disliked songs.")
-    k: Annotated[Count, Field(le=50)] = 10
+    k: Count = 10
     familiarity: Share = 0.5
     diversity: Share = 0.0
     max_per_artist: Count | None = None

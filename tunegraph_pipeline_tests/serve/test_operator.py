@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_plots")]
 
 KEY = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
-FIRST, SECOND = date(2026, 2, 1), date(2026, 3, 1)
+FIRST, SECOND = date(2026, 2, 1), date(2026, 2, 6)
 SUBJECTS = ("overview", "quality", "publications", "drift", "runs", "feedback", "tables")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -67,8 +67,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory, blank_plots: None) -> Lake:
 
 
 def _somebody(lake: Lake) -> tuple[str, str]:
-    """The user of the longest list, and a song that they like."""
-    bundle = Bundle.open(read_current(lake.serving))
+    """The user of the longest list in the first bundle, and a song that they liked then."""
+    bundle = Bundle.open(lake.version_folder("serving", lake.versions("serving")[0]))
     longest = max(range(bundle.n_users), key=lambda user: len(bundle.user_list(user)))
     return bundle.users[longest], bundle.tracks[int(bundle.user_list(longest)[0])]
 
@@ -175,7 +175,7 @@ def test_the_answers_are_those_of_the_lake_while_somebody_writes_it(lake: Lake, 
 
     live = read_current(lake.serving).name
     assert [bundle["version"] for bundle in overview["bundles"] if bundle["live"]] == [live]
-    assert len(overview["bundles"]) == 2
+    assert len(overview["bundles"]) >= 2
     assert "live bundle" in overview["status"]
 
     assert quality["models"][0] == "served"
@@ -190,7 +190,7 @@ def test_the_answers_are_those_of_the_lake_while_somebody_writes_it(lake: Lake, 
     assert (first["outcome"], first["gate"]) == ("first", None)
     gate = published["items"][0]["gate"]
     assert (gate["champion"], gate["metric"]) == (first["model"], "map@10")
-    assert (gate["refusal"] is None) == (published["items"][0]["outcome"] == "accepted")
+    assert published["items"][0]["outcome"] == ("accepted" if gate["refusal"] is None else "refused")
     assert gate["figures"]["map@10"]["low"] <= gate["figures"]["map@10"]["high"]
 
     newest = drift["models"][-1]
@@ -257,11 +257,11 @@ def test_the_playground_answers_as_the_service_does_with_parts_that_add_up(
         assert contributions == sorted(contributions, key=lambda one: -one["contribution"])
     assert live == served
 
-    earlier = [bundle["version"] for bundle in ask("/operator/overview")["bundles"] if not bundle["live"]]
-    before = ask("/operator/recommendations", {"likes": [track], "version": earlier[0], "k": 5})
-    recommender = Recommender(Bundle.open(lake.serving / earlier[0]))
+    earlier = ask("/operator/overview")["bundles"][-1]["version"]
+    before = ask("/operator/recommendations", {"likes": [track], "version": earlier, "k": 5})
+    recommender = Recommender(Bundle.open(lake.serving / earlier))
     alone = recommender.recommend([track], 5)
-    assert before["bundle_version"] == earlier[0]
+    assert before["bundle_version"] == earlier
     assert [item["track_id"] for item in before["items"]] == [item.song.track_id for item in alone.items]
     explained = recommender.explain([track], before["items"][0]["track_id"])
     assert math.isclose(
@@ -405,25 +405,23 @@ def test_the_page_asks_for_the_key_and_shows_every_subject(
         page.wait_for_selector("#login-problem:visible")
         assert page.inner_text("#login-problem") == "The service does not accept this key."
         enter(page)
-        titles = list(subjects(page))
-        assert titles == list(shown)
-        for title in reversed(titles):
-            page.evaluate("name => { location.hash = `/${name.toLowerCase()}`; }", title)
-            settled(page, title)
-            assert shown[title] in page.inner_text("#content"), title
+        settled(page, "Overview")
+        for title in subjects(page):
+            assert shown.pop(title) in page.inner_text("#content"), title
             if title == "Quality":
                 page.select_option("#metric", "recall@10")
                 label = page.get_attribute("#content svg", "aria-label")
                 assert label.startswith("recall@10 of each bundle. Last: served 0.")
                 assert page.locator("#content path.line").count() >= 3
+        assert not shown
         # The key is where nothing else reads it, and goes with the page.
         assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
         page.reload()
         page.check("#keep")
         enter(page)
-        settled(page, "Overview")
+        settled(page, "Tables")
         page.reload()
-        settled(page, "Overview")
+        settled(page, "Tables")
         page.click("#leave")
         assert page.inner_text("#content") == ""
         assert page.evaluate("sessionStorage.length") == 0
@@ -455,7 +453,7 @@ def test_from_a_user_to_what_two_bundles_answer(browser: Any, service: RunningSe
         assert math.isclose(sum(numbers[:4]), numbers[4], abs_tol=0.004)
         assert " from " in page.inner_text(".song .names")
 
-        page.select_option("#compared", index=2)
+        page.select_option("#compared", page.locator("#compared option").last.get_attribute("value"))
         page.wait_for_selector(".across")
         assert re.fullmatch(r"\d+ of 10 songs are in both\.", page.inner_text(".across"))
         assert page.locator(".answers .card").count() == 2
@@ -477,29 +475,29 @@ def test_from_a_user_to_what_two_bundles_answer(browser: Any, service: RunningSe
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"viewport": {"width": 1280, "height": 860}}, id="desk"),
-        pytest.param({"viewport": {"width": 380, "height": 780}, "color_scheme": "dark"}, id="dark phone"),
-    ],
-)
-def test_axe_core_finds_nothing(browser: Any, service: RunningService, options: dict[str, Any]) -> None:
+def test_axe_core_finds_nothing(browser: Any, service: RunningService) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    with visit(browser, service, **options) as page:
-        assert axe.run(page).violations_count == 0
+
+    def looked_at(where: str) -> None:
+        for scheme, size in (
+            ("light", {"width": 1280, "height": 860}),
+            ("dark", {"width": 380, "height": 780}),
+        ):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size(size)
+            results = axe.run(page)
+            assert results.violations_count == 0, f"{where}, {scheme}: {results.generate_report()}"
+
+    with visit(browser, service) as page:
+        looked_at("the key")
         enter(page)
         settled(page, "Overview")
         for title in subjects(page):
             if title == "Playground":
                 page.fill("#user", "a")
                 page.wait_for_selector("#user-found li")
-                assert_accessible(axe.run(page), "what was found")
+                looked_at("what was found")
                 page.keyboard.press("Enter")
                 page.wait_for_selector(".song")
                 page.click(".song summary >> nth=0")
-            assert_accessible(axe.run(page), title)
-
-
-def assert_accessible(results: Any, where: str) -> None:
-    assert results.violations_count == 0, f"{where}: {results.generate_report()}"
+            looked_at(title)

@@ -67,6 +67,9 @@ export function version(name) {
   return element("code", { title: name }, name.length > 20 ? `${name.slice(0, 17)}…` : name);
 }
 
+/** The day that a version is of, by which its name begins; else the day of a time. */
+export const dayOf = (name, iso) => /^\d{4}-\d\d-\d\d/.exec(name)?.[0] ?? iso?.slice(0, 10) ?? name;
+
 export const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en-GB"));
 
 export const decimal = (value, digits = 4) =>

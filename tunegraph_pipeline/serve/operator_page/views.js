@@ -9,6 +9,7 @@ import {
   card,
   code,
   counted,
+  dayOf,
   decimal,
   element,
   empty,
@@ -51,10 +52,13 @@ export async function overview({ signal, lake, attempt, go }) {
     quality.replaceChildren(...figures(live, judged, queue, log));
     const { history, items } = await api.subject("runs", signal);
     later.replaceChildren(
-      items.length ? lastRun(items[0]) : empty(history ? "No run yet." : "This lake has no history of runs."),
+      items.length
+        ? element("div", {}, element("p", {}, headline(items[0])), steps(items[0]))
+        : empty(history ? "No run yet." : "This lake has no history of runs."),
     );
   });
   return [
+    live ? null : element("p", { class: "note problem" }, "No bundle is live: the service answers no query."),
     quality,
     card(
       "Status",
@@ -66,7 +70,6 @@ export async function overview({ signal, lake, attempt, go }) {
     ),
     card("Bundles that are kept", bundles(said.bundles)),
     card("The last run", later, element("p", {}, element("a", { href: "#/runs" }, "All runs"))),
-    live ? null : element("p", { class: "note problem" }, "No bundle is live: the service answers no query."),
   ].filter(Boolean);
 }
 
@@ -124,7 +127,7 @@ export async function quality({ signal }) {
   const choice = element("select", { id: "metric" }, ...metrics.map((name) => element("option", {}, name)));
   choice.value = metrics.find((name) => MAIN_METRIC.test(name)) ?? metrics[0];
   const shown = element("div");
-  const labels = points.map((point) => point.when?.slice(0, 16).replace("T", " ") ?? point.bundle.slice(0, 10));
+  const labels = points.map((point) => dayOf(point.bundle, point.when));
   const draw = () => {
     const series = models
       .map((name) => ({ name, values: points.map((point) => point.values[choice.value]?.[name] ?? null) }))
@@ -178,8 +181,11 @@ export async function publications({ signal }) {
   );
   return [
     element("p", {}, "CURRENT names ", live ? code(live) : "no bundle", `. ${counted(total, "publication")} in all.`),
+    items.some((one) => one.gate)
+      ? empty("A bar shows where challenger less champion lies; the gate refuses one that lies wholly in the red.")
+      : null,
     element("ul", { class: "events" }, ...rows),
-  ];
+  ].filter(Boolean);
 }
 
 function verdict(gate) {
@@ -243,7 +249,7 @@ export async function drift({ signal }) {
         "Over time",
         lines(
           "Likeness of each model to the one before",
-          all.map((one) => one.when.slice(0, 10)),
+          all.map((one) => dayOf(one.version, one.when)),
           [
             { name: "mean cosine", values: all.map((one) => one.mean_cosine) },
             { name: "overlap@10", values: all.map((one) => one.overlap) },
@@ -311,41 +317,32 @@ export async function runs({ signal }) {
   if (!history) return [empty("This lake has no history of runs: it was copied without, or no job ran yet.")];
   if (!items.length) return [empty("No run yet.")];
   return items.map((run, place) =>
-    element(
-      "details",
-      { class: "card run", open: place === 0 },
-      element(
-        "summary",
-        {},
-        outcome(run.outcome),
-        " ",
-        element("strong", {}, run.job),
-        " ",
-        time(run.started) ?? "not started",
-        ` · ${seconds(run.seconds)}`,
-      ),
-      lastRun(run),
-    ),
+    element("details", { class: "card run", open: place === 0 }, element("summary", {}, headline(run)), steps(run)),
   );
 }
 
-function lastRun(run) {
+/** The job, its days and when it ran, in a line. */
+function headline(run) {
+  return element(
+    "span",
+    {},
+    outcome(run.outcome),
+    " ",
+    element("strong", {}, run.job),
+    run.days ? ` of ${run.days}` : "",
+    " · ",
+    time(run.started) ?? "not started",
+    run.seconds === null ? "" : ` · ${seconds(run.seconds)}`,
+  );
+}
+
+function steps(run) {
   const stages = run.steps.filter((step) => !step.check);
   const checks = run.steps.filter((step) => step.check);
   const failed = checks.filter((step) => step.outcome !== "success");
   return element(
     "div",
     {},
-    element(
-      "p",
-      {},
-      outcome(run.outcome),
-      ` ${run.job}`,
-      run.days ? ` of ${run.days}` : "",
-      ", ",
-      time(run.started) ?? "not started",
-      run.seconds === null ? "" : `, took ${seconds(run.seconds)}`,
-    ),
     run.problem ? element("p", { class: "note problem" }, run.problem) : null,
     stages.length
       ? table(
@@ -508,7 +505,7 @@ function usersTable(items, go) {
       ["last seen", (one) => one.last_observed],
       ["sources", (one) => one.sources.join(", ")],
       [
-        "",
+        "playground",
         (one) =>
           element(
             "button",
