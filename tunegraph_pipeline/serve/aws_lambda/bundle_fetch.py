@@ -12,6 +12,7 @@ gives the function (Signature Version 4), so it never expires.
 import fcntl
 import hashlib
 import hmac
+import http.client
 import lzma
 import os
 import shutil
@@ -25,7 +26,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -36,7 +36,8 @@ from tunegraph_pipeline.recommend.bundle import Bundle
 
 _SECONDS = 30.0
 """Timeout of a download without any data."""
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
+"""Bytes of a download in memory at once."""
 _SPARE_BYTES = 16 << 20
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 """What unpacking raises for an archive that is truncated, damaged or in a format Python cannot read."""
@@ -64,7 +65,7 @@ def fetch_bundle(address: str, storage: Path | None = None) -> Path:
     try:
         if not folder.is_dir():
             storage.mkdir(parents=True, exist_ok=True)
-            with _locked(storage / ".lock"):
+            with locked(storage / ".lock"):
                 if not folder.is_dir():
                     _fetch(address, storage / ".draft", folder)
     except OSError as error:
@@ -88,7 +89,7 @@ def _fetch(address: str, draft: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock, which is released if the process dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -111,29 +112,54 @@ class _HttpsRedirectHandler(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(address: str, target: Path) -> None:
-    request = _request(address)
+class AnswerError(BundleError):
+    """An answer other than the content that was asked for; ``status`` is its code."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@contextmanager
+def answer_of(
+    request: urllib.request.Request, address: str, *, encrypted: bool = True
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request, to be read in a ``with`` block; ``address`` names it in messages. Raises
+    BundleError, also while it is read."""
     opener = urllib.request.OpenerDirector()  # without the handlers of file:, ftp: and data:
     for handler in (
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        urllib.request.HTTPSHandler(context=ssl.create_default_context())
+        if encrypted
+        else urllib.request.HTTPHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _HttpsRedirectHandler(),
     ):
         opener.add_handler(handler)
-    digest = hashlib.sha256()
     try:
-        with opener.open(request, timeout=_SECONDS) as answer, target.open("wb") as file:
-            expected = answer.headers.get("Content-Length")
-            while block := answer.read(_BLOCK):
-                digest.update(block)
-                file.write(block)
-            size = file.tell()
+        with opener.open(request, timeout=_SECONDS) as answer:
+            yield answer
     except urllib.error.HTTPError as error:
-        raise BundleError(f"{_plain(address)} answers {error.code} {error.reason}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, HTTPException) as error:
+        raise AnswerError(error.code, f"{_plain(address)} answers {error.code} {error.reason}") from None
+    except (
+        urllib.error.URLError,
+        TimeoutError,
+        ConnectionError,
+        ssl.SSLError,
+        http.client.HTTPException,
+    ) as error:
         reason = getattr(error, "reason", None) or repr(error)
         raise BundleError(f"{_plain(address)} cannot be fetched: {reason}") from None
+
+
+def _download(address: str, target: Path) -> None:
+    digest = hashlib.sha256()
+    with answer_of(_request(address), address) as answer, target.open("wb") as file:
+        expected = answer.headers.get("Content-Length")
+        while block := answer.read(BLOCK):
+            digest.update(block)
+            file.write(block)
+        size = file.tell()
     if expected is not None and expected != str(size):
         raise BundleError(f"{_plain(address)} sent {size} of {expected} bytes; fetch it again")
     expected_digest = os.environ.get("TUNEGRAPH_BUNDLE_SHA256", "").lower()
@@ -146,11 +172,16 @@ def _request(address: str) -> urllib.request.Request:
     if parts.scheme == "https" and parts.hostname:
         return urllib.request.Request(address)  # noqa: S310  # https, as checked
     if parts.scheme == "s3" and parts.hostname and parts.path.strip("/"):
-        return _s3_request(parts.netloc, parts.path.lstrip("/"))
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", "")
+        if endpoint and urlsplit(endpoint).scheme != "https":
+            raise BundleError("AWS_ENDPOINT_URL_S3 is not https://…")
+        return signed_request(parts.netloc, parts.path.lstrip("/"), endpoint)
     raise BundleError(f"TUNEGRAPH_BUNDLE_URL has to be https://… or s3://bucket/key, not {_plain(address)}")
 
 
-def _s3_request(bucket: str, key: str) -> urllib.request.Request:
+def signed_request(bucket: str, key: str, endpoint: str = "") -> urllib.request.Request:
+    """A GET of an object, signed with the credentials of the function, at ``endpoint`` or else at AWS. Raises
+    BundleError where they are not in the environment."""
     environment = os.environ
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
     identity, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
@@ -160,18 +191,15 @@ def _s3_request(bucket: str, key: str) -> urllib.request.Request:
             " gives a function; elsewhere give a presigned https:// address"
         )
     path = quote(f"/{key}", safe="/-_.~")
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3")
     if endpoint or "." in bucket:  # the certificate of S3 does not cover bucket names with a dot
         url = f"{endpoint or f'https://s3.{region}.amazonaws.com'}/{bucket}{path}"
     else:
         url = f"https://{bucket}.s3.{region}.amazonaws.com{path}"
-    if urlsplit(url).scheme != "https":
-        raise BundleError("AWS_ENDPOINT_URL_S3 is not https://…")
     headers = {"x-amz-content-sha256": _EMPTY_SHA256}
     if token := environment.get("AWS_SESSION_TOKEN"):
         headers["x-amz-security-token"] = token
     signed = sign(url, headers, region, identity, secret, datetime.now(UTC))
-    return urllib.request.Request(url, headers=signed)  # noqa: S310  # https, as checked
+    return urllib.request.Request(url, headers=signed)  # noqa: S310  # of http or https, as checked
 
 
 def sign(
@@ -241,12 +269,17 @@ def _unpack(archive: tuple[list[_Member], Any], target: Path, address: str) -> N
         name in ("", "..") or "\\" in name or "\0" in name for name in names
     ):
         raise BundleError(f"{_plain(address)} has a file with a name that no bundle has; pack it again")
-    size, room = sum(member.size for member in beside), shutil.disk_usage(target).free
+    check_room(sum(member.size for member in beside), target, address)
+    for member, name in zip(beside, names, strict=True):
+        with open_member(member.handle) as packed, (target / name).open("xb") as file:
+            shutil.copyfileobj(packed, file, BLOCK)
+
+
+def check_room(size: int, target: Path, address: str) -> None:
+    """Raise BundleError where the disk of ``target`` has no room for a bundle of ``size`` bytes."""
+    room = shutil.disk_usage(target).free
     if size + _SPARE_BYTES > room:
         raise BundleError(
             f"the bundle of {_plain(address)} takes {size >> 20} MiB, {target.parents[1]} has room for"
             f" {room >> 20}; give the function more ephemeral storage"
         )
-    for member, name in zip(beside, names, strict=True):
-        with open_member(member.handle) as packed, (target / name).open("xb") as file:
-            shutil.copyfileobj(packed, file, _BLOCK)

@@ -1,15 +1,18 @@
 """The AWS Lambda handler for recommendations, behind API Gateway, a function URL or a load balancer.
 
 Here: events in, responses out, in the format of the 2022 service or in TuneGraph's own. Not here: fetching a
-bundle (`bundle_fetch`), building the zip (`package`), or answering (`recommend`). Only numpy and the standard
-library. Each container opens the bundle once and maps it, so a query reads only the pages it needs.
+bundle (`bundle_fetch`, `lake_bundle`), building the zip (`package`), or answering (`recommend`). Only numpy
+and the standard library. Each container opens a bundle once and maps it, so a query reads only the pages it
+needs.
 
     GET  ?likes=ID,ID&k=10      gives {"count": 10, "music": [{"musicId": …}, …], "message": "ok"}
     POST {"likes": ["ID"], "format": "tunegraph"}   gives {"bundle_version": …, "items": [{…}, …], …}
 
 The path is ignored: the gateway decides what reaches the function. Settings are environment variables:
 `TUNEGRAPH_BUNDLE`, the folder of a bundle (default: `bundle/` beside the code); `TUNEGRAPH_BUNDLE_URL`, the
-address to fetch one from instead; `TUNEGRAPH_CORS_ORIGIN`, the origin whose pages may call the function.
+address to fetch one from instead; `TUNEGRAPH_LAKE`, a lake in an object store whose live bundle is followed,
+and `TUNEGRAPH_RELOAD_SECONDS`, how often it is looked for; `TUNEGRAPH_CORS_ORIGIN`, the origin whose pages
+may call the function.
 """
 
 import base64
@@ -20,7 +23,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,28 +123,47 @@ def _answer(event: Mapping[str, Any], context: object) -> dict[str, Any]:
 # --- the recommender, one per container ---
 
 
+def current_recommender() -> "Recommender":
+    """The recommender to answer a request: over the live bundle of the lake that the environment names, if it
+    names one, else :func:`recommender`. Raises BundleError."""
+    if address := os.environ.get("TUNEGRAPH_LAKE"):
+        from tunegraph_pipeline.serve.aws_lambda.lake_bundle import followed
+
+        return _of_lake(followed(address).folder())
+    return recommender()
+
+
+@lru_cache(maxsize=1)
+def _of_lake(folder: Path) -> "Recommender":
+    return _opened(folder)
+
+
 @cache
 def recommender() -> "Recommender":
     """The recommender over the bundle that the environment names, opened at the first call and kept.
 
     Raises BundleError if there is no usable bundle; the next call tries again.
     """
-    from tunegraph_pipeline.recommend.bundle import Bundle
-    from tunegraph_pipeline.recommend.recommender import Recommender
-
     if address := os.environ.get("TUNEGRAPH_BUNDLE_URL"):
         from tunegraph_pipeline.serve.aws_lambda.bundle_fetch import fetch_bundle
 
         folder = fetch_bundle(address)
     else:
         folder = Path(os.environ.get("TUNEGRAPH_BUNDLE") or Path(__file__).parents[3] / "bundle")
+    return _opened(folder)
+
+
+def _opened(folder: Path) -> "Recommender":
+    from tunegraph_pipeline.recommend.bundle import Bundle
+    from tunegraph_pipeline.recommend.recommender import Recommender
+
     return Recommender(Bundle.open(folder))
 
 
 def _warm_up() -> None:
     """Open the bundle and run one query while the container starts, when Lambda gives it a whole core."""
     with suppress(Exception):  # the first request tries again and reports the error
-        ready = recommender()
+        ready = current_recommender()
         popular = ready.bundle.popular_order[:1]
         ready.recommend([ready.bundle.tracks[track] for track in popular.tolist()])
 
@@ -306,7 +328,7 @@ def _recommend(parameters: dict[str, Any], shape: str) -> dict[str, Any]:
     k = parameters.pop("k", DEFAULT_K[shape])
     only_with_preview = parameters.pop("only_with_preview", False)
     likes: Sequence[str] = parameters.pop("likes", [])
-    ready = recommender()
+    ready = current_recommender()
     found = ready.recommend(likes, k, **parameters)
     if only_with_preview:
         found = _with_previews(ready, found, likes, k, parameters)

@@ -16,16 +16,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
-from tunegraph_pipeline.lake.arrays import StringColumn, write_arrays
 from tunegraph_pipeline.lake.snapshots import lake_path, pull, shown
 from tunegraph_pipeline.lake.storage import disk_errors, staged_file
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
+from tunegraph_pipeline.serve.aws_lambda.lake_bundle import write_without_users
 
 HANDLER = "tunegraph_pipeline.serve.aws_lambda.handler"
 PYTHONS = ("3.12", "3.13")
@@ -152,18 +148,8 @@ def copy_without_users(bundle: Bundle, folder: Path) -> None:
     """
     for path in bundle.folder.glob("*.npy"):
         shutil.copyfile(path, folder / path.name)
-    n = bundle.n_users
-    empty_lists: NDArray[Any] = np.zeros(n + 1, dtype=np.int64)
-    blanks: dict[str, NDArray[Any] | StringColumn] = {
-        "user_ids": StringColumn(np.zeros(0, dtype=np.uint8), empty_lists),
-        "user_hashes": np.zeros(n, dtype=bundle.users.hashes.dtype),
-        "user_hash_order": np.arange(n, dtype=np.int32),
-        "user_indptr": empty_lists,
-        "user_tracks": np.zeros(0, dtype=np.int32),
-        "disliked_indptr": empty_lists,
-        "disliked_tracks": np.zeros(0, dtype=np.int32),
-    }
-    write_arrays(folder, blanks, {**bundle.facts, "without_users": True})
+    hashes = bundle.users.hashes
+    write_without_users(folder, bundle.facts, {"shape": hashes.shape, "dtype": hashes.dtype})
 
 
 def modules() -> Iterator[tuple[Path, str]]:

@@ -176,6 +176,7 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
         "lake",
         "library",
         "models",
+        "progress",
         "recommend",
         "serve",
         "song_ids",
@@ -187,7 +188,7 @@ def test_the_zip_holds_what_a_function_needs_and_not_what_tests_or_compilers_do(
 def test_the_modules_are_those_that_a_function_loads(tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle", golden_content())
     code = (
-        "import sys; from tunegraph_pipeline.serve.aws_lambda import bundle_fetch, handler\n"
+        "import sys; from tunegraph_pipeline.serve.aws_lambda import bundle_fetch, handler, lake_bundle\n"
         "handler.lambda_handler({'httpMethod': 'GET'}, None)\n"
         "print([module.__file__ for name, module in sys.modules.items() if name.startswith('tunegraph')])"
     )
