@@ -12,6 +12,8 @@ exact   the best 10 of the whole catalogue for stored users' lists, against ``E 
         two reasons each; `answered` has ids looked up, names, links, and the listeners of both besides.
 filters the best 10 of what passes a filter, against the best 10 of everything for the same list: `asked
         before` is a filter whose songs are known, `new` one that nobody asked for yet.
+next    the best 10 that come next, the order of the list counting, against the best 10 for the same list as a
+        set.
 start   a new process, from its start to its first recommendation, and its peak memory, beside a bare
         ``python -c "import numpy"``.
 http    ``tunegraph serve`` on one core and the load on another: POST /recommendations with lists of real
@@ -53,6 +55,7 @@ DIMENSION = 128
 K = 10
 EXACT_TARGET = 1.3  # times E @ q
 FILTER_TARGET = 1.5  # times the query without a filter
+NEXT_TARGET = 1.5  # times the query for the list as a set
 START_TARGET_MS, START_TARGET_MB = 150.0, 80.0
 HTTP_TARGET, P99_TARGET_MS = 1_500.0, 15.0
 GROWTH_TARGET_MB = 16.0
@@ -219,6 +222,33 @@ def filters(bundle: Bundle, rounds: int, target: float | None = FILTER_TARGET) -
             for name in kinds
         ),
         Figure("  a range of tempo and a mood, new / plain", p50["new"] / p50["plain"], target),
+    ]
+
+
+# --- what comes next ---
+
+
+def what_comes_next(bundle: Bundle, rounds: int, target: float | None = NEXT_TARGET) -> list[Figure]:
+    """Time the query for a list in its order in turn with the plain one, from ids to songs."""
+    recommender = Recommender(bundle)
+    rng = np.random.default_rng(7)
+    users = rng.integers(bundle.n_users, size=rounds).tolist()
+    lists = [[bundle.tracks[track] for track in bundle.user_list(user).tolist()] for user in users]
+    took: dict[str, list[float]] = {"plain": [], "next": []}
+    with threadpool_limits(1):
+        for turn in range(-5, rounds):
+            calls: dict[str, Callable[[], object]] = {
+                "plain": partial(recommender.recommend, lists[turn], K, mode="mix"),
+                "next": partial(recommender.recommend, lists[turn], K, mode="continue"),
+            }
+            for name in rng.permutation([*calls]).tolist():
+                spent = seconds(calls[name])
+                if turn >= 0:
+                    took[name].append(spent)
+    plain, ordered = (float(np.median(took[name])) * 1e3 for name in took)
+    return [
+        Figure(f"{bundle.n_tracks:,} songs: plain, p50", plain, unit="ms"),
+        Figure("  what comes next / plain", ordered / plain, target),
     ]
 
 
@@ -452,7 +482,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("exact", "filters", "start", "http", "large")
+    parts = ("exact", "filters", "next", "start", "http", "large")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="which parts to run")
     parser.add_argument("--lake", type=Path, help="a lake of the seed's size, made there unless it is there")
     parser.add_argument("--world", type=Path, help="where the large worlds are kept")
@@ -472,6 +502,8 @@ def main() -> int:
             show("beside the first project", beside_the_seed(answered.value))
         if "filters" in options.only:
             missed |= show("filters", filters(bundle, options.rounds))
+        if "next" in options.only:
+            missed |= show("what comes next", what_comes_next(bundle, options.rounds))
         if "start" in options.only:
             missed |= show("start", start(lake))
         if "http" in options.only:

@@ -219,13 +219,15 @@ def evaluate(model: str, rank: Rank, held_out: HeldOut, popularity: NDArray[np.i
 def served(ranker: Ranker, progress: Progress | None = None, held_out: HeldOut | None = None) -> Rank:
     """The ranking that is served, as a function to evaluate; ``progress`` counts the ranked users.
 
-    Lists are sets, but where ``held_out`` is given, they are its own, continued if it has an order.
+    Lists are sets; where ``held_out`` is given they are its own, and have its order if the bundle continues
+    the lists of stored users.
     """
 
     def rank(likes: csr_matrix, k: int) -> Ranked:
-        if held_out is None or (held_out.order is None and held_out.excluded is None):
+        if held_out is None:
             return ranker.rank(lists_of(likes), k, progress=progress).indices
-        specs = specs_of_lists(likes, held_out.order, held_out.excluded)
+        order = held_out.order if ranker.continuation.for_users else None
+        specs = specs_of_lists(likes, order, held_out.excluded)
         return ranker.rank_specs(specs, k, progress=progress).indices
 
     return rank

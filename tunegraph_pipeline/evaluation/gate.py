@@ -9,7 +9,7 @@ their metrics; and whether a model ranks worse than the most popular songs. Not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tunegraph_pipeline.evaluation.bootstrap import intervals
 from tunegraph_pipeline.evaluation.evaluate import HeldOut, evaluate, served
 from tunegraph_pipeline.graph.csr import only, rows_of
+from tunegraph_pipeline.graph.like_ages import moments_of
 from tunegraph_pipeline.graph.split import GATE, id_hashes, pair_folds
+from tunegraph_pipeline.lake.arrays import UInt16
 from tunegraph_pipeline.recommend.ranking import Ranker
 from tunegraph_pipeline.words import counted
 
@@ -191,6 +193,37 @@ def held_out_for_both(
     return HeldOut.of(shown, asked[rows])
 
 
+def continued_for_both(
+    likes: csr_matrix,
+    gate: csr_matrix,
+    candidates: NDArray[np.bool_],
+    ages: UInt16,
+    *,
+    max_users: int,
+) -> HeldOut:
+    """Both models' task where lists have an order: given what was liked before a gate like, find it.
+
+    ``ages`` uint16, how many likes of the user are newer, in the order of ``likes``; other arguments as of
+    :func:`held_out_for_both`. Each gate like with older ones is judged, or ``max_users`` of them, evenly
+    spaced. Likes that are newer are known to the models, and so not ranked.
+    """
+    n_tracks = likes.shape[1]
+    keys = rows_of(gate) * np.int64(n_tracks) + gate.indices
+    in_gate = np.isin(rows_of(likes) * np.int64(n_tracks) + likes.indices, keys)
+    found = moments_of(likes, ages, in_gate & candidates[likes.indices], in_gate, max_users)
+    shown = found.context.copy()
+    shown.data[:] = 1
+    return replace(HeldOut.of(shown, found.targets), order=found.context, excluded=found.others)
+
+
+def most_have_an_order(likes: csr_matrix, gate: csr_matrix, ages: UInt16) -> bool:
+    """Whether at least half of the users with gate likes have a list with an order; arguments as of
+    :func:`continued_for_both`."""
+    asked = np.flatnonzero(np.diff(gate.indptr))
+    ordered = np.bincount(rows_of(likes)[ages > 0], minlength=likes.shape[0]) > 0
+    return bool(asked.size and 2 * np.count_nonzero(ordered[asked]) >= asked.size)
+
+
 def compare_bundles(
     champion: Bundle,
     challenger: Bundle,
@@ -212,7 +245,7 @@ def compare_bundles(
             if progress is not None:
                 progress(f"judge {name}", done, total)
 
-        rank = served(Ranker(bundle, others), tell)
+        rank = served(Ranker(bundle, others), tell, held_out)
         figures.append(evaluate(name, rank, held_out, popularity, settings.k))
     return {
         name: paired_bootstrap(

@@ -18,18 +18,21 @@ from tunegraph_pipeline.evaluation.gate import (
     TrainedOn,
     common_candidates,
     compare_bundles,
+    continued_for_both,
     held_out_for_both,
+    most_have_an_order,
     unseen_gate_likes,
 )
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.track_ids import known_track_ids
 from tunegraph_pipeline.progress import report_progress
 from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.recommend.publication import Decision, last_judged, live_model
+from tunegraph_pipeline.recommend.publication import CONTINUATION, SETS, Decision, last_judged, live_model
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -41,16 +44,18 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
     settings = lake.section("gate", GateSettings)
     before = _decided(lake, champion, challenger, settings)
     if before is not None:
-        figures, users, counts = before.figures, before.users, before.counts
+        figures, users, counts, protocol = before.figures, before.users, before.counts, before.protocol
     else:
-        models = [champion.model_version, challenger.model_version]
-        asked = held_out_for_both(
-            open_like_graph(lake).matrix(),
-            gate_likes_unseen_by(lake, models),
-            common_candidates(champion, challenger),
-            max_users=settings.max_users,
-            seed=settings.seed,
-        )
+        graph = open_like_graph(lake)
+        likes, ages = graph.matrix(), like_ages(lake, graph)
+        unseen = gate_likes_unseen_by(lake, [champion.model_version, challenger.model_version])
+        candidates, most = common_candidates(champion, challenger), settings.max_users
+        if ages is not None and most_have_an_order(likes, unseen, ages):
+            protocol = CONTINUATION
+            asked = continued_for_both(likes, unseen, candidates, ages, max_users=most)
+        else:
+            protocol = SETS
+            asked = held_out_for_both(likes, unseen, candidates, max_users=most, seed=settings.seed)
         users = asked.n_users
         compared = compare_bundles(champion, challenger, asked, settings, report_progress) if users else {}
         figures = {f"{name}@{settings.k}": _plain(one) for name, one in compared.items()}
@@ -68,6 +73,7 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
         objection=against_popularity(lake, challenger.model_version).objection,
         override=override,
         counts=counts,
+        protocol=protocol,
     )
 
 

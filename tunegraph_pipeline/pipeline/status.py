@@ -31,7 +31,7 @@ from tunegraph_pipeline.pipeline.gate import against_popularity, refused_first
 from tunegraph_pipeline.pipeline.inbox import inbox_status
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
-from tunegraph_pipeline.recommend.publication import live_model, publications
+from tunegraph_pipeline.recommend.publication import CONTINUATION, live_model, publications
 from tunegraph_pipeline.sources.frontier import crawl_summary
 from tunegraph_pipeline.words import counted
 
@@ -198,7 +198,8 @@ def _gate(lake: Lake) -> str:
     if found is None or decision.users < decision.settings["min_users"]:
         return f"{line}: {counted(decision.users, 'user')} with held-out likes, too few to judge by"
     bounds = f"{found['low']:+.4f} to {found['high']:+.4f}"
-    return f"{line}: {decision.metric} {found['challenger']:.4f}, {bounds} against {decision.champion}"
+    by = " of what was liked next" if decision.protocol == CONTINUATION else ""
+    return f"{line}: {decision.metric}{by} {found['challenger']:.4f}, {bounds} against {decision.champion}"
 
 
 def _forgotten(lake: Lake) -> str:

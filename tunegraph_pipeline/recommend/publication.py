@@ -26,6 +26,11 @@ LOG = "publications.jsonl"
 Outcome = Literal["first", "same model", "accepted", "refused", "overridden", "rolled back"]
 
 
+SETS, CONTINUATION = "sets", "continuation"
+"""What the gate judges by: held-out likes among the others of a list; or, where most lists have an order,
+each held-out like by what was liked before it."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """The comparison of a new model, the challenger, with the live one, the champion.
@@ -36,7 +41,8 @@ class Decision:
     interval of challenger - champion; null if not finite. ``settings`` of the gate; this module reads
     ``metric``, ``k``, ``margin`` and ``min_users``. ``objection``: why the challenger is refused regardless
     of its figures, or "". ``override``: why it should go live although refused, or "". ``counts``: what the
-    comparison left out.
+    comparison left out. ``protocol``: what was judged by; with `CONTINUATION`, ``users`` is how many held-out
+    likes were.
 
     Whether the challenger may go live is not stored but derived, so that no record can claim it.
     """
@@ -50,6 +56,7 @@ class Decision:
     objection: str = ""
     override: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    protocol: str = SETS
 
     @property
     def metric(self) -> str:

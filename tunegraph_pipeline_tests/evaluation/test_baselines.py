@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.evaluation.baselines import ALL, baselines
-from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, DecayedPopularity, Ease
+from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, DecayedPopularity, Ease, Popularity
 from tunegraph_pipeline.evaluation.baselines.common import Baseline, BaselineConfig, top_k
 from tunegraph_pipeline.evaluation.baselines.factors import Als, LightGcn
 from tunegraph_pipeline.evaluation.baselines.neighbourhood import ItemKnn, Rp3Beta
@@ -299,3 +299,25 @@ def test_on_real_listening_the_baselines_reach_their_known_levels(shared_data: P
         found = user_metrics(ranked, wanted[rows], np.diff(wanted[rows].indptr).astype(np.int64), 20)
         reached[model.name] = round(float(found["recall"].mean()), 2), round(float(found["ndcg"].mean()), 2)
     assert reached == {"popularity": (0.04, 0.02), "co_like": (0.27, 0.21), "ease": (0.26, 0.20)}
+
+
+@pytest.mark.parametrize("model", [CoLike, ItemKnn, Rp3Beta, Ease, Als], ids=lambda model: model.name)
+def test_in_an_ordered_list_newer_likes_count_more_and_at_recency_0_alike(model: type[Baseline]) -> None:
+    train = random_likes(40, 15, seed=4)
+    ages = train.copy()
+    ages.data = np.random.default_rng(5).integers(1, 9, train.nnz).astype(np.float32)
+    alike = model(CONFIG.model_copy(update={f"{model.name}_recency": 0.0}))
+    fit(alike, train)
+    np.testing.assert_array_equal(alike.rank_ordered(ages, 5), alike.rank(train, 5))
+    faded = model(CONFIG.model_copy(update={f"{model.name}_recency": 2.0}))
+    fit(faded, train)
+    weighed = ages.copy()
+    weighed.data = weighed.data**-2
+    np.testing.assert_array_equal(faded.rank_ordered(ages, 5), faded.rank(weighed, 5))
+    assert (faded.rank_ordered(ages, 5) != faded.rank(train, 5)).any()
+    assert faded.recency == 2.0
+
+
+@pytest.mark.parametrize("model", [Popularity, LightGcn], ids=lambda model: model.name)
+def test_some_take_every_list_as_a_set(model: type[Baseline]) -> None:
+    assert model(CONFIG).recency is None

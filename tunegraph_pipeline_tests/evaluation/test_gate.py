@@ -18,7 +18,9 @@ from tunegraph_pipeline.evaluation.gate import (
     TrainedOn,
     common_candidates,
     compare_bundles,
+    continued_for_both,
     held_out_for_both,
+    most_have_an_order,
     paired_bootstrap,
     unseen_gate_likes,
 )
@@ -189,7 +191,11 @@ def test_only_candidates_are_asked_for_and_a_draw_of_users_stays_the_same() -> N
 # --- two bundles ---
 
 
-def bundle(folder: Path, embeddings: list[list[float]], recommendable: list[bool]) -> Bundle:
+def bundle(
+    folder: Path, embeddings: list[list[float]], recommendable: list[bool], recency: float | None = None
+) -> Bundle:
+    blend = {"embedding": 1.0, "neighbour": 0.0, "length_exponent": 0.0}
+    continuation = {"blend": blend, "recency": recency, "neighbour_recency": 0.0, "for_users": True}
     n = len(embeddings)
     content = BundleContent(
         track_ids=[f"t{track}" for track in range(n)],
@@ -211,7 +217,8 @@ def bundle(folder: Path, embeddings: list[list[float]], recommendable: list[bool
         facts={
             "bundle_version": folder.name,
             "model_version": folder.name,
-            "blend": {"embedding": 1.0, "neighbour": 0.0, "length_exponent": 0.0},
+            "blend": blend,
+            **({} if recency is None else {"continuation": continuation}),
         },
     )
     write_bundle(folder, content)
@@ -243,3 +250,21 @@ def test_both_rank_the_same_candidates_for_the_same_likes(make: Callable[..., Bu
     # The bundles themselves are as they were.
     assert new.recommendable.all()
     assert len(new.popular_order) == 4
+
+
+def test_where_lists_have_an_order_what_was_liked_before_is_given(make: Callable[..., Bundle]) -> None:
+    # A list of 0, then 1, then held out 2, then 3: after 1 comes 2 for who hears the newest song most.
+    axes = [[0.98, 0.2], [0.0, 1.0], [0.3, 0.95], [0.7, 0.71], [0.8, 0.6]]
+    unit = [[x / np.hypot(x, y), y / np.hypot(x, y)] for x, y in axes]
+    flat, fading = make("flat", unit, [True] * 5), make("fading", unit, [True] * 5, 3.0)
+    likes, gate = csr_matrix([[1.0, 1.0, 1.0, 1.0, 0.0]]), csr_matrix([[0.0, 0.0, 1.0, 0.0, 0.0]])
+    ages = np.array([3, 2, 1, 0], dtype=np.uint16)
+    assert most_have_an_order(likes, gate, ages)
+    assert not most_have_an_order(likes, gate, ages * 0)
+    held_out = continued_for_both(likes, gate, common_candidates(flat, fading), ages, max_users=10)
+    assert held_out.order is not None
+    assert held_out.order.toarray().tolist() == [[2, 1, 0, 0, 0]]
+    assert held_out.excluded is not None
+    assert held_out.excluded.indices.tolist() == [3]
+    found = compare_bundles(flat, fading, held_out, GateSettings(k=2, metric="map"))
+    assert (found["map"].champion, found["map"].challenger) == (0.5, 1.0)

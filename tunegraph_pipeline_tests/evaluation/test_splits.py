@@ -16,10 +16,12 @@ from tunegraph_pipeline.evaluation.metrics import Ranked
 from tunegraph_pipeline.evaluation.splits import (
     Split,
     cold_start_tracks,
+    continuation,
     strong_generalisation,
     temporal,
     weak_generalisation,
 )
+from tunegraph_pipeline.graph.like_ages import ages_within
 
 
 def likes_of(seed: int, n_users: int, n_tracks: int, density: float) -> csr_matrix:
@@ -44,10 +46,12 @@ def any_likes(draw: st.DrawFn) -> csr_matrix:
 def split_by(name: str, likes: csr_matrix, share: float, users: int | None, seed: int) -> Split:
     """The split, or a case that hypothesis is to forget where nobody could be judged."""
     times = np.random.default_rng(seed).random(likes.nnz)
+    ages = ages_within(likes, np.round(3 * times))  # some are as new as each other
     splits: dict[str, Callable[[], Split]] = {
         "weak": lambda: weak_generalisation(likes, share=share, users=users, seed=seed),
         "strong": lambda: strong_generalisation(likes, user_share=share, share=share, users=users, seed=seed),
         "temporal": lambda: temporal(likes, times, quantile=1 - share, users=users, seed=seed),
+        "continuation": lambda: continuation(likes, ages, times, share=share, users=users, seed=seed),
         "cold": lambda: cold_start_tracks(likes, share=share, users=users, seed=seed),
     }
     try:
@@ -57,7 +61,7 @@ def split_by(name: str, likes: csr_matrix, share: float, users: int | None, seed
         raise
 
 
-NAMES = ("weak", "strong", "temporal", "cold")
+NAMES = ("weak", "strong", "temporal", "continuation", "cold")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,3 +216,37 @@ def test_what_cannot_be_split_is_refused_in_one_line() -> None:
     pair = csr_matrix(np.ones((1, 2), dtype=np.float32))
     with pytest.raises(InputError, match="no user is left"):
         strong_generalisation(pair)
+
+
+def test_the_newest_fifth_of_each_list_with_an_order_is_hidden_and_the_rest_keeps_its_order() -> None:
+    # Of the second list no order is known; of the first, 0 to 9 are ever newer.
+    likes = csr_matrix(np.ones((2, 10), dtype=np.float32))
+    ages = np.concatenate([np.arange(10)[::-1], np.zeros(10)]).astype(np.uint16)
+    split = continuation(likes, ages)
+    assert split.users.tolist() == [0]
+    assert split.held_out.relevant.indices.tolist() == [8, 9]
+    assert split.train.nnz == 18
+    assert split.order is not None
+    assert split.order.tolist() == [*range(7, -1, -1), *[0] * 10]
+    assert split.held_out.order is not None
+    assert split.held_out.order.toarray().tolist() == [[8, 7, 6, 5, 4, 3, 2, 1, 0, 0]]
+    with pytest.raises(InputError, match="no user has a list with an order"):
+        continuation(likes, np.zeros(20, dtype=np.uint16))
+
+
+class _Ordered:
+    """Says what it was asked."""
+
+    def rank(self, likes: csr_matrix, k: int) -> Ranked:
+        raise AssertionError("asked for sets")
+
+    def rank_ordered(self, lists: csr_matrix, k: int) -> Ranked:
+        return lists.data[None, :k].astype(np.int32)
+
+
+def test_a_model_that_takes_ordered_lists_gets_them() -> None:
+    likes = csr_matrix(np.ones((1, 5), dtype=np.float32))
+    split = continuation(likes, np.array([2, 0, 1, 4, 3], dtype=np.uint16))
+    assert split.ranking(_Ordered())(split.held_out.likes, 4).tolist() == [[2, 1, 4, 3]]
+    by_time = temporal(likes, np.array([3.0, 9.0, 4.0, 1.0, 2.0]), quantile=0.8)
+    assert by_time.ranking(_Ordered())(by_time.held_out.likes, 4).tolist() == [[2, 1, 4, 3]]
