@@ -15,6 +15,8 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
+MOST_ARTISTS = 100
+"""Artists in one list of a request."""
 MOST_BLENDED = 20
 """Lists in one blend,"""
 MOST_BLENDED_SONGS = 100
