@@ -15,13 +15,10 @@ MOST_K = 500
 MOST_LOOKED_UP = 200
 """Ids in one query string."""
 MOST_MAP_POINTS = 20_000
-<<<<<<< HEAD
 MOST_MAP_COLUMNS = 100_000
 """Songs of a map that has their positions and genres alone."""
-=======
 MOST_ARTISTS = 100
 """Artists in one list of a request."""
->>>>>>> api23
 MOST_BLENDED = 20
 """Lists in one blend,"""
 MOST_BLENDED_SONGS = 100
