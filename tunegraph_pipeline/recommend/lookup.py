@@ -1,7 +1,8 @@
 """Find songs and artists of a bundle by what other programs call them.
 
-Here: one song by id, ISRC, or artist and title; one artist by id or name, and their songs. Not here: matching
-a whole list (`matching`), or search by words with typing errors (`search`).
+Here: one song by id, ISRC, or artist and title; one artist by id or name, artists by the beginning of a word,
+and their songs. Not here: matching a whole list (`matching`), or search by words with typing errors
+(`search`).
 
 The indexes are arrays as compact as those of the bundle, built from it when they are first needed.
 """
@@ -66,6 +67,31 @@ class Lookup:
         place = self._artist_names.position(key) if key else -1
         return int(self._by_likes[place]) if place >= 0 else None
 
+    def artists_named(self, words: str, limit: int) -> list[int]:
+        """At most ``limit`` artists with this beginning of a word in the name: whole names first, then
+        beginnings of names, each the most liked first."""
+        key = name_key(words)
+        text, starts = self._names_text
+        found: dict[int, None] = {}
+        for wanted in (f"\n{key}\n", f"\n{key}", f" {key}") if key else ():
+            at = text.find(wanted)
+            while at >= 0 and len(found) < limit:
+                # The name that this is in: the last one that begins before the end of what was found.
+                place = int(np.searchsorted(starts, at + 1, side="right")) - 1
+                found[int(self._by_likes[place])] = None
+                at = text.find(wanted, at + 1)
+        return list(found)
+
+    def most_liked(self, limit: int) -> list[int]:
+        """The artists whose songs are liked most."""
+        found: list[int] = self._by_likes[:limit].tolist()
+        return found
+
+    @property
+    def knows_artists(self) -> bool:
+        """Whether what finds artists and their songs was built already."""
+        return {"_artist_ids", "_artist_names", "_starts", "_songs"} <= vars(self).keys()
+
     def songs_of(self, artist: int) -> NDArray[np.int32]:
         """The canonical tracks that name the artist, the most liked first: int32, without repeats."""
         start, end = self._starts[artist : artist + 2].tolist()
@@ -109,6 +135,29 @@ class Lookup:
     def _artist_names(self) -> IdIndex:
         names = self.bundle.artist_names.tolist()
         return IdIndex.from_ids([name_key(names[artist]) for artist in self._by_likes.tolist()])
+
+    @cached_property
+    def _names_text(self) -> tuple[str, NDArray[np.int64]]:
+        """The keys of all names in the order of `_by_likes`, a line each, and where each begins."""
+        keys = self._artist_names.ids.tolist()
+        text = "\n".join(["", *keys, ""])
+        return text, np.cumsum([1, *(len(key) + 1 for key in keys)], dtype=np.int64)[:-1]
+
+    @cached_property
+    def likes_of_artists(self) -> NDArray[np.int64]:
+        """The likes of the songs of each artist, added up: int64[artists]."""
+        return self._totals(self.bundle.popularity[self._songs].astype(np.float64))
+
+    def count_songs(self, among: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of the tracks ``among``, bool[N], each artist has: int64[artists]."""
+        return self._totals(among[self._songs].astype(np.float64))
+
+    def _totals(self, of_songs: NDArray[np.float64]) -> NDArray[np.int64]:
+        n_artists = len(self.bundle.artist_ids)
+        owner = np.repeat(np.arange(n_artists), np.diff(self._starts))
+        first = np.ones(len(owner), dtype=np.bool_)  # ids of one recording lie beside each other
+        first[1:] = (self._songs[1:] != self._songs[:-1]) | (owner[1:] != owner[:-1])
+        return np.bincount(owner[first], of_songs[first], minlength=n_artists).astype(np.int64)
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:

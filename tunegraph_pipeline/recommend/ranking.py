@@ -14,6 +14,8 @@ Disliked tracks D are a list of their own, of whose first two terms ``DISLIKE`` 
 the standardised logarithm of the likes (see `bundle`); at 0.5 the score is the model's. Liked, disliked and
 excluded tracks and those that are not recommendable are left out; on ties the smaller index comes first. A
 diversity above zero selects tracks one by one by maximal marginal relevance (Carbonell and Goldstein 1998).
+A surprise s above zero draws from the best, without repeats, with weights ``exp(relevance / (s SURPRISE))``:
+the relevance of a track plus noise decides (Gumbel top-k), and the noise is a function of seed and track.
 
 Every track is considered, but most are read only in part. A product with the bundle's ``screen`` bounds every
 score from above: the coordinates in the screen are exact, and the others add at most the product of two
@@ -58,6 +60,8 @@ REASONS = 2
 """Maximum number of liked tracks given as reasons of a recommendation."""
 DISLIKE = 0.5
 """Weight of disliked tracks relative to liked ones."""
+SURPRISE = 0.5
+"""The temperature of a draw with full surprise, as a share of the range of scores that is drawn from."""
 FAMILIARITY = 0.15
 """At both ends of familiarity, a standard deviation of popularity counts as much as this cosine."""
 
@@ -72,6 +76,8 @@ length 1 then stay below 2**53 in whole numbers, and add up to the same float64 
 _GATHERED = 8  # times the cost of a row in a product with all, of a row gathered for a product with few
 _LONG = 256  # rows of neighbours from which they are added up in float64
 _ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
+
+_WORD = 2**64 - 1
 
 _no_tracks = np.zeros(0, dtype=np.int32)
 
@@ -95,7 +101,7 @@ class QuerySpec(NamedTuple):
     A track both liked and disliked is disliked. ``excluded`` tracks are only left out; ``explicit`` False
     leaves out tracks marked explicit. At most ``max_per_artist`` tracks have the same first artist, if it is
     known. ``familiarity`` and ``diversity`` go from 0 to 1. ``passing``: the tracks that may be recommended,
-    if these are not all.
+    if these are not all. ``surprise``, from 0 to 1, draws among the best with the ``seed``.
     """
 
     liked: NDArray[np.int32]
@@ -106,6 +112,8 @@ class QuerySpec(NamedTuple):
     max_per_artist: int | None = None
     explicit: bool = True
     passing: Passing | None = None
+    surprise: float = 0.0
+    seed: int = 0
 
 
 class _Aim(NamedTuple):
@@ -147,7 +155,8 @@ class Ranker:
     """Ranks the whole catalogue of a bundle. Threads may share it.
 
     ``blocked`` tracks, by index, are never recommended. They may still be liked. ``filter`` finds the tracks
-    that a query may be limited to; such a query ranks all of these. With the bundle's ``index``,
+    that a query may be limited to; such a query ranks all of these. ``allowed`` bool[N] are the tracks that
+    may be recommended. With the bundle's ``index``,
     queries are answered from candidates if it is known to find enough; other queries rank all tracks.
     """
 
@@ -161,18 +170,18 @@ class Ranker:
         self.bundle = bundle
         self.blend = Blend.from_facts(bundle.facts["blend"])
         self._blocked = np.unique(blocked)
-        self._allowed = bundle.recommendable
+        self.allowed = bundle.recommendable
         if self._blocked.size:
-            self._allowed = self._allowed.copy()
-            self._allowed[self._blocked] = False
+            self.allowed = self.allowed.copy()
+            self.allowed[self._blocked] = False
         self._explicit = np.flatnonzero(bundle.explicit == 1).astype(np.int32)
         self._coordinates = bundle.screen.shape[1] - SCREEN_EXTRAS
         self._whole = self._coordinates == bundle.dimension
         self._largest_prior = float(np.abs(bundle.prior).max(initial=0))
-        self.filter = SongFilter(bundle, self._allowed)
+        self.filter = SongFilter(bundle, self.allowed)
         self._scratch = Scratch(bundle.n_tracks)
         self._candidates = (
-            None if index is None else CandidateSearch(bundle, index, self._allowed, self._scratch)
+            None if index is None else CandidateSearch(bundle, index, self.allowed, self._scratch)
         )
 
     @property
@@ -288,7 +297,7 @@ class Ranker:
         row = self.bundle.embeddings[track]
         shortlist = self._near_candidates(track, k) if passing is None else None
         if shortlist is None:
-            allowed = self._allowed if passing is None else passing.tracks
+            allowed = self.allowed if passing is None else passing.tracks
             shortlist = self._near_shortlist(track, k, allowed)
         exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
         order = _descending(exact)[:k]
@@ -315,7 +324,7 @@ class Ranker:
         found = search.index.search(bundle.embeddings[track], 0.0, 0.0, 2 * k + 1, probes).tracks
         cached = bundle.neighbour_indices[bundle.neighbour_indptr[track] : bundle.neighbour_indptr[track + 1]]
         candidates = np.union1d(found, cached)
-        candidates = candidates[self._allowed[candidates] & (candidates != track)]
+        candidates = candidates[self.allowed[candidates] & (candidates != track)]
         return candidates if len(candidates) >= k else None
 
     def parts(self, spec: QuerySpec, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
@@ -494,7 +503,7 @@ class Ranker:
         wanted = _pool_of(spec, k)
         while True:
             pool, scores = highest(wanted)
-            chosen = np.arange(len(pool)) if plain else self._choose(pool, scores, spec, k)
+            chosen = np.arange(len(pool)) if plain else self._chosen(pool, scores, spec, k)
             if len(chosen) == k or len(pool) < wanted:
                 break
             wanted *= 4  # one artist filled the pool
@@ -538,16 +547,17 @@ class Ranker:
 
     def _popular(self, question: _Question, spec: QuerySpec, k: int) -> NDArray[np.int32]:
         """The most popular tracks that are not left out, with at most ``max_per_artist`` per artist."""
-        order, wanted = self.bundle.popular_order, k + len(question.left_out)
+        drawn = _pool_of(spec, k) if spec.surprise > 0 else k
+        order, wanted = self.bundle.popular_order, drawn + len(question.left_out)
         while True:
             pool = order[:wanted]
             pool = pool[np.isin(pool, question.left_out, invert=True)]
             if spec.passing is not None:
                 pool = pool[spec.passing.tracks[pool]]
             chosen = np.arange(min(k, len(pool)))
-            if spec.max_per_artist is not None:
+            if spec.max_per_artist is not None or spec.surprise > 0:
                 scores = self.bundle.popularity[pool].astype(np.float32)
-                chosen = self._choose(pool, scores, spec._replace(diversity=0.0), k)
+                chosen = self._chosen(pool, scores, spec._replace(diversity=0.0), k)
             if len(chosen) == k or wanted >= len(order):
                 return pool[chosen]
             wanted *= 4
@@ -621,6 +631,20 @@ class Ranker:
         scores = true_scores(candidates)
         bar = _lowered(float(np.partition(scores, len(scores) - k)[len(scores) - k]), rounding)
         return candidates[scores >= np.float32(bar)]
+
+    def _chosen(
+        self, pool: NDArray[Any], scores: NDArray[np.float32], spec: QuerySpec, k: int
+    ) -> NDArray[np.intp]:
+        """The same as `_choose`, but of a pool that surprise has shuffled. Without diversity the answer is in
+        descending order of score."""
+        if spec.surprise <= 0:
+            return self._choose(pool, scores, spec, k)
+        spread = float(scores[0] - scores[-1]) if len(pool) else 0.0
+        relevance = (scores.astype(np.float64) - scores[-1:]) / spread if spread > 0 else np.zeros(len(pool))
+        drawn = relevance + spec.surprise * SURPRISE * _gumbel(pool, spec.seed)
+        order = np.argsort(-drawn, kind="stable")
+        chosen = order[self._choose(pool[order], drawn[order].astype(np.float32), spec, k)]
+        return chosen if spec.diversity > 0 else np.sort(chosen)
 
     def _choose(
         self, pool: NDArray[Any], scores: NDArray[np.float32], spec: QuerySpec, k: int
@@ -698,12 +722,25 @@ class Ranker:
 
 def _is_plain(spec: QuerySpec) -> bool:
     """Whether the best tracks are the answer, without a choice among them."""
-    return spec.diversity <= 0 and spec.max_per_artist is None
+    return spec.diversity <= 0 and spec.max_per_artist is None and spec.surprise <= 0
 
 
 def _pool_of(spec: QuerySpec, k: int) -> int:
     """How many of the best tracks the best k are chosen among, at first."""
     return k if _is_plain(spec) else max(_POOL, 4 * k)
+
+
+def _gumbel(tracks: NDArray[Any], seed: int) -> NDArray[np.float64]:
+    """Gumbel noise for each track, the same for the same seed: SplitMix64 of both, as a uniform number."""
+    with np.errstate(over="ignore"):
+        mixed = np.uint64(seed & _WORD) * np.uint64(0x9E3779B97F4A7C15) + tracks.astype(np.uint64)
+        for _ in range(2):
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    noise: NDArray[np.float64] = -np.log(-np.log(uniform))
+    return noise
 
 
 def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:

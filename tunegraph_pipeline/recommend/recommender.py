@@ -23,11 +23,15 @@ from tunegraph_pipeline.recommend.filters import Filters, Passing
 from tunegraph_pipeline.recommend.genres import Genres, GenresOfSongs
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.links import Links, best_link
+from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 from tunegraph_pipeline.song_ids import SERVICES
 
 USERS_A_BLOCK = 4096
 """How many users are ranked together where everyone is."""
+
+SONGS_OF_AN_ARTIST = 20
+"""So many songs of an artist, the most liked ones, stand for them in a query."""
 
 _log = logging.getLogger(__name__)
 _no_tracks = np.zeros(0, dtype=np.int32)
@@ -51,6 +55,10 @@ class Query:
 
     ``links`` is the service (`song_ids.SERVICES`) that songs are linked to where they have an id there; by
     default that of the list.
+
+    ``artists``, by id, link or name, are liked: their `SONGS_OF_AN_ARTIST` most liked songs count as liked.
+    Songs of ``not_artists`` are left out. ``surprise``, from 0 to 1, draws songs among the best instead of
+    taking those, with the same result for the same ``seed``; 0 leaves the ranking.
     """
 
     likes: Sequence[str] = ()
@@ -64,6 +72,10 @@ class Query:
     explicit: bool = True
     links: str | None = None
     filters: Filters | None = None
+    artists: Sequence[str] = ()
+    not_artists: Sequence[str] = ()
+    surprise: float = 0.0
+    seed: int = 0
 
 
 class QueryOptions(TypedDict, total=False):
@@ -77,6 +89,10 @@ class QueryOptions(TypedDict, total=False):
     explicit: bool
     links: str | None
     filters: Filters | None
+    artists: Sequence[str]
+    not_artists: Sequence[str]
+    surprise: float
+    seed: int
 
 
 # Named tuples, because frozen dataclasses take ten times as long to create.
@@ -447,17 +463,45 @@ class Recommender:
                 # The likes of the query are newer than the stored dislikes.
                 kept = stored_dislikes[np.isin(stored_dislikes, liked, invert=True)]
                 disliked = np.concatenate([disliked, kept])
+        found = len(set(liked.tolist()))
+        if query.artists or query.not_artists:
+            of_artists, of_others, more = self._songs_of(query.artists, query.not_artists)
+            liked, excluded = np.concatenate([liked, of_artists]), np.concatenate([excluded, of_others])
+            unknown += more
         passing = self.passing(query.filters)
         options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit, passing)
-        spec = QuerySpec(liked, disliked, excluded, *options)
+        spec = QuerySpec(liked, disliked, excluded, *options, query.surprise, query.seed)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)
         service = query.links or self._links.service_of(query.likes, spec.liked)
-        found = len(set(spec.liked.tolist()))
         return ResolvedQuery(
             spec, list(dict.fromkeys(unknown)) if unknown else unknown, degraded, service, found
         )
+
+    def _songs_of(
+        self, artists: Sequence[str], not_artists: Sequence[str]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+        """The songs that stand for the first artists, all songs of the others, and the unknown artists."""
+        places = {given: self.lookup.artist(given) for given in dict.fromkeys([*artists, *not_artists])}
+
+        def songs(some: Sequence[str], most: int | None) -> NDArray[np.int32]:
+            known = [place for given in some if (place := places[given]) is not None]
+            return np.concatenate([_no_tracks, *(self.lookup.songs_of(place)[:most] for place in known)])
+
+        unknown = [given for given, place in places.items() if place is None]
+        return songs(artists, SONGS_OF_AN_ARTIST), songs(not_artists, None), unknown
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Songs and artists by the names of other programs. Its parts are built when they are first needed,
+        in seconds for millions of songs."""
+        return Lookup(self.bundle)
+
+    @cached_property
+    def artist_songs(self) -> NDArray[np.int64]:
+        """How many songs of each artist may be recommended: int64[artists]."""
+        return self.lookup.count_songs(self.ranker.allowed)
 
     def _known(self, track_id: str) -> int:
         track = self.bundle.tracks.position(track_id)
@@ -569,7 +613,7 @@ def _web_links(column: StringColumn, positions: NDArray[np.int32]) -> list[str]:
 
 def _check_options(query: Query) -> None:
     _check_k(query.k)
-    for name in ("familiarity", "diversity"):
+    for name in ("familiarity", "diversity", "surprise"):
         value = getattr(query, name)
         if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}; it goes from 0 to 1")

@@ -19,7 +19,12 @@ from time import perf_counter
 from typing import NamedTuple
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
+from tunegraph_pipeline.recommend.recommender import (
+    SONGS_OF_AN_ARTIST,
+    Query,
+    Recommendations,
+    Recommender,
+)
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 MOST_QUERIES = 64
@@ -36,6 +41,7 @@ _SMOOTHING = 0.2
 def cost_of(query: Query) -> float:
     """How many usual queries, of a few likes and songs, cost about as much as this one."""
     listed = len(query.likes) + len(query.dislikes) + len(query.exclude)
+    listed += SONGS_OF_AN_ARTIST * (len(query.artists) + len(query.not_artists))
     return 1.0 + listed / 1_000 + query.k / 250 + (query.k / 20 if query.diversity > 0 else 0.0)
 
 

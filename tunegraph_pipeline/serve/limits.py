@@ -17,6 +17,8 @@ MOST_LOOKED_UP = 200
 MOST_MAP_POINTS = 20_000
 MOST_MAP_COLUMNS = 100_000
 """Songs of a map that has their positions and genres alone."""
+MOST_ARTISTS = 100
+"""Artists in one list of a request."""
 MOST_BLENDED = 20
 """Lists in one blend,"""
 MOST_BLENDED_SONGS = 100

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from tunegraph_pipeline.errors import BundleError
@@ -38,11 +38,11 @@ class ServedBundle:
     def bundle_version(self) -> str:
         return self.recommender.bundle.version
 
-    @cached_property
+    @property
     def lookup(self) -> Lookup:
         """Songs and artists by the names of other programs. Built in seconds for millions of songs, so it is
         for the thread of the service."""
-        return Lookup(self.recommender.bundle)
+        return self.recommender.lookup
 
 
 class LiveBundle:

@@ -32,6 +32,7 @@ from tunegraph_pipeline.serve.answers import (
     problems,
     require_known,
 )
+from tunegraph_pipeline.serve.artist_routes import add_artists
 from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
 from tunegraph_pipeline.serve.formats import OF_SPOTIFY, write_list
 from tunegraph_pipeline.serve.list_routes import add_lists
@@ -45,7 +46,7 @@ _SPARE_FOR_BLOCKED = 100  # songs searched for beyond the limit, to replace bloc
 _MOST_MAPS = 8  # rendered maps cached per bundle
 _GZIP_LEVEL = 6
 
-_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links")
+_USER_OPTIONS = ("k", "familiarity", "diversity", "max_per_artist", "explicit", "links", "surprise", "seed")
 _TEXT = {"schema": {"type": "string"}}
 _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 
@@ -53,7 +54,15 @@ _LISTS = {"text/csv": _TEXT, "audio/x-mpegurl": _TEXT, "text/plain": _TEXT}
 def add_routes(router: APIRouter, service: Service) -> None:
     """Add the routes of one worker to the router."""
     router.route_class = FastRoute
-    for add in (_add_recommendations, _add_tracks, add_lists, _add_feedback, _add_state, _add_pages):
+    for add in (
+        _add_recommendations,
+        _add_tracks,
+        add_artists,
+        add_lists,
+        _add_feedback,
+        _add_state,
+        _add_pages,
+    ):
         add(router, service)
 
 

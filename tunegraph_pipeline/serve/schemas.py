@@ -23,7 +23,9 @@ from pydantic import (
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.filters import MOODS, RANGE_HELP, RANGE_PATTERN, Filters, read_filters
+from tunegraph_pipeline.recommend.recommender import SONGS_OF_AN_ARTIST
 from tunegraph_pipeline.serve.limits import (
+    MOST_ARTISTS,
     MOST_BLENDED,
     MOST_BLENDED_SONGS,
     MOST_BODY_BYTES,
@@ -61,6 +63,8 @@ Id = Annotated[_Text, AfterValidator(_short_id)]
 IdList = Annotated[list[_Text], Field(max_length=MOST_LISTED), AfterValidator(_short_ids)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_integral_to_int)]
+Seed = Annotated[int, Field(ge=0, lt=2**53), BeforeValidator(_integral_to_int)]
+ArtistList = Annotated[list[_Text], Field(max_length=MOST_ARTISTS), AfterValidator(_short_ids)]
 Format = Literal["json", "csv", "m3u", "uris"]
 Service = Literal["spotify", "apple", "youtube", "deezer", "tidal", "musicbrainz"]
 
@@ -73,6 +77,11 @@ _FAMILIARITY = Field(
 )
 _DIVERSITY = Field(0.0, description="How much the songs should differ from each other, from 0 to 1.")
 _MAX_PER_ARTIST = Field(None, description="Maximum number of songs per artist.")
+_ARTISTS = f"Liked artists, by id or name: the {SONGS_OF_AN_ARTIST} most liked songs of each count as liked."
+_SURPRISE = Field(
+    0.0, description="0 takes the best songs; above it, songs are drawn among the best, up to 1."
+)
+_SEED = Field(0, description="The same seed draws the same songs.")
 _EXPLICIT = Field(True, description="`false` leaves out songs marked as explicit.")
 _LINKS = Field(
     None,
@@ -232,6 +241,10 @@ class RecommendationRequest(RequestBody):
     explicit: bool = _EXPLICIT
     links: Service | None = _LINKS
     filters: FilterRequest | None = Field(None, description="What the songs have to be like.")
+    artists: ArtistList = Field([], description=_ARTISTS)
+    not_artists: ArtistList = Field([], description="Artists, by id or name, of whom no song is recommended.")
+    surprise: Share = _SURPRISE
+    seed: Seed = _SEED
 
 
 class ListParameters(QueryParameters):
@@ -249,6 +262,8 @@ class UserParameters(ListParameters, FilterParameters):
     max_per_artist: Count | None = _MAX_PER_ARTIST
     explicit: bool = _EXPLICIT
     links: Service | None = _LINKS
+    surprise: Share = _SURPRISE
+    seed: Seed = _SEED
 
 
 class SimilarParameters(FilterParameters):
@@ -275,6 +290,29 @@ class TrackParameters(QueryParameters):
     limit: int = Field(
         20, ge=1, le=100, description="Maximum number of songs found, in addition to those of `ids`."
     )
+
+
+class ArtistParameters(QueryParameters):
+    """Ids to look up, and words to search for."""
+
+    query: str | None = Field(
+        None, min_length=1, max_length=200, description="A name, or the beginning of a word in it."
+    )
+    ids: str | None = Field(
+        None,
+        max_length=20_000,
+        pattern=f"^[^,]+(,[^,]+){{0,{MOST_LOOKED_UP - 1}}}$",
+        description=f"Ids separated by commas, {MOST_LOOKED_UP} at most.",
+    )
+    limit: int = Field(
+        20, ge=1, le=100, description="Maximum number of artists found, in addition to those of `ids`."
+    )
+
+
+class ArtistSongsParameters(QueryParameters):
+    """The number of songs."""
+
+    k: Count = Field(20, description="Number of songs.")
 
 
 class MapParameters(QueryParameters):
@@ -539,6 +577,31 @@ class ComparisonAnswer(BaseModel):
         description="Genres most typical of each beside the other; artists where no genre is known."
     )
     unknown: dict[str, list[str]] = Field(description="Given ids that are not in the catalogue, by list.")
+
+
+class ArtistAnswer(BaseModel):
+    """An artist."""
+
+    artist_id: str = Field(description="The id in the source of the data; the name where that has none.")
+    name: str
+    songs: int = Field(description="Number of their songs that can be recommended.")
+    popularity: int = Field(description="The likes of their songs, added up.")
+
+
+class ArtistsAnswer(BaseModel):
+    """Artists: those looked up, in the order of their ids, then those found, best first."""
+
+    bundle_version: str
+    items: list[ArtistAnswer]
+    unknown: list[str] = Field(description="Given ids that are not in the catalogue.")
+
+
+class ArtistSongsAnswer(BaseModel):
+    """The songs of an artist, most liked first."""
+
+    bundle_version: str
+    artist: ArtistAnswer
+    items: list[TrackAnswer]
 
 
 class GenreAnswer(BaseModel):

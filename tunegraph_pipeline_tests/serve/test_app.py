@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunegraph_pipeline_tests.conftest import PROJECT, examples
-from tunegraph_pipeline_tests.serve.conftest import StartService, track_id
+from tunegraph_pipeline_tests.serve.conftest import StartService, artist_name, track_id
 
 KEY = "0123456789abcdef0123456789abcdef"
 TOO_LARGE = """
@@ -29,6 +29,7 @@ KNOWN = f"""
 [parameters]
 "path.user_id" = "listener-1"
 "path.track_id" = "{track_id(7)}"
+"path.artist_id" = "{artist_name(7)}"
 """
 
 
@@ -69,7 +70,7 @@ def test_schemathesis_finds_nothing(
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "16 selected / 16 total" in done.stdout
+    assert "18 selected / 18 total" in done.stdout
     assert not any("fault" in line for line in service.said)
 
 
@@ -90,6 +91,7 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(
             "/users/0275i1VNfBnsNbPl0QIBpG", "/users/listener-1"
         )
         command = re.sub(r"\b[0-9A-Za-z]{22}\b", track_id(7), command)
+        command = command.replace("/artists/OutKast", "/artists/The%20Static%20Rivers")
         command = command.replace(
             "curl", f"{curl} --silent --output /dev/null --write-out '%{{http_code}}'", 1
         )
@@ -100,9 +102,9 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(
         assert done.stdout == wanted, example
         asked.add(
             re.sub(
-                r"track0\d+|listener-1",
+                r"track0\d+|listener-1|The%20Static%20Rivers",
                 "…",
-                re.sub(r".*http://[^/]+(/[\w/-]*).*", r"\1", command, flags=re.S),
+                re.sub(r".*http://[^/]+(/[\w/%-]*).*", r"\1", command, flags=re.S),
             )
         )
     assert asked == {
@@ -112,6 +114,8 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(
         "/tracks",
         "/tracks/…/similar",
         "/genres",
+        "/artists",
+        "/artists/…/songs",
         "/blends",
         "/comparisons",
         "/matches",

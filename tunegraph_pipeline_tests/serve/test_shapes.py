@@ -27,10 +27,9 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import BundleContent
 from tunegraph_pipeline.recommend.lookup import Lookup
-from tunegraph_pipeline.recommend.recommender import Recommender
+from tunegraph_pipeline.recommend.recommender import SONGS_OF_AN_ARTIST, Recommender
 from tunegraph_pipeline.serve.settings import SHAPES, ServiceSettings, check_shapes
 from tunegraph_pipeline.serve.shapes import TABLE
-from tunegraph_pipeline.serve.shapes.common import SONGS_OF_AN_ARTIST
 from tunegraph_pipeline_tests.serve.conftest import (
     N_TRACKS,
     RunningService,

@@ -20,6 +20,7 @@ from starlette.types import Scope
 from tunegraph_pipeline.ids import MOST_ID_BYTES, is_too_long
 from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import (
+    SONGS_OF_AN_ARTIST,
     Query,
     Recommendations,
     Recommender,
@@ -32,8 +33,6 @@ from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.service import Service
 from tunegraph_pipeline.song_ids import clean_id, service_of
 
-SONGS_OF_AN_ARTIST = 20
-"""So many songs of an artist, the most liked ones, stand for them in a query."""
 _MOST_PARAMETERS = 1_000
 _PARAMETERS = "tunegraph.parameters"
 _NUMBER = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,17})?")
