@@ -43,6 +43,7 @@ CanvasRenderingContext2D.prototype.fillText = function (text, left, top) {
   return fillText.call(this, text, left, top);
 };
 """
+LIKE = "async (id) => (await import('./page/store.js')).store.like(id)"
 NO_WEBGL = """
 const context = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, options) {
@@ -213,7 +214,7 @@ def test_two_fingers_move_the_map_and_one_the_page(browser: Browser, visit: Open
 
 def test_the_map_by_the_keyboard(visit: Open) -> None:
     seen = visit()
-    seen.tick(track_name(8))
+    seen.after(lambda: seen.page.evaluate(LIKE, track_id(8)))
     shown(seen)
     page, press = seen.page, seen.page.keyboard.press
     page.locator("#map").focus()

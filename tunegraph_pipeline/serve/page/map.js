@@ -47,7 +47,9 @@ class Points {
 export class SongMap {
   #paper;
   #drawn;
-  #size = 0;
+  #width = 0;
+  #height = 0;
+  #size = 0; // of the whole map at scale 1: the shorter side
   #density = 1;
   #view = { x: 0.5, y: 0.5, scale: 1 };
   #points = new Points([], [], []);
@@ -145,7 +147,7 @@ export class SongMap {
     this.on.select(song);
   }
 
-  zoom(factor, at = [this.#size / 2, this.#size / 2]) {
+  zoom(factor, at = [this.#width / 2, this.#height / 2]) {
     this.#lookSoon(this.#zoomed(factor, at));
   }
 
@@ -187,16 +189,18 @@ export class SongMap {
 
   #place(song) {
     const { x, y, scale } = this.#view;
-    return [(0.5 + (song.x - x) * scale) * this.#size, (0.5 + (song.y - y) * scale) * this.#size];
+    const zoomed = scale * this.#size;
+    return [this.#width / 2 + (song.x - x) * zoomed, this.#height / 2 + (song.y - y) * zoomed];
   }
 
   #unplace([left, top]) {
     const { x, y, scale } = this.#view;
-    return [x + (left / this.#size - 0.5) / scale, y + (top / this.#size - 0.5) / scale];
+    const zoomed = scale * this.#size;
+    return [x + (left - this.#width / 2) / zoomed, y + (top - this.#height / 2) / zoomed];
   }
 
-  #isSeen([left, top]) {
-    return left >= 0 && top >= 0 && left <= this.#size && top <= this.#size;
+  #isSeen([left, top], around = 0) {
+    return left >= -around && top >= -around && left <= this.#width + around && top <= this.#height + around;
   }
 
   #zoomed(factor, at) {
@@ -206,8 +210,17 @@ export class SongMap {
     return { x: x + (this.#view.x - x) * kept, y: y + (this.#view.y - y) * kept, scale };
   }
 
+  #within({ x, y, scale }) {
+    // The whole map cannot be moved; zoomed in, the view may extend a little beyond its edge, where songs are too.
+    const inside = (value, length) => {
+      const edge = Math.max(0, length / (2 * this.#size * scale) - 0.25 * (1 - 1 / scale));
+      return edge < 0.5 ? Math.min(1 - edge, Math.max(edge, value)) : 0.5;
+    };
+    return { x: inside(x, this.#width), y: inside(y, this.#height), scale };
+  }
+
   #look({ x, y, scale }) {
-    this.#view = within({ x, y, scale });
+    this.#view = this.#within({ x, y, scale });
     this.#rest();
     this.#paint();
   }
@@ -219,7 +232,7 @@ export class SongMap {
       this.#look(view);
       return;
     }
-    const [from, to, start] = [this.#view, within(view), performance.now()];
+    const [from, to, start] = [this.#view, this.#within(view), performance.now()];
     const step = (now) => {
       const part = Math.min(1, Math.max(0, now - start) / GLIDE);
       const eased = 1 - (1 - part) ** 3;
@@ -248,19 +261,22 @@ export class SongMap {
     const seen = [];
     const { x: xs, y: ys } = this.#points;
     const { x, y, scale } = this.#view;
-    const half = 0.5 / scale;
+    const [across, down] = [this.#width, this.#height].map((length) => length / (2 * this.#size * scale));
     for (let place = 0; place < xs.length && seen.length < most; place += 1) {
-      if (Math.abs(xs[place] - x) < half && Math.abs(ys[place] - y) < half) seen.push(this.#points.song(place));
+      if (Math.abs(xs[place] - x) < across && Math.abs(ys[place] - y) < down) seen.push(this.#points.song(place));
     }
     return seen;
   }
 
   #fit() {
     this.#density = window.devicePixelRatio || 1;
-    this.#size = this.canvas.clientWidth;
+    [this.#width, this.#height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    this.#size = Math.min(this.#width, this.#height);
     for (const canvas of [this.canvas, this.below]) {
-      canvas.width = canvas.height = Math.round(this.#size * this.#density);
+      canvas.width = Math.round(this.#width * this.#density);
+      canvas.height = Math.round(this.#height * this.#density);
     }
+    if (this.#size) this.#view = this.#within(this.#view);
     this.recolour();
     this.#paintNow();
   }
@@ -288,14 +304,15 @@ export class SongMap {
     const closer = Math.sqrt(this.#view.scale);
     const dense = (0.5 * this.#size) / Math.sqrt(Math.max(1, this.#points.x.length));
     const radius = Math.min(5, Math.min(1.9, Math.max(0.8, dense)) * closer);
-    this.#drawn.draw(this.#view, this.#moving ? Math.round(this.#most) : Infinity, radius, this.#density, this.#only);
+    const view = { ...this.#view, size: this.#size * this.#density };
+    this.#drawn.draw(view, this.#moving ? Math.round(this.#most) : Infinity, radius, this.#density, this.#only);
     const paper = this.#paper;
     paper.setTransform(this.#density, 0, 0, this.#density, 0, 0);
-    paper.clearRect(0, 0, this.#size, this.#size);
+    paper.clearRect(0, 0, this.#width, this.#height);
     this.#spread();
     this.#lead();
     const taken = [...this.#places.values()].map(([left, top]) => [left - 9, top - 9, left + 9, top + 9]);
-    taken.push([this.#size - CONTROLS[0], 0, this.#size, CONTROLS[1]]);
+    taken.push([this.#width - CONTROLS[0], 0, this.#width, CONTROLS[1]]);
     this.#nameRegions(taken);
     for (const song of this.#likes) this.#heart(song);
     paper.font = "700 10px system-ui, sans-serif";
@@ -335,8 +352,9 @@ export class SongMap {
     // At the edge of the map they stay visible; those outside of the view stay outside.
     for (const { song, radius } of spread) {
       if (!this.#isSeen(this.#place(song))) continue;
-      const inside = (value) => Math.min(this.#size - radius - 1, Math.max(radius + 1, value));
-      this.#places.set(song, this.#places.get(song).map(inside));
+      const inside = (value, length) => Math.min(length - radius - 1, Math.max(radius + 1, value));
+      const [left, top] = this.#places.get(song);
+      this.#places.set(song, [inside(left, this.#width), inside(top, this.#height)]);
     }
   }
 
@@ -360,7 +378,7 @@ export class SongMap {
   /** A song that the user likes: a heart, so that it is told from others without its colour. */
   #heart(song) {
     const [left, top] = this.placeOf(song);
-    if (left < -9 || top < -9 || left > this.#size + 9 || top > this.#size + 9) return;
+    if (!this.#isSeen([left, top], 9)) return;
     const paper = this.#paper;
     paper.beginPath();
     paper.moveTo(left, top + 8);
@@ -372,7 +390,7 @@ export class SongMap {
   /** A recommendation: a disc with its rank. */
   #badge(song, rank) {
     const [left, top] = this.placeOf(song);
-    if (left < -9 || top < -9 || left > this.#size + 9 || top > this.#size + 9) return;
+    if (!this.#isSeen([left, top], 9)) return;
     const paper = this.#paper;
     paper.beginPath();
     paper.arc(left, top, 9, 0, 2 * Math.PI);
@@ -411,11 +429,11 @@ export class SongMap {
       const height = Math.round(11 + 5 * Math.sqrt(songs / most));
       const at = this.#place({ x, y });
       if (!this.#isSeen(at)) continue;
-      const half = this.#width(name, `700 ${height}px`) / 2;
+      const half = this.#widthOf(name, `700 ${height}px`) / 2;
       for (const shift of [0, -18, 18, -36, 36, -54, 54]) {
-        const right = at[1] + shift < CONTROLS[1] + 12 ? this.#size - CONTROLS[0] - 9 : this.#size - 6;
+        const right = at[1] + shift < CONTROLS[1] + 12 ? this.#width - CONTROLS[0] - 9 : this.#width - 6;
         const left = Math.min(right - half, Math.max(half + 6, at[0]));
-        const top = Math.min(this.#size - 12, Math.max(12, at[1] + shift));
+        const top = Math.min(this.#height - 12, Math.max(12, at[1] + shift));
         const box = [left - half - 8, top - height / 2 - 5, left + half + 8, top + height / 2 + 5];
         if ([...written, ...taken].some((other) => overlap(box, other))) continue;
         written.push(box);
@@ -435,8 +453,8 @@ export class SongMap {
       if (!song.name || named.has(song.track_id) || !this.#isSeen([left, top])) continue;
       const text = song.name.length > 26 ? `${song.name.slice(0, 25)}…` : song.name;
       const from = left + (this.#places.has(song) ? 12 : 7);
-      const box = [from, top - 7, from + this.#width(text, "11px"), top + 7];
-      if (box[2] > this.#size || top < 8 || taken.some((other) => overlap(box, other))) continue;
+      const box = [from, top - 7, from + this.#widthOf(text, "11px"), top + 7];
+      if (box[2] > this.#width || top < 8 || taken.some((other) => overlap(box, other))) continue;
       taken.push(box);
       this.#write(text, from, top, "11px", 1);
       named.add(song.track_id);
@@ -461,7 +479,7 @@ export class SongMap {
 
   #widths = new Map();
 
-  #width(text, font) {
+  #widthOf(text, font) {
     const key = `${font} ${text}`;
     let width = this.#widths.get(key);
     if (width === undefined) {
@@ -644,13 +662,6 @@ export class SongMap {
 
 function ends(values) {
   return [Math.min(...values), Math.max(...values)];
-}
-
-function within({ x, y, scale }) {
-  // The whole map cannot be moved; zoomed in, the view may extend a little beyond its edge, where songs are too.
-  const edge = Math.max(0, 0.5 / scale - 0.25 * (1 - 1 / scale));
-  const inside = (value) => Math.min(1 - edge, Math.max(edge, value));
-  return { x: inside(x), y: inside(y), scale };
 }
 
 function overlap([a, b, c, d], [left, top, right, bottom]) {

@@ -7,7 +7,7 @@ const VERTEX = `
 attribute vec2 place;
 attribute float hue;
 uniform vec2 centre;
-uniform float scale;
+uniform vec2 scale;
 uniform mediump float size;
 uniform float only;
 uniform vec3 colours[${HUES + 1}];
@@ -71,20 +71,21 @@ export class MapPoints {
   }
 
   /**
-   * Draw the first so many as seen from a view. `radius` is in pixels of the page; `only`: the hue to stand out, -1 for
-   * all.
+   * Draw the first so many as seen from a view, of which `size` is that of the whole map at scale 1 in dots of the
+   * canvas. `radius` is in pixels of the page; `only`: the hue to stand out, -1 for all.
    */
-  draw({ x, y, scale }, most, radius, density, only) {
+  draw({ x, y, scale, size }, most, radius, density, only) {
     const n = Math.min(most, this.#x.length);
     if (!this.#gl) {
-      this.#drawPlain({ x, y, scale }, n, radius, density, only);
+      this.#drawPlain({ x, y, scale: scale * size }, n, radius, density, only);
       return;
     }
     const gl = this.#gl;
-    gl.viewport(0, 0, this.#canvas.width, this.#canvas.height);
+    const { width, height } = this.#canvas;
+    gl.viewport(0, 0, width, height);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.uniform2f(this.#uniforms.centre, x, y);
-    gl.uniform1f(this.#uniforms.scale, scale);
+    gl.uniform2f(this.#uniforms.scale, (scale * size) / width, (scale * size) / height);
     gl.uniform1f(this.#uniforms.size, Math.max(1.6, 2 * radius * density));
     gl.uniform1f(this.#uniforms.only, only);
     gl.drawArrays(gl.POINTS, this.#x.length - n, n);
@@ -140,8 +141,8 @@ export class MapPoints {
       paper.globalAlpha = only >= 0 && hue !== only ? 0.09 : 0.8;
       for (const place of this.#byHue[hue] ?? []) {
         if (place >= n) break;
-        const left = (0.5 + (this.#x[place] - x) * scale) * width - side / 2;
-        const top = (0.5 + (this.#y[place] - y) * scale) * height - side / 2;
+        const left = width / 2 + (this.#x[place] - x) * scale - side / 2;
+        const top = height / 2 + (this.#y[place] - y) * scale - side / 2;
         if (left > -side && top > -side && left < width && top < height) paper.fillRect(left, top, side, side);
       }
     }
