@@ -171,6 +171,8 @@ function showCard(song) {
   chosen = song;
   card.hidden = !song;
   if (!song) return;
+  // Where it does not lie over the song.
+  if (opened) card.classList.toggle("above", map.placeOf(song)[1] > $("map").clientHeight / 2);
   const close = iconButton("close", "close", "Close", closeCard);
   if (song.track_id === undefined) {
     card.replaceChildren(element("p", { class: "hint" }, "…"), close);
