@@ -158,7 +158,8 @@ def watched(page: Page, ended: ExitStack) -> Visit:
         ended.callback(page.remove_listener, event, note)
 
     def complain(said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning"):
+        # The last is what a browser says that draws WebGL on the processor.
+        if said.type in ("error", "warning") and "GL Driver Message" not in said.text:
             found.complaints.append(said.text)
 
     watch("request", lambda request: found.requests.append(request.url))
