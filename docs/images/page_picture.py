@@ -3,10 +3,11 @@
     tunegraph serve --lake LAKE &
     python docs/images/page_picture.py http://127.0.0.1:8000 SONG [SONG ...]
 
-It searches for each SONG, ticks the first one found, points at the first recommendation, and leaves
-`page.png` beside this file. Covers are drawn here, since those of the services belong to others.
+It searches for each SONG, ticks the first one found, and leaves `page.png` beside this file: the page on a desk
+in light, and on a phone in dark. Covers are drawn here, since those of the services belong to others.
 """
 
+import base64
 import os
 import shutil
 import sys
@@ -14,14 +15,23 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 PICTURE = Path(__file__).with_name("page.png")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+DESK: ViewportSize = {"width": 1360, "height": 850}
+PHONE: ViewportSize = {"width": 390, "height": 800}
 COVER = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 60 60">
 <rect width="60" height="60" fill="hsl({0} 55% 30%)"/>
 <circle cx="{3}" cy="{4}" r="34" fill="hsl({1} 65% 48%)"/>
 <circle cx="{4}" cy="{3}" r="15" fill="hsl({2} 70% 70%)"/></svg>"""
+BOTH = """<style>
+  body {{ margin: 0; width: 1500px; height: 900px; position: relative;
+         background: linear-gradient(135deg, #e9e4fd, #f8e9dc) }}
+  img {{ position: absolute; display: block; box-shadow: 0 24px 70px rgb(40 20 90 / 30%) }}
+  .desk {{ left: 36px; top: 40px; width: 1290px; border-radius: 16px }}
+  .phone {{ right: 40px; bottom: 34px; width: 318px; border: 7px solid #0b0910; border-radius: 34px }}
+</style><img class="desk" src="{desk}"><img class="phone" src="{phone}">"""
 
 
 def main() -> None:
@@ -30,16 +40,34 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
-        page = browser.new_page(viewport={"width": 1320, "height": 840})
-        page.route(lambda address: urlsplit(address).hostname != urlsplit(url).hostname, answer_with_a_cover)
-        page.goto(url)
+        desk = open_page(browser, url, DESK, "light")
         for song in songs:
-            tick(page, song)
-        page.hover("#recommendations .song:first-child")
-        page.wait_for_timeout(1_000)
-        page.screenshot(path=PICTURE)
+            tick(desk, song)
+        desk.hover("#recommendations .song:first-child")
+        phone = open_page(browser, url, PHONE, "dark")
+        for song in songs:
+            tick(phone, song)
+        phone.evaluate("scrollTo(0, 0)")
+        phone.locator("#recommendations .name").nth(1).click()
+        both = browser.new_page(viewport={"width": 1500, "height": 900})
+        both.set_content(BOTH.format(desk=as_link(desk), phone=as_link(phone)))
+        both.screenshot(path=PICTURE)
         browser.close()
     print(PICTURE)
+
+
+def open_page(browser: Browser, url: str, viewport: ViewportSize, scheme: str) -> Page:
+    """The page with covers, which are drawn here."""
+    page = browser.new_page(viewport=viewport, color_scheme="dark" if scheme == "dark" else "light")
+    page.route(lambda address: urlsplit(address).hostname != urlsplit(url).hostname, answer_with_a_cover)
+    page.goto(url)
+    expect(page.locator("#recommendations .song").first).to_be_visible()
+    return page
+
+
+def as_link(page: Page) -> str:
+    page.wait_for_timeout(1_000)
+    return "data:image/png;base64," + base64.b64encode(page.screenshot()).decode()
 
 
 def tick(page: Page, song: str) -> None:

@@ -158,7 +158,7 @@ def watched(page: Page, ended: ExitStack) -> Visit:
         ended.callback(page.remove_listener, event, note)
 
     def complain(said: ConsoleMessage) -> None:
-        # The last is what a browser says that draws WebGL on the processor.
+        # A driver without a graphics card tells of its speed.
         if said.type in ("error", "warning") and "GL Driver Message" not in said.text:
             found.complaints.append(said.text)
 

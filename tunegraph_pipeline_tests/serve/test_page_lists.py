@@ -176,7 +176,7 @@ def test_songs_are_saved_in_every_format(visit: Open, tmp_path: Path) -> None:
     seen.tick(track_name(8))
     songs = seen.recommended()
     seen.page.click("#save")
-    seen.page.get_by_label("Name").fill("Evening, by me")
+    seen.page.locator("#sheet").get_by_label("Name").fill("Evening, by me")
     written = {}
     for ending in ("jspf", "m3u8", "csv", "txt"):
         with seen.page.expect_download() as coming:

@@ -61,7 +61,7 @@ def test_music_is_brought_as_lines_and_files(visit: Open, tmp_path: Path) -> Non
     playlist.write_text("\n".join(["Artist,Title", *rows]) + "\n")
     page.click("#bring")
     page.locator('#sheet input[type="file"]').set_input_files(playlist)
-    expect(sheet).to_contain_text("2 of 2 songs found")
+    expect(sheet).to_contain_text("2 of 2 songs found", timeout=30_000)
     page.get_by_role("button", name="Replace My songs").click()
     expect(page.locator("#likes .song")).to_have_count(2)
     assert seen.liked() == [track_id(9), track_id(5)]
@@ -82,7 +82,7 @@ def test_music_is_brought_as_lines_and_files(visit: Open, tmp_path: Path) -> Non
             }""",
             [name, content],
         )
-        expect(page.locator("#sheet .problem")).to_contain_text("The service reports: ")
+        expect(page.locator("#sheet .problem")).to_contain_text("The service reports: ", timeout=30_000)
         page.get_by_role("button", name="Close").click()
         assert said
     assert len(seen.liked()) == 4

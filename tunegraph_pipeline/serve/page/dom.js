@@ -130,6 +130,7 @@ export function openSheet(title, ...children) {
   const body = $("sheet-body");
   body.replaceChildren(...children.filter(Boolean));
   if (!sheet.open) {
+    opener = { button: document.activeElement, list: document.activeElement.closest(".songs")?.id };
     sheet.showModal();
     moveBars();
   }
@@ -137,9 +138,24 @@ export function openSheet(title, ...children) {
   return body;
 }
 
+let opener = null; // what had the focus when the sheet was opened
+
+/** Give the focus to what stands where the opener was, if its row was made anew meanwhile. */
+function refocus() {
+  const { button, list } = opener;
+  if (button.isConnected || !list || !$(list)) return;
+  const id = button.closest(".song")?.dataset.track;
+  const row = [...$(list).children].find((one) => one.dataset.track === id) ?? $(list).firstElementChild;
+  const same = [...(row?.querySelectorAll("button") ?? [])].find((one) => one.textContent === button.textContent);
+  (same ?? row?.querySelector(".name") ?? $("search")).focus();
+}
+
 /** Make the sheet close by its button, by Escape and by a press beside it. */
 export function startSheet() {
-  $("sheet").addEventListener("close", moveBars);
+  $("sheet").addEventListener("close", () => {
+    moveBars();
+    refocus();
+  });
   $("sheet").addEventListener("click", (event) => event.target === $("sheet") && closeSheet());
 }
 

@@ -20,6 +20,7 @@ const KEPT = "tunegraph"; // lists and options, in localStorage
 const HEARD = "tunegraph-heard"; // when songs were heard, in localStorage
 const OPEN = "tunegraph-list"; // the list that this tab shows, in sessionStorage
 const MOST_ASKED = 2000; // ids in one list of a request
+const MOST_ARTISTS = 100;
 const MOST_HEARD = 5000;
 
 function read(storage, name) {
@@ -332,8 +333,9 @@ class Store extends EventTarget {
   /** The body of a request for recommendations. */
   query(k) {
     const query = { likes: this.likes.slice(-MOST_ASKED), dislikes: this.dislikes.slice(-MOST_ASKED), k };
-    if (this.artists.length) query.artists = this.artists.map((artist) => artist.artist_id);
-    if (this.notArtists.length) query.not_artists = this.notArtists.map((artist) => artist.artist_id);
+    const ids = (artists) => artists.slice(-MOST_ARTISTS).map((artist) => artist.artist_id);
+    if (this.artists.length) query.artists = ids(this.artists);
+    if (this.notArtists.length) query.not_artists = ids(this.notArtists);
     for (const [name, { into }] of this.#options) into(query, this.get(name), this);
     return query;
   }
