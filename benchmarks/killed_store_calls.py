@@ -11,8 +11,8 @@ The last time it is not killed. Each time:
 - another machine's reader finds one of the recorded contents whole, tables and arrays, and gets
   recommendations from its bundle;
 - the next refresh, by turns of the same machine and of another one, leaves what the undisturbed one left;
-- `tunegraph verify` of a third machine finds no problem, by turns before that refresh or after it, every other
-  time.
+- every other time, `tunegraph verify` of a third machine finds no problem, by turns before that refresh and
+  after it.
 
 A parent process that has imported everything forks for each step, so that a refresh takes a second or two.
 ``--calls`` takes so many of the calls, evenly spread; ``--part 1/3`` takes the first of three parts of them.
