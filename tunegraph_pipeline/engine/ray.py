@@ -353,7 +353,8 @@ def _leave_every_node(workspace: Workspace) -> None:
     """Remove what the nodes keep. One that cannot be reached does it when the next room is opened there."""
     ray = _ray()
     with suppress(ray.exceptions.RayError):
-        if ray.is_initialized() and (tasks := [*_on_every_node(ray, leave, workspace)]):
+        there = ray.is_initialized() and bool(_members_of) and _has_head(_members_of[0])
+        if there and (tasks := [*_on_every_node(ray, leave, workspace)]):
             ray.wait(tasks, num_returns=len(tasks), timeout=_CONNECT_SECONDS)
 
 

@@ -84,7 +84,7 @@ def test_a_refresh_killed_at_a_call_of_the_store_is_finished_by_the_next(
 ) -> None:
     """At some of its calls; the benchmark without an option kills it at each of them."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.killed_store_calls", "--calls", "4", "--lake", object_store.url()],
+        [sys.executable, "-m", "benchmarks.killed_store_calls", "--calls", "3", "--lake", object_store.url()],
         env=environment(object_store, tmp_path),
         capture_output=True,
         text=True,
