@@ -4,8 +4,10 @@
     python benchmarks/tune.py data_lake/open --name open
 
 Reads one file of likes and no other: a fifth of each judged user's likes is the validation split, the rest
-is for training (weak generalisation, full ranking). Or a lake whose likes have times: of the likes that its
-temporal comparison learns from, the last fifth by time is the validation split. The first trial uses the
+is for training (weak generalisation, full ranking). With --continuation it is the newest fifth of each list
+whose order the file gives, and the recency of the baselines is tuned too. Or a lake whose likes have times:
+of the likes that its temporal comparison learns from, the last fifth by time is the validation split, and
+recency is tuned too. The first trial uses the
 default values, the others are drawn by Optuna's TPE with a fixed seed. The best values go into
 `tunegraph_pipeline/evaluation/tuned.json` with the command. Not here: judging on a test (`tunegraph
 compare`), tuning our own model.
@@ -17,17 +19,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from tunegraph_pipeline.evaluation.baselines import ALL
-from tunegraph_pipeline.evaluation.baselines.closed_form import DecayedPopularity
+from tunegraph_pipeline.evaluation.baselines.closed_form import CoLike, DecayedPopularity
 from tunegraph_pipeline.evaluation.baselines.common import BaselineConfig
 from tunegraph_pipeline.evaluation.evaluate import evaluate
-from tunegraph_pipeline.evaluation.splits import SECONDS_PER_DAY, Split, temporal, weak_generalisation
+from tunegraph_pipeline.evaluation.splits import (
+    SECONDS_PER_DAY,
+    Split,
+    continuation,
+    temporal,
+    weak_generalisation,
+)
 from tunegraph_pipeline.evaluation.tuned import TUNED_FILE, TunedBaseline, TunedSet, read_tuned
+from tunegraph_pipeline.graph.like_ages import ages_of_lists
+from tunegraph_pipeline.lake.arrays import UInt16
 from tunegraph_pipeline.pipeline.compare import liked_at
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import open_lake
@@ -85,8 +95,13 @@ def lightgcn(trial: "Trial") -> Values:
     }
 
 
+def co_like(trial: "Trial") -> Values:
+    return {}
+
+
 SPACES: dict[str, Callable[["Trial"], Values]] = {
     "decayed_popularity": decayed_popularity,
+    "co_like": co_like,
     "item_knn": item_knn,
     "rp3beta": rp3beta,
     "ease": ease,
@@ -95,10 +110,11 @@ SPACES: dict[str, Callable[["Trial"], Values]] = {
 }
 
 
-def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
-    """The likes of a file, users x tracks; of ``lists`` users drawn at random, and the tracks they like."""
+def likes_in(path: Path, lists: int | None, seed: int) -> tuple[csr_matrix, UInt16]:
+    """The likes of a file, users x tracks, and their ages; of ``lists`` users drawn at random, and the tracks
+    they like."""
     (batch,) = read_files([path], kind="likes")
-    pairs = batch.likes.select("user_id", "track_id").unique(maintain_order=True)
+    pairs = batch.likes.unique(["user_id", "track_id"], keep="first", maintain_order=True)
     users = pairs["user_id"].unique().sort()
     if lists is not None and lists < len(users):
         users = users.sample(lists, seed=seed).sort()
@@ -112,7 +128,7 @@ def likes_in(path: Path, lists: int | None, seed: int) -> csr_matrix:
         (np.ones(len(pairs), dtype=np.float32), (rows, columns)), shape=(len(users), len(tracks))
     )
     likes.sort_indices()
-    return likes
+    return likes, ages_of_lists(pairs.with_columns(user=rows, track=columns))
 
 
 def before_the_test(path: Path, judged: int | None, seed: int) -> Split:
@@ -140,6 +156,8 @@ def tune(
     def figure(trial: "Trial") -> float:
         started = time.perf_counter()
         values = SPACES[name](trial)
+        if split.order is not None and f"{name}_recency" in BaselineConfig.model_fields:
+            values[f"{name}_recency"] = trial.suggest_float(f"{name}_recency", 0.0, 1.5)
         model = ALL[name](BaselineConfig.model_validate(values))
         model.fit(split.train, ages=split.ages)
         judged = evaluate(name, split.ranking(model), split.held_out, popularity, k)
@@ -190,15 +208,23 @@ def main() -> None:
     parser.add_argument("--lists", type=int, help="of a file, use the lists of that many users, at random")
     parser.add_argument("--judged", type=int, help="judge that many users (default: all)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--continuation", action="store_true", help="of a file, hide the newest songs of ordered lists"
+    )
     arguments = parser.parse_args()
     if arguments.likes.is_dir():
         split = before_the_test(arguments.likes, arguments.judged, arguments.seed)
         likes = split.train
         suited = list(SPACES)
     else:
-        likes = likes_in(arguments.likes, arguments.lists, arguments.seed)
-        split = weak_generalisation(likes, users=arguments.judged, seed=arguments.seed)
+        likes, ages = likes_in(arguments.likes, arguments.lists, arguments.seed)
+        how: dict[str, Any] = {"users": arguments.judged, "seed": arguments.seed}
+        split = (
+            continuation(likes, ages, **how) if arguments.continuation else weak_generalisation(likes, **how)
+        )
         suited = [name for name in SPACES if name != DecayedPopularity.name]
+    if split.order is None:
+        suited.remove(CoLike.name)  # there is nothing to tune
     words = [word if Path(word) != arguments.likes else arguments.likes.name for word in sys.argv[1:]]
     about = {
         "command": " ".join(["python benchmarks/tune.py", *words]),
