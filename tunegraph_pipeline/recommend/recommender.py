@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from tunegraph_pipeline.recommend.filters import Filters, Passing
 from tunegraph_pipeline.recommend.genres import Genres, GenresOfSongs
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.links import Links, best_link
-from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 from tunegraph_pipeline.song_ids import SERVICES
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.recommend.lookup import Lookup
 
 USERS_A_BLOCK = 4096
 """How many users are ranked together where everyone is."""
@@ -334,7 +336,7 @@ class Recommender:
         Raises InputError if the track is not in the bundle or k is below 1, and like :meth:`passing`.
         """
         _check_k(k)
-        track = self._known(track_id)
+        track = self.known(track_id)
         found, cosines = self.ranker.nearest(track, k, self.passing(filters))
         probabilities: list[float | None] = [None] * len(found)
         if (calibration := self.bundle.facts.get("calibration")) is not None:
@@ -351,7 +353,7 @@ class Recommender:
         """The parts of a song's score for somebody with these likes, in this mode of a :class:`Query`. Raises
         InputError if the song is not in the bundle, or an option is out of range."""
         _check_options(Query(likes, mode=mode, recency=recency))
-        track = self._known(track_id)
+        track = self.known(track_id)
         liked, unknown = self.look_up(likes)
         ages = None
         if mode == "continue":
@@ -533,9 +535,11 @@ class Recommender:
         return songs(artists, SONGS_OF_AN_ARTIST), songs(not_artists, None), unknown
 
     @cached_property
-    def lookup(self) -> Lookup:
+    def lookup(self) -> "Lookup":
         """Songs and artists by the names of other programs. Its parts are built when they are first needed,
         in seconds for millions of songs."""
+        from tunegraph_pipeline.recommend.lookup import Lookup  # which most queries do not need
+
         return Lookup(self.bundle)
 
     @cached_property
@@ -543,7 +547,8 @@ class Recommender:
         """How many songs of each artist may be recommended: int64[artists]."""
         return self.lookup.count_songs(self.ranker.allowed)
 
-    def _known(self, track_id: str) -> int:
+    def known(self, track_id: str) -> int:
+        """The canonical track of an id. Raises InputError if it is not in the bundle."""
         track = self.bundle.tracks.position(track_id)
         if track < 0:
             raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")
