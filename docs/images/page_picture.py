@@ -3,8 +3,8 @@
     tunegraph serve --lake LAKE &
     python docs/images/page_picture.py http://127.0.0.1:8000 SONG [SONG ...]
 
-It searches for each SONG, ticks the first one found, and leaves `page.png` beside this file: the page on a desk
-in light, and on a phone in dark. Covers are drawn here, since those of the services belong to others.
+It searches for each SONG, ticks the first one found, and leaves `page.png` beside this file: the page on a
+desk in light, and on a phone in dark. Covers are drawn here, since those of the services belong to others.
 """
 
 import base64

@@ -114,6 +114,7 @@ def test_every_example_of_the_documentation_is_answered_as_it_says(
         "/tracks",
         "/tracks/…/similar",
         "/genres",
+        "/tracks/…/path",
         "/artists",
         "/artists/…/songs",
         "/blends",
