@@ -119,7 +119,7 @@ def test_a_song_is_named_before_it_is_liked(visit: Open) -> None:
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(card).to_be_hidden()
-    assert complaints(seen) == []
+    assert seen.complaints == []
 
 
 def test_the_wheel_scrolls_the_page_until_the_map_was_clicked(visit: Open) -> None:
@@ -209,7 +209,7 @@ def test_two_fingers_move_the_map_and_one_the_page(browser: Browser, visit: Open
     assert (box["width"], box["height"]) == (PHONE["width"], PHONE["height"])
     page.locator("#large").tap()
     assert page.evaluate("scrollY") == before
-    assert complaints(seen) == []
+    assert seen.complaints == []
 
 
 def test_the_map_by_the_keyboard(visit: Open) -> None:
@@ -239,7 +239,7 @@ def test_the_map_by_the_keyboard(visit: Open) -> None:
     expect(page.locator("#map")).to_be_focused()
     press("Escape")
     expect(page.locator("#large")).to_have_attribute("aria-label", "Map on the whole screen")
-    assert complaints(seen) == []
+    assert seen.complaints == []
 
 
 @pytest.mark.parametrize(("drawn", "scheme"), [("webgl", "light"), ("plain", "dark")])
@@ -290,8 +290,3 @@ def nearest(page: Page, scene: int, wanted: np.ndarray) -> float:
     right, bottom = ((CORNERS[scene] + 0.07) * size).astype(int)
     away = np.linalg.norm(pixels[top:bottom, left:right] - wanted, axis=2)
     return float(away.min())
-
-
-def complaints(seen: Visit) -> list[str]:
-    """Without what a browser says that draws WebGL on the processor."""
-    return [text for text in seen.complaints if "GL Driver Message" not in text]

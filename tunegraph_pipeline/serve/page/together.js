@@ -384,7 +384,7 @@ export function startTogether() {
       },
     },
     field("guest-link", "A friend's link", "Paste a friend's link"),
-    field("guest-name", "Their name", "Name"),
+    field("guest-name", "Whose list it is", "Whose?"),
     element("button", { type: "submit" }, "Add"),
   );
   $("together").removeAttribute("aria-label");
