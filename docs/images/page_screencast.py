@@ -4,7 +4,8 @@
     python docs/images/page_screencast.py http://127.0.0.1:8000 SONG SONG SONG
 
 It types the first SONG, brings the others as lines, asks why a song is recommended, moves the map and asks
-for a genre, in twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with matplotlib.
+for a genre, in twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with
+matplotlib.
 """
 
 import io
@@ -23,7 +24,8 @@ POINTER = """() => {
   const made = document.createElement("div");
   made.id = "pointer-of-screencast";
   Object.assign(made.style, { position: "fixed", zIndex: 99, width: "22px", height: "22px",
-    marginLeft: "-11px", marginTop: "-11px", borderRadius: "50%", background: "rgb(91 63 214 / 45%)", border: "2px solid white",
+    marginLeft: "-11px", marginTop: "-11px", borderRadius: "50%", background: "rgb(91 63 214 / 45%)",
+    border: "2px solid white",
     pointerEvents: "none", left: "640px", top: "500px", boxShadow: "0 2px 8px rgb(0 0 0 / 40%)" });
   made.popover = "manual";
   made.style.inset = "auto";
