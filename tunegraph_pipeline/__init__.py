@@ -9,9 +9,27 @@ library (`library`) are imported when they are first asked for.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunegraph_pipeline.library import Query, Recommender, blend, open_bundle
+    from tunegraph_pipeline.library import (
+        Filters,
+        Query,
+        Recommender,
+        blend,
+        compare,
+        find_path,
+        open_bundle,
+        recommend_many,
+    )
 
-__all__ = ["Query", "Recommender", "blend", "open_bundle"]
+__all__ = [
+    "Filters",
+    "Query",
+    "Recommender",
+    "blend",
+    "compare",
+    "find_path",
+    "open_bundle",
+    "recommend_many",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`tunegraph recommend` with filters."""
+"""`tunegraph recommend` and `similar` with filters."""
 
 import json
 from pathlib import Path
@@ -34,6 +34,18 @@ def test_songs_that_do_not_pass_are_left_out(lake: Path, options: list[str], son
     answer = json.loads(done.stdout)
     assert [item["track_id"] for item in answer["items"]] == songs
     assert answer["passing"] >= len(songs)
+
+
+def test_similar_songs_are_filtered_too(lake: Path) -> None:
+    def near(*options: str) -> list[str]:
+        done = tunegraph("similar", "b", "--json", "--lake", lake, *options)
+        assert done.returncode == 0, done.stderr
+        return [item["track_id"] for item in json.loads(done.stdout)]
+
+    assert sorted(near()) == ["a", "c", "d"]
+    assert sorted(near("--genre", "jazz")) == ["a", "c"]
+    assert near("--genre", "jazz", "--year", "1990..", "--loudness", "..-10") == ["a"]
+    assert "no genre 'jaz'" in complaint(tunegraph("similar", "b", "--genre", "jaz", "--lake", lake))
 
 
 def test_the_number_of_songs_that_pass_is_said(lake: Path) -> None:

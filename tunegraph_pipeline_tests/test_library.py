@@ -1,14 +1,17 @@
 """The library as a notebook uses it, and what it does not import."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tunegraph_pipeline
-from tunegraph_pipeline import Query, blend, open_bundle
+from tunegraph_pipeline import Query, blend, open_bundle, recommend_many
 from tunegraph_pipeline.errors import BundleError, InputError
+from tunegraph_pipeline_tests.conftest import PROJECT
 from tunegraph_pipeline_tests.serve.conftest import make_lake, small_content, track_id
 
 A, B = [track_id(track) for track in (1, 5, 9)], [track_id(track) for track in (2, 6)]
@@ -51,7 +54,46 @@ assert not heavy, heavy
 def test_other_names_are_not_there() -> None:
     with pytest.raises(AttributeError, match="no attribute 'recommend_me'"):
         _ = tunegraph_pipeline.recommend_me
-    assert set(tunegraph_pipeline.__all__) == {"Query", "Recommender", "blend", "open_bundle"}
+    assert set(tunegraph_pipeline.__all__) == {
+        "Filters",
+        "Query",
+        "Recommender",
+        "blend",
+        "compare",
+        "find_path",
+        "open_bundle",
+        "recommend_many",
+    }
+    assert all(getattr(tunegraph_pipeline, name) for name in tunegraph_pipeline.__all__)
+
+
+def test_the_page_of_the_library_runs(lake: Path) -> None:
+    text = (PROJECT / "docs" / "library.md").read_text()
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", text)
+    first, second = (track_id(1), track_id(5))
+    code = "\n".join(blocks).replace("data_lake/demo", str(lake))
+    code = code.replace("0I3q5fE6wg7LIfHGngUTnV", first).replace("2Fxmhks0bxGSBdJ92vM42m", second)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["answer"].items) == len(names["near"]) == 5
+    assert len(names["for_two"]) == 20
+    assert names["table"].shape == (10, 7)
+    assert [step.song.track_id for step in names["steps"]][:: len(names["steps"]) - 1] == [first, second]
+
+
+def test_many_lists_are_one_table(lake: Path) -> None:
+    music = open_bundle(lake)
+    table = recommend_many(music, {"ann": A, "bo": B}, k=4, max_per_artist=1)
+    for name, likes in (("ann", A), ("bo", [*B])):
+        answer = music.recommend(likes, k=4, max_per_artist=1)
+        rows = table.filter(list=name)
+        assert rows["track_id"].to_list() == [item.song.track_id for item in answer.items]
+        assert rows["score"].to_list() == [item.score for item in answer.items]
+        assert rows["rank"].to_list() == [1, 2, 3, 4]
+        assert set(rows["found"]) == {len(likes)}
+    assert recommend_many(music, {}).is_empty()
+    with pytest.raises(InputError, match="surprise is 2"):
+        recommend_many(music, {"ann": A}, surprise=2)
 
 
 def test_a_blend_takes_turns(lake: Path) -> None:

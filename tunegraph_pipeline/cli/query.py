@@ -35,11 +35,26 @@ from tunegraph_pipeline.ids import composed
 from tunegraph_pipeline.lake.storage import check_writable
 from tunegraph_pipeline.words import counted
 
+GenreOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAMES", help="Of one of these genres. Repeatable.")
+]
+NotGenreOption = Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Of none of these.")]
+YearOption = Annotated[
+    str | None, typer.Option(metavar="RANGE", help="Released then: 1990-1999, 1990.. or ..1999.")
+]
+MoodOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAMES", help="Calm, energetic, happy, sad, danceable, acoustic, instrumental."),
+]
+UnknownOption = Annotated[
+    bool, typer.Option("--allow-unknown", help="Also songs of which what is asked for is unknown.")
+]
 FeatureOption = Annotated[str | None, typer.Option(metavar="RANGE")]
 
 if TYPE_CHECKING:
     from tunegraph_pipeline.lake.lake import Lake
     from tunegraph_pipeline.pipeline.user_list import UserList
+    from tunegraph_pipeline.recommend.filters import Filters
     from tunegraph_pipeline.recommend.matching import Matches
     from tunegraph_pipeline.recommend.recommender import Query, Recommender
 
@@ -91,29 +106,11 @@ def recommend(
             " of the list. Where a song is not known there, to MusicBrainz.",
         ),
     ] = None,
-    genre: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAMES", help="Of one of these genres. Repeatable."),
-    ] = None,
-    not_genre: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Of none of these.")] = None,
-    year: Annotated[
-        str | None,
-        typer.Option(metavar="RANGE", help="Released then: 1990-1999, 1990.. or ..1999."),
-    ] = None,
-    mood: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Calm, energetic, happy, sad, danceable, acoustic, instrumental.",
-        ),
-    ] = None,
-    unknown: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unknown",
-            help="Also songs of which what is asked for is unknown.",
-        ),
-    ] = False,
+    genre: GenreOption = None,
+    not_genre: NotGenreOption = None,
+    year: YearOption = None,
+    mood: MoodOption = None,
+    unknown: UnknownOption = False,
     acousticness: FeatureOption = None,
     danceability: FeatureOption = None,
     energy: FeatureOption = None,
@@ -140,28 +137,25 @@ def recommend(
     """
     from dataclasses import replace
 
-    from tunegraph_pipeline.recommend.filters import read_filters
     from tunegraph_pipeline.recommend.recommender import Query
 
-    filters = read_filters(
-        genres=_named(genre),
-        not_genres=_named(not_genre),
-        year=year,
-        moods=_named(mood),
-        features={
-            "acousticness": acousticness,
-            "danceability": danceability,
-            "energy": energy,
-            "instrumentalness": instrumentalness,
-            "key": key,
-            "liveness": liveness,
-            "loudness": loudness,
-            "mode": mode,
-            "speechiness": speechiness,
-            "tempo": tempo,
-            "valence": valence,
-        },
-        unknown="allow" if unknown else "exclude",
+    filters = _filters(
+        genre,
+        not_genre,
+        year,
+        mood,
+        unknown,
+        acousticness=acousticness,
+        danceability=danceability,
+        energy=energy,
+        instrumentalness=instrumentalness,
+        key=key,
+        liveness=liveness,
+        loudness=loudness,
+        mode=mode,
+        speechiness=speechiness,
+        tempo=tempo,
+        valence=valence,
     )
     if sum(choice is not None for choice in (user or file, likes, users)) != 1:
         raise InputError("give one of --user ID, --likes SONG,SONG,…, --file FILE and --users FILE")
@@ -185,7 +179,7 @@ def recommend(
         max_per_artist=max_per_artist,
         explicit=explicit,
         links=None if links == "auto" else links,
-        filters=None if filters.asks_nothing else filters,
+        filters=filters,
     )
     if users is not None and output is not None:
         check_writable(output)
@@ -207,18 +201,55 @@ def similar(
     song: Annotated[str, typer.Argument(metavar="SONG", help="The song: an id, a link or a name.")],
     lake: LakeOption = MAIN_LAKE,
     k: CountOption = 10,
+    genre: GenreOption = None,
+    not_genre: NotGenreOption = None,
+    year: YearOption = None,
+    mood: MoodOption = None,
+    unknown: UnknownOption = False,
+    acousticness: FeatureOption = None,
+    danceability: FeatureOption = None,
+    energy: FeatureOption = None,
+    instrumentalness: FeatureOption = None,
+    key: FeatureOption = None,
+    liveness: FeatureOption = None,
+    loudness: FeatureOption = None,
+    mode: FeatureOption = None,
+    speechiness: FeatureOption = None,
+    tempo: FeatureOption = None,
+    valence: FeatureOption = None,
     ids: IdsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the songs nearest to a song.
 
-    Each with its cosine, and the probability that somebody likes both.
+    Each with its cosine, and the probability that somebody likes both. Filters are those of recommend.
     """
     from tunegraph_pipeline.pipeline.alone import open_live
 
     recommender = open_live(open_served_lake(lake))
     track = given_song(recommender, song)
-    found = recommender.similar(track, k)
+    found = recommender.similar(
+        track,
+        k,
+        _filters(
+            genre,
+            not_genre,
+            year,
+            mood,
+            unknown,
+            acousticness=acousticness,
+            danceability=danceability,
+            energy=energy,
+            instrumentalness=instrumentalness,
+            key=key,
+            liveness=liveness,
+            loudness=loudness,
+            mode=mode,
+            speechiness=speechiness,
+            tempo=tempo,
+            valence=valence,
+        ),
+    )
     if as_json:
         figures = ("cosine", "probability", "listeners")
         print_json([song_facts(item) | {name: getattr(item, name) for name in figures} for item in found])
@@ -270,6 +301,28 @@ def search(
         notes.print(f"no song is called {text}, or anything near it", soft_wrap=True)
         return
     answers.print(song_table(songs, {"listeners": [f"{song.popularity:,}" for song in songs]}, ids=ids))
+
+
+def _filters(
+    genres: list[str] | None,
+    not_genres: list[str] | None,
+    year: str | None,
+    moods: list[str] | None,
+    allow_unknown: bool,
+    **features: str | None,
+) -> "Filters | None":
+    """What these options ask for, None if nothing. Raises InputError for what is no range."""
+    from tunegraph_pipeline.recommend.filters import read_filters
+
+    filters = read_filters(
+        genres=_named(genres),
+        not_genres=_named(not_genres),
+        year=year,
+        moods=_named(moods),
+        features=features,
+        unknown="allow" if allow_unknown else "exclude",
+    )
+    return None if filters.asks_nothing else filters
 
 
 def _named(options: list[str] | None) -> list[str]:

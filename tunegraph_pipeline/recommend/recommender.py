@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from tunegraph_pipeline.recommend.filters import Filters, Passing
 from tunegraph_pipeline.recommend.genres import Genres, GenresOfSongs
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.links import Links, best_link
-from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.ranking import Progress, QuerySpec, Ranker, Rankings
 from tunegraph_pipeline.song_ids import SERVICES
+
+if TYPE_CHECKING:
+    from tunegraph_pipeline.recommend.lookup import Lookup
 
 USERS_A_BLOCK = 4096
 """How many users are ranked together where everyone is."""
@@ -493,9 +495,11 @@ class Recommender:
         return songs(artists, SONGS_OF_AN_ARTIST), songs(not_artists, None), unknown
 
     @cached_property
-    def lookup(self) -> Lookup:
+    def lookup(self) -> "Lookup":
         """Songs and artists by the names of other programs. Its parts are built when they are first needed,
         in seconds for millions of songs."""
+        from tunegraph_pipeline.recommend.lookup import Lookup  # which most queries do not need
+
         return Lookup(self.bundle)
 
     @cached_property
