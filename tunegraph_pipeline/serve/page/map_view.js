@@ -2,7 +2,7 @@
 // the view and the drawing (`map.js`, `map_points.js`).
 
 import { Job, ServiceError, get } from "./api.js";
-import { $, count, element, icon, iconButton, say } from "./dom.js";
+import { $, closeSheet, count, element, icon, iconButton, say } from "./dom.js";
 import { SongMap } from "./map.js";
 import { HUES } from "./map_points.js";
 import { recommendations, showProblem } from "./recommendations.js";
@@ -48,6 +48,7 @@ export function startMap() {
     if (chosen) closeCard();
     else if (map.alone) enlarge(false);
   });
+  songActions.push({ icon: "map", text: "Show on the map", act: showOnMap, when: (song) => song.x !== undefined });
   showSongs();
   // On a phone it is far below the recommendations, and may never be seen.
   const loading = new Job(load, showProblem);
@@ -68,6 +69,15 @@ function showSongs() {
   map.setSongs(likes, items);
   $("mine").disabled = !likes.length && !items.length;
   if (chosen) showCard(chosen);
+}
+
+/** Go to the map and to a song on it, with its card. */
+function showOnMap(song) {
+  closeSheet();
+  $("map-section").scrollIntoView({ block: "nearest" });
+  $("map").focus({ preventScroll: true });
+  map.goTo(song);
+  map.select(song);
 }
 
 // --- the points and their genres ---
