@@ -249,6 +249,12 @@ function enlarge(yes) {
   map.alone = yes;
   $("chart").classList.toggle("large", yes);
   document.documentElement.classList.toggle("behind", yes);
+  // What lies behind cannot be reached by keys either.
+  for (let part = $("chart"); part !== document.body; part = part.parentElement) {
+    for (const other of part.parentElement.children) {
+      if (other !== part && !["said", "undo"].includes(other.id) && !other.querySelector("#said, #undo")) other.inert = yes;
+    }
+  }
   const label = yes ? "Back to the page" : "Map on the whole screen";
   $("large").replaceChildren(icon(yes ? "close" : "large"));
   $("large").setAttribute("aria-label", label);
