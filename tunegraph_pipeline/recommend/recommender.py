@@ -320,7 +320,7 @@ class Recommender:
         Raises InputError if the track is not in the bundle or k is below 1, and like :meth:`passing`.
         """
         _check_k(k)
-        track = self._known(track_id)
+        track = self.known(track_id)
         found, cosines = self.ranker.nearest(track, k, self.passing(filters))
         probabilities: list[float | None] = [None] * len(found)
         if (calibration := self.bundle.facts.get("calibration")) is not None:
@@ -334,7 +334,7 @@ class Recommender:
     def explain(self, likes: Sequence[str], track_id: str) -> Explanation:
         """The parts of a song's score for somebody with these likes. Raises InputError if the song is not in
         the bundle."""
-        track = self._known(track_id)
+        track = self.known(track_id)
         liked, unknown = self.look_up(likes)
         score, liked, contributions = self.ranker.parts(QuerySpec(liked), track)
         order = np.argsort(-contributions, kind="stable")
@@ -503,7 +503,8 @@ class Recommender:
         """How many songs of each artist may be recommended: int64[artists]."""
         return self.lookup.count_songs(self.ranker.allowed)
 
-    def _known(self, track_id: str) -> int:
+    def known(self, track_id: str) -> int:
+        """The canonical track of an id. Raises InputError if it is not in the bundle."""
         track = self.bundle.tracks.position(track_id)
         if track < 0:
             raise InputError(f"track {_shown(track_id)} is not in bundle {self.bundle.version}")

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.filters import NotInBundleError
+from tunegraph_pipeline.recommend.path import NoPathError
 from tunegraph_pipeline.recommend.recommender import Recommender, UnknownSongsError
 from tunegraph_pipeline.serve.middleware import CHARGE
 from tunegraph_pipeline.serve.problem_details import MEDIA_TYPE as PROBLEM
@@ -65,9 +66,11 @@ def charge_request(request: Request, cost: float) -> None:
 
 def problem_of(error: InputError) -> Problem:
     """What is wrong with a query, as a response: 404 for a genre or feature that the bundle knows of no song,
-    and for songs that it does not have, else 422."""
+    for songs that it does not have, and where there is no path; else 422."""
     if isinstance(error, UnknownSongsError):
         return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-songs")
+    if isinstance(error, NoPathError):
+        return Problem(HTTPStatus.NOT_FOUND, str(error), name="no-path")
     if isinstance(error, NotInBundleError):
         return Problem(HTTPStatus.NOT_FOUND, str(error), name="unknown-filter")
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), name="invalid-input")

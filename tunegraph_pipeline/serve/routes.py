@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend.path import find_path
 from tunegraph_pipeline.recommend.recommender import Query as Question
 from tunegraph_pipeline.recommend.recommender import Recommender, SongView
 from tunegraph_pipeline.serve import metrics, schemas
@@ -27,6 +28,7 @@ from tunegraph_pipeline.serve.answers import (
     INVALID,
     OF_BODY,
     OF_STORED,
+    answer_or_problem,
     json_response,
     problem_of,
     problems,
@@ -166,6 +168,27 @@ def _add_tracks(router: APIRouter, service: Service) -> None:
                     }
                     for rank, item in enumerate(found, 1)
                 ],
+            }
+        )
+
+    @router.get(
+        "/tracks/{track_id:path}/path",
+        summary="A path between two songs",
+        tags=["tracks"],
+        response_model=schemas.PathAnswer,
+        responses=problems(HTTPStatus.NOT_FOUND, INVALID, BUSY),
+    )
+    async def path(track_id: str, how: Annotated[schemas.PathParameters, Query()]) -> Response:
+        """Songs that lead from one song to another, each liked by the same people as the one before. As few
+        as are found."""
+        recommender = service.live_bundle.current.recommender
+        require_known(recommender, track_id)
+        require_known(recommender, how.to)
+        steps = await service.in_thread(answer_or_problem, find_path, recommender, track_id, how.to, how.most)
+        return json_response(
+            {
+                "bundle_version": recommender.bundle.version,
+                "items": [{**step.song.shown(), "listeners": step.listeners} for step in steps],
             }
         )
 

@@ -272,6 +272,13 @@ class SimilarParameters(FilterParameters):
     k: Count = Field(10, description="Number of songs.")
 
 
+class PathParameters(QueryParameters):
+    """Where a path leads to."""
+
+    to: Id = Field(description="The song that the path leads to.")
+    most: int = Field(12, ge=2, le=50, description="Maximum number of songs on it, both ends included.")
+
+
 class TrackParameters(QueryParameters):
     """Ids to look up, and words to search for."""
 
@@ -602,6 +609,21 @@ class ArtistSongsAnswer(BaseModel):
     bundle_version: str
     artist: ArtistAnswer
     items: list[TrackAnswer]
+
+
+class StepAnswer(ShownSong):
+    """A song on a path."""
+
+    listeners: int = Field(
+        description="Number of listeners who like it and the song before; 0 for the first."
+    )
+
+
+class PathAnswer(BaseModel):
+    """The songs from one to another, both included."""
+
+    bundle_version: str
+    items: list[StepAnswer]
 
 
 class GenreAnswer(BaseModel):
