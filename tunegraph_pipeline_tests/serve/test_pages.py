@@ -124,7 +124,7 @@ def test_genres_are_told_apart_with_any_colour_blindness(scheme: str, contrast: 
     light, ground = (part @ [0.2126, 0.7152, 0.0722] + 0.05 for part in (genres, page))
     assert (np.maximum(light / ground, ground / light) >= contrast).all()
     for eyes, seen in _EYES.items():
-        cones = np.clip(np.concatenate([genres, others]) @ np.transpose(seen), 0, 1) @ np.transpose(_CONES)
+        cones = np.clip(np.concatenate([genres, others]) @ np.array(seen).T, 0, 1) @ np.transpose(_CONES)
         at = 100 * np.cbrt(cones) @ np.transpose(_OKLAB)
         apart = np.linalg.norm(at[:, None] - at[None], axis=2) + 1e3 * np.eye(len(at))
         assert apart.min() > 8, eyes  # about 2 is the least that is seen side by side
