@@ -3,8 +3,8 @@
     tunegraph serve --lake LAKE &
     python docs/images/page_picture.py http://127.0.0.1:8000 SONG [SONG ...]
 
-It searches for each SONG, ticks the first one found, and leaves `page.png` beside this file: the page on a desk
-in light, and on a phone in dark. Covers are drawn here, since those of the services belong to others.
+It searches for each SONG, ticks the first one found, and leaves `page.png` beside this file: the page on a
+desk in light, and on a phone in dark. Covers are drawn here, since those of the services belong to others.
 """
 
 import base64
@@ -27,10 +27,10 @@ COVER = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 60 60">
 <circle cx="{4}" cy="{3}" r="15" fill="hsl({2} 70% 70%)"/></svg>"""
 BOTH = """<style>
   body {{ margin: 0; width: 1500px; height: 900px; position: relative;
-         background: linear-gradient(135deg, #e9e4fd, #f8e9dc) }}
+         background: #e6e0fb }}
   img {{ position: absolute; display: block; box-shadow: 0 24px 70px rgb(40 20 90 / 30%) }}
-  .desk {{ left: 36px; top: 40px; width: 1290px; border-radius: 16px }}
-  .phone {{ right: 40px; bottom: 34px; width: 318px; border: 7px solid #0b0910; border-radius: 34px }}
+  .desk {{ right: 36px; top: 36px; width: 1310px; border-radius: 16px }}
+  .phone {{ left: 36px; bottom: 26px; width: 262px; border: 7px solid #0b0910; border-radius: 34px }}
 </style><img class="desk" src="{desk}"><img class="phone" src="{phone}">"""
 
 

@@ -3,8 +3,9 @@
     tunegraph serve --lake LAKE &
     python docs/images/page_screencast.py http://127.0.0.1:8000 SONG SONG SONG
 
-It types the first SONG, brings the others as lines, asks why a song is recommended, moves the map and asks for a
-genre, in twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with matplotlib.
+It types the first SONG, brings the others as lines, asks why a song is recommended, moves the map and asks
+for a genre, in twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with
+matplotlib.
 """
 
 import io
@@ -22,8 +23,9 @@ QUALITY = 58
 POINTER = """() => {
   const made = document.createElement("div");
   made.id = "pointer-of-screencast";
-  Object.assign(made.style, { position: "fixed", zIndex: 99, width: "22px", height: "22px", marginLeft: "-11px",
-    marginTop: "-11px", borderRadius: "50%", background: "rgb(91 63 214 / 45%)", border: "2px solid white",
+  Object.assign(made.style, { position: "fixed", zIndex: 99, width: "22px", height: "22px",
+    marginLeft: "-11px", marginTop: "-11px", borderRadius: "50%", background: "rgb(91 63 214 / 45%)",
+    border: "2px solid white",
     pointerEvents: "none", left: "640px", top: "500px", boxShadow: "0 2px 8px rgb(0 0 0 / 40%)" });
   made.popover = "manual";
   made.style.inset = "auto";
@@ -71,7 +73,7 @@ class Film:
             share = step / steps
             self._at = tuple(a + (b - a) * share for a, b in zip(start, there, strict=True))  # type: ignore[assignment]
             self.page.mouse.move(*self._at)
-            self.show(0.09)
+            self.show(0.07)
 
     def click(self, target: Locator, seconds: float) -> None:
         self.move(target)
@@ -112,8 +114,8 @@ def main() -> None:
 
 def act(film: Film, song: str, others: list[str]) -> None:
     page = film.page
-    film.show(1.2)
-    film.click(page.locator("#search"), 0.2)
+    film.show(0.8)
+    film.click(page.locator("#search"), 0.1)
     for end in range(2, len(song) + 1, 2):
         page.keyboard.type(song[end - 2 : end])
         film.show(0.12)
@@ -129,9 +131,9 @@ def act(film: Film, song: str, others: list[str]) -> None:
     film.show(1.4)
     film.click(page.locator("#sheet .row button").first, 1.4)
     film.click(page.locator("#recommendations .name").nth(1), 0.9)
-    film.click(page.get_by_role("button", name="Why this?"), 2.2)
+    film.click(page.get_by_role("button", name="Why this?"), 1.9)
     film.click(page.get_by_role("button", name="Close"), 0.4)
-    film.click(page.locator("#recommendations .name").nth(1), 0.3)
+    film.click(page.locator("#recommendations .name").nth(1), 0.1)
     film.click(page.locator("#recommendations .like").first, 1.0)
     film.click(page.locator("#mine"), 1.0)
     film.move(page.locator("#map"), 2)
@@ -141,7 +143,8 @@ def act(film: Film, song: str, others: list[str]) -> None:
     page.mouse.up()
     film.show(1.0)
     film.click(page.locator("#options > summary"), 0.8)
-    film.click(page.locator("#genres button", has_text="hip-hop").first, 2.4)
+    film.click(page.locator("#genres button", has_text="hip-hop").first, 1.0)
+    film.click(page.locator("#options > summary"), 2.0)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_the_keyboard_alone_is_enough(visit: Open) -> None:
     seen.after(lambda: press("Enter"))
     expect(page.locator("#found-1")).to_have_attribute("aria-selected", "true")
     seen.after(lambda: (press("ArrowUp"), press("Enter")))
-    assert len(seen.liked()) == 2
+    assert (len(seen.liked()), page.locator("#artists li").count()) == (1, 1)
     press("Escape")
     expect(page.locator("#found")).to_be_hidden()
     expect(page.locator("#search")).to_have_attribute("aria-expanded", "false")
@@ -151,7 +151,7 @@ def test_the_keyboard_alone_is_enough(visit: Open) -> None:
     press("n")
     expect(page.locator("#tip")).to_be_visible()
     seen.after(lambda: press("Enter"))
-    assert len(seen.liked()) == 3
+    assert len(seen.liked()) == 2
     for key in ("+", "ArrowLeft", "-", "0"):
         press(key)
     assert seen.complaints == []

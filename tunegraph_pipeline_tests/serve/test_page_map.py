@@ -44,6 +44,19 @@ CanvasRenderingContext2D.prototype.fillText = function (text, left, top) {
 };
 """
 LIKE = "async (id) => (await import('./page/store.js')).store.like(id)"
+LOSE = """async () => {
+  const canvas = document.querySelector("canvas.points");
+  const extension = canvas.getContext("webgl").getExtension("WEBGL_lose_context");
+  const heard = (kind) => new Promise((done) => canvas.addEventListener(kind, done, { once: true }));
+  const lost = heard("webglcontextlost");
+  extension.loseContext();
+  await lost;
+  const restored = heard("webglcontextrestored");
+  await new Promise((done) => setTimeout(done, 0));
+  extension.restoreContext();
+  await restored;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
 NO_WEBGL = """
 const context = HTMLCanvasElement.prototype.getContext;
 HTMLCanvasElement.prototype.getContext = function (kind, options) {
@@ -228,6 +241,15 @@ def test_the_map_by_the_keyboard(visit: Open) -> None:
         press("f")
     press("0")
     expect(page.locator("#mine")).to_be_enabled()
+    # A song of the list, on the map.
+    seen.details("#recommendations .song:first-child")
+    page.get_by_role("button", name="Show on the map").focus()
+    press("Enter")
+    name = page.locator("#recommendations .song .name").first.inner_text()
+    expect(page.locator("#map-card")).to_contain_text(name)
+    expect(page.locator("#map")).to_be_focused()
+    press("Escape")
+    expect(page.locator("#map-card")).to_be_hidden()
     genre = page.locator("#map-genres button", has_text="Folk")
     genre.focus()
     press("Enter")
@@ -237,6 +259,10 @@ def test_the_map_by_the_keyboard(visit: Open) -> None:
     page.locator("#large").focus()
     press("Enter")
     expect(page.locator("#map")).to_be_focused()
+    for _ in range(8):  # on the whole screen, keys stay with the map
+        press("Tab")
+        assert page.evaluate("document.activeElement.matches('body, #chart *')")
+    page.locator("#map").focus()
     press("Escape")
     expect(page.locator("#large")).to_have_attribute("aria-label", "Map on the whole screen")
     assert seen.complaints == []
@@ -259,6 +285,9 @@ def test_genres_have_colours_and_regions_have_names(
             hue = names.index(genre) + 1
             wanted = colour(page, f"--genre-{hue}")
             assert nearest(page, scene, wanted) < 60, genre
+        if drawn == "webgl":  # as when a phone sleeps
+            page.evaluate(LOSE)
+            assert nearest(page, 0, colour(page, f"--genre-{names.index('Rock') + 1}")) < 60
         # One genre stands out: the others are nearly gone.
         page.locator("#map-genres button", has_text="Folk").click()
         page.mouse.move(0, 0)

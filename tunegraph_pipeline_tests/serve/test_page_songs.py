@@ -73,18 +73,15 @@ def test_music_is_brought_as_lines_and_files(visit: Open, tmp_path: Path) -> Non
     page.get_by_role("button", name="Add to My songs").click()
     expect(page.locator("#likes .song")).to_have_count(4)
     # Dropped anywhere on the page, a file is brought too; one of another kind is one clear line.
-    for name, content, said in (("photo.png", "\\x89PNG", "evening"), ("songs.txt", "", "songs")):
-        page.evaluate(
-            """([name, content]) => {
-              const files = new DataTransfer();
-              files.items.add(new File([content], name));
-              dispatchEvent(new DragEvent("drop", { dataTransfer: files, cancelable: true }));
-            }""",
-            [name, content],
-        )
-        expect(page.locator("#sheet .problem")).to_contain_text("The service reports: ", timeout=30_000)
-        page.get_by_role("button", name="Close").click()
-        assert said
+    page.evaluate(
+        """() => {
+          const files = new DataTransfer();
+          files.items.add(new File(["\\x89PNG"], "photo.png"));
+          dispatchEvent(new DragEvent("drop", { dataTransfer: files, cancelable: true }));
+        }"""
+    )
+    expect(page.locator("#sheet .problem")).to_contain_text("The service reports: photo.png", timeout=30_000)
+    page.get_by_role("button", name="Close").click()
     assert len(seen.liked()) == 4
     assert [one for one in seen.complaints if "422" not in one] == []
 
@@ -123,7 +120,7 @@ def test_the_radio_goes_on_and_never_repeats(visit: Open) -> None:
         page.evaluate("handlers.nexttrack()")
     played = page.evaluate(heard)
     assert len(played) == len(set(played)) == 33
-    assert played[:12] == [*songs[:2], songs[3], songs[2], *songs[4:12]] or set(songs) <= set(played)
+    assert set(songs) <= set(played)
     # The heart of the player likes what plays.
     seen.after(lambda: player.locator(".like").click())
     assert seen.liked()[0] == played[-1]
@@ -225,8 +222,16 @@ def test_artists_are_liked_looked_at_and_never_heard_again(visit: Open) -> None:
 # --- looks ---
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"),
+    [
+        (PHONE, "dark"),
+        (DESK, "light"),
+        pytest.param(PHONE, "light", marks=pytest.mark.nightly),  # as in dark, in other colours
+        pytest.param(DESK, "dark", marks=pytest.mark.nightly),
+    ],
+    ids=["phone-dark", "desk-light", "phone-light", "desk-dark"],
+)
 def test_everybody_can_use_it_and_sees_the_first_song_at_once(
     visit: Open, scheme: str, viewport: dict[str, int]
 ) -> None:

@@ -20,12 +20,13 @@ def asked(seen: Visit, act: Callable[[], object]) -> dict[str, Any]:
     """Do something and wait for the list it asks for; the body of that request."""
 
     def is_for_list(got: Any) -> bool:
-        return got.url.endswith("/recommendations") and got.request.post_data_json["k"] > 1
+        return bool(got.url.endswith("/recommendations") and got.request.post_data_json["k"] > 1)
 
     with seen.page.expect_response(is_for_list) as told:
         act()
     expect(seen.page.locator("#recommendations.loading")).to_have_count(0)
-    body: dict[str, Any] = told.value.request.post_data_json
+    body: Any = told.value.request.post_data_json
+    assert isinstance(body, dict)
     return body
 
 

@@ -4,7 +4,9 @@ import gzip
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from starlette.requests import Request
 
 from tunegraph_pipeline import serve
@@ -68,6 +70,64 @@ def test_the_page_is_small_and_its_modules_are_asked_for_at_once() -> None:
         r'<link rel="modulepreload" href="page/(\w+\.js)"', (PAGE / "index.html").read_text()
     )
     assert sorted([*preloaded, "app.js"]) == [name for name in names if name.endswith(".js")]
+
+
+# How eyes without one receptor see red, green and blue light (Machado, Oliveira and Fernandes, 2009).
+_EYES = {
+    "usual": np.eye(3),
+    "no red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "no green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "no blue": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.3039],
+    ],
+}
+_CONES = [
+    [0.4122215, 0.5363325, 0.0514460],
+    [0.2119035, 0.6806995, 0.1073970],
+    [0.0883025, 0.2817188, 0.6299787],
+]
+_OKLAB = [
+    [0.2104543, 0.7936178, -0.0040720],
+    [1.9779985, -2.4285922, 0.4505937],
+    [0.0259040, 0.7827718, -0.8086758],
+]
+
+
+@pytest.mark.parametrize(("scheme", "contrast"), [("light", 2), ("dark", 3)])
+def test_genres_are_told_apart_with_any_colour_blindness(scheme: str, contrast: float) -> None:
+    place = -1 if scheme == "dark" else 0
+
+    def colours(file: str, name: str) -> NDArray[np.float64]:
+        """Red, green and blue of the style's colours of this name, as amounts of light."""
+        found = re.findall(rf"(--{name}): #(\w\w)(\w\w)(\w\w);", (PAGE / file).read_text())
+        half = len(found) // 2
+        parts = np.array([[int(part, 16) / 255 for part in one[1:]] for one in found])
+        parts = parts[half:] if place else parts[:half]
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+    genres, others, page = (
+        colours("parts.css", r"genre-\d"),
+        colours("style.css", "others"),
+        colours("style.css", "page"),
+    )
+    assert len(genres) == 8
+    light, ground = (part @ [0.2126, 0.7152, 0.0722] + 0.05 for part in (genres, page))
+    assert (np.maximum(light / ground, ground / light) >= contrast).all()
+    for eyes, seen in _EYES.items():
+        cones = np.clip(np.concatenate([genres, others]) @ np.array(seen).T, 0, 1) @ np.transpose(_CONES)
+        at = 100 * np.cbrt(cones) @ np.transpose(_OKLAB)
+        apart = np.linalg.norm(at[:, None] - at[None], axis=2) + 1e3 * np.eye(len(at))
+        assert apart.min() > 8, eyes  # about 2 is the least that is seen side by side
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 // the view and the drawing (`map.js`, `map_points.js`).
 
 import { Job, ServiceError, get } from "./api.js";
-import { $, count, element, icon, iconButton, say } from "./dom.js";
+import { $, closeSheet, count, element, icon, iconButton, say } from "./dom.js";
 import { SongMap } from "./map.js";
 import { HUES } from "./map_points.js";
 import { recommendations, showProblem } from "./recommendations.js";
@@ -48,6 +48,7 @@ export function startMap() {
     if (chosen) closeCard();
     else if (map.alone) enlarge(false);
   });
+  songActions.push({ icon: "map", text: "Show on the map", act: showOnMap, when: (song) => song.x !== undefined });
   showSongs();
   // On a phone it is far below the recommendations, and may never be seen.
   const loading = new Job(load, showProblem);
@@ -68,6 +69,15 @@ function showSongs() {
   map.setSongs(likes, items);
   $("mine").disabled = !likes.length && !items.length;
   if (chosen) showCard(chosen);
+}
+
+/** Go to the map and to a song on it, with its card. */
+function showOnMap(song) {
+  closeSheet();
+  $("map-section").scrollIntoView({ block: "nearest" });
+  $("map").focus({ preventScroll: true });
+  map.goTo(song);
+  map.select(song);
 }
 
 // --- the points and their genres ---
@@ -239,6 +249,12 @@ function enlarge(yes) {
   map.alone = yes;
   $("chart").classList.toggle("large", yes);
   document.documentElement.classList.toggle("behind", yes);
+  // What lies behind cannot be reached by keys either.
+  for (let part = $("chart"); part !== document.body; part = part.parentElement) {
+    for (const other of part.parentElement.children) {
+      if (other !== part && !["said", "undo"].includes(other.id) && !other.querySelector("#said, #undo")) other.inert = yes;
+    }
+  }
   const label = yes ? "Back to the page" : "Map on the whole screen";
   $("large").replaceChildren(icon(yes ? "close" : "large"));
   $("large").setAttribute("aria-label", label);

@@ -38,7 +38,7 @@ function optionOf(one, place) {
       "span",
       {},
       element("span", { class: "name" }, isArtist(one) ? one.name : nameOf(one)),
-      element("span", { class: "artists" }, isArtist(one) ? ` artist, ${count(one.songs, "song")}` : one.artists ? ` ${one.artists}` : ""),
+      element("span", { class: "artists" }, isArtist(one) ? `artist, ${count(one.songs, "song")}` : one.artists),
     ),
   );
 }

@@ -217,7 +217,7 @@ async function artistPart(artist) {
   const is = (list) => list.some((one) => one.artist_id === artist.artist_id);
   const show = () => {
     const [liked, never] = [is(store.artists), is(store.notArtists)];
-    const like = textButton("like", "like", liked ? "You like this artist" : "Like this artist", () => {
+    const like = textButton("like", "like", liked ? "Liked" : "Like this artist", () => {
       if (liked) store.forgetArtist(artist);
       else store.likeArtist(artist);
       show();
