@@ -36,24 +36,24 @@ class ReporterProcess:
         self._process: Process | None = None
         self._asking = asyncio.Lock()
         self._ending: asyncio.TimerHandle | None = None
-        self._n_waiting = 0
+        self._questions: set[asyncio.Task[bytes]] = set()
+        self._closed = False
 
     async def ask(self, about: str, **arguments: Any) -> bytes:
         """The answer, JSON. Raises Problem: 404 for what the lake does not have, 503 where it cannot be read,
         or too many questions wait, 500 for a fault of the reporter."""
-        if self._n_waiting >= _MOST_WAITING:
+        if len(self._questions) >= _MOST_WAITING:
             raise unavailable("too many questions are waiting; try again in a second", retry_after=1)
-        self._n_waiting += 1
-        try:
-            # To the end, even if the client has gone: the next one must not get its answer.
-            return await asyncio.shield(asyncio.ensure_future(self._ask({"about": about, **arguments})))
-        finally:
-            self._n_waiting -= 1
+        question = asyncio.get_running_loop().create_task(self._ask({"about": about, **arguments}))
+        self._questions.add(question)
+        question.add_done_callback(self._questions.discard)
+        # To the end, even if the client has gone: the next one must not get its answer.
+        return await asyncio.shield(question)
 
     async def close(self) -> None:
-        """End the process, if there is one."""
-        async with self._asking:
-            await self._end()
+        """End the process, if there is one, even over a question; no other is started."""
+        self._closed = True
+        await self._end()
 
     async def _ask(self, question: dict[str, Any]) -> bytes:
         async with self._asking:
@@ -87,6 +87,8 @@ class ReporterProcess:
         return await self._exchange(question)
 
     async def _exchange(self, question: dict[str, Any]) -> tuple[HTTPStatus, bytes]:
+        if self._closed:
+            raise BrokenPipeError("the service ends")
         if self._process is None:
             # A session of its own: Ctrl-C is for the service, which then ends it.
             self._process = await asyncio.create_subprocess_exec(
@@ -100,6 +102,8 @@ class ReporterProcess:
         writer, reader = self._process.stdin, self._process.stdout
         assert writer is not None
         assert reader is not None
+        if writer.is_closing():
+            raise BrokenPipeError("the reporter was idle, and has ended")
         writer.write(json.dumps(question).encode() + b"\n")
         await writer.drain()
         status, length = (await reader.readline()).split()
@@ -108,8 +112,12 @@ class ReporterProcess:
     def _end_later(self) -> None:
         if self._ending is not None:
             self._ending.cancel()
-        loop = asyncio.get_running_loop()
-        self._ending = loop.call_later(_IDLE_SECONDS, lambda: loop.create_task(self.close()))
+        self._ending = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end_idle)
+
+    def _end_idle(self) -> None:
+        # It ends with its input. The next question finds it ended, and starts another.
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def _end(self) -> None:
         process, self._process = self._process, None

@@ -18,7 +18,10 @@ function shape(name, attributes, ...children) {
 }
 
 /** The width of a chart: so that its letters are of their size on a phone too. */
-const widthHere = () => Math.max(300, Math.min(720, innerWidth - 66));
+const widthHere = () => Math.max(300, Math.min(1180, innerWidth - 66));
+
+/** Of how many labels below a chart one is drawn, so that they do not touch. */
+const sparse = (n, width) => Math.ceil(n / Math.max(1, Math.floor((width - LEFT - RIGHT) / 90)));
 
 /** From 3 to 6 round numbers that cover low to high. */
 function ticks(low, high) {
@@ -67,7 +70,7 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(Number(mark.toPrecision(4)))),
     );
   }
-  const every = Math.ceil(labels.length / (width < 500 ? 3 : 6));
+  const every = sparse(labels.length, width);
   labels.forEach((label, place) => {
     if ((labels.length - 1 - place) % every) return;
     picture.append(shape("text", { x: x(place), y: HEIGHT - 8, "text-anchor": "middle" }, label.slice(0, 10)));
@@ -141,7 +144,7 @@ export function bars(title, labels, series) {
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(mark)),
     );
   }
-  const every = Math.ceil(labels.length / (width < 500 ? 3 : 6));
+  const every = sparse(labels.length, width);
   labels.forEach((label, place) => {
     let below = 0;
     series.forEach((one, i) => {

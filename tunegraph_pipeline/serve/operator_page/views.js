@@ -194,7 +194,9 @@ function verdict(gate) {
     ? `Refused: ${gate.refusal}.`
     : gate.users < gate.min_users
       ? `Accepted: ${counted(gate.users, "user")} with held-out likes, too few to judge by.`
-      : "Accepted: not clearly worse than the live model.";
+      : found?.low > 0
+        ? "Accepted: clearly better than the live model."
+        : "Accepted: not clearly worse than the live model.";
   const judged = Object.entries(gate.figures);
   return element(
     "div",
