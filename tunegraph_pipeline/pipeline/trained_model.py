@@ -386,8 +386,8 @@ def laid_out(
 def data_digest(
     graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings. Not of
-    the order of lists, by which the continuation is chosen: where that alone changed, the model stays."""
+    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings. Not
+    of the order of lists, by which the continuation is chosen: where that alone changed, the model stays."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
