@@ -417,6 +417,8 @@ def _found_elsewhere(
     liked, disliked = match(recommender.bundle, listed.likes), match(recommender.bundle, listed.dislikes)
     # The bundle may know the songs by ids of other services than the list does.
     own = usual_service([song.track_id for song in listed.likes])
+    if query.mode == "continue" and not listed.is_ordered:
+        query = replace(query, mode="mix", recency=None)  # as a stored list without an order
     asked = replace(
         query,
         links=query.links or own,

@@ -114,7 +114,7 @@ _LIKES_AND_CONTENT = f"{_LEARNT_LIKES} {_CONTENT}"
 _RANKING = _of(
     "serving_bundle",
     "embeddings pooling_weight prior neighbour_indptr neighbour_indices neighbour_weight recommendable"
-    " canonical user_indptr user_tracks disliked_indptr disliked_tracks",
+    " canonical user_indptr user_tracks user_ages disliked_indptr disliked_tracks",
 )
 
 MADE_FROM: Mapping[str, Mapping[str, str]] = {
@@ -182,6 +182,7 @@ MADE_FROM: Mapping[str, Mapping[str, str]] = {
         "canonical": "like_graph.canonical",
         "user_indptr": "like_graph.indptr",
         "user_tracks": "like_graph.indices",
+        "user_ages": f"{_of('current_likes', 'liked_at position track_id')} like_graph.canonical",
         "listener_indptr listeners": _of("like_graph", "indptr indices"),
         "disliked_indptr disliked_tracks": _of(
             "current_likes", "current_dislikes.user_id current_dislikes.track_id"

@@ -175,7 +175,7 @@ STAGES = (
         "publish",
         ("track_embeddings", "like_graph"),
         folder="serving",
-        code=9,
+        code=10,
         domain="serving",
     ),
     Stage(

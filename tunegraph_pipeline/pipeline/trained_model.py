@@ -83,7 +83,7 @@ def run(
     with Measured() as cost:
         graph, ids = open_like_graph(lake), known_track_ids(lake)
         data, ages = lake_training_data(lake, graph), like_ages(lake, graph)
-        trained_on = data_digest(graph, data, ids, held_out, settings, ages)
+        trained_on = data_digest(graph, data, ids, held_out, settings)
         version = None if full else trained_version(lake, trained_on)
         reused = version is not None
         if version is not None:
@@ -384,20 +384,14 @@ def laid_out(
 
 
 def data_digest(
-    graph: LikeGraph,
-    data: "TrainingData",
-    ids: pl.Series,
-    held_out: float,
-    settings: "TrainingConfig",
-    ages: UInt16 | None = None,
+    graph: LikeGraph, data: "TrainingData", ids: pl.Series, held_out: float, settings: "TrainingConfig"
 ) -> str:
-    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings, and
-    the ages of the likes where lists have an order."""
+    """A digest of all that a training from scratch depends on: likes, folds, content, id map, settings. Not
+    of the order of lists, by which the continuation is chosen: where that alone changed, the model stays."""
     artists = data.track_artists
     arrays: list[NDArray[Any]] = [graph.indptr, graph.indices, graph.fold, graph.canonical]
     arrays += [graph.calibration, graph.judge]
     arrays += [data.features, data.album, artists.indptr, artists.indices]
-    arrays += [] if ages is None else [ages]
     return digest(
         [
             _CODE,

@@ -17,6 +17,7 @@ from tunegraph_pipeline.lake.current import Basis, CurrentLists, rebuilt_lists
 from tunegraph_pipeline.lake.daily import Preview
 from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch
+from tunegraph_pipeline.lake.schemas import EARLIEST
 from tunegraph_pipeline.lake.tables import empty_table, latest_known
 from tunegraph_pipeline.pipeline.current_likes import recordings_by_id
 from tunegraph_pipeline.pipeline.likes_from_plays import has_plays, read_likes_from_plays
@@ -25,10 +26,12 @@ from tunegraph_pipeline.recommend.matching import Song
 
 
 class UserList(NamedTuple):
-    """The songs somebody likes, and those they dislike."""
+    """The songs somebody likes, the newest last where their order is known, and those they dislike.
+    ``is_ordered``: whether it is; files are in the order of their rows if they say no other."""
 
     likes: list[Song]
     dislikes: list[Song]
+    is_ordered: bool
 
 
 # --- from a lake ---
@@ -51,7 +54,9 @@ def list_in_lake(lake: Lake, user_id: str) -> UserList:
         raise InputError(f"user {user_id!r} is not in {lake.name}; import their list first")
     ids = pl.concat([lists.likes["track_id"], lists.dislikes["track_id"]])
     tracks = days.tracks(ids)
-    return UserList(_songs(lists.likes["track_id"], tracks), _songs(lists.dislikes["track_id"], tracks))
+    liked = _newest_last(lists.likes)
+    is_ordered = liked.select(EARLIEST).n_unique() > 1
+    return UserList(_songs(liked["track_id"], tracks), _songs(lists.dislikes["track_id"], tracks), is_ordered)
 
 
 def newest_lists(lake: Lake) -> CurrentLists:
@@ -105,7 +110,7 @@ class _Days:
 def list_in_files(batches: Sequence[RawBatch], user_id: str | None = None) -> UserList:
     """The list of a user in what was read from files. Raises InputError where there is none, or where several
     users have one and ``user_id`` is None."""
-    likes = pl.concat([batch.likes.select("user_id", "track_id") for batch in batches])
+    likes = _newest_last(pl.concat([batch.likes for batch in batches]))
     said = pl.concat([batch.feedback.select("user_id", "track_id", "action") for batch in batches])
     user_id = None if user_id is None else composed(user_id)
     users = pl.concat([likes["user_id"], said["user_id"]]).unique(maintain_order=True)
@@ -119,7 +124,11 @@ def list_in_files(batches: Sequence[RawBatch], user_id: str | None = None) -> Us
     tracks = latest_known([batch.tracks for batch in batches])
     disliked = opinions.filter(action="dislike")["track_id"]
     both = pl.concat([liked["track_id"], opinions.filter(action="like")["track_id"]])
-    return UserList(_songs(both, tracks), _songs(disliked, tracks))
+    return UserList(_songs(both, tracks), _songs(disliked, tracks), is_ordered=True)
+
+
+def _newest_last(likes: pl.DataFrame) -> pl.DataFrame:
+    return likes.sort(*EARLIEST, nulls_last=False, maintain_order=True)
 
 
 def _songs(ids: pl.Series, tracks: pl.DataFrame) -> list[Song]:

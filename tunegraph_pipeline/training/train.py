@@ -324,7 +324,12 @@ def train(
         around=None if start is None else start.blend,
     )
     continuation, continued = choose_continuation(
-        moments, ScoreParts(embeddings, pooling_weight, W), prior, validation.recommendable, blend
+        moments,
+        ScoreParts(embeddings, pooling_weight, W),
+        prior,
+        validation.recommendable,
+        blend,
+        data.track_artists,
     )
     return TrainedModel(
         embeddings=embeddings,

@@ -16,6 +16,7 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, write_batch
 from tunegraph_pipeline.orchestration.in_process import run_job
 from tunegraph_pipeline.pipeline.compare import PROTOCOLS, compare_lake, liked_at, usual_protocols
+from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import ComparisonSettings
 from tunegraph_pipeline.pipeline.status import lake_status
@@ -97,6 +98,7 @@ def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
     assert list(found.outcomes) == [
         "weak generalisation",
         "strong generalisation",
+        "continuation",
         "temporal",
         "cold-start tracks",
     ]
@@ -107,7 +109,7 @@ def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
             ("co_like", 0),
             ("co_like", 1),
         ]
-    assert found.document().count("± seeds") == 4
+    assert found.document().count("± seeds") == 5
     # Time splits the same way with every seed; the last like of everybody is asked for.
     when = "made until 2026-01-05 and in the 1.0 days after"
     says = f"temporal: 200 likes to learn from, 40 users judged on 40 held-out likes, {when}"
@@ -121,10 +123,10 @@ def test_every_protocol_and_seed_is_gone_through(lake: Lake) -> None:
 
 def test_without_a_named_protocol_dated_likes_are_also_divided_by_time(lake: Lake) -> None:
     found = compare_lake(lake, ComparisonSettings(models=("popularity", "decayed_popularity"), k=3), silent)
-    assert found.protocols == ("weak", "strong", "temporal")
+    assert found.protocols == ("weak", "strong", "continuation", "temporal")
     models = {name: [one.model for one in outcomes] for name, outcomes in found.outcomes.items()}
     assert models["weak generalisation"] == models["strong generalisation"] == ["popularity"]
-    assert models["temporal"] == ["popularity", "decayed_popularity"]
+    assert models["continuation"] == models["temporal"] == ["popularity", "decayed_popularity"]
     assert any("decayed_popularity was left out: it ranks by when" in note for note in found.notes)
 
 
@@ -132,9 +134,12 @@ def test_likes_without_times_or_all_of_one_moment_are_not_divided_by_time(lake: 
     graph = open_like_graph(lake)
     likes, times = graph.matrix(), liked_at(lake, graph)
     few = np.where(np.arange(len(times)) % 3 == 0, times, np.nan)
-    assert usual_protocols(likes, times) == ("weak", "strong", "temporal")
+    ages = like_ages(lake, graph)
+    assert ages is not None
+    assert usual_protocols(likes, times, ages) == ("weak", "strong", "continuation", "temporal")
     for unsuited in (few, np.full(len(times), np.nan), np.ones(len(times))):
-        assert usual_protocols(likes, unsuited) == ("weak", "strong")
+        assert usual_protocols(likes, unsuited, None) == ("weak", "strong")
+        assert usual_protocols(likes, unsuited, ages) == ("weak", "strong", "continuation")
 
 
 def test_baselines_are_tuned_on_likes_before_those_that_are_held_out(

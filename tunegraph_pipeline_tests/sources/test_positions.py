@@ -7,8 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.raw import RawBatch, empty_frame, read_batches, write_batch
 from tunegraph_pipeline.lake.tables import current_lists, derive_observations, unique_likes
+from tunegraph_pipeline.pipeline.user_list import list_in_files, list_in_lake
 from tunegraph_pipeline.sources.files import read_files
 
 A, B, C = ("1aaaaaaaaaaaaaaaaaaaaa", "2aaaaaaaaaaaaaaaaaaaaa", "3aaaaaaaaaaaaaaaaaaaaa")
@@ -99,3 +101,18 @@ def test_a_batch_without_places_has_the_id_it_always_had(tmp_path: Path) -> None
     assert ids[0] == ids[1] != ids[2]
     (info,) = read_batches(tmp_path / "without" / "raw", date(2026, 1, 1))
     assert info.read("likes")["position"].to_list() == [None]
+
+
+def test_the_list_of_a_file_or_a_lake_ends_with_its_newest_song(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f"user_id,track_id,added_at\nu,{A},2026-01-03\nu,{B},2026-01-02\nu,{C},2026-01-04\n")
+    batches = read_files([file])
+    assert [song.track_id for song in list_in_files(batches).likes] == [B, A, C]
+    lake = Lake.open_or_create(tmp_path / "lake")
+    lake.admit_source("files")
+    write_batch(lake.raw, date(2026, 1, 5), batches[0])
+    found = list_in_lake(lake, "u")
+    assert ([song.track_id for song in found.likes], found.is_ordered) == ([B, A, C], True)
+    file.write_text(f"user_id,track_id\nv,{A}\nv,{B}\n")
+    write_batch(lake.raw, date(2026, 1, 6), read_files([file])[0])
+    assert not list_in_lake(lake, "v").is_ordered
