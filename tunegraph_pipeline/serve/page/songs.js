@@ -205,7 +205,9 @@ export function replaceRows(list, rows) {
   list.replaceChildren(...rows);
   if (!held) return;
   const again = rows.find((one) => one.dataset.track === at) ?? rows[Math.min(Math.max(order, 0), rows.length - 1)];
-  const target = again?.querySelector(`button[class="${CSS.escape(kind)}"]`) ?? again?.querySelector("button");
+  const buttons = [...(again?.querySelectorAll("button") ?? [])];
+  const alike = buttons.filter((one) => one.className === kind);
+  const target = alike.find((one) => one.textContent === held.textContent) ?? alike[0] ?? buttons[0];
   if (target) target.focus();
   else if (list.tabIndex === -1) list.focus();
 }

@@ -23,20 +23,23 @@ const MOST_ASKED = 2000; // ids in one list of a request
 const MOST_ARTISTS = 100;
 const MOST_HEARD = 5000;
 
-function read(storage, name) {
+function textOf(storage, name) {
   try {
-    return JSON.parse(storage().getItem(name));
+    return storage().getItem(name);
   } catch {
-    return null; // the browser refuses storage, or the text is invalid
+    return null; // the browser refuses storage
   }
 }
 
-function write(storage, name, value) {
+const read = (storage, name) => parsed(textOf(storage, name)) ?? null;
+
+/** Keep a text; false if the browser refuses, without which the page still works, and a link has the list. */
+function write(storage, name, text) {
   try {
-    storage().setItem(name, JSON.stringify(value));
+    storage().setItem(name, text);
     return true;
   } catch {
-    return false; // without storage the page still works, and a link has the list
+    return false;
   }
 }
 
@@ -59,7 +62,7 @@ class Store extends EventTarget {
 
   constructor() {
     super();
-    this.#kept = cleaned(read(local, KEPT));
+    this.#kept = pruned(cleaned(read(local, KEPT)), Date.now());
     this.#readHeard(read(local, HEARD));
     const open = read(session, OPEN);
     if (this.#isThere(open)) this.#open = open;
@@ -353,13 +356,13 @@ class Store extends EventTarget {
     this.#heard.set(id, Date.now());
     const newest = [...this.#heard].sort(([, one], [, other]) => one - other).slice(-MOST_HEARD);
     this.#heard = new Map(newest);
-    write(local, HEARD, newest);
+    write(local, HEARD, JSON.stringify(newest));
     this.dispatchEvent(new Event("heard"));
   }
 
   forgetHeard() {
     this.#heard = new Map();
-    write(local, HEARD, []);
+    write(local, HEARD, "[]");
     this.dispatchEvent(new Event("heard"));
   }
 
@@ -466,8 +469,8 @@ class Store extends EventTarget {
 
   #edit(change) {
     // What another tab kept just now may not have arrived as an event yet.
-    const stored = read(local, KEPT);
-    if (stored) this.#kept = merged(this.#kept, cleaned(stored));
+    const text = textOf(local, KEPT);
+    if (text !== null && text !== this.#written) this.#kept = merged(this.#kept, cleaned(parsed(text)));
     this.#views = null;
     change();
     this.#views = null;
@@ -480,19 +483,23 @@ class Store extends EventTarget {
   }
 
   #keep() {
-    this.isKept = write(local, KEPT, pruned(this.#kept, Date.now()));
-    write(session, OPEN, this.#open);
+    this.#written = JSON.stringify(this.#kept);
+    this.isKept = write(local, KEPT, this.#written);
+    write(session, OPEN, JSON.stringify(this.#open));
   }
 
+  /** Whether the browser keeps lists. */
   isKept = true;
+  #written = ""; // the text that this tab kept last
 
   #fromOtherTab(event) {
     if (event.key === HEARD) this.#readHeard(read(local, HEARD));
     if (event.key !== KEPT) return;
     if (event.newValue === null) return; // cleared by the browser: this tab goes on with what it has
-    const theirs = pruned(cleaned(read(local, KEPT)), Date.now());
-    const both = pruned(merged(this.#kept, theirs), Date.now());
-    const news = !equal(both, pruned(this.#kept, Date.now()));
+    // A third tab may have kept something since, without having seen this.
+    const theirs = cleaned(parsed(textOf(local, KEPT)));
+    const both = merged(merged(this.#kept, cleaned(parsed(event.newValue))), theirs);
+    const news = !equal(both, this.#kept);
     this.#kept = both;
     this.#clock = Math.max(this.#clock, this.#latest());
     this.#views = null;
