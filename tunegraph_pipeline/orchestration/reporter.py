@@ -35,8 +35,8 @@ from tunegraph_pipeline.serve.blocklist import Blocklist
 if TYPE_CHECKING:
     import polars as pl
 
-_USERS_SECONDS = 30.0
-"""For how long the list of users is kept, which takes long to make in a large lake."""
+_USERS_SECONDS, _USERS_TIMES = 30.0, 20
+"""For how long the list of users is kept at least, and how many times as long as it took to make."""
 _ATTEMPTS = 3
 """How often a question is asked while a refresh replaces what is being read."""
 _PAUSE_SECONDS = 0.05
@@ -83,7 +83,9 @@ class Reporter:
     ) -> dict[str, Any]:
         now, today = time.monotonic(), _today()
         if self._users is None or now >= self._users[0] or self._users[1] != today:
-            self._users = now + _USERS_SECONDS, today, lake_users(lake, today)
+            users = lake_users(lake, today)
+            made = time.monotonic()
+            self._users = made + max(_USERS_SECONDS, _USERS_TIMES * (made - now)), today, users
         return report.page_of_users(self._users[2], search, by_likes=by_likes, offset=offset, limit=limit)
 
     def _recommend(self, _lake: Lake, version: str | None, **options: Any) -> dict[str, Any]:

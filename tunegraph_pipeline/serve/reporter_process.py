@@ -20,7 +20,7 @@ from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 MODULE = "tunegraph_pipeline.orchestration.reporter"
 _IDLE_SECONDS = 120.0
-_ANSWER_SECONDS = 60.0
+_ANSWER_SECONDS = 120.0
 _END_SECONDS = 5.0
 _MOST_WAITING = 16
 _ENDED = (OSError, ValueError, asyncio.IncompleteReadError)

@@ -21,7 +21,7 @@ function shape(name, attributes, ...children) {
 const widthHere = () => Math.max(300, Math.min(1180, innerWidth - 66));
 
 /** Of how many labels below a chart one is drawn, so that they do not touch. */
-const sparse = (n, width) => Math.ceil(n / Math.max(1, Math.floor((width - LEFT - RIGHT) / 90)));
+const sparse = (n, width, each) => Math.ceil(n / Math.max(1, Math.floor(width / each)));
 
 /** From 3 to 6 round numbers that cover low to high. */
 function ticks(low, high) {
@@ -70,7 +70,7 @@ export function lines(title, labels, series, { from = 0, digits = 4 } = {}) {
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(Number(mark.toPrecision(4)))),
     );
   }
-  const every = sparse(labels.length, width);
+  const every = sparse(labels.length, width - LEFT - RIGHT, 90);
   labels.forEach((label, place) => {
     if ((labels.length - 1 - place) % every) return;
     picture.append(shape("text", { x: x(place), y: HEIGHT - 8, "text-anchor": "middle" }, label.slice(0, 10)));
@@ -144,7 +144,7 @@ export function bars(title, labels, series) {
       shape("text", { x: LEFT - 8, y: y(mark) + 4, "text-anchor": "end" }, String(mark)),
     );
   }
-  const every = sparse(labels.length, width);
+  const every = sparse(labels.length, width - LEFT, 60);
   labels.forEach((label, place) => {
     let below = 0;
     series.forEach((one, i) => {
