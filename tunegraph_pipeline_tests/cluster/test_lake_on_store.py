@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,10 +27,16 @@ from tunegraph_pipeline.lake.lake import Lake
 from tunegraph_pipeline.lake.object_store import Address, StoreError
 from tunegraph_pipeline.lake.object_store import ObjectStore as Client
 from tunegraph_pipeline.lake.raw import RawBatch, write_batch
-from tunegraph_pipeline.lake.snapshots import pull
+from tunegraph_pipeline.lake.snapshots import lake_path, pull
+from tunegraph_pipeline.pipeline import co_like_matrix
 from tunegraph_pipeline.serve.aws_lambda import package
 from tunegraph_pipeline.serve.aws_lambda.handler import lambda_handler
-from tunegraph_pipeline_tests.cluster.object_store import ObjectStore, environment, make_bucket
+from tunegraph_pipeline_tests.cluster.object_store import (
+    ObjectStore,
+    environment,
+    make_bucket,
+    running_store,
+)
 from tunegraph_pipeline_tests.lean_command import LEAN
 from tunegraph_pipeline_tests.test_cli import complaint, tunegraph
 
@@ -272,6 +279,34 @@ def test_bad_stores_are_refused_in_one_line(
         patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         assert "cannot be reached" in complaint(tunegraph(*refresh, other))
     assert object_store.objects(other) == {}
+
+
+def test_a_store_that_goes_away_in_the_middle_is_told_in_a_line_and_the_next_refresh_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEGRAPH_LEASE_SECONDS", "2")
+
+    def connect(store: ObjectStore, cache: str) -> None:
+        for name, value in {**store.variables, "TUNEGRAPH_CACHE": str(tmp_path / cache)}.items():
+            monkeypatch.setenv(name, value)
+
+    with running_store(tmp_path / "store") as store:
+        connect(store, "driver")
+        url = store.url()
+        WORLD.lake(lake_path(url))
+        with monkeypatch.context() as patch:
+            patch.setattr(co_like_matrix, "report_progress", lambda *_: os.kill(store.pid, signal.SIGKILL))
+            assert f"{store.endpoint} cannot be reached for {url}" in complaint(
+                tunegraph("refresh", "--source", "none", "--lake", url)
+            )
+    with running_store(tmp_path / "store") as store:  # with what the killed server had on disk
+        connect(store, "reader")
+        lake = Lake.open(lake_path(url))
+        assert lake.has_current("like_graph")
+        assert not lake.has_current("co_like")
+        refreshed(url)
+        assert Lake.open(lake_path(url)).has_current("serving")
+        assert tunegraph("verify", "--lake", url).returncode == 0
 
 
 class _Careless(http.server.BaseHTTPRequestHandler):

@@ -1,6 +1,6 @@
 """Ray on a lake in an object store: nodes that share no folder exchange parcels through the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,32 @@ def address(object_store: stores.ObjectStore, tmp_path: Path, monkeypatch: pytes
     return Address.of(object_store.url())
 
 
+def node(store: stores.ObjectStore, cache: Path) -> dict[str, str]:
+    """The environment of a node whose cache nobody else has."""
+    return {**store.variables, "TUNEGRAPH_CACHE": str(cache)}
+
+
+@pytest.fixture(scope="module")
+def apart(
+    object_store: stores.ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RayCluster, list[Path]]]:
+    """A head and a worker that share no folder, and their caches."""
+    caches = [tmp_path_factory.mktemp(name) for name in ("head", "worker")]
+    cluster = RayCluster(environment=node(object_store, caches[0]))
+    try:
+        cluster.add_worker(environment=node(object_store, caches[1]))
+        yield cluster, caches
+    finally:
+        cluster.end()
+
+
 def in_cache(cache: Path) -> list[Path]:
     """What is left of parcels in the cache of a machine."""
     return [path for path in cache.glob(f"*/{WORK}/**/*") if path.is_file()]
 
 
 def test_nodes_without_a_common_folder_work_through_the_store(
-    object_store: stores.ObjectStore, address: Address, tmp_path: Path
+    apart: tuple[RayCluster, list[Path]], address: Address, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(3)
     pairs = np.unique(rng.integers(0, 400 * 90, 4000))
@@ -48,25 +67,20 @@ def test_nodes_without_a_common_folder_work_through_the_store(
     names = [f"a/{number}" for number in range(12)]
     for name in names:
         (tmp_path / "files" / name).write_text(f"content of {name}")
-    caches = [tmp_path / "head", tmp_path / "worker"]
-    cluster = RayCluster(environment={**object_store.variables, "TUNEGRAPH_CACHE": str(caches[0])})
-    try:
-        cluster.add_worker(environment={**object_store.variables, "TUNEGRAPH_CACHE": str(caches[1])})
-        settings = EngineSettings(kind="ray", address=cluster.address)
-        with RayEngine(settings, StoreWorkspace.at(address)) as engine:
-            files = {"files": Files(tmp_path / "files", tuple(names))}
-            found = list(engine.run(read_there, names, files))
-            build_co_like(likes, tmp_path / "there", engine=engine)
-        assert [one.array("content").tobytes().decode() for one in found] == [
-            f"content of {name}" for name in names
-        ]
-        assert {one.strings("where")[0] for one in found} <= set(map(str, caches))
-        for path in (tmp_path / "here").glob("*.npy"):
-            assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
-        assert not [key for key in ObjectStore(address).listing() if key.startswith(WORK)]
-        assert not [left for cache in (*caches, tmp_path / "driver") for left in in_cache(cache)]
-    finally:
-        cluster.end()
+    cluster, caches = apart
+    settings = EngineSettings(kind="ray", address=cluster.address)
+    with RayEngine(settings, StoreWorkspace.at(address)) as engine:
+        files = {"files": Files(tmp_path / "files", tuple(names))}
+        found = list(engine.run(read_there, names, files))
+        build_co_like(likes, tmp_path / "there", engine=engine)
+    assert [one.array("content").tobytes().decode() for one in found] == [
+        f"content of {name}" for name in names
+    ]
+    assert {one.strings("where")[0] for one in found} <= set(map(str, caches))
+    for path in (tmp_path / "here").glob("*.npy"):
+        assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()
+    assert not [key for key in ObjectStore(address).listing() if key.startswith(WORK)]
+    assert not [left for cache in (*caches, tmp_path / "driver") for left in in_cache(cache)]
 
 
 def test_what_a_killed_engine_left_is_removed_by_the_next(
@@ -110,6 +124,7 @@ def test_a_parcel_that_was_damaged_in_the_store_is_refused(
 def test_a_refresh_whose_head_dies_is_finished_on_the_next_cluster_as_in_a_folder(
     object_store: stores.ObjectStore,
     on_node: Callable[[str, str], Path],
+    apart: tuple[RayCluster, list[Path]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -121,14 +136,10 @@ def test_a_refresh_whose_head_dies_is_finished_on_the_next_cluster_as_in_a_folde
     refresh = ("refresh", "--source", "none", "--lake")
     assert tunegraph(*refresh, folder.root).returncode == 0
     root = on_node(url, "driver")
-    world.lake(root).set_section("engine", {"blocks": 6})
+    world.lake(root).set_section("engine", {"blocks": 3})
     send(root)
     monkeypatch.setenv(ENGINE_VARIABLE, "ray")
-
-    def node(name: str) -> dict[str, str]:
-        return {**object_store.variables, "TUNEGRAPH_CACHE": str(tmp_path / name)}
-
-    doomed = RayCluster(environment=node("head"))
+    doomed = RayCluster(environment=node(object_store, tmp_path / "head"))
     try:
         monkeypatch.setenv(ADDRESS_VARIABLE, doomed.address)
         with monkeypatch.context() as patch:
@@ -144,17 +155,14 @@ def test_a_refresh_whose_head_dies_is_finished_on_the_next_cluster_as_in_a_folde
     assert check(lake.root)[0] == []
 
     on_node(url, "driver")
-    cluster = RayCluster(environment=node("head"))
-    try:
-        cluster.add_worker(environment=node("worker"))
-        monkeypatch.setenv(ADDRESS_VARIABLE, cluster.address)
-        done = tunegraph(*refresh, url)
-    finally:
-        cluster.end()
+    cluster, caches = apart
+    monkeypatch.setenv(ADDRESS_VARIABLE, cluster.address)
+    done = tunegraph(*refresh, url)
     assert done.returncode == 0, done.stderr
     lake = Lake.open(on_node(url, "reader"))
     compared = dict(comparisons(folder, lake))
     assert [what for what, same in compared.items() if not same] == []
     assert any("arrays of serving" in what for what in compared)
     assert not [key for key in ObjectStore(Address.of(url)).listing() if key.startswith(WORK)]
+    assert not [left for cache in (*caches, tmp_path / "driver") for left in in_cache(cache)]
     assert tunegraph("verify", "--lake", url).returncode == 0
