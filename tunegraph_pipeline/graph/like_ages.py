@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MOST_AGE = 2**16 - 1
-MOST_MOMENTS = 2048
+MOST_MOMENTS = 4096
 """So many moments are enough to choose by, and take seconds."""
 
 

@@ -289,8 +289,8 @@ def _best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return best
 
 
-def clearly_best(figures: NDArray[np.float64], usual: int) -> int:
-    """The row of highest mean, or ``usual`` unless that is beaten by two standard errors."""
+def clearly_best(figures: NDArray[np.float64], usual: int, errors: float = 2.0) -> int:
+    """The row of highest mean, or ``usual`` unless that is beaten by so many standard errors."""
     best = int(figures.mean(axis=1).argmax())
     gain = figures[best] - figures[usual]
-    return best if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)) else usual
+    return best if gain.mean() > errors * gain.std() / np.sqrt(len(gain)) else usual

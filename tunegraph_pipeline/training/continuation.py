@@ -4,10 +4,10 @@ Here: scoring lists whose order counts by the rule that is served, and the searc
 next (`graph.like_ages`), the blend of sets (`blend`), or serving (`recommend.ranking`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _RECENCIES = (0.25, 0.5, 0.75, 1.0)
-_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Times the neighbour weight of the blend of sets."""
-_ARTISTS = (0.0, 0.05, 0.1, 0.2, 0.4)
+_VARIANTS: tuple[tuple[Mapping[str, float], ...], ...] = (
+    tuple({"recency": one, "neighbour_recency": one} for one in _RECENCIES),
+    tuple({"artist": one} for one in (0.05, 0.1, 0.2, 0.4)),
+    tuple({"ratio": one} for one in (0.25, 0.5, 2.0, 4.0)),
+    tuple({"recency": one} for one in _RECENCIES),
+    tuple({"neighbour_recency": one} for one in _RECENCIES),
+)
+"""What is tried in turn, each with the best of those before."""
 _MOST_SCORES = 1 << 26
 """Scores of a search at most: with more tracks, fewer moments are looked at."""
 
@@ -45,11 +50,11 @@ def choose_continuation(
     """Return how lists are continued, and the AP@10 of each moment of ``rows``, float64[2, m]: as a set with
     the ``blend`` of sets, and continued.
 
-    The usual way, the blend of sets and `USUAL_RECENCY`, stays unless beaten by two standard errors of the
-    paired difference. Tried are one exponent for both parts, then one for each, with several ratios of the
-    parts, and gains for the artists of the newest, which ``artists`` csr N x artists has. Stored users are
-    continued if that is better than their set by two standard errors. Without rows nothing is tried, and
-    stored users are not continued.
+    The usual way, the blend of sets and `USUAL_RECENCY`, stays unless beaten by a standard error of the
+    paired difference: a choice near it in the grid costs little where it is wrong. Tried in turn are one
+    exponent for both parts, gains for the artists of the newest, which ``artists`` csr N x artists has,
+    ratios of the parts, and an exponent for each. Stored users are continued if that is better than their set
+    by two standard errors. Without rows nothing is tried, and stored users are not continued.
     """
     usual = Continuation(blend, USUAL_RECENCY, USUAL_RECENCY)
     n_tracks = len(prior)
@@ -62,27 +67,23 @@ def choose_continuation(
     judge = _Judge(rows, parts, prior, recommendable, artists)
     as_sets = Continuation(blend, 0.0, 0.0)
     tried = [usual, as_sets]
-    tried += [Continuation(blend, one, one) for one in _RECENCIES if one != USUAL_RECENCY]
     figures = judge.figures(tried)
-    best = tried[int(figures.mean(axis=1).argmax())]
-    for _ in range(2):
-        more = [replace(best, blend=_scaled(blend, ratio)) for ratio in _RATIOS]
-        more += [replace(best, recency=one) for one in _RECENCIES]
-        more += [replace(best, neighbour_recency=one) for one in _RECENCIES]
-        more += [replace(best, artist=one) for one in _ARTISTS]
-        fresh = [one for one in dict.fromkeys(more) if one not in tried]
-        if not fresh:
-            break
+    best = usual
+    for variants in _VARIANTS:
+        fresh = [one for one in map(partial(_varied, best), variants) if one not in tried]
         tried += fresh
         figures = np.concatenate([figures, judge.figures(fresh)])
         best = tried[int(figures.mean(axis=1).argmax())]
-    chosen = clearly_best(figures, 0)
+    chosen = clearly_best(figures, 0, errors=1.0)
     better = clearly_best(figures[[1, chosen]], 0) == 1
     return replace(tried[chosen], for_users=better), figures[[1, chosen]]
 
 
-def _scaled(blend: Blend, ratio: float) -> Blend:
-    return replace(blend, neighbour=ratio * blend.neighbour)
+def _varied(one: Continuation, changes: Mapping[str, float]) -> Continuation:
+    """The same with other exponents or gains; ``ratio`` multiplies the neighbour weight of its blend."""
+    others: dict[str, Any] = dict(changes)
+    ratio = others.pop("ratio", 1.0)
+    return replace(one, blend=replace(one.blend, neighbour=ratio * one.blend.neighbour), **others)
 
 
 class _Judge:
