@@ -511,8 +511,8 @@ class Recommender:
             unknown += more
         passing = self.passing(query.filters)
         options = (query.familiarity, query.diversity, query.max_per_artist, query.explicit, passing)
-        order = (ages, query.recency)
-        spec = QuerySpec(liked, disliked, excluded, *options, *order, query.surprise, query.seed)
+        of_order = (ages, query.recency)
+        spec = QuerySpec(liked, disliked, excluded, *options, *of_order, query.surprise, query.seed)
         if disliked.size:
             liked = liked[np.isin(liked, disliked, invert=True)]
         degraded = None if liked.size else _degraded(query, n_unknown)

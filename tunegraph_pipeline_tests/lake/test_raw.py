@@ -83,7 +83,7 @@ def test_other_rows_have_another_id(
 
 
 def test_a_batch_from_before_has_an_id_that_cannot_be_compared(tmp_path: Path) -> None:
-    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None, None)], []))
+    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None)], []))
     path = info.folder / BATCH
     facts = read_json(path.read_bytes())
     del facts["id_form"]
