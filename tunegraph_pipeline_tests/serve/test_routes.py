@@ -562,6 +562,7 @@ def test_the_openapi_describes_what_is_there(shared_service: RunningService) -> 
         "/explanations",
         "/tracks",
         "/tracks/{track_id}/similar",
+        "/tracks/{track_id}/path",
         "/genres",
         "/artists",
         "/artists/{artist_id}/songs",

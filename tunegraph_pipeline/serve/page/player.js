@@ -101,10 +101,7 @@ function fail() {
   if (!song) return;
   say(`The preview of ${titleOf(song)} cannot be played`);
   if (at + 1 < queue.length) go(at + 1);
-  else {
-    stop();
-    $("player-note").textContent = "This preview cannot be played.";
-  }
+  else stop();
 }
 
 function stop() {
@@ -144,7 +141,8 @@ const radio = new Job(async () => {
   }
   show();
 }, (error) => {
-  $("player-note").textContent = error instanceof ServiceError ? error.message : "";
+  // Nothing plays any more where there is no note.
+  if ($("player-note")) $("player-note").textContent = error instanceof ServiceError ? error.message : "";
 });
 
 // --- showing ---

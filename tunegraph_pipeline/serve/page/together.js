@@ -124,7 +124,7 @@ function badge(name, names) {
 const percent = (part) => `${Math.round(100 * part)} %`;
 
 function bar(part, kind = "") {
-  const made = element("span", { class: `bar ${kind}`, "aria-hidden": "true" });
+  const made = element("span", { class: `part-of ${kind}`, "aria-hidden": "true" });
   made.style.setProperty("--part", percent(Math.min(1, Math.max(0, part))).replace(" ", ""));
   return made;
 }
