@@ -157,16 +157,22 @@ def test_lists_are_made_named_removed_and_backed_up(visit: Open, tmp_path: Path)
 
 def test_a_list_of_an_earlier_version_of_the_page_is_kept(visit: Open) -> None:
     seen = visit()
+    likes = [track_id(track) for track in range(4, 134)]
     earlier = {
-        "likes": [track_id(4), track_id(8)],
-        "dislikes": [track_id(5)],
+        "likes": likes,
+        "dislikes": [track_id(200)],
         "familiarity": 0.2,
         "media": False,
     }
     seen.page.evaluate("kept => localStorage.setItem('tunegraph', kept)", json.dumps(earlier))
     seen.page.reload()
-    assert seen.liked() == [track_id(8), track_id(4)]
-    assert seen.tracks("#dislikes") == [track_id(5)]
+    # Of a long list the newest are shown, and the others when asked for.
+    assert seen.liked() == likes[:-101:-1]
+    seen.page.click("#more-likes")
+    assert seen.liked() == likes[::-1]
+    expect(seen.page.locator("#more-likes")).to_be_hidden()
+    expect(seen.page.locator("#likes .name").last).to_have_text(track_name(4))
+    assert seen.tracks("#dislikes") == [track_id(200)]
     seen.unfold()
     expect(seen.page.locator("#familiarity")).to_have_value("0.2")
 

@@ -7,7 +7,7 @@ import { heartOf, learn, nameOf, neverButton, row, songActions, songOf, titleOf 
 import { store } from "./store.js";
 
 const STEP = 20; // songs at first, and more with each "More"
-const MOST = 200;
+const MOST = 500; // the most that the service gives
 const MOST_ASKED = 2000; // ids in one list of a request
 const MOST_PARTS = 12; // liked songs whose part of a score is shown on its own
 
