@@ -1,6 +1,7 @@
 """The id of a raw batch says what is in it, however it lies in memory or on disk."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -42,7 +43,7 @@ tracks = st.lists(
 )
 
 
-def batch_of(some_likes: list[tuple[str, str, object]], some_tracks: list[dict[str, object]]) -> RawBatch:
+def batch_of(some_likes: Sequence[tuple[object, ...]], some_tracks: list[dict[str, object]]) -> RawBatch:
     return RawBatch(
         "files",
         "test",
@@ -83,7 +84,7 @@ def test_other_rows_have_another_id(
 
 
 def test_a_batch_from_before_has_an_id_that_cannot_be_compared(tmp_path: Path) -> None:
-    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None)], []))
+    info = write_batch(tmp_path / "raw", DAY, batch_of([("u", "t", None, None)], []))
     path = info.folder / BATCH
     facts = read_json(path.read_bytes())
     del facts["id_form"]
