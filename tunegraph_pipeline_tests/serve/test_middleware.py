@@ -58,6 +58,8 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["font-src"] == "'self'"
     assert policy["connect-src"] == "'self' https://api.listenbrainz.org https://api.spotify.com"
+    players = "https://open.spotify.com https://widget.deezer.com https://www.youtube-nocookie.com"
+    assert policy["frame-src"] == players
     assert policy["img-src"] == "'self' https: data:"
     assert policy["media-src"] == "https: data:"
     assert policy["frame-ancestors"] == "'none'"
