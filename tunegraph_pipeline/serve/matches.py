@@ -33,8 +33,10 @@ from tunegraph_pipeline.song_ids import isrc_id, service_of
 from tunegraph_pipeline.words import counted
 
 _FOLDER = "tunegraph-matches-"
+_MOST_RECEIVED = 32
+"""Files that one worker receives or keeps at the same time."""
 _MOST_WAITING = 8
-"""Lists that are received or read at the same time by one worker; they are read one by one."""
+"""Lists that wait in one worker; they are read one by one."""
 _MOST_ANSWER_BYTES = 1 << 26
 _UNDERSTOOD = 0.5  # share of lines, below which a pasted text may be the content of a file
 _MODULE = "tunegraph_pipeline.sources.brought"
