@@ -30,10 +30,13 @@ from tunegraph_pipeline.serve.limits import MOST_MATCHED
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.settings import ServiceSettings
 from tunegraph_pipeline.song_ids import isrc_id, service_of
+from tunegraph_pipeline.words import counted
 
 _FOLDER = "tunegraph-matches-"
+_MOST_RECEIVED = 32
+"""Files that one worker receives or keeps at the same time."""
 _MOST_WAITING = 8
-"""Lists that are received or read at the same time by one worker; they are read one by one."""
+"""Lists that wait in one worker; they are read one by one."""
 _MOST_ANSWER_BYTES = 1 << 26
 _UNDERSTOOD = 0.5  # share of lines, below which a pasted text may be the content of a file
 _MODULE = "tunegraph_pipeline.sources.brought"
@@ -206,7 +209,11 @@ def _is_id(line: Line) -> bool:
 
 def _of_lines(lines: list[Line]) -> Brought:
     kept = lines[:MOST_MATCHED]
-    notes = [] if len(kept) == len(lines) else [f"only the first {len(kept):,} of {len(lines):,} lines count"]
+    notes = (
+        []
+        if len(kept) == len(lines)
+        else [f"only the first {len(kept):,} of {counted(len(lines), 'line')} are read"]
+    )
     lists = [{"name": "", "owner": "", "songs": sum(bool(line.songs) for line in kept)}]
     return Brought("Lines of text", lists, kept, ["like"] * len(kept), notes)
 
