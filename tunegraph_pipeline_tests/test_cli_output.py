@@ -129,7 +129,7 @@ _ALWAYS_SEVERAL = (
     "recommend/bundle.py: entries for",
     "serve/aws_lambda/bundle_fetch.py: files named",
     "serve/aws_lambda/handler.py: ids;",
-    "serve/middleware.py: bytes; send",
+    "serve/middleware.py: bytes; s",
     "serve/protocol.py: bytes",
     "sources/account_export.py: accounts; import each",
     "sources/api_session.py: requests to",

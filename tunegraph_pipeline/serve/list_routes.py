@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import numpy as np
+import pydantic_core
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,7 +69,8 @@ def _add_matches(router: APIRouter, service: Service) -> None:
         else:
             brought = await service.lists.of_text((await parse_body(request, schemas.MatchRequest)).text)
         recommender = service.live_bundle.current.recommender
-        return json_response(await service.in_thread(_matches, recommender, brought))
+        content = await service.lists.in_thread(_matches, recommender, brought)
+        return Response(content, media_type="application/json")
 
 
 def _add_blends(router: APIRouter, service: Service) -> None:
@@ -160,18 +162,20 @@ def _comparison(recommender: Recommender, body: schemas.ComparisonRequest) -> di
     }
 
 
-def _matches(recommender: Recommender, brought: Brought) -> dict[str, Any]:
+def _matches(recommender: Recommender, brought: Brought) -> bytes:
     matched, missing = find_songs(recommender.bundle, brought)
     songs = recommender.describe(np.array([one.track for one in matched], dtype=np.int32))
-    return {
-        "bundle_version": recommender.bundle.version,
-        "format": brought.form,
-        "lists": brought.lists,
-        "items": [
-            {**song.shown(), "given": one.given, "opinion": one.opinion}
-            for song, one in zip(songs, matched, strict=True)
-        ],
-        "not_found": [one._asdict() for one in missing[:MOST_MISSING]],
-        "n_not_found": len(missing),
-        "notes": brought.notes,
-    }
+    return pydantic_core.to_json(
+        {
+            "bundle_version": recommender.bundle.version,
+            "format": brought.form,
+            "lists": brought.lists,
+            "items": [
+                {**song.shown(), "given": one.given, "opinion": one.opinion}
+                for song, one in zip(songs, matched, strict=True)
+            ],
+            "not_found": [one._asdict() for one in missing[:MOST_MISSING]],
+            "n_not_found": len(missing),
+            "notes": brought.notes,
+        }
+    )

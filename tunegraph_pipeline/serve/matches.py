@@ -15,11 +15,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from starlette.requests import Request
 
@@ -30,10 +31,15 @@ from tunegraph_pipeline.serve.limits import MOST_MATCHED
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.settings import ServiceSettings
 from tunegraph_pipeline.song_ids import isrc_id, service_of
+from tunegraph_pipeline.words import counted
 
 _FOLDER = "tunegraph-matches-"
-_MOST_WAITING = 8
-"""Lists that are received or read at the same time by one worker; they are read one by one."""
+_MOST_RECEIVED = 32
+"""Files that one worker receives or keeps at the same time."""
+_MOST_READ = 8
+"""Files and playlists that wait to be read in a process, one by one,"""
+_MOST_FOUND = 64
+"""and lists that wait for the thread that finds their songs."""
 _MOST_ANSWER_BYTES = 1 << 26
 _UNDERSTOOD = 0.5  # share of lines, below which a pasted text may be the content of a file
 _MODULE = "tunegraph_pipeline.sources.brought"
@@ -45,6 +51,10 @@ _PASSED_ON = re.compile(
 _SPOTIFY_APP = ("SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET")
 """Those that only the reading of a playlist of Spotify gets."""
 _TOO_MUCH = "it takes more memory than the service gives to one list; split it"
+
+
+Args = TypeVarTuple("Args")
+T = TypeVar("T")
 
 
 class Brought(NamedTuple):
@@ -73,15 +83,44 @@ class Missing(NamedTuple):
     why: str
 
 
+class _Places:
+    """Places for so many at the same time."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a place for the block. Raises Problem 503 if none is free."""
+        if not self._free:
+            raise unavailable("too many lists are being read; try again in some seconds", retry_after=5)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
 class ListReader:
-    """Reads what listeners bring to one worker."""
+    """Reads what listeners bring to one worker. What takes longer than a usual query is done in a process or
+    in a thread of its own, so that no query waits for it."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._limits = settings.limits
-        self._one = asyncio.Semaphore(1)
-        self._waiting = 0
+        self._one_process = asyncio.Semaphore(1)
+        self._received, self._read_places = _Places(_MOST_RECEIVED), _Places(_MOST_READ)
+        self._found = _Places(_MOST_FOUND)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lists")
         _remove_leftovers()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
+        """Run ``work`` in the thread. Raises Problem 503 if too much waits for it."""
+        with self._found.one():
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     async def of_text(self, text: str) -> Brought:
         """The songs of a pasted text. Raises Problem 422 for a playlist that may not be asked for, and for a
@@ -89,21 +128,20 @@ class ListReader:
         link = playlist_link(text)
         if link is not None:
             return await self._of_playlist(link)
-        lines = read_lines(text)
+        lines = await self.in_thread(read_lines, text)
         understood = sum(bool(line.songs and (len(line.songs) > 1 or _is_id(line))) for line in lines)
         if len(lines) > 1 and understood < _UNDERSTOOD * len(lines):
-            with suppress(Problem):
-                async with self._folder() as folder:
-                    path = folder / "pasted.txt"
-                    path.write_text(text)
-                    return await self._read(path, "")
+            with suppress(Problem), self._folder() as folder:
+                path = folder / "pasted.txt"
+                path.write_text(text)
+                return await self._read(path, "")
         return _of_lines(lines)
 
     async def of_file(self, request: Request, name: str, user: str) -> Brought:
         """The songs of the file that is the body of a request. ``name`` may tell its format; ``user`` is
         whose list counts, "" for the only one. Raises Problem 422 if it cannot be read, 503 if too many are
         being received."""
-        async with self._folder() as folder:
+        with self._folder() as folder:
             path = folder / _file_name(name)
             with path.open("wb") as file:
                 async for part in request.stream():
@@ -119,8 +157,7 @@ class ListReader:
                 " its songs and paste those, or its operator can allow it with --playlists",
                 name="playlist-not-allowed",
             )
-        async with self._slot():
-            return await self._run({"path": "", "playlist": list(link), "user": ""}, link.service)
+        return await self._run({"path": "", "playlist": list(link), "user": ""}, link.service)
 
     async def _read(self, path: Path, user: str) -> Brought:
         return await self._run({"path": str(path), "playlist": [], "user": user}, "")
@@ -133,35 +170,15 @@ class ListReader:
             "megabytes": limits.reading_mib,
             "seconds": int(limits.reading_seconds) + 1,
         }
-        async with self._one:
-            answer = await _in_process(task, service, limits.reading_seconds)
-        if "error" in answer:
-            raise _unreadable(answer["error"])
-        if "lines" in answer:
-            return _of_lines(read_lines(answer["lines"]))
-        songs = answer["songs"]
-        return Brought(
-            answer["format"],
-            answer["lists"],
-            [Line(song["given"], (_song(song),)) for song in songs],
-            [song["opinion"] for song in songs],
-            answer["notes"],
-        )
+        with self._read_places.one():
+            async with self._one_process:
+                content = await _in_process(task, service, limits.reading_seconds)
+        return await self.in_thread(_as_brought, content)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self._waiting >= _MOST_WAITING:
-            raise unavailable("too many lists are being read; try again in some seconds", retry_after=5)
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-
-    @asynccontextmanager
-    async def _folder(self) -> AsyncIterator[Path]:
-        """A temporary folder for one file, while there is a slot for it."""
-        async with self._slot():
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        """A temporary folder for one file, if there is a place for it."""
+        with self._received.one():
             folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
             try:
                 yield folder
@@ -206,9 +223,30 @@ def _is_id(line: Line) -> bool:
 
 def _of_lines(lines: list[Line]) -> Brought:
     kept = lines[:MOST_MATCHED]
-    notes = [] if len(kept) == len(lines) else [f"only the first {len(kept):,} of {len(lines):,} lines count"]
+    notes = (
+        []
+        if len(kept) == len(lines)
+        else [f"only the first {len(kept):,} of {counted(len(lines), 'line')} are read"]
+    )
     lists = [{"name": "", "owner": "", "songs": sum(bool(line.songs) for line in kept)}]
     return Brought("Lines of text", lists, kept, ["like"] * len(kept), notes)
+
+
+def _as_brought(content: bytes) -> Brought:
+    """What the reading process answered. Raises Problem 422 if it could not read the list."""
+    answer = json.loads(content)
+    if "error" in answer:
+        raise _unreadable(answer["error"])
+    if "lines" in answer:
+        return _of_lines(read_lines(answer["lines"]))
+    songs = answer["songs"]
+    return Brought(
+        answer["format"],
+        answer["lists"],
+        [Line(song["given"], (_song(song),)) for song in songs],
+        [song["opinion"] for song in songs],
+        answer["notes"],
+    )
 
 
 def _song(read: dict[str, Any]) -> Song:
@@ -219,8 +257,9 @@ def _unreadable(why: str) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, why, name="unreadable-list")
 
 
-async def _in_process(task: dict[str, Any], service: str, seconds: float) -> dict[str, Any]:
-    """What the reading process answers. Raises Problem 422 if it fails or takes longer than ``seconds``."""
+async def _in_process(task: dict[str, Any], service: str, seconds: float) -> bytes:
+    """What the reading process answers, as JSON. Raises Problem 422 if it fails or takes longer than
+    ``seconds``."""
     passed = {name: text for name, text in os.environ.items() if _PASSED_ON.fullmatch(name)}
     if service == "spotify":
         passed |= {name: os.environ[name] for name in _SPOTIFY_APP if name in os.environ}
@@ -247,8 +286,7 @@ async def _in_process(task: dict[str, Any], service: str, seconds: float) -> dic
         raise _unreadable(f"it takes longer than {seconds:g} s to read; split it")
     if process.returncode or len(content) > _MOST_ANSWER_BYTES:
         raise _unreadable(_TOO_MUCH)
-    answer: dict[str, Any] = json.loads(content)
-    return answer
+    return content
 
 
 def _import_path() -> str:

@@ -85,6 +85,7 @@ class Service:
 
     async def __aexit__(self, *_error: object) -> None:
         self.feedback_writer.close()
+        self.lists.close()
         self.live_bundle.stop()
         self._batcher.close()
         self._dear_batcher.close()

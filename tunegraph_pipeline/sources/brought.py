@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunegraph_pipeline.errors import InputError, TuneGraphError
+from tunegraph_pipeline.words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,7 +130,7 @@ def _listed(imports: "Sequence[FileImport]", name: str, task: Task) -> dict[str,
     if not people:
         notes = ["it describes songs and says of nobody's likes; all of them count as liked"]
     if total > task.most and len(songs) >= task.most:
-        notes.insert(0, f"only the first {task.most:,} of {total:,} songs are shown")
+        notes.insert(0, f"only the first {task.most:,} of {counted(total, 'song')} are shown")
     return {
         "format": ", ".join(dict.fromkeys(one.format.title for one in imports)),
         "lists": lists,

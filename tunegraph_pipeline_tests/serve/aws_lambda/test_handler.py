@@ -202,6 +202,8 @@ def test_our_shape_is_that_of_the_http_service(make: MakeEvent) -> None:
                 "y": item.song.y,
                 "year": item.song.year,
                 "link": "",
+                "genres": list(item.song.genres),
+                "links": {},
                 "reasons": [{"track_id": "a", "name": "Song A", "artists": "Ann", "listeners": 0}],
             }
             for rank, item in enumerate(recommended.items, 1)
