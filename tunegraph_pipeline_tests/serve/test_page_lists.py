@@ -313,3 +313,16 @@ def test_a_playlist_goes_to_a_service_by_a_token_that_nobody_keeps(visit: Open) 
     assert not any("secret" in one for one in own)
     # 401 is written to the console by the browser itself; nothing else is complained of.
     assert [one for one in seen.complaints if "401" not in one] == []
+
+
+def test_without_a_clipboard_the_link_is_in_the_address_until_the_list_changes(visit: Open) -> None:
+    seen = visit(script="Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    seen.tick(track_name(4))
+    seen.page.click("#share")
+    expect(seen.page.locator("#share")).to_have_text("In the address bar")
+    assert f"likes={track_id(4)}" in seen.page.url
+    seen.tick(track_name(8))
+    assert "#" not in seen.page.url
+    seen.page.reload()
+    expect(seen.page.locator("#likes .song")).to_have_count(2)
+    expect(seen.page.locator("#shared")).to_be_hidden()

@@ -259,7 +259,11 @@ export function startPlayer() {
     ["previoustrack", () => at > 0 && go(at - 1)],
     ["nexttrack", () => at + 1 < queue.length && go(at + 1)],
   ]) {
-    navigator.mediaSession?.setActionHandler(action, act);
+    try {
+      navigator.mediaSession?.setActionHandler(action, act);
+    } catch {
+      // A browser without this key.
+    }
   }
   songActions.push({ icon: "queue", text: "Play next", when: canPlay, act: enqueue });
   $("radio").addEventListener("click", () => play(recommendations.items));

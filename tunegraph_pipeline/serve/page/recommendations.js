@@ -89,7 +89,8 @@ class Recommendations extends EventTarget {
 function showUnknown({ unknown, found }) {
   $("unknown").hidden = !unknown.length;
   if (!unknown.length) return;
-  const shown = unknown.slice(0, 5).map((id) => nameOf(songOf(id)));
+  const artists = new Map([...store.artists, ...store.notArtists].map((artist) => [artist.artist_id, artist.name]));
+  const shown = unknown.slice(0, 5).map((id) => artists.get(id) ?? nameOf(songOf(id)));
   const more = unknown.length > shown.length ? ` and ${unknown.length - shown.length} more` : "";
   $("unknown").textContent = `${found} of your songs found. Not in this catalogue: ${shown.join(", ")}${more}.`;
 }

@@ -477,6 +477,9 @@ class Store extends EventTarget {
     if (this.#shared) {
       // The link is all that keeps a shared list, so it always has what is shown; a reload shows the same.
       history.replaceState(null, "", this.link());
+    } else if (location.hash) {
+      // A link in the address bar is out of date now; a reload must not open it.
+      history.replaceState(null, "", location.pathname + location.search);
     }
     this.#keep();
     this.dispatchEvent(new Event("change"));
