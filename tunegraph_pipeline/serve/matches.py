@@ -320,6 +320,9 @@ def _remove_leftovers() -> None:
 
 
 def _is_alive(process: int) -> bool:
+    """Whether another process of this number runs; in a container, this one may have had a namesake."""
+    if process == os.getpid():
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
