@@ -19,7 +19,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import Page, Route, expect
 
 from tunegraph_pipeline_tests.serve.browser import PHONE, Open, Visit
-from tunegraph_pipeline_tests.serve.conftest import track_id, track_name
+from tunegraph_pipeline_tests.serve.conftest import RunningService, track_id, track_name
 
 pytestmark = pytest.mark.browser
 
@@ -177,7 +177,7 @@ def test_a_list_of_an_earlier_version_of_the_page_is_kept(visit: Open) -> None:
     expect(seen.page.locator("#familiarity")).to_have_value("0.2")
 
 
-def test_songs_are_saved_in_every_format(visit: Open, tmp_path: Path) -> None:
+def test_songs_are_saved_in_every_format(visit: Open, page_service: RunningService, tmp_path: Path) -> None:
     seen = visit(permissions=["clipboard-read", "clipboard-write"])
     seen.tick(track_name(8))
     songs = seen.recommended()
@@ -199,6 +199,15 @@ def test_songs_are_saved_in_every_format(visit: Open, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(written["csv"])))
     assert [row["track_id"] for row in rows] == songs
     assert written["txt"].splitlines() == [f"spotify:track:{song}" for song in songs]
+    # What the page saves it can bring again.
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        for ending in ("jspf", "m3u8", "csv", "txt"):
+            sent = client.post(
+                f"{page_service.url}/matches?name=evening.{ending}",
+                content=written[ending],
+                headers={"content-type": "application/octet-stream"},
+            )
+            assert [item["track_id"] for item in sent.json()["items"]] == songs, (ending, sent.text[:500])
     seen.page.locator("#sheet input[value=likes]").check()
     seen.page.get_by_text("Copy as text").click()
     expect(seen.page.locator("#sheet [role=status]").first).to_have_text("Copied 1 song.")
