@@ -720,3 +720,5 @@ class VersionAnswer(BaseModel):
     recommendable: int = Field(description="Those that can be recommended: one for each recording.")
     users: int
     licences: list[LicenceAnswer] = Field(description="Empty for a bundle of an earlier version.")
+    file_bytes: int = Field(description="How large a file for `POST /matches` may be.")
+    playlists: list[str] = Field(description="The services whose playlists `POST /matches` fetches.")
