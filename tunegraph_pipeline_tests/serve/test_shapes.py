@@ -28,6 +28,7 @@ from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import BundleContent
 from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import SONGS_OF_AN_ARTIST, Recommender
+from tunegraph_pipeline.recommend.targets import SONGS_ORDERED
 from tunegraph_pipeline.serve.settings import SHAPES, ServiceSettings, check_shapes
 from tunegraph_pipeline.serve.shapes import TABLE
 from tunegraph_pipeline_tests.serve.conftest import (
@@ -183,6 +184,51 @@ def test_spotipy_bounds_and_genres_are_filters(service: RunningService, spotify:
     assert spotify.recommendation_genre_seeds() == {"genres": ["Ska"]}
 
 
+def test_spotipy_targets_put_the_nearest_songs_first(service: RunningService, spotify: Spotify) -> None:
+    energies = {song_id(track): track / N_TRACKS for track in range(N_TRACKS)}
+
+    def asked(**given: Any) -> list[str]:
+        return [track["id"] for track in spotify.recommendations(seed_tracks=[song_id(2)], **given)["tracks"]]
+
+    def distance(songs: list[str], energy: float) -> float:
+        return float(np.mean([abs(energies[song] - energy) for song in songs]))
+
+    plain = asked(limit=20)
+    for energy in (0.1, 0.9):
+        tuned = asked(target_energy=energy, limit=20)
+        assert distance(tuned, energy) < 0.5 * distance(plain, energy)
+        assert tuned == asked(target_energy=energy, limit=20)
+        assert set(tuned) <= set(recommended(service, [song_id(2)], k=SONGS_ORDERED))
+    # Nearer the front, songs are nearer; and of two at the same distance that of the higher score is first.
+    all_songs = asked(target_energy=0.1, limit=100)
+    assert distance(all_songs[:20], 0.1) < distance(all_songs[20:60], 0.1) < distance(all_songs[60:], 0.1)
+    louder = asked(target_energy=0.1, min_energy=0.5, limit=20)
+    assert min(energies[song] for song in louder) >= 0.5
+    # All songs of which the key is known have the same.
+    keys = asked(target_key=7, target_energy=0.1, target_popularity=80, limit=10)
+    assert len(set(keys)) == 10
+    of_genre = spotify.recommendations(seed_genres=["ska"], target_energy=0.9, limit=10)["tracks"]
+    assert distance([track["id"] for track in of_genre], 0.9) < 0.2
+
+
+def test_spotipy_bounds_of_the_popularity_are_filters(service: RunningService, spotify: Spotify) -> None:
+    seeds = [song_id(2)]
+    shown = {
+        track["id"]: track["popularity"]
+        for track in spotify.recommendations(seed_tracks=seeds, limit=100)["tracks"]
+    }
+    low, high = np.quantile(list(shown.values()), (0.3, 0.7)).astype(int).tolist()
+    assert low < high
+    bounded = spotify.recommendations(seed_tracks=seeds, min_popularity=low, max_popularity=high, limit=100)[
+        "tracks"
+    ]
+    found = {track["id"]: track["popularity"] for track in bounded}
+    assert all(low <= popularity <= high for popularity in found.values())
+    assert {song for song, popularity in shown.items() if low <= popularity <= high} <= set(found)
+    everything = spotify.recommendations(seed_tracks=seeds, min_popularity=0, max_popularity=100, limit=100)
+    assert [track["id"] for track in everything["tracks"]] == list(shown)
+
+
 def test_spotipy_gets_audio_features(spotify: Spotify) -> None:
     first, unknown, other = spotify.audio_features([song_id(60), "7" * 22, song_id(120)])
     assert (first["id"], first["energy"], "key" in first) == (song_id(60), 0.25, False)
@@ -211,7 +257,7 @@ def spotify_refuses(call: Callable[[], object], status: int, words: str) -> None
 
 def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> None:
     seeds = {"seed_tracks": [song_id(2)]}
-    for name in ("target_tempo", "target_energy", "min_popularity", "max_time_signature"):
+    for name in ("target_duration_ms", "max_time_signature"):
         spotify_refuses(
             lambda name=name: spotify.recommendations(**seeds, **{name: 1}),  # type: ignore[misc]
             400,
@@ -220,7 +266,10 @@ def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> N
     spotify_refuses(lambda: spotify.recommendations(**seeds, country="DE"), 400, "market: ")
     spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["polka"]), 404, "no genre 'polka'")
     spotify_refuses(lambda: spotify.recommendations(**seeds, max_valence=1), 404, "the valence of no song")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, target_valence=1), 404, "the valence of no song")
     spotify_refuses(lambda: spotify.recommendations(**seeds, min_energy="loud"), 400, "min_energy: has to be")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, target_energy="x"), 400, "target_energy: has to")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, min_popularity=101), 400, "min_popularity: has")
     spotify_refuses(lambda: spotify.recommendations(**seeds, limit=101), 400, "limit: ")
     spotify_refuses(spotify.recommendations, 400, "at least one seed")
     spotify_refuses(lambda: spotify.recommendations(seed_tracks=["unknown"]), 404, "knows none")
