@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -431,6 +432,54 @@ def test_liblistenbrainz_gets_a_jspf(
     assert [track["identifier"] for track in playlist["track"]] == [[item["link"]] for item in items]
 
 
+def test_liblistenbrainz_finds_the_playlist_created_for_a_user(
+    service: RunningService, listenbrainz: ListenBrainz
+) -> None:
+    # What programs do that import such playlists: list them, choose one by how it was made, get it by its id.
+    listed = listenbrainz._get("/1/user/listener-3/playlists/createdfor")
+    assert (listed["count"], listed["offset"], listed["playlist_count"]) == (25, 0, 1)
+    (found,) = (one["playlist"] for one in listed["playlists"])
+    about = found["extension"]["https://musicbrainz.org/doc/jspf#playlist"]
+    assert about["additional_metadata"]["algorithm_metadata"]["source_patch"] == "weekly-exploration"
+    assert about["created_for"] == "listener-3"
+    assert datetime.fromisoformat(found["date"]) == datetime(2026, 6, 1, tzinfo=UTC)
+    assert "Weekly Exploration" in found["title"]
+    address, _, playlist_mbid = found["identifier"].rpartition("/")
+    assert (address, str(uuid.UUID(playlist_mbid))) == ("https://listenbrainz.org/playlist", playlist_mbid)
+    playlist = listenbrainz._get(f"/1/playlist/{playlist_mbid}", params={"fetch_metadata": "true"})[
+        "playlist"
+    ]
+    items = service.get("/users/listener-3/recommendations?k=50").json()["items"]
+    assert [(track["title"], track["creator"]) for track in playlist["track"]] == [
+        (item["name"], item["artists"]) for item in items
+    ]
+    for track, item in zip(playlist["track"], items, strict=True):
+        (identifier,) = track["identifier"]
+        assert identifier == item["link"]
+        of_track = track["extension"]["https://musicbrainz.org/doc/jspf#track"]
+        (artist,) = of_track["additional_metadata"]["artists"]
+        assert artist["artist_credit_name"] == item["artists"]
+        pages = [f"https://musicbrainz.org/artist/{artist['artist_mbid']}"] if artist["artist_mbid"] else []
+        assert of_track["artist_identifiers"] == pages
+    assert {**playlist, "track": []} == found
+    later = listenbrainz._get("/1/user/listener-3/playlists/createdfor", params={"offset": 1, "count": 5})
+    assert (later["playlists"], later["playlist_count"]) == ([], 1)
+    other = listenbrainz._get("/1/user/listener-4/playlists/createdfor")["playlists"][0]["playlist"]
+    assert other["identifier"] != found["identifier"]
+    for path, status in (
+        ("/1/user/nobody/playlists/createdfor", 404),
+        ("/1/user/listener-3/playlists/createdfor?count=0", 400),
+        ("/1/user/listener-3/playlists", 404),
+        (f"/1/playlist/{uuid.uuid4()}", 404),
+        (f"/1/playlist/{uuid.UUID(int=0)}", 404),
+        ("/1/playlist/none", 400),
+        (f"/1/playlist/{playlist_mbid}?fetch_metadata=some", 400),
+        (f"/1/playlist/{playlist_mbid}?count=3", 400),
+    ):
+        refused = service.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (status, status), path
+
+
 def test_liblistenbrainz_reads_the_errors(listenbrainz: ListenBrainz) -> None:
     with pytest.raises(ListenBrainzAPIException) as error:
         listenbrainz.get_user_recommendation_recordings("nobody")
@@ -446,9 +495,14 @@ def test_liblistenbrainz_reads_the_errors(listenbrainz: ListenBrainz) -> None:
 def test_stored_users_need_the_key_as_the_token(running_service: StartService) -> None:
     service = running_service("--shapes", "listenbrainz", environment={"TUNEGRAPH_API_KEY": KEY})
     client = ListenBrainz(api_base_url=service.url)
+    client.set_auth_token(KEY)
+    (listed,) = client._get("/1/user/listener-3/playlists/createdfor")["playlists"]
+    playlist_mbid = listed["playlist"]["identifier"].rpartition("/")[2]
     calls: list[Callable[[], Any]] = [
         lambda: client.get_user_recommendation_recordings("listener-3"),
         lambda: client._get("/1/explore/lb-radio", params={"prompt": "recs:listener-3"}),
+        lambda: client._get("/1/user/listener-3/playlists/createdfor"),
+        lambda: client._get(f"/1/playlist/{playlist_mbid}"),
     ]
     for call in calls:
         client._auth_token = None
@@ -666,6 +720,8 @@ def test_odd_ids_are_merely_refused(service: RunningService, text: str) -> None:
         f"/2.0/?method=%{quoted}",
         f"/similar-recordings/json?recording_mbids=%{quoted}",
         f"/1/explore/lb-radio?prompt=artist:(%{quoted})",
+        f"/1/user/%{quoted}/playlists/createdfor",
+        f"/1/playlist/%{quoted}",
         f"/rest/getSimilarSongs2?id=%{quoted}",
         f"/lidarr?artist=%{quoted}&track=%{quoted}",
         f"/lidarr?artist=x&%{quoted}",
