@@ -68,7 +68,7 @@ def _passed(result: object) -> bool:
 
 
 def test_a_pair_that_is_there_twice_fails_its_check(lake: Lake) -> None:
-    rows = pl.DataFrame({"user_id": ["u", "u"], "track_id": ["a", "b"], "liked_at": None})
+    rows = pl.DataFrame({"user_id": ["u", "u"], "track_id": ["a", "b"], "liked_at": None, "position": None})
     lake.set_current("current_likes", "2026-02-01")
     lake.write("current_likes", "2026-02-01", rows)
     assert _passed(checks.each_pair_once(lake=lake))
