@@ -7,6 +7,9 @@ Recommendations for a list of songs never need a key. Requests about a stored us
 their feedback) need it wherever a key is set. Without a key they are refused if other machines can reach the
 service. On loopback they are allowed.
 
+Clients of ListenBrainz send the key as "Token", and some learn from their token which user they are for. For
+these a token may be the user and the key, `USER:KEY`.
+
 A service on loopback answers no request under a foreign host name: a web page could point its own host name
 at 127.0.0.1, and would then read all that the service answers to the browser (DNS rebinding).
 """
@@ -26,7 +29,8 @@ from tunegraph_pipeline.serve.problem_details import Problem
 
 KEY_VARIABLE = "TUNEGRAPH_API_KEY"
 _MIN_KEY_CHARACTERS = 16
-_SCHEMES = frozenset({"bearer", "token"})  # clients of ListenBrainz say "Token"
+_OF_LISTENBRAINZ = "token"
+_SCHEMES = frozenset({"bearer", _OF_LISTENBRAINZ})
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
 
 
@@ -63,14 +67,29 @@ class StoredUserAccess:
                 )
             return
         given = _given_key(request)
-        # Digests are compared, so that the time taken reveals neither content nor length.
-        if given is None or not hmac.compare_digest(_digest(given), self._key):
+        if given is None or not (self._is_key(given) or self._is_key(_parts_of_token(request)[1])):
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,
                 "this needs the service's API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
                 name="wrong-key" if given is not None else "no-key",
                 headers={"WWW-Authenticate": 'Bearer realm="tunegraph"'},
             )
+
+    def user_of_token(self, request: Request) -> str:
+        """The user that the token of a checked request names, "" if it names none."""
+        user, key = _parts_of_token(request)
+        return user.decode(errors="replace") if self._key is None or self._is_key(key) else ""
+
+    def _is_key(self, given: bytes) -> bool:
+        # Digests are compared, so that the time taken reveals neither content nor length.
+        return self._key is not None and hmac.compare_digest(_digest(given), self._key)
+
+
+def _parts_of_token(request: Request) -> tuple[bytes, bytes]:
+    """The user and the key of ``Authorization: Token USER:KEY``, each empty without it."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    user, colon, key = token.strip().encode("latin-1").rpartition(b":")
+    return (user, key) if colon and scheme.lower() == _OF_LISTENBRAINZ else (b"", b"")
 
 
 def _given_key(request: Request) -> bytes | None:

@@ -512,6 +512,20 @@ def test_stored_users_need_the_key_as_the_token(running_service: StartService) -
         client.set_auth_token(KEY)  # asks whether it is right
         assert call()
 
+    def whose(token: str, scheme: str = "Token") -> Any:
+        header = f"{scheme} {token}".encode()
+        answer = service.get("/1/validate-token", headers={"Authorization": header}).json()
+        return answer.get("user_name") if answer["valid"] else None
+
+    # A token may name the user, for programs that ask whose it is.
+    assert [whose(KEY), whose(f"listener-3:{KEY}"), whose(f"a:b:{KEY}")] == ["", "listener-3", "a:b"]
+    assert whose(f"Jürgen:{KEY}") == "Jürgen"
+    wrong = ("listener-3", "listener-3:", f"listener-3:{KEY}x", f"{KEY}:listener-3", f":{KEY}:")
+    assert [whose(token) for token in wrong] == [None] * len(wrong)
+    assert whose(f"listener-3:{KEY}", "Bearer") is None
+    client.set_auth_token(f"listener-3:{KEY}")
+    assert all(call() for call in calls)
+
 
 def test_similar_recordings_are_those_of_similar(service: RunningService) -> None:
     expected = [track for track in similar(service, song_id(9), 50) if len(track) == 36]

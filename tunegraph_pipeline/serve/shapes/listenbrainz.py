@@ -63,7 +63,8 @@ def add(router: APIRouter, asking: Asking) -> None:
             access.check(request)
         except Problem:
             return json_response({"code": 200, "message": "Token invalid.", "valid": False})
-        return json_response({"code": 200, "message": "Token valid.", "valid": True, "user_name": ""})
+        user = access.user_of_token(request)
+        return json_response({"code": 200, "message": "Token valid.", "valid": True, "user_name": user})
 
     @router.get("/1/cf/recommendation/user/{user_name:path}/recording", include_in_schema=False)
     @checked_by(access.check)
