@@ -10,12 +10,6 @@ from typing import Any, Self
 
 USUAL_RECENCY = 0.5
 """Where no ordered lists were there to choose by: the song of age 3 weighs half as much as the newest."""
-ARTIST_RECENCY = 2.0
-"""How fast the artists of a list fade: those of the song of age 1 count a quarter."""
-NEWEST = 8
-"""Only the artists of so many songs count; that of the next one would count a hundredth."""
-MOST_OF_ARTIST = 500
-"""An artist of more songs, such as "Various Artists", says nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +34,13 @@ class Continuation:
     """How a list is continued: with a blend of its own, the newest songs counting most.
 
     A song of age a, the number of songs in the list that are newer, weighs ``(1 + a)**-recency`` in the
-    direction of the list, and ``(1 + a)**-neighbour_recency`` in the sum of neighbour weights. Songs that
-    share an artist with one of the newest gain ``artist * (1 + a)**-ARTIST_RECENCY``. ``for_users``: whether
-    stored users whose lists have an order are answered so unless a query says otherwise.
+    direction of the list, and ``(1 + a)**-neighbour_recency`` in the sum of neighbour weights. ``for_users``:
+    whether stored users whose lists have an order are answered so unless a query says otherwise.
     """
 
     blend: Blend
     recency: float
     neighbour_recency: float
-    artist: float = 0.0
     for_users: bool = False
 
     @classmethod
@@ -62,6 +54,5 @@ class Continuation:
             Blend.from_facts(found["blend"]),
             float(found["recency"]),
             float(found["neighbour_recency"]),
-            float(found.get("artist", 0.0)),
             bool(found["for_users"]),
         )

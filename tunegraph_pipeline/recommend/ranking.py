@@ -11,7 +11,7 @@ A list L of n > 0 liked tracks is queried with ``q = normalise(sum_{i in L} pool
 
 In a list whose order counts, each term of the first sum is multiplied by ``(1 + age[i])**-recency``, each of
 the second by ``(1 + age[i])**-neighbour_recency``, where the age of a track is the number of liked ones that
-are newer; the blend is another, and songs of the artists of the newest gain (`models.blend.Continuation`).
+are newer; and the blend is another (`models.blend.Continuation`).
 
 Disliked tracks D are a list of their own, of whose first two terms ``DISLIKE`` times is subtracted (Rocchio
 1971). A familiarity f adds ``(2 f - 1) * FAMILIARITY * blend.embedding * popularity[j]``, where popularity is
@@ -38,13 +38,13 @@ index misses are lost; scores are those of the exact ranking.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tunegraph_pipeline.models.blend import ARTIST_RECENCY, MOST_OF_ARTIST, NEWEST, Blend, Continuation
+from tunegraph_pipeline.models.blend import Blend, Continuation
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
 from tunegraph_pipeline.recommend.candidates import (
     CandidateQuery,
@@ -109,7 +109,7 @@ class QuerySpec(NamedTuple):
 
     ``ages`` int32, for each entry of ``liked``: how many others are newer; equal ones are as new as each
     other, and of repeats the newest counts. None: the list is a set. ``recency`` replaces both exponents of
-    the bundle, for a list with ages; at 0 artists gain nothing either.
+    the bundle, for a list with ages.
     """
 
     liked: NDArray[np.int32]
@@ -450,8 +450,6 @@ class Ranker:
             lists.append(disliked)
             scales.append(-DISLIKE * _neighbour_scale(blend, len(disliked)))
         columns, weights, ends = self._neighbours(lists, scales)
-        if ages is not None and self.continuation.artist and spec.recency != 0:
-            columns, weights, ends = self._with_artists(liked, ages, columns, weights, ends)
         known = self._coordinates
         probe = np.empty(known + SCREEN_EXTRAS, dtype=np.float32)
         probe[:known] = direction[:known]
@@ -461,9 +459,7 @@ class Ranker:
         size = (1 + DISLIKE) * abs(blend.embedding)
         rounding = 2 * size * (bundle.dimension + 8) + 8 * self._largest_prior + 64 * abs(familiarity)
         if weights.size:
-            # So many entries of a column at most: one of each row, and one of each artist of the newest.
-            most = len(ends) + (0 if ages is None else NEWEST * self._most_artists)
-            rounding += 2 * most * float(np.abs(weights).max()) * (min(most, _LONG) + 8)
+            rounding += 2 * len(ends) * float(np.abs(weights).max()) * (min(len(ends), _LONG) + 8)
         return _Question(
             liked,
             named,
@@ -541,48 +537,6 @@ class Ranker:
             np.multiply(self.bundle.neighbour_weight[places], scale, dtype=np.float64),
             lengths.cumsum(),
         )
-
-    def _with_artists(
-        self,
-        liked: NDArray[np.int32],
-        ages: NDArray[np.int32],
-        columns: NDArray[np.intp],
-        weights: NDArray[np.float64],
-        ends: NDArray[np.int64],
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-        """Cached rows, to those of the newest liked tracks the other tracks of their artists added."""
-        bundle = self.bundle
-        newest = np.flatnonzero(ages < NEWEST)
-        credited, n_credited = row_places(bundle.artist_indptr, liked[newest])
-        artists = bundle.artist_indices[credited]
-        indptr, tracks = self._tracks_of_artists
-        few = indptr[artists + 1] - indptr[artists] <= MOST_OF_ARTIST
-        places, n_tracks = row_places(indptr, artists[few])
-        if not places.size:
-            return columns, weights, ends
-        owners = np.repeat(newest, n_credited)[few].repeat(n_tracks)
-        gained = self.continuation.artist * _faded(ages, ARTIST_RECENCY)[owners]
-        every = np.concatenate([np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0)), owners])
-        order = every.argsort(kind="stable")
-        return (
-            np.concatenate([columns, tracks[places]])[order],
-            np.concatenate([weights, gained])[order],
-            np.bincount(every, minlength=len(ends)).cumsum(),
-        )
-
-    @cached_property
-    def _tracks_of_artists(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-        """The tracks of each artist, ascending, as a CSR: found when it is first asked for."""
-        credited = self.bundle.artist_indices
-        owners = np.repeat(np.arange(self.bundle.n_tracks), np.diff(self.bundle.artist_indptr))
-        indptr = np.zeros(len(self.bundle.artist_ids) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(credited, minlength=len(indptr) - 1), out=indptr[1:])
-        return indptr, owners[credited.argsort(kind="stable")]
-
-    @cached_property
-    def _most_artists(self) -> int:
-        """The most artists that a track has."""
-        return int(np.diff(self.bundle.artist_indptr).max(initial=0))
 
     def _of_everything(self, bound: NDArray[np.float32], question: _Question) -> _Highest:
         """A function that finds the highest scores of the catalogue, given the bound of each track without

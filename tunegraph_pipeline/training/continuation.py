@@ -13,14 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.graph.like_ages import OrderedRows
-from tunegraph_pipeline.models.blend import (
-    ARTIST_RECENCY,
-    MOST_OF_ARTIST,
-    NEWEST,
-    USUAL_RECENCY,
-    Blend,
-    Continuation,
-)
+from tunegraph_pipeline.models.blend import USUAL_RECENCY, Blend, Continuation
 from tunegraph_pipeline.training.blend import ScoreParts, Validation, clearly_best, pooled_queries
 
 if TYPE_CHECKING:
@@ -29,7 +22,6 @@ if TYPE_CHECKING:
 _RECENCIES = (0.25, 0.5, 0.75, 1.0)
 _VARIANTS: tuple[tuple[Mapping[str, float], ...], ...] = (
     tuple({"recency": one, "neighbour_recency": one} for one in _RECENCIES),
-    tuple({"artist": one} for one in (0.05, 0.1, 0.2, 0.4)),
     tuple({"ratio": one} for one in (0.25, 0.5, 2.0, 4.0)),
     tuple({"recency": one} for one in _RECENCIES),
     tuple({"neighbour_recency": one} for one in _RECENCIES),
@@ -45,16 +37,15 @@ def choose_continuation(
     prior: NDArray[np.float32],
     recommendable: NDArray[np.bool_],
     blend: Blend,
-    artists: "csr_matrix",
 ) -> tuple[Continuation, NDArray[np.float64]]:
     """Return how lists are continued, and the AP@10 of each moment of ``rows``, float64[2, m]: as a set with
     the ``blend`` of sets, and continued.
 
     The usual way, the blend of sets and `USUAL_RECENCY`, stays unless beaten by a standard error of the
     paired difference: a choice near it in the grid costs little where it is wrong. Tried in turn are one
-    exponent for both parts, gains for the artists of the newest, which ``artists`` csr N x artists has,
-    ratios of the parts, and an exponent for each. Stored users are continued if that is better than their set
-    by two standard errors. Without rows nothing is tried, and stored users are not continued.
+    exponent for both parts, ratios of the parts, and an exponent for each. Stored users are continued if that
+    is better than their set by two standard errors. Without rows nothing is tried, and stored users are not
+    continued.
     """
     usual = Continuation(blend, USUAL_RECENCY, USUAL_RECENCY)
     n_tracks = len(prior)
@@ -64,7 +55,7 @@ def choose_continuation(
     if rows.targets.shape[0] > most:
         some = np.linspace(0, rows.targets.shape[0] - 1, most).astype(np.int64)
         rows = OrderedRows(*(part[some] for part in rows))
-    judge = _Judge(rows, parts, prior, recommendable, artists)
+    judge = _Judge(rows, parts, prior, recommendable)
     as_sets = Continuation(blend, 0.0, 0.0)
     tried = [usual, as_sets]
     figures = judge.figures(tried)
@@ -80,7 +71,7 @@ def choose_continuation(
 
 
 def _varied(one: Continuation, changes: Mapping[str, float]) -> Continuation:
-    """The same with other exponents or gains; ``ratio`` multiplies the neighbour weight of its blend."""
+    """The same with other exponents; ``ratio`` multiplies the neighbour weight of its blend."""
     others: dict[str, Any] = dict(changes)
     ratio = others.pop("ratio", 1.0)
     return replace(one, blend=replace(one.blend, neighbour=ratio * one.blend.neighbour), **others)
@@ -95,13 +86,8 @@ class _Judge:
         parts: ScoreParts,
         prior: NDArray[np.float32],
         recommendable: NDArray[np.bool_],
-        artists: "csr_matrix",
     ) -> None:
-        from scipy.sparse import csr_matrix
-
         self._parts, self._prior, self._others = parts, prior, rows.others
-        of_artist = np.bincount(artists.indices, minlength=artists.shape[1])
-        self._artists = csr_matrix(artists[:, of_artist <= MOST_OF_ARTIST], dtype=np.float32)
         self._validation = Validation(rows.context, rows.targets, recommendable)
 
     def figures(self, tried: Sequence[Continuation]) -> NDArray[np.float64]:
@@ -136,12 +122,6 @@ class _Judge:
         def neighbour(recency: float) -> NDArray[np.float32]:
             return np.asarray((faded(recency) @ parts.weights).toarray(), dtype=np.float32)
 
-        @cache
-        def same_artist() -> NDArray[np.float32]:
-            newest = ages.copy()
-            newest.data = np.where(ages.data <= NEWEST, ages.data ** -np.float32(ARTIST_RECENCY), 0)
-            return np.asarray((newest @ self._artists @ self._artists.T).toarray(), dtype=np.float32)
-
         def score(one: Continuation) -> NDArray[np.float32]:
             blend = one.blend
             scores = neighbour(one.neighbour_recency) * (
@@ -149,8 +129,6 @@ class _Judge:
             )
             scores += np.float32(blend.embedding) * cosine(one.recency)
             scores += self._prior
-            if one.artist:
-                scores += np.float32(one.artist) * same_artist()
             return scores
 
         return score

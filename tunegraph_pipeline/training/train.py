@@ -329,7 +329,6 @@ def train(
         prior,
         validation.recommendable,
         blend,
-        data.track_artists,
     )
     return TrainedModel(
         embeddings=embeddings,

@@ -1,7 +1,6 @@
 """The id of a raw batch says what is in it, however it lies in memory or on disk."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -43,7 +42,9 @@ tracks = st.lists(
 )
 
 
-def batch_of(some_likes: Sequence[tuple[object, ...]], some_tracks: list[dict[str, object]]) -> RawBatch:
+def batch_of(
+    some_likes: list[tuple[str, str, object, object]], some_tracks: list[dict[str, object]]
+) -> RawBatch:
     return RawBatch(
         "files",
         "test",
@@ -56,7 +57,7 @@ def batch_of(some_likes: Sequence[tuple[object, ...]], some_tracks: list[dict[st
 @given(likes, tracks, st.integers(0, 5))
 def test_a_batch_read_from_disk_gives_the_id_it_was_written_with(
     tmp_path: Path,
-    some_likes: list[tuple[str, str, object]],
+    some_likes: list[tuple[str, str, object, object]],
     some_tracks: list[dict[str, object]],
     skipped: int,
 ) -> None:
@@ -74,7 +75,7 @@ def test_a_batch_read_from_disk_gives_the_id_it_was_written_with(
 @settings(max_examples=examples(50))
 @given(likes, likes)
 def test_other_rows_have_another_id(
-    one: list[tuple[str, str, object]], other: list[tuple[str, str, object]]
+    one: list[tuple[str, str, object, object]], other: list[tuple[str, str, object, object]]
 ) -> None:
     ids = [
         content_id("files", {"likes": batch_of(rows, []).likes.to_arrow().cast(RAW_SCHEMAS["likes"])})

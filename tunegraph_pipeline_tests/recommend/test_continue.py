@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunegraph_pipeline.errors import BundleError, InputError
-from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
@@ -23,7 +22,6 @@ CONTINUATION: dict[str, Any] = {
     "blend": {"embedding": 2.0, "neighbour": 3.0, "length_exponent": 1.0},
     "recency": 1.0,
     "neighbour_recency": 2.0,
-    "artist": 0.0,
     "for_users": False,
 }
 
@@ -70,27 +68,6 @@ def test_the_scores_of_an_ordered_list_are_those_worked_out_on_paper(golden_next
     # One exponent for both parts: at 1 the row of a counts 1/2.
     once = golden_next.recommend(["a", "b"], mode="continue", recency=1.0)
     assert once.items[0].score == pytest.approx(3.8 / root + 0.85)
-
-
-def test_songs_of_the_artists_of_the_newest_gain_and_at_recency_0_nobody_does(tmp_path: Path) -> None:
-    # d shares an artist with b: of age 0 it gains the whole weight, of age 1 a quarter.
-    by = Artists.of_lists([["ann"], ["ben"], ["cem"], ["dee", "ben"]], [[]] * 4)
-    plain = opened(tmp_path / "v1", continued(golden_content()))
-    content = dataclasses.replace(continued(golden_content(), artist=0.4), by=by)
-    gaining = opened(tmp_path / "v2", content)
-    for likes, gain in ((["a", "b"], 0.4), (["b", "a"], 0.1)):
-        before = {item.song.track_id: item.score for item in plain.recommend(likes, mode="continue").items}
-        after = {item.song.track_id: item.score for item in gaining.recommend(likes, mode="continue").items}
-        assert after == pytest.approx(before | {"d": before["d"] + gain})
-        why = gaining.explain(likes, "d", "continue")
-        assert why.score == pytest.approx(after["d"])
-        then = {
-            part.track_id: part.contribution for part in plain.explain(likes, "d", "continue").contributions
-        }
-        parts = {part.track_id: part.contribution for part in why.contributions}
-        assert parts == pytest.approx(then | {"b": then["b"] + gain})
-        alike = gaining.recommend(likes, mode="continue", recency=0.0)
-        assert alike.items[0].score == plain.recommend(likes, mode="continue", recency=0.0).items[0].score
 
 
 def test_a_song_is_as_new_as_its_last_place_and_unknown_ones_have_none(golden_next: Recommender) -> None:
@@ -143,7 +120,7 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Recomme
 
     def make(seed: int) -> Recommender:
         if seed not in kept:
-            content = continued(random_content(seed), seed, for_users=True, artist=0.3 * (seed % 2))
+            content = continued(random_content(seed), seed, for_users=True)
             kept[seed] = opened(root / str(seed), content)
         return kept[seed]
 

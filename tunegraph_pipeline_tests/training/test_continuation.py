@@ -10,7 +10,6 @@ from tunegraph_pipeline.training.blend import ScoreParts
 from tunegraph_pipeline.training.continuation import choose_continuation
 
 N, SETS = 300, Blend(embedding=1.0, neighbour=1.0, length_exponent=0.5)
-NOBODY = csr_matrix(np.zeros((N, 1), dtype=np.bool_))
 EVERY = np.ones(N, dtype=np.bool_)
 
 
@@ -41,7 +40,7 @@ FOLLOWS = {track: 100 + track for track in range(100)}
 
 def test_where_the_newest_song_says_what_comes_next_it_counts_most_and_users_are_continued() -> None:
     found, figures = choose_continuation(
-        rows_of(1, FOLLOWS), parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS, NOBODY
+        rows_of(1, FOLLOWS), parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS
     )
     assert found.neighbour_recency >= USUAL_RECENCY
     assert found.for_users
@@ -52,12 +51,10 @@ def test_where_the_newest_song_says_what_comes_next_it_counts_most_and_users_are
 
 def test_where_nothing_tells_the_usual_way_stays_and_users_are_not_continued() -> None:
     usual = Continuation(SETS, USUAL_RECENCY, USUAL_RECENCY)
-    found, _ = choose_continuation(rows_of(2), parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS, NOBODY)
+    found, _ = choose_continuation(rows_of(2), parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS)
     assert found == usual
     for nothing in (None, OrderedRows(*(part[:0] for part in rows_of(2)))):
-        found, figures = choose_continuation(
-            nothing, parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS, NOBODY
-        )
+        found, figures = choose_continuation(nothing, parts(FOLLOWS), np.zeros(N, np.float32), EVERY, SETS)
         assert (found, figures.shape) == (usual, (2, 0))
 
 
@@ -68,24 +65,9 @@ def test_other_songs_of_the_list_are_in_no_ranking() -> None:
     others[:, 200:] = 1
     prior = np.where(np.arange(N) >= 200, np.float32(100), np.float32(0)).astype(np.float32)
     hidden = replace_others(rows, others)
-    assert choose_continuation(hidden, parts(FOLLOWS), prior, EVERY, SETS, NOBODY)[1][
-        1
-    ].mean() == pytest.approx(1.0)
-    assert choose_continuation(rows, parts(FOLLOWS), prior, EVERY, SETS, NOBODY)[1].max() == 0
+    assert choose_continuation(hidden, parts(FOLLOWS), prior, EVERY, SETS)[1][1].mean() == pytest.approx(1.0)
+    assert choose_continuation(rows, parts(FOLLOWS), prior, EVERY, SETS)[1].max() == 0
 
 
 def replace_others(rows: OrderedRows, others: np.ndarray) -> OrderedRows:
     return rows._replace(others=csr_matrix(others))
-
-
-def test_artists_of_the_newest_gain_where_the_next_song_is_theirs() -> None:
-    # Track t and the track 100 + t are of one artist, and of no neighbour weight.
-    artists = np.zeros((N, 100), dtype=np.bool_)
-    artists[np.arange(200), np.arange(200) % 100] = True
-    rows, of_nothing = rows_of(1, FOLLOWS), parts({})
-    found, figures = choose_continuation(
-        rows, of_nothing, np.zeros(N, np.float32), EVERY, SETS, csr_matrix(artists)
-    )
-    assert found.artist > 0
-    assert found.for_users
-    assert figures[1].mean() == pytest.approx(1.0)
