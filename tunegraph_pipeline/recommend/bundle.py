@@ -118,7 +118,10 @@ class IdIndex:
     def find(self, wanted: Sequence[str]) -> NDArray[np.int32]:
         """The position of each id, -1 if it is unknown: int32[len(wanted)]."""
         # No stored id has a lone surrogate, but a queried one may; it is unknown, not an error.
-        encoded = [composed(text).encode(errors="surrogatepass") for text in wanted]
+        if "".join(wanted).isascii():
+            encoded = list(map(str.encode, wanted))
+        else:
+            encoded = [composed(text).encode(errors="surrogatepass") for text in wanted]
         hashes = _hash_ids(encoded)
         if not len(self):
             return np.full(len(encoded), -1, dtype=np.int32)

@@ -44,6 +44,8 @@ _BODY_DISCARDED = frozenset({HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.TOO
 _BYTES_OF_A_REQUEST = 16_384  # a body this long counts as one more request
 CHARGE = "tunegraph.charge"
 """The key of the scope of a function that counts a request as so many more, for the rate limit."""
+BODY_ARRIVED = "tunegraph.body_arrived"
+"""The key of the scope by which the server says that the whole body is there, and nobody waits for it."""
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 
 _PAGE_POLICY = (
@@ -119,7 +121,9 @@ class RequestMiddleware:
                     started += self.limits.refused_seconds
                 await self._own_response(rejection.response(scope), scope)(scope, receive, send_with_headers)
             else:
-                limited = self._limit_body(scope, receive) if read.length or read.chunked else receive
+                # The declared length was compared with the limit; that of a chunked body is not known yet.
+                unlimited = not read.chunked and (not read.length or BODY_ARRIVED in scope)
+                limited = receive if unlimited else self._limit_body(scope, receive)
                 await self.app(scope, limited, send_with_headers)
         except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
             self.log.fault(error, self._route_of(scope), read.request_id)

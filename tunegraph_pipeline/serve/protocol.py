@@ -13,7 +13,7 @@ from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tunegraph_pipeline.serve.middleware import RequestMiddleware
+from tunegraph_pipeline.serve.middleware import BODY_ARRIVED, RequestMiddleware
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.rate_limit import client_of
 
@@ -119,6 +119,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         self._deadline = inf
+        self.cycle.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -45,7 +45,8 @@ def _short_id(value: str) -> str:
 
 def _short_ids(values: list[str]) -> list[str]:
     """The same for a list, in one call."""
-    if any(map(is_too_long, values)):
+    # UTF-8 has at most four bytes for a character.
+    if 4 * max(map(len, values), default=0) > MOST_ID_BYTES and any(map(is_too_long, values)):
         raise ValueError(f"has an id of more than {MOST_ID_BYTES:,} bytes")
     return values
 
