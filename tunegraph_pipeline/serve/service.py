@@ -94,9 +94,9 @@ class Service:
 
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
         """A future of the answer to a query. Raises Problem 503 if too many are waiting."""
-        # With filters the index is not used, so that a query takes as long as dozens of others.
-        exact = query.filters is not None and self._recommender().ranker.has_index
-        return (self._dear_batcher if exact or is_dear(query) else self._batcher).ask(query)
+        # In a large catalogue to find which songs pass a new filter takes as long as dozens of queries.
+        new = query.filters is not None and self._recommender().ranker.is_new(query.filters)
+        return (self._dear_batcher if new or is_dear(query) else self._batcher).ask(query)
 
     async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
