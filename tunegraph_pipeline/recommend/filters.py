@@ -27,7 +27,7 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.genres import folded
-from tunegraph_pipeline.recommend.index import CandidateIndex, Chosen
+from tunegraph_pipeline.recommend.index import MOST_ALONE_BYTES, CandidateIndex, Chosen
 
 Unknown = Literal["exclude", "allow"]
 Bounds: TypeAlias = tuple[float | None, float | None]
@@ -52,7 +52,7 @@ RANGE_PATTERN = rf"^(?:{_NUMBER}(?:\.\.|(?:-|\.\.){_NUMBER})?|\.\.{_NUMBER})$"
 RANGE_HELP = "write a range as 90-120, 90.. or ..120, or one number"
 _PARTS = re.compile(rf"({_NUMBER})?(\.\.|-)?({_NUMBER})?")
 
-_MOST_KEPT, _KEPT_BYTES = 32, 64 << 20  # filters whose songs are kept, and the memory for them
+_MOST_KEPT, _KEPT_BYTES = 32, 160 << 20  # filters whose songs are kept, and the memory for them
 MOST_ROWS_BYTES = 16 << 20
 """Memory for the rows of the songs that pass a filter; a product with as much takes half a millisecond."""
 _COMPARED = 500  # genres, those of most songs, that a misspelt one is compared with
@@ -117,7 +117,12 @@ class Passing:
 
     def chosen_in(self, index: CandidateIndex) -> Chosen:
         """What the index of the bundle needs to find them alone."""
-        return self._once("chosen", lambda: index.chosen(self.indices))
+        return self._once("chosen", lambda: index.chosen(self.tracks))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether they were ranked before."""
+        return "rows" in self._kept or "chosen" in self._kept
 
     def _once(self, name: str, make: Callable[[], T]) -> T:
         # Two threads may make it at the same time: it is the same.
@@ -191,13 +196,14 @@ class SongFilter:
                 self._bytes -= self._bytes_of(self._kept.pop(next(iter(self._kept))))
         return found
 
-    def knows(self, filters: Filters) -> bool:
-        """Whether the songs that pass are known already, so that :meth:`passing` takes no time."""
-        return filters in self._kept
+    def is_ready(self, filters: Filters) -> bool:
+        """Whether the songs that pass are known already, with what a ranking needs of them."""
+        found = self._kept.get(filters)
+        return found is not None and found.is_ready
 
     def _bytes_of(self, passing: Passing) -> int:
         rows: int = passing.n_tracks * self._bundle.screen.itemsize * self._bundle.screen.shape[1]
-        return int(passing.tracks.nbytes + 8 * passing.n_tracks + min(rows, MOST_ROWS_BYTES))
+        return int(passing.tracks.nbytes + 8 * passing.n_tracks + min(rows, MOST_ALONE_BYTES))
 
     def genre_counts(self) -> dict[str, int]:
         """How many of the allowed songs each genre has, the largest first, without empty ones."""

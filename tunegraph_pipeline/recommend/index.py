@@ -48,7 +48,12 @@ LANES = 16
 MANY = 10
 """Minimum likes of a long list, whose neighbours include most winners, so that fewer lists are searched."""
 
-_EXPECTED = 0.01  # share of what is wanted that the lists which are not searched are expected to hold
+MOST_ALONE_BYTES = 64 << 20
+"""Memory for an index of chosen tracks alone: 645,000 of them with 96 numbers each in 8 bits."""
+_SEEN = 20  # times as many chosen tracks as wanted are looked at
+_SPARE = 1.3  # times as many tracks as hold enough chosen ones on average
+_MOST_DROPPED = 20  # times as many tracks as wanted; with more, each is asked whether it is chosen
+_EXPECTED = 0.02  # share of what is wanted that the lists which are not searched are expected to hold
 _SAMPLED, _SPREAD_OF = 64, 4  # vectors of each list that give its mean, and of these one in four the spread
 _INT8_MAX = 127
 _WHOLE = 2**24
@@ -128,12 +133,15 @@ class Probes:
 
 
 class Chosen(NamedTuple):
-    """Some of the tracks of an index, which a search is limited to: the library's ``selector`` of their
-    ``bits``, and how many each list has of them, int64[lists]."""
+    """Some of the tracks of an index, which a search is limited to, bool[N]; how many each list has of them,
+    int64[lists]; the library's ``selector`` of their ``bits``; and an index of them alone, None if they are
+    too many for one."""
 
-    selector: Any
-    bits: NDArray[np.uint8]  # which the selector only points to
+    tracks: NDArray[np.bool_]
     in_list: NDArray[np.int64]
+    bits: NDArray[np.uint8]  # which the selector only points to
+    selector: Any
+    alone: Any
 
 
 class _Shape(NamedTuple):
@@ -190,16 +198,28 @@ class CandidateIndex:
         second for a million tracks."""
         _ = self._list_of, self._shape_of_lists
 
-    def chosen(self, tracks: NDArray[np.integer]) -> Chosen:
-        """These tracks, ascending, for :meth:`search`. Those that the index lacks are ignored."""
-        tracks = tracks[: np.searchsorted(tracks, len(self._list_of))]
-        tracks = tracks[self._list_of[tracks] >= 0]
-        marked = np.zeros(len(self._list_of), dtype=np.bool_)
-        marked[tracks] = True
-        bits = np.packbits(marked, bitorder="little")
-        in_list = np.bincount(self._list_of[tracks], minlength=self.lists)
+    def chosen(self, tracks: NDArray[np.bool_]) -> Chosen:
+        """These tracks, bool[N], for :meth:`search`, which never finds those that the index lacks."""
+        bits = np.packbits(tracks, bitorder="little")
+        lists = self._list_of[tracks[: len(self._list_of)]]
+        in_list = np.bincount(lists[lists >= 0], minlength=self.lists)
         selector = self._library.IDSelectorBitmap(len(bits), self._library.swig_ptr(bits))
-        return Chosen(selector, bits, in_list)
+        small = int(in_list.sum()) * (self._index.code_size + 8) <= MOST_ALONE_BYTES
+        return Chosen(tracks, in_list, bits, selector, self._alone(tracks) if small else None)
+
+    def _alone(self, tracks: NDArray[np.bool_]) -> Any:
+        """An index of these tracks alone, with the same lists: their vectors, copied."""
+        faiss, stored = self._library, self._index.invlists
+        alone = new_index(self._index.quantizer, self.width, self.lists, self._form.storage)
+        alone.is_trained = True
+        for number, size in enumerate(self._sizes.tolist()):
+            ids = faiss.rev_swig_ptr(stored.get_ids(number), size)
+            (kept,) = tracks[ids].nonzero()
+            if kept.size:
+                codes = faiss.rev_swig_ptr(stored.get_codes(number), size * stored.code_size)
+                some, theirs = codes.reshape(size, -1)[kept], ids[kept]
+                alone.invlists.add_entries(number, len(kept), faiss.swig_ptr(theirs), faiss.swig_ptr(some))
+        return alone
 
     def search(
         self,
@@ -213,8 +233,7 @@ class CandidateIndex:
         """The m tracks with the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
         in the ``probes`` nearest lists; fewer if those have fewer, or the last ones are as good as others.
 
-        Of ``chosen`` tracks alone, in more lists: so many that they have as many of these tracks as the
-        ``probes`` nearest have of all.
+        Of ``chosen`` tracks alone, in as many more lists as are expected to have any of them.
         """
         vector, stretch = self._query(direction, prior, familiarity)
         if chosen is not None:
@@ -303,46 +322,64 @@ class CandidateIndex:
     def _of_chosen(
         self, vector: NDArray[Any], m: int, probes: int, chosen: Chosen
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The products and tracks of the best m chosen tracks, both [1, m], padded with -1.
+        """The products of the best m chosen tracks, float32[1, m], and these, int64[1, m], padded with -1.
 
-        The nearest lists that have as many of these as the ``probes`` nearest have of all are searched first.
-        What the others hold above the m-th best is expected from their distances, and those with the most are
-        searched until the rest is expected to hold a hundredth of m: many lists where what is chosen lies far
-        from the query, as all of it is about as near then.
+        The ``probes`` nearest lists are searched first, or more if they have few chosen tracks. What the
+        other lists hold above the m-th best is expected from the products with their means, and those with
+        the most are searched until all others together are expected to hold a fiftieth of m. These are few
+        where the chosen tracks are among the nearest ones, and many where all of them are about as far.
         """
         near = self._all_centres @ vector[0]
-        enough = self._sizes[lists_reached(near, probes)].sum()
-        first = chosen.in_list > 0
-        if chosen.in_list.sum() > enough:
+        first = lists_reached(near, probes)
+        if chosen.in_list[first].sum() < _SEEN * m:
             order = np.argsort(-near)
-            last = int(np.searchsorted(chosen.in_list[order].cumsum(), enough))
-            first &= near >= near[order[last]]
-        products, tracks = self._of_lists(vector, m, first.nonzero()[0], chosen.selector)
+            last = int(np.searchsorted(chosen.in_list[order].cumsum(), _SEEN * m))
+            first = near >= near[order[min(last, self.lists - 1)]]
+        first &= chosen.in_list > 0
+        products, tracks = self._chosen_of_lists(vector, m, first.nonzero()[0], chosen)
         bar = products[0, -1] if tracks[0, -1] >= 0 else -np.inf
         means, covariance = self._shape_of_lists
         spread = max(float(np.sqrt(vector[0] @ covariance @ vector[0])), 1e-6)
         expected = chosen.in_list * _share_above((bar - means @ vector[0]) / spread)
         expected[first] = 0
-        order = np.argsort(expected)
-        more = order[np.searchsorted(expected[order].cumsum(), _EXPECTED * m) :]
-        more = more[expected[more] > 0]
-        if not more.size:
+        if expected.sum() <= _EXPECTED * m:
             return products, tracks
-        more_products, more_tracks = self._of_lists(vector, m, np.sort(more), chosen.selector)
-        both = np.concatenate([products, more_products], axis=1)
-        best = np.argsort(-both[0], kind="stable")[:m]
-        return both[:, best], np.concatenate([tracks, more_tracks], axis=1)[:, best]
+        order = np.argsort(expected)
+        more = np.sort(order[np.searchsorted(expected[order].cumsum(), _EXPECTED * m) :])
+        more_products, more_tracks = self._chosen_of_lists(vector, m, more[expected[more] > 0], chosen)
+        products = np.concatenate([products, more_products], axis=1)
+        best = np.argsort(-products[0], kind="stable")[:m]
+        return products[:, best], np.concatenate([tracks, more_tracks], axis=1)[:, best]
+
+    def _chosen_of_lists(
+        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], chosen: Chosen
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The same of these lists alone."""
+        if chosen.alone is not None:
+            return self._of_lists(vector, m, lists, None, chosen.alone)
+        held, most = int(chosen.in_list[lists].sum()), int(self._sizes[lists].sum())
+        # To ask for each vector whether it is chosen takes as long as its product. So where many are, those
+        # that are not are left out afterwards.
+        wanted = min(most, int(m * (most / max(1, held)) * _SPARE) + m)
+        if m <= held and wanted <= _MOST_DROPPED * m:
+            products, tracks = self._of_lists(vector, wanted, lists, None)
+            (kept,) = chosen.tracks[tracks[0]].nonzero()
+            if len(kept) >= m:  # otherwise those that were chosen are not the nearest
+                return products[:, kept[:m]], tracks[:, kept[:m]]
+        return self._of_lists(vector, m, lists, chosen.selector)
 
     def _of_lists(
-        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], selector: Any
+        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], selector: Any, index: Any = None
     ) -> tuple[Any, Any]:
         """The products and tracks of the best m in these lists, both [1, m], padded with -1; of those that
-        the library's ``selector`` selects, if one is given."""
+        the library's ``selector`` selects, or of another ``index`` with the same lists, if one is given."""
         products, tracks = np.empty((1, m), np.float32), np.empty((1, m), np.int64)
         unused = np.zeros(len(lists), np.float32)
         pointers = map(self._library.swig_ptr, (lists, unused, products, tracks))
         parameters = self._library.SearchParametersIVF(nprobe=len(lists), sel=selector)
-        self._index.search_preassigned_c(1, self._library.swig_ptr(vector), m, *pointers, False, parameters)
+        (index or self._index).search_preassigned_c(
+            1, self._library.swig_ptr(vector), m, *pointers, False, parameters
+        )
         return products, tracks
 
     def _list(self, number: int, most: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -365,6 +402,20 @@ def _share_above(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     tail = 0.5 * np.exp(-z * (0.717 + 0.416 * z))
     share: NDArray[np.float32] = np.where(distance > 0, tail, 1 - tail)
     return share
+
+
+def new_index(quantiser: Any, width: int, n_lists: int, storage: Storage) -> Any:
+    """An index without vectors, whose lists are found by ``quantiser``."""
+    faiss = library()
+    if storage == "float32":
+        return faiss.IndexIVFFlat(quantiser, width, n_lists, faiss.METRIC_INNER_PRODUCT)
+    kinds = {
+        "float16": faiss.ScalarQuantizer.QT_fp16,
+        "int8": faiss.ScalarQuantizer.QT_8bit_direct_signed,
+    }
+    return faiss.IndexIVFScalarQuantizer(
+        quantiser, width, n_lists, kinds[storage], faiss.METRIC_INNER_PRODUCT, False
+    )
 
 
 def read_index(path: Path) -> Any:

@@ -200,7 +200,7 @@ class Ranker:
 
     def is_new(self, filters: Filters) -> bool:
         """Whether the catalogue is large, and it takes long to find which of its tracks pass these."""
-        return not (self._candidates is None or filters.asks_nothing or self.filter.knows(filters))
+        return self._candidates is not None and not (filters.asks_nothing or self.filter.is_ready(filters))
 
     def rank(
         self,
