@@ -723,14 +723,16 @@ class Ranker:
 
     def _because(self, question: _Question, winners: NDArray[np.int32]) -> NDArray[np.int32]:
         """The liked tracks with the largest contributions to each winner, -1 if none is above zero."""
-        contributions = self._contributions(question, winners)
+        contributions = self._contributions(question, winners).reshape(-1)
         because = np.full((len(winners), REASONS), -1, dtype=np.int32)
-        every = np.arange(len(winners))
-        for rank in range(min(REASONS, len(question.liked))):
-            strongest = contributions.argmax(axis=1)
-            speaks = contributions[every, strongest] > 0
+        n = len(question.liked)
+        starts = np.arange(0, len(contributions), n)
+        for rank in range(min(REASONS, n)):
+            strongest = contributions.reshape(-1, n).argmax(axis=1)
+            cells = starts + strongest
+            speaks = contributions[cells] > 0
             because[:, rank] = np.where(speaks, question.liked[strongest], -1)
-            contributions[every, strongest] = -np.inf
+            contributions[cells] = -np.inf
         return because
 
     def _contributions(self, question: _Question, winners: NDArray[Any]) -> NDArray[np.float64]:
@@ -746,9 +748,11 @@ class Ranker:
         places = self._places(question, winners)
         (hits,) = places.nonzero()
         owners = question.ends.searchsorted(hits, side="right")
-        likes = owners < len(liked)  # rows of disliked tracks come after those
-        cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
-        np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
+        if len(question.ends) > len(liked):  # rows of disliked tracks come after those
+            likes = owners < len(liked)
+            hits, owners = hits[likes], owners[likes]
+        cells = (places[hits] - 1) * len(liked) + owners
+        np.add.at(contributions.reshape(-1), cells, question.weights[hits])
         return contributions
 
 
@@ -814,6 +818,9 @@ def _dots(
 
     In blocks, because a shortlist may be the whole catalogue.
     """
+    if len(tracks) <= _DOTS_BLOCK:
+        dots: NDArray[np.float64] = (embeddings[tracks] * direction).sum(axis=1)
+        return dots
     dots = np.empty(len(tracks))
     for start in range(0, len(tracks), _DOTS_BLOCK):
         block = slice(start, start + _DOTS_BLOCK)

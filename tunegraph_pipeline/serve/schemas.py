@@ -217,10 +217,17 @@ class RecommendationRequest(RequestBody):
     """Liked and disliked songs, and options for the recommendations."""
 
     likes: IdList = Field([], description="Ids of liked songs; without any, popular songs are recommended.")
+    # pydantic copies a default list at great length, and makes one at once.
     dislikes: IdList = Field(
-        [], description="Disliked songs: never recommended, and similar songs rank lower."
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Disliked songs: never recommended, and similar songs rank lower.",
     )
-    exclude: IdList = Field([], description="Songs not to recommend, without effect on other songs.")
+    exclude: IdList = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Songs not to recommend, without effect on other songs.",
+    )
     k: Count = Field(10, description="Number of songs.")
     familiarity: Share = _FAMILIARITY
     diversity: Share = _DIVERSITY

@@ -33,6 +33,7 @@ from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
 _MOST_WAITING = 256
+_GARBAGE = 20_000  # more objects made than freed, after which the youngest are looked at
 _DESCRIBED_INLINE = 50  # songs of an answer; more are described in the thread
 # How long a thread waits for the interpreter lock before it requests it. A request waits for the lock some
 # twenty times, after each system call and larger operation of numpy. With the default of 5 ms it would lose
@@ -83,6 +84,8 @@ class Service:
         # Everything alive now stays: garbage collection need not scan the imported modules again.
         gc.collect()
         gc.freeze()
+        # Little of what a request makes is left to be collected: not after every few requests.
+        gc.set_threshold(_GARBAGE, 10, 10)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
