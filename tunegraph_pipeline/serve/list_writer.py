@@ -7,16 +7,20 @@ To describe ten songs and write them costs more than to find them. A song looks 
 for its rank, score and reasons, so what was written of it is kept, in bounded memory.
 """
 
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import pydantic_core
 
-from tunegraph_pipeline.recommend.recommender import Ranked, Recommender, SongView
+from tunegraph_pipeline.recommend.recommender import Ranked, Recommendations, Recommender, SongView
 
 _KEPT_BYTES = 12 << 20
 _OVERHEAD = 150  # bytes that Python needs to keep a piece
 _ITEMS = '"items":['
+_rest_of = attrgetter(*(one.name for one in fields(Recommendations) if one.name not in {"items", "unknown"}))
+"""What an answer has besides songs and unknown ids, all of which decide what stands around its songs."""
 _REASON = ("track_id", "name", "artists")
 
 _Pieces = dict[int, str]
@@ -31,7 +35,7 @@ class ListWriter:
         self._most = self._free = kept_bytes
         self._songs: dict[str | None, _Pieces] = {}  # by the service that they are linked to
         self._reasons: _Pieces = {}
-        self._frames: dict[tuple[int, int | None, str | None], tuple[str, str]] = {}
+        self._frames: dict[Any, tuple[str, str]] = {}
 
     @property
     def recommender(self) -> Recommender:
@@ -69,7 +73,7 @@ class ListWriter:
     def _frame(self, ranked: Ranked) -> tuple[str, str]:
         """What stands before the songs of an answer, and after them."""
         outline = self._recommender.outline(ranked)
-        same = (outline.found, outline.passing, outline.degraded)
+        same = _rest_of(outline)
         frame = None if outline.unknown else self._frames.get(same)
         if frame is None:
             shown = _json(outline.shown(self._recommender.bundle.model_version))

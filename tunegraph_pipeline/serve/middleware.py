@@ -46,6 +46,9 @@ CHARGE = "tunegraph.charge"
 """The key of the scope of a function that counts a request as so many more, for the rate limit."""
 BODY_ARRIVED = "tunegraph.body_arrived"
 """The key of the scope by which the server says that the whole body is there, and nobody waits for it."""
+WRITE_WHOLE = "tunegraph.write_whole"
+"""The key of the scope of a function of the server that writes a whole response at once, given its two
+messages. False if it does not, so that they have to be sent."""
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 
 _PAGE_POLICY = (
@@ -94,11 +97,13 @@ class RequestMiddleware:
         scope = {**scope, REQUEST_ID: read.request_id, "method": "GET" if method == "HEAD" else method}
         if self.error_writer is not None:
             scope[ERROR_WRITER] = self.error_writer(scope["path"])
+        write_whole: Callable[[Message, Message], bool] | None = scope.get(WRITE_WHOLE)
         status = 0
+        begun: Message | None = None
         finished = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, finished
+            nonlocal status, finished, begun
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"] = list(message["headers"])
@@ -106,8 +111,16 @@ class RequestMiddleware:
                     headers.append(_NO_STORE)
                 headers.extend(_SECURITY_HEADERS)
                 headers.append((b"x-request-id", read.request_id.encode()))
-            elif not message.get("more_body", False):
-                finished = True
+                if write_whole is not None:
+                    begun = message  # most bodies follow at once
+                    return
+            else:
+                finished = not message.get("more_body", False)
+                start, begun = begun, None
+                if start is not None:
+                    if finished and write_whole is not None and write_whole(start, message):
+                        return
+                    await send(start)
             await send(message)
 
         try:
