@@ -226,7 +226,7 @@ def variants(bundle: Bundle, rounds: int, target: float = VARIANT_TARGET) -> lis
     return figures
 
 
-def large_filters(bundle: Bundle, users: int = 60, target: float = VARIANT_TARGET) -> list[Figure]:
+def large_filters(bundle: Bundle, users: int = 40, target: float = VARIANT_TARGET) -> list[Figure]:
     """Filters in a catalogue with an index: the time beside the plain query, the recall of the exact best,
     and the first query with a filter. Songs are chosen at random, around some song, and far from a list."""
     ranker, exact = Ranker(bundle, index=CandidateIndex.open(bundle)), Ranker(bundle)
@@ -255,6 +255,7 @@ def large_filters(bundle: Bundle, users: int = 60, target: float = VARIANT_TARGE
     with threadpool_limits(1):
         figures = []
         for name, chosen in kinds.items():
+            say(f"filters: {name}")
             specs = [QuerySpec(liked, passing=one) for liked, one in zip(lists, chosen, strict=False)]
             first = processor_seconds(lambda: ranker.answer([specs[0]], [K]))  # noqa: B023
             took: dict[bool, list[float]] = {True: [], False: []}
