@@ -17,7 +17,8 @@ start     a new process, from its start to its first recommendation, and its pea
 http      ``tunegraph serve`` on one core and the load on another: POST /recommendations with lists of real
           length, while a new version is published every second. Beside it `GET /health`, which is all but
           the query, and a bare uvicorn and granian (where installed) that answer two bytes. Processor time a
-          request is that of the server alone, so it says what one core can do while other work runs, too.
+          request is that of the server alone while nothing is published, so it says what one core can do
+          while other work runs, too.
 lambda    the size of the function's zip with the live bundle, for which pip fetches a numpy. Its time and
           memory: ``benchmarks/lambda_function.py``.
 large     `exact` for 200,000 and 1,000,000 songs, the approximate ranking of the latter, and its filters.
@@ -452,7 +453,7 @@ def http(lake: Path, scratch: Path, total: int, connections: int) -> list[Figure
         load(running.port, requests, total=2_000, connections=connections)  # warms both sides up
         publisher.start()
         early = load(running.port, requests, total=total // 10, connections=connections)
-        after_a_tenth, used = running.memory_mb, running.processor_seconds
+        after_a_tenth = running.memory_mb
 
         def progress(sent: int) -> None:
             if sent % 10_000 == 0:
@@ -461,11 +462,11 @@ def http(lake: Path, scratch: Path, total: int, connections: int) -> list[Figure
         rest = load(
             running.port, requests, total=total - total // 10, connections=connections, progress=progress
         )
-        ours = (running.processor_seconds - used) / len(rest.seconds) * 1e6
         growth = running.memory_mb - after_a_tenth
         alone = load(running.port, requests, total=2_000, connections=1)
         over.set()
         publisher.join()
+        ours = processor_us(running, requests, connections)[1]
         without_query = processor_us(running, [_HEALTH], connections)[1]
     finally:
         over.set()
