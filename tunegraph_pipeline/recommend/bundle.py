@@ -7,6 +7,7 @@ what is computed from the arrays (`ranking`, `recommender`), or making a bundle 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -47,7 +48,8 @@ LEFT_OUT = np.float32(-1e30)
 
 _LIKES_A_BLOCK = 1 << 20
 _UNIT_TOLERANCE = 1e-3
-_REMEMBERED, _SHORT = 32_768, 64  # ids that were found before, and how long each may be: some 6 MB
+_REMEMBERED, _SHORT = 16_384, 64
+"""Ids that were found before, up to twice as many, and how long each may be: some 6 MB."""
 _SCREEN_STEP = 16  # float32 numbers in a cache line: rows of the screen start at one
 _SCREENED = 0.7  # minimum share of the squared length that the screen's coordinates have
 
@@ -129,8 +131,9 @@ class IdIndex:
         positions = self._look_up(wanted)
         if len(self._found) >= _REMEMBERED:
             self._found.clear()
-        short = (one for one in zip(wanted, positions.tolist(), strict=True) if len(one[0]) <= _SHORT)
-        self._found.update(one for one in short if one[1] >= 0)
+        found = zip(wanted, positions.tolist(), strict=True)
+        short = ((text, at) for text, at in found if at >= 0 and len(text) <= _SHORT)
+        self._found.update(islice(short, _REMEMBERED))
         return positions
 
     def _look_up(self, wanted: Sequence[str]) -> NDArray[np.int32]:

@@ -34,7 +34,11 @@ def test_a_written_answer_is_the_described_one_however_much_is_kept(
     ]
     queries.append(Query(likes[5], filters=Filters(years=(1500, 1501), unknown="exclude")))
     queries.append(Query(likes[6], k=500))
+    artist = recommender.bundle.artist_ids[0]
+    queries.append(Query(likes[7], mode="continue", artists=[artist], not_artists=["nobody"]))
+    queries.append(Query(likes[8], surprise=1.0, seed=3))
     writer = ListWriter(recommender, kept_bytes)
+    names: dict[str, int] = {"genres": 0, "links": 0}
     for query in queries + queries:
         (ranked,), (answer,) = recommender.ranked([query]), recommender.answer([query])
         if isinstance(answer, Exception):
@@ -47,3 +51,6 @@ def test_a_written_answer_is_the_described_one_however_much_is_kept(
         assert list(written) == list(shown)
         for one, right in zip(written["items"], shown["items"], strict=True):
             assert list(one) == list(right)
+            for name in names:
+                names[name] += len(one[name])
+    assert all(names.values()), "no song has them"
