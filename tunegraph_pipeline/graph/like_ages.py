@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MOST_AGE = 2**16 - 1
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples modulo 1 are spread evenly
 MOST_MOMENTS = 4096
 """So many moments are enough to choose by, and take seconds."""
 
@@ -88,8 +89,9 @@ def moments_of(
     """At most ``most`` moments, evenly spaced: one for each like that is ``asked`` for and has older ones.
 
     ``likes`` csr U x N; ``ages`` uint16, ``asked`` and ``hidden`` bool, each of its length, in its order. The
-    context of a like are those of the same user that are older, without ``hidden`` ones; the others are those
-    that are newer, and hidden ones, but for the like itself.
+    context of a like are those of the same user that are older, without ``hidden`` ones; and without a few of
+    the newest, up to a fifth, spread evenly over the moments: what comes next are the next songs, as where
+    the last fifth of a list is to be found, and not the next one alone. The others are all other likes.
     """
     from scipy.sparse import csr_matrix
 
@@ -102,13 +104,17 @@ def moments_of(
         places = places[np.linspace(0, len(places) - 1, most).astype(np.int64)]
     parts: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
     rest: list[NDArray[np.int32]] = []
-    for place in places.tolist():
+    for number, place in enumerate(places.tolist()):
         whole = slice(starts[users[place]], starts[users[place] + 1])
         of_list, tracks = ages[whole].astype(np.int64), likes.indices[whole]
-        older = (of_list > ages[place]) & ~hidden[whole]
-        known = np.sort(of_list[older])
-        parts.append((tracks[older], (1 + np.searchsorted(known, of_list[older])).astype(np.float32)))
-        rest.append(tracks[~older & (tracks != likes.indices[place])])
+        older = np.flatnonzero((of_list > ages[place]) & ~hidden[whole])
+        newest_first = older[np.argsort(of_list[older], kind="stable")]
+        context = np.sort(newest_first[int(number * _GOLDEN % 1 * (len(older) // 5 + 1)) :])
+        known = np.sort(of_list[context])
+        parts.append((tracks[context], (1 + np.searchsorted(known, of_list[context])).astype(np.float32)))
+        others = np.ones(len(tracks), dtype=np.bool_)
+        others[context] = False
+        rest.append(tracks[others & (tracks != likes.indices[place])])
     shape = (len(places), likes.shape[1])
 
     def matrix(columns: list[NDArray[np.int32]], values: list[NDArray[np.float32]]) -> "csr_matrix":

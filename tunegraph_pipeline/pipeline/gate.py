@@ -26,6 +26,7 @@ from tunegraph_pipeline.evaluation.gate import (
 from tunegraph_pipeline.graph.like_graph import LikeGraph
 from tunegraph_pipeline.lake.arrays import ArrayFolder
 from tunegraph_pipeline.lake.lake import Lake
+from tunegraph_pipeline.models.blend import Continuation
 from tunegraph_pipeline.pipeline.like_ages import like_ages
 from tunegraph_pipeline.pipeline.like_graph import open_like_graph
 from tunegraph_pipeline.pipeline.settings import GraphSettings
@@ -50,7 +51,8 @@ def decide(lake: Lake, champion: Bundle, challenger: Bundle, *, override: str) -
         likes, ages = graph.matrix(), like_ages(lake, graph)
         unseen = gate_likes_unseen_by(lake, [champion.model_version, challenger.model_version])
         candidates, most = common_candidates(champion, challenger), settings.max_users
-        if ages is not None and most_have_an_order(likes, unseen, ages):
+        continues = any(_continues(bundle) for bundle in (champion, challenger))
+        if continues and ages is not None and most_have_an_order(likes, unseen, ages):
             protocol = CONTINUATION
             asked = continued_for_both(likes, unseen, candidates, ages, max_users=most)
         else:
@@ -134,6 +136,11 @@ def unjudged(lake: Lake, champion: str | None, challenger: Bundle, objection: st
         objection=objection,
         override=override,
     )
+
+
+def _continues(bundle: Bundle) -> bool:
+    """Whether stored users are answered by the order of their lists."""
+    return Continuation.from_facts(bundle.facts).for_users
 
 
 def _decided(lake: Lake, champion: Bundle, challenger: Bundle, settings: GateSettings) -> Decision | None:

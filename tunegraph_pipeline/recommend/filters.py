@@ -6,7 +6,8 @@ passes (`ranking`), or the names of filters in requests (`serve.schemas`) and op
 A song passes if it passes every part: it has one of the ``genres`` and none of ``not_genres``, its year is
 within ``years``, and each feature is within its range. A mood is a name for ranges of features (`MOODS`). Of
 a song of which something that is asked for is unknown, ``unknown`` decides: by default it does not pass.
-``not_genres`` leave out only songs known to be of one, as ``explicit`` does.
+``not_genres`` leave out only songs known to be of one, as ``explicit`` does. ``listeners`` bounds the number
+of users who like a song.
 
 A bundle has features as float16, whose bits, read as whole numbers, are in the order of the numbers. So a
 range is two comparisons of int16, a fortieth of the cost of those of float16. Bounds are rounded as the
@@ -78,21 +79,22 @@ class Filters:
     features: Mapping[str, Bounds] = field(default_factory=dict)
     moods: Sequence[str] = ()
     unknown: Unknown = "exclude"
+    listeners: Bounds = (None, None)
 
     def __post_init__(self) -> None:
         # Copied, because what passes is kept under these values.
-        for name in ("genres", "not_genres", "years", "moods"):
+        for name in ("genres", "not_genres", "years", "moods", "listeners"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "features", {name: tuple(two) for name, two in self.features.items()})
 
     def __hash__(self) -> int:
         lists = self.genres, self.not_genres, self.moods
-        return hash((*lists, self.years, tuple(sorted(self.features)), self.unknown))
+        return hash((*lists, self.years, tuple(sorted(self.features)), self.unknown, self.listeners))
 
     @property
     def asks_nothing(self) -> bool:
         named = self.genres or self.not_genres or self.features or self.moods
-        return not named and self.years == (None, None)
+        return not named and self.years == self.listeners == (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +244,12 @@ class SongFilter:
             if allow:
                 within |= years == 0
             passing &= within
+        if filters.listeners != (None, None):
+            least, most = filters.listeners
+            if least is not None:
+                passing &= bundle.popularity >= least
+            if most is not None:
+                passing &= bundle.popularity <= most
         for feature, bounds in _bounds_by_feature(filters).items():
             passing &= self._within(feature, bounds, allow=allow)
         return passing

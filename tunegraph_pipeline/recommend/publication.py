@@ -27,8 +27,8 @@ Outcome = Literal["first", "same model", "accepted", "refused", "overridden", "r
 
 
 SETS, CONTINUATION = "sets", "continuation"
-"""What the gate judges by: held-out likes among the others of a list; or, where most lists have an order,
-each held-out like by what was liked before it."""
+"""What the gate judges by: held-out likes among the others of a list; or, where most lists have an order and
+are served by it, each held-out like by what was liked before it."""
 
 
 @dataclass(frozen=True)

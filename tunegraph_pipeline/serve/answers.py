@@ -57,6 +57,16 @@ def require_known(recommender: Recommender, track_id: str) -> None:
         )
 
 
+def unknown_user(bundle_version: str) -> Problem:
+    """404: the bundle has no user of the id."""
+    return Problem(
+        HTTPStatus.NOT_FOUND,
+        f"bundle {bundle_version} has no user of this id; new users are in it after a refresh, or send their"
+        " songs to POST /recommendations",
+        name="unknown-user",
+    )
+
+
 def charge_request(request: Request, cost: float) -> None:
     """Count a request as so many more, for the rate limit."""
     charge = request.scope.get(CHARGE)

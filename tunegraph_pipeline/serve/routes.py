@@ -391,6 +391,8 @@ def _add_state(router: APIRouter, service: Service) -> None:
                     dict(zip(("data", "terms", "url"), one, strict=True))
                     for one in bundle.facts.get("licences", [])
                 ],
+                "file_bytes": service.settings.limits.file_bytes,
+                "playlists": service.settings.playlists,
             }
         )
 

@@ -796,3 +796,5 @@ class VersionAnswer(BaseModel):
         description="What is known of any song and can be filtered by: `genre`, `year`, audio features."
     )
     licences: list[LicenceAnswer] = Field(description="Empty for a bundle of an earlier version.")
+    file_bytes: int = Field(description="How large a file for `POST /matches` may be.")
+    playlists: list[str] = Field(description="The services whose playlists `POST /matches` fetches.")

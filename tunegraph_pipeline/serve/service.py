@@ -9,7 +9,6 @@ import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from typing import TypeVar, TypeVarTuple
 
 from starlette.requests import Request
@@ -19,7 +18,7 @@ from tunegraph_pipeline.lake.feedback_settings import feedback_settings
 from tunegraph_pipeline.recommend.recommender import Query, Ranked, Recommendations, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
-from tunegraph_pipeline.serve.answers import charge_request, problem_of
+from tunegraph_pipeline.serve.answers import charge_request, problem_of, unknown_user
 from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, cost_of, is_dear
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.connections import OpenConnections
@@ -28,7 +27,7 @@ from tunegraph_pipeline.serve.list_writer import ListWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.matches import ListReader
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
-from tunegraph_pipeline.serve.problem_details import Problem, unavailable
+from tunegraph_pipeline.serve.problem_details import unavailable
 from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
@@ -131,12 +130,7 @@ class Service:
         if isinstance(answer, InputError):
             bundle = recommender.bundle
             if query.user_id is not None and bundle.users.position(query.user_id) < 0:
-                raise Problem(
-                    HTTPStatus.NOT_FOUND,
-                    f"bundle {bundle.version} has no user of this id; new users are in it after a refresh, or"
-                    " send their songs to POST /recommendations",
-                    name="unknown-user",
-                )
+                raise unknown_user(bundle.version)
             raise problem_of(answer)
         return recommender, answer
 

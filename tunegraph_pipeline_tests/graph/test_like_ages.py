@@ -94,3 +94,16 @@ def test_there_is_no_moment_where_nothing_is_older_or_the_list_has_no_order() ->
     assert moments_of(likes, age, every, ~every, 10).targets.indices.tolist() == [1, 2]
     assert moments_of(likes, age, every, ~every, 1).targets.shape == (1, 3)
     assert moments_of(likes, age * 0, every, ~every, 10).targets.shape == (0, 3)
+
+
+def test_of_longer_contexts_up_to_a_fifth_of_the_newest_is_left_out() -> None:
+    # The newest of 21 likes is asked for in each of 50 lists: of the 20 before it, 0 to 4 are left out.
+    likes = csr_matrix(np.ones((50, 21), dtype=np.float32))
+    age = np.tile(np.arange(21)[::-1], 50).astype(np.uint16)
+    found = moments_of(likes, age, age == 0, age == 0)
+    lengths = np.diff(found.context.indptr)
+    assert np.bincount(20 - lengths).tolist() == [11, 10, 10, 10, 9]
+    for row, length in enumerate(lengths.tolist()):
+        assert found.context[row].data.tolist() == list(range(length, 0, -1))
+        assert found.context[row].indices.tolist() == list(range(length))
+        assert found.others[row].indices.tolist() == list(range(length, 20))

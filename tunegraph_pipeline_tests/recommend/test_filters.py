@@ -52,7 +52,7 @@ def described(seed: int) -> tuple[dict[str, NDArray[Any]], Any]:
         genre_indptr=genres.indptr,
         genre_tracks=genres.tracks,
     )
-    return facts, content
+    return facts | {"listeners": content.popularity}, content
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,8 @@ def passes(facts: dict[str, NDArray[Any]], filters: Filters, track: int) -> bool
     year = int(facts["year"][track])
     if filters.years != (None, None) and not within(year, filters.years, known=year > 0):
         return False
+    if not within(facts["listeners"][track], filters.listeners, known=True):
+        return False
     return all(
         within(facts[name][track], bounds, known=not np.isnan(facts[name][track]))
         for name, bounds in filters.features.items()
@@ -112,6 +114,7 @@ some_filters = st.builds(
     years=st.sampled_from([(None, None), (1970, 1999), (None, 1960), (2000, None)]),
     features=st.fixed_dictionaries({}, optional=bounds_of),
     unknown=st.sampled_from(["exclude", "allow"]),
+    listeners=st.sampled_from([(None, None), (2, None), (None, 4), (1.5, 6.5)]),
 )
 
 

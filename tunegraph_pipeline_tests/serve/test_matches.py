@@ -224,6 +224,27 @@ def test_a_file_that_takes_too_long_or_too_much_memory_fails_alone(running_servi
     assert found(small.post("/matches", {"text": track_id(1)})) == [track_id(1)]
 
 
+def test_a_file_has_to_arrive_in_its_own_time(running_service: StartService) -> None:
+    service = running_service("--limit", "file_seconds=0.5", "--limit", "body_seconds=0.1")
+    arrived = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield exportify(1)
+        arrived.wait(0.2)  # beyond the time of other bodies
+        yield exportify(2)
+
+    headers = {"Content-Type": "application/octet-stream"}
+    with service.client() as client:
+        assert client.post("/matches", content=slowly(), headers=headers).status_code == 200
+
+        def never() -> Iterator[bytes]:
+            yield exportify(1)
+            arrived.wait(1.5)
+            yield b"more"
+
+        problem(client.post("/matches", content=never(), headers=headers), 408, "slow-body")
+
+
 def test_what_a_killed_service_left_is_removed_by_the_next(
     running_service: StartService, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_spool import append
@@ -476,7 +477,7 @@ def test_from_a_user_to_what_two_bundles_answer(browser: Any, service: RunningSe
 
 @pytest.mark.browser
 def test_axe_core_finds_nothing(browser: Any, service: RunningService) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    axe = Axe()
 
     def looked_at(where: str) -> None:
         for scheme, size in (

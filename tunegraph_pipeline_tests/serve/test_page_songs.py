@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 pytest.importorskip("playwright")
 
@@ -235,7 +236,6 @@ def test_artists_are_liked_looked_at_and_never_heard_again(visit: Open) -> None:
 def test_everybody_can_use_it_and_sees_the_first_song_at_once(
     visit: Open, scheme: str, viewport: dict[str, int]
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     seen = visit(viewport=viewport, color_scheme=scheme, reduced_motion="reduce", has_touch=viewport is PHONE)
     page = seen.page
     seen.tick(track_name(8))
@@ -257,7 +257,7 @@ def test_everybody_can_use_it_and_sees_the_first_song_at_once(
     assert len({kind for kind, _ in kinds}) == len({lines for _, lines in kinds})
     seen.details("#recommendations .song:first-child")
     seen.unfold()
-    assert _violations(axe, page) == []
+    assert _violations(page) == []
     for button, ready in (
         ("#lists", ".lists .list"),
         ("#bring", "textarea"),
@@ -267,13 +267,13 @@ def test_everybody_can_use_it_and_sees_the_first_song_at_once(
     ):
         page.locator(button).click()
         expect(page.locator(ready).first).to_be_visible()
-        assert _violations(axe, page) == [], button
+        assert _violations(page) == [], button
         page.keyboard.press("Escape")
     assert seen.complaints == []
 
 
-def _violations(axe: object, page: Page) -> list[str]:
-    found = axe.Axe().run(page)  # type: ignore[attr-defined]
+def _violations(page: Page) -> list[str]:
+    found = Axe().run(page)
     return [
         f"{one['id']}: {one['help']}: {node['html'][:200]}"
         for one in found.response["violations"]

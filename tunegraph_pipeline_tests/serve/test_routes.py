@@ -512,6 +512,7 @@ def test_the_service_says_what_it_is(shared_service: RunningService) -> None:
         },
         {"data": "imported files", "terms": "as the owner of each file says", "url": ""},
     ]
+    assert (version["file_bytes"], version["playlists"]) == (2**26, [])
 
 
 def test_songs_are_linked_in_the_service_that_is_asked_for(shared_service: RunningService) -> None:
@@ -603,7 +604,9 @@ def test_nothing_of_a_blocklist_is_shown(running_service: StartService, tmp_path
     similar = service.get(f"/tracks/{LIKES[0]}/similar?k={MOST_K}").json()["items"]
     points = service.get("/map?limit=1000").json()["points"]
     found = service.get("/tracks", params={"query": artist, "limit": 100}).json()["items"]
-    assert not [item for item in [*similar, *points, *found] if is_blocked(item)]
+    lists = [{"name": "A", "likes": LIKES[:1]}, {"name": "B", "likes": LIKES[1:]}]
+    blended = service.post("/blends", {"lists": lists, "k": 100}).json()["items"]
+    assert not [item for item in [*similar, *points, *found, *blended] if is_blocked(item)]
     all_blocked = [
         track_id(at) for at in range(N_TRACKS) if track_id(at) == track or artist_name(at) == artist
     ]

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from tunegraph_pipeline.recommend.artists import Artists
 from tunegraph_pipeline.recommend.bundle import BundleContent
 from tunegraph_pipeline.recommend.lookup import Lookup
 from tunegraph_pipeline.recommend.recommender import SONGS_OF_AN_ARTIST, Recommender
+from tunegraph_pipeline.recommend.targets import SONGS_ORDERED
 from tunegraph_pipeline.serve.settings import SHAPES, ServiceSettings, check_shapes
 from tunegraph_pipeline.serve.shapes import TABLE
 from tunegraph_pipeline_tests.serve.conftest import (
@@ -183,6 +185,51 @@ def test_spotipy_bounds_and_genres_are_filters(service: RunningService, spotify:
     assert spotify.recommendation_genre_seeds() == {"genres": ["Ska"]}
 
 
+def test_spotipy_targets_put_the_nearest_songs_first(service: RunningService, spotify: Spotify) -> None:
+    energies = {song_id(track): track / N_TRACKS for track in range(N_TRACKS)}
+
+    def asked(**given: Any) -> list[str]:
+        return [track["id"] for track in spotify.recommendations(seed_tracks=[song_id(2)], **given)["tracks"]]
+
+    def distance(songs: list[str], energy: float) -> float:
+        return float(np.mean([abs(energies[song] - energy) for song in songs]))
+
+    plain = asked(limit=20)
+    for energy in (0.1, 0.9):
+        tuned = asked(target_energy=energy, limit=20)
+        assert distance(tuned, energy) < 0.5 * distance(plain, energy)
+        assert tuned == asked(target_energy=energy, limit=20)
+        assert set(tuned) <= set(recommended(service, [song_id(2)], k=SONGS_ORDERED))
+    # Nearer the front, songs are nearer; and of two at the same distance that of the higher score is first.
+    all_songs = asked(target_energy=0.1, limit=100)
+    assert distance(all_songs[:20], 0.1) < distance(all_songs[20:60], 0.1) < distance(all_songs[60:], 0.1)
+    louder = asked(target_energy=0.1, min_energy=0.5, limit=20)
+    assert min(energies[song] for song in louder) >= 0.5
+    # All songs of which the key is known have the same.
+    keys = asked(target_key=7, target_energy=0.1, target_popularity=80, limit=10)
+    assert len(set(keys)) == 10
+    of_genre = spotify.recommendations(seed_genres=["ska"], target_energy=0.9, limit=10)["tracks"]
+    assert distance([track["id"] for track in of_genre], 0.9) < 0.2
+
+
+def test_spotipy_bounds_of_the_popularity_are_filters(service: RunningService, spotify: Spotify) -> None:
+    seeds = [song_id(2)]
+    shown = {
+        track["id"]: track["popularity"]
+        for track in spotify.recommendations(seed_tracks=seeds, limit=100)["tracks"]
+    }
+    low, high = np.quantile(list(shown.values()), (0.3, 0.7)).astype(int).tolist()
+    assert low < high
+    bounded = spotify.recommendations(seed_tracks=seeds, min_popularity=low, max_popularity=high, limit=100)[
+        "tracks"
+    ]
+    found = {track["id"]: track["popularity"] for track in bounded}
+    assert all(low <= popularity <= high for popularity in found.values())
+    assert {song for song, popularity in shown.items() if low <= popularity <= high} <= set(found)
+    everything = spotify.recommendations(seed_tracks=seeds, min_popularity=0, max_popularity=100, limit=100)
+    assert [track["id"] for track in everything["tracks"]] == list(shown)
+
+
 def test_spotipy_gets_audio_features(spotify: Spotify) -> None:
     first, unknown, other = spotify.audio_features([song_id(60), "7" * 22, song_id(120)])
     assert (first["id"], first["energy"], "key" in first) == (song_id(60), 0.25, False)
@@ -211,7 +258,7 @@ def spotify_refuses(call: Callable[[], object], status: int, words: str) -> None
 
 def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> None:
     seeds = {"seed_tracks": [song_id(2)]}
-    for name in ("target_tempo", "target_energy", "min_popularity", "max_time_signature"):
+    for name in ("target_duration_ms", "max_time_signature"):
         spotify_refuses(
             lambda name=name: spotify.recommendations(**seeds, **{name: 1}),  # type: ignore[misc]
             400,
@@ -220,7 +267,10 @@ def test_what_the_bundle_cannot_answer_is_refused_by_name(spotify: Spotify) -> N
     spotify_refuses(lambda: spotify.recommendations(**seeds, country="DE"), 400, "market: ")
     spotify_refuses(lambda: spotify.recommendations(**seeds, seed_genres=["polka"]), 404, "no genre 'polka'")
     spotify_refuses(lambda: spotify.recommendations(**seeds, max_valence=1), 404, "the valence of no song")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, target_valence=1), 404, "the valence of no song")
     spotify_refuses(lambda: spotify.recommendations(**seeds, min_energy="loud"), 400, "min_energy: has to be")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, target_energy="x"), 400, "target_energy: has to")
+    spotify_refuses(lambda: spotify.recommendations(**seeds, min_popularity=101), 400, "min_popularity: has")
     spotify_refuses(lambda: spotify.recommendations(**seeds, limit=101), 400, "limit: ")
     spotify_refuses(spotify.recommendations, 400, "at least one seed")
     spotify_refuses(lambda: spotify.recommendations(seed_tracks=["unknown"]), 404, "knows none")
@@ -382,6 +432,54 @@ def test_liblistenbrainz_gets_a_jspf(
     assert [track["identifier"] for track in playlist["track"]] == [[item["link"]] for item in items]
 
 
+def test_liblistenbrainz_finds_the_playlist_created_for_a_user(
+    service: RunningService, listenbrainz: ListenBrainz
+) -> None:
+    # What programs do that import such playlists: list them, choose one by how it was made, get it by its id.
+    listed = listenbrainz._get("/1/user/listener-3/playlists/createdfor")
+    assert (listed["count"], listed["offset"], listed["playlist_count"]) == (25, 0, 1)
+    (found,) = (one["playlist"] for one in listed["playlists"])
+    about = found["extension"]["https://musicbrainz.org/doc/jspf#playlist"]
+    assert about["additional_metadata"]["algorithm_metadata"]["source_patch"] == "weekly-exploration"
+    assert about["created_for"] == "listener-3"
+    assert datetime.fromisoformat(found["date"]) == datetime(2026, 6, 1, tzinfo=UTC)
+    assert "Weekly Exploration" in found["title"]
+    address, _, playlist_mbid = found["identifier"].rpartition("/")
+    assert (address, str(uuid.UUID(playlist_mbid))) == ("https://listenbrainz.org/playlist", playlist_mbid)
+    playlist = listenbrainz._get(f"/1/playlist/{playlist_mbid}", params={"fetch_metadata": "true"})[
+        "playlist"
+    ]
+    items = service.get("/users/listener-3/recommendations?k=50").json()["items"]
+    assert [(track["title"], track["creator"]) for track in playlist["track"]] == [
+        (item["name"], item["artists"]) for item in items
+    ]
+    for track, item in zip(playlist["track"], items, strict=True):
+        (identifier,) = track["identifier"]
+        assert identifier == item["link"]
+        of_track = track["extension"]["https://musicbrainz.org/doc/jspf#track"]
+        (artist,) = of_track["additional_metadata"]["artists"]
+        assert artist["artist_credit_name"] == item["artists"]
+        pages = [f"https://musicbrainz.org/artist/{artist['artist_mbid']}"] if artist["artist_mbid"] else []
+        assert of_track["artist_identifiers"] == pages
+    assert {**playlist, "track": []} == found
+    later = listenbrainz._get("/1/user/listener-3/playlists/createdfor", params={"offset": 1, "count": 5})
+    assert (later["playlists"], later["playlist_count"]) == ([], 1)
+    other = listenbrainz._get("/1/user/listener-4/playlists/createdfor")["playlists"][0]["playlist"]
+    assert other["identifier"] != found["identifier"]
+    for path, status in (
+        ("/1/user/nobody/playlists/createdfor", 404),
+        ("/1/user/listener-3/playlists/createdfor?count=0", 400),
+        ("/1/user/listener-3/playlists", 404),
+        (f"/1/playlist/{uuid.uuid4()}", 404),
+        (f"/1/playlist/{uuid.UUID(int=0)}", 404),
+        ("/1/playlist/none", 400),
+        (f"/1/playlist/{playlist_mbid}?fetch_metadata=some", 400),
+        (f"/1/playlist/{playlist_mbid}?count=3", 400),
+    ):
+        refused = service.get(path)
+        assert (refused.status_code, refused.json()["code"]) == (status, status), path
+
+
 def test_liblistenbrainz_reads_the_errors(listenbrainz: ListenBrainz) -> None:
     with pytest.raises(ListenBrainzAPIException) as error:
         listenbrainz.get_user_recommendation_recordings("nobody")
@@ -397,9 +495,14 @@ def test_liblistenbrainz_reads_the_errors(listenbrainz: ListenBrainz) -> None:
 def test_stored_users_need_the_key_as_the_token(running_service: StartService) -> None:
     service = running_service("--shapes", "listenbrainz", environment={"TUNEGRAPH_API_KEY": KEY})
     client = ListenBrainz(api_base_url=service.url)
+    client.set_auth_token(KEY)
+    (listed,) = client._get("/1/user/listener-3/playlists/createdfor")["playlists"]
+    playlist_mbid = listed["playlist"]["identifier"].rpartition("/")[2]
     calls: list[Callable[[], Any]] = [
         lambda: client.get_user_recommendation_recordings("listener-3"),
         lambda: client._get("/1/explore/lb-radio", params={"prompt": "recs:listener-3"}),
+        lambda: client._get("/1/user/listener-3/playlists/createdfor"),
+        lambda: client._get(f"/1/playlist/{playlist_mbid}"),
     ]
     for call in calls:
         client._auth_token = None
@@ -617,6 +720,8 @@ def test_odd_ids_are_merely_refused(service: RunningService, text: str) -> None:
         f"/2.0/?method=%{quoted}",
         f"/similar-recordings/json?recording_mbids=%{quoted}",
         f"/1/explore/lb-radio?prompt=artist:(%{quoted})",
+        f"/1/user/%{quoted}/playlists/createdfor",
+        f"/1/playlist/%{quoted}",
         f"/rest/getSimilarSongs2?id=%{quoted}",
         f"/lidarr?artist=%{quoted}&track=%{quoted}",
         f"/lidarr?artist=x&%{quoted}",

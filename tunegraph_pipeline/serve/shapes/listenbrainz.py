@@ -1,14 +1,20 @@
-"""The shape of ListenBrainz: recommended recordings of a user, similar recordings, and LB Radio as JSPF.
+"""The shape of ListenBrainz: recordings recommended to a user, as a list and as a playlist created for them,
+similar recordings, and LB Radio as JSPF.
 
 Here: its requests, answers and errors. Not here: the query (`common`, `recommend`).
 
 Recommendations of a stored user need the service's key where it has one, which a client of ListenBrainz sends
 as its token. What says a MusicBrainz id has only the songs that have one; a JSPF has all songs.
+
+A playlist is not stored. Its id says for which user of which bundle it is, so that every worker can answer
+it. With a new bundle there is a new playlist, and the id of the one before is unknown.
 """
 
+import hashlib
 import json
 import re
 import time
+import uuid
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -18,7 +24,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender, SongView
+from tunegraph_pipeline.serve.answers import unknown_user
 from tunegraph_pipeline.serve.fast_route import checked_by
 from tunegraph_pipeline.serve.limits import MOST_K, MOST_LOOKED_UP
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -38,6 +46,10 @@ _FAMILIARITY = {"easy": 0.5, "medium": 0.25, "hard": 0.0}
 _RADIO_SONGS = 50
 _TERM = re.compile(r"\s*(artist|recs):(?:\(([^()]*)\)|([^\s():]+))(?=\s|$)")
 _PLAYLIST = "https://musicbrainz.org/doc/jspf#playlist"
+_PLAYLISTS = "https://listenbrainz.org/playlist/"
+_PLAYLIST_SONGS = 50
+_MADE_AS = "weekly-exploration"
+"""What programs find a playlist of new songs by, as it is called at ListenBrainz."""
 _TRACK = "https://musicbrainz.org/doc/jspf#track"
 
 
@@ -86,6 +98,40 @@ def add(router: APIRouter, asking: Asking) -> None:
                 }
             }
         )
+
+    @router.get("/1/user/{user_name:path}/playlists/createdfor", include_in_schema=False)
+    @checked_by(access.check)
+    async def listenbrainz_playlists(user_name: str, request: Request) -> Response:
+        given = await Parameters.of(request)
+        given.refuse_others({"count", "offset"}, "this service cannot answer this parameter")
+        count, offset = given.count("count", 25, _MOST), given.whole("offset", 0, 0, 1_000_000)
+        bundle = asking.service.live_bundle.current.recommender.bundle
+        user = bundle.users.position(user_name)
+        if user < 0:
+            raise unknown_user(bundle.version)
+        found = [{"playlist": _created_for(bundle, user, [])}]
+        return json_response(
+            {
+                "count": count,
+                "offset": offset,
+                "playlist_count": len(found),
+                "playlists": found[offset : offset + count],
+            }
+        )
+
+    @router.get("/1/playlist/{playlist_mbid}", include_in_schema=False)
+    @checked_by(access.check)
+    async def listenbrainz_playlist(playlist_mbid: str, request: Request) -> Response:
+        given = await Parameters.of(request)
+        given.refuse_others({"fetch_metadata"}, "this service cannot answer this parameter")
+        if given.text("fetch_metadata").lower() not in {"", "true", "false"}:
+            raise refused("fetch_metadata: has to be true or false; the songs are described in either case")
+        user = _user_of_playlist(asking.service.live_bundle.current.recommender.bundle, playlist_mbid)
+        query = Query(user_id=user, k=_PLAYLIST_SONGS, links="musicbrainz")
+        recommender, answer = await asking.recommend(query, request)
+        bundle = recommender.bundle
+        position = bundle.users.position(user)
+        return json_response({"playlist": _created_for(bundle, position, _tracks(recommender, answer))})
 
     @router.get("/1/explore/lb-radio", include_in_schema=False)
     async def listenbrainz_radio(request: Request) -> Response:
@@ -185,28 +231,95 @@ def _artist_mbids(recommender: Recommender, song: SongView) -> list[str]:
     return [mbid for mbid in mbids if mbid]
 
 
-def _jspf(recommender: Recommender, answer: Recommendations, title: str) -> dict[str, Any]:
+def _playlist_mbid(bundle: Bundle, user: int) -> str:
+    """The id of the playlist for a user of a bundle: the user's place, and a digest of user and bundle."""
+    content = f"{bundle.version}\0{bundle.users[user]}".encode()
+    digest = hashlib.blake2b(content, digest_size=12).digest()
+    return str(uuid.UUID(bytes=user.to_bytes(4, "big") + digest, version=5))
+
+
+def _user_of_playlist(bundle: Bundle, playlist_mbid: str) -> str:
+    """The id of the user that a playlist is for. Raises Problem 422 for what is no UUID, 404 for one that
+    belongs to no playlist of the bundle."""
+    try:
+        given = uuid.UUID(playlist_mbid)
+    except ValueError:
+        raise refused("the id of a playlist has to be a UUID") from None
+    user = int.from_bytes(given.bytes[:4], "big")
+    if user >= bundle.n_users or _playlist_mbid(bundle, user) != str(given):
+        raise Problem(
+            HTTPStatus.NOT_FOUND,
+            f"bundle {bundle.version} has no playlist of this id; with each bundle there are new ones, so ask"
+            " /1/user/USER/playlists/createdfor again",
+            name="unknown-playlist",
+        )
+    return bundle.users[user]
+
+
+def _created_for(bundle: Bundle, user: int, tracks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The playlist for a user of a bundle. Its date is the last day of likes in the bundle."""
+    day = bundle.facts.get("cut_off")
+    date = _now() if day is None else f"{day}T00:00:00+00:00"
+    about = {
+        "public": False,
+        "creator": "tunegraph",
+        "created_for": bundle.users[user],
+        "last_modified_at": date,
+        "additional_metadata": {"algorithm_metadata": {"source_patch": _MADE_AS}},
+    }
+    return {
+        # A title ends up in files, so it names no user.
+        "title": "Weekly Exploration" if day is None else f"Weekly Exploration, {day}",
+        "annotation": f"Songs that TuneGraph recommends by the likes in bundle {bundle.version}",
+        "creator": "tunegraph",
+        "date": date,
+        "identifier": _PLAYLISTS + _playlist_mbid(bundle, user),
+        "track": tracks,
+        "extension": {_PLAYLIST: about},
+    }
+
+
+def _tracks(recommender: Recommender, answer: Recommendations) -> list[dict[str, Any]]:
+    """The songs of an answer as tracks of a JSPF."""
     songs = [item.song for item in answer.items]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    tracks = []
+    names = recommender.bundle.artist_names
+    found = []
     for song, mbid in zip(songs, ids_of_service(recommender, songs, "musicbrainz"), strict=True):
-        makers = [f"https://musicbrainz.org/artist/{one}" for one in _artist_mbids(recommender, song)]
+        artists = [(names[one], mbid_of_artist(recommender, one)) for one in artists_of(recommender, song)]
         page = f"https://musicbrainz.org/recording/{mbid}" if mbid else song.link
-        tracks.append(
+        about = {
+            "added_by": "tunegraph",
+            "artist_identifiers": [f"https://musicbrainz.org/artist/{one}" for _, one in artists if one],
+            "additional_metadata": {
+                "artists": [
+                    {"artist_credit_name": name, "artist_mbid": artist or None} for name, artist in artists
+                ]
+            },
+        }
+        found.append(
             {
                 "title": song.name,
                 "creator": song.artists,
                 "identifier": [page] if page else [],
-                "extension": {_TRACK: {"added_by": "tunegraph", "artist_identifiers": makers}},
+                "extension": {_TRACK: about},
             }
         )
+    return found
+
+
+def _jspf(recommender: Recommender, answer: Recommendations, title: str) -> dict[str, Any]:
+    now = _now()
     return {
         "playlist": {
             "title": title,
             "creator": "tunegraph",
             "date": now,
             "identifier": "",
-            "track": tracks,
+            "track": _tracks(recommender, answer),
             "extension": {_PLAYLIST: {"public": False, "last_modified_at": now}},
         }
     }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,9 +2,10 @@
 
 Here: its requests, answers and errors. Not here: the query (`common`, `recommend`).
 
-``min_`` and ``max_`` of the audio features, and ``seed_genres``, are filters of the query. A parameter that
-cannot be answered is refused by name, never ignored: targets of features, and markets. ``target_popularity``,
-from 0 to 100, is the query's familiarity.
+``min_`` and ``max_`` of the audio features and of the popularity, and ``seed_genres``, are filters of the
+query. ``target_`` of the audio features order the songs that it recommends (`recommend.targets`); that of the
+popularity, from 0 to 100, is the query's familiarity. A parameter that cannot be answered is refused by
+name, never ignored: markets, and what the bundle does not have.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,11 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
+from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.filters import Bounds, Filters
 from tunegraph_pipeline.recommend.recommender import Query, Recommender, SongView
+from tunegraph_pipeline.recommend.targets import SONGS_ORDERED, order_by_targets
+from tunegraph_pipeline.serve.answers import answer_or_problem
 from tunegraph_pipeline.serve.problem_details import Problem
 from tunegraph_pipeline.serve.shapes.common import (
     Asking,
@@ -36,8 +40,10 @@ from tunegraph_pipeline.song_ids import service_of
 
 _MOST = 100  # as in Spotify's own API
 _SEEDS = {"seed_tracks": "TRACK", "seed_artists": "ARTIST", "seed_genres": "GENRE"}
-_RANGES = frozenset(f"{side}_{feature}" for side in ("min", "max") for feature in AUDIO_FEATURES)
-_ANSWERED = frozenset({*_SEEDS, *_RANGES, "limit", "target_popularity"})
+_TUNED = frozenset(
+    f"{side}_{name}" for side in ("min", "max", "target") for name in (*AUDIO_FEATURES, "popularity")
+)
+_ANSWERED = frozenset({*_SEEDS, *_TUNED, "limit"})
 
 
 def add(router: APIRouter, asking: Asking) -> None:
@@ -53,16 +59,24 @@ def add(router: APIRouter, asking: Asking) -> None:
             raise refused("seed_tracks, seed_artists or seed_genres: at least one seed is needed")
         limit = given.count("limit", 20, _MOST)
         popularity = given.whole("target_popularity", 50, 0, 100)
+        targets = _targets(given)
         seeds = await asking.likes(tracks, artists) if tracks or artists else Likes([], [], [])
-        filters = Filters(genres=genres, features=_ranges(given))
-        query = Query(seeds.likes, k=limit, familiarity=popularity / 100, links="spotify", filters=filters)
+        bundle = asking.service.live_bundle.current.recommender.bundle
+        filters = Filters(genres=genres, features=_ranges(given), listeners=_listeners(given, bundle))
+        k = SONGS_ORDERED if targets else limit
+        query = Query(seeds.likes, k=k, familiarity=popularity / 100, links="spotify", filters=filters)
         recommender, answer = await asking.recommend(query, request)
+        songs = [item.song for item in answer.items]
+        if targets:
+            tracks_found = np.array([song.track_idx for song in songs], dtype=np.int32)
+            order = answer_or_problem(order_by_targets, recommender.bundle, tracks_found, targets)
+            songs = [songs[place] for place in order[:limit].tolist()]
         of_seeds = [("TRACK", track) for track in tracks] + [("ARTIST", artist) for artist in artists]
         of_seeds += [("GENRE", genre) for genre in genres]
         sizes = [*seeds.of_seeds, *([answer.passing or 0] * len(genres))]
         return json_response(
             {
-                "tracks": _tracks(recommender, [item.song for item in answer.items]),
+                "tracks": _tracks(recommender, songs),
                 "seeds": [
                     {
                         "id": given_id,
@@ -121,6 +135,30 @@ def _ranges(given: Parameters) -> dict[str, Bounds]:
     return found
 
 
+def _targets(given: Parameters) -> dict[str, float]:
+    """The targets of features that a request gives. Raises Problem 422 for what is no number."""
+    found = {feature: given.number(f"target_{feature}") for feature in AUDIO_FEATURES}
+    return {feature: target for feature, target in found.items() if target is not None}
+
+
+def _listeners(given: Parameters, bundle: Bundle) -> Bounds:
+    """The numbers of listeners of the songs whose popularity is within the bounds that a request gives.
+    Raises Problem 422 for a bound that is not from 0 to 100."""
+    least, most = given.whole("min_popularity", 0, 0, 100), given.whole("max_popularity", 100, 0, 100)
+    if (least, most) == (0, 100):
+        return None, None
+    unit = _log_of_most(bundle) / 100
+    return (
+        float(np.expm1((least - 0.5) * unit)) if least > 0 else None,
+        float(np.expm1((most + 0.5) * unit)) if most < 100 else None,
+    )
+
+
+def _log_of_most(bundle: Bundle) -> float:
+    """Of the number of listeners that is the popularity of 100."""
+    return float(np.log1p(bundle.popularity.max(initial=0))) or 1.0
+
+
 def _features(recommender: Recommender, asked: Sequence[str]) -> list[dict[str, Any] | None]:
     """The features of songs as Spotify's objects, None for a song of which none is known."""
     bundle = recommender.bundle
@@ -144,7 +182,7 @@ def _tracks(recommender: Recommender, songs: Sequence[SongView]) -> list[dict[st
     """Songs as Spotify's track objects. The id is the one at Spotify where there is one, else the song's own;
     what the bundle does not know is null or empty."""
     bundle = recommender.bundle
-    most = float(np.log1p(bundle.popularity.max(initial=0))) or 1.0
+    most = _log_of_most(bundle)
     found = []
     for song, spotify_id in zip(songs, ids_of_service(recommender, songs, "spotify"), strict=True):
         isrc = bundle.isrcs[song.track_idx]
