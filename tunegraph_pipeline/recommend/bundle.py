@@ -6,7 +6,8 @@ what is computed from the arrays (`ranking`, `recommender`), or making a bundle 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
@@ -47,6 +48,8 @@ LEFT_OUT = np.float32(-1e30)
 
 _LIKES_A_BLOCK = 1 << 20
 _UNIT_TOLERANCE = 1e-3
+_REMEMBERED, _SHORT = 16_384, 64
+"""Ids that were found before, up to twice as many, and how long each may be: some 6 MB."""
 _SCREEN_STEP = 16  # float32 numbers in a cache line: rows of the screen start at one
 _SCREENED = 0.7  # minimum share of the squared length that the screen's coordinates have
 
@@ -84,6 +87,7 @@ class IdIndex:
     hashes: NDArray[np.uint32]
     order: NDArray[np.int32]
     clean: Callable[[str], str] | None = None
+    _found: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_ids(cls, ids: AnyTexts) -> Self:
@@ -117,9 +121,27 @@ class IdIndex:
         return self._find_from(place, hashed, text)
 
     def find(self, wanted: Sequence[str]) -> NDArray[np.int32]:
-        """The position of each id, -1 if it is unknown: int32[len(wanted)]."""
+        """The position of each id, -1 if it is unknown: int32[len(wanted)].
+
+        Ids that were found before are remembered, a bounded number: people send the same songs.
+        """
+        remembered = list(map(self._found.get, wanted))
+        if None not in remembered:
+            return np.array(remembered, dtype=np.int32)
+        positions = self._look_up(wanted)
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        found = zip(wanted, positions.tolist(), strict=True)
+        short = ((text, at) for text, at in found if at >= 0 and len(text) <= _SHORT)
+        self._found.update(islice(short, _REMEMBERED))
+        return positions
+
+    def _look_up(self, wanted: Sequence[str]) -> NDArray[np.int32]:
         # No stored id has a lone surrogate, but a queried one may; it is unknown, not an error.
-        encoded = [composed(text).encode(errors="surrogatepass") for text in wanted]
+        if "".join(wanted).isascii():
+            encoded = list(map(str.encode, wanted))
+        else:
+            encoded = [composed(text).encode(errors="surrogatepass") for text in wanted]
         hashes = _hash_ids(encoded)
         if not len(self):
             return np.full(len(encoded), -1, dtype=np.int32)

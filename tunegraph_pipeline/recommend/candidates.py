@@ -23,19 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.recommend.bundle import Bundle
+from tunegraph_pipeline.recommend.filters import Mask, Passing
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.list_search import Found
 
 _EXTRA = 32  # tracks requested beyond k, because some will be liked already
 _DOUBTED = 10  # ranks before the k-th to take the bound from, because the index may have missed better tracks
-_MOST_REQUESTED = 8192  # more than this costs as much as the exact ranking
+MOST_REQUESTED = 8192  # more than this costs as much as the exact ranking
 
 
 class CandidateQuery(NamedTuple):
     """The tracks to find: those with the highest ``direction . E[j] + familiarity * popularity[j] +
     prior[j]`` plus the ``weights`` of their ``columns``; without the ``named`` tracks, and without explicit
-    ones unless ``explicit``. ``lowered`` reduces a score by the possible rounding error of float32.
-    ``found``: what the index finds first, if that is known."""
+    ones unless ``explicit``; of those ``passing``, if these are not all. ``lowered`` reduces a score by the
+    possible rounding error of float32. ``found``: what the index finds first, if that is known."""
 
     direction: NDArray[np.float64]
     familiarity: float
@@ -43,6 +44,7 @@ class CandidateQuery(NamedTuple):
     weights: NDArray[np.float64]
     named: NDArray[np.int32]
     explicit: bool
+    passing: Passing | None
     lowered: Callable[[float], float]
     found: Found | None = None
 
@@ -96,11 +98,17 @@ class CandidateSearch:
             named = place[query.named]
             fresh[named[named > 0] - 1] = False
             place[query.named] = -1
+            chosen = None
+            if query.passing is not None:
+                fresh &= query.passing.tracks[columns]
+                chosen = query.passing.chosen_in(self.index)
             requested = first_request(k, len(query.named))
-            while requested <= _MOST_REQUESTED:
+            while requested <= MOST_REQUESTED:
                 found = query.found
                 if found is None or found.asked != requested:
-                    found = self.index.search(query.direction, 1.0, query.familiarity, requested, probes)
+                    found = self.index.search(
+                        query.direction, 1.0, query.familiarity, requested, probes, chosen
+                    )
                 tracks, products = found.tracks, found.products
                 if not len(tracks):
                     break
@@ -133,8 +141,8 @@ class CandidateSearch:
         """
         fresh[at[at > 0] - 1] = False
         kept = at >= 0
-        if not self._all_allowed or not query.explicit:
-            kept &= self._may_be(found, query.explicit)
+        if query.passing is not None or not self._all_allowed or not query.explicit:
+            kept &= self._may_be(found, query)
         candidates = self._scored(query, found[kept], near[at[kept]])
         sums = near[1:]
         # Those with the strongest neighbours first, because they raise the bar for the others.
@@ -146,7 +154,7 @@ class CandidateSearch:
             if not len(reach):
                 break
             fresh[reach] = False
-            reach = reach[self._may_be(query.columns[reach], query.explicit)]
+            reach = reach[self._may_be(query.columns[reach], query)]
             more = self._scored(query, query.columns[reach], sums[reach])
             candidates = _Scored(
                 np.concatenate([candidates.tracks, more.tracks]),
@@ -155,9 +163,10 @@ class CandidateSearch:
             )
         return candidates
 
-    def _may_be(self, tracks: NDArray[Any], explicit: bool) -> NDArray[np.bool_]:
-        allowed: NDArray[np.bool_] = self._allowed[tracks]
-        if not explicit:
+    def _may_be(self, tracks: NDArray[Any], query: CandidateQuery) -> Mask:
+        of_all = self._allowed if query.passing is None else query.passing.tracks
+        allowed: Mask = of_all[tracks]
+        if not query.explicit:
             allowed &= self._bundle.explicit[tracks] != 1
         return allowed
 

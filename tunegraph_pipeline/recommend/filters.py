@@ -16,10 +16,10 @@ features are, so a bound that equals a feature includes it.
 
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,13 @@ from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.audio_features import AUDIO_FEATURES
 from tunegraph_pipeline.recommend.bundle import Bundle
 from tunegraph_pipeline.recommend.genres import folded
+from tunegraph_pipeline.recommend.index import MOST_ALONE_BYTES, CandidateIndex, Chosen
 
 Unknown = Literal["exclude", "allow"]
 Bounds: TypeAlias = tuple[float | None, float | None]
 """From the first to the second, both included; None is no bound."""
 Mask: TypeAlias = NDArray[np.bool_]
+T = TypeVar("T")
 
 MOODS: dict[str, dict[str, Bounds]] = {
     "acoustic": {"acousticness": (0.7, None)},
@@ -51,7 +53,9 @@ RANGE_PATTERN = rf"^(?:{_NUMBER}(?:\.\.|(?:-|\.\.){_NUMBER})?|\.\.{_NUMBER})$"
 RANGE_HELP = "write a range as 90-120, 90.. or ..120, or one number"
 _PARTS = re.compile(rf"({_NUMBER})?(\.\.|-)?({_NUMBER})?")
 
-_MOST_KEPT, _KEPT_BYTES = 32, 64 << 20  # filters whose songs are kept, and the memory for them
+_MOST_KEPT, _KEPT_BYTES = 32, 160 << 20  # filters whose songs are kept, and the memory for them
+MOST_ROWS_BYTES = 16 << 20
+"""Memory for the rows of the songs that pass a filter; a product with as much takes half a millisecond."""
 _COMPARED = 500  # genres, those of most songs, that a misspelt one is compared with
 _NEAR = 3
 _INFINITY = np.int16(0x7C00)  # the bits of float16; those of NaN are above
@@ -93,11 +97,41 @@ class Filters:
         return not named and self.years == self.listeners == (None, None)
 
 
-class Passing(NamedTuple):
-    """The tracks that pass a filter, bool[N], among those that may be recommended, and their number."""
+@dataclass(frozen=True, eq=False)
+class Passing:
+    """The tracks that pass a filter, bool[N], among those that may be recommended, and their number.
+
+    What a ranking needs of them is made when it is first asked for, and kept with them.
+    """
 
     tracks: Mask
     n_tracks: int
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def indices(self) -> NDArray[np.intp]:
+        """The same, ascending: int64[n_tracks]."""
+        return self._once("indices", lambda: self.tracks.nonzero()[0])
+
+    def rows_of(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Their rows of a table of the bundle, always the same one: float32[n_tracks, w]."""
+        return self._once("rows", lambda: table[self.indices])
+
+    def chosen_in(self, index: CandidateIndex) -> Chosen:
+        """What the index of the bundle needs to find them alone."""
+        return self._once("chosen", lambda: index.chosen(self.tracks))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether they were ranked before."""
+        return "rows" in self._kept or "chosen" in self._kept
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        # Two threads may make it at the same time: it is the same.
+        if name not in self._kept:
+            self._kept[name] = make()
+        kept: T = self._kept[name]
+        return kept
 
 
 def read_bounds(what: str, text: str) -> Bounds:
@@ -135,29 +169,43 @@ def read_filters(
 class SongFilter:
     """Finds the songs of a bundle that pass filters, among ``allowed``, bool[N]. Threads may share it.
 
-    What was found last is kept: clients ask for the same filters again and again.
+    What was used last is kept: clients ask for the same filters again and again.
     """
 
     def __init__(self, bundle: Bundle, allowed: Mask) -> None:
         self._bundle = bundle
         self._allowed = allowed
         self._kept: dict[Filters, Passing] = {}
-        self._most_kept = max(1, min(_MOST_KEPT, _KEPT_BYTES // max(1, bundle.n_tracks)))
+        self._bytes = 0  # of those kept
         self._lock = threading.Lock()
 
     def passing(self, filters: Filters) -> Passing:
         """Raises InputError for a mood or feature that does not exist, and NotInBundleError for a genre that
         no song has, and for a feature or a year where the bundle knows none."""
-        found = self._kept.get(filters)
-        if found is None:
-            tracks = self._find(filters)
-            tracks &= self._allowed
-            found = Passing(tracks, int(np.count_nonzero(tracks)))
-            with self._lock:
-                while len(self._kept) >= self._most_kept:
-                    del self._kept[next(iter(self._kept))]
+        with self._lock:
+            found = self._kept.pop(filters, None)
+            if found is not None:
+                self._kept[filters] = found  # as the one used last
+                return found
+        tracks = self._find(filters)
+        tracks &= self._allowed
+        found = Passing(tracks, int(np.count_nonzero(tracks)))
+        with self._lock:
+            if filters not in self._kept:
                 self._kept[filters] = found
+                self._bytes += self._bytes_of(found)
+            while len(self._kept) > 1 and (len(self._kept) > _MOST_KEPT or self._bytes > _KEPT_BYTES):
+                self._bytes -= self._bytes_of(self._kept.pop(next(iter(self._kept))))
         return found
+
+    def is_ready(self, filters: Filters) -> bool:
+        """Whether the songs that pass are known already, with what a ranking needs of them."""
+        found = self._kept.get(filters)
+        return found is not None and found.is_ready
+
+    def _bytes_of(self, passing: Passing) -> int:
+        rows: int = passing.n_tracks * self._bundle.screen.itemsize * self._bundle.screen.shape[1]
+        return int(passing.tracks.nbytes + 8 * passing.n_tracks + min(rows, MOST_ALONE_BYTES))
 
     def genre_counts(self) -> dict[str, int]:
         """How many of the allowed songs each genre has, the largest first, without empty ones."""

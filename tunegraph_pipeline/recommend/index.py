@@ -25,8 +25,9 @@ The library is an extra, ``pip install 'tunegraph-pipeline[index]'``, imported w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,13 @@ LANES = 16
 MANY = 10
 """Minimum likes of a long list, whose neighbours include most winners, so that fewer lists are searched."""
 
+MOST_ALONE_BYTES = 64 << 20
+"""Memory for an index of chosen tracks alone: 645,000 of them with 96 numbers each in 8 bits."""
+_SEEN = 20  # times as many chosen tracks as wanted are looked at
+_SPARE = 1.3  # times as many tracks as hold enough chosen ones on average
+_MOST_DROPPED = 20  # times as many tracks as wanted; with more, each is asked whether it is chosen
+_EXPECTED = 0.02  # share of what is wanted that the lists which are not searched are expected to hold
+_SAMPLED, _SPREAD_OF = 64, 4  # vectors of each list that give its mean, and of these one in four the spread
 _INT8_MAX = 127
 _WHOLE = 2**24
 """Whole numbers below it are exact in float32."""
@@ -124,6 +132,26 @@ class Probes:
         return max(enough) if len(enough) == 2 else None
 
 
+class Chosen(NamedTuple):
+    """Some of the tracks of an index, which a search is limited to, bool[N]; how many each list has of them,
+    int64[lists]; the library's ``selector`` of their ``bits``; and an index of them alone, None if they are
+    too many for one."""
+
+    tracks: NDArray[np.bool_]
+    in_list: NDArray[np.int64]
+    bits: NDArray[np.uint8]  # which the selector only points to
+    selector: Any
+    alone: Any
+
+
+class _Shape(NamedTuple):
+    """The mean vector of each list, float32[lists, width], and the covariance of vectors around the means of
+    their lists, float32[width, width]."""
+
+    means: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+
+
 class CandidateIndex:
     """An open index of a bundle: mapped, read-only, and safe to share between threads."""
 
@@ -138,9 +166,8 @@ class CandidateIndex:
         # The centres in whole numbers, as the vectors are; None where products would be rounded.
         self._centres: NDArray[np.float32] | None = None
         if form.storage == "int8" and self.width * _INT8_MAX**2 < _WHOLE:
-            centres = self._library.downcast_index(index.quantizer).reconstruct_n(0, self.lists)
             most = (_WHOLE - 1) // (_INT8_MAX * self.width)
-            self._centres = np.rint(centres).clip(-most, most)
+            self._centres = np.rint(self._read_centres()).clip(-most, most)
 
     @classmethod
     def open(cls, bundle: Bundle) -> Self | None:
@@ -166,16 +193,57 @@ class CandidateIndex:
     def with_probes(self, probes: Probes) -> Self:
         return type(self)(self._index, self._form, probes)
 
-    def search(self, direction: NDArray[Any], prior: float, familiarity: float, m: int, probes: int) -> Found:
+    def prepare(self) -> None:
+        """Read what a search among chosen tracks needs, which otherwise the first one waits for: less than a
+        second for a million tracks."""
+        _ = self._list_of, self._shape_of_lists
+
+    def chosen(self, tracks: NDArray[np.bool_]) -> Chosen:
+        """These tracks, bool[N], for :meth:`search`, which never finds those that the index lacks."""
+        bits = np.packbits(tracks, bitorder="little")
+        lists = self._list_of[tracks[: len(self._list_of)]]
+        in_list = np.bincount(lists[lists >= 0], minlength=self.lists)
+        selector = self._library.IDSelectorBitmap(len(bits), self._library.swig_ptr(bits))
+        small = int(in_list.sum()) * (self._index.code_size + 8) <= MOST_ALONE_BYTES
+        return Chosen(tracks, in_list, bits, selector, self._alone(tracks) if small else None)
+
+    def _alone(self, tracks: NDArray[np.bool_]) -> Any:
+        """An index of these tracks alone, with the same lists: their vectors, copied."""
+        faiss, stored = self._library, self._index.invlists
+        alone = new_index(self._index.quantizer, self.width, self.lists, self._form.storage)
+        alone.is_trained = True
+        for number, size in enumerate(self._sizes.tolist()):
+            ids = faiss.rev_swig_ptr(stored.get_ids(number), size)
+            (kept,) = tracks[ids].nonzero()
+            if kept.size:
+                codes = faiss.rev_swig_ptr(stored.get_codes(number), size * stored.code_size)
+                some, theirs = codes.reshape(size, -1)[kept], ids[kept]
+                alone.invlists.add_entries(number, len(kept), faiss.swig_ptr(theirs), faiss.swig_ptr(some))
+        return alone
+
+    def search(
+        self,
+        direction: NDArray[Any],
+        prior: float,
+        familiarity: float,
+        m: int,
+        probes: int,
+        chosen: Chosen | None = None,
+    ) -> Found:
         """The m tracks with the highest ``direction . E[j] + prior * prior[j] + familiarity * popularity[j]``
-        in the ``probes`` nearest lists; fewer if those have fewer, or the last ones are as good as others."""
+        in the ``probes`` nearest lists; fewer if those have fewer, or the last ones are as good as others.
+
+        Of ``chosen`` tracks alone, in as many more lists as are expected to have any of them.
+        """
         vector, stretch = self._query(direction, prior, familiarity)
-        if self._centres is None:
+        if chosen is not None:
+            products, tracks = self._of_chosen(vector, m + 1, probes, chosen)
+        elif self._centres is None:
             parameters = self._library.SearchParametersIVF(nprobe=probes)
             products, tracks = self._index.search(vector, m + 1, params=parameters)
         else:
             (lists,) = lists_reached(self._centres @ vector[0], probes).nonzero()
-            products, tracks = self._of_lists(vector, m + 1, lists)
+            products, tracks = self._of_lists(vector, m + 1, lists, None)
         found = m + 1 if tracks[0, -1] >= 0 else int(np.count_nonzero(tracks[0] >= 0))
         return best_of(tracks[0, :found], products[0, :found], m, stretch)
 
@@ -194,12 +262,52 @@ class CandidateIndex:
         asked = [self._query(*one) for one in zip(directions, [prior] * len(ms), familiarities, strict=True)]
         vectors = np.concatenate([vector for vector, _ in asked])
         near = vectors @ self._centres.T
-        sizes = np.array([self._index.invlists.list_size(number) for number in range(self.lists)])
-        found = search_lists(vectors, near, probes, ms, sizes, self._list)
+        found = search_lists(vectors, near, probes, ms, self._sizes, self._list)
         return [
             best_of(tracks, products, m, stretch)
             for (tracks, products), m, (_, stretch) in zip(found, ms, asked, strict=True)
         ]
+
+    def _read_centres(self) -> NDArray[np.float32]:
+        centres: NDArray[np.float32] = self._library.downcast_index(self._index.quantizer).reconstruct_n(
+            0, self.lists
+        )
+        return centres
+
+    @cached_property
+    def _all_centres(self) -> NDArray[np.float32]:
+        """The centres, in whole numbers or not: float32[lists, width]."""
+        return self._read_centres() if self._centres is None else self._centres
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        """How many tracks each list has."""
+        return np.array([self._index.invlists.list_size(number) for number in range(self.lists)])
+
+    @cached_property
+    def _shape_of_lists(self) -> "_Shape":
+        """What is known of the vectors of each list without reading them, from a sample."""
+        means = np.zeros((self.lists, self.width), dtype=np.float32)
+        covariance = np.zeros((self.width, self.width), dtype=np.float32)
+        sampled = 0
+        for number in self._sizes.nonzero()[0].tolist():
+            vectors, _ = self._list(number, _SAMPLED)
+            means[number] = vectors.mean(axis=0)
+            apart = vectors[::_SPREAD_OF] - means[number]
+            covariance += apart.T @ apart
+            sampled += len(apart)
+        return _Shape(means, covariance / np.float32(max(1, sampled)))
+
+    @cached_property
+    def _list_of(self) -> NDArray[np.int32]:
+        """The list of each track, -1 if it is in none; int32, up to the last track in one."""
+        stored, of_list = self._index.invlists, []
+        for number, size in enumerate(self._sizes.tolist()):
+            of_list.append(self._library.rev_swig_ptr(stored.get_ids(number), size))
+        tracks = np.concatenate(of_list)
+        found = np.full(tracks.max(initial=-1) + 1, -1, dtype=np.int32)
+        found[tracks] = np.repeat(np.arange(self.lists, dtype=np.int32), self._sizes)
+        return found
 
     def _query(self, direction: NDArray[Any], prior: float, familiarity: float) -> tuple[NDArray[Any], float]:
         """The query as the vectors are stored, float32[1, width], and the factor of its products."""
@@ -211,24 +319,103 @@ class CandidateIndex:
         stretch = self._form.encode_query(vector)
         return vector, stretch
 
-    def _of_lists(self, vector: NDArray[Any], m: int, lists: NDArray[np.int64]) -> tuple[Any, Any]:
-        """The products and tracks of the best m in these lists, both [1, m], padded with -1."""
+    def _of_chosen(
+        self, vector: NDArray[Any], m: int, probes: int, chosen: Chosen
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The products of the best m chosen tracks, float32[1, m], and these, int64[1, m], padded with -1.
+
+        The ``probes`` nearest lists are searched first, or more if they have few chosen tracks. What the
+        other lists hold above the m-th best is expected from the products with their means, and those with
+        the most are searched until all others together are expected to hold a fiftieth of m. These are few
+        where the chosen tracks are among the nearest ones, and many where all of them are about as far.
+        """
+        near = self._all_centres @ vector[0]
+        first = lists_reached(near, probes)
+        if chosen.in_list[first].sum() < _SEEN * m:
+            order = np.argsort(-near)
+            last = int(np.searchsorted(chosen.in_list[order].cumsum(), _SEEN * m))
+            first = near >= near[order[min(last, self.lists - 1)]]
+        first &= chosen.in_list > 0
+        products, tracks = self._chosen_of_lists(vector, m, first.nonzero()[0], chosen)
+        bar = products[0, -1] if tracks[0, -1] >= 0 else -np.inf
+        means, covariance = self._shape_of_lists
+        spread = max(float(np.sqrt(vector[0] @ covariance @ vector[0])), 1e-6)
+        expected = chosen.in_list * _share_above((bar - means @ vector[0]) / spread)
+        expected[first] = 0
+        if expected.sum() <= _EXPECTED * m:
+            return products, tracks
+        order = np.argsort(expected)
+        more = np.sort(order[np.searchsorted(expected[order].cumsum(), _EXPECTED * m) :])
+        more_products, more_tracks = self._chosen_of_lists(vector, m, more[expected[more] > 0], chosen)
+        products = np.concatenate([products, more_products], axis=1)
+        best = np.argsort(-products[0], kind="stable")[:m]
+        return products[:, best], np.concatenate([tracks, more_tracks], axis=1)[:, best]
+
+    def _chosen_of_lists(
+        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], chosen: Chosen
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The same of these lists alone."""
+        if chosen.alone is not None:
+            return self._of_lists(vector, m, lists, None, chosen.alone)
+        held, most = int(chosen.in_list[lists].sum()), int(self._sizes[lists].sum())
+        # To ask for each vector whether it is chosen takes as long as its product. So where many are, those
+        # that are not are left out afterwards.
+        wanted = min(most, int(m * (most / max(1, held)) * _SPARE) + m)
+        if m <= held and wanted <= _MOST_DROPPED * m:
+            products, tracks = self._of_lists(vector, wanted, lists, None)
+            (kept,) = chosen.tracks[tracks[0]].nonzero()
+            if len(kept) >= m:  # otherwise those that were chosen are not the nearest
+                return products[:, kept[:m]], tracks[:, kept[:m]]
+        return self._of_lists(vector, m, lists, chosen.selector)
+
+    def _of_lists(
+        self, vector: NDArray[Any], m: int, lists: NDArray[np.int64], selector: Any, index: Any = None
+    ) -> tuple[Any, Any]:
+        """The products and tracks of the best m in these lists, both [1, m], padded with -1; of those that
+        the library's ``selector`` selects, or of another ``index`` with the same lists, if one is given."""
         products, tracks = np.empty((1, m), np.float32), np.empty((1, m), np.int64)
         unused = np.zeros(len(lists), np.float32)
         pointers = map(self._library.swig_ptr, (lists, unused, products, tracks))
-        parameters = self._library.SearchParametersIVF(nprobe=len(lists))
-        self._index.search_preassigned_c(1, self._library.swig_ptr(vector), m, *pointers, False, parameters)
+        parameters = self._library.SearchParametersIVF(nprobe=len(lists), sel=selector)
+        (index or self._index).search_preassigned_c(
+            1, self._library.swig_ptr(vector), m, *pointers, False, parameters
+        )
         return products, tracks
 
-    def _list(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The vectors of a list, in whole numbers, and their tracks."""
+    def _list(self, number: int, most: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors of a list as they are stored, in whole numbers with int8, and their tracks; the first
+        ``most`` of them, if not all."""
         stored = self._index.invlists
-        size = stored.list_size(number)
-        codes = self._library.rev_swig_ptr(stored.get_codes(number), size * self.width)
+        size = stored.list_size(number) if most is None else min(most, stored.list_size(number))
         tracks = self._library.rev_swig_ptr(stored.get_ids(number), size)
+        codes = self._library.rev_swig_ptr(stored.get_codes(number), size * stored.code_size)
+        if self._form.storage != "int8":
+            return codes.view(self._form.storage).reshape(size, self.width).astype(np.float32), tracks
         vectors = codes.reshape(size, self.width).astype(np.float32)
         vectors -= _INT8_MAX + 1
         return vectors, tracks
+
+
+def _share_above(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The share of a normal distribution that is more than so many standard deviations above its mean."""
+    z = np.abs(distance)
+    tail = 0.5 * np.exp(-z * (0.717 + 0.416 * z))
+    share: NDArray[np.float32] = np.where(distance > 0, tail, 1 - tail)
+    return share
+
+
+def new_index(quantiser: Any, width: int, n_lists: int, storage: Storage) -> Any:
+    """An index without vectors, whose lists are found by ``quantiser``."""
+    faiss = library()
+    if storage == "float32":
+        return faiss.IndexIVFFlat(quantiser, width, n_lists, faiss.METRIC_INNER_PRODUCT)
+    kinds = {
+        "float16": faiss.ScalarQuantizer.QT_fp16,
+        "int8": faiss.ScalarQuantizer.QT_8bit_direct_signed,
+    }
+    return faiss.IndexIVFScalarQuantizer(
+        quantiser, width, n_lists, kinds[storage], faiss.METRIC_INNER_PRODUCT, False
+    )
 
 
 def read_index(path: Path) -> Any:

@@ -30,6 +30,7 @@ from tunegraph_pipeline.recommend.index import (
     Probes,
     Storage,
     library,
+    new_index,
     read_index,
 )
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
@@ -141,16 +142,7 @@ def write_index(bundle: Bundle, path: Path, storage: Storage) -> Form:
     form = Form.of(vectors, storage)
     quantiser = faiss.IndexFlatIP(width)
     quantiser.add(_centres(vectors, on_list, n_lists) * form.scale)
-    if storage == "float32":
-        index = faiss.IndexIVFFlat(quantiser, width, n_lists, faiss.METRIC_INNER_PRODUCT)
-    else:
-        kinds = {
-            "float16": faiss.ScalarQuantizer.QT_fp16,
-            "int8": faiss.ScalarQuantizer.QT_8bit_direct_signed,
-        }
-        index = faiss.IndexIVFScalarQuantizer(
-            quantiser, width, n_lists, kinds[storage], faiss.METRIC_INNER_PRODUCT, False
-        )
+    index = new_index(quantiser, width, n_lists, storage)
     form.encode_vectors(vectors)
     index.train(vectors[:1])  # required, but nothing is learned
     pointers = [faiss.swig_ptr(array) for array in (vectors, tracks, on_list)]

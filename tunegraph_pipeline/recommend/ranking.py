@@ -36,6 +36,8 @@ In a large catalogue even one product takes milliseconds. With the bundle's inde
 index misses are lost; scores are those of the exact ranking.
 """
 
+from __future__ import annotations  # or those of the functions within others are evaluated in every query
+
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -47,6 +49,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.models.blend import Blend, Continuation
 from tunegraph_pipeline.recommend.bundle import LEFT_OUT, SCREEN_EXTRAS, Bundle
 from tunegraph_pipeline.recommend.candidates import (
+    MOST_REQUESTED,
     CandidateQuery,
     CandidateSearch,
     Scratch,
@@ -54,7 +57,7 @@ from tunegraph_pipeline.recommend.candidates import (
     first_request,
 )
 from tunegraph_pipeline.recommend.csr_rows import row_places
-from tunegraph_pipeline.recommend.filters import Mask, Passing, SongFilter
+from tunegraph_pipeline.recommend.filters import MOST_ROWS_BYTES, Filters, Passing, SongFilter
 from tunegraph_pipeline.recommend.index import CandidateIndex
 from tunegraph_pipeline.recommend.list_search import Found
 
@@ -77,7 +80,8 @@ _POOL = 100  # minimum number of tracks to diversify among
 _UNIT = 2.0**26
 """To choose diverse tracks, embeddings are rounded to whole multiples of 1 / _UNIT. The products of two of
 length 1 then stay below 2**53 in whole numbers, and add up to the same float64 in any order, so BLAS may."""
-_GATHERED = 8  # times the cost of a row in a product with all, of a row gathered for a product with few
+_TOGETHER, _TOGETHER_TURNED = 12, 4  # queries from which one product for all costs less than one for each
+_MOST_TURNED = 64 << 20  # bytes
 _LONG = 256  # rows of neighbours from which they are added up in float64
 _ALLOWED = float(LEFT_OUT) / 2  # tracks with a bound below this are left out
 
@@ -173,9 +177,9 @@ class Ranker:
     """Ranks the whole catalogue of a bundle. Threads may share it.
 
     ``blocked`` tracks, by index, are never recommended. They may still be liked. ``filter`` finds the tracks
-    that a query may be limited to; such a query ranks all of these. ``allowed`` bool[N] are the tracks that
-    may be recommended. With the bundle's ``index``,
-    queries are answered from candidates if it is known to find enough; other queries rank all tracks.
+    that a query may be limited to. ``allowed`` bool[N] are the tracks that may be recommended. With the
+    bundle's ``index``, queries are answered from candidates if it is known to find enough; other queries rank
+    all tracks.
     """
 
     def __init__(
@@ -198,15 +202,33 @@ class Ranker:
         self._whole = self._coordinates == bundle.dimension
         self._largest_prior = float(np.abs(bundle.prior).max(initial=0))
         self.filter = SongFilter(bundle, self.allowed)
+        self._prepared = False
+        self._turned: NDArray[np.float32] | None = None
+        """The screen, float32[w, N], each coordinate of all tracks in a row; None until it is prepared."""
         self._scratch = Scratch(bundle.n_tracks)
         self._candidates = (
             None if index is None else CandidateSearch(bundle, index, self.allowed, self._scratch)
         )
 
-    @property
-    def has_index(self) -> bool:
-        """Whether there is an index to answer from."""
-        return self._candidates is not None
+    def prepare(self) -> None:
+        """Get ready for many queries. With an index, those that are limited to many tracks are then answered
+        from candidates too. Without one, single queries take a fifth less time, and a few that wait together
+        a third less; that takes as much memory as the bundle's screen, and is left out where it is large."""
+        if self._candidates is not None:
+            self._candidates.index.prepare()
+        elif self.bundle.screen.nbytes <= _MOST_TURNED:
+            self._turned = np.ascontiguousarray(self.bundle.screen.T)
+        self._prepared = True
+
+    def _searches_index(self, passing: Passing | None) -> bool:
+        """Whether the index is searched for queries that are limited to these tracks."""
+        return self._candidates is not None and (
+            passing is None or (self._prepared and not self._few(passing))
+        )
+
+    def is_new(self, filters: Filters) -> bool:
+        """Whether the catalogue is large, and it takes long to find which of its tracks pass these."""
+        return self._candidates is not None and not (filters.asks_nothing or self.filter.is_ready(filters))
 
     def rank(
         self,
@@ -283,20 +305,15 @@ class Ranker:
         return [answer for answer in answers if answer is not None]
 
     def _bounds(self, questions: Sequence[_Question]) -> list[NDArray[np.float32]]:
-        """The bound of each track without neighbours for each question; `LEFT_OUT` of those not passing."""
-        screen = self.bundle.screen
-        narrow = [self._is_narrow(question.passing) for question in questions]
-        whole = [question.probe for question, of_few in zip(questions, narrow, strict=True) if not of_few]
-        products = iter(
-            [screen @ whole[0]] if len(whole) == 1 else np.array(whole) @ screen.T if whole else ()
-        )
+        """The bound of each track without neighbours for each question; of those passing where these are
+        `_few`, else of all, with `LEFT_OUT` of those not passing."""
+        whole = [question.probe for question in questions if not self._few(question.passing)]
+        products = iter(self._products(whole))
         bounds: list[NDArray[np.float32]] = []
-        for question, of_few in zip(questions, narrow, strict=True):
+        for question in questions:
             passing = question.passing
-            if passing is not None and of_few:
-                bound = np.full(self.bundle.n_tracks, LEFT_OUT)
-                tracks = passing.tracks.nonzero()[0]
-                bound[tracks] = screen[tracks] @ question.probe
+            if passing is not None and self._few(passing):
+                bound = passing.rows_of(self.bundle.screen) @ question.probe
             else:
                 bound = next(products)
                 if passing is not None:
@@ -304,9 +321,20 @@ class Ranker:
             bounds.append(bound)
         return bounds
 
-    def _is_narrow(self, passing: Passing | None) -> bool:
-        """Whether so few tracks pass that to gather theirs costs less than one product with all."""
-        return passing is not None and passing.n_tracks * _GATHERED <= self.bundle.n_tracks
+    def _products(self, probes: list[NDArray[np.float32]]) -> Sequence[NDArray[np.float32]]:
+        """The product of the screen with each of these."""
+        # Few rows times a transposed table take longer together than one by one.
+        together = len(probes) >= (_TOGETHER if self._turned is None else _TOGETHER_TURNED)
+        table = self.bundle.screen.T if self._turned is None else self._turned
+        return list(np.array(probes) @ table) if together else [probe @ table for probe in probes]
+
+    def _few(self, passing: Passing | None) -> bool:
+        """Whether so few tracks pass that their rows of the screen are kept, and they are ranked by
+        themselves: half of a small catalogue at most, a tenth of a million."""
+        if passing is None:
+            return False
+        row = self.bundle.screen.itemsize * self.bundle.screen.shape[1]
+        return 2 * passing.n_tracks <= self.bundle.n_tracks and passing.n_tracks * row <= MOST_ROWS_BYTES
 
     def nearest(
         self, track: int, k: int, passing: Passing | None = None
@@ -314,37 +342,52 @@ class Ranker:
         """The k recommendable tracks nearest to a track, without itself, and their cosines; of those
         ``passing`` where given."""
         row = self.bundle.embeddings[track]
-        shortlist = self._near_candidates(track, k) if passing is None else None
+        shortlist = self._near_candidates(track, k, passing)
         if shortlist is None:
-            allowed = self.allowed if passing is None else passing.tracks
-            shortlist = self._near_shortlist(track, k, allowed)
+            shortlist = self._near_shortlist(track, k, passing)
         exact = _dots(self.bundle.embeddings, shortlist, row.astype(np.float64)).astype(np.float32)
         order = _descending(exact)[:k]
         return shortlist[order].astype(np.int32), exact[order]
 
-    def _near_shortlist(self, track: int, k: int, allowed: Mask) -> NDArray[np.intp]:
+    def _near_shortlist(self, track: int, k: int, passing: Passing | None) -> NDArray[np.intp]:
         """Indices, ascending, of all tracks that may be among the k nearest to this one."""
         row = self.bundle.embeddings[track]
         known = self._coordinates
         probe = np.zeros(self.bundle.screen.shape[1], dtype=np.float32)
         probe[:known] = row[:known]
         probe[-3] = np.linalg.norm(row[known:])
+        itself = np.array([track])
+        if passing is not None and self._few(passing):
+            bound = passing.rows_of(self.bundle.screen) @ probe
+            bound[_places_in(passing.indices, itself[passing.tracks[itself]])] = LEFT_OUT
+            shortlist = self._shortlist(bound, row, probe[-3], k, row.size + 8.0, passing.indices)
+            return passing.indices[shortlist]
         bound = self.bundle.screen @ probe
-        bound[~allowed] = LEFT_OUT
+        bound[~(self.allowed if passing is None else passing.tracks)] = LEFT_OUT
         bound[track] = LEFT_OUT
         return self._shortlist(bound, row, probe[-3], k, row.size + 8.0)
 
-    def _near_candidates(self, track: int, k: int) -> NDArray[np.intp] | None:
+    def _near_candidates(self, track: int, k: int, passing: Passing | None) -> NDArray[np.intp] | None:
         """The same from the index and the track's cached neighbours; None if these are not enough."""
         search, bundle = self._candidates, self.bundle
         probes = None if search is None else search.index.probes.similar
-        if search is None or probes is None:
+        if search is None or probes is None or not self._searches_index(passing):
             return None
-        found = search.index.search(bundle.embeddings[track], 0.0, 0.0, 2 * k + 1, probes).tracks
+        chosen = None if passing is None else passing.chosen_in(search.index)
+        allowed = self.allowed if passing is None else passing.tracks
+        row = bundle.embeddings[track]
         cached = bundle.neighbour_indices[bundle.neighbour_indptr[track] : bundle.neighbour_indptr[track + 1]]
-        candidates = np.union1d(found, cached)
-        candidates = candidates[self.allowed[candidates] & (candidates != track)]
-        return candidates if len(candidates) >= k else None
+        requested = 2 * k + 1
+        while requested <= MOST_REQUESTED:
+            found = search.index.search(row, 0.0, 0.0, requested, probes, chosen)
+            candidates: NDArray[np.intp] = np.union1d(found.tracks, cached)
+            candidates = candidates[allowed[candidates] & (candidates != track)]
+            if len(candidates) >= k:
+                cosines = bundle.embeddings[candidates] @ row
+                if np.partition(cosines, len(cosines) - k)[len(cosines) - k] > found.bound:
+                    return candidates
+            requested *= 4
+        return None
 
     def parts(self, spec: QuerySpec, track: int) -> tuple[float, NDArray[np.int32], NDArray[np.float64]]:
         """The parts of the score of one track: (score, liked int32[n], contribution of each float64[n]).
@@ -493,7 +536,9 @@ class Ranker:
             distinct = tracks
         else:
             tracks = np.sort(tracks)
-            distinct = np.delete(tracks, np.flatnonzero(tracks[1:] == tracks[:-1]))
+            first = np.ones(len(tracks), dtype=np.bool_)
+            np.not_equal(tracks[1:], tracks[:-1], out=first[1:])
+            distinct = tracks[first]
         if distinct.size and not 0 <= distinct[0] <= distinct[-1] < self.bundle.n_tracks:
             raise IndexError(f"tracks {distinct[0]}..{distinct[-1]} of {self.bundle.n_tracks}")
         return distinct
@@ -539,15 +584,23 @@ class Ranker:
         )
 
     def _of_everything(self, bound: NDArray[np.float32], question: _Question) -> _Highest:
-        """A function that finds the highest scores of the catalogue, given the bound of each track without
-        neighbours, which is overwritten."""
+        """A function that finds the highest scores of the catalogue, or of the `_few` that pass, given the
+        bound of each without neighbours, which is overwritten."""
+        columns, weights = question.columns, question.weights
+        left_out: NDArray[Any] = question.left_out
+        passing = question.passing
+        among = passing.indices if passing is not None and self._few(passing) else None
+        if passing is not None and among is not None:
+            inside = passing.tracks[columns]
+            columns, weights = _places_in(among, columns[inside]), weights[inside]
+            left_out = _places_in(among, left_out[passing.tracks[left_out]])
         if len(question.ends) < _LONG:
             # In float32, which `rounding` accounts for; a pass over the catalogue would cost more.
-            np.add.at(bound, question.columns, question.weights.astype(np.float32))
+            np.add.at(bound, columns, weights.astype(np.float32))
         else:
-            bound += np.bincount(question.columns, question.weights, minlength=bound.size)
-        bound[question.left_out] = LEFT_OUT
-        return partial(self._highest, bound, question)
+            bound += np.bincount(columns, weights, minlength=bound.size)
+        bound[left_out] = LEFT_OUT
+        return partial(self._highest, bound, question, among)
 
     def _best(
         self, highest: _Highest, question: _Question, spec: QuerySpec, k: int, *, explain: bool
@@ -578,7 +631,7 @@ class Ranker:
         """The best k of the candidates; None if these are not enough. ``found``: what the index finds first,
         if that is known."""
         search = self._candidates
-        if search is None or spec.passing is not None:
+        if search is None or not self._searches_index(spec.passing):
             return None
         probes = search.index.probes.of(len(question.liked), spec.familiarity)
         if probes is None:
@@ -590,6 +643,7 @@ class Ranker:
             question.weights,
             question.named,
             spec.explicit,
+            spec.passing,
             partial(_lowered, rounding=question.rounding),
             found,
         )
@@ -621,12 +675,15 @@ class Ranker:
             wanted *= 4
 
     def _highest(
-        self, bound: NDArray[np.float32], question: _Question, k: int
+        self, bound: NDArray[np.float32], question: _Question, among: NDArray[np.intp] | None, k: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """The k tracks with the highest scores, best first, and their exact scores."""
+        """The k tracks with the highest scores, best first, and their exact scores; of those ``among`` whose
+        bounds are given, if these are not all."""
         rest = float(question.probe[-3])
         direction = question.direction.astype(np.float32)
-        shortlist = self._shortlist(bound, direction, rest, k, question.rounding)
+        shortlist = self._shortlist(bound, direction, rest, k, question.rounding, among)
+        if among is not None:
+            shortlist = among[shortlist]
         places = self._places(question, shortlist)
         (hits,) = places.nonzero()
         # bincount adds in input order, in float64, so that a list has the same sums wherever it is computed.
@@ -661,8 +718,10 @@ class Ranker:
         rest: float,
         k: int,
         rounding: float,
+        among: NDArray[np.intp] | None = None,
     ) -> NDArray[np.intp]:
-        """Indices, ascending, of all tracks that may be among the best k.
+        """Indices of bounds, ascending, of all tracks that may be among the best k. ``among``: the tracks
+        that the bounds are of, if these are not all.
 
         The true score of a track is its bound, minus the length ``rest`` of the direction times its own, plus
         the dot product of the coordinates that the screen lacks.
@@ -672,9 +731,10 @@ class Ranker:
             return reached(bar)
         known = self._coordinates
 
-        def true_scores(tracks: NDArray[np.intp]) -> NDArray[np.float32]:
+        def true_scores(places: NDArray[np.intp]) -> NDArray[np.float32]:
+            tracks = places if among is None else among[places]
             scores: NDArray[np.float32] = self.bundle.embeddings[tracks, known:] @ direction[known:]
-            scores += bound[tracks] - np.float32(rest) * self.bundle.screen[tracks, known]
+            scores += bound[places] - np.float32(rest) * self.bundle.screen[tracks, known]
             return scores
 
         # The tracks with the highest bounds include most winners; the k-th best of them is a bar for all.
@@ -749,14 +809,16 @@ class Ranker:
 
     def _because(self, question: _Question, winners: NDArray[np.int32]) -> NDArray[np.int32]:
         """The liked tracks with the largest contributions to each winner, -1 if none is above zero."""
-        contributions = self._contributions(question, winners)
+        contributions = self._contributions(question, winners).reshape(-1)
         because = np.full((len(winners), REASONS), -1, dtype=np.int32)
-        every = np.arange(len(winners))
-        for rank in range(min(REASONS, len(question.liked))):
-            strongest = contributions.argmax(axis=1)
-            speaks = contributions[every, strongest] > 0
+        n = len(question.liked)
+        starts = np.arange(0, len(contributions), n)
+        for rank in range(min(REASONS, n)):
+            strongest = contributions.reshape(-1, n).argmax(axis=1)
+            cells = starts + strongest
+            speaks = contributions[cells] > 0
             because[:, rank] = np.where(speaks, question.liked[strongest], -1)
-            contributions[every, strongest] = -np.inf
+            contributions[cells] = -np.inf
         return because
 
     def _contributions(self, question: _Question, winners: NDArray[Any]) -> NDArray[np.float64]:
@@ -772,9 +834,11 @@ class Ranker:
         places = self._places(question, winners)
         (hits,) = places.nonzero()
         owners = question.ends.searchsorted(hits, side="right")
-        likes = owners < len(liked)  # rows of disliked tracks come after those
-        cells = (places[hits[likes]] - 1) * len(liked) + owners[likes]
-        np.add.at(contributions.reshape(-1), cells, question.weights[hits[likes]])
+        if len(question.ends) > len(liked):  # rows of disliked tracks come after those
+            likes = owners < len(liked)
+            hits, owners = hits[likes], owners[likes]
+        cells = (places[hits] - 1) * len(liked) + owners
+        np.add.at(contributions.reshape(-1), cells, question.weights[hits])
         return contributions
 
 
@@ -814,6 +878,11 @@ def _gumbel(tracks: NDArray[Any], seed: int) -> NDArray[np.float64]:
 def _joined(some: list[NDArray[np.int32]]) -> NDArray[np.int32]:
     some = [tracks for tracks in some if tracks.size]
     return some[0] if len(some) == 1 else np.concatenate([_no_tracks, *some])
+
+
+def _places_in(tracks: NDArray[np.intp], some: NDArray[Any]) -> NDArray[np.intp]:
+    """The place of each of some tracks in an ascending list that has them."""
+    return tracks.searchsorted(some)
 
 
 def _lowered(bar: float, rounding: float) -> float:
@@ -858,6 +927,9 @@ def _dots(
 
     In blocks, because a shortlist may be the whole catalogue.
     """
+    if len(tracks) <= _DOTS_BLOCK:
+        dots: NDArray[np.float64] = (embeddings[tracks] * direction).sum(axis=1)
+        return dots
     dots = np.empty(len(tracks))
     for start in range(0, len(tracks), _DOTS_BLOCK):
         block = slice(start, start + _DOTS_BLOCK)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,6 +245,19 @@ class ResolvedQuery(NamedTuple):
     found: int
 
 
+class Ranked(NamedTuple):
+    """A query and its best songs, which are described when they are written: numbers alone, so that many
+    queries are ranked together. ``listeners`` int64[k, REASONS]: how many stored users like both a song and
+    each of its reasons, 0 where it has none."""
+
+    query: ResolvedQuery
+    best: Rankings
+    listeners: NDArray[np.int64]
+
+
+_Rows = TypeVar("_Rows", list[Recommendation], NDArray[np.int64])
+
+
 class Recommender:
     """Answers queries from an open bundle. Immutable: threads may share it.
 
@@ -307,6 +320,10 @@ class Recommender:
 
         An invalid query has its error in place of the answer; the others are not affected.
         """
+        return self.described(self.ranked(queries))
+
+    def ranked(self, queries: Sequence[Query]) -> list[Ranked | InputError]:
+        """The same, not described yet."""
         resolved: list[ResolvedQuery | InputError] = []
         for query in queries:
             try:
@@ -316,12 +333,24 @@ class Recommender:
         valid = [one for one in resolved if isinstance(one, ResolvedQuery)]
         ks = [query.k for query, one in zip(queries, resolved, strict=True) if isinstance(one, ResolvedQuery)]
         best = self.ranker.answer([one.spec for one in valid], ks)
-        items = iter(self._items(best, [one.service for one in valid]))
-        return [one if isinstance(one, InputError) else self._answer(one, next(items)) for one in resolved]
+        ranked = iter(map(Ranked, valid, best, self._listeners_of(best)))
+        return [one if isinstance(one, InputError) else next(ranked) for one in resolved]
 
-    def _answer(self, query: ResolvedQuery, items: list[Recommendation]) -> Recommendations:
+    def described(self, ranked: Sequence[Ranked | InputError]) -> list[Recommendations | InputError]:
+        """The answers to queries that were ranked, with all that is known of their songs."""
+        items = iter(self._items([one for one in ranked if isinstance(one, Ranked)]))
+        return [one if isinstance(one, InputError) else self._answer(one, next(items)) for one in ranked]
+
+    def outline(self, ranked: Ranked) -> Recommendations:
+        """The answer without its songs, for a writer that has them already."""
+        return self._answer(ranked, [])
+
+    def _answer(self, ranked: Ranked, items: list[Recommendation]) -> Recommendations:
+        query = ranked.query
         passing = None if query.spec.passing is None else query.spec.passing.n_tracks
-        degraded = query.degraded if items else _NOTHING_PASSES if passing == 0 else _NOTHING_LEFT
+        degraded = query.degraded
+        if not len(ranked.best.indices):
+            degraded = _NOTHING_PASSES if passing == 0 else _NOTHING_LEFT
         return Recommendations(items, query.unknown, degraded, self.bundle.version, query.found, passing)
 
     def passing(self, filters: Filters | None) -> Passing | None:
@@ -567,30 +596,47 @@ class Recommender:
         missing = dict.fromkeys(track_ids[slot] for slot in np.flatnonzero(found < 0).tolist())
         return self.bundle.canonical.take(found[found >= 0]), list(missing)
 
-    def _items(self, best: list[Rankings], services: list[str | None]) -> list[list[Recommendation]]:
-        """The songs of all rankings, with reasons, linked to ``services``. Their texts are read together,
-        which is faster."""
+    def _listeners_of(self, best: list[Rankings]) -> list[NDArray[np.int64]]:
+        """How many stored users like both each song and each of its reasons, of many rankings at once."""
         if not best:
             return []
-        tracks = np.concatenate([one.indices for one in best])
         because = np.concatenate([one.because for one in best])
         place, rank = np.nonzero(because >= 0)
-        liked = because[place, rank]
-        ids, names, artists = self._texts(np.concatenate([tracks, liked]))
+        both = np.zeros(because.shape, dtype=np.int64)
+        tracks = np.concatenate([one.indices for one in best])
+        both[place, rank] = self.ranker.listeners_of_both(because[place, rank], tracks[place])
+        return _parted(both, best)
+
+    def _items(self, ranked: list[Ranked]) -> list[list[Recommendation]]:
+        """The songs of all rankings, with reasons, linked to the services of their queries. Their texts are
+        read together, which is faster."""
+        if not ranked:
+            return []
+        best = [one.best for one in ranked]
+        tracks = np.concatenate([one.indices for one in best])
+        because = np.concatenate([one.because for one in best])
+        both = np.concatenate([one.listeners for one in ranked])
+        place, rank = np.nonzero(because >= 0)
+        ids, names, artists = self._texts(np.concatenate([tracks, because[place, rank]]))
         n = len(tracks)
-        both = self.ranker.listeners_of_both(liked, tracks[place]).tolist()
-        all_reasons = map(Reason, ids[n:], names[n:], artists[n:], both)
+        all_reasons = map(Reason, ids[n:], names[n:], artists[n:], both[place, rank].tolist())
         reasons: list[tuple[Reason, ...]] = [()] * len(tracks)
         for at, reason in zip(place.tolist(), all_reasons, strict=True):
             reasons[at] += (reason,)
         scores = np.concatenate([one.scores for one in best]).tolist()
-        of_each = [service for one, service in zip(best, services, strict=True) for _ in one.indices]
-        songs = self._views(tracks, ids[:n], names[:n], artists[:n], of_each)
-        items = list(map(Recommendation, songs, scores, reasons))
-        if len(best) == 1:
-            return [items]
-        ends = np.cumsum([len(one.indices) for one in best]).tolist()
-        return [items[end - len(one.indices) : end] for one, end in zip(best, ends, strict=True)]
+        services = [one.query.service for one in ranked for _ in one.best.indices]
+        songs = self._views(tracks, ids[:n], names[:n], artists[:n], services)
+        return _parted(list(map(Recommendation, songs, scores, reasons)), best)
+
+
+def _parted(rows: _Rows, best: Sequence[Rankings]) -> list[_Rows]:
+    """The rows of each of these rankings, which were joined."""
+    parts, start = [], 0
+    for one in best:
+        end = start + len(one.indices)
+        parts.append(rows[start:end])
+        start = end
+    return parts
 
 
 def _newest_first(liked: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -8,6 +8,8 @@ error is logged as its type and traceback, without its message, which may quote 
 import os
 import traceback
 from datetime import UTC, datetime
+from functools import lru_cache
+from time import time_ns
 
 import pydantic_core
 
@@ -55,7 +57,13 @@ def note(what: str) -> None:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, rest = divmod(time_ns(), 1_000_000_000)
+    return f"{_of_second(seconds)}.{rest // 1000:06}Z"
+
+
+@lru_cache(1)
+def _of_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _write(stream: int, line: bytes) -> bool:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.serve import problem_details
 from tunegraph_pipeline.serve.access_log import note
+from tunegraph_pipeline.serve.fast_route import ExactPaths
 from tunegraph_pipeline.serve.middleware import RequestMiddleware
 from tunegraph_pipeline.serve.routes import add_routes
 from tunegraph_pipeline.serve.service import Service
@@ -97,10 +98,11 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
         reporter = add_operator(app.router, service)
     generated_openapi = app.openapi
     app.openapi = lambda: _complete_openapi(generated_openapi(), service)  # type: ignore[method-assign]
+    asked = ExactPaths(app, app.routes, _client_closed_request)
     cors = None
     if settings.cors_origins:
         cors = CORSMiddleware(
-            app,
+            asked,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
             allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
@@ -108,7 +110,7 @@ def create_app(settings: ServiceSettings) -> ASGIApp:
             max_age=600,
         )
     return RequestMiddleware(
-        app=cors or app,
+        app=cors or asked,
         cors=cors,
         routes=app.routes,
         metrics=service.metrics,
@@ -148,4 +150,8 @@ def _end_with(supervisor: BaseProcess) -> None:
 
 
 async def _client_disconnected(_request: Request, _error: Exception) -> Response:
+    return _client_closed_request()
+
+
+def _client_closed_request() -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)

@@ -15,16 +15,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import thread_time
 from typing import NamedTuple
 
 from tunegraph_pipeline.errors import InputError
-from tunegraph_pipeline.recommend.recommender import (
-    SONGS_OF_AN_ARTIST,
-    Query,
-    Recommendations,
-    Recommender,
-)
+from tunegraph_pipeline.recommend.recommender import SONGS_OF_AN_ARTIST, Query, Ranked, Recommender
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 
 MOST_QUERIES = 64
@@ -51,10 +46,10 @@ def is_dear(query: Query) -> bool:
 
 
 class Answered(NamedTuple):
-    """An answer, or the error of an invalid query, and the recommender that gave it."""
+    """An answer, not described yet, or the error of an invalid query, and the recommender that gave it."""
 
     recommender: Recommender
-    answer: Recommendations | InputError
+    answer: Ranked | InputError
 
 
 class QueryBatcher:
@@ -125,7 +120,7 @@ class QueryBatcher:
         self,
         recommender: Recommender,
         batch: Sequence[tuple[Query, "asyncio.Future[Answered]"]],
-        answers: Sequence[Recommendations | InputError | Exception],
+        answers: Sequence[Ranked | InputError | Exception],
         seconds: float,
     ) -> None:
         self._seconds_each += _SMOOTHING * (seconds / len(batch) - self._seconds_each)
@@ -148,19 +143,20 @@ class QueryBatcher:
 
 def _timed_answers(
     recommender: Recommender, queries: Sequence[Query]
-) -> tuple[Sequence[Recommendations | InputError | Exception], float]:
-    """An answer or an error for each query, and the seconds that all of them took."""
-    started = perf_counter()
-    answers: Sequence[Recommendations | InputError | Exception]
+) -> tuple[Sequence[Ranked | InputError | Exception], float]:
+    """An answer or an error for each query, and the seconds that all of them took of the processor: not what
+    other programs took meanwhile, for which no thread would help."""
+    started = thread_time()
+    answers: Sequence[Ranked | InputError | Exception]
     try:
-        answers = recommender.answer(queries)
+        answers = recommender.ranked(queries)
     except Exception:  # noqa: BLE001  # retried one by one, so that only the query at fault fails
         answers = [_answer_or_error(recommender, query) for query in queries]
-    return answers, perf_counter() - started
+    return answers, thread_time() - started
 
 
-def _answer_or_error(recommender: Recommender, query: Query) -> Recommendations | InputError | Exception:
+def _answer_or_error(recommender: Recommender, query: Query) -> Ranked | InputError | Exception:
     try:
-        return recommender.answer([query])[0]
+        return recommender.ranked([query])[0]
     except Exception as error:  # noqa: BLE001  # raised again by the request that waits for it
         return error

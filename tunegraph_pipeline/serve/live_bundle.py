@@ -170,12 +170,13 @@ class LiveBundle:
 
 
 def _warm_up(recommender: Recommender) -> None:
-    """Run one query, since the first query of a process over a bundle takes longest.
+    """Get ready for many queries, and run one, since the first of a process over a bundle takes longest.
 
     Raises BundleError when it fails: a bundle may match its manifest and still be unusable.
     """
     bundle = recommender.bundle
     try:
+        recommender.ranker.prepare()
         recommender.answer([Query(likes=[bundle.tracks[int(track)] for track in bundle.popular_order[:3]])])
     except Exception as error:
         raise BundleError(f"{bundle.folder} does not answer a query ({type(error).__name__})") from error

@@ -45,6 +45,11 @@ _BYTES_OF_A_REQUEST = 16_384  # a body this long counts as one more request
 FILE_TYPE = b"application/octet-stream"
 CHARGE = "tunegraph.charge"
 """The key of the scope of a function that counts a request as so many more, for the rate limit."""
+BODY_ARRIVED = "tunegraph.body_arrived"
+"""The key of the scope by which the server says that the whole body is there, and nobody waits for it."""
+WRITE_WHOLE = "tunegraph.write_whole"
+"""The key of the scope of a function of the server that writes a whole response at once, given its two
+messages. False if it does not, so that they have to be sent."""
 _MOST_DISCARDED = 16 * 2**20  # bytes of a body that is too long, read so that its sender reads the answer
 _MOST_FILE_DISCARDED = 512 * 2**20  # the same of a file
 _FILES_PATH = "/matches"
@@ -98,11 +103,13 @@ class RequestMiddleware:
         scope = {**scope, REQUEST_ID: read.request_id, "method": "GET" if method == "HEAD" else method}
         if self.error_writer is not None:
             scope[ERROR_WRITER] = self.error_writer(scope["path"])
+        write_whole: Callable[[Message, Message], bool] | None = scope.get(WRITE_WHOLE)
         status = 0
+        begun: Message | None = None
         finished = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status, finished
+            nonlocal status, finished, begun
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"] = list(message["headers"])
@@ -110,8 +117,16 @@ class RequestMiddleware:
                     headers.append(_NO_STORE)
                 headers.extend(_SECURITY_HEADERS)
                 headers.append((b"x-request-id", read.request_id.encode()))
-            elif not message.get("more_body", False):
-                finished = True
+                if write_whole is not None:
+                    begun = message  # most bodies follow at once
+                    return
+            else:
+                finished = not message.get("more_body", False)
+                start, begun = begun, None
+                if start is not None:
+                    if finished and write_whole is not None and write_whole(start, message):
+                        return
+                    await send(start)
             await send(message)
 
         try:
@@ -125,7 +140,9 @@ class RequestMiddleware:
                     started += self.limits.refused_seconds
                 await self._own_response(rejection.response(scope), scope)(scope, receive, send_with_headers)
             else:
-                limited = self._limit_body(scope, receive) if read.length or read.chunked else receive
+                # The declared length was compared with the limit; that of a chunked body is not known yet.
+                unlimited = not read.chunked and (not read.length or BODY_ARRIVED in scope)
+                limited = receive if unlimited else self._limit_body(scope, receive)
                 await self.app(scope, limited, send_with_headers)
         except Exception as error:  # noqa: BLE001  # logged, and answered with a 500
             self.log.fault(error, self._route_of(scope), read.request_id)

@@ -7,13 +7,21 @@ never reaches the application. Not here: the limit of a body and everything else
 """
 
 import asyncio
+from functools import lru_cache, partial
 from http import HTTPStatus
 from math import inf
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from tunegraph_pipeline.serve.middleware import RequestMiddleware, takes_file
+from tunegraph_pipeline.serve.middleware import BODY_ARRIVED, WRITE_WHOLE, RequestMiddleware, takes_file
 from tunegraph_pipeline.serve.problem_details import Problem, unavailable
 from tunegraph_pipeline.serve.rate_limit import client_of
 
@@ -117,6 +125,7 @@ class Protocol(HttpToolsProtocol):
         seconds = self._limits.file_seconds if self._takes_file else self._limits.body_seconds
         self._deadline = self.loop.time() + seconds + _GRACE_SECONDS
         super().on_headers_complete()
+        self.cycle.scope[WRITE_WHOLE] = partial(_write_whole, self.cycle)  # type: ignore[literal-required]
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
@@ -125,6 +134,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         self._deadline = inf
+        self.cycle.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -234,3 +244,42 @@ class Protocol(HttpToolsProtocol):
         else:
             detail = f"the headers of a request may have {most} with its address"
         return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, name="headers-too-long")
+
+
+_OWN_HEADERS = frozenset({b"connection", b"transfer-encoding"})  # what uvicorn has more to do for
+_EVERY_TIME = frozenset({b"content-length", b"x-request-id"})  # headers whose lines are not worth keeping
+
+
+def _write_whole(cycle: RequestResponseCycle, start: Message, body: Message) -> bool:
+    """Write a whole response at once, as `RequestResponseCycle.send` does in two calls, in which it checks
+    every header anew. False if it is another one than most, for which `send` is."""
+    headers, content = start["headers"], body.get("body", b"")
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
+        return False
+    if cycle.scope["method"] == "HEAD" or (b"content-length", b"%d" % len(content)) not in headers:
+        return False
+    lines = [STATUS_LINE[start["status"]]]
+    for name, value in headers:
+        if name in _OWN_HEADERS:
+            return False
+        lines.append((_line if name in _EVERY_TIME else _kept_line)(name, value))
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"".join([*lines, b"\r\n", content]))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    """A header as it is written. Raises RuntimeError if it could be taken for more than one."""
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        raise RuntimeError(f"invalid header {name!r}")
+    return name.lower() + b": " + value + b"\r\n"
+
+
+_kept_line = lru_cache(256)(_line)

@@ -75,6 +75,11 @@ def _add_recommendations(router: APIRouter, service: Service) -> None:
     async def listed(question: Question, form: str, request: Request) -> Response:
         if form in OF_SPOTIFY and question.links is None:
             question = replace(question, links="spotify")
+        if form == "json":
+            recommender, ranked = await service.ranked(question, request)
+            headers = {"X-Bundle-Version": recommender.bundle.version}
+            content = service.written(recommender, ranked)
+            return Response(content, headers=headers, media_type="application/json")
         recommender, answer = await service.recommend(question, request)
         written = write_list(answer, recommender.bundle.model_version, form)
         headers = {"X-Bundle-Version": answer.bundle_version}

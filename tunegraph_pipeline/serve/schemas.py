@@ -52,7 +52,8 @@ def _short_id(value: str) -> str:
 
 def _short_ids(values: list[str]) -> list[str]:
     """The same for a list, in one call."""
-    if any(map(is_too_long, values)):
+    # UTF-8 has at most four bytes for a character.
+    if 4 * max(map(len, values), default=0) > MOST_ID_BYTES and any(map(is_too_long, values)):
         raise ValueError(f"has an id of more than {MOST_ID_BYTES:,} bytes")
     return values
 
@@ -246,10 +247,17 @@ class RecommendationRequest(RequestBody):
     """Liked and disliked songs, and options for the recommendations."""
 
     likes: IdList = Field([], description="Ids of liked songs; without any, popular songs are recommended.")
+    # pydantic copies a default list at great length, and makes one at once.
     dislikes: IdList = Field(
-        [], description="Disliked songs: never recommended, and similar songs rank lower."
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Disliked songs: never recommended, and similar songs rank lower.",
     )
-    exclude: IdList = Field([], description="Songs not to recommend, without effect on other songs.")
+    exclude: IdList = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="Songs not to recommend, without effect on other songs.",
+    )
     k: Count = Field(10, description="Number of songs.")
     familiarity: Share = _FAMILIARITY
     diversity: Share = _DIVERSITY

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.lake.feedback_settings import feedback_settings
-from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
+from tunegraph_pipeline.recommend.recommender import Query, Ranked, Recommendations, Recommender
 from tunegraph_pipeline.serve.access import StoredUserAccess, key_of_environment
 from tunegraph_pipeline.serve.access_log import AccessLog
 from tunegraph_pipeline.serve.answers import charge_request, problem_of, unknown_user
@@ -23,6 +23,7 @@ from tunegraph_pipeline.serve.batching import Answered, QueryBatcher, cost_of, i
 from tunegraph_pipeline.serve.blocklist import Blocklist
 from tunegraph_pipeline.serve.connections import OpenConnections
 from tunegraph_pipeline.serve.feedback_writer import FeedbackWriter
+from tunegraph_pipeline.serve.list_writer import ListWriter
 from tunegraph_pipeline.serve.live_bundle import LiveBundle
 from tunegraph_pipeline.serve.matches import ListReader
 from tunegraph_pipeline.serve.metrics import ServiceMetrics
@@ -31,6 +32,8 @@ from tunegraph_pipeline.serve.rate_limit import RateLimiter
 from tunegraph_pipeline.serve.settings import ServiceSettings
 
 _MOST_WAITING = 256
+_GARBAGE = 20_000  # more objects made than freed, after which the youngest are looked at
+_DESCRIBED_INLINE = 50  # songs of an answer; more are described in the thread
 # How long a thread waits for the interpreter lock before it requests it. A request waits for the lock some
 # twenty times, after each system call and larger operation of numpy. With the default of 5 ms it would lose
 # 100 ms beside a thread that holds the lock most of the time, as for a dear query or a new bundle.
@@ -63,6 +66,7 @@ class Service:
             reloaded=self.metrics.reload,
         )
         self._batcher = QueryBatcher(self._recommender, self.metrics.observe_batch)
+        self._writer: ListWriter | None = None
         self._dear_batcher = QueryBatcher(self._recommender, self.metrics.observe_batch, dear=True)
         self.feedback_writer = FeedbackWriter(
             settings.lake,
@@ -80,6 +84,8 @@ class Service:
         # Everything alive now stays: garbage collection need not scan the imported modules again.
         gc.collect()
         gc.freeze()
+        # Little of what a request makes is left to be collected: not after every few requests.
+        gc.set_threshold(_GARBAGE, 10, 10)
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -92,8 +98,10 @@ class Service:
 
     def ask(self, query: Query) -> "asyncio.Future[Answered]":
         """A future of the answer to a query. Raises Problem 503 if too many are waiting."""
-        # With filters the index is not used, so that a query takes as long as dozens of others.
-        dear = is_dear(query) or (query.filters is not None and self._recommender().ranker.has_index)
+        # In a large catalogue to find which songs pass a new filter takes as long as dozens of queries.
+        dear = is_dear(query) or (
+            query.filters is not None and self._recommender().ranker.is_new(query.filters)
+        )
         if query.artists or query.not_artists:  # of which an index is built once
             dear = dear or not self._recommender().lookup.knows_artists
         return (self._dear_batcher if dear else self._batcher).ask(query)
@@ -101,6 +109,22 @@ class Service:
     async def recommend(self, query: Query, request: Request) -> tuple[Recommender, Recommendations]:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
         unknown user or filter, 422 for an option out of range, 503 if too many are waiting."""
+        recommender, ranked = await self.ranked(query, request)
+        if len(ranked.best.indices) > _DESCRIBED_INLINE:
+            (answer,) = await self.in_thread(recommender.described, [ranked])
+        else:
+            (answer,) = recommender.described([ranked])
+        assert isinstance(answer, Recommendations)
+        return recommender, answer
+
+    def written(self, recommender: Recommender, ranked: Ranked) -> bytes:
+        """An answer of this recommender as JSON."""
+        if self._writer is None or self._writer.recommender is not recommender:
+            self._writer = ListWriter(recommender)
+        return self._writer.write(ranked)
+
+    async def ranked(self, query: Query, request: Request) -> tuple[Recommender, Ranked]:
+        """The same as `recommend`, not described yet."""
         charge_request(request, cost_of(query) - 1.0)
         recommender, answer = await self.ask(query)
         if isinstance(answer, InputError):

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tunegraph_pipeline.recommend.bundle import Bundle, BundleContent, write_bundle
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
 from tunegraph_pipeline.recommend.indexing import recall_of, write_index
+from tunegraph_pipeline.recommend.list_search import Found
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline_tests.conftest import examples
 from tunegraph_pipeline_tests.recommend.conftest import rank_one
@@ -158,9 +160,9 @@ def test_the_index_is_what_answers(clustered_bundle: Bundle, monkeypatch: pytest
     assert index is not None
     asked: list[int] = []
 
-    def search(direction: object, prior: float, familiarity: float, m: int, probes: int) -> object:
+    def search(direction: Any, prior: float, familiarity: float, m: int, probes: int, chosen: Any) -> Found:
         asked.append(probes)
-        return CandidateIndex.search(index, direction, prior, familiarity, m, probes)  # type: ignore[arg-type]
+        return CandidateIndex.search(index, direction, prior, familiarity, m, probes, chosen)
 
     monkeypatch.setattr(index, "search", search)
     ranker = Ranker(clustered_bundle, index=index)

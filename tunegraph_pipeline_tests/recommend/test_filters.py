@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tunegraph_pipeline.errors import InputError
+from tunegraph_pipeline.recommend import ranking
 from tunegraph_pipeline.recommend.bundle import Bundle, write_bundle
 from tunegraph_pipeline.recommend.filters import MOODS, Bounds, Filters, Passing, read_bounds
 from tunegraph_pipeline.recommend.genres import Genres
 from tunegraph_pipeline.recommend.index import CandidateIndex, Probes, read_index
-from tunegraph_pipeline.recommend.indexing import write_index
+from tunegraph_pipeline.recommend.indexing import recall_of, write_index
 from tunegraph_pipeline.recommend.ranking import QuerySpec, Ranker
 from tunegraph_pipeline.recommend.recommender import Query, Recommender
 from tunegraph_pipeline_tests.conftest import examples
@@ -147,12 +148,29 @@ def random_spec(rng: np.random.Generator) -> QuerySpec:
     taste_seed=st.integers(0, 10**6),
     k=st.sampled_from([1, 7, 40, N]),
     indexed=st.booleans(),
+    rows_bytes=st.sampled_from([0, 16 << 20]),
 )
 def test_a_filtered_ranking_is_the_plain_one_without_what_does_not_pass(
-    catalogue: Any, seed: int, filters: Filters, taste_seed: int, k: int, indexed: bool
+    catalogue: Any, seed: int, filters: Filters, taste_seed: int, k: int, indexed: bool, rows_bytes: int
 ) -> None:
-    _, bundle, index = catalogue(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        # By themselves where they are few, or else by the index, or all songs without the others.
+        patch.setattr(ranking, "MOST_ROWS_BYTES", rows_bytes)
+        compare_with_the_plain_one(catalogue(seed), filters, taste_seed, k, indexed=indexed)
+
+
+def compare_with_the_plain_one(
+    made: tuple[dict[str, NDArray[Any]], Bundle, CandidateIndex],
+    filters: Filters,
+    taste_seed: int,
+    k: int,
+    *,
+    indexed: bool,
+) -> None:
+    _, bundle, index = made
     ranker = Ranker(bundle, np.arange(0, N, 41, dtype=np.int32), index=index if indexed else None)
+    if taste_seed % 4:
+        ranker.prepare()
     passing = ranker.filter.passing(filters)
     rng = np.random.default_rng(taste_seed)
     specs = [random_spec(rng) for _ in range(5)]
@@ -173,6 +191,31 @@ def test_a_filtered_ranking_is_the_plain_one_without_what_does_not_pass(
     kept = passing.tracks[all_near]
     np.testing.assert_array_equal(near, all_near[kept][:k])
     np.testing.assert_array_equal(cosines, all_cosines[kept][:k])
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_index_finds_what_passes_near_the_likes_or_far_from_them(
+    clustered_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    monkeypatch.setattr(ranking, "MOST_ROWS_BYTES", 0)
+    bundle, rng = clustered_bundle, np.random.default_rng(5)
+    index = CandidateIndex.open(bundle)
+    assert index is not None
+    ranker, exact = Ranker(bundle, index=index), Ranker(bundle)
+    ranker.prepare()
+    monkeypatch.setattr(ranker, "_products", lambda all_songs: [pytest.fail("ranked") for _ in all_songs])
+    found, truth = [], []
+    for _ in range(60):
+        liked = bundle.user_list(int(rng.integers(bundle.n_users)))
+        tracks = bundle.recommendable & (rng.random(bundle.n_tracks) < 0.3)
+        if apart:  # of the third of all songs that is the least like the list
+            likeness = bundle.embeddings @ bundle.embeddings[liked].mean(axis=0)
+            tracks = bundle.recommendable & (likeness < np.quantile(likeness, 0.33))
+        spec = QuerySpec(liked, passing=Passing(tracks, int(tracks.sum())))
+        found += [best.indices for best in ranker.answer([spec], [20])]
+        truth += [best.indices for best in exact.answer([spec], [20])]
+        assert tracks[found[-1]].all()
+    assert recall_of(found, truth) > 0.98
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 1.0])

@@ -24,6 +24,14 @@ generation.max-examples = 4
 # A body of any bytes is allowed, and most are no list.
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
+
+# `recency` is an option of one mode, which a schema of each by itself cannot say.
+[[operations]]
+include-name = [
+    "POST /recommendations", "GET /users/{user_id}/recommendations", "POST /explanations"
+]
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429", "5xx"]
 """
 KNOWN = f"""
 [parameters]

@@ -11,7 +11,7 @@ import pytest
 
 from tunegraph_pipeline.errors import InputError
 from tunegraph_pipeline.recommend.bundle import Bundle
-from tunegraph_pipeline.recommend.recommender import Query, Recommendations, Recommender
+from tunegraph_pipeline.recommend.recommender import Query, Ranked, Recommender
 from tunegraph_pipeline.serve import batching
 from tunegraph_pipeline.serve.batching import MOST_QUERIES, QueryBatcher, is_dear
 from tunegraph_pipeline.serve.problem_details import Problem
@@ -28,12 +28,12 @@ class Watched(Recommender):
         self.threads: set[str] = set()
         self.poison = poison
 
-    def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
+    def ranked(self, queries: Sequence[Query]) -> list[Ranked | InputError]:
         self.sizes.append(len(queries))
         self.threads.add(threading.current_thread().name)
         if any(self.poison in query.likes for query in queries):
             raise RuntimeError("poisoned")
-        return super().answer(queries)
+        return super().ranked(queries)
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_everybody_gets_the_answer_they_would_get_alone(bundle: Bundle, seconds_
     recommender = Watched(bundle)
     answers = asked(recommender, QUERIES, seconds_each=seconds_each)
     alone = Recommender(bundle)
-    assert [found.answer for found in answers] == [alone.answer([query])[0] for query in QUERIES]
+    described = recommender.described([found.answer for found in answers])
+    assert described == [alone.answer([query])[0] for query in QUERIES]
     assert all(found.recommender is recommender for found in answers)
     assert sum(recommender.sizes) == len(QUERIES)
     assert max(recommender.sizes) <= MOST_QUERIES
@@ -78,9 +79,9 @@ def test_quick_batches_run_on_the_loop_and_slow_ones_beside_it(bundle: Bundle) -
 
 def test_the_loop_goes_on_while_a_slow_batch_runs(bundle: Bundle) -> None:
     class Slow(Watched):
-        def answer(self, queries: Sequence[Query]) -> list[Recommendations | InputError]:
+        def ranked(self, queries: Sequence[Query]) -> list[Ranked | InputError]:
             assert ticked.wait(10)
-            return super().answer(queries)
+            return super().ranked(queries)
 
     ticked = threading.Event()
     recommender = Slow(bundle)
@@ -94,8 +95,8 @@ def test_the_loop_goes_on_while_a_slow_batch_runs(bundle: Bundle) -> None:
         ticked.set()
         found = await answer
         batcher.close()
-        assert isinstance(found.answer, Recommendations)
-        return len(found.answer.items)
+        assert isinstance(found.answer, Ranked)
+        return len(found.answer.best.indices)
 
     assert asyncio.run(ask()) == QUERIES[0].k
 
@@ -112,7 +113,7 @@ def test_a_fault_hits_only_the_query_that_has_it(bundle: Bundle, seconds_each: f
 def test_an_error_of_one_query_is_its_answer(bundle: Bundle) -> None:
     answers = asked(Recommender(bundle), [Query(user_id="nobody"), QUERIES[0]])
     assert isinstance(answers[0].answer, InputError)
-    assert isinstance(answers[1].answer, Recommendations)
+    assert isinstance(answers[1].answer, Ranked)
 
 
 def test_who_is_gone_is_not_computed_for(bundle: Bundle) -> None:
@@ -161,7 +162,7 @@ def test_where_nothing_is_served_everybody_is_told_so_and_the_next_are_asked_aga
         refused = await asyncio.gather(*map(batcher.ask, QUERIES[:70]), return_exceptions=True)
         assert all(isinstance(found, Problem) for found in refused)
         served.append(Recommender(bundle))
-        assert isinstance((await batcher.ask(QUERIES[0])).answer, Recommendations)
+        assert isinstance((await batcher.ask(QUERIES[0])).answer, Ranked)
         batcher.close()
 
     asyncio.run(ask())

@@ -10,9 +10,10 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from tunegraph_pipeline.serve import problem_details
-from tunegraph_pipeline.serve.fast_route import FastRoute, checked_by
+from tunegraph_pipeline.serve.fast_route import ExactPaths, FastRoute, checked_by
 
 
 class Body(BaseModel):
@@ -57,7 +58,7 @@ def application(route_class: type[Any]) -> FastAPI:
 
 
 def ask(
-    app: FastAPI,
+    app: ASGIApp,
     method: str,
     path: str,
     content: Any = None,
@@ -89,7 +90,10 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app(scope, receive, send))
+    async def run() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(run())
     received = b"".join(message.get("body", b"") for message in sent)
     return int(sent[0]["status"]), json.loads(received)
 
@@ -124,3 +128,25 @@ def test_it_is_documented_as_fastapi_documents_the_same_endpoints() -> None:
     from fastapi.routing import APIRoute
 
     assert application(FastRoute).openapi() == application(APIRoute).openapi()
+
+
+def test_an_exact_path_is_answered_past_fastapi_as_fastapi_would() -> None:
+    app = application(FastRoute)
+    exact = ExactPaths(app, app.routes, lambda: Response(status_code=499))
+    for asked in (
+        ("GET", "/plain"),
+        ("GET", "/nowhere"),
+        ("DELETE", "/plain"),
+        ("POST", "/rooms/blue/a/b", {"words": ["x"]}, {"times": "2"}),
+        ("POST", "/members", {"words": ["a"]}),
+        ("POST", "/members", {"words": 3}),
+    ):
+        assert ask(exact, *asked) == ask(app, *asked)
+    assert ask(exact, "POST", "/members", {"words": ["a"]}, member="yes") == (200, ["a"])
+
+    async def unreachable(*_: Any) -> None:
+        raise AssertionError("it goes past this")
+
+    past = ExactPaths(unreachable, app.routes, lambda: Response(b"0", 499))
+    assert ask(past, "GET", "/plain") == (200, "plain")
+    assert ask(past, "POST", "/members", {"words": 3}, member="yes")[0] == 422

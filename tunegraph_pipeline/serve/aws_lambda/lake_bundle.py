@@ -46,12 +46,14 @@ _LIVE = "serving/CURRENT"
 _CONNECTIONS = 8
 _ATTEMPTS = 3
 """Each at the newest snapshot: the objects of an earlier one may be deleted while they are fetched."""
-_OF_USERS = frozenset(
+OF_USERS = frozenset(
     {
         *("user_ids.bytes.npy", "user_ids.offsets.npy", "user_hashes.npy", "user_hash_order.npy"),
-        *("user_indptr.npy", "user_tracks.npy", "disliked_indptr.npy", "disliked_tracks.npy"),
+        *("user_indptr.npy", "user_tracks.npy", "user_ages.npy"),
+        *("disliked_indptr.npy", "disliked_tracks.npy"),
     }
 )
+"""The arrays of a bundle that say who its users are, and what they like."""
 
 _log = logging.getLogger("tunegraph")
 
@@ -169,7 +171,7 @@ class FollowedLake:
             if MANIFEST not in parts:
                 raise BundleError(f"the live bundle of {self._address.url} is not there; a refresh makes one")
             # Other files belong to libraries that a function does not have.
-            wanted = sorted(name for name in parts if name.endswith(".npy") and name not in _OF_USERS)
+            wanted = sorted(name for name in parts if name.endswith(".npy") and name not in OF_USERS)
             check_room(sum(parts[name].size for name in wanted), draft, self._address.url)
             with ThreadPoolExecutor(_CONNECTIONS) as pool:
                 list(pool.map(lambda name: self._fetch_part(parts[name], draft / name), wanted))

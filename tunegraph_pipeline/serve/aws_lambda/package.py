@@ -21,7 +21,7 @@ from tunegraph_pipeline.errors import InputError, LakeError, TuneGraphError
 from tunegraph_pipeline.lake.snapshots import lake_path, pull, shown
 from tunegraph_pipeline.lake.storage import disk_errors, staged_file
 from tunegraph_pipeline.recommend.bundle import Bundle, read_current
-from tunegraph_pipeline.serve.aws_lambda.lake_bundle import write_without_users
+from tunegraph_pipeline.serve.aws_lambda.lake_bundle import OF_USERS, write_without_users
 
 HANDLER = "tunegraph_pipeline.serve.aws_lambda.handler"
 PYTHONS = ("3.12", "3.13")
@@ -147,7 +147,8 @@ def copy_without_users(bundle: Bundle, folder: Path) -> None:
     that a function does not have.
     """
     for path in bundle.folder.glob("*.npy"):
-        shutil.copyfile(path, folder / path.name)
+        if path.name not in OF_USERS:
+            shutil.copyfile(path, folder / path.name)
     hashes = bundle.users.hashes
     write_without_users(folder, bundle.facts, {"shape": hashes.shape, "dtype": hashes.dtype})
 
