@@ -51,8 +51,7 @@ def test_killed_refreshes_leave_what_an_undisturbed_one_does(
     assert outcome.failures == []
     assert outcome.stages.total() == KILLS
     assert outcome.days == 1
-    assert outcome.reader["queries"] > 20
-    assert outcome.reader["bundles seen"] >= 2
+    assert outcome.reader["queries"] > outcome.reader["bundles seen"] >= 2
     assert any("entries of B" in what for what in outcome.compared)
 
 

@@ -110,7 +110,7 @@ def of_state(crawl: RawBatch, state: str) -> list[str]:
 
 def liked(crawl: RawBatch, user_id: str) -> set[tuple[str, datetime]]:
     mine = crawl.likes.filter(pl.col("user_id") == user_id)
-    return {(track_id, at.replace(microsecond=0)) for _, track_id, at in mine.rows()}
+    return {(track_id, at.replace(microsecond=0)) for track_id, at in mine.select("track_id", "liked_at").rows()}
 
 
 def listed_likes(items: list[Any], key: str = "track") -> set[tuple[str, datetime]]:

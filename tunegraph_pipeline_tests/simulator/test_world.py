@@ -265,7 +265,8 @@ def test_a_song_released_twice_has_one_id_in_all_that_is_said_of_a_like() -> Non
     listed = batch.users.filter(pl.col("state") == "listed")["user_id"]
     for user_id in listed[:40]:
         rows = batch.likes.filter(pl.col("user_id") == user_id)
-        likes = {(track, int(at.timestamp())) for _, track, at in rows.rows()}
+        pairs = rows.select("track_id", "liked_at").rows()
+        likes = {(track, int(at.timestamp())) for track, at in pairs}
         own = [page for page in world.playlists(user_id, YEAR_END) if page.owner_id == user_id]
         shown = {pair for page in own for pair in zip(page.track_ids, page.added_at, strict=True)}
         assert shown == likes == set(world.liked(user_id, YEAR_END))
