@@ -215,7 +215,7 @@ def continuation(
     """
     _check_share(share)
     if ages.shape != likes.indices.shape:
-        raise ValueError(f"ages has {len(ages)} entries instead of {likes.nnz}")
+        raise ValueError(f"there are {likes.nnz} likes, but the length of their ages is {len(ages)}")
     rng = np.random.default_rng(seed)
     rows, lengths = rows_of(likes), np.diff(likes.indptr)
     ordered = np.bincount(rows[ages > 0], minlength=likes.shape[0]) > 0

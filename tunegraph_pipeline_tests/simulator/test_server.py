@@ -109,8 +109,8 @@ def of_state(crawl: RawBatch, state: str) -> list[str]:
 
 
 def liked(crawl: RawBatch, user_id: str) -> set[tuple[str, datetime]]:
-    mine = crawl.likes.filter(pl.col("user_id") == user_id)
-    return {(track_id, at.replace(microsecond=0)) for track_id, at in mine.select("track_id", "liked_at").rows()}
+    mine = crawl.likes.filter(pl.col("user_id") == user_id).select("track_id", "liked_at")
+    return {(track_id, at.replace(microsecond=0)) for track_id, at in mine.rows()}
 
 
 def listed_likes(items: list[Any], key: str = "track") -> set[tuple[str, datetime]]:
