@@ -9,7 +9,7 @@ are drawn (`split.py`), which ids are one recording (`recordings.py`), which tra
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,14 @@ from tunegraph_pipeline.graph.split import (
 )
 from tunegraph_pipeline.lake.array_spec import as_declared, checked_arrays, offsets, specs_of, stored
 from tunegraph_pipeline.lake.arrays import ArrayFolder, Bool, Int8, Int32, Int64, StringColumn
+from tunegraph_pipeline.lake.tables import TableFiles
 from tunegraph_pipeline.lake.text_columns import as_column, as_series, end_to_end, joined
+from tunegraph_pipeline.lake.user_ranges import AnyRange, UserRange
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+_PAIR = ["user_id", "track_id"]
 _LIKES_A_BLOCK = 1 << 20
 _USERS_A_BLOCK = 1 << 16
 _MOST_USERS = 2**31 - 1
@@ -231,6 +234,29 @@ def part_of_graph(inputs: Parcel, current_likes: pl.DataFrame, held_out: float) 
         "fold": fold,
         "hashes": user_hash,
     }
+
+
+class RangeOfGraph(NamedTuple):
+    """A block of the graph: the likes of the users of a range, of the lists as of ``cut_off``."""
+
+    users: UserRange
+    cut_off: str
+    held_out: float
+
+
+def graph_of_range(inputs: Parcel, block: RangeOfGraph) -> Outputs:
+    """The part of the graph that the users of a range make, as of :func:`part_of_graph`. Raises
+    LakeError."""
+    tables = TableFiles(inputs.folder("lake"))
+    ranges = inputs.once(
+        "reader",
+        lambda: AnyRange(
+            lambda table, day, after: tables.read_in_blocks(table, day, _PAIR, after=after),
+            lambda table, day: tables.read(table, day, _PAIR),
+        ),
+    )
+    rows = ranges.at(block.users)("current_likes", block.cut_off)
+    return part_of_graph(inputs, rows, block.held_out)
 
 
 def joined_graph(

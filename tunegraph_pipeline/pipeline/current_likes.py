@@ -11,14 +11,13 @@ two versions of the lists between which the users changed.
 
 import json
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from tunegraph_pipeline.engine.engine import Engine, Files, Input, Outputs, Parcel, engine_of
+from tunegraph_pipeline.engine.engine import Engine, engine_of
 from tunegraph_pipeline.errors import LakeError
 from tunegraph_pipeline.graph.recordings import find_recordings, is_alias
 from tunegraph_pipeline.lake.aliases import Aliases
@@ -27,20 +26,27 @@ from tunegraph_pipeline.lake.current import (
     CurrentLists,
     Played,
     added_fingerprint,
-    moved_pairs,
     pairs_fingerprint,
-    pairs_sums,
     rebuilt_lists,
     updated_lists,
 )
 from tunegraph_pipeline.lake.day_fingerprints import aliased_id, day_fingerprint
 from tunegraph_pipeline.lake.lake import Lake, digest
-from tunegraph_pipeline.lake.tables import TableFiles, empty_table
-from tunegraph_pipeline.lake.user_ranges import EVERYBODY, AnyRange, UserRange, user_ranges
+from tunegraph_pipeline.lake.tables import empty_table
+from tunegraph_pipeline.lake.user_ranges import EVERYBODY, UserRange, user_ranges
 from tunegraph_pipeline.pipeline.likes_from_plays import (
     choose_cut_off,
     read_likes_from_plays,
     update_likes_from_plays,
+)
+from tunegraph_pipeline.pipeline.range_of_lists import (
+    LISTS,
+    CannotUpdateError,
+    KnownLists,
+    MadeOf,
+    RangeOfLists,
+    inputs_of_ranges,
+    lists_of_range,
 )
 from tunegraph_pipeline.pipeline.settings import GraphSettings
 from tunegraph_pipeline.pipeline.stage_result import How, StageResult
@@ -61,39 +67,6 @@ class ListsUpdate(NamedTuple):
     changed: int | None
 
 
-class MadeOf(NamedTuple):
-    """What the lists of a cut-off are made of; see `lake.current.rebuilt_lists`."""
-
-    basis: Basis
-    said: pl.DataFrame
-    recordings: pl.DataFrame | None
-    played: Played
-
-    def of(self, users: UserRange) -> "MadeOf":
-        """What the lists of these users are made of."""
-        changed = self.played.changed
-        played = replace(
-            self.played,
-            likes=users.of(self.played.likes),
-            changed=None if changed is None else users.among(changed),
-        )
-        return self._replace(said=users.of(self.said), played=played)
-
-
-class _KnownLists(NamedTuple):
-    """Lists that are there: their partition, what they were made of, and the fingerprint of their pairs."""
-
-    key: str
-    basis: Basis
-    fingerprint: str
-
-
-class CannotUpdateError(Exception):
-    """The lists have to be rebuilt; the text says why, where a person should know."""
-
-
-_LISTS = ("current_likes", "current_dislikes", "last_observations")
-"""The tables that hold `CurrentLists`, in the order of its fields."""
 _ROWS_A_RANGE = 1_000_000
 """How many rows of all days are brought up to date together, in 0.8 GiB of memory (`benchmarks/scale.py`)."""
 _FEWEST_ROWS_A_RANGE = 100_000
@@ -164,96 +137,13 @@ def _ranges(lake: Lake, basis: Basis, least: int) -> list[UserRange]:
     return user_ranges(((block["user_id"], block["n_likes"]) for block in blocks), a_range)
 
 
-class RangeOfLists(NamedTuple):
-    """A block of the current lists: those of the users of a range, read ``rows`` rows of a day at a time."""
-
-    users: UserRange
-    rows: int
-
-
-def lists_of_range(inputs: Parcel, block: RangeOfLists) -> Outputs:
-    """The lists of the users of a range: ``likes``, ``dislikes`` and ``observed``, as in `CurrentLists`, the
-    users whose list ``moved``, if the lists before are among the inputs, and the sums to add to the
-    fingerprints of likes and dislikes, ``moved_sums`` and ``dislike_sums``.
-
-    Raises LakeError, or CannotUpdateError where the lists cannot be made from those before.
-    """
-    tables = TableFiles(inputs.folder("lake"))
-    ranges = inputs.once(
-        "reader",
-        lambda: AnyRange(
-            lambda table, day, after: tables.read_in_blocks(table, day, rows=block.rows, after=after),
-            tables.read,
-        ),
-    )
-    read = ranges.at(block.users)
-    theirs = inputs.once("made of", lambda: _sent_made_of(inputs)).of(block.users)
-    moved: dict[str, pl.DataFrame] = {}
-    if "known key" not in inputs:
-        now = rebuilt_lists(read, *theirs)
-        gone, come = now.likes.clear(), now.likes
-    else:
-        earlier = inputs.once("known basis", lambda: Basis.from_json(inputs.text("known basis")))
-        assert earlier is not None
-        try:
-            then = CurrentLists(*(read(table, inputs.text("known key")) for table in _LISTS))
-        except LakeError as error:
-            raise CannotUpdateError(str(error)) from None
-        found = updated_lists(then, earlier, read, *theirs)
-        if found is None:
-            raise CannotUpdateError
-        now, touched = found
-        gone, come = moved_pairs(then.likes, now.likes, touched)
-        moved["moved"] = pl.concat([gone, come])["user_id"].unique().sort().to_frame("user_id")
-    return {
-        "likes": now.likes,
-        "dislikes": now.dislikes,
-        "observed": now.observed,
-        "moved_sums": pairs_sums(come) - pairs_sums(gone),
-        "dislike_sums": pairs_sums(now.dislikes),
-        **moved,
-    }
-
-
-def _sent(lake: Lake, made_of: MadeOf, known: _KnownLists | None) -> dict[str, Input]:
-    """What the blocks of the lists share."""
-    paths = [lake.table_path(table, day) for table in ("observations", "likes") for day in made_of.basis.days]
-    paths += [lake.table_path("feedback", day) for day in made_of.basis.feedback]
-    sent: dict[str, Input] = {}
-    if known is not None:
-        paths += [lake.table_path(table, known.key) for table in _LISTS]
-        sent = {"known key": known.key, "known basis": known.basis.to_json()}
-    played = made_of.played
-    return {
-        **sent,
-        "lake": Files.of(lake.root, paths),
-        "basis": made_of.basis.to_json(),
-        "said": made_of.said,
-        "recordings": made_of.recordings,
-        "played": played.likes,
-        "played fingerprints": json.dumps([played.fingerprint, played.before]),
-        "played changed": None if played.changed is None else played.changed.to_frame("user_id"),
-    }
-
-
-def _sent_made_of(inputs: Parcel) -> MadeOf:
-    """What :func:`_sent` made of a `MadeOf`."""
-    basis = Basis.from_json(inputs.text("basis"))
-    assert basis is not None
-    changed = inputs.frame("played changed")["user_id"] if "played changed" in inputs else None
-    fingerprint, before = json.loads(inputs.text("played fingerprints"))
-    played = Played(inputs.frame("played"), fingerprint, before, changed)
-    recordings = inputs.frame("recordings") if "recordings" in inputs else None
-    return MadeOf(basis, inputs.frame("said"), recordings, played)
-
-
 def _write_ranges(
     lake: Lake,
     engine: Engine,
     key: str,
     made_of: MadeOf,
     ranges: list[UserRange],
-    known: _KnownLists | None,
+    known: KnownLists | None,
 ) -> int:
     """Write the tables of ``key``: updated from ``known``, or rebuilt where that is None. Returns how many
     users' lists were found to have changed. Raises LakeError, or CannotUpdateError; then nothing is
@@ -268,7 +158,7 @@ def _write_ranges(
         # They are replaced in the reverse order, `last_observations` last.
         tables = ("last_observations", "changed_users", "current_dislikes", "current_likes")
         written = {table: drafts.enter_context(lake.draft(table, key)) for table in tables}
-        found = engine.run(lists_of_range, blocks, _sent(lake, made_of, known))
+        found = engine.run(lists_of_range, blocks, inputs_of_ranges(lake, made_of, known))
         for number, theirs in enumerate(found, 1):
             if "moved" in theirs:
                 moved = theirs.frame("moved")
@@ -276,7 +166,7 @@ def _write_ranges(
                 changed += len(moved)
             after = added_fingerprint(after, theirs.array("moved_sums"))
             dislikes = added_fingerprint(dislikes, theirs.array("dislike_sums"))
-            for table, rows in zip(_LISTS, ("likes", "dislikes", "observed"), strict=True):
+            for table, rows in zip(LISTS, ("likes", "dislikes", "observed"), strict=True):
                 written[table].append(theirs.frame(rows))
             if len(ranges) > 1:
                 report_progress("current lists, ranges of users", number, len(ranges))
@@ -301,7 +191,7 @@ def read_current_lists(lake: Lake, cut_off: date) -> CurrentLists:
     known = _known(lake)
     if known is not None:
         try:
-            before = CurrentLists(*(lake.read(table, known.key) for table in _LISTS))
+            before = CurrentLists(*(lake.read(table, known.key) for table in LISTS))
         except LakeError:
             return rebuilt_lists(lake.read, *made_of)
         if known.basis == made_of.basis:
@@ -385,14 +275,14 @@ def _basis_of(lake: Lake, key: str) -> Basis | None:
     return Basis.from_json(lake.inputs_of("last_observations", key))
 
 
-def _known(lake: Lake) -> _KnownLists | None:
+def _known(lake: Lake) -> KnownLists | None:
     """The current lists, if any, by their partition."""
     try:
         key = lake.current_version("current_likes")
     except LakeError:
         return None
     basis = _basis_of(lake, key)
-    return None if basis is None else _KnownLists(key, basis, lake.inputs_of("current_likes", key) or "")
+    return None if basis is None else KnownLists(key, basis, lake.inputs_of("current_likes", key) or "")
 
 
 def recordings_by_id(lake: Lake, cut_off: date, songs: pl.Series, *, merge: bool) -> pl.DataFrame:

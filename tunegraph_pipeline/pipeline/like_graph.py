@@ -7,21 +7,21 @@ which ids are one recording (`catalogue`).
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from tunegraph_pipeline.engine.engine import Files, Outputs, Parcel, engine_of
+from tunegraph_pipeline.engine.engine import Files, Parcel, engine_of
 from tunegraph_pipeline.errors import TuneGraphError
 from tunegraph_pipeline.evaluation.plots import degree_distribution
 from tunegraph_pipeline.graph.id_map import id_map_fingerprint
 from tunegraph_pipeline.graph.like_graph import (
     LikeGraph,
+    RangeOfGraph,
     build_like_graph,
+    graph_of_range,
     joined_graph,
-    part_of_graph,
     spare_the_only,
     update_like_graph,
     what_parts_share,
@@ -30,8 +30,7 @@ from tunegraph_pipeline.graph.recordings import Recordings
 from tunegraph_pipeline.lake.arrays import ArrayFolder, write_arrays
 from tunegraph_pipeline.lake.lake import Lake, digest
 from tunegraph_pipeline.lake.parquet import BLOCK_ROWS
-from tunegraph_pipeline.lake.tables import TableFiles
-from tunegraph_pipeline.lake.user_ranges import AnyRange, UserRange, whole_lists
+from tunegraph_pipeline.lake.user_ranges import whole_lists
 from tunegraph_pipeline.pipeline.catalogue import read_catalogue
 from tunegraph_pipeline.pipeline.co_like_matrix import graph_of_matrix
 from tunegraph_pipeline.pipeline.current_likes import changed_between, nothing_to_build
@@ -82,29 +81,6 @@ def _graph_to_update(
         return None
     changed = changed_between(lake, folder.facts.get("lists", ""), lists)
     return None if changed is None else (before, changed)
-
-
-class RangeOfGraph(NamedTuple):
-    """A block of the graph: the likes of the users of a range, of the lists as of ``cut_off``."""
-
-    users: UserRange
-    cut_off: str
-    held_out: float
-
-
-def graph_of_range(inputs: Parcel, block: RangeOfGraph) -> Outputs:
-    """The part of the graph that the users of a range make, as of `graph.like_graph.part_of_graph`. Raises
-    LakeError."""
-    tables = TableFiles(inputs.folder("lake"))
-    ranges = inputs.once(
-        "reader",
-        lambda: AnyRange(
-            lambda table, day, after: tables.read_in_blocks(table, day, _PAIR, after=after),
-            lambda table, day: tables.read(table, day, _PAIR),
-        ),
-    )
-    rows = ranges.at(block.users)("current_likes", block.cut_off)
-    return part_of_graph(inputs, rows, block.held_out)
 
 
 def _built(
