@@ -92,7 +92,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake of 48 users and 60 songs, refreshed on two days; the songs are described on both."""
     folder = tmp_path_factory.mktemp("docs")
     with tarfile.open(EARLIER) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     lake = Lake.open(folder / "lake")
     day = lake.raw_days()[-1] + timedelta(1)
     described = lake.known_tracks("tracks", day).select("track_id", "name", "artists")

@@ -21,7 +21,7 @@ from tunegraph_pipeline_tests.test_earlier_lakes import ARCHIVE
 def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("earlier")
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     Lake.open(folder / "lake").refresh_views()
     return folder / "lake"
 
