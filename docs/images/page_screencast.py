@@ -4,7 +4,7 @@
     python docs/images/page_screencast.py http://127.0.0.1:8000 SONG SONG SONG
 
 It types the first SONG, brings the others as lines, asks why a song is recommended, moves the map and asks
-for a genre, in twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with
+for a genre, in some twenty seconds. `page.webp` is left beside this file. Needs Pillow, which comes with
 matplotlib.
 """
 
@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwr
 PICTURE = Path(__file__).with_name("page.webp")
 VIEW: ViewportSize = {"width": 1280, "height": 760}
 WIDTH = 896  # of the frames
-QUALITY = 58
+QUALITY = 48  # about 1 MB
 POINTER = """() => {
   const made = document.createElement("div");
   made.id = "pointer-of-screencast";
