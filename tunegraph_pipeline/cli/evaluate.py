@@ -74,8 +74,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="weak, strong, temporal or cold; repeatable. Default: weak, strong, and temporal where half "
-            "of the likes or more have a time.",
+            help="weak, strong, continuation, temporal or cold; repeatable. Default: weak and strong, "
+            "continuation where a list has an order, temporal where half of the likes or more have a time.",
         ),
     ] = None,
     model: Annotated[
