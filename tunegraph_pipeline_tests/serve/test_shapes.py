@@ -235,6 +235,7 @@ def test_spotipy_gets_audio_features(spotify: Spotify) -> None:
     assert (first["id"], first["energy"], "key" in first) == (song_id(60), 0.25, False)
     assert unknown is None
     assert other["energy"] == 0.5
+    assert spotify._get("audio-features", ids=song_id(60))["audio_features"] == [first]
     assert spotify._get("audio-features/" + song_id(121))["key"] == 7
     spotify_refuses(lambda: spotify._get("audio-features/unknown"), 404, "no audio feature of this song")
 

@@ -102,19 +102,22 @@ def add(router: APIRouter, asking: Asking) -> None:
         recommender, found = await asking.near_artists([], [artist_id], 20, request)
         return json_response({"artists": [_artist(recommender, near.artist) for near in found]})
 
-    @router.get("/v1/audio-features/{track_id:path}", include_in_schema=False)
-    async def spotify_audio_features(track_id: str, request: Request) -> Response:
-        given = await Parameters.of(request)
-        # spotipy asks for several at a path that ends in a slash.
-        asked = [track_id] if track_id else given.texts("ids", split=True)
+    @router.get("/v1/audio-features", include_in_schema=False)
+    @router.get("/v1/audio-features/", include_in_schema=False)  # as spotipy asks
+    async def spotify_audio_features(request: Request) -> Response:
+        asked = (await Parameters.of(request)).texts("ids", split=True)
         if not asked:
             raise refused("ids: has to name at least one song")
-        found = _features(asking.service.live_bundle.current.recommender, asked)
-        if not track_id:
-            return json_response({"audio_features": found})
-        if found[0] is None:
+        return json_response(
+            {"audio_features": _features(asking.service.live_bundle.current.recommender, asked)}
+        )
+
+    @router.get("/v1/audio-features/{track_id:path}", include_in_schema=False)
+    async def spotify_audio_features_of_one(track_id: str, request: Request) -> Response:
+        (found,) = _features(asking.service.live_bundle.current.recommender, [track_id])
+        if found is None:
             raise unknown("the bundle knows no audio feature of this song")
-        return json_response(found[0])
+        return json_response(found)
 
 
 def write_error(problem: Problem, _scope: Scope) -> Response:
