@@ -211,7 +211,7 @@ function genreControl() {
     );
   return element(
     "fieldset",
-    { class: "genres" },
+    {},
     element("legend", {}, "Genre"),
     element("div", { class: "genre-top" }, search, element("div", { class: "ways" }, way("any of", false), way("none of", true))),
     element("ul", { id: "genres", class: "picks", "aria-label": "Genres" }),
@@ -302,7 +302,7 @@ function rangeControl(name) {
   }
   const made = element(
     "div",
-    { class: "range", role: "group", "aria-label": label, "data-range": name },
+    { role: "group", "aria-label": label, "data-range": name },
     element("div", { class: "range-top" }, element("span", {}, label), shown),
     track,
     ends ? element("div", { class: "ends", "aria-hidden": "true" }, ...ends.map((end) => element("span", {}, end))) : null,
