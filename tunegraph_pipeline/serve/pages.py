@@ -1,6 +1,7 @@
 """Static files for a browser, read and compressed once and sent from memory.
 
-Here: serving a folder of the package. Not here: its files (`page/`, `reference/`).
+Here: serving a folder of the package. Not here: its files (`page/`, `operator_page/`,
+`reference/`).
 """
 
 import gzip

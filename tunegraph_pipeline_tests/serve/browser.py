@@ -66,7 +66,11 @@ class Visit:
     def find(self, text: str) -> None:
         with self.page.expect_response(lambda got: "/tracks?query=" in got.url):
             self.page.fill("#search", text)
-        expect(self.page.locator("#found li").first).to_be_visible()
+        self.found()
+
+    def found(self) -> None:
+        """Wait for what is found for the whole text in the search field."""
+        expect(self.page.locator('#found[aria-busy="false"] li').first).to_be_visible()
 
     def unfold(self, where: str = "#options") -> None:
         """Open a folded part."""

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +42,6 @@ KEY = "0123456789abcdef0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 FIRST, SECOND = date(2026, 2, 1), date(2026, 2, 6)
 SUBJECTS = ("overview", "quality", "publications", "drift", "runs", "feedback", "tables")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -324,20 +321,6 @@ def _reporters(service: RunningService) -> list[psutil.Process]:
 # --- the page ---
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None and not (os.environ.get("TUNEGRAPH_REQUIRE_BROWSER") or os.environ.get("CI")):
-        pytest.skip("no chromium here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
-
-
 @contextmanager
 def visit(browser: Any, service: RunningService, **options: Any) -> Iterator[Any]:
     """A new page at the service, which asks no other host and complains of nothing."""
@@ -463,7 +446,7 @@ def test_from_a_user_to_what_two_bundles_answer(browser: Any, service: RunningSe
 
         page.click(".chips button")
         page.wait_for_function("document.querySelector('.answers').textContent.includes('Choose a user')")
-        page.fill("#song", page.evaluate("'the'"))
+        page.fill("#song", "the")
         page.wait_for_selector("#song-found li")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")

@@ -125,7 +125,7 @@ def test_the_keyboard_alone_is_enough(visit: Open) -> None:
             break
     assert page.evaluate("document.activeElement.id") == "search"
     page.keyboard.type("harbour")
-    expect(page.locator("#found li").first).to_be_visible()
+    seen.found()
     press("ArrowDown")
     press("ArrowDown")
     active = page.get_attribute("#search", "aria-activedescendant")

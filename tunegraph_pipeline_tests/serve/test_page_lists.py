@@ -98,15 +98,25 @@ def test_a_shared_link_never_touches_the_own_list(visit: Open) -> None:
     assert _lists(seen) == {"My songs": [track_id(4)]}
     seen.unfold()
     expect(seen.page.locator("#familiarity")).to_have_value("0.3")
+    seen.after(lambda: seen.page.click("#recommendations .song:first-child .dislike"))
     seen.after(lambda: seen.page.click("#leave-shared"))
     assert seen.liked() == [track_id(4)]
+    # Nor does Undo of what was done there.
+    seen.after(lambda: seen.page.click("#undo button"))
+    assert seen.liked() == [track_id(4)]
+    expect(seen.page.locator("#disliked")).to_be_hidden()
     expect(seen.page.locator("#familiarity")).to_have_value("0.5")
     assert "#" not in seen.page.url
     # Opened again, it can be kept as a list of its own.
-    seen.page.evaluate("link => { location.href = link; }", link)
+    seen.after(lambda: seen.page.evaluate("link => { location.href = link; }", link))
     expect(seen.page.locator("#shared")).to_be_visible()
+    gone = seen.recommended()[0]
+    seen.after(lambda: seen.page.click("#recommendations .song:first-child .dislike"))
     seen.page.click("#keep-shared")
     expect(seen.page.locator("#shared")).to_be_hidden()
+    assert seen.tracks("#dislikes") == [gone, away]
+    seen.after(lambda: seen.page.click("#undo button"))
+    assert seen.tracks("#dislikes") == [away]
     assert set(_lists(seen)["Road trip"]) == {track_id(5), track_id(9)}
     assert _lists(seen)["My songs"] == [track_id(4)]
     assert seen.complaints == []

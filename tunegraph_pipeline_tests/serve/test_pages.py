@@ -118,7 +118,7 @@ def test_genres_are_told_apart_with_any_colour_blindness(scheme: str, contrast: 
     genres, others, page = (
         colours("parts.css", r"genre-\d"),
         colours("style.css", "others"),
-        colours("style.css", "page"),
+        colours("base.css", "page"),
     )
     assert len(genres) == 8
     light, ground = (part @ [0.2126, 0.7152, 0.0722] + 0.05 for part in (genres, page))

@@ -2,33 +2,26 @@
 // `playground.js`), or requests (`api.js`). The address names a subject, and never the key or a user.
 
 import * as api from "./api.js";
-import { element } from "./elements.js";
+import { $, element } from "./elements.js";
 import { playground } from "./playground.js";
 import * as views from "./views.js";
 
-const SUBJECTS = [
-  ["overview", "Overview", "What the lake holds and what is live.", views.overview],
-  ["playground", "Playground", "Ask any bundle that is kept, and see what its scores are made of.", playground],
-  ["quality", "Quality", "How what was live ranked likes that no model had seen, beside the baselines.", views.quality],
-  [
-    "publications",
-    "Publications",
-    "What went live when, and what the gate said of each new model.",
-    views.publications,
-  ],
-  ["drift", "Drift", "How far the embeddings of each model moved from those of the model before.", views.drift],
-  ["runs", "Runs", "The last runs, and what each of their steps did.", views.runs],
-  [
-    "feedback",
-    "Feedback",
-    "What listeners said: waiting for the next refresh, put aside, and collected.",
-    views.feedback,
-  ],
-  ["users", "Users", "Who likes how much, and when the list was last seen.", views.users],
-  ["tables", "Tables", "The tables of the lake, their rows and sizes.", views.tables],
-];
+/** What each subject is about, by its address. */
+const SUBJECTS = {
+  overview: "What the lake holds and what is live.",
+  playground: "Ask any bundle that is kept, and see what its scores are made of.",
+  quality: "How what was live ranked likes that no model had seen, beside the baselines.",
+  publications: "What went live when, and what the gate said of each new model.",
+  drift: "How far the embeddings of each model moved from those of the model before.",
+  runs: "The last runs, and what each of their steps did.",
+  feedback: "What listeners said: waiting for the next refresh, put aside, and collected.",
+  users: "Who likes how much, and when the list was last seen.",
+  tables: "The tables of the lake, their rows and sizes.",
+};
+const VIEWS = { ...views, playground };
 
-const $ = (id) => document.getElementById(id);
+const titleOf = (subject) => subject[0].toUpperCase() + subject.slice(1);
+
 let showing = new AbortController();
 
 function problem(text) {
@@ -94,11 +87,12 @@ async function show({ focus = true } = {}) {
   showing = new AbortController();
   const { signal } = showing;
   const wanted = location.hash.replace(/^#\/?/, "");
-  const [address, title, about, view] = SUBJECTS.find(([name]) => name === wanted) ?? SUBJECTS[0];
+  const address = Object.hasOwn(SUBJECTS, wanted) ? wanted : "overview";
+  const title = titleOf(address);
   $("login").hidden = true;
   $("inside").hidden = $("settings").hidden = false;
   $("title").textContent = title;
-  $("about").textContent = about;
+  $("about").textContent = SUBJECTS[address];
   document.title = `${title} – TuneGraph`;
   problem(null);
   for (const link of $("subjects").querySelectorAll("a")) {
@@ -111,7 +105,7 @@ async function show({ focus = true } = {}) {
   $("content").replaceChildren(element("p", { class: "hint loading" }, "Reading…"));
   $("main").setAttribute("aria-busy", "true");
   try {
-    const shown = await view(around(signal, address));
+    const shown = await VIEWS[address](around(signal, address));
     if (signal.aborted) return;
     $("content").replaceChildren(...shown);
     $("as-of").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
@@ -138,8 +132,8 @@ function askForKey(text = null) {
 }
 
 $("subjects").append(
-  ...SUBJECTS.map(([address, title]) =>
-    element("li", {}, element("a", { href: `#/${address}`, "data-subject": address }, title)),
+  ...Object.keys(SUBJECTS).map((address) =>
+    element("li", {}, element("a", { href: `#/${address}`, "data-subject": address }, titleOf(address))),
   ),
 );
 $("login-form").addEventListener("submit", (event) => {

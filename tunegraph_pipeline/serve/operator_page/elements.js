@@ -1,15 +1,9 @@
-// Making elements. Here: elements, tables and numbers in words. Everything is inserted as text, never as HTML.
+// Parts that all of the operator page is made of. Here: cards, tables and numbers in words. Not here: what the page has
+// too (`../page/dom.js`).
 
-/** An element with attributes (`onclick` and the like are listeners) and children (text or elements). */
-export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [what, value] of Object.entries(attributes)) {
-    if (what.startsWith("on")) made.addEventListener(what.slice(2), value);
-    else if (value !== null && value !== false) made.setAttribute(what, value === true ? "" : value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
+import { $, count, element } from "../../page/dom.js";
+
+export { $, count, element };
 
 /** A card with a heading. */
 export function card(title, ...children) {
@@ -80,8 +74,6 @@ export const decimal = (value, digits = 4) =>
       : value.toFixed(Math.abs(value) >= 10 ? 1 : digits);
 
 export const signed = (value, digits = 4) => `${value > 0 ? "+" : ""}${decimal(value, digits)}`;
-
-export const counted = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
 export function bytes(n) {
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];

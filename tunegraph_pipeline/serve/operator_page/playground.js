@@ -3,7 +3,7 @@
 
 import * as api from "./api.js";
 import { parts } from "./charts.js";
-import { badge, code, counted, decimal, element, empty, number } from "./elements.js";
+import { badge, code, count, decimal, element, empty, number } from "./elements.js";
 
 const PARTS = [
   ["embedding", "likeness of the embeddings"],
@@ -212,7 +212,7 @@ export async function playground({ signal, lake, attempt, say, given }) {
     async (text) =>
       (await attempt(() => api.users({ search: text, sort: "likes", limit: 8 }, signal)))?.items.map((one) => [
         one.user_id,
-        `${one.user_id} (${counted(one.likes, "like")})`,
+        `${one.user_id} (${count(one.likes, "like")})`,
       ]),
     (id, _, input) => {
       if (!id) return;
@@ -275,7 +275,7 @@ function likes(list) {
     element(
       "summary",
       {},
-      `${list.user_id} likes ${counted(list.n_likes, "song")}${list.n_dislikes ? ` and dislikes ${number(list.n_dislikes)}` : ""}${some}`,
+      `${list.user_id} likes ${count(list.n_likes, "song")}${list.n_dislikes ? ` and dislikes ${number(list.n_dislikes)}` : ""}${some}`,
     ),
     element("ul", { class: "names" }, ...list.likes.map((song) => element("li", {}, nameOf(song)))),
     list.n_dislikes ? element("h3", {}, "Disliked") : null,
@@ -291,7 +291,7 @@ function show(answers, versions, found) {
   const shared = both ? [...ranks[0].keys()].filter((id) => ranks[1].has(id)).length : 0;
   answers.classList.toggle("two", versions.length > 1);
   answers.replaceChildren(
-    ...(both ? [element("p", { class: "across" }, `${shared} of ${counted(ranks[0].size, "song")} are in both.`)] : []),
+    ...(both ? [element("p", { class: "across" }, `${shared} of ${count(ranks[0].size, "song")} are in both.`)] : []),
     ...found.map((answer, side) => column(versions[side], answer, both && side === 1 ? ranks[0] : null)),
   );
 }
@@ -340,7 +340,7 @@ function song(item, most, before) {
           "span",
           { class: "score" },
           before === null ? null : moved(item, before),
-          item.parts ? decimal(item.score, 3) : counted(item.score, "like"),
+          item.parts ? decimal(item.score, 3) : count(item.score, "like"),
         ),
         values ? parts(values, most) : null,
       ),
@@ -368,7 +368,7 @@ function song(item, most, before) {
         ? element(
             "p",
             { class: "hint" },
-            item.reasons.map((why) => `${counted(why.listeners, "listener")} of both with ${titleOf(why)}`).join("; "),
+            item.reasons.map((why) => `${count(why.listeners, "listener")} of both with ${titleOf(why)}`).join("; "),
           )
         : null,
     ),

@@ -8,7 +8,7 @@ import {
   bytes,
   card,
   code,
-  counted,
+  count,
   dayOf,
   decimal,
   element,
@@ -150,7 +150,7 @@ export async function quality({ signal }) {
       element(
         "p",
         { class: "hint" },
-        `${counted(points.length, "bundle")}. Each is judged on the held-out likes of its own day, so a step of a baseline tells how much the likes changed.`,
+        `${count(points.length, "bundle")}. Each is judged on the held-out likes of its own day, so a step of a baseline tells how much the likes changed.`,
       ),
     ),
   ];
@@ -180,7 +180,7 @@ export async function publications({ signal }) {
     ),
   );
   return [
-    element("p", {}, "CURRENT names ", live ? code(live) : "no bundle", `. ${counted(total, "publication")} in all.`),
+    element("p", {}, "CURRENT names ", live ? code(live) : "no bundle", `. ${count(total, "publication")} in all.`),
     items.some((one) => one.gate)
       ? empty("A bar shows where challenger less champion lies; the gate refuses one that lies wholly in the red.")
       : null,
@@ -193,7 +193,7 @@ function verdict(gate) {
   const text = gate.refusal
     ? `Refused: ${gate.refusal}.`
     : gate.users < gate.min_users
-      ? `Accepted: ${counted(gate.users, "user")} with held-out likes, too few to judge by.`
+      ? `Accepted: ${count(gate.users, "user")} with held-out likes, too few to judge by.`
       : found?.low > 0
         ? "Accepted: clearly better than the live model."
         : "Accepted: not clearly worse than the live model.";
@@ -218,7 +218,7 @@ function verdict(gate) {
       ? element(
           "details",
           {},
-          element("summary", {}, `All figures, of ${counted(gate.users, "user")}`),
+          element("summary", {}, `All figures, of ${count(gate.users, "user")}`),
           table(
             "The gate's figures",
             [
@@ -277,7 +277,7 @@ export async function drift({ signal }) {
           one.parent
             ? element("span", {}, "warm start from ", version(one.parent))
             : (one.trained ?? "trained from scratch"),
-          `, ${counted(one.epochs ?? 0, "epoch")}`,
+          `, ${count(one.epochs ?? 0, "epoch")}`,
           one.validation === null
             ? ""
             : `, MAP@10 ${decimal(one.validation)} on validation (popularity ${decimal(one.popularity)})`,
@@ -364,7 +364,7 @@ function steps(run) {
       ? element(
           "p",
           { class: "hint" },
-          `${counted(checks.length, "check")}, ${failed.length ? `not passed: ${failed.map((step) => step.name).join(", ")}` : "all passed"}.`,
+          `${count(checks.length, "check")}, ${failed.length ? `not passed: ${failed.map((step) => step.name).join(", ")}` : "all passed"}.`,
         )
       : null,
   );
@@ -391,10 +391,10 @@ export async function feedback({ signal }) {
       figure(
         "Put aside",
         number(rejected.lines),
-        rejected.lines ? `in ${counted(rejected.files, "file")}` : "every line could be read",
+        rejected.lines ? `in ${count(rejected.files, "file")}` : "every line could be read",
         rejected.lines ? "odd" : "",
       ),
-      figure("Collected", number(total), since ? `of ${counted(listeners, "listener")} since ${since}` : "no day yet"),
+      figure("Collected", number(total), since ? `of ${count(listeners, "listener")} since ${since}` : "no day yet"),
     ),
     card(
       "Collected each day",
@@ -456,12 +456,12 @@ export async function users({ signal, attempt, go, say }) {
         element(
           "span",
           { class: "hint" },
-          found.total ? `${number(offset + 1)} to ${number(until)} of ${counted(found.total, "user")}` : "0 users",
+          found.total ? `${number(offset + 1)} to ${number(until)} of ${count(found.total, "user")}` : "0 users",
         ),
         element("span", {}, step(-PAGE, "Previous", offset > 0), " ", step(PAGE, "Next", until < found.total)),
       ),
     );
-    say(counted(found.total, "user"));
+    say(count(found.total, "user"));
   };
   const move = (to) => {
     offset = Math.max(0, to);
@@ -533,7 +533,7 @@ export async function tables({ signal }) {
   const all = items.reduce((sum, one) => sum + one.bytes, 0);
   return [
     card(
-      `${counted(items.length, "table")}, ${bytes(all)}`,
+      `${count(items.length, "table")}, ${bytes(all)}`,
       table(
         "Tables of the lake",
         [

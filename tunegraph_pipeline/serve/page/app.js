@@ -54,12 +54,13 @@ $("share").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(store.link());
     text.textContent = "Copied";
+    say("Link copied");
   } catch {
     // Without permission to write to the clipboard, the link goes to the address bar.
     history.replaceState(null, "", store.link());
     text.textContent = "In the address bar";
+    say("The link is in the address bar");
   }
-  say("Link copied");
   setTimeout(() => (text.textContent = "Copy link"), 2500);
 });
 

@@ -3,7 +3,7 @@
 
 import { ServiceError, post, send } from "./api.js";
 import { $, closeSheet, count, element, offerUndo, openSheet, textButton } from "./dom.js";
-import { learn, songCount } from "./songs.js";
+import { learn } from "./songs.js";
 import { store } from "./store.js";
 
 const MOST_SHOWN = 200; // of the songs not found
@@ -31,7 +31,7 @@ function textPart(given = "") {
   ];
 }
 
-export function openBring() {
+function openBring() {
   openSheet("Bring my music", ...textPart()).querySelector("textarea").focus();
 }
 
@@ -70,7 +70,7 @@ function showFound({ format, lists, items, not_found: missing, n_not_found: nMis
   const choose = (text, icon, act) => textButton("", icon, text, () => {
     act();
     closeSheet();
-    offerUndo(`${songCount(likes.length)} brought`, () => store.restore(before));
+    offerUndo(`${count(likes.length, "song")} brought`, () => store.restore(before));
   });
   const add = () => {
     store.dislike(...songs.dislikes);
@@ -93,7 +93,7 @@ function showFound({ format, lists, items, not_found: missing, n_not_found: nMis
         ];
   openSheet(
     "Bring my music",
-    element("p", { class: "found-count" }, element("strong", {}, `${items.length.toLocaleString("en")} of ${songCount(total)} found`)),
+    element("p", { class: "found-count" }, element("strong", {}, `${items.length.toLocaleString("en")} of ${count(total, "song")} found`)),
     element("p", { class: "hint" }, format, name ? `: ${name}` : "", "."),
     ...notes.map((note) => element("p", { class: "note" }, note)),
     wasEmpty ? element("p", {}, `They are in ${store.name} now.`) : null,

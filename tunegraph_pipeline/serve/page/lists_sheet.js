@@ -2,7 +2,6 @@
 // shared list. Not here: keeping them (`store.js`).
 
 import { $, closeSheet, count, element, iconButton, offerUndo, openSheet, say, saveFile, textButton } from "./dom.js";
-import { songCount } from "./songs.js";
 import { store } from "./store.js";
 
 function listRow(list, isOnly) {
@@ -10,7 +9,7 @@ function listRow(list, isOnly) {
     "button",
     { type: "button", class: "list", "aria-current": list.isOpen ? "true" : null, onclick: () => (store.open(list.id), closeSheet()) },
     element("span", { class: "name" }, list.name),
-    element("span", { class: "hint" }, songCount(list.likes.length)),
+    element("span", { class: "hint" }, count(list.likes.length, "song")),
   );
   const remove = iconButton("drop", "remove", isOnly ? `Empty ${list.name}` : `Remove the list ${list.name}`, () => {
     const before = store.snapshot();
@@ -25,7 +24,7 @@ function listRow(list, isOnly) {
   return element("li", {}, open, remove);
 }
 
-export function openLists() {
+function openLists() {
   const { lists } = store;
   const rename = element("input", { type: "text", class: "field", maxlength: "80", value: store.name, "aria-label": "Name of this list", required: true });
   const added = element("input", { type: "text", class: "field", maxlength: "80", placeholder: "Name of a new list", "aria-label": "Name of a new list", required: true });

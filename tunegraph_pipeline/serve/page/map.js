@@ -1,6 +1,6 @@
 // The map of songs. Here: the view of it, moving and zooming that by mouse, touch and keyboard, which song is pointed
-// at, and what is drawn on top of the points. Not here: the points (map_points.js), or the rest of the section
-// (map_section.js).
+// at, and what is drawn on top of the points. Not here: the points (`map_points.js`), or the rest of the section
+// (`map_view.js`).
 
 import { HUES, MapPoints } from "./map_points.js";
 

@@ -1,5 +1,5 @@
 // The songs in the background of the map. Here: drawing up to 100,000 of them in one frame, with WebGL, or on a plain
-// canvas where there is none. Not here: the view, the user's own songs, or names (map.js).
+// canvas where there is none. Not here: the view, the user's own songs, or names (`map.js`).
 
 export const HUES = 8; // genres with a colour of their own, those of most songs; the others are grey
 

@@ -6,10 +6,10 @@
 
 import { Job, ServiceError, post } from "./api.js";
 import { cover } from "./cover.js";
-import { $, element, icon, iconButton, say, textButton } from "./dom.js";
+import { $, element, icon, iconButton, say } from "./dom.js";
 import { whenAllowed } from "./others.js";
 import { recommendations } from "./recommendations.js";
-import { heartOf, learn, nameOf, neverButton, playing, songActions, titleOf } from "./songs.js";
+import { heartOf, learn, nameOf, playing, songActions, titleOf } from "./songs.js";
 import { SERVICES } from "./options.js";
 import { store } from "./store.js";
 

@@ -3,10 +3,10 @@
 //
 // A token goes from its field to the service that it is of, and is then forgotten.
 
-import { $, element, openSheet, saveFile, textButton } from "./dom.js";
+import { $, count, element, openSheet, saveFile, textButton } from "./dom.js";
 import { csv, jspf, m3u, plain, recordingId, spotifyId, uris } from "./playlist_files.js";
 import { recommendations } from "./recommendations.js";
-import { songCount, songOf } from "./songs.js";
+import { songOf } from "./songs.js";
 import { store } from "./store.js";
 
 const LISTENBRAINZ = "https://api.listenbrainz.org/1";
@@ -76,7 +76,7 @@ const FILES = [
   ["txt", "Spotify URIs", "text/plain", (_, songs) => uris(songs)],
 ];
 
-export function openSave() {
+function openSave() {
   const sources = [
     ["recommendations", "Recommendations", () => recommendations.items],
     ["likes", store.name, () => store.likes.map(songOf)],
@@ -86,7 +86,7 @@ export function openSave() {
       "label",
       { class: "switch" },
       element("input", { type: "radio", name: "source", value, checked: place === 0, disabled: !songs().length }),
-      element("span", {}, `${label} `, element("small", {}, songCount(songs().length))),
+      element("span", {}, `${label} `, element("small", {}, count(songs().length, "song"))),
     ),
   );
   const form = element("fieldset", { class: "plain" }, element("legend", {}, "Which songs"), ...choice);
@@ -99,7 +99,7 @@ export function openSave() {
     const made = textButton("", "save", text, () => {
       const content = write(title(), songs());
       if (content) saveFile(fileName(title(), ending), content, `${type};charset=utf-8`);
-      note.textContent = content ? `Saved ${songCount(songs().length)}.` : "None of these songs is in Spotify.";
+      note.textContent = content ? `Saved ${count(songs().length, "song")}.` : "None of these songs is in Spotify.";
     });
     made.dataset.format = ending;
     return made;
@@ -107,7 +107,7 @@ export function openSave() {
   const copy = textButton("", "copy", "Copy as text", async () => {
     try {
       await navigator.clipboard.writeText(plain(songs()));
-      note.textContent = `Copied ${songCount(songs().length)}.`;
+      note.textContent = `Copied ${count(songs().length, "song")}.`;
     } catch {
       note.textContent = "The browser does not allow copying here.";
     }
@@ -147,7 +147,7 @@ function serviceForm(service, songs, title) {
       const left = songs().length - known.length;
       const link = element("a", { href: page, target: "_blank", rel: "noopener noreferrer" }, "Open it");
       note.replaceChildren(
-        `Saved ${songCount(known.length)} in ${service.name}`,
+        `Saved ${count(known.length, "song")} in ${service.name}`,
         left ? `; ${left} not known there. ` : ". ",
         link,
       );

@@ -47,9 +47,17 @@ function showFound(all) {
   found = all;
   active = -1;
   $("found").replaceChildren(...all.map(optionOf));
+  markStale();
   open(all.length > 0);
   markFound();
 }
+
+/** What was found for an earlier text is dimmed, and Enter does not choose from it. */
+function markStale() {
+  $("found").setAttribute("aria-busy", String(isStale()));
+}
+
+const isStale = () => $("search").value.trim() !== foundFor;
 
 function isTicked(one) {
   if (!isArtist(one)) return store.likes.includes(one.track_id);
@@ -117,8 +125,7 @@ function onKey(event) {
     open(false);
     return;
   }
-  if (event.key === "Enter" && $("search").value.trim() !== foundFor) {
-    // The results shown are for an earlier text, so do not choose from them.
+  if (event.key === "Enter" && isStale()) {
     clearTimeout(typing);
     job.run();
     event.preventDefault();
@@ -138,6 +145,7 @@ export function startSearch() {
   $("search").addEventListener("input", () => {
     clearTimeout(typing);
     job.stop();
+    markStale();
     typing = setTimeout(() => job.run(), PAUSE);
   });
   $("search").addEventListener("keydown", onKey);

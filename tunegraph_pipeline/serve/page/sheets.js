@@ -216,22 +216,21 @@ async function artistPart(artist) {
   const buttons = element("div", { class: "row" });
   const is = (list) => list.some((one) => one.artist_id === artist.artist_id);
   const show = () => {
+    const button = (kind, name, pressed, text, take) => {
+      const made = textButton(kind, name, text, () => {
+        if (pressed) store.forgetArtist(artist);
+        else take();
+        show();
+        buttons.querySelector(`.${kind}`).focus();
+      });
+      made.setAttribute("aria-pressed", String(pressed));
+      return made;
+    };
     const [liked, never] = [is(store.artists), is(store.notArtists)];
-    const like = textButton("like", "like", liked ? "Liked" : "Like this artist", () => {
-      if (liked) store.forgetArtist(artist);
-      else store.likeArtist(artist);
-      show();
-      buttons.querySelector(".like").focus();
-    });
-    like.setAttribute("aria-pressed", String(liked));
-    const block = textButton("dislike", "never", never ? "Never recommended" : "Never again", () => {
-      if (never) store.forgetArtist(artist);
-      else store.dislikeArtist(artist);
-      show();
-      buttons.querySelector(".dislike").focus();
-    });
-    block.setAttribute("aria-pressed", String(never));
-    buttons.replaceChildren(like, block);
+    buttons.replaceChildren(
+      button("like", "like", liked, liked ? "Liked" : "Like this artist", () => store.likeArtist(artist)),
+      button("dislike", "never", never, never ? "Never recommended" : "Never again", () => store.dislikeArtist(artist)),
+    );
   };
   show();
   return [

@@ -3,7 +3,7 @@
 
 import { cover } from "./cover.js";
 import { tracks } from "./api.js";
-import { count, element, icon, iconButton, offerUndo, say, textButton } from "./dom.js";
+import { element, icon, iconButton, offerUndo, say, textButton } from "./dom.js";
 import { SERVICES } from "./options.js";
 import { store } from "./store.js";
 
@@ -154,7 +154,7 @@ function point(song) {
 }
 
 /** The pages about a song as [service, address], the one to link to first. */
-export function pagesOf(song) {
+function pagesOf(song) {
   const pages = Object.entries(song.links ?? {}).filter(([, address]) => address.startsWith("https://"));
   if (song.link?.startsWith("https://") && !pages.some(([, address]) => address === song.link)) {
     pages.unshift(["", song.link]);
@@ -211,6 +211,3 @@ export function replaceRows(list, rows) {
   if (target) target.focus();
   else if (list.tabIndex === -1) list.focus();
 }
-
-/** "5 songs", with whether some are unknown. */
-export const songCount = (number) => count(number, "song");

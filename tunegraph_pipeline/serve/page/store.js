@@ -31,10 +31,11 @@ function textOf(storage, name) {
   }
 }
 
-const read = (storage, name) => parsed(textOf(storage, name)) ?? null;
+/** The value of a text of JSON that is kept, null if there is none. */
+export const read = (storage, name) => parsed(textOf(storage, name)) ?? null;
 
 /** Keep a text; false if the browser refuses, without which the page still works, and a link has the list. */
-function write(storage, name, text) {
+export function write(storage, name, text) {
   try {
     storage().setItem(name, text);
     return true;
@@ -44,8 +45,8 @@ function write(storage, name, text) {
 }
 
 // Functions, since a browser that refuses storage throws where it is named.
-const local = () => localStorage;
-const session = () => sessionStorage;
+export const local = () => localStorage;
+export const session = () => sessionStorage;
 
 /**
  * One list is open: one of those kept, or a `shared` one that came with a link and is kept nowhere. Every change
@@ -54,7 +55,7 @@ const session = () => sessionStorage;
 class Store extends EventTarget {
   #kept = nothingKept();
   #open = FIRST_LIST;
-  #shared = null; // { list, options } of a link
+  #shared = null; // { list, options } of a link, and once it is kept, keptAs
   #heard = new Map();
   #options = new Map(); // how each option is checked, sent and linked
   #views = null; // what the getters gave since the last change
@@ -165,10 +166,12 @@ class Store extends EventTarget {
     return { of: this.#shared ?? this.#open, songs: { ...songs }, artists: { ...artists } };
   }
 
-  /** What a list was at a snapshot, songs and artists with their old order. */
+  /** What a list was at a snapshot, songs and artists with their old order; no other list is touched. */
   restore(snapshot) {
+    const { of } = snapshot;
     this.#edit(() => {
-      const list = snapshot.of === this.#shared ? this.#list : (this.#kept.lists[snapshot.of] ?? this.#list);
+      const list = of === this.#shared ? of.list : this.#kept.lists[of.keptAs ?? of];
+      if (!list) return; // that of a link that was left
       for (const kind of ["songs", "artists"]) {
         for (const id of new Set([...Object.keys(list[kind]), ...Object.keys(snapshot[kind])])) {
           const [now, was] = [list[kind][id], snapshot[kind][id]];
@@ -224,11 +227,6 @@ class Store extends EventTarget {
     );
   }
 
-  /** The id of the list that is open, null for a shared one. */
-  get openId() {
-    return this.#shared ? null : this.#open;
-  }
-
   /** Makes a list and opens it; its id. */
   make(name, { likes = [], dislikes = [] } = {}) {
     const id = crypto.getRandomValues(new Uint32Array(2)).join("-");
@@ -280,8 +278,10 @@ class Store extends EventTarget {
 
   /** Keep the list of a link as one of one's own, and open it. */
   keepShared() {
-    const { list } = this.#shared;
+    const shared = this.#shared;
+    const { list } = shared;
     const id = this.make(list.name);
+    shared.keptAs = id; // for snapshots of before
     this.#edit(() => Object.assign(this.#kept.lists[id], { songs: list.songs, artists: list.artists }));
   }
 
@@ -360,12 +360,6 @@ class Store extends EventTarget {
     this.dispatchEvent(new Event("heard"));
   }
 
-  forgetHeard() {
-    this.#heard = new Map();
-    write(local, HEARD, "[]");
-    this.dispatchEvent(new Event("heard"));
-  }
-
   #readHeard(given) {
     if (!Array.isArray(given)) return;
     for (const [id, time] of given.filter(Array.isArray)) {
@@ -400,7 +394,7 @@ class Store extends EventTarget {
   openLink(fragment) {
     const given = new URLSearchParams(fragment.replace(/^#/, ""));
     if (!["likes", "dislikes", "artists", "not-artists"].some((name) => given.has(name))) return false;
-    const ids = (name) => (given.get(name) ?? "").split(",").filter(Boolean).map(decoded);
+    const ids = (name) => idsOf(given, name);
     const list = emptyList(cleanName(given.get("name")) || "Shared songs", 0);
     for (const id of ids("dislikes")) this.#put(list.songs, id, NOT_FOR_ME);
     for (const id of ids("likes")) this.#put(list.songs, id, LIKED);
@@ -511,6 +505,11 @@ class Store extends EventTarget {
     if (!equal(both, theirs)) this.#keep();
     if (news) this.dispatchEvent(new Event("change"));
   }
+}
+
+/** The ids that the parameters of a link have under a name, in their order. */
+export function idsOf(given, name) {
+  return (given.get(name) ?? "").split(",").filter(Boolean).map(decoded);
 }
 
 function decoded(text) {

@@ -4,7 +4,7 @@
 import { ServiceError, post } from "./api.js";
 import { $, count, element, icon, iconButton, say, textButton } from "./dom.js";
 import { heartOf, learn, neverButton, replaceRows, row, titleOf } from "./songs.js";
-import { store } from "./store.js";
+import { idsOf, local, read, store, write } from "./store.js";
 
 const GUESTS = "tunegraph-guests"; // lists of others, in localStorage
 const MOST_LISTS = 20; // in one blend
@@ -23,20 +23,13 @@ let wanted = STEP;
 // --- the lists to choose from ---
 
 function readGuests() {
-  try {
-    const given = JSON.parse(localStorage.getItem(GUESTS) ?? "[]");
-    guests = given.filter((one) => typeof one?.name === "string" && Array.isArray(one.likes) && one.likes.length);
-  } catch {
-    // The browser refuses storage, or the text is invalid: nobody is here yet.
-  }
+  const given = read(local, GUESTS);
+  if (!Array.isArray(given)) return;
+  guests = given.filter((one) => typeof one?.name === "string" && Array.isArray(one.likes) && one.likes.length);
 }
 
 function keepGuests() {
-  try {
-    localStorage.setItem(GUESTS, JSON.stringify(guests));
-  } catch {
-    // They stay until the page is left.
-  }
+  write(local, GUESTS, JSON.stringify(guests));
 }
 
 /** Own lists and those of guests that have songs, each with a name of its own. */
@@ -57,18 +50,7 @@ const together = () => everyone().filter((one) => chosen.has(one.id));
 function listOfLink(text) {
   const [, fragment = ""] = text.trim().split("#");
   const given = new URLSearchParams(fragment);
-  const ids = (name) =>
-    (given.get(name) ?? "")
-      .split(",")
-      .filter(Boolean)
-      .map((id) => {
-        try {
-          return decodeURIComponent(id);
-        } catch {
-          return id;
-        }
-      })
-      .slice(-MOST_IDS);
+  const ids = (name) => idsOf(given, name).slice(-MOST_IDS);
   const [likes, dislikes] = [ids("likes"), ids("dislikes")];
   return likes.length ? { name: given.get("name")?.trim().slice(0, 40) ?? "", likes, dislikes } : null;
 }
@@ -118,7 +100,7 @@ function initialsOf(names) {
 /** A circle with the initials of a listener, for eyes; their name is written beside it. */
 function badge(name, names) {
   const place = names.indexOf(name);
-  return element("span", { class: `initials hue-of-${(place % 8) + 1}`, "aria-hidden": "true" }, initialsOf(names).get(name));
+  return element("span", { class: `initials hue-${(place % 8) + 1}`, "aria-hidden": "true" }, initialsOf(names).get(name));
 }
 
 const percent = (part) => `${Math.round(100 * part)} %`;

@@ -2,9 +2,9 @@
 // its controls, and what the filters cost. Not here: the other options (`options.js`).
 
 import { Job, get, post } from "./api.js";
-import { $, count, element, icon, iconButton, say } from "./dom.js";
+import { $, count, element, icon, say } from "./dom.js";
 import { recommendations, showProblem } from "./recommendations.js";
-import { store } from "./store.js";
+import { local, read, session, store, write } from "./store.js";
 
 const SHOWN_GENRES = 12; // of a search among them
 const MOST_GENRES = 50; // in one request
@@ -107,13 +107,10 @@ let shown = new Map(); // when each song was first recommended, by id, oldest fi
 let since = Date.now(); // the lists of one visit do not exclude each other
 
 function readHistory() {
-  try {
-    shown = new Map(JSON.parse(localStorage.getItem(SHOWN) ?? "[]"));
-    since = Number(sessionStorage.getItem(SINCE)) || since;
-    sessionStorage.setItem(SINCE, String(since));
-  } catch {
-    // The browser refuses storage: there is no history.
-  }
+  const given = read(local, SHOWN);
+  if (Array.isArray(given)) shown = new Map(given.filter(Array.isArray));
+  since = Number(read(session, SINCE)) || since;
+  write(session, SINCE, String(since));
 }
 
 function shownBefore(days) {
@@ -129,11 +126,7 @@ function remember(songs) {
     shown.set(id, now);
   }
   shown = new Map([...shown].slice(-MOST_SHOWN));
-  try {
-    localStorage.setItem(SHOWN, JSON.stringify([...shown]));
-  } catch {
-    // As above.
-  }
+  write(local, SHOWN, JSON.stringify([...shown]));
 }
 
 // --- changing filters ---
@@ -218,7 +211,7 @@ function genreControl() {
     );
   return element(
     "fieldset",
-    { class: "genres" },
+    {},
     element("legend", {}, "Genre"),
     element("div", { class: "genre-top" }, search, element("div", { class: "ways" }, way("any of", false), way("none of", true))),
     element("ul", { id: "genres", class: "picks", "aria-label": "Genres" }),
@@ -309,7 +302,7 @@ function rangeControl(name) {
   }
   const made = element(
     "div",
-    { class: "range", role: "group", "aria-label": label, "data-range": name },
+    { role: "group", "aria-label": label, "data-range": name },
     element("div", { class: "range-top" }, element("span", {}, label), shown),
     track,
     ends ? element("div", { class: "ends", "aria-hidden": "true" }, ...ends.map((end) => element("span", {}, end))) : null,
