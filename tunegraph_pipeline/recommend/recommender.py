@@ -254,6 +254,12 @@ class Ranked(NamedTuple):
     best: Rankings
     listeners: NDArray[np.int64]
 
+    def at(self, places: NDArray[np.int64]) -> "Ranked":
+        """The same query with the songs at these places alone, in this order."""
+        indices, scores, because = self.best
+        best = Rankings(indices[places], scores[places], because[places])
+        return Ranked(self.query, best, self.listeners[places])
+
 
 _Rows = TypeVar("_Rows", list[Recommendation], NDArray[np.int64])
 

@@ -110,12 +110,16 @@ class Service:
         """The answer to a query that a request makes, charged to its client. Raises Problem 404 for an
         unknown user or filter, 422 for an option out of range, 503 if too many are waiting."""
         recommender, ranked = await self.ranked(query, request)
+        return recommender, await self.described(recommender, ranked)
+
+    async def described(self, recommender: Recommender, ranked: Ranked) -> Recommendations:
+        """What this recommender ranked, with all that is known of the songs."""
         if len(ranked.best.indices) > _DESCRIBED_INLINE:
             (answer,) = await self.in_thread(recommender.described, [ranked])
         else:
             (answer,) = recommender.described([ranked])
         assert isinstance(answer, Recommendations)
-        return recommender, answer
+        return answer
 
     def written(self, recommender: Recommender, ranked: Ranked) -> bytes:
         """An answer of this recommender as JSON."""
