@@ -578,6 +578,13 @@ class Recommender:
         return Lookup(self.bundle)
 
     @cached_property
+    def popular(self) -> NDArray[np.int32]:
+        """All songs that may be recommended, the most liked first: int32."""
+        order = self.bundle.popular_order
+        shown: NDArray[np.int32] = order[self.ranker.allowed[order]] if self.blocked.size else order
+        return shown
+
+    @cached_property
     def artist_songs(self) -> NDArray[np.int64]:
         """How many songs of each artist may be recommended: int64[artists]."""
         return self.lookup.count_songs(self.ranker.allowed)
