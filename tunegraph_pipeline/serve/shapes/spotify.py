@@ -69,7 +69,7 @@ def add(router: APIRouter, asking: Asking) -> None:
             found = ranked.best.indices
             order = answer_or_problem(order_by_targets, recommender.bundle, found, targets)
             ranked = ranked.at(order[:limit])
-        answer = await asking.service.described(recommender, ranked)
+        answer = await asking.service.described(recommender, ranked, request)
         songs = [item.song for item in answer.items]
         of_seeds = [("TRACK", track) for track in tracks] + [("ARTIST", artist) for artist in artists]
         of_seeds += [("GENRE", genre) for genre in genres]
